@@ -1,0 +1,44 @@
+# make run: everything on this machine.  make test | lint | bench: for developers.  make lock: renew the locks.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+BIN := .venv/bin
+
+.PHONY: run test lint format bench crash lock clean
+
+run: .venv/.run
+	@exec $(BIN)/ackstream up $(ARGS)
+
+test: .venv/.dev
+	$(BIN)/pytest -n 2 $(ARGS)
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/.dev
+	$(BIN)/python -m bench $(ARGS)
+
+COMPILE = printf 'hatchling\neditables\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-package ackstream --custom-compile-command 'make lock' $(ARGS) pyproject.toml -
+lock: .venv/.dev
+	$(BIN)/pip install --quiet uv
+	$(COMPILE) bench/requirements.in --all-extras -o deploy/dev.lock
+	$(COMPILE) --extra console --extra embedded -c deploy/dev.lock -o deploy/run.lock
+	$(COMPILE) --extra console --extra postgres -c deploy/dev.lock -o deploy/image.lock
+
+.venv/.run: deploy/run.lock pyproject.toml
+.venv/.dev: deploy/dev.lock pyproject.toml
+.venv/.run .venv/.dev:
+	@test -n "$(PYTHON)" || { echo "ackstream needs Python 3.11 or later, and found none on PATH: set PYTHON=/path/to/python3" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "could not make .venv: is the venv module of $(PYTHON) installed (python3-venv)?" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

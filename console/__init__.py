@@ -1,0 +1,1 @@
+"""The `ackstream` command and what it shows: everything a person uses."""

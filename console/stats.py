@@ -1,0 +1,70 @@
+"""How much each group has still to do: unread, pending and dead entries, and how old the oldest is."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from stream.entry import EntryId
+from stream.keys import Shard
+from worker.groups import registered
+
+COUNTED_AT_MOST = 10_000
+
+
+async def stats(server: Redis, shard: Shard) -> Mapping[str, Any]:
+    """Return the shard's length, and for each registered group what is left. Raises RedisError.
+
+    ``unread`` is the group's lag; where the server gives none, entries are counted up to a limit and ``unread_exact``
+    is false if it was reached. ``outstanding`` is what is neither settled nor dead. ``oldest_seconds`` is the age of
+    the oldest such entry on the server's clock, None when there is none.
+    """
+    names = await registered(server, shard)
+    known = {group["name"].decode(): group for group in await _groups(server, shard)}
+    return {
+        "shards": [{"shard": shard.number, "length": await server.xlen(shard.stream)}],
+        "groups": {name: await _group(server, shard, name, known.get(name)) for name in names},
+    }
+
+
+async def _groups(server: Redis, shard: Shard) -> list[Any]:
+    try:
+        found: list[Any] = await server.xinfo_groups(shard.stream)
+    except ResponseError:  # no such key
+        return []
+    return found
+
+
+async def _group(server: Redis, shard: Shard, name: str, group: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    delivered = group["last-delivered-id"].decode() if group else "0-0"
+    lag = group["lag"] if group else None
+    counted = len(await _unread(server, shard, delivered, COUNTED_AT_MOST)) if lag is None else lag
+    pending = group["pending"] if group else 0
+    return {
+        "unread": counted,
+        "unread_exact": lag is not None or counted < COUNTED_AT_MOST,
+        "pending": pending,
+        "retries": 0,  # nothing is parked: what a handler fails at is tried again while it is in hand
+        "dead": await server.xlen(shard.dead(name)),
+        "outstanding": counted + pending,
+        "oldest_seconds": await _oldest_seconds(server, shard, name, delivered, pending),
+    }
+
+
+async def _oldest_seconds(server: Redis, shard: Shard, name: str, delivered: str, pending: int) -> float | None:
+    if pending:
+        oldest = (await server.xpending(shard.stream, name))["min"]
+    else:
+        unread = await _unread(server, shard, delivered, 1)
+        oldest = unread[0][0] if unread else None
+    if oldest is None:
+        return None
+    seconds, microseconds = await server.time()
+    age = seconds + microseconds / 1e6 - EntryId.from_redis(shard.number, oldest).ms / 1e3
+    return round(max(age, 0.0), 3)
+
+
+async def _unread(server: Redis, shard: Shard, delivered: str, most: int) -> list[Any]:
+    found: Any = await server.xrange(shard.stream, f"({delivered}", "+", count=most)
+    return list(found)

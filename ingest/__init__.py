@@ -1,0 +1,1 @@
+"""The HTTP side: takes a webhook, appends its raw bytes to the stream, answers 200 once Redis has confirmed them."""

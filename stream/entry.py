@@ -1,0 +1,162 @@
+"""The wire contract: one entry of a stream, version 1.
+
+Layout of an entry's fields (names and values are bytes):
+
+=============  ========  =====================================================================
+field          present   value
+=============  ========  =====================================================================
+v              always    ``1``
+payload        always    the webhook's raw bytes; for a GET the raw query string
+content_type   always    the Content-Type as sent, or empty
+received_ms    always    when the last byte of the request was there, ms since 1970 UTC, decimal
+receipt        always    an id of this receipt; the same id may come twice (see ingest.appender)
+verified       always    how the sender was proved: ``jwt``, ``sig`` or ``none``
+account        if known  the provider's account (Vonage: API key) that the signature proved
+application    if known  the application that the signature proved
+query          if any    the raw query string of a POST
+traceparent    if sent   the W3C trace context header
+replay         copies    the replay that made this copy
+origin         copies    the entry this one is a copy of, as ``shard/ms-seq``
+attempt        copies    how many attempts the entry has had, decimal, from 1
+error          copies    why the last attempt failed, as ``reason: text``
+=============  ========  =====================================================================
+
+Every later version of this module reads version 1: ``tests/fixtures/entries/v1.json`` holds it to that.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Self, cast, get_args
+
+VERSION = b"1"
+LATEST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z, the last moment a datetime can hold
+
+Verified = Literal["jwt", "sig", "none"]
+
+_VERIFIED = frozenset(get_args(Verified))
+_REQUIRED = frozenset((b"v", b"payload", b"content_type", b"received_ms", b"receipt", b"verified"))
+_TEXTS = ("account", "application", "traceparent", "replay", "origin", "error")
+_KNOWN = _REQUIRED | {name.encode() for name in (*_TEXTS, "query", "attempt")}
+
+
+class InvalidEntry(ValueError):  # noqa: N818 - named for what it is, like InvalidStatus
+    """The fields are no entry of a version this code reads; the entry goes to the dead letters as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One receipt of one webhook, as it stands on the stream. The module's docstring gives every field's meaning."""
+
+    payload: bytes
+    content_type: str
+    received_ms: int
+    receipt: str
+    verified: Verified = "none"
+    account: str | None = None
+    application: str | None = None
+    query: bytes | None = None
+    traceparent: str | None = None
+    replay: str | None = None
+    origin: str | None = None
+    attempt: int | None = None
+    error: str | None = None
+
+    def to_fields(self) -> dict[bytes, bytes]:
+        """Encode for XADD. ``from_fields`` gives back an equal entry."""
+        fields = {
+            b"v": VERSION,
+            b"payload": self.payload,
+            b"content_type": self.content_type.encode(),
+            b"received_ms": b"%d" % self.received_ms,
+            b"receipt": self.receipt.encode(),
+            b"verified": self.verified.encode(),
+        }
+        for name in _TEXTS:
+            value = getattr(self, name)
+            if value is not None:
+                fields[name.encode()] = value.encode()
+        if self.query is not None:
+            fields[b"query"] = self.query
+        if self.attempt is not None:
+            fields[b"attempt"] = b"%d" % self.attempt
+        return fields
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[bytes, bytes]) -> Self:
+        """Decode what XREADGROUP gave. Raises InvalidEntry for anything that ``to_fields`` does not write."""
+        if fields.get(b"v") != VERSION:
+            raise InvalidEntry("its version is not 1")
+        if missing := _REQUIRED - fields.keys():
+            raise InvalidEntry(f"it lacks {_names(missing)}")
+        if unknown := fields.keys() - _KNOWN:
+            raise InvalidEntry(f"it has {len(unknown)} unknown fields")
+        verified = fields[b"verified"].decode(errors="replace")
+        if verified not in _VERIFIED:
+            raise InvalidEntry("verified is none of jwt, sig, none")
+        attempt = fields.get(b"attempt")
+        return cls(
+            payload=fields[b"payload"],
+            content_type=_text(fields, b"content_type"),
+            received_ms=_number(b"received_ms", fields[b"received_ms"], LATEST_MS),
+            receipt=_text(fields, b"receipt"),
+            verified=cast("Verified", verified),
+            query=fields.get(b"query"),
+            attempt=None if attempt is None else _number(b"attempt", attempt, 10**9),
+            **{name: _text(fields, name.encode()) for name in _TEXTS if name.encode() in fields},
+        )
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class EntryId:
+    """Where an entry stands, written ``shard/ms-seq`` wherever a person sees it."""
+
+    shard: int
+    ms: int
+    seq: int
+
+    @classmethod
+    def from_redis(cls, shard: int, entry_id: bytes | str) -> Self:
+        """Take the ``ms-seq`` that Redis gives."""
+        text = entry_id.decode() if isinstance(entry_id, bytes) else entry_id
+        ms, _, seq = text.partition("-")
+        return cls(shard, int(ms), int(seq or 0))
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """Take ``shard/ms-seq``. Raises ValueError for anything else."""
+        found = re.fullmatch(r"(\d{1,5})/(\d{1,20})-(\d{1,20})", text, re.ASCII)
+        if not found:
+            raise ValueError(f"{text!r} is not an entry; one is written shard/ms-seq, for example 0/1700000000000-0")
+        return cls(*map(int, found.groups()))
+
+    @property
+    def redis(self) -> str:
+        """The ``ms-seq`` that Redis takes."""
+        return f"{self.ms}-{self.seq}"
+
+    def before(self) -> "EntryId":
+        """Return the greatest id that is less than this one; of 0-0, itself."""
+        if self.seq:
+            return EntryId(self.shard, self.ms, self.seq - 1)
+        return EntryId(self.shard, self.ms - 1, 2**64 - 1) if self.ms else self
+
+    def __str__(self) -> str:
+        return f"{self.shard}/{self.ms}-{self.seq}"
+
+
+def _names(fields: frozenset[bytes]) -> str:
+    return ", ".join(sorted(field.decode() for field in fields))
+
+
+def _text(fields: Mapping[bytes, bytes], name: bytes) -> str:
+    try:
+        return fields[name].decode()
+    except UnicodeDecodeError as exc:
+        raise InvalidEntry(f"{name.decode()} is not UTF-8") from exc
+
+
+def _number(name: bytes, digits: bytes, greatest: int) -> int:
+    if not re.fullmatch(rb"0|[1-9][0-9]{0,18}", digits) or int(digits) > greatest:
+        raise InvalidEntry(f"{name.decode()} is not a whole number up to {greatest}")
+    return int(digits)

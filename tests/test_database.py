@@ -1,0 +1,38 @@
+import asyncio
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from worker.database import SchemaMismatch, check_revision, open_engine
+from worker.migrate import migrate
+from worker.tables import metadata
+
+
+async def test_migrations_make_the_tables_that_the_code_uses(engine: AsyncEngine) -> None:
+    """After `migrate` a database differs in nothing from worker.tables."""
+
+    def differences(connection: Connection) -> list[object]:
+        return list(compare_metadata(MigrationContext.configure(connection), metadata))
+
+    async with engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+
+
+async def test_migrating_at_the_same_time_is_harmless(database_url: str) -> None:
+    """Several `migrate` at once leave one whole schema: they take turns."""
+    engines = [open_engine(database_url) for _ in range(3)]
+    await asyncio.gather(*(migrate(engine) for engine in engines))
+    await check_revision(engines[0])
+    for engine in engines:
+        await engine.dispose()
+
+
+async def test_an_empty_database_is_refused_with_what_to_do(database_url: str) -> None:
+    """A worker does not start on tables that are not there; the sentence names the command."""
+    engine = open_engine(database_url)
+    with pytest.raises(SchemaMismatch, match=r"revision none.*run `ackstream migrate`"):
+        await check_revision(engine)
+    await engine.dispose()

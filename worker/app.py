@@ -1,0 +1,68 @@
+"""The processing side's process: one consumer for each handler, and what starts and stops in which order."""
+
+import asyncio
+
+import structlog
+from redis.asyncio import Redis
+
+from stream import health
+from stream.connect import REPLY_SECONDS, client, shown
+from worker.consumer import BLOCK_MS, Consumer, consume
+from worker.groups import Group
+from worker.handlers.opening import opened
+from worker.liveness import Liveness
+from worker.processor import Handler, Processor
+from worker.settings import WorkerSettings
+from worker.settle import Settler
+
+log = structlog.get_logger("worker")
+
+
+async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
+    """Consume until ``stop``. Then: read no more, finish what is in hand, hand over the rest."""
+    server = client(settings.redis_url)
+    reading = client(settings.redis_url, reply_seconds=BLOCK_MS / 1000 + REPLY_SECONDS)
+    try:
+        async with opened(settings) as handlers:
+            consumers = [_consumer(server, reading, settings, *named, stop) for named in handlers.items()]
+
+            def why_not() -> str | None:
+                return next(
+                    (consumer.why_not for consumer in consumers if consumer.why_not),
+                    None,
+                )
+
+            async with health.serving(settings.admin_host, settings.admin_port, why_not) as admin_port:
+                groups = settings.handlers
+                log.info(
+                    "worker.started",
+                    groups=groups,
+                    admin_port=admin_port,
+                    redis=shown(settings.redis_url),
+                )
+                await consume(consumers, stop, settings.grace_seconds)
+    finally:
+        await reading.aclose()
+        await server.aclose()
+    log.info("worker.stopped")
+
+
+def _consumer(
+    server: Redis,
+    reading: Redis,
+    settings: WorkerSettings,
+    group: str,
+    handler: Handler,
+    stop: asyncio.Event,
+) -> Consumer:
+    shard = settings.shard
+    liveness = Liveness(server, shard, group)
+    processor = Processor(shard.number, group, handler, Settler(server, shard, group), liveness, stop)
+    return Consumer(
+        server,
+        reading,
+        Group(server, shard, group),
+        liveness,
+        processor,
+        settings.batch_entries,
+    )

@@ -1,0 +1,157 @@
+"""The loop of one group: claim or read a batch, have it processed, begin again; and whatever fails, go on.
+
+What fails here is Redis. Then nothing in hand is settled, the consumer takes a new name and waits; its old name's
+entries are claimed like those of any dead consumer, by this process or another.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NoReturn
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from stream.backoff import Backoff
+from stream.connect import reason, require
+from stream.metrics import DROPPED, LAST_READ, READ
+from worker.groups import Group
+from worker.liveness import BEAT_SECONDS, Liveness
+from worker.processor import Batch, BatchDropped, Processor
+
+log = structlog.get_logger("consumer")
+
+BLOCK_MS = 1000
+CHECKPOINT_SECONDS = 1.0
+
+COMMANDS = (
+    "EVALSHA",
+    "HINCRBY",
+    "SCRIPT",
+    "XACK",
+    "XADD",
+    "XCLAIM",
+    "XGROUP",
+    "XINFO",
+    "XPENDING",
+    "XREADGROUP",
+)
+
+
+class Consumer:
+    """Consumes one group. ``reading`` is a client of its own, for its replies take as long as BLOCK_MS."""
+
+    def __init__(
+        self,
+        server: Redis,
+        reading: Redis,
+        group: Group,
+        liveness: Liveness,
+        processor: Processor,
+        batch_entries: int,
+    ) -> None:
+        self._server = server
+        self._reading = reading
+        self._group = group
+        self._liveness = liveness
+        self._processor = processor
+        self._batch_entries = batch_entries
+        self._prepared = False
+        self._read = READ.labels(group.name)
+        self._last_read = LAST_READ.labels(group.name)
+
+    @property
+    def why_not(self) -> str | None:
+        """Why the group is not being consumed right now; None while it is."""
+        return None if self._prepared else f"group {self._group.name}: Redis is away"
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Consume until ``stop``, finishing the batch in hand. Raises ServerUnfit."""
+        backoff = Backoff()
+        while not stop.is_set():
+            try:
+                if not self._prepared:
+                    await self._prepare()
+                batch = await self._next()
+                if batch.entries:
+                    await self._processor.process(batch)
+                backoff.reset()
+            except BatchDropped:
+                self._drop("late or stopping")
+            except (RedisError, OSError) as exc:
+                self._drop(reason(exc))
+                self._prepared = False
+                await backoff.wait(stop)
+
+    async def keep_alive(self) -> NoReturn:
+        """Beat for ever."""
+        await self._every(BEAT_SECONDS, self._liveness.beat)
+
+    async def keep_checkpoint(self) -> NoReturn:
+        """Note the group's progress for ever."""
+        await self._every(CHECKPOINT_SECONDS, self._group.save_checkpoint)
+
+    async def leave(self) -> None:
+        """Hand over what is still pending."""
+        try:
+            await self._liveness.leave()
+        except (
+            RedisError,
+            OSError,
+        ) as exc:  # then the others find the counter standing still
+            log.warning("consumer.left_silently", group=self._group.name, error=reason(exc))
+
+    async def _prepare(self) -> None:
+        await require(self._server, COMMANDS)
+        await self._group.ensure()
+        await self._liveness.beat()
+        self._prepared = True
+        log.info("consumer.ready", group=self._group.name, consumer=self._liveness.consumer)
+
+    async def _next(self) -> Batch:
+        generation = self._liveness.generation
+        entries = await self._liveness.claim(self._batch_entries)
+        if not entries:
+            reply: Any = await self._reading.xreadgroup(
+                self._group.name,
+                self._liveness.consumer,
+                {self._group.shard.stream: ">"},
+                count=self._batch_entries,
+                block=BLOCK_MS,
+            )
+            entries = reply[0][1] if reply else []
+            self._read.inc(len(entries))
+        self._last_read.set_to_current_time()
+        return Batch(entries, generation)
+
+    def _drop(self, why: str) -> None:
+        log.warning("consumer.dropped", group=self._group.name, why=why)
+        DROPPED.labels(self._group.name).inc()
+        self._liveness.renew()
+
+    async def _every(self, seconds: float, act: Callable[[], Awaitable[None]]) -> NoReturn:
+        while True:
+            await asyncio.sleep(seconds)
+            if not self._prepared:
+                continue
+            try:
+                await act()
+            except (RedisError, OSError) as exc:
+                log.warning("consumer.upkeep_failed", group=self._group.name, error=reason(exc))
+
+
+async def consume(consumers: Sequence[Consumer], stop: asyncio.Event, grace_seconds: float) -> None:
+    """Run all consumers until ``stop``; then let them finish for at most ``grace_seconds`` and hand over the rest."""
+    async with asyncio.TaskGroup() as tasks:
+        loops = [tasks.create_task(consumer.run(stop)) for consumer in consumers]
+        upkeep = [
+            tasks.create_task(keep())
+            for consumer in consumers
+            for keep in (consumer.keep_alive, consumer.keep_checkpoint)
+        ]
+        await stop.wait()
+        await asyncio.wait(loops, timeout=grace_seconds)
+        for task in (*loops, *upkeep):
+            task.cancel()
+    for consumer in consumers:
+        await consumer.leave()

@@ -1,0 +1,111 @@
+"""Engines for the two databases, with every wait bounded, and the check that the tables are up to date."""
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import structlog
+from sqlalchemy import event, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from stream.backoff import Backoff
+from stream.connect import names
+from stream.refusal import Refusal
+from worker.tables import REVISION
+
+log = structlog.get_logger("database")
+
+CONNECT_SECONDS = 5.0
+SQLITE_BUSY_SECONDS = 20.0
+POSTGRESQL_LIMITS = {
+    # A writer that hangs while it holds locks (frozen process, lost host) is cut off, so that the others go on.
+    "idle_in_transaction_session_timeout": "15s",
+    "lock_timeout": "10s",
+    "statement_timeout": "30s",
+}
+COMMAND_SECONDS = 40.0  # asyncpg has none of its own: a frozen server would hang for ever
+
+
+class SchemaMismatch(Refusal):
+    """The tables are not those that this code needs."""
+
+
+def open_engine(url: str, *, read_only: bool = False) -> AsyncEngine:
+    """Open an engine on ``sqlite:///path`` or ``postgresql://…``; no connection is made yet.
+
+    On SQLite every transaction takes the write lock at its start (one that turns into a writer later fails at once
+    when another writes), unless ``read_only``. Errors never show the parameters.
+    """
+    scheme, _, rest = url.partition("://")
+    common: dict[str, Any] = {
+        "hide_parameters": True,
+        "json_serializer": lambda value: orjson.dumps(value).decode(),
+        "json_deserializer": orjson.loads,
+        "pool_size": 4,
+    }
+    if scheme == "sqlite":
+        if not read_only:
+            Path(rest.removeprefix("/")).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        engine = create_async_engine(
+            f"sqlite+aiosqlite://{rest}",
+            connect_args={"timeout": SQLITE_BUSY_SECONDS},
+            **common,
+        )
+        _prepare_sqlite(engine, "BEGIN" if read_only else "BEGIN IMMEDIATE")
+        return engine
+    return create_async_engine(
+        f"postgresql+asyncpg://{rest}",
+        connect_args={
+            "timeout": CONNECT_SECONDS,
+            "command_timeout": COMMAND_SECONDS,
+            "server_settings": {"application_name": "ackstream", **POSTGRESQL_LIMITS},
+        },
+        pool_pre_ping=True,
+        **common,
+    )
+
+
+def _prepare_sqlite(engine: AsyncEngine, begin: str) -> None:
+    @event.listens_for(engine.sync_engine, "connect")
+    def on_connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver shall not begin transactions on its own
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")  # what is acked must be on the disk
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def on_begin(connection: Any) -> None:
+        connection.exec_driver_sql(begin)
+
+
+async def revision(connection: AsyncConnection) -> str | None:
+    """Return the migration that the database stands at; None before the first."""
+    try:
+        async with connection.begin():
+            return (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar_one_or_none()
+    except DBAPIError as exc:
+        if "alembic_version" in str(exc.orig):  # no such table, in the words of either database
+            return None
+        raise
+
+
+async def check_revision(engine: AsyncEngine, *, wait: bool = True) -> None:
+    """Raise SchemaMismatch unless the tables are those of this version; while the database is away, ``wait`` for it."""
+    backoff = Backoff()
+    while True:
+        try:
+            async with engine.connect() as connection:
+                found = await revision(connection)
+            break
+        except (DBAPIError, OSError) as exc:
+            if not wait:
+                raise
+            log.warning("database.away", error=names(exc))
+        await backoff.wait()
+    if found != REVISION:
+        raise SchemaMismatch(
+            f"the database's tables are at revision {found or 'none'}, this version needs {REVISION}: "
+            "run `ackstream migrate` with this version"
+        )

@@ -1,0 +1,31 @@
+"""The ``log`` handler: one line per status, with what Vonage's Java quickstart prints."""
+
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from worker.status import StatusEvent, mask
+
+log = structlog.get_logger("status")
+
+Show = Callable[[str | None], str | None]
+
+
+class Log:
+    """Writes message id, status, time, from, to and channel; numbers are masked unless ``reveal``."""
+
+    def __init__(self, *, reveal: bool) -> None:
+        self._show: Show = (lambda number: number) if reveal else mask
+
+    async def handle(self, events: Sequence[StatusEvent]) -> None:
+        """Write one line per event."""
+        for event in events:
+            parties = {"from": self._show(event.sender), "to": self._show(event.to)}
+            log.info(
+                "message.status",
+                message_uuid=event.message_uuid,
+                status=event.status,
+                time=event.time.isoformat(),
+                **parties,
+                channel=event.channel,
+            )

@@ -1,0 +1,26 @@
+"""From the names in ``ACKSTREAM_HANDLERS`` to handlers that are ready to work."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from worker.database import check_revision, open_engine
+from worker.handlers.log import Log
+from worker.processor import Handler
+from worker.settings import WorkerSettings
+from worker.store import Store
+
+
+@asynccontextmanager
+async def opened(settings: WorkerSettings) -> AsyncIterator[Mapping[str, Handler]]:
+    """Yield the handlers by their group's name. Raises SchemaMismatch, or what the database raises."""
+    async with AsyncExitStack() as stack:
+        handlers: dict[str, Handler] = {}
+        for name in settings.handler_names:
+            if name == "log":
+                handlers[name] = Log(reveal=settings.log_reveal)
+            else:
+                engine = open_engine(settings.database_url)
+                stack.push_async_callback(engine.dispose)
+                await check_revision(engine)
+                handlers[name] = Store(engine)
+        yield handlers

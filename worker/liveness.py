@@ -1,0 +1,156 @@
+"""Who of a group's consumers is alive, and what to do with the entries of those who are not.
+
+Each consumer raises a counter every few seconds, from the same loop that does the work, so a stalled loop raises none.
+An observer takes a consumer for dead when it has no counter, or when the counter has not moved for a while of the
+observer's own monotonic clock: no clock jump matters. One script moves a bounded share of a dead consumer's entries.
+
+Who was late itself (stopped, starved, cut off) must not settle what it has in hand, for others may have it by now: it
+takes a new name, drops the batch and leaves its old name to be found dead like any other.
+"""
+
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError
+
+from stream.keys import Shard
+from stream.metrics import CLAIMED
+
+log = structlog.get_logger("liveness")
+
+BEAT_SECONDS = 3.0
+LATE_SECONDS = 10.0
+DEAD_SECONDS = 15.0
+
+RawEntries = list[tuple[bytes, dict[bytes, bytes] | None]]
+
+# KEYS: stream, alive. ARGV: group, claimer, dead consumer, its counter as observed or '', most entries.
+# nil: it is alive after all. Empty: nothing was left, the consumer is removed.
+CLAIM = """#!lua flags=allow-oom
+if (redis.call('HGET', KEYS[2], ARGV[3]) or '') ~= ARGV[4] then return false end
+local pending = redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', ARGV[5], ARGV[3])
+if #pending == 0 then
+  redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[3])
+  redis.call('HDEL', KEYS[2], ARGV[3])
+  return {}
+end
+local ids = {}
+for i, entry in ipairs(pending) do ids[i] = entry[1] end
+return redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, unpack(ids))
+"""
+
+
+class Liveness:
+    """The own consumer in one group, and its view of the others."""
+
+    def __init__(
+        self,
+        server: Redis,
+        shard: Shard,
+        group: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._server = server
+        self._shard = shard
+        self._group = group
+        self._alive = shard.alive(group)
+        self._clock = clock
+        self._claim = server.register_script(CLAIM)
+        self._last_beat: float | None = None
+        self._abandoned: list[str] = []
+        self._seen: dict[bytes, tuple[bytes, float]] = {}
+        self._dead: dict[bytes, bytes] = {}
+        self.generation = 0
+        self.consumer = _unique_name()
+
+    def late(self, generation: int) -> bool:
+        """Whether what was read in this generation may be in other hands by now."""
+        if generation != self.generation or self._last_beat is None:
+            return True
+        return self._clock() - self._last_beat > LATE_SECONDS
+
+    def renew(self) -> None:
+        """Take a new name and leave the old one, with all that is pending under it, to be claimed."""
+        self._abandoned.append(self.consumer)
+        self.consumer = _unique_name()
+        self.generation += 1
+
+    async def beat(self) -> None:
+        """Raise the own counter, then look at the others'. Raises RedisError."""
+        if self._abandoned:
+            await self._server.hdel(self._alive, *self._abandoned)
+            self._abandoned.clear()
+        began = self._clock()
+        if self._last_beat is not None and began - self._last_beat > LATE_SECONDS:
+            log.warning(
+                "liveness.late",
+                group=self._group,
+                seconds=round(began - self._last_beat, 1),
+            )
+            self.renew()
+            self._seen.clear()
+        try:
+            await self._server.hincrby(self._alive, self.consumer, 1)
+        except OutOfMemoryError:
+            # A full server refuses every worker's beat: nobody's counter moves, so nobody may judge by it.
+            self._seen.clear()
+            self._last_beat = began
+        else:
+            self._last_beat = began
+            await self._look()
+
+    async def claim(self, most: int) -> RawEntries:
+        """Take over at most ``most`` entries of one dead consumer; empty when there are none to take."""
+        while self._dead:
+            name, counter = next(iter(self._dead.items()))
+            taken = await self._claim(
+                keys=[self._shard.stream, self._alive],
+                args=[self._group, self.consumer, name, counter, most],
+            )
+            if taken:
+                log.warning(
+                    "liveness.claimed",
+                    group=self._group,
+                    dead=name.decode(),
+                    entries=len(taken),
+                )
+                CLAIMED.labels(self._group).inc(len(taken))
+                return [(entry_id, _pairs(fields)) for entry_id, fields in taken]
+            if taken is not None:
+                log.info("liveness.removed", group=self._group, consumer=name.decode())
+            self._dead.pop(name, None)
+        return []
+
+    async def leave(self) -> None:
+        """Take the own counter away: whoever looks next claims what is left. Raises RedisError."""
+        await self._server.hdel(self._alive, self.consumer, *self._abandoned)
+
+    async def _look(self) -> None:
+        counters: Any = await self._server.hgetall(self._alive)
+        consumers: list[Any] = await self._server.xinfo_consumers(self._shard.stream, self._group)
+        now = self._clock()
+        names: set[bytes] = {consumer["name"] for consumer in consumers} | counters.keys()
+        dead: dict[bytes, bytes] = {}
+        for name in names - {self.consumer.encode()}:
+            counter = counters.get(name, b"")
+            before = self._seen.get(name)
+            if before is None or before[0] != counter:
+                self._seen[name] = counter, now
+            if not counter or now - self._seen[name][1] >= DEAD_SECONDS:
+                dead[name] = counter
+        self._seen = {name: seen for name, seen in self._seen.items() if name in names}
+        self._dead = dead
+
+
+def _unique_name() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def _pairs(flat: list[bytes] | None) -> dict[bytes, bytes] | None:
+    return None if flat is None else dict(zip(flat[::2], flat[1::2], strict=True))

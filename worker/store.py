@@ -1,0 +1,116 @@
+"""The ``store`` handler: keeps every event and every message's state in SQL.
+
+One transaction a batch: lock the batch's messages in one order, read what is stored of them, join and project, write
+what changed. Under the locks the state is computed from all events of a message, so concurrent writers, repetitions
+and any order end in the same rows.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row, Table, select, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from stream.entry import Entry
+from worker.projection import MessageState, distinct, project
+from worker.status import StatusEvent
+from worker.tables import messages, status_events
+from worker.vonage import parse
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EVENT_COLUMNS = tuple(column.key for column in status_events.columns if column.key != "payload")
+_MESSAGE_COLUMNS = tuple(column.key for column in messages.columns)
+
+# Rows that are not there cannot be locked: put empty ones in place first. Both in code point order, as every writer.
+_INSERT_MISSING = text(
+    "INSERT INTO messages (message_uuid, status, statuses) "
+    "SELECT id, '', '{}' FROM unnest(CAST(:ids AS text[])) AS id ON CONFLICT (message_uuid) DO NOTHING"
+)
+_LOCK = text(
+    "SELECT message_uuid FROM messages WHERE message_uuid = ANY(CAST(:ids AS text[])) "
+    'ORDER BY message_uuid COLLATE "C" FOR UPDATE'
+)
+
+
+class Store:
+    """Writes events and states. Safe with any number of writers; a batch that was written before changes nothing."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._dialect = postgresql if engine.dialect.name == "postgresql" else sqlite
+        self._put_events = self._upsert(status_events)
+        self._put_messages = self._upsert(messages)
+
+    async def handle(self, events: Sequence[StatusEvent]) -> None:
+        """Store the batch in one transaction. Raises what the database raises; then nothing of it is stored."""
+        arrived = _by_message(distinct(events).values())
+        ids = sorted(arrived)
+        async with self._engine.begin() as connection:
+            await self._lock(connection, ids)
+            stored = _by_message(await self._stored(connection, ids))
+            changed: list[StatusEvent] = []
+            states: list[MessageState] = []
+            for message_uuid in ids:
+                before = stored.get(message_uuid, {})
+                after = distinct([*before.values(), *arrived[message_uuid].values()])
+                new = [event for event_id, event in after.items() if event != before.get(event_id)]
+                if new:
+                    changed += new
+                    states.append(project(after.values()))
+            if changed:
+                await connection.execute(self._put_events, [_event_row(event) for event in changed])
+                await connection.execute(self._put_messages, [_message_row(state) for state in states])
+
+    async def _lock(self, connection: AsyncConnection, ids: list[str]) -> None:
+        if self._dialect is postgresql:  # SQLite's write lock is the transaction's already
+            await connection.execute(_INSERT_MISSING, {"ids": ids})
+            await connection.execute(_LOCK, {"ids": ids})
+
+    async def _stored(self, connection: AsyncConnection, ids: list[str]) -> list[StatusEvent]:
+        rows = await connection.execute(select(status_events).where(status_events.c.message_uuid.in_(ids)))
+        return [stored_event(row) for row in rows]
+
+    def _upsert(self, table: Table) -> Any:
+        statement = self._dialect.insert(table)
+        key = list(table.primary_key.columns)
+        others = [column for column in table.columns if not column.primary_key]
+        return statement.on_conflict_do_update(
+            index_elements=key,
+            set_={column: statement.excluded[column.key] for column in others},
+        )
+
+
+def stored_event(row: Row[Any]) -> StatusEvent:
+    """Read an event back from its row: the payload says everything that the receipt does not."""
+    return parse(
+        Entry(
+            payload=row.payload,
+            content_type="",
+            received_ms=(row.received_at - _EPOCH) // timedelta(milliseconds=1),
+            receipt="",
+            verified="jwt" if row.account_verified else "none",
+            account=row.account if row.account_verified else None,
+            application=row.application,
+        ),
+        row.entry,
+    )
+
+
+def _by_message(events: Iterable[StatusEvent]) -> Mapping[str, dict[str, StatusEvent]]:
+    found: defaultdict[str, dict[str, StatusEvent]] = defaultdict(dict)
+    for event in events:
+        found[event.message_uuid][event.event_id] = event
+    return found
+
+
+def _event_row(event: StatusEvent) -> dict[str, Any]:
+    return {column: getattr(event, column) for column in _EVENT_COLUMNS} | {"payload": event.raw}
+
+
+def _message_row(state: MessageState) -> dict[str, Any]:
+    row = {column: getattr(state, column) for column in _MESSAGE_COLUMNS}
+    row["statuses"] = {status: moment.isoformat() for status, moment in state.statuses.items()}
+    return row

@@ -1,0 +1,80 @@
+"""Every form of time that Vonage's payloads have been seen with. No I/O.
+
+ISO 8601 with Z, an offset or none; ``2020-01-01 14:00:00 +0000``; ``… UTC``; a delivery receipt's ``scts``, which is
+``YYMMDDHHMM`` or an epoch. Without a zone it is UTC.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta, timezone
+
+_CALENDAR = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s*(?:(Z|UTC|GMT)|([+-])(\d\d):?(\d\d)?)?",
+    re.ASCII | re.IGNORECASE,
+)
+_COMPACT = re.compile(r"(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)", re.ASCII)
+_EPOCH = re.compile(r"\d{9,10}|\d{13}", re.ASCII)
+_EPOCH_MS_DIGITS = 13
+
+
+def parse_time(value: object) -> datetime | None:
+    """Return the moment in UTC, digits past the microsecond cut off; None for what is no time (seen: ``{}``)."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        return None
+    try:
+        return _calendar(value.strip()) or _compact(value.strip()) or _epoch(value.strip())
+    except (ValueError, OverflowError):  # no such day, or beyond what a datetime holds
+        return None
+
+
+def _calendar(text: str) -> datetime | None:
+    found = _CALENDAR.fullmatch(text)
+    if not found:
+        return None
+    (
+        year,
+        month,
+        day,
+        hour,
+        minute,
+        second,
+        fraction,
+        _,
+        sign,
+        zone_hours,
+        zone_minutes,
+    ) = found.groups()
+    offset = timedelta(hours=int(zone_hours or 0), minutes=int(zone_minutes or 0))
+    zone = timezone(-offset if sign == "-" else offset) if sign else UTC
+    microsecond = int((fraction or "").ljust(6, "0")[:6])
+    moment = datetime(
+        int(year),
+        int(month),
+        int(day),
+        int(hour),
+        int(minute),
+        int(second or 0),
+        microsecond,
+        tzinfo=zone,
+    )
+    return moment.astimezone(UTC)
+
+
+def _compact(text: str) -> datetime | None:
+    """Read YYMMDDHHMM. Ten digits can be an epoch too: they are one if they make no date."""
+    found = _COMPACT.fullmatch(text)
+    if not found:
+        return None
+    year, month, day, hour, minute = map(int, found.groups())
+    try:
+        return datetime(2000 + year, month, day, hour, minute, tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def _epoch(text: str) -> datetime | None:
+    if not _EPOCH.fullmatch(text):
+        return None
+    milliseconds = int(text) if len(text) == _EPOCH_MS_DIGITS else int(text) * 1000
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)

@@ -1,0 +1,239 @@
+"""From a payload to a StatusEvent, for every shape that Vonage sends. No I/O.
+
+* Messages API v1: https://developer.vonage.com/en/api/messages#message-status
+* Messages API v0.1 and Dispatch: ``to`` and ``from`` are objects; Dispatch ends with a report without message_uuid
+* SMS API delivery receipts: https://developer.vonage.com/en/api/sms#delivery-receipt (see worker.receipt)
+
+The payload itself says which it is. The Content-Type is not asked: curl and misconfigured proxies get it wrong, and a
+status refused for it would be lost.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypedDict
+from urllib.parse import parse_qsl
+
+import orjson
+
+from stream.entry import Entry
+from worker import receipt
+from worker.status import InvalidStatus, StatusEvent
+from worker.timestamps import parse_time
+
+LONGEST_ID_BYTES = 255
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_BLANK = b" \t\r\n"
+_BOM = b"\xef\xbb\xbf"
+_DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+_CODE = re.compile(r"#([\w-]+)$")
+
+Fields = Mapping[str, Any]
+
+
+class Content(TypedDict, total=False):
+    """What the payload says, as the fields of StatusEvent."""
+
+    message_uuid: str
+    status: str
+    provider_status: str
+    occurred_at: datetime | None
+    channel: str | None
+    to: str | None
+    sender: str | None
+    client_ref: str | None
+    account: str | None
+    error_code: str | None
+    error_text: str | None
+    price: str | None
+    currency: str | None
+    parts: int | None
+    network_code: str | None
+    workflow_id: str | None
+    workflow_item: str | None
+    workflow_items: str | None
+
+
+def parse(entry: Entry, entry_id: str) -> StatusEvent:
+    """Return the event of this receipt. Raises InvalidStatus, and nothing else, for a payload that is no status."""
+    fields = decode(entry.payload)
+    is_receipt = receipt.recognise(fields)
+    exact = _numbers_as_sent(entry.payload) if _has_fraction(fields) else fields
+    content = _from_receipt(exact) if is_receipt else _from_message(exact)
+    verified = entry.verified != "none" and entry.account is not None
+    if verified:
+        content["account"] = clean(entry.account)
+    return StatusEvent(
+        event_id=receipt.event_id(fields) if is_receipt else hashlib.sha256(entry.payload).hexdigest(),
+        received_at=_EPOCH + timedelta(milliseconds=entry.received_ms),
+        entry=entry_id,
+        account_verified=verified,
+        application=clean(entry.application),
+        fields=fields,
+        raw=entry.payload,
+        **content,
+    )
+
+
+def decode(payload: bytes) -> Fields:
+    """Decode a JSON object, or else a form or query. Raises InvalidStatus."""
+    body = payload.removeprefix(_BOM).strip(_BLANK)
+    if body[:1] in (b"{", b"["):
+        try:
+            decoded = orjson.loads(body)
+        except orjson.JSONDecodeError as exc:
+            raise InvalidStatus(f"not valid JSON: {exc.msg} at character {exc.pos}") from None  # exc holds the payload
+        if not isinstance(decoded, dict):
+            raise InvalidStatus("JSON, but no object")
+        return decoded
+    try:
+        pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict")
+    except ValueError:
+        raise InvalidStatus("neither a JSON object nor a form") from None
+    return dict(pairs)
+
+
+def _has_fraction(fields: Fields) -> bool:
+    """Whether a value that could become a column was sent as a number that a float may not hold exactly."""
+    return float in map(type, fields.values()) or any(
+        float in map(type, inner.values()) for inner in fields.values() if type(inner) is dict
+    )
+
+
+def _numbers_as_sent(payload: bytes) -> Fields:
+    try:
+        decoded: Fields = json.loads(payload.removeprefix(_BOM), parse_float=str, parse_int=str)
+    except RecursionError:
+        raise InvalidStatus("JSON, but nested too deeply") from None
+    return decoded
+
+
+def _from_message(fields: Fields) -> Content:
+    message_uuid, is_report = fields.get("message_uuid"), False
+    if message_uuid is None:
+        message_uuid, is_report = fields.get("dispatch_uuid"), True
+    if message_uuid is None:
+        raise InvalidStatus("no message_uuid, dispatch_uuid or messageId")
+    status = _status(fields.get("status"))
+    to, sender = fields.get("to"), fields.get("from")
+    code, text = _error(fields.get("error"))
+    usage = _object(fields, "usage")
+    sms = _object(fields, "sms")
+    workflow = _object(fields, "workflow")
+    dispatch = _object(_object(fields, "_links"), "dispatch")
+    return Content(
+        message_uuid=_id(message_uuid),
+        status=status,
+        provider_status=status,
+        occurred_at=parse_time(fields.get("timestamp")),
+        channel="dispatch" if is_report else _text(fields.get("channel")) or _party_type(to) or _party_type(sender),
+        to=_party(to),
+        sender=_party(sender),
+        client_ref=_text(fields.get("client_ref")),
+        error_code=code,
+        error_text=text,
+        price=_price(usage.get("price")),
+        currency=_text(usage.get("currency")),
+        parts=_count(sms.get("count_total", sms.get("total_count"))),
+        network_code=_text(_object(fields, "destination").get("network_code")),
+        workflow_id=_first(
+            workflow.get("workflow_id"),
+            workflow.get("id"),
+            fields.get("dispatch_uuid"),
+            dispatch.get("dispatch_uuid"),
+        ),
+        workflow_item=_first(workflow.get("items_number"), workflow.get("item_number")),
+        workflow_items=_first(workflow.get("items_total"), workflow.get("total_items")),
+    )
+
+
+def _from_receipt(fields: Fields) -> Content:
+    provider_status = _status(fields.get("status"))
+    code = _text(fields.get("err-code"))
+    if code == receipt.NO_ERROR:
+        code = None
+    return Content(
+        message_uuid=_id(receipt.message_id(fields)),
+        status=receipt.STATUSES.get(provider_status, provider_status),
+        provider_status=provider_status,
+        occurred_at=parse_time(fields.get("message-timestamp")) or parse_time(fields.get("scts")),
+        channel="sms",
+        to=_text(fields.get("msisdn")),
+        sender=_text(fields.get("to")),
+        client_ref=_text(fields.get("client-ref")),
+        account=_text(fields.get("api-key")),
+        error_code=code,
+        error_text=receipt.ERRORS.get(code) if code else None,
+        price=_price(fields.get("price")),
+        network_code=_text(fields.get("network-code")),
+    )
+
+
+def clean(text: str | None) -> str | None:
+    """Make a text fit for every database: PostgreSQL refuses U+0000."""
+    return text.replace("\0", "\ufffd") if text is not None else None
+
+
+def _text(value: object) -> str | None:
+    """Take a text or a number as text; nothing for an empty one and for anything else."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    return clean(value) if isinstance(value, str) and value else None
+
+
+def _first(*values: object) -> str | None:
+    return next((text for text in map(_text, values) if text is not None), None)
+
+
+def _object(fields: Fields, name: str) -> Fields:
+    value = fields.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _id(value: object) -> str:
+    text = _text(value)
+    if not text or len(str(value).encode()) > LONGEST_ID_BYTES:
+        raise InvalidStatus(f"the message's id is not a text of 1 to {LONGEST_ID_BYTES} bytes")
+    return text
+
+
+def _status(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise InvalidStatus("status is not a text, or empty")
+    return value.replace("\0", "\ufffd")
+
+
+def _party(value: object) -> str | None:
+    """v1 sends a text, v0.1 an object with a number or an id."""
+    return _first(value.get("number"), value.get("id")) if isinstance(value, dict) else _text(value)
+
+
+def _party_type(value: object) -> str | None:
+    return _text(value.get("type")) if isinstance(value, dict) else None
+
+
+def _error(error: object) -> tuple[str | None, str | None]:
+    """v1: ``title`` is the code, and so is the end of ``type``; v0.1: ``code`` and ``reason``."""
+    if not isinstance(error, dict):
+        return None, None
+    title = _text(error.get("title"))
+    in_type = _CODE.search(_text(error.get("type")) or "")
+    code = _text(error.get("code")) or (in_type.group(1) if in_type and not _is_code(title) else title)
+    return code, _first(error.get("detail"), error.get("reason")) or (title if title != code else None)
+
+
+def _is_code(title: str | None) -> bool:
+    return title is not None and title.isdigit()
+
+
+def _count(value: object) -> int | None:
+    text = _text(value)
+    return int(text) if text and re.fullmatch(r"\d{1,6}", text, re.ASCII) else None
+
+
+def _price(value: object) -> str | None:
+    text = _text(value)
+    return text if text and _DECIMAL.fullmatch(text) else None
