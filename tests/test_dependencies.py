@@ -1,0 +1,95 @@
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("console", "ingest", "stream", "worker")
+MODULES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+PURE = {"stream/entry.py", "worker/status.py", "worker/vonage.py", "worker/projection.py"} | {
+    "worker/receipt.py",
+    "worker/timestamps.py",
+}
+HTTP_SERVERS = {"ingest/app.py", "ingest/webhook.py", "stream/health.py"}
+
+
+def imports(module: Path) -> Iterator[tuple[str, int]]:
+    """Every imported name with its level (0 is absolute)."""
+    for node in ast.walk(ast.parse((ROOT / module).read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, 0) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((f"{node.module}.{alias.name}", node.level) for alias in node.names)
+
+
+def imported(module: Path) -> set[str]:
+    return {name for name, _ in imports(module)}
+
+
+def packages(module: Path) -> set[str]:
+    return {name.partition(".")[0] for name in imported(module)}
+
+
+every_module = pytest.mark.parametrize("module", MODULES, ids=str)
+
+
+@every_module
+def test_packages_keep_their_distance(module: Path) -> None:
+    """Ingest and worker do not know each other, stream knows none of the three, nobody knows console."""
+    forbidden = {
+        "ingest": {"worker", "console"},
+        "worker": {"ingest", "console"},
+        "stream": {"ingest", "worker", "console"},
+        "console": set(),
+    }
+    assert not packages(module) & forbidden[module.parts[0]]
+
+
+@pytest.mark.parametrize("name", sorted(PURE))
+def test_the_core_does_no_io(name: str) -> None:
+    """Entry, status, parsing and projection import nothing that reaches the outside."""
+    assert not packages(Path(name)) & {
+        "aiohttp",
+        "asyncio",
+        "os",
+        "redis",
+        "socket",
+        "sqlalchemy",
+        "subprocess",
+        "time",
+    }
+
+
+def test_the_wire_contract_needs_the_standard_library_only() -> None:
+    """stream.entry can be copied into any program."""
+    assert packages(Path("stream/entry.py")) <= {"re", "collections", "dataclasses", "typing"}
+
+
+@every_module
+def test_http_is_served_in_three_places(module: Path) -> None:
+    """Aiohttp's server is used in ingest.app, ingest.webhook and stream.health only."""
+    uses = any(name.startswith("aiohttp.web") for name in imported(module))
+    assert not uses or str(module) in HTTP_SERVERS
+
+
+@every_module
+def test_the_environment_is_read_in_settings_only(module: Path) -> None:
+    """No module but the settings reads os.environ."""
+    text = (ROOT / module).read_text()
+    assert module.name == "settings.py" or not {"os.environ", "os.getenv"} & {
+        ast.unparse(node) for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Attribute)
+    }
+
+
+@every_module
+def test_imports_are_absolute(module: Path) -> None:
+    """No relative import."""
+    assert all(level == 0 for _, level in imports(module))
+
+
+@every_module
+def test_files_stay_small(module: Path) -> None:
+    """No file is over 300 lines."""
+    assert len((ROOT / module).read_text().splitlines()) <= 300

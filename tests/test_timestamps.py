@@ -1,0 +1,55 @@
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.timestamps import parse_time
+
+
+def utc(*parts: int) -> datetime:
+    return datetime(*parts, tzinfo=UTC)  # type: ignore[arg-type,misc]
+
+
+@pytest.mark.parametrize(
+    ("value", "moment"),
+    [
+        ("2020-01-01T14:00:00.000Z", utc(2020, 1, 1, 14)),
+        ("2025-02-03T12:14:25Z", utc(2025, 2, 3, 12, 14, 25)),
+        ("2020-01-01 14:00:00 +0000", utc(2020, 1, 1, 14)),
+        ("2020-01-01 15:43:21 +0200", utc(2020, 1, 1, 13, 43, 21)),
+        ("2020-01-01 00:43:21 -05:30", utc(2020, 1, 1, 6, 13, 21)),
+        ("2020-01-01 14:00:00 UTC", utc(2020, 1, 1, 14)),
+        ("2018-10-25 12:10:29", utc(2018, 10, 25, 12, 10, 29)),
+        ("2020-01-01T12:00:00.000+00:00", utc(2020, 1, 1, 12)),
+        ("2020-01-01T12:00:00.123456789Z", utc(2020, 1, 1, 12, 0, 0, 123456)),
+        ("2020-01-01T12:00Z", utc(2020, 1, 1, 12)),
+        ("2001011400", utc(2020, 1, 1, 14)),
+        ("1810251310", utc(2018, 10, 25, 13, 10)),
+        ("1577880000", utc(2020, 1, 1, 12)),
+        ("1234567890", utc(2009, 2, 13, 23, 31, 30)),
+        ("1577880000123", utc(2020, 1, 1, 12, 0, 0, 123000)),
+        (1582650446, utc(2020, 2, 25, 17, 7, 26)),
+    ],
+)
+def test_every_form_that_was_seen_is_read(value: object, moment: datetime) -> None:
+    """Each form gives the moment in UTC; of ten digits that make a date, the date."""
+    assert parse_time(value) == moment
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{}, [], None, True, 1.5, "", "today", "2020-13-01T00:00:00Z", "2020-01-01T14:60:00Z", "0001-01-01 00:00:00 +0200"],
+)
+def test_what_is_no_time_is_none(value: object) -> None:
+    """Nothing raises; the event then counts from its receipt."""
+    assert parse_time(value) is None
+
+
+@given(
+    st.text() | st.integers() | st.from_regex(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d( ?[+-]\d\d:?\d\d|Z)?", fullmatch=True)
+)
+def test_anything_gives_a_utc_moment_or_none(value: object) -> None:
+    """Whatever stands in a timestamp, the outcome is an aware UTC moment or None."""
+    moment = parse_time(value)
+    assert moment is None or moment.tzinfo is UTC

@@ -1,0 +1,13 @@
+"""Waiting for a condition, with a deadline."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+
+async def until(condition: Callable[[], Awaitable[bool]], *, seconds: float = 20) -> None:
+    """Return as soon as the condition holds; fail after the deadline."""
+    deadline = time.monotonic() + seconds
+    while not await condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        await asyncio.sleep(0.01)
