@@ -2,6 +2,7 @@ import asyncio
 import itertools
 import os
 import secrets
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -64,9 +65,10 @@ def shard() -> Shard:
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+def postgresql() -> Iterator[PostgresServer]:
     """A real PostgreSQL, one for all tests of this process."""
-    with get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="delete") as running:
+    folder = tempfile.mkdtemp(prefix="ackstream-test-")  # not pytest's, whose parents only root may enter
+    with get_server(folder, cleanup_mode="delete") as running:
         yield running
 
 

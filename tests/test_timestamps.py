@@ -39,7 +39,20 @@ def test_every_form_that_was_seen_is_read(value: object, moment: datetime) -> No
 
 @pytest.mark.parametrize(
     "value",
-    [{}, [], None, True, 1.5, "", "today", "2020-13-01T00:00:00Z", "2020-01-01T14:60:00Z", "0001-01-01 00:00:00 +0200"],
+    [
+        {},
+        [],
+        None,
+        True,
+        1.5,
+        "",
+        "today",
+        "2020-13-01T00:00:00Z",
+        "2020-01-01T14:60:00Z",
+        "0001-01-01 00:00:00 +0200",
+        "1969-12-31T23:59:59Z",
+        "9999-12-31T23:59:59.999999Z",
+    ],
 )
 def test_what_is_no_time_is_none(value: object) -> None:
     """Nothing raises; the event then counts from its receipt."""

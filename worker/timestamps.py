@@ -7,6 +7,8 @@ ISO 8601 with Z, an offset or none; ``2020-01-01 14:00:00 +0000``; ``… UTC``; 
 import re
 from datetime import UTC, datetime, timedelta, timezone
 
+FIRST_YEAR, LAST_YEAR = 1970, 9998  # beyond lies nothing a provider means; at the ends asyncpg reads infinity
+
 _CALENDAR = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s*(?:(Z|UTC|GMT)|([+-])(\d\d):?(\d\d)?)?",
     re.ASCII | re.IGNORECASE,
@@ -22,10 +24,12 @@ def parse_time(value: object) -> datetime | None:
         value = str(value)
     if not isinstance(value, str):
         return None
+    text = value.strip()
     try:
-        return _calendar(value.strip()) or _compact(value.strip()) or _epoch(value.strip())
+        moment = _calendar(text) or _compact(text) or _epoch(text)
     except (ValueError, OverflowError):  # no such day, or beyond what a datetime holds
         return None
+    return moment if moment and FIRST_YEAR <= moment.year <= LAST_YEAR else None
 
 
 def _calendar(text: str) -> datetime | None:
