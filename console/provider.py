@@ -1,4 +1,4 @@
-"""How ``ackstream simulate`` sends: webhooks over HTTP at a steady rate, with the provider's limits, and a report."""
+"""How ``ackstream simulate`` sends: webhooks over HTTP at a steady rate, with the provider's time limit; a report."""
 
 import asyncio
 import math
@@ -154,6 +154,7 @@ async def send(
     """POST each webhook once, in their order, and report; a request that fails is counted, never raised.
 
     The provider would send again after 429 and 5xx; this form only counts them.
+
     ``rate``, more than 0, is in webhooks a second; None sends as fast as the connections allow. At most
     ``connections`` (1 or more) are in flight, each for at most ANSWER_SECONDS. ``progress`` is called after each.
     Takes the same memory for any number of webhooks, which may be a generator. Raises Refusal if ``url`` is not http.
@@ -191,13 +192,7 @@ async def simulate(
     console: Console,
 ) -> Report:
     """Send as ``send`` does and show a progress bar with rate and time left on ``console``: one of standard error."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        SpeedColumn(),
-        TimeRemainingColumn(),
-    )
+    columns = (TextColumn("sending"), BarColumn(), MofNCompleteColumn(), SpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
         sending = bar.add_task("", total=len(webhooks))
         return await send(webhooks, url, rate=rate, connections=connections, progress=lambda: bar.advance(sending))

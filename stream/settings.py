@@ -79,7 +79,10 @@ class StreamSettings(BaseSettings):
         try:
             return cls(**{name: value for name, value in flags.items() if value is not None})
         except ValidationError as exc:
-            raise InvalidSettings("\n".join(map(cls._fault, exc.errors()))) from None  # the cause would quote secrets
+            faults = (
+                error for error in exc.errors() if error["type"] != "default_factory_not_called"
+            )  # none of its own
+            raise InvalidSettings("\n".join(map(cls._fault, faults))) from None  # the cause would quote secrets
 
     @classmethod
     def settings_customise_sources(

@@ -1,0 +1,72 @@
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from stream.keys import Shard
+from worker.groups import Group, registered
+
+
+async def add(server: Redis, shard: Shard, *ids: str) -> None:
+    for entry_id in ids:
+        await server.xadd(shard.stream, {b"n": entry_id}, id=entry_id)
+
+
+async def read(server: Redis, shard: Shard, count: int = 100) -> list[bytes]:
+    """What the group gets to read next."""
+    reply: Any = await server.xreadgroup("g", "c", {shard.stream: ">"}, count=count)
+    return [entry_id for entry_id, _ in reply[0][1]] if reply else []
+
+
+async def test_a_new_group_is_registered_and_starts_at_the_beginning(server: Redis, shard: Shard) -> None:
+    """What was appended before the group existed is read; making it again is harmless."""
+    await add(server, shard, "1-0")
+    group = Group(server, shard, "g")
+    await group.ensure()
+    await group.ensure()
+    assert await registered(server, shard) == ["g"]
+    assert await read(server, shard) == [b"1-0"]
+
+
+async def test_a_lost_group_is_made_again_at_its_checkpoint(server: Redis, shard: Shard) -> None:
+    """What was settled is not read again, what was pending or unread is: nothing is passed by."""
+    await add(server, shard, "1-0", "2-0", "3-0", "4-0")
+    group = Group(server, shard, "g")
+    await group.ensure()
+    first, *_ = await read(server, shard, 3)
+    await server.xack(shard.stream, "g", first)
+    await group.save_checkpoint()
+    await server.xgroup_destroy(shard.stream, "g")
+    await group.ensure()
+    assert await read(server, shard) == [b"2-0", b"3-0", b"4-0"]
+
+
+async def test_with_nothing_pending_the_checkpoint_is_what_was_delivered_last(server: Redis, shard: Shard) -> None:
+    """After everything is acked the group made again reads only what is new."""
+    await add(server, shard, "1-0", "2-5")
+    group = Group(server, shard, "g")
+    await group.ensure()
+    await server.xack(shard.stream, "g", *await read(server, shard))
+    await group.save_checkpoint()
+    assert await server.get(shard.checkpoint("g")) == b"2-5"
+    await server.xgroup_destroy(shard.stream, "g")
+    await add(server, shard, "3-0")
+    await group.ensure()
+    assert await read(server, shard) == [b"3-0"]
+
+
+@pytest.mark.parametrize("ids", [[], ["1-0"]])
+async def test_a_stream_younger_than_the_checkpoint_is_read_from_its_beginning(
+    server: Redis, shard: Shard, ids: list[str]
+) -> None:
+    """A stream that was deleted (and begun again by a clock that went back) hides nothing behind an old checkpoint."""
+    await add(server, shard, "5-0")
+    group = Group(server, shard, "g")
+    await group.ensure()
+    await server.xack(shard.stream, "g", *await read(server, shard))
+    await group.save_checkpoint()
+    await server.delete(shard.stream)
+    await add(server, shard, *ids)
+    await group.ensure()
+    await add(server, shard, "2-0")
+    assert await read(server, shard) == [*(entry_id.encode() for entry_id in ids), b"2-0"]

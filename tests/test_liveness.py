@@ -1,0 +1,173 @@
+from redis.asyncio import Redis
+
+from stream.keys import Shard
+from worker.liveness import BEAT_SECONDS, DEAD_SECONDS, LATE_SECONDS, Liveness
+
+
+class Clock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def group(server: Redis, shard: Shard, entries: int) -> None:
+    await server.xgroup_create(shard.stream, "g", "0", mkstream=True)
+    for n in range(entries):
+        await server.xadd(shard.stream, {b"n": b"%d" % n})
+
+
+async def read(server: Redis, shard: Shard, liveness: Liveness) -> None:
+    await server.xreadgroup("g", liveness.consumer, {shard.stream: ">"}, count=100)
+
+
+async def holders(server: Redis, shard: Shard) -> dict[str, int]:
+    return {
+        consumer["name"].decode(): consumer["pending"] for consumer in await server.xinfo_consumers(shard.stream, "g")
+    }
+
+
+async def pass_time(clock: Clock, seconds: float, *beating: Liveness) -> None:
+    """Let time go by in steps in which those who live raise their counters."""
+    end = clock.now + seconds
+    while clock.now < end:
+        clock.now = min(clock.now + BEAT_SECONDS, end)
+        for liveness in beating:
+            await liveness.beat()
+
+
+async def test_the_entries_of_a_dead_consumer_are_claimed(server: Redis, shard: Shard) -> None:
+    """A counter that stands still for the time of death makes its consumer's entries another's; then it is removed."""
+    clock = Clock()
+    await group(server, shard, 5)
+    dead, living = (Liveness(server, shard, "g", clock) for _ in range(2))
+    await dead.beat()
+    await living.beat()
+    await read(server, shard, dead)
+    await pass_time(clock, DEAD_SECONDS - 1, living)
+    assert await living.claim(100) == []
+    await pass_time(clock, 1 + BEAT_SECONDS, living)
+    assert [fields for _, fields in await living.claim(3)] == [{b"n": b"%d" % n} for n in range(3)]
+    assert len(await living.claim(3)) == 2
+    assert await living.claim(3) == []
+    assert await holders(server, shard) == {living.consumer: 5}
+    assert list(await server.hgetall(shard.alive("g"))) == [living.consumer.encode()]
+
+
+async def test_a_living_consumer_is_left_alone(server: Redis, shard: Shard) -> None:
+    """As long as its counter moves, however seldom it reads, nothing of its is claimed."""
+    clock = Clock()
+    await group(server, shard, 5)
+    one, other = (Liveness(server, shard, "g", clock) for _ in range(2))
+    await one.beat()
+    await read(server, shard, one)
+    await pass_time(clock, 4 * DEAD_SECONDS, one, other)
+    assert await other.claim(100) == []
+    assert (await holders(server, shard))[one.consumer] == 5
+
+
+async def test_who_left_is_claimed_at_once(server: Redis, shard: Shard) -> None:
+    """Without a counter nobody waits: an orderly stop hands over at the next look."""
+    clock = Clock()
+    await group(server, shard, 5)
+    leaving, living = (Liveness(server, shard, "g", clock) for _ in range(2))
+    await leaving.beat()
+    await read(server, shard, leaving)
+    await leaving.leave()
+    await living.beat()
+    assert len(await living.claim(100)) == 5
+
+
+async def test_one_who_comes_back_between_look_and_claim_keeps_its_entries(server: Redis, shard: Shard) -> None:
+    """The script checks the counter again: what was judged dead and has moved since is not robbed."""
+    clock = Clock()
+    await group(server, shard, 5)
+    back, living = (Liveness(server, shard, "g", clock) for _ in range(2))
+    await back.beat()
+    await read(server, shard, back)
+    await pass_time(clock, DEAD_SECONDS + BEAT_SECONDS, living)
+    await server.hincrby(shard.alive("g"), back.consumer, 1)
+    assert await living.claim(100) == []
+    assert (await holders(server, shard))[back.consumer] == 5
+
+
+async def test_a_late_one_takes_a_new_name_and_drops_what_it_has(server: Redis, shard: Shard) -> None:
+    """Late by its own clock, before and after the next beat, what it read counts as lost to others."""
+    clock = Clock()
+    await group(server, shard, 1)
+    liveness = Liveness(server, shard, "g", clock)
+    assert liveness.late(liveness.generation)
+    await liveness.beat()
+    generation, name = liveness.generation, liveness.consumer
+    assert not liveness.late(generation)
+    clock.now += LATE_SECONDS + 1
+    assert liveness.late(generation)
+    await liveness.beat()
+    assert liveness.late(generation)
+    assert not liveness.late(liveness.generation)
+    assert liveness.consumer != name
+
+
+async def test_one_who_stood_still_does_not_judge_others_by_old_sight(server: Redis, shard: Shard) -> None:
+    """After the whole machine stood still everybody's counter is old: nobody is taken for dead for that."""
+    clock = Clock()
+    await group(server, shard, 5)
+    one, other = (Liveness(server, shard, "g", clock) for _ in range(2))
+    await one.beat()
+    await read(server, shard, one)
+    await other.beat()
+    clock.now += 100
+    await other.beat()
+    assert await other.claim(100) == []
+    assert (await holders(server, shard))[one.consumer] == 5
+
+
+async def test_an_abandoned_name_is_claimed_like_any_dead_one(server: Redis, shard: Shard) -> None:
+    """Who renews gets its own entries back under the new name, as soon as it looks."""
+    clock = Clock()
+    await group(server, shard, 5)
+    liveness = Liveness(server, shard, "g", clock)
+    await liveness.beat()
+    await read(server, shard, liveness)
+    liveness.renew()
+    await liveness.beat()
+    assert len(await liveness.claim(100)) == 5
+    assert await liveness.claim(100) == []
+    assert await holders(server, shard) == {liveness.consumer: 5}
+
+
+async def test_entries_deleted_while_pending_do_not_stand_in_the_way(server: Redis, shard: Shard) -> None:
+    """A dead consumer whose entries were trimmed is cleared away."""
+    clock = Clock()
+    await group(server, shard, 5)
+    leaving, living = (Liveness(server, shard, "g", clock) for _ in range(2))
+    await leaving.beat()
+    await read(server, shard, leaving)
+    await leaving.leave()
+    await server.xtrim(shard.stream, maxlen=2, approximate=False)
+    await living.beat()
+    assert len(await living.claim(100)) == 2
+    await living.claim(100)
+    assert await holders(server, shard) == {living.consumer: 2}
+
+
+async def test_a_full_server_makes_nobody_dead(server: Redis, shard: Shard) -> None:
+    """When the server refuses all counters for want of memory, work goes on and nobody is claimed from."""
+    clock = Clock()
+    await group(server, shard, 5)
+    one, other = (Liveness(server, shard, "g", clock) for _ in range(2))
+    await one.beat()
+    await read(server, shard, one)
+    await other.beat()
+    await server.config_set("maxmemory", 1)
+    try:
+        await pass_time(clock, 2 * DEAD_SECONDS, other, one)
+        assert not one.late(one.generation)
+        assert await other.claim(100) == []
+    finally:
+        await server.config_set("maxmemory", "1gb")
+    await pass_time(clock, BEAT_SECONDS, one, other)
+    assert await other.claim(100) == []
