@@ -1,16 +1,20 @@
 """The command line: every command, what it takes, and what it hands over to."""
 
 import asyncio
+import secrets
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 import ingest.app
 import worker.app
-from console import embedded, views
-from console.options import AdminHost, AdminPort, Data, DatabaseUrl, RedisUrl, StopWithStdin
+from console import embedded, provider, views
+from console.options import AdminHost, AdminPort, AsJson, Data, DatabaseUrl, RedisUrl, StopWithStdin
+from console.simulator import plan
 from ingest.settings import IngestSettings
-from stream import logs, process
+from stream import addresses, logs, process
 from worker.database import open_engine
 from worker.migrate import migrate as migrate_database
 from worker.settings import WorkerSettings
@@ -94,6 +98,38 @@ async def _migrate(database_url: str) -> None:
         await migrate_database(engine)
     finally:
         await engine.dispose()
+
+
+@app.command()
+def simulate(
+    messages: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="How many messages; each has 1 to 3 statuses.")
+    ] = 100,
+    rate: Annotated[
+        float | None, typer.Option(min=0.1, help="Webhooks a second (default: as fast as answered).")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="The same seed makes the same messages (default: a new one).")
+    ] = None,
+    duplicates: Annotated[float, typer.Option(min=0, max=1, help="Share of webhooks that are sent twice.")] = 0.0,
+    shuffle: Annotated[bool, typer.Option("--shuffle", help="Send in random order.")] = False,
+    connections: Annotated[int, typer.Option(min=1, max=512, help="Webhooks in flight at once.")] = 32,
+    url: Annotated[
+        str | None, typer.Option(help="Where to send (default: the running `up`, else this machine).")
+    ] = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Act as the provider: send the statuses of made-up messages over all channels, and report the answers."""
+    settings = IngestSettings.load(data=data)
+    running = addresses.running(settings.data)
+    target = url or (running.ingest_url if running else f"http://127.0.0.1:{settings.port}{settings.routes[0]}")
+    chosen = secrets.randbelow(2**32) if seed is None else seed
+    webhooks = plan(messages, chosen, start=datetime.now(UTC), duplicates=duplicates, shuffle=shuffle)
+    report = asyncio.run(
+        provider.simulate(webhooks, target, rate=rate, connections=connections, console=Console(stderr=True))
+    )
+    views.print_report({"seed": chosen, "url": target, **report.as_dict()}, as_json=as_json)
 
 
 app.command()(views.trace)

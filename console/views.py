@@ -121,6 +121,18 @@ def show_dead_letter(
         typer.echo()
 
 
+def print_report(report: Mapping[str, Any], *, as_json: bool) -> None:
+    """Show how a simulation was answered."""
+    if as_json:
+        _print_json(report)
+        return
+    nested = {"answered": "", "latency_ms": " ms"}
+    flat = {name: value for name, value in report.items() if name not in nested}
+    for name, unit in nested.items():
+        flat |= {f"{name.removesuffix('_ms')} {key}": f"{value}{unit}" for key, value in (report[name] or {}).items()}
+    _print_pairs(flat)
+
+
 async def _groups(server: Redis, settings: WorkerSettings, group: str | None) -> Sequence[str]:
     known = await registered(server, settings.shard)
     if group is not None and group not in known:

@@ -1,0 +1,135 @@
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+import trustme
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError
+
+from ingest import appender
+from stream import connect
+from stream.keys import Shard
+from tests.events import body
+from tests.serving import ingesting, working
+from tests.test_worker import settled
+from tests.waiting import until
+from worker import consumer
+
+
+async def test_a_server_is_asked_what_it_can_do(server: Redis) -> None:
+    """What the server has is found by its name; what it has not is left out."""
+    assert await connect.abilities(server, ["XADD", "XFUTURE", "EVALSHA"]) == {"XADD", "EVALSHA"}
+
+
+async def test_a_server_that_lacks_a_command_is_refused_in_one_sentence(server: Redis) -> None:
+    """The sentence names the command and the versions that have it."""
+    with pytest.raises(connect.ServerUnfit, match=r"has no XFUTURE, .*Redis 7.0, Valkey 8"):
+        await connect.require(server, ["XADD", "XFUTURE"])
+
+
+async def test_what_may_not_be_asked_counts_as_absent(server: Redis, valkey_url: str, shard: Shard) -> None:
+    """A user without COMMAND INFO is told so."""
+    url = await user(server, valkey_url, shard.name, "+@all", "-command")
+    client = connect.client(url)
+    with pytest.raises(connect.ServerUnfit, match="may not ask"):
+        await connect.require(client, ["XADD"])
+    await client.aclose()
+
+
+async def user(server: Redis, url: str, name: str, *rules: str) -> str:
+    """Make a user with these rights, and return the URL that logs it in."""
+    await server.execute_command("ACL", "SETUSER", name, "on", ">secret", *rules)  # type: ignore[no-untyped-call]
+    return f"redis://{name}:secret@127.0.0.1:{urlsplit(url).port}"
+
+
+async def test_ingest_and_worker_need_few_rights(server: Redis, valkey_url: str, shard: Shard) -> None:
+    """Users with only their own commands on only their own keys do all the work."""
+    keys = f"~{shard.name}:*"
+    health = ("+ping", "+command|info")
+    ingest_commands = [f"+{name.lower()}" for name in appender.COMMANDS]
+    worker_commands = [f"+{name.lower()}" for name in consumer.COMMANDS]
+    more = ("+sismember", "+sadd", "+get", "+set", "+hgetall", "+hget", "+hdel", "+xlen", "+xdel")
+    ingest_url = await user(server, valkey_url, f"{shard.name}-ingest", keys, *health, *ingest_commands)
+    worker_url = await user(server, valkey_url, f"{shard.name}-worker", keys, *health, *worker_commands, *more)
+    async with (
+        ingesting(redis_url=ingest_url, stream=shard.name) as running,
+        working(redis_url=worker_url, stream=shard.name, handlers="log"),
+        aiohttp.ClientSession() as http,
+    ):
+        for payload in (body(), b"bad"):
+            async with http.post(running.url, data=payload) as answer:
+                assert answer.status == 200
+        await until(lambda: settled(server, shard, "log"))
+        await until(lambda: exists(server, shard.checkpoint("log")))
+    assert await server.xlen(shard.dead("log")) == 1
+
+
+async def exists(server: Redis, key: str) -> bool:
+    return bool(await server.exists(key))
+
+
+@asynccontextmanager
+async def encrypted(port: int, certificate: trustme.LeafCert) -> AsyncIterator[int]:
+    """A TLS port in front of a server without one."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(copy(reader, inner_writer), copy(inner_reader, writer))
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    try:
+        yield int(listening.sockets[0].getsockname()[1])
+    finally:
+        listening.close()
+
+
+async def test_tls_is_spoken_and_certificates_are_checked(
+    server: Redis, valkey_url: str, shard: Shard, tmp_path: Path
+) -> None:
+    """With rediss:// ingest and worker do their work; an unknown authority's certificate is refused."""
+    parts = urlsplit(valkey_url)
+    authority, other = trustme.CA(), trustme.CA()
+    for name, ca in (("ca.pem", authority), ("other.pem", other)):
+        ca.cert_pem.write_to_path(tmp_path / name)
+    async with encrypted(parts.port or 0, authority.issue_cert("127.0.0.1")) as port:
+        url = f"rediss://:{parts.password}@127.0.0.1:{port}?ssl_ca_certs={tmp_path}"
+        async with (
+            ingesting(redis_url=f"{url}/ca.pem", stream=shard.name) as running,
+            working(redis_url=f"{url}/ca.pem", stream=shard.name, handlers="log"),
+            aiohttp.ClientSession() as http,
+        ):
+            async with http.post(running.url, data=body()) as answer:
+                assert answer.status == 200
+            await until(lambda: settled(server, shard, "log"))
+        wrong = connect.client(f"{url}/other.pem")
+        with pytest.raises(RedisConnectionError, match="certificate"):
+            await wrong.ping()
+        await wrong.aclose()
+
+
+def test_a_url_is_shown_without_its_secrets() -> None:
+    """Host, port and database stay; user, password and options go."""
+    assert connect.shown("rediss://me:hunter2@example.test:6380/1?ssl_ca_certs=x") == "rediss://example.test:6380/1"
+
+
+def test_errors_are_named_without_their_text() -> None:
+    """A database's error text may quote a phone number: only classes and Redis's own codes are shown."""
+    cause = ValueError("447700900000")
+    error = OutOfMemoryError("OOM command not allowed: 447700900000")
+    error.__cause__ = cause
+    assert connect.names(error) == "OutOfMemoryError(OOM) < ValueError"

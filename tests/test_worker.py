@@ -1,0 +1,98 @@
+import asyncio
+import re
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from stream.keys import Shard
+from tests.conftest import count
+from tests.events import body, entry
+from tests.serving import working
+from tests.waiting import until
+
+
+async def append(server: Redis, shard: Shard, *payloads: bytes) -> None:
+    for payload in payloads:
+        fields: Any = entry(payload).to_fields()
+        await server.xadd(shard.stream, fields)
+
+
+async def test_every_handler_is_a_group_with_its_own_progress_and_dead_letters(
+    valkey_url: str,
+    server: Redis,
+    shard: Shard,
+    engine: AsyncEngine,
+    database_url: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`store` and `log` each see every entry; what is no status is a dead letter of each."""
+    await append(server, shard, *(body(message_uuid=f"m-{n}") for n in range(5)), b"bad")
+    async with working(redis_url=valkey_url, stream=shard.name, database_url=database_url):
+        await until(lambda: settled(server, shard, "store", "log"))
+    assert await count(engine, "messages") == 5
+    assert [await server.xlen(shard.dead(group)) for group in ("store", "log")] == [1, 1]
+    assert len(re.findall(r"message\.status .*message_uuid=m-\d", capsys.readouterr().out)) == 5
+
+
+@pytest.mark.parametrize(("reveal", "to"), [(False, "********0123"), (True, "447700900123")])
+async def test_the_log_masks_numbers_unless_asked(
+    valkey_url: str, server: Redis, shard: Shard, capsys: pytest.CaptureFixture[str], reveal: bool, to: str
+) -> None:
+    """One line with id, status, time, from, to and channel; of a number the last four digits."""
+    await append(server, shard, body(to="447700900123", **{"from": "AcmeInc"}, timestamp="2020-01-01T14:00:00Z"))
+    async with working(redis_url=valkey_url, stream=shard.name, handlers="log", log_reveal=reveal):
+        await until(lambda: settled(server, shard, "log"))
+    out = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out)
+    (line,) = [line for line in out.splitlines() if "message.status" in line]
+    assert dict(word.split("=", 1) for word in line.split() if "=" in word) == {
+        "message_uuid": "m-1",
+        "status": "delivered",
+        "time": "2020-01-01T14:00:00+00:00",
+        "from": "AcmeInc",
+        "to": to,
+        "channel": "sms",
+    }
+
+
+async def test_a_worker_waits_for_a_database_that_is_away(
+    valkey_url: str, server: Redis, shard: Shard, engine: AsyncEngine, database_url: str
+) -> None:
+    """While the tables cannot be written nothing is acked or buried; then everything is stored."""
+    async with engine.begin() as connection:
+        await connection.exec_driver_sql("ALTER TABLE messages RENAME TO elsewhere")
+    await append(server, shard, *(body(message_uuid=f"m-{n}") for n in range(3)))
+    async with working(redis_url=valkey_url, stream=shard.name, database_url=database_url, handlers="store"):
+        await until(lambda: read(server, shard, 3))
+        async with engine.begin() as connection:
+            await connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO messages")
+        await until(lambda: settled(server, shard, "store"))
+    assert await count(engine, "messages") == 3
+    assert await server.xlen(shard.dead("store")) == 0
+
+
+async def test_two_workers_share_the_work_and_a_stop_hands_over(
+    valkey_url: str, server: Redis, shard: Shard, engine: AsyncEngine, database_url: str
+) -> None:
+    """Each entry is stored once whoever reads it, and after an orderly stop nothing waits for the time of death."""
+    common = {"redis_url": valkey_url, "stream": shard.name, "database_url": database_url, "handlers": "store"}
+    await append(server, shard, *(body(message_uuid=f"m-{n}") for n in range(300)))
+    async with working(**common, batch_entries=10):
+        async with working(**common, batch_entries=10):
+            await asyncio.sleep(0)
+        await until(lambda: settled(server, shard, "store"))
+    assert await count(engine, "status_events") == 300
+    assert await server.hgetall(shard.alive("store")) == {}
+
+
+async def read(server: Redis, shard: Shard, entries: int) -> bool:
+    groups: Any = await server.xinfo_groups(shard.stream)
+    return bool(groups) and groups[0]["pending"] == entries
+
+
+async def settled(server: Redis, shard: Shard, *names: str) -> bool:
+    """Whether these groups exist, have read everything and have nothing pending."""
+    groups: Any = await server.xinfo_groups(shard.stream)
+    known = {group["name"].decode(): group for group in groups}
+    return all(name in known and known[name]["pending"] == 0 and known[name]["lag"] == 0 for name in names)
