@@ -38,7 +38,8 @@ BANNER = """
     signatures  off: for this machine only
 
   Try it:  curl -d '{{"message_uuid":"m-1","status":"delivered","channel":"sms"}}' {ingest}
-           ackstream trace m-1      ackstream simulate      ackstream stats
+           {command} trace m-1{option}
+           {command} simulate{option}
 """
 
 
@@ -75,7 +76,18 @@ async def up(settings: IngestSettings, stop: asyncio.Event) -> None:
             for part in parts:
                 tasks.create_task(_keep_running(part, environment, stop))
             if await _ready(parts, stop) and settings.log_format == "text":
-                typer.echo(BANNER.format(ingest=addresses.ingest_url, admin=addresses.ingest_admin_url, data=data))
+                typer.echo(_banner(settings, addresses, data))
+
+
+def _banner(settings: IngestSettings, addresses: Addresses, data: Path) -> str:
+    by_default = settings.data == IngestSettings.model_fields["data"].default
+    return BANNER.format(
+        ingest=addresses.ingest_url,
+        admin=addresses.ingest_admin_url,
+        data=data,
+        command=sys.argv[0] if sys.argv[0].endswith("ackstream") else "ackstream",
+        option="" if by_default else f" --data {settings.data}",
+    )
 
 
 def _parts(settings: IngestSettings, data: Path, redis_url: str, database_url: str) -> tuple[list[Part], Addresses]:

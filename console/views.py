@@ -158,7 +158,7 @@ def _ask_database(settings: WorkerSettings, ask: Callable[[AsyncEngine], Awaitab
     async def asking() -> T:
         engine = open_engine(settings.database_url, read_only=True)
         try:
-            await check_revision(engine, wait=False)
+            await check_revision(engine)
             return await ask(engine)
         finally:
             await engine.dispose()

@@ -23,7 +23,7 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
     server = client(settings.redis_url)
     reading = client(settings.redis_url, reply_seconds=BLOCK_MS / 1000 + REPLY_SECONDS)
     try:
-        async with opened(settings) as handlers:
+        async with opened(settings, stop) as handlers:
             consumers = [_consumer(server, reading, settings, *named, stop) for named in handlers.items()]
 
             def why_not() -> str | None:

@@ -1,5 +1,6 @@
 """Engines for the two databases, with every wait bounded, and the check that the tables are up to date."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -91,21 +92,25 @@ async def revision(connection: AsyncConnection) -> str | None:
         raise
 
 
-async def check_revision(engine: AsyncEngine, *, wait: bool = True) -> None:
-    """Raise SchemaMismatch unless the tables are those of this version; while the database is away, ``wait`` for it."""
-    backoff = Backoff()
-    while True:
-        try:
-            async with engine.connect() as connection:
-                found = await revision(connection)
-            break
-        except (DBAPIError, OSError) as exc:
-            if not wait:
-                raise
-            log.warning("database.away", error=names(exc))
-        await backoff.wait()
+async def check_revision(engine: AsyncEngine) -> None:
+    """Raise SchemaMismatch unless the tables are those of this version, and what the database raises if it is away."""
+    async with engine.connect() as connection:
+        found = await revision(connection)
     if found != REVISION:
         raise SchemaMismatch(
             f"the database's tables are at revision {found or 'none'}, this version needs {REVISION}: "
             "run `ackstream migrate` with this version"
         )
+
+
+async def await_revision(engine: AsyncEngine, stop: asyncio.Event) -> None:
+    """Check the revision, waiting for a database that is away; return too when ``stop`` is set meanwhile."""
+    backoff = Backoff()
+    while not stop.is_set():
+        try:
+            await check_revision(engine)
+        except (DBAPIError, OSError) as exc:
+            log.warning("database.away", error=names(exc))
+            await backoff.wait(stop)
+        else:
+            return

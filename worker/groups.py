@@ -51,11 +51,11 @@ class Group:
             pipe.xinfo_groups(self.shard.stream)
             pipe.xpending(self.shard.stream, self.name)
             groups, pending = await pipe.execute()
-        delivered = next(group["last-delivered-id"] for group in groups if group["name"] == self.name.encode())
+        delivered = {group["name"]: group["last-delivered-id"] for group in groups}
         if pending["pending"]:
             checkpoint = EntryId.from_redis(self.shard.number, pending["min"]).before()
         else:
-            checkpoint = EntryId.from_redis(self.shard.number, delivered)
+            checkpoint = EntryId.from_redis(self.shard.number, delivered.get(self.name.encode(), BEGINNING))
         if checkpoint != self._saved:
             await self._server.set(self.shard.checkpoint(self.name), checkpoint.redis)
             self._saved = checkpoint

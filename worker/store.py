@@ -8,6 +8,7 @@ and any order end in the same rows.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Row, Table, select, text
@@ -21,8 +22,10 @@ from worker.tables import messages, status_events
 from worker.vonage import parse
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EVENT_COLUMNS = tuple(column.key for column in status_events.columns if column.key != "payload")
+_EVENT_COLUMNS = tuple(column.key for column in status_events.columns)
+_EVENT_VALUES = attrgetter(*("raw" if column == "payload" else column for column in _EVENT_COLUMNS))
 _MESSAGE_COLUMNS = tuple(column.key for column in messages.columns)
+_MESSAGE_VALUES = attrgetter(*_MESSAGE_COLUMNS)
 
 # Rows that are not there cannot be locked: put empty ones in place first. Both in code point order, as every writer.
 _INSERT_MISSING = text(
@@ -107,10 +110,10 @@ def _by_message(events: Iterable[StatusEvent]) -> Mapping[str, dict[str, StatusE
 
 
 def _event_row(event: StatusEvent) -> dict[str, Any]:
-    return {column: getattr(event, column) for column in _EVENT_COLUMNS} | {"payload": event.raw}
+    return dict(zip(_EVENT_COLUMNS, _EVENT_VALUES(event), strict=True))
 
 
 def _message_row(state: MessageState) -> dict[str, Any]:
-    row = {column: getattr(state, column) for column in _MESSAGE_COLUMNS}
+    row = dict(zip(_MESSAGE_COLUMNS, _MESSAGE_VALUES(state), strict=True))
     row["statuses"] = {status: moment.isoformat() for status, moment in state.statuses.items()}
     return row

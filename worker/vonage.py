@@ -174,14 +174,14 @@ def _from_receipt(fields: Fields) -> Content:
 
 def clean(text: str | None) -> str | None:
     """Make a text fit for every database: PostgreSQL refuses U+0000."""
-    return text.replace("\0", "\ufffd") if text is not None else None
+    return text.replace("\0", "\ufffd") if text is not None and "\0" in text else text
 
 
 def _text(value: object) -> str | None:
     """Take a text or a number as text; nothing for an empty one and for anything else."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    return clean(value) if isinstance(value, str) and value else None
+    if isinstance(value, str):
+        return clean(value) or None
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _first(*values: object) -> str | None:

@@ -1,9 +1,10 @@
 """From the names in ``ACKSTREAM_HANDLERS`` to handlers that are ready to work."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from worker.database import check_revision, open_engine
+from worker.database import await_revision, open_engine
 from worker.handlers.log import Log
 from worker.processor import Handler
 from worker.settings import WorkerSettings
@@ -11,8 +12,8 @@ from worker.store import Store
 
 
 @asynccontextmanager
-async def opened(settings: WorkerSettings) -> AsyncIterator[Mapping[str, Handler]]:
-    """Yield the handlers by their group's name. Raises SchemaMismatch, or what the database raises."""
+async def opened(settings: WorkerSettings, stop: asyncio.Event) -> AsyncIterator[Mapping[str, Handler]]:
+    """Yield the handlers by their group's name, when what they need is there. Raises SchemaMismatch."""
     async with AsyncExitStack() as stack:
         handlers: dict[str, Handler] = {}
         for name in settings.handler_names:
@@ -21,6 +22,6 @@ async def opened(settings: WorkerSettings) -> AsyncIterator[Mapping[str, Handler
             else:
                 engine = open_engine(settings.database_url)
                 stack.push_async_callback(engine.dispose)
-                await check_revision(engine)
+                await await_revision(engine, stop)
                 handlers[name] = Store(engine)
         yield handlers

@@ -1,0 +1,23 @@
+# One image for ingest, worker and migrate: `docker build -t ackstream .`, then `docker run ackstream worker`.
+
+FROM python:3.13-slim AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /src
+# The environment has no pip of its own: nothing is installed at run time.
+RUN python -m venv --without-pip /opt/ackstream
+COPY deploy/image.lock deploy/
+RUN pip --python /opt/ackstream/bin/python install --require-hashes --only-binary :all: -r deploy/image.lock
+COPY . .
+RUN pip --python /opt/ackstream/bin/python install --no-deps --no-build-isolation .
+
+FROM python:3.13-slim
+# A fixed number, so that an owner of mounted files can be named; nobody logs in.
+RUN groupadd --gid 10001 ackstream \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /app --shell /usr/sbin/nologin ackstream
+COPY --from=build /opt/ackstream /opt/ackstream
+ENV PATH=/opt/ackstream/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+WORKDIR /app
+USER 10001:10001
+EXPOSE 3000 9464
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["ackstream"]
