@@ -8,19 +8,18 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-import orjson
 import pytest
 
 from console.provider import send
 from console.simulator import expected, plan
+from tests.load import loading
 
 # One group, so that a run over several processes brings up one project and not one in each.
 pytestmark = [pytest.mark.containers, pytest.mark.xdist_group("compose")]
@@ -31,9 +30,6 @@ BUILD_SECONDS = 600.0
 COMMAND_SECONDS = 120.0
 HEALTHY_SECONDS = 90.0
 STORED_SECONDS = 90.0
-LOAD_SECONDS = 60.0
-SENDERS = 8
-JSON = {"Content-Type": "application/json"}
 
 Container = dict[str, Any]
 
@@ -132,7 +128,7 @@ async def test_restarting_redis_under_load_loses_nothing_that_was_answered_200(p
     """The database stands still, so all rests on Redis; what was answered 200 before or after its restart is stored."""
     project.compose("pause", "postgres")
     try:
-        async with _load(project.url) as load:
+        async with loading(project.url) as load:
             await load.keeps(1000)
             await asyncio.to_thread(project.compose, "restart", "redis")
             await load.keeps(1000)
@@ -174,7 +170,7 @@ def test_only_ingest_is_published_and_only_to_this_machine(project: Project) -> 
 
 async def test_stop_ends_every_process_in_good_order(project: Project) -> None:
     """``stop`` under load ends each process by itself within its grace time; after ``start`` nothing is missing."""
-    async with _load(project.url) as load:
+    async with loading(project.url) as load:
         await load.keeps(1000)
         await asyncio.to_thread(project.compose, "stop")
     ended = {container["Name"]: container["State"]["ExitCode"] for container in project.containers()}
@@ -182,67 +178,6 @@ async def test_stop_ends_every_process_in_good_order(project: Project) -> None:
     project.compose("start")
     _until_healthy(project)
     _until_stored(project, dict.fromkeys(load.kept, "delivered"))
-
-
-@dataclass(slots=True)
-class Load:
-    """Messages sent without end: the ids of those answered 200, and how many were not."""
-
-    kept: list[str] = field(default_factory=list)
-    refused: int = 0
-    enough: asyncio.Event = field(default_factory=asyncio.Event)
-    _one_more: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def keeps(self, count: int) -> None:
-        """Return when so many more were answered 200."""
-        wanted = len(self.kept) + count
-        while len(self.kept) < wanted:
-            self._one_more.clear()
-            await self._one_more.wait()
-
-    async def send(self, session: aiohttp.ClientSession, url: str) -> None:
-        """Send one message after the other until there are enough."""
-        while not self.enough.is_set():
-            message_uuid = f"load-{secrets.token_hex(8)}"
-            try:
-                async with session.post(url, data=_delivered(message_uuid)) as response:
-                    kept = response.status == 200
-            except (aiohttp.ClientError, TimeoutError):
-                kept = False
-            if kept:
-                self.kept.append(message_uuid)
-                self._one_more.set()
-            else:
-                self.refused += 1
-                await asyncio.sleep(0.05)  # like a provider, which does not come again at once either
-
-
-@asynccontextmanager
-async def _load(url: str) -> AsyncIterator[Load]:
-    """Send while the block runs; at its end the last answers are in."""
-    load = Load()
-    async with (
-        asyncio.timeout(LOAD_SECONDS),
-        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10), headers=JSON) as session,
-        asyncio.TaskGroup() as senders,
-    ):
-        for _ in range(SENDERS):
-            senders.create_task(load.send(session, url))
-        yield load
-        load.enough.set()
-
-
-def _delivered(message_uuid: str) -> bytes:
-    return orjson.dumps(
-        {
-            "message_uuid": message_uuid,
-            "to": "447700900000",
-            "from": "447700900001",
-            "timestamp": "2026-02-03T12:14:25Z",
-            "status": "delivered",
-            "channel": "sms",
-        }
-    )
 
 
 def _until_healthy(project: Project) -> None:

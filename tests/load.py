@@ -1,0 +1,75 @@
+"""A load of real requests, which remembers what was answered 200."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+import orjson
+
+LOAD_SECONDS = 60.0
+SENDERS = 8
+JSON = {"Content-Type": "application/json"}
+
+
+@dataclass(slots=True)
+class Load:
+    """Messages sent without end: the ids of those answered 200, and how many were not."""
+
+    kept: list[str] = field(default_factory=list)
+    refused: int = 0
+    enough: asyncio.Event = field(default_factory=asyncio.Event)
+    _one_more: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def keeps(self, count: int) -> None:
+        """Return when so many more were answered 200."""
+        wanted = len(self.kept) + count
+        while len(self.kept) < wanted:
+            self._one_more.clear()
+            await self._one_more.wait()
+
+    async def send(self, session: aiohttp.ClientSession, url: str) -> None:
+        """Send one message after the other until there are enough."""
+        while not self.enough.is_set():
+            message_uuid = f"load-{secrets.token_hex(8)}"
+            try:
+                async with session.post(url, data=delivered(message_uuid)) as response:
+                    kept = response.status == 200
+            except (aiohttp.ClientError, TimeoutError):
+                kept = False
+            if kept:
+                self.kept.append(message_uuid)
+                self._one_more.set()
+            else:
+                self.refused += 1
+                await asyncio.sleep(0.05)  # like a provider, which does not come again at once either
+
+
+@asynccontextmanager
+async def loading(url: str) -> AsyncIterator[Load]:
+    """Send while the block runs; at its end the last answers are in."""
+    load = Load()
+    async with (
+        asyncio.timeout(LOAD_SECONDS),
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10), headers=JSON) as session,
+        asyncio.TaskGroup() as senders,
+    ):
+        for _ in range(SENDERS):
+            senders.create_task(load.send(session, url))
+        yield load
+        load.enough.set()
+
+
+def delivered(message_uuid: str) -> bytes:
+    return orjson.dumps(
+        {
+            "message_uuid": message_uuid,
+            "to": "447700900000",
+            "from": "447700900001",
+            "timestamp": "2026-02-03T12:14:25Z",
+            "status": "delivered",
+            "channel": "sms",
+        }
+    )
