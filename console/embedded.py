@@ -6,6 +6,7 @@ which adopts it.
 """
 
 import asyncio
+import socket
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from worker.migrate import migrate
 
 log = structlog.get_logger("up")
 
+LOOPBACK = "127.0.0.1"
 GRACE_SECONDS = 3
 KILL_AFTER_SECONDS = GRACE_SECONDS + 0.5
 
@@ -60,10 +62,13 @@ async def up(settings: IngestSettings, stop: asyncio.Event) -> None:
     """Run until ``stop``. Raises FolderInUse, or Refusal if a part cannot be started."""
     data = settings.data.resolve()
     lock_folder(data)
+    ports = settings.port or valkey.free_port(), settings.admin_port or valkey.free_port()
+    for port in ports:
+        _probe(port)
     async with valkey.serving(data / "valkey") as server:
         database_url = f"sqlite:///{data / 'ackstream.db'}"
         await _migrate(database_url)
-        parts, addresses = _parts(settings, data, server.url, database_url)
+        parts, addresses = _parts(data, settings.routes[0], ports, server.url, database_url)
         environment = child_environment(
             redis_url=server.url,
             database_url=database_url,
@@ -90,16 +95,26 @@ def _banner(settings: IngestSettings, addresses: Addresses, data: Path) -> str:
     )
 
 
-def _parts(settings: IngestSettings, data: Path, redis_url: str, database_url: str) -> tuple[list[Part], Addresses]:
-    worker_port = valkey.free_port()
-    admin_url, worker_url = f"http://127.0.0.1:{settings.admin_port}", f"http://127.0.0.1:{worker_port}"
-    local = ("--data", str(data), "--admin-host", "127.0.0.1")
-    ports = ("--host", "127.0.0.1", "--port", str(settings.port), "--admin-port", str(settings.admin_port))
+def _probe(port: int) -> None:
+    """Raise Refusal if the port is taken, before anything is started."""
+    try:
+        socket.create_server((LOOPBACK, port)).close()
+    except OSError as exc:
+        raise Refusal(f"cannot listen on {LOOPBACK}:{port} ({exc.strerror}): free it, or set another") from None
+
+
+def _parts(
+    data: Path, path: str, ports: tuple[int, int], redis_url: str, database_url: str
+) -> tuple[list[Part], Addresses]:
+    (port, admin_port), worker_port = ports, valkey.free_port()
+    admin_url, worker_url = f"http://{LOOPBACK}:{admin_port}", f"http://{LOOPBACK}:{worker_port}"
+    local = ("--data", str(data), "--admin-host", LOOPBACK)
+    listening = ("--host", LOOPBACK, "--port", str(port), "--admin-port", str(admin_port))
     parts = [
-        Part(("ingest", *local, *ports, "--stop-with-stdin"), admin_url),
+        Part(("ingest", *local, *listening, "--stop-with-stdin"), admin_url),
         Part(("worker", *local, "--admin-port", str(worker_port), "--stop-with-stdin"), worker_url),
     ]
-    ingest_url = f"http://127.0.0.1:{settings.port}{settings.routes[0]}"
+    ingest_url = f"http://{LOOPBACK}:{port}{path}"
     return parts, Addresses(redis_url, database_url, ingest_url, admin_url, worker_url)
 
 

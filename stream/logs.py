@@ -26,7 +26,7 @@ def configure(log_format: Literal["text", "json"]) -> None:
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        logger_factory=structlog.WriteLoggerFactory(sys.stdout),  # one write a line: processes share the output
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stdout)
