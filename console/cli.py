@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from sqlalchemy.exc import DBAPIError
 
 import ingest.app
 import worker.app
@@ -15,8 +16,9 @@ from console.options import AdminHost, AdminPort, AsJson, Data, DatabaseUrl, Red
 from console.simulator import plan
 from ingest.settings import IngestSettings
 from stream import addresses, logs, process
-from worker.database import open_engine
-from worker.migrate import migrate as migrate_database
+from stream.connect import names, shown
+from stream.refusal import Refusal
+from worker.migrate import migrate_at
 from worker.settings import WorkerSettings
 
 app = typer.Typer(
@@ -88,16 +90,11 @@ def worker_command(
 def migrate(data: Data = None, database_url: DatabaseUrl = None) -> None:
     """Bring the database's tables up to date. Safe to run twice, or on several machines at once."""
     settings = WorkerSettings.load(data=data, database_url=database_url)
-    asyncio.run(_migrate(settings.database_url))
-    typer.echo("the tables are up to date")
-
-
-async def _migrate(database_url: str) -> None:
-    engine = open_engine(database_url)
     try:
-        await migrate_database(engine)
-    finally:
-        await engine.dispose()
+        asyncio.run(migrate_at(settings.database_url))
+    except (DBAPIError, OSError) as exc:
+        raise Refusal(f"the database at {shown(settings.database_url)} does not answer ({names(exc)})") from None
+    typer.echo("the tables are up to date")
 
 
 @app.command()

@@ -22,8 +22,7 @@ from stream.addresses import Addresses, lock_folder
 from stream.backoff import Backoff
 from stream.refusal import Refusal
 from stream.settings import child_environment
-from worker.database import open_engine
-from worker.migrate import migrate
+from worker.migrate import migrate_at
 
 log = structlog.get_logger("up")
 
@@ -67,7 +66,7 @@ async def up(settings: IngestSettings, stop: asyncio.Event) -> None:
         _probe(port)
     async with valkey.serving(data / "valkey") as server:
         database_url = f"sqlite:///{data / 'ackstream.db'}"
-        await _migrate(database_url)
+        await migrate_at(database_url)
         parts, addresses = _parts(data, settings.routes[0], ports, server.url, database_url)
         environment = child_environment(
             redis_url=server.url,
@@ -116,14 +115,6 @@ def _parts(
     ]
     ingest_url = f"http://{LOOPBACK}:{port}{path}"
     return parts, Addresses(redis_url, database_url, ingest_url, admin_url, worker_url)
-
-
-async def _migrate(database_url: str) -> None:
-    engine = open_engine(database_url)
-    try:
-        await migrate(engine)
-    finally:
-        await engine.dispose()
 
 
 async def _keep_running(part: Part, environment: dict[str, str], stop: asyncio.Event) -> None:

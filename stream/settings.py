@@ -17,6 +17,7 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+from redis.asyncio.connection import parse_url
 
 from stream import addresses
 from stream.keys import DEFAULT_STREAM, Shard
@@ -32,6 +33,7 @@ class InvalidSettings(Refusal):
 def _redis_url(value: str) -> str:
     if not value.startswith(("redis://", "rediss://", "unix://")):
         raise ValueError
+    parse_url(value)
     return value
 
 

@@ -31,7 +31,9 @@ def test_every_fault_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "value"),
     [
         ("redis_url", "http://user:hunter2@example.test"),
+        ("redis_url", "redis://user:hunter2@example.test:port"),
         ("database_url", "mysql://user:hunter2@example.test"),
+        ("database_url", "postgresql://user:hunter2@example.test:port/x"),
     ],
 )
 def test_a_wrong_secret_is_not_shown(name: str, value: str) -> None:

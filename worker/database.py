@@ -55,16 +55,19 @@ def open_engine(url: str, *, read_only: bool = False) -> AsyncEngine:
         )
         _prepare_sqlite(engine, "BEGIN" if read_only else "BEGIN IMMEDIATE")
         return engine
-    return create_async_engine(
-        f"postgresql+asyncpg://{rest}",
-        connect_args={
-            "timeout": CONNECT_SECONDS,
-            "command_timeout": COMMAND_SECONDS,
-            "server_settings": {"application_name": "ackstream", **POSTGRESQL_LIMITS},
-        },
-        pool_pre_ping=True,
-        **common,
-    )
+    try:
+        return create_async_engine(
+            f"postgresql+asyncpg://{rest}",
+            connect_args={
+                "timeout": CONNECT_SECONDS,
+                "command_timeout": COMMAND_SECONDS,
+                "server_settings": {"application_name": "ackstream", **POSTGRESQL_LIMITS},
+            },
+            pool_pre_ping=True,
+            **common,
+        )
+    except ModuleNotFoundError:
+        raise Refusal("PostgreSQL needs its driver: pip install 'ackstream[postgres]'") from None
 
 
 def _prepare_sqlite(engine: AsyncEngine, begin: str) -> None:

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from worker import migrations
+from worker.database import open_engine
 
 LOCK = 0x61636B73  # "acks"
 
@@ -20,6 +21,15 @@ async def migrate(engine: AsyncEngine) -> None:
             await connection.execute(text("SET LOCAL statement_timeout = 0"))
             await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
         await connection.run_sync(upgrade)
+
+
+async def migrate_at(database_url: str) -> None:
+    """Migrate the database at this URL. Raises what the database raises."""
+    engine = open_engine(database_url)
+    try:
+        await migrate(engine)
+    finally:
+        await engine.dispose()
 
 
 def upgrade(connection: Connection) -> None:

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from stream.settings import StreamSettings
 
@@ -20,6 +22,10 @@ def _handlers(value: str) -> str:
 def _database_url(value: str) -> str:
     if not value.startswith(("sqlite:///", "postgresql://")):
         raise ValueError
+    try:
+        make_url(value)
+    except ArgumentError as exc:
+        raise ValueError from exc
     return value
 
 
