@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import Any
 
 import structlog
+from hiredis import pack_command
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -45,6 +46,8 @@ while i <= #ARGV do
 end
 return added
 """
+
+_pack: Any = pack_command  # its type says that a command has one part
 
 Waiting = tuple[list[bytes], int, asyncio.Future[None]]
 
@@ -140,7 +143,7 @@ class Appender:
         for fields, _, _ in batch:
             arguments.append(b"%d" % len(fields))
             arguments.extend(fields)
-        packed = connection.pack_command(*arguments)
+        packed: bytes = _pack(tuple(arguments))
         try:
             await connection.send_packed_command(packed)
             await connection.read_response()

@@ -37,6 +37,8 @@ Verified = Literal["jwt", "sig", "none"]
 _VERIFIED = frozenset(get_args(Verified))
 _REQUIRED = frozenset((b"v", b"payload", b"content_type", b"received_ms", b"receipt", b"verified"))
 _TEXTS = ("account", "application", "traceparent", "replay", "origin", "error")
+_TEXT_FIELDS = tuple((name, name.encode()) for name in _TEXTS)
+_NUMBER = re.compile(rb"0|[1-9][0-9]{0,18}")
 _KNOWN = _REQUIRED | {name.encode() for name in (*_TEXTS, "query", "attempt")}
 
 
@@ -87,10 +89,12 @@ class Entry:
         """Decode what XREADGROUP gave. Raises InvalidEntry for anything that ``to_fields`` does not write."""
         if fields.get(b"v") != VERSION:
             raise InvalidEntry("its version is not 1")
-        if missing := _REQUIRED - fields.keys():
-            raise InvalidEntry(f"it lacks {_names(missing)}")
-        if unknown := fields.keys() - _KNOWN:
-            raise InvalidEntry(f"it has {len(unknown)} unknown fields")
+        optional = fields.keys() != _REQUIRED
+        if optional:
+            if missing := _REQUIRED - fields.keys():
+                raise InvalidEntry(f"it lacks {_names(missing)}")
+            if unknown := fields.keys() - _KNOWN:
+                raise InvalidEntry(f"it has {len(unknown)} unknown fields")
         verified = fields[b"verified"].decode(errors="replace")
         if verified not in _VERIFIED:
             raise InvalidEntry("verified is none of jwt, sig, none")
@@ -103,7 +107,7 @@ class Entry:
             verified=cast("Verified", verified),
             query=fields.get(b"query"),
             attempt=None if attempt is None else _number(b"attempt", attempt, 10**9),
-            **{name: _text(fields, name.encode()) for name in _TEXTS if name.encode() in fields},
+            **({name: _text(fields, field) for name, field in _TEXT_FIELDS if field in fields} if optional else {}),
         )
 
 
@@ -157,6 +161,6 @@ def _text(fields: Mapping[bytes, bytes], name: bytes) -> str:
 
 
 def _number(name: bytes, digits: bytes, greatest: int) -> int:
-    if not re.fullmatch(rb"0|[1-9][0-9]{0,18}", digits) or int(digits) > greatest:
+    if not _NUMBER.fullmatch(digits) or int(digits) > greatest:
         raise InvalidEntry(f"{name.decode()} is not a whole number up to {greatest}")
     return int(digits)

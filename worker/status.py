@@ -1,10 +1,8 @@
 """A parsed payload: one status of one message, with everything the state tables and handlers need. No I/O."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 SUBMITTED, DELIVERED, READ = "submitted", "delivered", "read"
 REJECTED, UNDELIVERABLE = "rejected", "undeliverable"
@@ -18,8 +16,8 @@ class InvalidStatus(ValueError):  # noqa: N818 - named for what it is: the entry
 class StatusEvent:
     """One status of one message.
 
-    Texts are as sent, save that U+0000 is U+FFFD; None where the payload says nothing. ``fields`` is the whole decoded
-    payload, unknown fields included, and ``raw`` its bytes. Times are aware and in UTC.
+    Texts are as sent, save that U+0000 is U+FFFD; None where the payload says nothing. ``raw`` is the payload itself;
+    ``worker.vonage.decode`` gives all its fields, unknown ones included. Times are aware and in UTC.
     """
 
     event_id: str
@@ -54,7 +52,6 @@ class StatusEvent:
     """What joins the attempts of a failover."""
     workflow_item: str | None = None
     workflow_items: str | None = None
-    fields: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     raw: bytes = field(default=b"", repr=False)
 
     @property

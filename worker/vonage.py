@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, TypedDict
 from urllib.parse import parse_qsl
 
@@ -24,6 +25,8 @@ from worker.status import InvalidStatus, StatusEvent
 from worker.timestamps import parse_time
 
 LONGEST_ID_BYTES = 255
+REMEMBERED = 8192
+REMEMBERED_BYTES = 4096
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BLANK = b" \t\r\n"
@@ -45,7 +48,6 @@ class Content(TypedDict, total=False):
     to: str | None
     sender: str | None
     client_ref: str | None
-    account: str | None
     error_code: str | None
     error_text: str | None
     price: str | None
@@ -59,23 +61,32 @@ class Content(TypedDict, total=False):
 
 def parse(entry: Entry, entry_id: str) -> StatusEvent:
     """Return the event of this receipt. Raises InvalidStatus, and nothing else, for a payload that is no status."""
-    fields = decode(entry.payload)
-    is_receipt = receipt.recognise(fields)
-    exact = _numbers_as_sent(entry.payload) if _has_fraction(fields) else fields
-    content = _from_receipt(exact) if is_receipt else _from_message(exact)
+    read = _read_once if len(entry.payload) <= REMEMBERED_BYTES else _read
+    event_id, content, claimed = read(entry.payload)
     verified = entry.verified != "none" and entry.account is not None
-    if verified:
-        content["account"] = clean(entry.account)
     return StatusEvent(
-        event_id=receipt.event_id(fields) if is_receipt else hashlib.sha256(entry.payload).hexdigest(),
+        event_id=event_id,
         received_at=_EPOCH + timedelta(milliseconds=entry.received_ms),
         entry=entry_id,
+        account=clean(entry.account) if verified else claimed,
         account_verified=verified,
         application=clean(entry.application),
-        fields=fields,
         raw=entry.payload,
         **content,
     )
+
+
+def _read(payload: bytes) -> tuple[str, Content, str | None]:
+    """Return the payload's event_id, what it says, and the account that it claims to be of."""
+    fields = decode(payload)
+    exact = _numbers_as_sent(payload) if _has_fraction(fields) else fields
+    if receipt.recognise(fields):
+        return receipt.event_id(fields), _from_receipt(exact), _text(exact.get("api-key"))
+    return hashlib.sha256(payload).hexdigest(), _from_message(exact), None
+
+
+# A payload is read by every group, when it comes twice, and with each later status of its message (worker.store).
+_read_once = lru_cache(maxsize=REMEMBERED)(_read)
 
 
 def decode(payload: bytes) -> Fields:
@@ -98,9 +109,11 @@ def decode(payload: bytes) -> Fields:
 
 def _has_fraction(fields: Fields) -> bool:
     """Whether a value that could become a column was sent as a number that a float may not hold exactly."""
-    return float in map(type, fields.values()) or any(
-        float in map(type, inner.values()) for inner in fields.values() if type(inner) is dict
-    )
+    for value in fields.values():
+        kind = type(value)
+        if kind is float or (kind is dict and float in map(type, value.values())):
+            return True
+    return False
 
 
 def _numbers_as_sent(payload: bytes) -> Fields:
@@ -164,7 +177,6 @@ def _from_receipt(fields: Fields) -> Content:
         to=_text(fields.get("msisdn")),
         sender=_text(fields.get("to")),
         client_ref=_text(fields.get("client-ref")),
-        account=_text(fields.get("api-key")),
         error_code=code,
         error_text=receipt.ERRORS.get(code) if code else None,
         price=_price(fields.get("price")),
@@ -180,12 +192,15 @@ def clean(text: str | None) -> str | None:
 def _text(value: object) -> str | None:
     """Take a text or a number as text; nothing for an empty one and for anything else."""
     if isinstance(value, str):
-        return clean(value) or None
+        return (value if "\0" not in value else clean(value)) or None
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _first(*values: object) -> str | None:
-    return next((text for text in map(_text, values) if text is not None), None)
+    for value in values:
+        if value is not None and (text := _text(value)) is not None:
+            return text
+    return None
 
 
 def _object(fields: Fields, name: str) -> Fields:
