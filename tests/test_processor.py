@@ -7,8 +7,8 @@ from redis.asyncio import Redis
 
 from stream.keys import Shard
 from tests.events import body, entry
-from worker.liveness import Liveness
-from worker.processor import Batch, BatchDropped, Handler, Processor
+from worker.liveness import Liveness, RawEntries
+from worker.processor import BatchDropped, Handler, Processor
 from worker.settle import Settler
 from worker.status import StatusEvent
 
@@ -35,7 +35,7 @@ async def pending(server: Redis, shard: Shard) -> int:
     return int((await server.xpending(shard.stream, "g"))["pending"])
 
 
-async def batch(server: Redis, shard: Shard, liveness: Liveness, payloads: Sequence[bytes]) -> Batch:
+async def read(server: Redis, shard: Shard, liveness: Liveness, payloads: Sequence[bytes]) -> RawEntries:
     """These payloads, appended and read."""
     await server.xgroup_create(shard.stream, "g", "0", mkstream=True)
     await liveness.beat()
@@ -43,7 +43,12 @@ async def batch(server: Redis, shard: Shard, liveness: Liveness, payloads: Seque
         fields: Any = entry(payload).to_fields()
         await server.xadd(shard.stream, fields)
     reply: Any = await server.xreadgroup("g", liveness.consumer, {shard.stream: ">"})
-    return Batch(reply[0][1], liveness.generation)
+    entries: RawEntries = reply[0][1]
+    return entries
+
+
+async def process(own: Processor, entries: RawEntries, generation: int) -> None:
+    await own.process(own.parse(entries, generation))
 
 
 def processor(
@@ -58,7 +63,8 @@ async def test_what_cannot_be_parsed_is_buried_and_the_rest_proceeds(server: Red
     recorder = Recorder(server, shard)
     await server.xadd(shard.stream, {b"foreign": b"\xff"})
     payloads = [body(message_uuid="a"), b"\xff\xfe", body(message_uuid="b"), b"{}"]
-    await processor(server, shard, liveness, recorder).process(await batch(server, shard, liveness, payloads))
+    entries = await read(server, shard, liveness, payloads)
+    await process(processor(server, shard, liveness, recorder), entries, liveness.generation)
     assert recorder.seen == [["a", "b"]]
     assert await pending(server, shard) == 0
     dead: Any = await server.xrange(shard.dead("g"))
@@ -72,9 +78,8 @@ async def test_settling_is_the_last_step(server: Redis, shard: Shard) -> None:
     """While the handler works everything is still pending; a death there loses nothing."""
     liveness = Liveness(server, shard, "g")
     recorder = Recorder(server, shard)
-    await processor(server, shard, liveness, recorder).process(
-        await batch(server, shard, liveness, [body(), b"bad", body(status="read")])
-    )
+    entries = await read(server, shard, liveness, [body(), b"bad", body(status="read")])
+    await process(processor(server, shard, liveness, recorder), entries, liveness.generation)
     assert recorder.pending == [3]
     assert await pending(server, shard) == 0
 
@@ -83,7 +88,8 @@ async def test_a_batch_that_fails_is_handled_again_until_it_succeeds(server: Red
     """Whatever the handler raises, nothing is acked or buried before it has returned."""
     liveness = Liveness(server, shard, "g")
     recorder = Recorder(server, shard, failures=2)
-    await processor(server, shard, liveness, recorder).process(await batch(server, shard, liveness, [body()]))
+    entries = await read(server, shard, liveness, [body()])
+    await process(processor(server, shard, liveness, recorder), entries, liveness.generation)
     assert recorder.seen == [["m-1"]] * 3
     assert recorder.pending == [1, 1, 1]
     assert await pending(server, shard) == 0
@@ -95,19 +101,22 @@ async def test_at_a_stop_a_failing_batch_is_left_pending(server: Redis, shard: S
     liveness = Liveness(server, shard, "g")
     stop = asyncio.Event()
     stop.set()
-    read = await batch(server, shard, liveness, [body()])
+    entries = await read(server, shard, liveness, [body()])
     with pytest.raises(BatchDropped):
-        await processor(server, shard, liveness, Recorder(server, shard, failures=99), stop).process(read)
+        await process(
+            processor(server, shard, liveness, Recorder(server, shard, failures=99), stop), entries, liveness.generation
+        )
     assert await pending(server, shard) == 1
 
 
 async def test_a_late_worker_settles_nothing(server: Redis, shard: Shard) -> None:
     """What was read before the consumer was late may be in other hands: it stays pending, dead letters included."""
     liveness = Liveness(server, shard, "g")
-    read = await batch(server, shard, liveness, [body(), b"bad"])
+    entries = await read(server, shard, liveness, [body(), b"bad"])
+    generation = liveness.generation
     liveness.renew()
     with pytest.raises(BatchDropped):
-        await processor(server, shard, liveness, Recorder(server, shard)).process(read)
+        await process(processor(server, shard, liveness, Recorder(server, shard)), entries, generation)
     assert await pending(server, shard) == 2
     assert await server.xlen(shard.dead("g")) == 0
 
@@ -116,8 +125,8 @@ async def test_an_entry_deleted_while_pending_is_acked(server: Redis, shard: Sha
     """Redis gives such an entry without fields: nothing is left to handle."""
     liveness = Liveness(server, shard, "g")
     recorder = Recorder(server, shard)
-    read = await batch(server, shard, liveness, [body(message_uuid="a"), body(message_uuid="b")])
-    gone = Batch([(read.entries[0][0], None), read.entries[1]], read.generation)
-    await processor(server, shard, liveness, recorder).process(gone)
+    entries = await read(server, shard, liveness, [body(message_uuid="a"), body(message_uuid="b")])
+    gone: RawEntries = [(entries[0][0], None), entries[1]]
+    await process(processor(server, shard, liveness, recorder), gone, liveness.generation)
     assert recorder.seen == [["b"]]
     assert await pending(server, shard) == 0

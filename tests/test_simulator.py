@@ -20,7 +20,7 @@ from stream.entry import Entry
 from stream.refusal import Refusal
 from worker.projection import distinct, project
 from worker.status import StatusEvent
-from worker.vonage import parse
+from worker.vonage import decode, parse
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MESSAGES = 600
@@ -77,7 +77,7 @@ def test_every_webhook_parses(webhooks: list[Webhook]) -> None:
         assert (found.message_uuid, found.status) == (webhook.message_uuid, webhook.status)
         assert found.occurred_at is not None
         assert (found.error_code is not None) == (found.status in {"rejected", "undeliverable"})
-        error = found.fields.get("error", {"type": "#", "title": ""})
+        error = decode(found.raw).get("error", {"type": "#", "title": ""})
         assert error["type"].endswith(f"#{error['title']}")
 
 
@@ -107,7 +107,7 @@ def test_webhooks_are_in_the_order_of_their_time(webhooks: list[Webhook]) -> Non
     assert events == sorted(events, key=lambda one: one.time)
     for course in by_message(events):
         assert all(RANKS[one.status] < RANKS[then.status] and one.time < then.time for one, then in pairwise(course))
-    assert {len(one.fields["timestamp"]) for one in events} == {20, 24}
+    assert {len(decode(one.raw)["timestamp"]) for one in events} == {20, 24}
 
 
 def test_expected_is_what_the_service_makes_of_it() -> None:

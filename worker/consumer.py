@@ -66,16 +66,13 @@ class Consumer:
         return None if self._prepared else f"group {self._group.name}: Redis is away"
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Consume until ``stop``, finishing the batch in hand. Raises ServerUnfit."""
+        """Consume until ``stop``, finishing what is in hand. Raises ServerUnfit."""
         backoff = Backoff()
         while not stop.is_set():
             try:
                 if not self._prepared:
                     await self._prepare()
-                batch = await self._next()
-                if batch.entries:
-                    await self._processor.process(batch)
-                backoff.reset()
+                await self._consume(stop, backoff)
             except BatchDropped:
                 self._drop("late or stopping")
             except (RedisError, OSError) as exc:
@@ -108,6 +105,20 @@ class Consumer:
         self._prepared = True
         log.info("consumer.ready", group=self._group.name, consumer=self._liveness.consumer)
 
+    async def _consume(self, stop: asyncio.Event, backoff: Backoff) -> None:
+        """Process batch after batch; while one is being handled, the next is read and parsed."""
+        reading = asyncio.create_task(self._next())
+        try:
+            while not stop.is_set():
+                batch = await reading
+                reading = asyncio.create_task(self._next())
+                await self._processor.process(batch)
+                backoff.reset()
+            await self._processor.process(await reading)
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)  # what it read stays pending, and is claimed
+
     async def _next(self) -> Batch:
         generation = self._liveness.generation
         entries = await self._liveness.claim(self._batch_entries)
@@ -122,7 +133,7 @@ class Consumer:
             entries = reply[0][1] if reply else []
             self._read.inc(len(entries))
         self._last_read.set_to_current_time()
-        return Batch(entries, generation)
+        return self._processor.parse(entries, generation)
 
     def _drop(self, why: str) -> None:
         log.warning("consumer.dropped", group=self._group.name, why=why)

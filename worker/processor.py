@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Protocol
 
@@ -10,7 +10,7 @@ import structlog
 
 from stream.backoff import Backoff
 from stream.connect import names
-from stream.entry import Entry, EntryId, InvalidEntry
+from stream.entry import Entry, InvalidEntry
 from stream.metrics import BURIED, HANDLE_SECONDS, HANDLED, HANDLER_FAILURES
 from worker.liveness import Liveness, RawEntries
 from worker.settle import Burial, Settler
@@ -35,10 +35,13 @@ class BatchDropped(Exception):  # noqa: N818 - named for what the loop must do
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Entries in hand. ``generation`` is the consumer's when they were read (worker.liveness)."""
+    """Entries in hand, parsed. ``generation`` is the consumer's when they were read (worker.liveness)."""
 
-    entries: RawEntries
     generation: int
+    events: list[StatusEvent] = field(default_factory=list)
+    settled: list[bytes] = field(default_factory=list)
+    """The ids to ack once the events are handled."""
+    burials: list[Burial] = field(default_factory=list)
 
 
 class Processor:
@@ -60,33 +63,33 @@ class Processor:
         self._liveness = liveness
         self._stop = stop
 
-    async def process(self, batch: Batch) -> None:
-        """Settle every entry of the batch. Raises BatchDropped, or RedisError if it is unknown what is settled."""
-        events: list[StatusEvent] = []
-        burials: list[Burial] = []
-        settled: list[bytes] = []
-        for entry_id, fields in batch.entries:
+    def parse(self, entries: RawEntries, generation: int) -> Batch:
+        """Sort what was read into events and what has to be buried."""
+        batch = Batch(generation)
+        for entry_id, fields in entries:
             if fields is None:  # deleted while it was pending: nothing is left to handle
-                settled.append(entry_id)
+                batch.settled.append(entry_id)
                 continue
             try:
-                events.append(
-                    parse(
-                        Entry.from_fields(fields),
-                        str(EntryId.from_redis(self._shard, entry_id)),
-                    )
-                )
+                event = parse(Entry.from_fields(fields), f"{self._shard}/{entry_id.decode()}")
             except (InvalidEntry, InvalidStatus) as exc:
                 kind = "invalid-entry" if isinstance(exc, InvalidEntry) else "invalid-status"
-                burials.append(Burial(entry_id, fields, kind, str(exc)))
+                batch.burials.append(Burial(entry_id, fields, kind, str(exc)))
             else:
-                settled.append(entry_id)
-        if events:
-            await self._handle(events, batch.generation)
+                batch.events.append(event)
+                batch.settled.append(entry_id)
+        return batch
+
+    async def process(self, batch: Batch) -> None:
+        """Handle and settle the batch. Raises BatchDropped, or RedisError if it is unknown what is settled."""
+        if not batch.settled and not batch.burials:
+            return
+        if batch.events:
+            await self._handle(batch.events, batch.generation)
         if self._liveness.late(batch.generation):
             raise BatchDropped
-        await self._settle(settled, burials)
-        HANDLED.labels(self._group).inc(len(events))
+        await self._settle(batch.settled, batch.burials)
+        HANDLED.labels(self._group).inc(len(batch.events))
 
     async def _handle(self, events: list[StatusEvent], generation: int) -> None:
         backoff = Backoff()
