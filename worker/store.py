@@ -5,8 +5,8 @@ what changed. Under the locks the state is computed from all events of a message
 and any order end in the same rows.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any
@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from stream.entry import Entry
-from worker.projection import MessageState, distinct, project
+from worker.projection import MessageState, distinct, join, project
 from worker.status import StatusEvent
 from worker.tables import messages, status_events
 from worker.vonage import parse
@@ -26,6 +26,13 @@ _EVENT_COLUMNS = tuple(column.key for column in status_events.columns)
 _EVENT_VALUES = attrgetter(*("raw" if column == "payload" else column for column in _EVENT_COLUMNS))
 _MESSAGE_COLUMNS = tuple(column.key for column in messages.columns)
 _MESSAGE_VALUES = attrgetter(*_MESSAGE_COLUMNS)
+
+_RECEIPT = ("received_at", "entry", "account", "account_verified", "application")
+_RECEIPT_VALUES = attrgetter(*_RECEIPT)
+_RECEIPTS = select(status_events.c.event_id, *(status_events.c[column] for column in _RECEIPT))
+
+REMEMBERED = 16_384
+REMEMBERED_BYTES = 4096
 
 # Rows that are not there cannot be locked: put empty ones in place first. Both in code point order, as every writer.
 _INSERT_MISSING = text(
@@ -38,6 +45,28 @@ _LOCK = text(
 )
 
 
+class RecentEvents:
+    """The events that were stored last, so that a message's next status need not parse them again.
+
+    An event's content is a function of its id; its receipt is not (another writer may have stored an earlier one), so
+    an event is found only if it has the receipt that stands in the database.
+    """
+
+    def __init__(self) -> None:
+        self._events: OrderedDict[str, StatusEvent] = OrderedDict()
+
+    def keep(self, events: Iterable[StatusEvent]) -> None:
+        """Remember these, and forget the oldest beyond REMEMBERED."""
+        self._events.update((event.event_id, event) for event in events if len(event.raw) <= REMEMBERED_BYTES)
+        while len(self._events) > REMEMBERED:
+            self._events.popitem(last=False)
+
+    def find(self, event_id: str, receipt: list[Any]) -> StatusEvent | None:
+        """Return the event if it is remembered with this receipt (the columns of _RECEIPT)."""
+        event = self._events.get(event_id)
+        return event if event is not None and _RECEIPT_VALUES(event) == tuple(receipt) else None
+
+
 class Store:
     """Writes events and states. Safe with any number of writers; a batch that was written before changes nothing."""
 
@@ -46,26 +75,26 @@ class Store:
         self._dialect = postgresql if engine.dialect.name == "postgresql" else sqlite
         self._put_events = self._upsert(status_events)
         self._put_messages = self._upsert(messages)
+        self._recent = RecentEvents()
 
     async def handle(self, events: Sequence[StatusEvent]) -> None:
         """Store the batch in one transaction. Raises what the database raises; then nothing of it is stored."""
         arrived = _by_message(distinct(events).values())
         ids = sorted(arrived)
+        changed: list[StatusEvent] = []
+        states: list[MessageState] = []
         async with self._engine.begin() as connection:
             await self._lock(connection, ids)
             stored = _by_message(await self._stored(connection, ids))
-            changed: list[StatusEvent] = []
-            states: list[MessageState] = []
             for message_uuid in ids:
-                before = stored.get(message_uuid, {})
-                after = distinct([*before.values(), *arrived[message_uuid].values()])
-                new = [event for event_id, event in after.items() if event != before.get(event_id)]
-                if new:
+                known = stored.get(message_uuid, {})
+                if new := list(_news(known, arrived[message_uuid].values())):
                     changed += new
-                    states.append(project(after.values()))
+                    states.append(project(known.values()))
             if changed:
                 await connection.execute(self._put_events, [_event_row(event) for event in changed])
                 await connection.execute(self._put_messages, [_message_row(state) for state in states])
+        self._recent.keep(changed)
 
     async def _lock(self, connection: AsyncConnection, ids: list[str]) -> None:
         if self._dialect is postgresql:  # SQLite's write lock is the transaction's already
@@ -73,8 +102,20 @@ class Store:
             await connection.execute(_LOCK, {"ids": ids})
 
     async def _stored(self, connection: AsyncConnection, ids: list[str]) -> list[StatusEvent]:
-        rows = await connection.execute(select(status_events).where(status_events.c.message_uuid.in_(ids)))
-        return [stored_event(row) for row in rows]
+        """Return all stored events of these messages; only those that are not remembered are read whole."""
+        receipts = await connection.execute(_RECEIPTS.where(status_events.c.message_uuid.in_(ids)))
+        found: list[StatusEvent] = []
+        others: list[str] = []
+        for event_id, *receipt in receipts:
+            event = self._recent.find(event_id, receipt)
+            if event is None:
+                others.append(event_id)
+            else:
+                found.append(event)
+        if others:
+            rows = await connection.execute(select(status_events).where(status_events.c.event_id.in_(others)))
+            found += [stored_event(row) for row in rows]
+        return found
 
     def _upsert(self, table: Table) -> Any:
         statement = self._dialect.insert(table)
@@ -102,7 +143,17 @@ def stored_event(row: Row[Any]) -> StatusEvent:
     )
 
 
-def _by_message(events: Iterable[StatusEvent]) -> Mapping[str, dict[str, StatusEvent]]:
+def _news(known: dict[str, StatusEvent], arrived: Iterable[StatusEvent]) -> Iterator[StatusEvent]:
+    """Join what arrived into the message's known events, and yield those that this has added or changed."""
+    for event in arrived:
+        before = known.get(event.event_id)
+        joined = event if before is None else join(before, event)
+        if joined != before:
+            known[event.event_id] = joined
+            yield joined
+
+
+def _by_message(events: Iterable[StatusEvent]) -> dict[str, dict[str, StatusEvent]]:
     found: defaultdict[str, dict[str, StatusEvent]] = defaultdict(dict)
     for event in events:
         found[event.message_uuid][event.event_id] = event
@@ -114,6 +165,4 @@ def _event_row(event: StatusEvent) -> dict[str, Any]:
 
 
 def _message_row(state: MessageState) -> dict[str, Any]:
-    row = dict(zip(_MESSAGE_COLUMNS, _MESSAGE_VALUES(state), strict=True))
-    row["statuses"] = {status: moment.isoformat() for status, moment in state.statuses.items()}
-    return row
+    return dict(zip(_MESSAGE_COLUMNS, _MESSAGE_VALUES(state), strict=True))

@@ -13,7 +13,6 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import Any, TypedDict
 from urllib.parse import parse_qsl
 
@@ -25,8 +24,6 @@ from worker.status import InvalidStatus, StatusEvent
 from worker.timestamps import parse_time
 
 LONGEST_ID_BYTES = 255
-REMEMBERED = 8192
-REMEMBERED_BYTES = 4096
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BLANK = b" \t\r\n"
@@ -61,8 +58,7 @@ class Content(TypedDict, total=False):
 
 def parse(entry: Entry, entry_id: str) -> StatusEvent:
     """Return the event of this receipt. Raises InvalidStatus, and nothing else, for a payload that is no status."""
-    read = _read_once if len(entry.payload) <= REMEMBERED_BYTES else _read
-    event_id, content, claimed = read(entry.payload)
+    event_id, content, claimed = _read(entry.payload)
     verified = entry.verified != "none" and entry.account is not None
     return StatusEvent(
         event_id=event_id,
@@ -85,13 +81,9 @@ def _read(payload: bytes) -> tuple[str, Content, str | None]:
     return hashlib.sha256(payload).hexdigest(), _from_message(exact), None
 
 
-# A payload is read by every group, when it comes twice, and with each later status of its message (worker.store).
-_read_once = lru_cache(maxsize=REMEMBERED)(_read)
-
-
 def decode(payload: bytes) -> Fields:
     """Decode a JSON object, or else a form or query. Raises InvalidStatus."""
-    body = payload.removeprefix(_BOM).strip(_BLANK)
+    body = payload if payload[:1] == b"{" else payload.removeprefix(_BOM).strip(_BLANK)
     if body[:1] in (b"{", b"["):
         try:
             decoded = orjson.loads(body)
