@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from typing import Literal, Self, cast, get_args
 
 VERSION = b"1"
+LONGEST_NUMBER = 19  # digits
 LATEST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z, the last moment a datetime can hold
 
 Verified = Literal["jwt", "sig", "none"]
@@ -38,7 +39,6 @@ _VERIFIED = frozenset(get_args(Verified))
 _REQUIRED = frozenset((b"v", b"payload", b"content_type", b"received_ms", b"receipt", b"verified"))
 _TEXTS = ("account", "application", "traceparent", "replay", "origin", "error")
 _TEXT_FIELDS = tuple((name, name.encode()) for name in _TEXTS)
-_NUMBER = re.compile(rb"0|[1-9][0-9]{0,18}")
 _KNOWN = _REQUIRED | {name.encode() for name in (*_TEXTS, "query", "attempt")}
 
 
@@ -161,6 +161,6 @@ def _text(fields: Mapping[bytes, bytes], name: bytes) -> str:
 
 
 def _number(name: bytes, digits: bytes, greatest: int) -> int:
-    if not _NUMBER.fullmatch(digits) or int(digits) > greatest:
+    if not digits.isdigit() or len(digits) > LONGEST_NUMBER or int(digits) > greatest or digits != b"%d" % int(digits):
         raise InvalidEntry(f"{name.decode()} is not a whole number up to {greatest}")
     return int(digits)

@@ -5,9 +5,10 @@ current event is the greatest by (rank, time, received, event_id); every other c
 event that carries one.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from worker.status import (
@@ -35,6 +36,7 @@ _CARRIED = (
     "workflow_item",
     "workflow_items",
 )
+_CARRIED_VALUES = attrgetter(*_CARRIED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,18 +108,22 @@ def project(events: Collection[StatusEvent]) -> MessageState:
         status=current.status,
         status_at=current.time,
         statuses=_reached(greatest_first),
-        account=_carried(verified or greatest_first, "account"),
+        account=next((event.account for event in verified or greatest_first if event.account is not None), None),
         error_code=current.error_code,
         error_text=current.error_text,
-        **{column: _carried(greatest_first, column) for column in _CARRIED},
+        **dict(zip(_CARRIED, _carried(greatest_first), strict=True)),
     )
 
 
-def _carried(events: Iterable[StatusEvent], column: str) -> Any:
-    for event in events:  # a generator would take twice as long
-        if (value := getattr(event, column)) is not None:
-            return value
-    return None
+def _carried(greatest_first: Sequence[StatusEvent]) -> Sequence[Any]:
+    """Return the values of the columns in _CARRIED, each from the first event that has one."""
+    values: Sequence[Any] = _CARRIED_VALUES(greatest_first[0])
+    for event in greatest_first[1:]:
+        if None not in values:
+            break
+        pairs = zip(values, _CARRIED_VALUES(event), strict=True)
+        values = [value if value is not None else other for value, other in pairs]
+    return values
 
 
 def _reached(events: Iterable[StatusEvent]) -> dict[str, datetime]:

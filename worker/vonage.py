@@ -34,6 +34,10 @@ _CODE = re.compile(r"#([\w-]+)$")
 Fields = Mapping[str, Any]
 
 
+class InexactNumber(Exception):  # noqa: N818 - named for what it is
+    """A value was sent as a number that a float may not hold exactly: decode again, numbers as text."""
+
+
 class Content(TypedDict, total=False):
     """What the payload says, as the fields of StatusEvent."""
 
@@ -75,10 +79,15 @@ def parse(entry: Entry, entry_id: str) -> StatusEvent:
 def _read(payload: bytes) -> tuple[str, Content, str | None]:
     """Return the payload's event_id, what it says, and the account that it claims to be of."""
     fields = decode(payload)
-    exact = _numbers_as_sent(payload) if _has_fraction(fields) else fields
-    if receipt.recognise(fields):
-        return receipt.event_id(fields), _from_receipt(exact), _text(exact.get("api-key"))
-    return hashlib.sha256(payload).hexdigest(), _from_message(exact), None
+    is_receipt = receipt.recognise(fields)
+    event_id = receipt.event_id(fields) if is_receipt else hashlib.sha256(payload).hexdigest()
+    contents = _from_receipt if is_receipt else _from_message
+    try:
+        content = contents(fields)
+    except InexactNumber:
+        fields = _numbers_as_sent(payload)
+        content = contents(fields)
+    return event_id, content, _text(fields.get("api-key")) if is_receipt else None
 
 
 def decode(payload: bytes) -> Fields:
@@ -97,15 +106,6 @@ def decode(payload: bytes) -> Fields:
     except ValueError:
         raise InvalidStatus("neither a JSON object nor a form") from None
     return dict(pairs)
-
-
-def _has_fraction(fields: Fields) -> bool:
-    """Whether a value that could become a column was sent as a number that a float may not hold exactly."""
-    for value in fields.values():
-        kind = type(value)
-        if kind is float or (kind is dict and float in map(type, value.values())):
-            return True
-    return False
 
 
 def _numbers_as_sent(payload: bytes) -> Fields:
@@ -182,10 +182,12 @@ def clean(text: str | None) -> str | None:
 
 
 def _text(value: object) -> str | None:
-    """Take a text or a number as text; nothing for an empty one and for anything else."""
+    """Take a text or a number as text; nothing for an empty one and for anything else. Raises InexactNumber."""
     if isinstance(value, str):
-        return (value if "\0" not in value else clean(value)) or None
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+        return (clean(value) if "\0" in value else value) or None
+    if isinstance(value, float):
+        raise InexactNumber
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _first(*values: object) -> str | None:

