@@ -1,0 +1,107 @@
+"""The store handler's statements, and nothing else: what the database and SQLAlchemy Core alone would allow.
+
+``python -m bench.bare_store SCRATCH ENTRIES BATCH`` has the handler store so many statuses in the scratch database, in
+batches, and notes every statement that it sends with its parameters. Then, for each database URL that comes on a line
+of standard input, it sends them all to that database, a transaction for each batch, and writes the events per second
+on a line. Like the worker's rate (bench.consume), it leaves out the first tenth.
+"""
+
+import gc
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import uvloop
+from sqlalchemy import event
+
+from bench.bodies import payloads
+from bench.consume import SKIPPED
+from bench.entries import entries
+from stream.entry import EntryId
+from worker.database import open_engine
+from worker.store import Store
+from worker.vonage import parse
+
+LONGEST_SECONDS = 120
+READY = "ready"
+
+Statements = list[tuple[Any, Any]]
+
+
+async def noted(scratch: str, number: int, batch: int) -> list[Statements]:
+    """Return what the handler sends for each batch."""
+    events = [parse(entry, str(EntryId(0, 1, seq))) for seq, entry in enumerate(entries(payloads(number)))]
+    engine = open_engine(scratch)
+    sent: list[Statements] = []
+
+    @event.listens_for(engine.sync_engine, "before_execute")
+    def note(_connection: Any, statement: Any, many: Any, one: Any, _options: Any) -> None:
+        sent[-1].append((statement, many or one))
+
+    try:
+        store = Store(engine)
+        for start in range(0, number, batch):
+            sent.append([])
+            await store.handle(events[start : start + batch])
+    finally:
+        await engine.dispose()
+    return sent
+
+
+async def rate(url: str, batches: Sequence[Statements], number: int) -> float:
+    """Return the events per second at which the database takes the batches."""
+    engine = open_engine(url)
+    skipped = max(1, int(len(batches) * SKIPPED))
+    began = 0.0
+    try:
+        for place, batch in enumerate(batches):
+            if place == skipped:
+                began = time.perf_counter()
+            async with engine.begin() as connection:
+                for statement, parameters in batch:
+                    result = await connection.execute(statement, parameters)
+                    if result.returns_rows:
+                        result.all()
+        return number * (1 - skipped / len(batches)) / (time.perf_counter() - began)
+    finally:
+        await engine.dispose()
+
+
+def await_ready(child: subprocess.Popen[bytes]) -> None:
+    """Return when the child has noted everything."""
+    assert _line(child) == READY, f"{child.args!r} failed"
+
+
+def ask(child: subprocess.Popen[bytes], url: str) -> float:
+    """Return the child's rate on this database."""
+    assert child.stdin is not None
+    child.stdin.write(f"{url}\n".encode())
+    child.stdin.flush()
+    return float(_line(child))
+
+
+def _line(child: subprocess.Popen[bytes]) -> str:
+    assert child.stdout is not None
+    return child.stdout.readline().decode().strip()
+
+
+def main() -> None:
+    """Note, then answer line after line; each within LONGEST_SECONDS, or be killed by the alarm."""
+    scratch, number, batch = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    signal.alarm(LONGEST_SECONDS)
+    batches = uvloop.run(noted(scratch, number, batch))
+    gc.collect()
+    gc.freeze()  # what was noted is not looked through again and again while the time runs
+    signal.alarm(0)
+    print(READY, flush=True)
+    for line in sys.stdin:
+        signal.alarm(LONGEST_SECONDS)
+        print(uvloop.run(rate(line.strip(), batches, number)), flush=True)
+        signal.alarm(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""The payloads: WhatsApp statuses of about 560 bytes, three to each message, shuffled together as they would come."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import count, islice
+from uuid import UUID
+
+import orjson
+
+STATUSES = ("submitted", "delivered", "read")
+
+_AT_ONCE = 250  # messages of one status in a row; their next status comes so many messages later, in another batch
+_BEGAN = datetime(2025, 2, 3, 12, 14, 25, tzinfo=UTC)
+
+
+def payloads(number: int) -> list[bytes]:
+    """Return so many bodies, the same ones at each call, no two equal."""
+    return list(islice(_endless(), number))
+
+
+def _endless() -> Iterator[bytes]:
+    for block in count():
+        for age, status in enumerate(STATUSES[: block + 1]):
+            for message in range((block - age) * _AT_ONCE, (block - age + 1) * _AT_ONCE):
+                yield _payload(message, status)
+
+
+def _payload(message: int, status: str) -> bytes:
+    time = _BEGAN + timedelta(milliseconds=37 * message, seconds=3 * STATUSES.index(status))
+    body = {
+        "message_uuid": str(UUID(int=0xAAAAAAAA_BBBB_4CCC_8DDD_000000000000 + 7919 * message)),
+        "to": f"4477009{message % 100_000:05}",
+        "from": "447700900001",
+        "timestamp": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "status": status,
+        "channel": "whatsapp",
+        "client_ref": f"order-{message:08}",
+        "workflow": {
+            "workflow_id": f"3TcNjguHxr2vcCZ9Ddsnq6tw8yQUp{message:08}",
+            "items_number": "1",
+            "items_total": "2",
+        },
+        "usage": {"currency": "EUR", "price": "0.0333"},
+        "whatsapp": {
+            "conversation": {"id": f"{message:032x}", "origin": {"type": "utility"}},
+            "pricing": {"type": "regular", "pricing_model": "PMP", "category": "utility"},
+            "waba_id": "104996122399160",
+        },
+    }
+    return orjson.dumps(body)

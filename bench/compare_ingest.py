@@ -1,0 +1,87 @@
+"""Ingest against what answers a POST without keeping it."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+
+from redis import Redis
+
+from bench import servers
+from bench.consume import empty
+from bench.load import CONNECTIONS, Loaded, loaded
+from bench.processes import Cores
+from bench.ratio import Ratio, interleaved
+from bench.servers import Server
+from stream.keys import Shard
+
+LIMIT_SECONDS = 2.0
+
+
+class Measured:
+    """One server, and what each load on it came to."""
+
+    def __init__(self, name: str, server: Server, seconds: float, folder: Path) -> None:
+        self._name = name
+        self._server = server
+        self._seconds = seconds
+        self._folder = folder
+        self._results: list[Loaded] = []
+
+    def load(self) -> Loaded:
+        """Put a load on the server."""
+        result = loaded(self._server.port, self._server.path, self._seconds, self._server.pid, self._folder)
+        self._results.append(result)
+        return result
+
+    def rate(self) -> float:
+        """Put a load on the server, and return its answers per second."""
+        return self.load().rate
+
+    def __str__(self) -> str:
+        server = median(result.server_busy for result in self._results)
+        load = median(result.load_busy for result in self._results)
+        return f"{self._name}: its core {server:.0%} busy with it, the other {load:.0%} busy with the load generator"
+
+
+def compare(folder: Path, cores: Cores, rounds: int, seconds: float) -> tuple[list[Ratio], list[str]]:
+    """Return the ratios, and what there is to know of the rig."""
+    with ExitStack() as stack:
+        with servers.nothing_at_all(cores.measured, folder) as nothing:
+            limit = Measured("nothing", nothing, LIMIT_SECONDS, folder).rate()
+        url, valkey = stack.enter_context(servers.valkey(folder / "valkey"))
+        ackstream, aiohttp, fastapi = (
+            Measured(name, stack.enter_context(server), seconds, folder)
+            for name, server in (
+                ("ackstream ingest", servers.ackstream(url, cores.measured, folder)),
+                ("bare aiohttp", servers.aiohttp(cores.measured, folder)),
+                ("FastAPI quickstart", servers.fastapi(cores.measured, folder)),
+            )
+        )
+        rates = interleaved(
+            rounds,
+            {
+                "ackstream ingest": lambda: _kept(ackstream, valkey),
+                "bare aiohttp": aiohttp.rate,
+                "FastAPI quickstart": fastapi.rate,
+            },
+        )
+    fastest = max(map(max, rates.values()))
+    assert limit > fastest, f"the load generator is the bottleneck: it reaches {limit:,.0f}/s"
+    ours = rates["ackstream ingest"]
+    return [
+        Ratio("ingest", "bare aiohttp", "req", 0.65, ours, rates["bare aiohttp"]),
+        Ratio("ingest", "Vonage's FastAPI quickstart", "req", 2.5, ours, rates["FastAPI quickstart"]),
+    ], [
+        f"load: {CONNECTIONS} connections, at most {limit:,.0f} req/s, {limit / fastest:.1f} times the fastest server",
+        *map(str, (ackstream, aiohttp, fastapi)),
+    ]
+
+
+def _kept(ackstream: Measured, valkey: Redis) -> float:
+    """Put a load on ingest; every 200 must stand on the stream."""
+    empty(valkey)
+    result = ackstream.load()
+    entries = valkey.xlen(Shard().stream)
+    assert entries == result.answered, f"{result.answered} answers of 200, {entries} entries"
+    empty(valkey)
+    return result.rate

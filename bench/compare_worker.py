@@ -1,0 +1,114 @@
+"""The worker with its ``store`` handler against the SQL alone, and against a FastStream subscriber."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+import orjson
+from redis import Redis
+
+from bench import bare_store, consume, idle_subscriber, servers
+from bench.bodies import payloads
+from bench.databases import Databases, Sqlite, postgresql, rows
+from bench.entries import entries
+from bench.processes import Cores, environment, program, started
+from bench.ratio import Measure, Ratio, interleaved
+from stream.keys import Shard
+from worker.settings import WorkerSettings
+
+FASTSTREAM_SHARE = 4  # it takes a fourth of the entries: it is slow, and its rate does not hang on their number
+
+_BATCH: int = WorkerSettings.model_fields["batch_entries"].default
+
+
+class Worker:
+    """`ackstream worker --handler store`, one process on one core, with all else as by default."""
+
+    def __init__(self, url: str, valkey: Redis, folder: Path, core: int, number: int) -> None:
+        self._url = url
+        self._valkey = valkey
+        self._folder = folder
+        self._core = core
+        bodies = payloads(number)
+        self._entries = [entry.to_fields() for entry in entries(bodies)]
+        self._messages = idle_subscriber.published(bodies[: number // FASTSTREAM_SHARE])
+        self._expected = number, len({orjson.loads(body)["message_uuid"] for body in bodies})
+
+    def rate(self, databases: Databases) -> float:
+        """Return the events per second that the worker stores, from the stream into an empty database."""
+        database, stream = databases.fresh(), Shard().stream
+        consume.fill(self._valkey, stream, self._entries)
+        settings = environment(redis_url=self._url, database_url=database, data=str(self._folder / "data"))
+        command = program("ackstream"), "worker", "--handler", "store"
+        with started(*command, core=self._core, folder=self._folder, environment=settings) as child:
+            rate = consume.rate(self._valkey, stream, "store", child)
+        self._check(database)
+        return rate
+
+    def bare_rate(self, databases: Databases, bare: subprocess.Popen[bytes]) -> float:
+        """Return the events per second of the same statements by themselves, into an empty database."""
+        database = databases.fresh()
+        rate = bare_store.ask(bare, database)
+        self._check(database)
+        return rate
+
+    def faststream_rate(self) -> float:
+        """Return the messages per second of the subscriber, on the same Valkey."""
+        stream, group = idle_subscriber.STREAM, idle_subscriber.GROUP
+        consume.fill(self._valkey, stream, self._messages)
+        self._valkey.xgroup_create(stream, group, id="0")
+        settings = environment() | {"REDIS_URL": self._url}
+        command = program("faststream"), "run", f"{idle_subscriber.__name__}:app"
+        with started(*command, core=self._core, folder=self._folder, environment=settings) as child:
+            return consume.rate(self._valkey, stream, group, child)
+
+    def _check(self, database: str) -> None:
+        found = rows(database)
+        assert found == self._expected, f"events and messages: {found}, expected {self._expected}"
+
+
+def compare(folder: Path, cores: Cores, rounds: int, number: int) -> tuple[list[Ratio], list[str]]:
+    """Return the ratios, and what there is to know of the rig."""
+    with ExitStack() as stack:
+        url, valkey = stack.enter_context(servers.valkey(folder / "valkey"))
+        worker = Worker(url, valkey, folder, cores.measured, number)
+        kinds: tuple[Databases, ...] = (Sqlite(folder), stack.enter_context(postgresql(folder)))
+        measures: dict[str, Measure] = {}
+        for kind in kinds:
+            bare = stack.enter_context(_bare(kind, number, cores.measured, folder))
+            measures[f"worker on {kind.kind}"] = partial(worker.rate, kind)
+            measures[f"bare SQL on {kind.kind}"] = partial(worker.bare_rate, kind, bare)
+        measures["FastStream"] = worker.faststream_rate
+        rates = interleaved(rounds, measures)
+    return [
+        *(
+            Ratio(
+                f"worker on {kind.kind}",
+                "its SQL alone",
+                "events",
+                0.6,
+                rates[f"worker on {kind.kind}"],
+                rates[f"bare SQL on {kind.kind}"],
+            )
+            for kind in kinds
+        ),
+        Ratio(
+            "worker on SQLite",
+            "idle FastStream subscriber",
+            "events",
+            4,
+            rates["worker on SQLite"],
+            rates["FastStream"],
+        ),
+    ], [f"worker: {number:,} entries a round in batches of {_BATCH:,}, the first tenth not counted"]
+
+
+@contextmanager
+def _bare(kind: Databases, number: int, core: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    command = sys.executable, "-m", bare_store.__name__, kind.fresh(), str(number), str(_BATCH)
+    with started(*command, core=core, folder=folder, environment=environment(), talks=True) as child:
+        bare_store.await_ready(child)
+        yield child

@@ -1,0 +1,44 @@
+"""A FastStream subscriber that does nothing with what it reads from a stream, in a consumer group.
+
+Run by ``faststream run bench.idle_subscriber:app``; REDIS_URL says where. It does not log its messages, as it would by
+default, and reads as many at once as there are: both are in its favour.
+"""
+
+import asyncio
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+from faststream import FastStream
+from faststream.redis import RedisBroker, StreamSub
+from faststream.redis.parser import BinaryMessageFormatV1
+
+STREAM = "bench:idle"
+GROUP = "idle"
+
+_NO_LOG: Any = None  # as its documentation says; its types do not know it
+
+broker = RedisBroker(os.environ.get("REDIS_URL", "redis://127.0.0.1"), logger=_NO_LOG)
+app = FastStream(broker, logger=_NO_LOG)
+
+
+@broker.subscriber(stream=StreamSub(STREAM, group=GROUP, consumer="bench"))
+async def nothing(_status: dict[str, Any]) -> None:
+    """Do nothing."""
+
+
+def published(payloads: Iterable[bytes]) -> list[dict[bytes, bytes]]:
+    """Return the entries that FastStream's own publisher would append for these statuses."""
+    return asyncio.run(_published(payloads))
+
+
+async def _published(payloads: Iterable[bytes]) -> list[dict[bytes, bytes]]:
+    return [
+        {
+            b"__data__": await BinaryMessageFormatV1.encode(
+                message=orjson.loads(payload), reply_to=None, headers=None, correlation_id=f"{number:036}"
+            )
+        }
+        for number, payload in enumerate(payloads)
+    ]

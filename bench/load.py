@@ -1,0 +1,170 @@
+"""The load: keep-alive connections that each send one prepared POST, wait for its answer and send the next.
+
+``python -m bench.load PORT PATH SECONDS PID`` prints what came of it as JSON; ``loaded`` runs that and reads it. Every
+answer must be a 200 with a Content-Length; anything else, or a connection that is lost, ends the run with an error.
+"""
+
+import asyncio
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import cast
+
+import orjson
+import uvloop
+
+from bench.bodies import payloads
+from bench.processes import HOST, cpu_seconds, environment
+
+CONNECTIONS = 64
+WARM_UP_SECONDS = 0.5
+LAST_ANSWER_SECONDS = 10.0
+
+_HEADS = 1000  # different heads of answers remembered; a Date makes a new one each second
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a load came to. ``busy``: of one core, how much the process used while it was counted."""
+
+    rate: float
+    """Answers a second, the warm-up not counted."""
+    answered: int
+    """All answers, those of the warm-up too."""
+    server_busy: float
+    load_busy: float
+
+
+def request(path: str) -> bytes:
+    """Return the request that is sent: a status of about 560 bytes, as the provider would post it."""
+    body = payloads(1)[0]
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nUser-Agent: bench\r\nAccept: */*\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+class Load:
+    """What all connections share."""
+
+    def __init__(self, prepared: bytes) -> None:
+        self.prepared = prepared
+        self.answered = 0
+        self.sending = True
+        self.waiting = 0
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._lengths: dict[bytes, int] = {}
+
+    def body_bytes(self, head: bytes) -> int:
+        """Return the length of the body that follows this head."""
+        length = self._lengths.get(head)
+        if length is None:
+            length = _content_length(head)
+            if len(self._lengths) >= _HEADS:
+                self._lengths.clear()
+            self._lengths[head] = length
+        return length
+
+    def fail(self, why: BaseException) -> None:
+        """End the run with an error."""
+        if not self.ended.done():
+            self.ended.set_exception(why)
+
+    def finish_one(self) -> None:
+        """Note that a connection has had its last answer."""
+        self.waiting -= 1
+        if not self.waiting and not self.ended.done():
+            self.ended.set_result(None)
+
+
+def _content_length(head: bytes) -> int:
+    first, *headers = head.split(b"\r\n")
+    assert first.startswith(b"HTTP/1.1 200 "), f"not a 200: {head!r}"
+    for header in headers:
+        name, _, value = header.partition(b":")
+        if name.lower() == b"content-length":
+            return int(value)
+    raise AssertionError(f"no Content-Length: {head!r}")
+
+
+class Connection(asyncio.Protocol):
+    """One connection: at any time one request is on its way."""
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._transport: asyncio.Transport | None = None
+        self._partial = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Send the first request."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._load.waiting += 1
+        self._transport.write(self._load.prepared)
+
+    def data_received(self, data: bytes) -> None:
+        """Count the answer once it is whole, and send the next request."""
+        if self._partial:
+            data = self._partial + data
+        head_end = data.find(b"\r\n\r\n")
+        try:
+            missing = 1 if head_end < 0 else head_end + 4 + self._load.body_bytes(data[:head_end]) - len(data)
+            assert missing >= 0, f"more than one answer to one request: {data!r}"
+        except (AssertionError, ValueError) as exc:
+            self._load.fail(exc)
+            return
+        if missing:
+            self._partial = data
+            return
+        self._partial = b""
+        self._load.answered += 1
+        if self._load.sending and self._transport is not None:
+            self._transport.write(self._load.prepared)
+        else:
+            self._load.finish_one()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Fail: nobody but this side ends a connection."""
+        self._load.fail(exc or ConnectionResetError("the server closed a connection"))
+
+
+async def run(port: int, path: str, seconds: float, pid: int) -> Loaded:
+    """Load the server on the port, whose process is ``pid``, for so long after the warm-up."""
+    loop = asyncio.get_running_loop()
+    load = Load(request(path))
+    for _ in range(CONNECTIONS):
+        await loop.create_connection(lambda: Connection(load), HOST, port)
+    await _unless_ended(load, WARM_UP_SECONDS)
+    began, before, server, own = time.perf_counter(), load.answered, cpu_seconds(pid), time.process_time()
+    await _unless_ended(load, seconds)
+    took, counted = time.perf_counter() - began, load.answered - before
+    server_busy, load_busy = (cpu_seconds(pid) - server) / took, (time.process_time() - own) / took
+    load.sending = False
+    await asyncio.wait_for(load.ended, LAST_ANSWER_SECONDS)
+    return Loaded(counted / took, load.answered, server_busy, load_busy)
+
+
+async def _unless_ended(load: Load, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(load.ended), seconds)
+
+
+def loaded(port: int, path: str, seconds: float, pid: int, folder: Path) -> Loaded:
+    """Run a load in a process of its own, on the cores of this one. Raises CalledProcessError if it went wrong."""
+    command = [sys.executable, "-m", "bench.load", str(port), path, str(seconds), str(pid)]
+    limit = seconds + WARM_UP_SECONDS + LAST_ANSWER_SECONDS + 20
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=limit, cwd=folder, env=environment())
+    return Loaded(**orjson.loads(done.stdout))
+
+
+def main() -> None:
+    """Run what the command line says."""
+    port, path, seconds, pid = sys.argv[1:]
+    print(orjson.dumps(asdict(uvloop.run(run(int(port), path, float(seconds), int(pid))))).decode())
+
+
+if __name__ == "__main__":
+    main()

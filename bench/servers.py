@@ -1,0 +1,87 @@
+"""The HTTP servers that are measured, each a process on the measured core, and Valkey, which runs beside the load."""
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from redis import Redis
+
+from bench import bare_aiohttp, nothing, quickstart
+from bench.processes import HOST, await_port, environment, free_port, program, started
+from console.valkey import serving
+
+REWRITE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that answers POSTs on a path."""
+
+    port: int
+    path: str
+    pid: int
+
+
+@contextmanager
+def ackstream(valkey_url: str, core: int, folder: Path) -> Iterator[Server]:
+    """Run ``ackstream ingest`` with signatures off, all else as by default."""
+    port, admin_port = free_port(), free_port()
+    settings = environment(
+        signatures="off", redis_url=valkey_url, port=str(port), admin_port=str(admin_port), data=str(folder / "data")
+    )
+    with started(program("ackstream"), "ingest", core=core, folder=folder, environment=settings) as child:
+        await_port(port, child)
+        yield Server(port, "/webhooks/message-status", child.pid)
+
+
+@contextmanager
+def aiohttp(core: int, folder: Path) -> Iterator[Server]:
+    """Run aiohttp with nothing behind it."""
+    with _listening(sys.executable, "-m", bare_aiohttp.__name__, core=core, folder=folder) as (port, pid):
+        yield Server(port, bare_aiohttp.PATH, pid)
+
+
+@contextmanager
+def nothing_at_all(core: int, folder: Path) -> Iterator[Server]:
+    """Run the server that only answers."""
+    with _listening(sys.executable, "-m", nothing.__name__, core=core, folder=folder) as (port, pid):
+        yield Server(port, nothing.PATH, pid)
+
+
+@contextmanager
+def fastapi(core: int, folder: Path) -> Iterator[Server]:
+    """Run Vonage's quickstart."""
+    command = program("uvicorn"), f"{quickstart.__name__}:app", "--host", HOST, "--port"
+    with _listening(*command, core=core, folder=folder) as (port, pid):
+        yield Server(port, quickstart.PATH, pid)
+
+
+@contextmanager
+def _listening(*command: str, core: int, folder: Path) -> Iterator[tuple[int, int]]:
+    port = free_port()
+    with started(*command, str(port), core=core, folder=folder, environment=environment()) as child:
+        await_port(port, child)
+        yield port, child.pid
+
+
+@contextmanager
+def valkey(folder: Path) -> Iterator[tuple[str, Redis]]:
+    """Run the Valkey of ``ackstream up``, on the core of this process: append-only file, fsynced at every write.
+
+    It does not rewrite its file on its own, so that this falls into nobody's measurement.
+    """
+    with asyncio.Runner() as runner:
+        running = serving(folder)
+        url = runner.run(running.__aenter__()).url
+        try:
+            client = Redis.from_url(url, protocol=2, socket_timeout=REWRITE_SECONDS)
+            kept = client.config_get("append*")
+            assert (kept["appendonly"], kept["appendfsync"]) == ("yes", "always"), kept
+            client.config_set("auto-aof-rewrite-percentage", 0)
+            yield url, client
+            client.close()
+        finally:
+            runner.run(running.__aexit__(None, None, None))
