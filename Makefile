@@ -1,4 +1,5 @@
-# make run: everything on this machine.  make test | lint | bench: for developers.  make lock: renew the locks.
+# make run: everything on this machine. For developers: make test | lint | format | bench; make crash ROUNDS=10, the
+# crash tests at length; make lock, to renew the locked versions.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 BIN := .venv/bin
@@ -19,6 +20,9 @@ lint: .venv/.dev
 format: .venv/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+crash: .venv/.dev
+	ACKSTREAM_CRASH_ROUNDS=$(or $(ROUNDS),10) $(BIN)/pytest -m crash $(ARGS)
 
 bench: .venv/.dev
 	$(BIN)/python -m bench $(ARGS)
