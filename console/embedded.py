@@ -8,6 +8,7 @@ which adopts it.
 import asyncio
 import socket
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ async def up(settings: IngestSettings, stop: asyncio.Event) -> None:
     lock_folder(data)
     ports = settings.port or valkey.free_port(), settings.admin_port or valkey.free_port()
     for port in ports:
-        _probe(port)
+        await _await_free(port)
     async with valkey.serving(data / "valkey") as server:
         database_url = f"sqlite:///{data / 'ackstream.db'}"
         await migrate_at(database_url)
@@ -94,12 +95,21 @@ def _banner(settings: IngestSettings, addresses: Addresses, data: Path) -> str:
     )
 
 
-def _probe(port: int) -> None:
-    """Raise Refusal if the port is taken, before anything is started."""
+async def _await_free(port: int) -> None:
+    """Raise Refusal if the port is taken, and stays so for longer than what a killed run left behind may take."""
+    deadline = time.monotonic() + KILL_AFTER_SECONDS
+    while (why := _why_taken(port)) is not None:
+        if time.monotonic() > deadline:
+            raise Refusal(f"cannot listen on {LOOPBACK}:{port} ({why}): free it, or set another")
+        await asyncio.sleep(0.1)
+
+
+def _why_taken(port: int) -> str | None:
     try:
         socket.create_server((LOOPBACK, port)).close()
     except OSError as exc:
-        raise Refusal(f"cannot listen on {LOOPBACK}:{port} ({exc.strerror}): free it, or set another") from None
+        return exc.strerror
+    return None
 
 
 def _parts(

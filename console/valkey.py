@@ -10,7 +10,6 @@ import os
 import secrets
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -26,6 +25,7 @@ from stream.refusal import Refusal
 
 log = structlog.get_logger("valkey")
 
+LOOK_SECONDS = 0.5
 SILENT_SECONDS = 5.0
 STOP_SECONDS = 3.0
 
@@ -82,17 +82,32 @@ class Server:
 
 @asynccontextmanager
 async def serving(folder: Path) -> AsyncIterator[Server]:
-    """Adopt the server that serves the folder, or start one; stop it at the end. The caller has the folder's lock."""
+    """Adopt the server that serves the folder, or start one; start it again if it dies; stop it at the end.
+
+    The caller has the folder's lock. Raises Refusal if the server cannot be started.
+    """
     folder = _made(folder)
-    server, child = await _adopt(folder), None
+    server = await _adopt(folder)
     if server is None:
-        server, child = await _start(folder)
-    try:
-        yield server
-    finally:
-        await _stop(server)
-        if child is not None:
-            child.wait()
+        server = Server(folder, free_port(), secrets.token_urlsafe(24))
+        await _start(server)
+    async with asyncio.TaskGroup() as tasks:
+        keeping = tasks.create_task(_keep_running(server))
+        try:
+            yield server
+        finally:
+            keeping.cancel()
+            await _stop(server)
+
+
+async def _keep_running(server: Server) -> None:
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        descriptor = _lock(server.folder)
+        if descriptor is not None:
+            os.close(descriptor)
+            log.error("valkey.died", what="starting it again")
+            await _start(server)
 
 
 def _made(folder: Path) -> Path:
@@ -127,16 +142,15 @@ async def _adopt(folder: Path) -> Server | None:
     return server
 
 
-async def _start(folder: Path) -> "tuple[Server, subprocess.Popen[bytes]]":
-    descriptor = _lock(folder)
+async def _start(server: Server) -> None:
+    descriptor = _lock(server.folder)
     if descriptor is None:
-        raise Refusal(f"a Valkey server that does not end holds {folder}: end it first")
-    server = Server(folder, free_port(), secrets.token_urlsafe(24))
+        raise Refusal(f"a Valkey server that does not end holds {server.folder}: end it first")
     server.write()
-    with (folder / "valkey.log").open("ab") as output:
-        child = subprocess.Popen(  # noqa: ASYNC220, S603 - takes a millisecond, and our own arguments
-            [binary(), str(folder / "valkey.conf")],
-            stdin=subprocess.DEVNULL,
+    with (server.folder / "valkey.log").open("ab") as output:
+        child = await asyncio.create_subprocess_exec(
+            *(binary(), str(server.folder / "valkey.conf")),
+            stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             pass_fds=[descriptor],
@@ -146,14 +160,14 @@ async def _start(folder: Path) -> "tuple[Server, subprocess.Popen[bytes]]":
     try:
         await _answering(server, child)
     except TimeoutError:
-        child.kill()
-        child.wait()
-        raise Refusal(f"the embedded Valkey did not start; see {folder / 'valkey.log'}") from None
+        with suppress(ProcessLookupError):
+            child.kill()
+        await child.wait()
+        raise Refusal(f"the embedded Valkey did not start; see {server.folder / 'valkey.log'}") from None
     log.info("valkey.started", pid=child.pid, port=server.port)
-    return server, child
 
 
-async def _answering(server: Server, child: "subprocess.Popen[bytes] | None") -> None:
+async def _answering(server: Server, child: asyncio.subprocess.Process | None) -> None:
     """Return when the server answers. Raises TimeoutError if it stays silent; one that loads its file does not."""
     asking = client(server.url, reply_seconds=2.0)
     deadline = time.monotonic() + SILENT_SECONDS
@@ -164,7 +178,7 @@ async def _answering(server: Server, child: "subprocess.Popen[bytes] | None") ->
             except BusyLoadingError:
                 deadline = time.monotonic() + SILENT_SECONDS
             except (RedisError, OSError):
-                if time.monotonic() > deadline or (child is not None and child.poll() is not None):
+                if time.monotonic() > deadline or (child is not None and child.returncode is not None):
                     raise TimeoutError from None
             else:
                 return

@@ -5,6 +5,7 @@ The file counts only while its writer holds the lock beside it, so what a killed
 
 import fcntl
 import os
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from stream.refusal import Refusal
 
 _FILE = "addresses.json"
 _LOCK = "up.lock"
+
+LOOK_SECONDS = 0.2  # another command that looks for addresses holds the lock for a moment
 
 
 class FolderInUse(Refusal):
@@ -43,13 +46,22 @@ def lock_folder(data: Path) -> int:
     """Take the folder for this process, until it ends. Raises FolderInUse."""
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(data / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as exc:
-        os.close(descriptor)
-        raise FolderInUse(f"another `ackstream up` runs on {data}: stop it, or choose another folder (--data)") from exc
+    deadline = time.monotonic() + LOOK_SECONDS
+    while not _locked(descriptor):
+        if time.monotonic() > deadline:
+            os.close(descriptor)
+            raise FolderInUse(f"another `ackstream up` runs on {data}: stop it, or choose another folder (--data)")
+        time.sleep(0.01)
     (data / _FILE).unlink(missing_ok=True)
     return descriptor
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def running(data: Path) -> Addresses | None:

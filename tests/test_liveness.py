@@ -171,3 +171,14 @@ async def test_a_full_server_makes_nobody_dead(server: Redis, shard: Shard) -> N
         await server.config_set("maxmemory", "1gb")
     await pass_time(clock, BEAT_SECONDS, one, other)
     assert await other.claim(100) == []
+
+
+async def test_a_new_name_has_its_counter_before_it_reads(server: Redis, shard: Shard) -> None:
+    """Who renewed announces the new name first, so that nobody takes it for dead between two beats."""
+    liveness = Liveness(server, shard, "g", Clock())
+    await group(server, shard, 0)
+    await liveness.announce()
+    liveness.renew()
+    assert not await server.hexists(shard.alive("g"), liveness.consumer)
+    await liveness.announce()
+    assert await server.hexists(shard.alive("g"), liveness.consumer)

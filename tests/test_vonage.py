@@ -111,7 +111,10 @@ def test_any_damage_to_an_example_gives_an_event_or_invalid_status(data: st.Data
         (body(status=""), "status"),
         (body(status=1), "status"),
         (b'{"messageId":"1","status":"delivered","x":' + b"[" * 300 + b"]" * 300 + b"}", "nested too deeply"),
-        (b'{"message_uuid":"1","status":"x","client_ref":1.5,"x":' + b"[" * 1000 + b"]" * 1000 + b"}", "nested too deeply"),
+        (
+            b'{"message_uuid":"1","status":"x","client_ref":1.5,"x":' + b"[" * 1000 + b"]" * 1000 + b"}",
+            "nested too deeply",
+        ),
     ],
 )
 def test_what_is_no_status_is_refused_with_the_reason(payload: bytes, why: str) -> None:

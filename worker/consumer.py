@@ -72,6 +72,7 @@ class Consumer:
             try:
                 if not self._prepared:
                     await self._prepare()
+                    backoff.reset()
                 await self._consume(stop, backoff)
             except BatchDropped:
                 self._drop("late or stopping")
@@ -101,7 +102,7 @@ class Consumer:
     async def _prepare(self) -> None:
         await require(self._server, COMMANDS)
         await self._group.ensure()
-        await self._liveness.beat()
+        await self._liveness.announce()
         self._prepared = True
         log.info("consumer.ready", group=self._group.name, consumer=self._liveness.consumer)
 
@@ -120,6 +121,7 @@ class Consumer:
             await asyncio.gather(reading, return_exceptions=True)  # what it read stays pending, and is claimed
 
     async def _next(self) -> Batch:
+        await self._liveness.announce()
         generation = self._liveness.generation
         entries = await self._liveness.claim(self._batch_entries)
         if not entries:

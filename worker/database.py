@@ -18,7 +18,7 @@ from worker.tables import REVISION
 log = structlog.get_logger("database")
 
 CONNECT_SECONDS = 5.0
-SQLITE_BUSY_SECONDS = 20.0
+SQLITE_BUSY_SECONDS = 3.0  # a stop has to wait for it; after it the batch is tried again
 POSTGRESQL_LIMITS = {
     # A writer that hangs while it holds locks (frozen process, lost host) is cut off, so that the others go on.
     "idle_in_transaction_session_timeout": "15s",
@@ -46,8 +46,7 @@ def open_engine(url: str, *, read_only: bool = False) -> AsyncEngine:
         "pool_size": 4,
     }
     if scheme == "sqlite":
-        if not read_only:
-            Path(rest.removeprefix("/")).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        Path(rest.removeprefix("/")).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         engine = create_async_engine(
             f"sqlite+aiosqlite://{rest}",
             connect_args={"timeout": SQLITE_BUSY_SECONDS},
@@ -106,14 +105,18 @@ async def check_revision(engine: AsyncEngine) -> None:
         )
 
 
-async def await_revision(engine: AsyncEngine, stop: asyncio.Event) -> None:
+async def await_revision(url: str, stop: asyncio.Event) -> None:
     """Check the revision, waiting for a database that is away; return too when ``stop`` is set meanwhile."""
+    engine = open_engine(url, read_only=True)  # for a writer may hold SQLite's lock for long
     backoff = Backoff()
-    while not stop.is_set():
-        try:
-            await check_revision(engine)
-        except (DBAPIError, OSError) as exc:
-            log.warning("database.away", error=names(exc))
-            await backoff.wait(stop)
-        else:
-            return
+    try:
+        while not stop.is_set():
+            try:
+                await check_revision(engine)
+            except (DBAPIError, OSError) as exc:
+                log.warning("database.away", error=names(exc))
+                await backoff.wait(stop)
+            else:
+                return
+    finally:
+        await engine.dispose()

@@ -66,6 +66,7 @@ class Liveness:
         self._abandoned: list[str] = []
         self._seen: dict[bytes, tuple[bytes, float]] = {}
         self._dead: dict[bytes, bytes] = {}
+        self._announced = False
         self.generation = 0
         self.consumer = _unique_name()
 
@@ -80,6 +81,12 @@ class Liveness:
         self._abandoned.append(self.consumer)
         self.consumer = _unique_name()
         self.generation += 1
+        self._announced = False
+
+    async def announce(self) -> None:
+        """Return when the name has its counter: who reads without one is taken for dead. Raises RedisError."""
+        if not self._announced:
+            await self.beat()
 
     async def beat(self) -> None:
         """Raise the own counter, then look at the others'. Raises RedisError."""
@@ -100,9 +107,9 @@ class Liveness:
         except OutOfMemoryError:
             # A full server refuses every worker's beat: nobody's counter moves, so nobody may judge by it.
             self._seen.clear()
-            self._last_beat = began
+            self._announced, self._last_beat = True, began
         else:
-            self._last_beat = began
+            self._announced, self._last_beat = True, began
             await self._look()
 
     async def claim(self, most: int) -> RawEntries:

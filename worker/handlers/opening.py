@@ -20,8 +20,8 @@ async def opened(settings: WorkerSettings, stop: asyncio.Event) -> AsyncIterator
             if name == "log":
                 handlers[name] = Log(reveal=settings.log_reveal)
             else:
+                await await_revision(settings.database_url, stop)
                 engine = open_engine(settings.database_url)
                 stack.push_async_callback(engine.dispose)
-                await await_revision(engine, stop)
                 handlers[name] = Store(engine)
         yield handlers
