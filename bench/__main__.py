@@ -52,7 +52,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=_whole(1, 100), default=5, help="how often each is measured (default 5)")
     parser.add_argument("--seconds", type=_whole(1, 60), default=3, help="of each load on an HTTP server (default 3)")
     parser.add_argument(
-        "--entries", type=_whole(5000, 200_000), default=20_000, help="on the stream for the worker (default 20000)"
+        "--entries", type=_whole(5000, 200_000), default=40_000, help="on the stream for the worker (default 40000)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args()

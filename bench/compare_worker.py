@@ -17,11 +17,10 @@ from bench.entries import entries
 from bench.processes import Cores, environment, program, started
 from bench.ratio import Measure, Ratio, interleaved
 from stream.keys import Shard
-from worker.settings import WorkerSettings
 
 FASTSTREAM_SHARE = 4  # it takes a fourth of the entries: it is slow, and its rate does not hang on their number
 
-_BATCH: int = WorkerSettings.model_fields["batch_entries"].default
+BARE_BATCH = 1000
 
 
 class Worker:
@@ -105,12 +104,12 @@ def compare(folder: Path, cores: Cores, rounds: int, number: int) -> tuple[list[
             rates["worker on SQLite"],
             rates["FastStream"],
         ),
-    ], [f"worker: {number:,} entries a round in batches of {_BATCH:,}, the first tenth not counted"]
+    ], [f"worker: {number:,} entries a round, the SQL alone in batches of {BARE_BATCH:,}; the first tenth not counted"]
 
 
 @contextmanager
 def _bare(kind: Databases, number: int, core: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    command = sys.executable, "-m", bare_store.__name__, kind.fresh(), str(number), str(_BATCH)
+    command = sys.executable, "-m", bare_store.__name__, kind.fresh(), str(number), str(BARE_BATCH)
     with started(*command, core=core, folder=folder, environment=environment(), talks=True) as child:
         bare_store.await_ready(child)
         yield child

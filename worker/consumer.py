@@ -16,12 +16,13 @@ from stream.backoff import Backoff
 from stream.connect import reason, require
 from stream.metrics import DROPPED, LAST_READ, READ
 from worker.groups import Group
-from worker.liveness import BEAT_SECONDS, Liveness
+from worker.liveness import BEAT_SECONDS, Liveness, RawEntries
 from worker.processor import Batch, BatchDropped, Processor
 
 log = structlog.get_logger("consumer")
 
 BLOCK_MS = 1000
+BATCH_BYTES = 32 * 1024 * 1024
 CHECKPOINT_SECONDS = 1.0
 
 COMMANDS = (
@@ -56,6 +57,7 @@ class Consumer:
         self._liveness = liveness
         self._processor = processor
         self._batch_entries = batch_entries
+        self._count = batch_entries
         self._prepared = False
         self._read = READ.labels(group.name)
         self._last_read = LAST_READ.labels(group.name)
@@ -123,19 +125,25 @@ class Consumer:
     async def _next(self) -> Batch:
         await self._liveness.announce()
         generation = self._liveness.generation
-        entries = await self._liveness.claim(self._batch_entries)
+        entries = await self._liveness.claim(self._count)
         if not entries:
             reply: Any = await self._reading.xreadgroup(
                 self._group.name,
                 self._liveness.consumer,
                 {self._group.shard.stream: ">"},
-                count=self._batch_entries,
+                count=self._count,
                 block=BLOCK_MS,
             )
             entries = reply[0][1] if reply else []
             self._read.inc(len(entries))
+            self._count = self._fitting(entries)
         self._last_read.set_to_current_time()
         return self._processor.parse(entries, generation)
+
+    def _fitting(self, entries: RawEntries) -> int:
+        """Return how many entries like these, at most, make a batch of BATCH_BYTES."""
+        size = sum(len(fields.get(b"payload", b"")) for _, fields in entries if fields)
+        return min(self._batch_entries, max(1, BATCH_BYTES * len(entries) // size)) if size else self._batch_entries
 
     def _drop(self, why: str) -> None:
         log.warning("consumer.dropped", group=self._group.name, why=why)

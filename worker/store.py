@@ -27,7 +27,7 @@ _EVENT_VALUES = attrgetter(*("raw" if column == "payload" else column for column
 _MESSAGE_COLUMNS = tuple(column.key for column in messages.columns)
 _MESSAGE_VALUES = attrgetter(*_MESSAGE_COLUMNS)
 
-_RECEIPT = ("received_at", "entry", "account", "account_verified", "application")
+_RECEIPT = ("entry", "account", "account_verified", "application")  # an entry has one time of receipt
 _RECEIPT_VALUES = attrgetter(*_RECEIPT)
 _RECEIPTS = select(status_events.c.event_id, *(status_events.c[column] for column in _RECEIPT))
 
