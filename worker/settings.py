@@ -42,7 +42,7 @@ class WorkerSettings(StreamSettings):
     handlers: Annotated[str, AfterValidator(_handlers)] = Field(
         ",".join(HANDLERS), description="store, log or both, comma separated"
     )
-    batch_entries: int = Field(2500, ge=1, le=5000, description="entries read at once, 1 to 5000")
+    batch_entries: int = Field(4000, ge=1, le=5000, description="entries read at once, 1 to 5000")
     log_reveal: bool = Field(
         False,
         description="true or false; true makes the log handler write whole numbers",
