@@ -145,7 +145,7 @@ class _Running(PydanticBaseSettingsSource):
     """The addresses of an ``ackstream up`` that runs on the data folder."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        raise NotImplementedError  # this source gives all its values at once
+        return None, field_name, False  # this source gives all its values at once
 
     def __call__(self) -> dict[str, Any]:
         default = self.settings_cls.model_fields["data"].default
