@@ -8,9 +8,14 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("console", "ingest", "stream", "worker")
 MODULES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
-PURE = {"stream/entry.py", "worker/status.py", "worker/vonage.py", "worker/projection.py"} | {
+PURE = {
+    "stream/entry.py",
+    "stream/payload.py",
+    "worker/projection.py",
     "worker/receipt.py",
+    "worker/status.py",
     "worker/timestamps.py",
+    "worker/vonage.py",
 }
 HTTP_SERVERS = {"ingest/app.py", "ingest/webhook.py", "stream/health.py"}
 

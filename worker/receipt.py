@@ -5,11 +5,10 @@ come as a GET's query, as a form or as JSON; the same receipt has the same ``eve
 """
 
 import hashlib
-from collections.abc import Mapping
-from typing import Any
 
 import orjson
 
+from stream.payload import RECEIPT_IDS, Fields
 from worker.status import InvalidStatus
 
 NO_ERROR = "0"
@@ -48,21 +47,15 @@ ERRORS = {
     "99": "General error",
 }
 
-_ID_NAMES = ("messageId", "message-id")
 _OF_THE_RECEIPT_ONLY = frozenset(("sig", "nonce", "timestamp"))  # signed anew each time, so no part of the identity
 
 
-def recognise(fields: Mapping[str, Any]) -> bool:
-    """Whether this is a delivery receipt: an id under its own name, and none of the Messages API."""
-    return "message_uuid" not in fields and any(name in fields for name in _ID_NAMES)
-
-
-def message_id(fields: Mapping[str, Any]) -> object:
+def message_id(fields: Fields) -> object:
     """Return the id of the SMS part that this receipt is for."""
-    return next(fields[name] for name in _ID_NAMES if name in fields)
+    return next(fields[name] for name in RECEIPT_IDS if name in fields)
 
 
-def event_id(fields: Mapping[str, Any]) -> str:
+def event_id(fields: Fields) -> str:
     """Return the sha256 of the pairs, without what differs from sending to sending, sorted, as compact JSON.
 
     Raises InvalidStatus for values nested deeper than any receipt's.

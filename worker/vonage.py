@@ -4,21 +4,18 @@
 * Messages API v0.1 and Dispatch: ``to`` and ``from`` are objects; Dispatch ends with a report without message_uuid
 * SMS API delivery receipts: https://developer.vonage.com/en/api/sms#delivery-receipt (see worker.receipt)
 
-The payload itself says which it is. The Content-Type is not asked: curl and misconfigured proxies get it wrong, and a
-status refused for it would be lost.
+The payload itself says which it is (see stream.payload).
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypedDict
-from urllib.parse import parse_qsl
-
-import orjson
+from typing import TypedDict
 
 from stream.entry import Entry
+from stream.payload import BOM, Fields, InvalidPayload, is_receipt
+from stream.payload import decode as decode_payload
 from worker import receipt
 from worker.status import InvalidStatus, StatusEvent
 from worker.timestamps import parse_time
@@ -26,12 +23,8 @@ from worker.timestamps import parse_time
 LONGEST_ID_BYTES = 255
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_BLANK = b" \t\r\n"
-_BOM = b"\xef\xbb\xbf"
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _CODE = re.compile(r"#([\w-]+)$")
-
-Fields = Mapping[str, Any]
 
 
 class InexactNumber(Exception):  # noqa: N818 - named for what it is
@@ -79,38 +72,28 @@ def parse(entry: Entry, entry_id: str) -> StatusEvent:
 def _read(payload: bytes) -> tuple[str, Content, str | None]:
     """Return the payload's event_id, what it says, and the account that it claims to be of."""
     fields = decode(payload)
-    is_receipt = receipt.recognise(fields)
-    event_id = receipt.event_id(fields) if is_receipt else hashlib.sha256(payload).hexdigest()
-    contents = _from_receipt if is_receipt else _from_message
+    of_receipt = is_receipt(fields)
+    event_id = receipt.event_id(fields) if of_receipt else hashlib.sha256(payload).hexdigest()
+    contents = _from_receipt if of_receipt else _from_message
     try:
         content = contents(fields)
     except InexactNumber:
         fields = _numbers_as_sent(payload)
         content = contents(fields)
-    return event_id, content, _text(fields.get("api-key")) if is_receipt else None
+    return event_id, content, _text(fields.get("api-key")) if of_receipt else None
 
 
 def decode(payload: bytes) -> Fields:
     """Decode a JSON object, or else a form or query. Raises InvalidStatus."""
-    body = payload if payload[:1] == b"{" else payload.removeprefix(_BOM).strip(_BLANK)
-    if body[:1] in (b"{", b"["):
-        try:
-            decoded = orjson.loads(body)
-        except orjson.JSONDecodeError as exc:
-            raise InvalidStatus(f"not valid JSON: {exc.msg} at character {exc.pos}") from None  # exc holds the payload
-        if not isinstance(decoded, dict):
-            raise InvalidStatus("JSON, but no object")
-        return decoded
     try:
-        pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict")
-    except ValueError:
-        raise InvalidStatus("neither a JSON object nor a form") from None
-    return dict(pairs)
+        return decode_payload(payload)
+    except InvalidPayload as exc:
+        raise InvalidStatus(str(exc)) from None
 
 
 def _numbers_as_sent(payload: bytes) -> Fields:
     try:
-        decoded: Fields = json.loads(payload.removeprefix(_BOM), parse_float=str, parse_int=str)
+        decoded: Fields = json.loads(payload.removeprefix(BOM), parse_float=str, parse_int=str)
     except RecursionError:
         raise InvalidStatus("JSON, but nested too deeply") from None
     return decoded
