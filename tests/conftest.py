@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from console import valkey
 from stream import connect
 from stream.keys import Shard
+from tests.node import Ask, install
 from worker.database import open_engine
 from worker.migrate import migrate
 
@@ -96,6 +97,12 @@ async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
     await migrate(opened)
     yield opened
     await opened.dispose()
+
+
+@pytest.fixture(scope="session")
+def ask(tmp_path_factory: pytest.TempPathFactory) -> Ask:
+    """What asks the provider's own libraries for Node, installed once for all tests of this process."""
+    return install(tmp_path_factory.mktemp("node"))
 
 
 async def count(engine: AsyncEngine, table: str) -> int:

@@ -9,6 +9,8 @@ PACKAGES = ("console", "ingest", "stream", "worker")
 MODULES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 PURE = {
+    "ingest/receipt_signature.py",
+    "ingest/signature.py",
     "stream/entry.py",
     "stream/payload.py",
     "worker/projection.py",
