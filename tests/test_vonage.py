@@ -163,6 +163,11 @@ def test_prices_are_exact(sent: bytes, kept: str | None) -> None:
     assert event(b'{"messageId":"m","status":"s","price":%b}' % sent).price == kept
 
 
+def test_a_claimed_account_may_be_any_number() -> None:
+    """Also one with a fraction, which is read digit by digit like every other."""
+    assert event(b'{"messageId":"m","status":"s","api-key":1.50}').account == "1.50"
+
+
 @pytest.mark.parametrize(
     ("error", "code", "text"),
     [

@@ -76,11 +76,11 @@ def _read(payload: bytes) -> tuple[str, Content, str | None]:
     event_id = receipt.event_id(fields) if of_receipt else hashlib.sha256(payload).hexdigest()
     contents = _from_receipt if of_receipt else _from_message
     try:
-        content = contents(fields)
+        content, claimed = contents(fields), _text(fields.get("api-key"))
     except InexactNumber:
         fields = _numbers_as_sent(payload)
-        content = contents(fields)
-    return event_id, content, _text(fields.get("api-key")) if of_receipt else None
+        content, claimed = contents(fields), _text(fields.get("api-key"))
+    return event_id, content, claimed if of_receipt else None
 
 
 def decode(payload: bytes) -> Fields:
