@@ -1,5 +1,12 @@
-"""The payloads: WhatsApp statuses of about 560 bytes, three to each message, shuffled together as they would come."""
+"""The payloads: WhatsApp statuses of about 560 bytes, three to each message, shuffled together as they would come.
 
+And their signatures, by an account of the bench.
+"""
+
+import hashlib
+import hmac
+import time
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import count, islice
@@ -8,6 +15,7 @@ from uuid import UUID
 import orjson
 
 STATUSES = ("submitted", "delivered", "read")
+ACCOUNT, SECRET = "a1b2c3d4", "a-secret-of-the-bench"
 
 _AT_ONCE = 250  # messages of one status in a row; their next status comes so many messages later, in another batch
 _BEGAN = datetime(2025, 2, 3, 12, 14, 25, tzinfo=UTC)
@@ -16,6 +24,24 @@ _BEGAN = datetime(2025, 2, 3, 12, 14, 25, tzinfo=UTC)
 def payloads(number: int) -> list[bytes]:
     """Return so many bodies, the same ones at each call, no two equal."""
     return list(islice(_endless(), number))
+
+
+def bearer(payload: bytes) -> str:
+    """Return the Authorization header that the provider would send with it now."""
+    claims = {
+        "iat": int(time.time()),
+        "jti": str(UUID(int=0x1A144C10BFDF3FBE8CE511B5C5BA8F24)),
+        "iss": "Vonage",
+        "payload_hash": hashlib.sha256(payload).hexdigest(),
+        "api_key": ACCOUNT,
+        "application_id": str(UUID(int=0xAAAAAAAABBBB4CCC8DDD0123456789AB)),
+    }
+    signed = b".".join(_base64url(orjson.dumps(part)) for part in ({"alg": "HS256", "typ": "JWT"}, claims))
+    return f"Bearer {(signed + b'.' + _base64url(hmac.digest(SECRET.encode(), signed, 'sha256'))).decode()}"
+
+
+def _base64url(part: bytes) -> bytes:
+    return urlsafe_b64encode(part).rstrip(b"=")
 
 
 def _endless() -> Iterator[bytes]:

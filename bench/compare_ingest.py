@@ -49,10 +49,11 @@ def compare(folder: Path, cores: Cores, rounds: int, seconds: float) -> tuple[li
         with servers.nothing_at_all(cores.measured, folder) as nothing:
             limit = Measured("nothing", nothing, LIMIT_SECONDS, folder).rate()
         url, valkey = stack.enter_context(servers.valkey(folder / "valkey"))
-        ackstream, aiohttp, fastapi = (
+        ackstream, signed, aiohttp, fastapi = (
             Measured(name, stack.enter_context(server), seconds, folder)
             for name, server in (
-                ("ackstream ingest", servers.ackstream(url, cores.measured, folder)),
+                ("ackstream ingest", servers.ackstream(url, cores.measured, folder, signatures="off")),
+                ("signed ingest", servers.ackstream(url, cores.measured, folder, signatures="required")),
                 ("bare aiohttp", servers.aiohttp(cores.measured, folder)),
                 ("FastAPI quickstart", servers.fastapi(cores.measured, folder)),
             )
@@ -61,6 +62,7 @@ def compare(folder: Path, cores: Cores, rounds: int, seconds: float) -> tuple[li
             rounds,
             {
                 "ackstream ingest": lambda: _kept(ackstream, valkey),
+                "signed ingest": lambda: _kept(signed, valkey),
                 "bare aiohttp": aiohttp.rate,
                 "FastAPI quickstart": fastapi.rate,
             },
@@ -70,10 +72,11 @@ def compare(folder: Path, cores: Cores, rounds: int, seconds: float) -> tuple[li
     ours = rates["ackstream ingest"]
     return [
         Ratio("ingest", "bare aiohttp", "req", 0.65, ours, rates["bare aiohttp"]),
+        Ratio("ingest, signed", "bare aiohttp", "req", 0.75, rates["signed ingest"], rates["bare aiohttp"]),
         Ratio("ingest", "Vonage's FastAPI quickstart", "req", 2.5, ours, rates["FastAPI quickstart"]),
     ], [
         f"load: {CONNECTIONS} connections, at most {limit:,.0f} req/s, {limit / fastest:.1f} times the fastest server",
-        *map(str, (ackstream, aiohttp, fastapi)),
+        *map(str, (ackstream, signed, aiohttp, fastapi)),
     ]
 
 

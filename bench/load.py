@@ -16,7 +16,7 @@ from typing import cast
 import orjson
 import uvloop
 
-from bench.bodies import payloads
+from bench.bodies import bearer, payloads
 from bench.processes import HOST, cpu_seconds, environment
 
 CONNECTIONS = 64
@@ -39,11 +39,11 @@ class Loaded:
 
 
 def request(path: str) -> bytes:
-    """Return the request that is sent: a status of about 560 bytes, as the provider would post it."""
+    """Return the request that is sent: a status of about 560 bytes, signed, as the provider would post it."""
     body = payloads(1)[0]
     head = (
         f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nUser-Agent: bench\r\nAccept: */*\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"Authorization: {bearer(body)}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from redis import Redis
 
-from bench import bare_aiohttp, nothing, quickstart
+from bench import bare_aiohttp, bodies, nothing, quickstart
 from bench.processes import HOST, await_port, environment, free_port, program, started
 from console.valkey import serving
 
@@ -26,11 +26,16 @@ class Server:
 
 
 @contextmanager
-def ackstream(valkey_url: str, core: int, folder: Path) -> Iterator[Server]:
-    """Run ``ackstream ingest`` with signatures off, all else as by default."""
+def ackstream(valkey_url: str, core: int, folder: Path, *, signatures: str) -> Iterator[Server]:
+    """Run ``ackstream ingest`` with signatures ``off`` or ``required``, all else as by default."""
     port, admin_port = free_port(), free_port()
     settings = environment(
-        signatures="off", redis_url=valkey_url, port=str(port), admin_port=str(admin_port), data=str(folder / "data")
+        signatures=signatures,
+        signature_secrets=f"{bodies.ACCOUNT}:{bodies.SECRET}",
+        redis_url=valkey_url,
+        port=str(port),
+        admin_port=str(admin_port),
+        data=str(folder / f"data-{signatures}"),
     )
     with started(program("ackstream"), "ingest", core=core, folder=folder, environment=settings) as child:
         await_port(port, child)

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 import ingest.app
 import worker.app
-from console import embedded, provider, views
+from console import embedded, provider, quarantine_commands, views
 from console.options import AdminHost, AdminPort, AsJson, Data, DatabaseUrl, RedisUrl, StopWithStdin
 from console.simulator import plan
 from ingest.settings import IngestSettings
@@ -58,7 +58,6 @@ def ingest_command(
     settings = IngestSettings.load(
         data=data, redis_url=redis_url, host=host, port=port, admin_host=admin_host, admin_port=admin_port
     )
-    settings.refuse_signatures()
     logs.configure(settings.log_format)
     process.run(lambda stop: ingest.app.serve(settings, stop), stop_with_stdin=stop_with_stdin)
 
@@ -132,3 +131,4 @@ def simulate(
 app.command()(views.trace)
 app.command()(views.stats)
 app.add_typer(views.dead_letters, name="dead-letters")
+app.add_typer(quarantine_commands.app, name="quarantine")

@@ -1,19 +1,14 @@
 """What the groups gave up on: the entry as it was, and why."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from redis.asyncio import Redis
 
+from console.fields import masked, readable, received_at
 from stream.entry import EntryId
 from stream.keys import Shard
-from worker.status import mask
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NUMBER = re.compile(r"\d{6,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +28,15 @@ class DeadLetter:
             "reason": reason,
             "error": error,
             "attempts": int(self._text(b"attempt") or 1),
-            "received_at": self._received_at(),
+            "received_at": received_at(self.fields),
         }
 
     def whole(self, *, reveal: bool) -> dict[str, Any]:
         """Return everything; long digit runs are masked unless ``reveal``, bytes that are no UTF-8 are escaped."""
-        fields = {_readable(name): _readable(value) for name, value in self.fields.items()}
+        fields = {readable(name): readable(value) for name, value in self.fields.items()}
         if not reveal:
             fields = {
-                name: value if name in ("received_ms", "receipt", "origin") else _masked(value)
+                name: value if name in ("received_ms", "receipt", "origin") else masked(value)
                 for name, value in fields.items()
             }
         return {
@@ -53,12 +48,6 @@ class DeadLetter:
 
     def _text(self, name: bytes) -> str:
         return self.fields.get(name, b"").decode(errors="replace")
-
-    def _received_at(self) -> str | None:
-        digits = self._text(b"received_ms")
-        if not re.fullmatch(r"\d{1,14}", digits, re.ASCII):  # an entry that is none of ours
-            return None
-        return (_EPOCH + timedelta(milliseconds=int(digits))).isoformat()
 
 
 async def list_dead(server: Redis, shard: Shard, groups: Sequence[str], most: int) -> list[DeadLetter]:
@@ -77,11 +66,3 @@ async def find_dead(server: Redis, shard: Shard, groups: Sequence[str], dead_id:
         entries: Any = await server.xrange(shard.dead(group), dead_id.redis, dead_id.redis)
         found += [DeadLetter(dead_id, group, fields) for _, fields in entries]
     return found
-
-
-def _readable(value: bytes) -> str:
-    return value.decode(errors="backslashreplace")
-
-
-def _masked(text: str) -> str:
-    return _NUMBER.sub(lambda run: mask(run.group()) or "", text)

@@ -31,13 +31,19 @@ LOOPBACK = "127.0.0.1"
 GRACE_SECONDS = 3
 KILL_AFTER_SECONDS = GRACE_SECONDS + 0.5
 
+SIGNATURES = {
+    "off": 'off: whoever reaches the port can send statuses; see "Going live" in the README',
+    "observe": "observed: what is unsigned or forged is counted, and taken all the same",
+    "required": "required",
+}
+
 BANNER = """
   Ackstream is up. Stop it with Ctrl-C; start it again and it goes on where it was.
 
     webhooks    {ingest}   (every shape on every path)
     metrics     {admin}/metrics
     data        {data}
-    signatures  off: for this machine only
+    signatures  {signatures}
 
   Try it:  curl -d '{{"message_uuid":"m-1","status":"delivered","channel":"sms"}}' {ingest}
            {command} trace m-1{option}
@@ -60,6 +66,9 @@ class Part:
 
 async def up(settings: IngestSettings, stop: asyncio.Event) -> None:
     """Run until ``stop``. Raises FolderInUse, or Refusal if a part cannot be started."""
+    signatures = settings.signatures if "signatures" in settings.model_fields_set else "off"
+    settings = settings.model_copy(update={"signatures": signatures})
+    settings.verifier  # noqa: B018 - refuses what ingest would refuse, before anything is started
     data = settings.data.resolve()
     lock_folder(data)
     ports = settings.port or valkey.free_port(), settings.admin_port or valkey.free_port()
@@ -72,7 +81,7 @@ async def up(settings: IngestSettings, stop: asyncio.Event) -> None:
         environment = child_environment(
             redis_url=server.url,
             database_url=database_url,
-            signatures="off",
+            signatures=settings.signatures,
             grace_seconds=str(GRACE_SECONDS),
             log_format=settings.log_format,
         )
@@ -90,6 +99,7 @@ def _banner(settings: IngestSettings, addresses: Addresses, data: Path) -> str:
         ingest=addresses.ingest_url,
         admin=addresses.ingest_admin_url,
         data=data,
+        signatures=SIGNATURES[settings.signatures],
         command=sys.argv[0] if sys.argv[0].endswith("ackstream") else "ackstream",
         option="" if by_default else f" --data {settings.data}",
     )

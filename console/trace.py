@@ -13,7 +13,7 @@ from worker.tables import messages, status_events
 
 Show = Callable[[str | None], str | None]
 
-_SHOWN = ("account", "status", "channel", "client_ref", "error_code", "price", "currency")
+_SHOWN = ("account", "application", "status", "channel", "client_ref", "error_code", "price", "currency")
 
 
 async def trace(engine: AsyncEngine, message_uuid: str, *, reveal: bool) -> Mapping[str, Any] | None:

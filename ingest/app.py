@@ -9,6 +9,8 @@ import structlog
 from aiohttp import web
 
 from ingest.appender import appending
+from ingest.authentication import authenticating
+from ingest.quarantine import Limits, quarantining
 from ingest.settings import IngestSettings
 from ingest.webhook import Webhook
 from stream import health
@@ -21,13 +23,15 @@ KEEPALIVE_SECONDS = 75.0
 
 async def serve(settings: IngestSettings, stop: asyncio.Event) -> None:
     """Take webhooks until ``stop``. Then: close the ports, answer what is in hand, confirm what is waiting."""
-    settings.refuse_signatures()
     server = client(settings.redis_url)
+    limits = Limits(settings.quarantine_entries, settings.quarantine_bytes)
     try:
         async with (
+            authenticating(settings) as authentication,
+            quarantining(server, settings.shard.quarantine, limits) as quarantine,
             appending(server, settings.shard.stream) as appender,
             health.serving(settings.admin_host, settings.admin_port, lambda: appender.why_not) as admin_port,
-            _listening(Webhook(appender, _now_ms, settings.max_body), settings) as port,
+            _listening(Webhook(appender, authentication, quarantine, _now_ms, settings), settings) as port,
         ):
             log.info(
                 "ingest.started",
@@ -35,11 +39,12 @@ async def serve(settings: IngestSettings, stop: asyncio.Event) -> None:
                 admin_port=admin_port,
                 redis=shown(settings.redis_url),
             )
-            log.warning(
-                "ingest.unsigned",
-                signatures="off",
-                meaning="whoever reaches the port can send statuses",
-            )
+            if settings.signatures != "required":
+                log.warning(
+                    "ingest.unsigned",
+                    signatures=settings.signatures,
+                    meaning="whoever reaches the port can send statuses",
+                )
             await stop.wait()
     finally:
         await server.aclose()

@@ -1,13 +1,18 @@
 """Settings of the HTTP side."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 from pydantic_settings import NoDecode
 
+from ingest.receipt_signature import ReceiptMethod
+from ingest.signature import Verifier, parse_secrets
 from stream.settings import InvalidSettings, StreamSettings
 
 PATHS = "/webhooks/message-status,/webhooks/messages/status,/webhooks/delivery-receipt,/webhooks/dlr"
+
+Mode = Literal["required", "observe", "off"]
 
 
 def _paths(value: str) -> str:
@@ -17,8 +22,16 @@ def _paths(value: str) -> str:
     return ",".join(paths)
 
 
+def _secrets(value: str | None) -> str | None:
+    if value is not None:
+        parse_secrets(value)
+    return value
+
+
 class IngestSettings(StreamSettings):
     """What ``ackstream ingest`` reads."""
+
+    secrets: ClassVar[frozenset[str]] = StreamSettings.secrets | {"signature_secrets"}
 
     host: str = Field(
         "127.0.0.1",
@@ -31,17 +44,40 @@ class IngestSettings(StreamSettings):
         description="paths that start with /, comma separated; every shape is taken on each",
     )
     max_body: int = Field(128 * 1024, ge=1024, le=8 * 1024 * 1024, description="bytes, 1024 to 8388608")
-    signatures: Literal["required", "observe", "off"] = Field("required", description="required, observe or off")
+    signatures: Mode = Field("required", description="required, observe or off")
+    signature_secrets: Annotated[str | None, NoDecode, AfterValidator(_secrets)] = Field(
+        None,
+        description="api_key:secret, comma separated or one a line; a key may stand twice while its secret changes",
+    )
+    signature_max_age_seconds: int = Field(
+        90_000, ge=60, le=31_536_000, description="seconds since a signature was made, 60 to 31536000"
+    )
+    wrong_signature: Literal["401", "503"] = Field(
+        "401", description="401, after which the provider gives the status up, or 503, after which it tries again"
+    )
+    dlr_signature: ReceiptMethod | Literal["off"] | None = Field(
+        None, description="md5hash, md5, sha1, sha256 or sha512, or off to take delivery receipts unsigned"
+    )
+    quarantine_entries: int = Field(1000, ge=0, le=100_000, description="refused payloads kept, 0 to 100000")
+    quarantine_bytes: int = Field(
+        32 * 1024 * 1024, ge=0, le=2**30, description="bytes of refused payloads kept in all, 0 to 1073741824"
+    )
 
     @property
     def routes(self) -> list[str]:
         """The paths, one by one."""
         return self.paths.split(",")
 
-    def refuse_signatures(self) -> None:
-        """Raise InvalidSettings unless signatures are off: this version cannot check them, and fails closed."""
-        if self.signatures != "off":
+    @property
+    def verifier(self) -> Verifier | None:
+        """What checks signatures; None while they are off. Raises InvalidSettings if there is no secret to check by."""
+        if self.signatures == "off":
+            return None
+        if self.signatures == "required" and self.signature_secrets is None:
             raise InvalidSettings(
-                f"ACKSTREAM_SIGNATURES is {self.signatures!r}, but this version cannot check signatures yet: "
-                "set ACKSTREAM_SIGNATURES=off, and let only the provider reach the port"
+                "ACKSTREAM_SIGNATURES is 'required', but there is no secret to check them by: set "
+                "ACKSTREAM_SIGNATURE_SECRETS=api_key:secret (the account's signature secret in the provider's "
+                "dashboard), or ACKSTREAM_SIGNATURE_SECRETS_FILE, or ACKSTREAM_SIGNATURES=observe or off"
             )
+        known: Mapping[str, tuple[bytes, ...]] = parse_secrets(self.signature_secrets) if self.signature_secrets else {}
+        return Verifier(known, max_age_seconds=self.signature_max_age_seconds, receipt_method=self.dlr_signature)

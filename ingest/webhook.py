@@ -1,4 +1,4 @@
-"""The handler of every webhook: raw bytes in, appended, answered. The body is never parsed here.
+"""The handler of every webhook: raw bytes in, authenticated, appended, answered. The body is never parsed here.
 
 What the provider does with an answer decides which one is right: it sends again after 429 and 5xx only, so any other
 4xx loses that status for good (https://developer.vonage.com/en/messages/concepts/message-status).
@@ -15,6 +15,10 @@ from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.web_request import BaseRequest
 
 from ingest.appender import Appender, NotKept
+from ingest.authentication import UNPROVED, Authentication
+from ingest.quarantine import Quarantine
+from ingest.settings import IngestSettings
+from ingest.signature import Proof, Unsigned, WrongSignature
 from stream.entry import Entry
 from stream.metrics import WEBHOOKS
 
@@ -45,38 +49,75 @@ class Kept(web.Response):
         return self._payload_writer
 
 
+class _Refused(Exception):  # noqa: N818 - named for what becomes of the request
+    """The request is answered with this status, and nothing of it is appended."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
 class Webhook:
     """Answers webhooks: 200 with an empty body means Redis has confirmed the payload."""
 
-    def __init__(self, appender: Appender, clock_ms: ClockMs, max_body: int) -> None:
+    def __init__(
+        self,
+        appender: Appender,
+        authentication: Authentication,
+        quarantine: Quarantine,
+        clock_ms: ClockMs,
+        settings: IngestSettings,
+    ) -> None:
         self._appender = appender
+        self._authentication = authentication
+        self._quarantine = quarantine
         self._clock_ms = clock_ms
-        self._max_body = max_body
+        self._max_body = settings.max_body
+        self._wrong_signature = int(settings.wrong_signature)
         process = secrets.token_hex(8)
         self._receipts = (f"{process}-{n:x}" for n in count())
         self._kept = WEBHOOKS.labels("200")
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Append the request's payload and answer."""
+        try:
+            payload, query = await self._read(request)
+            proof = self._authenticate(request, payload, query)
+            await self._appender.append(self._entry(request, payload, query, proof))
+        except _Refused as refused:
+            return _answer(refused.status)
+        except NotKept:
+            return _answer(503)
+        self._kept.inc()
+        return Kept()
+
+    async def _read(self, request: web.Request) -> tuple[bytes, bytes]:
+        """Return the payload, and the query; of a GET they are the same."""
         if request.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
-            return _refused(415)
+            raise _Refused(415)
         if (request.content_length or 0) > self._max_body:
-            return _refused(413)
+            raise _Refused(413)
         query = _raw_query(request)
         try:
             payload = query if request.method == hdrs.METH_GET else await request.read()
         except web.HTTPRequestEntityTooLarge:
-            return _refused(413)
+            raise _Refused(413) from None
         if not payload:
-            return _refused(400)
-        try:
-            await self._appender.append(self._entry(request, payload, query))
-        except NotKept:
-            return _refused(503)
-        self._kept.inc()
-        return Kept()
+            raise _Refused(400)
+        return payload, query
 
-    def _entry(self, request: web.Request, payload: bytes, query: bytes) -> Entry:
+    def _authenticate(self, request: web.Request, payload: bytes, query: bytes) -> Proof:
+        authorizations = request.headers.getall(hdrs.AUTHORIZATION, ())
+        try:
+            return self._authentication.check(authorizations, payload)
+        except Unsigned:  # a fault of the provider's, which sends it again, signed, after a 5xx
+            raise _Refused(503) from None
+        except WrongSignature as exc:
+            entry = self._entry(request, payload, query, UNPROVED)
+            self._quarantine.put(entry, exc.reason, authorizations[0] if authorizations else "")
+            raise _Refused(self._wrong_signature) from None
+
+    def _entry(self, request: web.Request, payload: bytes, query: bytes, proof: Proof) -> Entry:
         headers = request.headers
         by_get = request.method == hdrs.METH_GET
         return Entry(
@@ -84,6 +125,9 @@ class Webhook:
             content_type=FORM if by_get else _clean(headers.get(hdrs.CONTENT_TYPE, "")),
             received_ms=self._clock_ms(),
             receipt=next(self._receipts),
+            verified=proof.verified,
+            account=proof.account,
+            application=proof.application,
             query=query or None if not by_get else None,
             traceparent=_clean(headers["traceparent"]) if "traceparent" in headers else None,
         )
@@ -98,6 +142,6 @@ def _clean(header: str) -> str:
     return header.encode(errors="replace").decode()[:256]
 
 
-def _refused(status: int) -> web.Response:
+def _answer(status: int) -> web.Response:
     WEBHOOKS.labels(str(status)).inc()
     return web.Response(status=status, headers=RETRY_AFTER if status == 503 else None)  # noqa: PLR2004 - the code

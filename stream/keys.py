@@ -37,3 +37,8 @@ class Shard:
     def dead(self, group: str) -> str:
         """A stream: the group's dead letters (worker.settle)."""
         return f"{self.stream}:dead:{group}"
+
+    @property
+    def quarantine(self) -> str:
+        """A stream: the payloads refused last because their signature was wrong (ingest.quarantine)."""
+        return f"{self.stream}:quarantine"

@@ -8,6 +8,25 @@ WEBHOOKS = Counter(
     "4xx rises: someone else than the provider calls, or its settings are wrong.",
     ["answer"],
 )
+SIGNATURES = Counter(
+    "ackstream_signatures_refused_total",
+    "Webhooks without a signature, or with a wrong one and why. unsigned rises: someone else calls, or the account has "
+    "signed webhooks switched off. wrong rises: someone forges, or a secret is missing or old "
+    "(`ackstream quarantine list`).",
+    ["result"],
+)
+ACCOUNTS = Counter(
+    "ackstream_webhooks_proved_total",
+    "Webhooks whose signature is right, by kind, account and application. Falls to 0 for one of them: it was cut off, "
+    "or its secret has changed.",
+    ["verified", "account", "application"],
+)
+QUARANTINED = Counter(
+    "ackstream_quarantined_total",
+    "Payloads with a wrong signature, kept for `ackstream quarantine` or forgotten for want of room. Rises: see "
+    "ackstream_signatures_refused_total.",
+    ["result"],
+)
 APPEND_SECONDS = Histogram(
     "ackstream_append_seconds",
     "Seconds from a batch's first byte to Redis until it is confirmed. Rises: look at Redis's disk and load.",

@@ -2,7 +2,8 @@
 
 From strongest to weakest: a command's flag, ``ACKSTREAM_<NAME>``, ``ACKSTREAM_<NAME>_FILE`` (a file that holds the
 value: for secrets), the same two from a ``.env`` file in the working folder, what a running ``ackstream up`` wrote into
-the data folder, the default. A field's description says what is expected; a refusal quotes it.
+the data folder, the default. A variable that is empty is not set. A field's description says what is expected; a
+refusal quotes it.
 """
 
 import os
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -46,7 +47,9 @@ def _stream_name(value: str) -> str:
 class StreamSettings(BaseSettings):
     """What ingest, worker and the commands share."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
     secrets: ClassVar[frozenset[str]] = frozenset({"redis_url"})
 
     data: Path = Field(
@@ -75,16 +78,25 @@ class StreamSettings(BaseSettings):
         """The one shard."""
         return Shard(self.stream)
 
+    _flags: dict[str, Any] = PrivateAttr(default_factory=dict)
+
     @classmethod
     def load(cls, **flags: Any) -> Self:
         """Read the settings; a flag that is None was not given. Raises InvalidSettings that names every fault."""
+        given = {name: value for name, value in flags.items() if value is not None}
         try:
-            return cls(**{name: value for name, value in flags.items() if value is not None})
+            settings = cls(**given)
         except ValidationError as exc:
             faults = (
                 error for error in exc.errors() if error["type"] != "default_factory_not_called"
             )  # none of its own
             raise InvalidSettings("\n".join(map(cls._fault, faults))) from None  # the cause would quote secrets
+        settings._flags = given
+        return settings
+
+    def read_again(self) -> Self:
+        """Read the settings as they are now, with the same flags. Raises InvalidSettings."""
+        return self.load(**self._flags)
 
     @classmethod
     def settings_customise_sources(

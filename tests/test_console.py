@@ -75,6 +75,7 @@ def test_trace_tells_a_message_and_its_events(site: Site) -> None:
     assert found == {
         "message_uuid": "m-1",
         "account": None,
+        "application": None,
         "status": "delivered",
         "channel": "sms",
         "to": "********0123",

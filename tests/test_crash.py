@@ -144,10 +144,9 @@ async def stopped_with_a_batch(work: Work, worker: Process) -> set[str]:
 
     async def is_caught() -> bool:
         worker.send(signal.SIGSTOP)
-        if await in_hand():
-            return True
-        worker.send(signal.SIGCONT)
-        return False
+        if not (caught := await in_hand()):
+            worker.send(signal.SIGCONT)
+        return bool(caught)
 
     await until(is_caught)
     return await in_hand()

@@ -109,10 +109,10 @@ def test_a_running_up_is_found_in_its_data_folder_and_a_dead_one_is_not(
     assert running(tmp_path) is None
 
 
-@pytest.mark.parametrize("signatures", ["required", "observe"])
-def test_ingest_does_not_start_with_signatures_it_cannot_check(signatures: str) -> None:
-    """One sentence says what to set; nothing is taken unchecked by mistake."""
-    with pytest.raises(InvalidSettings, match="set ACKSTREAM_SIGNATURES=off"):
-        IngestSettings.load(signatures=signatures).refuse_signatures()
+def test_signatures_are_required_unless_switched_off() -> None:
+    """Required is the default, and refuses without a secret; observe and off start."""
     assert IngestSettings.load().signatures == "required"
-    IngestSettings.load(signatures="off").refuse_signatures()
+    with pytest.raises(InvalidSettings, match="set ACKSTREAM_SIGNATURE_SECRETS=api_key:secret"):
+        IngestSettings.load().verifier  # noqa: B018 - raises
+    assert IngestSettings.load(signatures="off").verifier is None
+    assert IngestSettings.load(signatures="observe").verifier is not None
