@@ -120,8 +120,8 @@ class Verifier:
             type(issued) is not int  # a bool is an int to isinstance
             or claims.get("iss") != ISSUER
             or not isinstance(claims.get("payload_hash"), str)
-            or not isinstance(claims.get("jti", ""), str)
-            or not isinstance(claims.get("application_id", ""), str)
+            or not isinstance(claims.get("jti"), str | None)
+            or not isinstance(claims.get("application_id"), str | None)
         ):
             raise WrongSignature("claims")
         if not -FUTURE_LEEWAY_SECONDS <= now - issued <= self._max_age_seconds:
