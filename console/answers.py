@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from stream.connect import client, names, shown
+from stream.printable import printable
 from stream.refusal import Refusal
 from stream.settings import StreamSettings
 from worker.database import check_revision, open_engine
@@ -65,7 +66,7 @@ def print_pairs(pairs: Mapping[str, Any]) -> None:
     table = Table(show_header=False, box=None)
     for name, value in pairs.items():
         if value is not None:
-            table.add_row(name, printable(str(value), keep="\n"))
+            table.add_row(printable(name), printable(str(value), keep="\n"))
     _console().print(table)
 
 
@@ -77,13 +78,6 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         table.add_row(*("" if value is None else printable(str(value)) for value in row.values()))
     _console().print(table)
-
-
-def printable(text: str, *, keep: str = "") -> str:
-    """Escape what a terminal would act on, or hide: control characters, turned writing, lone surrogates."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
 def _console() -> Console:

@@ -5,7 +5,8 @@ from prometheus_client import Counter, Gauge, Histogram
 WEBHOOKS = Counter(
     "ackstream_webhooks_total",
     "Webhooks by answer. 503 rises: Redis is slow, full or away (see ackstream_append_failures_total). "
-    "4xx rises: someone else than the provider calls, or its settings are wrong.",
+    "4xx rises: someone else than the provider calls, or its settings are wrong; 400 is an empty or malformed request. "
+    "500 is a fault of ours: look for ingest.failed in the log.",
     ["answer"],
 )
 SIGNATURES = Counter(
@@ -26,6 +27,23 @@ QUARANTINED = Counter(
     "Payloads with a wrong signature, kept for `ackstream quarantine` or forgotten for want of room. Rises: see "
     "ackstream_signatures_refused_total.",
     ["result"],
+)
+CONNECTIONS = Gauge(
+    "ackstream_connections",
+    "Connections that are open on the webhooks' port. Near ACKSTREAM_CONNECTIONS: someone holds on to them; "
+    "those of no use for the longest are given up for new ones.",
+)
+CONNECTIONS_CLOSED = Counter(
+    "ackstream_connections_closed_total",
+    "Connections given up, by why. head: no whole request head in time; body: no whole body in time; answer: the "
+    "client does not take its answer; room: its place was needed. Rises: slow or hostile clients, or a bad network; "
+    "let only the provider reach the port.",
+    ["why"],
+)
+SUPPRESSED = Counter(
+    "ackstream_log_lines_suppressed_total",
+    "Log lines left out because there were too many like them, by logger. Rises: look at those that were written.",
+    ["logger"],
 )
 APPEND_SECONDS = Histogram(
     "ackstream_append_seconds",

@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from console.__main__ import main
 from console.cli import app
+from console.views import print_report
 from stream import connect
 from stream.entry import EntryId
 from stream.keys import Shard
@@ -197,6 +198,14 @@ def test_servers_that_are_not_there_are_told(tmp_path: Path, arguments: tuple[st
     assert isinstance(result.exception, Refusal)
     assert sentence in str(result.exception)
     assert "hunter2" not in str(result.exception)
+
+
+def test_what_a_table_shows_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Control and format characters of whoever wrote a value are shown escaped."""
+    print_report({"url": "a\x1b[31mb\u202ec\r\n", "answered": {"\x9b": 1}, "latency_ms": None}, as_json=False)
+    shown = capsys.readouterr().out
+    assert "a\\x1b[31mb\\u202ec\\r" in shown
+    assert all(line.isprintable() for line in shown.split("\n"))
 
 
 @pytest.mark.parametrize(
