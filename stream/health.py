@@ -6,18 +6,9 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from stream.refusal import Refusal
+from stream.listening import listening, port_of
 
 Ready = Callable[[], str | None]
-
-
-async def listen(runner: web.AppRunner, host: str, port: int) -> int:
-    """Open the port and return its number; 0 asks for a free one. Raises Refusal if it cannot be had."""
-    try:
-        await web.TCPSite(runner, host, port, backlog=1024).start()
-    except OSError as exc:
-        raise Refusal(f"cannot listen on {host}:{port} ({exc.strerror}): free it, or set another") from None
-    return int(runner.addresses[0][1])
 
 
 @asynccontextmanager
@@ -47,7 +38,9 @@ async def serving(host: str, port: int, ready: Ready) -> AsyncIterator[int]:
     )
     runner = web.AppRunner(app, access_log=None, keepalive_timeout=15.0, shutdown_timeout=1.0)
     await runner.setup()
+    assert runner.server is not None  # noqa: S101 - it is set up
     try:
-        yield await listen(runner, host, port)
+        async with listening(runner.server, host, port) as listener:
+            yield port_of(listener)
     finally:
         await runner.cleanup()
