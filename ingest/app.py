@@ -1,37 +1,53 @@
-"""The HTTP side's process: routes, and what starts and stops in which order."""
+"""The HTTP side's process: what starts and stops in which order, and aiohttp's handler of a connection."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from traceback import extract_tb
+from typing import Any, cast
 
 import structlog
-from aiohttp import web
+from aiohttp import http_parser, web
+from aiohttp.http import HttpProcessingError
 
 from ingest.appender import appending
 from ingest.authentication import authenticating
+from ingest.body import Broken
+from ingest.connections import Connection, Connections
+from ingest.descriptors import room_for
 from ingest.quarantine import Limits, quarantining
 from ingest.settings import IngestSettings
 from ingest.webhook import Webhook
 from stream import health
-from stream.connect import client, shown
+from stream.connect import client, names, shown
+from stream.listening import listening, port_of
+from stream.metrics import WEBHOOKS
+from stream.refusal import Refusal
 
 log = structlog.get_logger("ingest")
 
 KEEPALIVE_SECONDS = 75.0
+LINGER_SECONDS = 2.0  # for the rest of a body that was refused, so that the client sees its answer
+BUFFER_BYTES = 32 * 1024  # of a body that is not read yet; at twice as many the connection is not read
 
 
 async def serve(settings: IngestSettings, stop: asyncio.Event) -> None:
     """Take webhooks until ``stop``. Then: close the ports, answer what is in hand, confirm what is waiting."""
+    _require_parser()
     server = client(settings.redis_url)
     limits = Limits(settings.quarantine_entries, settings.quarantine_bytes)
+    connections = Connections(_room(settings.connections), settings.client_seconds)
     try:
         async with (
             authenticating(settings) as authentication,
             quarantining(server, settings.shard.quarantine, limits) as quarantine,
             appending(server, settings.shard.stream) as appender,
             health.serving(settings.admin_host, settings.admin_port, lambda: appender.why_not) as admin_port,
-            _listening(Webhook(appender, authentication, quarantine, _now_ms, settings), settings) as port,
+            _listening(
+                Webhook(appender, authentication, quarantine, connections, _now_ms, settings), connections, settings
+            ) as port,
         ):
             log.info(
                 "ingest.started",
@@ -51,24 +67,121 @@ async def serve(settings: IngestSettings, stop: asyncio.Event) -> None:
     log.info("ingest.stopped")
 
 
+def _require_parser() -> None:
+    if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
+        raise Refusal(
+            "aiohttp runs without its parser in C, and the other one is slower and less strict: "
+            "unset AIOHTTP_NO_EXTENSIONS, or install aiohttp from a wheel"
+        )
+
+
+def _room(wanted: int) -> int:
+    fits = room_for(wanted)
+    if fits < wanted:
+        log.warning("ingest.few_descriptors", connections=fits, wanted=wanted, what="raise the limit of open files")
+    return fits
+
+
 @asynccontextmanager
-async def _listening(webhook: Webhook, settings: IngestSettings) -> AsyncIterator[int]:
-    app = web.Application(client_max_size=settings.max_body)
-    for path in settings.routes:
-        app.router.add_post(path, webhook.handle)
-        app.router.add_get(path, webhook.handle, allow_head=False)
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        auto_decompress=False,  # a compressed body is answered 415, never inflated
-        keepalive_timeout=KEEPALIVE_SECONDS,
-        shutdown_timeout=settings.grace_seconds,
-    )
-    await runner.setup()
-    try:
-        yield await health.listen(runner, settings.host, settings.port)
-    finally:
-        await runner.cleanup()
+async def _listening(webhook: Webhook, connections: Connections, settings: IngestSettings) -> AsyncIterator[int]:
+    server = web.Server(webhook.handle)
+
+    def connection() -> Connection:
+        return Connection(connections, Handler(server))
+
+    async with (
+        asyncio.TaskGroup() as tasks,
+        listening(connection, settings.host, settings.port, receive_bytes=settings.max_body) as listener,
+    ):
+        watch = tasks.create_task(connections.watch(listener), name="connections")
+        try:
+            yield port_of(listener)
+        finally:
+            listener.close()
+            await asyncio.sleep(0)  # what has come by now is in hand
+            server.pre_shutdown()
+            await server.shutdown(settings.grace_seconds)
+            connections.give_up_all()
+            watch.cancel()
+
+
+class Handler(web.RequestHandler):
+    """aiohttp's handler of a connection: with limits, one answer to what is malformed, and few words about it."""
+
+    __slots__ = ()
+
+    def __init__(self, server: web.Server) -> None:
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            access_log=cast("Any", None),
+            auto_decompress=False,  # a compressed body is answered 415, never inflated
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            lingering_time=LINGER_SECONDS,
+            read_bufsize=BUFFER_BYTES,
+        )
+
+    @property
+    def waits_for_head(self) -> bool:
+        """Whether it has no request in hand."""
+        return self._waiter is not None and not self._waiter.done()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse it. A body whose framing breaks ends here: aiohttp would let its reader wait for the rest."""
+        super().data_received(data)
+        if self._messages and (request := self._current_request) is not None and not request.content.is_eof():
+            request.content.set_exception(Broken())  # what comes behind an unfinished message is an error
+            request.content.feed_eof()
+            self._end()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - it quotes what the client has sent
+    ) -> web.StreamResponse:
+        """Answer with the bare status, and close; of the error only its class and place are told."""
+        if self.transport is None and isinstance(exc, OSError):
+            raise ConnectionResetError from exc  # the client is gone, and that is all
+        if exc is not None and not isinstance(exc, HttpProcessingError):
+            log.error("ingest.failed", error=names(exc), at=_place(exc), sampled=True)
+        WEBHOOKS.labels(str(status)).inc()
+        self._end()
+        if request.writer.output_size:
+            raise ConnectionResetError("half an answer has gone out")
+        response = web.Response(status=status)
+        response.force_close()
+        return response
+
+    def _end(self) -> None:
+        """Take no more requests; the answer that is made now is the last one."""
+        self.close()
+        if self.transport is not None:
+            self.transport = cast("asyncio.Transport", _Lingering(self.transport))
+
+
+class _Lingering:
+    """A transport that, told to close, ends what it sends but goes on reading for a while.
+
+    The kernel answers what comes to a closed socket with a reset, and the reset can take the last answer with it.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def close(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.write_eof()
+            asyncio.get_running_loop().call_later(LINGER_SECONDS, self._transport.abort)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+def _place(exc: BaseException) -> str:
+    frames = extract_tb(exc.__traceback__)
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
 
 
 def _now_ms() -> int:

@@ -44,6 +44,18 @@ class IngestSettings(StreamSettings):
         description="paths that start with /, comma separated; every shape is taken on each",
     )
     max_body: int = Field(128 * 1024, ge=1024, le=8 * 1024 * 1024, description="bytes, 1024 to 8388608")
+    body_seconds: float = Field(
+        5, ge=0.1, le=60, description="seconds from the end of a request's head to the last byte of its body, 0.1 to 60"
+    )
+    client_seconds: float = Field(
+        10,
+        ge=0.1,
+        le=60,
+        description="seconds that a client has for a whole request head, and as many to take its answer, 0.1 to 60",
+    )
+    connections: int = Field(
+        8192, ge=1, le=1_000_000, description="how many connections may be open at a time, 1 to 1000000"
+    )
     signatures: Mode = Field("required", description="required, observe or off")
     signature_secrets: Annotated[str | None, NoDecode, AfterValidator(_secrets)] = Field(
         None,

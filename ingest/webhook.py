@@ -9,21 +9,26 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-from aiohttp import HttpVersion11, hdrs, web
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.web_request import BaseRequest
 
 from ingest.appender import Appender, NotKept
 from ingest.authentication import UNPROVED, Authentication
+from ingest.body import Bodies, Body, BodyRefused, TooSlow
+from ingest.connections import Connections
 from ingest.quarantine import Quarantine
 from ingest.settings import IngestSettings
 from ingest.signature import Proof, Unsigned, WrongSignature
 from stream.entry import Entry
-from stream.metrics import WEBHOOKS
+from stream.metrics import CONNECTIONS_CLOSED, WEBHOOKS
 
 RETRY_AFTER = {"Retry-After": "5"}
+ALLOW = {"Allow": "GET,POST"}
 FORM = "application/x-www-form-urlencoded"
+LENGTH_DIGITS = 20  # Python reads no number of thousands of digits
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 ClockMs = Callable[[], int]
 
@@ -39,6 +44,9 @@ class Kept(web.Response):
         """Write the whole response at once."""
         transport: Any = request.transport
         if request.version != HttpVersion11 or not request.keep_alive or transport is None or transport.is_closing():
+            return await super().prepare(request)
+        if _is_last(request):
+            self.force_close()
             return await super().prepare(request)
         self._req = request
         self._payload_writer = request._payload_writer  # noqa: SLF001 - aiohttp offers no public way past the headers
@@ -58,55 +66,58 @@ class _Refused(Exception):  # noqa: N818 - named for what becomes of the request
 
 
 class Webhook:
-    """Answers webhooks: 200 with an empty body means Redis has confirmed the payload."""
+    """Answers every request: 200 with an empty body means Redis has confirmed the payload."""
 
     def __init__(
         self,
         appender: Appender,
         authentication: Authentication,
         quarantine: Quarantine,
+        connections: Connections,
         clock_ms: ClockMs,
         settings: IngestSettings,
     ) -> None:
         self._appender = appender
         self._authentication = authentication
         self._quarantine = quarantine
+        self._connections = connections
         self._clock_ms = clock_ms
-        self._max_body = settings.max_body
+        self._paths = frozenset(settings.routes)
+        self._bodies = Bodies(settings.max_body, settings.body_seconds)
         self._wrong_signature = int(settings.wrong_signature)
         process = secrets.token_hex(8)
         self._receipts = (f"{process}-{n:x}" for n in count())
         self._kept = WEBHOOKS.labels("200")
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Append the request's payload and answer."""
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Append the request's payload and answer, or refuse it."""
         try:
-            payload, query = await self._read(request)
-            proof = self._authenticate(request, payload, query)
-            await self._appender.append(self._entry(request, payload, query, proof))
-        except _Refused as refused:
-            return _answer(refused.status)
+            self._require_good_head(request)
+            with self._bodies.expect(request.content_length) as body:
+                payload, query = await _read(request, body)
+                proof = self._authenticate(request, payload, query)
+                await self._appender.append(self._entry(request, payload, query, proof))
+        except TooSlow:
+            return await _cut_off(request)
+        except (_Refused, BodyRefused) as refused:
+            return _answer(request, refused.status)
         except NotKept:
-            return _answer(503)
+            return _answer(request, 503)
         self._kept.inc()
+        self._connections.was_of_use(request.transport)
         return Kept()
 
-    async def _read(self, request: web.Request) -> tuple[bytes, bytes]:
-        """Return the payload, and the query; of a GET they are the same."""
-        if request.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
-            raise _Refused(415)
-        if (request.content_length or 0) > self._max_body:
-            raise _Refused(413)
-        query = _raw_query(request)
-        try:
-            payload = query if request.method == hdrs.METH_GET else await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            raise _Refused(413) from None
-        if not payload:
+    def _require_good_head(self, request: web.BaseRequest) -> None:
+        if not _is_framed_well(request):
             raise _Refused(400)
-        return payload, query
+        if request.path not in self._paths:
+            raise _Refused(404)
+        if request.method not in {hdrs.METH_GET, hdrs.METH_POST}:
+            raise _Refused(405)
+        if not _is_plain(request):
+            raise _Refused(415)
 
-    def _authenticate(self, request: web.Request, payload: bytes, query: bytes) -> Proof:
+    def _authenticate(self, request: web.BaseRequest, payload: bytes, query: bytes) -> Proof:
         authorizations = request.headers.getall(hdrs.AUTHORIZATION, ())
         try:
             return self._authentication.check(authorizations, payload)
@@ -117,7 +128,7 @@ class Webhook:
             self._quarantine.put(entry, exc.reason, authorizations[0] if authorizations else "")
             raise _Refused(self._wrong_signature) from None
 
-    def _entry(self, request: web.Request, payload: bytes, query: bytes, proof: Proof) -> Entry:
+    def _entry(self, request: web.BaseRequest, payload: bytes, query: bytes, proof: Proof) -> Entry:
         headers = request.headers
         by_get = request.method == hdrs.METH_GET
         return Entry(
@@ -133,7 +144,55 @@ class Webhook:
         )
 
 
-def _raw_query(request: web.Request) -> bytes:
+def _is_framed_well(request: web.BaseRequest) -> bool:
+    """Whether everybody on the way must agree where the request ends.
+
+    The parser refuses most of what could be read in two ways; these it lets through: Transfer-Encoding beside a
+    Content-Length or in HTTP/1.0, codings other than chunked (https://www.rfc-editor.org/rfc/rfc9112#section-6.1), a
+    length of endless zeros, and versions of HTTP that it does not speak.
+    """
+    if request._version not in (HttpVersion11, HttpVersion10):  # noqa: SLF001 - the property remembers what it gave
+        request._version = HttpVersion10  # noqa: SLF001 - aiohttp would answer in the client's version
+        return False
+    length, codings = request.headers.get(hdrs.CONTENT_LENGTH), request.headers.get(hdrs.TRANSFER_ENCODING)
+    if codings is not None:
+        return codings.lower() == "chunked" and length is None and request.version == HttpVersion11
+    return length is None or len(length) <= LENGTH_DIGITS
+
+
+def _is_last(request: BaseRequest) -> bool:
+    """Whether the connection has to end with it: the parser drops what comes behind CONNECT and some upgrades."""
+    return bool(request._message.upgrade)  # noqa: SLF001 - aiohttp tells it nowhere else
+
+
+def _is_plain(request: web.BaseRequest) -> bool:
+    lines = request.headers.getall(hdrs.CONTENT_ENCODING, ())
+    return all(coding.strip().lower() in {"", "identity"} for line in lines for coding in line.split(","))
+
+
+async def _read(request: web.BaseRequest, body: Body) -> tuple[bytes, bytes]:
+    """Return the payload, and the query; of a GET they are the same."""
+    query = _raw_query(request)
+    if request.method == hdrs.METH_GET:
+        payload = query
+    else:
+        if not request.content.is_eof():
+            await _ask_for_more(request)
+        payload = await body.read(request.content)
+    if not payload:
+        raise _Refused(400)
+    return payload, query
+
+
+async def _ask_for_more(request: web.BaseRequest) -> None:
+    if request.transport is None:
+        raise ConnectionResetError
+    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.version == HttpVersion11:
+        await request.writer.write(CONTINUE)
+        request.writer.output_size = 0  # the answer is still to come
+
+
+def _raw_query(request: web.BaseRequest) -> bytes:
     """Return the query's bytes as sent; aiohttp's own query is decoded and normalised."""
     return request.raw_path.partition("?")[2].encode(errors="surrogateescape")
 
@@ -142,6 +201,20 @@ def _clean(header: str) -> str:
     return header.encode(errors="replace").decode()[:256]
 
 
-def _answer(status: int) -> web.Response:
+def _answer(request: web.BaseRequest, status: int) -> web.Response:
+    """Refuse it. A client that has still to send of it is told that the connection ends here."""
     WEBHOOKS.labels(str(status)).inc()
-    return web.Response(status=status, headers=RETRY_AFTER if status == 503 else None)  # noqa: PLR2004 - the code
+    response = web.Response(status=status, headers={503: RETRY_AFTER, 405: ALLOW}.get(status))
+    if status == 400 or not request.content.is_eof() or _is_last(request):  # noqa: PLR2004 - the code
+        response.force_close()
+    return response
+
+
+async def _cut_off(request: web.BaseRequest) -> web.Response:
+    """Refuse it and hang up, without waiting for the rest."""
+    CONNECTIONS_CLOSED.labels("body").inc()
+    response = _answer(request, 503)
+    await response.prepare(request)
+    await response.write_eof()
+    request.protocol.force_close()
+    return response
