@@ -124,7 +124,8 @@ class Handler(web.RequestHandler):
     @property
     def waits_for_head(self) -> bool:
         """Whether it has no request in hand."""
-        return self._waiter is not None and not self._waiter.done()
+        waits = self._waiter is not None and not self._waiter.done()
+        return waits or not self._request_count  # at first its loop has not begun to wait
 
     def data_received(self, data: bytes) -> None:
         """Parse it. A body whose framing breaks ends here: aiohttp would let its reader wait for the rest."""

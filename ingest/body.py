@@ -6,6 +6,8 @@ from typing import Self
 
 from aiohttp import StreamReader
 
+from stream.metrics import BODY_BYTES
+
 ROOM_BYTES = 64 * 1024 * 1024
 
 
@@ -53,6 +55,7 @@ class Bodies:
         self.seconds = seconds
         self.room_bytes = room_bytes
         """How many bytes more there may be."""
+        BODY_BYTES.set_function(lambda: room_bytes - self.room_bytes)
 
     def expect(self, announced_bytes: int | None) -> "Body":
         """Return a body to read; it counts until the end of its ``with`` block. Raises TooLarge or NoRoom.

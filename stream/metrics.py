@@ -40,6 +40,11 @@ CONNECTIONS_CLOSED = Counter(
     "let only the provider reach the port.",
     ["why"],
 )
+BODY_BYTES = Gauge(
+    "ackstream_body_bytes",
+    "Bytes of bodies in memory, being read or waiting to be kept. At 64 MiB more are answered 503: Redis is slow, or "
+    "someone sends much and slowly.",
+)
 SUPPRESSED = Counter(
     "ackstream_log_lines_suppressed_total",
     "Log lines left out because there were too many like them, by logger. Rises: look at those that were written.",
