@@ -12,11 +12,11 @@ from pathlib import Path
 import orjson
 import structlog
 
-from bench import compare_ingest, compare_worker
+from bench import compare_ingest, compare_slow, compare_worker
 from bench.processes import Cores
 from bench.ratio import Ratio, table
 
-PARTS = ("ingest", "worker")
+PARTS = ("ingest", "worker", "slow")
 
 
 def main() -> None:
@@ -35,6 +35,8 @@ def main() -> None:
             folder = Path(name)
             if part == "ingest":
                 found, noted = compare_ingest.compare(folder, cores, given.rounds, given.seconds)
+            elif part == "slow":
+                found, noted = [], compare_slow.compare(folder, cores, given.rounds)
             else:
                 found, noted = compare_worker.compare(folder, cores, given.rounds, given.entries)
         ratios += found
@@ -43,12 +45,12 @@ def main() -> None:
         shown = {"cores": cores.count, "notes": notes, "ratios": [ratio.as_json() for ratio in ratios]}
         print(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode())
     else:
-        print("\n".join(notes), table(ratios), sep="\n\n")
+        print("\n".join(notes), *([table(ratios)] if ratios else []), sep="\n\n")
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description="Compare Ackstream with what one would use instead.")
-    parser.add_argument("parts", nargs="*", metavar="ingest|worker", help="what to measure (default both)")
+    parser.add_argument("parts", nargs="*", metavar="|".join(PARTS), help="what to measure (default all)")
     parser.add_argument("--rounds", type=_whole(1, 100), default=5, help="how often each is measured (default 5)")
     parser.add_argument("--seconds", type=_whole(1, 60), default=3, help="of each load on an HTTP server (default 3)")
     parser.add_argument(
@@ -57,7 +59,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args()
     if unknown := set(given.parts) - set(PARTS):
-        parser.error(f"{unknown.pop()} is neither ingest nor worker")
+        parser.error(f"{unknown.pop()} is none of {', '.join(PARTS)}")
     return given
 
 

@@ -19,6 +19,7 @@ from stream.listening import listens
 from stream.metrics import CONNECTIONS, CONNECTIONS_CLOSED
 
 SWEEP_SECONDS = 0.5
+AT_ONCE = 50
 READ_BYTES = 16 * 1024
 HEAD_BYTES = 32 * 1024  # of a head that comes in pieces
 UNSENT_BYTES = 8 * 1024  # of answers that wait for the client; beyond them its next request waits too
@@ -155,10 +156,13 @@ class Connections:
             await asyncio.sleep(SWEEP_SECONDS)
             if not listens(server):
                 raise ListenerLost
-            now = loop.time()
+            now, given_up = loop.time(), 0
             for transport, connection in list(self._open.items()):
                 if (why := connection.overdue(now, self._client_seconds)) is not None:
                     self.give_up(transport, why)
+                    given_up += 1
+                    if given_up % AT_ONCE == 0:
+                        await asyncio.sleep(0)  # those who came together go together; let others be served meanwhile
 
 
 class ListenerLost(Exception):  # noqa: N818 - named for what happened

@@ -1,0 +1,131 @@
+"""Good requests beside thousands of slow clients: what these cost the good ones, and what they cost in memory."""
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import orjson
+from redis import Redis
+
+from bench import servers, slow_clients
+from bench.consume import empty
+from bench.paced import paced
+from bench.processes import Cores, environment, started
+from bench.servers import Server
+from ingest.settings import IngestSettings
+from stream.keys import Shard
+
+SLOW = 4000
+GOOD_PER_SECOND = 1000
+WARM_UP_SECONDS = 2.0
+SECONDS = 12.0  # more than the deadlines, so that slow ones are closed and come again meanwhile
+P99_LIMIT_MS = 25.0
+MEMORY_LIMIT_MIB = 64.0
+CLIENT_SECONDS, BODY_SECONDS = (
+    float(IngestSettings.model_fields[name].default) for name in ("client_seconds", "body_seconds")
+)
+SLACK_SECONDS = 2.0
+DEADLINES = {"silent": CLIENT_SECONDS, "drips a head": CLIENT_SECONDS, "drips a body": BODY_SECONDS}
+
+
+@dataclass(slots=True)
+class Found:
+    """What the rounds came to."""
+
+    without_ms: list[float] = field(default_factory=list)
+    with_ms: list[float] = field(default_factory=list)
+    grown_mib: list[float] = field(default_factory=list)
+    swarms: list[Mapping[str, Any]] = field(default_factory=list)
+
+    def notes(self) -> list[str]:
+        """Return what there is to tell."""
+        more = [one - other for one, other in zip(self.with_ms, self.without_ms, strict=True)]
+        least = min(swarm["most"] for swarm in self.swarms)
+        return [
+            f"slow clients: {least:,} open beside {GOOD_PER_SECOND:,} good requests/s, a third of each kind",
+            f"p99 of the good: {median(self.without_ms):.1f} ms without, {median(self.with_ms):.1f} ms with them; "
+            f"difference in pairs: median {median(more):+.1f} ms, {min(more):+.1f} to {max(more):+.1f}; "
+            + _judged(median(more), P99_LIMIT_MS, "ms"),
+            f"memory of ingest: {max(self.grown_mib):+.1f} MiB; "
+            + _judged(max(self.grown_mib), MEMORY_LIMIT_MIB, "MiB"),
+            *(self._closed(name, deadline) for name, deadline in DEADLINES.items()),
+        ]
+
+    def _closed(self, name: str, deadline: float) -> str:
+        ended = [swarm["ended"][name] for swarm in self.swarms]
+        shortest, longest = (
+            min(one["shortest_seconds"] for one in ended),
+            max(one["longest_seconds"] for one in ended),
+        )
+        answers: Counter[str] = Counter()
+        for one in ended:
+            answers.update(one["answers"])
+        told = ", ".join(f"{number:,} {answer or 'no answer'}" for answer, number in answers.most_common())
+        within = deadline - 0.1 <= shortest and longest < deadline + SLACK_SECONDS
+        return (
+            f"{name}: {sum(one['number'] for one in ended):,} closed after {shortest:.1f} to {longest:.1f} s ({told}); "
+            f"deadline {deadline:.0f} s: {'met' if within else 'missed'}"
+        )
+
+
+def _judged(found: float, limit: float, unit: str) -> str:
+    return f"limit {limit:.0f} {unit}: {'met' if found <= limit else 'missed'}"
+
+
+def compare(folder: Path, cores: Cores, rounds: int) -> list[str]:
+    """Return what there is to tell. Each round is a pair, every second one in the opposite order."""
+    found = Found()
+    with ExitStack() as stack:
+        url, valkey = stack.enter_context(servers.valkey(folder / "valkey"))
+        server = stack.enter_context(servers.ackstream(url, cores.measured, folder))
+        paced(server.port, server.path, GOOD_PER_SECOND, WARM_UP_SECONDS, folder)
+        empty(valkey)
+        quiet_mib = _resident_mib(server.pid)
+        for number in range(rounds):
+            for slowly in (False, True) if number % 2 == 0 else (True, False):
+                if slowly:
+                    _beside_slow_ones(found, server, valkey, cores, folder, quiet_mib)
+                else:
+                    found.without_ms.append(_p99_ms(server, valkey, folder))
+            shown = f"{found.without_ms[-1]:.1f} ms without, {found.with_ms[-1]:.1f} ms with"
+            print(f"round {number + 1} of {rounds}: {shown}", file=sys.stderr, flush=True)
+    return found.notes()
+
+
+def _beside_slow_ones(
+    found: Found, server: Server, valkey: Redis, cores: Cores, folder: Path, quiet_mib: float
+) -> None:
+    command = (sys.executable, "-m", slow_clients.__name__, str(server.port), server.path, str(SLOW))
+    with started(*command, core=cores.rest, folder=folder, environment=environment(), talks=True) as swarm:
+        assert _line(swarm) == slow_clients.HELD, "the slow clients did not get in"
+        found.with_ms.append(_p99_ms(server, valkey, folder))
+        found.grown_mib.append(_resident_mib(server.pid) - quiet_mib)
+        assert swarm.stdin is not None
+        swarm.stdin.write(b"enough\n")
+        swarm.stdin.flush()
+        found.swarms.append(orjson.loads(_line(swarm)))
+
+
+def _p99_ms(server: Server, valkey: Redis, folder: Path) -> float:
+    """Send good requests; each must be on the stream."""
+    empty(valkey)
+    result = paced(server.port, server.path, GOOD_PER_SECOND, SECONDS, folder)
+    entries = valkey.xlen(Shard().stream)
+    assert entries == result.sent, f"{result.sent} answers of 200, {entries} entries"
+    return result.p99_ms
+
+
+def _line(child: "subprocess.Popen[bytes]") -> str:
+    assert child.stdout is not None
+    return child.stdout.readline().decode().strip()
+
+
+def _resident_mib(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1024

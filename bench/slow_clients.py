@@ -1,0 +1,177 @@
+"""Slow clients: they connect and say nothing, drip a head, or drip a body, and hold on as long as they are let.
+
+``python -m bench.slow_clients PORT PATH NUMBER`` holds so many, a third of each kind, and opens another for each that
+is closed. It writes a line when all are open; when a line comes in, it opens no more, waits until the server has closed
+them all, and writes what it saw as JSON.
+"""
+
+import asyncio
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import cycle, islice
+from typing import cast
+
+import orjson
+import uvloop
+
+from bench.processes import HOST
+
+OPENING = 100  # at once, so that the server's queue of connections is enough
+DRIP_SECONDS = 1.0
+DRIP_PARTS = 20  # they do not all drip at the same moment
+GIVE_UP_SECONDS = 60.0
+HELD = "held"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What one sends at first, and then again and again."""
+
+    name: str
+    first: bytes
+    drip: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How connections of a kind ended: how many, after how many seconds, with which first line of an answer."""
+
+    number: int
+    shortest_seconds: float
+    longest_seconds: float
+    answers: Mapping[str, int]
+
+
+def kinds(path: str) -> Sequence[Kind]:
+    """Return the three kinds."""
+    line = f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\n".encode()
+    return (
+        Kind("silent", b"", b""),
+        Kind("drips a head", line + b"X-Slow: ", b"x"),
+        Kind("drips a body", line + b"Content-Length: 100000\r\n\r\n{", b" "),
+    )
+
+
+class Slow(asyncio.Protocol):
+    """One such client."""
+
+    def __init__(self, swarm: "Swarm", kind: Kind) -> None:
+        self.kind = kind
+        self.seconds = 0.0
+        self.heard = b""
+        self._swarm = swarm
+        self._transport: asyncio.Transport | None = None
+        self._began = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Say the first words."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._began = time.monotonic()
+        self._swarm.open.add(self)
+        self._transport.write(self.kind.first)
+
+    def drip(self) -> None:
+        """Say a little more."""
+        if self._transport is not None and self.kind.drip and not self._transport.is_closing():
+            self._transport.write(self.kind.drip)
+
+    def data_received(self, data: bytes) -> None:
+        """Remember the answer."""
+        self.heard += data
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - how it ended does not matter
+        """Tell the swarm."""
+        self.seconds = time.monotonic() - self._began
+        self._swarm.lose(self)
+
+
+class Swarm:
+    """All of them."""
+
+    def __init__(self, port: int, path: str) -> None:
+        self.open: set[Slow] = set()
+        self.most = 0
+        self._port = port
+        self._kinds = kinds(path)
+        self._ended: list[Slow] = []
+        self._lost: asyncio.Queue[Kind] = asyncio.Queue()
+
+    async def begin(self, number: int) -> None:
+        """Open so many."""
+        for kind in islice(cycle(self._kinds), number):
+            self._lost.put_nowait(kind)
+        await self._open_lost()
+
+    async def hold(self) -> None:
+        """Drip, and open another for each that is lost; until cancelled."""
+        while True:
+            await self._drip_once()
+            await self._open_lost()
+
+    async def end(self) -> Mapping[str, Ended]:
+        """Drip until the server has closed them all, and return how they ended."""
+        async with asyncio.timeout(GIVE_UP_SECONDS):
+            while self.open:
+                await self._drip_once()
+        return {kind.name: self._tell(kind) for kind in self._kinds}
+
+    def lose(self, one: Slow) -> None:
+        """Note that the server has closed one."""
+        self.open.discard(one)
+        self._ended.append(one)
+        self._lost.put_nowait(one.kind)
+
+    async def _drip_once(self) -> None:
+        some = list(self.open)
+        for start in range(DRIP_PARTS):
+            for one in some[start::DRIP_PARTS]:
+                one.drip()
+            await asyncio.sleep(DRIP_SECONDS / DRIP_PARTS)
+
+    async def _open_lost(self) -> None:
+        loop = asyncio.get_running_loop()
+        while not self._lost.empty():
+            some = [self._lost.get_nowait() for _ in range(min(OPENING, self._lost.qsize()))]
+            made = (
+                loop.create_connection(lambda kind=kind: Slow(self, kind), HOST, self._port)  # type: ignore[misc]
+                for kind in some
+            )
+            await asyncio.gather(*made)
+        self.most = max(self.most, len(self.open))
+
+    def _tell(self, kind: Kind) -> Ended:
+        those = [one for one in self._ended if one.kind is kind]
+        seconds = [one.seconds for one in those] or [0.0]
+        answers = Counter(one.heard.partition(b"\r\n")[0].decode(errors="replace") for one in those)
+        return Ended(len(those), min(seconds), max(seconds), dict(answers))
+
+
+async def _main(port: int, path: str, number: int) -> None:
+    swarm = Swarm(port, path)
+    await swarm.begin(number)
+    print(HELD, flush=True)
+    told = asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+    holding = asyncio.create_task(swarm.hold())
+    await asyncio.wait([told, holding], return_when=asyncio.FIRST_COMPLETED)
+    holding.cancel()
+    await asyncio.wait([holding])
+    if not holding.cancelled():
+        await holding  # which failed
+    ended = await swarm.end()
+    shown = {name: asdict(one) for name, one in ended.items()}
+    print(orjson.dumps({"most": swarm.most, "ended": shown}).decode(), flush=True)
+
+
+def raise_limit() -> None:
+    """Let this process open as many files as it may."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+if __name__ == "__main__":
+    raise_limit()
+    uvloop.run(_main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3])))

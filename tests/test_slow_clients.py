@@ -1,0 +1,47 @@
+"""The small form of `python -m bench slow`: the same clients, fewer, and no time asserted but the deadlines."""
+
+import asyncio
+from pathlib import Path
+
+from bench.slow_clients import Swarm
+from stream.keys import Shard
+from tests.edge import Edge, good, talk
+
+NUMBER = 201
+CLIENT_SECONDS, BODY_SECONDS = 3.0, 2.0
+SLACK_SECONDS = 5.0
+MEBIBYTE = 1 << 20
+
+
+async def test_slow_clients_are_cut_off_at_their_deadlines_and_harm_nobody(
+    valkey_url: str, shard: Shard, tmp_path: Path
+) -> None:
+    """Silent ones and those that drip a head or a body: each ends in time, while every good request has its 200."""
+    edge = Edge(
+        tmp_path,
+        valkey_url,
+        shard,
+        client_seconds=str(CLIENT_SECONDS),
+        body_seconds=str(BODY_SECONDS),
+        connections="400",
+    )
+    async with edge.running():
+        before = edge.resident_bytes
+        swarm = Swarm(edge.port, "/webhooks/dlr")
+        await swarm.begin(NUMBER)
+        assert swarm.most == NUMBER
+        ending, sent = asyncio.create_task(swarm.end()), 0
+        while not ending.done():
+            assert (await talk(edge.port, good(b"good", b"Connection: close"))).answers == [200]
+            sent += 1
+        ended = await ending
+        assert edge.resident_bytes - before < 16 * MEBIBYTE
+    for name, deadline, answer in (
+        ("silent", CLIENT_SECONDS, ""),
+        ("drips a head", CLIENT_SECONDS, ""),
+        ("drips a body", BODY_SECONDS, "HTTP/1.1 503 Service Unavailable"),
+    ):
+        assert ended[name].answers == {answer: NUMBER // 3}
+        assert deadline - 0.1 <= ended[name].shortest_seconds <= ended[name].longest_seconds < deadline + SLACK_SECONDS
+    assert await edge.appended() == [b"good"] * sent
+    assert sent > 0
