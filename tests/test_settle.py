@@ -69,3 +69,17 @@ async def test_without_its_group_nothing_is_buried(server: Redis, shard: Shard) 
     await server.xgroup_destroy(shard.stream, "g")
     assert await Settler(server, shard, "g").bury([burial(ids[0])]) == 0
     assert await server.xlen(shard.dead("g")) == 0
+
+
+async def test_an_entry_of_more_fields_than_a_script_can_take_is_buried_with_the_first(
+    server: Redis, shard: Shard
+) -> None:
+    """No entry of ours; it must not hold up its group. The dead letter says how many fields it lacks."""
+    crowd: dict[Any, Any] = FIELDS | {b"field-%d" % number: b"x" for number in range(20_000)}
+    ids = await pending(server, shard, 1)
+    crowded = Burial(ids[0], crowd, "invalid-entry", "it has 20000 unknown fields")
+    assert await Settler(server, shard, "g").bury([crowded, crowded]) == 1
+    ((_, dead),) = await server.xrange(shard.dead("g"))  # type: ignore[misc]
+    assert dead.items() >= FIELDS.items()
+    assert dead[b"error"] == b"invalid-entry: it has 20000 unknown fields; 19002 more fields are not kept"
+    assert await left(server, shard) == 0

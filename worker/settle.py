@@ -7,10 +7,13 @@ error in the middle leaves the entry pending.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from redis.asyncio import Redis
 
 from stream.keys import Shard
+
+MOST_FIELDS = 1000  # of a dead letter: a script cannot hand on more than some thousand values; ingest writes ten
 
 # KEYS: stream, dead. ARGV: group, then for each entry its id, the number of field names and values, then these.
 BURY = """
@@ -53,16 +56,22 @@ class Settler:
         await self._server.xack(self._shard.stream, self._group, *entry_ids)
 
     async def bury(self, burials: Sequence[Burial]) -> int:
-        """Move these entries to the group's dead letters; returns how many were still pending. Raises RedisError."""
+        """Move these entries to the group's dead letters; returns how many were still pending. Raises RedisError.
+
+        Of an entry with more than MOST_FIELDS fields, which is none of ours, the first ones are kept.
+        """
         arguments: list[bytes | str | int] = [self._group]
         for burial in burials:
             origin = f"{self._shard.number}/{burial.entry_id.decode()}"
+            kept = dict(islice(burial.fields.items(), MOST_FIELDS))
+            left_out = len(burial.fields) - len(kept)
+            error = f"{burial.reason}: {burial.error}" + (f"; {left_out} more fields are not kept" if left_out else "")
             note = {
                 b"origin": origin.encode(),
-                b"error": f"{burial.reason}: {burial.error}".encode(),
+                b"error": error.encode(),
                 b"attempt": b"1",
             }
-            flat = [part for pair in (burial.fields | note).items() for part in pair]
+            flat = [part for pair in (kept | note).items() for part in pair]
             arguments += [burial.entry_id, len(flat), *flat]
         buried = await self._bury(keys=[self._shard.stream, self._shard.dead(self._group)], args=arguments)
         return int(buried)
