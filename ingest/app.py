@@ -108,9 +108,10 @@ async def _listening(webhook: Webhook, connections: Connections, settings: Inges
 class Handler(web.RequestHandler):
     """aiohttp's handler of a connection: with limits, one answer to what is malformed, and few words about it."""
 
-    __slots__ = ()
+    __slots__ = ("_broken",)
 
     def __init__(self, server: web.Server) -> None:
+        self._broken = False
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
@@ -128,10 +129,19 @@ class Handler(web.RequestHandler):
         return waits or not self._request_count  # at first its loop has not begun to wait
 
     def data_received(self, data: bytes) -> None:
-        """Parse it. A body whose framing breaks ends here: aiohttp would let its reader wait for the rest."""
+        """Parse it, up to the first error. A body whose framing breaks ends there; aiohttp lets its reader wait on."""
+        if self._broken:
+            return
         super().data_received(data)
-        if self._messages and (request := self._current_request) is not None and not request.content.is_eof():
-            request.content.set_exception(Broken())  # what comes behind an unfinished message is an error
+        error = getattr(self._messages[-1][0], "exc", None) if self._messages else None
+        if error is None:
+            return
+        self._broken = True
+        error.__traceback__ = (
+            None  # its frames hold what was sent, and the error: garbage that only the collector finds
+        )
+        if (request := self._current_request) is not None and not request.content.is_eof():
+            request.content.set_exception(Broken())
             request.content.feed_eof()
             self._end()
 
