@@ -1,0 +1,60 @@
+"""``python -m tests.fuzz --seconds 60 --seed 1``: both runs, each so long. Exits with 1 at the first fault."""
+
+import argparse
+import asyncio
+import secrets
+import tempfile
+from pathlib import Path
+
+from stream.connect import client
+from stream.keys import Shard
+from tests.edge import Edge
+from tests.fuzz import entries, requests
+from tests.processes import Valkey, ackstream
+from worker.database import open_engine
+from worker.migrate import migrate
+
+SHORT_SECONDS = "1"  # deadlines of ingest, for most mutated requests have no end
+
+
+async def fuzz_requests(url: str, folder: Path, seed: int, seconds: float) -> requests.Tally:
+    """Run ingest, and send it mutated requests."""
+    deadlines = {"client_seconds": SHORT_SECONDS, "body_seconds": SHORT_SECONDS}
+    edge = Edge(folder, url, Shard(f"fuzz-{secrets.token_hex(4)}"), **deadlines)
+    async with edge.running():
+        tally = await requests.fuzz(edge, seed, seconds)
+        assert await edge.takes_a_good_one(), "a good request does not pass"
+    return tally
+
+
+async def fuzz_entries(url: str, database_url: str, folder: Path, seed: int, seconds: float) -> entries.Put:
+    """Run a worker, and put random entries before it."""
+    server, engine, shard = client(url), open_engine(database_url), Shard(f"fuzz-{secrets.token_hex(4)}")
+    settings = {"redis_url": url, "stream": shard.name, "database_url": database_url}
+    try:
+        await migrate(engine)
+        with ackstream("worker", folder=folder, **settings) as worker:
+            await worker.has_logged("consumer.ready", times=len(entries.GROUPS))
+            return await entries.fuzz(server, shard, engine, worker, seed, seconds)
+    finally:
+        await engine.dispose()
+        await server.aclose()
+
+
+async def main(seed: int, seconds: float) -> None:
+    """Run both, and tell what came of them."""
+    print(f"seed {seed}")  # noqa: T201 - its output
+    with tempfile.TemporaryDirectory(prefix="ackstream-fuzz-") as name:
+        folder = Path(name)
+        async with Valkey(folder / "valkey").running() as valkey:
+            print(await fuzz_requests(valkey.url, folder, seed, seconds))  # noqa: T201 - likewise
+            database_url = f"sqlite:///{folder / 'fuzz.db'}"
+            print(await fuzz_entries(valkey.url, database_url, folder, seed, seconds))  # noqa: T201 - likewise
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Random input for the real processes.")
+    parser.add_argument("--seconds", type=float, default=60, help="of each of the two runs (default 60)")
+    parser.add_argument("--seed", type=int, default=secrets.randbits(32), help="repeats a run (default: a new one)")
+    given = parser.parse_args()
+    asyncio.run(main(given.seed, given.seconds))
