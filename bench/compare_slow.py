@@ -83,7 +83,7 @@ def compare(folder: Path, cores: Cores, rounds: int) -> list[str]:
     found = Found()
     with ExitStack() as stack:
         url, valkey = stack.enter_context(servers.valkey(folder / "valkey"))
-        server = stack.enter_context(servers.ackstream(url, cores.measured, folder))
+        server = stack.enter_context(servers.ackstream(url, cores.measured, folder, signatures="required"))
         paced(server.port, server.path, GOOD_PER_SECOND, WARM_UP_SECONDS, folder)
         empty(valkey)
         quiet_mib = _resident_mib(server.pid)

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import psutil  # type: ignore[import-untyped]  # the PostgreSQL wheel brings it, without its types
@@ -16,7 +15,7 @@ from redis.asyncio import Redis
 
 from stream.connect import client
 from stream.keys import Shard
-from tests.processes import Ingest, Process
+from tests.processes import Ingest
 
 PATH = b"/webhooks/dlr"
 WAIT_SECONDS = 20.0
@@ -94,14 +93,8 @@ class Edge(Ingest):
 
     def __init__(self, folder: Path, redis_url: str, shard: Shard, **settings: str) -> None:
         super().__init__(folder, **{"redis_url": redis_url, "stream": shard.name, "log_format": "json", **settings})
-        self.port = urlsplit(self.url).port or 0
         self.shard = shard
         self._redis_url = redis_url
-
-    @property
-    def process(self) -> Process:
-        assert self._process is not None
-        return self._process
 
     @property
     def resident_bytes(self) -> int:
@@ -117,13 +110,13 @@ class Edge(Ingest):
 
     async def metrics(self) -> dict[tuple[str, str], float]:
         """Each metric's value, by its name and its label's value."""
-        async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{self._admin_port}/metrics") as answer:
+        async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{self.admin_port}/metrics") as answer:
             found = METRIC.findall(await answer.text())
         return {(name, label): float(value) for name, label, value in found}
 
-    async def takes_a_good_one(self, body: bytes = b'{"good":1}') -> bool:
+    async def takes_a_good_one(self, body: bytes = b'{"good":1}', headers: Sequence[bytes] = ()) -> bool:
         """Whether a good request on a new connection is answered 200, and nothing but it is on the stream."""
-        answers = (await talk(self.port, good(body, b"Connection: close"))).answers
+        answers = (await talk(self.port, good(body, b"Connection: close", *headers))).answers
         return (answers, await self.appended()) == ([200], [body])
 
     @asynccontextmanager
@@ -140,9 +133,3 @@ def served(edge: Edge) -> Iterator[Edge]:
         running = edge.running()
         yield runner.run(running.__aenter__())
         runner.run(running.__aexit__(None, None, None))
-
-
-def pieces(whole: bytes, number: int) -> Sequence[bytes]:
-    """The bytes in so many packets."""
-    size = -(-len(whole) // number)
-    return [whole[start : start + size] for start in range(0, len(whole), size)]

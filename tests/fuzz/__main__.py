@@ -1,4 +1,4 @@
-"""``python -m tests.fuzz --seconds 60 --seed 1``: both runs, each so long. Exits with 1 at the first fault."""
+"""``python -m tests.fuzz --seconds 60 --seed 1``: all runs, each so long. Exits with 1 at the first fault."""
 
 import argparse
 import asyncio
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stream.connect import client
 from stream.keys import Shard
+from tests import signed
 from tests.edge import Edge
 from tests.fuzz import entries, requests
 from tests.processes import Valkey, ackstream
@@ -17,13 +18,15 @@ from worker.migrate import migrate
 SHORT_SECONDS = "1"  # deadlines of ingest, for most mutated requests have no end
 
 
-async def fuzz_requests(url: str, folder: Path, seed: int, seconds: float) -> requests.Tally:
+async def fuzz_requests(url: str, folder: Path, seed: int, seconds: float, *, sign: bool) -> requests.Tally:
     """Run ingest, and send it mutated requests."""
     deadlines = {"client_seconds": SHORT_SECONDS, "body_seconds": SHORT_SECONDS}
-    edge = Edge(folder, url, Shard(f"fuzz-{secrets.token_hex(4)}"), **deadlines)
+    signatures = {"signatures": "required", "signature_secrets": signed.SECRETS} if sign else {}
+    edge = Edge(folder, url, Shard(f"fuzz-{secrets.token_hex(4)}"), **deadlines, **signatures)
+    authorize = requests.signed if sign else requests.unsigned
     async with edge.running():
-        tally = await requests.fuzz(edge, seed, seconds)
-        assert await edge.takes_a_good_one(), "a good request does not pass"
+        tally = await requests.fuzz(edge, seed, seconds, authorize)
+        assert await edge.takes_a_good_one(b"{}", authorize(b"{}")), "a good request does not pass"
     return tally
 
 
@@ -42,19 +45,21 @@ async def fuzz_entries(url: str, database_url: str, folder: Path, seed: int, sec
 
 
 async def main(seed: int, seconds: float) -> None:
-    """Run both, and tell what came of them."""
-    print(f"seed {seed}")  # noqa: T201 - its output
+    """Run all, and tell what came of them."""
+    print(f"seed {seed}", flush=True)  # noqa: T201 - its output
     with tempfile.TemporaryDirectory(prefix="ackstream-fuzz-") as name:
         folder = Path(name)
         async with Valkey(folder / "valkey").running() as valkey:
-            print(await fuzz_requests(valkey.url, folder, seed, seconds))  # noqa: T201 - likewise
+            for sign in (False, True):
+                tally = await fuzz_requests(valkey.url, folder, seed, seconds, sign=sign)
+                print(f"{tally}, {'signed' if sign else 'unsigned'}", flush=True)  # noqa: T201 - likewise
             database_url = f"sqlite:///{folder / 'fuzz.db'}"
             print(await fuzz_entries(valkey.url, database_url, folder, seed, seconds))  # noqa: T201 - likewise
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Random input for the real processes.")
-    parser.add_argument("--seconds", type=float, default=60, help="of each of the two runs (default 60)")
+    parser.add_argument("--seconds", type=float, default=60, help="of each of the three runs (default 60)")
     parser.add_argument("--seed", type=int, default=secrets.randbits(32), help="repeats a run (default: a new one)")
     given = parser.parse_args()
     asyncio.run(main(given.seed, given.seconds))

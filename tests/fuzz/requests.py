@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from tests.edge import LAST, Edge, connected, good, post
 from tests.events import body
 from tests.fuzz.mutations import mutated, spliced
+from tests.signed import bearer
 
 AT_ONCE = 48
 MOST_REQUESTS = 1_000_000
@@ -30,6 +31,11 @@ Authorize = Callable[[bytes], Sequence[bytes]]
 def unsigned(_body: bytes) -> Sequence[bytes]:
     """None: ingest runs with signatures off."""
     return ()
+
+
+def signed(body: bytes) -> Sequence[bytes]:
+    """A token for it: ingest runs with signatures required."""
+    return (b"Authorization: " + bearer(body).encode(),)
 
 
 @dataclass(slots=True)
@@ -77,12 +83,10 @@ def _valid(rng: random.Random, authorize: Authorize) -> bytes:
     return good(payload, *extra)
 
 
-async def fuzz(
-    edge: Edge, seed: int, seconds: float, most: int = MOST_REQUESTS, authorize: Authorize = unsigned
-) -> Tally:
-    """Send for so long, or so many, and judge. Raises AssertionError that names the request to repeat."""
+async def fuzz(edge: Edge, seed: int, seconds: float, authorize: Authorize = unsigned) -> Tally:
+    """Send for so long, and judge. Raises AssertionError that names the request to repeat."""
     tally, deadline = Tally(), time.monotonic() + seconds
-    numbers = itertools.takewhile(lambda _: time.monotonic() < deadline, range(most))
+    numbers = itertools.takewhile(lambda _: time.monotonic() < deadline, range(MOST_REQUESTS))
     before, size = len(edge.process.said.splitlines()), edge.resident_bytes
     async with asyncio.TaskGroup() as senders:
         for _ in range(AT_ONCE):
