@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 
 from stream.keys import Shard
-from tests.edge import LAST, PATH, Edge, good, post, served, talk
+from tests.edge import LAST, PATH, Edge, connected, good, heard, post, served, talk
 
 TEXT = b"Content-Length: 5"
 CHUNKED = b"Transfer-Encoding: chunked"
@@ -101,18 +101,35 @@ def edge(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.mark.parametrize("name", MALFORMED)
 async def test_what_is_malformed_gets_one_400_and_a_closed_connection(edge: Edge, name: str) -> None:
     """Nothing of it is kept, no word is said of it, and what is sent behind it is not looked at."""
-    heard = await talk(edge.port, MALFORMED[name] + good(b"smuggled"))
-    assert heard.answers == [400]
-    assert heard.raw.endswith(b"\r\n\r\n")
+    answer = await talk(edge.port, MALFORMED[name] + good(b"smuggled"))
+    assert answer.answers == [400]
+    assert answer.raw.endswith(b"\r\n\r\n")
     assert await edge.takes_a_good_one()
+
+
+@pytest.mark.parametrize("name", ["a header of 1 MiB", "10,000 headers", "a request line of 1 MiB"])
+async def test_a_client_that_speaks_first_and_listens_then_hears_its_answer(edge: Edge, name: str) -> None:
+    """What it sends behind the error is read and dropped for a while: a reset would take the answer with it."""
+    with connected(edge.port) as one:
+        await asyncio.get_running_loop().sock_sendall(one, MALFORMED[name])
+        assert (await heard(one)).answers == [400]
+
+
+async def test_what_is_malformed_leaves_nothing_in_memory(edge: Edge) -> None:
+    """Thousands of them, each of the size that is read at once: not one stays until the collector finds it."""
+    before = edge.resident_bytes
+    for _ in range(40):
+        sent = (talk(edge.port, b"A" * 16 * 1024 + b" \0 \r\n\r\n") for _ in range(50))
+        assert [answer.answers for answer in await asyncio.gather(*sent)] == [[400]] * 50
+    assert edge.resident_bytes - before < 8 * MEBIBYTE
 
 
 @pytest.mark.parametrize("name", SERVED)
 async def test_what_is_odd_but_clear_is_served(edge: Edge, name: str) -> None:
     """One answer to each, the payload is kept as it was meant, and the next request finds its own beginning."""
     request, payload = SERVED[name]
-    heard = await talk(edge.port, request + good(b"next") + LAST)
-    assert heard.answers == [200, 200, 404]
+    answer = await talk(edge.port, request + good(b"next") + LAST)
+    assert answer.answers == [200, 200, 404]
     assert await edge.appended() == [payload, b"next"]
     assert await edge.takes_a_good_one()
 
@@ -129,9 +146,9 @@ async def test_an_upgrade_with_a_body_is_served_as_if_it_had_not_been_asked_for(
     edge: Edge, upgrade: tuple[bytes, ...]
 ) -> None:
     """200 and kept; then the connection is closed, for what follows could be either protocol."""
-    heard = await talk(edge.port, post(*upgrade, TEXT, body=b"hello") + good(b"smuggled"))
-    assert heard.answers == [200]
-    assert b"Connection: close" in heard.raw
+    answer = await talk(edge.port, post(*upgrade, TEXT, body=b"hello") + good(b"smuggled"))
+    assert answer.answers == [200]
+    assert b"Connection: close" in answer.raw
     assert await edge.appended() == [b"hello"]
     assert await edge.takes_a_good_one()
 
@@ -139,8 +156,8 @@ async def test_an_upgrade_with_a_body_is_served_as_if_it_had_not_been_asked_for(
 @pytest.mark.parametrize("line", [b"CONNECT x:443 HTTP/1.1", b"CONNECT /webhooks/dlr HTTP/1.1"])
 async def test_connect_is_refused_and_what_follows_is_no_request(edge: Edge, line: bytes) -> None:
     """A client that asks for a tunnel gets one answer; its bytes into the tunnel are not read as requests."""
-    heard = await talk(edge.port, post(line=line) + good(b"smuggled"))
-    assert heard.answers == [404]
+    answer = await talk(edge.port, post(line=line) + good(b"smuggled"))
+    assert answer.answers == [404]
     assert await edge.takes_a_good_one()
 
 
@@ -149,8 +166,8 @@ async def test_connect_is_refused_and_what_follows_is_no_request(edge: Edge, lin
 )
 async def test_a_body_that_breaks_later_is_refused_at_once(edge: Edge, broken: bytes) -> None:
     """Its head, and a good chunk, had come in packets of their own: 400 all the same, without waiting for the rest."""
-    heard = await talk(edge.port, post(CHUNKED), b"3\r\nabc\r\n", broken, b"more")
-    assert heard.answers == [400]
+    answer = await talk(edge.port, post(CHUNKED), b"3\r\nabc\r\n", broken, b"more")
+    assert answer.answers == [400]
     assert await edge.takes_a_good_one()
 
 
@@ -166,10 +183,10 @@ async def test_a_body_that_breaks_later_is_refused_at_once(edge: Edge, broken: b
 )
 async def test_a_body_without_end_is_given_up_at_its_deadline(edge: Edge, request_: bytes) -> None:
     """503, so that a real provider sends it again, and the connection is closed."""
-    heard = await talk(edge.port, request_)
-    assert heard.answers == [503]
-    assert b"Retry-After: 5\r\n" in heard.raw
-    assert b"Connection: close" in heard.raw
+    answer = await talk(edge.port, request_)
+    assert answer.answers == [503]
+    assert b"Retry-After: 5\r\n" in answer.raw
+    assert b"Connection: close" in answer.raw
     assert await edge.takes_a_good_one()
 
 
@@ -188,8 +205,8 @@ async def test_garbage_behind_a_request_that_is_being_kept_does_not_hurt_it(edge
     """The good one has its 200 and is on the stream; the garbage has its 400 and ends the connection."""
     async with edge.redis() as server:
         await server.execute_command("CLIENT PAUSE", 200, "WRITE")  # type: ignore[no-untyped-call]
-    heard = await talk(edge.port, good(b"hello"), b"\0garbage\r\n\r\n")
-    assert heard.answers == [200, 400]
+    answer = await talk(edge.port, good(b"hello"), b"\0garbage\r\n\r\n")
+    assert answer.answers == [200, 400]
     assert await edge.appended() == [b"hello"]
 
 

@@ -3,14 +3,19 @@ import subprocess
 import sys
 import unicodedata
 from itertools import pairwise
+from pathlib import Path
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream.keys import Shard
 from stream.printable import printable
 from stream.sampling import Sampled, Sampling
+from tests.edge import Edge, good, post, talk
+from tests.events import body
+from tests.processes import ackstream, becomes
 
 NASTY = "a\x1b[31mb\r\nc\x00d\u202ee\x9bf\u2028g\ud800h"
 
@@ -118,3 +123,27 @@ def test_printable_text_prints_and_plain_text_is_left_alone(text: str) -> None:
     shown = printable(text)
     assert not [one for one in shown if unicodedata.category(one) in {"Cc", "Cf", "Cs", "Zl", "Zp"}]
     assert shown == text or not text.isprintable()
+
+
+async def test_what_a_provider_or_anybody_sends_cannot_steer_a_terminal(
+    valkey_url: str, shard: Shard, tmp_path: Path
+) -> None:
+    """Strange methods, paths, headers and payloads: what ingest and a worker write as text is printable lines."""
+    odd = b"\x1b[31m\x00\xe2\x80\xae"
+    edge = Edge(tmp_path, valkey_url, shard, log_format="text")
+    settings = {"redis_url": valkey_url, "stream": shard.name, "log_format": "text"}
+    async with edge.running():
+        with ackstream("worker", "--handler", "log", folder=tmp_path, **settings) as worker:
+            for line in (
+                b"POST" + odd + b" / HTTP/1.1",
+                b"POST /" + odd + b" HTTP/1.1",
+                b"POST / HTTP/1.1\r\nA: " + odd,
+            ):
+                assert (await talk(edge.port, post(line=line))).answers == [400]
+            payload = body(channel="\x1b[31m\r\nforged", status="a\u202eb", message_uuid="\x9b\x00m")
+            assert (await talk(edge.port, good(payload, b"Connection: close"))).answers == [200]
+            await becomes(lambda: "message.status" in worker.said)
+            lines = (edge.process.said + worker.said).split("\n")
+    assert not [line for line in lines if not line.isprintable()]
+    assert not [line for line in lines if line.startswith("forged")]
+    assert [line for line in lines if "\\x1b[31m\\r\\nforged" in line]

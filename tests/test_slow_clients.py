@@ -1,6 +1,7 @@
 """The small form of `python -m bench slow`: the same clients, fewer, and no time asserted but the deadlines."""
 
 import asyncio
+import signal
 from pathlib import Path
 
 from bench.slow_clients import Swarm
@@ -45,3 +46,16 @@ async def test_slow_clients_are_cut_off_at_their_deadlines_and_harm_nobody(
         assert deadline - 0.1 <= ended[name].shortest_seconds <= ended[name].longest_seconds < deadline + SLACK_SECONDS
     assert await edge.appended() == [b"good"] * sent
     assert sent > 0
+
+
+async def test_a_stop_does_not_wait_for_slow_clients(valkey_url: str, shard: Shard, tmp_path: Path) -> None:
+    """With all of them connected it stops in order, as soon as its grace for what is in hand is over."""
+    edge = Edge(tmp_path, valkey_url, shard, grace_seconds="1", client_seconds="60", body_seconds="60")
+    async with edge.running():
+        swarm = Swarm(edge.port, "/webhooks/dlr")
+        await swarm.begin(NUMBER)
+        ending = asyncio.create_task(swarm.end())
+        edge.process.send(signal.SIGTERM)
+        assert await edge.process.ended(1 + SLACK_SECONDS) == 0
+        await ending
+        assert edge.process.logged("ingest.stopped")
