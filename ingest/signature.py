@@ -32,8 +32,11 @@ ISSUER = "Vonage"
 
 _SCHEME = "Bearer "  # by RFC 9110 a scheme may be in any case; the provider writes it so, and one form is enough
 _TO_BASE64 = bytes.maketrans(b"-_+/=", b"+/!!!")  # a ! is no base64, so what becomes one is refused
+_FROM_BASE64 = bytes.maketrans(b"+/", b"-_")
 _PADDING = (b"", b"===", b"==", b"=")
+_LAST_CHARACTERS = (None, b"", b"AQgw", b"AEIMQUYcgkosw048")  # by the length: those whose unused bits are 0
 _HEADERS_KEPT = 64
+_SENDERS_KEPT = 1024
 
 Secrets = Mapping[str, tuple[bytes, ...]]
 Reason = Literal["scheme", "malformed", "algorithm", "header", "account", "signature", "claims", "age", "payload"]
@@ -89,7 +92,7 @@ class Verifier:
         self._check(claims, now)
         if not _is_hash_of(claims["payload_hash"], payload):
             raise WrongSignature("payload")
-        return Proof("jwt", account, claims.get("application_id") or None)
+        return _proved(account, claims.get("application_id"))
 
     def _authentic_claims(self, authorization: str) -> tuple[str, dict[str, Any]]:
         """Return the account and what it signed. Until the signature is right, ``api_key`` is all that is looked at."""
@@ -101,7 +104,6 @@ class Verifier:
             signed, _, signature = authorization[len(_SCHEME) :].encode("ascii").rpartition(b".")
             header, _, body = signed.partition(b".")
             fault = _header_fault(header)
-            given = _from_base64url(signature)
             claims = orjson.loads(_from_base64url(body))
         except ValueError:
             raise WrongSignature("malformed") from None
@@ -110,7 +112,9 @@ class Verifier:
         account = claims.get("api_key") if isinstance(claims, dict) else None
         if not isinstance(account, str) or account not in self._secrets:
             raise WrongSignature("account")
-        if not _one_is_equal(given, [hmac.digest(secret, signed, "sha256") for secret in self._secrets[account]]):
+        if not _one_is_equal(
+            signature, [_to_base64url(hmac.digest(secret, signed, "sha256")) for secret in self._secrets[account]]
+        ):
             raise WrongSignature("signature")
         return account, claims
 
@@ -198,6 +202,11 @@ def parse_secrets(text: str) -> dict[str, tuple[bytes, ...]]:
     return secrets
 
 
+@lru_cache(maxsize=_SENDERS_KEPT)
+def _proved(account: str, application: str | None) -> Proof:
+    return Proof("jwt", account, application or None)
+
+
 @lru_cache(maxsize=_HEADERS_KEPT)
 def _header_fault(segment: bytes) -> Reason | None:
     """Tell what is wrong with a token's header. Nearly all are the same bytes, so the answer is kept."""
@@ -215,11 +224,14 @@ def _header_fault(segment: bytes) -> Reason | None:
 
 def _from_base64url(segment: bytes) -> bytes:
     """Decode what has no padding. Raises ValueError for what encoding would not give: there is one way to write it."""
-    text = segment.translate(_TO_BASE64) + _PADDING[len(segment) % 4]
-    decoded = a2b_base64(text)
-    if b2a_base64(decoded, newline=False) != text:  # a blank in it, say, or a bit that no decoder looks at
+    unused = _LAST_CHARACTERS[len(segment) % 4]
+    if unused is not None and segment[-1:] not in unused:
         raise ValueError
-    return decoded
+    return a2b_base64(segment.translate(_TO_BASE64) + _PADDING[len(segment) % 4], strict_mode=True)
+
+
+def _to_base64url(digest: bytes) -> bytes:
+    return b2a_base64(digest, newline=False).translate(_FROM_BASE64, b"=")
 
 
 def _one_is_equal(given: bytes, expected: Sequence[bytes]) -> bool:

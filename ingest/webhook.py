@@ -6,6 +6,7 @@ What the provider does with an answer decides which one is right: it sends again
 
 import secrets
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import count
 from typing import Any
 
@@ -28,33 +29,49 @@ RETRY_AFTER = {"Retry-After": "5"}
 ALLOW = {"Allow": "GET,POST"}
 FORM = "application/x-www-form-urlencoded"
 LENGTH_DIGITS = 20  # Python reads no number of thousands of digits
+HEADER_CHARACTERS = 256
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 ClockMs = Callable[[], int]
 
 
-class Kept(web.Response):
-    """200 with an empty body, written as prepared bytes: 1.4 times the speed of building it for each request.
+class Kept(web.StreamResponse):
+    """200 with an empty body, written as prepared bytes: half the time that building it for each request takes.
 
-    Falls back to aiohttp's own way for whatever the prepared bytes do not fit: HTTP/1.0, a connection that is to be
-    closed, a client that is gone. Waits for a client that does not read, as aiohttp does, so it costs no memory.
+    It has no state, so that one is enough. It is for requests that it ``fits``.
     """
 
+    keep_alive = True
+
+    def __init__(self) -> None:
+        """Make nothing of what aiohttp's own response consists of."""
+
+    @staticmethod
+    def fits(request: BaseRequest) -> bool:
+        """Whether the bytes are right: not for HTTP/1.0, nor for a connection that has to end with this answer."""
+        message = request._message  # noqa: SLF001 - aiohttp tells the last nowhere else
+        return message.version == HttpVersion11 and not message.should_close and not message.upgrade
+
     async def prepare(self, request: BaseRequest) -> AbstractStreamWriter | None:
-        """Write the whole response at once."""
-        transport: Any = request.transport
-        if request.version != HttpVersion11 or not request.keep_alive or transport is None or transport.is_closing():
-            return await super().prepare(request)
-        if _is_last(request):
-            self.force_close()
-            return await super().prepare(request)
-        self._req = request
-        self._payload_writer = request._payload_writer  # noqa: SLF001 - aiohttp offers no public way past the headers
-        self._keep_alive = True
-        self._eof_sent = True
-        transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nDate: %b\r\n\r\n" % rfc822_formatted_time().encode())
-        await request.protocol._drain_helper()  # noqa: SLF001 - likewise
-        return self._payload_writer
+        """Write the whole response at once. Waits for a client that does not read, so it costs no memory."""
+        protocol: Any = request.protocol
+        transport = protocol.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError
+        transport.write(_kept_at(rfc822_formatted_time()))
+        await protocol._drain_helper()  # noqa: SLF001 - aiohttp offers no public way past its own writer
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing is left to write."""
+
+
+@lru_cache(maxsize=1)
+def _kept_at(date: str) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nDate: %b\r\n\r\n" % date.encode()
+
+
+KEPT = Kept()
 
 
 class _Refused(Exception):  # noqa: N818 - named for what becomes of the request
@@ -103,14 +120,16 @@ class Webhook:
             return _answer(request, refused.status)
         except NotKept:
             return _answer(request, 503)
-        self._kept.inc()
         self._connections.was_of_use(request.transport)
-        return Kept()
+        if not Kept.fits(request):
+            return _answer(request, 200)
+        self._kept.inc()
+        return KEPT
 
     def _require_good_head(self, request: web.BaseRequest) -> None:
         if not _is_framed_well(request):
             raise _Refused(400)
-        if request.path not in self._paths:
+        if request.raw_path not in self._paths and request.path not in self._paths:  # the first needs no parsing
             raise _Refused(404)
         if request.method not in {hdrs.METH_GET, hdrs.METH_POST}:
             raise _Refused(405)
@@ -140,7 +159,7 @@ class Webhook:
             account=proof.account,
             application=proof.application,
             query=query or None if not by_get else None,
-            traceparent=_clean(headers["traceparent"]) if "traceparent" in headers else None,
+            traceparent=_clean(traceparent) if (traceparent := headers.get("traceparent")) else None,
         )
 
 
@@ -167,7 +186,7 @@ def _is_last(request: BaseRequest) -> bool:
 
 def _is_plain(request: web.BaseRequest) -> bool:
     lines = request.headers.getall(hdrs.CONTENT_ENCODING, ())
-    return all(coding.strip().lower() in {"", "identity"} for line in lines for coding in line.split(","))
+    return not lines or all(coding.strip().lower() in {"", "identity"} for line in lines for coding in line.split(","))
 
 
 async def _read(request: web.BaseRequest, body: Body) -> tuple[bytes, bytes]:
@@ -194,15 +213,16 @@ async def _ask_for_more(request: web.BaseRequest) -> None:
 
 def _raw_query(request: web.BaseRequest) -> bytes:
     """Return the query's bytes as sent; aiohttp's own query is decoded and normalised."""
-    return request.raw_path.partition("?")[2].encode(errors="surrogateescape")
+    raw = request.raw_path
+    return raw.partition("?")[2].encode(errors="surrogateescape") if "?" in raw else b""
 
 
 def _clean(header: str) -> str:
-    return header.encode(errors="replace").decode()[:256]
+    return (header if header.isascii() else header.encode(errors="replace").decode())[:HEADER_CHARACTERS]
 
 
 def _answer(request: web.BaseRequest, status: int) -> web.Response:
-    """Refuse it. A client that has still to send of it is told that the connection ends here."""
+    """Answer in aiohttp's own way. A client that has still to send of it is told that the connection ends here."""
     WEBHOOKS.labels(str(status)).inc()
     response = web.Response(status=status, headers={503: RETRY_AFTER, 405: ALLOW}.get(status))
     if status == 400 or not request.content.is_eof() or _is_last(request):  # noqa: PLR2004 - the code
