@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import structlog
 from aiohttp import web
 
-from ingest.appender import appending
+from ingest.keeping import keeping
 from ingest.settings import IngestSettings
 from ingest.webhook import Webhook
 from stream import health
@@ -17,15 +17,16 @@ from stream.connect import client, shown
 log = structlog.get_logger("ingest")
 
 KEEPALIVE_SECONDS = 75.0
+REPLY_SECONDS = 1.0  # a server that is silent for longer is away
 
 
 async def serve(settings: IngestSettings, stop: asyncio.Event) -> None:
-    """Take webhooks until ``stop``. Then: close the ports, answer what is in hand, confirm what is waiting."""
+    """Take webhooks until ``stop``. Then: close the ports, answer what is in hand, keep what is waiting."""
     settings.refuse_signatures()
-    server = client(settings.redis_url)
+    server = client(settings.redis_url, reply_seconds=REPLY_SECONDS)
     try:
         async with (
-            appending(server, settings.shard.stream) as appender,
+            keeping(server, settings) as appender,
             health.serving(settings.admin_host, settings.admin_port, lambda: appender.why_not) as admin_port,
             _listening(Webhook(appender, _now_ms, settings.max_body), settings) as port,
         ):

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 from pydantic_settings import NoDecode
 
+from ingest.durability import Level
 from stream.settings import InvalidSettings, StreamSettings
 
 PATHS = "/webhooks/message-status,/webhooks/messages/status,/webhooks/delivery-receipt,/webhooks/dlr"
@@ -31,6 +32,16 @@ class IngestSettings(StreamSettings):
         description="paths that start with /, comma separated; every shape is taken on each",
     )
     max_body: int = Field(128 * 1024, ge=1024, le=8 * 1024 * 1024, description="bytes, 1024 to 8388608")
+    ack: Level = Field(
+        "stream",
+        description="stream (a 200 is as durable as Redis is set to be) or fsync (it is on Redis's disk)",
+    )
+    ack_budget_ms: int = Field(
+        500, ge=20, le=10_000, description="milliseconds that Redis has to confirm, 20 to 10000; then the spool is used"
+    )
+    spool_bytes: int = Field(
+        2**30, ge=2**20, le=2**44, description="bytes that the spool may hold while Redis is away, 1048576 or more"
+    )
     signatures: Literal["required", "observe", "off"] = Field("required", description="required, observe or off")
 
     @property
