@@ -69,8 +69,8 @@ class Fitness:
             )
         if short:
             raise Refusal(
-                f"ACKSTREAM_ACK=fsync, but of Redis {short}: change that (CONFIG SET, and its file), "
-                "or set ACKSTREAM_ACK=stream"
+                f"ACKSTREAM_ACK=fsync asks for more than this Redis does: {short}. "
+                "Change that (CONFIG SET, and its file), or set ACKSTREAM_ACK=stream"
             )
 
     async def _asked_at_start(self) -> str | None:

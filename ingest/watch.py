@@ -15,9 +15,9 @@ LOOK_SECONDS = 1.0
 DURABILITY_SECONDS = 60.0
 
 
-async def watch(way: Way, fitness: Fitness, spool: Spool, durability_seconds: float = DURABILITY_SECONDS) -> None:
+async def watch(way: Way, fitness: Fitness, spool: Spool) -> None:
     """Look at the memory every second, at the settings every minute; until cancelled."""
-    settings_due = time.monotonic() + durability_seconds
+    settings_due = time.monotonic() + DURABILITY_SECONDS
     while True:
         await asyncio.sleep(LOOK_SECONDS)
         oldest_ms = spool.held.oldest_ms
@@ -29,6 +29,6 @@ async def watch(way: Way, fitness: Fitness, spool: Spool, durability_seconds: fl
                 await fitness.check_memory()
                 if time.monotonic() >= settings_due:
                     await fitness.check_durability()
-                    settings_due = time.monotonic() + durability_seconds
+                    settings_due = time.monotonic() + DURABILITY_SECONDS
             except Unfit as exc:
                 way.fail(exc)

@@ -184,13 +184,13 @@ class Ingest(Server):
     """`ackstream ingest`, signatures off."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
-        port, self._admin_port = valkey.free_port(), valkey.free_port()
+        port, self.admin_port = valkey.free_port(), valkey.free_port()
         self.url = f"http://127.0.0.1:{port}/webhooks/message-status"
-        ports = {"port": str(port), "admin_port": str(self._admin_port)}
+        ports = {"port": str(port), "admin_port": str(self.admin_port)}
         super().__init__((*ACKSTREAM, "ingest"), folder, child_environment(signatures="off", **ports, **settings))
 
     async def _is_ready(self, process: Process) -> None:
-        await process.is_ready(self._admin_port)
+        await process.is_ready(self.admin_port)
 
 
 def _started(command: tuple[str, ...], folder: Path, name: str, environment: Mapping[str, str] | None) -> Process:
