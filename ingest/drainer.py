@@ -11,7 +11,7 @@ from ingest.way import Way
 log = structlog.get_logger("drainer")
 
 PROBE_ENTRIES = 50
-SLICE_ENTRIES = 500
+SLICE_ENTRIES = 250
 CONFIRM_SECONDS = 2.0
 LOOK_SECONDS = 1.0
 TAKE_OVER_LOOKS = 10
