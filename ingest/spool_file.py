@@ -50,7 +50,7 @@ class Slice:
     entries: Sequence[Fields]
     last: int
     """The number up to which the file was read."""
-    received_ms: int
+    received_ms: int | None
     """Of the last entry."""
     bytes: int
     damaged: int
@@ -151,8 +151,11 @@ class SpoolFile:
         self.rows = max(0, self.rows - len(part.entries) - part.damaged)
         self.oldest_ms = part.received_ms if self.rows else None
         if not self.sealed:
-            with suppress(Full), judged():
-                self._delete()
+            try:
+                with suppress(Full), judged():
+                    self._delete()
+            except Damaged:
+                self.damaged = self.sealed = True
 
     def size_bytes(self) -> int:
         """Return what it takes on the disk, with its log, as far as that can be known."""
@@ -186,10 +189,10 @@ class SpoolFile:
             if first is None:
                 self.rows = 0
                 return
-            self._confirmed, self.oldest_ms = first[0] - 1, first[1]
+            self._confirmed, self.oldest_ms = first[0] - 1, _received_ms(first)
             counted = "SELECT max(number), count(*), sum(length(fields)) FROM entries"
             self._last, self.rows, fields_bytes = self._connection.execute(counted).fetchone()
-            self.bytes = fields_bytes + ROW_BYTES * self.rows
+            self.bytes = (fields_bytes or 0) + ROW_BYTES * self.rows
         except sqlite3.DatabaseError:
             self.damaged = self.sealed = True
 
@@ -198,7 +201,7 @@ class SpoolFile:
         rows: list[Any] = []
         size = 0
         for row in self._connection.execute(after, (self._confirmed, most_entries)):
-            size += len(row[3]) + ROW_BYTES
+            size += _length(row)
             if rows and size > most_bytes:
                 break
             rows.append(row)
@@ -215,7 +218,7 @@ class SpoolFile:
                 continue
             if found is not None:
                 rows.append(found)
-                size += len(found[3])
+                size += _length(found)
             if len(rows) >= most_entries or size > most_bytes:
                 break
         return _slice(rows, last, lost) if rows else None
@@ -278,10 +281,21 @@ def _connected(path: Path) -> sqlite3.Connection:
         return connection
 
 
+# In a damaged file SQLite may find values of any type in a row.
+
+
+def _length(row: Sequence[Any]) -> int:
+    return ROW_BYTES + (len(row[3]) if isinstance(row[3], bytes) else 0)
+
+
+def _received_ms(row: Sequence[Any]) -> int | None:
+    return row[1] if isinstance(row[1], int) else None
+
+
 def _slice(rows: Sequence[Any], last: int, lost: int) -> Slice:
     sound = [row[3] for row in rows if isinstance(row[3], bytes) and crc32(row[3]) == row[2]]
     reader = Reader()
     reader.feed(b"".join(sound))
     entries = [reader.gets() for _ in sound]
     taken_bytes = sum(len(one) + ROW_BYTES for one in sound)
-    return Slice(entries, last, rows[-1][1], taken_bytes, lost + len(rows) - len(sound))
+    return Slice(entries, last, _received_ms(rows[-1]), taken_bytes, lost + len(rows) - len(sound))

@@ -106,8 +106,7 @@ class SpoolFiles:
                 self._wait_for(file, exc)
                 continue
             metrics.SPOOL_FOUND.inc(max(0, file.rows - known))
-            if file.damaged and file is self._writer:
-                self._seal(file, Damaged("found while reading"))
+            self._retire_if_damaged(file)
             if found is not None:
                 return Part(file, found)
             self._finish(file)
@@ -125,6 +124,7 @@ class SpoolFiles:
             file.confirm(found)
         except SpoolFault as exc:
             self._seal(file, exc)
+        self._retire_if_damaged(file)
         if not file.rows and not file.damaged:
             self._finish(file)
         self._count()
@@ -187,6 +187,10 @@ class SpoolFiles:
             self._older.append(file)
             if not file.rows and not file.damaged:
                 self._finish(file)
+
+    def _retire_if_damaged(self, file: SpoolFile) -> None:
+        if file.damaged and file is self._writer:
+            self._seal(file, Damaged("found in use"))
 
     def _finish(self, file: SpoolFile) -> None:
         """Do with it what is to be done when there is nothing left in it to read."""

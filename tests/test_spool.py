@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from prometheus_client import REGISTRY
 
 from ingest import spool_files
 from ingest.spool_fault import Failing, NotSpooled
@@ -19,8 +18,9 @@ from ingest.spool_files import SpoolFiles
 from ingest.spool_folder import SpoolFolder
 from stream.refusal import Refusal
 from tests.events import RECEIVED_MS
+from tests.outages import counted
 from tests.small_disk import fill, small_disk
-from tests.test_spool_file import numbers, packed
+from tests.spooled import numbers, packed
 
 LIMIT_BYTES = 40_000
 ENOUGH_BYTES = 2**30
@@ -65,10 +65,6 @@ def left(data: Path) -> list[str]:
     return sorted(
         path.name for path in data.glob("spool/*/*") if path.name != "lock" and not path.name.endswith("-wal")
     )
-
-
-def counted(name: str, **labels: str) -> float:
-    return REGISTRY.get_sample_value(f"ackstream_spool_{name}_total", labels) or 0.0
 
 
 def test_what_was_put_is_drained_in_order_by_the_next_process(tmp_path: Path) -> None:
@@ -154,9 +150,9 @@ def test_two_processes_have_folders_of_their_own(tmp_path: Path) -> None:
             files.take_over()
             assert files.held.entries == 0
         files.put(packed(3))
-        found = counted("found_entries")
+        found = counted("spool_found_entries_total")
         files.take_over()
-        assert counted("found_entries") - found == 2
+        assert counted("spool_found_entries_total") - found == 2
         assert drained(files) == [1, 2, 3]
         with opened(tmp_path) as next_one:
             assert next_one.held.entries == 0
@@ -196,7 +192,7 @@ def test_what_is_damaged_in_use_is_counted(tmp_path: Path) -> None:
         for n in range(0, 1000, 50):
             files.put(packed(*range(n, n + 50), size=500))
     names = ("found_entries", "drained_entries", "set_aside_entries")
-    before = {name: counted(name) for name in names}
+    before = {name: counted(f"spool_{name}_total") for name in names}
     with (tmp_path / "spool" / "0" / "000001.db").open("r+b") as file:
         file.seek(50 * 4096)
         file.write(os.urandom(4096))
@@ -204,7 +200,7 @@ def test_what_is_damaged_in_use_is_counted(tmp_path: Path) -> None:
         got = drained(files)
         assert 980 < len(got) < 1000
         assert files.held.entries == 0
-    grown = {name: counted(name) - before[name] for name in names}
+    grown = {name: counted(f"spool_{name}_total") - before[name] for name in names}
     assert grown["drained_entries"] == len(got)
     assert grown["found_entries"] == grown["drained_entries"] + grown["set_aside_entries"]
     assert left(tmp_path) == ["000001.damaged"]
