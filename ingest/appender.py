@@ -7,7 +7,7 @@ from itertools import islice
 
 from ingest.keeper import Keeper
 from ingest.spool_fault import NotSpooled
-from ingest.spool_file import Fields
+from ingest.spool_row import Fields
 from stream.entry import Entry
 
 BATCH_ENTRIES = 256

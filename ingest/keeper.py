@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from ingest.spool import Spool
-from ingest.spool_file import Fields
+from ingest.spool_row import Fields
 from ingest.way import Shut, Way
 from stream.metrics import APPENDED, SPOOLED
 

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import NoScriptError, RedisError
 
-from ingest.spool_file import Fields
+from ingest.spool_row import Fields
 from stream.metrics import APPEND_ENTRIES, APPEND_SECONDS
 
 COMMANDS = ("EVALSHA", "SCRIPT", "XADD")

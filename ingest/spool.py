@@ -15,9 +15,9 @@ from typing import Any, ParamSpec, TypeVar
 import structlog
 
 from ingest.spool_fault import MEANINGS, NotSpooled
-from ingest.spool_file import Fields, pack
 from ingest.spool_files import Held, Part, SpoolFiles
 from ingest.spool_folder import SpoolFolder
+from ingest.spool_row import Fields, pack
 from stream.metrics import SPOOL_REFUSED, SPOOL_SECONDS
 
 log = structlog.get_logger("spool")

@@ -1,26 +1,22 @@
 """One file of the spool: entries in the order in which they were put, in SQLite.
 
-Each row is an entry's field names and values as they go to the stream, as one RESP array with its checksum. What was
-put is on the disk when ``put`` returns (WAL, ``synchronous=FULL``). One process uses the file, which the folder's lock
-ensures; SQLite's own lock keeps out whoever looks in, and so needs no shared memory, which a full disk could not give.
+What was put is on the disk when ``put`` returns (WAL, ``synchronous=FULL``). One process uses the file, which the
+folder's lock ensures; SQLite's own lock keeps out whoever looks in, and so needs no shared memory, which a full disk
+could not give.
 """
 
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
-from zlib import crc32
-
-from hiredis import Reader, pack_command
+from typing import Self
 
 from ingest.spool_fault import Damaged, Full, judged
 from ingest.spool_folder import fsync_folder, log_of
+from ingest.spool_row import ROW_BYTES, Packed, Row, Slice, length_of, received_ms_of, rows_of, size_of
 
 LAYOUT = 1
-ROW_BYTES = 64  # what a row takes beside its entry, about
 CHECKPOINT_BYTES = 4 * 1024 * 1024
 LOOKUPS = 10_000  # one by one in a damaged file: more than a damaged page can hide
 
@@ -33,28 +29,6 @@ PRAGMA user_version = {LAYOUT};
 _SELECT = "SELECT number, received_ms, checksum, fields FROM entries"
 
 _COMMIT_BYTES = 3 * 4096  # the pages that a commit writes beside its rows, about
-
-_pack: Any = pack_command  # its type says that a command has one part
-
-Fields = Sequence[bytes]
-"""An entry's field names and values in turn."""
-
-Packed = tuple[int, bytes]
-"""When an entry was received, and its fields as a file holds them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """Entries that follow each other in a file."""
-
-    entries: Sequence[Fields]
-    last: int
-    """The number up to which the file was read."""
-    received_ms: int | None
-    """Of the last entry."""
-    bytes: int
-    damaged: int
-    """Entries in between that are not what was put, and are left out."""
 
 
 class SpoolFile:
@@ -120,7 +94,7 @@ class SpoolFile:
 
     def put(self, entries: Sequence[Packed]) -> None:
         """Add entries: all, or none if it raises."""
-        rows = [(number, ms, crc32(one), one) for number, (ms, one) in enumerate(entries, self._last + 1)]
+        rows = rows_of(entries, self._last + 1)
         size = size_of(entries)
         with judged(), self._transaction(size):
             self._connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?)", rows)
@@ -140,7 +114,7 @@ class SpoolFile:
             except Damaged:
                 self.damaged = self.sealed = True
         try:
-            return self._found(most_entries, most_bytes)
+            return self._found(self._connection, most_entries, most_bytes)
         except Damaged:
             return None
 
@@ -185,43 +159,47 @@ class SpoolFile:
             raise Damaged(f"its layout is {layout}")
         self._looked_at = True
         try:
+            self._count()
+        except Damaged:
+            self.damaged = self.sealed = True
+
+    def _count(self) -> None:
+        with judged():
             first = self._connection.execute(f"{_SELECT} LIMIT 1").fetchone()
             if first is None:
                 self.rows = 0
                 return
-            self._confirmed, self.oldest_ms = first[0] - 1, _received_ms(first)
+            self._confirmed, self.oldest_ms = first[0] - 1, received_ms_of(first)
             counted = "SELECT max(number), count(*), sum(length(fields)) FROM entries"
             self._last, self.rows, fields_bytes = self._connection.execute(counted).fetchone()
             self.bytes = (fields_bytes or 0) + ROW_BYTES * self.rows
-        except sqlite3.DatabaseError:
-            self.damaged = self.sealed = True
 
     def _next(self, most_entries: int, most_bytes: int) -> Slice | None:
         after = f"{_SELECT} WHERE number > ? ORDER BY number LIMIT ?"
-        rows: list[Any] = []
+        rows: list[Row] = []
         size = 0
         for row in self._connection.execute(after, (self._confirmed, most_entries)):
-            size += _length(row)
+            size += length_of(row)
             if rows and size > most_bytes:
                 break
             rows.append(row)
-        return _slice(rows, rows[-1][0], 0) if rows else None
+        return Slice.of(rows, rows[-1][0], 0) if rows else None
 
-    def _found(self, most_entries: int, most_bytes: int) -> Slice | None:
-        rows: list[Any] = []
+    def _found(self, connection: sqlite3.Connection, most_entries: int, most_bytes: int) -> Slice | None:
+        rows: list[Row] = []
         last = size = lost = 0
         for last in range(self._confirmed + 1, self._confirmed + LOOKUPS + 1):
             try:
-                found = self._connection.execute(f"{_SELECT} WHERE number = ?", (last,)).fetchone()
-            except sqlite3.Error:
+                with judged():
+                    found = connection.execute(f"{_SELECT} WHERE number = ?", (last,)).fetchall()
+            except Damaged:
+                found = []
                 lost += 1
-                continue
-            if found is not None:
-                rows.append(found)
-                size += _length(found)
+            rows += found
+            size += sum(map(length_of, found))
             if len(rows) >= most_entries or size > most_bytes:
                 break
-        return _slice(rows, last, lost) if rows else None
+        return Slice.of(rows, last, lost) if rows else None
 
     def _delete(self) -> None:
         """Delete what is confirmed. This alone is not fsynced: at worst it comes again after a power cut."""
@@ -251,16 +229,6 @@ class SpoolFile:
         self._logged_bytes += size + _COMMIT_BYTES
 
 
-def pack(received_ms: int, fields: Fields) -> Packed:
-    """Return an entry as it is put."""
-    return received_ms, _pack(tuple(fields))
-
-
-def size_of(entries: Sequence[Packed]) -> int:
-    """Return how many bytes these take, about."""
-    return sum(len(packed) + ROW_BYTES for _, packed in entries)
-
-
 def _connected(path: Path) -> sqlite3.Connection:
     with judged():
         connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
@@ -279,23 +247,3 @@ def _connected(path: Path) -> sqlite3.Connection:
             connection.close()
             raise
         return connection
-
-
-# In a damaged file SQLite may find values of any type in a row.
-
-
-def _length(row: Sequence[Any]) -> int:
-    return ROW_BYTES + (len(row[3]) if isinstance(row[3], bytes) else 0)
-
-
-def _received_ms(row: Sequence[Any]) -> int | None:
-    return row[1] if isinstance(row[1], int) else None
-
-
-def _slice(rows: Sequence[Any], last: int, lost: int) -> Slice:
-    sound = [row[3] for row in rows if isinstance(row[3], bytes) and crc32(row[3]) == row[2]]
-    reader = Reader()
-    reader.feed(b"".join(sound))
-    entries = [reader.gets() for _ in sound]
-    taken_bytes = sum(len(one) + ROW_BYTES for one in sound)
-    return Slice(entries, last, _received_ms(rows[-1]), taken_bytes, lost + len(rows) - len(sound))

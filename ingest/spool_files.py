@@ -14,8 +14,9 @@ from pathlib import Path
 import structlog
 
 from ingest.spool_fault import Damaged, Full, NotSpooled, SpoolFault, Why
-from ingest.spool_file import Packed, Slice, SpoolFile, size_of
+from ingest.spool_file import SpoolFile
 from ingest.spool_folder import SpoolFolder, set_aside
+from ingest.spool_row import Packed, Slice, size_of
 from stream import metrics
 
 log = structlog.get_logger("spool")
@@ -72,7 +73,7 @@ class SpoolFiles:
         """Return when they are on the disk. Raises NotSpooled if they are not, or may not stay there."""
         if why := self.why_not(size_of(entries)):
             raise NotSpooled(why)
-        while True:
+        for _ in range(2):
             self._writer = self._writer or self._begun()
             try:
                 self._writer.put(entries)
@@ -83,6 +84,7 @@ class SpoolFiles:
             else:
                 self._count()
                 return
+        raise NotSpooled("failing")
 
     def why_not(self, size: int = 1) -> Why | None:
         """Return why there is no room for so many bytes; None if there is."""

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from ingest.breaker import Breaker
 from ingest.fitness import Fitness, Unfit
 from ingest.link import Link
-from ingest.spool_file import Fields
+from ingest.spool_row import Fields
 from stream.connect import reason
 from stream.metrics import APPEND_FAILURES, BREAKER
 from stream.trouble import trouble

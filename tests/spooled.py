@@ -4,8 +4,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from ingest import spool_file
-from ingest.spool_file import Packed, SpoolFile, pack
+from ingest.spool_file import SpoolFile
+from ingest.spool_row import Packed, Slice, pack
 from tests.events import RECEIVED_MS, entry
 
 MOST_BYTES = 2**30
@@ -21,7 +21,7 @@ def fields(number: int, size: int = 10) -> list[bytes]:
     return [part for pair in entry(payload, RECEIVED_MS + number).to_fields().items() for part in pair]
 
 
-def numbers(found: spool_file.Slice | None) -> list[int]:
+def numbers(found: Slice | None) -> list[int]:
     """Which entries these are; each must be whole."""
     taken = [] if found is None else [list(one) for one in found.entries]
     which = [int(one[3].partition(b":")[0]) for one in taken]

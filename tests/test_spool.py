@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from ingest import spool_files
 from ingest.spool_fault import Failing, NotSpooled
-from ingest.spool_file import SpoolFile, size_of
+from ingest.spool_file import SpoolFile
 from ingest.spool_files import SpoolFiles
 from ingest.spool_folder import SpoolFolder
+from ingest.spool_row import size_of
 from stream.refusal import Refusal
 from tests.events import RECEIVED_MS
 from tests.outages import counted

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from ingest import spool_file
 from ingest.spool_fault import Failing
-from ingest.spool_file import SpoolFile, size_of
+from ingest.spool_file import SpoolFile
 from ingest.spool_folder import log_of
+from ingest.spool_row import size_of
 from tests.events import RECEIVED_MS
 from tests.spooled import MOST_BYTES, crashed, drained, looked_at, numbers, packed
 
