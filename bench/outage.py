@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def _outage(valkey: Valkey, ingest: Ingest, how: How, seconds: float, kills: int, chance: random.Random) -> Times:
-    time.sleep(BEFORE_SECONDS)
+    time.sleep(min(BEFORE_SECONDS, seconds))
     away = time.monotonic()
     if how == "killed":
         valkey.kill()

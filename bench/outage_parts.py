@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
@@ -23,6 +23,7 @@ from stream.keys import Shard
 
 LOOK_SECONDS = 0.05
 LOADED_SECONDS = 60.0
+STORED_SECONDS = 300.0
 
 
 def until(condition: Callable[[], bool], seconds: float) -> None:
@@ -143,12 +144,15 @@ class Stored:
         url = Sqlite(folder).fresh()
         settings = environment(redis_url=valkey_.url, database_url=url, data=str(folder / "data"))
         command = program("ackstream"), "worker", "--handler", "store"
-        with started(*command, core=core, folder=folder, environment=settings) as child:
-            consume.rate(valkey_.client, Shard().stream, "store", child)
+        stream = Shard().stream
+        with started(*command, core=core, folder=folder, environment=settings):
+            until(
+                lambda: consume.settled(valkey_.client, stream, "store") == valkey_.client.xlen(stream), STORED_SECONDS
+            )
         engine = create_engine(url)
         with engine.connect() as connection:
             events = connection.execute(text("SELECT count(*) FROM status_events")).scalar_one()
             messages = frozenset(connection.execute(text("SELECT message_uuid FROM messages")).scalars())
         engine.dispose()
-        length = valkey_.client.xlen(Shard().stream)
-        return cls(int(length), events, messages)
+        length: Any = client.xlen(stream)
+        return cls(length, events, messages)

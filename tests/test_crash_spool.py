@@ -1,8 +1,11 @@
 """Ingest is killed, and Redis with it, again and again: whatever was answered 200 comes to the stream."""
 
 import asyncio
+import os
 import random
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.crash
 
+ROOT = Path(__file__).parent.parent
 ROUND_KILLS = 5
 
 
@@ -142,3 +146,14 @@ async def test_a_stopped_ingest_goes_on_where_it_was(away: Away, tmp_path: Path)
         assert load.refused == 0
         await away.has(load.kept)
         await is_drained(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the rig chooses its cores, and may not here")
+@pytest.mark.parametrize("how", [("--how", "killed", "--kills", "2"), ("--how", "frozen")], ids=" ".join)
+def test_the_rig_of_the_long_run_finds_nothing_in_a_short_one(tmp_path: Path, how: tuple[str, ...]) -> None:
+    """`bench.outage`: everything is answered 200 and stored, once; what it says of times is for quiet machines."""
+    command = (sys.executable, "-m", "bench.outage", "--seconds", "4", "--rate", "200", *how)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "lost: 0" in done.stdout
