@@ -144,11 +144,9 @@ class Stored:
         url = Sqlite(folder).fresh()
         settings = environment(redis_url=valkey_.url, database_url=url, data=str(folder / "data"))
         command = program("ackstream"), "worker", "--handler", "store"
-        stream = Shard().stream
+        client, stream = valkey_.client, Shard().stream
         with started(*command, core=core, folder=folder, environment=settings):
-            until(
-                lambda: consume.settled(valkey_.client, stream, "store") == valkey_.client.xlen(stream), STORED_SECONDS
-            )
+            until(lambda: consume.settled(client, stream, "store") == client.xlen(stream), STORED_SECONDS)
         engine = create_engine(url)
         with engine.connect() as connection:
             events = connection.execute(text("SELECT count(*) FROM status_events")).scalar_one()
