@@ -11,11 +11,14 @@ COPY . .
 RUN pip --python /opt/ackstream/bin/python install --no-deps --no-build-isolation .
 
 FROM python:3.13-slim
-# A fixed number, so that an owner of mounted files can be named; nobody logs in.
+# A fixed number, so that an owner of mounted files can be named; nobody logs in. The folder is for data, ingest's spool
+# for one: a new volume that is mounted there gets its owner.
 RUN groupadd --gid 10001 ackstream \
-    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /app --shell /usr/sbin/nologin ackstream
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /app --shell /usr/sbin/nologin ackstream \
+    && mkdir --mode 0700 /var/lib/ackstream \
+    && chown 10001:10001 /var/lib/ackstream
 COPY --from=build /opt/ackstream /opt/ackstream
-ENV PATH=/opt/ackstream/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+ENV PATH=/opt/ackstream/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 ACKSTREAM_DATA=/var/lib/ackstream
 WORKDIR /app
 USER 10001:10001
 EXPOSE 3000 9464

@@ -12,11 +12,11 @@ import structlog
 from aiohttp import http_parser, web
 from aiohttp.http import HttpProcessingError
 
-from ingest.appender import appending
 from ingest.authentication import authenticating
 from ingest.body import Broken
 from ingest.connections import Connection, Connections
 from ingest.descriptors import room_for
+from ingest.keeping import keeping
 from ingest.quarantine import Limits, quarantining
 from ingest.settings import IngestSettings
 from ingest.webhook import Webhook
@@ -31,23 +31,24 @@ log = structlog.get_logger("ingest")
 KEEPALIVE_SECONDS = 75.0
 LINGER_SECONDS = 2.0  # for the rest of a body that was refused, so that the client sees its answer
 BUFFER_BYTES = 32 * 1024  # of a body that is not read yet; at twice as many the connection is not read
+REPLY_SECONDS = 1.0  # a server that is silent for longer is away
 
 
 async def serve(settings: IngestSettings, stop: asyncio.Event) -> None:
-    """Take webhooks until ``stop``. Then: close the ports, answer what is in hand, confirm what is waiting."""
+    """Take webhooks until ``stop``. Then: close the ports, answer what is in hand, keep what is waiting."""
     _require_parser()
-    server = client(settings.redis_url)
+    server = client(settings.redis_url, reply_seconds=REPLY_SECONDS)
     limits = Limits(settings.quarantine_entries, settings.quarantine_bytes)
     connections = Connections(_room(settings.connections), settings.client_seconds)
     try:
         async with (
             authenticating(settings) as authentication,
             quarantining(server, settings.shard.quarantine, limits) as quarantine,
-            appending(server, settings.shard.stream) as appender,
-            health.serving(settings.admin_host, settings.admin_port, lambda: appender.why_not) as admin_port,
+            keeping(server, settings) as appender,
             _listening(
                 Webhook(appender, authentication, quarantine, connections, _now_ms, settings), connections, settings
             ) as port,
+            health.serving(settings.admin_host, settings.admin_port, lambda: appender.why_not) as admin_port,
         ):
             log.info(
                 "ingest.started",

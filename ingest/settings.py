@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field
 from pydantic_settings import NoDecode
 
+from ingest.durability import Level
 from ingest.receipt_signature import ReceiptMethod
 from ingest.signature import Verifier, parse_secrets
 from stream.settings import InvalidSettings, StreamSettings
@@ -73,6 +74,16 @@ class IngestSettings(StreamSettings):
     quarantine_entries: int = Field(1000, ge=0, le=100_000, description="refused payloads kept, 0 to 100000")
     quarantine_bytes: int = Field(
         32 * 1024 * 1024, ge=0, le=2**30, description="bytes of refused payloads kept in all, 0 to 1073741824"
+    )
+    ack: Level = Field(
+        "stream",
+        description="stream (a 200 is as durable as Redis is set to be) or fsync (it is on Redis's disk)",
+    )
+    ack_budget_ms: int = Field(
+        500, ge=20, le=10_000, description="milliseconds that Redis has to confirm, 20 to 10000; then the spool is used"
+    )
+    spool_bytes: int = Field(
+        2**30, ge=2**20, le=2**44, description="bytes that the spool may hold while Redis is away, 1048576 or more"
     )
 
     @property

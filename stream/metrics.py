@@ -4,9 +4,10 @@ from prometheus_client import Counter, Gauge, Histogram
 
 WEBHOOKS = Counter(
     "ackstream_webhooks_total",
-    "Webhooks by answer. 503 rises: Redis is slow, full or away (see ackstream_append_failures_total). "
-    "4xx rises: someone else than the provider calls, or its settings are wrong; 400 is an empty or malformed request. "
-    "500 is a fault of ours: look for ingest.failed in the log.",
+    "Webhooks by answer. 503 rises: Redis is away and the spool cannot take them either (see "
+    "ackstream_spool_refused_total), or what comes is not signed. 4xx rises: someone else than the provider calls, or "
+    "its settings are wrong; 400 is an empty or malformed request. 500 is a fault of ours: look for ingest.failed in "
+    "the log.",
     ["answer"],
 )
 SIGNATURES = Counter(
@@ -76,8 +77,74 @@ APPEND_ENTRIES = Histogram(
 )
 APPEND_FAILURES = Counter(
     "ackstream_append_failures_total",
-    "Batches that Redis did not confirm, by error. Their webhooks were answered 503: look at Redis.",
-    ["error"],
+    "Batches that Redis did not confirm, by trouble. They went to the spool: look at Redis.",
+    ["trouble"],
+)
+APPENDED = Counter(
+    "ackstream_appended_entries_total",
+    "Entries that Redis confirmed as they came. With those that were spooled, all that were answered 200.",
+)
+BREAKER = Gauge(
+    "ackstream_breaker_state",
+    "0: entries go to Redis. 2: they go to the spool. 1: they do, and Redis is being tried. Stays above 0: look at "
+    "Redis; the label of ackstream_spooled_entries_total that rises, and the log, say why.",
+)
+SPOOLED = Counter(
+    "ackstream_spooled_entries_total",
+    "Entries kept in the spool because Redis did not take them, by why. memory: Redis is nearly full. durability: its "
+    "settings are weaker than ACKSTREAM_ACK=fsync asks for. Others: as in the log. "
+    "found + spooled = drained + in the spool + set aside.",
+    ["why"],
+)
+SPOOL_FOUND = Counter(
+    "ackstream_spool_found_entries_total",
+    "Entries found in the spool at the start, or taken over from a process that died.",
+)
+SPOOL_DRAINED = Counter(
+    "ackstream_spool_drained_entries_total",
+    "Entries given from the spool to Redis, and confirmed. Does not rise while Redis is there and the spool holds "
+    "entries: look at the log.",
+)
+SPOOL_ENTRIES = Gauge("ackstream_spool_entries", "Entries in the spool. Rises while Redis does not take them.")
+SPOOL_BYTES = Gauge(
+    "ackstream_spool_bytes",
+    "What they take, about. At ACKSTREAM_SPOOL_BYTES the provider is answered 503: bring Redis back.",
+)
+SPOOL_OLDEST = Gauge(
+    "ackstream_spool_oldest_seconds",
+    "How long ago the oldest entry in the spool was received; 0 if there is none. Rises: Redis is away, or the log "
+    "says why a file cannot be read.",
+)
+SPOOL_SECONDS = Histogram(
+    "ackstream_spool_seconds",
+    "Seconds until a batch is on the spool's disk. Rises: the disk is slow.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+SPOOL_REFUSED = Counter(
+    "ackstream_spool_refused_total",
+    "Entries that the spool could not take either, answered 503, by why. full: ACKSTREAM_SPOOL_BYTES is reached. "
+    "volume: the volume is nearly full. disk: it is full. failing: writing or fsync failed. stuck: it does not answer.",
+    ["why"],
+)
+SPOOL_SET_ASIDE = Counter(
+    "ackstream_spool_set_aside_entries_total",
+    "Entries of the spool that are damaged, as far as is known how many. Rises: answered 200 and not on the stream; "
+    "their file is kept as NAME.damaged, and the disk is to be replaced.",
+)
+SPOOL_FILES = Counter(
+    "ackstream_spool_file_faults_total",
+    "Files of the spool that were given up, by why. failing: fsync or I/O failed, a new one was begun, and what is in "
+    "it is drained. damaged: set aside. Rises: look at the disk.",
+    ["why"],
+)
+DURABLE = Gauge(
+    "ackstream_redis_durable",
+    "1: Redis writes every append to its disk before it confirms it, and drops nothing. 0: it does not, or does not "
+    "say; the log says which setting.",
+)
+MEMORY = Gauge(
+    "ackstream_redis_memory_ratio",
+    "Memory that Redis uses, as a share of its maxmemory. At 0.95 entries go to the spool: trim, or give it more.",
 )
 READ = Counter("ackstream_entries_read_total", "Entries read from the stream, by group.", ["group"])
 CLAIMED = Counter(

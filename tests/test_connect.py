@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError
 
-from ingest import appender
+from ingest import link
 from stream import connect
 from stream.keys import Shard
 from tests.events import body
@@ -52,7 +52,7 @@ async def test_ingest_and_worker_need_few_rights(server: Redis, valkey_url: str,
     """Users with only their own commands on only their own keys do all the work."""
     keys = f"~{shard.name}:*"
     health = ("+ping", "+command|info")
-    ingest_commands = [f"+{name.lower()}" for name in appender.COMMANDS]
+    ingest_commands = [f"+{name.lower()}" for name in link.COMMANDS]
     worker_commands = [f"+{name.lower()}" for name in consumer.COMMANDS]
     more = ("+sismember", "+sadd", "+get", "+set", "+hgetall", "+hget", "+hdel", "+xlen", "+xdel")
     ingest_url = await user(server, valkey_url, f"{shard.name}-ingest", keys, *health, *ingest_commands)

@@ -1,7 +1,6 @@
 import asyncio
 import gzip
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -9,14 +8,11 @@ import pytest
 from redis.asyncio import Redis
 from yarl import URL
 
-from console import valkey
 from ingest.settings import PATHS
-from stream import connect
 from stream.entry import Entry
 from stream.keys import Shard
 from tests.events import body
-from tests.serving import Running, answers, ingesting
-from tests.waiting import until
+from tests.serving import Running, ingesting
 
 
 @pytest.fixture
@@ -165,55 +161,6 @@ async def test_a_server_that_forgot_its_scripts_is_told_them_again(
     async with http.post(running.url, data=body()) as answer:
         assert answer.status == 200
     assert len(await entries(server, shard)) == 1
-
-
-async def test_a_full_server_gives_503_and_keeps_nothing(
-    running: Running, http: aiohttp.ClientSession, server: Redis, shard: Shard
-) -> None:
-    """Out of memory Redis refuses: the provider is asked to come again, and finds it working when there is room."""
-    await server.config_set("maxmemory", 1)
-    try:
-        async with http.post(running.url, data=body()) as answer:
-            assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
-    finally:
-        await server.config_set("maxmemory", "1gb")
-    assert await server.exists(shard.stream) == 0
-    async with http.post(running.url, data=body()) as answer:
-        assert answer.status == 200
-
-
-async def test_without_redis_it_says_so_and_recovers_by_itself(
-    tmp_path: Path, shard: Shard, http: aiohttp.ClientSession
-) -> None:
-    """Not ready and 503 with Retry-After while Redis is away, at its start and later; 200 again when it is back."""
-    port = valkey.free_port()
-    url = f"redis://127.0.0.1:{port}"
-
-    async def start() -> asyncio.subprocess.Process:
-        options = ("--port", str(port), "--dir", str(tmp_path), "--appendonly", "yes", "--appendfsync", "always")
-        quiet = asyncio.subprocess.DEVNULL
-        return await asyncio.create_subprocess_exec(valkey.binary(), *options, stdout=quiet, stderr=quiet)
-
-    async with ingesting(redis_url=url, stream=shard.name, ready=False) as running:
-        assert await answers(running.ready_url, 503)
-        async with http.post(running.url, data=body()) as answer:
-            assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
-        for _ in range(2):
-            redis = await start()
-            await until(lambda: answers(running.ready_url, 200))
-            async with http.post(running.url, data=body()) as answer:
-                assert answer.status == 200
-            redis.kill()
-            await redis.wait()
-            async with http.post(running.url, data=body()) as answer:
-                assert answer.status == 503
-        redis = await start()
-        await until(lambda: answers(running.ready_url, 200))
-        server = connect.client(url)
-        assert len(await entries(server, shard)) == 2
-        await server.aclose()
-    redis.terminate()
-    await redis.wait()
 
 
 async def test_a_stop_answers_what_is_in_hand(valkey_url: str, shard: Shard, server: Redis) -> None:

@@ -1,0 +1,166 @@
+"""A load that does not wait: so many POSTs a second are due, whatever becomes of those before.
+
+``python -m bench.open_load PORT PATH RATE FILE`` sends until its standard input ends and the last answers are in, then
+writes a line for each request: its number, when it was due (``time.monotonic``), how long it took from then until its
+answer, and the answer's status; 0 if the connection was lost.
+"""
+
+import asyncio
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import uvloop
+
+from bench.bodies import payloads
+from bench.processes import HOST
+
+CONNECTIONS = 256
+TICK_SECONDS = 0.002
+LAST_ANSWER_SECONDS = 20.0
+CONNECT_AGAIN_SECONDS = 0.02
+
+_ID = b"aaaaaaaa-bbbb-4ccc-8ddd-000000000000"
+
+
+def message_id(number: int) -> str:
+    """Return the message id of the request of this number."""
+    return f"{number:08x}-bbbb-4ccc-8ddd-000000000000"
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One request, and what became of it."""
+
+    number: int
+    due: float
+    took: float
+    status: int
+
+
+def read(file: Path) -> Iterator[Sent]:
+    """Read what a load has written."""
+    with file.open() as lines:
+        for line in lines:
+            number, due, took, status = line.split()
+            yield Sent(int(number), float(due), float(took), int(status))
+
+
+class Load:
+    """What all connections share."""
+
+    def __init__(self, path: str) -> None:
+        body = payloads(1)[0]
+        assert body.count(_ID) == 1
+        before, after = body.split(_ID)
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nUser-Agent: bench\r\nAccept: */*\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        self._before, self._after = head.encode() + before, after
+        self.waiting: deque[tuple[int, float]] = deque()
+        self.free: deque[Connection] = deque()
+        self.sent: list[Sent] = []
+        self.due = 0
+
+    def request(self, number: int) -> bytes:
+        """Return the request of this number."""
+        return self._before + message_id(number).encode() + self._after
+
+    def send(self) -> None:
+        """Send what waits, as far as there are connections."""
+        while self.waiting and self.free:
+            self.free.popleft().send(*self.waiting.popleft())
+
+    async def run(self, rate: float, stop: asyncio.Event) -> None:
+        """Send at this rate until stopped; return when all is answered."""
+        began = time.monotonic()
+        while not stop.is_set():
+            now = time.monotonic()
+            while self.due < (now - began) * rate:
+                self.waiting.append((self.due, began + self.due / rate))
+                self.due += 1
+            self.send()
+            await asyncio.sleep(TICK_SECONDS)
+        deadline = time.monotonic() + LAST_ANSWER_SECONDS
+        while len(self.sent) < self.due:
+            assert time.monotonic() < deadline, f"{self.due - len(self.sent)} requests got no answer"
+            await asyncio.sleep(TICK_SECONDS)
+
+
+class Connection(asyncio.Protocol):
+    """One connection, made again whenever it is lost: at any time at most one request is on its way."""
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._transport: asyncio.Transport | None = None
+        self._in_flight: tuple[int, float] | None = None
+        self._head = b""
+        self.lost = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Be there for the next request."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._load.free.append(self)
+        self._load.send()
+
+    def send(self, number: int, due: float) -> None:
+        """Send this request."""
+        assert self._transport is not None
+        self._in_flight = number, due
+        self._transport.write(self._load.request(number))
+
+    def data_received(self, data: bytes) -> None:
+        """Note the answer; none has a body."""
+        self._head += data
+        if not self._head.endswith(b"\r\n\r\n"):
+            return
+        self._note(int(self._head[9:12]))
+        self._head = b""
+        if self._transport is not None and not self._transport.is_closing():
+            self._load.free.append(self)
+            self._load.send()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's interface
+        """Note the request that is lost with it."""
+        with suppress(ValueError):
+            self._load.free.remove(self)
+        self._note(0)
+        self.lost.set()
+
+    def _note(self, status: int) -> None:
+        if self._in_flight is not None:
+            number, due = self._in_flight
+            self._in_flight = None
+            self._load.sent.append(Sent(number, due, time.monotonic() - due, status))
+
+
+async def _keep_connected(load: Load, port: int) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            _, connection = await loop.create_connection(lambda: Connection(load), HOST, port)
+        except OSError:
+            await asyncio.sleep(CONNECT_AGAIN_SECONDS)
+        else:
+            await connection.lost.wait()
+
+
+async def _main(port: int, path: str, rate: float, file: Path) -> None:
+    load, stop = Load(path), asyncio.Event()
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stop.set)
+    connected = [asyncio.create_task(_keep_connected(load, port)) for _ in range(CONNECTIONS)]
+    await load.run(rate, stop)
+    for task in connected:
+        task.cancel()
+    with file.open("w") as lines:
+        lines.writelines(f"{one.number} {one.due:.6f} {one.took:.6f} {one.status}\n" for one in load.sent)
+
+
+if __name__ == "__main__":
+    uvloop.run(_main(int(sys.argv[1]), sys.argv[2], float(sys.argv[3]), Path(sys.argv[4])))

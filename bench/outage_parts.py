@@ -1,0 +1,156 @@
+"""The processes of an outage: a Valkey that goes away, an ingest that can be killed, a worker that stores what came."""
+
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from prometheus_client.parser import text_string_to_metric_families
+from redis import Redis
+from redis.exceptions import RedisError
+from sqlalchemy import create_engine, text
+
+from bench import consume
+from bench.databases import Sqlite
+from bench.processes import HOST, await_port, environment, free_port, program, started
+from console import valkey
+from stream.keys import Shard
+
+LOOK_SECONDS = 0.05
+LOADED_SECONDS = 60.0
+STORED_SECONDS = 300.0
+
+
+def until(condition: Callable[[], bool], seconds: float) -> None:
+    """Return as soon as it holds. Raises AssertionError after so long."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"it took longer than {seconds:g} s"
+        time.sleep(LOOK_SECONDS)
+
+
+class Valkey:
+    """A server as ``ackstream up`` configures it, on one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self._server = valkey.Server(folder, free_port(), "outage")
+        self._server.write()
+        self._child: subprocess.Popen[bytes] | None = None
+        self.url = self._server.url
+        self.client = Redis.from_url(self.url, protocol=2, socket_timeout=30)
+
+    @contextmanager
+    def running(self) -> Iterator[Self]:
+        """Run it for the length of the block."""
+        try:
+            self.start()
+            yield self
+        finally:
+            self.client.close()
+            self.kill()
+
+    def start(self) -> None:
+        """Start it; return when it has loaded what it holds."""
+        command = (valkey.binary(), str(self._server.folder / "valkey.conf"))
+        self._child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until(self._answers, LOADED_SECONDS)
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+
+    def freeze(self) -> None:
+        """Stop it where it is."""
+        assert self._child is not None
+        self._child.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self._child is not None
+        self._child.send_signal(signal.SIGCONT)
+
+    def _answers(self) -> bool:
+        with suppress(RedisError):
+            return bool(self.client.ping())
+        return False
+
+
+class Ingest:
+    """``ackstream ingest`` on one core, always on the same port and data folder."""
+
+    path = "/webhooks/message-status"
+
+    def __init__(self, folder: Path, redis_url: str, core: int) -> None:
+        self.port, self._admin_port = free_port(), free_port()
+        self._core = core
+        self._folder = folder
+        self._environment = environment(
+            signatures="off",
+            redis_url=redis_url,
+            port=str(self.port),
+            admin_port=str(self._admin_port),
+            data=str(folder / "data"),
+        )
+        self._stack = ExitStack()
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @contextmanager
+    def running(self) -> Iterator[Self]:
+        """Run it for the length of the block."""
+        with self._stack:
+            self.start()
+            yield self
+
+    def start(self) -> None:
+        """Start it; return when it listens."""
+        command = program("ackstream"), "ingest"
+        self._child = self._stack.enter_context(
+            started(*command, core=self._core, folder=self._folder, environment=self._environment)
+        )
+        await_port(self.port, self._child)
+
+    def kill(self) -> None:
+        """End it at once."""
+        assert self._child is not None
+        self._child.kill()
+        self._child.wait()
+
+    def metrics(self) -> Mapping[str, float]:
+        """Return what it counts, without labels."""
+        with urllib.request.urlopen(f"http://{HOST}:{self._admin_port}/metrics", timeout=5) as answer:
+            families = text_string_to_metric_families(answer.read().decode())
+        return {one.name: one.value for family in families for one in family.samples if not one.labels}
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a worker has made of the stream."""
+
+    entries: int
+    events: int
+    messages: frozenset[str]
+
+    @classmethod
+    def of(cls, folder: Path, valkey_: Valkey, core: int) -> "Stored":
+        """Let a worker store the stream."""
+        url = Sqlite(folder).fresh()
+        settings = environment(redis_url=valkey_.url, database_url=url, data=str(folder / "data"))
+        command = program("ackstream"), "worker", "--handler", "store"
+        client, stream = valkey_.client, Shard().stream
+        with started(*command, core=core, folder=folder, environment=settings):
+            until(lambda: consume.settled(client, stream, "store") == client.xlen(stream), STORED_SECONDS)
+        engine = create_engine(url)
+        with engine.connect() as connection:
+            events = connection.execute(text("SELECT count(*) FROM status_events")).scalar_one()
+            messages = frozenset(connection.execute(text("SELECT message_uuid FROM messages")).scalars())
+        engine.dispose()
+        length: Any = client.xlen(stream)
+        return cls(length, events, messages)
