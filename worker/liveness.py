@@ -17,7 +17,6 @@ from typing import Any
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import OutOfMemoryError
 
 from stream.keys import Shard
 from stream.metrics import CLAIMED
@@ -29,6 +28,11 @@ LATE_SECONDS = 10.0
 DEAD_SECONDS = 15.0
 
 RawEntries = list[tuple[bytes, dict[bytes, bytes] | None]]
+
+# HINCRBY as it is; but in a script a full server takes it too, so nobody seems dead for want of memory.
+BEAT = """#!lua flags=allow-oom
+return redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
+"""
 
 # KEYS: stream, alive. ARGV: group, claimer, dead consumer, its counter as observed or '', most entries.
 # nil: it is alive after all. Empty: nothing was left, the consumer is removed.
@@ -61,6 +65,7 @@ class Liveness:
         self._group = group
         self._alive = shard.alive(group)
         self._clock = clock
+        self._beat = server.register_script(BEAT)
         self._claim = server.register_script(CLAIM)
         self._last_beat: float | None = None
         self._abandoned: list[str] = []
@@ -78,7 +83,8 @@ class Liveness:
 
     def renew(self) -> None:
         """Take a new name and leave the old one, with all that is pending under it, to be claimed."""
-        self._abandoned.append(self.consumer)
+        if self._announced:
+            self._abandoned.append(self.consumer)
         self.consumer = _unique_name()
         self.generation += 1
         self._announced = False
@@ -102,15 +108,9 @@ class Liveness:
             )
             self.renew()
             self._seen.clear()
-        try:
-            await self._server.hincrby(self._alive, self.consumer, 1)
-        except OutOfMemoryError:
-            # A full server refuses every worker's beat: nobody's counter moves, so nobody may judge by it.
-            self._seen.clear()
-            self._announced, self._last_beat = True, began
-        else:
-            self._announced, self._last_beat = True, began
-            await self._look()
+        await self._beat(keys=[self._alive], args=[self.consumer])
+        self._announced, self._last_beat = True, began
+        await self._look()
 
     async def claim(self, most: int) -> RawEntries:
         """Take over at most ``most`` entries of one dead consumer; empty when there are none to take."""
