@@ -58,7 +58,8 @@ local function delivered_to(stream, group)
 end
 """
 
-# KEYS: stream, groups, checkpoint. ARGV: group. Returns where the group was made or put; false if it stands right.
+# KEYS: stream, groups, checkpoint if there is one. ARGV: group. Returns where the group was made or put; false if it
+# stands right.
 ENSURE = (
     _COMMON
     + """
@@ -66,7 +67,7 @@ if redis.call('SISMEMBER', KEYS[2], ARGV[1]) == 0 then redis.call('SADD', KEYS[2
 local last = last_of(KEYS[1])
 local delivered = last and delivered_to(KEYS[1], ARGV[1])
 if delivered and not beyond(delivered, last) then return false end
-local start = redis.call('GET', KEYS[3])
+local start = KEYS[3] and redis.call('GET', KEYS[3])
 if not (start and last) or beyond(start, last) then start = '0' end
 if delivered then
   redis.call('XGROUP', 'SETID', KEYS[1], ARGV[1], start)
