@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from stream.connect import client
 from stream.keys import Shard
-from stream.trouble import BUSY, CROWDED, DENIED, DEPOSED, FULL, MISTAKEN, SILENT, UNFIT, UNWRITABLE, Trouble
+from stream.trouble import BUSY, CROWDED, DENIED, DEPOSED, MISTAKEN, SILENT, UNFIT, UNWRITABLE, Trouble
 from tests.waiting import until
 
 Inflict = Callable[["Site"], AbstractAsyncContextManager[None]]
@@ -152,9 +152,8 @@ async def fewer_rights(site: Site) -> AsyncIterator[None]:
 
 @fault(UNFIT)
 async def may_not_ask(site: Site) -> AsyncIterator[None]:
-    """The user may not ask what the server can, and everybody has to connect again."""
-    await site.do("ACL SETUSER", "default", "-command")
-    await site.disconnect_others()
+    """The user may not read, and when it begins again, may not even ask what the server can."""
+    await site.do("ACL SETUSER", "default", "-command", "-xreadgroup")
     yield
     await site.do("ACL SETUSER", "default", "+@all")
 
@@ -183,6 +182,3 @@ async def full(site: Site) -> AsyncIterator[None]:
     await site.configure("maxmemory", 1)
     yield
     await site.configure("maxmemory", "1gb")
-
-
-__all__ = ["FAULTS", "FULL", "Fault", "Site", "frozen", "full"]
