@@ -19,6 +19,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from stream import primary
 from stream.redis_url import Target
 from stream.refusal import Refusal
+from stream.sentinels import ASK_SECONDS
 from stream.trouble import code
 
 CONNECT_SECONDS = 3.0
@@ -37,7 +38,7 @@ class ServerUnfit(Refusal):
 class Client(Redis):
     """redis-py's client, with a limit for a whole command: finding the server, connecting, logging in, the reply."""
 
-    limit_seconds = primary.ASK_SECONDS + CONNECT_SECONDS + REPLY_SECONDS
+    limit_seconds = ASK_SECONDS + CONNECT_SECONDS + REPLY_SECONDS
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Execute one command. Raises redis.exceptions.TimeoutError when the limit is reached."""
@@ -53,7 +54,8 @@ def client(url: str, *, reply_seconds: float = REPLY_SECONDS) -> Redis:
 
     ``reply_seconds`` bounds every reply; a blocking read needs more than its BLOCK. A command that finds no server
     raises redis.exceptions.ConnectionError or TimeoutError at once. One that meets a server that is no primary closes
-    its connection and raises stream.trouble.Deposed; behind sentinels each new connection asks for the primary.
+    its connection and raises stream.trouble.Deposed; behind sentinels each new connection asks for the primary, and
+    one in use notices when it has moved.
     """
     target = Target.from_url(url)
     limits: dict[str, Any] = {
@@ -69,7 +71,7 @@ def client(url: str, *, reply_seconds: float = REPLY_SECONDS) -> Redis:
         limits |= {"socket_keepalive": True, "socket_keepalive_options": KEEPALIVE}
     made = Client(connection_pool=primary.pool(target, limits))
     made.auto_close_connection_pool = True
-    made.limit_seconds = primary.ASK_SECONDS + CONNECT_SECONDS + reply_seconds
+    made.limit_seconds = ASK_SECONDS + CONNECT_SECONDS + reply_seconds
     return made
 
 

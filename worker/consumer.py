@@ -110,14 +110,19 @@ class Consumer:
         log.info("consumer.ready", group=self._group.name, consumer=self._liveness.consumer)
 
     async def _consume(self, stop: asyncio.Event, backoff: Backoff) -> None:
-        """Process batch after batch; while one is being handled, the next is read and parsed."""
+        """Process batch after batch; while one is being handled, the next is read and parsed, unless tidying is due."""
         reading = asyncio.create_task(self._next())
         try:
             while not stop.is_set():
                 batch = await self._condition.ended(reading)
-                reading = asyncio.create_task(self._next())
+                untidy = self._liveness.untidy
+                if not untidy:
+                    reading = asyncio.create_task(self._next())
                 await self._processor.process(batch)
                 backoff.reset()
+                if untidy:
+                    await self._liveness.tidy()
+                    reading = asyncio.create_task(self._next())
             await self._processor.process(await self._condition.ended(reading))
         finally:
             await self._condition.abandon(reading)  # what it read stays pending, and is claimed

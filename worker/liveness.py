@@ -6,6 +6,10 @@ observer's own monotonic clock: no clock jump matters. One script moves a bounde
 
 Who was late itself (stopped, starved, cut off) must not settle what it has in hand, for others may have it by now: it
 takes a new name, drops the batch and leaves its old name to be found dead like any other.
+
+A server can forget acks that it has confirmed (a fail-over, a restart after a power cut), and a connection that is lost
+between two commands is replaced without a word. So now and then each consumer looks, with nothing in hand, whether
+something is pending under its own name, and leaves that name if so.
 """
 
 import os
@@ -26,6 +30,7 @@ log = structlog.get_logger("liveness")
 BEAT_SECONDS = 3.0
 LATE_SECONDS = 10.0
 DEAD_SECONDS = 15.0
+TIDY_SECONDS = 10.0
 
 RawEntries = list[tuple[bytes, dict[bytes, bytes] | None]]
 
@@ -72,6 +77,7 @@ class Liveness:
         self._seen: dict[bytes, tuple[bytes, float]] = {}
         self._dead: dict[bytes, bytes] = {}
         self._announced = False
+        self._tidied = clock()
         self.generation = 0
         self.consumer = _unique_name()
 
@@ -133,6 +139,19 @@ class Liveness:
                 log.info("liveness.removed", group=self._group, consumer=name.decode())
             self._dead.pop(name, None)
         return []
+
+    @property
+    def untidy(self) -> bool:
+        """Whether it is time to ``tidy``: the caller then comes to a moment with nothing in hand."""
+        return self._clock() - self._tidied > TIDY_SECONDS
+
+    async def tidy(self) -> None:
+        """With nothing in hand: take a new name if something is pending under the own one. Raises RedisError."""
+        left = await self._server.xpending_range(self._shard.stream, self._group, "-", "+", 1, self.consumer)
+        if left:
+            log.warning("liveness.left_over", group=self._group, consumer=self.consumer)
+            self.renew()
+        self._tidied = self._clock()
 
     async def leave(self) -> None:
         """Take the own counter away: whoever looks next claims what is left. Raises RedisError."""
