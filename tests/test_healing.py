@@ -1,8 +1,13 @@
+import asyncio
 import resource
+import shutil
+import signal
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -10,11 +15,13 @@ from redis.asyncio import Redis
 
 from console import valkey as embedded
 from stream.keys import Shard
-from stream.trouble import AWAY, UNWRITABLE
-from tests.faults import FAULTS, Fault, Site, full
+from stream.trouble import AWAY, SILENT, UNWRITABLE
+from tests.events import body
+from tests.faults import FAULTS, Fault, Site, frozen, full
 from tests.processes import Process, Valkey, becomes
 from tests.processes import _started as begun
 from tests.test_crash import is_stored_once, payloads
+from tests.test_store import rows
 from tests.waiting import until
 from tests.work import GROUP, Work, working
 from worker.liveness import DEAD_SECONDS
@@ -114,6 +121,51 @@ async def test_a_worker_waits_for_a_server_that_answers_nothing(work: Work, site
     await is_stored_once(work)
 
 
+async def test_a_worker_can_be_stopped_while_it_waits(work: Work, site: Site) -> None:
+    """SIGTERM ends it in good order though nothing answers; another one does the rest."""
+    worker = await half_done(work)
+    async with frozen(site):
+        await says(worker, SILENT.meaning)
+        worker.send(signal.SIGTERM)
+        assert await worker.ended(20) == 0
+    await work.start(1)
+    await is_stored_once(work)
+
+
+@asynccontextmanager
+async def slow(port: int) -> AsyncIterator[int]:
+    """A port in front of a server, that passes a megabyte a second of what it says."""
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float) -> None:
+        with suppress(OSError):
+            while piece := await reader.read(65536):
+                await asyncio.sleep(seconds)
+                writer.write(piece)
+                await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(copy(reader, inner_writer, 0), copy(inner_reader, writer, 1 / 16))
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield int(listening.sockets[0].getsockname()[1])
+    finally:
+        listening.close()
+
+
+async def test_a_batch_that_the_network_cannot_carry_in_time_is_read_in_parts(work: Work, site: Site) -> None:
+    """A reply that is cut off for its size would be cut off for ever: so fewer entries are read at once."""
+    await work.append([body(message_uuid=f"m-{n}", more="x" * 100_000) for n in range(150)])
+    async with slow(urlsplit(site.url).port or 0) as port:
+        worker = work.worker(redis_url=site.url.replace(f":{urlsplit(site.url).port}", f":{port}"))
+        await work.is_down_to(0)
+        assert "silent" in {line["trouble"] for line in worker.logged("consumer.trouble")}
+        await is_stored_once(work)
+        worker.kill()
+
+
 async def test_a_full_server_holds_nobody_up(work: Work, site: Site) -> None:
     """Without memory to append, groups are read, acked and noted, and a dead worker's entries are taken over."""
     worker = await half_done(work)
@@ -147,6 +199,21 @@ async def test_a_group_that_was_moved_away_is_put_back(work: Work, site: Site, w
     await is_stored_once(work)
     made = worker.logged("group.made")
     assert (len(made), made[1]["start"] not in ("0", "0-0")) == (2, True)
+
+
+async def test_a_server_that_has_lost_everything_is_begun_anew(work: Work, site: Site, valkey: Valkey) -> None:
+    """Started again on an empty disk, with a clock that went back: what comes then is stored once."""
+    worker = await half_done(work)
+    await until(lambda: noted(work, 1))
+    valkey.kill()
+    shutil.rmtree(site.folder / "appendonlydir")
+    work.appended.clear()
+    await valkey.start()
+    await work.append([body(message_uuid=f"later-{n}") for n in range(1000)], entry_id="5-*")
+    await work.is_down_to(0)
+    _, stored_events = await rows(work.engine)
+    stored = [one for one in stored_events.values() if one["event"].message_uuid.startswith("later-")]
+    assert (len(stored), await work.server.xlen(work.shard.dead(GROUP)), worker.lives()) == (1000, 0, True)
 
 
 class SmallDisk(Valkey):

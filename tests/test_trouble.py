@@ -1,5 +1,7 @@
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import re
+from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,6 +9,7 @@ from redis._parsers.base import BaseParser
 from redis.asyncio import Redis
 from redis.exceptions import ExecAbortError, RedisError
 
+import stream.trouble
 from stream.connect import ServerUnfit, client, require
 from stream.keys import Shard
 from stream.trouble import (
@@ -30,18 +33,18 @@ from tests.processes import Valkey
 from tests.waiting import until
 from worker.groups import Group
 
-Do = Callable[..., Awaitable[Any]]
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
-async def valkey(tmp_path: Any) -> AsyncIterator[Valkey]:
+async def valkey(tmp_path: Path) -> AsyncIterator[Valkey]:
     """A server that the test may harm."""
     async with Valkey(tmp_path / "valkey").running() as valkey:
         yield valkey
 
 
 @pytest.fixture
-async def site(valkey: Valkey, shard: Shard, tmp_path: Any) -> AsyncIterator[Site]:
+async def site(valkey: Valkey, shard: Shard, tmp_path: Path) -> AsyncIterator[Site]:
     """It, with a stream of one entry and the group `g`."""
     server = client(valkey.url)
     await Group(server, shard, "g").ensure()
@@ -172,7 +175,7 @@ async def test_a_server_that_loads_its_data_is_told_from_one_that_is_away(valkey
     await starting
 
 
-async def test_a_node_of_a_cluster_is_told(tmp_path: Any, valkey: Valkey, shard: Shard) -> None:
+async def test_a_node_of_a_cluster_is_told(tmp_path: Path, valkey: Valkey, shard: Shard) -> None:
     """Keys of several slots, or of a slot that nobody serves: a cluster, which this version does not do."""
     valkey.kill()
     with (tmp_path / "valkey" / "valkey.conf").open("a") as config:
@@ -233,9 +236,9 @@ async def test_a_command_has_a_limit_of_its_own(site: Site) -> None:
     await patient.aclose()
 
 
-def test_every_kind_of_trouble_has_a_name_of_its_own() -> None:
-    """Metrics, logs and `/ready` can be told apart."""
-    from stream import trouble as module  # noqa: PLC0415 - its names are the table
-
-    kinds = [kind for kind in vars(module).values() if isinstance(kind, Trouble)]
+def test_every_kind_of_trouble_has_a_name_of_its_own_and_is_explained() -> None:
+    """Metrics, logs and `/ready` can be told apart, and docs/redis.md says of each what to do."""
+    kinds = [kind for kind in vars(stream.trouble).values() if isinstance(kind, Trouble)]
     assert len({kind.name for kind in kinds}) == len({kind.meaning for kind in kinds}) == len(kinds)
+    explained = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "redis.md").read_text(), re.MULTILINE)
+    assert sorted(explained) == sorted(kind.name for kind in kinds)
