@@ -1,9 +1,11 @@
 """Clients for Redis and Valkey, and what the server behind them can do.
 
 Reads are bytes, replies have RESP2 shapes, nothing is retried behind the caller's back: a timed-out XADD has often
-landed, so whoever sent it decides. Every wait is bounded.
+landed, so whoever sent it decides. Every wait is bounded; a peer that is gone without a word is noticed by TCP as well.
 """
 
+import asyncio
+import socket
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,35 +13,65 @@ from urllib.parse import urlsplit
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoPermissionError, RedisError
+from redis.exceptions import NoPermissionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from stream import primary
+from stream.redis_url import Target
 from stream.refusal import Refusal
+from stream.sentinels import ASK_SECONDS
+from stream.trouble import code
 
 CONNECT_SECONDS = 3.0
 REPLY_SECONDS = 5.0
+
+# A connection whose peer does not answer any more, idle or with unconfirmed data, is given up by TCP after this time.
+GONE_SECONDS = 15
+_KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 2, "TCP_USER_TIMEOUT": GONE_SECONDS * 1000}
+KEEPALIVE = {getattr(socket, name): value for name, value in _KEEPALIVE.items() if hasattr(socket, name)}
 
 
 class ServerUnfit(Refusal):
     """The server cannot do what this process needs."""
 
 
+class Client(Redis):
+    """redis-py's client, with a limit for a whole command: finding the server, connecting, logging in, the reply."""
+
+    limit_seconds = ASK_SECONDS + CONNECT_SECONDS + REPLY_SECONDS
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Execute one command. Raises redis.exceptions.TimeoutError when the limit is reached."""
+        try:
+            async with asyncio.timeout(self.limit_seconds):
+                return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        except TimeoutError:
+            raise RedisTimeoutError("no answer within the limit") from None
+
+
 def client(url: str, *, reply_seconds: float = REPLY_SECONDS) -> Redis:
-    """Open a client on a ``redis://``, ``rediss://`` or ``unix://`` URL; no connection is made yet.
+    """Open a client on a URL that stream.redis_url describes; no connection is made yet. Raises ValueError.
 
     ``reply_seconds`` bounds every reply; a blocking read needs more than its BLOCK. A command that finds no server
-    raises redis.exceptions.ConnectionError or TimeoutError at once.
+    raises redis.exceptions.ConnectionError or TimeoutError at once. One that meets a server that is no primary closes
+    its connection and raises stream.trouble.Deposed; behind sentinels each new connection asks for the primary, and
+    one in use notices when it has moved.
     """
-    made: Redis = Redis.from_url(
-        url,
-        protocol=2,
-        decode_responses=False,
-        socket_connect_timeout=CONNECT_SECONDS,
-        socket_timeout=reply_seconds,
-        socket_keepalive=True,
-        health_check_interval=30,
-        retry=Retry(NoBackoff(), 0),
-        driver_info=None,  # CLIENT SETINFO would need a permission of its own
-    )
+    target = Target.from_url(url)
+    limits: dict[str, Any] = {
+        "protocol": 2,
+        "decode_responses": False,
+        "socket_connect_timeout": CONNECT_SECONDS,
+        "socket_timeout": reply_seconds,
+        "health_check_interval": 30,
+        "retry": Retry(NoBackoff(), 0),
+        "driver_info": None,  # CLIENT SETINFO would need a permission of its own
+    }
+    if target.scheme != "unix":
+        limits |= {"socket_keepalive": True, "socket_keepalive_options": KEEPALIVE}
+    made = Client(connection_pool=primary.pool(target, limits))
+    made.auto_close_connection_pool = True
+    made.limit_seconds = ASK_SECONDS + CONNECT_SECONDS + reply_seconds
     return made
 
 
@@ -67,11 +99,12 @@ async def require(server: Redis, commands: Iterable[str]) -> None:
 
 
 def shown(url: str) -> str:
-    """Return the URL without its user, password and options, fit for a log."""
+    """Return a Redis or database URL without its user, password and options, fit for a log."""
     parts = urlsplit(url)
-    host = parts.hostname or ""
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{host}{port}{parts.path}"
+    hosts = parts.netloc.rpartition("@")[2]
+    if parts.netloc and "@" not in parts.netloc and "@" in url:  # a password that should have been percent-encoded
+        return f"{parts.scheme}://…"
+    return f"{parts.scheme}://{hosts}{parts.path}"
 
 
 def names(exc: BaseException) -> str:
@@ -86,7 +119,4 @@ def names(exc: BaseException) -> str:
 
 def reason(exc: BaseException) -> str:
     """Name an error without its text: the class, and of Redis the error code."""
-    words = str(exc).split(maxsplit=1)
-    if isinstance(exc, RedisError) and words and words[0].isupper() and words[0].isalpha():
-        return f"{type(exc).__name__}({words[0]})"
-    return type(exc).__name__
+    return f"{type(exc).__name__}({code(exc)})" if code(exc) else type(exc).__name__

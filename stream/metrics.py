@@ -173,6 +173,14 @@ DROPPED = Counter(
     "Rises: the worker stalls (CPU, swap, a blocking handler) or Redis is unsteady.",
     ["group"],
 )
+TROUBLE = Counter(
+    "ackstream_redis_trouble_total",
+    "How often a worker had to begin again because of Redis, by group and kind; it waits in between, and acks and "
+    "gives up nothing. away, silent, stalled, loading, busy, deposed, leaderless, crowded: look at Redis, its clients "
+    "and the network. full, unwritable: give it memory or disk. denied, unfit: look at its password and rights. gone, "
+    "mistaken: somebody removed or replaced keys. /ready and the log say it in words.",
+    ["group", "trouble"],
+)
 HANDLE_SECONDS = Histogram(
     "ackstream_handle_seconds",
     "Seconds a batch spends in its handler. Rises: the handler's target (database, service) is slow.",

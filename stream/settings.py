@@ -18,10 +18,10 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
-from redis.asyncio.connection import parse_url
 
 from stream import addresses
 from stream.keys import DEFAULT_STREAM, Shard
+from stream.redis_url import Target
 from stream.refusal import Refusal
 
 PREFIX = "ACKSTREAM_"
@@ -32,9 +32,7 @@ class InvalidSettings(Refusal):
 
 
 def _redis_url(value: str) -> str:
-    if not value.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError
-    parse_url(value)
+    Target.from_url(value)
     return value
 
 
@@ -58,7 +56,8 @@ class StreamSettings(BaseSettings):
     )
     redis_url: Annotated[str, AfterValidator(_redis_url)] = Field(
         "redis://127.0.0.1:6379",
-        description="redis://[user:password@]host:port/db, rediss:// for TLS, or unix://path",
+        description="redis://[user:password@]host:port/db, rediss:// for TLS, unix://path, or "
+        "redis+sentinel://[user:password@]host:port,host:port/service/db (a cluster is not supported)",
     )
     stream: Annotated[str, AfterValidator(_stream_name)] = Field(
         DEFAULT_STREAM,

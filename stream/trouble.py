@@ -13,7 +13,10 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 
 class Deposed(RedisConnectionError):  # noqa: N818 - named for what has happened
-    """The server takes no writes, for it is no primary or not sure to be one; the text is the code of its answer."""
+    """The server takes no writes, for it is no primary or not sure to be one: its answer's code is the text.
+
+    Without a text: the sentinels name another.
+    """
 
 
 class PrimaryUnknown(RedisConnectionError):  # noqa: N818 - likewise
@@ -86,6 +89,7 @@ _BY_TEXT = {"no such key": GONE, "max number of clients reached": CROWDED}
 
 _BY_CLASS: tuple[tuple[tuple[type[Exception], ...], Trouble], ...] = (
     ((PrimaryUnknown,), LEADERLESS),
+    ((Deposed,), DEPOSED),
     ((Stalled,), STALLED),
     ((AuthenticationError, AuthorizationError), DENIED),
     ((RedisTimeoutError, TimeoutError), SILENT),

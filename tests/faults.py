@@ -1,106 +1,184 @@
-"""The ways in which Redis can be away, each real: how it begins, how it ends, and by which word ingest counts it."""
+"""What can be wrong with a real Valkey: each fault is there for the length of a block, and then repaired."""
 
 import asyncio
-import shutil
-from collections.abc import Awaitable, Callable
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from redis.exceptions import ResponseError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
-from tests.outages import Away
+from stream.connect import client
+from stream.keys import Shard
+from stream.trouble import BUSY, CROWDED, DENIED, DEPOSED, MISTAKEN, SILENT, UNFIT, UNWRITABLE, Trouble
 from tests.waiting import until
 
-Fault = Callable[[Away], Awaitable[Any]]
+Inflict = Callable[["Site"], AbstractAsyncContextManager[None]]
 
 
-async def killed(away: Away) -> None:
-    away.kill()
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A Valkey that the test may harm: a client that is logged in, its URL, its folder, and a stream on it."""
+
+    server: Redis
+    url: str
+    folder: Path
+    shard: Shard
+
+    async def do(self, *words: str | int) -> Any:
+        """Execute one command."""
+        do: Any = self.server.execute_command
+        return await do(*words)
+
+    async def configure(self, name: str, value: str | int) -> None:
+        await self.do("CONFIG SET", name, value)
+
+    async def disconnect_others(self) -> None:
+        """Make everybody else log in again."""
+        await self.do("CLIENT KILL", "TYPE", "normal", "SKIPME", "yes")
+
+    async def pid(self) -> int:
+        return int((await self.server.info("server"))["process_id"])
 
 
-async def frozen(away: Away) -> None:
-    away.freeze()
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault, and how a worker must judge it."""
+
+    name: str
+    trouble: Trouble
+    inflicted: Inflict
 
 
-async def silent(away: Away) -> None:
-    away.proxy.freeze()
+FAULTS: list[Fault] = []
 
 
-async def swallowing(away: Away) -> None:
-    away.proxy.swallows_replies = True
+def fault(trouble: Trouble) -> Callable[[Callable[[Site], AsyncIterator[None]]], Inflict]:
+    """Put a fault into the table."""
+
+    def put(inflict: Callable[[Site], AsyncIterator[None]]) -> Inflict:
+        inflicted = asynccontextmanager(inflict)
+        FAULTS.append(Fault(inflict.__name__, trouble, inflicted))
+        return inflicted
+
+    return put
 
 
-async def refusing(away: Away) -> None:
-    away.proxy.refuses = True
-    away.proxy.cut()
+@fault(DEPOSED)
+async def replica(site: Site) -> AsyncIterator[None]:
+    """It is a replica now, of a server that is not there."""
+    await site.do("REPLICAOF", "127.0.0.1", 1)
+    yield
+    await site.do("REPLICAOF", "NO", "ONE")
 
 
-async def thawed(away: Away) -> None:
-    away.proxy.thaw()
+@fault(DEPOSED)
+async def without_replicas(site: Site) -> AsyncIterator[None]:
+    """It wants a replica before it takes writes, and has none."""
+    await site.configure("min-replicas-to-write", 1)
+    yield
+    await site.configure("min-replicas-to-write", 0)
 
 
-async def healed(away: Away) -> None:
-    away.proxy.swallows_replies = away.proxy.refuses = False
+@fault(UNWRITABLE)
+async def unwritable(site: Site) -> AsyncIterator[None]:
+    """It cannot write its snapshot, and so refuses every write (stop-writes-on-bgsave-error)."""
+
+    async def saved(status: str) -> bool:
+        return str((await site.server.info("persistence"))["rdb_last_bgsave_status"]) == status
+
+    await site.configure("save", "3600 1")
+    (site.folder / "dump.rdb").mkdir()
+    await site.do("BGSAVE")
+    await until(lambda: saved("err"))
+    yield
+    (site.folder / "dump.rdb").rmdir()
+    await site.do("BGSAVE")
+    await until(lambda: saved("ok"))
+    await site.configure("save", "")
 
 
-async def heard(away: Away) -> None:
-    away.thaw()
+@fault(BUSY)
+async def busy(site: Site) -> AsyncIterator[None]:
+    """Somebody's script does not end."""
+    await site.configure("busy-reply-threshold", 50)
+    culprit = client(site.url, reply_seconds=60)
+    culprit.limit_seconds = 60.0  # type: ignore[attr-defined]
+    looping: Any = asyncio.ensure_future(culprit.eval("while true do end", 0))
+
+    async def refuses() -> bool:
+        with suppress(RedisError):
+            return not await site.server.ping()
+        return True
+
+    await until(refuses)
+    yield
+    await site.do("SCRIPT KILL")
+    await asyncio.gather(looping, return_exceptions=True)
+    await culprit.aclose()
 
 
-def told(*command: Any) -> Fault:
-    async def tell(away: Away) -> None:
-        await away.tell(*command)
-
-    return tell
-
-
-async def without_disk(away: Away) -> None:
-    """It can no longer write snapshots, and is told to mind: MISCONF."""
-    shutil.rmtree(str((await away.server.config_get("dir"))["dir"]))
-    await away.tell("CONFIG SET", "save", "3600 1")
-    await away.tell("BGSAVE")
-
-    async def failed() -> bool:
-        return bool((await away.server.info("persistence"))["rdb_last_bgsave_status"] == "err")
-
-    await until(failed)
+@fault(MISTAKEN)
+async def replaced(site: Site) -> AsyncIterator[None]:
+    """Something else stands where the stream was."""
+    await site.server.rename(site.shard.stream, f"{site.shard.stream}:aside")
+    await site.server.set(site.shard.stream, "no stream")
+    yield
+    await site.server.rename(f"{site.shard.stream}:aside", site.shard.stream)
 
 
-async def full(away: Away) -> None:
-    """Over its limit from one moment to the next, so that it refuses before anybody has looked."""
-    await away.tell("CONFIG SET", "maxmemory", 1)
+@fault(DENIED)
+async def another_password(site: Site) -> AsyncIterator[None]:
+    """The password is another one, and everybody has to log in again."""
+    password = urlsplit(site.url).password or ""
+    await site.configure("requirepass", "another")
+    await site.disconnect_others()
+    yield
+    await site.configure("requirepass", password)
 
 
-async def busy(away: Away) -> None:
-    """With a script that does not end."""
-    await away.tell("CONFIG SET", "busy-reply-threshold", 10)
-    script = asyncio.create_task(away.tell("EVAL", "while true do end", 0))
-    script.add_done_callback(lambda done: done.exception())
-
-    async def is_busy() -> bool:
-        try:
-            await away.tell("PING")
-        except ResponseError as exc:
-            return str(exc).startswith("BUSY")
-        return False
-
-    await until(is_busy)
+@fault(DENIED)
+async def fewer_rights(site: Site) -> AsyncIterator[None]:
+    """The user may not read groups any more."""
+    await site.do("ACL SETUSER", "default", "-xreadgroup")
+    yield
+    await site.do("ACL SETUSER", "default", "+@all")
 
 
-FAULTS: dict[str, tuple[str, Fault, Fault]] = {
-    "killed": ("away", killed, Away.start),
-    "refusing connections": ("away", refusing, healed),
-    "frozen": ("silent", frozen, heard),
-    "behind a network that passes nothing": ("silent", silent, thawed),
-    "swallowed replies": ("silent", swallowing, healed),
-    "paused": ("silent", told("CLIENT PAUSE", 60_000, "WRITE"), told("CLIENT UNPAUSE")),
-    "a replica": ("deposed", told("REPLICAOF", "127.0.0.1", 1), told("REPLICAOF", "NO", "ONE")),
-    "without replicas": (
-        "deposed",
-        told("CONFIG SET", "min-replicas-to-write", 1),
-        told("CONFIG SET", "min-replicas-to-write", 0),
-    ),
-    "out of memory": ("full", full, told("CONFIG SET", "maxmemory", 2**30)),
-    "without a disk": ("unwritable", without_disk, told("CONFIG SET", "stop-writes-on-bgsave-error", "no")),
-    "denying the user": ("denied", told("ACL SETUSER", "default", "-evalsha"), told("ACL SETUSER", "default", "+@all")),
-    "busy with a script": ("busy", busy, told("SCRIPT KILL")),
-}
+@fault(UNFIT)
+async def may_not_ask(site: Site) -> AsyncIterator[None]:
+    """The user may not read, and when it begins again, may not even ask what the server can."""
+    await site.do("ACL SETUSER", "default", "-command", "-xreadgroup")
+    yield
+    await site.do("ACL SETUSER", "default", "+@all")
+
+
+@fault(CROWDED)
+async def crowded(site: Site) -> AsyncIterator[None]:
+    """It takes no more clients, and has just lost those it had."""
+    await site.configure("maxclients", 1)
+    await site.disconnect_others()
+    yield
+    await site.configure("maxclients", 1000)
+
+
+@fault(SILENT)
+async def frozen(site: Site) -> AsyncIterator[None]:
+    """It is stopped: connections are open, and nothing comes."""
+    pid = await site.pid()
+    os.kill(pid, signal.SIGSTOP)
+    yield
+    os.kill(pid, signal.SIGCONT)
+
+
+@asynccontextmanager
+async def full(site: Site) -> AsyncIterator[None]:
+    """It has no memory left; groups can still be read and acked, so for a worker this is no fault."""
+    await site.configure("maxmemory", 1)
+    yield
+    await site.configure("maxmemory", "1gb")

@@ -1,8 +1,11 @@
 import asyncio
+import socket
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -16,6 +19,7 @@ from ingest import link
 from stream import connect
 from stream.keys import Shard
 from tests.events import body
+from tests.processes import Valkey
 from tests.serving import ingesting, working
 from tests.test_worker import settled
 from tests.waiting import until
@@ -122,9 +126,41 @@ async def test_tls_is_spoken_and_certificates_are_checked(
         await wrong.aclose()
 
 
-def test_a_url_is_shown_without_its_secrets() -> None:
-    """Host, port and database stay; user, password and options go."""
-    assert connect.shown("rediss://me:hunter2@example.test:6380/1?ssl_ca_certs=x") == "rediss://example.test:6380/1"
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("rediss://me:hunter2@example.test:6380/1?ssl_ca_certs=x", "rediss://example.test:6380/1"),
+        ("redis+sentinel://:hunter2@a:1,b:2/m/0?sentinel_password=hunter2", "redis+sentinel://a:1,b:2/m/0"),
+        ("unix://me:hunter2@/run/redis.sock?db=1", "unix:///run/redis.sock"),
+        ("sqlite:////data/me@home.db", "sqlite:////data/me@home.db"),
+        ("postgresql://me:hunter2/hunter2@example.test/x", "postgresql://…"),
+    ],
+)
+def test_a_url_is_shown_without_its_secrets(url: str, shown: str) -> None:
+    """Host, port and database stay; user, password and options go, and where they end is not clear, everything."""
+    assert connect.shown(url) == shown
+
+
+async def test_a_socket_in_the_file_system_is_spoken_to(tmp_path: Path) -> None:
+    """With unix:// as well, and with a password."""
+    own = Valkey(tmp_path / "valkey")
+    with (tmp_path / "valkey" / "valkey.conf").open("a") as config:
+        config.write(f"unixsocket {tmp_path}/s\n")
+    async with own.running():
+        client = connect.client(f"unix://:{urlsplit(own.url).password}@{tmp_path}/s?db=1")
+        assert await client.ping()
+        await client.aclose()
+
+
+async def test_tcp_notices_a_peer_that_is_gone(server: Redis) -> None:
+    """Idle connections are probed, and what a peer does not confirm ends the connection."""
+    pool: Any = server.connection_pool
+    connection = await pool.get_connection()
+    plug = connection._writer.get_extra_info("socket")  # noqa: SLF001 - there is no public way to it
+    assert plug.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert {name: plug.getsockopt(socket.IPPROTO_TCP, name) for name in connect.KEEPALIVE} == connect.KEEPALIVE
+    assert len(connect.KEEPALIVE) == 4 or sys.platform != "linux"
+    await pool.release(connection)
 
 
 def test_errors_are_named_without_their_text() -> None:

@@ -269,7 +269,7 @@ async def test_a_worker_waits_for_valkey(lonely: Work, own_valkey: Valkey, rng: 
     for moment in moments(rng, 2):
         await lonely.is_down_to(moment)
         own_valkey.kill()
-        await worker.has_logged("consumer.dropped", times=len(worker.logged("consumer.dropped")) + 5)
+        await worker.has_logged("consumer.trouble", times=len(worker.logged("consumer.trouble")) + 5)
         assert await answer(f"http://127.0.0.1:{admin_port}/ready") == 503
         await own_valkey.start()
         await worker.is_ready(admin_port)

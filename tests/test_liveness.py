@@ -1,7 +1,7 @@
 from redis.asyncio import Redis
 
 from stream.keys import Shard
-from worker.liveness import BEAT_SECONDS, DEAD_SECONDS, LATE_SECONDS, Liveness
+from worker.liveness import BEAT_SECONDS, DEAD_SECONDS, LATE_SECONDS, TIDY_SECONDS, Liveness
 
 
 class Clock:
@@ -182,3 +182,21 @@ async def test_a_new_name_has_its_counter_before_it_reads(server: Redis, shard: 
     assert not await server.hexists(shard.alive("g"), liveness.consumer)
     await liveness.announce()
     assert await server.hexists(shard.alive("g"), liveness.consumer)
+
+
+async def test_what_the_server_has_forgotten_to_end_is_left_to_be_claimed(server: Redis, shard: Shard) -> None:
+    """Pending under the own name with nothing in hand: the name is left, and its entries come back under the next."""
+    clock = Clock()
+    await group(server, shard, 5)
+    liveness = Liveness(server, shard, "g", clock)
+    await liveness.beat()
+    due, name = [liveness.untidy], liveness.consumer
+    await pass_time(clock, TIDY_SECONDS + BEAT_SECONDS, liveness)
+    due.append(liveness.untidy)
+    await liveness.tidy()
+    assert ([*due, liveness.untidy], liveness.consumer) == ([False, True, False], name)
+    await read(server, shard, liveness)
+    await liveness.tidy()
+    assert liveness.consumer != name
+    await liveness.announce()
+    assert len(await liveness.claim(100)) == 5

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from stream.keys import Shard
-from tests.faults import FAULTS
 from tests.outages import Away, Sender, away_redis, counted, is_open, sending
+from tests.redis_away import FAULTS
 from tests.serving import Running, answers, ingesting
 from tests.waiting import until
 

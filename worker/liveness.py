@@ -6,6 +6,10 @@ observer's own monotonic clock: no clock jump matters. One script moves a bounde
 
 Who was late itself (stopped, starved, cut off) must not settle what it has in hand, for others may have it by now: it
 takes a new name, drops the batch and leaves its old name to be found dead like any other.
+
+A server can forget acks that it has confirmed (a fail-over, a restart after a power cut), and a connection that is lost
+between two commands is replaced without a word. So now and then each consumer looks, with nothing in hand, whether
+something is pending under its own name, and leaves that name if so.
 """
 
 import os
@@ -17,7 +21,6 @@ from typing import Any
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import OutOfMemoryError
 
 from stream.keys import Shard
 from stream.metrics import CLAIMED
@@ -27,8 +30,14 @@ log = structlog.get_logger("liveness")
 BEAT_SECONDS = 3.0
 LATE_SECONDS = 10.0
 DEAD_SECONDS = 15.0
+TIDY_SECONDS = 10.0
 
 RawEntries = list[tuple[bytes, dict[bytes, bytes] | None]]
+
+# HINCRBY as it is; but in a script a full server takes it too, so nobody seems dead for want of memory.
+BEAT = """#!lua flags=allow-oom
+return redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
+"""
 
 # KEYS: stream, alive. ARGV: group, claimer, dead consumer, its counter as observed or '', most entries.
 # nil: it is alive after all. Empty: nothing was left, the consumer is removed.
@@ -61,12 +70,14 @@ class Liveness:
         self._group = group
         self._alive = shard.alive(group)
         self._clock = clock
+        self._beat = server.register_script(BEAT)
         self._claim = server.register_script(CLAIM)
         self._last_beat: float | None = None
         self._abandoned: list[str] = []
         self._seen: dict[bytes, tuple[bytes, float]] = {}
         self._dead: dict[bytes, bytes] = {}
         self._announced = False
+        self._tidied = clock()
         self.generation = 0
         self.consumer = _unique_name()
 
@@ -78,7 +89,8 @@ class Liveness:
 
     def renew(self) -> None:
         """Take a new name and leave the old one, with all that is pending under it, to be claimed."""
-        self._abandoned.append(self.consumer)
+        if self._announced:
+            self._abandoned.append(self.consumer)
         self.consumer = _unique_name()
         self.generation += 1
         self._announced = False
@@ -102,15 +114,9 @@ class Liveness:
             )
             self.renew()
             self._seen.clear()
-        try:
-            await self._server.hincrby(self._alive, self.consumer, 1)
-        except OutOfMemoryError:
-            # A full server refuses every worker's beat: nobody's counter moves, so nobody may judge by it.
-            self._seen.clear()
-            self._announced, self._last_beat = True, began
-        else:
-            self._announced, self._last_beat = True, began
-            await self._look()
+        await self._beat(keys=[self._alive], args=[self.consumer])
+        self._announced, self._last_beat = True, began
+        await self._look()
 
     async def claim(self, most: int) -> RawEntries:
         """Take over at most ``most`` entries of one dead consumer; empty when there are none to take."""
@@ -133,6 +139,19 @@ class Liveness:
                 log.info("liveness.removed", group=self._group, consumer=name.decode())
             self._dead.pop(name, None)
         return []
+
+    @property
+    def untidy(self) -> bool:
+        """Whether it is time to ``tidy``: the caller then comes to a moment with nothing in hand."""
+        return self._clock() - self._tidied > TIDY_SECONDS
+
+    async def tidy(self) -> None:
+        """With nothing in hand: take a new name if something is pending under the own one. Raises RedisError."""
+        left = await self._server.xpending_range(self._shard.stream, self._group, "-", "+", 1, self.consumer)
+        if left:
+            log.warning("liveness.left_over", group=self._group, consumer=self.consumer)
+            self.renew()
+        self._tidied = self._clock()
 
     async def leave(self) -> None:
         """Take the own counter away: whoever looks next claims what is left. Raises RedisError."""
