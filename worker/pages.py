@@ -26,10 +26,9 @@ def _as_it_is(response: Any, **_options: Any) -> Any:
 async def read_page(server: Redis, stream: str, after: str, before: str, count: int) -> list[RawEntry]:
     """Return the first entries between these ids, which are not among them. Raises RedisError."""
     page: Any = await server.xrange(stream, f"({after}" if after else "-", f"({before}", count=count)
-    return [(entry_id, flat) for entry_id, flat in page]
+    return list(page)
 
 
-def fitting(page: Sequence[RawEntry]) -> int:
-    """Return how many entries the next page may have, if they are like these."""
-    size = sum(len(entry_id) + sum(map(len, flat)) for entry_id, flat in page)
-    return min(PAGE_ENTRIES, max(1, PAGE_BYTES * len(page) // size))
+def fitting(entries: int, size: int) -> int:
+    """Return how many entries the next page may have, if they are like those before, which came to so many bytes."""
+    return min(PAGE_ENTRIES, max(1, PAGE_BYTES * entries // size))

@@ -24,7 +24,7 @@ from worker.floor import Floor, Survey
 from worker.held import Held
 from worker.lease import Lease
 from worker.ledger import Ledger
-from worker.pages import FIRST_PAGE_ENTRIES, PAGE_ENTRIES, fitting, raw_ranges, read_page
+from worker.pages import FIRST_PAGE_ENTRIES, PAGE_ENTRIES, RawEntry, fitting, raw_ranges, read_page
 from worker.retention import Due, Retention
 from worker.seldom import Seldom
 from worker.settings import WorkerSettings
@@ -143,14 +143,18 @@ class Trimmer:
         ends: list[EntryId] = []
         after, count, most = "", FIRST_PAGE_ENTRIES, due.entries or sys.maxsize
         while draft.bytes < most_bytes and draft.entries < most and not stop.is_set():
-            count = min(count, most - draft.entries)
-            page = await _paced(read_page(self._server, self._shard.stream, after, due.before.redis, count))
+            page = await _paced(self._add_page(draft, after, due.before.redis, min(count, most - draft.entries)))
             if not page:
                 break
-            await _in_thread(draft.add, page)
             ends.append(EntryId.from_redis(self._shard.number, page[-1][0]))
-            after, count = ends[-1].redis, fitting(page)
+            after, count = ends[-1].redis, fitting(draft.entries, draft.bytes)
         return ends[::-STEP_PAGES][::-1]
+
+    async def _add_page(self, draft: Draft, after: str, before: str, count: int) -> list[RawEntry]:
+        page = await read_page(self._server, self._shard.stream, after, before, count)
+        if page:
+            await _in_thread(draft.add, page)
+        return page
 
     async def _survey(self) -> Survey:
         survey = await self._floor.survey()
