@@ -201,7 +201,10 @@ def test_servers_that_are_not_there_are_told(tmp_path: Path, arguments: tuple[st
 
 @pytest.mark.parametrize(
     "command",
-    ["up", "ingest", "worker", "migrate", "simulate", "trace", "stats", "dead-letters list", "dead-letters show"],
+    [
+        *("up", "ingest", "worker", "migrate", "simulate", "trace", "stats"),
+        *("dead-letters list", "dead-letters show", "groups list", "groups drop"),
+    ],
 )
 def test_every_command_explains_itself(command: str) -> None:
     """--help says what the command does and describes each option."""

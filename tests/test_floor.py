@@ -14,6 +14,7 @@ from worker.lease import Lease
 
 Id = tuple[int, int]
 HUGE = 2**64 - 1
+BEYOND = (99, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +25,8 @@ class Read:
     read: int
     acked: frozenset[int]
     """Which of those that it read, by their place."""
-    set_back_to: int | None
-    """How many entries it is set back to have read, by hand."""
+    set_to: int | None
+    """The entry that it is set to by hand, by its place from 1; one past the end is beyond the stream's end."""
     checkpoint: str | None
     destroyed: bool
 
@@ -42,17 +43,27 @@ class Case:
 
 def model_floor(case: Case, one: Read) -> Id:
     """What a group needs, said once more and as plainly as can be."""
+    saved = model_checkpoint(case, one)
     if one.destroyed:
-        if one.checkpoint in (None, "garbage"):
-            return 0, 0
-        saved = tuple(map(int, str(one.checkpoint).split("-")))
-        return after((saved[0], saved[1])) if saved <= case.ids[-1] else (0, 0)
+        return saved
     read = case.ids[: one.read]
     in_hand = [entry for place, entry in enumerate(read) if place not in one.acked]
-    delivered = read[-1] if read else (0, 0)
-    if one.set_back_to is not None:
-        delivered = case.ids[one.set_back_to - 1] if one.set_back_to else (0, 0)
-    return min([*in_hand, after(delivered)])
+    delivered = len(read) if one.set_to is None else one.set_to
+    if one.registered and delivered > len(case.ids):
+        return min([*in_hand, saved])
+    return min([*in_hand, after(place(case, delivered))])
+
+
+def place(case: Case, number: int) -> Id:
+    """The entry at this place; (0, 0) is before the first, and after the last one comes what is not there."""
+    return [(0, 0), *case.ids, BEYOND][number]
+
+
+def model_checkpoint(case: Case, one: Read) -> Id:
+    if one.checkpoint in (None, "garbage"):
+        return 0, 0
+    saved = tuple(map(int, str(one.checkpoint).split("-")))
+    return after((saved[0], saved[1])) if saved <= case.ids[-1] else (0, 0)
 
 
 def after(entry: Id) -> Id:
@@ -85,7 +96,7 @@ def reads(draw: st.DrawFn, entries: int) -> Read:
         registered=draw(st.booleans()),
         read=read,
         acked=places,
-        set_back_to=draw(st.none() | st.integers(0, read)),
+        set_to=draw(st.none() | st.integers(0, read) | st.just(entries + 1)),
         checkpoint=draw(st.none() | saved),
         destroyed=draw(st.booleans()),
     )
@@ -105,9 +116,9 @@ async def build(server: Redis, shard: Shard, case: Case) -> None:
         read = await group(server, shard, name, read=one.read, ack=0)
         if acked := [entry for place, entry in enumerate(read) if place in one.acked]:
             await server.xack(shard.stream, name, *acked)
-        if one.set_back_to is not None:
-            back = read[one.set_back_to - 1] if one.set_back_to else b"0-0"
-            await server.xgroup_setid(shard.stream, name, back.decode())
+        if one.set_to is not None:
+            ms, seq = place(case, one.set_to)
+            await server.xgroup_setid(shard.stream, name, f"{ms}-{seq}")
         if one.checkpoint is not None:
             await server.set(shard.checkpoint(name), one.checkpoint)
         if one.registered:

@@ -1,7 +1,8 @@
 """The floor of a stream: the oldest entry that some group still needs. Nothing from there on is ever trimmed.
 
-Each group on the stream counts, whoever made it, and each registered group, also while it is missing: it stands at its
-checkpoint, where worker.groups will make it again. Where no group is registered the floor is the stream's beginning.
+Each group on the stream counts, whoever made it, and each registered group: one that is missing, or that is beyond its
+stream's end, stands at its checkpoint, where worker.groups will put it. Where no group is registered, the floor is the
+stream's beginning.
 
 One script finds the floor and trims, so nothing can come in between, and it does no harm whoever runs it, however late.
 """
@@ -55,36 +56,38 @@ local function after(id)
   return ms .. '-' .. increment(seq)
 end
 
-local function floor_of(group)
-  local unread = after(group['last-delivered-id'])
-  local pending = redis.call('XPENDING', stream, group.name)
-  if pending[1] > 0 and before(pending[2], unread) then return pending[2] end
-  return unread
-end
-
 local function checkpoint_of(key, last)
   local saved = redis.call('GET', key)
   if not saved or not parts(saved) or before(last, saved) then return '0-0' end
   return after(saved)
 end
 
+local function floor_of(group, checkpoint, last)
+  local floor = after(group['last-delivered-id'])
+  if checkpoint and before(last, group['last-delivered-id']) then floor = checkpoint_of(checkpoint, last) end
+  local pending = redis.call('XPENDING', stream, group.name)
+  if pending[1] > 0 and before(pending[2], floor) then return pending[2] end
+  return floor
+end
+
 local function floors(names, checkpoints, last)
-  local registered, found, least = {}, {}, nil
-  for _, name in ipairs(names) do registered[name] = 1 end
+  local checkpoint_key, found, least = {}, {}, nil
+  for i, name in ipairs(names) do checkpoint_key[name] = checkpoints[i] end
   local function add(name, exists, floor, group)
-    found[#found + 1] = {name, registered[name] or 0, exists, floor, group.lag or -1, group.pending or 0}
+    local registered = checkpoint_key[name] and 1 or 0
+    found[#found + 1] = {name, registered, exists, floor, group.lag or -1, group.pending or 0}
     if not least or before(floor, least) then least = floor end
-    registered[name] = nil
+    checkpoint_key[name] = nil
   end
   if redis.call('EXISTS', stream) == 1 then
     for _, flat in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
       local group = map(flat)
       if not before(group['last-delivered-id'], last) then group.lag = 0 end
-      add(group.name, 1, floor_of(group), group)
+      add(group.name, 1, floor_of(group, checkpoint_key[group.name], last), group)
     end
   end
   for i, name in ipairs(names) do
-    if registered[name] then add(name, 0, checkpoint_of(checkpoints[i], last), {}) end
+    if checkpoint_key[name] then add(name, 0, checkpoint_of(checkpoints[i], last), {}) end
   end
   if #names == 0 then least = '0-0' end
   return found, least
