@@ -146,6 +146,7 @@ async def test_the_floor_is_never_passed(valkey_url: str, case: Case) -> None:
     assert set(expected) <= set(kept)
     if case.most is None or case.most >= 100:
         assert kept == expected
-    assert {one.name: one.unread for one in (await floor.survey()).groups if one.exists} == lags
+    later = {one.name: one.unread for one in (await floor.survey()).groups if one.exists}
+    assert all(later[name] == lag for name, lag in lags.items() if lag is not None)
     await server.delete(shard.stream)
     await server.aclose()

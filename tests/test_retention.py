@@ -122,7 +122,7 @@ async def test_where_no_group_is_registered_nothing_goes(
 
 @pytest.mark.parametrize("registered", [True, False])
 async def test_a_group_made_in_the_middle_keeps_what_is_left(server: Redis, shard: Shard, registered: bool) -> None:
-    """From the very next step on; where it was registered the trimmer has to look again first."""
+    """From the very next step on: a foreign one, and one that is registered and will be made in a moment."""
     ids = await settled(server, shard)
     floor, lease = Floor(server, shard), Lease(server, shard.trimmer, 5000)
     await lease.take()
@@ -130,9 +130,7 @@ async def test_a_group_made_in_the_middle_keeps_what_is_left(server: Redis, shar
     end = EntryId(0, 2000, 0)
     removed = await floor.trim(lease.token, 5000, end, most=100)
     assert removed
-    if registered:
-        await register(server, shard, "new")
-    await group(server, shard, "new")
+    await (register(server, shard, "new") if registered else group(server, shard, "new"))
     assert not await floor.trim(lease.token, 5000, end, most=100)
     await floor.survey()
     assert await floor.trim(lease.token, 5000, end) == 0

@@ -1,5 +1,6 @@
 import asyncio
 import os
+import re
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from stream.keys import Shard
 from tests.events import body
 from tests.processes import Valkey
 from tests.serving import working
+from tests.test_connect import user
+from tests.test_readme import README
 from tests.test_worker import append
 from tests.trims import OLD, add, group, left, look, register
 from tests.waiting import until
@@ -62,6 +65,20 @@ async def test_a_worker_told_not_to_trims_nothing(valkey_url: str, server: Redis
 
 async def dead(server: Redis, shard: Shard, entries: int) -> bool:
     return bool(await server.xlen(shard.dead("log")) == entries)
+
+
+async def test_a_worker_trims_with_the_rights_that_the_readme_gives(
+    valkey_url: str, server: Redis, shard: Shard, tmp_path: Path
+) -> None:
+    """The list in it is enough for a user of its own."""
+    (rights,) = re.findall(r"a worker `(\+evalsha[^`]*)`", README)
+    url = await user(server, valkey_url, f"{shard.name}-worker", f"~{shard.name}:*", *rights.split())
+    await add(server, shard, range(1, 11))
+    await group(server, shard, "done", read=10)
+    await group(server, shard, "slow", read=5)
+    await register(server, shard, "done")
+    await look(url, shard, OLD, Archive(tmp_path))
+    assert await left(server, shard) == [b"%d-0" % ms for ms in range(6, 11)]
 
 
 async def test_who_holds_entries_back_is_told(valkey_url: str, server: Redis, shard: Shard) -> None:

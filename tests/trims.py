@@ -54,4 +54,4 @@ async def look(url: str, shard: Shard, retention: Retention, archive: Archive | 
     """Have a trimmer look once, and trim what is due."""
     async with raw_ranges(connect.client(url)) as client:
         await Trimmer(client, shard, retention, archive).look(asyncio.Event())
-        await client.delete(shard.trimmer)
+        await client.pexpire(shard.trimmer, 0)
