@@ -137,6 +137,17 @@ async def test_a_group_made_in_the_middle_keeps_what_is_left(server: Redis, shar
     assert await left(server, shard) == ids[removed:]
 
 
+async def test_when_a_group_is_dropped_the_trimmer_looks_again(server: Redis, shard: Shard) -> None:
+    """A step made for other groups than there are now removes nothing; least of all when none is left."""
+    ids = await settled(server, shard)
+    floor, lease = Floor(server, shard), Lease(server, shard.trimmer, 5000)
+    await lease.take()
+    await floor.survey()
+    await server.srem(shard.groups, "done")
+    assert await floor.trim(lease.token, 5000, EntryId(0, 2000, 0)) is None
+    assert await left(server, shard) == ids
+
+
 async def test_one_trims_at_a_time(valkey_url: str, server: Redis, shard: Shard) -> None:
     """Who has not the lease does nothing; when its holder is gone or gives it up another takes it."""
     ids = await settled(server, shard)
