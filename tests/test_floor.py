@@ -132,7 +132,7 @@ IN_HAND = Read(registered=True, read=2, acked=frozenset({1}), set_to=None, check
 
 @given(case=cases())
 @example(Case([(1, HUGE - 1), (1, HUGE)], [IN_HAND], (1, HUGE)))  # the same number to Lua
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_the_floor_is_never_passed(valkey_url: str, case: Case) -> None:
     """Whatever the groups have read, acked or lost, what one needs stays; exactly asked, exactly the rest goes."""
     shard = Shard(f"floor-{secrets.token_hex(6)}")

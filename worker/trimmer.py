@@ -39,7 +39,7 @@ STEP_PAGES = STEP_ENTRIES // PAGE_ENTRIES
 PAUSE_SECONDS = 0.002
 PAUSE_TIMES = 3.0  # as long as the step took: three quarters of the server's time are for others
 PAUSE_MOST_SECONDS = 0.05
-STOP_SECONDS = 2.0
+STOP_SECONDS = 0.5
 
 T = TypeVar("T")
 
