@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -169,7 +169,9 @@ class Rig:
 
 def compare(folder: Path, cores: Cores, rounds: int, seconds: float, trimmed: int) -> list[Difference]:
     """Return what trimming adds, with and without an archive."""
-    with servers.valkey(folder / "valkey") as (url, valkey), servers.ackstream(url, cores.measured, folder) as ingest:
+    with ExitStack() as stack:
+        url, valkey = stack.enter_context(servers.valkey(folder / "valkey"))
+        ingest = stack.enter_context(servers.ackstream(url, cores.measured, folder, signatures="off"))
         rig = Rig(url, valkey, ingest, cores, folder, trimmed)
         pairs: dict[str, list[Pair]] = {"trim": [], "archive and trim": []}
         for number in range(rounds):
