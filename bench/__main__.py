@@ -12,11 +12,11 @@ from pathlib import Path
 import orjson
 import structlog
 
-from bench import compare_ingest, compare_slow, compare_worker
+from bench import compare_ingest, compare_slow, compare_trim, compare_worker
 from bench.processes import Cores
 from bench.ratio import Ratio, table
 
-PARTS = ("ingest", "worker", "slow")
+PARTS = ("ingest", "worker", "slow", "trim")
 
 
 def main() -> None:
@@ -29,10 +29,14 @@ def main() -> None:
     cores = Cores.available()
     os.sched_setaffinity(0, {cores.rest})
     ratios: list[Ratio] = []
+    differences: list[compare_trim.Difference] = []
     notes = [_machine(cores)]
     for part in given.parts or PARTS:
         with tempfile.TemporaryDirectory(prefix="ackstream-bench-") as name:
             folder = Path(name)
+            if part == "trim":
+                differences += compare_trim.compare(folder, cores, given.rounds, given.seconds, given.trimmed)
+                continue
             if part == "ingest":
                 found, noted = compare_ingest.compare(folder, cores, given.rounds, given.seconds)
             elif part == "slow":
@@ -42,10 +46,16 @@ def main() -> None:
         ratios += found
         notes += noted
     if given.json:
-        shown = {"cores": cores.count, "notes": notes, "ratios": [ratio.as_json() for ratio in ratios]}
+        shown = {
+            "cores": cores.count,
+            "notes": notes,
+            "ratios": [ratio.as_json() for ratio in ratios],
+            "differences": [difference.as_json() for difference in differences],
+        }
         print(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode())
     else:
-        print("\n".join(notes), *([table(ratios)] if ratios else []), sep="\n\n")
+        parts = ["\n".join(notes), table(ratios) if ratios else "", "\n".join(map(str, differences))]
+        print("\n\n".join(filter(None, parts)))
 
 
 def _arguments() -> argparse.Namespace:
@@ -55,6 +65,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=_whole(1, 60), default=3, help="of each load on an HTTP server (default 3)")
     parser.add_argument(
         "--entries", type=_whole(5000, 200_000), default=40_000, help="on the stream for the worker (default 40000)"
+    )
+    parser.add_argument(
+        "--trimmed", type=_whole(10_000, 1_000_000), default=300_000, help="entries to trim (default 300000)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args()

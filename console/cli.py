@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 import ingest.app
 import worker.app
-from console import embedded, provider, quarantine_commands, views
+from console import embedded, group_commands, provider, quarantine_commands, views
 from console.options import AdminHost, AdminPort, AsJson, Data, DatabaseUrl, RedisUrl, StopWithStdin
 from console.simulator import plan
 from ingest.settings import IngestSettings
@@ -132,3 +132,4 @@ app.command()(views.trace)
 app.command()(views.stats)
 app.add_typer(views.dead_letters, name="dead-letters")
 app.add_typer(quarantine_commands.app, name="quarantine")
+app.add_typer(group_commands.app, name="groups")

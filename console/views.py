@@ -122,6 +122,8 @@ def print_report(report: Mapping[str, Any], *, as_json: bool) -> None:
 
 async def _groups(server: Redis, settings: WorkerSettings, group: str | None) -> Sequence[str]:
     known = await registered(server, settings.shard)
-    if group is not None and group not in known:
+    if group is None:
+        return known
+    if group not in known and not await server.exists(settings.shard.dead(group)):  # a dropped one's may be kept
         raise Refusal(f"no group {group!r}; there are: {', '.join(known) or 'none yet'}")
-    return known if group is None else [group]
+    return [group]

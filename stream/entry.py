@@ -31,6 +31,7 @@ from typing import Literal, Self, cast, get_args
 
 VERSION = b"1"
 LONGEST_NUMBER = 19  # digits
+GREATEST_SEQ = 2**64 - 1
 LATEST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z, the last moment a datetime can hold
 
 Verified = Literal["jwt", "sig", "none"]
@@ -143,7 +144,15 @@ class EntryId:
         """Return the greatest id that is less than this one; of 0-0, itself."""
         if self.seq:
             return EntryId(self.shard, self.ms, self.seq - 1)
-        return EntryId(self.shard, self.ms - 1, 2**64 - 1) if self.ms else self
+        return EntryId(self.shard, self.ms - 1, GREATEST_SEQ) if self.ms else self
+
+    def after(self) -> "EntryId":
+        """Return the least id that is greater than this one."""
+        return (
+            EntryId(self.shard, self.ms, self.seq + 1)
+            if self.seq < GREATEST_SEQ
+            else EntryId(self.shard, self.ms + 1, 0)
+        )
 
     def __str__(self) -> str:
         return f"{self.shard}/{self.ms}-{self.seq}"

@@ -26,6 +26,16 @@ class Shard:
         """A set: the groups that are registered, whether or not they exist on the server right now."""
         return f"{self.stream}:groups"
 
+    @property
+    def trimmer(self) -> str:
+        """A string: which process trims the stream right now (worker.lease)."""
+        return f"{self.stream}:trimmer"
+
+    @property
+    def ledger(self) -> str:
+        """A hash: what has left the stream, and who took it out (worker.ledger)."""
+        return f"{self.stream}:ledger"
+
     def alive(self, group: str) -> str:
         """A hash: consumer → heartbeat counter (worker.liveness)."""
         return f"{self.stream}:alive:{group}"
@@ -42,3 +52,8 @@ class Shard:
     def quarantine(self) -> str:
         """A stream: the payloads refused last because their signature was wrong (ingest.quarantine)."""
         return f"{self.stream}:quarantine"
+
+    def progress(self, group: str) -> tuple[str, ...]:
+        """All keys that tell how far the group is; its dead letters are none of them."""
+        kinds = ("alive", "checkpoint", "parked", "replay", "retry")
+        return tuple(f"{self.stream}:{kind}:{group}" for kind in kinds)

@@ -192,3 +192,46 @@ LAST_READ = Gauge(
     "When the group last had an answer from Redis, empty or not. Stands still: the worker hangs or Redis is away.",
     ["group"],
 )
+TRIMMED = Counter("ackstream_trimmed_entries_total", "Entries that retention has removed from the stream.")
+ARCHIVED = Counter(
+    "ackstream_archived_entries_total",
+    "Entries written to the archive. Rises faster than ackstream_trimmed_entries_total: workers are killed while they "
+    "archive, and archive the same again.",
+)
+TRIM_FAILURES = Counter(
+    "ackstream_trim_failures_total",
+    "Failed attempts to trim, by error. `archive`: its disk is full or away, and nothing is trimmed until it is back. "
+    "Anything else: look at Redis, and at the rights of the worker's user.",
+    ["error"],
+)
+LAST_TRIM = Gauge(
+    "ackstream_last_trim_timestamp_seconds",
+    "When this worker last removed entries. Stands still on all workers while the stream grows beyond its retention: "
+    "see ackstream_trim_failures_total and ackstream_held_entries.",
+)
+STREAM_ENTRIES = Gauge(
+    "ackstream_stream_entries", "Entries on the stream, told by the worker that trims it.", ["shard"]
+)
+STREAM_BYTES = Gauge(
+    "ackstream_stream_bytes",
+    "Bytes that the stream takes, estimated from its oldest part. Rises to the server's maxmemory: see "
+    "ackstream_held_entries, or lower ACKSTREAM_RETENTION_BYTES.",
+    ["shard"],
+)
+HELD_ENTRIES = Gauge(
+    "ackstream_held_entries",
+    "Entries that a group has not read or not acked, while it keeps the stream from being trimmed to its retention. "
+    "Rises: start workers for the group, or `ackstream groups drop` it.",
+    ["group"],
+)
+HELD_SECONDS = Gauge(
+    "ackstream_held_seconds",
+    "The age of the oldest entry that such a group needs. Rises: as above.",
+    ["group"],
+)
+MISSING = Counter(
+    "ackstream_missing_entries_total",
+    "Entries that have left the stream otherwise than by retention. Rises: somebody trims or deletes, the server "
+    "evicts, or it came back without its last entries; what a group had not handled by then is lost to it (log: "
+    "retention.missing).",
+)

@@ -120,7 +120,7 @@ async def answer(url: str) -> int | None:
 def ackstream(*arguments: str, folder: Path, **settings: str) -> Iterator[Process]:
     """Run `ackstream ARGUMENTS` in the folder for the length of the block, in a session of its own."""
     environment = child_environment(**{"log_format": "json", **settings})
-    process = _started((*ACKSTREAM, *arguments), folder, arguments[0], environment)
+    process = started((*ACKSTREAM, *arguments), folder, arguments[0], environment)
     try:
         yield process
     finally:
@@ -131,7 +131,7 @@ class Server:
     """A process that serves, and that can be killed and started again on the same port."""
 
     def __init__(self, command: tuple[str, ...], folder: Path, environment: Mapping[str, str] | None = None) -> None:
-        self._begin: Callable[[], Process] = lambda: _started(command, folder, type(self).__name__.lower(), environment)
+        self._begin: Callable[[], Process] = lambda: started(command, folder, type(self).__name__.lower(), environment)
         self._process: Process | None = None
 
     async def start(self) -> None:
@@ -190,7 +190,8 @@ class Ingest(Server):
         await process.is_ready(self.admin_port)
 
 
-def _started(command: tuple[str, ...], folder: Path, name: str, environment: Mapping[str, str] | None) -> Process:
+def started(command: tuple[str, ...], folder: Path, name: str, environment: Mapping[str, str] | None) -> Process:
+    """Start a process; whoever does has to end it."""
     output = folder / f"{name}-{next(_numbers)}.log"
     with output.open("ab") as file:
         child = subprocess.Popen(

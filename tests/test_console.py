@@ -210,7 +210,10 @@ def test_what_a_table_shows_cannot_steer_the_terminal(capsys: pytest.CaptureFixt
 
 @pytest.mark.parametrize(
     "command",
-    ["up", "ingest", "worker", "migrate", "simulate", "trace", "stats", "dead-letters list", "dead-letters show"],
+    [
+        *("up", "ingest", "worker", "migrate", "simulate", "trace", "stats"),
+        *("dead-letters list", "dead-letters show", "groups list", "groups drop"),
+    ],
 )
 def test_every_command_explains_itself(command: str) -> None:
     """--help says what the command does and describes each option."""

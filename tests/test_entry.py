@@ -123,3 +123,11 @@ def test_before_is_the_next_lower_id(ms: int, seq: int) -> None:
     else:
         assert before < entry_id
         assert (before.ms, before.seq + 1) == (ms, seq) or (before.ms + 1, before.seq, seq) == (ms, 2**64 - 1, 0)
+
+
+@given(st.integers(0, 2**48), st.integers(0, 2**64 - 1) | st.just(2**64 - 1))
+def test_after_undoes_before(ms: int, seq: int) -> None:
+    """The next higher id is the one that this one is before."""
+    entry_id = EntryId(0, ms, seq)
+    assert entry_id < entry_id.after()
+    assert entry_id.after().before() == entry_id

@@ -51,6 +51,11 @@ def test_a_wrong_secret_is_not_shown(name: str, value: str) -> None:
         (WorkerSettings, "handlers", "store,nothing"),
         (WorkerSettings, "handlers", "log,log"),
         (WorkerSettings, "batch_entries", 0),
+        (WorkerSettings, "retention", "7"),
+        (WorkerSettings, "retention", "0d"),
+        (WorkerSettings, "retention", "1w"),
+        (WorkerSettings, "retention", "36501d"),
+        (WorkerSettings, "retention_bytes", 1000),
         (IngestSettings, "paths", "webhooks"),
         (IngestSettings, "paths", "/a,/a"),
         (IngestSettings, "paths", "/{id}"),
@@ -63,6 +68,15 @@ def test_values_that_cannot_work_are_refused(settings: type[StreamSettings], nam
     """Each is one line that begins with the setting's name."""
     (line,) = refused(settings, **{name: value})
     assert line.startswith(f"ACKSTREAM_{name.upper()}: {value!r} is not valid; expected ")
+
+
+@pytest.mark.parametrize(
+    ("text", "milliseconds"),
+    [("7d", 604_800_000), ("12h", 43_200_000), ("90m", 5_400_000), ("36500d", 3_153_600_000_000), ("off", None)],
+)
+def test_retention_is_a_number_with_a_unit(text: str, milliseconds: int | None) -> None:
+    """Minutes, hours or days; off trims nothing."""
+    assert WorkerSettings.load(retention=text).retention_ms == milliseconds
 
 
 def test_the_stronger_source_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

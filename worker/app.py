@@ -14,6 +14,7 @@ from worker.liveness import Liveness
 from worker.processor import Handler, Processor
 from worker.settings import WorkerSettings
 from worker.settle import Settler
+from worker.trimmer import trimming
 
 log = structlog.get_logger("worker")
 
@@ -23,7 +24,7 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
     server = client(settings.redis_url)
     reading = client(settings.redis_url, reply_seconds=BLOCK_MS / 1000 + REPLY_SECONDS)
     try:
-        async with opened(settings, stop) as handlers:
+        async with opened(settings, stop) as handlers, trimming(settings, stop):
             consumers = [_consumer(server, reading, settings, *named, stop) for named in handlers.items()]
 
             def why_not() -> str | None:

@@ -1,5 +1,6 @@
 """Settings of the processing side."""
 
+import re
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -10,6 +11,8 @@ from sqlalchemy.exc import ArgumentError
 from stream.settings import StreamSettings
 
 HANDLERS = ("store", "log")
+UNIT_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
+LONGEST_DAYS = 36_500
 
 
 def _handlers(value: str) -> str:
@@ -27,6 +30,18 @@ def _database_url(value: str) -> str:
     except ArgumentError as exc:
         raise ValueError from exc
     return value
+
+
+def _duration(value: str) -> str:
+    if value != "off" and not 0 < _duration_ms(value) <= LONGEST_DAYS * UNIT_MS["d"]:
+        raise ValueError
+    return value
+
+
+def _duration_ms(value: str) -> int:
+    if not re.fullmatch(r"\d{1,8}[mhd]", value, re.ASCII):
+        raise ValueError
+    return int(value[:-1]) * UNIT_MS[value[-1]]
 
 
 class WorkerSettings(StreamSettings):
@@ -47,6 +62,19 @@ class WorkerSettings(StreamSettings):
         False,
         description="true or false; true makes the log handler write whole numbers",
     )
+
+    retention: Annotated[str, AfterValidator(_duration)] = Field(
+        "7d", description="how long entries are kept: a number with m, h or d, such as 90m, 12h or 7d; or off"
+    )
+    retention_bytes: int | None = Field(
+        None, ge=1024**2, description="how large the stream may become, in bytes, at least 1048576"
+    )
+    archive: Path | None = Field(None, description="a folder; what is trimmed is kept there")
+
+    @property
+    def retention_ms(self) -> int | None:
+        """How long entries are kept; None if this worker trims nothing."""
+        return None if self.retention == "off" else _duration_ms(self.retention)
 
     @property
     def handler_names(self) -> list[str]:

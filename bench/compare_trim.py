@@ -1,0 +1,186 @@
+"""Ingest's answers while the stream is trimmed, against those just before and after."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from redis import Redis
+
+from bench import servers
+from bench.bodies import payloads
+from bench.consume import empty
+from bench.entries import entries
+from bench.processes import Cores, environment, program, started
+from bench.servers import Server
+from bench.steady import Load, Sample, loading
+from stream.keys import Shard
+
+RATE = 1000
+TARGET_MS = 10.0
+GROUP = "log"
+HOLDS = "holds"
+LONGEST_SECONDS = 300.0
+BLOCK = 1000
+LEAST_ANSWERS = 100
+
+# KEYS: stream. ARGV: the first entry's ms, how many fields each has, then their names and values.
+FILL = """
+local each = ARGV[2] * 2
+for i = 0, (#ARGV - 2) / each - 1 do
+  redis.call('XADD', KEYS[1], (ARGV[1] + i) .. '-0', unpack(ARGV, 3 + i * each, 2 + (i + 1) * each))
+end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The 99th percentiles of one run, in ms, and how long trimming took."""
+
+    quiet_ms: float
+    trimming_ms: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What trimming adds to the 99th percentile of ingest's answers, run by run."""
+
+    what: str
+    trimmed: int
+    pairs: list[Pair]
+
+    @property
+    def each_ms(self) -> list[float]:
+        """The difference of each run."""
+        return [pair.trimming_ms - pair.quiet_ms for pair in self.pairs]
+
+    @property
+    def median_ms(self) -> float:
+        """The median of the runs' differences."""
+        return median(self.each_ms)
+
+    @property
+    def met(self) -> bool:
+        """Whether the median stays within the target."""
+        return self.median_ms <= TARGET_MS
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything that the line shows, and the runs' own figures."""
+        return {
+            "what": self.what,
+            "entries": self.trimmed,
+            "rate": RATE,
+            "difference_ms": round(self.median_ms, 2),
+            "target_ms": TARGET_MS,
+            "met": self.met,
+            "pairs": [asdict(pair) for pair in self.pairs],
+        }
+
+    def __str__(self) -> str:
+        quiet, trimming = (
+            median(pair.quiet_ms for pair in self.pairs),
+            median(pair.trimming_ms for pair in self.pairs),
+        )
+        seconds = median(pair.seconds for pair in self.pairs)
+        return (
+            f"{self.what}: {self.trimmed:,} entries in {seconds:.1f} s; ingest's p99 at {RATE:,} req/s {quiet:.1f} ms "
+            f"without and {trimming:.1f} ms with it, difference {self.median_ms:+.1f} ms "
+            f"({min(self.each_ms):+.1f} to {max(self.each_ms):+.1f}), target +{TARGET_MS:.0f} ms, "
+            f"{'met' if self.met else 'missed'}"
+        )
+
+
+class Rig:
+    """A stream of old entries that one worker may trim, as soon as nobody holds them back."""
+
+    def __init__(self, url: str, valkey: Redis, ingest: Server, cores: Cores, folder: Path, trimmed: int) -> None:
+        self._url = url
+        self._valkey = valkey
+        self._ingest = ingest
+        self._cores = cores
+        self._folder = folder
+        self._trimmed = trimmed
+        self._fill = valkey.register_script(FILL)
+        self._shard = Shard()
+
+    def pair(self, seconds: float, archive: Path | None) -> Pair:
+        """Load ingest, trim meanwhile, and return its percentiles."""
+        self._prepare()
+        settings = {"archive": str(archive)} if archive else {}
+        with (
+            self._worker(**settings),
+            loading(self._ingest.port, self._ingest.path, RATE, self._cores.rest, self._folder) as load,
+        ):
+            time.sleep(seconds)
+            began, ended = self._trim()
+            time.sleep(seconds)
+            return self._measured(load, began, ended)
+
+    def _prepare(self) -> None:
+        """Fill the stream anew; our group has settled all of it, another one nothing."""
+        empty(self._valkey)
+        fields = [entry.to_fields() for entry in entries(payloads(BLOCK))]
+        flat = [part for one in fields for pair in one.items() for part in pair]
+        for first in range(1, self._trimmed + 1, BLOCK):
+            self._fill(keys=[self._shard.stream], args=[first, len(fields[0]), *flat])
+        self._valkey.xgroup_create(self._shard.stream, GROUP, id="$")
+        self._valkey.xgroup_create(self._shard.stream, HOLDS, id="0")
+
+    @contextmanager
+    def _worker(self, **settings: str) -> Iterator[None]:
+        known = environment(redis_url=self._url, data=str(self._folder / "data"), **settings)
+        command = program("ackstream"), "worker", "--handler", GROUP
+        with started(*command, core=self._cores.rest, folder=self._folder, environment=known) as child:
+            os.sched_setaffinity(child.pid, {self._cores.measured, self._cores.rest})
+            while not self._valkey.hlen(self._shard.alive(GROUP)):
+                assert child.poll() is None, "the worker has ended"
+                time.sleep(0.05)
+            yield
+
+    def _trim(self) -> tuple[float, float]:
+        """Let the stream be trimmed; returns when that began and when it was done."""
+        self._valkey.xgroup_destroy(self._shard.stream, HOLDS)
+        self._await(first=2)
+        began = time.monotonic()
+        self._await(first=self._trimmed + 1)
+        return began, time.monotonic()
+
+    def _await(self, first: int) -> None:
+        """Return when the stream begins with this entry or one after it."""
+        deadline = time.monotonic() + LONGEST_SECONDS
+        while True:
+            found: Any = self._valkey.xrange(self._shard.stream, count=1)
+            if found and int(found[0][0].partition(b"-")[0]) >= first:
+                return
+            assert time.monotonic() < deadline, "nothing is trimmed"
+            time.sleep(0.02)
+
+    def _measured(self, load: Load, began: float, ended: float) -> Pair:
+        samples = load.samples()
+        trimming = [sample for sample in samples if began <= sample[0] < ended]
+        quiet = [sample for sample in samples if not began - 0.2 <= sample[0] < ended + 0.2]
+        return Pair(_p99_ms(quiet), _p99_ms(trimming), ended - began)
+
+
+def compare(folder: Path, cores: Cores, rounds: int, seconds: float, trimmed: int) -> list[Difference]:
+    """Return what trimming adds, with and without an archive."""
+    with ExitStack() as stack:
+        url, valkey = stack.enter_context(servers.valkey(folder / "valkey"))
+        ingest = stack.enter_context(servers.ackstream(url, cores.measured, folder, signatures="off"))
+        rig = Rig(url, valkey, ingest, cores, folder, trimmed)
+        pairs: dict[str, list[Pair]] = {"trim": [], "archive and trim": []}
+        for number in range(rounds):
+            for name, found in list(pairs.items())[:: 1 if number % 2 == 0 else -1]:
+                found.append(rig.pair(seconds, None if name == "trim" else folder / f"archive-{number}"))
+    return [Difference(name, trimmed, found) for name, found in pairs.items()]
+
+
+def _p99_ms(samples: list[Sample]) -> float:
+    taken = sorted(seconds for _, seconds in samples)
+    assert len(taken) >= LEAST_ANSWERS, f"only {len(taken)} answers to judge by"
+    return taken[len(taken) * 99 // 100] * 1000

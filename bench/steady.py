@@ -1,0 +1,122 @@
+"""A load at a fixed rate: a POST every so often, whether or not those before have been answered.
+
+``python -m bench.steady PORT PATH RATE`` prints a line when it has begun, and when its standard input ends one with a
+sample for each answer: when it was due to be sent, on the clock of ``time.monotonic``, and the seconds until it was
+there. So a server that stands still is charged with all that should have been sent meanwhile. Every answer must be 200.
+"""
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+import orjson
+import uvloop
+
+from bench.load import request
+from bench.processes import HOST, environment, started
+
+CONNECTIONS = 32
+TICK_SECONDS = 0.0005
+
+Sample = tuple[float, float]
+
+
+class Sender:
+    """Sends what is due on connections that are free, and notes how long each answer took."""
+
+    def __init__(self, prepared: bytes, rate: float) -> None:
+        self._prepared = prepared
+        self._period = 1 / rate
+        self._free: deque[Connection] = deque()
+        self.samples: list[Sample] = []
+
+    def is_free(self, connection: "Connection") -> None:
+        """Note that the connection waits for no answer."""
+        self._free.append(connection)
+
+    async def run(self, ended: asyncio.Event) -> None:
+        """Send until ``ended``."""
+        due = time.monotonic()
+        while not ended.is_set():
+            while self._free and due <= time.monotonic():
+                self._free.popleft().send(self._prepared, due)
+                due += self._period
+            await asyncio.sleep(max(due - time.monotonic(), TICK_SECONDS))
+
+
+class Connection(asyncio.Protocol):
+    """A connection with at most one request on its way."""
+
+    def __init__(self, sender: Sender) -> None:
+        self._sender = sender
+        self._transport: asyncio.Transport | None = None
+        self._due = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Be free."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._sender.is_free(self)
+
+    def send(self, prepared: bytes, due: float) -> None:
+        """Send the request that was due then."""
+        assert self._transport is not None
+        self._due = due
+        self._transport.write(prepared)
+
+    def data_received(self, data: bytes) -> None:
+        """Note the answer, which has no body and comes in one piece."""
+        assert data.startswith(b"HTTP/1.1 200 "), data[:100]
+        assert data.endswith(b"\r\n\r\n"), data[:100]
+        self._sender.samples.append((self._due, time.monotonic() - self._due))
+        self._sender.is_free(self)
+
+
+async def run(port: int, path: str, rate: float) -> list[Sample]:
+    """Load the server on the port until standard input ends."""
+    loop = asyncio.get_running_loop()
+    sender, ended = Sender(request(path), rate), asyncio.Event()
+    for _ in range(CONNECTIONS):
+        await loop.create_connection(lambda: Connection(sender), HOST, port)
+    loop.add_reader(sys.stdin, ended.set)
+    print("begun", flush=True)
+    await sender.run(ended)
+    return sender.samples
+
+
+class Load:
+    """A load that runs in a process of its own."""
+
+    def __init__(self, child: "subprocess.Popen[bytes]") -> None:
+        self._child = child
+
+    def samples(self) -> list[Sample]:
+        """End it, and return its samples."""
+        out, _ = self._child.communicate(timeout=30)
+        assert self._child.returncode == 0, "the load failed"
+        return [(due, seconds) for due, seconds in orjson.loads(out)]
+
+
+@contextmanager
+def loading(port: int, path: str, rate: float, core: int, folder: Path) -> Iterator[Load]:
+    """Put the load on the server for the length of the block."""
+    command = sys.executable, "-m", "bench.steady", str(port), path, str(rate)
+    with started(*command, core=core, folder=folder, environment=environment(), talks=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"begun\n"
+        yield Load(child)
+
+
+def main() -> None:
+    """Run what the command line says."""
+    port, path, rate = sys.argv[1:]
+    print(orjson.dumps(uvloop.run(run(int(port), path, float(rate)))).decode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+import gzip
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hiredis
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stream.entry import EntryId
+from stream.keys import Shard
+from stream.refusal import Refusal
+from worker.archive import INDEX, ArchiveDamaged, read
+from worker.archiving import Archive, ArchiveFailed
+from worker.pages import RawEntry
+
+SHARD = Shard("archived")
+STREAM = SHARD.stream
+
+
+def raw(*ids: str, payload: bytes = b"x", received_ms: int | None = None) -> list[RawEntry]:
+    """Entries as the server gives them."""
+    received = [] if received_ms is None else [b"received_ms", b"%d" % received_ms]
+    return [(entry_id.encode(), [b"payload", payload, *received]) for entry_id in ids]
+
+
+def write(folder: Path, entries: Sequence[RawEntry], shard: Shard = SHARD, page: int = 100) -> None:
+    """Archive these entries in one file, so many at a time."""
+    archive = Archive(folder)
+    archive.prepare()
+    with archive.draft(shard) as draft:
+        for start in range(0, len(entries), page):
+            draft.add(entries[start : start + page])
+        draft.finish()
+
+
+def ids(folder: Path, **limits: Any) -> list[str]:
+    return [entry.id.redis for entry in read(folder, STREAM, **limits)]
+
+
+def at(text: str) -> EntryId:
+    return EntryId.from_redis(0, text)
+
+
+raw_entries = st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=2000)), min_size=1, max_size=6).map(
+    lambda pairs: [part for pair in pairs for part in pair]
+)
+
+
+@given(flats=st.lists(raw_entries, min_size=1, max_size=30))
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_an_entry_holds_comes_back(tmp_path_factory: pytest.TempPathFactory, flats: list[list[bytes]]) -> None:
+    """Any bytes, empty ones and names that stand twice, in their order."""
+    folder = tmp_path_factory.mktemp("archive")
+    entries = [(b"%d-%d" % (number // 3, number), flat) for number, flat in enumerate(flats, 1)]
+    write(folder, entries, page=2)
+    assert [(entry.id.redis.encode(), list(entry.flat)) for entry in read(folder, STREAM)] == entries
+    assert next(read(folder, STREAM)).fields == dict(zip(flats[0][::2], flats[0][1::2], strict=True))
+
+
+def test_a_file_is_what_redis_takes(tmp_path: Path) -> None:
+    """Unpacked by gzip's own program it is the commands that append the entries again."""
+    write(tmp_path, raw("5-0", "6-1"))
+    (file,) = tmp_path.glob("*.gz")
+    unpacked = subprocess.run(["gzip", "-dc", str(file)], check=True, stdout=subprocess.PIPE).stdout  # noqa: S607
+    reader = hiredis.Reader()
+    reader.feed(unpacked)
+    assert reader.gets() == [b"XADD", STREAM.encode(), b"5-0", b"payload", b"x"]
+
+
+def test_nobody_else_can_read_it(tmp_path: Path) -> None:
+    """The folder is 0700, its files 0600; a file's name tells its shard and its first and last entry."""
+    write(tmp_path / "new", raw("5-0", "6-1"), Shard("archived", 3))
+    modes = {path.name: oct(path.stat().st_mode)[-3:] for path in (tmp_path / "new").iterdir()}
+    assert set(modes.values()) == {"600"}
+    assert oct((tmp_path / "new").stat().st_mode)[-3:] == "700"
+    (name,) = set(modes) - {INDEX}
+    assert name.startswith("3_5-0_6-1_")
+
+
+def test_the_index_tells_what_a_file_holds(tmp_path: Path) -> None:
+    """Which stream, which entries, how many, how large, and when they were received."""
+    payload = b"x" * 100
+    write(tmp_path, [*raw("5-0", "6-1", payload=payload, received_ms=40), *raw("7-0", received_ms=20), *raw("8-0")])
+    line = orjson.loads((tmp_path / INDEX).read_bytes())
+    assert line.pop("file") in {path.name for path in tmp_path.glob("*.gz")}
+    assert line.pop("size") > 200
+    assert line == {
+        "stream": STREAM,
+        "shard": 0,
+        "first": "5-0",
+        "last": "8-0",
+        "entries": 4,
+        "received_ms": [20, 40],
+    }
+
+
+def test_files_are_read_in_the_order_of_their_entries(tmp_path: Path) -> None:
+    """Not in that of their writing; another stream's are left out; an archive that is not there is empty."""
+    write(tmp_path, raw("10-0", "11-0"))
+    write(tmp_path, raw("2-0", "9-0"))
+    write(tmp_path, raw("1-0"), Shard("other"))
+    write(tmp_path, raw("3-0"), Shard("archived", 1))
+    assert ids(tmp_path) == ["2-0", "9-0", "10-0", "11-0"]
+    assert ids(tmp_path / "nowhere") == []
+
+
+def test_what_was_archived_twice_is_read_once(tmp_path: Path) -> None:
+    """Files that overlap in any way; only an id that was used for two different entries gives both."""
+    write(tmp_path, raw("1-0", "2-0", "3-0"))
+    write(tmp_path, raw("1-0", "2-0", "3-0", "4-0"))
+    write(tmp_path, raw("4-0", "5-0", "9-0"))
+    write(tmp_path, raw("9-0", payload=b"of a stream made again"))
+    write(tmp_path, raw("6-0"))
+    write(tmp_path, raw("9-0"))
+    assert ids(tmp_path) == ["1-0", "2-0", "3-0", "4-0", "5-0", "6-0", "9-0", "9-0"]
+
+
+def test_a_part_of_it_is_read(tmp_path: Path) -> None:
+    """Both ends are in it; files outside, or that hold nothing received in a span, are not even opened."""
+    for first in (1, 4, 7):
+        write(tmp_path, raw(*(f"{ms}-5" for ms in range(first, first + 3)), received_ms=first * 100))
+    write(tmp_path, raw("10-0"))
+    assert ids(tmp_path, since=at("3-5"), until=at("7-5")) == ["3-5", "4-5", "5-5", "6-5", "7-5"]
+    assert ids(tmp_path, since=at("3-6"), until=at("4-4")) == []
+    assert ids(tmp_path, received_ms=(300, 500)) == ["4-5", "5-5", "6-5"]
+    (damaged,) = tmp_path.glob("0_1-5*")
+    damaged.unlink()
+    assert ids(tmp_path, since=at("4-0")) == ["4-5", "5-5", "6-5", "7-5", "8-5", "9-5", "10-0"]
+    assert ids(tmp_path, received_ms=(700, 700)) == ["7-5", "8-5", "9-5"]
+
+
+@pytest.fixture
+def cut(tmp_path: Path) -> None:
+    """A crash has cut off the index's last line."""
+    write(tmp_path, raw("1-0"))
+    write(tmp_path, raw("2-0"))
+    text = (tmp_path / INDEX).read_bytes()
+    (tmp_path / INDEX).write_bytes(text[:-20])
+
+
+@pytest.mark.usefixtures("cut")
+def test_a_file_that_is_not_in_the_index_does_not_count(tmp_path: Path) -> None:
+    """A line that was cut off, and drafts, are passed over; the next file is entered all the same."""
+    (tmp_path / "0-abc.part").write_bytes(b"half")
+    assert ids(tmp_path) == ["1-0"]
+    write(tmp_path, raw("2-0", "3-0"))
+    assert ids(tmp_path) == ["1-0", "2-0", "3-0"]
+
+
+@pytest.mark.parametrize("how", ["gone", "cut", "changed", "emptied"])
+def test_a_file_that_is_damaged_is_told_by_name(tmp_path: Path, how: str) -> None:
+    """Nobody takes a part of it for the whole."""
+    write(tmp_path, raw(*(f"{ms}-0" for ms in range(1, 100)), payload=os.urandom(1000)))
+    (file,) = tmp_path.glob("*.gz")
+    whole = file.read_bytes()
+    if how == "gone":
+        file.unlink()
+    else:
+        changed = whole[:-30] + b"?" + whole[-29:]
+        file.write_bytes({"cut": whole[:-100], "changed": changed, "emptied": gzip.compress(b"")}[how])
+    with pytest.raises(ArchiveDamaged, match=file.name):
+        ids(tmp_path)
+
+
+def test_a_draft_that_is_not_finished_leaves_nothing(tmp_path: Path) -> None:
+    """Neither a file nor a line; what a crash left of others goes after an hour."""
+    old = tmp_path / "0-old.part"
+    old.write_bytes(b"half")
+    (tmp_path / "0-new.part").write_bytes(b"half")
+    os.utime(old, (1, 1))
+    with Archive(tmp_path).draft(SHARD) as draft:
+        draft.add(raw("1-0"))
+    assert {path.name for path in tmp_path.iterdir()} == {"0-new.part"}
+
+
+def test_a_draft_taken_away_fails(tmp_path: Path) -> None:
+    """Who was stopped for so long that its draft was cleared away does not think it archived."""
+    with Archive(tmp_path).draft(SHARD) as draft:
+        draft.add(raw("1-0"))
+        (path,) = tmp_path.glob("*.part")
+        path.unlink()
+        with pytest.raises(ArchiveFailed, match="No such file"):
+            draft.finish()
+    assert ids(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    """In a sentence that names it."""
+    (tmp_path / "file").touch()
+    with pytest.raises(Refusal, match=r"the archive's folder .*/file cannot be"):
+        Archive(tmp_path / "file").prepare()
+
+
+def test_after_a_small_file_the_next_one_waits(tmp_path: Path) -> None:
+    """So that a group which settles a few old entries now and then does not fill the folder with files."""
+    archive = Archive(tmp_path, file_bytes=1000)
+    for size, rests in ((2000, False), (100, True)):
+        with archive.draft(SHARD) as draft:
+            draft.add(raw("1-0", payload=b"x" * size))
+            archive.finish(draft)
+        assert archive.resting == rests

@@ -1,0 +1,32 @@
+"""A process that trims one stream into an archive: `python -m tests.trimming URL STREAM FOLDER`. It runs until killed.
+
+Its files are small and its lease is short, so that a kill falls into every moment.
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from stream.connect import client
+from stream.keys import Shard
+from tests.trims import OLD
+from worker.archiving import Archive
+from worker.pages import raw_ranges
+from worker.retention import Retention
+from worker.trimmer import Trimmer
+
+LEASE_MS = 300
+FILE_BYTES = 150_000
+
+
+async def trim(url: str, stream: str, folder: str) -> None:
+    retention = Retention(OLD.age_ms, OLD.most_bytes, together=True)
+    archive = Archive(Path(folder), file_bytes=FILE_BYTES, rest_seconds=0)
+    archive.prepare()
+    async with raw_ranges(client(url)) as server:
+        trimmer = Trimmer(server, Shard(stream), retention, archive, look_seconds=0.01, lease_ms=LEASE_MS)
+        await trimmer.run(asyncio.Event())
+
+
+if __name__ == "__main__":
+    asyncio.run(trim(*sys.argv[1:]))

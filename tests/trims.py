@@ -1,0 +1,57 @@
+"""Streams to trim: entries of any age, groups that have read and acked as much as a test says."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from redis.asyncio import Redis
+
+from stream import connect
+from stream.keys import Shard
+from worker.archiving import Archive
+from worker.pages import raw_ranges
+from worker.retention import Retention
+from worker.trimmer import Trimmer
+
+DAY_MS = 86_400_000
+OLD = Retention(DAY_MS, 1024**3, together=False)
+LARGE_BYTES = 5_000
+LARGE = Retention(36_500 * DAY_MS, LARGE_BYTES, together=False)
+
+
+async def add(server: Redis, shard: Shard, ids: Iterable[int | str], payload: bytes = b"x" * 500) -> list[bytes]:
+    """Append an entry for each id or millisecond; those of the tests are of the year 1970, so they are old."""
+    async with server.pipeline(transaction=False) as pipe:
+        for entry_id in ids:
+            pipe.xadd(shard.stream, {b"payload": payload}, id=entry_id)
+        made: list[bytes] = await pipe.execute()
+    return made
+
+
+async def left(server: Redis, shard: Shard) -> list[bytes]:
+    """The ids on the stream."""
+    entries: Any = await server.xrange(shard.stream)
+    return [entry_id for entry_id, _ in entries]
+
+
+async def register(server: Redis, shard: Shard, *names: str) -> None:
+    await server.sadd(shard.groups, *names)
+
+
+async def group(server: Redis, shard: Shard, name: str, *, read: int = 0, ack: int | None = None) -> list[bytes]:
+    """Make a group that has read so many entries, and acked so many of these, by default all; returns what it read."""
+    await server.xgroup_create(shard.stream, name, id="0", mkstream=True)
+    if not read:
+        return []
+    reply: Any = await server.xreadgroup(name, "c", {shard.stream: ">"}, count=read)
+    ids = [entry_id for entry_id, _ in reply[0][1]]
+    if acked := ids[:ack]:
+        await server.xack(shard.stream, name, *acked)
+    return ids
+
+
+async def look(url: str, shard: Shard, retention: Retention, archive: Archive | None = None) -> None:
+    """Have a trimmer look once, and trim what is due."""
+    async with raw_ranges(connect.client(url)) as client:
+        await Trimmer(client, shard, retention, archive).look(asyncio.Event())
+        await client.pexpire(shard.trimmer, 0)
