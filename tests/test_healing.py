@@ -19,7 +19,7 @@ from stream.trouble import AWAY, SILENT, UNWRITABLE
 from tests.events import body
 from tests.faults import FAULTS, Fault, Site, frozen, full
 from tests.processes import Process, Valkey, becomes
-from tests.processes import _started as begun
+from tests.processes import started as begun
 from tests.test_crash import is_stored_once, payloads
 from tests.test_store import rows
 from tests.waiting import until

@@ -16,7 +16,6 @@ from stream.trouble import DEPOSED, trouble
 from tests.load import SENDERS, Load, loading
 from tests.processes import Ingest, becomes
 from tests.sentinels import Node, Watched, watched
-from tests.test_crash import on_stream
 from tests.test_trouble import met
 from tests.waiting import until
 from tests.work import GROUP, Work, working
@@ -156,7 +155,7 @@ async def test_a_primary_that_was_deposed_meanwhile(site: Watched, work: Work, l
             await until(lambda: is_replica(server), seconds=30)
         await load.keeps(100)
         await is_stored(work, load.kept[-1])
-    gone = set(load.kept) - await on_stream(work)
+    gone = set(load.kept) - await work.on_stream()
     print(f"{least_replicas} replicas wanted: {len(gone)} of {len(load.kept)} gone")  # noqa: T201 - likewise
     assert gone <= set(load.kept[first:last])
     assert await lost(work, load) <= gone

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import orjson
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -67,6 +68,11 @@ class Work:
                     pipe.xadd(self.shard.stream, fields, id=entry_id)
                 ids = (await pipe.execute())[-len(part) :]
             self.appended += [(made.decode(), entry) for made, entry in zip(ids, part, strict=True)]
+
+    async def on_stream(self) -> set[str]:
+        """The messages that have an entry."""
+        entries: Any = await self.server.xrange(self.shard.stream)
+        return {orjson.loads(fields[b"payload"])["message_uuid"] for _, fields in entries}
 
     async def left(self) -> int:
         """How many entries are unread or pending; all of them while the group is not there."""
