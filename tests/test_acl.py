@@ -1,0 +1,143 @@
+"""The example users for Redis in deploy/redis-users.acl: each can do its work, and nothing else."""
+
+import asyncio
+import os
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from redis.asyncio import Redis  # noqa: TC002 - tests keep one habit
+from redis.exceptions import NoPermissionError
+
+from console import valkey
+from stream.connect import client
+from stream.keys import Shard
+from tests.events import body, entry
+from tests.processes import ACKSTREAM, Ingest, Process, Server, ackstream, becomes
+from tests.signed import SECRETS, bearer
+from tests.waiting import until
+from worker.migrate import migrate_at
+
+USERS = (Path(__file__).parent.parent / "deploy" / "redis-users.acl").read_text()
+OWNER = "user owner on >owner ~* &* +@all\n"
+
+
+class Guarded(Server):
+    """A Valkey with the example users, and one more for the test itself."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.port = valkey.free_port()
+        (folder / "users.acl").write_text(re.sub(r"<(\w+)-password>", r"\1", USERS) + OWNER)
+        options = ("--port", str(self.port), "--aclfile", str(folder / "users.acl"), "--dir", str(folder))
+        super().__init__((valkey.binary(), *options, "--appendonly", "yes", "--appendfsync", "always"), folder)
+
+    def url(self, user: str) -> str:
+        return f"redis://{user}:{user}@127.0.0.1:{self.port}"
+
+    async def _is_ready(self, process: Process) -> None:
+        await becomes(lambda: process.lives() and "Ready to accept connections" in process.said)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The server, and the settings of those who use it."""
+
+    server: Guarded
+    folder: Path
+    settings: dict[str, str]
+
+    async def run(self, *arguments: str) -> int:
+        """Run a command as the user ``console``; its exit code."""
+        settings = {**self.settings, "redis_url": self.server.url("console")}
+        environment = {f"ACKSTREAM_{name.upper()}": value for name, value in settings.items()}
+        command = await asyncio.create_subprocess_exec(
+            *ACKSTREAM, *arguments, env={**os.environ, **environment}, stdout=asyncio.subprocess.DEVNULL
+        )
+        return await command.wait()
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    database_url = f"sqlite:///{tmp_path / 'test.db'}"
+    await migrate_at(database_url)
+    settings = {"database_url": database_url, "signature_secrets": SECRETS, "retention_bytes": str(2**20)}
+    async with Guarded(tmp_path / "valkey").running() as server:
+        yield Site(server, tmp_path, settings)
+
+
+async def test_each_role_does_its_work_as_its_user(site: Site) -> None:
+    """Webhooks are kept, refused ones quarantined, stored, buried and trimmed, and every command that looks answers."""
+    shard, owner = Shard(), client(site.server.url("owner"))
+    ingest = Ingest(
+        site.folder, **site.settings, signatures="required", redis_url=site.server.url("ingest"), ack="fsync"
+    )
+    redis_url = site.server.url("worker")
+    async with ingest.running():
+        with ackstream("worker", folder=site.folder, **{**site.settings, "redis_url": redis_url}) as worker:
+            for payload, secret, status in ((body(), "", 200), (b"no status", "", 200), (body(), "forged", 401)):
+                headers = {"Authorization": bearer(payload, **({"secret": secret} if secret else {}))}
+                async with (
+                    aiohttp.ClientSession() as http,
+                    http.post(ingest.url, data=payload, headers=headers) as answer,
+                ):
+                    assert answer.status == status
+
+            for number in range(3000):  # more than it may hold
+                fields: Any = entry(body(message_uuid=f"m-{number}", text="x" * 500)).to_fields()
+                await owner.xadd(shard.stream, fields)
+
+            async def is_done() -> bool:
+                dead = [await owner.xlen(shard.dead(group)) for group in ("store", "log")]
+                kept = await owner.xlen(shard.quarantine), await owner.xlen(shard.stream)
+                return (dead, kept[0], kept[1] < 3000) == ([1, 1], 1, True)
+
+            await until(is_done, seconds=60)
+            assert not [line for line in worker.said.splitlines() if "NOPERM" in line]
+        assert not [line for line in ingest.process.said.splitlines() if "NOPERM" in line]
+    for arguments in (("stats",), ("dead-letters", "list"), ("quarantine", "list"), ("groups", "list")):
+        assert await site.run(*arguments) == 0, arguments
+    assert await site.run("quarantine", "accept", "--all", "--unverified") == 0
+    await owner.aclose()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("XRANGE", "vonage:status:{0}", "-", "+"),
+        ("XREAD", "STREAMS", "vonage:status:{0}", "0"),
+        ("XLEN", "vonage:status:{0}"),
+        ("XDEL", "vonage:status:{0}", "1-1"),
+        ("XTRIM", "vonage:status:{0}", "MAXLEN", "0"),
+        ("XGROUP", "DESTROY", "vonage:status:{0}", "store"),
+        ("DEL", "vonage:status:{0}"),
+        ("XADD", "another", "*", "a", "b"),
+        ("XADD", "vonage:status:{0}:dead:store", "*", "a", "b"),
+        ("GET", "vonage:status:{0}:checkpoint:store"),
+        ("EVAL", "return 1", "0"),
+        ("KEYS", "*"),
+        ("FLUSHALL",),
+        ("CONFIG", "SET", "appendonly", "no"),
+        ("ACL", "LIST"),
+        ("SHUTDOWN",),
+    ],
+)
+async def test_ingest_can_append_and_ask_and_nothing_else(site: Site, command: tuple[str, ...]) -> None:
+    """Whoever takes over the process that faces the world can neither read nor remove what is kept."""
+    server: Redis = client(site.server.url("ingest"))
+    do: Any = server.execute_command
+    with pytest.raises(NoPermissionError):
+        await do(*command)
+    await server.aclose()
+
+
+async def test_without_a_user_there_is_nothing(site: Site) -> None:
+    """The default user is off."""
+    server: Redis = client(f"redis://127.0.0.1:{site.server.port}")
+    with pytest.raises(Exception, match=r"(?i)authentication required|NOAUTH"):
+        await server.ping()
+    await server.aclose()
