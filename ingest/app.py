@@ -138,9 +138,7 @@ class Handler(web.RequestHandler):
         if error is None:
             return
         self._broken = True
-        error.__traceback__ = (
-            None  # its frames hold what was sent, and the error: garbage that only the collector finds
-        )
+        error.__traceback__ = None  # its frames hold what was sent, and the error itself: a circle
         if (request := self._current_request) is not None and not request.content.is_eof():
             request.content.set_exception(Broken())
             request.content.feed_eof()
