@@ -201,6 +201,20 @@ async def test_all_bodies_together_have_a_limit(valkey_url: str, shard: Shard, t
         assert edge.resident_bytes < 256 * KIBIBYTE * KIBIBYTE
 
 
+async def test_requests_sent_ahead_wait_outside(edge: Edge) -> None:
+    """While one of a client's requests waits for Redis, the next ones are left in the kernel, bodies and all."""
+    before, requests = edge.resident_bytes, good(b"x" * 28 * KIBIBYTE) * 40
+    async with edge.redis() as server:
+        await server.execute_command("CLIENT PAUSE", 2000, "WRITE")  # type: ignore[no-untyped-call]
+    sending, most = [asyncio.create_task(talk(edge.port, requests + LAST)) for _ in range(60)], before
+    while not all(task.done() for task in sending):
+        most = max(most, edge.resident_bytes)
+        await asyncio.wait(sending, timeout=0.05)
+    assert [task.result().answers for task in sending] == [[200] * 40 + [404]] * 60
+    assert most - before < 32 * KIBIBYTE * KIBIBYTE
+    assert len(await edge.appended()) == 60 * 40
+
+
 async def test_one_more_connection_always_gets_in(valkey_url: str, shard: Shard, tmp_path: Path) -> None:
     """Whoever holds all the places loses them to those who come, oldest first; whose webhook was kept keeps its own."""
     edge, loop = Edge(tmp_path, valkey_url, shard, connections="20"), asyncio.get_running_loop()
