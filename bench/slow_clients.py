@@ -9,7 +9,7 @@ import asyncio
 import resource
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import cycle, islice
@@ -20,9 +20,8 @@ import uvloop
 
 from bench.processes import HOST
 
-OPENING = 100  # at once, so that the server's queue of connections is enough
-DRIP_SECONDS = 1.0
-DRIP_PARTS = 20  # they do not all drip at the same moment
+OPEN_PER_SECOND = 1000  # an even stream, so that they end evenly too: bursts here would be felt on this side's core
+STEPS_PER_SECOND = 50  # in each, a share of them drips, and some are opened
 GIVE_UP_SECONDS = 60.0
 HELD = "held"
 
@@ -59,8 +58,9 @@ def kinds(path: str) -> Sequence[Kind]:
 class Slow(asyncio.Protocol):
     """One such client."""
 
-    def __init__(self, swarm: "Swarm", kind: Kind) -> None:
+    def __init__(self, swarm: "Swarm", kind: Kind, place: int) -> None:
         self.kind = kind
+        self.place = place
         self.seconds = 0.0
         self.heard = b""
         self._swarm = swarm
@@ -98,50 +98,53 @@ class Swarm:
         self._port = port
         self._kinds = kinds(path)
         self._ended: list[Slow] = []
-        self._lost: asyncio.Queue[Kind] = asyncio.Queue()
+        self._lost: deque[Kind] = deque()
+        self._opening = True
+        self._opened = 0
+        self._steps = 0
 
     async def begin(self, number: int) -> None:
         """Open so many."""
         for kind in islice(cycle(self._kinds), number):
-            self._lost.put_nowait(kind)
-        await self._open_lost()
+            self._lost.append(kind)
+        while self._lost:
+            await self._step()
 
     async def hold(self) -> None:
         """Drip, and open another for each that is lost; until cancelled."""
         while True:
-            await self._drip_once()
-            await self._open_lost()
+            await self._step()
 
     async def end(self) -> Mapping[str, Ended]:
         """Drip until the server has closed them all, and return how they ended."""
+        self._lost.clear()
+        self._opening = False
         async with asyncio.timeout(GIVE_UP_SECONDS):
             while self.open:
-                await self._drip_once()
+                await self._step()
         return {kind.name: self._tell(kind) for kind in self._kinds}
 
     def lose(self, one: Slow) -> None:
         """Note that the server has closed one."""
         self.open.discard(one)
         self._ended.append(one)
-        self._lost.put_nowait(one.kind)
+        if self._opening:
+            self._lost.append(one.kind)
 
-    async def _drip_once(self) -> None:
-        some = list(self.open)
-        for start in range(DRIP_PARTS):
-            for one in some[start::DRIP_PARTS]:
+    async def _step(self) -> None:
+        self._steps += 1
+        for one in list(self.open):
+            if one.place == self._steps % STEPS_PER_SECOND:
                 one.drip()
-            await asyncio.sleep(DRIP_SECONDS / DRIP_PARTS)
-
-    async def _open_lost(self) -> None:
-        loop = asyncio.get_running_loop()
-        while not self._lost.empty():
-            some = [self._lost.get_nowait() for _ in range(min(OPENING, self._lost.qsize()))]
-            made = (
-                loop.create_connection(lambda kind=kind: Slow(self, kind), HOST, self._port)  # type: ignore[misc]
-                for kind in some
-            )
-            await asyncio.gather(*made)
+        for _ in range(min(OPEN_PER_SECOND // STEPS_PER_SECOND, len(self._lost))):
+            await self._connect(self._lost.popleft())
         self.most = max(self.most, len(self.open))
+        await asyncio.sleep(1 / STEPS_PER_SECOND)
+
+    async def _connect(self, kind: Kind) -> None:
+        self._opened += 1
+        place = self._opened % STEPS_PER_SECOND
+        await asyncio.get_running_loop().create_connection(lambda: Slow(self, kind, place), HOST, self._port)
 
     def _tell(self, kind: Kind) -> Ended:
         those = [one for one in self._ended if one.kind is kind]

@@ -30,7 +30,9 @@ log = structlog.get_logger("ingest")
 
 KEEPALIVE_SECONDS = 75.0
 LINGER_SECONDS = 2.0  # for the rest of a body that was refused, so that the client sees its answer
-BUFFER_BYTES = 32 * 1024  # of a body that is not read yet; at twice as many the connection is not read
+HEADERS = 64  # of 8 KiB each
+AHEAD_REQUESTS = 2  # that a client may have sent while one is in hand; aiohttp's own limit is 32, bodies and all
+BUFFER_BYTES = 16 * 1024  # of a body that is not read yet; at twice as many the connection is not read
 REPLY_SECONDS = 1.0  # a server that is silent for longer is away
 
 
@@ -117,10 +119,19 @@ class Handler(web.RequestHandler):
             server,
             loop=asyncio.get_running_loop(),
             access_log=cast("Any", None),
-            auto_decompress=False,  # a compressed body is answered 415, never inflated
             keepalive_timeout=KEEPALIVE_SECONDS,
             lingering_time=LINGER_SECONDS,
             read_bufsize=BUFFER_BYTES,
+        )
+        self._max_msg_queue_size, self._msg_queue_resume_size = AHEAD_REQUESTS, AHEAD_REQUESTS // 2
+        self._parser = http_parser.HttpRequestParser(
+            self,
+            self._loop,
+            BUFFER_BYTES,
+            max_headers=HEADERS,
+            payload_exception=web.RequestPayloadError,
+            auto_decompress=False,  # a compressed body is answered 415, never inflated
+            max_msg_queue_size=AHEAD_REQUESTS,
         )
 
     @property
@@ -138,9 +149,7 @@ class Handler(web.RequestHandler):
         if error is None:
             return
         self._broken = True
-        error.__traceback__ = (
-            None  # its frames hold what was sent, and the error: garbage that only the collector finds
-        )
+        error.__traceback__ = None  # its frames hold what was sent, and the error itself: a circle
         if (request := self._current_request) is not None and not request.content.is_eof():
             request.content.set_exception(Broken())
             request.content.feed_eof()

@@ -111,7 +111,7 @@ async def test_what_is_malformed_gets_one_400_and_a_closed_connection(edge: Edge
 async def test_a_client_that_speaks_first_and_listens_then_hears_its_answer(edge: Edge, name: str) -> None:
     """What it sends behind the error is read and dropped for a while: a reset would take the answer with it."""
     with connected(edge.port) as one:
-        await asyncio.get_running_loop().sock_sendall(one, MALFORMED[name])
+        await asyncio.get_running_loop().sock_sendall(one, MALFORMED[name] + b"x" * 16 * MEBIBYTE)
         assert (await heard(one)).answers == [400]
 
 

@@ -30,7 +30,7 @@ async def fuzz_requests(url: str, folder: Path, seed: int, seconds: float, *, si
     return tally
 
 
-async def fuzz_entries(url: str, database_url: str, folder: Path, seed: int, seconds: float) -> entries.Put:
+async def fuzz_entries(url: str, database_url: str, folder: Path, seed: int, seconds: float) -> entries.Tally:
     """Run a worker, and put random entries before it."""
     server, engine, shard = client(url), open_engine(database_url), Shard(f"fuzz-{secrets.token_hex(4)}")
     settings = {"redis_url": url, "stream": shard.name, "database_url": database_url}
