@@ -162,6 +162,21 @@ async def test_live_ones_pass_those_that_are_drained(away: Away, sender: Sender)
     await away.has(sender.kept)
 
 
+async def test_a_server_that_answers_and_takes_nothing_stays_away(away: Away, sender: Sender) -> None:
+    """The probe appends something: so a replica costs one batch its way to it, not one for each probe."""
+    before = counted("append_failures_total", trouble="deposed")
+    await away.tell("REPLICAOF", "127.0.0.1", 1)
+    assert await sender.post() == 200
+    probing = asyncio.create_task(away.is_probed(4))
+    while not probing.done():
+        assert await sender.post() == 200
+        await asyncio.sleep(0.01)
+    await probing
+    assert counted("append_failures_total", trouble="deposed") - before == 1
+    await away.tell("REPLICAOF", "NO", "ONE")
+    await away.has(sender.kept)
+
+
 async def test_draining_is_cut_short_again_and_again(away: Away, sender: Sender) -> None:
     """Nothing is forgotten before Redis has confirmed it: cut in the middle of any slice, it comes again."""
     away.kill()
