@@ -15,6 +15,7 @@ from tests.events import entry
 from tests.outages import Away, Sender, away_redis, counted, is_open, sending
 from tests.redis_away import FAULTS
 from tests.serving import Running, answers, ingesting
+from tests.small_disk import fill, small_disk
 from tests.waiting import until
 
 
@@ -228,6 +229,21 @@ async def test_with_neither_redis_nor_spool_it_says_503(away: Away) -> None:
         await away.start()
         await until(lambda: answers(running.ready_url, 200))
         await away.has(sender.kept)
+
+
+async def test_a_full_disk_is_drained_while_it_is_full(away: Away, tmp_path: Path) -> None:
+    """503 for what it cannot take; what it has is given to Redis, though not even a deletion can be written."""
+    with small_disk(tmp_path / "disk", 2**20) as disk:
+        async with ingesting(**away.settings, data=disk) as running, sending(running.url) as sender:
+            away.kill()
+            assert await sender.posts(200) == [200] * 200
+            fill(disk)
+            assert set(await sender.posts(20)) == {503}
+            assert await answers(running.ready_url, 503)
+            await away.start()
+            await away.has(sender.kept)
+            await is_open()
+            assert await sender.posts(20) == [200] * 20
 
 
 async def test_what_waits_at_the_end_is_kept(away: Away, tmp_path: Path) -> None:
