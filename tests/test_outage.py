@@ -198,7 +198,8 @@ async def test_draining_is_cut_short_again_and_again(away: Away, sender: Sender)
 async def test_before_memory_is_full_entries_go_to_the_spool(away: Away, sender: Sender, running: Running) -> None:
     """At 95 % Redis is spared, so that it does not have to refuse; below it goes on by itself."""
     before = counted("spooled_entries_total", why="memory")
-    await away.server.set("filler", b"x" * 50_000_000)  # beside which it does not matter what connections take
+    for n in range(500):
+        await away.server.set(f"filler-{n}", b"x" * 100_000)  # beside which it does not matter what connections take
     used = (await away.server.info("memory"))["used_memory"]
     await away.tell("CONFIG SET", "maxmemory", int(used / 0.97))
 
