@@ -66,6 +66,16 @@ class Away:
         ask: Any = self.server.execute_command
         await ask(*command)
 
+    async def is_probed(self, times: int) -> None:
+        """Return when ingest has asked so often more whether the server is fit."""
+        await self.tell("CONFIG RESETSTAT")
+
+        async def so() -> bool:
+            asked = (await self.server.info("commandstats")).get("cmdstat_command|info", {"calls": 0})
+            return bool(asked["calls"] >= times)
+
+        await until(so)
+
     async def entries(self) -> list[Entry]:
         """All that is on the stream."""
         found: Any = await self.server.xrange(self.shard.stream)

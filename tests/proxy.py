@@ -27,16 +27,17 @@ class Proxy:
         """Whether what the server says is thrown away; it is still told what clients say."""
         self.refuses = False
         """Whether new connections are reset at once."""
-        self.cut_after_bytes: int | None = None
-        """When so many more bytes have gone to the server, all connections are cut, in the middle of whatever it is."""
         self.connections = 0
         """How many there were so far."""
+        self.cuts = 0
+        """How often all were cut."""
         self._host = host
         self._port = port
         self._open: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._passing = asyncio.Event()
         self._passing.set()
+        self._cut_after_bytes: int | None = None
 
     def freeze(self) -> None:
         """Pass nothing in either direction: connections stay open, and new ones are taken, as by a stopped process."""
@@ -48,8 +49,13 @@ class Proxy:
 
     def cut(self) -> None:
         """Reset every connection that is open."""
+        self.cuts += 1
         for writer in list(self._open):
             _reset(writer)
+
+    def cut_after(self, size: int) -> None:
+        """Cut once so many more bytes have gone to the server, in the middle of whatever it is."""
+        self._cut_after_bytes = size
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -90,11 +96,11 @@ class Proxy:
         raise ConnectionResetError
 
     def _before_cut(self, piece: bytes) -> bytes:
-        if self.cut_after_bytes is None:
+        if self._cut_after_bytes is None:
             return piece
-        passed, self.cut_after_bytes = piece[: self.cut_after_bytes], self.cut_after_bytes - len(piece)
-        if self.cut_after_bytes <= 0:
-            self.cut_after_bytes = None
+        passed, self._cut_after_bytes = piece[: self._cut_after_bytes], self._cut_after_bytes - len(piece)
+        if self._cut_after_bytes <= 0:
+            self._cut_after_bytes = None
             asyncio.get_running_loop().call_soon(self.cut)  # once the piece is on its way
         return passed
 

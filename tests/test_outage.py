@@ -7,10 +7,15 @@ from typing import Any
 
 import pytest
 
+from ingest.appender import NotKept
+from ingest.keeping import keeping
+from ingest.settings import IngestSettings
 from stream.keys import Shard
+from tests.events import entry
 from tests.outages import Away, Sender, away_redis, counted, is_open, sending
 from tests.redis_away import FAULTS
 from tests.serving import Running, answers, ingesting
+from tests.small_disk import fill, small_disk
 from tests.waiting import until
 
 
@@ -116,7 +121,7 @@ async def test_a_reply_that_is_lost_makes_an_entry_come_twice(away: Away, sender
 async def test_a_batch_that_is_cut_in_the_middle_is_kept(away: Away, sender: Sender) -> None:
     """The server never runs a script that it has heard only half of; the spool has it all."""
     assert await sender.post() == 200
-    away.proxy.cut_after_bytes = 300
+    away.proxy.cut_after(300)
     assert await sender.posts(10) == [200] * 10
     await is_open()
     assert sorted(await away.ids()) == sorted(sender.kept)
@@ -158,11 +163,45 @@ async def test_live_ones_pass_those_that_are_drained(away: Away, sender: Sender)
     await away.has(sender.kept)
 
 
+async def test_a_server_that_answers_and_takes_nothing_stays_away(away: Away, sender: Sender) -> None:
+    """The probe appends something: so a replica costs one batch its way to it, not one for each probe."""
+    before = counted("append_failures_total", trouble="deposed")
+    await away.tell("REPLICAOF", "127.0.0.1", 1)
+    assert await sender.post() == 200
+    probing = asyncio.create_task(away.is_probed(4))
+    while not probing.done():
+        assert await sender.post() == 200
+        await asyncio.sleep(0.01)
+    await probing
+    assert counted("append_failures_total", trouble="deposed") - before == 1
+    await away.tell("REPLICAOF", "NO", "ONE")
+    await away.has(sender.kept)
+
+
+async def test_draining_is_cut_short_again_and_again(away: Away, sender: Sender) -> None:
+    """Nothing is forgotten before Redis has confirmed it: cut in the middle of any slice, it comes again."""
+    away.kill()
+    for _ in range(20):
+        assert await sender.posts(100) == [200] * 100
+    await away.start()
+    away.proxy.cut_after(60_000)
+    cuts = away.proxy.cuts
+    while counted("spool_entries"):
+        if away.proxy.cuts > cuts:
+            cuts = away.proxy.cuts
+            away.proxy.cut_after(60_000 + 10_000 * cuts)
+        await asyncio.sleep(0.01)
+    assert cuts > 3
+    await away.has(sender.kept)
+
+
 async def test_before_memory_is_full_entries_go_to_the_spool(away: Away, sender: Sender, running: Running) -> None:
     """At 95 % Redis is spared, so that it does not have to refuse; below it goes on by itself."""
     before = counted("spooled_entries_total", why="memory")
+    for n in range(500):
+        await away.server.set(f"filler-{n}", b"x" * 100_000)  # beside which it does not matter what connections take
     used = (await away.server.info("memory"))["used_memory"]
-    await away.tell("CONFIG SET", "maxmemory", int(used / 0.96))
+    await away.tell("CONFIG SET", "maxmemory", int(used / 0.97))
 
     async def is_shut() -> bool:
         return counted("breaker_state") > 0
@@ -172,7 +211,8 @@ async def test_before_memory_is_full_entries_go_to_the_spool(away: Away, sender:
     assert await answers(running.ready_url, 200)
     assert counted("spooled_entries_total", why="memory") - before == 5
     assert counted("redis_memory_ratio") > 0.9
-    assert await away.ids() == []
+    await away.is_probed(3)
+    assert await away.ids() == [], "what was spooled was given to a server that is nearly full"
     await away.tell("CONFIG SET", "maxmemory", 2**30)
     await away.has(sender.kept)
 
@@ -190,6 +230,34 @@ async def test_with_neither_redis_nor_spool_it_says_503(away: Away) -> None:
         await away.start()
         await until(lambda: answers(running.ready_url, 200))
         await away.has(sender.kept)
+
+
+async def test_a_full_disk_is_drained_while_it_is_full(away: Away, tmp_path: Path) -> None:
+    """503 for what it cannot take; what it has is given to Redis, though not even a deletion can be written."""
+    with small_disk(tmp_path / "disk", 2**20) as disk:
+        async with ingesting(**away.settings, data=disk) as running, sending(running.url) as sender:
+            away.kill()
+            assert await sender.posts(200) == [200] * 200
+            fill(disk)
+            assert set(await sender.posts(20)) == {503}
+            assert await answers(running.ready_url, 503)
+            await away.start()
+            await away.has(sender.kept)
+            await is_open()
+            assert await sender.posts(20) == [200] * 20
+
+
+async def test_what_waits_at_the_end_is_kept(away: Away, tmp_path: Path) -> None:
+    """Even if nobody waits for it: when the block ends it is on the stream."""
+    settings = IngestSettings.load(**away.settings, data=tmp_path / "own")
+    async with keeping(away.server, settings) as appender:
+        waiting = [asyncio.create_task(appender.append(entry(b"%d" % n))) for n in range(1000)]
+        await asyncio.sleep(0)
+    assert [task.exception() for task in waiting] == [None] * 1000
+    assert len(await away.entries()) == 1000
+    assert appender.why_not == "stopping"
+    with pytest.raises(NotKept):
+        await appender.append(entry(b"late"))
 
 
 async def test_a_stop_leaves_nothing_unanswered(away: Away) -> None:

@@ -110,7 +110,7 @@ async def test_a_cut_ends_what_is_open(proxy: Proxy, client: Client) -> None:
 
 async def test_a_cut_can_fall_into_the_middle(proxy: Proxy, client: Client, echo: Echo) -> None:
     """So many bytes reach the server, and not one more."""
-    proxy.cut_after_bytes = 3
+    proxy.cut_after(3)
     client.writer.write(b"abcdef")
 
     async def heard() -> bool:

@@ -4,14 +4,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingest import spool_files
 from ingest.spool_fault import Failing, NotSpooled
 from ingest.spool_file import SpoolFile
 from ingest.spool_files import SpoolFiles
@@ -20,9 +19,9 @@ from ingest.spool_row import size_of
 from stream.refusal import Refusal
 from tests.events import RECEIVED_MS
 from tests.outages import counted
-from tests.small_disk import fill, small_disk
 from tests.spooled import numbers, packed
 
+ROOT = Path(__file__).parent.parent
 LIMIT_BYTES = 40_000
 ENOUGH_BYTES = 2**30
 
@@ -104,43 +103,6 @@ def test_the_limit_is_kept(tmp_path: Path) -> None:
         files.confirm(part)
         files.put(packed(3, 4, size=1000))
         assert drained(files) == [2, 3, 4]
-
-
-def test_some_of_the_volume_stays_free(tmp_path: Path) -> None:
-    """Before the disk is full, others need it too; the own limit does not matter then."""
-    with small_disk(tmp_path / "disk", 2**21) as disk, opened(disk) as files:
-        count = 0
-        with suppress(NotSpooled):
-            for count in range(10_000):
-                files.put(packed(count, size=2000))
-        assert files.why_not(2000) == "volume"
-        found = os.statvfs(disk)
-        assert found.f_bavail / found.f_blocks > spool_files.FREE_SHARE - 0.01
-        assert drained(files) == list(range(count))
-
-
-def test_a_full_disk_is_drained_and_given_back(tmp_path: Path) -> None:
-    """Nothing can be put and nothing deleted; all is drained, then the whole file goes and there is room again."""
-    with small_disk(tmp_path / "disk", 2**20) as disk, opened(disk) as files:
-        files.put(packed(*range(200), size=2000))
-        filler = fill(disk)
-        with pytest.raises(NotSpooled, match="full"):
-            files.put(packed(200, size=2000))
-        assert drained(files) == list(range(200))
-        assert files.held.bytes == 0
-        files.put(packed(200, size=2000))
-        filler.unlink()
-        assert drained(files) == [200]
-
-
-def test_disk_space_is_given_back(tmp_path: Path) -> None:
-    """A file that has grown large is not kept when it is empty."""
-    with opened(tmp_path) as files:
-        files.put(packed(*range(100), size=120_000))
-        assert drained(files) == list(range(100))
-        assert sum(path.stat().st_size for path in tmp_path.rglob("*")) < 100_000
-        files.put(packed(100))
-        assert drained(files) == [100]
 
 
 def test_two_processes_have_folders_of_their_own(tmp_path: Path) -> None:
