@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from redis.asyncio import Redis
-from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection
+from redis.asyncio.connection import Connection, SSLConnection
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -31,12 +30,10 @@ class Sentinels:
     """The primary, as far as is known: where connections lead."""
 
     def __init__(self, target: Target, limits: Mapping[str, Any]) -> None:
-        kind = SSLConnection if target.scheme == "rediss" else Connection
         self._service = target.service
-        self._options = [
-            {"connection_class": kind, "host": host, "port": port, **target.sentinel_options, **limits}
-            for host, port in target.sentinels
-        ]
+        self._hosts = target.sentinels
+        self._kind = SSLConnection if target.scheme == "rediss" else Connection
+        self._options = {**target.sentinel_options, **limits}
         self._looked = 0.0
         self._looking: asyncio.Task[None] | None = None
 
@@ -63,11 +60,11 @@ class Sentinels:
                 self.found = host
 
     def _are_most(self, times: int) -> bool:
-        return 2 * times > len(self._options)
+        return 2 * times > len(self._hosts)
 
     async def _named(self) -> Counter[Host]:
         """Count what the sentinels say until most agree, all have spoken, or the time is over."""
-        asking = [asyncio.ensure_future(self._ask(options)) for options in self._options]
+        asking = [asyncio.ensure_future(self._ask(*host)) for host in self._hosts]
         try:
             named, failed = await self._answers(asking)
         finally:
@@ -96,8 +93,12 @@ class Sentinels:
             failed = failed or RedisTimeoutError()
         return named, failed
 
-    async def _ask(self, options: dict[str, Any]) -> Host | None:
-        async with Redis.from_pool(ConnectionPool(**options)) as sentinel:
-            ask: Any = sentinel.execute_command
-            found = await ask("SENTINEL GET-MASTER-ADDR-BY-NAME", self._service)
-            return (found[0].decode(), found[1]) if found else None
+    async def _ask(self, host: str, port: int) -> Host | None:
+        connection: Any = self._kind(host=host, port=port, **self._options)
+        try:
+            await connection.connect()
+            await connection.send_command("SENTINEL GET-MASTER-ADDR-BY-NAME", self._service)
+            found = await connection.read_response()
+        finally:
+            await connection.disconnect(nowait=True)  # at once, so that nothing can come between
+        return (found[0].decode(), int(found[1])) if found else None
