@@ -204,3 +204,13 @@ def test_after_a_small_file_the_next_one_waits(tmp_path: Path) -> None:
             draft.add(raw("1-0", payload=b"x" * size))
             archive.finish(draft)
         assert archive.resting == rests
+
+
+def test_a_file_that_cannot_be_entered_does_not_stay(tmp_path: Path) -> None:
+    """Again and again that would fill the disk."""
+    (tmp_path / INDEX).mkdir()
+    with Archive(tmp_path).draft(SHARD) as draft:
+        draft.add(raw("1-0"))
+        with pytest.raises(ArchiveFailed, match="Is a directory"):
+            draft.finish()
+    assert [path.name for path in tmp_path.iterdir()] == [INDEX]

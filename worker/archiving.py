@@ -1,5 +1,6 @@
 """Archiving: the making of an archive's file (worker.archive has the layout), up to the point where it counts."""
 
+import errno
 import math
 import os
 import secrets
@@ -8,6 +9,7 @@ import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from io import RawIOBase
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -45,7 +47,10 @@ class Archive:
     def prepare(self) -> None:
         """Make the folder. Raises Refusal if nothing can be written there."""
         try:
+            made = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for folder in made:
+                _sync_folder(folder.parent)
         except OSError as exc:
             raise Refusal(f"the archive's folder {self.folder} cannot be made ({exc.strerror})") from None
         if not os.access(self.folder, os.W_OK | os.X_OK):
@@ -101,7 +106,7 @@ class Draft:
         commands = b"".join(_command(stream, *entry) for entry in entries)
         try:
             if self._file is None:
-                self._file = os.fdopen(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+                self._file = open(self._path, "xb", opener=_private)  # noqa: SIM115 - at the block's end
             self._file.write(self._packing.compress(commands))
         except OSError as exc:
             raise ArchiveFailed(exc.strerror or type(exc).__name__) from exc
@@ -117,30 +122,35 @@ class Draft:
         assert self._file is not None  # noqa: S101 - there are entries in it
         name = f"{self._shard.number}_{self._first.decode()}_{self._last.decode()}_{secrets.token_hex(4)}.gz"
         try:
-            self._file.write(self._packing.flush())
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            self._path.rename(self._folder / name)
-            _sync_folder(self._folder)
-            self._enter(name)
+            with open(self._folder / INDEX, "ab", buffering=0, opener=_private) as index:
+                self._file.write(self._packing.flush())
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                self._file.close()
+                self._path.rename(self._folder / name)
+                _sync_folder(self._folder)
+                self._enter(index, name)
         except OSError as exc:
             raise ArchiveFailed(exc.strerror or type(exc).__name__) from exc
         return name
 
-    def _enter(self, name: str) -> None:
+    def _enter(self, index: RawIOBase, name: str) -> None:
         received = (self._received[0], self._received[1]) if self._received else None
         first, last = self._first.decode(), self._last.decode()
         line = Line(name, self._shard.stream, self._shard.number, first, last, self.entries, self.bytes, received)
-        descriptor = os.open(self._folder / INDEX, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        text = b"\n" + orjson.dumps(asdict(line)) + b"\n"  # the first ends what a crash may have cut off before
         try:
-            text = b"\n" + orjson.dumps(asdict(line)) + b"\n"  # the first ends what a crash may have cut off before
-            if os.write(descriptor, text) < len(text):
-                raise OSError(None, "the disk is full")
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        _sync_folder(self._folder)
+            written = index.write(text)
+        except OSError:  # nothing of it
+            (self._folder / name).unlink()
+            raise
+        if written != len(text):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(index.fileno())
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _command(stream: str, entry_id: bytes, flat: Sequence[bytes]) -> bytes:

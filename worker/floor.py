@@ -105,7 +105,7 @@ SURVEY = f"""#!lua flags=no-writes
 {_FLOORS}
 local now = redis.call('TIME')
 local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
-local info, bytes = {{length = 0, ['entries-added'] = 0, ['last-generated-id'] = '0-0'}}, 0
+local info, bytes = {{length = 0, ['last-generated-id'] = '0-0'}}, 0
 if redis.call('EXISTS', stream) == 1 then
   info = map(redis.call('XINFO', 'STREAM', stream))
   bytes = redis.call('MEMORY', 'USAGE', stream, 'SAMPLES', ARGV[1])
@@ -114,7 +114,7 @@ local memory = redis.pcall('INFO', 'memory')
 local most = type(memory) == 'string' and tonumber(string.match(memory, 'maxmemory:(%d+)')) or 0
 local first = info['first-entry']
 local found = floors(rest(ARGV, 2), rest(KEYS, 3), info['last-generated-id'])
-return {{now_ms, info.length, info['entries-added'], first and first[1] or false, bytes, most, found}}
+return {{now_ms, info.length, first and first[1] or false, bytes, most, found}}
 """
 
 # KEYS: stream, groups, lease, ledger, then each registered group's checkpoint.
@@ -169,8 +169,6 @@ class Survey:
     shard: int
     now_ms: int
     length: int
-    added: int
-    """How many entries the stream has ever had."""
     first: EntryId | None
     stream_bytes: int
     maxmemory: int
@@ -200,11 +198,9 @@ class Floor:
         names: Any = await self._server.smembers(self._shard.groups)
         self._names = sorted(names)
         keys: list[str | bytes] = [self._shard.stream, self._shard.groups, *self._checkpoints()]
-        now_ms, length, added, first, used, most, found = await self._survey(keys=keys, args=[SAMPLES, *self._names])
+        now_ms, length, first, used, most, found = await self._survey(keys=keys, args=[SAMPLES, *self._names])
         shard = self._shard.number
-        return Survey(
-            shard, now_ms, length, added, first and self._id(first), used, most, tuple(map(self._standing, found))
-        )
+        return Survey(shard, now_ms, length, first and self._id(first), used, most, tuple(map(self._standing, found)))
 
     async def trim(self, token: str, lease_ms: int, stays: EntryId, *, most: int | None = None) -> int | None:
         """Remove what is before ``stays`` and before the floor; returns how many entries.
