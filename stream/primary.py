@@ -8,17 +8,12 @@ primary without its replicas (NOREPLICAS, where ``min-replicas-to-write`` is set
 from collections.abc import Mapping
 from typing import Any
 
-from redis.asyncio.connection import (
-    AbstractConnection,
-    Connection,
-    ConnectionPool,
-    SSLConnection,
-    UnixDomainSocketConnection,
-)
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from stream.connection import Tcp, Tls, Unix
 from stream.redis_url import Target
 from stream.sentinels import ASK_SECONDS, Sentinels
 from stream.trouble import Deposed, PrimaryUnknown, code
@@ -50,15 +45,15 @@ class _Primary(AbstractConnection):
             raise Deposed(code(exc)) from exc
 
 
-class PlainConnection(_Primary, Connection):
+class PlainConnection(_Primary, Tcp):
     """By TCP."""
 
 
-class TlsConnection(_Primary, SSLConnection):
+class TlsConnection(_Primary, Tls):
     """By TLS."""
 
 
-class UnixConnection(_Primary, UnixDomainSocketConnection):
+class UnixConnection(_Primary, Unix):
     """By a socket in the file system."""
 
 

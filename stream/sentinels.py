@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from redis.asyncio.connection import Connection, SSLConnection
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from stream.connection import Tcp, Tls
 from stream.redis_url import Host, Target
 from stream.trouble import PrimaryUnknown
 
@@ -32,7 +32,7 @@ class Sentinels:
     def __init__(self, target: Target, limits: Mapping[str, Any]) -> None:
         self._service = target.service
         self._hosts = target.sentinels
-        self._kind = SSLConnection if target.scheme == "rediss" else Connection
+        self._kind = Tls if target.scheme == "rediss" else Tcp
         self._options = {**target.sentinel_options, **limits}
         self._looked = 0.0
         self._looking: asyncio.Task[None] | None = None

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 import trustme
+import uvloop
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError
@@ -20,6 +21,7 @@ from stream import connect
 from stream.keys import Shard
 from tests.events import body
 from tests.processes import Valkey
+from tests.proxy import proxying, through
 from tests.serving import ingesting, working
 from tests.test_worker import settled
 from tests.waiting import until
@@ -44,6 +46,29 @@ async def test_what_may_not_be_asked_counts_as_absent(server: Redis, valkey_url:
     with pytest.raises(connect.ServerUnfit, match="may not ask"):
         await connect.require(client, ["XADD"])
     await client.aclose()
+
+
+def test_a_connection_that_was_reset_is_lost_whichever_loop_runs(valkey_url: str) -> None:
+    """What uvloop raises at the next write, an error of its own, means here that Redis is away; then it comes back."""
+
+    async def reset() -> None:
+        async with proxying(urlsplit(valkey_url).port or 0) as proxy:
+            client = connect.client(through(proxy, valkey_url))
+            pool: Any = client.connection_pool
+            connection = await pool.get_connection()
+            proxy.cut()
+            await until(lambda: is_closed(connection))
+            with pytest.raises(RedisConnectionError):
+                await connection.send_command("PING")
+            await pool.release(connection)
+            assert await client.ping()
+            await client.aclose()
+
+    uvloop.run(reset())
+
+
+async def is_closed(connection: Any) -> bool:
+    return bool(connection._writer.transport.is_closing())  # noqa: SLF001 - redis-py itself takes it for connected
 
 
 async def user(server: Redis, url: str, name: str, *rules: str) -> str:
