@@ -22,6 +22,9 @@ format: .venv/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+chaos: .venv/.dev
+	$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),60) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
 crash: .venv/.dev
 	ACKSTREAM_CRASH_ROUNDS=$(or $(ROUNDS),10) $(BIN)/pytest -m crash $(ARGS)
 

@@ -1,0 +1,28 @@
+"""``python -m tests.chaos.early_ack …``: `ackstream …` whose store says that it is done before it is; for a control."""
+
+import asyncio
+from collections.abc import Sequence
+
+from console.__main__ import main
+from worker.status import StatusEvent
+from worker.store import Store
+
+LATE_SECONDS = 0.5
+
+_store = Store.handle
+_storing: set[asyncio.Task[None]] = set()
+
+
+async def _handle(self: Store, events: Sequence[StatusEvent]) -> None:
+    async def later() -> None:
+        await asyncio.sleep(LATE_SECONDS)
+        await _store(self, events)
+
+    task = asyncio.create_task(later())
+    _storing.add(task)
+    task.add_done_callback(_storing.discard)
+
+
+if __name__ == "__main__":
+    Store.handle = _handle  # type: ignore[method-assign]
+    main()

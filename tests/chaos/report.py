@@ -1,0 +1,117 @@
+"""What a run has shown, for people and for programs."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tests.chaos.provider import BUSY, NONE
+from tests.chaos.rounds import Round
+
+
+@dataclass(slots=True)
+class Line:
+    """Some rounds together: all, or those in which a kind of fault had its part."""
+
+    rounds: int = 0
+    acked: int = 0
+    stored: int = 0
+    dead: dict[str, int] = field(default_factory=dict)
+    spooled: int = 0
+    busy: int = 0
+    unanswered: int = 0
+    slowest_ms: float = 0.0
+    drain_seconds: float = 0.0
+    lost: int = 0
+    duplicates: int = 0
+    failed: int = 0
+
+    def add(self, played: Round) -> None:
+        verdict = played.ending.verdict
+        self.rounds += 1
+        self.acked += verdict.acked
+        self.stored += verdict.stored
+        self.dead = dict(Counter(self.dead) + Counter(verdict.dead))
+        self.spooled += played.tally.spooled
+        self.busy += played.tally.answers.get(BUSY, 0)
+        self.unanswered += played.tally.answers.get(NONE, 0)
+        self.slowest_ms = max(self.slowest_ms, played.tally.slowest_ms)
+        self.drain_seconds = max(self.drain_seconds, played.ending.drain_seconds)
+        self.lost += verdict.lost
+        self.duplicates += verdict.duplicates
+        self.failed += bool(played.troubles)
+
+
+HEADS = (
+    "",
+    "rounds",
+    "acked",
+    "stored",
+    "dead",
+    "spooled",
+    "503",
+    "no answer",
+    "slowest ms",
+    "drained s",
+    "lost",
+    "dupl.",
+    "failed",
+)
+
+
+def lines(rounds: Iterable[Round]) -> dict[str, Line]:
+    """Return a line for each kind of fault, and one for all; a round with two kinds counts in the line of each."""
+    found: dict[str, Line] = {}
+    total = Line()
+    for played in rounds:
+        total.add(played)
+        for kind in played.plan.kinds:
+            found.setdefault(kind, Line()).add(played)
+    return {**dict(sorted(found.items())), "all": total}
+
+
+def table(rounds: Sequence[Round]) -> str:
+    """Return the lines as a table."""
+    rows = [HEADS, *(_cells(name, line) for name, line in lines(rounds).items())]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADS))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+
+
+def _cells(name: str, line: Line) -> tuple[str, ...]:
+    figures = (line.rounds, line.acked, line.stored, sum(line.dead.values()), line.spooled, line.busy, line.unanswered)
+    ends = (
+        f"{line.slowest_ms:.0f}",
+        f"{line.drain_seconds:.1f}",
+        str(line.lost),
+        str(line.duplicates),
+        str(line.failed),
+    )
+    return (name, *map(str, figures), *ends)
+
+
+def told(played: Round) -> Iterator[str]:
+    """Yield what is said of a round when it is over."""
+    verdict, answers = played.ending.verdict, played.tally.answers
+    yield (
+        f"    {verdict.acked} acked, {verdict.stored} stored, dead letters {verdict.dead or 0}, "
+        f"{played.tally.spooled} spooled, {answers.get(BUSY, 0)} times 503, {answers.get(NONE, 0)} without an answer, "
+        f"slowest {played.tally.slowest_ms:.0f} ms, drained in {played.ending.drain_seconds} s, "
+        f"lost {verdict.lost}, duplicates {verdict.duplicates}; {played.seconds:.0f} s"
+    )
+    for trouble in played.troubles:
+        yield f"    FAILED: {trouble}"
+
+
+def as_json(rounds: Sequence[Round]) -> dict[str, Any]:
+    return {
+        "kinds": {name: asdict(line) for name, line in lines(rounds).items()},
+        "failed": [
+            {"round": str(played.plan), "troubles": list(played.troubles)} for played in rounds if played.troubles
+        ],
+    }
