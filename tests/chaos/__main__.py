@@ -75,8 +75,11 @@ async def _rounds(given: argparse.Namespace, folder: Path, *, may_mount: bool) -
 def _chosen(site: Site, names: Sequence[str]) -> Mapping[str, Kind]:
     possible = kinds.possible(site)
     for name in sorted((set(names) or set(kinds.KINDS)) - set(possible)):
-        _say(f"{name} is left out: it needs {' and '.join(sorted(kinds.KINDS[name].needs))}, which is not here")
-    return {name: kind for name, kind in possible.items() if not names or name in names}
+        _say(f"{name} is left out: it needs {kinds.KINDS[name].needs}, which is not here")
+    chosen = {name: kind for name, kind in possible.items() if not names or name in names}
+    if not chosen:
+        sys.exit("none of these faults can be had here")
+    return chosen
 
 
 async def _watched(name: str, folder: Path) -> Seen:

@@ -30,8 +30,8 @@ class Kind:
     make: Callable[[random.Random], Fault]
     seconds: tuple[float, float]
     """At least and at most; short ones are likelier."""
-    needs: frozenset[str] = frozenset()
-    """``shim``, ``disk`` or ``postgresql``: what must be there for it."""
+    needs: str | None = None
+    """What must be there for it, in words; None if that is there always."""
     with_redis_away: bool = False
     """Whether it shows only while ingest cannot reach Redis."""
 

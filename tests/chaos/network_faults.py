@@ -12,6 +12,7 @@ from tests.proxy import Proxy
 SIDES = (("ingest",), ("workers",), ("ingest", "workers"))
 DELAY_SECONDS = (0.02, 1.5)
 TORN_BYTES = (100, 300_000)
+NEVER_BYTES = 2**62
 LOOK_SECONDS = 0.01
 
 
@@ -83,13 +84,15 @@ class Torn:
         if self._tearing is not None:
             await self._tearing
         for side in self.sides:
-            site.proxies[side].cut_after_bytes = None
+            site.proxies[side].cut_after(NEVER_BYTES)
 
     async def _tear(self, proxies: Sequence[Proxy]) -> None:
+        cuts: dict[Proxy, int] = {}
         while not self._over.is_set():
             for proxy in proxies:
-                if proxy.cut_after_bytes is None:
-                    proxy.cut_after_bytes = int(math.exp(self.chance.uniform(*map(math.log, TORN_BYTES))))
+                if cuts.get(proxy) != proxy.cuts:
+                    cuts[proxy] = proxy.cuts
+                    proxy.cut_after(int(math.exp(self.chance.uniform(*map(math.log, TORN_BYTES)))))
             await asyncio.sleep(LOOK_SECONDS)
 
     def __str__(self) -> str:
