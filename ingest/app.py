@@ -1,6 +1,7 @@
 """The HTTP side's process: what starts and stops in which order, and aiohttp's handler of a connection."""
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -108,6 +109,35 @@ async def _listening(webhook: Webhook, connections: Connections, settings: Inges
             watch.cancel()
 
 
+class _Direct:
+    """A loop that makes no task of what a connection handles, but has it awaited where it stands.
+
+    aiohttp gives each request a task, for context variables of its own, which nothing here has. From Python 3.12 on it
+    begins at once; before, it waits for another turn of the loop, which costs a tenth of the time of a request.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.time = loop.time
+        self.create_future = loop.create_future
+
+    def create_task(self, coroutine: Any, **options: Any) -> Any:
+        """Return the coroutine itself; the one task of the connection is a task."""
+        return self._loop.create_task(coroutine, **options) if self._is_whole(coroutine) else coroutine
+
+    @staticmethod
+    def _is_whole(coroutine: Any) -> bool:
+        return bool(coroutine.__name__ == "start")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+
+def _loop() -> Any:
+    loop = asyncio.get_running_loop()
+    return loop if sys.version_info >= (3, 12) else _Direct(loop)
+
+
 class Handler(web.RequestHandler):
     """aiohttp's handler of a connection: with limits, one answer to what is malformed, and few words about it."""
 
@@ -117,7 +147,7 @@ class Handler(web.RequestHandler):
         self._broken = False
         super().__init__(
             server,
-            loop=asyncio.get_running_loop(),
+            loop=_loop(),
             access_log=cast("Any", None),
             keepalive_timeout=KEEPALIVE_SECONDS,
             lingering_time=LINGER_SECONDS,
@@ -126,7 +156,7 @@ class Handler(web.RequestHandler):
         self._max_msg_queue_size, self._msg_queue_resume_size = AHEAD_REQUESTS, AHEAD_REQUESTS // 2
         self._parser = http_parser.HttpRequestParser(
             self,
-            self._loop,
+            asyncio.get_running_loop(),
             BUFFER_BYTES,
             max_headers=HEADERS,
             payload_exception=web.RequestPayloadError,

@@ -31,6 +31,7 @@ class Appender:
         self._arrived = asyncio.Event()
         self._in_hand: Sequence[Waiting] = ()
         self._stopping = False
+        self._loop = asyncio.get_running_loop()  # asked for at each request it would cost a system call
 
     @property
     def why_not(self) -> str | None:
@@ -43,10 +44,9 @@ class Appender:
             raise NotKept("stopping")
         if len(self._waiting) >= WAITING_ENTRIES:
             raise NotKept("too many entries are waiting")
-        loop = asyncio.get_running_loop()
         fields = [part for pair in entry.to_fields().items() for part in pair]
-        kept = loop.create_future()
-        self._waiting.append(((entry.received_ms, fields), len(entry.payload), loop.time(), kept))
+        kept = self._loop.create_future()
+        self._waiting.append(((entry.received_ms, fields), len(entry.payload), self._loop.time(), kept))
         self._arrived.set()
         await kept
 

@@ -28,6 +28,7 @@ from stream.payload import Fields, InvalidPayload, decode, is_receipt
 
 LONGEST_AUTHORIZATION = 8192
 FUTURE_LEEWAY_SECONDS = 60
+BLOCK_BYTES = 64
 ISSUER = "Vonage"
 
 _SCHEME = "Bearer "  # by RFC 9110 a scheme may be in any case; the provider writes it so, and one form is enough
@@ -63,6 +64,22 @@ class Proof:
     application: str | None
 
 
+class _Key:
+    """HMAC-SHA256 by one secret (RFC 2104), with all that hangs on the secret alone done before: half the time."""
+
+    def __init__(self, secret: bytes) -> None:
+        block = (hashlib.sha256(secret).digest() if len(secret) > BLOCK_BYTES else secret).ljust(BLOCK_BYTES, b"\0")
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
+
+    def sign(self, signed: bytes) -> bytes:
+        """Return the signature of this text."""
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(signed)
+        outer.update(inner.digest())
+        return outer.digest()
+
+
 class Verifier:
     """Checks webhooks against a fixed map of accounts and their live secrets (several while one is changed).
 
@@ -76,6 +93,7 @@ class Verifier:
         self, secrets: Secrets, *, max_age_seconds: int, receipt_method: ReceiptMethod | Literal["off"] | None
     ) -> None:
         self._secrets = dict(secrets)
+        self._keys = {account: [_Key(secret) for secret in live] for account, live in secrets.items()}
         self._max_age_seconds = max_age_seconds
         self._receipt_method = receipt_method
 
@@ -112,9 +130,7 @@ class Verifier:
         account = claims.get("api_key") if isinstance(claims, dict) else None
         if not isinstance(account, str) or account not in self._secrets:
             raise WrongSignature("account")
-        if not _one_is_equal(
-            signature, [_to_base64url(hmac.digest(secret, signed, "sha256")) for secret in self._secrets[account]]
-        ):
+        if not _one_is_equal(signature, [_to_base64url(key.sign(signed)) for key in self._keys[account]]):
             raise WrongSignature("signature")
         return account, claims
 
