@@ -16,8 +16,8 @@ from stream.keys import Shard
 from tests.events import body
 from tests.processes import Valkey
 from tests.serving import working
+from tests.test_acl import USERS
 from tests.test_connect import user
-from tests.test_readme import README
 from tests.test_worker import append
 from tests.trims import OLD, add, group, left, look, register
 from tests.waiting import until
@@ -67,11 +67,11 @@ async def dead(server: Redis, shard: Shard, entries: int) -> bool:
     return bool(await server.xlen(shard.dead("log")) == entries)
 
 
-async def test_a_worker_trims_with_the_rights_that_the_readme_gives(
+async def test_a_worker_trims_with_the_rights_that_the_example_gives(
     valkey_url: str, server: Redis, shard: Shard, tmp_path: Path
 ) -> None:
-    """The list in it is enough for a user of its own."""
-    (rights,) = re.findall(r"a worker `(\+evalsha[^`]*)`", README)
+    """The user of the worker in deploy/redis-users.acl needs no more."""
+    (rights,) = re.findall(r"user worker .*? -@all (.*)", USERS)
     url = await user(server, valkey_url, f"{shard.name}-worker", f"~{shard.name}:*", *rights.split())
     await add(server, shard, range(1, 11))
     await group(server, shard, "done", read=10)
