@@ -10,7 +10,7 @@ run: .venv/.run
 	@exec $(BIN)/ackstream up $(ARGS)
 
 test: .venv/.dev
-	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/pytest -n 4 --dist loadgroup $(ARGS)
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
