@@ -17,8 +17,8 @@ ANSWER_SECONDS = 5.0
 TWICE_SHARE = 0.05
 AGAIN_SECONDS = (0.25, 2.0)
 """How long until it sends again: doubling, from here to here. The provider takes 5 s to 15 min."""
-PATIENCE_SECONDS = 60.0
-"""How long after the load's end it still sends again."""
+ATTEMPTS = 50
+"""How often it sends a message before it gives up; the provider gives up after 24 h."""
 TICK_SECONDS = 0.01
 
 KEPT, BUSY, NONE = "200", "503", "none"
@@ -56,25 +56,26 @@ class Provider:
     async def send(self, message_ids: Sequence[str], rate: float) -> Tally:
         """Send all at this rate a second, however they are answered; return when each is kept or given up."""
         began = time.monotonic()
-        give_up = began + len(message_ids) / rate + PATIENCE_SECONDS
         self.tally.sent = len(message_ids)
         async with asyncio.TaskGroup() as tasks:
             for number, message_id in enumerate(message_ids):
                 while (due := began + number / rate) > time.monotonic():
                     await asyncio.sleep(max(TICK_SECONDS, due - time.monotonic()))
-                tasks.create_task(self._deliver(message_id, give_up))
+                tasks.create_task(self._deliver(message_id))
         self._measure()
         return self.tally
 
-    async def _deliver(self, message_id: str, give_up: float) -> None:
+    async def _deliver(self, message_id: str) -> None:
         """Send until it is answered 200, and perhaps once more."""
         body, delay = payloads.body(message_id), AGAIN_SECONDS[0]
-        while await self._post(body) != KEPT:
-            if time.monotonic() > give_up:
-                self.tally.given_up += 1
-                return
+        for _ in range(ATTEMPTS):
+            if await self._post(body) == KEPT:
+                break
             await asyncio.sleep(delay * self._rng.uniform(0.5, 1.0))
             delay = min(2 * delay, AGAIN_SECONDS[1])
+        else:
+            self.tally.given_up += 1
+            return
         self._ledger.add(message_id)
         if self._rng.random() < TWICE_SHARE:
             await asyncio.sleep(self._rng.uniform(0.0, AGAIN_SECONDS[1]))

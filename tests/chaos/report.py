@@ -104,6 +104,8 @@ def told(played: Round) -> Iterator[str]:
         f"slowest {played.tally.slowest_ms:.0f} ms, drained in {played.ending.drain_seconds} s, "
         f"lost {verdict.lost}, duplicates {verdict.duplicates}; {played.seconds:.0f} s"
     )
+    if played.still_seconds:
+        yield f"    this machine stood still for {played.still_seconds:.0f} s: what is measured here means little"
     for trouble in played.troubles:
         yield f"    FAILED: {trouble}"
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tests.chaos import pulse
 from tests.chaos.court import Court
 from tests.chaos.faults import Kind, Planned, draw
 from tests.chaos.judge import Ending
@@ -52,6 +53,8 @@ class Round:
 
     plan: Plan
     seconds: float
+    still_seconds: float
+    """How long this machine stood still; 0 if it did not."""
     tally: Tally
     ending: Ending
     troubles: Sequence[str]
@@ -62,18 +65,19 @@ async def play(site: Site, court: Court, plan: Plan) -> Round:
     """Play a round on a site that is ready."""
     began = time.monotonic()
     count, seed = round(plan.rate * plan.seconds), f"{plan.seed}:{plan.number}:load"
-    async with asyncio.TaskGroup() as tasks:
-        loading = tasks.create_task(court.load(plan.number, count, plan.rate, seed))
-        for one in plan.faults:
-            tasks.create_task(one.happen(site))
-    async with asyncio.TaskGroup() as tasks:
-        ending = tasks.create_task(court.end(plan.number))
-        ready = tasks.create_task(site.is_ready())
+    async with pulse.felt() as felt:
+        async with asyncio.TaskGroup() as tasks:
+            loading = tasks.create_task(court.load(plan.number, count, plan.rate, seed))
+            for one in plan.faults:
+                tasks.create_task(one.happen(site))
+        async with asyncio.TaskGroup() as tasks:
+            ending = tasks.create_task(court.end(plan.number))
+            ready = tasks.create_task(site.is_ready())
     tally = loading.result()
     troubles = [*site.crashes(), *_troubles(tally, ending.result())]
     if not ready.result():
         troubles.append("an ingest or a worker did not become ready again")
-    return Round(plan, time.monotonic() - began, tally, ending.result(), troubles)
+    return Round(plan, time.monotonic() - began, felt.longest_seconds, tally, ending.result(), troubles)
 
 
 def _troubles(tally: Tally, ending: Ending) -> list[str]:
