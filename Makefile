@@ -1,10 +1,11 @@
 # make run: everything on this machine. For developers: make test | lint | format | bench; make crash ROUNDS=10, the
-# crash tests at length; make fuzz SECONDS=60, random input for as long; make lock, to renew the locked versions.
+# crash tests at length; make chaos ROUNDS=200 SEED=1, random faults under load; make fuzz SECONDS=60, random input for
+# as long; make lock, to renew the locked versions.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 BIN := .venv/bin
 
-.PHONY: run test lint format bench crash fuzz lock clean
+.PHONY: run test lint format bench chaos crash fuzz lock clean
 
 run: .venv/.run
 	@exec $(BIN)/ackstream up $(ARGS)
