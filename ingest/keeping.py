@@ -18,6 +18,7 @@ from ingest.spool import spooling
 from ingest.watch import watch
 from ingest.way import Way
 from stream.connect import shown
+from stream.ending import end
 
 
 @asynccontextmanager
@@ -43,5 +44,4 @@ async def keeping(server: Redis, settings: IngestSettings) -> AsyncIterator[Appe
                 yield appender
                 await appender.finish()
             finally:
-                for task in running:
-                    task.cancel()
+                await end(running)

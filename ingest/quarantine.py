@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from stream.connect import reason
+from stream.ending import end
 from stream.entry import Entry
 from stream.metrics import QUARANTINED
 
@@ -126,4 +127,4 @@ async def quarantining(server: Redis, stream: str, limits: Limits) -> AsyncItera
         finally:
             quarantine.close()
             await asyncio.wait([loop], timeout=CLOSE_SECONDS)
-            loop.cancel()
+            await end([loop])

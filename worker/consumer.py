@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from stream.backoff import Backoff
 from stream.connect import ServerUnfit, reason, require
+from stream.ending import end
 from stream.metrics import DROPPED, LAST_READ, READ
 from stream.trouble import SILENT
 from worker.condition import Condition
@@ -185,7 +186,6 @@ async def consume(consumers: Sequence[Consumer], stop: asyncio.Event, grace_seco
         ]
         await stop.wait()
         await asyncio.wait(loops, timeout=grace_seconds)
-        for task in (*loops, *upkeep):
-            task.cancel()
+        await end((*loops, *upkeep))
     for consumer in consumers:
         await consumer.leave()

@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from stream.connect import client, reason
+from stream.ending import end
 from stream.entry import EntryId
 from stream.keys import Shard
 from stream.metrics import ARCHIVED, LAST_TRIM, MISSING, STREAM_BYTES, STREAM_ENTRIES, TRIM_FAILURES, TRIMMED
@@ -104,8 +105,8 @@ class Trimmer:
             most = STEP_ENTRIES * STEPS_AT_ONCE
             return await self._trim(due.before, most if due.entries is None else min(most, due.entries), stop)
         removed = 0
-        for end in await self._archived(self._archive, due, stop):
-            removed += await self._step(end.after(), None)
+        for archived in await self._archived(self._archive, due, stop):
+            removed += await self._step(archived.after(), None)
         return removed
 
     async def _archived(self, archive: Archive, due: Due, stop: asyncio.Event) -> list[EntryId]:
@@ -189,7 +190,7 @@ async def trimming(settings: WorkerSettings, stop: asyncio.Event) -> AsyncIterat
         running = tasks.create_task(Trimmer(server, settings.shard, retention, archive).run(stop))
         yield
         await asyncio.wait([running], timeout=STOP_SECONDS)
-        running.cancel()
+        await end([running])
 
 
 async def _paced(step: Awaitable[T]) -> T:
