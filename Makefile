@@ -11,7 +11,8 @@ run: .venv/.run
 	@exec $(BIN)/ackstream up $(ARGS)
 
 test: .venv/.dev
-	$(BIN)/pytest -n 4 --dist loadgroup $(ARGS)
+	$(if $(ARGS),,$(BIN)/pytest -m containers)
+	$(BIN)/pytest -n 4 --dist loadgroup $(or $(ARGS),-m "not containers")
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

@@ -1,7 +1,6 @@
 """The HTTP side's process: what starts and stops in which order, and aiohttp's handler of a connection."""
 
 import asyncio
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -109,35 +108,6 @@ async def _listening(webhook: Webhook, connections: Connections, settings: Inges
             watch.cancel()
 
 
-class _Direct:
-    """A loop that makes no task of what a connection handles, but has it awaited where it stands.
-
-    aiohttp gives each request a task, for context variables of its own, which nothing here has. From Python 3.12 on it
-    begins at once; before, it waits for another turn of the loop, which costs a tenth of the time of a request.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self.time = loop.time
-        self.create_future = loop.create_future
-
-    def create_task(self, coroutine: Any, **options: Any) -> Any:
-        """Return the coroutine itself; the one task of the connection is a task."""
-        return self._loop.create_task(coroutine, **options) if self._is_whole(coroutine) else coroutine
-
-    @staticmethod
-    def _is_whole(coroutine: Any) -> bool:
-        return bool(coroutine.__name__ == "start")
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loop, name)
-
-
-def _loop() -> Any:
-    loop = asyncio.get_running_loop()
-    return loop if sys.version_info >= (3, 12) else _Direct(loop)
-
-
 class Handler(web.RequestHandler):
     """aiohttp's handler of a connection: with limits, one answer to what is malformed, and few words about it."""
 
@@ -147,7 +117,7 @@ class Handler(web.RequestHandler):
         self._broken = False
         super().__init__(
             server,
-            loop=_loop(),
+            loop=asyncio.get_running_loop(),
             access_log=cast("Any", None),
             keepalive_timeout=KEEPALIVE_SECONDS,
             lingering_time=LINGER_SECONDS,

@@ -26,7 +26,8 @@ from tests.waiting import until
 from tests.work import GROUP, Work, working
 from worker.liveness import DEAD_SECONDS
 
-pytestmark = pytest.mark.crash
+# A server that is killed takes connections with it that nobody can close any more: Python's complaint is no fault here.
+pytestmark = [pytest.mark.crash, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 
 ENTRIES = 6000
 HOLD_SECONDS = 3.0

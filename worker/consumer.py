@@ -187,5 +187,4 @@ async def consume(consumers: Sequence[Consumer], stop: asyncio.Event, grace_seco
         await stop.wait()
         await asyncio.wait(loops, timeout=grace_seconds)
         await end((*loops, *upkeep))
-    for consumer in consumers:
-        await consumer.leave()
+    await asyncio.gather(*(consumer.leave() for consumer in consumers))
