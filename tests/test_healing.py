@@ -134,7 +134,7 @@ async def test_a_worker_can_be_stopped_while_it_waits(work: Work, site: Site) ->
 
 @asynccontextmanager
 async def slow(port: int) -> AsyncIterator[int]:
-    """A port in front of a server, that passes a megabyte a second of what it says."""
+    """A port in front of a server, that passes half a megabyte a second of what it says."""
 
     async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float) -> None:
         with suppress(OSError):
@@ -146,7 +146,7 @@ async def slow(port: int) -> AsyncIterator[int]:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.gather(copy(reader, inner_writer, 0), copy(inner_reader, writer, 1 / 16))
+        await asyncio.gather(copy(reader, inner_writer, 0), copy(inner_reader, writer, 1 / 8))
 
     listening = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
@@ -157,7 +157,7 @@ async def slow(port: int) -> AsyncIterator[int]:
 
 async def test_a_batch_that_the_network_cannot_carry_in_time_is_read_in_parts(work: Work, site: Site) -> None:
     """A reply that is cut off for its size would be cut off for ever: so fewer entries are read at once."""
-    await work.append([body(message_uuid=f"m-{n}", more="x" * 100_000) for n in range(150)])
+    await work.append([body(message_uuid=f"m-{n}", more="x" * 100_000) for n in range(100)])
     async with slow(urlsplit(site.url).port or 0) as port:
         worker = work.worker(redis_url=site.url.replace(f":{urlsplit(site.url).port}", f":{port}"))
         await work.is_down_to(0)
