@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ExecAbortError, RedisError
 
 import stream.trouble
+from console.valkey import free_port
 from stream.connect import ServerUnfit, client, require
 from stream.keys import Shard
 from stream.trouble import (
@@ -179,7 +180,7 @@ async def test_a_node_of_a_cluster_is_told(tmp_path: Path, valkey: Valkey, shard
     """Keys of several slots, or of a slot that nobody serves: a cluster, which this version does not do."""
     valkey.kill()
     with (tmp_path / "valkey" / "valkey.conf").open("a") as config:
-        config.write("appendonly no\ncluster-enabled yes\n")
+        config.write(f"appendonly no\ncluster-enabled yes\ncluster-port {free_port()}\n")  # else 10000 above its own
     await valkey.start()
     node = client(valkey.url)
     assert trouble(await met(node.get(shard.stream))) is CLUSTERED
