@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -14,6 +14,7 @@ import pytest
 from redis.asyncio import Redis
 
 from console import valkey as embedded
+from stream.ending import end
 from stream.keys import Shard
 from stream.trouble import AWAY, SILENT, UNWRITABLE
 from tests.events import body
@@ -26,8 +27,7 @@ from tests.waiting import until
 from tests.work import GROUP, Work, working
 from worker.liveness import DEAD_SECONDS
 
-# A server that is killed takes connections with it that nobody can close any more: Python's complaint is no fault here.
-pytestmark = [pytest.mark.crash, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
+pytestmark = pytest.mark.crash
 
 ENTRIES = 6000
 HOLD_SECONDS = 3.0
@@ -138,22 +138,27 @@ async def slow(port: int) -> AsyncIterator[int]:
     """A port in front of a server, that passes a megabyte a second of what it says."""
 
     async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float) -> None:
-        with suppress(OSError):
-            while piece := await reader.read(65536):
-                await asyncio.sleep(seconds)
-                writer.write(piece)
-                await writer.drain()
-        writer.close()
+        try:
+            with suppress(OSError):
+                while piece := await reader.read(65536):
+                    await asyncio.sleep(seconds)
+                    writer.write(piece)
+                    await writer.drain()
+        finally:
+            writer.transport.abort()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(cast("asyncio.Task[Any]", asyncio.current_task()))
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
         await asyncio.gather(copy(reader, inner_writer, 0), copy(inner_reader, writer, 1 / 16))
 
+    serving: list[asyncio.Task[Any]] = []
     listening = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
         yield int(listening.sockets[0].getsockname()[1])
     finally:
         listening.close()
+        await end(serving)
 
 
 async def test_a_batch_that_the_network_cannot_carry_in_time_is_read_in_parts(work: Work, site: Site) -> None:
