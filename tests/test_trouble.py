@@ -109,7 +109,7 @@ async def blocked(site: Site) -> bool:
 
 
 async def test_a_read_that_waits_ends_when_its_server_is_deposed(site: Site) -> None:
-    """The wait ends at once, and a next command tells why, as soon as the server has closed the connection that waited."""
+    """The wait ends at once; as soon as the server has closed the connection that waited, a command tells why."""
     await read(site.url, site.shard)
     reader = client(site.url)
     reading: Any = reader.xreadgroup("g", "c", {site.shard.stream: ">"}, block=60_000)
