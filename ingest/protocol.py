@@ -65,6 +65,8 @@ class Handler(web.RequestHandler):
                         break
                     if self._messages:
                         await asyncio.sleep(0)  # who sends ahead does not take the others' turn
+        except Exception as exc:  # noqa: BLE001 - a fault of ours: it ends this connection, and no other
+            log.error("ingest.failed", error=names(exc), at=_place(exc), sampled=True)  # noqa: TRY400 - no traceback
         finally:
             self._task_handler = None
             if self.transport is not None:
@@ -97,10 +99,9 @@ class Handler(web.RequestHandler):
         answer, is_lost = await self._handle_request(request, None, handler)
         if is_lost:
             raise ConnectionResetError
-        if not payload.is_eof():
+        if not payload.is_eof() and not self._force_close:
             await self._skip(payload)
-            return False
-        if not answer.keep_alive or self._close:
+        if not payload.is_eof() or not answer.keep_alive or self._close or self._force_close:
             return False
         self._next_keepalive_close_time = self._loop.time() + KEEPALIVE_SECONDS
         if self._keepalive_handle is None:
