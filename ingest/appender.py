@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from ingest.keeper import Keeper
@@ -10,6 +10,7 @@ from ingest.packed import Packed, pack
 from ingest.spool_fault import NotSpooled
 from stream.entry import Entry
 
+BATCHES = 2  # in hand
 BATCH_ENTRIES = 256
 BATCH_BYTES = 4 * 1024 * 1024
 WAITING_ENTRIES = 8192
@@ -28,8 +29,8 @@ class Appender:
     def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
         self._waiting: deque[Waiting] = deque()
-        self._arrived = asyncio.Event()
-        self._in_hand: Sequence[Waiting] = ()
+        self._due = asyncio.Event()
+        self._in_hand: list[Sequence[Waiting]] = []
         self._stopping = False
         self._loop = asyncio.get_running_loop()  # asked for at each request it would cost a system call
 
@@ -46,26 +47,48 @@ class Appender:
             raise NotKept("too many entries are waiting")
         kept = self._loop.create_future()
         self._waiting.append((pack(entry), self._loop.time(), kept))
-        self._arrived.set()
+        self._set_due()
         await kept
 
     async def run(self) -> None:
         """Keep batch after batch, until cancelled."""
         try:
-            while True:
-                await self._arrived.wait()
-                self._in_hand = self._take()
-                await self._keep(self._in_hand)
-                self._in_hand = ()
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(BATCHES):
+                    tasks.create_task(self._run())
         finally:
             self._stopping = True
-            self._refuse([*self._in_hand, *self._waiting], "stopping")
+            self._refuse(self._waiting, "stopping")
 
     async def finish(self) -> None:
         """Take no more, and return when what waits is kept or refused."""
         self._stopping = True
-        while waiting := [*self._in_hand, *self._waiting]:
-            await asyncio.wait([waiting[-1][2]])
+        while waiting := [kept for batch in (*self._in_hand, self._waiting) for _, _, kept in batch]:
+            await asyncio.wait(waiting)
+
+    async def _run(self) -> None:
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            if not self._is_due:  # the other one was quicker
+                continue
+            batch = self._take()
+            self._in_hand.append(batch)
+            try:
+                await self._keep(batch)
+            finally:
+                self._refuse(batch, "stopping")
+                self._in_hand.remove(batch)
+                self._set_due()
+
+    @property
+    def _is_due(self) -> bool:
+        """Whether to keep a batch now: while one is in hand, only one as large, for large ones cost least."""
+        return bool(self._waiting) and (not self._in_hand or len(self._waiting) >= len(self._in_hand[0]))
+
+    def _set_due(self) -> None:
+        if self._is_due:
+            self._due.set()
 
     async def _keep(self, batch: Sequence[Waiting]) -> None:
         try:
@@ -84,13 +107,10 @@ class Appender:
             if count and size > BATCH_BYTES:
                 break
             count += 1
-        batch = [self._waiting.popleft() for _ in range(count)]
-        if not self._waiting:
-            self._arrived.clear()
-        return batch
+        return [self._waiting.popleft() for _ in range(count)]
 
     @staticmethod
-    def _refuse(batch: Sequence[Waiting], why: str) -> None:
+    def _refuse(batch: Iterable[Waiting], why: str) -> None:
         for _, _, kept in batch:
             if not kept.done():
                 kept.set_exception(NotKept(why))

@@ -6,6 +6,7 @@ that comes late must not be taken for that of the next batch.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from time import perf_counter
 from typing import Any, Self
@@ -38,48 +39,52 @@ _LOAD = b"*3\r\n" + command([b"SCRIPT", b"LOAD", APPEND.encode()])
 
 
 class _Replies(asyncio.Protocol):
-    """What comes by the connection: one reply for each command, of which one is in hand at a time."""
+    """What comes by the connection: one reply for each command, in their order."""
 
     def __init__(self) -> None:
         self._reader = Reader(protocolError=InvalidResponse, replyError=ResponseError)
-        self._awaited: asyncio.Future[object] | None = None
+        self._awaited: deque[asyncio.Future[object]] = deque()
         self._is_lost = False
         self._loop = asyncio.get_running_loop()
 
     def await_next(self) -> asyncio.Future[object]:
         """Return the next one, to come. It raises RedisError."""
-        self._awaited = self._loop.create_future()
+        awaited = self._loop.create_future()
+        self._awaited.append(awaited)
         if self._is_lost:
-            self._give(RedisConnectionError("the connection is closed"))
-        return self._awaited
+            self._fail(RedisConnectionError("the connection is closed"))
+        return awaited
 
     def give_up(self) -> None:
-        """Do not wait for it any longer: it becomes a TimeoutError."""
-        self._give(TimeoutError("no reply in time"))
+        """Do not wait any longer: what is awaited becomes a TimeoutError. The connection is of no use any more."""
+        self._fail(TimeoutError("no reply in time"))
 
     def data_received(self, data: bytes) -> None:
-        """Take it, if it is whole."""
+        """Take the replies that are whole."""
         self._reader.feed(data)
         try:
-            reply: object = self._reader.gets()
+            while self._awaited and (reply := self._reader.gets()) is not False:
+                _give(self._awaited.popleft(), reply)
         except InvalidResponse as exc:
-            reply = exc
-        if reply is not False:
-            self._give(reply)
+            self._fail(exc)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's interface
         """End the wait."""
         self._is_lost = True
-        self._give(RedisConnectionError("the connection is lost"))
+        self._fail(RedisConnectionError("the connection is lost"))
 
-    def _give(self, reply: object) -> None:
-        awaited, self._awaited = self._awaited, None
-        if awaited is None or awaited.done():
-            return
-        if isinstance(reply, Exception):
-            awaited.set_exception(reply)
-        else:
-            awaited.set_result(reply)
+    def _fail(self, exc: Exception) -> None:
+        while self._awaited:
+            _give(self._awaited.popleft(), exc)
+
+
+def _give(awaited: asyncio.Future[object], reply: object) -> None:
+    if awaited.done():
+        return
+    if isinstance(reply, Exception):
+        awaited.set_exception(reply)
+    else:
+        awaited.set_result(reply)
 
 
 class Link:

@@ -63,8 +63,9 @@ class Way:
         try:
             await link.append(batch, within_seconds)
         except (RedisError, OSError) as exc:
-            self._link = None
-            self.fail(exc)
+            if self._link is link:  # else another batch has found it out before
+                self._link = None
+                self.fail(exc)
             APPEND_FAILURES.labels(self.why_shut).inc()
             raise Shut from exc
 
