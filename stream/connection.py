@@ -16,7 +16,9 @@ class _Told(AbstractConnection):
         """Send one or more commands. Raises redis.exceptions.ConnectionError if the connection is gone."""
         try:
             await super().send_packed_command(*args, **options)
-        except RuntimeError as exc:
+        except (RuntimeError, AttributeError) as exc:
+            if isinstance(exc, AttributeError) and self.is_connected:
+                raise  # a mistake, not what redis-py meets when another task has closed the connection meanwhile
             await self.disconnect(nowait=True)
             raise RedisConnectionError("the connection is closed") from exc
 

@@ -48,6 +48,20 @@ async def test_what_may_not_be_asked_counts_as_absent(server: Redis, valkey_url:
     await client.aclose()
 
 
+async def test_a_connection_that_another_task_closes_is_lost(valkey_url: str) -> None:
+    """Between the check that it is open and the write it may be closed; that is no error of the program."""
+    user = connect.client(valkey_url)
+    pool: Any = user.connection_pool
+    connection = await pool.get_connection()
+    sending = asyncio.create_task(connection.send_command("PING"))
+    await asyncio.sleep(0)
+    await connection.disconnect(nowait=True)
+    with pytest.raises(RedisConnectionError):
+        await sending
+    await pool.release(connection)
+    await user.aclose()
+
+
 def test_a_connection_that_was_reset_is_lost_whichever_loop_runs(valkey_url: str) -> None:
     """What uvloop raises at the next write, an error of its own, means here that Redis is away; then it comes back."""
 
