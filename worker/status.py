@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from stream.entry import draft_of
+
 SUBMITTED, DELIVERED, READ = "submitted", "delivered", "read"
 REJECTED, UNDELIVERABLE = "rejected", "undeliverable"
 
@@ -21,7 +23,8 @@ class StatusEvent:
     """
 
     event_id: str
-    """sha256 of the payload in hex (of a delivery receipt, see worker.vonage): equal for a payload sent twice."""
+    """sha256 of the payload in hex (of a delivery receipt, see worker.vonage): equal for a payload sent twice, and the
+    key by which a handler can tell that it has seen an event before."""
     message_uuid: str
     status: str
     provider_status: str
@@ -53,11 +56,19 @@ class StatusEvent:
     workflow_item: str | None = None
     workflow_items: str | None = None
     raw: bytes = field(default=b"", repr=False)
+    attempt: int = field(default=1, compare=False)
+    """Which attempt of the group's handler this is, from 1."""
+    replayed: bool = field(default=False, compare=False)
+    """Whether somebody had the group given this event again."""
 
     @property
     def time(self) -> datetime:
         """When it happened, or else when it was received."""
         return self.occurred_at or self.received_at
+
+
+Draft = draft_of(StatusEvent)
+"""A StatusEvent while it is written."""
 
 
 def mask(number: str | None) -> str | None:
