@@ -67,7 +67,10 @@ def worker_command(
     data: Data = None,
     redis_url: RedisUrl = None,
     database_url: DatabaseUrl = None,
-    handler: Annotated[list[str] | None, typer.Option(help="store or log; may stand twice (default both).")] = None,
+    handler: Annotated[
+        list[str] | None,
+        typer.Option(help="store, log or [NAME=]package.module:function; more than once (default store, log)."),
+    ] = None,
     admin_host: AdminHost = None,
     admin_port: AdminPort = None,
     stop_with_stdin: StopWithStdin = False,

@@ -44,6 +44,18 @@ class Shard:
         """A string: an id up to which the group has settled everything (worker.groups)."""
         return f"{self.stream}:checkpoint:{group}"
 
+    def retry(self, group: str) -> str:
+        """A stream: copies that are due for another attempt, read like the live one (worker.parked)."""
+        return f"{self.stream}:retry:{group}"
+
+    def replay(self, group: str) -> str:
+        """A stream: copies of entries that the group is given again, read like the live one."""
+        return f"{self.stream}:replay:{group}"
+
+    def parked(self, group: str) -> str:
+        """A sorted set: packed copies that wait for another attempt, by the moment at which they are due, in ms."""
+        return f"{self.stream}:parked:{group}"
+
     def dead(self, group: str) -> str:
         """A stream: the group's dead letters (worker.settle)."""
         return f"{self.stream}:dead:{group}"
@@ -55,5 +67,5 @@ class Shard:
 
     def progress(self, group: str) -> tuple[str, ...]:
         """All keys that tell how far the group is; its dead letters are none of them."""
-        kinds = ("alive", "checkpoint", "parked", "replay", "retry")
-        return tuple(f"{self.stream}:{kind}:{group}" for kind in kinds)
+        kinds = (self.alive, self.checkpoint, self.parked, self.replay, self.retry)
+        return tuple(key(group) for key in kinds)

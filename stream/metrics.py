@@ -164,8 +164,26 @@ BURIED = Counter(
 )
 HANDLER_FAILURES = Counter(
     "ackstream_handler_failures_total",
-    "Batches whose handler failed and that are tried again, by group and error. Rises: look at the handler's target.",
+    "Events at which the group's handler failed, by error; Unavailable counts how often its target was found away. "
+    "Rises: look at the handler, or its target.",
     ["group", "error"],
+)
+PARKED = Counter(
+    "ackstream_events_parked_total",
+    "Events set aside for another attempt, by group. Rises: see ackstream_handler_failures_total.",
+    ["group"],
+)
+RETRIED = Counter(
+    "ackstream_events_retried_total",
+    "Parked events that have become due, by group. Stays behind the parked ones: no worker of the group runs.",
+    ["group"],
+)
+ATTEMPTS = Histogram(
+    "ackstream_attempts",
+    "Attempts that an event had taken when it was handled or given up, if more than one. "
+    "Rises: the handler's target is away for longer, or events fail that never succeed.",
+    ["group"],
+    buckets=(2, 3, 4, 6, 8, 12, 16, 24, 48),
 )
 DROPPED = Counter(
     "ackstream_batches_dropped_total",
@@ -183,7 +201,8 @@ TROUBLE = Counter(
 )
 HANDLE_SECONDS = Histogram(
     "ackstream_handle_seconds",
-    "Seconds a batch spends in its handler. Rises: the handler's target (database, service) is slow.",
+    "Seconds that a call of the handler takes, for a batch or for one event. "
+    "Rises: the handler's target (database, service) is slow.",
     ["group"],
     buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )

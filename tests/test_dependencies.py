@@ -13,10 +13,14 @@ PURE = {
     "ingest/signature.py",
     "stream/entry.py",
     "stream/payload.py",
+    "worker/outcome.py",
     "worker/projection.py",
     "worker/receipt.py",
+    "worker/schedule.py",
     "worker/status.py",
     "worker/timestamps.py",
+    "worker/turns.py",
+    "worker/verdict.py",
     "worker/vonage.py",
 }
 HTTP_SERVERS = {"ingest/app.py", "ingest/webhook.py", "stream/health.py"}

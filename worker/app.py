@@ -7,11 +7,13 @@ from redis.asyncio import Redis
 
 from stream import health
 from stream.connect import REPLY_SECONDS, client, shown
+from worker.calls import Calls
 from worker.consumer import BLOCK_MS, Consumer, consume
 from worker.groups import Group
-from worker.handlers.opening import opened
+from worker.handlers.opening import Opened, opened
 from worker.liveness import Liveness
-from worker.processor import Handler, Processor
+from worker.parked import Parked
+from worker.processor import Processor
 from worker.settings import WorkerSettings
 from worker.settle import Settler
 from worker.trimmer import trimming
@@ -34,7 +36,7 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
                 )
 
             async with health.serving(settings.admin_host, settings.admin_port, why_not) as admin_port:
-                groups = settings.handlers
+                groups = ",".join(handlers)
                 log.info(
                     "worker.started",
                     groups=groups,
@@ -53,17 +55,20 @@ def _consumer(
     reading: Redis,
     settings: WorkerSettings,
     group: str,
-    handler: Handler,
+    opened: Opened,
     stop: asyncio.Event,
 ) -> Consumer:
     shard = settings.shard
     liveness = Liveness(server, shard, group)
-    processor = Processor(shard.number, group, handler, Settler(server, shard, group), liveness, stop)
+    calls = Calls(opened.handler, opened.limits)
+    settler = Settler(server, shard, group)
+    processor = Processor(shard.number, group, calls, opened.schedule, settler, liveness, stop)
     return Consumer(
         server,
         reading,
         Group(server, shard, group),
         liveness,
         processor,
-        settings.batch_entries,
+        Parked(server, shard, group),
+        opened.limits.batch_entries,
     )

@@ -1,32 +1,29 @@
 """What becomes of a batch: the only place that decides between ack, another try and dead letter."""
 
 import asyncio
-from collections.abc import Sequence
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from time import perf_counter
-from typing import Protocol
+from typing import Any
 
 import structlog
+from redis.exceptions import OutOfMemoryError
 
 from stream.backoff import Backoff
 from stream.connect import names
 from stream.entry import Entry, InvalidEntry
-from stream.metrics import BURIED, HANDLE_SECONDS, HANDLED, HANDLER_FAILURES
+from stream.metrics import ATTEMPTS, BURIED, HANDLE_SECONDS, HANDLED, HANDLER_FAILURES, PARKED
+from worker.calls import Call, Calls
 from worker.liveness import Liveness, RawEntries
-from worker.settle import Burial, Settler
+from worker.schedule import Schedule
+from worker.settle import Copy, Settler
 from worker.status import InvalidStatus, StatusEvent
+from worker.turns import Source
+from worker.verdict import judge, kind
 from worker.vonage import parse
 
 log = structlog.get_logger("processor")
-
-HANDLER_SECONDS = 60.0
-
-
-class Handler(Protocol):
-    """What a group does with its events. It may see an event again, and must then come to the same effect."""
-
-    async def handle(self, events: Sequence[StatusEvent]) -> None:
-        """Return when the effect is there to stay; any exception means that the batch has to be handled again."""
 
 
 class BatchDropped(Exception):  # noqa: N818 - named for what the loop must do
@@ -37,11 +34,22 @@ class BatchDropped(Exception):  # noqa: N818 - named for what the loop must do
 class Batch:
     """Entries in hand, parsed. ``generation`` is the consumer's when they were read (worker.liveness)."""
 
+    source: Source
     generation: int
+    entries: list[tuple[bytes, dict[bytes, bytes]]] = field(default_factory=list)
     events: list[StatusEvent] = field(default_factory=list)
-    settled: list[bytes] = field(default_factory=list)
-    """The ids to ack once the events are handled."""
-    burials: list[Burial] = field(default_factory=list)
+    """The event of each of ``entries``."""
+    gone: list[bytes] = field(default_factory=list)
+    """Ids of which nothing is left but the ack."""
+    invalid: list[Copy] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Settlement:
+    """What ends entries of one stream: ids to ack, copies to write."""
+
+    acks: list[bytes] = field(default_factory=list)
+    copies: list[Copy] = field(default_factory=list)
 
 
 class Processor:
@@ -51,78 +59,204 @@ class Processor:
         self,
         shard: int,
         group: str,
-        handler: Handler,
+        calls: Calls,
+        schedule: Schedule,
         settler: Settler,
         liveness: Liveness,
         stop: asyncio.Event,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self._shard = shard
         self._group = group
-        self._handler = handler
+        self._calls = calls
+        self._schedule = schedule
         self._settler = settler
         self._liveness = liveness
         self._stop = stop
+        self._chance = chance
+        self._generation = 0
+        self._closed = False
+        self._backoff = Backoff()
+        self._ended: defaultdict[Source, Settlement] = defaultdict(Settlement)
+        self._handled = HANDLED.labels(group)
+        self._seconds = HANDLE_SECONDS.labels(group)
 
-    def parse(self, entries: RawEntries, generation: int) -> Batch:
+    @property
+    def hangs(self) -> bool:
+        """Whether the handler goes on although its time was over and it was cancelled."""
+        return self._calls.hangs
+
+    def in_hand(self, batches: Iterable[Batch]) -> Counter[Source]:
+        """Count the entries of each stream that are in hand once these batches are, but not settled."""
+        counts = self._calls.count()
+        for batch in batches:
+            counts[batch.source] += len(batch.entries) + len(batch.gone) + len(batch.invalid)
+        return counts
+
+    def parse(self, source: Source, entries: RawEntries, generation: int) -> Batch:
         """Sort what was read into events and what has to be buried."""
-        batch = Batch(generation)
+        batch = Batch(source, generation)
         for entry_id, fields in entries:
             if fields is None:  # deleted while it was pending: nothing is left to handle
-                batch.settled.append(entry_id)
+                batch.gone.append(entry_id)
                 continue
+            own = f"{self._shard}/{entry_id.decode()}"
             try:
-                event = parse(Entry.from_fields(fields), f"{self._shard}/{entry_id.decode()}")
+                entry = Entry.from_fields(fields)
+                event = parse(entry, entry.origin or own)
             except (InvalidEntry, InvalidStatus) as exc:
-                kind = "invalid-entry" if isinstance(exc, InvalidEntry) else "invalid-status"
-                batch.burials.append(Burial(entry_id, fields, kind, str(exc)))
+                reason = "invalid-entry" if isinstance(exc, InvalidEntry) else "invalid-status"
+                error = f"{reason}: {exc}"
+                batch.invalid.append(Copy.of(entry_id, fields, origin=own, attempt=1, error=error))
             else:
+                batch.entries.append((entry_id, fields))
                 batch.events.append(event)
-                batch.settled.append(entry_id)
         return batch
 
-    async def process(self, batch: Batch) -> None:
-        """Handle and settle the batch. Raises BatchDropped, or RedisError if it is unknown what is settled."""
-        if not batch.settled and not batch.burials:
-            return
-        if batch.events:
-            await self._handle(batch.events, batch.generation)
-        if self._liveness.late(batch.generation):
-            raise BatchDropped
-        await self._settle(batch.settled, batch.burials)
-        HANDLED.labels(self._group).inc(len(batch.events))
+    async def process(self, batches: Iterable[Batch], reading: asyncio.Future[Any]) -> None:
+        """Handle and settle. Raises BatchDropped, or RedisError if it is unknown what is settled.
 
-    async def _handle(self, events: list[StatusEvent], generation: int) -> None:
-        backoff = Backoff()
+        Returns when all is settled; or when ``reading`` is done and there is room to begin what it has read, and then
+        what is slow goes on beside that.
+        """
+        for batch in batches:
+            self._admit(batch)
         while True:
-            began = perf_counter()
-            try:
-                async with asyncio.timeout(HANDLER_SECONDS):
-                    await self._handler.handle(events)
-            except Exception as exc:  # noqa: BLE001 - whatever a handler raises, its batch is tried again
-                HANDLER_FAILURES.labels(self._group, type(exc).__name__).inc()
-                log.warning(
-                    "batch.failed",
-                    group=self._group,
-                    events=len(events),
-                    error=names(exc),
-                )
-            else:
-                HANDLE_SECONDS.labels(self._group).observe(perf_counter() - began)
+            if self._calls.busy:
+                await self._calls.step(reading)
+            await self._settle()
+            if self._calls.away:
+                await self._wait_for_target(self._calls.away)
+            if self._closed or not self._calls.busy or (self._calls.room and reading.done()):
                 return
-            await backoff.wait(self._stop)
-            if self._stop.is_set() or self._liveness.late(generation):
-                raise BatchDropped
 
-    async def _settle(self, settled: Sequence[bytes], burials: Sequence[Burial]) -> None:
-        if settled:
-            await self._settler.ack(settled)
-        if burials:
-            await self._settler.bury(burials)
-            for burial in burials:
-                BURIED.labels(self._group, burial.reason).inc()
-            log.warning(
-                "batch.buried",
-                group=self._group,
-                entries=len(burials),
-                first=burials[0].error,
-            )
+    async def finish(self) -> None:
+        """Begin nothing more, and settle what is being handled. Raises as ``process``."""
+        self.close()
+        while self._calls.busy:
+            await self._calls.step()
+            await self._settle()
+
+    def close(self) -> None:
+        """Begin nothing more: what has not begun stays pending, and others claim it."""
+        self._closed = True
+        self._calls.close()
+
+    async def drop(self) -> None:
+        """Forget what is in hand: it stays pending, and whoever claims it handles it again."""
+        self._ended.clear()
+        await self._calls.cancel()
+
+    def _admit(self, batch: Batch) -> None:
+        if batch.generation != self._generation and self._calls.busy:
+            raise BatchDropped  # others may have by now what is being handled
+        self._generation = batch.generation
+        if self._closed:
+            return
+        if batch.gone or batch.invalid:
+            ended = self._ended[batch.source]
+            ended.acks += batch.gone
+            ended.copies += batch.invalid
+        self._calls.put(Call(batch.source, batch.entries, batch.events))
+
+    async def _wait_for_target(self, away: BaseException) -> None:
+        HANDLER_FAILURES.labels(self._group, kind(away)).inc()
+        log.warning("handler.unavailable", group=self._group, error=names(away))
+        await self._backoff.wait(self._stop)
+        if self._liveness.late(self._generation):
+            raise BatchDropped
+        if self._stop.is_set():
+            self.close()
+        else:
+            self._calls.resume()
+
+    async def _settle(self) -> None:
+        """End what has been handled, or failed. A full server takes no copies: wait until it does."""
+        self._judge(self._calls.take())
+        while self._ended:
+            if self._liveness.late(self._generation):
+                raise BatchDropped
+            try:
+                await self._write()
+            except OutOfMemoryError as exc:
+                log.warning("batch.unsettled", group=self._group, error=names(exc))
+                await self._backoff.wait(self._stop)
+                if self._stop.is_set():
+                    raise BatchDropped from None
+            else:
+                self._backoff.reset()
+
+    async def _write(self) -> None:
+        for source, ended in list(self._ended.items()):
+            if ended.acks:
+                await self._settler.ack(source, ended.acks)
+                ended.acks.clear()
+            if ended.copies:
+                await self._settler.copy(source, ended.copies)
+                self._note_buried(ended.copies)
+            del self._ended[source]
+
+    def _judge(self, finished: Sequence[Call]) -> None:
+        """Sort the calls that have ended into what is to be acked, parked and buried."""
+        failed: list[Call] = []
+        for call in finished:
+            self._seconds.observe(call.seconds)
+            if call.error is None:
+                self._ended[call.source].acks += [entry_id for entry_id, _ in call.entries]
+                self._handled.inc(len(call.events))
+                if call.source is Source.RETRY:
+                    self._note_attempts(event.attempt for event in call.events)
+            else:
+                failed.append(call)
+        if failed:
+            self._fail(failed)
+
+    def _fail(self, failed: Sequence[Call]) -> None:
+        kinds: Counter[str] = Counter()
+        copies: list[Copy] = []
+        for call in failed:
+            assert call.error is not None  # noqa: S101 - that is why it is here
+            kinds[kind(call.error)] += len(call.events)
+            made = [self._copy(*one, call.error) for one in zip(call.entries, call.events, strict=True)]
+            self._ended[call.source].copies += made
+            copies += made
+        for name, count in kinds.items():
+            HANDLER_FAILURES.labels(self._group, name).inc(count)
+        parked = sum(copy.delay_seconds is not None for copy in copies)
+        PARKED.labels(self._group).inc(parked)
+        log.warning(
+            "batch.failed",
+            group=self._group,
+            events=len(copies),
+            errors=_counted(kinds),
+            parked=parked,
+            first=copies[0].fields[b"origin"].decode(),
+        )
+
+    def _copy(self, entry: tuple[bytes, dict[bytes, bytes]], event: StatusEvent, error: BaseException) -> Copy:
+        verdict = judge(error, event.attempt, self._schedule, self._chance())
+        return Copy.of(
+            *entry,
+            origin=event.entry,
+            attempt=event.attempt,
+            error=verdict.error,
+            delay_seconds=verdict.delay_seconds,
+        )
+
+    def _note_buried(self, copies: Sequence[Copy]) -> None:
+        buried = [copy for copy in copies if copy.delay_seconds is None]
+        self._note_attempts(int(copy.fields[b"attempt"]) for copy in buried)
+        reasons = Counter(copy.reason for copy in buried)
+        for reason, count in reasons.items():
+            BURIED.labels(self._group, reason).inc(count)
+        if reasons:
+            log.warning("batch.buried", group=self._group, entries=reasons.total(), reasons=_counted(reasons))
+
+    def _note_attempts(self, attempts: Iterable[int]) -> None:
+        for attempt in attempts:
+            if attempt > 1:
+                ATTEMPTS.labels(self._group).observe(attempt)
+
+
+def _counted(counts: Counter[str]) -> str:
+    return " ".join(f"{name}:{count}" for name, count in counts.most_common())

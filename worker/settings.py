@@ -9,17 +9,26 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from stream.settings import StreamSettings
+from worker.handlers.spec import (
+    Attempts,
+    BaseSeconds,
+    BatchEntries,
+    CapSeconds,
+    Concurrency,
+    Options,
+    Spec,
+    TimeoutSeconds,
+    parse_specs,
+)
+from worker.schedule import Schedule
 
-HANDLERS = ("store", "log")
 UNIT_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 LONGEST_DAYS = 36_500
 
 
 def _handlers(value: str) -> str:
-    names = [name.strip() for name in value.split(",")]
-    if len(set(names)) < len(names) or not set(names) <= set(HANDLERS):
-        raise ValueError
-    return ",".join(names)
+    parse_specs(value)
+    return value
 
 
 def _database_url(value: str) -> str:
@@ -55,9 +64,17 @@ class WorkerSettings(StreamSettings):
         description="sqlite:///path or postgresql://user:password@host:port/database",
     )
     handlers: Annotated[str, AfterValidator(_handlers)] = Field(
-        ",".join(HANDLERS), description="store, log or both, comma separated"
+        "store,log",
+        description="store, log, package.module:function or NAME=package.module:function, comma separated, no group "
+        "twice; each may end with #OPTION=VALUE&…, options being concurrency, timeout, batch, base, cap and attempts",
     )
-    batch_entries: int = Field(4000, ge=1, le=5000, description="entries read at once, 1 to 5000")
+    batch_entries: BatchEntries = Field(4000, description="entries read at once, 1 to 5000")
+    handler_concurrency: Concurrency = Field(32, description="events that a function handles at once, 1 to 1000")
+    handler_timeout_seconds: TimeoutSeconds = Field(60, description="seconds for one call of a handler, 0.1 to 3600")
+    handler_batch: BatchEntries = Field(1000, description="events that a function is given at once, 1 to 5000")
+    retry_base_seconds: BaseSeconds = Field(5, description="the longest first delay, 0 to 3600 seconds")
+    retry_cap_seconds: CapSeconds = Field(900, description="the longest delay of all, 0 to 86400 seconds")
+    retry_attempts: Attempts = Field(24, description="attempts until an event is given up, 1 to 1000")
     log_reveal: bool = Field(
         False,
         description="true or false; true makes the log handler write whole numbers",
@@ -77,6 +94,14 @@ class WorkerSettings(StreamSettings):
         return None if self.retention == "off" else _duration_ms(self.retention)
 
     @property
-    def handler_names(self) -> list[str]:
-        """The handlers, one by one; each is a consumer group of that name."""
-        return self.handlers.split(",")
+    def specs(self) -> list[Spec]:
+        """The handlers, one by one; each is a consumer group of its own."""
+        return parse_specs(self.handlers)
+
+    def schedule(self, options: Options) -> Schedule:
+        """Return when a handler with these options tries again."""
+        return Schedule(
+            self.retry_base_seconds if options.base is None else options.base,
+            self.retry_cap_seconds if options.cap is None else options.cap,
+            options.attempts or self.retry_attempts,
+        )
