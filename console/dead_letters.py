@@ -26,7 +26,7 @@ class DeadLetter:
             "id": str(self.id),
             "group": self.group,
             "reason": reason,
-            "error": error,
+            "error": masked(error),
             "attempts": int(self._text(b"attempt") or 1),
             "received_at": received_at(self.fields),
         }
