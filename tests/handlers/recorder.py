@@ -1,0 +1,75 @@
+"""Handlers for tests: they note each call in ``calls.txt``, then do what the message's id says (``slow-0.5-7``)."""
+
+import asyncio
+import time
+from pathlib import Path
+
+from worker import Discard, Retry, StatusEvent, Unavailable
+
+CALLS = Path("calls.txt")
+
+
+def note(*words: object) -> None:
+    """Append a line, whole even when several processes write."""
+    with CALLS.open("ab", buffering=0) as file:
+        file.write((" ".join(map(str, words)) + "\n").encode())
+
+
+def there(name: str) -> bool:
+    """Whether there is a file of this name."""
+    return Path(name).exists()
+
+
+def block(seconds: float) -> None:
+    """Keep the loop to itself, the first time that this is tried."""
+    if not there("blocked"):
+        Path("blocked").touch()
+        time.sleep(seconds)
+
+
+async def act(event: StatusEvent) -> None:
+    """Do what the id says up to its first dash, some of it for as many seconds as it says after that."""
+    what, more = event.message_uuid.split("-")[:2]
+    match what:
+        case "fail":
+            raise ValueError(event.to)
+        case "until" if event.attempt < int(more):
+            raise ValueError(event.to)
+        case "discard":
+            raise Discard("it is of no use")
+        case "retry" if event.attempt == 1:
+            raise Retry(0, "too early")
+        case "away" if not there("back"):
+            raise Unavailable
+        case "hang":
+            await asyncio.sleep(3600)
+        case "deaf":
+            await never()
+        case "block":
+            block(float(more))
+        case "slow":
+            await asyncio.sleep(float(more))
+
+
+async def never() -> None:
+    """Go on whatever happens, until there is a file named ``back``."""
+    while not there("back"):
+        try:
+            await asyncio.sleep(0.1)
+        except asyncio.CancelledError:
+            note("cancelled")
+
+
+async def handle(event: StatusEvent) -> None:
+    """Take one event."""
+    note("call", event.message_uuid, event.attempt, event.replayed, event.entry)
+    await act(event)
+    note("done", event.message_uuid, event.attempt)
+
+
+async def handle_all(events: list[StatusEvent]) -> None:
+    """Take a list: as good as its worst event."""
+    note("call", *(event.message_uuid for event in events))
+    for event in events:
+        await act(event)
+    note("done", *(event.message_uuid for event in events))
