@@ -12,11 +12,11 @@ from pathlib import Path
 import orjson
 import structlog
 
-from bench import compare_ingest, compare_slow, compare_trim, compare_worker
+from bench import compare_handlers, compare_ingest, compare_slow, compare_trim, compare_worker
 from bench.processes import Cores
 from bench.ratio import Ratio, table
 
-PARTS = ("ingest", "worker", "slow", "trim")
+PARTS = ("ingest", "worker", "handlers", "slow", "trim")
 
 
 def main() -> None:
@@ -42,7 +42,8 @@ def main() -> None:
             elif part == "slow":
                 found, noted = [], compare_slow.compare(folder, cores, given.rounds)
             else:
-                found, noted = compare_worker.compare(folder, cores, given.rounds, given.entries)
+                compare = compare_worker.compare if part == "worker" else compare_handlers.compare
+                found, noted = compare(folder, cores, given.rounds, given.entries)
         ratios += found
         notes += noted
     if given.json:
@@ -64,7 +65,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=_whole(1, 100), default=5, help="how often each is measured (default 5)")
     parser.add_argument("--seconds", type=_whole(1, 60), default=3, help="of each load on an HTTP server (default 3)")
     parser.add_argument(
-        "--entries", type=_whole(5000, 200_000), default=40_000, help="on the stream for the worker (default 40000)"
+        "--entries", type=_whole(5000, 200_000), default=40_000, help="on the stream for a worker (default 40000)"
     )
     parser.add_argument(
         "--trimmed", type=_whole(10_000, 1_000_000), default=300_000, help="entries to trim (default 300000)"
