@@ -14,6 +14,7 @@ from stream.refusal import Refusal
 from worker.floor import Floor, Standing, Survey
 from worker.held import held_seconds
 from worker.liveness import BEAT_SECONDS
+from worker.pause import paused
 
 WATCH_SECONDS = BEAT_SECONDS + 1.0
 FOREIGN_IDLE_SECONDS = 60.0
@@ -60,6 +61,7 @@ class GroupState:
     oldest_seconds: float | None
     checkpoint: EntryId | None
     dead: int
+    paused: str | None
 
     def summary(self) -> dict[str, Any]:
         """Return the line of a listing."""
@@ -71,6 +73,7 @@ class GroupState:
             "unread": self.standing.unread,
             "pending": self.standing.pending,
             "dead": self.dead,
+            "paused": self.paused,
             "checkpoint": None if self.checkpoint is None else str(self.checkpoint),
             "kept_entries": self.kept,
             "kept_exact": self.exact,
@@ -124,6 +127,7 @@ async def _state(server: Redis, shard: Shard, survey: Survey, standing: Standing
         oldest_seconds=held_seconds(survey, standing) if kept else None,
         checkpoint=None if saved is None else EntryId.from_redis(shard.number, saved),
         dead=await server.xlen(shard.dead(standing.name)),
+        paused=await paused(server, shard, standing.name),
     )
 
 

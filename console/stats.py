@@ -9,6 +9,7 @@ from redis.exceptions import ResponseError
 from stream.entry import EntryId
 from stream.keys import Shard
 from worker.groups import registered
+from worker.pause import paused
 
 COUNTED_AT_MOST = 10_000
 
@@ -17,9 +18,10 @@ async def stats(server: Redis, shard: Shard) -> Mapping[str, Any]:
     """Return the shard's length, and for each registered group what is left. Raises RedisError.
 
     ``unread`` is the group's lag; where the server gives none, entries are counted up to a limit and ``unread_exact``
-    is false if it was reached. ``retries`` are the copies that wait for another attempt or are at it. ``outstanding``
-    is what is neither settled nor dead. ``oldest_seconds`` is the age of the oldest entry that is unread or pending, on
-    the server's clock, None when there is none; what is a retry by now does not count.
+    is false if it was reached. ``retries`` are the copies that wait for another attempt or are at it. ``paused`` is why
+    the group is paused (worker.pause), None if it is not. ``outstanding`` is what is neither settled nor dead.
+    ``oldest_seconds`` is the age of the oldest entry that is unread or pending, on the server's clock, None when there
+    is none; what is a retry by now does not count.
     """
     names = await registered(server, shard)
     known = {group["name"].decode(): group for group in await _groups(server, shard)}
@@ -49,6 +51,7 @@ async def _group(server: Redis, shard: Shard, name: str, group: Mapping[str, Any
         "pending": pending,
         "retries": retries,
         "dead": await server.xlen(shard.dead(name)),
+        "paused": await paused(server, shard, name),
         "outstanding": counted + pending + retries,
         "oldest_seconds": await _oldest_seconds(server, shard, name, delivered, pending),
     }

@@ -56,6 +56,10 @@ class Shard:
         """A sorted set: packed copies that wait for another attempt, by the moment at which they are due, in ms."""
         return f"{self.stream}:parked:{group}"
 
+    def paused(self, group: str) -> str:
+        """A hash, while the group is paused: why, since when, and when it is tried again (worker.pause)."""
+        return f"{self.stream}:paused:{group}"
+
     def dead(self, group: str) -> str:
         """A stream: the group's dead letters (worker.settle)."""
         return f"{self.stream}:dead:{group}"
@@ -67,5 +71,5 @@ class Shard:
 
     def progress(self, group: str) -> tuple[str, ...]:
         """All keys that tell how far the group is; its dead letters are none of them."""
-        kinds = (self.alive, self.checkpoint, self.parked, self.replay, self.retry)
+        kinds = (self.alive, self.checkpoint, self.parked, self.paused, self.replay, self.retry)
         return tuple(key(group) for key in kinds)

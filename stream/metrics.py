@@ -168,6 +168,13 @@ HANDLER_FAILURES = Counter(
     "Rises: look at the handler, or its target.",
     ["group", "error"],
 )
+PAUSED = Gauge(
+    "ackstream_group_paused",
+    "1 while the group is paused, by why. failing: nearly everything fails; look at the handler, or its target, and it "
+    "goes on by itself. dead-letters: too many; `ackstream dead-letters`. gone: the target wants no more; "
+    "`ackstream groups resume`.",
+    ["group", "why"],
+)
 PARKED = Counter(
     "ackstream_events_parked_total",
     "Events set aside for another attempt, by group. Rises: see ackstream_handler_failures_total.",

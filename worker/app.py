@@ -13,6 +13,7 @@ from worker.groups import Group
 from worker.handlers.opening import Opened, opened
 from worker.liveness import Liveness
 from worker.parked import Parked
+from worker.pause import Pause
 from worker.processor import Processor
 from worker.settings import WorkerSettings
 from worker.settle import Settler
@@ -61,8 +62,9 @@ def _consumer(
     shard = settings.shard
     liveness = Liveness(server, shard, group)
     calls = Calls(opened.handler, opened.limits)
+    pause = Pause(server, shard, group, settings.dead_letters)
     settler = Settler(server, shard, group)
-    processor = Processor(shard.number, group, calls, opened.schedule, settler, liveness, stop)
+    processor = Processor(group, calls, opened.schedule, settler, liveness, pause, stop)
     return Consumer(
         server,
         reading,
@@ -70,5 +72,6 @@ def _consumer(
         liveness,
         processor,
         Parked(server, shard, group),
+        pause,
         opened.limits.batch_entries,
     )

@@ -1,74 +1,28 @@
-"""The calls of one handler: which events are handed over together, how many calls run at once, and what came of them.
+"""The calls of one handler: how many run at once, and what is kept when they fail for no fault of their events.
 
 A call that is slow holds up its own events only: the others are settled, and the next batch begins beside it.
 """
 
 import asyncio
+import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any
 
-from worker.outcome import Divide, Unavailable
+from worker.breaker import Breaker
+from worker.call import Call, Handler, Limits, divided
+from worker.outcome import Divide, Gone, Unavailable, at_fault
+from worker.pause import Why
 from worker.status import StatusEvent
 from worker.turns import Source
 
 CANCEL_SECONDS = 5.0
 LONGEST_STEP_SECONDS = 1.0
-
-
-class Handler(Protocol):
-    """What a group does with its events. It may see an event again, and must then come to the same effect."""
-
-    def alone(self, event: StatusEvent) -> bool:
-        """Whether this event is handed over by itself, not in one list with others of its batch."""
-
-    async def handle(self, events: Sequence[StatusEvent]) -> None:
-        """Return when the effect is there to stay. Whatever is raised is about all these events (worker.outcome).
-
-        It ends within ``Limits.timeout_seconds`` by itself, for example by raising TimedOut.
-        """
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a handler may take."""
-
-    concurrency: int = 1
-    """How many calls run at once."""
-    timeout_seconds: float = 60.0
-    batch_entries: int = 4000
-    """How many entries, at most, are read at once and handed over in one list."""
-
-
-@dataclass(slots=True, eq=False)
-class Call:
-    """Events that are handed over together, with their entries, all of one read; and why they failed, if they did."""
-
-    source: Source
-    entries: Sequence[tuple[bytes, dict[bytes, bytes]]]
-    events: Sequence[StatusEvent]
-    began: float = 0.0
-    seconds: float = 0.0
-    error: BaseException | None = None
-
-    def part(self, start: int, end: int | None = None) -> "Call":
-        """Return a call of its own for some of the events."""
-        return Call(self.source, self.entries[start:end], self.events[start:end])
-
-
-def divided(handler: Handler, call: Call) -> list[Call]:
-    """Return the calls to make for what was read together."""
-    alone = [place for place, event in enumerate(call.events) if handler.alone(event)]
-    if not alone:
-        return [call] if call.events else []
-    apart = [call.part(place, place + 1) for place in alone]
-    if len(alone) == len(call.events):
-        return apart
-    together = [place for place, event in enumerate(call.events) if not handler.alone(event)]
-    entries = [call.entries[place] for place in together]
-    return [Call(call.source, entries, [call.events[place] for place in together]), *apart]
+IDLE_SECONDS = 0.2
+KEPT_ENTRIES = 1000
+KEPT_BYTES = 32 * 1024 * 1024
+PROVEN_SECONDS = 30.0
 
 
 class Calls:
@@ -83,13 +37,21 @@ class Calls:
         self._lost: dict[asyncio.Task[None], Call | None] = {}
         self._fault: BaseException | None = None
         self._finished: list[Call] = []
+        self._held: list[Call] = []
+        self._breaker = Breaker(clock)
         self._away: Unavailable | None = None
-        self._probing = False
+        self._halt: Why | None = None
+        self._alone = False
+        self._probe: Call | None = None
+        self._probed = False
+        self._proven: float | None = None
+        self._closed = False
+        self.paused = False
 
     @property
     def busy(self) -> bool:
         """Whether anything is to be handled, being handled, or handled and not taken yet."""
-        return bool(self._queue or self._running or self._finished)
+        return bool(self._queue or self._running or self._finished or self._held)
 
     @property
     def room(self) -> bool:
@@ -111,7 +73,7 @@ class Calls:
     def count(self) -> Counter[Source]:
         """Count the entries of each stream that are queued, being handled, or not taken yet."""
         counts: Counter[Source] = Counter()
-        for call in (*self._queue, *self._running.values(), *self._finished):
+        for call in (*self._queue, *self._running.values(), *self._finished, *self._held):
             if call is not None:
                 counts[call.source] += len(call.entries)
         return counts
@@ -124,20 +86,64 @@ class Calls:
         """Return the calls that have ended since the last time."""
         if self._fault is not None:
             raise self._fault
+        held, self._held = self._held, []
+        for call in held:
+            doubtful = not self._closed and self._breaker.doubtful(call.began + call.seconds)
+            (self._held if doubtful else self._finished).append(call)
         finished, self._finished = self._finished, []
         return finished
 
-    def resume(self) -> None:
-        """Begin again, with one call alone until one has come back."""
-        self._away, self._probing = None, True
+    def take_halt(self) -> Why | None:
+        """Return, once, why the group has to be paused; by then everything that speaks for it is queued again."""
+        why, self._halt = self._halt, None
+        return why
+
+    def take_probed(self) -> bool:
+        """Whether a probe has come back since the last time, and had a target."""
+        probed, self._probed = self._probed, False
+        return probed
+
+    def pause(self) -> None:
+        """Begin nothing but probes until ``resume``; what fails meanwhile is queued again."""
+        self.paused = True
+
+    def resume(self, *, proven: bool = False) -> None:
+        """Begin again, with one call alone until one has come back.
+
+        ``proven``: a probe has succeeded, so whatever fails soon after is at fault itself, however much that is.
+        """
+        self._away, self._alone, self.paused = None, True, False
+        self._proven = self._clock() if proven else None
+        self._breaker.reset()
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether, while paused, more can be kept to probe with: what came first may be what never succeeds."""
+        if not self.paused:
+            return False
+        kept = sum(len(call.events) for call in self._queue)
+        return kept < KEPT_ENTRIES and sum(len(one.raw) for call in self._queue for one in call.events) < KEPT_BYTES
+
+    @property
+    def could_probe(self) -> bool:
+        """Whether there is something to probe with, and no probe under way."""
+        return bool(self._queue) and self._probe is None and self._halt is None
+
+    def probe(self) -> None:
+        """Begin one call with a single event, any one: those in front may be the ones that never succeed."""
+        self._queue.rotate(random.randrange(len(self._queue)))  # noqa: S311 - no secret
+        call = self._queue.popleft()
+        if len(call.events) > 1:
+            self._queue.appendleft(call.part(1, None))
+            call = call.part(0, 1)
+        self._probe = call
+        self._start(self._make(call))
 
     async def step(self, aside: asyncio.Future[Any] | None = None) -> None:
         """Let calls run until a place is free or, once there is room, ``aside`` is done; for a second at most."""
-        free = (1 if self._probing else self._limits.concurrency) - len(self._running) - len(self._lost)
-        for _ in range(min(free, len(self._queue))):
-            task = asyncio.create_task(self._work())
-            self._running[task] = None
-            task.add_done_callback(self._ended)
+        free = (1 if self._alone else self._limits.concurrency) - len(self._running) - len(self._lost)
+        for _ in range(0 if self.paused else min(free, len(self._queue))):
+            self._start(self._work())
         await asyncio.sleep(0)  # by now those have begun
         if self._finished and not self._running:
             return
@@ -146,16 +152,19 @@ class Calls:
             waiting.add(aside)
         if waiting:
             await asyncio.wait(waiting, timeout=LONGEST_STEP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        elif self.paused or self._held:
+            await asyncio.sleep(IDLE_SECONDS)
 
     def close(self) -> None:
         """Begin nothing more; what is queued is left."""
+        self._closed = True
         self._queue.clear()
 
     async def cancel(self) -> None:
         """Drop everything. What does not let itself be cancelled is lost, but keeps its place as long as it runs."""
-        self._queue.clear()
-        self._finished.clear()
-        self._away, self._probing = None, False
+        for calls in (self._queue, self._finished, self._held):
+            calls.clear()
+        self._away, self._halt, self._probe, self._alone = None, None, None, False
         for task in self._running:
             task.cancel()
         if self._running:
@@ -163,22 +172,33 @@ class Calls:
         self._lost |= self._running
         self._running.clear()
 
+    def _start(self, working: Coroutine[Any, Any, object]) -> None:
+        task: asyncio.Task[Any] = asyncio.create_task(working)
+        self._running[task] = None
+        task.add_done_callback(self._ended)
+
     async def _work(self) -> None:
         """Make one call after the other."""
-        own = asyncio.current_task()
-        assert own is not None  # noqa: S101 - a coroutine that runs as a task
-        while self._queue and self._away is None:
-            call = self._running[own] = self._queue.popleft()
-            call.began = self._clock()
-            call.error = await self._error(call.events, own)
-            if own.cancelling():  # and swallowed: the call is lost
+        while self._queue and self._away is None and not self.paused:
+            if not await self._make(self._queue.popleft()):
                 return
-            call.seconds = self._clock() - call.began
-            self._running[own] = None
-            self._sort(call)
             await asyncio.sleep(0)  # a handler that never waits must not keep the loop to itself
 
-    async def _error(self, events: Sequence[StatusEvent], own: asyncio.Task[None]) -> BaseException | None:
+    async def _make(self, call: Call) -> bool:
+        """Make one call; whether it was not lost."""
+        own = asyncio.current_task()
+        assert own is not None  # noqa: S101 - a coroutine that runs as a task
+        self._running[own] = call
+        call.began = self._clock()
+        call.error = await self._error(call.events, own)
+        if own.cancelling():  # and swallowed: the call is lost
+            return False
+        call.seconds = self._clock() - call.began
+        self._running[own] = None
+        self._sort(call)
+        return True
+
+    async def _error(self, events: Sequence[StatusEvent], own: asyncio.Task[Any]) -> BaseException | None:
         try:
             await self._handler.handle(events)
         except asyncio.CancelledError as exc:
@@ -189,22 +209,55 @@ class Calls:
             return exc
         return None
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.pop(task, None)
         self._lost.pop(task, None)
         if not task.cancelled() and task.exception() is not None:
             self._fault = task.exception()
 
     def _sort(self, call: Call) -> None:
-        if isinstance(call.error, Unavailable):
-            self._away = call.error
+        """Decide whether a call has ended, is to be made again, or speaks for a pause."""
+        failed = at_fault(call.error)
+        if call is self._probe:
+            self._probe, self._probed = None, not failed
+        if isinstance(call.error, Gone):
+            self._halt, self.paused = Why.GONE, True
             self._queue.appendleft(call)
-            return
-        self._probing = False
-        if isinstance(call.error, Divide):
-            if len(call.events) > 1:
-                half = len(call.events) // 2
-                self._queue.extendleft((call.part(half), call.part(0, half)))
-                return
-            call.error = call.error.__cause__ or call.error
-        self._finished.append(call)
+        elif isinstance(call.error, Unavailable):
+            self._away = None if self.paused else call.error
+            self._queue.appendleft(call)
+        elif failed and self.paused:
+            self._again([call])
+        elif isinstance(call.error, Divide) and len(call.events) > 1:
+            half = len(call.events) // 2
+            self._queue.extendleft((call.part(half), call.part(0, half)))
+        else:
+            if isinstance(call.error, Divide):
+                call.error = call.error.__cause__ or call.error
+            self._alone = False
+            self._judge(call, failed=at_fault(call.error))
+
+    def _judge(self, call: Call, *, failed: bool) -> None:
+        if max(event.attempt for event in call.events) <= self._limits.judged_attempts and not self.paused:
+            self._breaker.note(failed=failed, events=len(call.events))
+        if failed and self._breaker.tripped:
+            failures = [*self._held, *(one for one in self._finished if at_fault(one.error)), call]
+            self._trip(failures)
+        elif failed and self._breaker.doubtful(call.began + call.seconds):
+            self._held.append(call)
+        else:
+            self._finished.append(call)
+
+    def _trip(self, calls: Sequence[Call]) -> None:
+        self._halt, self.paused = Why.FAILING, True
+        self._held.clear()
+        self._finished = [call for call in self._finished if call not in calls]
+        if self._proven is not None and self._clock() - self._proven < PROVEN_SECONDS:
+            self._finished += calls
+        else:
+            self._again(calls)
+
+    def _again(self, calls: Iterable[Call]) -> None:
+        """Queue these events again, as if nothing had been; each by itself, if it is they that fail."""
+        for call in calls:
+            self._queue.extend(call.part(place, place + 1) for place in range(len(call.events)))

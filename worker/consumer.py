@@ -19,11 +19,13 @@ from stream.connect import ServerUnfit, reason, require
 from stream.ending import end
 from stream.metrics import DROPPED, LAST_READ, READ
 from stream.trouble import SILENT
+from worker.batch import Batch
 from worker.condition import Condition
 from worker.groups import Group
 from worker.liveness import BEAT_SECONDS, Liveness, RawEntries
 from worker.parked import Parked
-from worker.processor import Batch, BatchDropped, Processor
+from worker.pause import LOOK_SECONDS, MEANING, Pause
+from worker.processor import BatchDropped, Processor
 from worker.turns import FEW, Source, Turn, paced, streams, turn
 
 log = structlog.get_logger("consumer")
@@ -36,8 +38,12 @@ RETRY_SECONDS = (0.1, 2.0)
 LEAVE_SECONDS = 2.0
 
 COMMANDS = (
+    "DEL",
     "EVALSHA",
+    "HGET",
     "HINCRBY",
+    "HSET",
+    "PEXPIRE",
     "SCRIPT",
     "TIME",
     "XACK",
@@ -67,6 +73,7 @@ class Consumer:
         liveness: Liveness,
         processor: Processor,
         parked: Parked,
+        pause: Pause,
         batch_entries: int,
     ) -> None:
         self._server = server
@@ -75,6 +82,7 @@ class Consumer:
         self._liveness = liveness
         self._processor = processor
         self._parked = parked
+        self._pause = pause
         self._streams = streams(group.shard, group.name)
         self._batch_entries = batch_entries
         self._count = min(FEW, batch_entries)
@@ -89,6 +97,8 @@ class Consumer:
         """Why the group is not being consumed right now; None while it is."""
         if self._processor.hangs:
             return f"group {self._group.name}: its handler hangs"
+        if self._pause.why is not None:
+            return f"group {self._group.name} is paused: {MEANING[self._pause.why]}"
         return self._condition.why_not
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -117,6 +127,10 @@ class Consumer:
         """Give what is parked and due to whoever reads next, for ever."""
         await self._every(PROMOTE_SECONDS, self._parked.promote)
 
+    async def keep_pause(self) -> NoReturn:
+        """See whether the group is paused, for ever."""
+        await self._every(LOOK_SECONDS, self._pause.look)
+
     def close(self) -> None:
         """Begin nothing more of what is in hand."""
         self._processor.close()
@@ -132,6 +146,7 @@ class Consumer:
     async def _prepare(self) -> None:
         await require(self._server, COMMANDS)
         await self._group.ensure()
+        await self._pause.look()
         await self._liveness.announce()
         self._condition.recovered()
         log.info("consumer.ready", group=self._group.name, consumer=self._liveness.consumer)
@@ -166,7 +181,10 @@ class Consumer:
         generation = self._liveness.generation
         found = await self._liveness.claim(self._count) or await self._turn(turn(self._count, busy=self._busy))
         self._last_read.set_to_current_time()
-        return [self._processor.parse(source, entries, generation) for source, entries in found.items()]
+        return [self._batch(source, entries, generation) for source, entries in found.items()]
+
+    def _batch(self, source: Source, entries: RawEntries, generation: int) -> Batch:
+        return Batch.read(source, entries, shard=self._group.shard.number, generation=generation)
 
     async def _turn(self, turn: Turn) -> dict[Source, RawEntries]:
         found = await (self._wait(turn) if turn.waits else self._take(turn))
@@ -240,7 +258,7 @@ async def consume(consumers: Sequence[Consumer], stop: asyncio.Event, grace_seco
         upkeep = [
             tasks.create_task(keep())
             for consumer in consumers
-            for keep in (consumer.keep_alive, consumer.keep_checkpoint, consumer.keep_retries)
+            for keep in (consumer.keep_alive, consumer.keep_checkpoint, consumer.keep_retries, consumer.keep_pause)
         ]
         await stop.wait()
         await asyncio.wait(loops, timeout=grace_seconds / 2)

@@ -6,7 +6,9 @@ a handler                 then
 returns                   the event is handled
 raises ``Discard``        it is a dead letter at once
 raises ``Retry``          it is tried again after the time that the handler chose
+raises ``Throttled``      likewise, and the target as a whole wants to wait
 raises ``Unavailable``    it is tried again until the target is back; no attempt is counted
+raises ``Gone``           the group is paused until an operator resumes it; no attempt is counted
 raises anything else      it is tried again by the schedule (worker.schedule), and a dead letter after the last attempt
 ========================  ==========================================================================================
 """
@@ -35,8 +37,20 @@ class Retry(Exception):  # noqa: N818
         self.reason = reason
 
 
+class Throttled(Retry):
+    """Try the event again after so many seconds, for the target as a whole asks for it. It counts as an attempt."""
+
+
+class Refused(Exception):  # noqa: N818
+    """The target did not take the event: it is tried again by the schedule. The reason is for people to read."""
+
+
 class Unavailable(Exception):  # noqa: N818
     """The target as a whole is away: no event is at fault, so none is counted, parked or given up for it."""
+
+
+class Gone(Exception):  # noqa: N818
+    """The target wants no more events at all: the group is to be paused until somebody has decided what now."""
 
 
 class Divide(Exception):  # noqa: N818
@@ -48,3 +62,10 @@ class TimedOut(Exception):  # noqa: N818
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"not done within {seconds:g} s")
+
+
+def at_fault(error: BaseException | None) -> bool:
+    """Whether this speaks against the target or the handler: a failure that is no judgement of this one event."""
+    if isinstance(error, Throttled):
+        return True
+    return error is not None and not isinstance(error, Discard | Retry | Divide)

@@ -12,36 +12,24 @@ from redis.exceptions import OutOfMemoryError
 
 from stream.backoff import Backoff
 from stream.connect import names
-from stream.entry import Entry, InvalidEntry
 from stream.metrics import ATTEMPTS, BURIED, HANDLE_SECONDS, HANDLED, HANDLER_FAILURES, PARKED
-from worker.calls import Call, Calls
-from worker.liveness import Liveness, RawEntries
+from worker.batch import Batch
+from worker.call import Call
+from worker.calls import Calls
+from worker.gate import Gate
+from worker.liveness import Liveness
+from worker.pause import Pause
 from worker.schedule import Schedule
 from worker.settle import Copy, Settler
-from worker.status import InvalidStatus, StatusEvent
+from worker.status import StatusEvent
 from worker.turns import Source
 from worker.verdict import judge, kind
-from worker.vonage import parse
 
 log = structlog.get_logger("processor")
 
 
 class BatchDropped(Exception):  # noqa: N818 - named for what the loop must do
     """The batch in hand must not be settled: it stays pending, and whoever claims it handles it again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Entries in hand, parsed. ``generation`` is the consumer's when they were read (worker.liveness)."""
-
-    source: Source
-    generation: int
-    entries: list[tuple[bytes, dict[bytes, bytes]]] = field(default_factory=list)
-    events: list[StatusEvent] = field(default_factory=list)
-    """The event of each of ``entries``."""
-    gone: list[bytes] = field(default_factory=list)
-    """Ids of which nothing is left but the ack."""
-    invalid: list[Copy] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -57,16 +45,15 @@ class Processor:
 
     def __init__(
         self,
-        shard: int,
         group: str,
         calls: Calls,
         schedule: Schedule,
         settler: Settler,
         liveness: Liveness,
+        pause: Pause,
         stop: asyncio.Event,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self._shard = shard
         self._group = group
         self._calls = calls
         self._schedule = schedule
@@ -77,6 +64,7 @@ class Processor:
         self._generation = 0
         self._closed = False
         self._backoff = Backoff()
+        self._gate = Gate(group, calls, pause, self._backoff, stop)
         self._ended: defaultdict[Source, Settlement] = defaultdict(Settlement)
         self._handled = HANDLED.labels(group)
         self._seconds = HANDLE_SECONDS.labels(group)
@@ -93,26 +81,6 @@ class Processor:
             counts[batch.source] += len(batch.entries) + len(batch.gone) + len(batch.invalid)
         return counts
 
-    def parse(self, source: Source, entries: RawEntries, generation: int) -> Batch:
-        """Sort what was read into events and what has to be buried."""
-        batch = Batch(source, generation)
-        for entry_id, fields in entries:
-            if fields is None:  # deleted while it was pending: nothing is left to handle
-                batch.gone.append(entry_id)
-                continue
-            own = f"{self._shard}/{entry_id.decode()}"
-            try:
-                entry = Entry.from_fields(fields)
-                event = parse(entry, entry.origin or own)
-            except (InvalidEntry, InvalidStatus) as exc:
-                reason = "invalid-entry" if isinstance(exc, InvalidEntry) else "invalid-status"
-                error = f"{reason}: {exc}"
-                batch.invalid.append(Copy.of(entry_id, fields, origin=own, attempt=1, error=error))
-            else:
-                batch.entries.append((entry_id, fields))
-                batch.events.append(event)
-        return batch
-
     async def process(self, batches: Iterable[Batch], reading: asyncio.Future[Any]) -> None:
         """Handle and settle. Raises BatchDropped, or RedisError if it is unknown what is settled.
 
@@ -122,12 +90,13 @@ class Processor:
         for batch in batches:
             self._admit(batch)
         while True:
+            await self._heed()
             if self._calls.busy:
                 await self._calls.step(reading)
             await self._settle()
-            if self._calls.away:
-                await self._wait_for_target(self._calls.away)
-            if self._closed or not self._calls.busy or (self._calls.room and reading.done()):
+            if self._closed or not self._calls.busy:
+                return
+            if reading.done() and (self._calls.room or self._calls.takes_more):
                 return
 
     async def finish(self) -> None:
@@ -159,16 +128,14 @@ class Processor:
             ended.copies += batch.invalid
         self._calls.put(Call(batch.source, batch.entries, batch.events))
 
-    async def _wait_for_target(self, away: BaseException) -> None:
-        HANDLER_FAILURES.labels(self._group, kind(away)).inc()
-        log.warning("handler.unavailable", group=self._group, error=names(away))
-        await self._backoff.wait(self._stop)
-        if self._liveness.late(self._generation):
+    async def _heed(self) -> None:
+        """Wait for the target, or keep what is in hand while the group is paused; a stop waits for neither."""
+        if await self._gate.heed():
+            return
+        if self._calls.busy and self._liveness.late(self._generation):
             raise BatchDropped
         if self._stop.is_set():
             self.close()
-        else:
-            self._calls.resume()
 
     async def _settle(self) -> None:
         """End what has been handled, or failed. A full server takes no copies: wait until it does."""

@@ -75,6 +75,7 @@ class WorkerSettings(StreamSettings):
     retry_base_seconds: BaseSeconds = Field(5, description="the longest first delay, 0 to 3600 seconds")
     retry_cap_seconds: CapSeconds = Field(900, description="the longest delay of all, 0 to 86400 seconds")
     retry_attempts: Attempts = Field(24, description="attempts until an event is given up, 1 to 1000")
+    dead_letters: int = Field(100_000, ge=1, description="dead letters of a group at which it is paused, at least 1")
     log_reveal: bool = Field(
         False,
         description="true or false; true makes the log handler write whole numbers",

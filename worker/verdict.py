@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from traceback import walk_tb
 
 from stream.connect import names
-from worker.outcome import Discard, Retry, TimedOut
+from worker.outcome import Discard, Refused, Retry, TimedOut
 from worker.schedule import Schedule
 
 LONGEST_ERROR = 500
@@ -41,6 +41,8 @@ def said_of(error: BaseException) -> str:
         return f"retry: {error.reason or 'asked for by the handler'}"
     if isinstance(error, TimedOut):
         return f"timeout: {error}"
+    if isinstance(error, Refused):
+        return f"refused: {error}"
     return f"failed: {names(error)}{_place(error)}"
 
 

@@ -1,6 +1,7 @@
 """Handlers for tests: they note each call in ``calls.txt``, then do what the message's id says (``slow-0.5-7``)."""
 
 import asyncio
+import os
 import time
 from pathlib import Path
 
@@ -27,26 +28,32 @@ def block(seconds: float) -> None:
         time.sleep(seconds)
 
 
+def complain(event: StatusEvent, what: str, more: str) -> None:
+    """Raise what the id says: always, at first, or until there is a file named ``back``."""
+    if what == "fail" or (what == "until" and event.attempt < int(more)) or (what == "down" and not there("back")):
+        raise ValueError(event.to)
+    if what == "discard":
+        raise Discard("it is of no use")
+    if what == "retry" and event.attempt == 1:
+        raise Retry(0, "too early")
+    if what == "away" and not there("back"):
+        raise Unavailable
+
+
 async def act(event: StatusEvent) -> None:
     """Do what the id says up to its first dash, some of it for as many seconds as it says after that."""
     what, more = event.message_uuid.split("-")[:2]
+    complain(event, what, more)
     match what:
-        case "fail":
-            raise ValueError(event.to)
-        case "until" if event.attempt < int(more):
-            raise ValueError(event.to)
-        case "discard":
-            raise Discard("it is of no use")
-        case "retry" if event.attempt == 1:
-            raise Retry(0, "too early")
-        case "away" if not there("back"):
-            raise Unavailable
         case "hang":
             await asyncio.sleep(3600)
         case "deaf":
             await never()
         case "block":
             block(float(more))
+        case "die" if not there("spared"):
+            note("dies", event.message_uuid)
+            os._exit(3)
         case "slow":
             await asyncio.sleep(float(more))
 

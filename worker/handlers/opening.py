@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from stream.refusal import Refusal
-from worker.calls import Handler, Limits
+from worker.call import Handler, Limits
 from worker.database import await_revision, open_engine
 from worker.handlers.function import InLists, OneByOne, load
 from worker.handlers.log import Log
@@ -47,7 +47,9 @@ def _function(settings: WorkerSettings, spec: Spec) -> Opened:
     if not takes_lists:
         concurrency = spec.options.concurrency or settings.handler_concurrency
         return Opened(
-            OneByOne(function, timeout_seconds), Limits(concurrency, timeout_seconds, batch_entries), schedule
+            OneByOne(function, timeout_seconds),
+            Limits(concurrency, timeout_seconds, batch_entries, judged_attempts=1),
+            schedule,
         )
     if schedule.attempts == 1:
         raise Refusal(
