@@ -234,3 +234,48 @@ async def test_a_call_hangs_when_it_goes_on_after_its_time() -> None:
         await until_idle(calls)
         hang.append(calls.hangs)
     assert hang == [False, True, False]
+
+
+async def test_what_is_handled_alone_is_marked_and_has_no_company() -> None:
+    """It waits for the end of what runs, and what is queued waits for it; each is marked before its handler runs."""
+    handler, marked = Gates(), list[str]()
+
+    async def mark(_source: Source, entry_id: bytes) -> None:
+        marked.append(entry_id.decode())
+        await asyncio.sleep(0)
+
+    calls = Calls(handler, Limits(concurrency=4), map(float, itertools.count()).__next__, mark)
+    handler.shut = {"a"}
+    calls.put(batch("a", "b", "c"))
+    there_is_more = asyncio.get_running_loop().create_future()
+    there_is_more.set_result(None)
+    await calls.step(there_is_more)
+    for one in "xy":
+        call = batch(one)
+        call.solo = True
+        calls.put(call)
+    calls.put(batch("d", "e"))
+    stepping = asyncio.create_task(calls.step())
+    await asyncio.sleep(0)
+    handler.open("a")
+    await stepping
+    await until_idle(calls)
+    order = [one for (one,) in handler.began]
+    assert (order[:3], order[3:5], sorted(order[5:]), marked) == (list("abc"), ["x", "y"], ["d", "e"], ["x", "y"])
+
+
+async def test_a_failure_of_redis_at_the_mark_is_told() -> None:
+    """Nothing is handled without its mark."""
+    handler = Gates()
+
+    async def mark(_source: Source, _entry_id: bytes) -> None:
+        raise ConnectionError
+
+    calls = Calls(handler, Limits(), lambda: 0.0, mark)
+    call = batch("x")
+    call.solo = True
+    calls.put(call)
+    await calls.step()
+    with pytest.raises(ConnectionError):
+        calls.take()
+    assert handler.began == []

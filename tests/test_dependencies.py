@@ -13,6 +13,7 @@ PURE = {
     "ingest/signature.py",
     "stream/entry.py",
     "stream/payload.py",
+    "worker/breaker.py",
     "worker/outcome.py",
     "worker/projection.py",
     "worker/receipt.py",

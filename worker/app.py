@@ -28,7 +28,8 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
     reading = client(settings.redis_url, reply_seconds=BLOCK_MS / 1000 + REPLY_SECONDS)
     try:
         async with opened(settings, stop) as handlers, trimming(settings, stop):
-            consumers = [_consumer(server, reading, settings, *named, stop) for named in handlers.items()]
+            turn = asyncio.Lock()
+            consumers = [_consumer(server, reading, settings, *named, turn, stop) for named in handlers.items()]
 
             def why_not() -> str | None:
                 return next(
@@ -57,11 +58,12 @@ def _consumer(
     settings: WorkerSettings,
     group: str,
     opened: Opened,
+    turn: asyncio.Lock,
     stop: asyncio.Event,
 ) -> Consumer:
     shard = settings.shard
     liveness = Liveness(server, shard, group)
-    calls = Calls(opened.handler, opened.limits)
+    calls = Calls(opened.handler, opened.limits, mark=liveness.mark, turn=turn)
     pause = Pause(server, shard, group, settings.dead_letters)
     settler = Settler(server, shard, group)
     processor = Processor(group, calls, opened.schedule, settler, liveness, pause, stop)

@@ -1,5 +1,6 @@
 """Entries that were read together, sorted into events and what has to be buried. No I/O."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -23,6 +24,12 @@ class Batch:
     gone: list[bytes] = field(default_factory=list)
     """Ids of which nothing is left but the ack."""
     invalid: list[Copy] = field(default_factory=list)
+
+    def without(self, places: Sequence[int]) -> "Batch":
+        """Return the batch without some of its events, and without what is no event."""
+        left = sorted(set(range(len(self.entries))) - set(places))
+        entries, events = [self.entries[one] for one in left], [self.events[one] for one in left]
+        return Batch(self.source, self.generation, entries, events)
 
     @classmethod
     def read(cls, source: Source, entries: RawEntries, *, shard: int, generation: int) -> Self:

@@ -5,7 +5,6 @@ breaker trips when of the last WINDOW such calls nearly all failed, or after SOO
 succeeded. Until that is clear, what failed is doubtful: it is held back, so that it can be kept if the breaker trips.
 """
 
-import time
 from collections import deque
 from collections.abc import Callable
 
@@ -21,7 +20,7 @@ LIST_WEIGHT = 5
 class Breaker:
     """What has become of the last calls of one handler."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self.reset()
 

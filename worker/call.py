@@ -41,13 +41,15 @@ class Call:
     source: Source
     entries: Sequence[tuple[bytes, dict[bytes, bytes]]]
     events: Sequence[StatusEvent]
+    solo: bool = False
+    """Whether nothing else may be handled meanwhile, for its one entry may be what workers die of."""
     began: float = 0.0
     seconds: float = 0.0
     error: BaseException | None = None
 
     def part(self, start: int, end: int | None = None) -> "Call":
         """Return a call of its own for some of the events."""
-        return Call(self.source, self.entries[start:end], self.events[start:end])
+        return Call(self.source, self.entries[start:end], self.events[start:end], self.solo)
 
 
 def divided(handler: Handler, call: Call) -> list[Call]:

@@ -7,11 +7,12 @@ import asyncio
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
-from worker.breaker import Breaker
 from worker.call import Call, Handler, Limits, divided
+from worker.doubt import Doubt
 from worker.outcome import Divide, Gone, Unavailable, at_fault
 from worker.pause import Why
 from worker.status import StatusEvent
@@ -22,41 +23,54 @@ LONGEST_STEP_SECONDS = 1.0
 IDLE_SECONDS = 0.2
 KEPT_ENTRIES = 1000
 KEPT_BYTES = 32 * 1024 * 1024
-PROVEN_SECONDS = 30.0
+
+Mark = Callable[[Source, bytes], Awaitable[None]]
 
 
 class Calls:
-    """Runs the calls of one handler, at most ``limits.concurrency`` at once."""
+    """Runs the calls of one handler, at most ``limits.concurrency`` at once.
 
-    def __init__(self, handler: Handler, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+    ``mark`` is awaited before the call of an entry that is handled alone; ``turn`` is what all handlers of a process
+    share, so that of two such entries only one can be what the process dies of.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        limits: Limits,
+        clock: Callable[[], float] = time.monotonic,
+        mark: Mark | None = None,
+        turn: asyncio.Lock | None = None,
+    ) -> None:
         self._handler = handler
         self._limits = limits
         self._clock = clock
+        self._mark = mark
+        self._turn = turn or asyncio.Lock()
         self._queue: deque[Call] = deque()
+        self._solos: deque[Call] = deque()
         self._running: dict[asyncio.Task[None], Call | None] = {}
         self._lost: dict[asyncio.Task[None], Call | None] = {}
         self._fault: BaseException | None = None
-        self._finished: list[Call] = []
-        self._held: list[Call] = []
-        self._breaker = Breaker(clock)
+        self._doubt = Doubt(limits.judged_attempts, clock)
         self._away: Unavailable | None = None
         self._halt: Why | None = None
         self._alone = False
         self._probe: Call | None = None
         self._probed = False
-        self._proven: float | None = None
         self._closed = False
         self.paused = False
 
     @property
     def busy(self) -> bool:
         """Whether anything is to be handled, being handled, or handled and not taken yet."""
-        return bool(self._queue or self._running or self._finished or self._held)
+        return bool(self._queue or self._solos or self._running or self._doubt.calls)
 
     @property
     def room(self) -> bool:
         """Whether all calls have begun, and one more could."""
-        return not self._queue and len(self._running) + len(self._lost) < self._limits.concurrency
+        waiting = self._queue or self._solos
+        return not waiting and len(self._running) + len(self._lost) < self._limits.concurrency
 
     @property
     def away(self) -> Unavailable | None:
@@ -73,25 +87,24 @@ class Calls:
     def count(self) -> Counter[Source]:
         """Count the entries of each stream that are queued, being handled, or not taken yet."""
         counts: Counter[Source] = Counter()
-        for call in (*self._queue, *self._running.values(), *self._finished, *self._held):
+        for call in (*self._queue, *self._solos, *self._running.values(), *self._doubt.calls):
             if call is not None:
                 counts[call.source] += len(call.entries)
         return counts
 
     def put(self, call: Call) -> None:
-        """Queue what was read together."""
-        self._queue.extend(divided(self._handler, call))
+        """Queue what was read together, or what is to be handled alone."""
+        if call.solo:
+            self._solos.append(call)
+        else:
+            self._queue.extend(divided(self._handler, call))
 
     def take(self) -> list[Call]:
         """Return the calls that have ended since the last time."""
-        if self._fault is not None:
-            raise self._fault
-        held, self._held = self._held, []
-        for call in held:
-            doubtful = not self._closed and self._breaker.doubtful(call.began + call.seconds)
-            (self._held if doubtful else self._finished).append(call)
-        finished, self._finished = self._finished, []
-        return finished
+        if (fault := self._fault) is not None:
+            self._fault = None
+            raise fault
+        return self._doubt.take(all_of_them=self._closed)
 
     def take_halt(self) -> Why | None:
         """Return, once, why the group has to be paused; by then everything that speaks for it is queued again."""
@@ -113,8 +126,7 @@ class Calls:
         ``proven``: a probe has succeeded, so whatever fails soon after is at fault itself, however much that is.
         """
         self._away, self._alone, self.paused = None, True, False
-        self._proven = self._clock() if proven else None
-        self._breaker.reset()
+        self._doubt.begin(proven=proven)
 
     @property
     def takes_more(self) -> bool:
@@ -127,10 +139,14 @@ class Calls:
     @property
     def could_probe(self) -> bool:
         """Whether there is something to probe with, and no probe under way."""
-        return bool(self._queue) and self._probe is None and self._halt is None
+        return bool(self._queue or self._solos) and self._probe is None and self._halt is None
 
     def probe(self) -> None:
         """Begin one call with a single event, any one: those in front may be the ones that never succeed."""
+        if not self._queue:
+            self._probe = self._solos.popleft()
+            self._start(self._make_alone(self._probe), self._probe)
+            return
         self._queue.rotate(random.randrange(len(self._queue)))  # noqa: S311 - no secret
         call = self._queue.popleft()
         if len(call.events) > 1:
@@ -141,29 +157,44 @@ class Calls:
 
     async def step(self, aside: asyncio.Future[Any] | None = None) -> None:
         """Let calls run until a place is free or, once there is room, ``aside`` is done; for a second at most."""
-        free = (1 if self._alone else self._limits.concurrency) - len(self._running) - len(self._lost)
-        for _ in range(0 if self.paused else min(free, len(self._queue))):
-            self._start(self._work())
+        self._begin()
         await asyncio.sleep(0)  # by now those have begun
-        if self._finished and not self._running:
+        if self._doubt.any_clear and not self._running:
             return
         waiting: set[asyncio.Future[Any]] = {*self._running, *self._lost}
         if aside is not None and self.room:
             waiting.add(aside)
         if waiting:
             await asyncio.wait(waiting, timeout=LONGEST_STEP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        elif self.paused or self._held:
+        elif self.busy:
             await asyncio.sleep(IDLE_SECONDS)
+
+    def _begin(self) -> None:
+        """Begin as many calls as may run. One that is to be handled alone waits for the end of all others."""
+        if self.paused or self._away is not None:
+            return
+        if self._solos:
+            if not self._running:
+                call = self._solos.popleft()
+                self._start(self._make_alone(call), call)
+            return
+        if any(call is not None and call.solo for call in self._running.values()):
+            return
+        free = (1 if self._alone else self._limits.concurrency) - len(self._running) - len(self._lost)
+        for _ in range(min(free, len(self._queue))):
+            self._start(self._work())
 
     def close(self) -> None:
         """Begin nothing more; what is queued is left."""
         self._closed = True
         self._queue.clear()
+        self._solos.clear()
 
     async def cancel(self) -> None:
         """Drop everything. What does not let itself be cancelled is lost, but keeps its place as long as it runs."""
-        for calls in (self._queue, self._finished, self._held):
-            calls.clear()
+        self._queue.clear()
+        self._solos.clear()
+        self._doubt.drop()
         self._away, self._halt, self._probe, self._alone = None, None, None, False
         for task in self._running:
             task.cancel()
@@ -172,17 +203,28 @@ class Calls:
         self._lost |= self._running
         self._running.clear()
 
-    def _start(self, working: Coroutine[Any, Any, object]) -> None:
+    def _start(self, working: Coroutine[Any, Any, object], call: Call | None = None) -> None:
         task: asyncio.Task[Any] = asyncio.create_task(working)
-        self._running[task] = None
+        self._running[task] = call
         task.add_done_callback(self._ended)
 
     async def _work(self) -> None:
         """Make one call after the other."""
-        while self._queue and self._away is None and not self.paused:
+        while self._queue and not self._solos and self._away is None and not self.paused:
             if not await self._make(self._queue.popleft()):
                 return
             await asyncio.sleep(0)  # a handler that never waits must not keep the loop to itself
+
+    async def _make_alone(self, call: Call) -> None:
+        """Make a call of one entry that is marked before, when no other handler of this process does the same."""
+        call.began = self._clock()
+        async with AsyncExitStack() as turn:
+            with suppress(TimeoutError):  # one that hangs keeps its turn
+                async with asyncio.timeout(self._limits.timeout_seconds):
+                    await turn.enter_async_context(self._turn)
+            if self._mark is not None:
+                await self._mark(call.source, call.entries[0][0])
+            await self._make(call)
 
     async def _make(self, call: Call) -> bool:
         """Make one call; whether it was not lost."""
@@ -222,10 +264,10 @@ class Calls:
             self._probe, self._probed = None, not failed
         if isinstance(call.error, Gone):
             self._halt, self.paused = Why.GONE, True
-            self._queue.appendleft(call)
+            self._put_back(call)
         elif isinstance(call.error, Unavailable):
             self._away = None if self.paused else call.error
-            self._queue.appendleft(call)
+            self._put_back(call)
         elif failed and self.paused:
             self._again([call])
         elif isinstance(call.error, Divide) and len(call.events) > 1:
@@ -235,29 +277,15 @@ class Calls:
             if isinstance(call.error, Divide):
                 call.error = call.error.__cause__ or call.error
             self._alone = False
-            self._judge(call, failed=at_fault(call.error))
+            if self._doubt.add(call, counts=not self.paused):
+                self._halt, self.paused = Why.FAILING, True
+                self._again(self._doubt.take_failures())
 
-    def _judge(self, call: Call, *, failed: bool) -> None:
-        if max(event.attempt for event in call.events) <= self._limits.judged_attempts and not self.paused:
-            self._breaker.note(failed=failed, events=len(call.events))
-        if failed and self._breaker.tripped:
-            failures = [*self._held, *(one for one in self._finished if at_fault(one.error)), call]
-            self._trip(failures)
-        elif failed and self._breaker.doubtful(call.began + call.seconds):
-            self._held.append(call)
-        else:
-            self._finished.append(call)
-
-    def _trip(self, calls: Sequence[Call]) -> None:
-        self._halt, self.paused = Why.FAILING, True
-        self._held.clear()
-        self._finished = [call for call in self._finished if call not in calls]
-        if self._proven is not None and self._clock() - self._proven < PROVEN_SECONDS:
-            self._finished += calls
-        else:
-            self._again(calls)
+    def _put_back(self, call: Call) -> None:
+        (self._solos if call.solo else self._queue).appendleft(call)
 
     def _again(self, calls: Iterable[Call]) -> None:
-        """Queue these events again, as if nothing had been; each by itself, if it is they that fail."""
+        """Queue these events again, as if nothing had been, each by itself: it may be one of them that fails a list."""
         for call in calls:
-            self._queue.extend(call.part(place, place + 1) for place in range(len(call.events)))
+            parts = (call.part(place, place + 1) for place in range(len(call.events)))
+            (self._solos if call.solo else self._queue).extend(parts)

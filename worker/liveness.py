@@ -24,6 +24,7 @@ from redis.asyncio import Redis
 
 from stream.keys import Shard
 from stream.metrics import CLAIMED
+from worker.suspects import Suspects
 from worker.turns import Source, streams
 
 log = structlog.get_logger("liveness")
@@ -81,6 +82,7 @@ class Liveness:
         self._dead: dict[bytes, bytes] = {}
         self._announced = False
         self._tidied = clock()
+        self.suspects = Suspects(server, shard, group)
         self.generation = 0
         self.consumer = _unique_name()
 
@@ -140,11 +142,16 @@ class Liveness:
                     entries=len(entries),
                 )
                 CLAIMED.labels(self._group).inc(len(entries))
+                await self.suspects.took_over(source, [one for one, _ in entries], name.decode(), died=bool(counter))
                 return {source: [(entry_id, _pairs(fields)) for entry_id, fields in entries]}
             if taken is not None:
                 log.info("liveness.removed", group=self._group, consumer=name.decode())
             self._dead.pop(name, None)
         return {}
+
+    async def mark(self, source: Source, entry_id: bytes) -> None:
+        """Say that this entry is about to be handled alone, for the case that the worker dies of it."""
+        await self.suspects.mark(source, entry_id, self.consumer)
 
     @property
     def untidy(self) -> bool:

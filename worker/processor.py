@@ -22,6 +22,7 @@ from worker.pause import Pause
 from worker.schedule import Schedule
 from worker.settle import Copy, Settler
 from worker.status import StatusEvent
+from worker.suspects import Suspicion
 from worker.turns import Source
 from worker.verdict import judge, kind
 
@@ -114,6 +115,7 @@ class Processor:
     async def drop(self) -> None:
         """Forget what is in hand: it stays pending, and whoever claims it handles it again."""
         self._ended.clear()
+        self._liveness.suspects.forget()
         await self._calls.cancel()
 
     def _admit(self, batch: Batch) -> None:
@@ -126,7 +128,26 @@ class Processor:
             ended = self._ended[batch.source]
             ended.acks += batch.gone
             ended.copies += batch.invalid
+        if self._liveness.suspects.any_in_hand:
+            alone = [one for one, (entry_id, _) in enumerate(batch.entries) if self._suspicion(batch, entry_id).alone]
+            self._admit_alone(batch, alone)
+            batch = batch.without(alone)
         self._calls.put(Call(batch.source, batch.entries, batch.events))
+
+    def _suspicion(self, batch: Batch, entry_id: bytes) -> Suspicion:
+        return self._liveness.suspects.of(batch.source, entry_id)
+
+    def _admit_alone(self, batch: Batch, places: Sequence[int]) -> None:
+        """Have these entries handled one at a time, the worst last; bury those of which enough workers have died."""
+        found = [(self._suspicion(batch, batch.entries[place][0]), place) for place in places]
+        for suspicion, place in sorted(found, key=lambda one: one[0].deaths):
+            entry, event = batch.entries[place], batch.events[place]
+            if suspicion.proved:
+                error = f"killer: {suspicion.deaths} workers died while they had it alone in hand"
+                copy = Copy.of(*entry, origin=event.entry, attempt=event.attempt, error=error)
+                self._ended[batch.source].copies.append(copy)
+            else:
+                self._calls.put(Call(batch.source, [entry], [event], solo=True))
 
     async def _heed(self) -> None:
         """Wait for the target, or keep what is in hand while the group is paused; a stop waits for neither."""
@@ -157,9 +178,11 @@ class Processor:
         for source, ended in list(self._ended.items()):
             if ended.acks:
                 await self._settler.ack(source, ended.acks)
+                await self._liveness.suspects.clear(source, ended.acks)
                 ended.acks.clear()
             if ended.copies:
                 await self._settler.copy(source, ended.copies)
+                await self._liveness.suspects.clear(source, [copy.entry_id for copy in ended.copies])
                 self._note_buried(ended.copies)
             del self._ended[source]
 
