@@ -1,6 +1,7 @@
 """Settings of the processing side."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -9,7 +10,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from stream.settings import StreamSettings
+from worker.handlers.forward import ALL, parse_secrets
 from worker.handlers.spec import (
+    FORWARD,
     Attempts,
     BaseSeconds,
     BatchEntries,
@@ -28,6 +31,11 @@ LONGEST_DAYS = 36_500
 
 def _handlers(value: str) -> str:
     parse_specs(value)
+    return value
+
+
+def _forward_secrets(value: str) -> str:
+    parse_secrets(value)
     return value
 
 
@@ -56,7 +64,7 @@ def _duration_ms(value: str) -> int:
 class WorkerSettings(StreamSettings):
     """What ``ackstream worker`` and the commands that read the tables need."""
 
-    secrets: ClassVar[frozenset[str]] = frozenset({"redis_url", "database_url"})
+    secrets: ClassVar[frozenset[str]] = frozenset({"redis_url", "database_url", "forward_secrets"})
 
     admin_port: int = Field(0, ge=0, le=65535, description="a TCP port, 0 to 65535; 0 takes a free one")
     database_url: Annotated[str, AfterValidator(_database_url)] = Field(
@@ -72,6 +80,10 @@ class WorkerSettings(StreamSettings):
     handler_concurrency: Concurrency = Field(32, description="events that a function handles at once, 1 to 1000")
     handler_timeout_seconds: TimeoutSeconds = Field(60, description="seconds for one call of a handler, 0.1 to 3600")
     handler_batch: BatchEntries = Field(1000, description="events that a function is given at once, 1 to 5000")
+    forward_secrets: Annotated[str, AfterValidator(_forward_secrets)] = Field(
+        "",
+        description="whsec_BASE64 for all that is forwarded, or GROUP=whsec_BASE64 for one group, comma separated",
+    )
     retry_base_seconds: BaseSeconds = Field(5, description="the longest first delay, 0 to 3600 seconds")
     retry_cap_seconds: CapSeconds = Field(900, description="the longest delay of all, 0 to 86400 seconds")
     retry_attempts: Attempts = Field(24, description="attempts until an event is given up, 1 to 1000")
@@ -89,6 +101,11 @@ class WorkerSettings(StreamSettings):
     )
     archive: Path | None = Field(None, description="a folder; what is trimmed is kept there")
 
+    @classmethod
+    def is_secret(cls, name: str, value: object) -> bool:
+        """Whether a value must not be shown; also one that may be a URL with a secret in it."""
+        return super().is_secret(name, value) or (name == "handlers" and FORWARD in str(value))
+
     @property
     def retention_ms(self) -> int | None:
         """How long entries are kept; None if this worker trims nothing."""
@@ -98,6 +115,11 @@ class WorkerSettings(StreamSettings):
     def specs(self) -> list[Spec]:
         """The handlers, one by one; each is a consumer group of its own."""
         return parse_specs(self.handlers)
+
+    def secrets_of(self, group: str) -> Sequence[str]:
+        """Return what the group's requests are signed with: its own secrets, or else those for all."""
+        found = parse_secrets(self.forward_secrets)
+        return found.get(group) or found.get(ALL, ())
 
     def schedule(self, options: Options) -> Schedule:
         """Return when a handler with these options tries again."""

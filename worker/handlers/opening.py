@@ -5,15 +5,21 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+import aiohttp
+import structlog
+
 from stream.refusal import Refusal
 from worker.call import Handler, Limits
 from worker.database import await_revision, open_engine
+from worker.handlers.forward import Forward, session
 from worker.handlers.function import InLists, OneByOne, load
 from worker.handlers.log import Log
 from worker.handlers.spec import BUILT_IN, Spec
 from worker.schedule import Schedule
 from worker.settings import WorkerSettings
 from worker.store import Store
+
+log = structlog.get_logger("forward")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +38,15 @@ async def opened(settings: WorkerSettings, stop: asyncio.Event) -> AsyncIterator
     Raises Refusal for a function that cannot be had, and SchemaMismatch.
     """
     async with AsyncExitStack() as stack:
-        functions = {spec.group: _function(settings, spec) for spec in settings.specs if spec.target not in BUILT_IN}
+        own = [spec for spec in settings.specs if spec.target not in BUILT_IN and spec.url is None]
+        functions = {spec.group: _function(settings, spec) for spec in own}
+        client = await stack.enter_async_context(session()) if any(spec.url for spec in settings.specs) else None
         handlers: dict[str, Opened] = {}
         for spec in settings.specs:
-            handlers[spec.group] = functions.get(spec.group) or await _built_in(settings, spec, stack, stop)
+            if client is not None and spec.url is not None:
+                handlers[spec.group] = _forward(settings, spec, client, spec.url)
+            else:
+                handlers[spec.group] = functions.get(spec.group) or await _built_in(settings, spec, stack, stop)
         yield handlers
 
 
@@ -57,6 +68,17 @@ def _function(settings: WorkerSettings, spec: Spec) -> Opened:
         )
     limits = Limits(spec.options.concurrency or 1, timeout_seconds, batch_entries)
     return Opened(InLists(function, timeout_seconds), limits, schedule)
+
+
+def _forward(settings: WorkerSettings, spec: Spec, client: aiohttp.ClientSession, url: str) -> Opened:
+    timeout_seconds = spec.options.timeout or settings.handler_timeout_seconds
+    concurrency = spec.options.concurrency or settings.handler_concurrency
+    limits = Limits(concurrency, timeout_seconds, spec.options.batch or settings.handler_batch, judged_attempts=1)
+    secrets = settings.secrets_of(spec.group)
+    if not secrets:
+        log.warning("forward.unsigned", group=spec.group, what="set ACKSTREAM_FORWARD_SECRETS to sign what is sent")
+    handler = Forward(client, url, secrets, timeout_seconds, raw=bool(spec.options.raw))
+    return Opened(handler, limits, settings.schedule(spec.options))
 
 
 async def _built_in(settings: WorkerSettings, spec: Spec, stack: AsyncExitStack, stop: asyncio.Event) -> Opened:
