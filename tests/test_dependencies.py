@@ -15,6 +15,7 @@ PURE = {
     "stream/payload.py",
     "worker/breaker.py",
     "worker/outcome.py",
+    "worker/payloads.py",
     "worker/projection.py",
     "worker/receipt.py",
     "worker/schedule.py",

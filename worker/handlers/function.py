@@ -85,9 +85,7 @@ def load(target: str) -> tuple[Function, bool]:
     function = getattr(module, name, None)
     if function is None:
         raise Refusal(f"handler {target!r}: the module {module_name!r} has no {name!r}")
-    if not inspect.iscoroutinefunction(function):
-        raise Refusal(f"handler {target!r}: {name!r} is no coroutine function; {EXPECTED}")
-    return function, _takes_lists(target, function)
+    return function, takes_lists(target, function)
 
 
 def _not_imported(target: str, module_name: str, folder: str, exc: BaseException) -> str:
@@ -98,7 +96,10 @@ def _not_imported(target: str, module_name: str, folder: str, exc: BaseException
     return f"handler {target!r}: importing {module_name!r} raises {type(exc).__name__}"
 
 
-def _takes_lists(target: str, function: Function) -> bool:
+def takes_lists(target: str, function: Function) -> bool:
+    """Whether a handler takes lists, by its annotation. Raises Refusal, with the target's text, if it is none."""
+    if not inspect.iscoroutinefunction(function):
+        raise Refusal(f"handler {target!r}: {target.rpartition(':')[2]!r} is no coroutine function; {EXPECTED}")
     parameters = list(inspect.signature(function).parameters.values())
     if len(parameters) != 1 or parameters[0].kind not in (
         inspect.Parameter.POSITIONAL_ONLY,
