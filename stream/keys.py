@@ -60,6 +60,10 @@ class Shard:
         """A hash, while the group is paused: why, since when, and when it is tried again (worker.pause)."""
         return f"{self.stream}:paused:{group}"
 
+    def handled(self, group: str) -> str:
+        """A sorted set: marks of the events that the group handled last, by when it did, in ms (worker.repeats)."""
+        return f"{self.stream}:handled:{group}"
+
     def suspects(self, group: str) -> str:
         """A hash: what speaks against entries whose workers died (worker.suspects)."""
         return f"{self.stream}:suspects:{group}"
@@ -75,5 +79,14 @@ class Shard:
 
     def progress(self, group: str) -> tuple[str, ...]:
         """All keys that tell how far the group is; its dead letters are none of them."""
-        kinds = (self.alive, self.checkpoint, self.parked, self.paused, self.replay, self.retry, self.suspects)
+        kinds = (
+            self.alive,
+            self.checkpoint,
+            self.handled,
+            self.parked,
+            self.paused,
+            self.replay,
+            self.retry,
+            self.suspects,
+        )
         return tuple(key(group) for key in kinds)

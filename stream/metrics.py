@@ -162,6 +162,12 @@ BURIED = Counter(
     "Entries given up, by group and reason. Rises: `ackstream dead-letters list`.",
     ["group", "reason"],
 )
+REPEATS = Counter(
+    "ackstream_events_repeated_total",
+    "Events that the group had handled before, settled without a second call. Rises: the provider sends again what was "
+    "answered too late, or not at all.",
+    ["group"],
+)
 HANDLER_FAILURES = Counter(
     "ackstream_handler_failures_total",
     "Events at which the group's handler failed, by error; Unavailable counts how often its target was found away. "

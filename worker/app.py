@@ -15,6 +15,7 @@ from worker.liveness import Liveness
 from worker.parked import Parked
 from worker.pause import Pause
 from worker.processor import Processor
+from worker.repeats import Repeats
 from worker.settings import WorkerSettings
 from worker.settle import Settler
 from worker.trimmer import trimming
@@ -65,8 +66,10 @@ def _consumer(
     liveness = Liveness(server, shard, group)
     calls = Calls(opened.handler, opened.limits, mark=liveness.mark, turn=turn)
     pause = Pause(server, shard, group, settings.dead_letters)
-    settler = Settler(server, shard, group)
-    processor = Processor(group, calls, opened.schedule, settler, liveness, pause, stop)
+    memory = settings.memory if opened.remembers else None
+    settler = Settler(server, shard, group, memory)
+    repeats = None if memory is None else Repeats(server, shard, group, memory)
+    processor = Processor(group, calls, opened.schedule, settler, liveness, pause, stop, repeats)
     return Consumer(
         server,
         reading,

@@ -57,8 +57,11 @@ COMMANDS = (
     "XREADGROUP",
     "ZADD",
     "ZCARD",
+    "ZMSCORE",
     "ZRANGEBYSCORE",
     "ZREM",
+    "ZREMRANGEBYRANK",
+    "ZREMRANGEBYSCORE",
 )
 
 

@@ -12,13 +12,14 @@ from redis.exceptions import OutOfMemoryError
 
 from stream.backoff import Backoff
 from stream.connect import names
-from stream.metrics import ATTEMPTS, BURIED, HANDLE_SECONDS, HANDLED, HANDLER_FAILURES, PARKED
+from stream.metrics import ATTEMPTS, BURIED, HANDLE_SECONDS, HANDLED, HANDLER_FAILURES, PARKED, REPEATS
 from worker.batch import Batch
 from worker.call import Call
 from worker.calls import Calls
 from worker.gate import Gate
 from worker.liveness import Liveness
 from worker.pause import Pause
+from worker.repeats import Repeats, mark
 from worker.schedule import Schedule
 from worker.settle import Copy, Settler
 from worker.status import StatusEvent
@@ -38,6 +39,8 @@ class Settlement:
     """What ends entries of one stream: ids to ack, copies to write."""
 
     acks: list[bytes] = field(default_factory=list)
+    marks: list[bytes] = field(default_factory=list)
+    """What the events among them that were handled are remembered by (worker.repeats)."""
     copies: list[Copy] = field(default_factory=list)
 
 
@@ -53,6 +56,7 @@ class Processor:
         liveness: Liveness,
         pause: Pause,
         stop: asyncio.Event,
+        repeats: Repeats | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._group = group
@@ -61,6 +65,7 @@ class Processor:
         self._settler = settler
         self._liveness = liveness
         self._stop = stop
+        self._repeats = repeats
         self._chance = chance
         self._generation = 0
         self._closed = False
@@ -89,7 +94,7 @@ class Processor:
         what is slow goes on beside that.
         """
         for batch in batches:
-            self._admit(batch)
+            await self._admit(batch)
         while True:
             await self._heed()
             if self._calls.busy:
@@ -118,7 +123,7 @@ class Processor:
         self._liveness.suspects.forget()
         await self._calls.cancel()
 
-    def _admit(self, batch: Batch) -> None:
+    async def _admit(self, batch: Batch) -> None:
         if batch.generation != self._generation and self._calls.busy:
             raise BatchDropped  # others may have by now what is being handled
         self._generation = batch.generation
@@ -128,11 +133,22 @@ class Processor:
             ended = self._ended[batch.source]
             ended.acks += batch.gone
             ended.copies += batch.invalid
+        if self._repeats is not None and batch.source is Source.LIVE and batch.events:
+            batch = await self._new(self._repeats, batch)
         if self._liveness.suspects.any_in_hand:
             alone = [one for one, (entry_id, _) in enumerate(batch.entries) if self._suspicion(batch, entry_id).alone]
             self._admit_alone(batch, alone)
             batch = batch.without(alone)
         self._calls.put(Call(batch.source, batch.entries, batch.events))
+
+    async def _new(self, repeats: Repeats, batch: Batch) -> Batch:
+        """Return the batch without what was handled before, and have that settled."""
+        places = await repeats.among(batch.events)
+        if not places:
+            return batch
+        self._ended[batch.source].acks += [batch.entries[place][0] for place in places]
+        REPEATS.labels(self._group).inc(len(places))
+        return batch.without(places)
 
     def _suspicion(self, batch: Batch, entry_id: bytes) -> Suspicion:
         return self._liveness.suspects.of(batch.source, entry_id)
@@ -177,9 +193,10 @@ class Processor:
     async def _write(self) -> None:
         for source, ended in list(self._ended.items()):
             if ended.acks:
-                await self._settler.ack(source, ended.acks)
+                await self._settler.ack(source, ended.acks, ended.marks)
                 await self._liveness.suspects.clear(source, ended.acks)
                 ended.acks.clear()
+                ended.marks.clear()
             if ended.copies:
                 await self._settler.copy(source, ended.copies)
                 await self._liveness.suspects.clear(source, [copy.entry_id for copy in ended.copies])
@@ -193,6 +210,8 @@ class Processor:
             self._seconds.observe(call.seconds)
             if call.error is None:
                 self._ended[call.source].acks += [entry_id for entry_id, _ in call.entries]
+                if self._repeats is not None:
+                    self._ended[call.source].marks += map(mark, call.events)
                 self._handled.inc(len(call.events))
                 if call.source is Source.RETRY:
                     self._note_attempts(event.attempt for event in call.events)

@@ -1,9 +1,9 @@
 """Settling: what ends an entry for a group. It is the last step of every batch.
 
-To ack is one XACK, which a full server takes too; what was read from the retry or the replay stream is deleted as well.
-To park or to bury is one script: only where XACK says that it ended the entry is the copy written, so a late or a
-repeated settling changes nothing, there is no copy without an ack and no ack without a copy. A full server refuses the
-script whole.
+To ack is one XACK, or one script that also remembers what was handled; a full server takes both. What was read from the
+retry or the replay stream is deleted as well. To park or to bury is one script: only where XACK says that it ended the
+entry is the copy written, so a late or a repeated settling changes nothing, there is no copy without an ack and no ack
+without a copy. A full server refuses the script whole.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 
 from stream.keys import Shard
 from worker.parked import pack
+from worker.repeats import Memory
 from worker.turns import Source, streams
 
 IDS_AT_ONCE = 1000  # Lua unpacks no more than 8,000 values
@@ -23,6 +24,26 @@ MOST_FIELDS = 1000
 ACK_COPIES = """#!lua flags=allow-oom
 redis.call('XACK', KEYS[1], unpack(ARGV))
 return redis.call('XDEL', KEYS[1], unpack(ARGV, 2))
+"""
+
+# KEYS: stream, handled. ARGV: group, '1' if the stream's entries are copies, how long (ms) and how many marks are kept,
+# how many ids there are; then the ids, and marks of what was handled. Marks are few, so a full server takes them.
+ACK_MARKED = """#!lua flags=allow-oom
+local ids = 5 + tonumber(ARGV[5])
+redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 6, ids))
+if ARGV[2] == '1' then redis.call('XDEL', KEYS[1], unpack(ARGV, 6, ids)) end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local marks = {}
+for i = ids + 1, #ARGV do
+  marks[#marks + 1] = now
+  marks[#marks + 1] = ARGV[i]
+end
+if #marks > 0 then redis.call('ZADD', KEYS[2], unpack(marks)) end
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - ARGV[3])
+redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -1 - ARGV[4])
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
+return #marks / 2
 """
 
 # KEYS: stream, parked, dead. ARGV: group, '1' if the stream's entries are copies; then for each entry its id, the delay
@@ -95,22 +116,36 @@ class Copy:
 class Settler:
     """Settles entries of one group. Every method raises RedisError; then it is unknown which of them are ended."""
 
-    def __init__(self, server: Redis, shard: Shard, group: str) -> None:
+    def __init__(self, server: Redis, shard: Shard, group: str, memory: Memory | None = None) -> None:
         self._server = server
+        self._memory = memory
+        self._handled = shard.handled(group)
         self._group = group
         self._streams = streams(shard, group)
         self._copies = [shard.parked(group), shard.dead(group)]
         self._ack_copies = server.register_script(ACK_COPIES)
+        self._ack_marked = server.register_script(ACK_MARKED)
         self._copy = server.register_script(COPY)
 
-    async def ack(self, source: Source, entry_ids: Sequence[bytes]) -> None:
-        """End these entries. A full server takes it."""
+    async def ack(self, source: Source, entry_ids: Sequence[bytes], marks: Sequence[bytes] = ()) -> None:
+        """End these entries, and remember what was handled with them if the group does. A full server takes it."""
         stream = self._streams[source]
-        if source is Source.LIVE:
+        if self._memory is not None and marks:
+            await self._ack_and_mark(self._memory, source, entry_ids, marks)
+        elif source is Source.LIVE:
             await self._server.xack(stream, self._group, *entry_ids)
-            return
+        else:
+            for start in range(0, len(entry_ids), IDS_AT_ONCE):
+                await self._ack_copies(keys=[stream], args=[self._group, *entry_ids[start : start + IDS_AT_ONCE]])
+
+    async def _ack_and_mark(
+        self, memory: Memory, source: Source, entry_ids: Sequence[bytes], marks: Sequence[bytes]
+    ) -> None:
+        copies, kept = int(source is not Source.LIVE), (round(memory.seconds * 1000), memory.entries)
         for start in range(0, len(entry_ids), IDS_AT_ONCE):
-            await self._ack_copies(keys=[stream], args=[self._group, *entry_ids[start : start + IDS_AT_ONCE]])
+            ids, some = entry_ids[start : start + IDS_AT_ONCE], marks[start : start + IDS_AT_ONCE]
+            args: list[bytes | str | int] = [self._group, copies, *kept, len(ids), *ids, *some]
+            await self._ack_marked(keys=[self._streams[source], self._handled], args=args)
 
     async def copy(self, source: Source, copies: Sequence[Copy]) -> int:
         """Park or bury these entries; returns how many were still pending. Raises OutOfMemoryError on a full server."""

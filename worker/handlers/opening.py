@@ -29,6 +29,8 @@ class Opened:
     handler: Handler
     limits: Limits
     schedule: Schedule
+    remembers: bool = True
+    """Whether what it has handled is not handed over again when it is sent again; not needed where that is no harm."""
 
 
 @asynccontextmanager
@@ -85,8 +87,8 @@ async def _built_in(settings: WorkerSettings, spec: Spec, stack: AsyncExitStack,
     timeout_seconds = spec.options.timeout or settings.handler_timeout_seconds
     limits = Limits(1, timeout_seconds, spec.options.batch or settings.batch_entries)
     if spec.target == "log":
-        return Opened(Log(reveal=settings.log_reveal), limits, settings.schedule(spec.options))
+        return Opened(Log(reveal=settings.log_reveal), limits, settings.schedule(spec.options), remembers=False)
     await await_revision(settings.database_url, stop)
     engine = open_engine(settings.database_url)
     stack.push_async_callback(engine.dispose)
-    return Opened(Store(engine, timeout_seconds), limits, settings.schedule(spec.options))
+    return Opened(Store(engine, timeout_seconds), limits, settings.schedule(spec.options), remembers=False)
