@@ -43,6 +43,8 @@ class Call:
     events: Sequence[StatusEvent]
     solo: bool = False
     """Whether nothing else may be handled meanwhile, for its one entry may be what workers die of."""
+    tried: bool = False
+    """Whether it has failed, and is to be made again as if nothing had been."""
     began: float = 0.0
     seconds: float = 0.0
     error: BaseException | None = None

@@ -104,6 +104,7 @@ class Calls:
         if (fault := self._fault) is not None:
             self._fault = None
             raise fault
+        self._look_for_trouble()
         return self._doubt.take(all_of_them=self._closed)
 
     def take_halt(self) -> Why | None:
@@ -142,12 +143,13 @@ class Calls:
         return bool(self._queue or self._solos) and self._probe is None and self._halt is None
 
     def probe(self) -> None:
-        """Begin one call with a single event, any one: those in front may be the ones that never succeed."""
+        """Begin one call with a single event: any, but rather one that has not failed, for some never succeed."""
         if not self._queue:
             self._probe = self._solos.popleft()
             self._start(self._make_alone(self._probe), self._probe)
             return
-        self._queue.rotate(random.randrange(len(self._queue)))  # noqa: S311 - no secret
+        new = [place for place, call in enumerate(self._queue) if not call.tried]
+        self._queue.rotate(-random.choice(new or range(len(self._queue))))  # noqa: S311 - no secret
         call = self._queue.popleft()
         if len(call.events) > 1:
             self._queue.appendleft(call.part(1, None))
@@ -277,9 +279,13 @@ class Calls:
             if isinstance(call.error, Divide):
                 call.error = call.error.__cause__ or call.error
             self._alone = False
-            if self._doubt.add(call, counts=not self.paused):
-                self._halt, self.paused = Why.FAILING, True
-                self._again(self._doubt.take_failures())
+            self._doubt.add(call, counts=not self.paused)
+            self._look_for_trouble()
+
+    def _look_for_trouble(self) -> None:
+        if self._doubt.tripped and not (self.paused or self._closed):
+            self._halt, self.paused = Why.FAILING, True
+            self._again(self._doubt.take_failures())
 
     def _put_back(self, call: Call) -> None:
         (self._solos if call.solo else self._queue).appendleft(call)
@@ -287,5 +293,7 @@ class Calls:
     def _again(self, calls: Iterable[Call]) -> None:
         """Queue these events again, as if nothing had been, each by itself: it may be one of them that fails a list."""
         for call in calls:
-            parts = (call.part(place, place + 1) for place in range(len(call.events)))
+            parts = [call.part(place, place + 1) for place in range(len(call.events))]
+            for part in parts:
+                part.tried = True
             (self._solos if call.solo else self._queue).extend(parts)

@@ -39,15 +39,18 @@ class Doubt:
         self._breaker.reset()
         self._proven = self._clock() if proven else None
 
-    def add(self, call: Call, *, counts: bool) -> bool:
-        """Take in a call, and whether it ``counts`` for the breaker; returns whether that has tripped."""
+    @property
+    def tripped(self) -> bool:
+        """Whether those that are held back are not at fault."""
+        return bool(self._held) and self._breaker.tripped
+
+    def add(self, call: Call, *, counts: bool) -> None:
+        """Take in a call, and whether it ``counts`` for the breaker."""
         failed = at_fault(call.error)
         if counts and max(event.attempt for event in call.events) <= self._judged_attempts:
             self._breaker.note(failed=failed, events=len(call.events))
         doubtful = failed and self._breaker.doubtful(call.began + call.seconds)
-        tripped = failed and self._breaker.tripped
-        (self._held if doubtful or tripped else self._clear).append(call)
-        return tripped
+        (self._held if doubtful else self._clear).append(call)
 
     def take(self, *, all_of_them: bool) -> list[Call]:
         """Return the calls that have ended for certain."""
@@ -59,7 +62,7 @@ class Doubt:
         return clear
 
     def take_failures(self) -> list[Call]:
-        """Return, after the breaker has tripped, the calls that are to be made again."""
+        """Return, when the breaker has tripped, the calls that are to be made again."""
         if self._proven is not None and self._clock() - self._proven < PROVEN_SECONDS:
             self._clear += self._held
             self._held = []
