@@ -68,6 +68,37 @@ async def test_a_handler_that_hangs_is_taken_over_from(site: Recording) -> None:
     assert await site.letters() == []
 
 
+async def test_a_slow_handler_is_not_run_by_a_second_worker(site: Recording) -> None:
+    """It takes longer than the time of death, but its worker beats: nobody takes over, and each is called once."""
+    seconds = DEAD_SECONDS + 2 * BEAT_SECONDS
+    slow = [f"slow-{seconds}-{number}" for number in range(3)]
+    await site.start("concurrency=2&timeout=60")
+    await site.append(*slow)
+    await becomes(lambda: len(site.noted("call")) == 2)
+    other = await site.start("concurrency=2&timeout=60")
+    await site.append(*ids("ok", range(20)))
+    await site.is_done(seconds=3 * seconds)
+    assert site.times("call") == dict.fromkeys([*slow, *ids("ok", range(20))], 1)
+    assert other.logged("liveness.claimed") == []
+
+
+async def test_failing_and_hanging_events_hold_up_no_others(site: Recording) -> None:
+    """Among many that succeed, those that fail and hang by key have just their attempts, and all others are handled.
+
+    So that no clock is needed to see it, the hanging ones do not end before the others have.
+    """
+    options = "attempts=2&base=0.5&cap=0.5&timeout=600&concurrency=8"
+    good = ids("ok", range(2000))
+    sent = [*good, *ids("fail", range(200)), *ids("hang", range(4))]
+    random.Random(SEED).shuffle(sent)  # noqa: S311 - no secret
+    worker = await site.start(options)
+    await site.append(*sent)
+    await becomes(lambda: len(site.times("done")) == len(good), seconds=60)
+    await becomes(lambda: sum(count for one, count in site.times("call").items() if one.startswith("fail")) == 400)
+    assert {count for one, count in site.times("call").items() if one.startswith(("ok", "hang"))} == {1}
+    assert worker.logged("group.paused") == []
+
+
 async def test_no_event_is_lost_and_no_attempt_too_many_when_workers_die(site: Recording) -> None:
     """Workers are killed at random while events fail by key, in first attempts and in retries.
 
@@ -83,6 +114,7 @@ async def test_no_event_is_lost_and_no_attempt_too_many_when_workers_die(site: R
     kills = 3 * ROUNDS
     for number in range(kills):
         some = [f"{kind}-{number}.{one}" for kind in kinds for one in range(40)]
+        rng.shuffle(some)  # in a row, those that fail at first would pause the group
         await site.append(*some)
         sent += some
         await asyncio.sleep(rng.uniform(0.2, 2))

@@ -71,7 +71,7 @@ async def handle(event: StatusEvent) -> None:
     """Take one event."""
     note("call", event.message_uuid, event.attempt, event.replayed, event.entry)
     await act(event)
-    note("done", event.message_uuid, event.attempt)
+    note("done", event.message_uuid, event.attempt, time.time())
 
 
 async def handle_all(events: list[StatusEvent]) -> None:
