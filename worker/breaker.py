@@ -43,6 +43,11 @@ class Breaker:
             self.reset()
 
     @property
+    def failing(self) -> bool:
+        """Whether calls have failed since enough of them succeeded; without that a success says nothing new."""
+        return self._calls > 0
+
+    @property
     def tripped(self) -> bool:
         """Whether nearly everything fails."""
         if self._calls >= MOST_HELD or (self._calls >= FEW_CALLS and self._last - self._first >= SOON_SECONDS):
@@ -51,4 +56,4 @@ class Breaker:
 
     def doubtful(self, ended: float) -> bool:
         """Whether a call that failed then may yet turn out to be one of those for which it trips."""
-        return self._calls > 0 and self._clock() - ended < HELD_SECONDS
+        return self.failing and self._clock() - ended < HELD_SECONDS

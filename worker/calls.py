@@ -24,14 +24,12 @@ IDLE_SECONDS = 0.2
 KEPT_ENTRIES = 1000
 KEPT_BYTES = 32 * 1024 * 1024
 
-Mark = Callable[[Source, bytes], Awaitable[None]]
-
 
 class Calls:
     """Runs the calls of one handler, at most ``limits.concurrency`` at once.
 
-    ``mark`` is awaited before the call of an entry that is handled alone; ``turn`` is what all handlers of a process
-    share, so that of two such entries only one can be what the process dies of.
+    ``mark`` is awaited before an entry that is handled alone. All handlers of a process share ``turn``, for of two such
+    entries only one can be what the process dies of.
     """
 
     def __init__(
@@ -39,7 +37,7 @@ class Calls:
         handler: Handler,
         limits: Limits,
         clock: Callable[[], float] = time.monotonic,
-        mark: Mark | None = None,
+        mark: Callable[[Source, bytes], Awaitable[None]] | None = None,
         turn: asyncio.Lock | None = None,
     ) -> None:
         self._handler = handler
@@ -58,8 +56,7 @@ class Calls:
         self._alone = False
         self._probe: Call | None = None
         self._probed = False
-        self._closed = False
-        self.paused = False
+        self._closed = self.paused = False
 
     @property
     def busy(self) -> bool:
@@ -261,6 +258,10 @@ class Calls:
 
     def _sort(self, call: Call) -> None:
         """Decide whether a call has ended, is to be made again, or speaks for a pause."""
+        if call.error is None and call is not self._probe:
+            self._alone = False
+            self._doubt.add(call, counts=not self.paused)
+            return
         failed = at_fault(call.error)
         if call is self._probe:
             self._probe, self._probed = None, not failed
@@ -293,7 +294,7 @@ class Calls:
     def _again(self, calls: Iterable[Call]) -> None:
         """Queue these events again, as if nothing had been, each by itself: it may be one of them that fails a list."""
         for call in calls:
-            parts = [call.part(place, place + 1) for place in range(len(call.events))]
-            for part in parts:
+            for place in range(len(call.events)):
+                part = call.part(place, place + 1)
                 part.tried = True
-            (self._solos if call.solo else self._queue).extend(parts)
+                (self._solos if call.solo else self._queue).append(part)

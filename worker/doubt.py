@@ -46,6 +46,9 @@ class Doubt:
 
     def add(self, call: Call, *, counts: bool) -> None:
         """Take in a call, and whether it ``counts`` for the breaker."""
+        if call.error is None and not self._breaker.failing:  # the usual case, and it shall cost nothing
+            self._clear.append(call)
+            return
         failed = at_fault(call.error)
         if counts and max(event.attempt for event in call.events) <= self._judged_attempts:
             self._breaker.note(failed=failed, events=len(call.events))
