@@ -107,7 +107,7 @@ def test_trace_of_an_unknown_message_exits_with_1(site: Site, monkeypatch: pytes
 
 def test_stats_tell_what_each_group_has_to_do(site: Site) -> None:
     """Everything is read and acked here, and one entry of each group is dead."""
-    group = {"unread": 0, "unread_exact": True, "pending": 0, "retries": 0, "dead": 1, "outstanding": 0}
+    group = {"unread": 0, "unread_exact": True, "pending": 0, "retries": 0, "replays": 0, "dead": 1, "outstanding": 0}
     idle = group | {"oldest_seconds": None}
     assert site.json("stats") == {"shards": [{"shard": 0, "length": 3}], "groups": {"log": idle, "store": idle}}
     assert "store" in site.run("stats").output

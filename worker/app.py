@@ -14,6 +14,7 @@ from worker.handlers.opening import Opened, opened
 from worker.liveness import Liveness
 from worker.parked import Parked
 from worker.processor import Processor
+from worker.replaying import replaying
 from worker.settings import WorkerSettings
 from worker.settle import Settler
 from worker.trimmer import trimming
@@ -26,7 +27,11 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
     server = client(settings.redis_url)
     reading = client(settings.redis_url, reply_seconds=BLOCK_MS / 1000 + REPLY_SECONDS)
     try:
-        async with opened(settings, stop) as handlers, trimming(settings, stop):
+        async with (
+            opened(settings, stop) as handlers,
+            trimming(settings, stop),
+            replaying(settings, handlers, stop),
+        ):
             consumers = [_consumer(server, reading, settings, *named, stop) for named in handlers.items()]
 
             def why_not() -> str | None:
