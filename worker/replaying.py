@@ -1,7 +1,7 @@
 """Replaying: each worker looks for its groups' replays, and copies for those that no other process copies for."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -51,18 +51,22 @@ class Replaying:
         self._seldom = Seldom()
         self._unread = REPLAY_UNREAD.labels(group)
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Look again and again until ``stop``, which ends the copying too."""
-        async with asyncio.TaskGroup() as tasks:
-            while not stop.is_set():
-                try:
-                    await self._look(tasks, stop)
-                except (RedisError, OSError) as exc:
-                    self._fail(exc)
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), self._look_seconds)
+    @property
+    def copying(self) -> list[asyncio.Task[None]]:
+        """The tasks that copy right now; they end soon after ``stop``."""
+        return list(self._copying.values())
 
-    async def _look(self, tasks: asyncio.TaskGroup, stop: asyncio.Event) -> None:
+    async def run(self, stop: asyncio.Event, tasks: asyncio.TaskGroup) -> None:
+        """Look again and again until ``stop``; what copies is begun among ``tasks``."""
+        while not stop.is_set():
+            try:
+                await self._look(stop, tasks)
+            except (RedisError, OSError) as exc:
+                self._fail(exc)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), self._look_seconds)
+
+    async def _look(self, stop: asyncio.Event, tasks: asyncio.TaskGroup) -> None:
         self._unread.set(await self._server.xlen(self._shard.replay(self._group)))
         for progress in await self._replays.all():
             replay_id = progress.replay.id
@@ -101,7 +105,14 @@ async def replaying(settings: WorkerSettings, groups: Iterable[str], stop: async
     """Copy for these groups' replays beside the block, which ends soon after ``stop``."""
     async with client(settings.redis_url) as server, asyncio.TaskGroup() as tasks:
         parts = [Replaying(server, settings.shard, group, settings.archive) for group in groups]
-        running = [tasks.create_task(part.run(stop)) for part in parts]
-        yield
-        await asyncio.wait(running, timeout=STOP_SECONDS)
-        await end(running)
+        running = [tasks.create_task(part.run(stop, tasks)) for part in parts]
+        try:
+            yield
+            await asyncio.wait([*running, *_copying(parts)], timeout=STOP_SECONDS)
+        finally:
+            await end(running)
+            await end(_copying(parts))
+
+
+def _copying(parts: Sequence[Replaying]) -> list[asyncio.Task[None]]:
+    return [task for part in parts for task in part.copying]
