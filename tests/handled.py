@@ -21,6 +21,7 @@ from stream.keys import Shard
 from tests.events import RECEIVED_MS, body, entry
 from tests.processes import Process, ackstream
 from tests.recording import GROUP, MODULE
+from worker.archiving import Archive
 
 HOUR_MS = 3_600_000
 STATUSES = ("submitted", "delivered", "read")
@@ -85,7 +86,9 @@ def name(number: int) -> str:
 def handled(url: str, shard: Shard, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """Two groups that have handled ENTRIES statuses, of which one has given up two; their worker runs on."""
     shutil.copy(MODULE, folder)
-    settings = {"redis_url": url, "stream": shard.name, "retry_base_seconds": "0", "retention": "off"}
+    Archive(folder / "archive").prepare()
+    own = {"retry_base_seconds": "0", "retention": "off", "archive": str(folder / "archive")}
+    settings = {"redis_url": url, "stream": shard.name, **own}
     for setting, value in settings.items():
         monkeypatch.setenv(f"ACKSTREAM_{setting.upper()}", value)
     handlers = ("--handler", f"{GROUP}=recorder:handle#attempts=2&concurrency=4", "--handler", "log")

@@ -212,7 +212,9 @@ def test_what_a_table_shows_cannot_steer_the_terminal(capsys: pytest.CaptureFixt
     "command",
     [
         *("up", "ingest", "worker", "migrate", "simulate", "trace", "stats"),
-        *("dead-letters list", "dead-letters show", "groups list", "groups drop"),
+        *("dead-letters list", "dead-letters show", "dead-letters replay", "dead-letters discard"),
+        *("replay plan", "replay run", "replay list", "replay pause", "replay resume", "replay cancel"),
+        *("groups list", "groups drop"),
     ],
 )
 def test_every_command_explains_itself(command: str) -> None:

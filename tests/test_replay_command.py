@@ -2,11 +2,13 @@
 
 import asyncio
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 from typer.testing import CliRunner
 
 from console import replays
@@ -19,6 +21,8 @@ from tests.events import RECEIVED_MS
 from tests.handled import ENTRIES, HOUR_MS, Site, handled, name
 from tests.processes import ackstream
 from tests.recording import GROUP
+from worker.archiving import Archive
+from worker.pages import raw_ranges
 
 
 @pytest.fixture
@@ -66,6 +70,28 @@ def test_each_choice_plans_and_replays_what_it_means(site: Site) -> None:
     assert len(listed) == len(CHOICES) - 1
     assert set(listed[0]) >= {"replay", "group", "state", "done", "total", "rate"}
     assert site.worker.logged("replay.done")[0]["scope"] == "all"
+
+
+def test_the_archive_is_replayed_with_the_stream(site: Site) -> None:
+    """What was trimmed counts only with --archive; what is in both is planned and given once."""
+
+    async def archive(server: Redis) -> None:
+        entries: Any = await raw_ranges(server).xrange(site.shard.stream, "-", "1011-0")
+        made = Archive(site.folder / "archive")
+        with made.draft(site.shard) as draft:
+            draft.add(entries)
+            draft.finish()
+        await server.xtrim(site.shard.stream, minid="1008-0", approximate=False)
+
+    site.ask(archive)
+    choice = ("--until", "2025-11-25T14:00")
+    assert site.json("replay", "plan", *choice)["entries"] == ENTRIES - 2 - 8
+    plan = site.json("replay", "plan", "--archive", *choice)
+    assert (plan["entries"], plan["first_entry"]) == (ENTRIES - 2, "0/1000-0")
+    run = site.json("replay", "run", "--archive", "--group", GROUP, *choice)
+    assert (run["state"], run["done"]) == ("done", ENTRIES - 2)
+    site.wait_for(site.is_settled)
+    assert site.replayed() == Counter(name(number) for number in range(ENTRIES - 2))
 
 
 def test_a_replay_is_paused_resumed_and_cancelled(site: Site) -> None:
@@ -155,6 +181,7 @@ def test_a_dropped_group_leaves_nothing_of_its_replays(site: Site, monkeypatch: 
         (("plan", "--dead"), 1, "name it with --group"),
         (("plan", "--dead", "--archive", "--group", "log"), 1, "not both"),
         (("plan", "--archive"), 1, "set ACKSTREAM_ARCHIVE"),
+        (("plan", "--until", "1d", "--since", "1d"), 1, "--since must be before --until"),
         (("pause", "nothing"), 1, "no replay 'nothing'"),
         (("resume", "nothing"), 1, "no replay 'nothing'"),
         (("cancel", "nothing"), 1, "no replay 'nothing'"),

@@ -27,7 +27,7 @@ from worker.stored import Page, Pages, Span, Stored, in_both, on_stream
 log = structlog.get_logger("replay")
 
 COPIES_AT_ONCE = 250
-TICK_SECONDS = 0.05
+TICK_SECONDS = 0.02
 ROOM_SECONDS = 0.1
 LONGEST_WAIT_SECONDS = 1.0
 PAUSE_MOST_SECONDS = 0.05
