@@ -30,6 +30,7 @@ actions = st.one_of(
     st.tuples(st.just("copy"), who, st.integers(1, 5)),
     st.tuples(st.just("copy"), who, st.integers(1, 5)),
     st.tuples(st.just("expire")),
+    st.tuples(st.just("seize"), who),
     st.tuples(st.just("discard"), st.integers(1, ENTRIES)),
     st.tuples(st.just("move"), st.sampled_from([State.PAUSED, State.RUNNING, State.RUNNING, State.CANCELLED])),
 )
@@ -87,6 +88,11 @@ class Site:
     async def expire(self) -> None:
         await self.server.delete(self.shard.copying("g", "r"))
         self.model.holder = ""
+
+    async def seize(self, name: str) -> None:
+        """The lease ends, and this one takes it, whatever it knows."""
+        await self.expire()
+        await self.take(name)
 
     async def look(self, name: str) -> None:
         found = await self.progress()

@@ -88,11 +88,11 @@ async def in_archive(folder: Path, stream: str, span: Span, boundary: EntryId | 
 
 
 async def in_both(server: Redis, key: str, folder: Path, span: Span, boundary: EntryId | None) -> Pages:
-    """Yield what is archived before the boundary, and then what is on the stream from there on."""
+    """Yield what is archived before the boundary, the stream's first entry, and then what is on the stream."""
     async for page in in_archive(folder, key, span, boundary):
         yield page
     if boundary is not None:
-        async for page in on_stream(server, key, Span(max(span.begin, boundary.before()), span.end)):
+        async for page in on_stream(server, key, span):
             yield page
 
 
