@@ -98,7 +98,7 @@ async def test_copies_are_made_by_one_of_many(site: Site) -> None:
     await site.append(range(1, 801))
     await site.start(700, rate=5000)
     with capture_logs() as logs:
-        await _beside([site.replaying() for _ in range(3)], site.has(State.DONE))
+        await beside([site.replaying() for _ in range(3)], site.has(State.DONE))
     assert await site.copied() == list(range(1, 701))
     (begun,) = [line for line in logs if line["event"] == "replay.copying"]
     assert (begun["replay"], begun["group"], begun["scope"], begun["total"]) == ("r", GROUP, "all", 700)
@@ -110,11 +110,11 @@ async def test_whoever_is_cancelled_at_any_moment_another_goes_on(site: Site) ->
     await site.append(range(1, 1501))
     await site.start(1500, rate=1500)
     for wanted in range(150, 1500, 150):
-        running = asyncio.create_task(_beside([site.replaying()], asyncio.sleep(3600)))
+        running = asyncio.create_task(beside([site.replaying()], asyncio.sleep(3600)))
         await site.has_copied(wanted)
         await end([running])
         assert (await site.progress()).state is State.RUNNING
-    await _beside([site.replaying()], site.has(State.DONE))
+    await beside([site.replaying()], site.has(State.DONE))
     assert await site.copied() == list(range(1, 1501))
 
 
@@ -134,7 +134,7 @@ async def test_no_more_than_so_many_are_before_the_group(site: Site) -> None:
             removed += await site.server.xdel(key, *(one for one, _ in oldest))
         assert await site.server.xlen(key) + removed == MOST_UNREAD + 50
 
-    await _beside([site.replaying()], goes_on_with_room())
+    await beside([site.replaying()], goes_on_with_room())
 
 
 async def test_nothing_is_trimmed_that_is_still_to_be_copied(site: Site) -> None:
@@ -142,14 +142,14 @@ async def test_nothing_is_trimmed_that_is_still_to_be_copied(site: Site) -> None
     await site.append(range(1, 1001))
     await site.server.xgroup_create(site.shard.stream, GROUP, "$")
     replay = await site.start(1000, rate=500)
-    await _beside([site.replaying()], site.has_copied(100))
+    await beside([site.replaying()], site.has_copied(100))
     await site.replays.move(replay, State.PAUSED, of=[State.RUNNING])
     cursor = (await site.progress()).cursor.ms
     await look(site.url, site.shard, OLD)
     left: Any = await site.server.xrange(site.shard.stream, count=1)
     assert left[0][0] == b"%d-0" % (cursor + 1)
     await site.replays.move(replay, State.RUNNING, of=[State.PAUSED])
-    await _beside([site.replaying()], site.has(State.DONE))
+    await beside([site.replaying()], site.has(State.DONE))
     assert await site.copied() == list(range(1, 1001))
     await look(site.url, site.shard, OLD)
     assert await site.server.xlen(site.shard.stream) == 0
@@ -174,7 +174,7 @@ async def test_archive_and_stream_are_one(site: Site, tmp_path: Path) -> None:
     await site.server.xtrim(site.shard.stream, minid="1001-0", approximate=False)
     await site.start(1900, place=Place.ARCHIVE, rate=4000)
     while (await site.progress()).state is not State.DONE:
-        await _beside([site.replaying(tmp_path)], asyncio.sleep(0.1))  # each goes on in the middle of something
+        await beside([site.replaying(tmp_path)], asyncio.sleep(0.1))  # each goes on in the middle of something
     assert await site.copied() == list(range(1, 1901))
 
 
@@ -185,7 +185,7 @@ async def test_what_is_archived_while_it_is_replayed_is_not_missed(site: Site, t
     await site.server.xtrim(site.shard.stream, minid="101-0", approximate=False)
     await site.start(300, place=Place.ARCHIVE)
     await archive(site, tmp_path, 101, 200)
-    await _beside([site.replaying(tmp_path)], site.has(State.DONE))
+    await beside([site.replaying(tmp_path)], site.has(State.DONE))
     assert await site.copied() == list(range(1, 301))
 
 
@@ -195,7 +195,7 @@ async def test_an_archive_without_its_stream(site: Site, tmp_path: Path) -> None
     await archive(site, tmp_path, 1, 300)
     await site.server.delete(site.shard.stream)
     await site.start(300, place=Place.ARCHIVE)
-    await _beside([site.replaying(tmp_path)], site.has(State.DONE))
+    await beside([site.replaying(tmp_path)], site.has(State.DONE))
     assert await site.copied() == list(range(1, 301))
 
 
@@ -208,11 +208,11 @@ async def test_a_damaged_archive_fails_the_replay_until_it_is_mended(site: Site,
     (second,) = tmp_path.glob("*_501-0_*")  # noqa: ASYNC240 - a folder of two files
     second.rename(tmp_path / "away")
     replay = await site.start(1000, place=Place.ARCHIVE)
-    await _beside([site.replaying(tmp_path)], site.has(State.FAILED))
+    await beside([site.replaying(tmp_path)], site.has(State.FAILED))
     assert second.name in (await site.progress()).error
     (tmp_path / "away").rename(second)
     await site.replays.move(replay, State.RUNNING, of=[State.FAILED])
-    await _beside([site.replaying(tmp_path)], site.has(State.DONE))
+    await beside([site.replaying(tmp_path)], site.has(State.DONE))
     assert await site.copied() == list(range(1, 1001))
 
 
@@ -223,10 +223,10 @@ async def test_a_worker_without_the_archive_leaves_it_to_others(site: Site, tmp_
     await site.start(100, "with", Place.ARCHIVE)
     await site.start(100, "without")
     with capture_logs() as logs:
-        await _beside([site.replaying()], site.has(State.DONE, "without"))
+        await beside([site.replaying()], site.has(State.DONE, "without"))
     assert (await site.progress("with")).done == 0
     assert {line["replay"] for line in logs if line["event"] == "replay.left"} == {"with"}
-    await _beside([site.replaying(tmp_path)], site.has(State.DONE, "with"))
+    await beside([site.replaying(tmp_path)], site.has(State.DONE, "with"))
 
 
 async def test_an_id_that_was_used_twice_gives_both(site: Site, tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ async def test_dead_letters_go_when_their_copy_is_made(site: Site) -> None:
     await site.append(range(101, 111), key, origin="0/7-7", attempt=1, error="discarded: x")
     await site.start(110, place=Place.DEAD, selection=Selection(reasons=("failed",)))
     await site.server.xdel(key, "50-0")
-    await _beside([site.replaying()], site.has(State.DONE))
+    await beside([site.replaying()], site.has(State.DONE))
     assert await site.server.xlen(key) == 10
     copies: Any = await site.server.xrange(site.shard.replay(GROUP))
     assert len(copies) == 99 == (await site.progress()).done
@@ -276,7 +276,7 @@ async def test_old_replays_are_forgotten(site: Site) -> None:
     assert (await site.progress("kept")).state is State.RUNNING
 
 
-async def _beside(running: Sequence[Replaying], condition: Awaitable[Any]) -> None:
+async def beside(running: Sequence[Replaying], condition: Awaitable[Any]) -> None:
     """Await the condition while these look and copy; then they end in good order. Cancelled, it ends them at once."""
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
