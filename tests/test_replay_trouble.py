@@ -69,6 +69,18 @@ async def test_a_server_that_is_killed_in_the_middle_goes_on(tmp_path: Path, sha
         await server.aclose()
 
 
+async def test_what_another_version_has_started_is_left_to_it(valkey_url: str, server: Redis, shard: Shard) -> None:
+    """It stops no worker, and nobody forgets it; others go on."""
+    site = Site(valkey_url, server, shard)
+    await site.append([1])
+    strange: Any = {"later": b'{"of":"the future"}', "broken": b"{", "broken:state": b"running"}
+    await server.hset(shard.replays(GROUP), mapping=strange)
+    await site.start(1)
+    await beside([site.replaying()], site.has(State.DONE))
+    assert [one.replay.id for one in await site.replays.all()] == ["r"]
+    assert await server.hexists(shard.replays(GROUP), "later")
+
+
 async def answers(question: Awaitable[bool]) -> bool:
     """The answer; False too where the server, just back, has none yet."""
     with suppress(RedisError, OSError):

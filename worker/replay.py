@@ -1,6 +1,7 @@
 """A replay: what somebody wants a group to be given again, and how far that is. No I/O."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
@@ -90,9 +91,14 @@ class Progress:
 
     @classmethod
     def all_from(cls, shard: int, stored: Mapping[bytes, bytes]) -> list[Self]:
-        """Take what is kept of a group's replays; the one that was started last comes first."""
-        ids = [name for name in stored if b":" not in name]
-        found = [cls._from(shard, replay_id, stored) for replay_id in ids]
+        """Take what is kept of a group's replays; the one that was started last comes first.
+
+        What cannot be read, for another version wrote it, is left to that.
+        """
+        found: list[Self] = []
+        for replay_id in (name for name in stored if b":" not in name):
+            with suppress(ValueError, TypeError, KeyError):
+                found.append(cls._from(shard, replay_id, stored))
         return sorted(found, key=lambda one: (one.replay.started_ms, one.replay.id), reverse=True)
 
     @classmethod
