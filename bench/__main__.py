@@ -12,11 +12,11 @@ from pathlib import Path
 import orjson
 import structlog
 
-from bench import compare_handlers, compare_ingest, compare_slow, compare_trim, compare_worker
+from bench import compare_handlers, compare_ingest, compare_replay, compare_slow, compare_trim, compare_worker
 from bench.processes import Cores
 from bench.ratio import Ratio, table
 
-PARTS = ("ingest", "worker", "handlers", "slow", "trim")
+PARTS = ("ingest", "worker", "handlers", "slow", "trim", "replay")
 
 
 def main() -> None:
@@ -41,6 +41,8 @@ def main() -> None:
                 found, noted = compare_ingest.compare(folder, cores, given.rounds, given.seconds)
             elif part == "slow":
                 found, noted = [], compare_slow.compare(folder, cores, given.rounds)
+            elif part == "replay":
+                found, noted = [], compare_replay.compare(folder, cores, given.rounds, given.replayed)
             else:
                 compare = compare_worker.compare if part == "worker" else compare_handlers.compare
                 found, noted = compare(folder, cores, given.rounds, given.entries)
@@ -69,6 +71,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--trimmed", type=_whole(10_000, 1_000_000), default=300_000, help="entries to trim (default 300000)"
+    )
+    parser.add_argument(
+        "--replayed", type=_whole(10_000, 1_000_000), default=100_000, help="entries to replay (default 100000)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args()

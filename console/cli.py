@@ -11,7 +11,15 @@ from sqlalchemy.exc import DBAPIError
 
 import ingest.app
 import worker.app
-from console import embedded, group_commands, provider, quarantine_commands, views
+from console import (
+    dead_letter_commands,
+    embedded,
+    group_commands,
+    provider,
+    quarantine_commands,
+    replay_commands,
+    views,
+)
 from console.options import AdminHost, AdminPort, AsJson, Data, DatabaseUrl, RedisUrl, StopWithStdin
 from console.simulator import plan
 from ingest.settings import IngestSettings
@@ -133,6 +141,7 @@ def simulate(
 
 app.command()(views.trace)
 app.command()(views.stats)
-app.add_typer(views.dead_letters, name="dead-letters")
+app.add_typer(replay_commands.app, name="replay")
+app.add_typer(dead_letter_commands.app, name="dead-letters")
 app.add_typer(quarantine_commands.app, name="quarantine")
 app.add_typer(group_commands.app, name="groups")

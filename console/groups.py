@@ -25,8 +25,9 @@ LOOK_SECONDS = 0.2
 Beats = Mapping[bytes, bytes]
 """Consumer → counter, as worker.liveness keeps them."""
 
-# KEYS: stream, groups, the group's heartbeats, then all else that is to go. ARGV: group, 1 to drop it whoever lives,
-# then the heartbeats that were seen, consumer and counter in turn. 0: one has moved since, or is new.
+# KEYS: stream, groups, the group's heartbeats, its replays, then all else that is to go. ARGV: group, 1 to drop it
+# whoever lives, then the heartbeats that were seen, consumer and counter in turn. 0: one has moved since, or is new.
+# What its replays keep on the stream (Replay.hold) is kept no longer.
 DROP = """#!lua flags=allow-oom
 local known = {}
 for i = 3, #ARGV, 2 do known[ARGV[i]] = ARGV[i + 1] end
@@ -35,7 +36,12 @@ for i = 1, #beats, 2 do
   if ARGV[2] == '0' and known[beats[i]] ~= beats[i + 1] then return 0 end
 end
 redis.call('SREM', KEYS[2], ARGV[1])
-if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('XGROUP', 'DESTROY', KEYS[1], ARGV[1]) end
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  redis.call('XGROUP', 'DESTROY', KEYS[1], ARGV[1])
+  for _, replay in ipairs(redis.call('HKEYS', KEYS[4])) do
+    redis.call('XGROUP', 'DESTROY', KEYS[1], 'replay/' .. replay)
+  end
+end
 for i = 3, #KEYS do redis.call('UNLINK', KEYS[i]) end
 return 1
 """
@@ -111,7 +117,7 @@ async def drop_group(server: Redis, shard: Shard, state: GroupState, *, force: b
     letters = [shard.dead(name)] if dead else []
     beats = [part for pair in state.seen.beats.items() for part in pair]
     drop = server.register_script(DROP)
-    keys = [shard.stream, shard.groups, *shard.progress(name), *letters]
+    keys = [shard.stream, shard.groups, shard.alive(name), shard.replays(name), *shard.progress(name), *letters]
     return bool(await drop(keys=keys, args=[name, int(force), *beats]))
 
 

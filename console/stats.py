@@ -18,10 +18,10 @@ async def stats(server: Redis, shard: Shard) -> Mapping[str, Any]:
     """Return the shard's length, and for each registered group what is left. Raises RedisError.
 
     ``unread`` is the group's lag; where the server gives none, entries are counted up to a limit and ``unread_exact``
-    is false if it was reached. ``retries`` are the copies that wait for another attempt or are at it. ``paused`` is why
-    the group is paused (worker.pause), None if it is not. ``outstanding`` is what is neither settled nor dead.
-    ``oldest_seconds`` is the age of the oldest entry that is unread or pending, on the server's clock, None when there
-    is none; what is a retry by now does not count.
+    is false if it was reached. ``retries`` are the copies that wait for another attempt or are at it, ``replays`` those
+    that the group is given again and has not settled. ``paused`` is why the group is paused (worker.pause), None if it
+    is not. ``outstanding`` is what is neither settled nor dead. ``oldest_seconds`` is the age of the oldest entry that
+    is unread or pending, on the server's clock, None when there is none; copies do not count.
     """
     names = await registered(server, shard)
     known = {group["name"].decode(): group for group in await _groups(server, shard)}
@@ -45,14 +45,16 @@ async def _group(server: Redis, shard: Shard, name: str, group: Mapping[str, Any
     counted = len(await _unread(server, shard, delivered, COUNTED_AT_MOST)) if lag is None else lag
     pending = group["pending"] if group else 0
     retries = await server.zcard(shard.parked(name)) + await server.xlen(shard.retry(name))
+    replays = await server.xlen(shard.replay(name))
     return {
         "unread": counted,
         "unread_exact": lag is not None or counted < COUNTED_AT_MOST,
         "pending": pending,
         "retries": retries,
+        "replays": replays,
         "dead": await server.xlen(shard.dead(name)),
         "paused": await paused(server, shard, name),
-        "outstanding": counted + pending + retries,
+        "outstanding": counted + pending + retries + replays,
         "oldest_seconds": await _oldest_seconds(server, shard, name, delivered, pending),
     }
 

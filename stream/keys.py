@@ -52,6 +52,14 @@ class Shard:
         """A stream: copies of entries that the group is given again, read like the live one."""
         return f"{self.stream}:replay:{group}"
 
+    def replays(self, group: str) -> str:
+        """A hash: the group's replays, what each is of and how far it is (worker.replays)."""
+        return f"{self.stream}:replays:{group}"
+
+    def copying(self, group: str, replay: str) -> str:
+        """A string: which process copies for this replay right now (worker.lease)."""
+        return f"{self.stream}:copying:{group}:{replay}"
+
     def parked(self, group: str) -> str:
         """A sorted set: packed copies that wait for another attempt, by the moment at which they are due, in ms."""
         return f"{self.stream}:parked:{group}"
@@ -86,6 +94,7 @@ class Shard:
             self.parked,
             self.paused,
             self.replay,
+            self.replays,
             self.retry,
             self.suspects,
         )

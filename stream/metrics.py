@@ -224,6 +224,22 @@ LAST_READ = Gauge(
     "When the group last had an answer from Redis, empty or not. Stands still: the worker hangs or Redis is away.",
     ["group"],
 )
+REPLAYED = Counter(
+    "ackstream_replayed_entries_total",
+    "Entries given to a group again. Does not rise while `ackstream replay list` shows one that runs: see the two "
+    "below, and whether a worker of the group runs.",
+    ["group"],
+)
+REPLAY_FAILURES = Counter(
+    "ackstream_replay_failures_total",
+    "How often the copying was interrupted, by error; it goes on by itself. Rises: look at Redis.",
+    ["group", "error"],
+)
+REPLAY_UNREAD = Gauge(
+    "ackstream_replay_entries",
+    "Copies that the group has before it. At 10,000 the copying waits: the handler is slower than the rate.",
+    ["group"],
+)
 TRIMMED = Counter("ackstream_trimmed_entries_total", "Entries that retention has removed from the stream.")
 ARCHIVED = Counter(
     "ackstream_archived_entries_total",

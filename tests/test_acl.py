@@ -28,6 +28,12 @@ FAILING = """from worker import StatusEvent
 async def handle(event: StatusEvent):
     assert event.message_uuid != "m-1"
 """
+REPLAYS = (
+    ("dead-letters", "replay", "--group", "failing:handle", "--all", "--rate", "1000"),
+    ("replay", "plan", "--message", "m-2999"),
+    ("replay", "run", "--group", "store", "--message", "m-2999"),
+    ("replay", "list"),
+)
 OWNER = "user owner on >owner ~* &* +@all\n"
 
 
@@ -104,9 +110,13 @@ async def test_each_role_does_its_work_as_its_user(site: Site) -> None:
                 return (dead, kept[0], kept[1] < 3000) == ([1, 1, 3], 1, True)
 
             await until(is_done, seconds=60)
+            for command in REPLAYS:
+                assert await site.run(*command) == 0, command
+            await until(is_done, seconds=60)
+            assert [line["done"] for line in worker.logged("replay.done")] == [3, 1]
             assert not [line for line in worker.said.splitlines() if "NOPERM" in line or "upkeep_failed" in line]
         assert not [line for line in ingest.process.said.splitlines() if "NOPERM" in line]
-    for arguments in (("stats",), ("dead-letters", "list"), ("quarantine", "list"), ("groups", "list")):
+    for arguments in (("stats",), ("dead-letters", "discard", "--all"), ("quarantine", "list"), ("groups", "list")):
         assert await site.run(*arguments) == 0, arguments
     assert await site.run("quarantine", "accept", "--all", "--unverified") == 0
     await owner.aclose()

@@ -16,6 +16,7 @@ from worker.parked import Parked
 from worker.pause import Pause
 from worker.processor import Processor
 from worker.repeats import Repeats
+from worker.replaying import replaying
 from worker.settings import WorkerSettings
 from worker.settle import Settler
 from worker.trimmer import trimming
@@ -28,7 +29,11 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
     server = client(settings.redis_url)
     reading = client(settings.redis_url, reply_seconds=BLOCK_MS / 1000 + REPLY_SECONDS)
     try:
-        async with opened(settings, stop) as handlers, trimming(settings, stop):
+        async with (
+            opened(settings, stop) as handlers,
+            trimming(settings, stop),
+            replaying(settings, handlers, stop),
+        ):
             turn = asyncio.Lock()
             consumers = [_consumer(server, reading, settings, *named, turn, stop) for named in handlers.items()]
 
