@@ -1,7 +1,7 @@
 """Payloads whose signature was wrong: what came, why it was refused, and taking it in after all."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
@@ -78,7 +78,7 @@ class Refused:
     def entry(self, proof: Proof) -> Entry:
         """Return the entry to append. Raises InvalidEntry."""
         entry = Entry.from_fields({name: value for name, value in self.fields.items() if name not in _OWN})
-        return replace(entry, verified=proof.verified, account=proof.account, application=proof.application)
+        return entry._replace(verified=proof.verified, account=proof.account, application=proof.application)
 
 
 async def list_refused(server: Redis, shard: Shard, most: int) -> list[Refused]:

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from itertools import islice
 
 from ingest.keeper import Keeper
+from ingest.packed import Packed, pack
 from ingest.spool_fault import NotSpooled
-from ingest.spool_row import Fields
 from stream.entry import Entry
 
 BATCH_ENTRIES = 256
 BATCH_BYTES = 4 * 1024 * 1024
 WAITING_ENTRIES = 8192
 
-Waiting = tuple[tuple[int, Fields], int, float, asyncio.Future[None]]
-"""An entry as it is kept, its payload's size, when it arrived by the loop's clock, and what its sender waits for."""
+Waiting = tuple[Packed, float, asyncio.Future[None]]
+"""An entry as it is kept, when it arrived by the loop's clock, and what its sender waits for."""
 
 
 class NotKept(Exception):  # noqa: N818 - named for what the caller must tell the provider
@@ -44,9 +44,8 @@ class Appender:
             raise NotKept("stopping")
         if len(self._waiting) >= WAITING_ENTRIES:
             raise NotKept("too many entries are waiting")
-        fields = [part for pair in entry.to_fields().items() for part in pair]
         kept = self._loop.create_future()
-        self._waiting.append(((entry.received_ms, fields), len(entry.payload), self._loop.time(), kept))
+        self._waiting.append((pack(entry), self._loop.time(), kept))
         self._arrived.set()
         await kept
 
@@ -66,22 +65,22 @@ class Appender:
         """Take no more, and return when what waits is kept or refused."""
         self._stopping = True
         while waiting := [*self._in_hand, *self._waiting]:
-            await asyncio.wait([waiting[-1][3]])
+            await asyncio.wait([waiting[-1][2]])
 
     async def _keep(self, batch: Sequence[Waiting]) -> None:
         try:
-            await self._keeper.keep([entry for entry, _, _, _ in batch], batch[0][2])
+            await self._keeper.keep([packed for packed, _, _ in batch], batch[0][1])
         except NotSpooled as exc:
             self._refuse(batch, str(exc))
         else:
-            for _, _, _, kept in batch:
+            for _, _, kept in batch:
                 if not kept.done():
                     kept.set_result(None)
 
     def _take(self) -> list[Waiting]:
         size, count = 0, 0
-        for _, payload_bytes, _, _ in islice(self._waiting, BATCH_ENTRIES):
-            size += payload_bytes
+        for (_, array), _, _ in islice(self._waiting, BATCH_ENTRIES):
+            size += len(array)
             if count and size > BATCH_BYTES:
                 break
             count += 1
@@ -92,6 +91,6 @@ class Appender:
 
     @staticmethod
     def _refuse(batch: Sequence[Waiting], why: str) -> None:
-        for _, _, _, kept in batch:
+        for _, _, kept in batch:
             if not kept.done():
                 kept.set_exception(NotKept(why))

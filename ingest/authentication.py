@@ -20,7 +20,6 @@ from stream.settings import InvalidSettings
 log = structlog.get_logger("authentication")
 
 UNPROVED = Proof("none", None, None)
-COUNTED_APART = 1000
 """So many pairs of account and application have a counter of their own; what comes after shares one, ``other``."""
 
 
@@ -31,7 +30,6 @@ class Authentication:
         self._observing = mode == "observe"
         self._verifier = verifier
         self._now = now
-        self._senders: dict[tuple[str | None, str | None], Callable[[], None]] = {}
 
     def use(self, verifier: Verifier | None) -> None:
         """Check by other secrets from now on."""
@@ -51,19 +49,8 @@ class Authentication:
             if self._observing:
                 return UNPROVED
             raise
-        self._count(proof)
+        ACCOUNTS.count(proof.verified, proof.account or "", proof.application or "")
         return proof
-
-    def _count(self, proof: Proof) -> None:
-        sender = proof.account, proof.application
-        count = self._senders.get(sender)
-        if count is None:
-            full = len(self._senders) >= COUNTED_APART
-            account, application = ("other", "other") if full else (proof.account or "", proof.application or "")
-            count = ACCOUNTS.labels(proof.verified, account, application).inc
-            if not full:
-                self._senders[sender] = count
-        count()
 
 
 @asynccontextmanager

@@ -57,17 +57,8 @@ class Bodies:
         """How many bytes more there may be."""
         BODY_BYTES.set_function(lambda: room_bytes - self.room_bytes)
 
-    def expect(self, announced_bytes: int | None) -> "Body":
-        """Return a body to read; it counts until the end of its ``with`` block. Raises TooLarge or NoRoom.
-
-        What is announced takes no room, only what has come: else a few who announce much and send nothing would keep
-        all others out.
-        """
-        if announced_bytes is not None:
-            if announced_bytes > self.most_bytes:
-                raise TooLarge
-            if announced_bytes > self.room_bytes:
-                raise NoRoom
+    def open(self) -> "Body":
+        """Return a body to read; it counts until the end of its ``with`` block."""
         return Body(self)
 
 
@@ -86,12 +77,26 @@ class Body:
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, at: TracebackType | None) -> None:
         self._bodies.room_bytes += self._bytes
 
+    def take(self, content: StreamReader) -> bytes:
+        """Return the whole of it, which has come. Raises BodyRefused."""
+        payload = content.read_nowait()
+        self._count(payload)
+        return payload
+
+    def announce(self, length: int | None) -> None:
+        """Hear how long it is going to be. Raises TooLarge or NoRoom.
+
+        What is announced takes no room, only what has come: else a few who announce much and send nothing would keep
+        all others out.
+        """
+        if length is not None:
+            if length > self._bodies.most_bytes:
+                raise TooLarge
+            if length > self._bodies.room_bytes:
+                raise NoRoom
+
     async def read(self, content: StreamReader) -> bytes:
         """Return the whole of it, within the deadline. Raises BodyRefused, or ConnectionError if the client is gone."""
-        if content.is_eof():
-            payload = content.read_nowait()
-            self._count(payload)
-            return payload
         parts = bytearray()
         try:
             async with asyncio.timeout(self._bodies.seconds):

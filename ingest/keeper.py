@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
+from ingest.packed import Packed
 from ingest.spool import Spool
-from ingest.spool_row import Fields
 from ingest.way import Shut, Way
 from stream.metrics import APPENDED, SPOOLED
 
@@ -24,17 +24,17 @@ class Keeper:
         """Why nothing can be kept right now; None if something can."""
         return None if self._way.is_open else self._spool.why_not
 
-    async def keep(self, batch: Sequence[tuple[int, Fields]], arrived_at: float) -> None:
+    async def keep(self, batch: Sequence[Packed], arrived_at: float) -> None:
         """Return once all of the batch is kept; NotSpooled means that it is not, or that nobody can say.
 
-        The batch: entries, each with its ``received_ms``. The first of them arrived at this time of the loop's clock;
+        The first of the batch arrived at this time of the loop's clock;
         what Redis has not confirmed when the budget is over since then goes to the spool. It may have landed all the
         same, and then comes twice.
         """
         if self._way.is_open:
             left = arrived_at + self._budget_seconds - asyncio.get_running_loop().time()
             try:
-                await self._way.append([fields for _, fields in batch], max(left, LEAST_SHARE * self._budget_seconds))
+                await self._way.append([array for _, array in batch], max(left, LEAST_SHARE * self._budget_seconds))
             except Shut:
                 pass
             else:

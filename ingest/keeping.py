@@ -45,3 +45,4 @@ async def keeping(server: Redis, settings: IngestSettings) -> AsyncIterator[Appe
                 await appender.finish()
             finally:
                 await end(running)
+                await way.close()

@@ -7,19 +7,21 @@ that comes late must not be taken for that of the next batch.
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from time import perf_counter
 from typing import Any, Self
 
-from hiredis import pack_command
+from hiredis import Reader
 from redis.asyncio import Redis
-from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import InvalidResponse, ResponseError
 
-from ingest.spool_row import Fields
+from ingest.packed import as_arguments, command
 from stream.metrics import APPEND_ENTRIES, APPEND_SECONDS
+from stream.trouble import code
 
 COMMANDS = ("EVALSHA", "SCRIPT", "XADD")
+
+_COMMAND_PARTS = 4
 
 # ARGV: for each entry the number of its field names and values, then these.
 APPEND = """
@@ -32,59 +34,108 @@ while i <= #ARGV do
 end
 return added
 """
+_LOAD = b"*3\r\n" + command([b"SCRIPT", b"LOAD", APPEND.encode()])
 
-_pack: Any = pack_command  # its type says that a command has one part
+
+class _Replies(asyncio.Protocol):
+    """What comes by the connection: one reply for each command, of which one is in hand at a time."""
+
+    def __init__(self) -> None:
+        self._reader = Reader(protocolError=InvalidResponse, replyError=ResponseError)
+        self._awaited: asyncio.Future[object] | None = None
+        self._is_lost = False
+        self._loop = asyncio.get_running_loop()
+
+    def await_next(self) -> asyncio.Future[object]:
+        """Return the next one, to come. It raises RedisError."""
+        self._awaited = self._loop.create_future()
+        if self._is_lost:
+            self._give(RedisConnectionError("the connection is closed"))
+        return self._awaited
+
+    def give_up(self) -> None:
+        """Do not wait for it any longer: it becomes a TimeoutError."""
+        self._give(TimeoutError("no reply in time"))
+
+    def data_received(self, data: bytes) -> None:
+        """Take it, if it is whole."""
+        self._reader.feed(data)
+        try:
+            reply: object = self._reader.gets()
+        except InvalidResponse as exc:
+            reply = exc
+        if reply is not False:
+            self._give(reply)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's interface
+        """End the wait."""
+        self._is_lost = True
+        self._give(RedisConnectionError("the connection is lost"))
+
+    def _give(self, reply: object) -> None:
+        awaited, self._awaited = self._awaited, None
+        if awaited is None or awaited.done():
+            return
+        if isinstance(reply, Exception):
+            awaited.set_exception(reply)
+        else:
+            awaited.set_result(reply)
 
 
 class Link:
     """A connection of its own. Made by ``open``."""
 
-    def __init__(self, pool: Any, connection: AbstractConnection, stream: bytes, sha: bytes) -> None:
+    def __init__(self, pool: Any, connection: Any, stream: str, sha: str) -> None:
         self._pool = pool
-        self._connection: AbstractConnection | None = connection
-        self._stream = stream
-        self._sha = sha
-        self._socket_seconds = connection.socket_timeout
-        connection.socket_timeout = None  # ``append`` has a limit for the whole; another one for each step is dear
+        self._connection = connection
+        self._replies = _Replies()
+        self._writer: asyncio.StreamWriter | None = connection.hand_over(self._replies)
+        self._command = command([b"EVALSHA", sha.encode(), b"1", stream.encode()])
+        self._loop = asyncio.get_running_loop()
 
     @classmethod
     async def open(cls, server: Redis, stream: str) -> Self:
         """Connect. Raises RedisError or OSError."""
         sha: str = await server.script_load(APPEND)
         pool: Any = server.connection_pool
-        return cls(pool, await pool.get_connection(), stream.encode(), sha.encode())
+        return cls(pool, await pool.get_connection(), stream, sha)
 
-    async def append(self, batch: Sequence[Fields], within_seconds: float) -> None:
+    async def append(self, batch: Sequence[bytes], within_seconds: float) -> None:
         """Return once Redis has confirmed the batch. Raises RedisError or OSError (TimeoutError); then it is closed."""
-        connection = self._connection
-        assert connection is not None, "used after an error"  # noqa: S101 - a mistake in this program
         began = perf_counter()
-        arguments = [b"EVALSHA", self._sha, b"1", self._stream]
-        for fields in batch:
-            arguments.append(b"%d" % len(fields))
-            arguments.extend(fields)
-        packed: bytes = _pack(tuple(arguments))
+        count, entries = as_arguments(batch)
+        packed = b"*%d\r\n%b%b" % (_COMMAND_PARTS + count, self._command, entries)
+        limit = self._loop.call_later(within_seconds, self._replies.give_up)
         try:
-            async with asyncio.timeout(within_seconds):
-                try:
-                    await connection.send_packed_command(packed)
-                    await connection.read_response()
-                except NoScriptError:  # the server forgot its scripts (restart, SCRIPT FLUSH); nothing has run
-                    await connection.send_command("SCRIPT LOAD", APPEND)
-                    await connection.read_response()
-                    await connection.send_packed_command(packed)
-                    await connection.read_response()
+            await self._connection.check_health()  # behind sentinels: whether it still leads to the primary
+            try:
+                await self._ask(packed)
+            except ResponseError as exc:
+                if code(exc) != "NOSCRIPT":
+                    raise
+                await self._ask(_LOAD)  # the server forgot its scripts (SCRIPT FLUSH); nothing has run
+                await self._ask(packed)
         except BaseException:
             await self.close()
             raise
+        finally:
+            limit.cancel()
         APPEND_SECONDS.observe(perf_counter() - began)
         APPEND_ENTRIES.observe(len(batch))
 
+    async def _ask(self, packed: bytes) -> None:
+        if self._writer is None or self._writer.is_closing():
+            raise RedisConnectionError("the connection is closed")
+        reply = self._replies.await_next()
+        try:
+            self._writer.write(packed)
+        except RuntimeError as exc:  # uvloop's, where the peer has reset it
+            raise RedisConnectionError("the connection is closed") from exc
+        await reply
+
     async def close(self) -> None:
         """Close it, without waiting for the other side."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.socket_timeout = self._socket_seconds
-            with suppress(RedisError, OSError):
-                await connection.disconnect(nowait=True)
-            await self._pool.release(connection)
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.transport.abort()
+            await self._pool.release(self._connection)

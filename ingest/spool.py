@@ -14,10 +14,10 @@ from typing import Any, ParamSpec, TypeVar
 
 import structlog
 
+from ingest.packed import Packed
 from ingest.spool_fault import MEANINGS, NotSpooled
 from ingest.spool_files import Held, Part, SpoolFiles
 from ingest.spool_folder import SpoolFolder
-from ingest.spool_row import Fields, pack
 from stream.metrics import SPOOL_REFUSED, SPOOL_SECONDS
 
 log = structlog.get_logger("spool")
@@ -54,11 +54,11 @@ class Spool:
         why = self._files.why_not()
         return None if why is None else MEANINGS[why]
 
-    async def put(self, entries: Sequence[tuple[int, Fields]]) -> None:
-        """Return when the entries, each with its ``received_ms``, are on the disk. Raises NotSpooled."""
+    async def put(self, entries: Sequence[Packed]) -> None:
+        """Return when the entries are on the disk. Raises NotSpooled."""
         began = time.perf_counter()
         try:
-            await self._do(self._put, entries)
+            await self._do(self._files.put, entries)
         except NotSpooled as exc:
             self._refused, self._refused_at = exc, time.monotonic()
             SPOOL_REFUSED.labels(exc.why).inc(len(entries))
@@ -91,9 +91,6 @@ class Spool:
         if self.held.entries:
             log.warning("spool.left", entries=self.held.entries, what="drained at the next start")
         self._thread.shutdown(wait=False)
-
-    def _put(self, entries: Sequence[tuple[int, Fields]]) -> None:
-        self._files.put([pack(received_ms, fields) for received_ms, fields in entries])
 
     async def _do(self, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if self._late is not None and not self._late.done():

@@ -12,9 +12,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
+from ingest.packed import Packed
 from ingest.spool_fault import Damaged, Full, judged
 from ingest.spool_folder import fsync_folder, log_of
-from ingest.spool_row import ROW_BYTES, Packed, Row, Slice, length_of, received_ms_of, rows_of, size_of
+from ingest.spool_row import ROW_BYTES, Row, Slice, length_of, received_ms_of, rows_of, size_of
 
 LAYOUT = 1
 CHECKPOINT_BYTES = 4 * 1024 * 1024

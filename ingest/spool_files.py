@@ -13,10 +13,11 @@ from pathlib import Path
 
 import structlog
 
+from ingest.packed import Packed
 from ingest.spool_fault import Damaged, Full, NotSpooled, SpoolFault, Why
 from ingest.spool_file import SpoolFile
 from ingest.spool_folder import SpoolFolder, set_aside
-from ingest.spool_row import Packed, Slice, size_of
+from ingest.spool_row import Slice, size_of
 from stream import metrics
 
 log = structlog.get_logger("spool")

@@ -1,32 +1,16 @@
-"""A row of the spool: a number, when the entry was received, a checksum, and the entry packed.
-
-Packed, an entry is its field names and values as they go to the stream, as one RESP array.
-"""
+"""A row of the spool: a number, when the entry was received, a checksum, and the entry packed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 from zlib import crc32
 
-from hiredis import Reader, pack_command
+from ingest.packed import Packed
 
 ROW_BYTES = 64  # what a row takes beside its entry, about
 
-_pack: Any = pack_command  # its type says that a command has one part
-
-Fields = Sequence[bytes]
-"""An entry's field names and values in turn."""
-
-Packed = tuple[int, bytes]
-"""When an entry was received, and the entry packed."""
-
 Row = tuple[int, int, int, bytes]
 """As SQLite holds it. From a damaged file all but the number may be of any type."""
-
-
-def pack(received_ms: int, fields: Fields) -> Packed:
-    """Pack an entry; a slice has it unpacked."""
-    return received_ms, _pack(tuple(fields))
 
 
 def size_of(entries: Sequence[Packed]) -> int:
@@ -55,7 +39,8 @@ def length_of(row: Row) -> int:
 class Slice:
     """Entries that follow each other in a file."""
 
-    entries: Sequence[Fields]
+    entries: Sequence[bytes]
+    """As they were packed."""
     last: int
     """The number up to which the file was read."""
     received_ms: int | None
@@ -66,10 +51,8 @@ class Slice:
 
     @classmethod
     def of(cls, rows: Sequence[Row], last: int, lost: int) -> Self:
-        """Unpack rows, at least one, that were found when the file was read up to ``last``; ``lost`` more were not."""
+        """Take rows, at least one, that were found when the file was read up to ``last``; ``lost`` more were not."""
         packed: list[Any] = [row[3] for row in rows]
         sound = [one for one, row in zip(packed, rows, strict=True) if isinstance(one, bytes) and crc32(one) == row[2]]
-        reader = Reader()
-        reader.feed(b"".join(sound))
         size = sum(ROW_BYTES + len(one) for one in sound)
-        return cls([reader.gets() for _ in sound], last, received_ms_of(rows[-1]), size, lost + len(rows) - len(sound))
+        return cls(sound, last, received_ms_of(rows[-1]), size, lost + len(rows) - len(sound))

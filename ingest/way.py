@@ -15,7 +15,6 @@ from redis.exceptions import RedisError
 from ingest.breaker import Breaker
 from ingest.fitness import Fitness, Unfit
 from ingest.link import Link
-from ingest.spool_row import Fields
 from stream.connect import reason
 from stream.metrics import APPEND_FAILURES, BREAKER
 from stream.trouble import trouble
@@ -56,7 +55,7 @@ class Way:
         """Return one word for logs and metrics."""
         return self._breaker.reason or "away"
 
-    async def append(self, batch: Sequence[Fields], within_seconds: float) -> None:
+    async def append(self, batch: Sequence[bytes], within_seconds: float) -> None:
         """Return once Redis has confirmed the batch. Raises Shut."""
         link = self._link
         if link is None or not self.is_open:
@@ -79,6 +78,11 @@ class Way:
         self._breaker.fail(why)
         self._shut.set()
         BREAKER.set(_NUMBERS[self._breaker.state])
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._link is not None:
+            await self._link.close()
 
     async def connect(self) -> Link:
         """Make a connection more. Raises RedisError or OSError."""

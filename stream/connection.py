@@ -4,7 +4,8 @@ uvloop raises a RuntimeError at a write to a connection that the peer has reset,
 and the next read finds the end. redis-py knows nothing of that error, and whoever waits for Redis would end by it.
 """
 
-from typing import Any
+import asyncio
+from typing import Any, cast
 
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -18,6 +19,17 @@ class _Told(AbstractConnection):
         except RuntimeError as exc:
             await self.disconnect(nowait=True)
             raise RedisConnectionError("the connection is closed") from exc
+
+    def hand_over(self, protocol: asyncio.Protocol) -> asyncio.StreamWriter:
+        """Give away the connection as it stands, logged in: what comes by it goes to this protocol from now on.
+
+        redis-py's own way costs 0.1 ms for a command and its reply. To redis-py it is not connected any more. A writer
+        that is forgotten closes it.
+        """
+        writer: asyncio.StreamWriter = cast("Any", self._writer)
+        writer.transport.set_protocol(protocol)
+        self._reader = self._writer = None
+        return writer
 
 
 class Tcp(_Told, Connection):

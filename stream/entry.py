@@ -26,8 +26,8 @@ Every later version of this module reads version 1: ``tests/fixtures/entries/v1.
 
 import re
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, make_dataclass
-from typing import Any, Literal, Self, get_args
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Self, get_args
 
 VERSION = b"1"
 LONGEST_NUMBER = 19  # digits
@@ -48,8 +48,7 @@ class InvalidEntry(ValueError):  # noqa: N818 - named for what it is, like Inval
     """The fields are no entry of a version this code reads; the entry goes to the dead letters as it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):  # made in a third of the time that a frozen dataclass takes, for every webhook
     """One receipt of one webhook, as it stands on the stream. The module's docstring gives every field's meaning."""
 
     payload: bytes
@@ -100,35 +99,17 @@ class Entry:
         verified = _VERIFIED.get(fields[b"verified"])
         if verified is None:
             raise InvalidEntry("verified is none of jwt, sig, none")
-        draft = _Draft(
+        attempt = fields.get(b"attempt")
+        return cls(
             payload=fields[b"payload"],
             content_type=_text(fields, b"content_type"),
             received_ms=_number(b"received_ms", fields[b"received_ms"], LATEST_MS),
             receipt=_text(fields, b"receipt"),
             verified=verified,
+            query=fields.get(b"query"),
+            attempt=None if attempt is None else _number(b"attempt", attempt, MOST_ATTEMPTS),
+            **({name: _text(fields, field) for name, field in _TEXT_FIELDS if field in fields} if optional else {}),
         )
-        if optional:
-            draft.query = fields.get(b"query")
-            if (attempt := fields.get(b"attempt")) is not None:
-                draft.attempt = _number(b"attempt", attempt, MOST_ATTEMPTS)
-            for name, own in _TEXT_FIELDS:
-                if own in fields:
-                    setattr(draft, name, _text(fields, own))
-        draft.__class__ = cls
-        entry: Self = draft
-        return entry
-
-
-def draft_of(frozen: type) -> Any:
-    """Return a class of the same fields that can be written to: its instances become ``frozen`` by their ``__class__``.
-
-    So thousands are made in a fourth of the time that a frozen dataclass takes to fill itself.
-    """
-    own = [(one.name, Any, field(default=None if one.default is MISSING else one.default)) for one in fields(frozen)]
-    return make_dataclass("Draft", own, slots=True, eq=False, repr=False)
-
-
-_Draft = draft_of(Entry)
 
 
 @dataclass(frozen=True, slots=True, order=True)

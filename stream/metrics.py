@@ -2,8 +2,10 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
-WEBHOOKS = Counter(
-    "ackstream_webhooks_total",
+from stream.tally import Tally
+
+WEBHOOKS = Tally(
+    "ackstream_webhooks",
     "Webhooks by answer. 503 rises: Redis is away and the spool cannot take them either (see "
     "ackstream_spool_refused_total), or what comes is not signed. 4xx rises: someone else than the provider calls, or "
     "its settings are wrong; 400 is an empty or malformed request. 500 is a fault of ours: look for ingest.failed in "
@@ -17,8 +19,8 @@ SIGNATURES = Counter(
     "(`ackstream quarantine list`).",
     ["result"],
 )
-ACCOUNTS = Counter(
-    "ackstream_webhooks_proved_total",
+ACCOUNTS = Tally(
+    "ackstream_webhooks_proved",
     "Webhooks whose signature is right, by kind, account and application. Falls to 0 for one of them: it was cut off, "
     "or its secret has changed.",
     ["verified", "account", "application"],

@@ -142,8 +142,9 @@ class Edge(Ingest):
 
 
 def served(edge: Edge) -> Iterator[Edge]:
-    """The body of a module's fixture: the process runs for all its tests."""
+    """The body of a module's fixture: the process runs for all its tests, and has no fault of its own in any."""
     with asyncio.Runner() as runner:
         running = edge.running()
         yield runner.run(running.__aenter__())
         runner.run(running.__aexit__(None, None, None))
+    assert not any(word in edge.process.said for word in ("ingest.failed", "never retrieved", "Traceback"))

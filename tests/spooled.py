@@ -4,8 +4,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import hiredis
+
+from ingest.packed import Packed, pack
 from ingest.spool_file import SpoolFile
-from ingest.spool_row import Packed, Slice, pack
+from ingest.spool_row import Slice
 from tests.events import RECEIVED_MS, entry
 
 MOST_BYTES = 2**30
@@ -13,20 +16,24 @@ MOST_BYTES = 2**30
 
 def packed(*numbers: int, size: int = 10) -> list[Packed]:
     """Entries that can be told apart by their payload."""
-    return [pack(RECEIVED_MS + n, fields(n, size)) for n in numbers]
+    return [pack(entry(b"%d:" % n + b"x" * size, RECEIVED_MS + n)) for n in numbers]
 
 
-def fields(number: int, size: int = 10) -> list[bytes]:
-    payload = b"%d:" % number + b"x" * size
-    return [part for pair in entry(payload, RECEIVED_MS + number).to_fields().items() for part in pair]
+def payload(array: bytes) -> bytes:
+    """What a Redis would read from it as the payload."""
+    reader = hiredis.Reader()
+    reader.feed(array)
+    parts = reader.gets()
+    found: bytes = parts[parts.index(b"payload") + 1]
+    return found
 
 
 def numbers(found: Slice | None) -> list[int]:
     """Which entries these are; each must be whole."""
-    taken = [] if found is None else [list(one) for one in found.entries]
-    which = [int(one[3].partition(b":")[0]) for one in taken]
-    assert taken == [fields(n, len(one[3].partition(b":")[2])) for n, one in zip(which, taken, strict=True)]
-    return which
+    taken = [] if found is None else list(found.entries)
+    payloads = [payload(one).partition(b":") for one in taken]
+    assert taken == [packed(int(n), size=len(xs))[0][1] for n, _, xs in payloads]
+    return [int(n) for n, _, _ in payloads]
 
 
 def drained(file: SpoolFile, most_entries: int = 100) -> list[int]:

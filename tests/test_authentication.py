@@ -12,15 +12,13 @@ from redis.asyncio import Redis
 from typer.testing import CliRunner
 
 from console.cli import app
-from ingest.authentication import COUNTED_APART, Authentication
 from ingest.settings import IngestSettings
-from ingest.signature import Verifier
 from stream.keys import Shard
 from stream.settings import InvalidSettings
 from tests.events import body
 from tests.processes import Ingest, ackstream
 from tests.serving import ingesting, working
-from tests.signed import ACCOUNT, SECRET, SECRETS, bearer
+from tests.signed import ACCOUNT, SECRETS, bearer
 from tests.test_worker import settled
 from tests.waiting import until
 from worker.migrate import migrate_at
@@ -102,13 +100,3 @@ def test_secrets_that_are_none_are_refused_without_telling_them(secrets: str) ->
     ) as refused:
         IngestSettings.load(signature_secrets=secrets)
     assert "canary" not in str(refused.value)
-
-
-def test_the_number_of_counters_is_bounded() -> None:
-    """Whatever many applications sign, those after the first have one counter together."""
-    verifier = Verifier({ACCOUNT: (SECRET.encode(),)}, max_age_seconds=60, receipt_method=None)
-    authentication = Authentication("required", verifier, lambda: 1_764_000_000)
-    for number in range(COUNTED_APART + 50):
-        token = bearer(b"x", iat=1_764_000_000, application_id=f"bounded-{number}")
-        assert authentication.check([token], b"x").application == f"bounded-{number}"
-    assert len(authentication._senders) == COUNTED_APART  # noqa: SLF001 - what is bounded

@@ -12,8 +12,8 @@ import psutil  # type: ignore[import-untyped]  # the PostgreSQL wheel brings it,
 import pytest
 from redis.asyncio import Redis
 
-from ingest.app import LINGER_SECONDS
 from ingest.connections import Connections, ListenerLost
+from ingest.protocol import LINGER_SECONDS
 from stream.keys import Shard
 from tests.edge import LAST, Edge, Heard, connected, good, heard, post, served, talk
 from tests.processes import ackstream, becomes
@@ -21,6 +21,7 @@ from tests.waiting import until
 
 CLIENT_SECONDS, BODY_SECONDS = 1.0, 2.0
 SLACK_SECONDS = 4.0  # between a deadline and being cut off, on a machine that has other things to do
+EARLY_SECONDS = 0.1  # a loop reads its clock once, then works, and sets a timer by what it has read
 CLOSED = "ackstream_connections_closed_total"
 KIBIBYTE = 1024
 BODY = post(b"Content-Length: 5", body=b"h")
@@ -46,7 +47,7 @@ async def test_a_client_has_so_long_for_a_whole_head(edge: Edge, sent: bytes, th
         drip = asyncio.create_task(dripping(one, sent, then))
         assert (await heard(one)).raw == b""
         await drip
-    assert CLIENT_SECONDS <= time.monotonic() - began < CLIENT_SECONDS + SLACK_SECONDS
+    assert CLIENT_SECONDS - EARLY_SECONDS <= time.monotonic() - began < CLIENT_SECONDS + SLACK_SECONDS
     assert await closed(edge, "head") == before + 1
     assert await edge.takes_a_good_one()
 
@@ -74,7 +75,7 @@ async def test_between_requests_a_connection_may_be_idle_but_not_half_a_head_lon
         began = time.monotonic()
         await loop.sock_sendall(one, good(b"third")[:30])
         assert (await heard(one)).raw == b""
-    assert CLIENT_SECONDS <= time.monotonic() - began < CLIENT_SECONDS + SLACK_SECONDS
+    assert CLIENT_SECONDS - EARLY_SECONDS <= time.monotonic() - began < CLIENT_SECONDS + SLACK_SECONDS
     assert await edge.appended(2) == [b"first", b"second"]
 
 
@@ -100,7 +101,7 @@ async def test_a_body_has_its_own_deadline(edge: Edge) -> None:
         answered = time.monotonic()
         answer = Heard(first + (await heard(one)).raw)
         await drip
-    assert BODY_SECONDS <= answered - began < BODY_SECONDS + SLACK_SECONDS
+    assert BODY_SECONDS - EARLY_SECONDS <= answered - began < BODY_SECONDS + SLACK_SECONDS
     assert time.monotonic() - answered < LINGER_SECONDS - 0.5
     assert answer.answers == [503]
     assert b"Retry-After: 5" in answer.raw

@@ -1,0 +1,22 @@
+from prometheus_client import REGISTRY, generate_latest
+
+from stream.tally import Tally
+
+
+def test_a_tally_counts_by_labels() -> None:
+    """It is scraped like any other counter."""
+    tally = Tally("tested_things", "Things.", ["kind", "of"])
+    for labels in [("a", "b"), ("a", "b"), ("c", "")]:
+        tally.count(*labels)
+    assert REGISTRY.get_sample_value("tested_things_total", {"kind": "a", "of": "b"}) == 2
+    assert b'tested_things_total{kind="c",of=""} 1.0' in generate_latest(REGISTRY)
+
+
+def test_the_number_of_counts_is_bounded() -> None:
+    """However many different ones come, those after the first have one count together, and the first keep theirs."""
+    tally = Tally("tested_many", "Many.", ["number"], most=50)
+    for number in [*range(80), 3]:
+        tally.count(str(number))
+    assert len(next(iter(tally.collect())).samples) == 51
+    assert REGISTRY.get_sample_value("tested_many_total", {"number": "other"}) == 30
+    assert REGISTRY.get_sample_value("tested_many_total", {"number": "3"}) == 2
