@@ -6,7 +6,6 @@
 import os
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -56,7 +55,7 @@ def _fields() -> dict[bytes, bytes]:
         {"message_uuid": f"{SENT}{time.time_ns()}", "to": "447700900000", "from": "447700900001", "channel": "sms"}
         | {"timestamp": "2025-02-03T12:14:25Z", "status": "delivered"}
     )
-    return replace(next(entries([payload])), received_ms=time.time_ns() // 1_000_000).to_fields()
+    return next(entries([payload]))._replace(received_ms=time.time_ns() // 1_000_000).to_fields()
 
 
 _opened: list[int] = []
