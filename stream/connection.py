@@ -25,8 +25,8 @@ class _Told(AbstractConnection):
     def hand_over(self, protocol: asyncio.Protocol) -> asyncio.StreamWriter:
         """Give away the connection as it stands, logged in: what comes by it goes to this protocol from now on.
 
-        redis-py's own way costs 0.1 ms for a command and its reply. To redis-py it is not connected any more. A writer
-        that is forgotten closes it.
+        So several commands may be under way at once, where redis-py waits for each reply. To redis-py it is not
+        connected any more. A writer that is forgotten closes it.
         """
         writer: asyncio.StreamWriter = cast("Any", self._writer)
         writer.transport.set_protocol(protocol)
