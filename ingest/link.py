@@ -112,7 +112,7 @@ class Link:
         packed = b"*%d\r\n%b%b" % (_COMMAND_PARTS + count, self._command, entries)
         limit = self._loop.call_later(within_seconds, self._replies.give_up)
         try:
-            await self._connection.check_health()  # behind sentinels: whether it still leads to the primary
+            self._connection.check_primary()
             try:
                 await self._ask(packed)
             except ResponseError as exc:

@@ -34,6 +34,9 @@ def pool(target: Target, limits: Mapping[str, Any]) -> ConnectionPool:
 class _Primary(AbstractConnection):
     """What all connections have in common."""
 
+    def check_primary(self) -> None:
+        """Raise Deposed if it is known by now that this connection leads to no primary any more. Asks nobody."""
+
     async def read_response(self, *args: Any, **options: Any) -> Any:
         """Read one reply. Raises Deposed, and closes the connection, if it is that of no primary."""
         try:
@@ -93,12 +96,19 @@ class FoundConnection(PlainConnection):
                 return
         raise failed or PrimaryUnknown
 
-    async def check_health(self) -> None:
-        """Before a command: see that it goes to the primary. Raises Deposed."""
+    def check_primary(self) -> None:
+        """Raise Deposed if the sentinels have named another; they are asked now and then, beside this."""
         self._sentinels.look()
         if self._has_moved:
-            await self.disconnect(nowait=True)
             raise Deposed
+
+    async def check_health(self) -> None:
+        """Before a command: see that it goes to the primary. Raises Deposed."""
+        try:
+            self.check_primary()
+        except Deposed:
+            await self.disconnect(nowait=True)
+            raise
         await super().check_health()  # type: ignore[no-untyped-call]
 
 
