@@ -12,11 +12,11 @@ from pathlib import Path
 import orjson
 import structlog
 
-from bench import compare_ingest, compare_slow, compare_trim, compare_worker
+from bench import compare_handlers, compare_ingest, compare_replay, compare_slow, compare_trim, compare_worker
 from bench.processes import Cores
 from bench.ratio import Ratio, table
 
-PARTS = ("ingest", "worker", "slow", "trim")
+PARTS = ("ingest", "worker", "handlers", "slow", "trim", "replay")
 
 
 def main() -> None:
@@ -41,8 +41,11 @@ def main() -> None:
                 found, noted = compare_ingest.compare(folder, cores, given.rounds, given.seconds)
             elif part == "slow":
                 found, noted = [], compare_slow.compare(folder, cores, given.rounds)
+            elif part == "replay":
+                found, noted = [], compare_replay.compare(folder, cores, given.rounds, given.replayed)
             else:
-                found, noted = compare_worker.compare(folder, cores, given.rounds, given.entries)
+                compare = compare_worker.compare if part == "worker" else compare_handlers.compare
+                found, noted = compare(folder, cores, given.rounds, given.entries)
         ratios += found
         notes += noted
     if given.json:
@@ -64,10 +67,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=_whole(1, 100), default=5, help="how often each is measured (default 5)")
     parser.add_argument("--seconds", type=_whole(1, 60), default=3, help="of each load on an HTTP server (default 3)")
     parser.add_argument(
-        "--entries", type=_whole(5000, 200_000), default=40_000, help="on the stream for the worker (default 40000)"
+        "--entries", type=_whole(5000, 200_000), default=40_000, help="on the stream for a worker (default 40000)"
     )
     parser.add_argument(
         "--trimmed", type=_whole(10_000, 1_000_000), default=300_000, help="entries to trim (default 300000)"
+    )
+    parser.add_argument(
+        "--replayed", type=_whole(10_000, 1_000_000), default=100_000, help="entries to replay (default 100000)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args()

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -56,19 +56,25 @@ class Worker:
         return rate
 
     def faststream_rate(self) -> float:
-        """Return the messages per second of the subscriber; Valkey fsyncs once a second for it, not at every ack."""
-        stream, group = idle_subscriber.STREAM, idle_subscriber.GROUP
-        self._valkey.config_set("appendfsync", "everysec")
-        consume.fill(self._valkey, stream, self._messages)
-        self._valkey.xgroup_create(stream, group, id="0")
-        settings = environment() | {"REDIS_URL": self._url}
-        command = program("faststream"), "run", f"{idle_subscriber.__name__}:app"
-        with started(*command, core=self._core, folder=self._folder, environment=settings) as child:
-            return consume.rate(self._valkey, stream, group, child)
+        """Return the messages per second of the subscriber."""
+        return faststream_rate(self._url, self._valkey, self._folder, self._core, self._messages)
 
     def _check(self, database: str) -> None:
         found = rows(database)
         assert found == self._expected, f"events and messages: {found}, expected {self._expected}"
+
+
+def faststream_rate(
+    url: str, valkey: Redis, folder: Path, core: int, messages: Sequence[Mapping[bytes, bytes]]
+) -> float:
+    """Return the messages per second of the subscriber; Valkey fsyncs once a second for it, not at every ack."""
+    stream, group = idle_subscriber.STREAM, idle_subscriber.GROUP
+    valkey.config_set("appendfsync", "everysec")
+    consume.fill(valkey, stream, messages)
+    valkey.xgroup_create(stream, group, id="0")
+    command = program("faststream"), "run", f"{idle_subscriber.__name__}:app"
+    with started(*command, core=core, folder=folder, environment=environment() | {"REDIS_URL": url}) as child:
+        return consume.rate(valkey, stream, group, child)
 
 
 def compare(folder: Path, cores: Cores, rounds: int, number: int) -> tuple[list[Ratio], list[str]]:

@@ -11,7 +11,15 @@ from sqlalchemy.exc import DBAPIError
 
 import ingest.app
 import worker.app
-from console import embedded, group_commands, provider, quarantine_commands, views
+from console import (
+    dead_letter_commands,
+    embedded,
+    group_commands,
+    provider,
+    quarantine_commands,
+    replay_commands,
+    views,
+)
 from console.options import AdminHost, AdminPort, AsJson, Data, DatabaseUrl, RedisUrl, StopWithStdin
 from console.simulator import plan
 from ingest.settings import IngestSettings
@@ -67,7 +75,10 @@ def worker_command(
     data: Data = None,
     redis_url: RedisUrl = None,
     database_url: DatabaseUrl = None,
-    handler: Annotated[list[str] | None, typer.Option(help="store or log; may stand twice (default both).")] = None,
+    handler: Annotated[
+        list[str] | None,
+        typer.Option(help="store, log or [NAME=]package.module:function; more than once (default store, log)."),
+    ] = None,
     admin_host: AdminHost = None,
     admin_port: AdminPort = None,
     stop_with_stdin: StopWithStdin = False,
@@ -130,6 +141,7 @@ def simulate(
 
 app.command()(views.trace)
 app.command()(views.stats)
-app.add_typer(views.dead_letters, name="dead-letters")
+app.add_typer(replay_commands.app, name="replay")
+app.add_typer(dead_letter_commands.app, name="dead-letters")
 app.add_typer(quarantine_commands.app, name="quarantine")
 app.add_typer(group_commands.app, name="groups")

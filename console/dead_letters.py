@@ -1,6 +1,6 @@
 """What the groups gave up on: the entry as it was, and why."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,12 @@ from redis.asyncio import Redis
 from console.fields import masked, readable, received_at
 from stream.entry import EntryId
 from stream.keys import Shard
+from stream.refusal import Refusal
+from worker.groups import registered
+from worker.selection import ALL, Selection
+from worker.stored import Span, on_stream
+
+PAGE = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +32,7 @@ class DeadLetter:
             "id": str(self.id),
             "group": self.group,
             "reason": reason,
-            "error": error,
+            "error": masked(error),
             "attempts": int(self._text(b"attempt") or 1),
             "received_at": received_at(self.fields),
         }
@@ -50,13 +56,37 @@ class DeadLetter:
         return self.fields.get(name, b"").decode(errors="replace")
 
 
-async def list_dead(server: Redis, shard: Shard, groups: Sequence[str], most: int) -> list[DeadLetter]:
-    """Return at most ``most`` dead letters of each group, the newest first. Raises RedisError."""
+async def list_dead(
+    server: Redis, shard: Shard, groups: Sequence[str], most: int, selection: Selection = ALL
+) -> list[DeadLetter]:
+    """Return at most ``most`` dead letters of each group that are meant, the newest first. Raises RedisError."""
     found = []
     for group in groups:
-        newest: Any = await server.xrevrange(shard.dead(group), count=most)
-        found += [DeadLetter(EntryId.from_redis(shard.number, entry_id), group, fields) for entry_id, fields in newest]
+        pages = _newest_first(server, shard, group, min(most, PAGE))
+        found += [letter async for letter in _first(most, pages, selection)]
     return found
+
+
+async def _newest_first(server: Redis, shard: Shard, group: str, count: int) -> AsyncIterator[DeadLetter]:
+    before = "+"
+    while page := await _page(server, shard.dead(group), before, count):
+        for entry_id, fields in page:
+            yield DeadLetter(EntryId.from_redis(shard.number, entry_id), group, fields)
+        before = f"({page[-1][0].decode()}"
+
+
+async def _page(server: Redis, key: str, before: str, count: int) -> Any:
+    return await server.xrevrange(key, max=before, count=count)
+
+
+async def _first(most: int, letters: AsyncIterator[DeadLetter], selection: Selection) -> AsyncIterator[DeadLetter]:
+    found = 0
+    async for letter in letters:
+        if selection.takes(letter.id, letter.fields, dead=True):
+            yield letter
+            found += 1
+        if found == most:
+            return
 
 
 async def find_dead(server: Redis, shard: Shard, groups: Sequence[str], dead_id: EntryId) -> list[DeadLetter]:
@@ -66,3 +96,28 @@ async def find_dead(server: Redis, shard: Shard, groups: Sequence[str], dead_id:
         entries: Any = await server.xrange(shard.dead(group), dead_id.redis, dead_id.redis)
         found += [DeadLetter(dead_id, group, fields) for _, fields in entries]
     return found
+
+
+async def discard_dead(server: Redis, shard: Shard, group: str, selection: Selection) -> int:
+    """Drop the group's dead letters that are meant and there by now; return how many. Raises RedisError."""
+    key, discarded = shard.dead(group), 0
+    newest: Any = await server.xrevrange(key, count=1)
+    if not newest:
+        return 0
+    span = Span.of(shard.number, selection.ids)
+    end = min(span.end, EntryId.from_redis(shard.number, newest[0][0]))
+    async for page in on_stream(server, key, Span(span.begin, end)):
+        ids = [one.id.redis for one in page if selection.takes(one.id, one.fields, dead=True)]
+        if ids:
+            discarded += await server.xdel(key, *ids)
+    return discarded
+
+
+async def groups_of(server: Redis, shard: Shard, group: str | None) -> list[str]:
+    """Return the group, or all that are registered. Raises Refusal for one that there is not, and RedisError."""
+    known = await registered(server, shard)
+    if group is None:
+        return known
+    if group not in known and not await server.exists(shard.dead(group)):  # a dropped one's may be kept
+        raise Refusal(f"no group {group!r}; there are: {', '.join(known) or 'none yet'}")
+    return [group]

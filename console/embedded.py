@@ -142,7 +142,7 @@ async def _keep_running(part: Part, environment: dict[str, str], stop: asyncio.E
     was_ready = False
     while not stop.is_set():
         child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "console", *part.arguments),
+            *(sys.executable, "-P", "-m", "console", *part.arguments),  # -P: no file of this folder hides a library
             stdin=asyncio.subprocess.PIPE,
             env=environment,
             start_new_session=True,  # Ctrl-C is for this process, which then stops the others in order

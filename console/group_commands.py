@@ -1,4 +1,4 @@
-"""``ackstream groups``: list, drop."""
+"""``ackstream groups``: list, resume, drop."""
 
 from typing import Annotated
 
@@ -8,6 +8,7 @@ from console.answers import ask_redis, print_json, print_rows
 from console.groups import GroupState, drop_group, find_group, list_groups
 from console.options import AsJson, Data, RedisUrl
 from stream.refusal import Refusal
+from worker.pause import resume
 from worker.settings import WorkerSettings
 
 app = typer.Typer(no_args_is_help=True, help="Who reads the stream, and what is kept for whom.")
@@ -24,6 +25,18 @@ def list_command(data: Data = None, redis_url: RedisUrl = None, as_json: AsJson 
         print_rows(found)
     else:
         typer.echo("no groups")
+
+
+@app.command("resume")
+def resume_command(
+    group: Annotated[str, typer.Argument(help="The group's name, as `list` shows it.")],
+    data: Data = None,
+    redis_url: RedisUrl = None,
+) -> None:
+    """Let a paused group go on at once. It is paused again if what it was paused for is still so."""
+    settings = WorkerSettings.load(data=data, redis_url=redis_url)
+    why = ask_redis(settings, lambda server: resume(server, settings.shard, group))
+    typer.echo(f"group {group!r} is not paused" if why is None else f"group {group!r} goes on; it was paused: {why}")
 
 
 @app.command("drop")

@@ -14,6 +14,7 @@ from stream.refusal import Refusal
 from worker.floor import Floor, Standing, Survey
 from worker.held import held_seconds
 from worker.liveness import BEAT_SECONDS
+from worker.pause import paused
 
 WATCH_SECONDS = BEAT_SECONDS + 1.0
 FOREIGN_IDLE_SECONDS = 60.0
@@ -24,8 +25,9 @@ LOOK_SECONDS = 0.2
 Beats = Mapping[bytes, bytes]
 """Consumer → counter, as worker.liveness keeps them."""
 
-# KEYS: stream, groups, the group's heartbeats, then all else that is to go. ARGV: group, 1 to drop it whoever lives,
-# then the heartbeats that were seen, consumer and counter in turn. 0: one has moved since, or is new.
+# KEYS: stream, groups, the group's heartbeats, its replays, then all else that is to go. ARGV: group, 1 to drop it
+# whoever lives, then the heartbeats that were seen, consumer and counter in turn. 0: one has moved since, or is new.
+# What its replays keep on the stream (Replay.hold) is kept no longer.
 DROP = """#!lua flags=allow-oom
 local known = {}
 for i = 3, #ARGV, 2 do known[ARGV[i]] = ARGV[i + 1] end
@@ -34,7 +36,12 @@ for i = 1, #beats, 2 do
   if ARGV[2] == '0' and known[beats[i]] ~= beats[i + 1] then return 0 end
 end
 redis.call('SREM', KEYS[2], ARGV[1])
-if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('XGROUP', 'DESTROY', KEYS[1], ARGV[1]) end
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  redis.call('XGROUP', 'DESTROY', KEYS[1], ARGV[1])
+  for _, replay in ipairs(redis.call('HKEYS', KEYS[4])) do
+    redis.call('XGROUP', 'DESTROY', KEYS[1], 'replay/' .. replay)
+  end
+end
 for i = 3, #KEYS do redis.call('UNLINK', KEYS[i]) end
 return 1
 """
@@ -60,6 +67,7 @@ class GroupState:
     oldest_seconds: float | None
     checkpoint: EntryId | None
     dead: int
+    paused: str | None
 
     def summary(self) -> dict[str, Any]:
         """Return the line of a listing."""
@@ -71,6 +79,7 @@ class GroupState:
             "unread": self.standing.unread,
             "pending": self.standing.pending,
             "dead": self.dead,
+            "paused": self.paused,
             "checkpoint": None if self.checkpoint is None else str(self.checkpoint),
             "kept_entries": self.kept,
             "kept_exact": self.exact,
@@ -108,7 +117,7 @@ async def drop_group(server: Redis, shard: Shard, state: GroupState, *, force: b
     letters = [shard.dead(name)] if dead else []
     beats = [part for pair in state.seen.beats.items() for part in pair]
     drop = server.register_script(DROP)
-    keys = [shard.stream, shard.groups, *shard.progress(name), *letters]
+    keys = [shard.stream, shard.groups, shard.alive(name), shard.replays(name), *shard.progress(name), *letters]
     return bool(await drop(keys=keys, args=[name, int(force), *beats]))
 
 
@@ -124,6 +133,7 @@ async def _state(server: Redis, shard: Shard, survey: Survey, standing: Standing
         oldest_seconds=held_seconds(survey, standing) if kept else None,
         checkpoint=None if saved is None else EntryId.from_redis(shard.number, saved),
         dead=await server.xlen(shard.dead(standing.name)),
+        paused=await paused(server, shard, standing.name),
     )
 
 

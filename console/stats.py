@@ -1,4 +1,4 @@
-"""How much each group has still to do: unread, pending and dead entries, and how old the oldest is."""
+"""How much each group has still to do: unread and pending entries, retries, dead letters, and how old the oldest is."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +9,7 @@ from redis.exceptions import ResponseError
 from stream.entry import EntryId
 from stream.keys import Shard
 from worker.groups import registered
+from worker.pause import paused
 
 COUNTED_AT_MOST = 10_000
 
@@ -17,8 +18,10 @@ async def stats(server: Redis, shard: Shard) -> Mapping[str, Any]:
     """Return the shard's length, and for each registered group what is left. Raises RedisError.
 
     ``unread`` is the group's lag; where the server gives none, entries are counted up to a limit and ``unread_exact``
-    is false if it was reached. ``outstanding`` is what is neither settled nor dead. ``oldest_seconds`` is the age of
-    the oldest such entry on the server's clock, None when there is none.
+    is false if it was reached. ``retries`` are the copies that wait for another attempt or are at it, ``replays`` those
+    that the group is given again and has not settled. ``paused`` is why the group is paused (worker.pause), None if it
+    is not. ``outstanding`` is what is neither settled nor dead. ``oldest_seconds`` is the age of the oldest entry that
+    is unread or pending, on the server's clock, None when there is none; copies do not count.
     """
     names = await registered(server, shard)
     known = {group["name"].decode(): group for group in await _groups(server, shard)}
@@ -41,13 +44,17 @@ async def _group(server: Redis, shard: Shard, name: str, group: Mapping[str, Any
     lag = group["lag"] if group else None
     counted = len(await _unread(server, shard, delivered, COUNTED_AT_MOST)) if lag is None else lag
     pending = group["pending"] if group else 0
+    retries = await server.zcard(shard.parked(name)) + await server.xlen(shard.retry(name))
+    replays = await server.xlen(shard.replay(name))
     return {
         "unread": counted,
         "unread_exact": lag is not None or counted < COUNTED_AT_MOST,
         "pending": pending,
-        "retries": 0,  # nothing is parked: what a handler fails at is tried again while it is in hand
+        "retries": retries,
+        "replays": replays,
         "dead": await server.xlen(shard.dead(name)),
-        "outstanding": counted + pending,
+        "paused": await paused(server, shard, name),
+        "outstanding": counted + pending + retries + replays,
         "oldest_seconds": await _oldest_seconds(server, shard, name, delivered, pending),
     }
 

@@ -27,16 +27,17 @@ Every later version of this module reads version 1: ``tests/fixtures/entries/v1.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Self, cast, get_args
+from typing import Literal, NamedTuple, Self, get_args
 
 VERSION = b"1"
 LONGEST_NUMBER = 19  # digits
 GREATEST_SEQ = 2**64 - 1
+MOST_ATTEMPTS = 10**9
 LATEST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z, the last moment a datetime can hold
 
 Verified = Literal["jwt", "sig", "none"]
 
-_VERIFIED = frozenset(get_args(Verified))
+_VERIFIED: Mapping[bytes, Verified] = {name.encode(): name for name in get_args(Verified)}
 _REQUIRED = frozenset((b"v", b"payload", b"content_type", b"received_ms", b"receipt", b"verified"))
 _TEXTS = ("account", "application", "traceparent", "replay", "origin", "error")
 _TEXT_FIELDS = tuple((name, name.encode()) for name in _TEXTS)
@@ -95,8 +96,8 @@ class Entry(NamedTuple):  # made in a third of the time that a frozen dataclass 
                 raise InvalidEntry(f"it lacks {_names(missing)}")
             if unknown := fields.keys() - _KNOWN:
                 raise InvalidEntry(f"it has {len(unknown)} unknown fields")
-        verified = fields[b"verified"].decode(errors="replace")
-        if verified not in _VERIFIED:
+        verified = _VERIFIED.get(fields[b"verified"])
+        if verified is None:
             raise InvalidEntry("verified is none of jwt, sig, none")
         attempt = fields.get(b"attempt")
         return cls(
@@ -104,9 +105,9 @@ class Entry(NamedTuple):  # made in a third of the time that a frozen dataclass 
             content_type=_text(fields, b"content_type"),
             received_ms=_number(b"received_ms", fields[b"received_ms"], LATEST_MS),
             receipt=_text(fields, b"receipt"),
-            verified=cast("Verified", verified),
+            verified=verified,
             query=fields.get(b"query"),
-            attempt=None if attempt is None else _number(b"attempt", attempt, 10**9),
+            attempt=None if attempt is None else _number(b"attempt", attempt, MOST_ATTEMPTS),
             **({name: _text(fields, field) for name, field in _TEXT_FIELDS if field in fields} if optional else {}),
         )
 
@@ -169,6 +170,8 @@ def _text(fields: Mapping[bytes, bytes], name: bytes) -> str:
 
 
 def _number(name: bytes, digits: bytes, greatest: int) -> int:
-    if not digits.isdigit() or len(digits) > LONGEST_NUMBER or int(digits) > greatest or digits != b"%d" % int(digits):
-        raise InvalidEntry(f"{name.decode()} is not a whole number up to {greatest}")
-    return int(digits)
+    if digits.isdigit() and len(digits) <= LONGEST_NUMBER and (digits[0] != ord("0") or len(digits) == 1):
+        number = int(digits)
+        if number <= greatest:
+            return number
+    raise InvalidEntry(f"{name.decode()} is not a whole number up to {greatest}")

@@ -44,6 +44,38 @@ class Shard:
         """A string: an id up to which the group has settled everything (worker.groups)."""
         return f"{self.stream}:checkpoint:{group}"
 
+    def retry(self, group: str) -> str:
+        """A stream: copies that are due for another attempt, read like the live one (worker.parked)."""
+        return f"{self.stream}:retry:{group}"
+
+    def replay(self, group: str) -> str:
+        """A stream: copies of entries that the group is given again, read like the live one."""
+        return f"{self.stream}:replay:{group}"
+
+    def replays(self, group: str) -> str:
+        """A hash: the group's replays, what each is of and how far it is (worker.replays)."""
+        return f"{self.stream}:replays:{group}"
+
+    def copying(self, group: str, replay: str) -> str:
+        """A string: which process copies for this replay right now (worker.lease)."""
+        return f"{self.stream}:copying:{group}:{replay}"
+
+    def parked(self, group: str) -> str:
+        """A sorted set: packed copies that wait for another attempt, by the moment at which they are due, in ms."""
+        return f"{self.stream}:parked:{group}"
+
+    def paused(self, group: str) -> str:
+        """A hash, while the group is paused: why, since when, and when it is tried again (worker.pause)."""
+        return f"{self.stream}:paused:{group}"
+
+    def handled(self, group: str) -> str:
+        """A sorted set: marks of the events that the group handled last, by when it did, in ms (worker.repeats)."""
+        return f"{self.stream}:handled:{group}"
+
+    def suspects(self, group: str) -> str:
+        """A hash: what speaks against entries whose workers died (worker.suspects)."""
+        return f"{self.stream}:suspects:{group}"
+
     def dead(self, group: str) -> str:
         """A stream: the group's dead letters (worker.settle)."""
         return f"{self.stream}:dead:{group}"
@@ -55,5 +87,15 @@ class Shard:
 
     def progress(self, group: str) -> tuple[str, ...]:
         """All keys that tell how far the group is; its dead letters are none of them."""
-        kinds = ("alive", "checkpoint", "parked", "replay", "retry")
-        return tuple(f"{self.stream}:{kind}:{group}" for kind in kinds)
+        kinds = (
+            self.alive,
+            self.checkpoint,
+            self.handled,
+            self.parked,
+            self.paused,
+            self.replay,
+            self.replays,
+            self.retry,
+            self.suspects,
+        )
+        return tuple(key(group) for key in kinds)

@@ -8,7 +8,7 @@ written with ``sampled=True``; ``suppressed`` says how many are missing before a
 
 import logging
 import sys
-from typing import Literal
+from typing import Literal, TextIO
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
@@ -17,18 +17,15 @@ from stream.metrics import SUPPRESSED
 from stream.printable import printable
 from stream.sampling import Sampled, Sampling
 
+_SHARED: list[structlog.typing.Processor] = [
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+
 
 def configure(log_format: Literal["text", "json"]) -> None:
     """Send structlog's and the standard library's logs to standard output in one form."""
-    shared: list[structlog.typing.Processor] = [
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer()
-        if log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), pad_event_to=24, sort_keys=False)
-    )
+    shared, renderer = _SHARED, _renderer(log_format, sys.stdout)
     structlog.configure(
         processors=[_Sample(), *shared, structlog.processors.format_exc_info, _printable, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
@@ -48,6 +45,19 @@ def configure(log_format: Literal["text", "json"]) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+def line(log_format: Literal["text", "json"], event: str, **pairs: object) -> None:
+    """Write one line to standard error: for a command, whose standard output is its answer."""
+    processors = [*_SHARED, _printable, _renderer(log_format, sys.stderr)]
+    logger = structlog.wrap_logger(structlog.WriteLogger(sys.stderr), processors)
+    logger.info(event, **pairs)
+
+
+def _renderer(log_format: Literal["text", "json"], output: TextIO) -> structlog.typing.Processor:
+    if log_format == "json":
+        return structlog.processors.JSONRenderer()
+    return structlog.dev.ConsoleRenderer(colors=output.isatty(), pad_event_to=24, sort_keys=False)
 
 
 class _Sample:

@@ -164,10 +164,41 @@ BURIED = Counter(
     "Entries given up, by group and reason. Rises: `ackstream dead-letters list`.",
     ["group", "reason"],
 )
+REPEATS = Counter(
+    "ackstream_events_repeated_total",
+    "Events that the group had handled before, settled without a second call. Rises: the provider sends again what was "
+    "answered too late, or not at all.",
+    ["group"],
+)
 HANDLER_FAILURES = Counter(
     "ackstream_handler_failures_total",
-    "Batches whose handler failed and that are tried again, by group and error. Rises: look at the handler's target.",
+    "Events at which the group's handler failed, by error; Unavailable counts how often its target was found away. "
+    "Rises: look at the handler, or its target.",
     ["group", "error"],
+)
+PAUSED = Gauge(
+    "ackstream_group_paused",
+    "1 while the group is paused, by why. failing: nearly everything fails; look at the handler, or its target, and it "
+    "goes on by itself. dead-letters: too many; `ackstream dead-letters`. gone: the target wants no more; "
+    "`ackstream groups resume`.",
+    ["group", "why"],
+)
+PARKED = Counter(
+    "ackstream_events_parked_total",
+    "Events set aside for another attempt, by group. Rises: see ackstream_handler_failures_total.",
+    ["group"],
+)
+RETRIED = Counter(
+    "ackstream_events_retried_total",
+    "Parked events that have become due, by group. Stays behind the parked ones: no worker of the group runs.",
+    ["group"],
+)
+ATTEMPTS = Histogram(
+    "ackstream_attempts",
+    "Attempts that an event had taken when it was handled or given up, if more than one. "
+    "Rises: the handler's target is away for longer, or events fail that never succeed.",
+    ["group"],
+    buckets=(2, 3, 4, 6, 8, 12, 16, 24, 48),
 )
 DROPPED = Counter(
     "ackstream_batches_dropped_total",
@@ -185,13 +216,30 @@ TROUBLE = Counter(
 )
 HANDLE_SECONDS = Histogram(
     "ackstream_handle_seconds",
-    "Seconds a batch spends in its handler. Rises: the handler's target (database, service) is slow.",
+    "Seconds that a call of the handler takes, for a batch or for one event. "
+    "Rises: the handler's target (database, service) is slow.",
     ["group"],
     buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
 LAST_READ = Gauge(
     "ackstream_last_read_timestamp_seconds",
     "When the group last had an answer from Redis, empty or not. Stands still: the worker hangs or Redis is away.",
+    ["group"],
+)
+REPLAYED = Counter(
+    "ackstream_replayed_entries_total",
+    "Entries given to a group again. Does not rise while `ackstream replay list` shows one that runs: see the two "
+    "below, and whether a worker of the group runs.",
+    ["group"],
+)
+REPLAY_FAILURES = Counter(
+    "ackstream_replay_failures_total",
+    "How often the copying was interrupted, by error; it goes on by itself. Rises: look at Redis.",
+    ["group", "error"],
+)
+REPLAY_UNREAD = Gauge(
+    "ackstream_replay_entries",
+    "Copies that the group has before it. At 10,000 the copying waits: the handler is slower than the rate.",
     ["group"],
 )
 TRIMMED = Counter("ackstream_trimmed_entries_total", "Entries that retention has removed from the stream.")

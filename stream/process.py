@@ -15,6 +15,7 @@ from stream.refusal import Refusal
 log = structlog.get_logger("process")
 
 INTERRUPTED = 130
+STRAY_SECONDS = 1.0
 
 # A batch makes thousands of objects that no cycle holds; at Python's own threshold of 700 the collector looks at them
 # again and again, which cost the worker a tenth of its speed and more.
@@ -69,3 +70,16 @@ async def _until_stopped(serve: Serve, *, stop_with_stdin: bool) -> None:
         ended = loop.create_task(reader.read())
         ended.add_done_callback(lambda task: None if task.cancelled() or stop.is_set() else tell("parent ended"))
     await serve(stop)
+    await _end_strays(main)
+
+
+async def _end_strays(main: asyncio.Task[None]) -> None:
+    """Cancel what still runs, for example a user's code; if something does not let itself be, end the process."""
+    strays = asyncio.all_tasks() - {main}
+    for task in strays:
+        task.cancel()
+    if strays:
+        _, hanging = await asyncio.wait(strays, timeout=STRAY_SECONDS)
+        if hanging:
+            log.warning("process.tasks_hang", tasks=len(hanging), what="ending without them")
+            os._exit(0)

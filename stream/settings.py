@@ -117,11 +117,16 @@ class StreamSettings(BaseSettings):
         )
 
     @classmethod
+    def is_secret(cls, name: str, value: object) -> bool:  # noqa: ARG003 - settings of their own look at it
+        """Whether a value of this setting must not be shown."""
+        return name in cls.secrets
+
+    @classmethod
     def _fault(cls, error: Any) -> str:
         name = str(error["loc"][0]) if error["loc"] else ""
         field = cls.model_fields.get(name)
         expected = field.description if field else error["msg"]
-        value = "its value" if name in cls.secrets else repr(error["input"])
+        value = "its value" if cls.is_secret(name, error["input"]) else repr(error["input"])
         return f"{PREFIX}{name.upper()}: {value} is not valid; expected {expected}"
 
 

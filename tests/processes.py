@@ -20,7 +20,7 @@ from console import valkey
 from stream.settings import child_environment
 from tests.waiting import until
 
-ACKSTREAM = (sys.executable, "-m", "console")
+ACKSTREAM = (sys.executable, "-P", "-m", "console")
 START_SECONDS = 30.0
 
 _numbers = itertools.count()

@@ -23,6 +23,17 @@ from tests.waiting import until
 from worker.migrate import migrate_at
 
 USERS = (Path(__file__).parent.parent / "deploy" / "redis-users.acl").read_text()
+HANDLERS = ("store", "log", "failing:handle#attempts=2&base=0")
+FAILING = """from worker import StatusEvent
+async def handle(event: StatusEvent):
+    assert event.message_uuid != "m-1"
+"""
+REPLAYS = (
+    ("dead-letters", "replay", "--group", "failing:handle", "--all", "--rate", "1000"),
+    ("replay", "plan", "--message", "m-2999"),
+    ("replay", "run", "--group", "store", "--message", "m-2999"),
+    ("replay", "list"),
+)
 OWNER = "user owner on >owner ~* &* +@all\n"
 
 
@@ -71,14 +82,16 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
 
 
 async def test_each_role_does_its_work_as_its_user(site: Site) -> None:
-    """Webhooks are kept, refused ones quarantined, stored, buried and trimmed, and every command that looks answers."""
+    """Webhooks are kept, refused ones quarantined, stored, tried again, buried and trimmed; every command answers."""
+    (site.folder / "failing.py").write_text(FAILING)
     shard, owner = Shard(), client(site.server.url("owner"))
     ingest = Ingest(
         site.folder, **site.settings, signatures="required", redis_url=site.server.url("ingest"), ack="fsync"
     )
     redis_url = site.server.url("worker")
     async with ingest.running():
-        with ackstream("worker", folder=site.folder, **{**site.settings, "redis_url": redis_url}) as worker:
+        settings = {**site.settings, "redis_url": redis_url, "handlers": ",".join(HANDLERS)}
+        with ackstream("worker", folder=site.folder, **settings) as worker:
             for payload, secret, status in ((body(), "", 200), (b"no status", "", 200), (body(), "forged", 401)):
                 headers = {"Authorization": bearer(payload, **({"secret": secret} if secret else {}))}
                 async with (
@@ -92,14 +105,18 @@ async def test_each_role_does_its_work_as_its_user(site: Site) -> None:
                 await owner.xadd(shard.stream, fields)
 
             async def is_done() -> bool:
-                dead = [await owner.xlen(shard.dead(group)) for group in ("store", "log")]
+                dead = [await owner.xlen(shard.dead(group.partition("#")[0])) for group in HANDLERS]
                 kept = await owner.xlen(shard.quarantine), await owner.xlen(shard.stream)
-                return (dead, kept[0], kept[1] < 3000) == ([1, 1], 1, True)
+                return (dead, kept[0], kept[1] < 3000) == ([1, 1, 3], 1, True)
 
             await until(is_done, seconds=60)
-            assert not [line for line in worker.said.splitlines() if "NOPERM" in line]
+            for command in REPLAYS:
+                assert await site.run(*command) == 0, command
+            await until(is_done, seconds=60)
+            assert [line["done"] for line in worker.logged("replay.done")] == [3, 1]
+            assert not [line for line in worker.said.splitlines() if "NOPERM" in line or "upkeep_failed" in line]
         assert not [line for line in ingest.process.said.splitlines() if "NOPERM" in line]
-    for arguments in (("stats",), ("dead-letters", "list"), ("quarantine", "list"), ("groups", "list")):
+    for arguments in (("stats",), ("dead-letters", "discard", "--all"), ("quarantine", "list"), ("groups", "list")):
         assert await site.run(*arguments) == 0, arguments
     assert await site.run("quarantine", "accept", "--all", "--unverified") == 0
     await owner.aclose()

@@ -107,7 +107,8 @@ def test_trace_of_an_unknown_message_exits_with_1(site: Site, monkeypatch: pytes
 
 def test_stats_tell_what_each_group_has_to_do(site: Site) -> None:
     """Everything is read and acked here, and one entry of each group is dead."""
-    group = {"unread": 0, "unread_exact": True, "pending": 0, "retries": 0, "dead": 1, "outstanding": 0}
+    waiting = {"unread": 0, "unread_exact": True, "pending": 0, "retries": 0, "replays": 0}
+    group = waiting | {"dead": 1, "paused": None, "outstanding": 0}
     idle = group | {"oldest_seconds": None}
     assert site.json("stats") == {"shards": [{"shard": 0, "length": 3}], "groups": {"log": idle, "store": idle}}
     assert "store" in site.run("stats").output
@@ -212,7 +213,9 @@ def test_what_a_table_shows_cannot_steer_the_terminal(capsys: pytest.CaptureFixt
     "command",
     [
         *("up", "ingest", "worker", "migrate", "simulate", "trace", "stats"),
-        *("dead-letters list", "dead-letters show", "groups list", "groups drop"),
+        *("dead-letters list", "dead-letters show", "dead-letters replay", "dead-letters discard"),
+        *("replay plan", "replay run", "replay list", "replay pause", "replay resume", "replay cancel"),
+        *("groups list", "groups drop"),
     ],
 )
 def test_every_command_explains_itself(command: str) -> None:

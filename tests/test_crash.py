@@ -291,7 +291,7 @@ async def test_a_worker_waits_for_postgresql(
             await work.is_down_to(moment)
             stop = ("-w", "-m", "immediate", "-D", str(own_postgresql.pgdata), "stop")
             pgexec("pg_ctl", stop, bin_path=own_postgresql.bin_path, user=own_postgresql.system_user)
-            await worker.has_logged("batch.failed", times=len(worker.logged("batch.failed")) + 5)
+            await worker.has_logged("handler.unavailable", times=len(worker.logged("handler.unavailable")) + 5)
             own_postgresql.ensure_postgres_running()
             await work.is_down_to(await work.left() - 1)
         await is_stored_once(work)

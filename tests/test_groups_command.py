@@ -70,7 +70,15 @@ def test_every_group_is_listed_with_what_is_kept_for_it(site: Site) -> None:
     found = site.listed()
     sizes = {name: one.pop("kept_bytes") for name, one in found.items()}
     ages = {name: one.pop("oldest_seconds") for name, one in found.items()}
-    here = {"registered": True, "exists": True, "alive": 0, "dead": 0, "checkpoint": None, "kept_exact": True}
+    here = {
+        "registered": True,
+        "exists": True,
+        "alive": 0,
+        "dead": 0,
+        "paused": None,
+        "checkpoint": None,
+        "kept_exact": True,
+    }
     assert found == {
         "done": here | {"unread": 0, "pending": 0, "kept_entries": 0},
         "slow": here | {"unread": 5, "pending": 3, "kept_entries": 8, "checkpoint": "0/2-0", "dead": 1},

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -135,7 +135,7 @@ async def test_a_worker_can_be_stopped_while_it_waits(work: Work, site: Site) ->
 
 @asynccontextmanager
 async def slow(port: int) -> AsyncIterator[int]:
-    """A port in front of a server, that passes a megabyte a second of what it says."""
+    """A port in front of a server, that passes half a megabyte a second of what it says: 50 large entries in 10 s."""
 
     async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float) -> None:
         try:
@@ -148,12 +148,14 @@ async def slow(port: int) -> AsyncIterator[int]:
             writer.transport.abort()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        serving.append(cast("asyncio.Task[Any]", asyncio.current_task()))
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.gather(copy(reader, inner_writer, 0), copy(inner_reader, writer, 1 / 16))
+        await asyncio.gather(copy(reader, inner_writer, 0), copy(inner_reader, writer, 1 / 8))
 
-    serving: list[asyncio.Task[Any]] = []
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    def taken(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(asyncio.create_task(serve(reader, writer)))
+
+    serving: list[asyncio.Task[None]] = []
+    listening = await asyncio.start_server(taken, "127.0.0.1", 0)
     try:
         yield int(listening.sockets[0].getsockname()[1])
     finally:

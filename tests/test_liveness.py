@@ -2,6 +2,7 @@ from redis.asyncio import Redis
 
 from stream.keys import Shard
 from worker.liveness import BEAT_SECONDS, DEAD_SECONDS, LATE_SECONDS, TIDY_SECONDS, Liveness
+from worker.turns import Source, streams
 
 
 class Clock:
@@ -15,13 +16,19 @@ class Clock:
 
 
 async def group(server: Redis, shard: Shard, entries: int) -> None:
-    await server.xgroup_create(shard.stream, "g", "0", mkstream=True)
+    for stream in streams(shard, "g").values():
+        await server.xgroup_create(stream, "g", "0", mkstream=True)
     for n in range(entries):
         await server.xadd(shard.stream, {b"n": b"%d" % n})
 
 
 async def read(server: Redis, shard: Shard, liveness: Liveness) -> None:
     await server.xreadgroup("g", liveness.consumer, {shard.stream: ">"}, count=100)
+
+
+async def claimed(liveness: Liveness, most: int) -> int:
+    """How many live entries it gets to claim."""
+    return len((await liveness.claim(most))[Source.LIVE])
 
 
 async def holders(server: Redis, shard: Shard) -> dict[str, int]:
@@ -48,11 +55,11 @@ async def test_the_entries_of_a_dead_consumer_are_claimed(server: Redis, shard: 
     await living.beat()
     await read(server, shard, dead)
     await pass_time(clock, DEAD_SECONDS - 1, living)
-    assert await living.claim(100) == []
+    assert await living.claim(100) == {}
     await pass_time(clock, 1 + BEAT_SECONDS, living)
-    assert [fields for _, fields in await living.claim(3)] == [{b"n": b"%d" % n} for n in range(3)]
-    assert len(await living.claim(3)) == 2
-    assert await living.claim(3) == []
+    assert [fields for _, fields in (await living.claim(3))[Source.LIVE]] == [{b"n": b"%d" % n} for n in range(3)]
+    assert await claimed(living, 3) == 2
+    assert await living.claim(3) == {}
     assert await holders(server, shard) == {living.consumer: 5}
     assert list(await server.hgetall(shard.alive("g"))) == [living.consumer.encode()]
 
@@ -65,7 +72,7 @@ async def test_a_living_consumer_is_left_alone(server: Redis, shard: Shard) -> N
     await one.beat()
     await read(server, shard, one)
     await pass_time(clock, 4 * DEAD_SECONDS, one, other)
-    assert await other.claim(100) == []
+    assert await other.claim(100) == {}
     assert (await holders(server, shard))[one.consumer] == 5
 
 
@@ -78,7 +85,7 @@ async def test_who_left_is_claimed_at_once(server: Redis, shard: Shard) -> None:
     await read(server, shard, leaving)
     await leaving.leave()
     await living.beat()
-    assert len(await living.claim(100)) == 5
+    assert await claimed(living, 100) == 5
 
 
 async def test_one_who_comes_back_between_look_and_claim_keeps_its_entries(server: Redis, shard: Shard) -> None:
@@ -90,7 +97,7 @@ async def test_one_who_comes_back_between_look_and_claim_keeps_its_entries(serve
     await read(server, shard, back)
     await pass_time(clock, DEAD_SECONDS + BEAT_SECONDS, living)
     await server.hincrby(shard.alive("g"), back.consumer, 1)
-    assert await living.claim(100) == []
+    assert await living.claim(100) == {}
     assert (await holders(server, shard))[back.consumer] == 5
 
 
@@ -121,7 +128,7 @@ async def test_one_who_stood_still_does_not_judge_others_by_old_sight(server: Re
     await other.beat()
     clock.now += 100
     await other.beat()
-    assert await other.claim(100) == []
+    assert await other.claim(100) == {}
     assert (await holders(server, shard))[one.consumer] == 5
 
 
@@ -134,8 +141,8 @@ async def test_an_abandoned_name_is_claimed_like_any_dead_one(server: Redis, sha
     await read(server, shard, liveness)
     liveness.renew()
     await liveness.beat()
-    assert len(await liveness.claim(100)) == 5
-    assert await liveness.claim(100) == []
+    assert await claimed(liveness, 100) == 5
+    assert await liveness.claim(100) == {}
     assert await holders(server, shard) == {liveness.consumer: 5}
 
 
@@ -149,7 +156,7 @@ async def test_entries_deleted_while_pending_do_not_stand_in_the_way(server: Red
     await leaving.leave()
     await server.xtrim(shard.stream, maxlen=2, approximate=False)
     await living.beat()
-    assert len(await living.claim(100)) == 2
+    assert await claimed(living, 100) == 2
     await living.claim(100)
     assert await holders(server, shard) == {living.consumer: 2}
 
@@ -166,11 +173,11 @@ async def test_a_full_server_makes_nobody_dead(server: Redis, shard: Shard) -> N
     try:
         await pass_time(clock, 2 * DEAD_SECONDS, other, one)
         assert not one.late(one.generation)
-        assert await other.claim(100) == []
+        assert await other.claim(100) == {}
     finally:
         await server.config_set("maxmemory", "1gb")
     await pass_time(clock, BEAT_SECONDS, one, other)
-    assert await other.claim(100) == []
+    assert await other.claim(100) == {}
 
 
 async def test_a_new_name_has_its_counter_before_it_reads(server: Redis, shard: Shard) -> None:
@@ -184,8 +191,32 @@ async def test_a_new_name_has_its_counter_before_it_reads(server: Redis, shard: 
     assert await server.hexists(shard.alive("g"), liveness.consumer)
 
 
+async def test_copies_in_a_dead_consumers_hand_are_claimed_too(server: Redis, shard: Shard) -> None:
+    """Of whichever of the group's streams they are; only then is the consumer removed, from all of them."""
+    clock = Clock()
+    await group(server, shard, 2)
+    leaving, living = (Liveness(server, shard, "g", clock) for _ in range(2))
+    await leaving.beat()
+    keys = streams(shard, "g")
+    for source in (Source.RETRY, Source.REPLAY):
+        await server.xadd(keys[source], {b"from": source.value})
+    await server.xreadgroup("g", leaving.consumer, dict.fromkeys(keys.values(), ">"))
+    await leaving.leave()
+    await living.beat()
+    taken = [await living.claim(100) for _ in range(4)]
+    assert [{source: len(entries) for source, entries in found.items()} for found in taken] == [
+        {Source.LIVE: 2},
+        {Source.RETRY: 1},
+        {Source.REPLAY: 1},
+        {},
+    ]
+    assert taken[2][Source.REPLAY][0][1] == {b"from": b"replay"}
+    for stream in keys.values():
+        assert [one["name"] for one in await server.xinfo_consumers(stream, "g")] == [living.consumer.encode()]
+
+
 async def test_what_the_server_has_forgotten_to_end_is_left_to_be_claimed(server: Redis, shard: Shard) -> None:
-    """Pending under the own name with nothing in hand: the name is left, and its entries come back under the next."""
+    """More pending under the own name than is in hand: the name is left, and its entries come back under the next."""
     clock = Clock()
     await group(server, shard, 5)
     liveness = Liveness(server, shard, "g", clock)
@@ -193,10 +224,12 @@ async def test_what_the_server_has_forgotten_to_end_is_left_to_be_claimed(server
     due, name = [liveness.untidy], liveness.consumer
     await pass_time(clock, TIDY_SECONDS + BEAT_SECONDS, liveness)
     due.append(liveness.untidy)
-    await liveness.tidy()
+    await liveness.tidy({})
     assert ([*due, liveness.untidy], liveness.consumer) == ([False, True, False], name)
     await read(server, shard, liveness)
-    await liveness.tidy()
+    await liveness.tidy({Source.LIVE: 5})
+    assert liveness.consumer == name
+    await liveness.tidy({Source.LIVE: 4})
     assert liveness.consumer != name
     await liveness.announce()
-    assert len(await liveness.claim(100)) == 5
+    assert await claimed(liveness, 100) == 5

@@ -1,5 +1,6 @@
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -7,28 +8,51 @@ from redis.asyncio import Redis
 
 from stream.keys import Shard
 from tests.events import body, entry
+from tests.parked import parked
+from tests.waiting import until
+from worker.batch import Batch
+from worker.call import Limits
+from worker.calls import Calls
 from worker.liveness import Liveness, RawEntries
-from worker.processor import BatchDropped, Handler, Processor
+from worker.outcome import Discard, Divide, Retry, Unavailable
+from worker.parked import Parked
+from worker.pause import Pause
+from worker.processor import BatchDropped, Processor
+from worker.schedule import Schedule
 from worker.settle import Settler
 from worker.status import StatusEvent
+from worker.turns import Source, streams
 
 
 class Recorder:
-    """A handler that fails as often as it is told to, and notes what it saw and what was pending then."""
+    """A handler that raises what it is told to, and notes what it saw and what was pending then."""
 
-    def __init__(self, server: Redis, shard: Shard, failures: int = 0) -> None:
+    def __init__(
+        self,
+        server: Redis,
+        shard: Shard,
+        fail: Callable[[Sequence[str]], BaseException | None] = lambda _ids: None,
+        *,
+        alone: bool = False,
+    ) -> None:
         self._server = server
         self._shard = shard
-        self._failures = failures
+        self._fail = fail
+        self._alone = alone
         self.seen: list[list[str]] = []
+        self.attempts: list[int] = []
         self.pending: list[int] = []
 
+    def alone(self, _event: StatusEvent) -> bool:
+        return self._alone
+
     async def handle(self, events: Sequence[StatusEvent]) -> None:
-        self.seen.append([event.message_uuid for event in events])
+        ids = [event.message_uuid for event in events]
+        self.seen.append(ids)
+        self.attempts += [event.attempt for event in events]
         self.pending.append(await pending(self._server, self._shard))
-        if self._failures > 0:
-            self._failures -= 1
-            raise ConnectionRefusedError
+        if (error := self._fail(ids)) is not None:
+            raise error
 
 
 async def pending(server: Redis, shard: Shard) -> int:
@@ -37,7 +61,8 @@ async def pending(server: Redis, shard: Shard) -> int:
 
 async def read(server: Redis, shard: Shard, liveness: Liveness, payloads: Sequence[bytes]) -> RawEntries:
     """These payloads, appended and read."""
-    await server.xgroup_create(shard.stream, "g", "0", mkstream=True)
+    for stream in streams(shard, "g").values():
+        await server.xgroup_create(stream, "g", "0", mkstream=True)
     await liveness.beat()
     for payload in payloads:
         fields: Any = entry(payload).to_fields()
@@ -47,14 +72,34 @@ async def read(server: Redis, shard: Shard, liveness: Liveness, payloads: Sequen
     return entries
 
 
-async def process(own: Processor, entries: RawEntries, generation: int) -> None:
-    await own.process(own.parse(entries, generation))
+async def process(own: Processor, entries: RawEntries, generation: int, source: Source = Source.LIVE) -> None:
+    """Process them as if there were nothing else to read."""
+    nothing_more = asyncio.get_running_loop().create_future()
+    await own.process([Batch.read(source, entries, shard=0, generation=generation)], nothing_more)
 
 
 def processor(
-    server: Redis, shard: Shard, liveness: Liveness, handler: Handler, stop: asyncio.Event | None = None
+    server: Redis,
+    shard: Shard,
+    liveness: Liveness,
+    handler: Recorder,
+    *,
+    stop: asyncio.Event | None = None,
+    limits: Limits | None = None,
+    schedule: Schedule | None = None,
 ) -> Processor:
-    return Processor(shard.number, "g", handler, Settler(server, shard, "g"), liveness, stop or asyncio.Event())
+    """A processor of group g, which tries again after half the longest delay."""
+    calls = Calls(handler, limits or Limits(), clock=lambda: 20 * time.monotonic())  # what is held back, not for long
+    settler = Settler(server, shard, "g")
+    pause = Pause(server, shard, "g", most_letters=100)
+    wanted = schedule or Schedule(), settler, liveness, pause, stop or asyncio.Event()
+    return Processor("g", calls, *wanted, chance=lambda: 0.5)
+
+
+async def dead(server: Redis, shard: Shard) -> list[bytes]:
+    """The errors of the dead letters."""
+    letters: Any = await server.xrange(shard.dead("g"))
+    return [fields[b"error"] for _, fields in letters]
 
 
 async def test_what_cannot_be_parsed_is_buried_and_the_rest_proceeds(server: Redis, shard: Shard) -> None:
@@ -84,29 +129,130 @@ async def test_settling_is_the_last_step(server: Redis, shard: Shard) -> None:
     assert await pending(server, shard) == 0
 
 
-async def test_a_batch_that_fails_is_handled_again_until_it_succeeds(server: Redis, shard: Shard) -> None:
-    """Whatever the handler raises, nothing is acked or buried before it has returned."""
+async def test_while_the_target_is_away_nothing_is_counted(server: Redis, shard: Shard) -> None:
+    """The batch stays pending and is tried again, first attempts as before, until the target is back."""
     liveness = Liveness(server, shard, "g")
-    recorder = Recorder(server, shard, failures=2)
+    failures = [Unavailable(), Unavailable()]
+    recorder = Recorder(server, shard, lambda _ids: failures.pop() if failures else None)
     entries = await read(server, shard, liveness, [body()])
     await process(processor(server, shard, liveness, recorder), entries, liveness.generation)
     assert recorder.seen == [["m-1"]] * 3
+    assert recorder.attempts == [1, 1, 1]
     assert recorder.pending == [1, 1, 1]
     assert await pending(server, shard) == 0
-    assert await server.xlen(shard.dead("g")) == 0
+    assert await parked(server, shard, "g") == []
 
 
-async def test_at_a_stop_a_failing_batch_is_left_pending(server: Redis, shard: Shard) -> None:
+async def test_while_the_target_is_away_one_call_asks_for_all(server: Redis, shard: Shard) -> None:
+    """Of many calls at most those that had begun meet the absence; then one at a time, until it is back."""
+    liveness = Liveness(server, shard, "g")
+    answers = [None, *[Unavailable()] * 6]
+    recorder = Recorder(server, shard, lambda _ids: answers.pop() if answers else None, alone=True)
+    entries = await read(server, shard, liveness, [body(message_uuid=f"m-{n}") for n in range(50)])
+    own = processor(server, shard, liveness, recorder, limits=Limits(concurrency=4))
+    await process(own, entries, liveness.generation)
+    assert len(recorder.seen) == 56
+    assert {ids[0] for ids in recorder.seen} == {f"m-{n}" for n in range(50)}
+    assert await pending(server, shard) == 0
+
+
+async def test_at_a_stop_what_waits_for_its_target_is_left_pending(server: Redis, shard: Shard) -> None:
     """A worker that is told to stop does not wait for a database that is away."""
     liveness = Liveness(server, shard, "g")
     stop = asyncio.Event()
     stop.set()
     entries = await read(server, shard, liveness, [body()])
-    with pytest.raises(BatchDropped):
-        await process(
-            processor(server, shard, liveness, Recorder(server, shard, failures=99), stop), entries, liveness.generation
-        )
+    recorder = Recorder(server, shard, lambda _ids: Unavailable())
+    await process(processor(server, shard, liveness, recorder, stop=stop), entries, liveness.generation)
+    assert recorder.seen == [["m-1"]]
     assert await pending(server, shard) == 1
+
+
+async def test_what_fails_is_parked_and_the_rest_is_settled(server: Redis, shard: Shard) -> None:
+    """Each event has its own outcome: the schedule's delay, the handler's, or none at all."""
+    liveness = Liveness(server, shard, "g")
+    outcomes = {"b": ValueError("secret"), "c": Retry(60, "too early"), "d": Discard("not ours"), "e": SystemExit()}
+    recorder = Recorder(server, shard, lambda ids: outcomes.get(ids[0]), alone=True)
+    entries = await read(server, shard, liveness, [body(message_uuid=one) for one in "abcde"])
+    await process(processor(server, shard, liveness, recorder), entries, liveness.generation)
+    assert await pending(server, shard) == 0
+    assert await dead(server, shard) == [b"discarded: not ours"]
+    waiting = await parked(server, shard, "g")
+    said = [fields[b"error"].partition(b" at ")[0] for fields, _ in waiting]
+    assert sorted(said) == [b"failed: SystemExit", b"failed: ValueError", b"retry: too early"]
+    assert {fields[b"attempt"] for fields, _ in waiting} == {b"1"}
+    assert sorted(fields[b"origin"] for fields, _ in waiting) == [b"0/" + entries[n][0] for n in (1, 2, 4)]
+    assert [seconds for _, seconds in waiting] == [pytest.approx(delay, abs=2) for delay in (2.5, 2.5, 60)]
+
+
+async def test_after_the_last_attempt_it_is_buried(server: Redis, shard: Shard) -> None:
+    """Attempts are counted in the copy; the letter says how many there were and why the last one failed."""
+    liveness = Liveness(server, shard, "g")
+    recorder = Recorder(server, shard, lambda _ids: KeyError("447700900123"))
+    own = processor(server, shard, liveness, recorder, schedule=Schedule(base_seconds=0, attempts=3))
+    entries = await read(server, shard, liveness, [body()])
+    await process(own, entries, liveness.generation)
+    while await server.zcard(shard.parked("g")):
+        await Parked(server, shard, "g").promote()
+        reply: Any = await server.xreadgroup("g", liveness.consumer, {shard.retry("g"): ">"})
+        await process(own, reply[0][1], liveness.generation, Source.RETRY)
+    assert recorder.attempts == [1, 2, 3]
+    letters: Any = await server.xrange(shard.dead("g"))
+    ((_, letter),) = letters
+    assert letter[b"error"].partition(b" at ")[0] == b"attempts: failed: KeyError"
+    assert (letter[b"attempt"], letter[b"origin"]) == (b"3", b"0/" + entries[0][0])
+    assert await server.xlen(shard.retry("g")) == 0
+
+
+async def test_a_list_that_one_event_spoils_is_divided(server: Redis, shard: Shard) -> None:
+    """A handler that says so gets smaller lists at once, until the one event is alone; it alone is parked."""
+    liveness = Liveness(server, shard, "g")
+    recorder = Recorder(server, shard, lambda ids: Divide() if "m-5" in ids else None)
+    entries = await read(server, shard, liveness, [body(message_uuid=f"m-{n}") for n in range(8)])
+    await process(processor(server, shard, liveness, recorder), entries, liveness.generation)
+    assert recorder.seen[1:3] == [[f"m-{n}" for n in range(4)], [f"m-{n}" for n in range(4, 8)]]
+    assert ["m-5"] in recorder.seen
+    assert await pending(server, shard) == 0
+    ((kept, _),) = await parked(server, shard, "g")
+    assert kept[b"origin"] == b"0/" + entries[5][0]
+
+
+async def test_a_full_server_is_waited_for_without_handling_again(server: Redis, shard: Shard) -> None:
+    """What cannot be parked stays pending and in hand; once there is room it is parked, after one call."""
+    liveness = Liveness(server, shard, "g")
+    recorder = Recorder(server, shard, lambda ids: ValueError() if ids == ["a"] else None, alone=True)
+    entries = await read(server, shard, liveness, [body(message_uuid="a"), body(message_uuid="b")])
+    own = processor(server, shard, liveness, recorder)
+
+    async def the_other_is_acked() -> bool:
+        return await pending(server, shard) == 1
+
+    await server.config_set("maxmemory", 1)
+    try:
+        processing = asyncio.create_task(process(own, entries, liveness.generation))
+        await until(the_other_is_acked)
+        assert not processing.done()
+    finally:
+        await server.config_set("maxmemory", "1gb")
+    await processing
+    assert recorder.seen == [["a"], ["b"]]
+    assert await pending(server, shard) == 0
+    assert len(await parked(server, shard, "g")) == 1
+
+
+async def test_what_has_ended_unseen_is_settled_at_a_stop(server: Redis, shard: Shard) -> None:
+    """Calls that were left to run beside the next read, and have ended since: they are not handled a second time."""
+    liveness = Liveness(server, shard, "g")
+    recorder = Recorder(server, shard, alone=True)
+    entries = await read(server, shard, liveness, [body(message_uuid=one) for one in "abc"])
+    own = processor(server, shard, liveness, recorder, limits=Limits(concurrency=9))
+    there_is_more = asyncio.get_running_loop().create_future()
+    there_is_more.set_result(None)
+    await own.process([Batch.read(Source.LIVE, entries, shard=0, generation=liveness.generation)], there_is_more)
+    await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})
+    assert await pending(server, shard) == 3
+    await own.finish()
+    assert await pending(server, shard) == 0
 
 
 async def test_a_late_worker_settles_nothing(server: Redis, shard: Shard) -> None:

@@ -7,8 +7,11 @@ import pytest
 
 from console.valkey import free_port
 from ingest.settings import IngestSettings
+from tests.events import body, event
 from tests.serving import answers
 from tests.waiting import until
+from worker import Discard, Retry
+from worker.handlers.function import load
 from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parent.parent
@@ -21,6 +24,7 @@ SERVERS = {
     "ackstream ingest": "tests/test_crash.py",
     "ackstream worker": "tests/test_crash.py",
     "ackstream worker --handler store": "tests/test_crash.py",
+    "ackstream worker --handler orders:on_status": "tests/test_handlers.py",
     "make test": ".ci/run",
     "make lint": ".ci/run",
     "make bench": "Makefile",
@@ -40,6 +44,21 @@ def test_every_setting_is_in_the_readme() -> None:
     assert named == known | {
         f"ACKSTREAM_{name.upper()}_FILE" for name in IngestSettings.secrets | WorkerSettings.secrets
     }
+
+
+async def test_the_handler_in_the_readme_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it stands there, in a file of the working folder."""
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "orders.py").write_text(code)
+    monkeypatch.setattr("sys.path", sys.path.copy())
+    function, takes_lists = load("orders:on_status")
+    assert not takes_lists
+    await function(event(body(client_ref="order-7")))
+    with pytest.raises(Discard, match="no order"):
+        await function(event(body()))
+    with pytest.raises(Retry):
+        await function(event(body(client_ref="order-7", status="submitted")))
+    del sys.modules["orders"]
 
 
 @pytest.mark.parametrize("server", SERVERS)

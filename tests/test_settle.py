@@ -1,85 +1,158 @@
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from stream.keys import Shard
-from worker.settle import Burial, Settler
+from tests.parked import parked
+from worker.parked import Parked
+from worker.settle import COPIES_AT_ONCE, IDS_AT_ONCE, MOST_FIELDS, Copy, Settler
+from worker.turns import Source, streams
 
 FIELDS: dict[Any, Any] = {b"v": b"1", b"payload": b"\x00\xff"}
 
+every_source = pytest.mark.parametrize("source", list(Source))
 
-async def pending(server: Redis, shard: Shard, entries: int) -> list[bytes]:
-    """Entries read by a consumer of group g."""
-    await server.xgroup_create(shard.stream, "g", "0", mkstream=True)
-    for _ in range(entries):
-        await server.xadd(shard.stream, FIELDS)
-    reply: Any = await server.xreadgroup("g", "c", {shard.stream: ">"})
+
+async def pending(server: Redis, shard: Shard, entries: int, source: Source = Source.LIVE) -> list[bytes]:
+    """Entries of this stream, read by a consumer of group g."""
+    stream = streams(shard, "g")[source]
+    await server.xgroup_create(stream, "g", "0", mkstream=True)
+    async with server.pipeline(transaction=False) as pipe:
+        for _ in range(entries):
+            pipe.xadd(stream, FIELDS)
+        pipe.xreadgroup("g", "c", {stream: ">"})
+        reply: Any = (await pipe.execute())[-1]
     return [entry_id for entry_id, _ in reply[0][1]]
 
 
-def burial(entry_id: bytes) -> Burial:
-    return Burial(entry_id, dict(FIELDS), "invalid-status", "no message_uuid")
+def copy(entry_id: bytes, delay_seconds: float | None = None) -> Copy:
+    """A copy of the entry, by default for the dead letters."""
+    error = "failed: ValueError"
+    origin = f"0/{entry_id.decode()}"
+    return Copy.of(entry_id, FIELDS, origin=origin, attempt=3, error=error, delay_seconds=delay_seconds)
 
 
-async def left(server: Redis, shard: Shard) -> int:
-    return int((await server.xpending(shard.stream, "g"))["pending"])
+def copied(entry_id: bytes) -> dict[Any, Any]:
+    """The fields of that copy."""
+    return FIELDS | {b"origin": b"0/" + entry_id, b"attempt": b"3", b"error": b"failed: ValueError"}
 
 
-async def test_acked_entries_are_no_longer_pending(server: Redis, shard: Shard) -> None:
-    """To ack ends just these entries."""
-    ids = await pending(server, shard, 3)
-    await Settler(server, shard, "g").ack(ids[:2])
-    assert await left(server, shard) == 1
+async def left(server: Redis, shard: Shard, source: Source = Source.LIVE) -> int:
+    return int((await server.xpending(streams(shard, "g")[source], "g"))["pending"])
 
 
-async def test_a_buried_entry_is_a_dead_letter_with_its_bytes_and_the_reason(server: Redis, shard: Shard) -> None:
-    """The copy has every field as it was read, and origin, attempt and error; the entry is no longer pending."""
-    ids = await pending(server, shard, 2)
-    assert await Settler(server, shard, "g").bury([burial(ids[0])]) == 1
-    ((_, dead),) = await server.xrange(shard.dead("g"))  # type: ignore[misc]
-    note = {b"origin": b"0/" + ids[0], b"attempt": b"1", b"error": b"invalid-status: no message_uuid"}
-    assert dead == FIELDS | note
-    assert await left(server, shard) == 1
+async def kept(server: Redis, stream: str) -> list[Any]:
+    """The fields of all entries of a stream."""
+    entries: Any = await server.xrange(stream)
+    return [fields for _, fields in entries]
 
 
-async def test_a_repeated_or_late_burial_changes_nothing(server: Redis, shard: Shard) -> None:
-    """Only who ends the entry leaves a dead letter: not the second time, and not after an ack by somebody else."""
+@every_source
+async def test_acked_entries_are_no_longer_pending(server: Redis, shard: Shard, source: Source) -> None:
+    """To ack ends just these entries, however many; a copy is deleted as well, an entry of the live stream stays."""
+    ids = await pending(server, shard, 2 * IDS_AT_ONCE + 1, source)
+    await Settler(server, shard, "g").ack(source, ids[:-1])
+    assert await left(server, shard, source) == 1
+    assert await server.xlen(streams(shard, "g")[source]) == (len(ids) if source is Source.LIVE else 1)
+
+
+@every_source
+async def test_a_buried_entry_is_a_dead_letter_with_its_bytes_and_the_reason(
+    server: Redis, shard: Shard, source: Source
+) -> None:
+    """The letter has every field as it was read, and origin, attempt and error; the entry is no longer pending."""
+    ids = await pending(server, shard, 2, source)
+    assert await Settler(server, shard, "g").copy(source, [copy(ids[0])]) == 1
+    assert await kept(server, shard.dead("g")) == [copied(ids[0])]
+    assert await left(server, shard, source) == 1
+    assert await server.xlen(streams(shard, "g")[source]) == (2 if source is Source.LIVE else 1)
+
+
+@every_source
+async def test_a_parked_entry_comes_back_whole_when_it_is_due(server: Redis, shard: Shard, source: Source) -> None:
+    """Parked, it waits outside of every stream; due by the server's clock, it is on the retry stream, whole."""
+    ids = await pending(server, shard, 2, source)
+    assert await Settler(server, shard, "g").copy(source, [copy(ids[0], 0), copy(ids[1], 3600)]) == 2
+    assert await left(server, shard, source) == 0
+    assert await server.xlen(shard.retry("g")) == 0
+    waiting = await parked(server, shard, "g")
+    assert [(fields, round(seconds, -1)) for fields, seconds in waiting] == [
+        (copied(ids[0]), 0),
+        (copied(ids[1]), 3600),
+    ]
+    await Parked(server, shard, "g").promote()
+    assert await kept(server, shard.retry("g")) == [copied(ids[0])]
+    assert len(await parked(server, shard, "g")) == 1
+
+
+@pytest.mark.parametrize("delay", [None, 0.0])
+async def test_a_repeated_or_late_settling_changes_nothing(server: Redis, shard: Shard, delay: float | None) -> None:
+    """Only who ends the entry leaves a copy: not the second time, and not after an ack by somebody else."""
     ids = await pending(server, shard, 2)
     settler = Settler(server, shard, "g")
-    await settler.ack([ids[1]])
-    assert await settler.bury([burial(entry_id) for entry_id in ids]) == 1
-    assert await settler.bury([burial(entry_id) for entry_id in ids]) == 0
-    assert await server.xlen(shard.dead("g")) == 1
+    await settler.ack(Source.LIVE, [ids[1]])
+    copies = [copy(entry_id, delay) for entry_id in ids]
+    assert await settler.copy(Source.LIVE, copies) == 1
+    assert await settler.copy(Source.LIVE, copies) == 0
+    assert await server.xlen(shard.dead("g")) + await server.zcard(shard.parked("g")) == 1
 
 
-async def test_a_burial_that_fails_in_the_middle_leaves_the_entry_pending(server: Redis, shard: Shard) -> None:
-    """When the dead letter cannot be written (here: its key is of another type) the entry is not acked."""
-    ids = await pending(server, shard, 1)
-    await server.set(shard.dead("g"), "in the way")
+@pytest.mark.parametrize("delay", [None, 0.0])
+async def test_a_settling_that_fails_leaves_the_entry_pending(server: Redis, shard: Shard, delay: float | None) -> None:
+    """When the copy cannot be written (here: its key is of another type) nothing is acked."""
+    ids = await pending(server, shard, 2)
+    await server.set(shard.dead("g") if delay is None else shard.parked("g"), "in the way")
     with pytest.raises(ResponseError, match="WRONGTYPE"):
-        await Settler(server, shard, "g").bury([burial(ids[0])])
-    assert await left(server, shard) == 1
+        await Settler(server, shard, "g").copy(Source.LIVE, [copy(entry_id, delay) for entry_id in ids])
+    assert await left(server, shard) == 2
 
 
-async def test_without_its_group_nothing_is_buried(server: Redis, shard: Shard) -> None:
+async def test_without_its_group_nothing_is_copied(server: Redis, shard: Shard) -> None:
     """A group that is gone acks nothing, so no dead letter is left either."""
     ids = await pending(server, shard, 1)
     await server.xgroup_destroy(shard.stream, "g")
-    assert await Settler(server, shard, "g").bury([burial(ids[0])]) == 0
+    assert await Settler(server, shard, "g").copy(Source.LIVE, [copy(ids[0])]) == 0
     assert await server.xlen(shard.dead("g")) == 0
 
 
-async def test_an_entry_of_more_fields_than_a_script_can_take_is_buried_with_the_first(
-    server: Redis, shard: Shard
-) -> None:
-    """No entry of ours; it must not hold up its group. The dead letter says how many fields it lacks."""
-    crowd: dict[Any, Any] = FIELDS | {b"field-%d" % number: b"x" for number in range(20_000)}
+async def test_a_full_server_takes_acks_but_no_copies(server: Redis, shard: Shard) -> None:
+    """A script that would write a copy is refused whole: nothing of it is acked, nothing that was parked gets lost."""
+    settler, store = Settler(server, shard, "g"), Parked(server, shard, "g")
+    ids = await pending(server, shard, 3)
+    copies = await pending(server, shard, 2, Source.RETRY)
+    await settler.copy(Source.LIVE, [copy(ids[0], 0)])
+    await server.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(OutOfMemoryError):
+            await settler.copy(Source.LIVE, [copy(ids[1], 0), copy(ids[2])])
+        with pytest.raises(OutOfMemoryError):
+            await store.promote()
+        await settler.ack(Source.LIVE, [ids[1]])
+        await settler.ack(Source.RETRY, copies)
+    finally:
+        await server.config_set("maxmemory", "1gb")
+    assert [await left(server, shard, source) for source in (Source.LIVE, Source.RETRY)] == [1, 0]
+    assert len(await parked(server, shard, "g")) == 1
+    assert await server.xlen(shard.retry("g")) == 0
+
+
+async def test_any_number_of_copies_is_settled(server: Redis, shard: Shard) -> None:
+    """More than one script takes, and more than it moves at once."""
+    ids = await pending(server, shard, 2 * COPIES_AT_ONCE + 1)
+    assert await Settler(server, shard, "g").copy(Source.LIVE, [copy(entry_id, 0) for entry_id in ids]) == len(ids)
+    await Parked(server, shard, "g").promote()
+    assert await server.xlen(shard.retry("g")) == len(ids)
+    assert await parked(server, shard, "g") == []
+
+
+async def test_an_entry_of_too_many_fields_is_buried_as_text(server: Redis, shard: Shard) -> None:
+    """A script cannot take them all one by one; nothing of them is lost, and the batch is not stuck."""
     ids = await pending(server, shard, 1)
-    crowded = Burial(ids[0], crowd, "invalid-entry", "it has 20000 unknown fields")
-    assert await Settler(server, shard, "g").bury([crowded, crowded]) == 1
-    ((_, dead),) = cast("Any", await server.xrange(shard.dead("g")))
-    assert dead.items() >= FIELDS.items()
-    assert dead[b"error"] == b"invalid-entry: it has 20000 unknown fields; 19002 more fields are not kept"
-    assert await left(server, shard) == 0
+    many = {b"%d" % number: b"\xff" for number in range(5 * MOST_FIELDS)}
+    letter = Copy.of(ids[0], many, origin="0/1-0", attempt=1, error="invalid-entry: it lacks v")
+    assert await Settler(server, shard, "g").copy(Source.LIVE, [letter]) == 1
+    (found,) = await kept(server, shard.dead("g"))
+    assert found.keys() == {b"payload", b"origin", b"attempt", b"error"}
+    assert found[b"payload"].splitlines()[4999] == rb"b'4999'=b'\xff'"

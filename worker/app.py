@@ -7,11 +7,16 @@ from redis.asyncio import Redis
 
 from stream import health
 from stream.connect import REPLY_SECONDS, client, shown
+from worker.calls import Calls
 from worker.consumer import BLOCK_MS, Consumer, consume
 from worker.groups import Group
-from worker.handlers.opening import opened
+from worker.handlers.opening import Opened, opened
 from worker.liveness import Liveness
-from worker.processor import Handler, Processor
+from worker.parked import Parked
+from worker.pause import Pause
+from worker.processor import Processor
+from worker.repeats import Repeats
+from worker.replaying import replaying
 from worker.settings import WorkerSettings
 from worker.settle import Settler
 from worker.trimmer import trimming
@@ -24,8 +29,13 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
     server = client(settings.redis_url)
     reading = client(settings.redis_url, reply_seconds=BLOCK_MS / 1000 + REPLY_SECONDS)
     try:
-        async with opened(settings, stop) as handlers, trimming(settings, stop):
-            consumers = [_consumer(server, reading, settings, *named, stop) for named in handlers.items()]
+        async with (
+            opened(settings, stop) as handlers,
+            trimming(settings, stop),
+            replaying(settings, handlers, stop),
+        ):
+            turn = asyncio.Lock()
+            consumers = [_consumer(server, reading, settings, *named, turn, stop) for named in handlers.items()]
 
             def why_not() -> str | None:
                 return next(
@@ -34,7 +44,7 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
                 )
 
             async with health.serving(settings.admin_host, settings.admin_port, why_not) as admin_port:
-                groups = settings.handlers
+                groups = ",".join(handlers)
                 log.info(
                     "worker.started",
                     groups=groups,
@@ -53,17 +63,25 @@ def _consumer(
     reading: Redis,
     settings: WorkerSettings,
     group: str,
-    handler: Handler,
+    opened: Opened,
+    turn: asyncio.Lock,
     stop: asyncio.Event,
 ) -> Consumer:
     shard = settings.shard
     liveness = Liveness(server, shard, group)
-    processor = Processor(shard.number, group, handler, Settler(server, shard, group), liveness, stop)
+    calls = Calls(opened.handler, opened.limits, mark=liveness.mark, turn=turn)
+    pause = Pause(server, shard, group, settings.dead_letters)
+    memory = settings.memory if opened.remembers else None
+    settler = Settler(server, shard, group, memory)
+    repeats = None if memory is None else Repeats(server, shard, group, memory)
+    processor = Processor(group, calls, opened.schedule, settler, liveness, pause, stop, repeats)
     return Consumer(
         server,
         reading,
         Group(server, shard, group),
         liveness,
         processor,
-        settings.batch_entries,
+        Parked(server, shard, group),
+        pause,
+        opened.limits.batch_entries,
     )

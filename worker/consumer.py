@@ -6,6 +6,7 @@ process or another. A read that does not end, whatever the reason, is given up l
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NoReturn
 
@@ -18,30 +19,49 @@ from stream.connect import ServerUnfit, reason, require
 from stream.ending import end
 from stream.metrics import DROPPED, LAST_READ, READ
 from stream.trouble import SILENT
+from worker.batch import Batch
 from worker.condition import Condition
 from worker.groups import Group
 from worker.liveness import BEAT_SECONDS, Liveness, RawEntries
-from worker.processor import Batch, BatchDropped, Processor
+from worker.parked import Parked
+from worker.pause import LOOK_SECONDS, MEANING, Pause
+from worker.processor import BatchDropped, Processor
+from worker.turns import FEW, Source, Turn, paced, streams, turn
 
 log = structlog.get_logger("consumer")
 
 BLOCK_MS = 1000
 BATCH_BYTES = 32 * 1024 * 1024
 CHECKPOINT_SECONDS = 1.0
+PROMOTE_SECONDS = 1.0
 RETRY_SECONDS = (0.1, 2.0)
 LEAVE_SECONDS = 2.0
 
 COMMANDS = (
+    "DEL",
     "EVALSHA",
+    "HGET",
     "HINCRBY",
+    "HSET",
+    "PEXPIRE",
     "SCRIPT",
+    "TIME",
     "XACK",
     "XADD",
     "XCLAIM",
+    "XDEL",
     "XGROUP",
     "XINFO",
+    "XLEN",
     "XPENDING",
     "XREADGROUP",
+    "ZADD",
+    "ZCARD",
+    "ZMSCORE",
+    "ZRANGEBYSCORE",
+    "ZREM",
+    "ZREMRANGEBYRANK",
+    "ZREMRANGEBYSCORE",
 )
 
 
@@ -55,6 +75,8 @@ class Consumer:
         group: Group,
         liveness: Liveness,
         processor: Processor,
+        parked: Parked,
+        pause: Pause,
         batch_entries: int,
     ) -> None:
         self._server = server
@@ -62,8 +84,13 @@ class Consumer:
         self._group = group
         self._liveness = liveness
         self._processor = processor
+        self._parked = parked
+        self._pause = pause
+        self._streams = streams(group.shard, group.name)
         self._batch_entries = batch_entries
-        self._count = batch_entries
+        self._count = min(FEW, batch_entries)
+        self._busy = False
+        self._read_seconds = 0.0
         self._condition = Condition(group.name, (server, reading))
         self._read = READ.labels(group.name)
         self._last_read = LAST_READ.labels(group.name)
@@ -71,6 +98,10 @@ class Consumer:
     @property
     def why_not(self) -> str | None:
         """Why the group is not being consumed right now; None while it is."""
+        if self._processor.hangs:
+            return f"group {self._group.name}: its handler hangs"
+        if self._pause.why is not None:
+            return f"group {self._group.name} is paused: {MEANING[self._pause.why]}"
         return self._condition.why_not
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -88,12 +119,24 @@ class Consumer:
                 await backoff.wait(stop)
 
     async def keep_alive(self) -> NoReturn:
-        """Beat for ever."""
-        await self._every(BEAT_SECONDS, self._liveness.beat)
+        """Beat for ever, but not while the handler hangs: others shall take over what it has in hand."""
+        await self._every(BEAT_SECONDS, self._beat)
 
     async def keep_checkpoint(self) -> NoReturn:
         """Note the group's progress for ever."""
         await self._every(CHECKPOINT_SECONDS, self._group.save_checkpoint)
+
+    async def keep_retries(self) -> NoReturn:
+        """Give what is parked and due to whoever reads next, for ever."""
+        await self._every(PROMOTE_SECONDS, self._parked.promote)
+
+    async def keep_pause(self) -> NoReturn:
+        """See whether the group is paused, for ever."""
+        await self._every(LOOK_SECONDS, self._pause.look)
+
+    def close(self) -> None:
+        """Begin nothing more of what is in hand."""
+        self._processor.close()
 
     async def leave(self) -> None:
         """Hand over what is still pending."""
@@ -106,6 +149,7 @@ class Consumer:
     async def _prepare(self) -> None:
         await require(self._server, COMMANDS)
         await self._group.ensure()
+        await self._pause.look()
         await self._liveness.announce()
         self._condition.recovered()
         log.info("consumer.ready", group=self._group.name, consumer=self._liveness.consumer)
@@ -115,41 +159,76 @@ class Consumer:
         reading = asyncio.create_task(self._next())
         try:
             while not stop.is_set():
-                batch = await self._condition.ended(reading)
-                untidy = self._liveness.untidy
-                if not untidy:
-                    reading = asyncio.create_task(self._next())
-                await self._processor.process(batch)
+                batches = await self._condition.ended(reading)
+                if self._liveness.untidy:
+                    await self._liveness.tidy(self._processor.in_hand(batches))
+                was_busy, began = self._busy, time.monotonic()
+                reading = asyncio.create_task(self._next())
+                await self._processor.process(batches, reading)
+                if was_busy:
+                    seconds = max(time.monotonic() - began, self._read_seconds)
+                    self._count = paced(self._count, self._batch_entries, seconds)
                 backoff.reset()
-                if untidy:
-                    await self._liveness.tidy()
-                    reading = asyncio.create_task(self._next())
-            await self._processor.process(await self._condition.ended(reading))
+            await self._processor.process(await self._condition.ended(reading), reading)
+            await self._processor.finish()
         finally:
             await self._condition.abandon(reading)  # what it read stays pending, and is claimed
+            await self._processor.drop()
 
-    async def _next(self) -> Batch:
+    async def _next(self) -> list[Batch]:
+        """Claim what dead consumers have in hand, or else read the next turn's entries."""
+        if self._processor.hangs:
+            await asyncio.sleep(BLOCK_MS / 1000)
+            return []
         await self._liveness.announce()
         generation = self._liveness.generation
-        entries = await self._liveness.claim(self._count)
-        if not entries:
-            reply: Any = await self._reading.xreadgroup(
-                self._group.name,
-                self._liveness.consumer,
-                {self._group.shard.stream: ">"},
-                count=self._count,
-                block=BLOCK_MS,
-            )
-            entries = reply[0][1] if reply else []
-            self._read.inc(len(entries))
-            self._count = self._fitting(entries)
+        found = await self._liveness.claim(self._count) or await self._turn(turn(self._count, busy=self._busy))
         self._last_read.set_to_current_time()
-        return self._processor.parse(entries, generation)
+        return [self._batch(source, entries, generation) for source, entries in found.items()]
+
+    def _batch(self, source: Source, entries: RawEntries, generation: int) -> Batch:
+        return Batch.read(source, entries, shard=self._group.shard.number, generation=generation)
+
+    async def _turn(self, turn: Turn) -> dict[Source, RawEntries]:
+        found = await (self._wait(turn) if turn.waits else self._take(turn))
+        live = found.get(Source.LIVE, [])
+        self._busy = len(live) >= turn.most[Source.LIVE]
+        self._read.inc(sum(map(len, found.values())))
+        self._count = self._fitting(live)
+        return found
+
+    async def _wait(self, turn: Turn) -> dict[Source, RawEntries]:
+        """Read all streams at once, and wait until one has entries."""
+        reply: Any = await self._reading.xreadgroup(
+            self._group.name,
+            self._liveness.consumer,
+            dict.fromkeys(self._streams.values(), ">"),
+            count=max(turn.most.values()),
+            block=BLOCK_MS,
+        )
+        entries = {stream.decode(): found for stream, found in reply or ()}
+        return {source: entries[stream] for source, stream in self._streams.items() if stream in entries}
+
+    async def _take(self, turn: Turn) -> dict[Source, RawEntries]:
+        """Read each stream by itself, without waiting."""
+        began = time.monotonic()
+        async with self._reading.pipeline(transaction=False) as pipe:
+            for source, most in turn.most.items():
+                pipe.xreadgroup(self._group.name, self._liveness.consumer, {self._streams[source]: ">"}, count=most)
+            replies: list[Any] = await pipe.execute()
+        self._read_seconds = time.monotonic() - began
+        return {source: reply[0][1] for source, reply in zip(turn.most, replies, strict=True) if reply}
 
     def _fitting(self, entries: RawEntries) -> int:
         """Return how many entries like these, at most, make a batch of BATCH_BYTES."""
         size = sum(len(fields.get(b"payload", b"")) for _, fields in entries if fields)
-        return min(self._batch_entries, max(1, BATCH_BYTES * len(entries) // size)) if size else self._batch_entries
+        return min(self._count, max(1, BATCH_BYTES * len(entries) // size)) if size else self._count
+
+    async def _beat(self) -> None:
+        if self._processor.hangs:
+            log.error("consumer.hangs", group=self._group.name, what="its handler goes on after its time")
+        else:
+            await self._liveness.beat()
 
     def _drop(self, why: str) -> None:
         log.warning("consumer.dropped", group=self._group.name, why=why)
@@ -182,9 +261,12 @@ async def consume(consumers: Sequence[Consumer], stop: asyncio.Event, grace_seco
         upkeep = [
             tasks.create_task(keep())
             for consumer in consumers
-            for keep in (consumer.keep_alive, consumer.keep_checkpoint)
+            for keep in (consumer.keep_alive, consumer.keep_checkpoint, consumer.keep_retries, consumer.keep_pause)
         ]
         await stop.wait()
-        await asyncio.wait(loops, timeout=grace_seconds)
+        await asyncio.wait(loops, timeout=grace_seconds / 2)
+        for consumer in consumers:
+            consumer.close()
+        await asyncio.wait(loops, timeout=grace_seconds / 2)
         await end((*loops, *upkeep))
     await asyncio.gather(*(consumer.leave() for consumer in consumers))

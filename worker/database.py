@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import structlog
 from sqlalchemy import event, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from stream.backoff import Backoff
@@ -26,6 +26,9 @@ POSTGRESQL_LIMITS = {
     "statement_timeout": "30s",
 }
 COMMAND_SECONDS = 40.0  # asyncpg has none of its own: a frozen server would hang for ever
+# Classes of SQLSTATE: data exception, integrity constraint, program limit, and what a trigger raises. The rest is the
+# database's trouble or its owner's: no connection, locks, full, read-only, no such table.
+FAULTS_OF_DATA = frozenset(("22", "23", "54", "P0"))
 
 
 class SchemaMismatch(Refusal):
@@ -83,6 +86,17 @@ def _prepare_sqlite(engine: AsyncEngine, begin: str) -> None:
     @event.listens_for(engine.sync_engine, "begin")
     def on_begin(connection: Any) -> None:
         connection.exec_driver_sql(begin)
+
+
+def is_away(exc: BaseException) -> bool:
+    """Whether the database is at fault, and not what was to be written: then the same will succeed later."""
+    if isinstance(exc, DBAPIError):
+        if isinstance(exc, DataError | IntegrityError) or isinstance(getattr(exc.orig, "__cause__", None), ValueError):
+            return False  # asyncpg's own complaints about a value are ValueErrors
+        return str(getattr(exc.orig, "sqlstate", None) or "")[:2] not in FAULTS_OF_DATA
+    return isinstance(exc, OSError | SQLAlchemyError) and not isinstance(
+        exc, StatementError
+    )  # OSError: TimeoutError too
 
 
 async def revision(connection: AsyncConnection) -> str | None:

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 
 from stream.keys import Shard
 from stream.trouble import GroupGone
+from worker.turns import streams
 
 log = structlog.get_logger("group")
 
@@ -103,11 +104,17 @@ class Group:
         self._note = server.register_script(NOTE)
 
     async def ensure(self) -> None:
-        """Register the group, make it if it is missing, put it back if it is beyond its stream. Raises RedisError."""
-        keys = [self.shard.stream, self.shard.groups, self.shard.checkpoint(self.name)]
-        start = await self._ensure(keys=keys, args=[self.name])
-        if start is not None:
-            log.info("group.made", group=self.name, stream=self.shard.stream, start=start.decode())
+        """Register the group, make it if it is missing, put it back if it is beyond its stream. Raises RedisError.
+
+        Likewise on the streams of its copies, which have no checkpoint.
+        """
+        checkpoint = self.shard.checkpoint(self.name)
+        for stream in streams(self.shard, self.name).values():
+            keys = [stream, self.shard.groups, *([checkpoint] if stream == self.shard.stream else [])]
+            start = await self._ensure(keys=keys, args=[self.name])
+            if start is not None:
+                made = "group.made" if stream == self.shard.stream else "group.made_for_copies"
+                log.info(made, group=self.name, stream=stream, start=start.decode())
 
     async def save_checkpoint(self) -> None:
         """Note the id up to which everything is settled. One that is stale costs repeats only.

@@ -8,15 +8,15 @@ Who was late itself (stopped, starved, cut off) must not settle what it has in h
 takes a new name, drops the batch and leaves its old name to be found dead like any other.
 
 A server can forget acks that it has confirmed (a fail-over, a restart after a power cut), and a connection that is lost
-between two commands is replaced without a word. So now and then each consumer looks, with nothing in hand, whether
-something is pending under its own name, and leaves that name if so.
+between two commands is replaced without a word. So now and then each consumer looks whether more is pending under its
+own name than it has in hand, and leaves that name if so.
 """
 
 import os
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -24,6 +24,8 @@ from redis.asyncio import Redis
 
 from stream.keys import Shard
 from stream.metrics import CLAIMED
+from worker.suspects import Suspects
+from worker.turns import Source, streams
 
 log = structlog.get_logger("liveness")
 
@@ -39,19 +41,21 @@ BEAT = """#!lua flags=allow-oom
 return redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
 """
 
-# KEYS: stream, alive. ARGV: group, claimer, dead consumer, its counter as observed or '', most entries.
-# nil: it is alive after all. Empty: nothing was left, the consumer is removed.
+# KEYS: alive, streams. ARGV: group, claimer, dead consumer, its counter as observed or '', most entries.
+# nil: it is alive after all. Empty: nothing was left, the consumer is removed. Else the stream's place and its entries.
 CLAIM = """#!lua flags=allow-oom
-if (redis.call('HGET', KEYS[2], ARGV[3]) or '') ~= ARGV[4] then return false end
-local pending = redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', ARGV[5], ARGV[3])
-if #pending == 0 then
-  redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[3])
-  redis.call('HDEL', KEYS[2], ARGV[3])
-  return {}
+if (redis.call('HGET', KEYS[1], ARGV[3]) or '') ~= ARGV[4] then return false end
+for k = 2, #KEYS do
+  local pending = redis.call('XPENDING', KEYS[k], ARGV[1], '-', '+', ARGV[5], ARGV[3])
+  if #pending > 0 then
+    local ids = {}
+    for i, entry in ipairs(pending) do ids[i] = entry[1] end
+    return {k - 2, redis.call('XCLAIM', KEYS[k], ARGV[1], ARGV[2], 0, unpack(ids))}
+  end
 end
-local ids = {}
-for i, entry in ipairs(pending) do ids[i] = entry[1] end
-return redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, unpack(ids))
+for k = 2, #KEYS do redis.call('XGROUP', 'DELCONSUMER', KEYS[k], ARGV[1], ARGV[3]) end
+redis.call('HDEL', KEYS[1], ARGV[3])
+return {}
 """
 
 
@@ -66,7 +70,7 @@ class Liveness:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._server = server
-        self._shard = shard
+        self._streams = streams(shard, group)
         self._group = group
         self._alive = shard.alive(group)
         self._clock = clock
@@ -78,6 +82,7 @@ class Liveness:
         self._dead: dict[bytes, bytes] = {}
         self._announced = False
         self._tidied = clock()
+        self.suspects = Suspects(server, shard, group)
         self.generation = 0
         self.consumer = _unique_name()
 
@@ -118,37 +123,53 @@ class Liveness:
         self._announced, self._last_beat = True, began
         await self._look()
 
-    async def claim(self, most: int) -> RawEntries:
-        """Take over at most ``most`` entries of one dead consumer; empty when there are none to take."""
+    async def claim(self, most: int) -> dict[Source, RawEntries]:
+        """Take over at most ``most`` entries of one stream from one dead consumer; empty when there are none."""
         while self._dead:
             name, counter = next(iter(self._dead.items()))
             taken = await self._claim(
-                keys=[self._shard.stream, self._alive],
+                keys=[self._alive, *self._streams.values()],
                 args=[self._group, self.consumer, name, counter, most],
             )
             if taken:
+                place, entries = taken
+                source = list(self._streams)[place]
                 log.warning(
                     "liveness.claimed",
                     group=self._group,
                     dead=name.decode(),
-                    entries=len(taken),
+                    source=source.value,
+                    entries=len(entries),
                 )
-                CLAIMED.labels(self._group).inc(len(taken))
-                return [(entry_id, _pairs(fields)) for entry_id, fields in taken]
+                CLAIMED.labels(self._group).inc(len(entries))
+                await self.suspects.took_over(source, [one for one, _ in entries], name.decode(), died=bool(counter))
+                return {source: [(entry_id, _pairs(fields)) for entry_id, fields in entries]}
             if taken is not None:
                 log.info("liveness.removed", group=self._group, consumer=name.decode())
             self._dead.pop(name, None)
-        return []
+        return {}
+
+    async def mark(self, source: Source, entry_id: bytes) -> None:
+        """Say that this entry is about to be handled alone, for the case that the worker dies of it."""
+        await self.suspects.mark(source, entry_id, self.consumer)
 
     @property
     def untidy(self) -> bool:
-        """Whether it is time to ``tidy``: the caller then comes to a moment with nothing in hand."""
+        """Whether it is time to ``tidy``: the caller then comes to a moment at which nothing is being read."""
         return self._clock() - self._tidied > TIDY_SECONDS
 
-    async def tidy(self) -> None:
-        """With nothing in hand: take a new name if something is pending under the own one. Raises RedisError."""
-        left = await self._server.xpending_range(self._shard.stream, self._group, "-", "+", 1, self.consumer)
-        if left:
+    async def tidy(self, in_hand: Mapping[Source, int]) -> None:
+        """Take a new name if more is pending under the own one than is in hand. Raises RedisError.
+
+        Only while nothing is being read: else what is on its way counts as left over.
+        """
+        async with self._server.pipeline(transaction=False) as pipe:
+            for stream in self._streams.values():
+                pipe.xpending(stream, self._group)
+            found: list[Any] = await pipe.execute()
+        own = self.consumer.encode()
+        pending = [sum(one["pending"] for one in of["consumers"] if one["name"] == own) for of in found]
+        if any(count > in_hand.get(source, 0) for source, count in zip(self._streams, pending, strict=True)):
             log.warning("liveness.left_over", group=self._group, consumer=self.consumer)
             self.renew()
         self._tidied = self._clock()
@@ -158,10 +179,13 @@ class Liveness:
         await self._server.hdel(self._alive, self.consumer, *self._abandoned)
 
     async def _look(self) -> None:
-        counters: Any = await self._server.hgetall(self._alive)
-        consumers: list[Any] = await self._server.xinfo_consumers(self._shard.stream, self._group)
+        async with self._server.pipeline(transaction=False) as pipe:
+            pipe.hgetall(self._alive)
+            for stream in self._streams.values():
+                pipe.xinfo_consumers(stream, self._group)
+            counters, *found = await pipe.execute()
         now = self._clock()
-        names: set[bytes] = {consumer["name"] for consumer in consumers} | counters.keys()
+        names: set[bytes] = {consumer["name"] for consumers in found for consumer in consumers} | counters.keys()
         dead: dict[bytes, bytes] = {}
         for name in names - {self.consumer.encode()}:
             counter = counters.get(name, b"")

@@ -1,6 +1,7 @@
 """Settings of the processing side."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -9,17 +10,34 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from stream.settings import StreamSettings
+from worker.handlers.forward import ALL, parse_secrets
+from worker.handlers.spec import (
+    FORWARD,
+    Attempts,
+    BaseSeconds,
+    BatchEntries,
+    CapSeconds,
+    Concurrency,
+    Options,
+    Spec,
+    TimeoutSeconds,
+    parse_specs,
+)
+from worker.repeats import Memory
+from worker.schedule import Schedule
 
-HANDLERS = ("store", "log")
 UNIT_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 LONGEST_DAYS = 36_500
 
 
 def _handlers(value: str) -> str:
-    names = [name.strip() for name in value.split(",")]
-    if len(set(names)) < len(names) or not set(names) <= set(HANDLERS):
-        raise ValueError
-    return ",".join(names)
+    parse_specs(value)
+    return value
+
+
+def _forward_secrets(value: str) -> str:
+    parse_secrets(value)
+    return value
 
 
 def _database_url(value: str) -> str:
@@ -47,7 +65,7 @@ def _duration_ms(value: str) -> int:
 class WorkerSettings(StreamSettings):
     """What ``ackstream worker`` and the commands that read the tables need."""
 
-    secrets: ClassVar[frozenset[str]] = frozenset({"redis_url", "database_url"})
+    secrets: ClassVar[frozenset[str]] = frozenset({"redis_url", "database_url", "forward_secrets"})
 
     admin_port: int = Field(0, ge=0, le=65535, description="a TCP port, 0 to 65535; 0 takes a free one")
     database_url: Annotated[str, AfterValidator(_database_url)] = Field(
@@ -55,9 +73,28 @@ class WorkerSettings(StreamSettings):
         description="sqlite:///path or postgresql://user:password@host:port/database",
     )
     handlers: Annotated[str, AfterValidator(_handlers)] = Field(
-        ",".join(HANDLERS), description="store, log or both, comma separated"
+        "store,log",
+        description="store, log, package.module:function or NAME=package.module:function, comma separated, no group "
+        "twice; each may end with #OPTION=VALUE&…, options being concurrency, timeout, batch, base, cap and attempts",
     )
-    batch_entries: int = Field(4000, ge=1, le=5000, description="entries read at once, 1 to 5000")
+    batch_entries: BatchEntries = Field(4000, description="entries read at once, 1 to 5000")
+    handler_concurrency: Concurrency = Field(32, description="events that a function handles at once, 1 to 1000")
+    handler_timeout_seconds: TimeoutSeconds = Field(60, description="seconds for one call of a handler, 0.1 to 3600")
+    handler_batch: BatchEntries = Field(1000, description="events that a function is given at once, 1 to 5000")
+    forward_secrets: Annotated[str, AfterValidator(_forward_secrets)] = Field(
+        "",
+        description="whsec_BASE64 for all that is forwarded, or GROUP=whsec_BASE64 for one group, comma separated",
+    )
+    retry_base_seconds: BaseSeconds = Field(5, description="the longest first delay, 0 to 3600 seconds")
+    retry_cap_seconds: CapSeconds = Field(900, description="the longest delay of all, 0 to 86400 seconds")
+    retry_attempts: Attempts = Field(24, description="attempts until an event is given up, 1 to 1000")
+    repeat_seconds: float = Field(
+        3600, ge=0, le=86_400, description="seconds for which a handled event is not handled again, 0 to 86400"
+    )
+    repeat_entries: int = Field(
+        100_000, ge=1, le=10_000_000, description="how many handled events a group remembers, 1 to 10000000"
+    )
+    dead_letters: int = Field(100_000, ge=1, description="dead letters of a group at which it is paused, at least 1")
     log_reveal: bool = Field(
         False,
         description="true or false; true makes the log handler write whole numbers",
@@ -71,12 +108,35 @@ class WorkerSettings(StreamSettings):
     )
     archive: Path | None = Field(None, description="a folder; what is trimmed is kept there")
 
+    @classmethod
+    def is_secret(cls, name: str, value: object) -> bool:
+        """Whether a value must not be shown; also one that may be a URL with a secret in it."""
+        return super().is_secret(name, value) or (name == "handlers" and FORWARD in str(value))
+
     @property
     def retention_ms(self) -> int | None:
         """How long entries are kept; None if this worker trims nothing."""
         return None if self.retention == "off" else _duration_ms(self.retention)
 
     @property
-    def handler_names(self) -> list[str]:
-        """The handlers, one by one; each is a consumer group of that name."""
-        return self.handlers.split(",")
+    def specs(self) -> list[Spec]:
+        """The handlers, one by one; each is a consumer group of its own."""
+        return parse_specs(self.handlers)
+
+    def secrets_of(self, group: str) -> Sequence[str]:
+        """Return what the group's requests are signed with: its own secrets, or else those for all."""
+        found = parse_secrets(self.forward_secrets)
+        return found.get(group) or found.get(ALL, ())
+
+    @property
+    def memory(self) -> Memory | None:
+        """How groups of functions and forwards remember what they have handled; None if they do not."""
+        return Memory(self.repeat_seconds, self.repeat_entries) if self.repeat_seconds else None
+
+    def schedule(self, options: Options) -> Schedule:
+        """Return when a handler with these options tries again."""
+        return Schedule(
+            self.retry_base_seconds if options.base is None else options.base,
+            self.retry_cap_seconds if options.cap is None else options.cap,
+            options.attempts or self.retry_attempts,
+        )

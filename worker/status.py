@@ -1,8 +1,9 @@
 """A parsed payload: one status of one message, with everything the state tables and handlers need. No I/O."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields, make_dataclass
 from datetime import datetime
+from typing import Any
 
 SUBMITTED, DELIVERED, READ = "submitted", "delivered", "read"
 REJECTED, UNDELIVERABLE = "rejected", "undeliverable"
@@ -21,7 +22,8 @@ class StatusEvent:
     """
 
     event_id: str
-    """sha256 of the payload in hex (of a delivery receipt, see worker.vonage): equal for a payload sent twice."""
+    """sha256 of the payload in hex (of a delivery receipt, see worker.vonage): equal for a payload sent twice, and the
+    key by which a handler can tell that it has seen an event before."""
     message_uuid: str
     status: str
     provider_status: str
@@ -53,11 +55,28 @@ class StatusEvent:
     workflow_item: str | None = None
     workflow_items: str | None = None
     raw: bytes = field(default=b"", repr=False)
+    attempt: int = field(default=1, compare=False)
+    """Which attempt of the group's handler this is, from 1."""
+    replayed: bool = field(default=False, compare=False)
+    """Whether somebody had the group given this event again."""
 
     @property
     def time(self) -> datetime:
         """When it happened, or else when it was received."""
         return self.occurred_at or self.received_at
+
+
+def _draft_of(frozen: type) -> Any:
+    """Return a class of the same fields that can be written to: its instances become ``frozen`` by their ``__class__``.
+
+    So thousands are made in a fourth of the time that a frozen dataclass takes to fill itself.
+    """
+    own = [(one.name, Any, field(default=None if one.default is MISSING else one.default)) for one in fields(frozen)]
+    return make_dataclass("Draft", own, slots=True, eq=False, repr=False)
+
+
+Draft = _draft_of(StatusEvent)
+"""A StatusEvent while it is written."""
 
 
 def mask(number: str | None) -> str | None:

@@ -5,6 +5,7 @@ what changed. Under the locks the state is computed from all events of a message
 and any order end in the same rows.
 """
 
+import asyncio
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from stream.entry import Entry
+from worker.database import is_away
+from worker.outcome import Divide, Unavailable
 from worker.projection import MessageState, distinct, join, project
 from worker.status import StatusEvent
 from worker.tables import messages, status_events
@@ -70,15 +73,27 @@ class RecentEvents:
 class Store:
     """Writes events and states. Safe with any number of writers; a batch that was written before changes nothing."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, timeout_seconds: float = 60.0) -> None:
         self._engine = engine
+        self._timeout_seconds = timeout_seconds
         self._dialect = postgresql if engine.dialect.name == "postgresql" else sqlite
         self._put_events = self._upsert(status_events)
         self._put_messages = self._upsert(messages)
         self._recent = RecentEvents()
 
+    def alone(self, _event: StatusEvent) -> bool:
+        """Return False: a batch is one transaction."""
+        return False
+
     async def handle(self, events: Sequence[StatusEvent]) -> None:
-        """Store the batch in one transaction. Raises what the database raises; then nothing of it is stored."""
+        """Store the batch in one transaction. Raises Unavailable or Divide; then nothing of it is stored."""
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                await self._write(events)
+        except Exception as exc:
+            raise (Unavailable() if is_away(exc) else Divide()) from exc
+
+    async def _write(self, events: Sequence[StatusEvent]) -> None:
         arrived = _by_message(distinct(events).values())
         ids = sorted(arrived)
         changed: list[StatusEvent] = []

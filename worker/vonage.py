@@ -11,16 +11,17 @@ import hashlib
 import json
 import re
 from datetime import UTC, datetime, timedelta
-from typing import TypedDict
+from typing import Any
 
 from stream.entry import Entry
 from stream.payload import BOM, Fields, InvalidPayload, is_receipt
 from stream.payload import decode as decode_payload
 from worker import receipt
-from worker.status import InvalidStatus, StatusEvent
+from worker.status import Draft, InvalidStatus, StatusEvent
 from worker.timestamps import parse_time
 
 LONGEST_ID_BYTES = 255
+_SURELY_SHORT = LONGEST_ID_BYTES // 4  # characters, of at most four bytes
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
@@ -31,56 +32,36 @@ class InexactNumber(Exception):  # noqa: N818 - named for what it is
     """A value was sent as a number that a float may not hold exactly: decode again, numbers as text."""
 
 
-class Content(TypedDict, total=False):
-    """What the payload says, as the fields of StatusEvent."""
-
-    message_uuid: str
-    status: str
-    provider_status: str
-    occurred_at: datetime | None
-    channel: str | None
-    to: str | None
-    sender: str | None
-    client_ref: str | None
-    error_code: str | None
-    error_text: str | None
-    price: str | None
-    currency: str | None
-    parts: int | None
-    network_code: str | None
-    workflow_id: str | None
-    workflow_item: str | None
-    workflow_items: str | None
-
-
 def parse(entry: Entry, entry_id: str) -> StatusEvent:
     """Return the event of this receipt. Raises InvalidStatus, and nothing else, for a payload that is no status."""
-    event_id, content, claimed = _read(entry.payload)
-    verified = entry.verified != "none" and entry.account is not None
-    return StatusEvent(
-        event_id=event_id,
-        received_at=_EPOCH + timedelta(milliseconds=entry.received_ms),
-        entry=entry_id,
-        account=clean(entry.account) if verified else claimed,
-        account_verified=verified,
-        application=clean(entry.application),
-        raw=entry.payload,
-        **content,
-    )
+    draft = _read(entry.payload)
+    draft.received_at = _EPOCH + timedelta(milliseconds=entry.received_ms)
+    draft.entry = entry_id
+    if entry.verified != "none" and entry.account is not None:
+        draft.account, draft.account_verified = clean(entry.account), True
+    draft.application = clean(entry.application)
+    draft.raw = entry.payload
+    if entry.attempt is not None:
+        draft.attempt = entry.attempt + 1
+    draft.replayed = entry.replay is not None
+    draft.__class__ = StatusEvent
+    event: StatusEvent = draft
+    return event
 
 
-def _read(payload: bytes) -> tuple[str, Content, str | None]:
-    """Return the payload's event_id, what it says, and the account that it claims to be of."""
+def _read(payload: bytes) -> Any:
+    """Return what the payload says, and its event_id; the account is the one that it claims to be of."""
     fields = decode(payload)
     of_receipt = is_receipt(fields)
     event_id = receipt.event_id(fields) if of_receipt else hashlib.sha256(payload).hexdigest()
     contents = _from_receipt if of_receipt else _from_message
     try:
-        content, claimed = contents(fields), _text(fields.get("api-key"))
+        draft = contents(fields)
     except InexactNumber:
         fields = _numbers_as_sent(payload)
-        content, claimed = contents(fields), _text(fields.get("api-key"))
-    return event_id, content, claimed if of_receipt else None
+        draft = contents(fields)
+    draft.event_id = event_id
+    return draft
 
 
 def decode(payload: bytes) -> Fields:
@@ -99,7 +80,7 @@ def _numbers_as_sent(payload: bytes) -> Fields:
     return decoded
 
 
-def _from_message(fields: Fields) -> Content:
+def _from_message(fields: Fields) -> Any:
     message_uuid, is_report = fields.get("message_uuid"), False
     if message_uuid is None:
         message_uuid, is_report = fields.get("dispatch_uuid"), True
@@ -107,12 +88,7 @@ def _from_message(fields: Fields) -> Content:
         raise InvalidStatus("no message_uuid, dispatch_uuid or messageId")
     status = _status(fields.get("status"))
     to, sender = fields.get("to"), fields.get("from")
-    code, text = _error(fields.get("error"))
-    usage = _object(fields, "usage")
-    sms = _object(fields, "sms")
-    workflow = _object(fields, "workflow")
-    dispatch = _object(_object(fields, "_links"), "dispatch")
-    return Content(
+    draft = Draft(
         message_uuid=_id(message_uuid),
         status=status,
         provider_status=status,
@@ -121,29 +97,66 @@ def _from_message(fields: Fields) -> Content:
         to=_party(to),
         sender=_party(sender),
         client_ref=_text(fields.get("client_ref")),
-        error_code=code,
-        error_text=text,
-        price=_price(usage.get("price")),
-        currency=_text(usage.get("currency")),
-        parts=_count(sms.get("count_total", sms.get("total_count"))),
-        network_code=_text(_object(fields, "destination").get("network_code")),
-        workflow_id=_first(
-            workflow.get("workflow_id"),
-            workflow.get("id"),
-            fields.get("dispatch_uuid"),
-            dispatch.get("dispatch_uuid"),
-        ),
-        workflow_item=_first(workflow.get("items_number"), workflow.get("item_number")),
-        workflow_items=_first(workflow.get("items_total"), workflow.get("total_items")),
     )
+    for name, add in _PARTS:
+        if name in fields:
+            add(draft, fields[name])
+    return draft
 
 
-def _from_receipt(fields: Fields) -> Content:
+def _add_error(draft: Any, error: object) -> None:
+    draft.error_code, draft.error_text = _error(error)
+
+
+def _add_usage(draft: Any, usage: object) -> None:
+    if isinstance(usage, dict):
+        draft.price, draft.currency = _price(usage.get("price")), _text(usage.get("currency"))
+
+
+def _add_sms(draft: Any, sms: object) -> None:
+    if isinstance(sms, dict):
+        draft.parts = _count(sms.get("count_total", sms.get("total_count")))
+
+
+def _add_destination(draft: Any, destination: object) -> None:
+    if isinstance(destination, dict):
+        draft.network_code = _text(destination.get("network_code"))
+
+
+def _add_links(draft: Any, links: object) -> None:
+    if isinstance(links, dict):
+        draft.workflow_id = _text(_object(links, "dispatch").get("dispatch_uuid"))
+
+
+def _add_dispatch(draft: Any, dispatch_uuid: object) -> None:
+    draft.workflow_id = _text(dispatch_uuid) or draft.workflow_id
+
+
+def _add_workflow(draft: Any, workflow: object) -> None:
+    if isinstance(workflow, dict):
+        draft.workflow_id = _first(workflow.get("workflow_id"), workflow.get("id")) or draft.workflow_id
+        draft.workflow_item = _first(workflow.get("items_number"), workflow.get("item_number"))
+        draft.workflow_items = _first(workflow.get("items_total"), workflow.get("total_items"))
+
+
+# In this order: of what tells the workflow, the last one that does counts.
+_PARTS = (
+    ("error", _add_error),
+    ("usage", _add_usage),
+    ("sms", _add_sms),
+    ("destination", _add_destination),
+    ("_links", _add_links),
+    ("dispatch_uuid", _add_dispatch),
+    ("workflow", _add_workflow),
+)
+
+
+def _from_receipt(fields: Fields) -> Any:
     provider_status = _status(fields.get("status"))
     code = _text(fields.get("err-code"))
     if code == receipt.NO_ERROR:
         code = None
-    return Content(
+    return Draft(
         message_uuid=_id(receipt.message_id(fields)),
         status=receipt.STATUSES.get(provider_status, provider_status),
         provider_status=provider_status,
@@ -156,6 +169,7 @@ def _from_receipt(fields: Fields) -> Content:
         error_text=receipt.ERRORS.get(code) if code else None,
         price=_price(fields.get("price")),
         network_code=_text(fields.get("network-code")),
+        account=_text(fields.get("api-key")),
     )
 
 
@@ -166,6 +180,8 @@ def clean(text: str | None) -> str | None:
 
 def _text(value: object) -> str | None:
     """Take a text or a number as text; nothing for an empty one and for anything else. Raises InexactNumber."""
+    if value is None:
+        return None
     if isinstance(value, str):
         return (clean(value) if "\0" in value else value) or None
     if isinstance(value, float):
@@ -187,7 +203,7 @@ def _object(fields: Fields, name: str) -> Fields:
 
 def _id(value: object) -> str:
     text = _text(value)
-    if not text or len(str(value).encode()) > LONGEST_ID_BYTES:
+    if not text or (len(text) > _SURELY_SHORT and len(str(value).encode()) > LONGEST_ID_BYTES):
         raise InvalidStatus(f"the message's id is not a text of 1 to {LONGEST_ID_BYTES} bytes")
     return text
 

@@ -17,6 +17,10 @@ class Log:
     def __init__(self, *, reveal: bool) -> None:
         self._show: Show = (lambda number: number) if reveal else mask
 
+    def alone(self, _event: StatusEvent) -> bool:
+        """Return False: any number of events is written together."""
+        return False
+
     async def handle(self, events: Sequence[StatusEvent]) -> None:
         """Write one line per event."""
         for event in events:

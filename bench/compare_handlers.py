@@ -1,0 +1,69 @@
+"""The worker with functions that do nothing, against Redis's client alone, and against a FastStream subscriber."""
+
+import sys
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from redis import Redis
+
+from bench import bare_consumer, consume, idle_handlers, idle_subscriber, servers
+from bench.bodies import payloads
+from bench.compare_worker import FASTSTREAM_SHARE, faststream_rate
+from bench.entries import entries
+from bench.processes import Cores, environment, program, started
+from bench.ratio import Measure, Ratio, interleaved
+from stream.keys import Shard
+
+BATCH = 1000
+GROUP = "idle"
+
+
+class Handlers:
+    """A stream that is consumed by one process after the other, each on one core; Valkey fsyncs once a second."""
+
+    def __init__(self, url: str, valkey: Redis, folder: Path, core: int, number: int) -> None:
+        self._url = url
+        self._valkey = valkey
+        self._folder = folder
+        self._core = core
+        self._entries = [entry.to_fields() for entry in entries(payloads(number))]
+
+    def rate(self, function: str) -> float:
+        """Return the events per second of `ackstream worker` with this function of bench.idle_handlers."""
+        handler = f"{GROUP}={idle_handlers.__name__}:{function}#batch={BATCH}"
+        return self._rate(program("ackstream"), "worker", "--handler", handler)
+
+    def bare_rate(self) -> float:
+        """Return the entries per second that are read and acked, and nothing else."""
+        stream = Shard().stream
+        return self._rate(sys.executable, "-m", bare_consumer.__name__, self._url, stream, GROUP, str(BATCH))
+
+    def _rate(self, *command: str) -> float:
+        stream = Shard().stream
+        self._valkey.config_set("appendfsync", "everysec")
+        consume.fill(self._valkey, stream, self._entries)
+        self._valkey.xgroup_create(stream, GROUP, id="0")
+        settings = environment(redis_url=self._url, data=str(self._folder / "data"))
+        with started(*command, core=self._core, folder=self._folder, environment=settings) as child:
+            return consume.rate(self._valkey, stream, GROUP, child)
+
+
+def compare(folder: Path, cores: Cores, rounds: int, number: int) -> tuple[list[Ratio], list[str]]:
+    """Return the ratios, and what there is to know of the rig."""
+    with ExitStack() as stack:
+        url, valkey = stack.enter_context(servers.valkey(folder / "valkey"))
+        handlers = Handlers(url, valkey, folder, cores.measured, number)
+        messages = idle_subscriber.published(payloads(number // FASTSTREAM_SHARE))
+        lists, one, bare, subscriber = "a list", "one event", "bare XREADGROUP and XACK", "idle FastStream subscriber"
+        measures: dict[str, Measure] = {
+            lists: partial(handlers.rate, "many"),
+            bare: handlers.bare_rate,
+            one: partial(handlers.rate, "one"),
+            subscriber: partial(faststream_rate, url, valkey, folder, cores.measured, messages),
+        }
+        rates = interleaved(rounds, measures)
+    return [
+        Ratio(f"a function of {ours}", theirs, "events", target, rates[ours], rates[theirs])
+        for ours, theirs, target in ((lists, bare, 0.4), (lists, subscriber, 20), (one, subscriber, 8))
+    ], [f"handlers: {number:,} entries a round, in batches of {BATCH:,}; the first tenth not counted"]

@@ -1,0 +1,158 @@
+"""A replay beside live traffic: how well it keeps its rate, and what it costs the live events.
+
+Each round is a pair: live entries alone, and live entries while old ones are replayed into the same group.
+"""
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from redis import Redis
+
+from bench import consume, live, servers
+from bench.bodies import payloads
+from bench.entries import entries
+from bench.processes import Cores, environment, program, started
+from console.replays import Wanted, plan, start
+from stream.connect import client
+from stream.keys import Shard
+from worker.replay import Place, State
+from worker.replays import Replays
+from worker.selection import Selection
+
+GROUP = "noted"
+LIVE_PER_SECOND = 500
+REPLAYED_PER_SECOND = 2000
+QUIET_SECONDS = 20.0
+MORE_SECONDS = 3.0
+LOOK_SECONDS = 0.1
+WINDOW_SECONDS = 5.0
+DEVIATION = 0.05
+P99_LIMIT_MS = 20.0
+
+Looks = Sequence[tuple[float, int]]
+"""When, and how many copies there were."""
+
+
+@dataclass(slots=True)
+class Found:
+    """What the rounds came to."""
+
+    quiet_ms: list[float] = field(default_factory=list)
+    beside_ms: list[float] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    windows: list[float] = field(default_factory=list)
+
+    def notes(self, number: int) -> list[str]:
+        """Return what there is to tell."""
+        more = [one - other for one, other in zip(self.beside_ms, self.quiet_ms, strict=True)]
+        worst = max(abs(rate / REPLAYED_PER_SECOND - 1) for rate in self.rates)
+        kept, quick = worst <= DEVIATION, median(more) <= P99_LIMIT_MS
+        rate = f"{median(self.rates):,.0f}/s, at most {worst:.1%} off"
+        windows = f"in {WINDOW_SECONDS:.0f} s {min(self.windows):,.0f} to {max(self.windows):,.0f}/s"
+        p99 = f"{median(self.quiet_ms):.1f} ms without, {median(self.beside_ms):.1f} ms beside the replay"
+        pairs = f"difference in pairs: median {median(more):+.1f} ms, {min(more):+.1f} to {max(more):+.1f}"
+        return [
+            f"replay: {number:,} entries at {REPLAYED_PER_SECOND:,}/s beside {LIVE_PER_SECOND:,} live ones a second",
+            f"rate: {rate}: limit {DEVIATION:.0%}: {'met' if kept else 'missed'}; {windows}",
+            f"p99 of the live, from append to handled: {p99}; {pairs}; limit {P99_LIMIT_MS:.0f} ms: "
+            + ("met" if quick else "missed"),
+        ]
+
+
+def compare(folder: Path, cores: Cores, rounds: int, number: int) -> list[str]:
+    """Return what there is to tell of replays of so many entries; every second pair is in the opposite order."""
+    found = Found()
+    with ExitStack() as stack:
+        url, valkey = stack.enter_context(servers.valkey(folder / "valkey"))
+        consume.fill(valkey, Shard().stream, (entry.to_fields() for entry in entries(payloads(number))))
+        old = Selection(until_ms=int(time.time() * 1000))
+        command = program("ackstream"), "worker", "--handler", f"{GROUP}={live.__name__}:{live.note.__name__}"
+        settings = environment(redis_url=url, data=str(folder / "data"), retention="off")
+        stack.enter_context(started(*command, core=cores.measured, folder=folder, environment=settings))
+        _await_settled(valkey)
+        _live(url, cores, folder, MORE_SECONDS)
+        for one in range(rounds):
+            for replayed in (False, True) if one % 2 == 0 else (True, False):
+                if replayed:
+                    _beside(found, url, cores, folder, number, old)
+                else:
+                    found.quiet_ms.append(_p99(_live(url, cores, folder, QUIET_SECONDS)))
+                _await_settled(valkey)
+            shown = (
+                f"{found.quiet_ms[-1]:.1f} ms without, {found.beside_ms[-1]:.1f} ms beside, {found.rates[-1]:,.0f}/s"
+            )
+            print(f"round {one + 1} of {rounds}: {shown}", file=sys.stderr, flush=True)
+    return found.notes(number)
+
+
+def _beside(found: Found, url: str, cores: Cores, folder: Path, number: int, selection: Selection) -> None:
+    seconds = number / REPLAYED_PER_SECOND + MORE_SECONDS
+    with _appending(url, cores, folder, seconds) as child:
+        looks = asyncio.run(_replay(url, selection, number))
+        child.wait(seconds + MORE_SECONDS)
+    found.beside_ms.append(_p99(live.taken_ms(folder)))
+    found.rates.append(_rate(looks[0], looks[-1]))
+    found.windows += list(_windows(looks))
+
+
+async def _replay(url: str, selection: Selection, number: int) -> Looks:
+    """Replay all that is meant, and return the looks from a twentieth of it to its end."""
+    wanted = Wanted(Shard(), GROUP, Place.STREAM, selection, REPLAYED_PER_SECOND, None)
+    server = client(url)
+    try:
+        replay = await start(server, wanted, await plan(server, wanted))
+        assert replay.total == number, replay.total
+        replays, looks = Replays(server, Shard(), GROUP), []
+        while (known := await replays.find(replay.id)) is not None and known.state is State.RUNNING:
+            looks.append((time.monotonic(), known.done))
+            await asyncio.sleep(LOOK_SECONDS)
+        assert known is not None
+        assert (known.state, known.done) == (State.DONE, number)
+    finally:
+        await server.aclose()
+    return [look for look in looks if look[1] >= number // 20]
+
+
+def _windows(looks: Looks) -> list[float]:
+    """Return the rates of all times of WINDOW_SECONDS."""
+    step = round(WINDOW_SECONDS / LOOK_SECONDS)
+    return [_rate(*pair) for pair in zip(looks, looks[step:], strict=False)] or [_rate(looks[0], looks[-1])]
+
+
+def _rate(first: tuple[float, int], last: tuple[float, int]) -> float:
+    return (last[1] - first[1]) / (last[0] - first[0])
+
+
+def _p99(taken_ms: Sequence[float]) -> float:
+    return taken_ms[len(taken_ms) * 99 // 100]
+
+
+def _appending(
+    url: str, cores: Cores, folder: Path, seconds: float
+) -> AbstractContextManager["subprocess.Popen[bytes]"]:
+    command = sys.executable, "-m", live.__name__, url, str(LIVE_PER_SECOND), str(seconds)
+    return started(*command, core=cores.rest, folder=folder, environment=environment())
+
+
+def _live(url: str, cores: Cores, folder: Path, seconds: float) -> list[float]:
+    """Append live entries alone, and return how long they took."""
+    with _appending(url, cores, folder, seconds) as child:
+        assert child.wait(seconds + consume.LONGEST_SECONDS) == 0
+    time.sleep(1)
+    taken = live.taken_ms(folder)
+    assert len(taken) == int(LIVE_PER_SECOND * seconds), len(taken)
+    return taken
+
+
+def _await_settled(valkey: Redis) -> None:
+    deadline, stream = time.monotonic() + consume.LONGEST_SECONDS, Shard().stream
+    while consume.settled(valkey, stream, GROUP) < valkey.xlen(stream) or valkey.xlen(Shard().replay(GROUP)):
+        assert time.monotonic() < deadline, "not all is settled in time"
+        time.sleep(LOOK_SECONDS)

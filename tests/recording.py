@@ -1,0 +1,96 @@
+"""Workers whose handler notes what it is called with (tests/handlers/recorder.py), and a look at their notes."""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+
+from console.stats import stats
+from stream.keys import Shard
+from tests.events import body, entry
+from tests.processes import Process, ackstream
+from tests.waiting import until
+
+GROUP = "recorder"
+MODULE = Path(__file__).parent / "handlers" / "recorder.py"
+
+
+@dataclass(slots=True)
+class Recording:
+    """A stream, and workers of one group of it."""
+
+    server: Redis
+    shard: Shard
+    folder: Path
+    running: ExitStack
+    settings: dict[str, str]
+    workers: list[Process] = field(default_factory=list)
+
+    async def start(self, options: str = "", *, function: str = "handle", **settings: str) -> Process:
+        """Start one worker more, and return it when it reads."""
+        handler = f"{GROUP}=recorder:{function}#{options}"
+        given = {**self.settings, **settings}
+        worker = self.running.enter_context(ackstream("worker", "--handler", handler, folder=self.folder, **given))
+        self.workers.append(worker)
+        await worker.has_logged("consumer.ready")
+        return worker
+
+    async def append(self, *message_uuids: str) -> None:
+        """Append a status of each of these messages."""
+        async with self.server.pipeline(transaction=False) as pipe:
+            for one in message_uuids:
+                fields: Any = entry(body(message_uuid=one, to="447700900123")).to_fields()
+                pipe.xadd(self.shard.stream, fields)
+            await pipe.execute()
+
+    def noted(self, word: str) -> list[list[str]]:
+        """What stands behind this word in the handler's notes, in their order."""
+        file = self.folder / "calls.txt"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return [words for first, *words in map(str.split, lines) if first == word]
+
+    def times(self, word: str) -> Counter[str]:
+        """How often the handler has noted this word for each message."""
+        return Counter(words[0] for words in self.noted(word))
+
+    async def group(self) -> dict[str, Any]:
+        """What the group has still to do."""
+        found: dict[str, Any] = (await stats(self.server, self.shard))["groups"][GROUP]
+        return found
+
+    async def is_done(self, *, seconds: float = 30) -> None:
+        """Return when nothing is unread, pending or waiting for a retry."""
+
+        async def nothing_is_left() -> bool:
+            return bool((await self.group())["outstanding"] == 0)
+
+        await until(nothing_is_left, seconds=seconds)
+
+    async def letters(self) -> list[tuple[str, str, int]]:
+        """Message, error and attempts of each dead letter, sorted."""
+        entries: Any = await self.server.xrange(self.shard.dead(GROUP))
+        return sorted(
+            (
+                fields[b"payload"].split(b'"')[3].decode(),
+                fields[b"error"].decode(),
+                int(fields[b"attempt"]),
+            )
+            for _, fields in entries
+        )
+
+
+@contextmanager
+def recording(url: str, server: Redis, shard: Shard, folder: Path) -> Iterator[Recording]:
+    """A place to record in; ends the workers."""
+    shutil.copy(MODULE, folder)
+    with ExitStack() as running:
+        yield Recording(server, shard, folder, running, {"redis_url": url, "stream": shard.name})
+
+
+def ids(what: str, numbers: Sequence[int]) -> list[str]:
+    return [f"{what}-{number}" for number in numbers]

@@ -1,0 +1,106 @@
+from collections.abc import Callable
+from random import Random
+
+import pytest
+
+from worker.breaker import (
+    FAILURES_TO_A_SUCCESS,
+    FEW_CALLS,
+    HELD_SECONDS,
+    LIST_WEIGHT,
+    MANY_FAILURES,
+    MOST_HELD,
+    SOON_SECONDS,
+    Breaker,
+)
+
+
+class Clock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def note(breaker: Breaker, outcomes: str, events: int = 1) -> None:
+    """Take in calls, of which those marked with an x failed."""
+    for outcome in outcomes:
+        breaker.note(failed=outcome == "x", events=events)
+
+
+def trips(before: str, outcomes: str, events: int = 1, *, after: str = "", seconds: float = SOON_SECONDS) -> bool:
+    """Whether it has tripped after these, some time, and those."""
+    clock = Clock()
+    breaker = Breaker(clock)
+    note(breaker, before)
+    note(breaker, outcomes, events)
+    clock.now += seconds
+    note(breaker, after)
+    return breaker.tripped
+
+
+@pytest.mark.parametrize("before", ["", "." * 1000, ".x" * 500 + "."])
+def test_it_trips_when_many_failed_and_nothing_succeeded_for_some_time(before: str) -> None:
+    """Whatever was before; not sooner, not for fewer, and not if some succeed."""
+    many = "x" * MANY_FAILURES
+    assert trips(before, many)
+    assert not trips(before, many, seconds=SOON_SECONDS - 0.1)
+    assert not trips(before, many[1:])
+    assert not trips(before, many, after=".")
+    assert MANY_FAILURES <= 50
+
+
+def test_one_success_in_many_failures_changes_nothing() -> None:
+    """Nearly everything fails then, too."""
+    assert trips("", "x" * FAILURES_TO_A_SUCCESS + ".")
+    assert not trips("", "x" * FAILURES_TO_A_SUCCESS + "..")
+
+
+def test_it_trips_when_a_few_calls_failed_over_all_that_time() -> None:
+    """Whoever gets an event a second must not wait for many; a few that failed together say nothing."""
+    assert trips(".", "x" * (FEW_CALLS - 1), after="x")
+    assert not trips(".", "x" * (FEW_CALLS - 2), after="x")
+    assert not trips(".", "x" * (MANY_FAILURES - 1))
+    assert SOON_SECONDS < 5
+
+
+def test_a_list_that_failed_speaks_for_some_of_its_events_only() -> None:
+    """One event spoils a list: so it takes more than one or two of them."""
+    lists = "x" * (MANY_FAILURES // LIST_WEIGHT)
+    assert not trips("", lists, events=1000)
+    assert trips("", lists + "x", events=1000)
+
+
+def test_no_more_is_held_back_than_there_is_room_for() -> None:
+    """It does not wait for its time then."""
+    assert trips("", "x" * MOST_HELD, seconds=0)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
+def test_it_does_not_trip_for_events_that_fail_by_key(share: float) -> None:
+    """However many of them there are, as long as some succeed all the time."""
+    chance: Callable[[], float] = Random(1).random  # noqa: S311 - no secret
+    clock = Clock()
+    breaker = Breaker(clock)
+    for _ in range(20_000):
+        clock.now += 0.01
+        breaker.note(failed=chance() < share, events=1)
+        assert not breaker.tripped
+
+
+def test_a_failure_is_doubtful_until_it_is_clear_what_is_at_fault() -> None:
+    """For some seconds, unless another call succeeds."""
+    clock = Clock()
+    breaker = Breaker(clock)
+    assert not breaker.doubtful(clock.now)
+    note(breaker, "x")
+    ended = clock.now
+    clock.now += HELD_SECONDS - 0.1
+    assert breaker.doubtful(ended)
+    clock.now += 0.1
+    assert not breaker.doubtful(ended)
+    note(breaker, "x.")
+    assert not breaker.doubtful(clock.now)

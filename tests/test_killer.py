@@ -1,0 +1,43 @@
+"""An event whose handler ends the process: it alone is given up, after at most three deaths alone."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from stream.keys import Shard
+from tests.processes import becomes
+from tests.recording import Recording, ids, recording
+from worker.liveness import BEAT_SECONDS, DEAD_SECONDS
+from worker.suspects import ALONE_AFTER, MOST_DEATHS
+
+pytestmark = pytest.mark.crash
+
+TAKEN_OVER_SECONDS = DEAD_SECONDS + 3 * BEAT_SECONDS + 10
+
+
+@pytest.fixture
+def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[Recording]:
+    """Workers of a handler that notes its calls."""
+    with recording(valkey_url, server, shard, tmp_path) as site:
+        yield site
+
+
+@pytest.mark.parametrize("function", ["handle", "handle_all"])
+async def test_an_event_that_kills_is_given_up_alone(site: Recording, function: str) -> None:
+    """Its neighbours are handled, and those that come meanwhile too; the reason is named."""
+    await site.append(*ids("slow-0.2", range(6)), "die-1", *ids("slow-0.2", range(6, 12)))
+    deaths = 0
+    while deaths < ALONE_AFTER + MOST_DEATHS:
+        worker = await site.start("concurrency=8", function=function)
+        await becomes(lambda worker=worker: worker.child.poll() == 3, seconds=TAKEN_OVER_SECONDS)  # type: ignore[misc]
+        deaths += 1
+        await site.append(f"ok-{deaths}")
+    await site.start("concurrency=8", function=function)
+    await site.is_done(seconds=TAKEN_OVER_SECONDS)
+    error = f"killer: {MOST_DEATHS} workers died while they had it alone in hand"
+    assert await site.letters() == [("die-1", error, 1)]
+    done = {one for words in site.noted("done") for one in words}
+    assert done >= {*ids("slow-0.2", range(12)), *ids("ok", range(1, deaths + 1))}
+    assert len(site.noted("dies")) == deaths

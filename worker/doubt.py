@@ -1,0 +1,80 @@
+"""Calls that have ended: those that failed are held back until it is clear whether their events are at fault.
+
+When the breaker trips they are not, and are to be made again as if nothing had been: unless a probe has succeeded just
+before, for then the target was there.
+"""
+
+from collections.abc import Callable
+
+from worker.breaker import Breaker
+from worker.call import Call
+from worker.outcome import at_fault
+
+PROVEN_SECONDS = 30.0
+
+
+class Doubt:
+    """The calls of one handler that have ended and were not taken yet."""
+
+    def __init__(self, judged_attempts: int, clock: Callable[[], float]) -> None:
+        self._judged_attempts = judged_attempts
+        self._clock = clock
+        self._breaker = Breaker(clock)
+        self._proven: float | None = None
+        self._held: list[Call] = []
+        self._clear: list[Call] = []
+
+    @property
+    def calls(self) -> list[Call]:
+        """All of them."""
+        return [*self._clear, *self._held]
+
+    @property
+    def any_clear(self) -> bool:
+        """Whether there are calls that were not held back."""
+        return bool(self._clear)
+
+    def begin(self, *, proven: bool) -> None:
+        """Forget what has been. ``proven``: a probe has succeeded."""
+        self._breaker.reset()
+        self._proven = self._clock() if proven else None
+
+    @property
+    def tripped(self) -> bool:
+        """Whether those that are held back are not at fault."""
+        return bool(self._held) and self._breaker.tripped
+
+    def add(self, call: Call, *, counts: bool) -> None:
+        """Take in a call, and whether it ``counts`` for the breaker."""
+        if call.error is None and not self._breaker.failing:  # the usual case, and it shall cost nothing
+            self._clear.append(call)
+            return
+        failed = at_fault(call.error)
+        if counts and max(event.attempt for event in call.events) <= self._judged_attempts:
+            self._breaker.note(failed=failed, events=len(call.events))
+        doubtful = failed and self._breaker.doubtful(call.began + call.seconds)
+        (self._held if doubtful else self._clear).append(call)
+
+    def take(self, *, all_of_them: bool) -> list[Call]:
+        """Return the calls that have ended for certain."""
+        held, self._held = self._held, []
+        for call in held:
+            doubtful = not all_of_them and self._breaker.doubtful(call.began + call.seconds)
+            (self._held if doubtful else self._clear).append(call)
+        clear, self._clear = self._clear, []
+        return clear
+
+    def take_failures(self) -> list[Call]:
+        """Return, when the breaker has tripped, the calls that are to be made again."""
+        if self._proven is not None and self._clock() - self._proven < PROVEN_SECONDS:
+            self._clear += self._held
+            self._held = []
+            return []
+        failed = [call for call in self.calls if at_fault(call.error)]
+        self._clear, self._held = [call for call in self._clear if not at_fault(call.error)], []
+        return failed
+
+    def drop(self) -> None:
+        """Forget the calls."""
+        self._clear.clear()
+        self._held.clear()

@@ -1,0 +1,118 @@
+"""A handler that is a function of the user's own: found, checked, and called within its time.
+
+::
+
+    async def handle(event: StatusEvent) -> None: ...
+    async def handle(events: list[StatusEvent]) -> None: ...
+
+Which of both it is, its annotation says. A list that fails is not tried again as it is: each of its events comes alone
+the next time, so that one that cannot be handled holds up no other.
+"""
+
+import asyncio
+import importlib
+import inspect
+import sys
+import typing
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from stream.refusal import Refusal
+from worker.outcome import TimedOut
+from worker.status import StatusEvent
+
+EXPECTED = "it must be `async def` with one parameter, annotated StatusEvent or list[StatusEvent]"
+
+Function = Callable[[Any], Awaitable[None]]
+
+
+class OneByOne:
+    """A function of one event."""
+
+    def __init__(self, function: Function, timeout_seconds: float) -> None:
+        self._function = function
+        self._timeout_seconds = timeout_seconds
+
+    def alone(self, _event: StatusEvent) -> bool:
+        """Return True: every event has a call of its own."""
+        return True
+
+    async def handle(self, events: Sequence[StatusEvent]) -> None:
+        """Call the function with the one event. Raises TimedOut, and what the function raises."""
+        await _within(self._timeout_seconds, self._function, events[0])
+
+
+class InLists:
+    """A function of a list of events."""
+
+    def __init__(self, function: Function, timeout_seconds: float) -> None:
+        self._function = function
+        self._timeout_seconds = timeout_seconds
+
+    def alone(self, event: StatusEvent) -> bool:
+        """Whether it has failed before: then it comes as a list of one."""
+        return event.attempt > 1
+
+    async def handle(self, events: Sequence[StatusEvent]) -> None:
+        """Call the function with the list. Raises TimedOut, and what the function raises."""
+        await _within(self._timeout_seconds, self._function, list(events))
+
+
+async def _within(seconds: float, function: Function, argument: object) -> None:
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            await function(argument)
+    except TimeoutError:
+        if limit.expired():
+            raise TimedOut(seconds) from None
+        raise  # the function's own
+
+
+def load(target: str) -> tuple[Function, bool]:
+    """Import ``package.module:function``; returns it, and whether it takes lists. Raises Refusal.
+
+    It is looked for like any module, and after all others in the working folder: a file there hides no library.
+    """
+    module_name, _, name = target.partition(":")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.append(folder)
+    try:
+        module = importlib.import_module(module_name)
+    except (Exception, SystemExit) as exc:  # noqa: BLE001 - whatever the module does when it is imported
+        raise Refusal(_not_imported(target, module_name, folder, exc)) from None
+    function = getattr(module, name, None)
+    if function is None:
+        raise Refusal(f"handler {target!r}: the module {module_name!r} has no {name!r}")
+    return function, takes_lists(target, function)
+
+
+def _not_imported(target: str, module_name: str, folder: str, exc: BaseException) -> str:
+    if isinstance(exc, ModuleNotFoundError) and exc.name:
+        if f"{module_name}.".startswith(f"{exc.name}."):
+            return f"handler {target!r}: there is no module {exc.name!r} on PYTHONPATH, nor in {folder}"
+        return f"handler {target!r}: its module needs {exc.name!r}, which is not installed"
+    return f"handler {target!r}: importing {module_name!r} raises {type(exc).__name__}"
+
+
+def takes_lists(target: str, function: Function) -> bool:
+    """Whether a handler takes lists, by its annotation. Raises Refusal, with the target's text, if it is none."""
+    if not inspect.iscoroutinefunction(function):
+        raise Refusal(f"handler {target!r}: {target.rpartition(':')[2]!r} is no coroutine function; {EXPECTED}")
+    parameters = list(inspect.signature(function).parameters.values())
+    if len(parameters) != 1 or parameters[0].kind not in (
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    ):
+        raise Refusal(f"handler {target!r}: it does not take one positional parameter; {EXPECTED}")
+    try:
+        annotation = typing.get_type_hints(function).get(parameters[0].name)
+    except Exception as exc:  # noqa: BLE001 - an annotation is code like any other
+        why = f"its annotations cannot be read ({type(exc).__name__})"
+        raise Refusal(f"handler {target!r}: {why}; import what they name, and not for type checkers only") from None
+    if annotation is StatusEvent:
+        return False
+    if typing.get_origin(annotation) in (list, Sequence) and typing.get_args(annotation) == (StatusEvent,):
+        return True
+    raise Refusal(f"handler {target!r}: its parameter is annotated otherwise; {EXPECTED}")
