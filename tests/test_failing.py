@@ -3,6 +3,7 @@ from random import Random
 
 import pytest
 
+from tests.events import body, event
 from worker.breaker import (
     FAILURES_TO_A_SUCCESS,
     FEW_CALLS,
@@ -13,6 +14,9 @@ from worker.breaker import (
     SOON_SECONDS,
     Breaker,
 )
+from worker.call import Call
+from worker.doubt import Doubt
+from worker.turns import Source
 
 
 class Clock:
@@ -104,3 +108,23 @@ def test_a_failure_is_doubtful_until_it_is_clear_what_is_at_fault() -> None:
     assert not breaker.doubtful(ended)
     note(breaker, "x.")
     assert not breaker.doubtful(clock.now)
+
+
+def trips_for(source: Source, attempt: int, *, given_up: bool = False) -> bool:
+    """Whether it has tripped after many calls that failed, each with an entry of this kind."""
+    clock = Clock()
+    doubt = Doubt(1, clock)
+    failed = event(body(), attempt=attempt - 1 or None)
+    fields = {b"error": b"failed: ValueError"} if given_up else {}
+    for _ in range(MANY_FAILURES):
+        doubt.add(Call(source, [(b"1-0", fields)], [failed], began=clock.now, error=ValueError()), counts=True)
+    clock.now += SOON_SECONDS
+    return doubt.tripped
+
+
+def test_what_may_never_succeed_says_nothing() -> None:
+    """Retries, and dead letters that are replayed; of other replays the first attempts count like live ones."""
+    assert trips_for(Source.LIVE, 1)
+    assert trips_for(Source.REPLAY, 1)
+    assert not trips_for(Source.RETRY, 2)
+    assert not trips_for(Source.REPLAY, 1, given_up=True)

@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from worker.pace import BEHIND_SECONDS, BURST_SECONDS, CATCH_UP, Pace
@@ -43,6 +43,7 @@ def test_at_no_time_goes_more_than_the_rate_allows(rate: float, waits: list[floa
     assert sum(count for _, count in went) <= rate * went[-1][0] + 1.001
 
 
+@example(3.0, [0.125] * 200)
 @given(st.floats(0.1, 10_000), st.lists(st.floats(0.01, 0.2), min_size=200, max_size=300))
 def test_who_looks_often_enough_keeps_the_rate(rate: float, waits: list[float]) -> None:
     """Looks as far apart as a busy loop's lose nothing, but for what is due at the very end."""
@@ -53,7 +54,7 @@ def test_who_looks_often_enough_keeps_the_rate(rate: float, waits: list[float]) 
 def test_a_stall_is_made_up_slowly() -> None:
     """After 2 s without a look, the rate is 3 % higher until what was missed is there."""
     went = run(1000, [0.05] * 200 + [2] + [0.05] * 2000)
-    assert went[200][1] == 250
+    assert went[200][1] == 251
     after = [count for _, count in went[201:1201]]
     assert all(count <= 52 for count in after)
     assert abs(sum(count for _, count in went) - 1000 * went[-1][0]) <= 1

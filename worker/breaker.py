@@ -1,8 +1,9 @@
 """Whether nearly everything fails that a handler is given: then not the events are at fault, but what is behind it.
 
-Judged are calls with events that are handled for the first time, for among retries are those that never succeed. The
-breaker trips when for SOON_SECONDS at most one such call in fifty succeeded, and many failed, or a few over all that
-time. Until that is clear, what failed is doubtful: it is held back, so that it can be kept if the breaker trips.
+Judged are calls with events that are handled for the first time, for among retries are those that never succeed, and
+among dead letters that are replayed. The breaker trips when for SOON_SECONDS at most one such call in fifty succeeded,
+and many failed, or a few over all that time. Until that is clear, what failed is doubtful: it is held back, so that it
+can be kept if the breaker trips.
 """
 
 from collections.abc import Callable

@@ -32,8 +32,6 @@ ROOM_SECONDS = 0.1
 LONGEST_WAIT_SECONDS = 1.0
 PAUSE_MOST_SECONDS = 0.05
 
-_NOTES = (b"attempt", b"error")  # of former attempts
-
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -159,6 +157,6 @@ def cut(steps: list[Step], most: int) -> tuple[list[Step], list[Step]]:
 
 
 def _again(replay: Replay, stored: Stored) -> Again:
-    fields = {name: value for name, value in stored.fields.items() if name not in _NOTES}
+    fields = {name: value for name, value in stored.fields.items() if name != b"attempt"}  # they begin with the first
     fields.setdefault(b"origin", str(stored.id).encode())
     return Again(stored.id, {**fields, b"replay": replay.id.encode()})

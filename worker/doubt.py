@@ -9,6 +9,7 @@ from collections.abc import Callable
 from worker.breaker import Breaker
 from worker.call import Call
 from worker.outcome import at_fault
+from worker.turns import Source
 
 PROVEN_SECONDS = 30.0
 
@@ -50,10 +51,16 @@ class Doubt:
             self._clear.append(call)
             return
         failed = at_fault(call.error)
-        if counts and max(event.attempt for event in call.events) <= self._judged_attempts:
+        if counts and self._tells(call):
             self._breaker.note(failed=failed, events=len(call.events))
         doubtful = failed and self._breaker.doubtful(call.began + call.seconds)
         (self._held if doubtful else self._clear).append(call)
+
+    def _tells(self, call: Call) -> bool:
+        """Whether it tells how the handler is: retries, and dead letters that are replayed, may never succeed."""
+        if max(event.attempt for event in call.events) > self._judged_attempts:
+            return False
+        return call.source is not Source.REPLAY or not any(b"error" in fields for _, fields in call.entries)
 
     def take(self, *, all_of_them: bool) -> list[Call]:
         """Return the calls that have ended for certain."""

@@ -25,8 +25,8 @@ class Pace:
         """Return how many may go now."""
         now = self._clock()
         passed, self._last = max(now - self._last, 0.0), now
-        self._behind = min(self._behind + passed * self._rate, max(self._rate * BEHIND_SECONDS, 1.0))
-        self._burst = min(self._burst + passed * self._rate * CATCH_UP, max(self._rate * BURST_SECONDS, 1.0))
+        self._behind = min(self._behind + passed * self._rate, self._rate * BEHIND_SECONDS + 1)
+        self._burst = min(self._burst + passed * self._rate * CATCH_UP, self._rate * BURST_SECONDS + 1)
         return int(min(self._behind, self._burst))
 
     def let(self, number: int) -> None:
