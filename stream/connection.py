@@ -7,11 +7,18 @@ and the next read finds the end. redis-py knows nothing of that error, and whoev
 import asyncio
 from typing import Any, cast
 
+from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 
 class _Told(AbstractConnection):
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """Pack with hiredis, which takes a thousand ids in a fourth of the time."""
+        name, *rest = args
+        words = name.encode().split() if isinstance(name, str) else name.split()
+        return [pack_command((*words, *rest))]
+
     async def send_packed_command(self, *args: Any, **options: Any) -> None:
         """Send one or more commands. Raises redis.exceptions.ConnectionError if the connection is gone."""
         try:

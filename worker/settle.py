@@ -27,23 +27,22 @@ return redis.call('XDEL', KEYS[1], unpack(ARGV, 2))
 """
 
 # KEYS: stream, handled. ARGV: group, '1' if the stream's entries are copies, how long (ms) and how many marks are kept,
-# how many ids there are; then the ids, and marks of what was handled. Marks are few, so a full server takes them.
+# marks of what was handled in one string, ids. Marks are few bytes, so a full server takes them.
 ACK_MARKED = """#!lua flags=allow-oom
-local ids = 5 + tonumber(ARGV[5])
-redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 6, ids))
-if ARGV[2] == '1' then redis.call('XDEL', KEYS[1], unpack(ARGV, 6, ids)) end
+redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 6))
+if ARGV[2] == '1' then redis.call('XDEL', KEYS[1], unpack(ARGV, 6)) end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local marks = {}
-for i = ids + 1, #ARGV do
-  marks[#marks + 1] = now
-  marks[#marks + 1] = ARGV[i]
+local scored, n = {}, 0
+for i = 1, #ARGV[5], 16 do
+  scored[n + 1], scored[n + 2] = now, string.sub(ARGV[5], i, i + 15)
+  n = n + 2
 end
-if #marks > 0 then redis.call('ZADD', KEYS[2], unpack(marks)) end
+redis.call('ZADD', KEYS[2], unpack(scored))
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - ARGV[3])
 redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -1 - ARGV[4])
 redis.call('PEXPIRE', KEYS[2], ARGV[3])
-return #marks / 2
+return n / 2
 """
 
 # KEYS: stream, parked, dead. ARGV: group, '1' if the stream's entries are copies; then for each entry its id, the delay
@@ -141,10 +140,13 @@ class Settler:
     async def _ack_and_mark(
         self, memory: Memory, source: Source, entry_ids: Sequence[bytes], marks: Sequence[bytes]
     ) -> None:
-        copies, kept = int(source is not Source.LIVE), (round(memory.seconds * 1000), memory.entries)
+        kept = round(memory.seconds * 1000), memory.entries
         for start in range(0, len(entry_ids), IDS_AT_ONCE):
             ids, some = entry_ids[start : start + IDS_AT_ONCE], marks[start : start + IDS_AT_ONCE]
-            args: list[bytes | str | int] = [self._group, copies, *kept, len(ids), *ids, *some]
+            if not some:
+                await self.ack(source, ids)
+                continue
+            args: list[bytes | str | int] = [self._group, int(source is not Source.LIVE), *kept, b"".join(some), *ids]
             await self._ack_marked(keys=[self._streams[source], self._handled], args=args)
 
     async def copy(self, source: Source, copies: Sequence[Copy]) -> int:
