@@ -10,11 +10,16 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from console.replays import Wanted, plan, start
 from console.stats import stats
 from stream.keys import Shard
 from tests.events import body, entry
 from tests.processes import Process, ackstream
 from tests.waiting import until
+from worker.replay import Place, State
+from worker.replays import Replays
+from worker.selection import ALL
+from worker.turns import streams
 
 GROUP = "recorder"
 MODULE = Path(__file__).parent / "handlers" / "recorder.py"
@@ -83,6 +88,25 @@ class Recording:
             for _, fields in entries
         )
 
+    async def kill(self, worker: Process) -> set[str]:
+        """Kill a worker; returns the origins of what it had in hand."""
+        worker.kill()
+        self.workers.remove(worker)
+        return {
+            origin for stream in streams(self.shard, GROUP).values() for origin in await self._pending(stream, worker)
+        }
+
+    async def _pending(self, stream: str, dead: Process) -> list[str]:
+        """The origins of what a dead worker has read from a stream and not settled."""
+        found: Any = await self.server.xpending_range(stream, GROUP, "-", "+", 10_000)
+        own = [one["message_id"] for one in found if one["consumer"].decode().split("-")[-2] == str(dead.child.pid)]
+        read: list[Any] = [await self.server.xrange(stream, one, one) for one in own]
+        return [
+            fields.get(b"origin", b"%d/%b" % (self.shard.number, entry_id)).decode()
+            for some in read
+            for entry_id, fields in some
+        ]
+
 
 @contextmanager
 def recording(url: str, server: Redis, shard: Shard, folder: Path) -> Iterator[Recording]:
@@ -94,3 +118,17 @@ def recording(url: str, server: Redis, shard: Shard, folder: Path) -> Iterator[R
 
 def ids(what: str, numbers: Sequence[int]) -> list[str]:
     return [f"{what}-{number}" for number in numbers]
+
+
+async def replay(server: Redis, shard: Shard, group: str, rate: float) -> str:
+    """Start a replay of all that is on the stream."""
+    wanted = Wanted(shard, group, Place.STREAM, ALL, rate, None)
+    return (await start(server, wanted, await plan(server, wanted))).id
+
+
+async def copied(server: Redis, shard: Shard, group: str, replay_id: str) -> int:
+    """How many copies a replay has made; nothing has stopped it."""
+    known = await Replays(server, shard, group).find(replay_id)
+    assert known is not None
+    assert known.state in (State.RUNNING, State.DONE)
+    return known.done

@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import secrets
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from redis.asyncio import Redis
 
 from stream.keys import Shard
 from tests.processes import answer, becomes
-from tests.recording import Recording, ids, recording
+from tests.recording import GROUP, Recording, copied, ids, recording, replay
+from tests.waiting import until
 from worker.calls import CANCEL_SECONDS
 from worker.liveness import BEAT_SECONDS, DEAD_SECONDS
 
@@ -24,6 +26,7 @@ SEED = int(os.environ.get("ACKSTREAM_CRASH_SEED", "0")) or secrets.randbits(32)
 
 TAKEN_OVER_SECONDS = DEAD_SECONDS + 3 * BEAT_SECONDS + 10
 ATTEMPTS = 4
+KINDS = ("ok", "slow-0.02", "until-2", "until-3", "fail", "discard")
 
 
 @pytest.fixture
@@ -100,32 +103,44 @@ async def test_failing_and_hanging_events_hold_up_no_others(site: Recording) -> 
 
 
 async def test_no_event_is_lost_and_no_attempt_too_many_when_workers_die(site: Recording) -> None:
-    """Workers are killed at random while events fail by key, in first attempts and in retries.
+    """Workers are killed at random while events fail by key, in first attempts, in retries and in a replay.
 
-    Each event reaches the handler; attempts stay within their limit, as they are counted in the copy; whatever was
-    called more often than its attempts say was in hand when a worker died.
+    Each event reaches the handler; no attempt is beyond the limit, and what is given up has had just so many; an
+    attempt is made twice only of what a worker had in hand when it was killed.
     """
     print(f"ACKSTREAM_CRASH_SEED={SEED}")  # noqa: T201 - pytest shows it when a test fails
     rng = random.Random(SEED)  # noqa: S311 - no secret
     options = f"base=1&cap=2&attempts={ATTEMPTS}&concurrency=8&batch=50"
-    workers = [await site.start(options) for _ in range(3)]
-    kinds = ("ok", "slow-0.02", "until-2", "until-3", "fail", "discard")
-    sent: list[str] = []
+    for _ in range(3):
+        await site.start(options)
+    sent: dict[bool, list[str]] = {False: [], True: []}
+    in_hand: set[str] = set()
     kills = 3 * ROUNDS
     for number in range(kills):
-        some = [f"{kind}-{number}.{one}" for kind in kinds for one in range(40)]
+        some = [f"{kind}-{number}.{one}" for kind in KINDS for one in range(40)]
         rng.shuffle(some)  # in a row, those that fail at first would pause the group
         await site.append(*some)
-        sent += some
+        sent[False] += some
+        if number == kills // 2:
+            sent[True] += sent[False]
+            replay_id = await replay(site.server, site.shard, GROUP, rate=len(sent[True]) / kills)
         await asyncio.sleep(rng.uniform(0.2, 2))
-        workers.pop(rng.randrange(3)).kill()
-        workers.append(await site.start(options))
+        in_hand |= await site.kill(rng.choice(site.workers))
+        await site.start(options)
+
+    async def all_is_copied() -> bool:
+        return await copied(site.server, site.shard, GROUP, replay_id) == len(sent[True])
+
+    await until(all_is_copied, seconds=TAKEN_OVER_SECONDS + 2 * kills)
     await site.is_done(seconds=2 * TAKEN_OVER_SECONDS)
-    calls = [(one, int(attempt)) for one, attempt, *_ in site.noted("call")]
-    assert {one for one, _ in calls} == set(sent)
-    assert max(attempt for _, attempt in calls) == ATTEMPTS
-    buried = [one for one, _, _ in await site.letters()]
-    assert sorted(buried) == sorted(one for one in sent if one.startswith(("fail", "discard")))
-    assert all(count == ATTEMPTS for one, _, count in await site.letters() if one.startswith("fail"))
-    repeated = len(calls) - len(set(calls))
-    assert repeated <= kills * (50 + 8), "more than was in hand"
+    for replayed, meant in sent.items():
+        calls = [
+            (one, int(attempt), entry) for one, attempt, again, entry in site.noted("call") if again == str(replayed)
+        ]
+        assert {one for one, _, _ in calls} == set(meant)
+        assert max(attempt for _, attempt, _ in calls) == ATTEMPTS
+        assert {entry for (_, _, entry), times in Counter(calls).items() if times > 1} <= in_hand
+    letters = await site.letters()
+    given_up = [one for meant in sent.values() for one in meant if one.startswith(("fail", "discard"))]
+    assert [one for one, _, _ in letters] == sorted(given_up)
+    assert all(count == ATTEMPTS for one, _, count in letters if one.startswith("fail"))

@@ -11,18 +11,14 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy import select
 
-from console.replays import Wanted, plan, start
 from stream.keys import Shard
 from tests.events import body, entry
 from tests.processes import Process, ackstream
-from tests.recording import GROUP, Recording, ids, recording
+from tests.recording import GROUP, Recording, copied, ids, recording, replay
 from tests.test_crash import ROUNDS, SEED
 from tests.waiting import until
 from worker.database import open_engine
 from worker.migrate import migrate
-from worker.replay import Place, State
-from worker.replays import Replays
-from worker.selection import ALL
 from worker.tables import messages, status_events
 
 pytestmark = pytest.mark.crash
@@ -39,20 +35,6 @@ def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterat
         yield site
 
 
-async def run(server: Redis, shard: Shard, group: str, rate: float = RATE) -> str:
-    """Start a replay of all entries."""
-    wanted = Wanted(shard, group, Place.STREAM, ALL, rate, None)
-    return (await start(server, wanted, await plan(server, wanted))).id
-
-
-async def done(server: Redis, shard: Shard, group: str, replay_id: str) -> int:
-    """How many copies were made."""
-    known = await Replays(server, shard, group).find(replay_id)
-    assert known is not None
-    assert known.state in (State.RUNNING, State.DONE)
-    return known.done
-
-
 async def test_a_copying_worker_killed_at_any_moment_misses_none_and_repeats_none(site: Recording) -> None:
     """Each entry reaches the handler once more, save what a dead worker had in hand, which may come a third time.
 
@@ -67,20 +49,17 @@ async def test_a_copying_worker_killed_at_any_moment_misses_none_and_repeats_non
     await site.is_done()
     assert site.times("call") == Counter(ids("ok", range(ENTRIES)))
     statuses = len(other.logged("message.status"))
-    replay_id = await run(site.server, site.shard, GROUP)
+    replay_id = await replay(site.server, site.shard, GROUP, RATE)
     in_hand: set[str] = set()
     for part in range(1, ROUNDS + 2):
         await site.start()
         wanted = rng.randrange(ENTRIES * part // (ROUNDS + 3), ENTRIES * (part + 1) // (ROUNDS + 3))
         await until(lambda wanted=wanted: _is_at(site, replay_id, wanted), seconds=30)  # type: ignore[misc]
-        copying = await _copying(site, replay_id)
-        copying.kill()
-        site.workers.remove(copying)
-        in_hand |= await _pending(site, copying)
+        in_hand |= await site.kill(await _copying(site, replay_id))
     await site.start()
     await until(lambda: _is_at(site, replay_id, ENTRIES), seconds=30)
     await site.is_done(seconds=TAKEN_OVER_SECONDS)
-    assert await done(site.server, site.shard, GROUP, replay_id) == ENTRIES
+    assert await copied(site.server, site.shard, GROUP, replay_id) == ENTRIES
     calls = Counter(words[0] for words in site.noted("call") if words[2] == "True")
     assert calls.keys() == set(ids("ok", range(ENTRIES)))
     origins = {words[0]: words[3] for words in site.noted("call") if words[2] == "True"}
@@ -89,7 +68,7 @@ async def test_a_copying_worker_killed_at_any_moment_misses_none_and_repeats_non
 
 
 async def _is_at(site: Recording, replay_id: str, wanted: int) -> bool:
-    return await done(site.server, site.shard, GROUP, replay_id) >= wanted
+    return await copied(site.server, site.shard, GROUP, replay_id) >= wanted
 
 
 async def _copying(site: Recording, replay_id: str) -> Process:
@@ -101,15 +80,6 @@ async def _copying(site: Recording, replay_id: str) -> Process:
         if line["replay"] == replay_id
     }
     return begun[max(begun)]
-
-
-async def _pending(site: Recording, dead: Process) -> set[str]:
-    """The entries of which a dead worker has copies in hand."""
-    key = site.shard.replay(GROUP)
-    found: Any = await site.server.xpending_range(key, GROUP, "-", "+", 10_000)
-    own = [one["message_id"] for one in found if one["consumer"].decode().split("-")[-2] == str(dead.child.pid)]
-    copies: list[Any] = [await site.server.xrange(key, one, one) for one in own]
-    return {fields[b"origin"].decode() for some in copies for _, fields in some}
 
 
 async def test_a_second_replay_leaves_the_tables_as_they_are(
@@ -129,7 +99,7 @@ async def test_a_second_replay_leaves_the_tables_as_they_are(
         with ackstream("worker", "--handler", "store", folder=tmp_path, **settings) as first:
             await first.has_logged("consumer.ready")
             if rows:
-                replay_id = await run(server, shard, "store")
+                replay_id = await replay(server, shard, "store", RATE)
                 await until(lambda: _some(server, shard, replay_id))  # noqa: B023 - awaited here
                 first.kill()
                 with ackstream("worker", "--handler", "store", folder=tmp_path, **settings):
@@ -148,11 +118,11 @@ TABLES = (messages, status_events)
 
 
 async def _some(server: Redis, shard: Shard, replay_id: str) -> bool:
-    return await done(server, shard, "store", replay_id) >= ENTRIES // 3
+    return await copied(server, shard, "store", replay_id) >= ENTRIES // 3
 
 
 async def _settled(server: Redis, shard: Shard, replay_id: str | None) -> bool:
-    if replay_id is not None and await done(server, shard, "store", replay_id) < ENTRIES:
+    if replay_id is not None and await copied(server, shard, "store", replay_id) < ENTRIES:
         return False
     groups: Any = await server.xinfo_groups(shard.stream)
     left = [one["lag"] + one["pending"] for one in groups if one["name"] == b"store"]
@@ -165,6 +135,6 @@ async def test_the_rate_is_kept(site: Recording) -> None:
     await site.append(*ids("ok", range(1500)))
     await site.is_done()
     began = asyncio.get_running_loop().time()
-    replay_id = await run(site.server, site.shard, GROUP, rate=500)
+    replay_id = await replay(site.server, site.shard, GROUP, 500)
     await until(lambda: _is_at(site, replay_id, 1500), seconds=30)
     assert asyncio.get_running_loop().time() - began > 2.7
