@@ -21,11 +21,12 @@ _EPOCH_MS_DIGITS = 13
 
 def parse_time(value: object) -> datetime | None:
     """Return the moment in UTC, digits past the microsecond cut off; None for what is no time (seen: ``{}``)."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str):
+    if isinstance(value, str):
+        text = value.strip()
+    elif isinstance(value, int) and not isinstance(value, bool):
+        text = str(value)
+    else:
         return None
-    text = value.strip()
     try:
         if _COMMON.fullmatch(text):
             moment: datetime | None = datetime.fromisoformat(text)

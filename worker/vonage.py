@@ -24,6 +24,7 @@ LONGEST_ID_BYTES = 255
 _SURELY_SHORT = LONGEST_ID_BYTES // 4  # characters, of at most four bytes
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FLOAT_MS = 2**32 * 1000  # until here, in 2106, seconds in a float are exact to far less than a microsecond
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _CODE = re.compile(r"#([\w-]+)$")
 
@@ -35,18 +36,25 @@ class InexactNumber(Exception):  # noqa: N818 - named for what it is
 def parse(entry: Entry, entry_id: str) -> StatusEvent:
     """Return the event of this receipt. Raises InvalidStatus, and nothing else, for a payload that is no status."""
     draft = _read(entry.payload)
-    draft.received_at = _EPOCH + timedelta(milliseconds=entry.received_ms)
+    draft.received_at = _moment(entry.received_ms)
     draft.entry = entry_id
     if entry.verified != "none" and entry.account is not None:
         draft.account, draft.account_verified = clean(entry.account), True
-    draft.application = clean(entry.application)
-    draft.raw = entry.payload
+    if entry.application is not None:
+        draft.application = clean(entry.application)
     if entry.attempt is not None:
         draft.attempt = entry.attempt + 1
-    draft.replayed = entry.replay is not None
+    if entry.replay is not None:
+        draft.replayed = True
+    draft.raw = entry.payload
     draft.__class__ = StatusEvent
     event: StatusEvent = draft
     return event
+
+
+def _moment(ms: int) -> datetime:
+    """Return the moment, exact to the millisecond; the first way takes half as long."""
+    return datetime.fromtimestamp(ms / 1000, UTC) if ms < _FLOAT_MS else _EPOCH + timedelta(milliseconds=ms)
 
 
 def _read(payload: bytes) -> Any:
@@ -134,9 +142,9 @@ def _add_dispatch(draft: Any, dispatch_uuid: object) -> None:
 
 def _add_workflow(draft: Any, workflow: object) -> None:
     if isinstance(workflow, dict):
-        draft.workflow_id = _first(workflow.get("workflow_id"), workflow.get("id")) or draft.workflow_id
-        draft.workflow_item = _first(workflow.get("items_number"), workflow.get("item_number"))
-        draft.workflow_items = _first(workflow.get("items_total"), workflow.get("total_items"))
+        draft.workflow_id = _text(workflow.get("workflow_id")) or _text(workflow.get("id")) or draft.workflow_id
+        draft.workflow_item = _text(workflow.get("items_number")) or _text(workflow.get("item_number"))
+        draft.workflow_items = _text(workflow.get("items_total")) or _text(workflow.get("total_items"))
 
 
 # In this order: of what tells the workflow, the last one that does counts.
@@ -189,13 +197,6 @@ def _text(value: object) -> str | None:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _first(*values: object) -> str | None:
-    for value in values:
-        if value is not None and (text := _text(value)) is not None:
-            return text
-    return None
-
-
 def _object(fields: Fields, name: str) -> Fields:
     value = fields.get(name)
     return value if isinstance(value, dict) else {}
@@ -216,7 +217,7 @@ def _status(value: object) -> str:
 
 def _party(value: object) -> str | None:
     """v1 sends a text, v0.1 an object with a number or an id."""
-    return _first(value.get("number"), value.get("id")) if isinstance(value, dict) else _text(value)
+    return _text(value.get("number")) or _text(value.get("id")) if isinstance(value, dict) else _text(value)
 
 
 def _party_type(value: object) -> str | None:
@@ -230,7 +231,7 @@ def _error(error: object) -> tuple[str | None, str | None]:
     title = _text(error.get("title"))
     in_type = _CODE.search(_text(error.get("type")) or "")
     code = _text(error.get("code")) or (in_type.group(1) if in_type and not _is_code(title) else title)
-    return code, _first(error.get("detail"), error.get("reason")) or (title if title != code else None)
+    return code, _text(error.get("detail")) or _text(error.get("reason")) or (title if title != code else None)
 
 
 def _is_code(title: str | None) -> bool:
