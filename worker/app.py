@@ -8,13 +8,14 @@ from redis.asyncio import Redis
 from stream import health
 from stream.connect import REPLY_SECONDS, client, shown
 from worker.calls import Calls
-from worker.consumer import BLOCK_MS, Consumer, consume
+from worker.consumer import Consumer, consume
 from worker.groups import Group
 from worker.handlers.opening import Opened, opened
 from worker.liveness import Liveness
 from worker.parked import Parked
 from worker.pause import Pause
 from worker.processor import Processor
+from worker.reader import BLOCK_MS, Reader
 from worker.repeats import Repeats
 from worker.replaying import replaying
 from worker.settings import WorkerSettings
@@ -75,13 +76,6 @@ def _consumer(
     settler = Settler(server, shard, group, memory)
     repeats = None if memory is None else Repeats(server, shard, group, memory)
     processor = Processor(group, calls, opened.schedule, settler, liveness, pause, stop, repeats)
-    return Consumer(
-        server,
-        reading,
-        Group(server, shard, group),
-        liveness,
-        processor,
-        Parked(server, shard, group),
-        pause,
-        opened.limits.batch_entries,
-    )
+    own = Group(server, shard, group)
+    reader = Reader(reading, own, liveness, opened.limits.batch_entries)
+    return Consumer((server, reading), reader, own, liveness, processor, Parked(server, shard, group), pause)

@@ -8,7 +8,7 @@ process or another. A read that does not end, whatever the reason, is given up l
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import structlog
 from redis.asyncio import Redis
@@ -17,21 +17,19 @@ from redis.exceptions import RedisError
 from stream.backoff import Backoff
 from stream.connect import ServerUnfit, reason, require
 from stream.ending import end
-from stream.metrics import DROPPED, LAST_READ, READ
+from stream.metrics import DROPPED, LAST_READ
 from stream.trouble import SILENT
 from worker.batch import Batch
 from worker.condition import Condition
 from worker.groups import Group
-from worker.liveness import BEAT_SECONDS, Liveness, RawEntries
+from worker.liveness import BEAT_SECONDS, Liveness
 from worker.parked import Parked
 from worker.pause import LOOK_SECONDS, MEANING, Pause
 from worker.processor import BatchDropped, Processor
-from worker.turns import FEW, Source, Turn, paced, streams, turn
+from worker.reader import BLOCK_MS, Reader
 
 log = structlog.get_logger("consumer")
 
-BLOCK_MS = 1000
-BATCH_BYTES = 32 * 1024 * 1024
 CHECKPOINT_SECONDS = 1.0
 PROMOTE_SECONDS = 1.0
 RETRY_SECONDS = (0.1, 2.0)
@@ -66,33 +64,26 @@ COMMANDS = (
 
 
 class Consumer:
-    """Consumes one group. ``reading`` is a client of its own, for its replies take as long as BLOCK_MS."""
+    """Consumes one group. ``servers`` are the clients that ``reader`` and the others use."""
 
     def __init__(
         self,
-        server: Redis,
-        reading: Redis,
+        servers: Sequence[Redis],
+        reader: Reader,
         group: Group,
         liveness: Liveness,
         processor: Processor,
         parked: Parked,
         pause: Pause,
-        batch_entries: int,
     ) -> None:
-        self._server = server
-        self._reading = reading
+        self._server = servers[0]
+        self._reader = reader
         self._group = group
         self._liveness = liveness
         self._processor = processor
         self._parked = parked
         self._pause = pause
-        self._streams = streams(group.shard, group.name)
-        self._batch_entries = batch_entries
-        self._count = min(FEW, batch_entries)
-        self._busy = False
-        self._read_seconds = 0.0
-        self._condition = Condition(group.name, (server, reading))
-        self._read = READ.labels(group.name)
+        self._condition = Condition(group.name, servers)
         self._last_read = LAST_READ.labels(group.name)
 
     @property
@@ -156,73 +147,41 @@ class Consumer:
 
     async def _consume(self, stop: asyncio.Event, backoff: Backoff) -> None:
         """Process batch after batch; while one is being handled, the next is read and parsed, unless tidying is due."""
-        reading = asyncio.create_task(self._next())
+        reading = asyncio.create_task(self._next(stop))
         try:
             while not stop.is_set():
                 batches = await self._condition.ended(reading)
-                if self._liveness.untidy:
+                if self._liveness.untidy and self._reader.idle:
                     await self._liveness.tidy(self._processor.in_hand(batches))
-                was_busy, began = self._busy, time.monotonic()
-                reading = asyncio.create_task(self._next())
+                was_busy, began = self._reader.busy, time.monotonic()
+                reading = asyncio.create_task(self._next(stop))
                 await self._processor.process(batches, reading)
                 if was_busy:
-                    seconds = max(time.monotonic() - began, self._read_seconds)
-                    self._count = paced(self._count, self._batch_entries, seconds)
+                    self._reader.pace(time.monotonic() - began)
                 backoff.reset()
             await self._processor.process(await self._condition.ended(reading), reading)
+            if not self._reader.idle:
+                reading = asyncio.create_task(self._next(stop))
+                await self._processor.process(await self._condition.ended(reading), reading)
             await self._processor.finish()
         finally:
             await self._condition.abandon(reading)  # what it read stays pending, and is claimed
+            await self._reader.abandon()
             await self._processor.drop()
 
-    async def _next(self) -> list[Batch]:
+    async def _next(self, stop: asyncio.Event) -> list[Batch]:
         """Claim what dead consumers have in hand, or else read the next turn's entries."""
         if self._processor.hangs:
             await asyncio.sleep(BLOCK_MS / 1000)
             return []
         await self._liveness.announce()
         generation = self._liveness.generation
-        found = await self._liveness.claim(self._count) or await self._turn(turn(self._count, busy=self._busy))
+        found = await self._liveness.claim(self._reader.count)
+        if not found:
+            generation, found = await self._reader.read(go_on=not (stop.is_set() or self._liveness.untidy))
         self._last_read.set_to_current_time()
-        return [self._batch(source, entries, generation) for source, entries in found.items()]
-
-    def _batch(self, source: Source, entries: RawEntries, generation: int) -> Batch:
-        return Batch.read(source, entries, shard=self._group.shard.number, generation=generation)
-
-    async def _turn(self, turn: Turn) -> dict[Source, RawEntries]:
-        found = await (self._wait(turn) if turn.waits else self._take(turn))
-        live = found.get(Source.LIVE, [])
-        self._busy = len(live) >= turn.most[Source.LIVE]
-        self._read.inc(sum(map(len, found.values())))
-        self._count = self._fitting(live)
-        return found
-
-    async def _wait(self, turn: Turn) -> dict[Source, RawEntries]:
-        """Read all streams at once, and wait until one has entries."""
-        reply: Any = await self._reading.xreadgroup(
-            self._group.name,
-            self._liveness.consumer,
-            dict.fromkeys(self._streams.values(), ">"),
-            count=max(turn.most.values()),
-            block=BLOCK_MS,
-        )
-        entries = {stream.decode(): found for stream, found in reply or ()}
-        return {source: entries[stream] for source, stream in self._streams.items() if stream in entries}
-
-    async def _take(self, turn: Turn) -> dict[Source, RawEntries]:
-        """Read each stream by itself, without waiting."""
-        began = time.monotonic()
-        async with self._reading.pipeline(transaction=False) as pipe:
-            for source, most in turn.most.items():
-                pipe.xreadgroup(self._group.name, self._liveness.consumer, {self._streams[source]: ">"}, count=most)
-            replies: list[Any] = await pipe.execute()
-        self._read_seconds = time.monotonic() - began
-        return {source: reply[0][1] for source, reply in zip(turn.most, replies, strict=True) if reply}
-
-    def _fitting(self, entries: RawEntries) -> int:
-        """Return how many entries like these, at most, make a batch of BATCH_BYTES."""
-        size = sum(len(fields.get(b"payload", b"")) for _, fields in entries if fields)
-        return min(self._count, max(1, BATCH_BYTES * len(entries) // size)) if size else self._count
+        shard = self._group.shard.number
+        return [Batch.read(source, entries, shard=shard, generation=generation) for source, entries in found.items()]
 
     async def _beat(self) -> None:
         if self._processor.hangs:
@@ -240,7 +199,7 @@ class Consumer:
         if self._condition.well:
             self._drop(reason(exc))
         if await self._condition.suffer(exc) is SILENT:
-            self._count = max(1, self._count // 4)  # perhaps a batch takes the network too long
+            self._reader.slow_down()  # perhaps a batch takes the network too long
 
     async def _every(self, seconds: float, act: Callable[[], Awaitable[None]]) -> NoReturn:
         while True:
