@@ -1,4 +1,4 @@
-"""The worker with functions that do nothing, against Redis's client alone, and against a FastStream subscriber."""
+"""The worker with functions that do nothing, against Redis's client alone, and against FastStream and taskiq."""
 
 import sys
 from contextlib import ExitStack
@@ -7,9 +7,9 @@ from pathlib import Path
 
 from redis import Redis
 
-from bench import bare_consumer, consume, idle_handlers, idle_subscriber, servers
+from bench import bare_consumer, consume, idle_handlers, idle_subscriber, idle_taskiq, servers
 from bench.bodies import payloads
-from bench.compare_worker import FASTSTREAM_SHARE, faststream_rate
+from bench.compare_worker import RIVALS_SHARE, rival_rate
 from bench.entries import entries
 from bench.processes import Cores, environment, program, started
 from bench.ratio import Measure, Ratio, interleaved
@@ -17,6 +17,7 @@ from stream.keys import Shard
 
 BATCH = 1000
 GROUP = "idle"
+RIVALS = {"idle FastStream subscriber": idle_subscriber, "idle taskiq task": idle_taskiq}
 
 
 class Handlers:
@@ -54,16 +55,18 @@ def compare(folder: Path, cores: Cores, rounds: int, number: int) -> tuple[list[
     with ExitStack() as stack:
         url, valkey = stack.enter_context(servers.valkey(folder / "valkey"))
         handlers = Handlers(url, valkey, folder, cores.measured, number)
-        messages = idle_subscriber.published(payloads(number // FASTSTREAM_SHARE))
-        lists, one, bare, subscriber = "a list", "one event", "bare XREADGROUP and XACK", "idle FastStream subscriber"
+        lists, one, bare = "a list", "one event", "bare XREADGROUP and XACK"
         measures: dict[str, Measure] = {
             lists: partial(handlers.rate, "many"),
             bare: handlers.bare_rate,
             one: partial(handlers.rate, "one"),
-            subscriber: partial(faststream_rate, url, valkey, folder, cores.measured, messages),
         }
+        for name, rival in RIVALS.items():
+            messages = rival.published(payloads(number // RIVALS_SHARE))
+            measures[name] = partial(rival_rate, rival, url, valkey, folder, cores.measured, messages)
         rates = interleaved(rounds, measures)
+    pairs = [(lists, bare, 0.4), *((lists, name, 20) for name in RIVALS), *((one, name, 8) for name in RIVALS)]
     return [
         Ratio(f"a function of {ours}", theirs, "events", target, rates[ours], rates[theirs])
-        for ours, theirs, target in ((lists, bare, 0.4), (lists, subscriber, 20), (one, subscriber, 8))
+        for ours, theirs, target in pairs
     ], [f"handlers: {number:,} entries a round, in batches of {BATCH:,}; the first tenth not counted"]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import orjson
 from redis import Redis
@@ -18,7 +19,7 @@ from bench.processes import Cores, environment, program, started
 from bench.ratio import Measure, Ratio, interleaved
 from stream.keys import Shard
 
-FASTSTREAM_SHARE = 4  # it takes a fourth of the entries: it is slow, and its rate does not hang on their number
+RIVALS_SHARE = 4  # others take a fourth of the entries: they are slow, and their rate does not hang on their number
 
 BARE_BATCH = 1000
 
@@ -33,7 +34,6 @@ class Worker:
         self._core = core
         bodies = payloads(number)
         self._entries = [entry.to_fields() for entry in entries(bodies)]
-        self._messages = idle_subscriber.published(bodies[: number // FASTSTREAM_SHARE])
         self._expected = number, len({orjson.loads(body)["message_uuid"] for body in bodies})
 
     def rate(self, databases: Databases) -> float:
@@ -55,26 +55,22 @@ class Worker:
         self._check(database)
         return rate
 
-    def faststream_rate(self) -> float:
-        """Return the messages per second of the subscriber."""
-        return faststream_rate(self._url, self._valkey, self._folder, self._core, self._messages)
-
     def _check(self, database: str) -> None:
         found = rows(database)
         assert found == self._expected, f"events and messages: {found}, expected {self._expected}"
 
 
-def faststream_rate(
-    url: str, valkey: Redis, folder: Path, core: int, messages: Sequence[Mapping[bytes, bytes]]
+def rival_rate(
+    rival: ModuleType, url: str, valkey: Redis, folder: Path, core: int, messages: Sequence[Mapping[bytes, bytes]]
 ) -> float:
-    """Return the messages per second of the subscriber; Valkey fsyncs once a second for it, not at every ack."""
-    stream, group = idle_subscriber.STREAM, idle_subscriber.GROUP
+    """Return the messages per second of another's consumer; Valkey fsyncs once a second for it, not at every ack."""
     valkey.config_set("appendfsync", "everysec")
-    consume.fill(valkey, stream, messages)
-    valkey.xgroup_create(stream, group, id="0")
-    command = program("faststream"), "run", f"{idle_subscriber.__name__}:app"
-    with started(*command, core=core, folder=folder, environment=environment() | {"REDIS_URL": url}) as child:
-        return consume.rate(valkey, stream, group, child)
+    consume.fill(valkey, rival.STREAM, messages)
+    valkey.xgroup_create(rival.STREAM, rival.GROUP, id="0")
+    name, *arguments = rival.COMMAND
+    settings = environment() | {"REDIS_URL": url}
+    with started(program(name), *arguments, core=core, folder=folder, environment=settings) as child:
+        return consume.rate(valkey, rival.STREAM, rival.GROUP, child)
 
 
 def compare(folder: Path, cores: Cores, rounds: int, number: int) -> tuple[list[Ratio], list[str]]:
@@ -88,7 +84,8 @@ def compare(folder: Path, cores: Cores, rounds: int, number: int) -> tuple[list[
             bare = stack.enter_context(_bare(kind, number, cores.measured, folder))
             measures[f"worker on {kind.kind}"] = partial(worker.rate, kind)
             measures[f"bare SQL on {kind.kind}"] = partial(worker.bare_rate, kind, bare)
-        measures["FastStream"] = worker.faststream_rate
+        messages = idle_subscriber.published(payloads(number // RIVALS_SHARE))
+        measures["FastStream"] = partial(rival_rate, idle_subscriber, url, valkey, folder, cores.measured, messages)
         rates = interleaved(rounds, measures)
     return [
         *(
