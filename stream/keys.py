@@ -68,9 +68,10 @@ class Shard:
         """A hash, while the group is paused: why, since when, and when it is tried again (worker.pause)."""
         return f"{self.stream}:paused:{group}"
 
-    def handled(self, group: str) -> str:
-        """A sorted set: marks of the events that the group handled last, by when it did, in ms (worker.repeats)."""
-        return f"{self.stream}:handled:{group}"
+    def handled(self, group: str) -> tuple[str, str]:
+        """Two hashes: marks of the events that the group handled last, and when it did, in ms (worker.repeats)."""
+        key = f"{self.stream}:handled:{group}"
+        return f"{key}:0", f"{key}:1"
 
     def suspects(self, group: str) -> str:
         """A hash: what speaks against entries whose workers died (worker.suspects)."""
@@ -90,7 +91,6 @@ class Shard:
         kinds = (
             self.alive,
             self.checkpoint,
-            self.handled,
             self.parked,
             self.paused,
             self.replay,
@@ -98,4 +98,4 @@ class Shard:
             self.retry,
             self.suspects,
         )
-        return tuple(key(group) for key in kinds)
+        return (*self.handled(group), *(key(group) for key in kinds))

@@ -34,6 +34,14 @@ REPLAYS = (
     ("replay", "run", "--group", "store", "--message", "m-2999"),
     ("replay", "list"),
 )
+COMMANDS = (
+    ("stats",),
+    ("dead-letters", "discard", "--all"),
+    ("quarantine", "list"),
+    ("groups", "list"),
+    ("groups", "resume", "store"),
+    ("groups", "drop", "store", "--yes", "--dead"),
+)
 OWNER = "user owner on >owner ~* &* +@all\n"
 
 
@@ -116,7 +124,7 @@ async def test_each_role_does_its_work_as_its_user(site: Site) -> None:
             assert [line["done"] for line in worker.logged("replay.done")] == [3, 1]
             assert not [line for line in worker.said.splitlines() if "NOPERM" in line or "upkeep_failed" in line]
         assert not [line for line in ingest.process.said.splitlines() if "NOPERM" in line]
-    for arguments in (("stats",), ("dead-letters", "discard", "--all"), ("quarantine", "list"), ("groups", "list")):
+    for arguments in COMMANDS:
         assert await site.run(*arguments) == 0, arguments
     assert await site.run("quarantine", "accept", "--all", "--unverified") == 0
     await owner.aclose()

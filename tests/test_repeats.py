@@ -38,20 +38,48 @@ async def test_what_was_settled_as_handled_is_known(server: Redis, shard: Shard)
     assert await left(server, shard) == 0
 
 
+async def kept(server: Redis, shard: Shard) -> list[int]:
+    """How many marks each hash has."""
+    return [max(0, await server.hlen(key) - 1) for key in shard.handled("g")]
+
+
 @pytest.mark.parametrize("source", Source)
-async def test_marks_are_limited_in_number_and_time(server: Redis, shard: Shard, source: Source) -> None:
-    """Of too many the oldest go; what is too old is not known any more, and all goes when nothing comes."""
-    entry_ids = await pending(server, shard, 5, source)
-    settler = Settler(server, shard, "g", Memory(3600, 3))
-    for entry_id, one in zip(entry_ids, EVENTS[:5], strict=True):
+async def test_marks_are_limited_in_number(server: Redis, shard: Shard, source: Source) -> None:
+    """Of too many the older half goes; the newer ones are known, one batch or several; all goes when nothing comes."""
+    entry_ids = await pending(server, shard, 70, source)
+    memory = Memory(3600, 20)
+    settler, repeats = Settler(server, shard, "g", memory), Repeats(server, shard, "g", memory)
+    for number, (entry_id, one) in enumerate(zip(entry_ids[:45], EVENTS, strict=False)):
         await settler.ack(source, [entry_id], [mark(one)])
-    assert await server.zcard(shard.handled("g")) == 3
-    assert 0 < await server.pttl(shard.handled("g")) <= 3600 * 1000
+        known = await repeats.among(EVENTS[: number + 1])
+        assert known == list(range(number + 1 - len(known), number + 1))
+        assert len(known) == sum(await kept(server, shard))
+        assert min(10, number + 1) <= len(known) <= 20
+    await settler.ack(source, entry_ids[45:], [mark(one) for one in EVENTS[45:70]])
+    assert await repeats.among(EVENTS[:70]) == list(range(40, 70))
+    for key in shard.handled("g"):
+        assert 0 < await server.pttl(key) <= 2 * 3600 * 1000
     assert await left(server, shard, source) == 0
-    seconds, _ = await server.time()
-    old: Any = {mark(EVENTS[7]): (seconds - 3700) * 1000}
-    await server.zadd(shard.handled("g"), old)
-    assert await Repeats(server, shard, "g", HOUR).among([EVENTS[7]]) == []
+
+
+async def test_marks_are_limited_in_time(server: Redis, shard: Shard) -> None:
+    """What is too old is not known, and it is forgotten as a whole once newer ones take its place."""
+    entry_ids = await pending(server, shard, 3)
+    settler, repeats = Settler(server, shard, "g", HOUR), Repeats(server, shard, "g", HOUR)
+    await settler.ack(Source.LIVE, entry_ids[:1], [mark(EVENTS[0])])
+    first, _ = shard.handled("g")
+    now_ms = (await server.time())[0] * 1000
+    for hours, marks, hashes in ((0.9, [1, 0], [0]), (1.1, [1, 1], [])):
+        then: Any = {"began": round(now_ms - hours * 3_600_000), mark(EVENTS[0]): round(now_ms - hours * 3_600_000)}
+        await server.hset(first, mapping=then)
+        assert await repeats.among(EVENTS[:1]) == hashes
+        if hours > 1:
+            await settler.ack(Source.LIVE, entry_ids[1:2], [mark(EVENTS[1])])
+        assert await kept(server, shard) == marks
+    await server.hset(shard.handled("g")[1], "began", str(now_ms - 3_700_000))
+    await settler.ack(Source.LIVE, entry_ids[2:], [mark(EVENTS[2])])
+    assert await kept(server, shard) == [1, 1]
+    assert await repeats.among(EVENTS[:3]) == [1, 2]
 
 
 async def append(site: Recording, *payloads: bytes, **known: Any) -> None:
@@ -97,4 +125,4 @@ async def test_without_a_time_nothing_is_remembered(site: Recording) -> None:
         await site.append("ok-1")
         await site.is_done()
     assert site.times("done") == {"ok-1": 2}
-    assert await site.server.exists(site.shard.handled(GROUP)) == 0
+    assert await site.server.exists(*site.shard.handled(GROUP)) == 0

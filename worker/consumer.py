@@ -40,10 +40,13 @@ COMMANDS = (
     "EVALSHA",
     "HGET",
     "HINCRBY",
+    "HLEN",
+    "HMGET",
     "HSET",
     "PEXPIRE",
     "SCRIPT",
     "TIME",
+    "UNLINK",
     "XACK",
     "XADD",
     "XCLAIM",
@@ -55,11 +58,8 @@ COMMANDS = (
     "XREADGROUP",
     "ZADD",
     "ZCARD",
-    "ZMSCORE",
     "ZRANGEBYSCORE",
     "ZREM",
-    "ZREMRANGEBYRANK",
-    "ZREMRANGEBYSCORE",
 )
 
 

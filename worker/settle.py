@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from stream.keys import Shard
 from worker.parked import pack
-from worker.repeats import Memory
+from worker.repeats import ACK_AND_MARK, Memory
 from worker.turns import Source, streams
 
 IDS_AT_ONCE = 1000  # Lua unpacks no more than 8,000 values
@@ -24,25 +24,6 @@ MOST_FIELDS = 1000
 ACK_COPIES = """#!lua flags=allow-oom
 redis.call('XACK', KEYS[1], unpack(ARGV))
 return redis.call('XDEL', KEYS[1], unpack(ARGV, 2))
-"""
-
-# KEYS: stream, handled. ARGV: group, '1' if the stream's entries are copies, how long (ms) and how many marks are kept,
-# marks of what was handled in one string, ids. Marks are few bytes, so a full server takes them.
-ACK_MARKED = """#!lua flags=allow-oom
-redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 6))
-if ARGV[2] == '1' then redis.call('XDEL', KEYS[1], unpack(ARGV, 6)) end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local scored, n = {}, 0
-for i = 1, #ARGV[5], 16 do
-  scored[n + 1], scored[n + 2] = now, string.sub(ARGV[5], i, i + 15)
-  n = n + 2
-end
-redis.call('ZADD', KEYS[2], unpack(scored))
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - ARGV[3])
-redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -1 - ARGV[4])
-redis.call('PEXPIRE', KEYS[2], ARGV[3])
-return n / 2
 """
 
 # KEYS: stream, parked, dead. ARGV: group, '1' if the stream's entries are copies; then for each entry its id, the delay
@@ -123,7 +104,7 @@ class Settler:
         self._streams = streams(shard, group)
         self._copies = [shard.parked(group), shard.dead(group)]
         self._ack_copies = server.register_script(ACK_COPIES)
-        self._ack_marked = server.register_script(ACK_MARKED)
+        self._ack_marked = server.register_script(ACK_AND_MARK)
         self._copy = server.register_script(COPY)
 
     async def ack(self, source: Source, entry_ids: Sequence[bytes], marks: Sequence[bytes] = ()) -> None:
@@ -147,7 +128,7 @@ class Settler:
                 await self.ack(source, ids)
                 continue
             args: list[bytes | str | int] = [self._group, int(source is not Source.LIVE), *kept, b"".join(some), *ids]
-            await self._ack_marked(keys=[self._streams[source], self._handled], args=args)
+            await self._ack_marked(keys=[self._streams[source], *self._handled], args=args)
 
     async def copy(self, source: Source, copies: Sequence[Copy]) -> int:
         """Park or bury these entries; returns how many were still pending. Raises OutOfMemoryError on a full server."""
