@@ -12,11 +12,20 @@ from pathlib import Path
 import orjson
 import structlog
 
-from bench import compare_handlers, compare_ingest, compare_replay, compare_slow, compare_trim, compare_worker
+from bench import (
+    compare_failing,
+    compare_handlers,
+    compare_ingest,
+    compare_replay,
+    compare_slow,
+    compare_trim,
+    compare_worker,
+)
 from bench.processes import Cores
 from bench.ratio import Ratio, table
 
-PARTS = ("ingest", "worker", "handlers", "slow", "trim", "replay")
+PARTS = ("ingest", "worker", "handlers", "failing", "slow", "trim", "replay")
+ON_STREAM = {"worker": compare_worker, "handlers": compare_handlers, "failing": compare_failing}
 
 
 def main() -> None:
@@ -44,8 +53,7 @@ def main() -> None:
             elif part == "replay":
                 found, noted = [], compare_replay.compare(folder, cores, given.rounds, given.replayed)
             else:
-                compare = compare_worker.compare if part == "worker" else compare_handlers.compare
-                found, noted = compare(folder, cores, given.rounds, given.entries)
+                found, noted = ON_STREAM[part].compare(folder, cores, given.rounds, given.entries)
         ratios += found
         notes += noted
     if given.json:

@@ -30,24 +30,27 @@ class Handlers:
         self._core = core
         self._entries = [entry.to_fields() for entry in entries(payloads(number))]
 
-    def rate(self, function: str) -> float:
-        """Return the events per second of `ackstream worker` with this function of bench.idle_handlers."""
+    def rate(self, function: str, *, never: int = 0) -> float:
+        """Return the events per second of `ackstream worker` with this function of bench.idle_handlers.
+
+        So many are never settled.
+        """
         handler = f"{GROUP}={idle_handlers.__name__}:{function}#batch={BATCH}"
-        return self._rate(program("ackstream"), "worker", "--handler", handler)
+        return self._rate(program("ackstream"), "worker", "--handler", handler, never=never)
 
     def bare_rate(self) -> float:
         """Return the entries per second that are read and acked, and nothing else."""
         stream = Shard().stream
         return self._rate(sys.executable, "-m", bare_consumer.__name__, self._url, stream, GROUP, str(BATCH))
 
-    def _rate(self, *command: str) -> float:
+    def _rate(self, *command: str, never: int = 0) -> float:
         stream = Shard().stream
         self._valkey.config_set("appendfsync", "everysec")
         consume.fill(self._valkey, stream, self._entries)
         self._valkey.xgroup_create(stream, GROUP, id="0")
         settings = environment(redis_url=self._url, data=str(self._folder / "data"))
         with started(*command, core=self._core, folder=self._folder, environment=settings) as child:
-            return consume.rate(self._valkey, stream, GROUP, child)
+            return consume.rate(self._valkey, stream, GROUP, child, never=never)
 
 
 def compare(folder: Path, cores: Cores, rounds: int, number: int) -> tuple[list[Ratio], list[str]]:

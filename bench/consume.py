@@ -54,9 +54,9 @@ def settled(server: Redis, stream: str, group: str) -> int:
     return int(found["entries-read"] or 0) - int(found["pending"]) if found else 0
 
 
-def rate(server: Redis, stream: str, group: str, child: subprocess.Popen[bytes]) -> float:
-    """Return the entries settled per second by ``child``, from a tenth of the stream to its end."""
-    entries: Any = server.xlen(stream)
+def rate(server: Redis, stream: str, group: str, child: subprocess.Popen[bytes], *, never: int = 0) -> float:
+    """Return the entries settled per second by ``child``, from a tenth of the stream to its end, save what never is."""
+    entries = int(server.xlen(stream)) - never
     first, began = _await(server, stream, group, int(entries * SKIPPED), child)
     last, ended = _await(server, stream, group, entries, child)
     assert last > first, "all was settled before the first look"

@@ -17,6 +17,7 @@ from worker import StatusEvent
 
 NOTES = Path("live.txt")
 SENT = "sent-"
+FAILS = "fails-"
 TICK_SECONDS = 0.001
 
 
@@ -36,7 +37,9 @@ def append(url: str, rate: float, seconds: float) -> None:
 
 
 async def note(event: StatusEvent) -> None:
-    """Note the milliseconds that a live event took; what is replayed is of no interest."""
+    """Note the milliseconds that a live event took; what is replayed is of no interest. Some events always fail."""
+    if event.message_uuid.startswith(FAILS):
+        raise ValueError
     if event.message_uuid.startswith(SENT) and not event.replayed:
         took_ms = (time.time_ns() - int(event.message_uuid.removeprefix(SENT))) / 1e6
         os.write(_notes(), b"%.3f\n" % took_ms)

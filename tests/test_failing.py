@@ -10,12 +10,11 @@ from worker.breaker import (
     HELD_SECONDS,
     LIST_WEIGHT,
     MANY_FAILURES,
-    MOST_HELD,
     SOON_SECONDS,
     Breaker,
 )
-from worker.call import Call
-from worker.doubt import Doubt
+from worker.call import Call, Limits
+from worker.doubt import MOST_HELD, Doubt
 from worker.turns import Source
 
 
@@ -78,11 +77,6 @@ def test_a_list_that_failed_speaks_for_some_of_its_events_only() -> None:
     assert trips("", lists + "x", events=1000)
 
 
-def test_no_more_is_held_back_than_there_is_room_for() -> None:
-    """It does not wait for its time then."""
-    assert trips("", "x" * MOST_HELD, seconds=0)
-
-
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
 def test_it_does_not_trip_for_events_that_fail_by_key(share: float) -> None:
     """However many of them there are, as long as some succeed all the time."""
@@ -113,7 +107,7 @@ def test_a_failure_is_doubtful_until_it_is_clear_what_is_at_fault() -> None:
 def trips_for(source: Source, attempt: int, *, given_up: bool = False) -> bool:
     """Whether it has tripped after many calls that failed, each with an entry of this kind."""
     clock = Clock()
-    doubt = Doubt(1, clock)
+    doubt = Doubt(Limits(judged_attempts=1), clock)
     failed = event(body(), attempt=attempt - 1 or None)
     fields = {b"error": b"failed: ValueError"} if given_up else {}
     for _ in range(MANY_FAILURES):
@@ -128,3 +122,29 @@ def test_what_may_never_succeed_says_nothing() -> None:
     assert trips_for(Source.REPLAY, 1)
     assert not trips_for(Source.RETRY, 2)
     assert not trips_for(Source.REPLAY, 1, given_up=True)
+
+
+def held_back(number: int, attempts: int) -> tuple[int, bool]:
+    """How many of so many failures have had their attempt before it is clear what is at fault, and whether it trips."""
+    clock = Clock()
+    doubt = Doubt(Limits(attempts=attempts, judged_attempts=1), clock)
+    for _ in range(number):
+        doubt.add(Call(Source.LIVE, [(b"1-0", {})], [event(body())], began=clock.now, error=ValueError()), counts=True)
+    return len(doubt.take(all_of_them=False)), doubt.tripped
+
+
+def test_no_more_is_held_back_than_there_is_room_for() -> None:
+    """The oldest have had their attempt then; but if it was their last one the breaker does not wait for its time."""
+    assert held_back(MOST_HELD, 24) == (0, False)
+    assert held_back(MOST_HELD + 7, 24) == (7, False)
+    assert held_back(MOST_HELD, 1) == (0, False)
+    assert held_back(MOST_HELD + 1, 1) == (0, True)
+
+
+def test_a_success_clears_what_has_failed_before() -> None:
+    """Whatever fails next; then it is at fault itself."""
+    clock = Clock()
+    doubt = Doubt(Limits(judged_attempts=1), clock)
+    for error in (ValueError(), ValueError(), None, ValueError()):
+        doubt.add(Call(Source.LIVE, [(b"1-0", {})], [event(body())], began=clock.now, error=error), counts=True)
+    assert len(doubt.take(all_of_them=False)) == 3

@@ -119,6 +119,19 @@ async def test_some_that_never_succeed_do_not_hold_up_the_rest_for_long(site: Re
     assert len(await site.letters()) == 60
 
 
+async def test_thousands_that_never_succeed_do_not_hold_up_what_comes_behind_them(site: Recording) -> None:
+    """Whether they pause the group on the way or not: each has its attempt, and the newest tell that all is well."""
+    await site.append(*ids("fail", range(6000)))
+    await site.start("base=600&cap=600&concurrency=4")
+    await site.append(*ids("ok", range(20)))
+    await becomes(lambda: len(site.times("done")) == 20, seconds=60)
+
+    async def all_wait() -> bool:
+        return bool((await site.group())["retries"] == 6000)
+
+    await until(all_wait, seconds=60)
+
+
 async def test_too_many_dead_letters_pause_a_group(site: Recording) -> None:
     """Until there are fewer; resumed by hand it is paused again."""
     await site.append(*ids("discard", range(30)))

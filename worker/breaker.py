@@ -13,7 +13,6 @@ MANY_FAILURES = 36
 FEW_CALLS = 5
 SOON_SECONDS = 3.0
 HELD_SECONDS = 5.0
-MOST_HELD = 5000
 LIST_WEIGHT = 5
 """As many calls does a list count that has failed, for one of its events is enough to spoil it."""
 
@@ -51,7 +50,7 @@ class Breaker:
     @property
     def tripped(self) -> bool:
         """Whether nearly everything fails."""
-        if self._calls >= MOST_HELD or (self._calls >= FEW_CALLS and self._last - self._first >= SOON_SECONDS):
+        if self._calls >= FEW_CALLS and self._last - self._first >= SOON_SECONDS:
             return True
         return self._failures >= MANY_FAILURES and self._clock() - self._first >= SOON_SECONDS
 

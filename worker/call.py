@@ -30,6 +30,8 @@ class Limits:
     timeout_seconds: float = 60.0
     batch_entries: int = 4000
     """How many entries, at most, are read at once and handed over in one list."""
+    attempts: int = 24
+    """After how many an event is given up."""
     judged_attempts: int = 2
     """Up to which attempt calls tell how the handler is: 1, or 2 where what fails in a list comes alone after that."""
 

@@ -50,7 +50,7 @@ class Calls:
         self._running: dict[asyncio.Task[None], Call | None] = {}
         self._lost: dict[asyncio.Task[None], Call | None] = {}
         self._fault: BaseException | None = None
-        self._doubt = Doubt(limits.judged_attempts, clock)
+        self._doubt = Doubt(limits, clock)
         self._away: Unavailable | None = None
         self._halt: Why | None = None
         self._alone = False
@@ -131,8 +131,8 @@ class Calls:
         """Whether, while paused, more can be kept to probe with: what came first may be what never succeeds."""
         if not self.paused:
             return False
-        kept = sum(len(call.events) for call in self._queue)
-        return kept < KEPT_ENTRIES and sum(len(one.raw) for call in self._queue for one in call.events) < KEPT_BYTES
+        new = sum(len(call.events) for call in self._queue if not call.tried)
+        return new < KEPT_ENTRIES and sum(len(one.raw) for call in self._queue for one in call.events) < KEPT_BYTES
 
     @property
     def could_probe(self) -> bool:
@@ -140,17 +140,17 @@ class Calls:
         return bool(self._queue or self._solos) and self._probe is None and self._halt is None
 
     def probe(self) -> None:
-        """Begin one call with a single event: any, but rather one that has not failed, for some never succeed."""
+        """Begin one call with a single event: the newest that has not failed, for some never succeed."""
         if not self._queue:
             self._probe = self._solos.popleft()
             self._start(self._make_alone(self._probe), self._probe)
             return
         new = [place for place, call in enumerate(self._queue) if not call.tried]
-        self._queue.rotate(-random.choice(new or range(len(self._queue))))  # noqa: S311 - no secret
+        self._queue.rotate(-(new[-1] if new else random.randrange(len(self._queue))))  # noqa: S311 - no secret
         call = self._queue.popleft()
         if len(call.events) > 1:
-            self._queue.appendleft(call.part(1, None))
-            call = call.part(0, 1)
+            self._queue.appendleft(call.part(0, -1))
+            call = call.part(-1)
         self._probe = call
         self._start(self._make(call))
 

@@ -1,28 +1,31 @@
 """Calls that have ended: those that failed are held back until it is clear whether their events are at fault.
 
 When the breaker trips they are not, and are to be made again as if nothing had been: unless a probe has succeeded just
-before, for then the target was there.
+before, for then the target was there. Of more than MOST_HELD the oldest have had their attempt, but for those whose
+last one it was: nothing is given up because of what may be a target that is away.
 """
 
+from collections import deque
 from collections.abc import Callable
 
 from worker.breaker import Breaker
-from worker.call import Call
+from worker.call import Call, Limits
 from worker.outcome import at_fault
 from worker.turns import Source
 
 PROVEN_SECONDS = 30.0
+MOST_HELD = 5000
 
 
 class Doubt:
     """The calls of one handler that have ended and were not taken yet."""
 
-    def __init__(self, judged_attempts: int, clock: Callable[[], float]) -> None:
-        self._judged_attempts = judged_attempts
+    def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
+        self._limits = limits
         self._clock = clock
         self._breaker = Breaker(clock)
         self._proven: float | None = None
-        self._held: list[Call] = []
+        self._held: deque[Call] = deque()  # in the order in which they have ended
         self._clear: list[Call] = []
 
     @property
@@ -43,7 +46,7 @@ class Doubt:
     @property
     def tripped(self) -> bool:
         """Whether those that are held back are not at fault."""
-        return bool(self._held) and self._breaker.tripped
+        return bool(self._held) and (self._breaker.tripped or len(self._held) > MOST_HELD)
 
     def add(self, call: Call, *, counts: bool) -> None:
         """Take in a call, and whether it ``counts`` for the breaker."""
@@ -53,32 +56,46 @@ class Doubt:
         failed = at_fault(call.error)
         if counts and self._tells(call):
             self._breaker.note(failed=failed, events=len(call.events))
-        doubtful = failed and self._breaker.doubtful(call.began + call.seconds)
-        (self._held if doubtful else self._clear).append(call)
+            if not self._breaker.failing:  # enough succeed, so what has failed is at fault itself
+                self._clear_all()
+        (self._held if failed and self._is_doubtful(call) else self._clear).append(call)
+        if len(self._held) > MOST_HELD:
+            self._clear_oldest()
+
+    def _clear_all(self) -> None:
+        self._clear += self._held
+        self._held.clear()
+
+    def _clear_oldest(self) -> None:
+        for place, call in enumerate(self._held):
+            if max(event.attempt for event in call.events) < self._limits.attempts:
+                del self._held[place]
+                self._clear.append(call)
+                return
+
+    def _is_doubtful(self, call: Call) -> bool:
+        return self._breaker.doubtful(call.began + call.seconds)
 
     def _tells(self, call: Call) -> bool:
         """Whether it tells how the handler is: retries, and dead letters that are replayed, may never succeed."""
-        if max(event.attempt for event in call.events) > self._judged_attempts:
+        if max(event.attempt for event in call.events) > self._limits.judged_attempts:
             return False
         return call.source is not Source.REPLAY or not any(b"error" in fields for _, fields in call.entries)
 
     def take(self, *, all_of_them: bool) -> list[Call]:
         """Return the calls that have ended for certain."""
-        held, self._held = self._held, []
-        for call in held:
-            doubtful = not all_of_them and self._breaker.doubtful(call.began + call.seconds)
-            (self._held if doubtful else self._clear).append(call)
+        while self._held and (all_of_them or not self._is_doubtful(self._held[0])):
+            self._clear.append(self._held.popleft())
         clear, self._clear = self._clear, []
         return clear
 
     def take_failures(self) -> list[Call]:
         """Return, when the breaker has tripped, the calls that are to be made again."""
         if self._proven is not None and self._clock() - self._proven < PROVEN_SECONDS:
-            self._clear += self._held
-            self._held = []
+            self._clear_all()
             return []
         failed = [call for call in self.calls if at_fault(call.error)]
-        self._clear, self._held = [call for call in self._clear if not at_fault(call.error)], []
+        self._clear, self._held = [call for call in self._clear if not at_fault(call.error)], deque()
         return failed
 
     def drop(self) -> None:

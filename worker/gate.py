@@ -23,6 +23,7 @@ class Gate:
         self._pause = pause
         self._stop = stop
         self._backoff = backoff
+        self._was: Why | None = None
 
     async def heed(self) -> bool:
         """Do what the last calls and the group's other workers ask for; whether calls may begin. Raises RedisError."""
@@ -31,12 +32,15 @@ class Gate:
             return False
         if (why := self._calls.take_halt()) is not None:
             await self._pause.begin(why)
-        if proven := self._calls.take_probed():
+        if self._calls.take_probed():
             await self._pause.end(Why.FAILING)
         if self._pause.why is None:
-            if self._calls.paused:
-                self._calls.resume(proven=proven)
+            if (
+                self._calls.paused
+            ):  # a probe has succeeded, here or elsewhere, or somebody says that the target is there
+                self._calls.resume(proven=self._was is Why.FAILING)
             return True
+        self._was = self._pause.why
         self._calls.pause()
         if self._calls.could_probe and await self._pause.may_probe():
             self._calls.probe()

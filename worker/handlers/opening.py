@@ -61,34 +61,37 @@ def _function(settings: WorkerSettings, spec: Spec) -> Opened:
         concurrency = spec.options.concurrency or settings.handler_concurrency
         return Opened(
             OneByOne(function, timeout_seconds),
-            Limits(concurrency, timeout_seconds, batch_entries, judged_attempts=1),
+            Limits(concurrency, timeout_seconds, batch_entries, schedule.attempts, judged_attempts=1),
             schedule,
         )
     if schedule.attempts == 1:
         raise Refusal(
             f"handler {spec.target!r} takes lists, so it needs 2 attempts: each event of a list that failed alone"
         )
-    limits = Limits(spec.options.concurrency or 1, timeout_seconds, batch_entries)
+    limits = Limits(spec.options.concurrency or 1, timeout_seconds, batch_entries, schedule.attempts)
     return Opened(InLists(function, timeout_seconds), limits, schedule)
 
 
 def _forward(settings: WorkerSettings, spec: Spec, client: aiohttp.ClientSession, url: str) -> Opened:
     timeout_seconds = spec.options.timeout or settings.handler_timeout_seconds
     concurrency = spec.options.concurrency or settings.handler_concurrency
-    limits = Limits(concurrency, timeout_seconds, spec.options.batch or settings.handler_batch, judged_attempts=1)
+    schedule = settings.schedule(spec.options)
+    batch_entries = spec.options.batch or settings.handler_batch
+    limits = Limits(concurrency, timeout_seconds, batch_entries, schedule.attempts, judged_attempts=1)
     secrets = settings.secrets_of(spec.group)
     if not secrets:
         log.warning("forward.unsigned", group=spec.group, what="set ACKSTREAM_FORWARD_SECRETS to sign what is sent")
     handler = Forward(client, url, secrets, timeout_seconds, raw=bool(spec.options.raw))
-    return Opened(handler, limits, settings.schedule(spec.options))
+    return Opened(handler, limits, schedule)
 
 
 async def _built_in(settings: WorkerSettings, spec: Spec, stack: AsyncExitStack, stop: asyncio.Event) -> Opened:
     timeout_seconds = spec.options.timeout or settings.handler_timeout_seconds
-    limits = Limits(1, timeout_seconds, spec.options.batch or settings.batch_entries)
+    schedule = settings.schedule(spec.options)
+    limits = Limits(1, timeout_seconds, spec.options.batch or settings.batch_entries, schedule.attempts)
     if spec.target == "log":
-        return Opened(Log(reveal=settings.log_reveal), limits, settings.schedule(spec.options), remembers=False)
+        return Opened(Log(reveal=settings.log_reveal), limits, schedule, remembers=False)
     await await_revision(settings.database_url, stop)
     engine = open_engine(settings.database_url)
     stack.push_async_callback(engine.dispose)
-    return Opened(Store(engine, timeout_seconds), limits, settings.schedule(spec.options), remembers=False)
+    return Opened(Store(engine, timeout_seconds), limits, schedule, remembers=False)

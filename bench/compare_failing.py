@@ -1,0 +1,126 @@
+"""What events that fail or hang cost the others.
+
+Throughput: good events per second of a handler with which one in twenty fails, or some hang, against one without.
+Latency: live events while thousands that always fail are tried again and again, against live ones alone, in pairs.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import orjson
+from redis import Redis
+
+from bench import consume, live, servers
+from bench.compare_handlers import Handlers
+from bench.entries import entries
+from bench.idle_handlers import FAILING_OF, HANGING
+from bench.processes import Cores, environment, program, started
+from bench.ratio import Measure, Ratio, interleaved
+from stream.keys import Shard
+
+GROUP = "noted"
+LIVE_PER_SECOND = 500
+LIVE_SECONDS = 20.0
+WARM_SECONDS = 2.0
+FAILING = 10_000
+P99_LIMIT_MS = 20.0
+LOOK_SECONDS = 0.05
+TARGET = 0.9
+
+
+def compare(folder: Path, cores: Cores, rounds: int, number: int) -> tuple[list[Ratio], list[str]]:
+    """Return the ratios, and what there is to know of the rig and of the latencies."""
+    with ExitStack() as stack:
+        url, valkey = stack.enter_context(servers.valkey(folder / "valkey"))
+        handlers = Handlers(url, valkey, folder, cores.measured, number)
+        measures: dict[str, Measure] = {
+            "all good": partial(handlers.rate, "one"),
+            "some failing": partial(handlers.rate, "failing"),
+            "some hanging": partial(handlers.rate, "hanging", never=HANGING),
+        }
+        rates = interleaved(rounds, measures)
+        rates["some failing"] = [rate * (1 - 1 / FAILING_OF) for rate in rates["some failing"]]
+        notes = _latencies(url, valkey, folder, cores, rounds)
+    return [
+        Ratio(f"good events, {which}", "all good", "events", TARGET, rates[which], rates["all good"])
+        for which in ("some failing", "some hanging")
+    ], [
+        f"failing: {number:,} entries a round, of which one in {FAILING_OF} fails, or {HANGING} hang",
+        *notes,
+    ]
+
+
+def _latencies(url: str, valkey: Redis, folder: Path, cores: Cores, rounds: int) -> list[str]:
+    pairs: list[tuple[float, float]] = []
+    consume.empty(valkey)
+    command = program("ackstream"), "worker", "--handler", f"{GROUP}={live.__name__}:{live.note.__name__}"
+    settings = environment(redis_url=url, data=str(folder / "data"), retention="off")
+    with started(*command, core=cores.measured, folder=folder, environment=settings):
+        _p99(url, valkey, folder, cores, failing=0)
+        for one in range(rounds):
+            kinds = (0, FAILING) if one % 2 == 0 else (FAILING, 0)
+            found = {failing: _p99(url, valkey, folder, cores, failing=failing) for failing in kinds}
+            pairs.append((found[0], found[FAILING]))
+            shown = f"{found[0]:.1f} ms alone, {found[FAILING]:.1f} ms beside failing ones"
+            print(f"round {one + 1} of {rounds}: p99 {shown}", file=sys.stderr, flush=True)
+    more = [beside - alone for alone, beside in pairs]
+    alone, beside = (median(column) for column in zip(*pairs, strict=True))
+    return [
+        f"p99 of {LIVE_PER_SECOND} live events a second, from append to handled: {alone:.1f} ms alone, {beside:.1f} ms "
+        f"while {FAILING:,} that fail are tried again for {LIVE_SECONDS:.0f} s; difference in pairs: "
+        f"median {median(more):+.1f} ms, {min(more):+.1f} to {max(more):+.1f}; limit {P99_LIMIT_MS:.0f} ms: "
+        + ("met" if median(more) <= P99_LIMIT_MS else "missed")
+    ]
+
+
+def _p99(url: str, valkey: Redis, folder: Path, cores: Cores, *, failing: int) -> float:
+    """Return the live events' 99th percentile once so many others have failed for the first time."""
+    seconds = WARM_SECONDS + LIVE_SECONDS + (consume.LONGEST_SECONDS if failing else 0)
+    command = sys.executable, "-m", live.__name__, url, str(LIVE_PER_SECOND), str(seconds)
+    with started(*command, core=cores.rest, folder=folder, environment=environment()):
+        time.sleep(WARM_SECONDS)
+        if failing:
+            _append_failing(valkey, failing)
+            _await(valkey, lambda waiting: waiting >= failing)
+        live.taken_ms(folder)
+        time.sleep(LIVE_SECONDS)
+        taken = live.taken_ms(folder)
+    assert len(taken) >= 0.9 * LIVE_PER_SECOND * LIVE_SECONDS, len(taken)
+    _forget_failing(valkey)
+    return taken[len(taken) * 99 // 100]
+
+
+def _append_failing(valkey: Redis, number: int) -> None:
+    bodies = (
+        orjson.dumps({"message_uuid": f"{live.FAILS}{time.time_ns()}-{one}", "status": "delivered"})
+        for one in range(number)
+    )
+    with valkey.pipeline(transaction=False) as pipe:
+        for entry in entries(bodies):
+            fields: Any = entry.to_fields()
+            pipe.xadd(Shard().stream, fields)
+        pipe.execute()
+
+
+def _waiting(valkey: Redis) -> int:
+    shard = Shard()
+    return int(valkey.zcard(shard.parked(GROUP))) + int(valkey.xlen(shard.retry(GROUP)))
+
+
+def _await(valkey: Redis, enough: Callable[[int], bool]) -> None:
+    deadline = time.monotonic() + consume.LONGEST_SECONDS
+    while not enough(_waiting(valkey)):
+        assert time.monotonic() < deadline, f"{_waiting(valkey)} wait for another attempt"
+        time.sleep(LOOK_SECONDS)
+
+
+def _forget_failing(valkey: Redis) -> None:
+    while _waiting(valkey):
+        valkey.delete(Shard().parked(GROUP))
+        time.sleep(LOOK_SECONDS)
