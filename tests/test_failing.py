@@ -60,6 +60,13 @@ def test_one_success_in_many_failures_changes_nothing() -> None:
     """Nearly everything fails then, too."""
     assert trips("", "x" * FAILURES_TO_A_SUCCESS + ".")
     assert not trips("", "x" * FAILURES_TO_A_SUCCESS + "..")
+    assert trips("", ("x" * FAILURES_TO_A_SUCCESS + "." * (FEW_CALLS - 1)) * 9 + "x" * 1000)
+
+
+def test_a_few_successes_in_a_row_show_that_all_is_well() -> None:
+    """However many have failed before."""
+    assert not trips("", "x" * 5000 + "." * FEW_CALLS)
+    assert trips("", "x" * 5000 + "." * (FEW_CALLS - 1) + "x." * 9)
 
 
 def test_it_trips_when_a_few_calls_failed_over_all_that_time() -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from stream.keys import Shard
 from tests.events import body, entry
-from tests.processes import Process, ackstream
+from tests.processes import Process, ackstream, becomes
 from tests.recording import GROUP, Recording, copied, ids, recording, replay
 from tests.test_crash import ROUNDS, SEED
 from tests.waiting import until
@@ -72,14 +72,19 @@ async def _is_at(site: Recording, replay_id: str, wanted: int) -> bool:
 
 
 async def _copying(site: Recording, replay_id: str) -> Process:
-    """The worker that has begun to copy last, once its copies show."""
-    begun = {
-        line["timestamp"]: worker
-        for worker in site.workers
-        for line in worker.logged("replay.copying")
-        if line["replay"] == replay_id
-    }
-    return begun[max(begun)]
+    """The worker that has begun to copy last, once one that lives has."""
+
+    def begun() -> dict[str, Process]:
+        return {
+            line["timestamp"]: worker
+            for worker in site.workers
+            for line in worker.logged("replay.copying")
+            if line["replay"] == replay_id
+        }
+
+    await becomes(begun, seconds=TAKEN_OVER_SECONDS)
+    found = begun()
+    return found[max(found)]
 
 
 async def test_a_second_replay_leaves_the_tables_as_they_are(

