@@ -1,6 +1,6 @@
 """How much each group has still to do: unread and pending entries, retries, dead letters, and how old the oldest is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
@@ -24,37 +24,52 @@ async def stats(server: Redis, shard: Shard) -> Mapping[str, Any]:
     is unread or pending, on the server's clock, None when there is none; copies do not count.
     """
     names = await registered(server, shard)
-    known = {group["name"].decode(): group for group in await _groups(server, shard)}
+    length, groups, counts = await _counts(server, shard, names)
     return {
-        "shards": [{"shard": shard.number, "length": await server.xlen(shard.stream)}],
-        "groups": {name: await _group(server, shard, name, known.get(name)) for name in names},
+        "shards": [{"shard": shard.number, "length": length}],
+        "groups": {name: await _group(server, shard, name, groups.get(name), counts[name]) for name in names},
     }
 
 
-async def _groups(server: Redis, shard: Shard) -> list[Any]:
-    try:
-        found: list[Any] = await server.xinfo_groups(shard.stream)
-    except ResponseError:  # no such key
-        return []
-    return found
+async def _counts(
+    server: Redis, shard: Shard, names: Sequence[str]
+) -> tuple[int, Mapping[str, Any], Mapping[str, list[int]]]:
+    """Return the stream's length, what Redis knows of its groups, and the length of each group's own keys.
+
+    All of one moment, for copies go to and fro between the keys.
+    """
+    async with server.pipeline(transaction=True) as pipe:
+        pipe.xlen(shard.stream)
+        pipe.xinfo_groups(shard.stream)
+        for name in names:
+            pipe.zcard(shard.parked(name))
+            for stream in (shard.retry(name), shard.replay(name), shard.dead(name)):
+                pipe.xlen(stream)
+        length, groups, *lengths = await pipe.execute(raise_on_error=False)
+    if failed := [one for one in (length, *lengths) if isinstance(one, Exception)]:
+        raise failed[0]
+    known = [] if isinstance(groups, ResponseError) else groups  # there is no such stream
+    counts = {name: lengths[4 * place : 4 * place + 4] for place, name in enumerate(names)}
+    return length, {group["name"].decode(): group for group in known}, counts
 
 
-async def _group(server: Redis, shard: Shard, name: str, group: Mapping[str, Any] | None) -> Mapping[str, Any]:
+async def _group(
+    server: Redis, shard: Shard, name: str, group: Mapping[str, Any] | None, counts: Sequence[int]
+) -> Mapping[str, Any]:
     delivered = group["last-delivered-id"].decode() if group else "0-0"
     lag = group["lag"] if group else None
     counted = len(await _unread(server, shard, delivered, COUNTED_AT_MOST)) if lag is None else lag
     pending = group["pending"] if group else 0
-    retries = await server.zcard(shard.parked(name)) + await server.xlen(shard.retry(name))
-    replays = await server.xlen(shard.replay(name))
+    parked, retry, replays, dead = counts
     return {
         "unread": counted,
         "unread_exact": lag is not None or counted < COUNTED_AT_MOST,
         "pending": pending,
-        "retries": retries,
+        "retries": parked + retry,
         "replays": replays,
-        "dead": await server.xlen(shard.dead(name)),
+        "dead": dead,
         "paused": await paused(server, shard, name),
-        "outstanding": counted + pending + retries + replays,
+        "outstanding": counted + pending + parked + retry + replays,
         "oldest_seconds": await _oldest_seconds(server, shard, name, delivered, pending),
     }
 
