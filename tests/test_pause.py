@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from random import Random
 
@@ -12,6 +13,8 @@ from tests.processes import ACKSTREAM, Process, becomes
 from tests.recording import GROUP, Recording, ids, recording
 from tests.waiting import until
 from worker.pause import EXPIRES_SECONDS, Pause, Why
+
+LONGEST_SECONDS = 5
 
 
 @pytest.fixture
@@ -55,6 +58,10 @@ async def test_when_everything_fails_the_group_pauses_and_goes_on_by_itself(site
     await site.append(*ids("down", range(500)))
     first = await site.start(options)
     await first.has_logged("group.paused")
+    ready, paused = (
+        datetime.fromisoformat(first.logged(name)[0]["timestamp"]) for name in ("consumer.ready", "group.paused")
+    )
+    assert (paused - ready).total_seconds() < LONGEST_SECONDS
     assert set(site.times("call").values()) <= {1, 2}
     second = await site.start(options)
     await second.has_logged("group.paused")
