@@ -24,7 +24,9 @@ from stream.refusal import Refusal
 
 log = structlog.get_logger("ingest")
 
-GARBAGE = 10_000  # containers made and not yet dropped, before the collector looks; Python's own number is 700
+GARBAGE = (
+    10_000  # containers made and not yet dropped, before the collector looks; far fewer than a worker's batches make
+)
 REPLY_SECONDS = 1.0  # a server that is silent for longer is away
 
 

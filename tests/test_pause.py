@@ -139,6 +139,17 @@ async def test_thousands_that_never_succeed_do_not_hold_up_what_comes_behind_the
     await until(all_wait, seconds=60)
 
 
+async def test_somebody_may_say_that_the_events_are_at_fault(site: Recording) -> None:
+    """Where nothing but such is left, each has its attempt once the group is resumed by hand."""
+    await site.append(*ids("fail", range(60)))
+    worker = await site.start("attempts=1&concurrency=4")
+    await worker.has_logged("group.paused")
+    assert await site.letters() == []
+    assert f"group '{GROUP}' goes on; it was paused: failing" in await run(site, "groups", "resume", GROUP)
+    await site.is_done()
+    assert len(await site.letters()) == 60
+
+
 async def test_too_many_dead_letters_pause_a_group(site: Recording) -> None:
     """Until there are fewer; resumed by hand it is paused again."""
     await site.append(*ids("discard", range(30)))

@@ -66,8 +66,7 @@ class Calls:
     @property
     def room(self) -> bool:
         """Whether all calls have begun, and one more could."""
-        waiting = self._queue or self._solos
-        return not waiting and len(self._running) + len(self._lost) < self._limits.concurrency
+        return not (self._queue or self._solos) and len(self._running) + len(self._lost) < self._limits.concurrency
 
     @property
     def away(self) -> Unavailable | None:
@@ -146,11 +145,12 @@ class Calls:
             self._start(self._make_alone(self._probe), self._probe)
             return
         new = [place for place, call in enumerate(self._queue) if not call.tried]
-        self._queue.rotate(-(new[-1] if new else random.randrange(len(self._queue))))  # noqa: S311 - no secret
-        call = self._queue.popleft()
+        place = new[-1] if new else random.randrange(len(self._queue))  # noqa: S311 - no secret
+        call = self._queue[place]
         if len(call.events) > 1:
-            self._queue.appendleft(call.part(0, -1))
-            call = call.part(-1)
+            self._queue[place], call = call.part(0, -1), call.part(-1)
+        else:
+            del self._queue[place]
         self._probe = call
         self._start(self._make(call))
 
