@@ -8,7 +8,7 @@ import pytest
 from tests.events import body, event
 from tests.waiting import until
 from worker.call import Call, Limits
-from worker.calls import CANCEL_SECONDS, KEPT_ENTRIES, Calls
+from worker.calls import CANCEL_SECONDS, Calls
 from worker.outcome import Divide, Unavailable
 from worker.status import StatusEvent
 from worker.turns import Source
@@ -111,26 +111,6 @@ async def test_no_more_calls_run_than_allowed() -> None:
         ended = await until_idle(calls)
     assert handler.most == 3
     assert sorted(int(one) for (one,) in ids(ended)) == list(range(20))
-
-
-async def test_a_probe_takes_the_newest_event_that_has_not_failed() -> None:
-    """Of a list the last one; and however many have failed, there is room for more that have not."""
-    handler = Gates(alone=lambda event: event.message_uuid.startswith("x"))
-    handler.errors = {one: ValueError() for one in ("e", "d", "c")}
-    async with made(handler, Limits()) as calls:
-        calls.pause()
-        calls.put(batch(*(f"x{number}" for number in range(KEPT_ENTRIES))))
-        room = [calls.takes_more]
-        for call in calls._queue:  # noqa: SLF001 - as they are once the breaker has tripped
-            call.tried = True
-        calls.put(batch(*"abc"))
-        calls.put(batch(*"de"))
-        for _ in range(3):
-            room.append(calls.takes_more)
-            calls.probe()
-            await calls.step()
-            assert calls.take() == []
-    assert (handler.began, room) == ([["e"], ["d"], ["c"]], [False, True, True, True])
 
 
 async def test_a_slow_event_holds_up_no_other() -> None:
