@@ -1,15 +1,20 @@
-"""redis-py's connections, which tell of their end in one way whichever event loop runs.
+"""redis-py's connections, which tell of their end in one way whichever event loop runs, and lose no cancellation.
 
 uvloop raises a RuntimeError at a write to a connection that the peer has reset, where asyncio's own loop raises nothing
 and the next read finds the end. redis-py knows nothing of that error, and whoever waits for Redis would end by it.
+
+redis-py sends by ``asyncio.wait_for``, which makes a task of each command, and before Python 3.12 forgets that it was
+cancelled when that task has just ended: https://github.com/python/cpython/issues/86296
 """
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any, cast
 
 from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 
 class _Told(AbstractConnection):
@@ -19,15 +24,29 @@ class _Told(AbstractConnection):
         words = name.encode().split() if isinstance(name, str) else name.split()
         return [pack_command((*words, *rest))]
 
-    async def send_packed_command(self, *args: Any, **options: Any) -> None:
-        """Send one or more commands. Raises redis.exceptions.ConnectionError if the connection is gone."""
+    async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
+        """Send one or more commands. Raises redis.exceptions.ConnectionError or TimeoutError; then it is closed."""
+        if not self.is_connected:
+            await self.connect_check_health(check_health=False)
+        if check_health:
+            await self.check_health()  # type: ignore[no-untyped-call]
+        packed = command.encode() if isinstance(command, str) else command
+        writer: asyncio.StreamWriter | None = cast("Any", self._writer)
         try:
-            await super().send_packed_command(*args, **options)
-        except (RuntimeError, AttributeError) as exc:
-            if isinstance(exc, AttributeError) and self.is_connected:
-                raise  # a mistake, not what redis-py meets when another task has closed the connection meanwhile
+            if writer is None:
+                raise ConnectionResetError  # noqa: TRY301 - another task has closed it while this one asked for its health
+            writer.writelines([packed] if isinstance(packed, bytes) else packed)
+            async with asyncio.timeout(self.socket_timeout):
+                await writer.drain()
+        except TimeoutError:
+            await self.disconnect(nowait=True)
+            raise RedisTimeoutError("the server takes nothing more") from None
+        except (OSError, RuntimeError) as exc:
             await self.disconnect(nowait=True)
             raise RedisConnectionError("the connection is closed") from exc
+        except BaseException:
+            await self.disconnect(nowait=True)  # a part may be sent, and a reply would be taken for another's
+            raise
 
     def hand_over(self, protocol: asyncio.Protocol) -> asyncio.StreamWriter:
         """Give away the connection as it stands, logged in: what comes by it goes to this protocol from now on.

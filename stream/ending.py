@@ -10,8 +10,8 @@ AGAIN_SECONDS = 0.2
 async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancel the tasks, and return when they are done; what they raise is left in them.
 
-    A task that talks to Redis may lose one cancellation in the library, when it comes at the very moment at which a
-    reply's time is over: it would go on for ever, and the process with it. So it is told again.
+    A library or a user's code may lose one cancellation (``asyncio.wait_for`` does before Python 3.12): the task would
+    go on for ever, and the process with it. So it is told again.
     """
     pending = {task for task in tasks if not task.done()}
     while pending:

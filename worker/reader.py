@@ -18,8 +18,6 @@ from worker.turns import FEW, Source, Turn, paced, streams, turn
 BLOCK_MS = 1000
 BATCH_BYTES = 32 * 1024 * 1024
 
-_SENDING_STEPS = 3  # of the event loop, in which redis-py sends a command on a connection that is open
-
 Found = dict[Source, RawEntries]
 
 
@@ -58,8 +56,7 @@ class Reader:
             return generation, {}
         if go_on and self.busy:
             self._ahead = self._begin()
-            for _ in range(_SENDING_STEPS):
-                await asyncio.sleep(0)
+            await asyncio.sleep(0)  # in which it is sent
         return generation, found
 
     async def abandon(self) -> None:

@@ -64,7 +64,8 @@ class Replaying:
             except (RedisError, OSError) as exc:
                 self._fail(exc)
             with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), self._look_seconds)
+                async with asyncio.timeout(self._look_seconds):
+                    await stop.wait()
 
     async def _look(self, stop: asyncio.Event, tasks: asyncio.TaskGroup) -> None:
         self._unread.set(await self._server.xlen(self._shard.replay(self._group)))

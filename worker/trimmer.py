@@ -79,7 +79,8 @@ class Trimmer:
             except (RedisError, OSError) as exc:
                 self._fail(reason(exc), "Redis")
             with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), self._look_seconds)
+                async with asyncio.timeout(self._look_seconds):
+                    await stop.wait()
         with suppress(RedisError, OSError):  # then the lease ends by itself
             await self._lease.leave()
 
