@@ -99,14 +99,14 @@ class Entry(NamedTuple):  # made in a third of the time that a frozen dataclass 
         verified = _VERIFIED.get(proof)
         if verified is None:
             raise InvalidEntry("verified is none of jwt, sig, none")
-        return cls(
+        entry = cls(
             payload,
             _text(b"content_type", content_type),
             _number(b"received_ms", received_ms, LATEST_MS),
             _text(b"receipt", receipt),
             verified,
-            **({} if len(fields) == len(_REQUIRED) else _optional_values(fields)),
         )
+        return entry if len(fields) == len(_REQUIRED) else entry._replace(**_optional_values(fields))
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -17,9 +17,10 @@ from worker.liveness import Liveness, RawEntries
 from worker.outcome import Discard, Divide, Retry, Unavailable
 from worker.parked import Parked
 from worker.pause import Pause
-from worker.processor import BatchDropped, Processor
+from worker.processor import Processor
 from worker.schedule import Schedule
 from worker.settle import Settler
+from worker.settling import BatchDropped
 from worker.status import StatusEvent
 from worker.turns import Source, streams
 

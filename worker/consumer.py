@@ -25,8 +25,9 @@ from worker.groups import Group
 from worker.liveness import BEAT_SECONDS, Liveness
 from worker.parked import Parked
 from worker.pause import LOOK_SECONDS, MEANING, Pause
-from worker.processor import BatchDropped, Processor
+from worker.processor import Processor
 from worker.reader import BLOCK_MS, Reader
+from worker.settling import BatchDropped
 
 log = structlog.get_logger("consumer")
 
@@ -152,7 +153,7 @@ class Consumer:
             while not stop.is_set():
                 batches = await self._condition.ended(reading)
                 if self._liveness.untidy and self._reader.idle:
-                    await self._liveness.tidy(self._processor.in_hand(batches))
+                    await self._liveness.tidy(await self._processor.in_hand(batches))
                 was_busy, began = self._reader.busy, time.monotonic()
                 reading = asyncio.create_task(self._next(stop))
                 await self._processor.process(batches, reading)

@@ -78,6 +78,8 @@ class Doubt:
 
     def _tells(self, call: Call) -> bool:
         """Whether it tells how the handler is: retries, and dead letters that are replayed, may never succeed."""
+        if call.source is Source.LIVE:
+            return True
         if max(event.attempt for event in call.events) > self._limits.judged_attempts:
             return False
         return call.source is not Source.REPLAY or not any(b"error" in fields for _, fields in call.entries)

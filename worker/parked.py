@@ -1,10 +1,8 @@
 """Copies that wait for their next attempt, and the script that moves those that are due to the group's retry stream.
 
-A copy is packed (as an array of MessagePack) into one member of a sorted set: whole, whatever becomes of the stream it
-came from. Its score is the moment at which it is due, on the server's clock.
+A copy is packed (by worker.settle, as an array of MessagePack) into one member of a sorted set: whole, whatever becomes
+of the stream it came from. Its score is the moment at which it is due, on the server's clock.
 """
-
-from collections.abc import Mapping
 
 from redis.asyncio import Redis
 
@@ -41,9 +39,3 @@ class Parked:
         while moved == MOVED_AT_ONCE:
             moved = await self._promote(keys=self._keys, args=[MOVED_AT_ONCE])
             self._retried.inc(moved)
-
-
-def pack(fields: Mapping[bytes, bytes]) -> bytes:
-    """Return the fields as one value, names and values in turn."""
-    parts = [part for pair in fields.items() for part in pair]
-    return b"\xdd" + len(parts).to_bytes(4) + b"".join(b"\xdb" + len(part).to_bytes(4) + part for part in parts)

@@ -2,17 +2,14 @@
 
 import asyncio
 import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from redis.exceptions import OutOfMemoryError
 
 from stream.backoff import Backoff
-from stream.connect import names
-from stream.metrics import ATTEMPTS, BURIED, HANDLE_SECONDS, HANDLED, HANDLER_FAILURES, PARKED, REPEATS
+from stream.metrics import HANDLE_SECONDS, HANDLED, HANDLER_FAILURES, PARKED, REPEATS
 from worker.batch import Batch
 from worker.call import Call
 from worker.calls import Calls
@@ -22,26 +19,13 @@ from worker.pause import Pause
 from worker.repeats import Repeats, mark
 from worker.schedule import Schedule
 from worker.settle import Copy, Settler
+from worker.settling import BatchDropped, Settling, counted, note_attempts
 from worker.status import StatusEvent
 from worker.suspects import Suspicion
 from worker.turns import Source
 from worker.verdict import judge, kind
 
 log = structlog.get_logger("processor")
-
-
-class BatchDropped(Exception):  # noqa: N818 - named for what the loop must do
-    """The batch in hand must not be settled: it stays pending, and whoever claims it handles it again."""
-
-
-@dataclass(slots=True)
-class Settlement:
-    """What ends entries of one stream: ids to ack, copies to write."""
-
-    acks: list[bytes] = field(default_factory=list)
-    marks: list[bytes] = field(default_factory=list)
-    """What the events among them that were handled are remembered by (worker.repeats)."""
-    copies: list[Copy] = field(default_factory=list)
 
 
 class Processor:
@@ -62,16 +46,15 @@ class Processor:
         self._group = group
         self._calls = calls
         self._schedule = schedule
-        self._settler = settler
         self._liveness = liveness
         self._stop = stop
         self._repeats = repeats
         self._chance = chance
         self._generation = 0
         self._closed = False
-        self._backoff = Backoff()
-        self._gate = Gate(group, calls, pause, self._backoff, stop)
-        self._ended: defaultdict[Source, Settlement] = defaultdict(Settlement)
+        backoff = Backoff()
+        self._gate = Gate(group, calls, pause, backoff, stop)
+        self._settling = Settling(group, settler, liveness, backoff, stop)
         self._handled = HANDLED.labels(group)
         self._seconds = HANDLE_SECONDS.labels(group)
 
@@ -80,8 +63,12 @@ class Processor:
         """Whether the handler goes on although its time was over and it was cancelled."""
         return self._calls.hangs
 
-    def in_hand(self, batches: Iterable[Batch]) -> Counter[Source]:
-        """Count the entries of each stream that are in hand once these batches are, but not settled."""
+    async def in_hand(self, batches: Iterable[Batch]) -> Counter[Source]:
+        """Count the entries of each stream that are in hand once these batches are, but not settled.
+
+        Raises as ``process``.
+        """
+        await self._settling.written()
         counts = self._calls.count()
         for batch in batches:
             counts[batch.source] += len(batch.entries) + len(batch.gone) + len(batch.invalid)
@@ -91,7 +78,7 @@ class Processor:
         """Handle and settle. Raises BatchDropped, or RedisError if it is unknown what is settled.
 
         Returns when all is settled; or when ``reading`` is done and there is room to begin what it has read, and then
-        what is slow goes on beside that.
+        what is slow goes on beside that, and so does the settling.
         """
         for batch in batches:
             await self._admit(batch)
@@ -101,6 +88,7 @@ class Processor:
                 await self._calls.step(reading)
             await self._settle()
             if self._closed or not self._calls.busy:
+                await self._settling.written(unless=reading)
                 return
             if reading.done() and (self._calls.room or self._calls.takes_more):
                 return
@@ -111,6 +99,7 @@ class Processor:
         while self._calls.busy:
             await self._calls.step()
             await self._settle()
+        await self._settling.written()
 
     def close(self) -> None:
         """Begin nothing more: what has not begun stays pending, and others claim it."""
@@ -119,7 +108,7 @@ class Processor:
 
     async def drop(self) -> None:
         """Forget what is in hand: it stays pending, and whoever claims it handles it again."""
-        self._ended.clear()
+        await self._settling.drop()
         self._liveness.suspects.forget()
         await self._calls.cancel()
 
@@ -130,7 +119,7 @@ class Processor:
         if self._closed:
             return
         if batch.gone or batch.invalid:
-            ended = self._ended[batch.source]
+            ended = self._settling.of(batch.source)
             ended.acks += batch.gone
             ended.copies += batch.invalid
         if self._repeats is not None and batch.source is Source.LIVE and batch.events:
@@ -143,10 +132,10 @@ class Processor:
 
     async def _new(self, repeats: Repeats, batch: Batch) -> Batch:
         """Return the batch without what was handled before, and have that settled."""
-        places = await repeats.among(batch.events)
+        places = await repeats.among(batch.events, self._settling.marks)
         if not places:
             return batch
-        self._ended[batch.source].acks += [batch.entries[place][0] for place in places]
+        self._settling.of(batch.source).acks += [batch.entries[place][0] for place in places]
         REPEATS.labels(self._group).inc(len(places))
         return batch.without(places)
 
@@ -161,7 +150,7 @@ class Processor:
             if suspicion.proved:
                 error = f"killer: {suspicion.deaths} workers died while they had it alone in hand"
                 copy = Copy.of(*entry, origin=event.entry, attempt=event.attempt, error=error)
-                self._ended[batch.source].copies.append(copy)
+                self._settling.of(batch.source).copies.append(copy)
             else:
                 self._calls.put(Call(batch.source, [entry], [event], solo=True))
 
@@ -175,33 +164,9 @@ class Processor:
             self.close()
 
     async def _settle(self) -> None:
-        """End what has been handled, or failed. A full server takes no copies: wait until it does."""
+        """Have ended what has been handled, or failed."""
         self._judge(self._calls.take())
-        while self._ended:
-            if self._liveness.late(self._generation):
-                raise BatchDropped
-            try:
-                await self._write()
-            except OutOfMemoryError as exc:
-                log.warning("batch.unsettled", group=self._group, error=names(exc))
-                await self._backoff.wait(self._stop)
-                if self._stop.is_set():
-                    raise BatchDropped from None
-            else:
-                self._backoff.reset()
-
-    async def _write(self) -> None:
-        for source, ended in list(self._ended.items()):
-            if ended.acks:
-                await self._settler.ack(source, ended.acks, ended.marks)
-                await self._liveness.suspects.clear(source, ended.acks)
-                ended.acks.clear()
-                ended.marks.clear()
-            if ended.copies:
-                await self._settler.copy(source, ended.copies)
-                await self._liveness.suspects.clear(source, [copy.entry_id for copy in ended.copies])
-                self._note_buried(ended.copies)
-            del self._ended[source]
+        await self._settling.write(self._generation)
 
     def _judge(self, finished: Sequence[Call]) -> None:
         """Sort the calls that have ended into what is to be acked, parked and buried."""
@@ -209,12 +174,12 @@ class Processor:
         for call in finished:
             self._seconds.observe(call.seconds)
             if call.error is None:
-                self._ended[call.source].acks += [entry_id for entry_id, _ in call.entries]
+                self._settling.of(call.source).acks += [entry_id for entry_id, _ in call.entries]
                 if self._repeats is not None:
-                    self._ended[call.source].marks += map(mark, call.events)
+                    self._settling.of(call.source).marks += map(mark, call.events)
                 self._handled.inc(len(call.events))
                 if call.source is Source.RETRY:
-                    self._note_attempts(event.attempt for event in call.events)
+                    note_attempts(self._group, (event.attempt for event in call.events))
             else:
                 failed.append(call)
         if failed:
@@ -227,7 +192,7 @@ class Processor:
             assert call.error is not None  # noqa: S101 - that is why it is here
             kinds[kind(call.error)] += len(call.events)
             made = [self._copy(*one, call.error) for one in zip(call.entries, call.events, strict=True)]
-            self._ended[call.source].copies += made
+            self._settling.of(call.source).copies += made
             copies += made
         for name, count in kinds.items():
             HANDLER_FAILURES.labels(self._group, name).inc(count)
@@ -237,7 +202,7 @@ class Processor:
             "batch.failed",
             group=self._group,
             events=len(copies),
-            errors=_counted(kinds),
+            errors=counted(kinds),
             parked=parked,
             first=copies[0].fields[b"origin"].decode(),
         )
@@ -251,21 +216,3 @@ class Processor:
             error=verdict.error,
             delay_seconds=verdict.delay_seconds,
         )
-
-    def _note_buried(self, copies: Sequence[Copy]) -> None:
-        buried = [copy for copy in copies if copy.delay_seconds is None]
-        self._note_attempts(int(copy.fields[b"attempt"]) for copy in buried)
-        reasons = Counter(copy.reason for copy in buried)
-        for reason, count in reasons.items():
-            BURIED.labels(self._group, reason).inc(count)
-        if reasons:
-            log.warning("batch.buried", group=self._group, entries=reasons.total(), reasons=_counted(reasons))
-
-    def _note_attempts(self, attempts: Iterable[int]) -> None:
-        for attempt in attempts:
-            if attempt > 1:
-                ATTEMPTS.labels(self._group).observe(attempt)
-
-
-def _counted(counts: Counter[str]) -> str:
-    return " ".join(f"{name}:{count}" for name, count in counts.most_common())

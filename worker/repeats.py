@@ -81,11 +81,15 @@ class Repeats:
         self._memory = memory
         self._known = server.register_script(KNOWN)
 
-    async def among(self, events: Sequence[StatusEvent]) -> list[int]:
-        """Return the places of those events that were handled before. Raises RedisError."""
-        places: list[int] = []
-        for start in range(0, len(events), ASKED_AT_ONCE):
-            marks = b"".join(map(mark, events[start : start + ASKED_AT_ONCE]))
-            found: Any = await self._known(keys=self._keys, args=[round(self._memory.seconds * 1000), marks])
-            places += [start + int(place) - 1 for place in found]
-        return places
+    async def among(self, events: Sequence[StatusEvent], handled: frozenset[bytes] = frozenset()) -> list[int]:
+        """Return the places of those events that were handled before, or whose mark is in ``handled``.
+
+        Raises RedisError.
+        """
+        marks = [mark(event) for event in events]
+        places = set() if handled.isdisjoint(marks) else {place for place, one in enumerate(marks) if one in handled}
+        for start in range(0, len(marks), ASKED_AT_ONCE):
+            asked = b"".join(marks[start : start + ASKED_AT_ONCE])
+            found: Any = await self._known(keys=self._keys, args=[round(self._memory.seconds * 1000), asked])
+            places |= {start + int(place) - 1 for place in found}
+        return sorted(places)

@@ -8,11 +8,11 @@ without a copy. A full server refuses the script whole.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from redis.asyncio import Redis
 
 from stream.keys import Shard
-from worker.parked import pack
 from worker.repeats import ACK_AND_MARK, Memory
 from worker.turns import Source, streams
 
@@ -27,7 +27,7 @@ return redis.call('XDEL', KEYS[1], unpack(ARGV, 2))
 """
 
 # KEYS: stream, parked, dead. ARGV: group, '1' if the stream's entries are copies; then for each entry its id, the delay
-# in ms or '' for a dead letter, a number, and so many values: the packed copy, or the dead letter's fields.
+# in ms or '' for a dead letter, a number, and so many values: the copy's fields.
 # The first two calls fail, with nothing written, if a key is of another type.
 COPY = """#!lua
 redis.call('ZCARD', KEYS[2])
@@ -41,7 +41,7 @@ while i <= #ARGV do
     if delay == '' then
       redis.call('XADD', KEYS[3], '*', unpack(ARGV, i + 3, i + 2 + n))
     else
-      redis.call('ZADD', KEYS[2], now + tonumber(delay), ARGV[i + 3])
+      redis.call('ZADD', KEYS[2], now + tonumber(delay), cmsgpack.pack({unpack(ARGV, i + 3, i + 2 + n)}))
     end
     if ARGV[2] == '1' then redis.call('XDEL', KEYS[1], id) end
     written = written + 1
@@ -76,8 +76,8 @@ class Copy:
     ) -> "Copy":
         """Make the copy of an entry, with where it came from, the attempts it has had and why the last one failed."""
         kept = fields if len(fields) <= MOST_FIELDS else {b"payload": _in_one(fields)}
-        notes = {b"origin": origin.encode(), b"attempt": b"%d" % attempt, b"error": error.encode()}
-        return cls(entry_id, {**kept, **notes}, delay_seconds)
+        noted = {**kept, b"origin": origin.encode(), b"attempt": b"%d" % attempt, b"error": error.encode()}
+        return cls(entry_id, noted, delay_seconds)
 
     @property
     def reason(self) -> str:
@@ -87,10 +87,8 @@ class Copy:
     @property
     def arguments(self) -> list[bytes | str | int]:
         """What the script takes."""
-        if self.delay_seconds is not None:
-            return [self.entry_id, round(self.delay_seconds * 1000), 1, pack(self.fields)]
-        flat = [part for pair in self.fields.items() for part in pair]
-        return [self.entry_id, "", len(flat), *flat]
+        delay_ms = "" if self.delay_seconds is None else round(self.delay_seconds * 1000)
+        return [self.entry_id, delay_ms, 2 * len(self.fields), *chain.from_iterable(self.fields.items())]
 
 
 class Settler:

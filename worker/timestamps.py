@@ -22,7 +22,7 @@ _EPOCH_MS_DIGITS = 13
 def parse_time(value: object) -> datetime | None:
     """Return the moment in UTC, digits past the microsecond cut off; None for what is no time (seen: ``{}``)."""
     if isinstance(value, str):
-        text = value.strip()
+        text = value
     elif isinstance(value, int) and not isinstance(value, bool):
         text = str(value)
     else:
@@ -31,6 +31,7 @@ def parse_time(value: object) -> datetime | None:
         if _COMMON.fullmatch(text):
             moment: datetime | None = datetime.fromisoformat(text)
         else:
+            text = text.strip()
             moment = _calendar(text) or _compact(text) or _epoch(text)
     except (ValueError, OverflowError):  # no such day, or beyond what a datetime holds
         return None

@@ -54,8 +54,9 @@ def kind(error: BaseException) -> str:
 def _place(error: BaseException) -> str:
     """Return the file, without its folder, and the line: the last that is no library's."""
     places = [(frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__)]
-    own = [place for place in places if not _LIBRARY.search(place[0])] or places
-    return f" at {own[-1][0].rpartition('/')[2]}:{own[-1][1]}" if own else ""
+    own = (place for place in reversed(places) if not _LIBRARY.search(place[0]))
+    file, line = next(own, places[-1] if places else ("", 0))
+    return f" at {file.rpartition('/')[2]}:{line}" if file else ""
 
 
 def _bounded(text: str) -> str:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from stream.entry import Entry
@@ -22,6 +23,7 @@ from worker.timestamps import parse_time
 
 LONGEST_ID_BYTES = 255
 _SURELY_SHORT = LONGEST_ID_BYTES // 4  # characters, of at most four bytes
+PRICES = 256  # a few are seen again and again
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FLOAT_MS = 2**32 * 1000  # until here, in 2106, seconds in a float are exact to far less than a microsecond
@@ -245,4 +247,9 @@ def _count(value: object) -> int | None:
 
 def _price(value: object) -> str | None:
     text = _text(value)
-    return text if text and _DECIMAL.fullmatch(text) else None
+    return text if text and _is_decimal(text) else None
+
+
+@lru_cache(maxsize=PRICES)
+def _is_decimal(text: str) -> bool:
+    return _DECIMAL.fullmatch(text) is not None
