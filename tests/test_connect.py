@@ -48,13 +48,23 @@ async def test_what_may_not_be_asked_counts_as_absent(server: Redis, valkey_url:
     await client.aclose()
 
 
-async def test_a_connection_that_another_task_closes_is_lost(valkey_url: str) -> None:
-    """Between the check that it is open and the write it may be closed; that is no error of the program."""
+@pytest.mark.parametrize("steps", [1, 2])
+async def test_a_connection_that_another_task_closes_is_lost(valkey_url: str, steps: int) -> None:
+    """While it asks whether it is well, or between that and the write, it may be closed; the program makes no error."""
     user = connect.client(valkey_url)
     pool: Any = user.connection_pool
     connection = await pool.get_connection()
+
+    async def is_well() -> None:
+        for _ in range(2):
+            await asyncio.sleep(0)
+        if steps == 1:
+            await connection.read_response()
+
+    connection.check_health = is_well
     sending = asyncio.create_task(connection.send_command("PING"))
-    await asyncio.sleep(0)
+    for _ in range(steps):
+        await asyncio.sleep(0)
     await connection.disconnect(nowait=True)
     with pytest.raises(RedisConnectionError):
         await sending

@@ -126,7 +126,7 @@ def state(site: Site, replay: str) -> Any:
 def test_ctrl_c_leaves_it_running(site: Site) -> None:
     """The command says so and ends with 130; the replay can be watched again."""
     settings = {"redis_url": site.url, "stream": site.shard.name}
-    arguments = ("replay", "run", "--group", GROUP, "--rate", "20")
+    arguments = ("replay", "run", "--group", GROUP, "--rate", "4")
     with ackstream(*arguments, folder=site.folder, **settings) as command:
         site.wait_for(lambda: command.logged("replay.started"))
         (started,) = command.logged("replay.started")
