@@ -2,6 +2,7 @@ import asyncio
 import itertools
 import os
 import secrets
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -23,6 +24,9 @@ from worker.migrate import migrate
 # A busy machine is no fault of what is tested: no example has a time limit.
 settings.register_profile("ackstream", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ackstream")
+
+# What a shell runs in the background ignores SIGINT, and so would each process that a test starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _numbers = itertools.count()
 
