@@ -1,4 +1,7 @@
 import asyncio
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -27,6 +30,17 @@ async def test_migrating_at_the_same_time_is_harmless(database_url: str) -> None
     await asyncio.gather(*(migrate(engine) for engine in engines))
     await check_revision(engines[0])
     for engine in engines:
+        await engine.dispose()
+
+
+async def test_another_writer_of_a_new_file_is_waited_for(tmp_path: Path) -> None:
+    """SQLite's refusal to switch to the write-ahead log while another writes, which comes at once, is tried again."""
+    with closing(sqlite3.connect(tmp_path / "new.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        asyncio.get_running_loop().call_later(0.3, other.execute, "COMMIT")
+        engine = open_engine(f"sqlite:///{tmp_path / 'new.db'}")
+        await migrate(engine)
+        await check_revision(engine)
         await engine.dispose()
 
 

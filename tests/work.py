@@ -98,7 +98,17 @@ class Work:
         """The names under which a worker, dead or alive, has entries pending."""
         consumers: Any = await self.server.xinfo_consumers(self.shard.stream, GROUP)
         names = {consumer["name"].decode() for consumer in consumers if consumer["pending"]}
-        return {name for name in names if name.split("-")[-2] == str(worker.child.pid)}
+        return {name for name in names if self.is_of(worker, name)}
+
+    @staticmethod
+    def is_of(worker: Process, name: str) -> bool:
+        """Whether it is a name of this worker, which takes a new one whenever it drops what it has in hand."""
+        return name.split("-")[-2] == str(worker.child.pid)
+
+    async def beating(self) -> set[str]:
+        """The names that have a counter: those in use, and those of the dead until they are removed."""
+        counters: Any = await self.server.hkeys(self.shard.alive(GROUP))
+        return {name.decode() for name in counters}
 
     async def is_claimed_from(self, names: set[str], *, seconds: float) -> None:
         """Return when a worker has taken over entries from one of these."""

@@ -1,11 +1,14 @@
 """Engines for the two databases, with every wait bounded, and the check that the tables are up to date."""
 
 import asyncio
+import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
 import orjson
 import structlog
+from aiosqlite import Connection
 from sqlalchemy import event, text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -76,8 +79,8 @@ def _prepare_sqlite(engine: AsyncEngine, begin: str) -> None:
     @event.listens_for(engine.sync_engine, "connect")
     def on_connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver shall not begin transactions on its own
+        connection.run_async(_use_wal)
         cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")  # what is acked must be on the disk
         cursor.execute("PRAGMA cache_size = -65536")  # 64 MiB: ids are random, so the index is visited everywhere
         cursor.execute("PRAGMA wal_autocheckpoint = 10000")  # 40 MB; by default nearly every batch made one
@@ -86,6 +89,20 @@ def _prepare_sqlite(engine: AsyncEngine, begin: str) -> None:
     @event.listens_for(engine.sync_engine, "begin")
     def on_begin(connection: Any) -> None:
         connection.exec_driver_sql(begin)
+
+
+async def _use_wal(connection: Connection) -> None:
+    """Switch to the write-ahead log. Where several do so at once, SQLite refuses all but one without waiting."""
+    patient_until, backoff = time.monotonic() + SQLITE_BUSY_SECONDS, Backoff(0.01, 0.1)
+    while True:
+        try:
+            await connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > patient_until:
+                raise
+            await backoff.wait()
+        else:
+            return
 
 
 def is_away(exc: BaseException) -> bool:
