@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -15,9 +16,9 @@ from redis import Redis
 
 from bench import servers, slow_clients
 from bench.consume import empty
-from bench.paced import paced
 from bench.processes import Cores, environment, started
 from bench.servers import Server
+from bench.steady import loading, p99_ms
 from ingest.settings import IngestSettings
 from stream.keys import Shard
 
@@ -84,7 +85,7 @@ def compare(folder: Path, cores: Cores, rounds: int) -> list[str]:
     with ExitStack() as stack:
         url, valkey = stack.enter_context(servers.valkey(folder / "valkey"))
         server = stack.enter_context(servers.ackstream(url, cores.measured, folder, signatures="required"))
-        paced(server.port, server.path, GOOD_PER_SECOND, WARM_UP_SECONDS, folder)
+        _p99_ms(server, valkey, cores, folder, WARM_UP_SECONDS)
         empty(valkey)
         quiet_mib = _resident_mib(server.pid)
         for number in range(rounds):
@@ -92,7 +93,7 @@ def compare(folder: Path, cores: Cores, rounds: int) -> list[str]:
                 if slowly:
                     _beside_slow_ones(found, server, valkey, cores, folder, quiet_mib)
                 else:
-                    found.without_ms.append(_p99_ms(server, valkey, folder))
+                    found.without_ms.append(_p99_ms(server, valkey, cores, folder))
             shown = f"{found.without_ms[-1]:.1f} ms without, {found.with_ms[-1]:.1f} ms with"
             print(f"round {number + 1} of {rounds}: {shown}", file=sys.stderr, flush=True)
     return found.notes()
@@ -104,7 +105,7 @@ def _beside_slow_ones(
     command = (sys.executable, "-m", slow_clients.__name__, str(server.port), server.path, str(SLOW))
     with started(*command, core=cores.rest, folder=folder, environment=environment(), talks=True) as swarm:
         assert _line(swarm) == slow_clients.HELD, "the slow clients did not get in"
-        found.with_ms.append(_p99_ms(server, valkey, folder))
+        found.with_ms.append(_p99_ms(server, valkey, cores, folder))
         found.grown_mib.append(_resident_mib(server.pid) - quiet_mib)
         assert swarm.stdin is not None
         swarm.stdin.write(b"enough\n")
@@ -112,13 +113,15 @@ def _beside_slow_ones(
         found.swarms.append(orjson.loads(_line(swarm)))
 
 
-def _p99_ms(server: Server, valkey: Redis, folder: Path) -> float:
+def _p99_ms(server: Server, valkey: Redis, cores: Cores, folder: Path, seconds: float = SECONDS) -> float:
     """Send good requests; each must be on the stream."""
     empty(valkey)
-    result = paced(server.port, server.path, GOOD_PER_SECOND, SECONDS, folder)
+    with loading(server.port, server.path, GOOD_PER_SECOND, cores.rest, folder) as load:
+        time.sleep(seconds)
+        samples = load.samples()
     entries = valkey.xlen(Shard().stream)
-    assert entries == result.sent, f"{result.sent} answers of 200, {entries} entries"
-    return result.p99_ms
+    assert entries == len(samples), f"{len(samples)} answers of 200, {entries} entries"
+    return p99_ms(samples)
 
 
 def _line(child: "subprocess.Popen[bytes]") -> str:

@@ -17,7 +17,7 @@ from bench.consume import empty
 from bench.entries import entries
 from bench.processes import Cores, environment, program, started
 from bench.servers import Server
-from bench.steady import Load, Sample, loading
+from bench.steady import Load, loading, p99_ms
 from stream.keys import Shard
 
 RATE = 1000
@@ -26,7 +26,6 @@ GROUP = "log"
 HOLDS = "holds"
 LONGEST_SECONDS = 300.0
 BLOCK = 1000
-LEAST_ANSWERS = 100
 
 # KEYS: stream. ARGV: the first entry's ms, how many fields each has, then their names and values.
 FILL = """
@@ -164,7 +163,7 @@ class Rig:
         samples = load.samples()
         trimming = [sample for sample in samples if began <= sample[0] < ended]
         quiet = [sample for sample in samples if not began - 0.2 <= sample[0] < ended + 0.2]
-        return Pair(_p99_ms(quiet), _p99_ms(trimming), ended - began)
+        return Pair(p99_ms(quiet), p99_ms(trimming), ended - began)
 
 
 def compare(folder: Path, cores: Cores, rounds: int, seconds: float, trimmed: int) -> list[Difference]:
@@ -178,9 +177,3 @@ def compare(folder: Path, cores: Cores, rounds: int, seconds: float, trimmed: in
             for name, found in list(pairs.items())[:: 1 if number % 2 == 0 else -1]:
                 found.append(rig.pair(seconds, None if name == "trim" else folder / f"archive-{number}"))
     return [Difference(name, trimmed, found) for name, found in pairs.items()]
-
-
-def _p99_ms(samples: list[Sample]) -> float:
-    taken = sorted(seconds for _, seconds in samples)
-    assert len(taken) >= LEAST_ANSWERS, f"only {len(taken)} answers to judge by"
-    return taken[len(taken) * 99 // 100] * 1000

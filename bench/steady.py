@@ -2,7 +2,8 @@
 
 ``python -m bench.steady PORT PATH RATE`` prints a line when it has begun, and when its standard input ends one with a
 sample for each answer: when it was due to be sent, on the clock of ``time.monotonic``, and the seconds until it was
-there. So a server that stands still is charged with all that should have been sent meanwhile. Every answer must be 200.
+there. So a server that stands still is charged with all that should have been sent meanwhile. Anything but a 200 to
+each request, or the end of a connection, ends the run with an error.
 """
 
 import asyncio
@@ -23,6 +24,8 @@ from bench.processes import HOST, environment, started
 
 CONNECTIONS = 32
 TICK_SECONDS = 0.0005
+LATEST_SECONDS = 10.0
+LEAST_ANSWERS = 100
 
 Sample = tuple[float, float]
 
@@ -34,20 +37,33 @@ class Sender:
         self._prepared = prepared
         self._period = 1 / rate
         self._free: deque[Connection] = deque()
+        self._fault: Exception | None = None
         self.samples: list[Sample] = []
 
     def is_free(self, connection: "Connection") -> None:
         """Note that the connection waits for no answer."""
         self._free.append(connection)
 
+    def fail(self, fault: Exception) -> None:
+        """Have the run end with this."""
+        self._fault = self._fault or fault
+
     async def run(self, ended: asyncio.Event) -> None:
-        """Send until ``ended``."""
+        """Send until ``ended``, then wait for the answers that are on their way."""
         due = time.monotonic()
         while not ended.is_set():
             while self._free and due <= time.monotonic():
                 self._free.popleft().send(self._prepared, due)
                 due += self._period
-            await asyncio.sleep(max(due - time.monotonic(), TICK_SECONDS))
+            await self._wait(due - time.monotonic())
+        async with asyncio.timeout(LATEST_SECONDS):
+            while len(self._free) < CONNECTIONS:
+                await self._wait(TICK_SECONDS)
+
+    async def _wait(self, seconds: float) -> None:
+        await asyncio.sleep(max(seconds, TICK_SECONDS))
+        if self._fault is not None:
+            raise self._fault
 
 
 class Connection(asyncio.Protocol):
@@ -57,6 +73,7 @@ class Connection(asyncio.Protocol):
         self._sender = sender
         self._transport: asyncio.Transport | None = None
         self._due = 0.0
+        self._heard = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Be free."""
@@ -66,15 +83,23 @@ class Connection(asyncio.Protocol):
     def send(self, prepared: bytes, due: float) -> None:
         """Send the request that was due then."""
         assert self._transport is not None
-        self._due = due
+        self._due, self._heard = due, b""
         self._transport.write(prepared)
 
     def data_received(self, data: bytes) -> None:
-        """Note the answer, which has no body and comes in one piece."""
-        assert data.startswith(b"HTTP/1.1 200 "), data[:100]
-        assert data.endswith(b"\r\n\r\n"), data[:100]
+        """Note the answer when it is whole; it has no body."""
+        self._heard += data
+        if not self._heard.endswith(b"\r\n\r\n"):
+            return
+        if not self._heard.startswith(b"HTTP/1.1 200 "):
+            self._sender.fail(AssertionError(f"not a 200: {self._heard[:100]!r}"))
+            return
         self._sender.samples.append((self._due, time.monotonic() - self._due))
         self._sender.is_free(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Fail: nobody but this side ends a connection."""
+        self._sender.fail(exc or ConnectionResetError("the server closed a connection"))
 
 
 async def run(port: int, path: str, rate: float) -> list[Sample]:
@@ -100,6 +125,13 @@ class Load:
         out, _ = self._child.communicate(timeout=30)
         assert self._child.returncode == 0, "the load failed"
         return [(due, seconds) for due, seconds in orjson.loads(out)]
+
+
+def p99_ms(samples: list[Sample]) -> float:
+    """Return the 99th percentile of the times that answers took."""
+    taken = sorted(seconds for _, seconds in samples)
+    assert len(taken) >= LEAST_ANSWERS, f"only {len(taken)} answers to judge by"
+    return taken[len(taken) * 99 // 100] * 1000
 
 
 @contextmanager

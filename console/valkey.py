@@ -5,7 +5,6 @@ the `ackstream up` that started it was killed. Two servers on one append-only fi
 """
 
 import asyncio
-import fcntl
 import os
 import secrets
 import signal
@@ -21,6 +20,7 @@ import structlog
 from redis.exceptions import BusyLoadingError, RedisError
 
 from stream.connect import client
+from stream.lock import locked
 from stream.refusal import Refusal
 
 log = structlog.get_logger("valkey")
@@ -117,13 +117,7 @@ def _made(folder: Path) -> Path:
 
 def _lock(folder: Path) -> int | None:
     """Return the locked descriptor, or None while a server holds it."""
-    descriptor = os.open(folder / "server.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
+    return locked(folder / "server.lock")
 
 
 async def _adopt(folder: Path) -> Server | None:

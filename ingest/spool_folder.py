@@ -7,7 +7,6 @@ In a folder: ``lock``; ``000001.db`` and so on, the files in the order in which 
 ``-wal`` beside it; ``000001.damaged`` with ``000001.damaged-wal``, a file that was set aside, for a person to look at.
 """
 
-import fcntl
 import os
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from ingest.spool_fault import judged
+from stream.lock import locked
 from stream.refusal import Refusal
 
 FOLDERS = 1000
@@ -36,7 +36,7 @@ class SpoolFolder:
             for number in range(FOLDERS):
                 path = data / "spool" / str(number)
                 _make(path)
-                if (lock := _locked(path)) is not None:
+                if (lock := locked(path / "lock")) is not None:
                     return cls(path, lock)
         except OSError as exc:
             raise Refusal(
@@ -54,7 +54,9 @@ class SpoolFolder:
         """
         for path in sorted(self.path.parent.glob("[0-9]*")):
             with suppress(OSError):
-                if path != self.path and set(path.glob("*.db")) - set(without) and (lock := _locked(path)) is not None:
+                if path == self.path or not set(path.glob("*.db")) - set(without):
+                    continue
+                if (lock := locked(path / "lock")) is not None:
                     yield type(self)(path, lock)
 
     def files(self) -> list[Path]:
@@ -108,14 +110,3 @@ def _make(folder: Path) -> None:
     if not folder.is_dir():
         folder.mkdir(mode=0o700, exist_ok=True)
         fsync_folder(folder.parent)
-
-
-def _locked(path: Path) -> int | None:
-    """Lock the folder and return what holds the lock, or None if another process has it."""
-    descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor

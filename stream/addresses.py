@@ -11,6 +11,7 @@ from pathlib import Path
 
 import orjson
 
+from stream.lock import locked
 from stream.refusal import Refusal
 
 _FILE = "addresses.json"
@@ -45,23 +46,13 @@ class Addresses:
 def lock_folder(data: Path) -> int:
     """Take the folder for this process, until it ends. Raises FolderInUse."""
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(data / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     deadline = time.monotonic() + LOOK_SECONDS
-    while not _locked(descriptor):
+    while (descriptor := locked(data / _LOCK)) is None:
         if time.monotonic() > deadline:
-            os.close(descriptor)
             raise FolderInUse(f"another `ackstream up` runs on {data}: stop it, or choose another folder (--data)")
         time.sleep(0.01)
     (data / _FILE).unlink(missing_ok=True)
     return descriptor
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def running(data: Path) -> Addresses | None:
