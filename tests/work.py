@@ -76,15 +76,22 @@ class Work:
 
     async def left(self) -> int:
         """How many entries are unread or pending; all of them while the group is not there."""
+        return sum(await self._unread_and_pending())
+
+    async def unread(self) -> int:
+        """How many entries are unread; all of them while the group is not there."""
+        return (await self._unread_and_pending())[0]
+
+    async def _unread_and_pending(self) -> tuple[int, int]:
         async with self.server.pipeline() as pipe:
             pipe.exists(self.shard.stream)
             pipe.xlen(self.shard.stream)
             exists, length = await pipe.execute()
             groups: list[Any] = await self.server.xinfo_groups(self.shard.stream) if exists else []
         if not groups:
-            return int(length)
+            return length, 0
         lag = groups[0]["lag"]
-        return int((length if lag is None else lag) + groups[0]["pending"])
+        return length if lag is None else lag, groups[0]["pending"]
 
     async def is_down_to(self, entries: int, *, seconds: float = 90) -> None:
         """Return when no more than so many entries are left."""
