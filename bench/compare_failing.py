@@ -41,7 +41,7 @@ def compare(folder: Path, cores: Cores, rounds: int, number: int) -> tuple[list[
         url, valkey = stack.enter_context(servers.valkey(folder / "valkey"))
         handlers = Handlers(url, valkey, folder, cores.measured, number)
         measures: dict[str, Measure] = {
-            "all good": partial(handlers.rate, "one"),
+            "all good": partial(handlers.rate, "spared"),
             "some failing": partial(handlers.rate, "failing"),
             "some hanging": partial(handlers.rate, "hanging", never=HANGING),
         }

@@ -21,7 +21,13 @@ async def many(_events: list[StatusEvent]) -> None:
 
 async def failing(event: StatusEvent) -> None:
     """Fail with one event in FAILING_OF, whenever it comes."""
-    if int(event.event_id[:8], 16) % FAILING_OF == 0:
+    if _share(event) == 0:
+        raise ValueError
+
+
+async def spared(event: StatusEvent) -> None:
+    """Look at each event as ``failing`` does, and fail with none."""
+    if _share(event) < 0:
         raise ValueError
 
 
@@ -30,3 +36,7 @@ async def hanging(event: StatusEvent) -> None:
     if len(_hanging) < HANGING:
         _hanging.append(event.event_id)
         await asyncio.sleep(DAY_SECONDS)
+
+
+def _share(event: StatusEvent) -> int:
+    return int(event.event_id[:8], 16) % FAILING_OF
