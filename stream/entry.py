@@ -1,15 +1,15 @@
 """The wire contract: one entry of a stream, version 1.
 
-Layout of an entry's fields (names and values are bytes):
+Layout of an entry's fields (names and values are bytes, in any order; the first six are read fastest in this one):
 
 =============  ========  =====================================================================
 field          present   value
 =============  ========  =====================================================================
 v              always    ``1``
 payload        always    the webhook's raw bytes; for a GET the raw query string
-content_type   always    the Content-Type as sent, or empty
 received_ms    always    when the last byte of the request was there, ms since 1970 UTC, decimal
 receipt        always    an id of this receipt; the same id may come twice (see ingest.appender)
+content_type   always    the Content-Type as sent, or empty
 verified       always    how the sender was proved: ``jwt``, ``sig`` or ``none``
 account        if known  the provider's account (Vonage: API key) that the signature proved
 application    if known  the application that the signature proved
@@ -25,9 +25,8 @@ Every later version of this module reads version 1: ``tests/fixtures/entries/v1.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any, Literal, NamedTuple, Self, get_args
 
 VERSION = b"1"
@@ -39,11 +38,12 @@ LATEST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z, the last moment a d
 Verified = Literal["jwt", "sig", "none"]
 
 _VERIFIED: Mapping[bytes, Verified] = {name.encode(): name for name in get_args(Verified)}
-_REQUIRED = frozenset((b"v", b"payload", b"content_type", b"received_ms", b"receipt", b"verified"))
+_ORDER = [b"v", b"payload", b"received_ms", b"receipt", b"content_type", b"verified"]
+_REQUIRED = frozenset(_ORDER)
 _TEXTS = ("account", "application", "traceparent", "replay", "origin", "error")
 _TEXT_FIELDS = tuple((name, name.encode()) for name in _TEXTS)
-_KNOWN = _REQUIRED | {name.encode() for name in (*_TEXTS, "query", "attempt")}
-_required_values = itemgetter(b"payload", b"content_type", b"received_ms", b"receipt", b"verified")
+_OPTIONAL = {name.encode() for name in (*_TEXTS, "query", "attempt")}
+_REQUIRED_PARTS = 2 * len(_ORDER)
 
 
 class InvalidEntry(ValueError):  # noqa: N818 - named for what it is, like InvalidStatus
@@ -72,9 +72,9 @@ class Entry(NamedTuple):  # made in a third of the time that a frozen dataclass 
         fields = {
             b"v": VERSION,
             b"payload": self.payload,
-            b"content_type": self.content_type.encode(),
             b"received_ms": b"%d" % self.received_ms,
             b"receipt": self.receipt.encode(),
+            b"content_type": self.content_type.encode(),
             b"verified": self.verified.encode(),
         }
         for name in _TEXTS:
@@ -89,24 +89,48 @@ class Entry(NamedTuple):  # made in a third of the time that a frozen dataclass 
 
     @classmethod
     def from_fields(cls, fields: Mapping[bytes, bytes]) -> Self:
-        """Decode what XREADGROUP gave. Raises InvalidEntry for anything that ``to_fields`` does not write."""
+        """Decode an entry's fields. Raises InvalidEntry for anything that ``to_fields`` does not write."""
         if fields.get(b"v") != VERSION:
             raise InvalidEntry("its version is not 1")
-        try:
-            payload, content_type, received_ms, receipt, proof = _required_values(fields)
-        except KeyError:
-            raise InvalidEntry(f"it lacks {_names(_REQUIRED - fields.keys())}") from None
-        verified = _VERIFIED.get(proof)
+        if missing := _REQUIRED - fields.keys():
+            raise InvalidEntry(f"it lacks {_names(missing)}")
+        verified = _VERIFIED.get(fields[b"verified"])
         if verified is None:
             raise InvalidEntry("verified is none of jwt, sig, none")
-        entry = cls(
-            payload,
-            _text(b"content_type", content_type),
-            _number(b"received_ms", received_ms, LATEST_MS),
-            _text(b"receipt", receipt),
+        return cls(
+            fields[b"payload"],
+            _text(b"content_type", fields[b"content_type"]),
+            _number(b"received_ms", fields[b"received_ms"], LATEST_MS),
+            _text(b"receipt", fields[b"receipt"]),
             verified,
+            **_optional_values({name: fields[name] for name in fields.keys() - _REQUIRED}),
         )
-        return entry if len(fields) == len(_REQUIRED) else entry._replace(**_optional_values(fields))
+
+    @classmethod
+    def from_flat(cls, flat: list[bytes]) -> Self:
+        """Decode names and values in turn, as Redis gives them. Raises as ``from_fields``."""
+        if flat[:_REQUIRED_PARTS:2] != _ORDER or flat[1] != VERSION:
+            return cls.from_fields(_named_once(flat))
+        _, payload, received_ms, receipt, content_type, proof = flat[1:_REQUIRED_PARTS:2]
+        try:
+            number = _number(b"received_ms", received_ms, LATEST_MS)
+            entry = cls(payload, content_type.decode(), number, receipt.decode(), _VERIFIED[proof])
+        except (UnicodeDecodeError, KeyError):
+            return cls.from_fields(_named_once(flat))  # which says why it is none
+        more = flat[_REQUIRED_PARTS:]
+        return entry._replace(**_optional_values(_named_once(more))) if more else entry
+
+
+def named(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Return as fields what Redis gives as names and values in turn; of a name that comes twice the last one."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _named_once(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    fields = named(flat)
+    if 2 * len(fields) != len(flat):
+        raise InvalidEntry("one of its fields comes twice")
+    return fields
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -160,7 +184,7 @@ def _names(fields: frozenset[bytes]) -> str:
 
 
 def _optional_values(fields: Mapping[bytes, bytes]) -> dict[str, Any]:
-    if unknown := fields.keys() - _KNOWN:
+    if unknown := fields.keys() - _OPTIONAL:
         raise InvalidEntry(f"it has {len(unknown)} unknown fields")
     found: dict[str, Any] = {name: _text(field, fields[field]) for name, field in _TEXT_FIELDS if field in fields}
     if b"query" in fields:

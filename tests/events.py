@@ -16,6 +16,11 @@ def entry(payload: bytes, received_ms: int = RECEIVED_MS, **known: Any) -> Entry
     return Entry(payload, "application/json", received_ms, "receipt-0", **known)
 
 
+def flat(fields: dict[bytes, bytes]) -> list[bytes]:
+    """Names and values in turn, as Redis gives them."""
+    return [part for pair in fields.items() for part in pair]
+
+
 def body(**fields: Any) -> bytes:
     return orjson.dumps({"message_uuid": "m-1", "status": "delivered", "channel": "sms"} | fields)
 

@@ -61,7 +61,7 @@ class Gates:
 def batch(*ids: str, attempt: int | None = None) -> Call:
     """Entries of these messages, read together."""
     events = [event(body(message_uuid=one), attempt=attempt) for one in ids]
-    return Call(Source.LIVE, [(one.encode(), {}) for one in ids], events)
+    return Call(Source.LIVE, [(one.encode(), []) for one in ids], events)
 
 
 def ids(calls: Sequence[Call]) -> list[list[str]]:

@@ -1,4 +1,5 @@
 import base64
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.entry import LATEST_MS, Entry, EntryId, InvalidEntry
+from tests.events import flat
 
 GOLDEN = Path(__file__).parent / "fixtures" / "entries" / "v1.json"
 
@@ -72,6 +74,36 @@ def test_any_fields_give_an_entry_or_invalid_entry(fields: dict[bytes, bytes]) -
         Entry.from_fields(fields)
     except InvalidEntry:
         return
+
+
+@given(
+    entries.map(lambda one: [*one.to_fields().items()]).flatmap(lambda pairs: st.just(pairs) | st.permutations(pairs)),
+    st.dictionaries(st.sampled_from([*WHOLE.to_fields(), b"other"]), st.none() | st.just(b"2") | st.binary()),
+)
+def test_names_and_values_in_turn_are_read_like_fields(
+    pairs: list[tuple[bytes, bytes]], change: dict[bytes, bytes | None]
+) -> None:
+    """In whatever order, whole or not: the same entry, or InvalidEntry for the same reason."""
+    changed = dict(pairs) | change
+    fields = {name: value for name, value in changed.items() if value is not None}
+
+    def read(how: Callable[[], Entry]) -> Entry | str:
+        try:
+            return how()
+        except InvalidEntry as exc:
+            return str(exc)
+
+    assert read(lambda: Entry.from_flat(flat(fields))) == read(lambda: Entry.from_fields(fields))
+
+
+@pytest.mark.parametrize("name", [b"payload", b"account"])
+@pytest.mark.parametrize("turned", [False, True], ids=["as written", "in another order"])
+def test_a_field_that_comes_twice_is_refused(name: bytes, *, turned: bool) -> None:
+    """Redis would take it, and it is unknown which of both was meant."""
+    fields = list(WHOLE.to_fields().items())
+    twice = [*(fields[::-1] if turned else fields), (name, b"{}")]
+    with pytest.raises(InvalidEntry, match=r"twice|unknown"):
+        Entry.from_flat([part for pair in twice for part in pair])
 
 
 @pytest.mark.parametrize(

@@ -116,9 +116,9 @@ def trips_for(source: Source, attempt: int, *, given_up: bool = False) -> bool:
     clock = Clock()
     doubt = Doubt(Limits(judged_attempts=1), clock)
     failed = event(body(), attempt=attempt - 1 or None)
-    fields = {b"error": b"failed: ValueError"} if given_up else {}
+    flat = [b"error", b"failed: ValueError"] if given_up else []
     for _ in range(MANY_FAILURES):
-        doubt.add(Call(source, [(b"1-0", fields)], [failed], began=clock.now, error=ValueError()), counts=True)
+        doubt.add(Call(source, [(b"1-0", flat)], [failed], began=clock.now, error=ValueError()), counts=True)
     clock.now += SOON_SECONDS
     return doubt.tripped
 
@@ -136,7 +136,7 @@ def held_back(number: int, attempts: int) -> tuple[int, bool]:
     clock = Clock()
     doubt = Doubt(Limits(attempts=attempts, judged_attempts=1), clock)
     for _ in range(number):
-        doubt.add(Call(Source.LIVE, [(b"1-0", {})], [event(body())], began=clock.now, error=ValueError()), counts=True)
+        doubt.add(Call(Source.LIVE, [(b"1-0", [])], [event(body())], began=clock.now, error=ValueError()), counts=True)
     return len(doubt.take(all_of_them=False)), doubt.tripped
 
 
@@ -153,5 +153,5 @@ def test_a_success_clears_what_has_failed_before() -> None:
     clock = Clock()
     doubt = Doubt(Limits(judged_attempts=1), clock)
     for error in (ValueError(), ValueError(), None, ValueError()):
-        doubt.add(Call(Source.LIVE, [(b"1-0", {})], [event(body())], began=clock.now, error=error), counts=True)
+        doubt.add(Call(Source.LIVE, [(b"1-0", [])], [event(body())], began=clock.now, error=error), counts=True)
     assert len(doubt.take(all_of_them=False)) == 3

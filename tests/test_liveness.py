@@ -57,7 +57,7 @@ async def test_the_entries_of_a_dead_consumer_are_claimed(server: Redis, shard: 
     await pass_time(clock, DEAD_SECONDS - 1, living)
     assert await living.claim(100) == {}
     await pass_time(clock, 1 + BEAT_SECONDS, living)
-    assert [fields for _, fields in (await living.claim(3))[Source.LIVE]] == [{b"n": b"%d" % n} for n in range(3)]
+    assert [fields for _, fields in (await living.claim(3))[Source.LIVE]] == [[b"n", b"%d" % n] for n in range(3)]
     assert await claimed(living, 3) == 2
     assert await living.claim(3) == {}
     assert await holders(server, shard) == {living.consumer: 5}
@@ -210,7 +210,7 @@ async def test_copies_in_a_dead_consumers_hand_are_claimed_too(server: Redis, sh
         {Source.REPLAY: 1},
         {},
     ]
-    assert taken[2][Source.REPLAY][0][1] == {b"from": b"replay"}
+    assert taken[2][Source.REPLAY][0][1] == [b"from", b"replay"]
     for stream in keys.values():
         assert [one["name"] for one in await server.xinfo_consumers(stream, "g")] == [living.consumer.encode()]
 

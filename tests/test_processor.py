@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from stream.keys import Shard
-from tests.events import body, entry
+from tests.events import body, entry, flat
 from tests.parked import parked
 from tests.waiting import until
 from worker.batch import Batch
@@ -69,7 +69,7 @@ async def read(server: Redis, shard: Shard, liveness: Liveness, payloads: Sequen
         fields: Any = entry(payload).to_fields()
         await server.xadd(shard.stream, fields)
     reply: Any = await server.xreadgroup("g", liveness.consumer, {shard.stream: ">"})
-    entries: RawEntries = reply[0][1]
+    entries: RawEntries = [(entry_id, flat(fields)) for entry_id, fields in reply[0][1]]
     return entries
 
 
@@ -196,7 +196,8 @@ async def test_after_the_last_attempt_it_is_buried(server: Redis, shard: Shard) 
     while await server.zcard(shard.parked("g")):
         await Parked(server, shard, "g").promote()
         reply: Any = await server.xreadgroup("g", liveness.consumer, {shard.retry("g"): ">"})
-        await process(own, reply[0][1], liveness.generation, Source.RETRY)
+        due: RawEntries = [(entry_id, flat(fields)) for entry_id, fields in reply[0][1]]
+        await process(own, due, liveness.generation, Source.RETRY)
     assert recorder.attempts == [1, 2, 3]
     letters: Any = await server.xrange(shard.dead("g"))
     ((_, letter),) = letters

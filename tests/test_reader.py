@@ -28,7 +28,7 @@ async def reader(server: Redis, shard: Shard, liveness: Liveness) -> AsyncIterat
 
 def numbers(found: Found) -> list[int]:
     """Which live entries these are."""
-    return [int(fields[b"n"]) for _, fields in found.get(Source.LIVE, []) if fields is not None]
+    return [int(flat[1]) for _, flat in found.get(Source.LIVE, []) if flat is not None]
 
 
 async def pending(server: Redis, shard: Shard) -> int:

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from stream.keys import Shard
-from tests.events import body, entry
+from tests.events import body, entry, flat
 from tests.test_processor import pending, read
 from tests.waiting import until
 from worker.batch import Batch
@@ -61,7 +61,7 @@ class Site:
             fields: Any = entry(payload).to_fields()
             await self._server.xadd(self._shard.stream, fields)
         reply: Any = await self._server.xreadgroup("g", self._liveness.consumer, {self._shard.stream: ">"})
-        entries: RawEntries = reply[0][1]
+        entries: RawEntries = [(entry_id, flat(fields)) for entry_id, fields in reply[0][1]]
         return entries
 
     async def process(self, entries: RawEntries, *, more: bool) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from stream.entry import Entry, InvalidEntry
+from stream.entry import Entry, InvalidEntry, named
 from worker.liveness import RawEntries
 from worker.settle import Copy
 from worker.status import InvalidStatus, StatusEvent
@@ -18,7 +18,7 @@ class Batch:
 
     source: Source
     generation: int
-    entries: list[tuple[bytes, dict[bytes, bytes]]] = field(default_factory=list)
+    entries: list[tuple[bytes, list[bytes]]] = field(default_factory=list)
     events: list[StatusEvent] = field(default_factory=list)
     """The event of each of ``entries``."""
     gone: list[bytes] = field(default_factory=list)
@@ -35,19 +35,19 @@ class Batch:
     def read(cls, source: Source, entries: RawEntries, *, shard: int, generation: int) -> Self:
         """Parse what was read."""
         batch = cls(source, generation)
-        for entry_id, fields in entries:
-            if fields is None:  # deleted while it was pending: nothing is left to handle
+        for entry_id, flat in entries:
+            if flat is None:  # deleted while it was pending: nothing is left to handle
                 batch.gone.append(entry_id)
                 continue
             own = f"{shard}/{entry_id.decode()}"
             try:
-                entry = Entry.from_fields(fields)
+                entry = Entry.from_flat(flat)
                 event = parse(entry, entry.origin or own)
             except (InvalidEntry, InvalidStatus) as exc:
                 reason = "invalid-entry" if isinstance(exc, InvalidEntry) else "invalid-status"
                 error = f"{reason}: {exc}"
-                batch.invalid.append(Copy.of(entry_id, fields, origin=own, attempt=1, error=error))
+                batch.invalid.append(Copy.of(entry_id, named(flat), origin=own, attempt=1, error=error))
             else:
-                batch.entries.append((entry_id, fields))
+                batch.entries.append((entry_id, flat))
                 batch.events.append(event)
         return batch

@@ -41,7 +41,7 @@ class Call:
     """Events that are handed over together, with their entries, all of one read; and why they failed, if they did."""
 
     source: Source
-    entries: Sequence[tuple[bytes, dict[bytes, bytes]]]
+    entries: Sequence[tuple[bytes, list[bytes]]]
     events: Sequence[StatusEvent]
     solo: bool = False
     """Whether nothing else may be handled meanwhile, for its one entry may be what workers die of."""

@@ -34,7 +34,8 @@ LATE_SECONDS = 10.0
 DEAD_SECONDS = 15.0
 TIDY_SECONDS = 10.0
 
-RawEntries = list[tuple[bytes, dict[bytes, bytes] | None]]
+RawEntries = list[tuple[bytes, list[bytes] | None]]
+"""Ids, and names and values in turn, as Redis gives them; None for what was deleted while it was pending."""
 
 # HINCRBY as it is; but in a script a full server takes it too, so nobody seems dead for want of memory.
 BEAT = """#!lua flags=allow-oom
@@ -143,7 +144,7 @@ class Liveness:
                 )
                 CLAIMED.labels(self._group).inc(len(entries))
                 await self.suspects.took_over(source, [one for one, _ in entries], name.decode(), died=bool(counter))
-                return {source: [(entry_id, _pairs(fields)) for entry_id, fields in entries]}
+                return {source: entries}
             if taken is not None:
                 log.info("liveness.removed", group=self._group, consumer=name.decode())
             self._dead.pop(name, None)
@@ -200,7 +201,3 @@ class Liveness:
 
 def _unique_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-
-
-def _pairs(flat: list[bytes] | None) -> dict[bytes, bytes] | None:
-    return None if flat is None else dict(zip(flat[::2], flat[1::2], strict=True))

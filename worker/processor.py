@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from stream.backoff import Backoff
+from stream.entry import named
 from stream.metrics import HANDLE_SECONDS, HANDLED, HANDLER_FAILURES, PARKED, REPEATS
 from worker.batch import Batch
 from worker.call import Call
@@ -146,13 +147,13 @@ class Processor:
         """Have these entries handled one at a time, the worst last; bury those of which enough workers have died."""
         found = [(self._suspicion(batch, batch.entries[place][0]), place) for place in places]
         for suspicion, place in sorted(found, key=lambda one: one[0].deaths):
-            entry, event = batch.entries[place], batch.events[place]
+            (entry_id, flat), event = batch.entries[place], batch.events[place]
             if suspicion.proved:
                 error = f"killer: {suspicion.deaths} workers died while they had it alone in hand"
-                copy = Copy.of(*entry, origin=event.entry, attempt=event.attempt, error=error)
+                copy = Copy.of(entry_id, named(flat), origin=event.entry, attempt=event.attempt, error=error)
                 self._settling.of(batch.source).copies.append(copy)
             else:
-                self._calls.put(Call(batch.source, [entry], [event], solo=True))
+                self._calls.put(Call(batch.source, [(entry_id, flat)], [event], solo=True))
 
     async def _heed(self) -> None:
         """Wait for the target, or keep what is in hand while the group is paused; a stop waits for neither."""
@@ -207,10 +208,12 @@ class Processor:
             first=copies[0].fields[b"origin"].decode(),
         )
 
-    def _copy(self, entry: tuple[bytes, dict[bytes, bytes]], event: StatusEvent, error: BaseException) -> Copy:
+    def _copy(self, entry: tuple[bytes, list[bytes]], event: StatusEvent, error: BaseException) -> Copy:
         verdict = judge(error, event.attempt, self._schedule, self._chance())
+        entry_id, flat = entry
         return Copy.of(
-            *entry,
+            entry_id,
+            named(flat),
             origin=event.entry,
             attempt=event.attempt,
             error=verdict.error,
