@@ -13,7 +13,9 @@ _CALENDAR = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s*(?:(Z|UTC|GMT)|([+-])(\d\d):?(\d\d)?)?",
     re.ASCII | re.IGNORECASE,
 )
-_COMMON = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3}|\.\d{6})?Z", re.ASCII)  # 6 times as fast
+_COMMON = "2020-01-01T14:00:00Z", "2020-01-01T14:00:00.000Z", "2020-01-01T14:00:00.000000Z"
+_COMMON_LENGTHS = frozenset(map(len, _COMMON))
+_T = len("2020-01-01")
 _COMPACT = re.compile(r"(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)", re.ASCII)
 _EPOCH = re.compile(r"\d{9,10}|\d{13}", re.ASCII)
 _EPOCH_MS_DIGITS = 13
@@ -27,15 +29,25 @@ def parse_time(value: object) -> datetime | None:
         text = str(value)
     else:
         return None
+    moment = _common(text) or _other(text.strip())
+    return moment if moment and FIRST_YEAR <= moment.year <= LAST_YEAR else None
+
+
+def _common(text: str) -> datetime | None:
+    """Read the form of nearly all, in a fourth of the time."""
+    if len(text) not in _COMMON_LENGTHS or text[_T] != "T" or text[-1] != "Z":
+        return None
     try:
-        if _COMMON.fullmatch(text):
-            moment: datetime | None = datetime.fromisoformat(text)
-        else:
-            text = text.strip()
-            moment = _calendar(text) or _compact(text) or _epoch(text)
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def _other(text: str) -> datetime | None:
+    try:
+        return _calendar(text) or _compact(text) or _epoch(text)
     except (ValueError, OverflowError):  # no such day, or beyond what a datetime holds
         return None
-    return moment if moment and FIRST_YEAR <= moment.year <= LAST_YEAR else None
 
 
 def _calendar(text: str) -> datetime | None:
