@@ -96,13 +96,12 @@ async def _use_wal(connection: Connection) -> None:
     patient_until, backoff = time.monotonic() + SQLITE_BUSY_SECONDS, Backoff(0.01, 0.1)
     while True:
         try:
-            await connection.execute("PRAGMA journal_mode = WAL")
+            async with connection.execute("PRAGMA journal_mode = WAL"):
+                return
         except sqlite3.OperationalError as exc:
             if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > patient_until:
                 raise
-            await backoff.wait()
-        else:
-            return
+        await backoff.wait()
 
 
 def is_away(exc: BaseException) -> bool:
