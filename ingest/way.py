@@ -7,6 +7,7 @@ entries, has appended some of them.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 
 import structlog
 from redis.asyncio import Redis
@@ -105,18 +106,18 @@ class Way:
         await asyncio.sleep(self._breaker.due_seconds())
         self._breaker.probe()
         BREAKER.set(_NUMBERS[self._breaker.state])
-        link: Link | None = None
-        try:
-            async with asyncio.timeout(within_seconds):
-                await self._fitness.check()
-                link = await self.connect()
-                await feed(link)
-        except (RedisError, OSError, Unfit) as exc:
-            self.fail(exc)
-            if link is not None:
-                await link.close()
-        else:
-            await self._open(link)
+        async with AsyncExitStack() as unless_open:
+            try:
+                async with asyncio.timeout(within_seconds):
+                    await self._fitness.check()
+                    link = await self.connect()
+                    unless_open.push_async_callback(link.close)
+                    await feed(link)
+            except (RedisError, OSError, Unfit) as exc:
+                self.fail(exc)
+            else:
+                unless_open.pop_all()
+                await self._open(link)
 
     async def _open(self, link: Link) -> None:
         if self._link is not None:  # it was shut for another reason than this one's failure, and may be in use

@@ -1,12 +1,18 @@
 import asyncio
+import random
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
+from ingest.breaker import Breaker
+from ingest.fitness import Fitness
 from ingest.link import Link
 from ingest.packed import pack
+from ingest.way import Way
 from stream.connect import client
 from stream.keys import Shard
 from tests.events import body, entry
@@ -37,3 +43,21 @@ async def test_appends_need_no_connection_beside_their_own(server: Redis, link: 
         await asyncio.gather(link.append(batch, 5), link.append(batch, 5))
         assert await server.xlen(shard.stream) == 2 * number
     assert await connections(server) == before
+
+
+async def test_a_probe_that_is_given_up_closes_its_connection(server: Redis, shard: Shard) -> None:
+    """When ingest stops at that moment nobody else would."""
+    way = Way(server, shard.stream, Fitness(server, "stream"), Breaker(time.monotonic, random.uniform))
+    fed: asyncio.Future[Link] = asyncio.get_running_loop().create_future()
+
+    async def feed(link: Link) -> None:
+        fed.set_result(link)
+        await asyncio.Event().wait()
+
+    probing = asyncio.create_task(way.probe(feed))
+    link = await asyncio.wait_for(fed, 5)
+    probing.cancel()
+    await asyncio.wait([probing])
+    assert not way.is_open
+    with pytest.raises(RedisConnectionError):
+        await link.append([pack(entry(body()))[1]], 5)
