@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import cycle, islice
 from typing import cast
@@ -77,7 +78,8 @@ class Slow(asyncio.Protocol):
     def drip(self) -> None:
         """Say a little more."""
         if self._transport is not None and self.kind.drip and not self._transport.is_closing():
-            self._transport.write(self.kind.drip)
+            with suppress(RuntimeError):  # uvloop's, where the server has reset it and it is not told yet
+                self._transport.write(self.kind.drip)
 
     def data_received(self, data: bytes) -> None:
         """Remember the answer."""
