@@ -77,7 +77,7 @@ def portions(entries: int) -> Iterator[list[bytes]]:
 
 def moments(rng: random.Random, number: int, entries: int = ROUND_ENTRIES) -> list[int]:
     """When things shall happen: at how many entries left, while there is enough to do for what shall happen in it."""
-    return sorted((rng.randrange(entries // 2, entries) for _ in range(number)), reverse=True)
+    return sorted((rng.randint(entries // 2, entries) for _ in range(number)), reverse=True)
 
 
 async def is_stored_once(work: Work) -> None:
