@@ -9,7 +9,7 @@ from typing import Any
 
 import uvloop
 
-from stream.connect import client
+from stream.redis.client import client
 
 
 async def consume(url: str, stream: str, group: str, batch: int) -> None:

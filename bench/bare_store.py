@@ -21,9 +21,9 @@ from bench.bodies import payloads
 from bench.consume import SKIPPED
 from bench.entries import entries
 from stream.entry import EntryId
-from worker.database import open_engine
-from worker.store import Store
-from worker.vonage import parse
+from worker.events.vonage import parse
+from worker.store.database import open_engine
+from worker.store.handler import Store
 
 LONGEST_SECONDS = 120
 READY = "ready"

@@ -19,12 +19,12 @@ from bench import consume, live, servers
 from bench.bodies import payloads
 from bench.entries import entries
 from bench.processes import Cores, environment, program, started
-from console.replays import Wanted, plan, start
-from stream.connect import client
+from console.queries.replays import Wanted, plan, start
 from stream.keys import Shard
-from worker.replay import Place, State
-from worker.replays import Replays
-from worker.selection import Selection
+from stream.redis.client import client
+from worker.replay.entry_filter import Selection
+from worker.replay.job import Place, State
+from worker.replay.repository import Replays
 
 GROUP = "noted"
 LIVE_PER_SECOND = 500

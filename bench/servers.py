@@ -11,7 +11,7 @@ from redis import Redis
 
 from bench import bare_aiohttp, bodies, nothing, quickstart
 from bench.processes import HOST, await_port, environment, free_port, program, started
-from console.valkey import serving
+from console.up.valkey import serving
 
 REWRITE_SECONDS = 30.0
 

@@ -2,13 +2,13 @@
 
 import sys
 
-from stream.refusal import Refusal
+from runtime.errors import Refusal
 
 
 def main() -> None:
     """Run the command line; without its libraries, say how to get them."""
     try:
-        from console.cli import app  # noqa: PLC0415 - so that a missing library is told in a sentence
+        from console.main import app  # noqa: PLC0415 - so that a missing library is told in a sentence
     except ModuleNotFoundError as exc:
         sys.exit(f"ackstream: {exc.name} is missing: pip install 'ackstream[console]'")
     try:

@@ -9,18 +9,18 @@ from contextlib import asynccontextmanager
 import structlog
 from aiohttp import http_parser, web
 
-from ingest.authentication import authenticating
-from ingest.connections import Connection, Connections
-from ingest.descriptors import room_for
-from ingest.keeping import keeping
-from ingest.protocol import Handler
-from ingest.quarantine import Limits, quarantining
+from ingest.append.pipeline import keeping
+from ingest.auth.policy import authenticating
+from ingest.auth.quarantine import Limits, quarantining
+from ingest.http.connections import Connection, Connections
+from ingest.http.descriptors import room_for
+from ingest.http.server import Handler
+from ingest.http.webhook import Webhook
 from ingest.settings import IngestSettings
-from ingest.webhook import Webhook
-from stream import health
-from stream.connect import client, shown
-from stream.listening import listening, port_of
-from stream.refusal import Refusal
+from runtime import health
+from runtime.errors import Refusal
+from runtime.server_socket import listening, port_of
+from stream.redis.client import client, shown
 
 log = structlog.get_logger("ingest")
 

@@ -6,9 +6,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field
 from pydantic_settings import NoDecode
 
-from ingest.durability import Level
-from ingest.receipt_signature import ReceiptMethod
-from ingest.signature import Verifier, parse_secrets
+from ingest.append.durability import Level
+from ingest.auth.jwt import Verifier, parse_secrets
+from ingest.auth.receipts import ReceiptMethod
 from stream.settings import InvalidSettings, StreamSettings
 
 PATHS = "/webhooks/message-status,/webhooks/messages/status,/webhooks/delivery-receipt,/webhooks/dlr"

@@ -19,10 +19,10 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from stream import addresses
+from runtime import run_file as addresses
+from runtime.errors import Refusal
 from stream.keys import DEFAULT_STREAM, Shard
-from stream.redis_url import Target
-from stream.refusal import Refusal
+from stream.redis.url import Target
 
 PREFIX = "ACKSTREAM_"
 

@@ -14,12 +14,12 @@ from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from console import valkey
-from stream import connect
+from console.up import valkey
 from stream.keys import Shard
+from stream.redis import client as connect
 from tests.node import Ask, install
-from worker.database import open_engine
-from worker.migrate import migrate
+from worker.store.database import open_engine
+from worker.store.migrate import migrate
 
 # A busy machine is no fault of what is tested: no example has a time limit.
 settings.register_profile("ackstream", deadline=None, suppress_health_check=[HealthCheck.too_slow])

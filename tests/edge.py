@@ -13,8 +13,8 @@ import aiohttp
 import psutil  # type: ignore[import-untyped]  # the PostgreSQL wheel brings it, without its types
 from redis.asyncio import Redis
 
-from stream.connect import client
 from stream.keys import Shard
+from stream.redis.client import client
 from tests.processes import Ingest
 from tests.waiting import until
 

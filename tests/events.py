@@ -6,8 +6,8 @@ import orjson
 from hypothesis import strategies as st
 
 from stream.entry import Entry
-from worker.status import StatusEvent
-from worker.vonage import parse
+from worker.events.event import StatusEvent
+from worker.events.vonage import parse
 
 RECEIVED_MS = 1_764_000_000_000
 

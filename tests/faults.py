@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from stream.connect import client
 from stream.keys import Shard
-from stream.trouble import BUSY, CROWDED, DENIED, DEPOSED, MISTAKEN, SILENT, UNFIT, UNWRITABLE, Trouble
+from stream.redis.client import client
+from stream.redis.errors import BUSY, CROWDED, DENIED, DEPOSED, MISTAKEN, SILENT, UNFIT, UNWRITABLE, Trouble
 from tests.waiting import until
 
 Inflict = Callable[["Site"], AbstractAsyncContextManager[None]]

@@ -15,13 +15,13 @@ import pytest
 from redis.asyncio import Redis
 from typer.testing import CliRunner, Result
 
-from console.cli import app
-from stream import connect
+from console.main import app
 from stream.keys import Shard
+from stream.redis import client as connect
 from tests.events import RECEIVED_MS, body, entry
 from tests.processes import Process, ackstream
 from tests.recording import GROUP, MODULE
-from worker.archiving import Archive
+from worker.retention.archive_writer import Archive
 
 HOUR_MS = 3_600_000
 STATUSES = ("submitted", "delivered", "read")

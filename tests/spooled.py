@@ -6,9 +6,9 @@ from pathlib import Path
 
 import hiredis
 
-from ingest.packed import Packed, pack
-from ingest.spool_file import SpoolFile
-from ingest.spool_row import Slice
+from ingest.encoding import Packed, pack
+from ingest.spool.file import SpoolFile
+from ingest.spool.record import Slice
 from tests.events import RECEIVED_MS, entry
 
 MOST_BYTES = 2**30

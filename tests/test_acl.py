@@ -13,14 +13,14 @@ import pytest
 from redis.asyncio import Redis  # noqa: TC002 - tests keep one habit
 from redis.exceptions import NoPermissionError
 
-from console import valkey
-from stream.connect import client
+from console.up import valkey
 from stream.keys import Shard
+from stream.redis.client import client
 from tests.events import body, entry
 from tests.processes import ACKSTREAM, Ingest, Process, Server, ackstream, becomes
 from tests.signed import SECRETS, bearer
 from tests.waiting import until
-from worker.migrate import migrate_at
+from worker.store.migrate import migrate_at
 
 USERS = (Path(__file__).parent.parent / "deploy" / "redis-users.acl").read_text()
 HANDLERS = ("store", "log", "failing:handle#attempts=2&base=0")

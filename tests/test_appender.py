@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from ingest.appender import BATCHES, Appender
-from ingest.keeping import keeping
+from ingest.append.group_commit import BATCHES, Appender
+from ingest.append.pipeline import keeping
 from ingest.settings import IngestSettings
-from stream.connect import client
 from stream.keys import Shard
+from stream.redis.client import client
 from tests.events import body, entry
 from tests.outages import Away, away_redis, counted, is_open
 from tests.waiting import until

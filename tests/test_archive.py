@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from runtime.errors import Refusal
 from stream.entry import EntryId
 from stream.keys import Shard
-from stream.refusal import Refusal
-from worker.archive import INDEX, ArchiveDamaged, read
-from worker.archiving import Archive, ArchiveFailed
-from worker.pages import RawEntry
+from worker.retention.archive_reader import INDEX, ArchiveDamaged, read
+from worker.retention.archive_writer import Archive, ArchiveFailed
+from worker.retention.pages import RawEntry
 
 SHARD = Shard("archived")
 STREAM = SHARD.stream

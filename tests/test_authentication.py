@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 from typer.testing import CliRunner
 
-from console.cli import app
+from console.main import app
 from ingest.settings import IngestSettings
 from stream.keys import Shard
 from stream.settings import InvalidSettings
@@ -21,7 +21,7 @@ from tests.serving import ingesting, working
 from tests.signed import ACCOUNT, SECRETS, bearer
 from tests.test_worker import settled
 from tests.waiting import until
-from worker.migrate import migrate_at
+from worker.store.migrate import migrate_at
 
 
 def trace(message: str) -> Any:

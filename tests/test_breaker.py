@@ -1,6 +1,6 @@
 import pytest
 
-from ingest.breaker import FIRST_SECONDS, LONGEST_SECONDS, Breaker
+from ingest.append.circuit_breaker import FIRST_SECONDS, LONGEST_SECONDS, Breaker
 
 
 class Time:

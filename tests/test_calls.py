@@ -7,11 +7,11 @@ import pytest
 
 from tests.events import body, event
 from tests.waiting import until
-from worker.call import Call, Limits
-from worker.calls import CANCEL_SECONDS, Calls
-from worker.outcome import Divide, Unavailable
-from worker.status import StatusEvent
-from worker.turns import Source
+from worker.consumer.fetch_plan import Source
+from worker.dispatch.call import Call, Limits
+from worker.dispatch.dispatcher import CANCEL_SECONDS, Calls
+from worker.events.event import StatusEvent
+from worker.handlers.errors import Divide, Unavailable
 
 
 class Gates:

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from console.valkey import free_port
+from console.up.valkey import free_port
 from stream.keys import Shard
 from tests.events import body
 from tests.processes import ACKSTREAM, Ingest, Process, ackstream, becomes

@@ -19,8 +19,8 @@ from urllib.request import urlopen
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from console.provider import send
-from console.simulator import expected, plan
+from console.simulate.messages import expected, plan
+from console.simulate.sender import send
 from tests.load import loading
 
 # One group, so that a run over several processes brings up one project and not one in each.

@@ -6,17 +6,17 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ResponseError
 
-from stream.connect import ServerUnfit
+from runtime.metrics import TROUBLE
 from stream.keys import Shard
-from stream.metrics import TROUBLE
-from stream.trouble import AWAY, FULL, GONE, UNFIT, GroupGone, Stalled
+from stream.redis.client import ServerUnfit
+from stream.redis.errors import AWAY, FULL, GONE, UNFIT, GroupGone, Stalled
 from tests.events import body
 from tests.serving import working
 from tests.test_liveness import Clock
 from tests.test_worker import append, settled
 from tests.waiting import until
-from worker import condition
-from worker.condition import SLOW_SECONDS, Condition
+from worker.consumer import redis_health as condition
+from worker.consumer.redis_health import SLOW_SECONDS, Condition
 
 
 async def never() -> None:

@@ -16,16 +16,16 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError
 
-from ingest import link
-from stream import connect
+from ingest.append import connection as link
 from stream.keys import Shard
+from stream.redis import client as connect
 from tests.events import body
 from tests.processes import Valkey
 from tests.proxy import proxying, through
 from tests.serving import ingesting, working
 from tests.test_worker import settled
 from tests.waiting import until
-from worker import consumer
+from worker.consumer import consumer
 
 
 async def test_a_server_is_asked_what_it_can_do(server: Redis) -> None:

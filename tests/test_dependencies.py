@@ -5,30 +5,36 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("console", "ingest", "stream", "worker")
+PACKAGES = ("console", "ingest", "runtime", "stream", "worker")
 MODULES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 PURE = {
-    "ingest/receipt_signature.py",
-    "ingest/signature.py",
+    "ingest/auth/receipts.py",
+    "ingest/auth/jwt.py",
     "stream/entry.py",
     "stream/payload.py",
-    "worker/breaker.py",
-    "worker/outcome.py",
-    "worker/pace.py",
-    "worker/payloads.py",
-    "worker/projection.py",
-    "worker/receipt.py",
-    "worker/replay.py",
-    "worker/schedule.py",
-    "worker/selection.py",
-    "worker/status.py",
-    "worker/timestamps.py",
-    "worker/turns.py",
-    "worker/verdict.py",
-    "worker/vonage.py",
+    "worker/dispatch/circuit_breaker.py",
+    "worker/handlers/errors.py",
+    "worker/replay/rate_limiter.py",
+    "worker/events/samples.py",
+    "worker/store/projection.py",
+    "worker/events/delivery_receipt.py",
+    "worker/replay/job.py",
+    "worker/settle/schedule.py",
+    "worker/replay/entry_filter.py",
+    "worker/events/event.py",
+    "worker/events/timestamps.py",
+    "worker/consumer/fetch_plan.py",
+    "worker/settle/retry_policy.py",
+    "worker/events/vonage.py",
 }
-HTTP_SERVERS = {"ingest/app.py", "ingest/kept.py", "ingest/protocol.py", "ingest/webhook.py", "stream/health.py"}
+HTTP_SERVERS = {
+    "ingest/app.py",
+    "ingest/http/responses.py",
+    "ingest/http/server.py",
+    "ingest/http/webhook.py",
+    "runtime/health.py",
+}
 
 
 def imports(module: Path) -> Iterator[tuple[str, int]]:
@@ -53,10 +59,11 @@ every_module = pytest.mark.parametrize("module", MODULES, ids=str)
 
 @every_module
 def test_packages_keep_their_distance(module: Path) -> None:
-    """Ingest and worker do not know each other, stream knows none of the three, nobody knows console."""
+    """Runtime imports none of ours, stream only runtime, ingest and worker not each other; nobody imports console."""
     forbidden = {
         "ingest": {"worker", "console"},
         "worker": {"ingest", "console"},
+        "runtime": {"ingest", "stream", "worker", "console"},
         "stream": {"ingest", "worker", "console"},
         "console": set(),
     }
@@ -85,7 +92,7 @@ def test_the_wire_contract_needs_the_standard_library_only() -> None:
 
 @every_module
 def test_http_is_served_in_few_places(module: Path) -> None:
-    """Aiohttp's server is used by ingest's edge and by stream.health only."""
+    """Aiohttp's server is used in ingest.http, ingest.app and runtime.health only."""
     uses = any(name.startswith("aiohttp.web") for name in imported(module))
     assert not uses or str(module) in HTTP_SERVERS
 

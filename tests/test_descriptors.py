@@ -6,7 +6,7 @@ def test_the_limit_of_open_files_is_raised_as_far_as_it_goes() -> None:
     """To what so many connections need, or to the hard limit; some files are left for everything else."""
     program = """
 import resource, sys
-from ingest.descriptors import room_for
+from ingest.http.descriptors import room_for
 soft, hard = map(int, sys.argv[1:])
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 print(room_for(1000), resource.getrlimit(resource.RLIMIT_NOFILE)[0])

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from console.valkey import free_port
-from ingest import watch
-from ingest.durability import POLICY, WANTED, shortcomings
+from console.up.valkey import free_port
+from ingest.append import watch
+from ingest.append.durability import POLICY, WANTED, shortcomings
 from stream.keys import Shard
 from tests.outages import Away, away_redis, counted, is_open, sending
 from tests.processes import Process, ackstream

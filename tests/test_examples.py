@@ -13,15 +13,15 @@ from yarl import URL
 
 import ingest.app
 import worker.app
-from console.dead_letters import list_dead
-from console.valkey import free_port
+from console.queries.dead_letters import list_dead
+from console.up.valkey import free_port
 from ingest.settings import IngestSettings
 from stream.keys import Shard
 from tests.examples import NAMES, example
 from tests.expected import NO_STATUS, RECEIVED, ROWS
 from tests.waiting import until
 from worker.settings import WorkerSettings
-from worker.tables import messages, status_events
+from worker.store.tables import messages, status_events
 
 
 @asynccontextmanager

@@ -4,7 +4,9 @@ from random import Random
 import pytest
 
 from tests.events import body, event
-from worker.breaker import (
+from worker.consumer.fetch_plan import Source
+from worker.dispatch.call import Call, Limits
+from worker.dispatch.circuit_breaker import (
     FAILURES_TO_A_SUCCESS,
     FEW_CALLS,
     HELD_SECONDS,
@@ -13,9 +15,7 @@ from worker.breaker import (
     SOON_SECONDS,
     Breaker,
 )
-from worker.call import Call, Limits
-from worker.doubt import MOST_HELD, Doubt
-from worker.turns import Source
+from worker.dispatch.doubt import MOST_HELD, Doubt
 
 
 class Clock:

@@ -5,12 +5,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from stream import connect
 from stream.entry import EntryId
 from stream.keys import Shard
+from stream.redis import client as connect
 from tests.trims import add, group, left, register
-from worker.floor import Floor
-from worker.lease import Lease
+from worker.group.lease import Lease
+from worker.retention.ack_floor import Floor
 
 Id = tuple[int, int]
 HUGE = 2**64 - 1

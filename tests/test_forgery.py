@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.signature import Verifier, WrongSignature
+from ingest.auth.jwt import Verifier, WrongSignature
 from tests.tokens import ACCOUNT, BODY, HEADER, NOW, bearer, claims, flipped, segment, token, verifier
 
 ROOT = Path(__file__).parent.parent
@@ -139,7 +139,7 @@ HOSTILE = [
 WATCHED = """
 import sys
 import hashlib, hmac, json
-from ingest.signature import Unsigned, Verifier, WrongSignature
+from ingest.auth.jwt import Unsigned, Verifier, WrongSignature
 
 tokens, seen = json.load(sys.stdin), []
 known = Verifier({"a1b2c3d": (b"secret",)}, max_age_seconds=86400, receipt_method="sha256")

@@ -6,15 +6,15 @@ import orjson
 import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from console.valkey import free_port
+from console.up.valkey import free_port
 from tests.events import body, event
 from tests.examples import NAMES, example
 from tests.receiver import OTHER, SECRET, Receiver, receiving
+from worker.handlers.errors import Gone, Refused, Retry, Throttled, TimedOut
 from worker.handlers.forward import ALL, Forward, after_seconds, normalised, parse_secrets, session
 from worker.handlers.spec import Spec
-from worker.outcome import Gone, Refused, Retry, Throttled, TimedOut
 from worker.settings import WorkerSettings
-from worker.verdict import said_of
+from worker.settle.retry_policy import said_of
 
 EVENT = event(body(to="447700900123", client_ref="order-7", **{"from": "AcmeInc"}))
 

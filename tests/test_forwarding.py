@@ -13,7 +13,7 @@ from tests.processes import Process, ackstream, becomes
 from tests.receiver import SECRET, Receiver, receiving
 from tests.recording import GROUP, Recording, ids
 from tests.waiting import until
-from worker.pause import resume
+from worker.dispatch.pause import resume
 
 
 class Forwarding(Recording):

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from stream.refusal import Refusal
+from runtime.errors import Refusal
 from tests.events import body, event
-from worker import Discard, Retry, StatusEvent, Unavailable, outcome, status
+from worker import Discard, Retry, StatusEvent, Unavailable
+from worker.events import event as status
+from worker.handlers import errors as outcome
+from worker.handlers.errors import TimedOut
 from worker.handlers.function import InLists, OneByOne, load
 from worker.handlers.spec import Options, Spec, parse_specs
-from worker.outcome import TimedOut
 
 HEAD = "from __future__ import annotations\nfrom worker import StatusEvent\n"
 

@@ -4,8 +4,8 @@ import pytest
 from redis.asyncio import Redis
 
 from stream.keys import Shard
-from stream.trouble import GroupGone
-from worker.groups import Group, registered
+from stream.redis.errors import GroupGone
+from worker.group.consumer_group import Group, registered
 
 
 async def add(server: Redis, shard: Shard, *ids: str) -> None:

@@ -10,10 +10,10 @@ import pytest
 from redis.asyncio import Redis
 from typer.testing import CliRunner, Result
 
-from console import groups
-from console.cli import app
-from stream import connect
+from console.main import app
+from console.queries import groups
 from stream.keys import Shard
+from stream.redis import client as connect
 from tests.serving import working
 from tests.trims import add, group, register
 from tests.waiting import until

@@ -15,9 +15,9 @@ from stream.keys import Shard
 from tests.processes import answer, becomes
 from tests.recording import GROUP, Recording, copied, ids, recording, replay
 from tests.waiting import until
-from worker.breaker import FEW_CALLS
-from worker.calls import CANCEL_SECONDS
-from worker.liveness import BEAT_SECONDS, DEAD_SECONDS
+from worker.dispatch.circuit_breaker import FEW_CALLS
+from worker.dispatch.dispatcher import CANCEL_SECONDS
+from worker.group.heartbeat import BEAT_SECONDS, DEAD_SECONDS
 
 pytestmark = pytest.mark.crash
 

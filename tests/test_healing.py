@@ -13,10 +13,10 @@ import aiohttp
 import pytest
 from redis.asyncio import Redis
 
-from console import valkey as embedded
-from stream.ending import end
+from console.up import valkey as embedded
+from runtime.tasks import end
 from stream.keys import Shard
-from stream.trouble import AWAY, SILENT, UNWRITABLE
+from stream.redis.errors import AWAY, SILENT, UNWRITABLE
 from tests.events import body
 from tests.faults import FAULTS, Fault, Site, frozen, full
 from tests.processes import Process, Valkey, becomes
@@ -25,7 +25,7 @@ from tests.test_crash import is_stored_once, payloads
 from tests.test_store import rows
 from tests.waiting import until
 from tests.work import GROUP, Work, working
-from worker.liveness import DEAD_SECONDS
+from worker.group.heartbeat import DEAD_SECONDS
 
 pytestmark = pytest.mark.crash
 

@@ -9,8 +9,8 @@ from redis.asyncio import Redis
 from stream.keys import Shard
 from tests.processes import becomes
 from tests.recording import Recording, ids, recording
-from worker.liveness import BEAT_SECONDS, DEAD_SECONDS
-from worker.suspects import ALONE_AFTER, MOST_DEATHS
+from worker.group.heartbeat import BEAT_SECONDS, DEAD_SECONDS
+from worker.group.poison import ALONE_AFTER, MOST_DEATHS
 
 pytestmark = pytest.mark.crash
 

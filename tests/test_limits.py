@@ -12,8 +12,8 @@ import psutil  # type: ignore[import-untyped]  # the PostgreSQL wheel brings it,
 import pytest
 from redis.asyncio import Redis
 
-from ingest.connections import Connections, ListenerLost
-from ingest.protocol import LINGER_SECONDS
+from ingest.http.connections import Connections, ListenerLost
+from ingest.http.server import LINGER_SECONDS
 from stream.keys import Shard
 from tests.edge import LAST, Edge, Heard, connected, good, heard, post, served, talk
 from tests.processes import ackstream, becomes

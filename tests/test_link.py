@@ -8,13 +8,13 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from ingest.breaker import Breaker
-from ingest.fitness import Fitness
-from ingest.link import Link
-from ingest.packed import pack
-from ingest.way import Way
-from stream.connect import client
+from ingest.append.circuit_breaker import Breaker
+from ingest.append.connection import Link
+from ingest.append.redis_writer import Way
+from ingest.append.server_checks import Fitness
+from ingest.encoding import pack
 from stream.keys import Shard
+from stream.redis.client import client
 from tests.events import body, entry
 
 

@@ -1,8 +1,8 @@
 from redis.asyncio import Redis
 
 from stream.keys import Shard
-from worker.liveness import BEAT_SECONDS, DEAD_SECONDS, LATE_SECONDS, TIDY_SECONDS, Liveness
-from worker.turns import Source, streams
+from worker.consumer.fetch_plan import Source, streams
+from worker.group.heartbeat import BEAT_SECONDS, DEAD_SECONDS, LATE_SECONDS, TIDY_SECONDS, Liveness
 
 
 class Clock:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.escape import printable
+from runtime.log_throttle import Sampled, Sampling
 from stream.keys import Shard
-from stream.printable import printable
-from stream.sampling import Sampled, Sampling
 from tests.edge import Edge, good, post, talk
 from tests.events import body
 from tests.processes import ackstream, becomes
@@ -22,8 +22,8 @@ NASTY = "a\x1b[31mb\r\nc\x00d\u202ee\x9bf\u2028g\ud800h"
 # What a process that has configured its logs writes; NASTY is put in.
 PROGRAM = f"""
 import asyncio, logging, structlog
-from stream import logs
-from stream.metrics import SUPPRESSED
+from runtime import logs
+from runtime.metrics import SUPPRESSED
 logs.configure("FORMAT")
 nasty = {NASTY!r}
 log = structlog.get_logger("test")

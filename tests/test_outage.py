@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ingest.appender import NotKept
-from ingest.keeping import keeping
+from ingest.append.group_commit import NotKept
+from ingest.append.pipeline import keeping
 from ingest.settings import IngestSettings
 from stream.keys import Shard
 from tests.events import entry

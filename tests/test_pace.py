@@ -1,7 +1,7 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from worker.pace import BEHIND_SECONDS, BURST_SECONDS, CATCH_UP, Pace
+from worker.replay.rate_limiter import BEHIND_SECONDS, BURST_SECONDS, CATCH_UP, Pace
 
 
 class Clock:

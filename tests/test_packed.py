@@ -2,7 +2,7 @@ import hiredis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.packed import as_arguments, command, pack
+from ingest.encoding import as_arguments, command, pack
 from stream.entry import Entry
 from tests.test_entry import entries
 

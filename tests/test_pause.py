@@ -12,7 +12,7 @@ from stream.keys import Shard
 from tests.processes import ACKSTREAM, Process, becomes
 from tests.recording import GROUP, Recording, ids, recording
 from tests.waiting import until
-from worker.pause import EXPIRES_SECONDS, Pause, Why
+from worker.dispatch.pause import EXPIRES_SECONDS, Pause, Why
 
 LONGEST_SECONDS = 5
 

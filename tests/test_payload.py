@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from stream.payload import InvalidPayload, decode, is_receipt
 from tests.events import event
 from tests.examples import NAMES, example
-from worker.status import InvalidStatus
+from worker.events.event import InvalidStatus
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("sig")])

@@ -1,6 +1,6 @@
 from tests.test_calls import Gates, batch, made
-from worker.call import Limits
-from worker.calls import KEPT_ENTRIES
+from worker.dispatch.call import Limits
+from worker.dispatch.dispatcher import KEPT_ENTRIES
 
 
 async def test_a_probe_takes_the_newest_event_that_has_not_failed() -> None:

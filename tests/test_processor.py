@@ -10,19 +10,19 @@ from stream.keys import Shard
 from tests.events import body, entry, flat
 from tests.parked import parked
 from tests.waiting import until
-from worker.batch import Batch
-from worker.call import Limits
-from worker.calls import Calls
-from worker.liveness import Liveness, RawEntries
-from worker.outcome import Discard, Divide, Retry, Unavailable
-from worker.parked import Parked
-from worker.pause import Pause
-from worker.processor import Processor
-from worker.schedule import Schedule
-from worker.settle import Settler
-from worker.settling import BatchDropped
-from worker.status import StatusEvent
-from worker.turns import Source, streams
+from worker.consumer.batch import Batch
+from worker.consumer.fetch_plan import Source, streams
+from worker.consumer.processor import Processor
+from worker.dispatch.call import Limits
+from worker.dispatch.dispatcher import Calls
+from worker.dispatch.pause import Pause
+from worker.events.event import StatusEvent
+from worker.group.heartbeat import Liveness, RawEntries
+from worker.handlers.errors import Discard, Divide, Retry, Unavailable
+from worker.settle.ack_writer import BatchDropped
+from worker.settle.delayed import Parked
+from worker.settle.schedule import Schedule
+from worker.settle.settler import Settler
 
 
 class Recorder:

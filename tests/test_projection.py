@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.events import RECEIVED_MS, body, deliveries, event, events_of
-from worker.projection import MessageState, distinct, join, order, project
-from worker.status import StatusEvent
+from worker.events.event import StatusEvent
+from worker.store.projection import MessageState, distinct, join, order, project
 
 
 def states(events: list[StatusEvent]) -> dict[str, MessageState]:

@@ -11,12 +11,12 @@ import pytest
 from redis.asyncio import Redis
 from typer.testing import CliRunner, Result
 
-from console.cli import app
-from ingest.quarantine import BATCH_ENTRIES, WAITING_ENTRIES
+from console.main import app
+from ingest.auth.quarantine import BATCH_ENTRIES, WAITING_ENTRIES
+from runtime.errors import Refusal
+from runtime.metrics import QUARANTINED
 from stream.entry import Entry
 from stream.keys import Shard
-from stream.metrics import QUARANTINED
-from stream.refusal import Refusal
 from tests.events import body
 from tests.serving import ingesting
 from tests.signed import SECRETS, bearer

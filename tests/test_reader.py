@@ -6,10 +6,10 @@ from redis.asyncio import Redis
 
 from stream.keys import Shard
 from tests.test_liveness import group
-from worker.groups import Group
-from worker.liveness import Liveness
-from worker.reader import Found, Reader
-from worker.turns import FEW, Source
+from worker.consumer.fetch_plan import FEW, Source
+from worker.consumer.fetcher import Found, Reader
+from worker.group.consumer_group import Group
+from worker.group.heartbeat import Liveness
 
 
 @pytest.fixture

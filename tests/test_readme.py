@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from console.valkey import free_port
+from console.up.valkey import free_port
 from ingest.settings import IngestSettings
 from tests.events import body, event
 from tests.serving import answers

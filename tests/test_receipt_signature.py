@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from vonage_http_client.auth import Auth
 
-from ingest.receipt_signature import ReceiptMethod, signature, signed_text
-from ingest.signature import Proof, Unsigned, WrongSignature
+from ingest.auth.jwt import Proof, Unsigned, WrongSignature
+from ingest.auth.receipts import ReceiptMethod, signature, signed_text
 from stream.payload import decode, is_receipt
 from tests.node import Ask
 from tests.tokens import ACCOUNT, NOW, OTHER_SECRET, SECRET, bearer, flipped, verifier

@@ -1,6 +1,6 @@
 import pytest
 
-from stream.redis_url import SERVICE, Target
+from stream.redis.url import SERVICE, Target
 
 
 def test_sentinels_are_named_with_all_that_can_be_said_of_them() -> None:

@@ -10,9 +10,9 @@ from tests.events import body, entry, event
 from tests.recording import GROUP, Recording, ids, recording
 from tests.test_settle import left, pending
 from tests.waiting import until
-from worker.repeats import Memory, Repeats, mark
-from worker.settle import Settler
-from worker.turns import Source
+from worker.consumer.fetch_plan import Source
+from worker.settle.dedup import Memory, Repeats, mark
+from worker.settle.settler import Settler
 
 HOUR = Memory(3600, 1000)
 EVENTS = [event(body(message_uuid=f"m-{number}")) for number in range(2500)]

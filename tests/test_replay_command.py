@@ -11,18 +11,18 @@ import pytest
 from redis.asyncio import Redis
 from typer.testing import CliRunner
 
-from console import replays
-from console.cli import app
-from console.moments import moment_ms
-from stream import connect
+from console.main import app
+from console.queries import replays
+from console.time_args import moment_ms
+from runtime.errors import Refusal
 from stream.keys import Shard
-from stream.refusal import Refusal
+from stream.redis import client as connect
 from tests.events import RECEIVED_MS
 from tests.handled import ENTRIES, HOUR_MS, Site, handled, name
 from tests.processes import ackstream
 from tests.recording import GROUP
-from worker.archiving import Archive
-from worker.pages import raw_ranges
+from worker.retention.archive_writer import Archive
+from worker.retention.pages import raw_ranges
 
 
 @pytest.fixture

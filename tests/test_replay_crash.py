@@ -17,9 +17,9 @@ from tests.processes import Process, ackstream, becomes
 from tests.recording import GROUP, Recording, copied, ids, recording, replay
 from tests.test_crash import ROUNDS, SEED
 from tests.waiting import until
-from worker.database import open_engine
-from worker.migrate import migrate
-from worker.tables import messages, status_events
+from worker.store.database import open_engine
+from worker.store.migrate import migrate
+from worker.store.tables import messages, status_events
 
 pytestmark = pytest.mark.crash
 

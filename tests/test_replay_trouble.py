@@ -10,12 +10,12 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from structlog.testing import capture_logs
 
-from stream.connect import client
 from stream.keys import Shard
+from stream.redis.client import client
 from tests.processes import Valkey
 from tests.test_replaying import GROUP, Site, beside
 from tests.waiting import until
-from worker.replay import State
+from worker.replay.job import State
 
 
 async def test_a_full_server_copies_nothing_and_can_still_be_told_to_stop(

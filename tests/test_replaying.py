@@ -7,21 +7,21 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from stream.connect import client
-from stream.ending import end
+from runtime.tasks import end
 from stream.entry import EntryId
 from stream.keys import Shard
+from stream.redis.client import client
 from tests.events import body, entry
 from tests.trims import OLD, look
 from tests.waiting import until
-from worker.archiving import Archive
-from worker.copying import cut, steps_of
-from worker.pages import raw_ranges
-from worker.replay import Place, Progress, Replay, State
-from worker.replaying import Replaying
-from worker.replays import KEPT_ENDED, MOST_UNREAD, Replays
-from worker.selection import ALL, Selection
-from worker.stored import Span, in_archive
+from worker.replay.copier import cut, steps_of
+from worker.replay.entry_filter import ALL, Selection
+from worker.replay.entry_reader import Span, in_archive
+from worker.replay.job import Place, Progress, Replay, State
+from worker.replay.repository import KEPT_ENDED, MOST_UNREAD, Replays
+from worker.replay.scheduler import Replaying
+from worker.retention.archive_writer import Archive
+from worker.retention.pages import raw_ranges
 
 GROUP = "g"
 

@@ -8,16 +8,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from stream.connect import client
 from stream.entry import EntryId
 from stream.keys import Shard
+from stream.redis.client import client
 from tests.events import body, entry
-from worker.copying import cut, steps_of
-from worker.lease import Lease
-from worker.replay import ENDED, Place, Progress, Replay, State
-from worker.replays import Lost, Replays
-from worker.selection import Selection
-from worker.stored import Stored
+from worker.group.lease import Lease
+from worker.replay.copier import cut, steps_of
+from worker.replay.entry_filter import Selection
+from worker.replay.entry_reader import Stored
+from worker.replay.job import ENDED, Place, Progress, Replay, State
+from worker.replay.repository import Lost, Replays
 
 ENTRIES = 12
 GOING = (State.RUNNING, State.PAUSED, State.FAILED)

@@ -6,17 +6,17 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
 
-from stream import connect
 from stream.entry import EntryId
 from stream.keys import Shard
+from stream.redis import client as connect
 from tests.processes import Valkey
 from tests.trims import DAY_MS, LARGE, LARGE_BYTES, OLD, add, group, left, look, register
 from tests.waiting import until
-from worker.archive import read
-from worker.archiving import Archive
-from worker.floor import Floor
-from worker.lease import Lease
-from worker.retention import Retention
+from worker.group.lease import Lease
+from worker.retention.ack_floor import Floor
+from worker.retention.archive_reader import read
+from worker.retention.archive_writer import Archive
+from worker.retention.policy import Retention
 
 either_limit = pytest.mark.parametrize("retention", [OLD, LARGE], ids=["age", "bytes"])
 

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.schedule import Schedule
+from worker.settle.schedule import Schedule
 
 seconds = st.floats(0, 86_400, allow_nan=False)
 schedules = st.builds(Schedule, seconds, seconds, st.integers(1, 1000))

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from stream.entry import EntryId
 from tests.events import RECEIVED_MS, body, entry
-from worker.replay import Place, Replay
-from worker.selection import ALL, Selection
+from worker.replay.entry_filter import ALL, Selection
+from worker.replay.job import Place, Replay
 
 values = {
     "messages": ["m-1", "m-2", "m-3"],

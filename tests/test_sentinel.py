@@ -9,10 +9,10 @@ import pytest
 from redis.exceptions import RedisError
 from sqlalchemy import text
 
-from stream.connect import client
 from stream.keys import Shard
-from stream.sentinels import ASK_SECONDS, LOOK_SECONDS
-from stream.trouble import DEPOSED, trouble
+from stream.redis.client import client
+from stream.redis.errors import DEPOSED, trouble
+from stream.redis.sentinel import ASK_SECONDS, LOOK_SECONDS
 from tests.load import SENDERS, Load, loading
 from tests.processes import Ingest, becomes
 from tests.sentinels import Node, Watched, watched

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from ingest.settings import IngestSettings
-from stream.addresses import Addresses, FolderInUse, lock_folder, running
+from runtime.run_file import Addresses, FolderInUse, lock_folder, running
 from stream.settings import InvalidSettings, StreamSettings
 from worker.settings import WorkerSettings
 

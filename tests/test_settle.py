@@ -6,9 +6,9 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 
 from stream.keys import Shard
 from tests.parked import parked
-from worker.parked import Parked
-from worker.settle import COPIES_AT_ONCE, IDS_AT_ONCE, MOST_FIELDS, Copy, Settler
-from worker.turns import Source, streams
+from worker.consumer.fetch_plan import Source, streams
+from worker.settle.delayed import Parked
+from worker.settle.settler import COPIES_AT_ONCE, IDS_AT_ONCE, MOST_FIELDS, Copy, Settler
 
 FIELDS: dict[Any, Any] = {b"v": b"1", b"payload": b"\x00\xff"}
 

@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from stream.connect import client
 from stream.keys import Shard
+from stream.redis.client import client
 from tests.parked import parked
-from worker.parked import Parked
-from worker.settle import Copy, Settler
-from worker.turns import Source, streams
+from worker.consumer.fetch_plan import Source, streams
+from worker.settle.delayed import Parked
+from worker.settle.settler import Copy, Settler
 
 CONSUMERS = ("a", "b", "c")
 

@@ -11,17 +11,17 @@ from stream.keys import Shard
 from tests.events import body, entry, flat
 from tests.test_processor import pending, read
 from tests.waiting import until
-from worker.batch import Batch
-from worker.call import Limits
-from worker.calls import Calls
-from worker.liveness import Liveness, RawEntries
-from worker.pause import Pause
-from worker.processor import Processor
-from worker.repeats import Memory, Repeats
-from worker.schedule import Schedule
-from worker.settle import Settler
-from worker.status import StatusEvent
-from worker.turns import Source
+from worker.consumer.batch import Batch
+from worker.consumer.fetch_plan import Source
+from worker.consumer.processor import Processor
+from worker.dispatch.call import Limits
+from worker.dispatch.dispatcher import Calls
+from worker.dispatch.pause import Pause
+from worker.events.event import StatusEvent
+from worker.group.heartbeat import Liveness, RawEntries
+from worker.settle.dedup import Memory, Repeats
+from worker.settle.schedule import Schedule
+from worker.settle.settler import Settler
 
 HOUR = Memory(3600, 1000)
 

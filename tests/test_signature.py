@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.signature import Proof, Unsigned, WrongSignature, parse_secrets
+from ingest.auth.jwt import Proof, Unsigned, WrongSignature, parse_secrets
 from tests.examples import NAMES, example
 from tests.tokens import (
     ACCOUNT,

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from vonage_jwt import JwtClient, VonageVerifyJwtError, verify_signature
 
-from ingest.signature import WrongSignature
+from ingest.auth.jwt import WrongSignature
 from tests.node import Ask
 from tests.tokens import (
     ACCOUNT,

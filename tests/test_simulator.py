@@ -14,13 +14,13 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 from rich.console import Console
 
-from console.provider import Latencies, Pace, send, simulate
-from console.simulator import CHANNELS, RANKS, Webhook, expected, plan
+from console.simulate.messages import CHANNELS, RANKS, Webhook, expected, plan
+from console.simulate.sender import Latencies, Pace, send, simulate
+from runtime.errors import Refusal
 from stream.entry import Entry
-from stream.refusal import Refusal
-from worker.projection import distinct, project
-from worker.status import StatusEvent
-from worker.vonage import decode, parse
+from worker.events.event import StatusEvent
+from worker.events.vonage import decode, parse
+from worker.store.projection import distinct, project
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MESSAGES = 600
@@ -183,7 +183,7 @@ async def test_nobody_there_is_no_answer(webhooks: list[Webhook]) -> None:
 async def test_a_late_answer_is_no_answer(webhooks: list[Webhook], monkeypatch: pytest.MonkeyPatch) -> None:
     """A receiver that has not answered within the provider's limit counts as none."""
     over = asyncio.Event()
-    monkeypatch.setattr("console.provider.ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr("console.simulate.sender.ANSWER_SECONDS", 0.05)
 
     async def dawdle(_request: web.Request) -> web.Response:
         await over.wait()

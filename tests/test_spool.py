@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingest.spool_fault import Failing, NotSpooled
-from ingest.spool_file import SpoolFile
-from ingest.spool_files import SpoolFiles
-from ingest.spool_folder import SpoolFolder
-from ingest.spool_row import size_of
-from stream.refusal import Refusal
+from ingest.spool.errors import Failing, NotSpooled
+from ingest.spool.file import SpoolFile
+from ingest.spool.file_set import SpoolFiles
+from ingest.spool.folder import SpoolFolder
+from ingest.spool.record import size_of
+from runtime.errors import Refusal
 from tests.events import RECEIVED_MS
 from tests.outages import counted
 from tests.spooled import numbers, packed

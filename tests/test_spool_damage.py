@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingest.spool_fault import Damaged, Full
-from ingest.spool_file import SpoolFile
-from ingest.spool_folder import log_of
+from ingest.spool.errors import Damaged, Full
+from ingest.spool.file import SpoolFile
+from ingest.spool.folder import log_of
 from tests.small_disk import fill, small_disk
 from tests.spooled import MOST_BYTES, crashed, drained, looked_at, numbers, packed
 

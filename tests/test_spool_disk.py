@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest import spool_files
-from ingest.spool_fault import NotSpooled
+from ingest.spool import file_set as spool_files
+from ingest.spool.errors import NotSpooled
 from tests.small_disk import fill, small_disk
 from tests.spooled import packed
 from tests.test_spool import drained, opened

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingest import spool_file
-from ingest.spool_fault import Failing
-from ingest.spool_file import SpoolFile
-from ingest.spool_folder import log_of
-from ingest.spool_row import size_of
+from ingest.spool import file as spool_file
+from ingest.spool.errors import Failing
+from ingest.spool.file import SpoolFile
+from ingest.spool.folder import log_of
+from ingest.spool.record import size_of
 from tests.events import RECEIVED_MS
 from tests.spooled import MOST_BYTES, crashed, drained, looked_at, numbers, packed
 

@@ -12,13 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.conftest import count
 from tests.events import body, deliveries, event, events_of
 from tests.test_projection import states
-from worker.database import open_engine
-from worker.migrate import migrate
-from worker.outcome import Unavailable
-from worker.projection import distinct
-from worker.status import StatusEvent
-from worker.store import Store, stored_event
-from worker.tables import messages, status_events
+from worker.events.event import StatusEvent
+from worker.handlers.errors import Unavailable
+from worker.store.database import open_engine
+from worker.store.handler import Store, stored_event
+from worker.store.migrate import migrate
+from worker.store.projection import distinct
+from worker.store.tables import messages, status_events
 
 Rows = dict[str, dict[str, Any]]
 

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from console.valkey import free_port
+from console.up.valkey import free_port
 from stream.keys import Shard
 from tests.conftest import count
 from tests.events import body, event
@@ -16,9 +16,9 @@ from tests.parked import parked
 from tests.serving import working
 from tests.test_worker import append
 from tests.waiting import until
-from worker.database import is_away, open_engine
-from worker.outcome import Divide, Unavailable
-from worker.store import Store
+from worker.handlers.errors import Divide, Unavailable
+from worker.store.database import is_away, open_engine
+from worker.store.handler import Store
 
 NUMBER = "447700900123"
 

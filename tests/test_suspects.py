@@ -1,8 +1,8 @@
 from redis.asyncio import Redis
 
 from stream.keys import Shard
-from worker.suspects import ALONE_AFTER, MOST_DEATHS, Suspects, Suspicion
-from worker.turns import Source
+from worker.consumer.fetch_plan import Source
+from worker.group.poison import ALONE_AFTER, MOST_DEATHS, Suspects, Suspicion
 
 LIVE, RETRY = Source.LIVE, Source.RETRY
 

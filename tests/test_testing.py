@@ -9,8 +9,8 @@ from types import ModuleType
 import pytest
 from redis.asyncio import Redis
 
+from runtime.errors import Refusal
 from stream.keys import Shard
-from stream.refusal import Refusal
 from tests.events import entry
 from tests.examples import NAMES, example
 from tests.processes import ackstream, becomes

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.timestamps import parse_time
+from worker.events.timestamps import parse_time
 
 
 def utc(*parts: int) -> datetime:

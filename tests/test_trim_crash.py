@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from stream import connect
 from stream.entry import EntryId
 from stream.keys import Shard
+from stream.redis import client as connect
 from tests.processes import Process, started
 from tests.test_crash import ROUNDS, SEED
 from tests.trims import group, register
 from tests.waiting import until
-from worker.archive import read
-from worker.pages import raw_ranges
+from worker.retention.archive_reader import read
+from worker.retention.pages import raw_ranges
 
 pytestmark = pytest.mark.crash
 

@@ -11,8 +11,8 @@ from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from stream import connect
 from stream.keys import Shard
+from stream.redis import client as connect
 from tests.events import body
 from tests.processes import Valkey
 from tests.serving import working
@@ -21,14 +21,14 @@ from tests.test_connect import user
 from tests.test_worker import append
 from tests.trims import OLD, add, group, left, look, register
 from tests.waiting import until
-from worker.archive import read
-from worker.archiving import Archive
-from worker.floor import Floor
-from worker.held import FORGOTTEN_SECONDS, Held
-from worker.ledger import Ledger
-from worker.pages import raw_ranges
-from worker.retention import Retention
-from worker.trimmer import Trimmer
+from worker.retention.ack_floor import Floor
+from worker.retention.archive_reader import read
+from worker.retention.archive_writer import Archive
+from worker.retention.held import FORGOTTEN_SECONDS, Held
+from worker.retention.loss_detector import Ledger
+from worker.retention.pages import raw_ranges
+from worker.retention.policy import Retention
+from worker.retention.trimmer import Trimmer
 
 
 def metric(name: str, **labels: str) -> float | None:

@@ -9,11 +9,11 @@ from redis._parsers.base import BaseParser
 from redis.asyncio import Redis
 from redis.exceptions import ExecAbortError, RedisError
 
-import stream.trouble
-from console.valkey import free_port
-from stream.connect import ServerUnfit, client, require
+import stream.redis.errors
+from console.up.valkey import free_port
 from stream.keys import Shard
-from stream.trouble import (
+from stream.redis.client import ServerUnfit, client, require
+from stream.redis.errors import (
     AWAY,
     BUSY,
     CLUSTERED,
@@ -32,7 +32,7 @@ from stream.trouble import (
 from tests.faults import FAULTS, Fault, Site, full
 from tests.processes import Valkey
 from tests.waiting import until
-from worker.groups import Group
+from worker.group.consumer_group import Group
 
 ROOT = Path(__file__).parent.parent
 
@@ -243,7 +243,7 @@ async def test_a_command_has_a_limit_of_its_own(site: Site) -> None:
 
 def test_every_kind_of_trouble_has_a_name_of_its_own_and_is_explained() -> None:
     """Metrics, logs and `/ready` can be told apart, and docs/redis.md says of each what to do."""
-    kinds = [kind for kind in vars(stream.trouble).values() if isinstance(kind, Trouble)]
+    kinds = [kind for kind in vars(stream.redis.errors).values() if isinstance(kind, Trouble)]
     assert len({kind.name for kind in kinds}) == len({kind.meaning for kind in kinds}) == len(kinds)
     explained = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "redis.md").read_text(), re.MULTILINE)
     assert sorted(explained) == sorted(kind.name for kind in kinds)

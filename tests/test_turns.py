@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.keys import Shard
-from worker.turns import BATCH_SECONDS, FEW, SHARE, Source, paced, streams, turn
+from worker.consumer.fetch_plan import BATCH_SECONDS, FEW, SHARE, Source, paced, streams, turn
 
 sizes = st.integers(1, 5000)
 

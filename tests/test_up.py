@@ -14,7 +14,7 @@ import orjson
 import psutil  # type: ignore[import-untyped]  # the PostgreSQL wheel brings it, without its types
 import pytest
 
-from console.valkey import free_port
+from console.up.valkey import free_port
 from stream.settings import StreamSettings
 from tests.events import body
 from tests.load import JSON, loading

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument
 
-from worker.outcome import LONGEST_DELAY_SECONDS, Discard, Retry, TimedOut
-from worker.schedule import Schedule
-from worker.verdict import LONGEST_ERROR, Verdict, judge, kind
+from worker.handlers.errors import LONGEST_DELAY_SECONDS, Discard, Retry, TimedOut
+from worker.settle.retry_policy import LONGEST_ERROR, Verdict, judge, kind
+from worker.settle.schedule import Schedule
 
 SCHEDULE = Schedule(base_seconds=8, cap_seconds=100, attempts=3)
 NUMBER = "447700900123"

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tests.events import RECEIVED_MS, body, entry, event
 from tests.examples import NAMES, example
 from tests.expected import NO_STATUS
-from worker.status import InvalidStatus
-from worker.vonage import decode, parse
+from worker.events.event import InvalidStatus
+from worker.events.vonage import decode, parse
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

@@ -7,13 +7,13 @@ import asyncio
 import sys
 from pathlib import Path
 
-from stream.connect import client
 from stream.keys import Shard
+from stream.redis.client import client
 from tests.trims import OLD
-from worker.archiving import Archive
-from worker.pages import raw_ranges
-from worker.retention import Retention
-from worker.trimmer import Trimmer
+from worker.retention.archive_writer import Archive
+from worker.retention.pages import raw_ranges
+from worker.retention.policy import Retention
+from worker.retention.trimmer import Trimmer
 
 LEASE_MS = 300
 FILE_BYTES = 150_000

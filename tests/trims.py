@@ -6,12 +6,12 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from stream import connect
 from stream.keys import Shard
-from worker.archiving import Archive
-from worker.pages import raw_ranges
-from worker.retention import Retention
-from worker.trimmer import Trimmer
+from stream.redis import client as connect
+from worker.retention.archive_writer import Archive
+from worker.retention.pages import raw_ranges
+from worker.retention.policy import Retention
+from worker.retention.trimmer import Trimmer
 
 DAY_MS = 86_400_000
 OLD = Retention(DAY_MS, 1024**3, together=False)

@@ -12,13 +12,13 @@ import orjson
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from stream.connect import client
 from stream.entry import Entry
 from stream.keys import Shard
+from stream.redis.client import client
 from tests.processes import Process, ackstream, becomes
 from tests.waiting import until
-from worker.database import open_engine
-from worker.migrate import migrate
+from worker.store.database import open_engine
+from worker.store.migrate import migrate
 
 GROUP = "store"
 BATCH_ENTRIES = 500

@@ -3,7 +3,7 @@
 Whoever writes a handler imports from here what it is given and what it may raise.
 """
 
-from worker.outcome import Discard, Retry, Unavailable
-from worker.status import StatusEvent
+from worker.events.event import StatusEvent
+from worker.handlers.errors import Discard, Retry, Unavailable
 
 __all__ = ["Discard", "Retry", "StatusEvent", "Unavailable"]

@@ -5,22 +5,22 @@ import asyncio
 import structlog
 from redis.asyncio import Redis
 
-from stream import health
-from stream.connect import REPLY_SECONDS, client, shown
-from worker.calls import Calls
-from worker.consumer import Consumer, consume
-from worker.groups import Group
-from worker.handlers.opening import Opened, opened
-from worker.liveness import Liveness
-from worker.parked import Parked
-from worker.pause import Pause
-from worker.processor import Processor
-from worker.reader import BLOCK_MS, Reader
-from worker.repeats import Repeats
-from worker.replaying import replaying
+from runtime import health
+from stream.redis.client import REPLY_SECONDS, client, shown
+from worker.consumer.consumer import Consumer, consume
+from worker.consumer.fetcher import BLOCK_MS, Reader
+from worker.consumer.processor import Processor
+from worker.dispatch.dispatcher import Calls
+from worker.dispatch.pause import Pause
+from worker.group.consumer_group import Group
+from worker.group.heartbeat import Liveness
+from worker.handlers.loader import Opened, opened
+from worker.replay.scheduler import replaying
+from worker.retention.trimmer import trimming
 from worker.settings import WorkerSettings
-from worker.settle import Settler
-from worker.trimmer import trimming
+from worker.settle.dedup import Repeats
+from worker.settle.delayed import Parked
+from worker.settle.settler import Settler
 
 log = structlog.get_logger("worker")
 

@@ -23,8 +23,8 @@ from worker.handlers.spec import (
     TimeoutSeconds,
     parse_specs,
 )
-from worker.repeats import Memory
-from worker.schedule import Schedule
+from worker.settle.dedup import Memory
+from worker.settle.schedule import Schedule
 
 UNIT_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 LONGEST_DAYS = 36_500

@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from stream.entry import Entry
+from worker.events.event import StatusEvent
+from worker.events.samples import DISPATCH, RECEIPT, STATUSES, payload
+from worker.events.vonage import parse
+from worker.handlers.errors import Discard, Unavailable
 from worker.handlers.function import Function, InLists, OneByOne, takes_lists
-from worker.outcome import Discard, Unavailable
-from worker.payloads import DISPATCH, RECEIPT, STATUSES, payload
-from worker.schedule import Schedule
-from worker.status import StatusEvent
-from worker.verdict import judge
-from worker.vonage import parse
+from worker.settle.retry_policy import judge
+from worker.settle.schedule import Schedule
 
 __all__ = ["DISPATCH", "RECEIPT", "STATUSES", "Outcome", "event", "event_of", "payload", "run"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from console import valkey
-from stream.connect import client
+from console.up import valkey
+from stream.redis.client import client
 from stream.settings import PREFIX, child_environment
 from tests.chaos import postgresql, shim
 from tests.chaos.mounts import mounted
@@ -20,7 +20,7 @@ from tests.chaos.verdict import GROUPS
 from tests.processes import ACKSTREAM, Process, Server
 from tests.proxy import proxying, through
 from tests.waiting import until
-from worker.migrate import migrate_at
+from worker.store.migrate import migrate_at
 
 CONTROL_SECONDS = 2.0
 TRIMMED = {"retention": "1m", "retention_bytes": str(1024 * 1024)}

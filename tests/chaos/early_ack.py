@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Sequence
 
 from console.__main__ import main
-from worker.status import StatusEvent
-from worker.store import Store
+from worker.events.event import StatusEvent
+from worker.store.handler import Store
 
 LATE_SECONDS = 0.5
 

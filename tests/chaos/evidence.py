@@ -13,11 +13,11 @@ from redis.exceptions import ResponseError
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from console.stats import stats
+from console.queries.stats import stats
 from stream.keys import Shard
 from tests.chaos import payloads, spools
 from tests.chaos.verdict import GROUPS, Found
-from worker.tables import messages, status_events
+from worker.store.tables import messages, status_events
 
 CHUNK = 500
 PAGE = 1000

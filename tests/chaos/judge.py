@@ -19,13 +19,13 @@ import orjson
 from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 
-from stream.connect import client
 from stream.keys import Shard
+from stream.redis.client import client
 from tests.chaos import payloads, provider, spools
 from tests.chaos.evidence import Evidence, Places
 from tests.chaos.ledger import Ledger, keeping
 from tests.chaos.verdict import Verdict, judge
-from worker.database import open_engine
+from worker.store.database import open_engine
 
 LOOK_SECONDS = 0.1
 DRAIN_SECONDS = 120.0

@@ -6,14 +6,14 @@ import secrets
 import tempfile
 from pathlib import Path
 
-from stream.connect import client
 from stream.keys import Shard
+from stream.redis.client import client
 from tests import signed
 from tests.edge import Edge
 from tests.fuzz import entries, requests
 from tests.processes import Valkey, ackstream
-from worker.database import open_engine
-from worker.migrate import migrate
+from worker.store.database import open_engine
+from worker.store.migrate import migrate
 
 SHORT_SECONDS = "1"  # deadlines of ingest, for most mutated requests have no end
 

@@ -13,15 +13,15 @@ from redis.asyncio import Redis
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from console.stats import stats
+from console.queries.stats import stats
 from stream.entry import Entry, EntryId, InvalidEntry
 from stream.keys import Shard
 from tests.fuzz.fields import Fields, entry
 from tests.processes import Process
 from tests.waiting import until
-from worker.status import InvalidStatus
-from worker.tables import status_events
-from worker.vonage import parse
+from worker.events.event import InvalidStatus
+from worker.events.vonage import parse
+from worker.store.tables import status_events
 
 GROUPS = ("store", "log")
 ROUND_ENTRIES = 3000

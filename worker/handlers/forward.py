@@ -28,9 +28,9 @@ import aiohttp
 import orjson
 from standardwebhooks import Webhook
 
-from stream.connect import reason
-from worker.outcome import LONGEST_DELAY_SECONDS, Gone, Refused, Throttled, TimedOut
-from worker.status import StatusEvent
+from stream.redis.client import reason
+from worker.events.event import StatusEvent
+from worker.handlers.errors import LONGEST_DELAY_SECONDS, Gone, Refused, Throttled, TimedOut
 
 DRAINED_BYTES = 64 * 1024
 DRAIN_SECONDS = 1.0

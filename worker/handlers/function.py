@@ -18,9 +18,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from stream.refusal import Refusal
-from worker.outcome import TimedOut
-from worker.status import StatusEvent
+from runtime.errors import Refusal
+from worker.events.event import StatusEvent
+from worker.handlers.errors import TimedOut
 
 EXPECTED = "it must be `async def` with one parameter, annotated StatusEvent or list[StatusEvent]"
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from worker.status import StatusEvent, mask
+from worker.events.event import StatusEvent, mask
 
 log = structlog.get_logger("status")
 

@@ -1,0 +1,1 @@
+"""The subcommands of `ackstream`: arguments in, text or JSON out."""

@@ -1,0 +1,1 @@
+"""What the commands ask of Redis and the database. No output."""

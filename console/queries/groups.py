@@ -1,0 +1,173 @@
+"""Every group of a stream, registered or foreign: where it stands, what it holds back, and how it is given up."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+
+from runtime.errors import Refusal
+from stream.entry import EntryId
+from stream.keys import Shard
+from worker.dispatch.pause import paused
+from worker.group.heartbeat import BEAT_SECONDS
+from worker.retention.ack_floor import Floor, Standing, Survey
+from worker.retention.held import held_seconds
+
+WATCH_SECONDS = BEAT_SECONDS + 1.0
+FOREIGN_IDLE_SECONDS = 60.0
+COUNTED_AT_MOST = 10_000
+
+LOOK_SECONDS = 0.2
+
+Beats = Mapping[bytes, bytes]
+"""Consumer → counter, as worker.liveness keeps them."""
+
+# KEYS: stream, groups, the group's heartbeats, its replays, then all else that is to go. ARGV: group, 1 to drop it
+# whoever lives, then the heartbeats that were seen, consumer and counter in turn. 0: one has moved since, or is new.
+# What its replays keep on the stream (Replay.hold) is kept no longer.
+DROP = """#!lua flags=allow-oom
+local known = {}
+for i = 3, #ARGV, 2 do known[ARGV[i]] = ARGV[i + 1] end
+local beats = redis.call('HGETALL', KEYS[3])
+for i = 1, #beats, 2 do
+  if ARGV[2] == '0' and known[beats[i]] ~= beats[i + 1] then return 0 end
+end
+redis.call('SREM', KEYS[2], ARGV[1])
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  redis.call('XGROUP', 'DESTROY', KEYS[1], ARGV[1])
+  for _, replay in ipairs(redis.call('HKEYS', KEYS[4])) do
+    redis.call('XGROUP', 'DESTROY', KEYS[1], 'replay/' .. replay)
+  end
+end
+for i = 3, #KEYS do redis.call('UNLINK', KEYS[i]) end
+return 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was seen of a group's consumers: how many are alive, and every heartbeat."""
+
+    alive: int
+    beats: Beats
+
+
+@dataclass(frozen=True, slots=True)
+class GroupState:
+    """One group. ``kept`` entries stay on the stream because of it, or more unless that is ``exact``."""
+
+    standing: Standing
+    seen: Seen
+    kept: int
+    exact: bool
+    kept_bytes: int
+    oldest_seconds: float | None
+    checkpoint: EntryId | None
+    dead: int
+    paused: str | None
+
+    def summary(self) -> dict[str, Any]:
+        """Return the line of a listing."""
+        return {
+            "group": self.standing.name,
+            "registered": self.standing.registered,
+            "exists": self.standing.exists,
+            "alive": self.seen.alive,
+            "unread": self.standing.unread,
+            "pending": self.standing.pending,
+            "dead": self.dead,
+            "paused": self.paused,
+            "checkpoint": None if self.checkpoint is None else str(self.checkpoint),
+            "kept_entries": self.kept,
+            "kept_exact": self.exact,
+            "kept_bytes": self.kept_bytes,
+            "oldest_seconds": self.oldest_seconds,
+        }
+
+
+async def list_groups(server: Redis, shard: Shard) -> list[GroupState]:
+    """Return all groups by name. Takes up to WATCH_SECONDS: who is alive shows by its beats. Raises RedisError."""
+    survey = await Floor(server, shard).survey()
+    seen = await _watch(server, shard, survey.groups)
+    groups = sorted(survey.groups, key=lambda one: one.name)
+    return [await _state(server, shard, survey, one, seen[one.name]) for one in groups]
+
+
+async def find_group(server: Redis, shard: Shard, name: str) -> GroupState:
+    """Return the group of this name. Raises Refusal if there is none, and RedisError."""
+    survey = await Floor(server, shard).survey()
+    found = next((one for one in survey.groups if one.name == name), None)
+    if found is None:
+        known = ", ".join(sorted(one.name for one in survey.groups))
+        raise Refusal(f"no group {name!r}; there are: {known or 'none yet'}")
+    seen = await _watch(server, shard, [found])
+    return await _state(server, shard, survey, found, seen[name])
+
+
+async def drop_group(server: Redis, shard: Shard, state: GroupState, *, force: bool, dead: bool) -> bool:
+    """Remove the group and all that tells of it, and its dead letters if ``dead``.
+
+    False, and nothing is removed, if a consumer has come or come back since the group was seen, unless ``force``.
+    Raises RedisError.
+    """
+    name = state.standing.name
+    letters = [shard.dead(name)] if dead else []
+    beats = [part for pair in state.seen.beats.items() for part in pair]
+    drop = server.register_script(DROP)
+    keys = [shard.stream, shard.groups, shard.alive(name), shard.replays(name), *shard.progress(name), *letters]
+    return bool(await drop(keys=keys, args=[name, int(force), *beats]))
+
+
+async def _state(server: Redis, shard: Shard, survey: Survey, standing: Standing, seen: Seen) -> GroupState:
+    kept, exact = await _kept(server, shard, standing)
+    saved = await server.get(shard.checkpoint(standing.name))
+    return GroupState(
+        standing=standing,
+        seen=seen,
+        kept=kept,
+        exact=exact,
+        kept_bytes=kept * survey.stream_bytes // max(survey.length, 1),
+        oldest_seconds=held_seconds(survey, standing) if kept else None,
+        checkpoint=None if saved is None else EntryId.from_redis(shard.number, saved),
+        dead=await server.xlen(shard.dead(standing.name)),
+        paused=await paused(server, shard, standing.name),
+    )
+
+
+async def _kept(server: Redis, shard: Shard, standing: Standing) -> tuple[int, bool]:
+    """Return how many entries there are from the group's floor on, at least, and whether it is just so many."""
+    if standing.unread is not None and not standing.pending:
+        return standing.unread, True
+    entries: Any = await server.xrange(shard.stream, standing.floor.redis, count=COUNTED_AT_MOST)
+    if len(entries) < COUNTED_AT_MOST:
+        return len(entries), True
+    return max(len(entries), (standing.unread or 0) + standing.pending), False
+
+
+async def _watch(server: Redis, shard: Shard, groups: Sequence[Standing]) -> dict[str, Seen]:
+    """Look who is alive: of a registered group whose beats move, of another who has come within a minute."""
+    before = {one.name: await _beats(server, shard, one.name) for one in groups}
+    now, deadline = before, time.monotonic() + WATCH_SECONDS
+    while any(_moved(before[name], now[name]) < len(before[name]) for name in before) and time.monotonic() < deadline:
+        await asyncio.sleep(LOOK_SECONDS)
+        now = {name: await _beats(server, shard, name) for name in before}
+    seen = {}
+    for one in groups:
+        alive = _moved(before[one.name], now[one.name])
+        if not one.registered:
+            consumers: Any = await server.xinfo_consumers(shard.stream, one.name)
+            alive = sum(consumer["idle"] < FOREIGN_IDLE_SECONDS * 1000 for consumer in consumers)
+        seen[one.name] = Seen(alive, now[one.name])
+    return seen
+
+
+async def _beats(server: Redis, shard: Shard, name: str) -> Beats:
+    beats: Any = await server.hgetall(shard.alive(name))
+    return beats  # type: ignore[no-any-return]
+
+
+def _moved(before: Beats, now: Beats) -> int:
+    return sum(before.get(consumer) != beat for consumer, beat in now.items())

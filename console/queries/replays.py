@@ -1,0 +1,202 @@
+"""Replays as a person sees them: what one would be of, starting it, watching it, changing its state."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from console.simulate.sender import SpeedColumn
+from runtime.errors import Refusal
+from stream.entry import EntryId
+from stream.keys import Shard
+from worker.group.consumer_group import registered
+from worker.replay.entry_filter import Selection, received_ms
+from worker.replay.entry_reader import Pages, Span, Stored, in_both, on_stream
+from worker.replay.job import Place, Replay, State
+from worker.replay.job import Progress as Known
+from worker.replay.repository import Replays
+from worker.retention.archive_reader import ArchiveDamaged
+
+WATCH_SECONDS = 0.25
+ALONE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a replay is to be of. ``group`` may be missing as long as nothing is started."""
+
+    shard: Shard
+    group: str | None
+    place: Place
+    selection: Selection
+    rate: float
+    archive: Path | None
+
+
+@dataclass(slots=True)
+class Plan:
+    """What would be replayed."""
+
+    entries: int = 0
+    bytes: int = 0
+    received_ms: tuple[int, int] | None = None
+    """The least and the greatest of them; None if none says."""
+    span: tuple[EntryId, EntryId] | None = None
+    """The first and the last entry."""
+
+    def add(self, stored: Stored) -> None:
+        """Count one more, after all those before."""
+        self.entries += 1
+        self.bytes += stored.size
+        moment = received_ms(stored.fields)
+        if moment is not None:
+            least, greatest = self.received_ms or (moment, moment)
+            self.received_ms = min(least, moment), max(greatest, moment)
+        self.span = (self.span[0] if self.span else stored.id), stored.id
+
+    def summary(self, rate: float) -> dict[str, Any]:
+        """Return it as what JSON can hold."""
+        first, last = self.received_ms or (None, None)
+        first_entry, last_entry = self.span or (None, None)
+        return {
+            "entries": self.entries,
+            "bytes": self.bytes,
+            "first": _time(first),
+            "last": _time(last),
+            "first_entry": first_entry and str(first_entry),
+            "last_entry": last_entry and str(last_entry),
+            "seconds": round(self.entries / rate, 3),
+        }
+
+
+async def plan(server: Redis, wanted: Wanted) -> Plan:
+    """Look at all that is stored now. Raises RedisError, and Refusal for an unknown group or a damaged archive."""
+    await check_group(server, wanted.shard, wanted.group)
+    found, dead = Plan(), wanted.place is Place.DEAD
+    try:
+        async for page in await _pages(server, wanted):
+            for stored in page:
+                if wanted.selection.takes(stored.id, stored.fields, dead=dead):
+                    found.add(stored)
+    except ArchiveDamaged as exc:
+        raise Refusal(f"the archive is damaged: {exc}") from None
+    return found
+
+
+async def _pages(server: Redis, wanted: Wanted) -> Pages:
+    """Read as far as there is something now: what comes meanwhile is no part of it."""
+    shard = wanted.shard
+    key = shard.dead(wanted.group or "") if wanted.place is Place.DEAD else shard.stream
+    named = Span.of(shard.number, wanted.selection.ids)
+    first: Any = await server.xrange(key, count=1)
+    last: Any = await server.xrevrange(key, count=1)
+    newest = EntryId.from_redis(shard.number, last[0][0]) if last else named.begin
+    boundary = EntryId.from_redis(shard.number, first[0][0]) if first else None
+    if wanted.place is Place.ARCHIVE and wanted.archive is not None:
+        span = Span(named.begin, min(named.end, newest) if last else named.end)
+        return in_both(server, key, wanted.archive, span, boundary)
+    return on_stream(server, key, Span(named.begin, min(named.end, newest)))
+
+
+async def start(server: Redis, wanted: Wanted, found: Plan) -> Replay:
+    """Have a worker of the group begin with what was found. Raises Refusal if the group is gone, and RedisError."""
+    assert wanted.group is not None  # noqa: S101 - whoever starts one has named it
+    assert found.span is not None  # noqa: S101 - nor does anybody start one of nothing
+    seconds, microseconds = await server.time()
+    replay = Replay(
+        id=secrets.token_hex(4),
+        group=wanted.group,
+        place=wanted.place,
+        selection=wanted.selection,
+        rate=wanted.rate,
+        begin=(await _begin(server, wanted, found.span[0])).redis,
+        end=found.span[1].redis,
+        total=found.entries,
+        started_ms=seconds * 1000 + microseconds // 1000,
+    )
+    if not await Replays(server, wanted.shard, wanted.group).start(replay):
+        raise Refusal(f"no group {wanted.group!r} is registered: start a worker of it first")
+    return replay
+
+
+async def _begin(server: Redis, wanted: Wanted, first: EntryId) -> EntryId:
+    """Return where to begin: with the archive no later than the stream, from which more may be archived by now."""
+    if wanted.place is Place.ARCHIVE:
+        oldest: Any = await server.xrange(wanted.shard.stream, count=1)
+        if oldest:
+            first = min(first, EntryId.from_redis(wanted.shard.number, oldest[0][0]))
+    return first.before()
+
+
+async def check_group(server: Redis, shard: Shard, group: str | None) -> None:
+    """Raise Refusal if somebody named a group that there is not."""
+    known = await registered(server, shard)
+    if group is not None and group not in known:
+        raise Refusal(f"no group {group!r}; there are: {', '.join(known) or 'none yet'}")
+
+
+async def list_replays(server: Redis, shard: Shard, group: str | None) -> list[Known]:
+    """Return the replays of the group, or of all; of each group the newest first. Raises Refusal, RedisError."""
+    await check_group(server, shard, group)
+    groups = await registered(server, shard) if group is None else [group]
+    return [one for name in groups for one in await Replays(server, shard, name).all()]
+
+
+async def find(server: Redis, shard: Shard, replay_id: str) -> Known:
+    """Return the replay of this id. Raises Refusal if there is none, and RedisError."""
+    for one in await list_replays(server, shard, None):
+        if one.replay.id == replay_id:
+            return one
+    raise Refusal(f"no replay {replay_id!r}; `ackstream replay list` shows those that there are")
+
+
+async def move(server: Redis, shard: Shard, replay_id: str, to: State, of: Sequence[State]) -> Known:
+    """Give the replay this state; return it as it is then. Raises Refusal if its state does not allow that."""
+    replay = (await find(server, shard, replay_id)).replay
+    was = await Replays(server, shard, replay.group).move(replay, to, of=of)
+    if was not in (*of, to):
+        raise Refusal(f"replay {replay_id} is {was}" if was else f"no replay {replay_id!r}")
+    return await find(server, shard, replay_id)
+
+
+async def watch(server: Redis, shard: Shard, replay_id: str, console: Console) -> Known:
+    """Show a progress bar until the replay no longer runs, or for ALONE_SECONDS in which nobody copies for it."""
+    known = await find(server, shard, replay_id)
+    columns = (TextColumn("copying"), BarColumn(), MofNCompleteColumn(), SpeedColumn(), TimeRemainingColumn())
+    alone_since = time.monotonic()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        shown = bar.add_task("", total=known.replay.total, completed=known.done)
+        while known.state is State.RUNNING:
+            if await server.exists(shard.copying(known.replay.group, replay_id)):
+                alone_since = time.monotonic()
+            elif time.monotonic() - alone_since > ALONE_SECONDS:
+                break
+            await asyncio.sleep(WATCH_SECONDS)
+            known = await find(server, shard, replay_id)
+            bar.update(shown, completed=known.done)
+    return known
+
+
+def told(known: Known) -> Iterator[str]:
+    """Yield what there is to say of a replay that nobody watches any more."""
+    replay = known.replay
+    copied = f"{known.done:,} of {replay.total:,} copied"
+    yield f"replay {replay.id} is {known.state}: {copied} for group {replay.group!r}"
+    if known.state is State.RUNNING:
+        yield "no worker of the group copies for it; it goes on when one runs" + (
+            " that has ACKSTREAM_ARCHIVE" if replay.place is Place.ARCHIVE else ""
+        )
+    if known.error and known.state is State.FAILED:
+        yield f"{known.error}; then: ackstream replay resume {replay.id}"
+
+
+def _time(moment_ms: int | None) -> str | None:
+    return None if moment_ms is None else datetime.fromtimestamp(moment_ms / 1000, UTC).isoformat()

@@ -1,0 +1,49 @@
+"""One message, from its receipts to its state, out of the tables."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from worker.events.event import mask
+from worker.store.handler import stored_event
+from worker.store.projection import order
+from worker.store.tables import messages, status_events
+
+Show = Callable[[str | None], str | None]
+
+_SHOWN = ("account", "application", "status", "channel", "client_ref", "error_code", "price", "currency")
+
+
+async def trace(engine: AsyncEngine, message_uuid: str, *, reveal: bool) -> Mapping[str, Any] | None:
+    """Return the message and its events, the current one last; None if the tables do not know it.
+
+    Numbers are masked unless ``reveal``. Times are ISO 8601 in UTC.
+    """
+    async with engine.connect() as connection:
+        found = await connection.execute(select(messages).where(messages.c.message_uuid == message_uuid))
+        message = found.one_or_none()
+        rows = await connection.execute(select(status_events).where(status_events.c.message_uuid == message_uuid))
+        events = sorted(map(stored_event, rows), key=order)
+    if message is None:
+        return None
+    show: Show = (lambda number: number) if reveal else mask
+    state = message._mapping  # noqa: SLF001 - the documented way to a row's columns by name
+    return {
+        "message_uuid": message_uuid,
+        **{name: state[messages.c[name]] for name in _SHOWN},
+        "to": show(state[messages.c.to]),
+        "from": show(state[messages.c.sender]),
+        "statuses": state[messages.c.statuses],
+        "events": [
+            {
+                "event_id": event.event_id,
+                "status": event.status,
+                "occurred_at": event.occurred_at.isoformat() if event.occurred_at else None,
+                "received_at": event.received_at.isoformat(),
+                "entry": event.entry,
+            }
+            for event in events
+        ],
+    }

@@ -1,0 +1,4 @@
+"""Sends made-up webhooks to an ingest.
+
+Start with `sender`.
+"""

@@ -1,0 +1,4 @@
+"""Runs everything on one machine, with an embedded Valkey.
+
+Start with `supervisor`.
+"""

@@ -1,0 +1,201 @@
+"""`ackstream up`: everything on this machine, on loopback, with its data in one folder.
+
+Valkey, ingest and worker are processes of their own, as in production; one that dies is started again. They end with
+this process, however it ends: ingest and worker when their standard input does, Valkey by the next `up` at the latest,
+which adopts it.
+"""
+
+import asyncio
+import socket
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import structlog
+import typer
+
+from console.up import valkey
+from ingest.settings import IngestSettings
+from runtime.backoff import Backoff
+from runtime.errors import Refusal
+from runtime.run_file import Addresses, lock_folder
+from stream.settings import child_environment
+from worker.store.migrate import migrate_at
+
+log = structlog.get_logger("up")
+
+LOOPBACK = "127.0.0.1"
+GRACE_SECONDS = 3
+KILL_AFTER_SECONDS = GRACE_SECONDS + 0.5
+
+SIGNATURES = {
+    "off": 'off: whoever reaches the port can send statuses; see "Going live" in the README',
+    "observe": "observed: what is unsigned or forged is counted, and taken all the same",
+    "required": "required",
+}
+
+BANNER = """
+  Ackstream is up. Stop it with Ctrl-C; start it again and it goes on where it was.
+
+    webhooks    {ingest}   (every shape on every path)
+    metrics     {admin}/metrics
+    data        {data}
+    signatures  {signatures}
+
+  Try it:  curl -d '{{"message_uuid":"m-1","status":"delivered","channel":"sms"}}' {ingest}
+           {command} trace m-1{option}
+           {command} simulate{option}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One process that ``up`` keeps running: `ackstream <arguments>`, ready when its admin port says so."""
+
+    arguments: tuple[str, ...]
+    admin_url: str
+
+    @property
+    def name(self) -> str:
+        """The command."""
+        return self.arguments[0]
+
+
+async def up(settings: IngestSettings, stop: asyncio.Event) -> None:
+    """Run until ``stop``. Raises FolderInUse, or Refusal if a part cannot be started."""
+    signatures = settings.signatures if "signatures" in settings.model_fields_set else "off"
+    settings = settings.model_copy(update={"signatures": signatures})
+    settings.verifier  # noqa: B018 - refuses what ingest would refuse, before anything is started
+    data = settings.data.resolve()
+    lock_folder(data)
+    ports = settings.port or valkey.free_port(), settings.admin_port or valkey.free_port()
+    for port in ports:
+        await _await_free(port)
+    async with valkey.serving(data / "valkey") as server:
+        database_url = f"sqlite:///{data / 'ackstream.db'}"
+        await migrate_at(database_url)
+        parts, addresses = _parts(data, settings.routes[0], ports, server.url, database_url)
+        environment = child_environment(
+            redis_url=server.url,
+            database_url=database_url,
+            signatures=settings.signatures,
+            grace_seconds=str(GRACE_SECONDS),
+            log_format=settings.log_format,
+        )
+        addresses.write(data)
+        async with asyncio.TaskGroup() as tasks:
+            for part in parts:
+                tasks.create_task(_keep_running(part, environment, stop))
+            if await _ready(parts, stop) and settings.log_format == "text":
+                typer.echo(_banner(settings, addresses, data))
+
+
+def _banner(settings: IngestSettings, addresses: Addresses, data: Path) -> str:
+    by_default = settings.data == IngestSettings.model_fields["data"].default
+    return BANNER.format(
+        ingest=addresses.ingest_url,
+        admin=addresses.ingest_admin_url,
+        data=data,
+        signatures=SIGNATURES[settings.signatures],
+        command=sys.argv[0] if sys.argv[0].endswith("ackstream") else "ackstream",
+        option="" if by_default else f" --data {settings.data}",
+    )
+
+
+async def _await_free(port: int) -> None:
+    """Raise Refusal if the port is taken, and stays so for longer than what a killed run left behind may take."""
+    deadline = time.monotonic() + KILL_AFTER_SECONDS
+    while (why := _why_taken(port)) is not None:
+        if time.monotonic() > deadline:
+            raise Refusal(f"cannot listen on {LOOPBACK}:{port} ({why}): free it, or set another")
+        await asyncio.sleep(0.1)
+
+
+def _why_taken(port: int) -> str | None:
+    try:
+        socket.create_server((LOOPBACK, port)).close()
+    except OSError as exc:
+        return exc.strerror
+    return None
+
+
+def _parts(
+    data: Path, path: str, ports: tuple[int, int], redis_url: str, database_url: str
+) -> tuple[list[Part], Addresses]:
+    (port, admin_port), worker_port = ports, valkey.free_port()
+    admin_url, worker_url = f"http://{LOOPBACK}:{admin_port}", f"http://{LOOPBACK}:{worker_port}"
+    local = ("--data", str(data), "--admin-host", LOOPBACK)
+    listening = ("--host", LOOPBACK, "--port", str(port), "--admin-port", str(admin_port))
+    parts = [
+        Part(("ingest", *local, *listening, "--stop-with-stdin"), admin_url),
+        Part(("worker", *local, "--admin-port", str(worker_port), "--stop-with-stdin"), worker_url),
+    ]
+    ingest_url = f"http://{LOOPBACK}:{port}{path}"
+    return parts, Addresses(redis_url, database_url, ingest_url, admin_url, worker_url)
+
+
+async def _keep_running(part: Part, environment: dict[str, str], stop: asyncio.Event) -> None:
+    backoff = Backoff(first=0.5)
+    was_ready = False
+    while not stop.is_set():
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "console", *part.arguments),  # -P: no file of this folder hides a library
+            stdin=asyncio.subprocess.PIPE,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is for this process, which then stops the others in order
+        )
+        try:
+            was_ready = await _until_ended(child, part, stop) or was_ready
+        finally:
+            await _end(child)
+        if stop.is_set():
+            return
+        if not was_ready:
+            raise Refusal(f"{part.name} did not start: its own words are above")
+        log.error("up.part_died", part=part.name, code=child.returncode, what="starting it again")
+        await backoff.wait(stop)
+
+
+async def _until_ended(child: asyncio.subprocess.Process, part: Part, stop: asyncio.Event) -> bool:
+    """Return when the child has ended or ``stop`` is set; whether it was ready by then."""
+    ended = asyncio.create_task(child.wait())
+    stopped = asyncio.create_task(stop.wait())
+    ready = asyncio.create_task(_ready([part], stop))
+    await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
+    for task in (ended, stopped, ready):
+        task.cancel()
+    return ready.done() and not ready.cancelled() and ready.result()
+
+
+async def _ready(parts: list[Part], stop: asyncio.Event) -> bool:
+    """Return True when all parts are ready, False if ``stop`` comes first."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1)) as http:
+        for part in parts:
+            while not await _answers(http, f"{part.admin_url}/ready"):
+                if stop.is_set():
+                    return False
+                await asyncio.sleep(0.05)
+    return True
+
+
+async def _answers(http: aiohttp.ClientSession, url: str) -> bool:
+    with suppress(aiohttp.ClientError, TimeoutError):
+        async with http.get(url) as response:
+            return response.ok
+    return False
+
+
+async def _end(child: asyncio.subprocess.Process) -> None:
+    if child.returncode is None:
+        with suppress(ProcessLookupError):
+            child.terminate()
+        try:
+            async with asyncio.timeout(KILL_AFTER_SECONDS):
+                await child.wait()
+        except TimeoutError:
+            with suppress(ProcessLookupError):
+                child.kill()
+            await child.wait()

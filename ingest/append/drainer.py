@@ -1,0 +1,76 @@
+"""Gives what the spool holds to Redis, in slices, and is the one who finds out that Redis takes entries again."""
+
+import structlog
+from redis.exceptions import RedisError
+
+from ingest.append.connection import Link
+from ingest.append.redis_writer import Way
+from ingest.spool.errors import NotSpooled
+from ingest.spool.queue import Spool
+
+log = structlog.get_logger("drainer")
+
+PROBE_ENTRIES = 50
+SLICE_ENTRIES = 250
+CONFIRM_SECONDS = 2.0
+LOOK_SECONDS = 1.0
+TAKE_OVER_LOOKS = 10
+
+
+class Drainer:
+    """Drains until cancelled."""
+
+    def __init__(self, way: Way, spool: Spool) -> None:
+        self._way = way
+        self._spool = spool
+
+    async def run(self) -> None:
+        """Probe while the way is shut; while it is open drain, and now and then look for what the dead have left."""
+        looks = 0
+        while True:
+            if not self._way.is_open:
+                await self._way.probe(self.feed)
+            elif not await self._drain():
+                await self._way.shuts(LOOK_SECONDS)
+                looks += 1
+                if looks % TAKE_OVER_LOOKS == 0 and self._way.is_open:
+                    await self._take_over()
+
+    async def feed(self, link: Link, entries: int = PROBE_ENTRIES) -> bool:
+        """Move so many entries from the spool to Redis; whether there were any. Raises RedisError or OSError."""
+        try:
+            part = await self._spool.read(entries)
+        except NotSpooled:
+            return False
+        if part is None:
+            return False
+        await link.append(part.slice.entries, CONFIRM_SECONDS)
+        try:
+            await self._spool.confirm(part)
+        except NotSpooled:  # a disk that does not answer: they may come twice
+            return False
+        return True
+
+    async def _drain(self) -> bool:
+        """Move all there is, unless the way is shut meanwhile; whether there was any."""
+        if not self._spool.held.entries:
+            return False
+        moved = False
+        try:
+            link = await self._way.connect()
+            try:
+                while self._way.is_open and await self.feed(link, SLICE_ENTRIES):
+                    moved = True
+            finally:
+                await link.close()
+        except (RedisError, OSError) as exc:
+            self._way.fail(exc)
+        if moved and not self._spool.held.entries:
+            log.info("drainer.done")
+        return moved
+
+    async def _take_over(self) -> None:
+        try:
+            await self._spool.take_over()
+        except NotSpooled as exc:
+            log.warning("drainer.blocked", why=exc.why)

@@ -1,0 +1,116 @@
+"""Group commit: all entries that wait at one moment are kept together, and each is answered when they are."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+from ingest.append.writer import Keeper
+from ingest.encoding import Packed, pack
+from ingest.spool.errors import NotSpooled
+from stream.entry import Entry
+
+BATCHES = 2  # in hand
+BATCH_ENTRIES = 256
+BATCH_BYTES = 4 * 1024 * 1024
+WAITING_ENTRIES = 8192
+
+Waiting = tuple[Packed, float, asyncio.Future[None]]
+"""An entry as it is kept, when it arrived by the loop's clock, and what its sender waits for."""
+
+
+class NotKept(Exception):  # noqa: N818 - named for what the caller must tell the provider
+    """The entry is not kept, or nobody can say: the provider has to send it again."""
+
+
+class Appender:
+    """Keeps entries in batches, while ``run`` runs."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+        self._waiting: deque[Waiting] = deque()
+        self._due = asyncio.Event()
+        self._in_hand: list[Sequence[Waiting]] = []
+        self._stopping = False
+        self._loop = asyncio.get_running_loop()  # asked for at each request it would cost a system call
+
+    @property
+    def why_not(self) -> str | None:
+        """Why entries are refused right now; None while they are taken."""
+        return "stopping" if self._stopping else self._keeper.why_not
+
+    async def append(self, entry: Entry) -> None:
+        """Return once the entry is kept. Raises NotKept; it may then be kept all the same."""
+        if self._stopping:
+            raise NotKept("stopping")
+        if len(self._waiting) >= WAITING_ENTRIES:
+            raise NotKept("too many entries are waiting")
+        kept = self._loop.create_future()
+        self._waiting.append((pack(entry), self._loop.time(), kept))
+        self._set_due()
+        await kept
+
+    async def run(self) -> None:
+        """Keep batch after batch, until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(BATCHES):
+                    tasks.create_task(self._run())
+        finally:
+            self._stopping = True
+            self._refuse(self._waiting, "stopping")
+
+    async def finish(self) -> None:
+        """Take no more, and return when what waits is kept or refused."""
+        self._stopping = True
+        while waiting := [kept for batch in (*self._in_hand, self._waiting) for _, _, kept in batch]:
+            await asyncio.wait(waiting)
+
+    async def _run(self) -> None:
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            if not self._is_due:  # the other one was quicker
+                continue
+            batch = self._take()
+            self._in_hand.append(batch)
+            try:
+                await self._keep(batch)
+            finally:
+                self._refuse(batch, "stopping")
+                self._in_hand.remove(batch)
+                self._set_due()
+
+    @property
+    def _is_due(self) -> bool:
+        """Whether to keep a batch now: while one is in hand, only one as large, for large ones cost least."""
+        return bool(self._waiting) and (not self._in_hand or len(self._waiting) >= len(self._in_hand[0]))
+
+    def _set_due(self) -> None:
+        if self._is_due:
+            self._due.set()
+
+    async def _keep(self, batch: Sequence[Waiting]) -> None:
+        try:
+            await self._keeper.keep([packed for packed, _, _ in batch], batch[0][1])
+        except NotSpooled as exc:
+            self._refuse(batch, str(exc))
+        else:
+            for _, _, kept in batch:
+                if not kept.done():
+                    kept.set_result(None)
+
+    def _take(self) -> list[Waiting]:
+        size, count = 0, 0
+        for (_, array), _, _ in islice(self._waiting, BATCH_ENTRIES):
+            size += len(array)
+            if count and size > BATCH_BYTES:
+                break
+            count += 1
+        return [self._waiting.popleft() for _ in range(count)]
+
+    @staticmethod
+    def _refuse(batch: Iterable[Waiting], why: str) -> None:
+        for _, _, kept in batch:
+            if not kept.done():
+                kept.set_exception(NotKept(why))

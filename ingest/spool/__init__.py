@@ -1,0 +1,4 @@
+"""Keeps entries on the local disk while Redis is away.
+
+Start with `queue`.
+"""

@@ -1,0 +1,252 @@
+"""All files of the spool that this process works on, oldest first: where to put entries, and what to read next.
+
+The newest file of the own folder takes what is put. A file that fails is sealed: it takes nothing more, a new one is
+begun, and what is in it is read all the same. A damaged one is read as far as it can be, and set aside. One that has
+been drained is deleted. Not safe for threads: ingest.spool gives all of it to one.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from ingest.encoding import Packed
+from ingest.spool.errors import Damaged, Full, NotSpooled, SpoolFault, Why
+from ingest.spool.file import SpoolFile
+from ingest.spool.folder import SpoolFolder, set_aside
+from ingest.spool.record import Slice, size_of
+from runtime import metrics
+
+log = structlog.get_logger("spool")
+
+SLICE_BYTES = 4 * 1024 * 1024
+RECLAIM_BYTES = 8 * 1024 * 1024
+FREE_BYTES, FREE_SHARE = 256 * 1024 * 1024, 0.05  # of the volume stay free, whichever is less
+BEGIN_SECONDS = 1.0
+FAILING_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the spool holds, as far as is known."""
+
+    entries: int = 0
+    bytes: int = 0
+    oldest_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Entries to be given to Redis, and the file that they are from."""
+
+    file: SpoolFile
+    slice: Slice
+
+
+class SpoolFiles:
+    """The files of one locked folder, and of those taken over from the dead."""
+
+    def __init__(self, folder: SpoolFolder, limit_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.held = Held()
+        self._folder = folder
+        self._limit_bytes = limit_bytes
+        self._clock = clock
+        self._writer: SpoolFile | None = None
+        self._older: list[SpoolFile] = []
+        self._taken_over: list[SpoolFolder] = []
+        self._left: set[Path] = set()  # files that could be neither read nor deleted
+        self._begin_at = clock()
+        self._failing_until: dict[Path, float] = {}
+
+    def open(self) -> None:
+        """Find what an earlier process has left, and begin a new file: the old ones may have failed that process."""
+        self._find(self._folder)
+        try:
+            self._writer = self._begun()
+        except NotSpooled as exc:
+            log.warning("spool.unavailable", why=exc.why, meaning=str(exc))
+        self._count()
+
+    def put(self, entries: Sequence[Packed]) -> None:
+        """Return when they are on the disk. Raises NotSpooled if they are not, or may not stay there."""
+        if why := self.why_not(size_of(entries)):
+            raise NotSpooled(why)
+        for _ in range(2):
+            self._writer = self._writer or self._begun()
+            try:
+                self._writer.put(entries)
+            except Full:
+                raise NotSpooled("disk") from None
+            except SpoolFault as exc:
+                self._seal(self._writer, exc)
+            else:
+                self._count()
+                return
+        raise NotSpooled("failing")
+
+    def why_not(self, size: int = 1) -> Why | None:
+        """Return why there is no room for so many bytes; None if there is."""
+        if self.held.bytes + size > self._limit_bytes:
+            return "full"
+        try:
+            free, total = self._folder.free_bytes()
+        except SpoolFault:
+            return "failing"
+        return "volume" if free - size < min(FREE_BYTES, total * FREE_SHARE) else None
+
+    def read(self, most_entries: int) -> Part | None:
+        """Return the oldest entries; None if there are none, or none that can be read now."""
+        for file in self._files():
+            if self._failing_until.get(file.path, 0.0) > self._clock():
+                continue
+            known = file.rows
+            try:
+                found = file.read(most_entries, SLICE_BYTES) if file.rows or file.damaged else None
+            except SpoolFault as exc:
+                self._wait_for(file, exc)
+                continue
+            metrics.SPOOL_FOUND.inc(max(0, file.rows - known))
+            self._retire_if_damaged(file)
+            if found is not None:
+                return Part(file, found)
+            self._finish(file)
+        return None
+
+    def confirm(self, part: Part) -> None:
+        """Forget these entries: Redis has confirmed them."""
+        file, found = part.file, part.slice
+        metrics.SPOOL_DRAINED.inc(len(found.entries))
+        metrics.SPOOL_FOUND.inc(max(0, len(found.entries) + found.damaged - file.rows))  # where they were not countable
+        if found.damaged:
+            metrics.SPOOL_SET_ASIDE.inc(found.damaged)
+            log.error("spool.entries_damaged", file=str(file.path), entries=found.damaged)
+        try:
+            file.confirm(found)
+        except SpoolFault as exc:
+            self._seal(file, exc)
+        self._retire_if_damaged(file)
+        if not file.rows and not file.damaged:
+            self._finish(file)
+        self._count()
+
+    def take_over(self) -> None:
+        """Lock the folders of dead processes in which there is something to drain."""
+        for folder in self._folder.orphans(self._left):
+            log.info("spool.taken_over", folder=str(folder.path))
+            self._taken_over.append(folder)
+            self._find(folder)
+        self._release()
+        self._count()
+
+    def close(self) -> None:
+        """Close everything; what is not drained stays for the next start, or for another process."""
+        for file in self._files():
+            if file is self._writer and not file.rows:
+                self._drop(file)
+            file.close()
+        for folder in (*self._taken_over, self._folder):
+            folder.release()
+
+    def _files(self) -> list[SpoolFile]:
+        return [*self._older, *([self._writer] if self._writer else [])]
+
+    def _begun(self) -> SpoolFile:
+        if self._clock() < self._begin_at:
+            raise NotSpooled("failing")
+        self._begin_at = self._clock() + BEGIN_SECONDS
+        try:
+            return SpoolFile.create(self._folder.next_file())
+        except Full:
+            raise NotSpooled("disk") from None
+        except (SpoolFault, OSError):
+            raise NotSpooled("failing") from None
+
+    def _find(self, folder: SpoolFolder) -> None:
+        for path in folder.files():
+            if path in self._left:
+                continue
+            file = SpoolFile.left(path)
+            self._older.append(file)
+            try:
+                file.look()
+            except Damaged as exc:
+                self._seal(file, exc)
+            except SpoolFault as exc:
+                self._wait_for(file, exc)
+            metrics.SPOOL_FOUND.inc(file.rows)
+            log.info("spool.found", file=str(path), entries=file.rows, damaged=file.damaged)
+
+    def _seal(self, file: SpoolFile, exc: SpoolFault) -> None:
+        """Put nothing more into it. What is in it is read all the same."""
+        file.sealed = True
+        file.damaged |= isinstance(exc, Damaged)
+        metrics.SPOOL_FILES.labels("damaged" if file.damaged else "failing").inc()
+        log.error("spool.sealed", file=str(file.path), error=str(exc), entries=file.rows)
+        if file is self._writer:
+            self._writer = None
+            self._older.append(file)
+            if not file.rows and not file.damaged:
+                self._finish(file)
+
+    def _retire_if_damaged(self, file: SpoolFile) -> None:
+        if file.damaged and file is self._writer:
+            self._seal(file, Damaged("found in use"))
+
+    def _finish(self, file: SpoolFile) -> None:
+        """Do with it what is to be done when there is nothing left in it to read."""
+        if file.damaged:
+            self._older.remove(file)
+            self._set_aside(file, "drained as far as it could be read")
+        elif file is not self._writer:
+            self._older.remove(file)
+            self._drop(file)
+        elif file.bytes or file.size_bytes() > RECLAIM_BYTES:  # bytes: what a full disk did not let it delete
+            self._writer = None
+            self._drop(file)
+            with suppress(NotSpooled):
+                self._writer = self._begun()
+        self._release()
+
+    def _wait_for(self, file: SpoolFile, exc: SpoolFault) -> None:
+        """Leave it alone for a while."""
+        self._failing_until[file.path] = self._clock() + FAILING_SECONDS
+        log.warning("spool.unreadable", file=str(file.path), error=str(exc), again_seconds=FAILING_SECONDS)
+
+    def _set_aside(self, file: SpoolFile, why: str) -> None:
+        metrics.SPOOL_SET_ASIDE.inc(file.rows)
+        file.close()
+        try:
+            aside = set_aside(file.path)
+        except SpoolFault as exc:
+            self._leave(file.path, exc)
+        else:
+            log.error("spool.set_aside", file=str(aside), why=why, entries_lost=file.rows)
+
+    def _drop(self, file: SpoolFile) -> None:
+        try:
+            file.remove()
+        except SpoolFault as exc:
+            self._leave(file.path, exc)
+
+    def _leave(self, path: Path, exc: SpoolFault) -> None:
+        """Touch it no more in this process."""
+        self._left.add(path)
+        metrics.SPOOL_FILES.labels("failing").inc()
+        log.error("spool.left", file=str(path), error=str(exc), what="the next start tries again")
+
+    def _release(self) -> None:
+        """Give back the folders that were taken over and are done with."""
+        busy = {file.path.parent for file in self._older}
+        for folder in [folder for folder in self._taken_over if folder.path not in busy]:
+            folder.release()
+            self._taken_over.remove(folder)
+
+    def _count(self) -> None:
+        files = self._files()
+        oldest = min((file.oldest_ms for file in files if file.oldest_ms is not None), default=None)
+        self.held = Held(sum(file.rows for file in files), sum(file.bytes for file in files), oldest)
+        metrics.SPOOL_ENTRIES.set(self.held.entries)
+        metrics.SPOOL_BYTES.set(self.held.bytes)

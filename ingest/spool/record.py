@@ -1,0 +1,58 @@
+"""A row of the spool: a number, when the entry was received, a checksum, and the entry packed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+from zlib import crc32
+
+from ingest.encoding import Packed
+
+ROW_BYTES = 64  # what a row takes beside its entry, about
+
+Row = tuple[int, int, int, bytes]
+"""As SQLite holds it. From a damaged file all but the number may be of any type."""
+
+
+def size_of(entries: Sequence[Packed]) -> int:
+    """Return how many bytes these take on the disk, about."""
+    return sum(ROW_BYTES + len(packed) for _, packed in entries)
+
+
+def rows_of(entries: Sequence[Packed], first: int) -> list[Row]:
+    """Return the rows for these entries, numbered from ``first``."""
+    return [(number, ms, crc32(packed), packed) for number, (ms, packed) in enumerate(entries, first)]
+
+
+def received_ms_of(row: Row) -> int | None:
+    """Return when its entry was received, if that can be told."""
+    found: Any = row[1]
+    return found if isinstance(found, int) else None
+
+
+def length_of(row: Row) -> int:
+    """Return how many bytes it takes on the disk, about."""
+    found: Any = row[3]
+    return ROW_BYTES + (len(found) if isinstance(found, bytes) else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Entries that follow each other in a file."""
+
+    entries: Sequence[bytes]
+    """As they were packed."""
+    last: int
+    """The number up to which the file was read."""
+    received_ms: int | None
+    """Of the last entry."""
+    bytes: int
+    damaged: int
+    """Entries in between that are not what was put, and are left out."""
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], last: int, lost: int) -> Self:
+        """Take rows, at least one, that were found when the file was read up to ``last``; ``lost`` more were not."""
+        packed: list[Any] = [row[3] for row in rows]
+        sound = [one for one, row in zip(packed, rows, strict=True) if isinstance(one, bytes) and crc32(one) == row[2]]
+        size = sum(ROW_BYTES + len(one) for one in sound)
+        return cls(sound, last, received_ms_of(rows[-1]), size, lost + len(rows) - len(sound))

@@ -1,0 +1,46 @@
+"""``/live``, ``/ready`` and ``/metrics`` of any process, on a port of their own."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from runtime.server_socket import listening, port_of
+
+Ready = Callable[[], str | None]
+
+
+@asynccontextmanager
+async def serving(host: str, port: int, ready: Ready) -> AsyncIterator[int]:
+    """Serve until the block ends; yields the port (0 asks for a free one). Raises Refusal if it is taken.
+
+    ``/live`` is 200 while the loop turns. ``/ready`` is 200 when ``ready()`` gives None, else 503 with what it gives.
+    """
+
+    async def live(_request: web.Request) -> web.Response:
+        return web.Response(text="live\n")
+
+    async def is_ready(_request: web.Request) -> web.Response:
+        why_not = ready()
+        return web.Response(text="ready\n") if why_not is None else web.Response(status=503, text=f"{why_not}\n")
+
+    async def metrics(_request: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application()
+    app.add_routes(
+        [
+            web.get("/live", live),
+            web.get("/ready", is_ready),
+            web.get("/metrics", metrics),
+        ]
+    )
+    runner = web.AppRunner(app, access_log=None, keepalive_timeout=15.0, shutdown_timeout=1.0)
+    await runner.setup()
+    assert runner.server is not None  # noqa: S101 - it is set up
+    try:
+        async with listening(runner.server, host, port) as listener:
+            yield port_of(listener)
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,53 @@
+"""Entries that were read together, sorted into events and what has to be buried. No I/O."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+from stream.entry import Entry, InvalidEntry, named
+from worker.consumer.fetch_plan import Source
+from worker.events.event import InvalidStatus, StatusEvent
+from worker.events.vonage import parse
+from worker.group.heartbeat import RawEntries
+from worker.settle.settler import Copy
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Entries in hand, parsed. ``generation`` is the consumer's when they were read (worker.liveness)."""
+
+    source: Source
+    generation: int
+    entries: list[tuple[bytes, list[bytes]]] = field(default_factory=list)
+    events: list[StatusEvent] = field(default_factory=list)
+    """The event of each of ``entries``."""
+    gone: list[bytes] = field(default_factory=list)
+    """Ids of which nothing is left but the ack."""
+    invalid: list[Copy] = field(default_factory=list)
+
+    def without(self, places: Sequence[int]) -> "Batch":
+        """Return the batch without some of its events, and without what is no event."""
+        left = sorted(set(range(len(self.entries))) - set(places))
+        entries, events = [self.entries[one] for one in left], [self.events[one] for one in left]
+        return Batch(self.source, self.generation, entries, events)
+
+    @classmethod
+    def read(cls, source: Source, entries: RawEntries, *, shard: int, generation: int) -> Self:
+        """Parse what was read."""
+        batch = cls(source, generation)
+        for entry_id, flat in entries:
+            if flat is None:  # deleted while it was pending: nothing is left to handle
+                batch.gone.append(entry_id)
+                continue
+            own = f"{shard}/{entry_id.decode()}"
+            try:
+                entry = Entry.from_flat(flat)
+                event = parse(entry, entry.origin or own)
+            except (InvalidEntry, InvalidStatus) as exc:
+                reason = "invalid-entry" if isinstance(exc, InvalidEntry) else "invalid-status"
+                error = f"{reason}: {exc}"
+                batch.invalid.append(Copy.of(entry_id, named(flat), origin=own, attempt=1, error=error))
+            else:
+                batch.entries.append((entry_id, flat))
+                batch.events.append(event)
+        return batch

@@ -1,0 +1,124 @@
+"""What one consumer reads, turn after turn (worker.turns).
+
+While entries pile up, the next read is under way before the last one is parsed, so that Redis works meanwhile.
+"""
+
+import asyncio
+import time
+from typing import Any
+
+from redis.asyncio import Redis
+
+from runtime.metrics import READ
+from worker.consumer.fetch_plan import FEW, Source, Turn, paced, streams, turn
+from worker.consumer.redis_health import Condition
+from worker.group.consumer_group import Group
+from worker.group.heartbeat import Liveness, RawEntries
+
+BLOCK_MS = 1000
+BATCH_BYTES = 32 * 1024 * 1024
+
+Found = dict[Source, RawEntries]
+
+
+class Reader:
+    """Reads a group's streams. ``server`` is a client of its own, for its replies take as long as BLOCK_MS."""
+
+    def __init__(self, server: Redis, group: Group, liveness: Liveness, batch_entries: int) -> None:
+        server.set_response_callback("XREADGROUP", _as_it_is)
+        self._server = server
+        self._group = group.name
+        self._liveness = liveness
+        self._streams = streams(group.shard, group.name)
+        self._batch_entries = batch_entries
+        self._seconds = 0.0
+        self._ahead: tuple[int, asyncio.Task[Found]] | None = None
+        self._read = READ.labels(group.name)
+        self.count = min(FEW, batch_entries)
+        """How many live entries are read at once, at most."""
+        self.busy = False
+        """Whether the last turn got as many live entries as it asked for."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether no read is under way, nor has ended without being asked for."""
+        return self._ahead is None
+
+    async def read(self, *, go_on: bool) -> tuple[int, Found]:
+        """Return what the next turn gives, and the consumer's generation when it was asked for. Raises RedisError.
+
+        Begins the turn after that too if it is to ``go_on`` and entries pile up. What was read under a name that the
+        consumer has left by now is left to be claimed.
+        """
+        generation, reading = self._ahead or self._begin()
+        self._ahead = None
+        found = await reading
+        if generation != self._liveness.generation:
+            return generation, {}
+        if go_on and self.busy:
+            self._ahead = self._begin()
+            await asyncio.sleep(0)  # in which it is sent
+        return generation, found
+
+    async def abandon(self) -> None:
+        """Give up the read that is under way: what it reads stays pending, and is claimed."""
+        if self._ahead is not None:
+            _, reading = self._ahead
+            self._ahead = None
+            await Condition.abandon(reading)
+
+    def pace(self, seconds: float) -> None:
+        """Let the next batch be as large as its time allows, when the last one took so long to be handled."""
+        self.count = paced(self.count, self._batch_entries, max(seconds, self._seconds))
+
+    def slow_down(self) -> None:
+        """Read much less at once."""
+        self.count = max(1, self.count // 4)
+
+    def _begin(self) -> tuple[int, "asyncio.Task[Found]"]:
+        return self._liveness.generation, asyncio.create_task(self._turn(turn(self.count, busy=self.busy)))
+
+    async def _turn(self, turn: Turn) -> Found:
+        found = await (self._wait(turn) if turn.waits else self._take(turn))
+        live = found.get(Source.LIVE, [])
+        self.busy = len(live) >= turn.most[Source.LIVE]
+        self._read.inc(sum(map(len, found.values())))
+        self.count = self._fitting(live)
+        return found
+
+    async def _wait(self, turn: Turn) -> Found:
+        """Read all streams at once, and wait until one has entries."""
+        reply: Any = await self._server.xreadgroup(
+            self._group,
+            self._liveness.consumer,
+            dict.fromkeys(self._streams.values(), ">"),
+            count=max(turn.most.values()),
+            block=BLOCK_MS,
+        )
+        entries = {stream.decode(): found for stream, found in reply or ()}
+        return {source: entries[stream] for source, stream in self._streams.items() if stream in entries}
+
+    async def _take(self, turn: Turn) -> Found:
+        """Read each stream by itself, without waiting."""
+        began = time.monotonic()
+        async with self._server.pipeline(transaction=False) as pipe:
+            for source, most in turn.most.items():
+                pipe.xreadgroup(self._group, self._liveness.consumer, {self._streams[source]: ">"}, count=most)
+            replies: list[Any] = await pipe.execute()
+        self._seconds = time.monotonic() - began
+        return {source: reply[0][1] for source, reply in zip(turn.most, replies, strict=True) if reply}
+
+    def _fitting(self, entries: RawEntries) -> int:
+        """Return how many entries like these, at most, make a batch of BATCH_BYTES."""
+        size = sum([_size(flat) for _, flat in entries if flat])
+        return min(self.count, max(1, BATCH_BYTES * len(entries) // size)) if size else self.count
+
+
+def _size(flat: list[bytes]) -> int:
+    """Return the bytes of the payload where ingest puts it; else those of everything."""
+    return len(flat[3]) if len(flat) > 3 and flat[2] == b"payload" else sum(map(len, flat))  # noqa: PLR2004 - its place
+
+
+def _as_it_is(response: Any, **_options: Any) -> Any:
+    """Leave the entries' fields as Redis gives them: a dict of each would be made for nothing."""
+    return response

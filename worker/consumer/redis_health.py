@@ -1,0 +1,96 @@
+"""How one consumer gets on with Redis: well, or in what trouble; told to `/ready`, the log and the metrics.
+
+The loop asks here whether it may go on. It never waits for ever: redis-py bounds every reply, stream.connect every
+command, and a read that still does not end is given up here.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import structlog
+from redis.asyncio import Redis
+
+from runtime.metrics import TROUBLE
+from stream.redis.client import ServerUnfit, names
+from stream.redis.errors import GONE, UNFIT, GroupGone, Stalled, Trouble, trouble
+
+log = structlog.get_logger("condition")
+
+# More than BLOCK and the limit of one command, so it does not happen while Redis answers in time.
+SLOW_SECONDS = 10.0
+# More than all commands of one read may take together.
+STALLED_SECONDS = 30.0
+
+T = TypeVar("T")
+
+
+class Condition:
+    """The condition of one consumer. ``servers`` are its clients."""
+
+    def __init__(self, group: str, servers: Sequence[Redis], clock: Callable[[], float] = time.monotonic) -> None:
+        self._group = group
+        self._servers = servers
+        self._clock = clock
+        self._trouble: Trouble | None = None
+        self._waiting_since: float | None = None
+        self._noticed = False
+        self._was_well = False
+        self.well = False
+
+    @property
+    def why_not(self) -> str | None:
+        """Why the group is not being consumed right now; None while it is."""
+        if not self.well:
+            return f"group {self._group}: {self._trouble.meaning if self._trouble else 'starting'}"
+        waited = 0.0 if self._waiting_since is None else self._clock() - self._waiting_since
+        return f"group {self._group}: no answer from Redis for {waited:.0f} s" if waited > SLOW_SECONDS else None
+
+    def recovered(self) -> None:
+        """Say that everything is prepared for reading."""
+        self.well = self._was_well = True
+        self._trouble, self._noticed = None, False
+
+    def notice(self, exc: Exception) -> None:
+        """Take in what the upkeep met: that the group is gone, a read may not tell."""
+        self._noticed = self._noticed or trouble(exc) is GONE
+
+    async def suffer(self, exc: Exception) -> Trouble:
+        """Judge the error that ended the loop's work, tell it, and drop connections that cannot be trusted.
+
+        A server that is unfit at the very start is no trouble that passes: raises ServerUnfit again.
+        """
+        if isinstance(exc, ServerUnfit) and not self._was_well:
+            raise exc
+        met = UNFIT if isinstance(exc, ServerUnfit) else trouble(exc)
+        self.well, self._trouble = False, met
+        TROUBLE.labels(self._group, met.name).inc()
+        tell = log.warning if met.passing else log.error
+        tell("consumer.trouble", group=self._group, trouble=met.name, meaning=met.meaning, error=names(exc))
+        if not met.connected:
+            for server in self._servers:
+                await server.connection_pool.disconnect(inuse_connections=False)
+        return met
+
+    async def ended(self, reading: "asyncio.Task[T]") -> T:
+        """Return what the read gave. Raises what it or the upkeep met, and Stalled if it does not end."""
+        self._waiting_since = self._clock()
+        try:
+            await asyncio.wait([reading], timeout=STALLED_SECONDS)
+        finally:
+            self._waiting_since = None
+        if not reading.done():
+            raise Stalled
+        batch = reading.result()
+        if self._noticed:
+            raise GroupGone
+        return batch
+
+    @staticmethod
+    async def abandon(reading: "asyncio.Task[T]") -> None:
+        """Cancel a read, and wait no longer than a moment for its end; what it has read stays pending."""
+        reading.cancel()
+        await asyncio.wait([reading], timeout=1)
+        if reading.done() and not reading.cancelled():
+            reading.exception()  # looked at, so that asyncio does not complain

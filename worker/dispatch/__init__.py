@@ -1,0 +1,4 @@
+"""Calls a handler: concurrency, timeouts, circuit breaker and pause.
+
+Start with `dispatcher`.
+"""

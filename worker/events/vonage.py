@@ -1,0 +1,258 @@
+"""From a payload to a StatusEvent, for every shape that Vonage sends. No I/O.
+
+* Messages API v1: https://developer.vonage.com/en/api/messages#message-status
+* Messages API v0.1 and Dispatch: ``to`` and ``from`` are objects; Dispatch ends with a report without message_uuid
+* SMS API delivery receipts: https://developer.vonage.com/en/api/sms#delivery-receipt (see worker.receipt)
+
+The payload itself says which it is (see stream.payload).
+"""
+
+import hashlib
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+from stream.entry import Entry
+from stream.payload import BOM, Fields, InvalidPayload, is_receipt
+from stream.payload import decode as decode_payload
+from worker.events import delivery_receipt as receipt
+from worker.events.event import Draft, InvalidStatus, StatusEvent
+from worker.events.timestamps import parse_time
+
+LONGEST_ID_BYTES = 255
+_SURELY_SHORT = LONGEST_ID_BYTES // 4  # characters, of at most four bytes
+PRICES = 256  # a few are seen again and again
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FLOAT_MS = 2**32 * 1000  # until here, in 2106, seconds in a float are exact to far less than a microsecond
+_DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+_CODE = re.compile(r"#([\w-]+)$")
+
+
+class InexactNumber(Exception):  # noqa: N818 - named for what it is
+    """A value was sent as a number that a float may not hold exactly: decode again, numbers as text."""
+
+
+def parse(entry: Entry, entry_id: str) -> StatusEvent:
+    """Return the event of this receipt. Raises InvalidStatus, and nothing else, for a payload that is no status."""
+    draft = _read(entry.payload)
+    draft.received_at = _moment(entry.received_ms)
+    draft.entry = entry_id
+    if entry.verified != "none" and entry.account is not None:
+        draft.account, draft.account_verified = clean(entry.account), True
+    if entry.application is not None:
+        draft.application = clean(entry.application)
+    if entry.attempt is not None:
+        draft.attempt = entry.attempt + 1
+    if entry.replay is not None:
+        draft.replayed = True
+    draft.raw = entry.payload
+    draft.__class__ = StatusEvent
+    event: StatusEvent = draft
+    return event
+
+
+def _moment(ms: int) -> datetime:
+    """Return the moment, exact to the millisecond; the first way takes half as long."""
+    return datetime.fromtimestamp(ms / 1000, UTC) if ms < _FLOAT_MS else _EPOCH + timedelta(milliseconds=ms)
+
+
+def _read(payload: bytes) -> Any:
+    """Return what the payload says, and its event_id; the account is the one that it claims to be of."""
+    fields = decode(payload)
+    of_receipt = is_receipt(fields)
+    event_id = receipt.event_id(fields) if of_receipt else hashlib.sha256(payload).hexdigest()
+    contents = _from_receipt if of_receipt else _from_message
+    try:
+        draft = contents(fields)
+    except InexactNumber:
+        fields = _numbers_as_sent(payload)
+        draft = contents(fields)
+    draft.event_id = event_id
+    return draft
+
+
+def decode(payload: bytes) -> Fields:
+    """Decode a JSON object, or else a form or query. Raises InvalidStatus."""
+    try:
+        return decode_payload(payload)
+    except InvalidPayload as exc:
+        raise InvalidStatus(str(exc)) from None
+
+
+def _numbers_as_sent(payload: bytes) -> Fields:
+    try:
+        decoded: Fields = json.loads(payload.removeprefix(BOM), parse_float=str, parse_int=str)
+    except RecursionError:
+        raise InvalidStatus("JSON, but nested too deeply") from None
+    return decoded
+
+
+def _from_message(fields: Fields) -> Any:
+    message_uuid, is_report = fields.get("message_uuid"), False
+    if message_uuid is None:
+        message_uuid, is_report = fields.get("dispatch_uuid"), True
+    if message_uuid is None:
+        raise InvalidStatus("no message_uuid, dispatch_uuid or messageId")
+    status = _status(fields.get("status"))
+    to, sender = fields.get("to"), fields.get("from")
+    draft = Draft(  # in the order of StatusEvent's fields: by their names it takes twice as long
+        None,
+        _id(message_uuid),
+        status,
+        status,
+        parse_time(fields.get("timestamp")),
+        None,
+        None,
+        "dispatch" if is_report else _text(fields.get("channel")) or _party_type(to) or _party_type(sender),
+        _party(to),
+        _party(sender),
+        _text(fields.get("client_ref")),
+    )
+    for name, add in _PARTS:
+        if name in fields:
+            add(draft, fields[name])
+    return draft
+
+
+def _add_error(draft: Any, error: object) -> None:
+    draft.error_code, draft.error_text = _error(error)
+
+
+def _add_usage(draft: Any, usage: object) -> None:
+    if isinstance(usage, dict):
+        draft.price, draft.currency = _price(usage.get("price")), _text(usage.get("currency"))
+
+
+def _add_sms(draft: Any, sms: object) -> None:
+    if isinstance(sms, dict):
+        draft.parts = _count(sms.get("count_total", sms.get("total_count")))
+
+
+def _add_destination(draft: Any, destination: object) -> None:
+    if isinstance(destination, dict):
+        draft.network_code = _text(destination.get("network_code"))
+
+
+def _add_links(draft: Any, links: object) -> None:
+    if isinstance(links, dict):
+        draft.workflow_id = _text(_object(links, "dispatch").get("dispatch_uuid"))
+
+
+def _add_dispatch(draft: Any, dispatch_uuid: object) -> None:
+    draft.workflow_id = _text(dispatch_uuid) or draft.workflow_id
+
+
+def _add_workflow(draft: Any, workflow: object) -> None:
+    if isinstance(workflow, dict):
+        draft.workflow_id = _text(workflow.get("workflow_id")) or _text(workflow.get("id")) or draft.workflow_id
+        draft.workflow_item = _text(workflow.get("items_number")) or _text(workflow.get("item_number"))
+        draft.workflow_items = _text(workflow.get("items_total")) or _text(workflow.get("total_items"))
+
+
+# In this order: of what tells the workflow, the last one that does counts.
+_PARTS = (
+    ("error", _add_error),
+    ("usage", _add_usage),
+    ("sms", _add_sms),
+    ("destination", _add_destination),
+    ("_links", _add_links),
+    ("dispatch_uuid", _add_dispatch),
+    ("workflow", _add_workflow),
+)
+
+
+def _from_receipt(fields: Fields) -> Any:
+    provider_status = _status(fields.get("status"))
+    code = _text(fields.get("err-code"))
+    if code == receipt.NO_ERROR:
+        code = None
+    return Draft(
+        message_uuid=_id(receipt.message_id(fields)),
+        status=receipt.STATUSES.get(provider_status, provider_status),
+        provider_status=provider_status,
+        occurred_at=parse_time(fields.get("message-timestamp")) or parse_time(fields.get("scts")),
+        channel="sms",
+        to=_text(fields.get("msisdn")),
+        sender=_text(fields.get("to")),
+        client_ref=_text(fields.get("client-ref")),
+        error_code=code,
+        error_text=receipt.ERRORS.get(code) if code else None,
+        price=_price(fields.get("price")),
+        network_code=_text(fields.get("network-code")),
+        account=_text(fields.get("api-key")),
+    )
+
+
+def clean(text: str | None) -> str | None:
+    """Make a text fit for every database: PostgreSQL refuses U+0000."""
+    return text.replace("\0", "\ufffd") if text is not None and "\0" in text else text
+
+
+def _text(value: object) -> str | None:
+    """Take a text or a number as text; nothing for an empty one and for anything else. Raises InexactNumber."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return (clean(value) if "\0" in value else value) or None
+    if isinstance(value, float):
+        raise InexactNumber
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _object(fields: Fields, name: str) -> Fields:
+    value = fields.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _id(value: object) -> str:
+    text = _text(value)
+    if not text or (len(text) > _SURELY_SHORT and len(str(value).encode()) > LONGEST_ID_BYTES):
+        raise InvalidStatus(f"the message's id is not a text of 1 to {LONGEST_ID_BYTES} bytes")
+    return text
+
+
+def _status(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise InvalidStatus("status is not a text, or empty")
+    return value.replace("\0", "\ufffd")
+
+
+def _party(value: object) -> str | None:
+    """v1 sends a text, v0.1 an object with a number or an id."""
+    return _text(value.get("number")) or _text(value.get("id")) if isinstance(value, dict) else _text(value)
+
+
+def _party_type(value: object) -> str | None:
+    return _text(value.get("type")) if isinstance(value, dict) else None
+
+
+def _error(error: object) -> tuple[str | None, str | None]:
+    """v1: ``title`` is the code, and so is the end of ``type``; v0.1: ``code`` and ``reason``."""
+    if not isinstance(error, dict):
+        return None, None
+    title = _text(error.get("title"))
+    in_type = _CODE.search(_text(error.get("type")) or "")
+    code = _text(error.get("code")) or (in_type.group(1) if in_type and not _is_code(title) else title)
+    return code, _text(error.get("detail")) or _text(error.get("reason")) or (title if title != code else None)
+
+
+def _is_code(title: str | None) -> bool:
+    return title is not None and title.isdigit()
+
+
+def _count(value: object) -> int | None:
+    text = _text(value)
+    return int(text) if text and re.fullmatch(r"\d{1,6}", text, re.ASCII) else None
+
+
+def _price(value: object) -> str | None:
+    text = _text(value)
+    return text if text and _is_decimal(text) else None
+
+
+@lru_cache(maxsize=PRICES)
+def _is_decimal(text: str) -> bool:
+    return _DECIMAL.fullmatch(text) is not None

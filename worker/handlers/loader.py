@@ -1,0 +1,97 @@
+"""From the texts in ``ACKSTREAM_HANDLERS`` to handlers that are ready to work."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+import structlog
+
+from runtime.errors import Refusal
+from worker.dispatch.call import Handler, Limits
+from worker.handlers.forward import Forward, session
+from worker.handlers.function import InLists, OneByOne, load
+from worker.handlers.log import Log
+from worker.handlers.spec import BUILT_IN, Spec
+from worker.settings import WorkerSettings
+from worker.settle.schedule import Schedule
+from worker.store.database import await_revision, open_engine
+from worker.store.handler import Store
+
+log = structlog.get_logger("forward")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A handler, and what it may take."""
+
+    handler: Handler
+    limits: Limits
+    schedule: Schedule
+    remembers: bool = True
+    """Whether what it has handled is not handed over again when it is sent again; not needed where that is no harm."""
+
+
+@asynccontextmanager
+async def opened(settings: WorkerSettings, stop: asyncio.Event) -> AsyncIterator[Mapping[str, Opened]]:
+    """Yield the handlers by their group's name, when what they need is there.
+
+    Raises Refusal for a function that cannot be had, and SchemaMismatch.
+    """
+    async with AsyncExitStack() as stack:
+        own = [spec for spec in settings.specs if spec.target not in BUILT_IN and spec.url is None]
+        functions = {spec.group: _function(settings, spec) for spec in own}
+        client = await stack.enter_async_context(session()) if any(spec.url for spec in settings.specs) else None
+        handlers: dict[str, Opened] = {}
+        for spec in settings.specs:
+            if client is not None and spec.url is not None:
+                handlers[spec.group] = _forward(settings, spec, client, spec.url)
+            else:
+                handlers[spec.group] = functions.get(spec.group) or await _built_in(settings, spec, stack, stop)
+        yield handlers
+
+
+def _function(settings: WorkerSettings, spec: Spec) -> Opened:
+    function, takes_lists = load(spec.target)
+    schedule = settings.schedule(spec.options)
+    timeout_seconds = spec.options.timeout or settings.handler_timeout_seconds
+    batch_entries = spec.options.batch or settings.handler_batch
+    if not takes_lists:
+        concurrency = spec.options.concurrency or settings.handler_concurrency
+        return Opened(
+            OneByOne(function, timeout_seconds),
+            Limits(concurrency, timeout_seconds, batch_entries, schedule.attempts, judged_attempts=1),
+            schedule,
+        )
+    if schedule.attempts == 1:
+        raise Refusal(
+            f"handler {spec.target!r} takes lists, so it needs 2 attempts: each event of a list that failed alone"
+        )
+    limits = Limits(spec.options.concurrency or 1, timeout_seconds, batch_entries, schedule.attempts)
+    return Opened(InLists(function, timeout_seconds), limits, schedule)
+
+
+def _forward(settings: WorkerSettings, spec: Spec, client: aiohttp.ClientSession, url: str) -> Opened:
+    timeout_seconds = spec.options.timeout or settings.handler_timeout_seconds
+    concurrency = spec.options.concurrency or settings.handler_concurrency
+    schedule = settings.schedule(spec.options)
+    batch_entries = spec.options.batch or settings.handler_batch
+    limits = Limits(concurrency, timeout_seconds, batch_entries, schedule.attempts, judged_attempts=1)
+    secrets = settings.secrets_of(spec.group)
+    if not secrets:
+        log.warning("forward.unsigned", group=spec.group, what="set ACKSTREAM_FORWARD_SECRETS to sign what is sent")
+    handler = Forward(client, url, secrets, timeout_seconds, raw=bool(spec.options.raw))
+    return Opened(handler, limits, schedule)
+
+
+async def _built_in(settings: WorkerSettings, spec: Spec, stack: AsyncExitStack, stop: asyncio.Event) -> Opened:
+    timeout_seconds = spec.options.timeout or settings.handler_timeout_seconds
+    schedule = settings.schedule(spec.options)
+    limits = Limits(1, timeout_seconds, spec.options.batch or settings.batch_entries, schedule.attempts)
+    if spec.target == "log":
+        return Opened(Log(reveal=settings.log_reveal), limits, schedule, remembers=False)
+    await await_revision(settings.database_url, stop)
+    engine = open_engine(settings.database_url)
+    stack.push_async_callback(engine.dispose)
+    return Opened(Store(engine, timeout_seconds), limits, schedule, remembers=False)

@@ -1,0 +1,4 @@
+"""Replays stored entries to one group at a rate.
+
+Start with `job`; `copier` does the work.
+"""

@@ -1,0 +1,123 @@
+"""Which stored entries are meant: by when they were received, by their ids, by what their payloads say. No I/O.
+
+Receipt counts, not the entry's id: what was spooled came to the stream later than it was received.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
+
+from stream.entry import Entry, EntryId, InvalidEntry
+from worker.events.event import InvalidStatus, StatusEvent
+from worker.events.vonage import parse
+
+LONGEST_MOMENT = 15  # digits
+
+Fields = Mapping[bytes, bytes]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """What is meant: all that fits everything given; of several values of one kind, any. Nothing given means all.
+
+    ``since_ms`` is in it, ``until_ms`` is not. ``ids`` are written ``shard/ms-seq``. ``reasons`` are of dead letters.
+    """
+
+    since_ms: int | None = None
+    until_ms: int | None = None
+    ids: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
+    statuses: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    accounts: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def is_all(self) -> bool:
+        """Whether nothing was given."""
+        return self == ALL
+
+    @property
+    def scope(self) -> str:
+        """Say it in words for logs and listings."""
+        moments = {name: _shown(getattr(self, f"{name}_ms")) for name in ("since", "until")}
+        said = [f"{name}={moment}" for name, moment in moments.items() if moment]
+        said += [f"{word}={','.join(values)}" for name, word in _WORDS.items() if (values := getattr(self, name))]
+        return " ".join(said) or "all"
+
+    def takes(self, entry_id: EntryId, stored: Fields, *, dead: bool = False) -> bool:
+        """Whether this entry is meant. What is no status is not, unless it is dead and its contents are not asked for.
+
+        On the stream it would only be buried once more; among dead letters somebody may want that.
+        """
+        if self.ids and str(entry_id) not in self.ids:
+            return False
+        if self.reasons and reason_of(stored) not in self.reasons:
+            return False
+        if not self._in_time(received_ms(stored)):
+            return False
+        asks = self.messages or self.statuses or self.channels or self.accounts
+        if dead and not asks:
+            return True
+        event = _event(stored)
+        return event is not None and self._fits(event)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what was given, as JSON can hold it. ``from_json`` gives back an equal selection."""
+        return {name: value for name, value in asdict(self).items() if value not in (None, ())}
+
+    @classmethod
+    def from_json(cls, given: Mapping[str, Any]) -> Self:
+        """Take what ``to_json`` gave. Raises TypeError for anything else."""
+        values: dict[str, Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in given.items()}
+        return cls(**values)
+
+    def _in_time(self, moment: int | None) -> bool:
+        if moment is None:
+            return self.since_ms is None and self.until_ms is None
+        return (self.since_ms is None or self.since_ms <= moment) and (self.until_ms is None or moment < self.until_ms)
+
+    def _fits(self, event: StatusEvent) -> bool:
+        return (
+            (not self.messages or event.message_uuid in self.messages)
+            and (not self.statuses or event.status in self.statuses)
+            and (not self.channels or event.channel in self.channels)
+            and (not self.accounts or event.account in self.accounts)
+        )
+
+
+ALL = Selection()
+
+_WORDS = {
+    "ids": "id",
+    "messages": "message",
+    "statuses": "status",
+    "channels": "channel",
+    "accounts": "account",
+    "reasons": "reason",
+}
+
+
+def received_ms(stored: Fields) -> int | None:
+    """Return when the entry was received; None for one that does not say so."""
+    digits = stored.get(b"received_ms", b"")
+    return int(digits) if digits.isdigit() and len(digits) <= LONGEST_MOMENT else None
+
+
+def reason_of(stored: Fields) -> str:
+    """Return the first word of a dead letter's error."""
+    return stored.get(b"error", b"").partition(b": ")[0].decode(errors="replace")
+
+
+def _event(stored: Fields) -> StatusEvent | None:
+    try:
+        return parse(Entry.from_fields(stored), "")
+    except (InvalidEntry, InvalidStatus):
+        return None
+
+
+def _shown(moment_ms: int | None) -> str | None:
+    return None if moment_ms is None else (_EPOCH + timedelta(milliseconds=moment_ms)).isoformat()

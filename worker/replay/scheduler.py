@@ -1,0 +1,119 @@
+"""Replaying: each worker looks for its groups' replays, and copies for those that no other process copies for."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from runtime.metrics import REPLAY_FAILURES, REPLAY_UNREAD
+from runtime.tasks import end
+from stream.keys import Shard
+from stream.redis.client import client, reason
+from worker.group.lease import Lease
+from worker.replay.copier import Copying
+from worker.replay.job import Place, Progress, State
+from worker.replay.repository import Replays
+from worker.retention.seldom import Seldom
+from worker.settings import WorkerSettings
+
+log = structlog.get_logger("replay")
+
+LOOK_SECONDS = 1.0
+LEASE_MS = 5000
+STOP_SECONDS = 0.5
+
+
+class Replaying:
+    """Looks for the replays of one group, and copies for them, each in a task of its own."""
+
+    def __init__(
+        self,
+        server: Redis,
+        shard: Shard,
+        group: str,
+        archive: Path | None,
+        *,
+        look_seconds: float = LOOK_SECONDS,
+        lease_ms: int = LEASE_MS,
+    ) -> None:
+        self._server = server
+        self._shard = shard
+        self._group = group
+        self._archive = archive
+        self._look_seconds = look_seconds
+        self._lease_ms = lease_ms
+        self._replays = Replays(server, shard, group)
+        self._copying: dict[str, asyncio.Task[None]] = {}
+        self._seldom = Seldom()
+        self._unread = REPLAY_UNREAD.labels(group)
+
+    @property
+    def copying(self) -> list[asyncio.Task[None]]:
+        """The tasks that copy right now; they end soon after ``stop``."""
+        return list(self._copying.values())
+
+    async def run(self, stop: asyncio.Event, tasks: asyncio.TaskGroup) -> None:
+        """Look again and again until ``stop``; what copies is begun among ``tasks``."""
+        while not stop.is_set():
+            try:
+                await self._look(stop, tasks)
+            except (RedisError, OSError) as exc:
+                self._fail(exc)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._look_seconds):
+                    await stop.wait()
+
+    async def _look(self, stop: asyncio.Event, tasks: asyncio.TaskGroup) -> None:
+        self._unread.set(await self._server.xlen(self._shard.replay(self._group)))
+        for progress in await self._replays.all():
+            replay_id = progress.replay.id
+            if progress.state is not State.RUNNING or replay_id in self._copying or not self._may(progress):
+                continue
+            lease = Lease(self._server, self._shard.copying(self._group, replay_id), self._lease_ms)
+            if await lease.take():
+                self._copying[replay_id] = tasks.create_task(self._copy(progress, lease, stop))
+
+    async def _copy(self, progress: Progress, lease: Lease, stop: asyncio.Event) -> None:
+        """Copy until that ends; what fails is begun again at the next look."""
+        try:
+            await Copying(self._server, self._shard, self._replays, progress, lease, self._archive).run(stop)
+            await lease.leave()
+        except (RedisError, OSError) as exc:
+            self._fail(exc)
+        finally:
+            del self._copying[progress.replay.id]
+
+    def _may(self, progress: Progress) -> bool:
+        """Whether this worker can reach what the replay is of."""
+        if progress.replay.place is not Place.ARCHIVE or self._archive is not None:
+            return True
+        if self._seldom.tells(progress.replay.id):
+            log.warning("replay.left", replay=progress.replay.id, why="this worker has no ACKSTREAM_ARCHIVE")
+        return False
+
+    def _fail(self, exc: Exception) -> None:
+        REPLAY_FAILURES.labels(self._group, reason(exc)).inc()
+        if self._seldom.tells(reason(exc)):
+            log.warning("replay.interrupted", group=self._group, error=reason(exc))
+
+
+@asynccontextmanager
+async def replaying(settings: WorkerSettings, groups: Iterable[str], stop: asyncio.Event) -> AsyncIterator[None]:
+    """Copy for these groups' replays beside the block, which ends soon after ``stop``."""
+    async with client(settings.redis_url) as server, asyncio.TaskGroup() as tasks:
+        parts = [Replaying(server, settings.shard, group, settings.archive) for group in groups]
+        running = [tasks.create_task(part.run(stop, tasks)) for part in parts]
+        try:
+            yield
+            await asyncio.wait([*running, *_copying(parts)], timeout=STOP_SECONDS)
+        finally:
+            await end(running)
+            await end(_copying(parts))
+
+
+def _copying(parts: Sequence[Replaying]) -> list[asyncio.Task[None]]:
+    return [task for part in parts for task in part.copying]

@@ -1,0 +1,172 @@
+"""Archiving: the making of an archive's file (worker.archive has the layout), up to the point where it counts."""
+
+import errno
+import math
+import os
+import secrets
+import time
+import zlib
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from io import RawIOBase
+from pathlib import Path
+from typing import IO, Any, Self
+
+import hiredis
+import orjson
+
+from runtime.errors import Refusal
+from stream.keys import Shard
+from worker.retention.archive_reader import INDEX, Line
+from worker.retention.pages import RawEntry
+
+FILE_BYTES = 32 * 1024 * 1024  # before compression
+REST_SECONDS = 60.0
+ABANDONED_SECONDS = 3600.0
+LONGEST_MOMENT = 15  # digits
+
+_LEVEL = 1
+_GZIP = 31  # what zlib takes for it
+_DRAFT = ".part"
+
+
+class ArchiveFailed(Exception):  # noqa: N818 - named for what the loop must do: trim nothing
+    """These entries are not in the archive; the text says why."""
+
+
+class Archive:
+    """A folder that entries are archived in; several processes may use it at once."""
+
+    def __init__(self, folder: Path, *, file_bytes: int = FILE_BYTES, rest_seconds: float = REST_SECONDS) -> None:
+        self.folder = folder
+        self.file_bytes = file_bytes
+        self._rest_seconds = rest_seconds
+        self._rests_until = -math.inf
+
+    def prepare(self) -> None:
+        """Make the folder. Raises Refusal if nothing can be written there."""
+        try:
+            made = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for folder in made:
+                _sync_folder(folder.parent)
+        except OSError as exc:
+            raise Refusal(f"the archive's folder {self.folder} cannot be made ({exc.strerror})") from None
+        if not os.access(self.folder, os.W_OK | os.X_OK):
+            raise Refusal(f"the archive's folder {self.folder} cannot be written: give this user the right to")
+
+    @property
+    def resting(self) -> bool:
+        """Whether the last file was so small that the next one shall wait, for a minute at most."""
+        return time.monotonic() < self._rests_until
+
+    def finish(self, draft: "Draft") -> str:
+        """Put the draft on the disk for good, and return its file's name. Raises ArchiveFailed."""
+        name = draft.finish()
+        if draft.bytes < self.file_bytes // 2:
+            self._rests_until = time.monotonic() + self._rest_seconds
+        return name
+
+    def draft(self, shard: Shard) -> "Draft":
+        """Begin a file; what a crash left of others is cleared away."""
+        with suppress(OSError):
+            for path in self.folder.glob(f"*{_DRAFT}"):
+                if path.stat().st_mtime < time.time() - ABANDONED_SECONDS:
+                    path.unlink()
+        return Draft(self.folder, shard)
+
+
+class Draft:
+    """A file in the making. Leaving its block before ``finish`` leaves nothing of it behind."""
+
+    def __init__(self, folder: Path, shard: Shard) -> None:
+        self._folder = folder
+        self._shard = shard
+        self._path = folder / f"{shard.number}-{secrets.token_hex(8)}{_DRAFT}"
+        self._packing = zlib.compressobj(_LEVEL, wbits=_GZIP)
+        self._file: IO[bytes] | None = None
+        self._first = self._last = b""
+        self._received: list[int] = []
+        self.entries = 0
+        self.bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            with suppress(OSError):  # nothing of it is wanted
+                self._file.close()
+            self._path.unlink(missing_ok=True)
+
+    def add(self, entries: Sequence[RawEntry]) -> None:
+        """Append entries, of which there must be some, all after those before. Raises ArchiveFailed."""
+        stream = self._shard.stream
+        commands = b"".join(_command(stream, *entry) for entry in entries)
+        try:
+            if self._file is None:
+                self._file = open(self._path, "xb", opener=_private)  # noqa: SIM115 - at the block's end
+            self._file.write(self._packing.compress(commands))
+        except OSError as exc:
+            raise ArchiveFailed(exc.strerror or type(exc).__name__) from exc
+        received = self._received + [moment for _, flat in entries if (moment := _received_ms(flat)) is not None]
+        self._received = [min(received), max(received)] if received else []
+        self._first = self._first or entries[0][0]
+        self._last = entries[-1][0]
+        self.entries += len(entries)
+        self.bytes += len(commands)
+
+    def finish(self) -> str:
+        """Put the file and its line in the index on the disk, for good; returns its name. Raises ArchiveFailed."""
+        assert self._file is not None  # noqa: S101 - there are entries in it
+        name = f"{self._shard.number}_{self._first.decode()}_{self._last.decode()}_{secrets.token_hex(4)}.gz"
+        try:
+            with open(self._folder / INDEX, "ab", buffering=0, opener=_private) as index:
+                self._file.write(self._packing.flush())
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                self._file.close()
+                self._path.rename(self._folder / name)
+                _sync_folder(self._folder)
+                self._enter(index, name)
+        except OSError as exc:
+            raise ArchiveFailed(exc.strerror or type(exc).__name__) from exc
+        return name
+
+    def _enter(self, index: RawIOBase, name: str) -> None:
+        received = (self._received[0], self._received[1]) if self._received else None
+        first, last = self._first.decode(), self._last.decode()
+        line = Line(name, self._shard.stream, self._shard.number, first, last, self.entries, self.bytes, received)
+        text = b"\n" + orjson.dumps(asdict(line)) + b"\n"  # the first ends what a crash may have cut off before
+        try:
+            written = index.write(text)
+        except OSError:  # nothing of it
+            (self._folder / name).unlink()
+            raise
+        if written != len(text):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(index.fileno())
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _command(stream: str, entry_id: bytes, flat: Sequence[bytes]) -> bytes:
+    command: Any = ("XADD", stream, entry_id, *flat)
+    packed: bytes = hiredis.pack_command(command)
+    return packed
+
+
+def _received_ms(flat: Sequence[bytes]) -> int | None:
+    digits = dict(zip(flat[::2], flat[1::2], strict=True)).get(b"received_ms", b"")
+    return int(digits) if digits.isdigit() and len(digits) <= LONGEST_MOMENT else None
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,134 @@
+"""From the events of a message to its state. No I/O.
+
+The state is a function of the set of events, so any order, any repetition and any number of writers give the same. The
+current event is the greatest by (rank, time, received, event_id); every other column has its value from the greatest
+event that carries one.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from operator import attrgetter
+from typing import Any
+
+from worker.events.event import (
+    DELIVERED,
+    READ,
+    REJECTED,
+    SUBMITTED,
+    UNDELIVERABLE,
+    StatusEvent,
+)
+
+RANKS = {SUBMITTED: 1, DELIVERED: 2, UNDELIVERABLE: 2, REJECTED: 2, READ: 3}
+
+_CARRIED = (
+    "channel",
+    "to",
+    "sender",
+    "client_ref",
+    "application",
+    "price",
+    "currency",
+    "parts",
+    "network_code",
+    "workflow_id",
+    "workflow_item",
+    "workflow_items",
+)
+_CARRIED_VALUES = attrgetter(*_CARRIED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageState:
+    """What is known of one message. ``statuses``: when each status was first reached, in the order of their time."""
+
+    message_uuid: str
+    status: str
+    status_at: datetime
+    statuses: Mapping[str, datetime]
+    channel: str | None
+    to: str | None
+    sender: str | None
+    client_ref: str | None
+    account: str | None
+    application: str | None
+    error_code: str | None
+    error_text: str | None
+    price: str | None
+    currency: str | None
+    parts: int | None
+    network_code: str | None
+    workflow_id: str | None
+    workflow_item: str | None
+    workflow_items: str | None
+
+
+def order(event: StatusEvent) -> tuple[int, datetime, datetime, str]:
+    """Return the key by which one event of a message is greater than another; no two events have the same."""
+    return RANKS.get(event.status, 0), event.time, event.received_at, event.event_id
+
+
+def join(one: StatusEvent, other: StatusEvent) -> StatusEvent:
+    """Merge two receipts of one event: first receipt's time and entry, a verified account before a claimed one."""
+    first = min(one, other, key=lambda event: (event.received_at, event.entry))
+    known = max(
+        one,
+        other,
+        key=lambda event: (
+            event.account_verified,
+            event.account or "",
+            event.application or "",
+        ),
+    )
+    return replace(
+        first,
+        account=known.account,
+        account_verified=known.account_verified,
+        application=known.application,
+    )
+
+
+def distinct(events: Iterable[StatusEvent]) -> dict[str, StatusEvent]:
+    """Return the events by their id, receipts of the same one joined."""
+    found: dict[str, StatusEvent] = {}
+    for event in events:
+        known = found.get(event.event_id)
+        found[event.event_id] = event if known is None else join(known, event)
+    return found
+
+
+def project(events: Collection[StatusEvent]) -> MessageState:
+    """Return the state of the one message that these distinct events, at least one, belong to."""
+    greatest_first = sorted(events, key=order, reverse=True)
+    current = greatest_first[0]
+    verified = [event for event in greatest_first if event.account_verified]
+    return MessageState(
+        message_uuid=current.message_uuid,
+        status=current.status,
+        status_at=current.time,
+        statuses=_reached(greatest_first),
+        account=next((event.account for event in verified or greatest_first if event.account is not None), None),
+        error_code=current.error_code,
+        error_text=current.error_text,
+        **dict(zip(_CARRIED, _carried(greatest_first), strict=True)),
+    )
+
+
+def _carried(greatest_first: Sequence[StatusEvent]) -> Sequence[Any]:
+    """Return the values of the columns in _CARRIED, each from the first event that has one."""
+    values: Sequence[Any] = _CARRIED_VALUES(greatest_first[0])
+    for event in greatest_first[1:]:
+        if None not in values:
+            break
+        pairs = zip(values, _CARRIED_VALUES(event), strict=True)
+        values = [value if value is not None else other for value, other in pairs]
+    return values
+
+
+def _reached(events: Iterable[StatusEvent]) -> dict[str, datetime]:
+    reached: dict[str, datetime] = {}
+    for event in events:
+        known = reached.get(event.status)
+        reached[event.status] = event.time if known is None else min(known, event.time)
+    return dict(sorted(reached.items(), key=lambda item: (item[1], item[0])))
