@@ -7,7 +7,7 @@ handler with one worker, or let each watch its own share. A restart begins anew.
 import logging
 from collections import deque
 
-from worker import StatusEvent
+from ackstream import StatusEvent
 
 ENDED = {"delivered": False, "read": False, "rejected": True, "undeliverable": True}
 WINDOW, FEWEST, MOST = 200, 50, 0.1

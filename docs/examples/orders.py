@@ -8,7 +8,7 @@ import asyncio
 import os
 import sqlite3
 
-from worker import Discard, Retry, StatusEvent
+from ackstream import Discard, Retry, StatusEvent
 
 DATABASE = os.environ.get("ORDERS_DATABASE", "orders.db")
 

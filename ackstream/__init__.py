@@ -1,0 +1,9 @@
+"""The public import for your own code: events, and the errors that a handler may raise.
+
+``from ackstream import StatusEvent, Discard, Retry, Unavailable``. `ackstream.testing` runs a handler in your tests.
+"""
+
+from worker.events.event import StatusEvent
+from worker.handlers.errors import Discard, Retry, Unavailable
+
+__all__ = ["Discard", "Retry", "StatusEvent", "Unavailable"]
