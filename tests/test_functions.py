@@ -73,7 +73,7 @@ def test_a_text_that_names_no_handler_is_refused(text: str) -> None:
 def test_two_handlers_of_one_group_are_refused() -> None:
     """Under two names the same function is two handlers; under one, neither would be seen."""
     assert [spec.group for spec in parse_specs("a=mine:handle,b=mine:handle,log")] == ["a", "b", "log"]
-    with pytest.raises(ValueError, match="the same group"):
+    with pytest.raises(ValueError, match="handler 2: the group 'mine:handle' has a handler already"):
         parse_specs("mine:handle,mine:handle#batch=5")
 
 
@@ -84,10 +84,14 @@ def test_two_handlers_of_one_group_are_refused() -> None:
         ("async def handle(event: StatusEvent, /): ...", False),
         ("async def handle(events: list[StatusEvent]) -> None: ...", True),
         ("from collections.abc import Sequence\nasync def handle(events: Sequence[StatusEvent]): ...", True),
+        ("async def handle(event): ...", False),
+        ("async def handle(event) -> Nothing: ...", False),
+        ("async def handle(event, tries: int = 3, *more, **others): ...", False),
+        ("async def handle(events: list[StatusEvent], tries: int = 3): ...", True),
     ],
 )
 def test_the_annotation_tells_what_a_function_takes(written: Written, signature: str, takes_lists: bool) -> None:
-    """Also where annotations are kept as texts. It is found in the working folder."""
+    """Also where annotations are kept as texts; without one it takes single events. The working folder is searched."""
     written("signatures", HEAD + signature)
     assert load("signatures:handle")[1] is takes_lists
 
@@ -96,19 +100,25 @@ def test_the_annotation_tells_what_a_function_takes(written: Written, signature:
     ("text", "sentence"),
     [
         ("", "the module 'refused' has no 'handle'"),
-        ("def handle(event: StatusEvent): ...", "'handle' is no coroutine function; it must be `async def` with one"),
-        ("handle = 5", "'handle' is no coroutine function"),
-        ("async def handle(): ...", "it does not take one positional parameter"),
-        ("async def handle(event: StatusEvent, more: int): ...", "it does not take one positional parameter"),
-        ("async def handle(*, event: StatusEvent): ...", "it does not take one positional parameter"),
-        ("async def handle(event): ...", "its parameter is annotated otherwise; it must be"),
-        ("async def handle(event: dict): ...", "its parameter is annotated otherwise"),
-        ("async def handle(events: list[dict]): ...", "its parameter is annotated otherwise"),
+        ("async def handel(event): ...", "has no 'handle'; it has handel"),
+        ("def handle(event: StatusEvent): ...", "'handle' is not `async def`; write it `async def handle(event: S"),
+        ("async def handle(event):\n    yield", "'handle' is an async generator, for it has a `yield`; write it"),
+        ("class handle: ...", "'handle' is a class; write it"),
+        ("handle = 5", "'handle' is not a function; write it"),
+        ("handle = None", "'handle' is not a function; write it"),
+        ("async def handle(): ...", "it cannot be called with one argument"),
+        ("async def handle(event: StatusEvent, more: int): ...", "it cannot be called with one argument"),
+        ("async def handle(*, event: StatusEvent): ...", "it cannot be called with one argument"),
+        (
+            "async def handle(event: dict): ...",
+            "the annotation of 'event' is neither StatusEvent nor list[StatusEvent]",
+        ),
+        ("async def handle(events: list[dict]): ...", "the annotation of 'events' is neither StatusEvent nor list["),
         ("async def handle(event: Nothing): ...", "its annotations cannot be read (NameError)"),
-        ("import nothing_of_this_name", "its module needs 'nothing_of_this_name', which is not installed"),
-        ("raise ValueError('hunter2')", "importing 'refused' raises ValueError"),
+        ("import nothing_of_this_name", "needs 'nothing_of_this_name', which is not installed at refused.py:3"),
+        ("raise ValueError('hunter2')", "importing 'refused' raises ValueError at refused.py:3; `python -c "),
         ("import sys\nsys.exit(3)", "importing 'refused' raises SystemExit"),
-        ("a b", "importing 'refused' raises SyntaxError"),
+        ("a b", "importing 'refused' raises SyntaxError at refused.py:3"),
     ],
 )
 def test_a_function_that_cannot_be_had_is_told_in_a_sentence(written: Written, text: str, sentence: str) -> None:

@@ -98,7 +98,7 @@ async def test_a_handler_has_its_time_and_gets_what_it_takes() -> None:
     assert (await testing.run(lists, [testing.event(), testing.event()])).reason == "discarded: 2"
     with pytest.raises(ValueError, match="one event at a time"):
         await testing.run(slow, [testing.event(), testing.event()])
-    with pytest.raises(Refusal, match="no coroutine function"):
+    with pytest.raises(Refusal, match="is not `async def`"):
         await testing.run(print, testing.event())
 
 
