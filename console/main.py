@@ -76,7 +76,10 @@ def worker_command(
     database_url: DatabaseUrl = None,
     handler: Annotated[
         list[str] | None,
-        typer.Option(help="store, log or [NAME=]package.module:function; more than once (default store, log)."),
+        typer.Option(
+            help="[NAME=]store, log, package.module:function or forward:URL, with options after #: "
+            "shop=forward:https://host/hook#only=delivered&header.X-Key=@/path; more than once (default store, log)."
+        ),
     ] = None,
     admin_host: AdminHost = None,
     admin_port: AdminPort = None,

@@ -3,3 +3,7 @@
 
 class Refusal(Exception):  # noqa: N818 - named for what the process does
     """The process cannot do its work as things stand; the text says why, and what to do. The exit code is 1."""
+
+
+class WrongValue(ValueError):  # noqa: N818 - named for what it is
+    """A setting's value cannot be used; the text says why and quotes nothing secret, so a refusal shows it."""

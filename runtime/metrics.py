@@ -170,6 +170,12 @@ REPEATS = Counter(
     "answered too late, or not at all.",
     ["group"],
 )
+FILTERED = Counter(
+    "ackstream_events_filtered_total",
+    "Events that a handler's options `only` and `channel` leave out, settled without a call. Nothing to do, unless the "
+    "options leave out more than they should.",
+    ["group"],
+)
 HANDLER_FAILURES = Counter(
     "ackstream_handler_failures_total",
     "Events at which the group's handler failed, by error; Unavailable counts how often its target was found away. "

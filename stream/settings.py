@@ -20,7 +20,7 @@ from pydantic_settings import (
 )
 
 from runtime import run_file as addresses
-from runtime.errors import Refusal
+from runtime.errors import Refusal, WrongValue
 from stream.keys import DEFAULT_STREAM, Shard
 from stream.redis.url import Target
 
@@ -127,7 +127,9 @@ class StreamSettings(BaseSettings):
         field = cls.model_fields.get(name)
         expected = field.description if field else error["msg"]
         value = "its value" if cls.is_secret(name, error["input"]) else repr(error["input"])
-        return f"{PREFIX}{name.upper()}: {value} is not valid; expected {expected}"
+        cause = error.get("ctx", {}).get("error")
+        why = f" ({cause})" if isinstance(cause, WrongValue) else ""
+        return f"{PREFIX}{name.upper()}: {value} is not valid{why}; expected {expected}"
 
 
 def child_environment(**settings: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ from tests.examples import NAMES, example
 from tests.receiver import OTHER, SECRET, Receiver, receiving
 from worker.handlers.errors import Gone, Refused, Retry, Throttled, TimedOut
 from worker.handlers.forward import ALL, Forward, after_seconds, normalised, parse_secrets, session
+from worker.handlers.request import parse_url
 from worker.handlers.spec import Spec
 from worker.settings import WorkerSettings
 from worker.settle.retry_policy import said_of
@@ -32,7 +33,7 @@ async def client() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 def forward(client: aiohttp.ClientSession, url: str, *secrets: str, raw: bool = False, seconds: float = 5) -> Forward:
-    return Forward(client, url, secrets or (SECRET,), seconds, raw=raw)
+    return Forward(client, parse_url(url), secrets or (SECRET,), seconds, raw=raw)
 
 
 async def test_an_event_is_posted_signed_in_one_shape(receiver: Receiver, client: aiohttp.ClientSession) -> None:
@@ -155,7 +156,7 @@ async def test_while_a_secret_changes_both_are_good(receiver: Receiver, client: 
 async def test_without_a_secret_nothing_is_signed(receiver: Receiver, client: aiohttp.ClientSession) -> None:
     """The other two headers are there."""
     receiver.secret = None
-    await Forward(client, receiver.url, (), 5).handle([EVENT])
+    await Forward(client, parse_url(receiver.url), (), 5).handle([EVENT])
     assert {name for name in receiver.sent[0] if name.startswith("webhook-")} == {"webhook-id", "webhook-timestamp"}
     with pytest.raises(WebhookVerificationError):
         Webhook(SECRET).verify(receiver.bodies[0], dict(receiver.sent[0]))

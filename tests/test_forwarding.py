@@ -3,11 +3,15 @@
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
+import aiohttp
+import orjson
 import pytest
 from redis.asyncio import Redis
 
 from stream.keys import Shard
+from tests.events import body, entry
 from tests.parked import parked
 from tests.processes import Process, ackstream, becomes
 from tests.receiver import SECRET, Receiver, receiving
@@ -115,6 +119,37 @@ async def test_a_receiver_that_is_down_pauses_the_group_until_it_is_back(site: F
     await site.is_done(seconds=60)
     assert len({one["webhook-id"] for one in receiver.sent}) == 200
     assert await site.letters() == []
+
+
+async def test_what_a_filter_leaves_out_is_settled_unsent_and_counted(site: Forwarding, receiver: Receiver) -> None:
+    """`only` and `channel` go by the event, in any letter case; nothing that was left out waits or is a dead letter."""
+    sent = [("a", "delivered", "sms"), ("b", "read", "RCS")]
+    left_out = [("c", "submitted", "sms"), ("d", "read", "whatsapp"), ("e", "Submitted", None)]
+    for uuid, status, channel in sent + left_out:
+        fields: Any = entry(body(message_uuid=uuid, status=status, channel=channel)).to_fields()
+        await site.server.xadd(site.shard.stream, fields)
+    worker = await site.to(receiver, "only=Delivered|read&channel=sms|rcs")
+    await site.is_done()
+    assert sorted(orjson.loads(one)["data"]["message_uuid"] for one in receiver.bodies) == ["a", "b"]
+    port = worker.logged("worker.started")[0]["admin_port"]
+    async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}/metrics") as response:
+        metrics = await response.text()
+    assert 'ackstream_events_filtered_total{group="recorder"} 3.0' in metrics.splitlines()
+    assert 'ackstream_events_handled_total{group="recorder"} 2.0' in metrics.splitlines()
+    assert await site.letters() == []
+
+
+async def test_headers_are_sent_and_shown_nowhere(site: Forwarding, receiver: Receiver) -> None:
+    """Not in the log at any time, and not in `stats`, also when the receiver quotes them in its refusal."""
+    (site.folder / "key").write_text("tok-hunter2-file\n")
+    receiver.how = "500"
+    await site.append("m-1")
+    options = "header.X-A=tok-hunter2&header.X-B=@key&attempts=2&base=0"
+    worker = await site.to(receiver, options, log_format="json")
+    await site.is_done()
+    assert {(one["X-A"], one["X-B"]) for one in receiver.sent} == {("tok-hunter2", "tok-hunter2-file")}
+    assert await site.letters() == [("m-1", "attempts: refused: answered 500", 2)]
+    assert "hunter2" not in worker.said
 
 
 async def test_who_sends_unsigned_is_told(site: Forwarding, receiver: Receiver) -> None:

@@ -75,7 +75,9 @@ def _consumer(
     memory = settings.memory if opened.remembers else None
     settler = Settler(server, shard, group, memory)
     repeats = None if memory is None else Repeats(server, shard, group, memory)
-    processor = Processor(group, calls, opened.schedule, settler, liveness, pause, stop, repeats)
+    processor = Processor(
+        group, calls, opened.schedule, settler, liveness, pause, stop, repeats, accepts=opened.accepts
+    )
     own = Group(server, shard, group)
     reader = Reader(reading, own, liveness, opened.limits.batch_entries)
     return Consumer((server, reading), reader, own, liveness, processor, Parked(server, shard, group), pause)

@@ -9,10 +9,12 @@ from pydantic import AfterValidator, Field
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from stream.settings import StreamSettings
+from runtime.errors import WrongValue
+from stream.settings import InvalidSettings, StreamSettings
 from worker.handlers.forward import ALL, parse_secrets
 from worker.handlers.spec import (
     FORWARD,
+    KINDS,
     Attempts,
     BaseSeconds,
     BatchEntries,
@@ -21,6 +23,7 @@ from worker.handlers.spec import (
     Options,
     Spec,
     TimeoutSeconds,
+    parse_lines,
     parse_specs,
 )
 from worker.settle.dedup import Memory
@@ -74,8 +77,11 @@ class WorkerSettings(StreamSettings):
     )
     handlers: Annotated[str, AfterValidator(_handlers)] = Field(
         "store,log",
-        description="store, log, package.module:function or NAME=package.module:function, comma separated, no group "
-        "twice; each may end with #OPTION=VALUE&…, options being concurrency, timeout, batch, base, cap and attempts",
+        description=f"{KINDS}, each with NAME= before it if its group is to have a name, comma separated (a comma in a "
+        "URL is %2C); each may end with #OPTION=VALUE&…, see docs/handlers.md",
+    )
+    handlers_file: Path | None = Field(
+        None, description="a file with one handler a line, written as in ACKSTREAM_HANDLERS; # begins a comment line"
     )
     batch_entries: BatchEntries = Field(4000, description="entries read at once, 1 to 5000")
     handler_concurrency: Concurrency = Field(32, description="events that a function handles at once, 1 to 1000")
@@ -120,8 +126,19 @@ class WorkerSettings(StreamSettings):
 
     @property
     def specs(self) -> list[Spec]:
-        """The handlers, one by one; each is a consumer group of its own."""
-        return parse_specs(self.handlers)
+        """The handlers, one by one; each is a consumer group of its own. Raises InvalidSettings for a wrong file."""
+        if self.handlers_file is None or "handlers" in self._flags:
+            return parse_specs(self.handlers)
+        if "handlers" in self.model_fields_set:
+            raise InvalidSettings("ACKSTREAM_HANDLERS and ACKSTREAM_HANDLERS_FILE are both set: unset one of them")
+        file = f"ACKSTREAM_HANDLERS_FILE: {str(self.handlers_file)!r}"
+        try:
+            return parse_lines(self.handlers_file.read_text())
+        except WrongValue as exc:
+            raise InvalidSettings(f"{file}, {exc}") from None
+        except (OSError, UnicodeDecodeError) as exc:
+            why = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
+            raise InvalidSettings(f"{file} cannot be read ({why}): correct the path, or the file's rights") from None
 
     def secrets_of(self, group: str) -> Sequence[str]:
         """Return what the group's requests are signed with: its own secrets, or else those for all."""

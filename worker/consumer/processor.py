@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from runtime.backoff import Backoff
-from runtime.metrics import HANDLE_SECONDS, HANDLED, HANDLER_FAILURES, PARKED, REPEATS
+from runtime.metrics import FILTERED, HANDLE_SECONDS, HANDLED, HANDLER_FAILURES, PARKED, REPEATS
 from stream.entry import named
 from worker.consumer.batch import Batch
 from worker.consumer.fetch_plan import Source
@@ -43,6 +43,7 @@ class Processor:
         stop: asyncio.Event,
         repeats: Repeats | None = None,
         chance: Callable[[], float] = random.random,
+        accepts: Callable[[StatusEvent], bool] | None = None,
     ) -> None:
         self._group = group
         self._calls = calls
@@ -51,6 +52,7 @@ class Processor:
         self._stop = stop
         self._repeats = repeats
         self._chance = chance
+        self._accepts = accepts
         self._generation = 0
         self._closed = False
         backoff = Backoff()
@@ -123,6 +125,8 @@ class Processor:
             ended = self._settling.of(batch.source)
             ended.acks += batch.gone
             ended.copies += batch.invalid
+        if self._accepts is not None:
+            batch = self._filter(batch, self._accepts)
         if self._repeats is not None and batch.source is Source.LIVE and batch.events:
             batch = await self._new(self._repeats, batch)
         if self._liveness.suspects.any_in_hand:
@@ -130,6 +134,15 @@ class Processor:
             self._admit_alone(batch, alone)
             batch = batch.without(alone)
         self._calls.put(Call(batch.source, batch.entries, batch.events))
+
+    def _filter(self, batch: Batch, accepts: Callable[[StatusEvent], bool]) -> Batch:
+        """Return the batch without the events that its handler is not meant for, and have those settled."""
+        places = [place for place, event in enumerate(batch.events) if not accepts(event)]
+        if not places:
+            return batch
+        self._settling.of(batch.source).acks += [batch.entries[place][0] for place in places]
+        FILTERED.labels(self._group).inc(len(places))
+        return batch.without(places)
 
     async def _new(self, repeats: Repeats, batch: Batch) -> Batch:
         """Return the batch without what was handled before, and have that settled."""

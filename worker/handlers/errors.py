@@ -32,17 +32,29 @@ class Retry(Exception):  # noqa: N818
     def __init__(self, after_seconds: float, reason: str | None = None) -> None:
         if not (math.isfinite(after_seconds) and 0 <= after_seconds <= LONGEST_DELAY_SECONDS):
             raise ValueError(f"after_seconds is not a number from 0 to {LONGEST_DELAY_SECONDS:.0f}")
-        super().__init__(after_seconds, reason)
+        super().__init__(reason or f"again in {after_seconds:g} s")
         self.after_seconds = after_seconds
         self.reason = reason
 
 
 class Throttled(Retry):
-    """Try the event again after so many seconds, for the target as a whole asks for it. It counts as an attempt."""
+    """The target as a whole asks to wait so many seconds. It counts as an attempt. ``answer`` as in Refused."""
+
+    def __init__(self, after_seconds: float, reason: str, answer: str = "") -> None:
+        super().__init__(after_seconds, reason)
+        self.args = (with_answer(reason, answer),)
 
 
 class Refused(Exception):  # noqa: N818
-    """The target did not take the event: it is tried again by the schedule. The reason is for people to read."""
+    """The target did not take the event: it is tried again by the schedule.
+
+    ``reason`` says why in words of our own. ``answer`` is what the target said, which may quote private data: it is in
+    the error's text only, and a log has the reason.
+    """
+
+    def __init__(self, reason: str, answer: str = "") -> None:
+        super().__init__(with_answer(reason, answer))
+        self.reason = reason
 
 
 class Unavailable(Exception):  # noqa: N818
@@ -62,6 +74,11 @@ class TimedOut(Exception):  # noqa: N818
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"not done within {seconds:g} s")
+
+
+def with_answer(reason: str, answer: str) -> str:
+    """Return the text of an error that has a reason and what the target said."""
+    return f"{reason}: {answer}" if answer else reason
 
 
 def at_fault(error: BaseException | None) -> bool:

@@ -13,12 +13,13 @@ does not answer        likewise: cannot be reached, closes early, or takes longe
 =====================  =============================================================================================
 
 ``webhook-id`` is the event's id, the same at every attempt, so that the receiver can tell that it has seen it before.
+An error's text quotes up to ANSWER_BYTES of the answer, without the secrets that were sent; its reason does not.
 """
 
 import asyncio
 import base64
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -27,12 +28,15 @@ from http import HTTPStatus
 import aiohttp
 import orjson
 from standardwebhooks import Webhook
+from yarl import URL
 
 from stream.redis.client import reason
 from worker.events.event import StatusEvent
 from worker.handlers.errors import LONGEST_DELAY_SECONDS, Gone, Refused, Throttled, TimedOut
 
+ANSWER_BYTES = 1024
 DRAINED_BYTES = 64 * 1024
+SHORTEST_SECRET = 6  # characters; shorter texts come up by chance
 DRAIN_SECONDS = 1.0
 KEEP_ALIVE_SECONDS = 4.0  # less than what common servers keep an idle connection for
 
@@ -46,7 +50,7 @@ def session() -> aiohttp.ClientSession:
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None),
-        headers={"User-Agent": "ackstream"},
+        headers={"User-Agent": "ackstream", "Accept-Encoding": "identity"},
         auto_decompress=False,
     )
 
@@ -57,18 +61,23 @@ class Forward:
     def __init__(
         self,
         session: aiohttp.ClientSession,
-        url: str,
+        url: URL,
         secrets: Sequence[str],
         timeout_seconds: float,
         *,
+        headers: Mapping[str, str] | None = None,
         raw: bool = False,
+        query: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._session = session
         self._url = url
         self._webhooks = [Webhook(secret) for secret in secrets]
         self._timeout_seconds = timeout_seconds
+        self._headers = dict(headers or {})
+        self._hidden = _texts_to_hide(url, self._headers.values())
         self._raw = raw
+        self._query = query
         self._clock = clock
 
     def alone(self, _event: StatusEvent) -> bool:
@@ -78,24 +87,25 @@ class Forward:
     async def handle(self, events: Sequence[StatusEvent]) -> None:
         """Post the one event. Raises Gone, Throttled, Refused and TimedOut."""
         (event,) = events
-        body, content_type = as_sent(event) if self._raw else (normalised(event), "application/json")
-        headers = {"Content-Type": content_type, **self._signed(event.event_id, body)}
+        body, content_type = as_sent(event) if self._raw else (normalised(event, query=self._query), "application/json")
+        headers = {**self._headers, "Content-Type": content_type, **self._signed(event.event_id, body)}
         try:
             async with asyncio.timeout(self._timeout_seconds) as limit:
-                status, after = await self._post(body, headers)
+                status, after, answer = await self._post(body, headers)
         except TimeoutError:
             if limit.expired():
                 raise TimedOut(self._timeout_seconds) from None
             raise Refused("no answer (TimeoutError)") from None
         except (aiohttp.ClientError, OSError) as exc:  # its text may name the URL
             raise Refused(f"no answer ({reason(exc)})") from None
-        self._judge(status, after)
+        self._judge(status, after, self._without_secrets(answer))
 
-    async def _post(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, str | None]:
+    async def _post(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, str | None, bytes]:
         async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
-            if not await _drained(response):
+            answer, is_whole = await _read_answer(response)
+            if not is_whole:
                 response.close()
-            return response.status, response.headers.get("Retry-After")
+            return response.status, response.headers.get("Retry-After"), answer
 
     def _signed(self, event_id: str, body: bytes) -> dict[str, str]:
         seconds = int(self._clock())
@@ -105,7 +115,14 @@ class Forward:
             headers["webhook-signature"] = " ".join(one.sign(event_id, at, body.decode()) for one in self._webhooks)
         return headers
 
-    def _judge(self, status: int, after: str | None) -> None:
+    def _without_secrets(self, answer: bytes) -> str:
+        """Return what the receiver said as text, with what was sent to it in confidence left out."""
+        text = answer.decode(errors="replace")
+        for secret in self._hidden:
+            text = text.replace(secret, "…")
+        return text[:ANSWER_BYTES].strip()
+
+    def _judge(self, status: int, after: str | None, answer: str) -> None:
         if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             return
         if status == HTTPStatus.GONE:
@@ -114,21 +131,33 @@ class Forward:
         if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE) and after is not None:
             seconds = after_seconds(after, self._clock())
         if seconds is not None:
-            raise Throttled(seconds, f"answered {status}")
-        raise Refused(f"answered {status}")
+            raise Throttled(seconds, f"answered {status}", answer)
+        raise Refused(f"answered {status}", answer)
 
 
-async def _drained(response: aiohttp.ClientResponse) -> bool:
-    """Read the rest, for the connection to be used again; not if it is long, slow or broken. Nobody looks at it."""
-    left = DRAINED_BYTES
+def _texts_to_hide(url: URL, values: Iterable[str]) -> Sequence[str]:
+    """Return what an answer is quoted without, the longest first: the secrets of the URL and of the headers."""
+    parts = [url.raw_path_qs if url.raw_query_string else "", url.password or "", *url.query.values()]
+    texts = {text for value in values for text in (value, *value.split())} | set(parts)
+    return sorted((text for text in texts if len(text) >= SHORTEST_SECRET), key=len, reverse=True)
+
+
+async def _read_answer(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
+    """Return the first bytes of the answer, and whether all was read: then the connection can be used again.
+
+    What is long, slow or broken is not read to its end.
+    """
+    left, first = DRAINED_BYTES, b""
     with suppress(aiohttp.ClientError, OSError, TimeoutError):
         async with asyncio.timeout(DRAIN_SECONDS):
             while left > 0:
                 piece = await response.content.read(left)
                 if not piece:
-                    return True
+                    return first, True
                 left -= len(piece)
-    return False
+                if len(first) < 2 * ANSWER_BYTES:  # a secret at the cut is hidden whole
+                    first += piece[: 2 * ANSWER_BYTES]
+    return first, False
 
 
 def after_seconds(value: str, now: float) -> float | None:
@@ -150,9 +179,13 @@ def as_sent(event: StatusEvent) -> tuple[bytes, str]:
     return event.raw, "application/json" if is_json else "application/x-www-form-urlencoded"
 
 
-def normalised(event: StatusEvent) -> bytes:
-    """Return the event as JSON, the same shape for everything that the provider sends; None is null."""
-    data = {name: getattr(event, name) for name in StatusEvent.__slots__ if name not in ("raw", "attempt", "sender")}
+def normalised(event: StatusEvent, *, query: bool = False) -> bytes:
+    """Return the event as JSON, the same shape for everything that the provider sends; None is null.
+
+    ``query`` adds the parameters of the webhook's URL, which no signature proves.
+    """
+    left_out = {"raw", "attempt", "sender"} | (set() if query else {"query"})
+    data = {name: getattr(event, name) for name in StatusEvent.__slots__ if name not in left_out}
     return orjson.dumps({"type": "message.status", "timestamp": event.time, "data": {**data, "from": event.sender}})
 
 

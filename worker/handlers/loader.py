@@ -1,19 +1,22 @@
 """From the texts in ``ACKSTREAM_HANDLERS`` to handlers that are ready to work."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import aiohttp
 import structlog
+from yarl import URL
 
 from runtime.errors import Refusal
 from worker.dispatch.call import Handler, Limits
+from worker.events.event import StatusEvent
 from worker.handlers.forward import Forward, session
 from worker.handlers.function import InLists, OneByOne, load
 from worker.handlers.log import Log
-from worker.handlers.spec import BUILT_IN, Spec
+from worker.handlers.request import parse_url, read_headers
+from worker.handlers.spec import BUILT_IN, Options, Spec
 from worker.settings import WorkerSettings
 from worker.settle.schedule import Schedule
 from worker.store.database import await_revision, open_engine
@@ -31,6 +34,8 @@ class Opened:
     schedule: Schedule
     remembers: bool = True
     """Whether what it has handled is not handed over again when it is sent again; not needed where that is no harm."""
+    accepts: Callable[[StatusEvent], bool] | None = None
+    """Which events it is called with; the others are settled without a call. None for all."""
 
 
 @asynccontextmanager
@@ -46,7 +51,7 @@ async def opened(settings: WorkerSettings, stop: asyncio.Event) -> AsyncIterator
         handlers: dict[str, Opened] = {}
         for spec in settings.specs:
             if client is not None and spec.url is not None:
-                handlers[spec.group] = _forward(settings, spec, client, spec.url)
+                handlers[spec.group] = _forward(settings, spec, client, parse_url(spec.url))
             else:
                 handlers[spec.group] = functions.get(spec.group) or await _built_in(settings, spec, stack, stop)
         yield handlers
@@ -72,7 +77,7 @@ def _function(settings: WorkerSettings, spec: Spec) -> Opened:
     return Opened(InLists(function, timeout_seconds), limits, schedule)
 
 
-def _forward(settings: WorkerSettings, spec: Spec, client: aiohttp.ClientSession, url: str) -> Opened:
+def _forward(settings: WorkerSettings, spec: Spec, client: aiohttp.ClientSession, url: URL) -> Opened:
     timeout_seconds = spec.options.timeout or settings.handler_timeout_seconds
     concurrency = spec.options.concurrency or settings.handler_concurrency
     schedule = settings.schedule(spec.options)
@@ -81,8 +86,29 @@ def _forward(settings: WorkerSettings, spec: Spec, client: aiohttp.ClientSession
     secrets = settings.secrets_of(spec.group)
     if not secrets:
         log.warning("forward.unsigned", group=spec.group, what="set ACKSTREAM_FORWARD_SECRETS to sign what is sent")
-    handler = Forward(client, url, secrets, timeout_seconds, raw=bool(spec.options.raw))
-    return Opened(handler, limits, schedule)
+    handler = Forward(
+        client,
+        url,
+        secrets,
+        timeout_seconds,
+        headers=read_headers(spec.options.headers),
+        raw=bool(spec.options.raw),
+        query=bool(spec.options.query),
+    )
+    return Opened(handler, limits, schedule, accepts=_filter_of(spec.options))
+
+
+def _filter_of(options: Options) -> Callable[[StatusEvent], bool] | None:
+    only, channel = options.only, options.channel
+    if only is None and channel is None:
+        return None
+
+    def accepts(event: StatusEvent) -> bool:
+        return (only is None or event.status.lower() in only) and (
+            channel is None or (event.channel or "").lower() in channel
+        )
+
+    return accepts
 
 
 async def _built_in(settings: WorkerSettings, spec: Spec, stack: AsyncExitStack, stop: asyncio.Event) -> Opened:

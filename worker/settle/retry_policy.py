@@ -42,7 +42,7 @@ def said_of(error: BaseException) -> str:
     if isinstance(error, TimedOut):
         return f"timeout: {error}"
     if isinstance(error, Refused):
-        return f"refused: {error}"
+        return f"refused: {error.reason}"
     return f"failed: {names(error)}{_place(error)}"
 
 

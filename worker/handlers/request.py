@@ -1,0 +1,118 @@
+"""Where `forward` posts to and which headers of its own it adds: read from a handler's text, checked, never shown.
+
+The URL is sent byte by byte as it is written. Only what no request can hold is changed: a host name that is not ASCII
+is sent in its IDNA form, and other characters that are not ASCII as the percent escapes of their UTF-8.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+from urllib.parse import quote, unquote, urlsplit
+
+from yarl import URL
+
+from runtime.errors import Refusal
+
+LONGEST_VALUE_BYTES = 8190  # what common servers take of one header
+
+_ASCII = "".join(map(chr, range(33, 127)))
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
+_OWN_NAMES = frozenset(
+    (
+        "accept-encoding",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "webhook-id",
+        "webhook-signature",
+        "webhook-timestamp",
+    )
+)
+
+
+def parse_url(text: str) -> URL:
+    """Return the URL to post to, its path and query as written. Raises ValueError without quoting the text."""
+    if not text.isprintable() or " " in text:
+        raise ValueError("the URL has a blank or a control character: write it as a percent escape, a blank as %20")
+    try:
+        parts = urlsplit(text)
+        is_http = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_http = False
+    if not is_http or parts.hostname is None:
+        raise ValueError("forward needs a URL with a host: forward:https://host/path or forward:http://host/path")
+    if text.endswith("?"):
+        raise ValueError("the URL ends with ?, an empty query, which is not sent: leave the ? out")
+    try:
+        return URL(quote(_with_ascii_host(text, parts.netloc), safe=_ASCII), encoded=True)
+    except ValueError:
+        raise ValueError("the host of the forward URL is not a valid host name") from None
+
+
+def _with_ascii_host(text: str, netloc: str) -> str:
+    if netloc.isascii():
+        return text
+    user, at, host_port = netloc.rpartition("@")
+    host, colon, port = host_port.partition(":")
+    encoded = URL.build(scheme="http", host=host).raw_host
+    return text.replace(netloc, f"{user}{at}{encoded}{colon}{port}", 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """One header that `forward` adds. Its value is written in the handler's text, or is what a file holds."""
+
+    name: str
+    value: str = field(repr=False)
+    file: Path | None = None
+
+    @classmethod
+    def parse(cls, name: str, text: str) -> Self:
+        """Read ``header.NAME=text``; a text that begins with ``@`` names a file. Raises ValueError without the text."""
+        if not _NAME.fullmatch(name):
+            raise ValueError("a header is written header.NAME=value, its name of letters, digits and - without blanks")
+        if name.lower() in _OWN_NAMES:
+            raise ValueError(f"the header {name} is set by forward itself: leave it out")
+        if text.startswith("@"):
+            return cls(name, "", Path(unquote(text[1:])))
+        return cls(name, _checked(f"the header {name}", unquote(text)))
+
+    def read(self) -> str:
+        """Return the value; that of a file without the blanks and line ends around it. Raises Refusal."""
+        if self.file is None:
+            return self.value
+        try:
+            text = self.file.read_text()
+        except (OSError, UnicodeDecodeError) as exc:
+            why = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
+            raise Refusal(
+                f"the header {self.name} of a forward handler is in the file {str(self.file)!r}, "
+                f"which cannot be read ({why}): correct the path after @, or the file's rights"
+            ) from None
+        try:
+            return _checked(f"the file {str(self.file)!r} of the header {self.name}", text)
+        except ValueError as exc:
+            raise Refusal(str(exc)) from None
+
+
+def _checked(what: str, text: str) -> str:
+    value = text.strip()
+    if not value:
+        raise ValueError(f"{what} is empty: give it a value, or leave it out")
+    if not (value.isascii() and value.isprintable()) or len(value) > LONGEST_VALUE_BYTES:
+        raise ValueError(f"{what} must be one line of printable ASCII, at most {LONGEST_VALUE_BYTES} bytes")
+    return value
+
+
+def read_headers(headers: Sequence[Header]) -> Mapping[str, str]:
+    """Return the headers with their values. Raises Refusal for a file that cannot be read or holds no value."""
+    return {header.name: header.read() for header in headers}
