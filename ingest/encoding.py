@@ -36,7 +36,7 @@ _FORM = (
 
 def pack(entry: Entry) -> Packed:
     """Pack what a webhook can be: the fields of ``Entry.to_fields``, in another order and a third of the time."""
-    parts, more = _of_sender(entry.content_type, entry.verified, entry.account, entry.application)
+    parts, more = _of_sender(entry.content_type, entry.verified, entry.account, entry.application, entry.signature)
     for name, value in ((b"query", entry.query), (b"traceparent", entry.traceparent)):
         if value is not None:
             parts += 2
@@ -47,9 +47,17 @@ def pack(entry: Entry) -> Packed:
 
 
 @lru_cache(maxsize=SENDERS)
-def _of_sender(content_type: str, verified: str, account: str | None, application: str | None) -> tuple[int, bytes]:
+def _of_sender(
+    content_type: str, verified: str, account: str | None, application: str | None, signature: str | None
+) -> tuple[int, bytes]:
     """Pack what is the same for nearly all that a sender sends; with it, how many parts the entry has in all."""
-    fields = {"content_type": content_type, "verified": verified, "account": account, "application": application}
+    fields = {
+        "content_type": content_type,
+        "verified": verified,
+        "account": account,
+        "application": application,
+        "signature": signature,
+    }
     known = {name.encode(): value.encode() for name, value in fields.items() if value is not None}
     return _OTHER_PARTS + 2 * len(known), b"".join(_field(name, value) for name, value in known.items())
 

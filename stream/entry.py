@@ -15,6 +15,7 @@ account        if known  the provider's account (Vonage: API key) that the signa
 application    if known  the application that the signature proved
 query          if any    the raw query string of a POST
 traceparent    if sent   the W3C trace context header
+signature      if bad    why ``verified`` is ``none`` although signatures are checked: ``missing`` or ``wrong``
 replay         copies    the replay that made this copy
 origin         copies    the entry this one is a copy of, as ``shard/ms-seq``
 attempt        copies    how many attempts the entry has had, decimal, from 1
@@ -40,7 +41,7 @@ Verified = Literal["jwt", "sig", "none"]
 _VERIFIED: Mapping[bytes, Verified] = {name.encode(): name for name in get_args(Verified)}
 _ORDER = [b"v", b"payload", b"received_ms", b"receipt", b"content_type", b"verified"]
 _REQUIRED = frozenset(_ORDER)
-_TEXTS = ("account", "application", "traceparent", "replay", "origin", "error")
+_TEXTS = ("account", "application", "traceparent", "signature", "replay", "origin", "error")
 _TEXT_FIELDS = tuple((name, name.encode()) for name in _TEXTS)
 _OPTIONAL = {name.encode() for name in (*_TEXTS, "query", "attempt")}
 _REQUIRED_PARTS = 2 * len(_ORDER)
@@ -66,6 +67,7 @@ class Entry(NamedTuple):  # made in a third of the time that a frozen dataclass 
     origin: str | None = None
     attempt: int | None = None
     error: str | None = None
+    signature: str | None = None
 
     def to_fields(self) -> dict[bytes, bytes]:
         """Encode for XADD. ``from_fields`` gives back an equal entry."""

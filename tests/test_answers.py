@@ -186,6 +186,7 @@ async def test_while_observing_everything_is_taken_and_told_apart(
             assert (await site.ask(request(PAYLOAD, *headers))).status == 200
         entries = await site.appended()
         assert [(entry.verified, entry.account) for entry in entries] == [("jwt", ACCOUNT), *[("none", None)] * 3]
+        assert [entry.signature for entry in entries[:3]] == [None, "missing", "wrong"]
         assert await site.quarantined() == []
 
 
@@ -197,7 +198,7 @@ async def test_receipts_may_be_taken_unsigned_and_nothing_else(
     async for site in site_of(server, valkey_url, shard, tmp_path, **settings):
         assert (await site.ask(request(RECEIPT))).status == 200
         assert (await site.ask(request(b'{"messageId":"m-2","status":"delivered"}'))).status == 200
-        assert [entry.verified for entry in await site.appended()] == ["none", "none"]
+        assert [(one.verified, one.signature) for one in await site.appended()] == [("none", "missing")] * 2
         for payload in (
             PAYLOAD,
             b'{"messageId":"m-2","message_uuid":"m-1","status":"read"}',

@@ -29,6 +29,7 @@ entries = st.builds(
     origin=maybe,
     attempt=st.none() | st.integers(0, 10**9),
     error=maybe,
+    signature=maybe,
 )
 
 LEAST = Entry(b'{"message_uuid":"m-1"}', "application/json", 1764000000000, "0123456789abcdef-0")

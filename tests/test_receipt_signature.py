@@ -160,7 +160,7 @@ def test_every_bit_of_a_signed_receipt_counts(how: str, method: ReceiptMethod) -
 def test_anything_gives_a_proof_or_one_of_two_errors(payload: bytes) -> None:
     """And never a proof for what the worker would not take for a receipt."""
     try:
-        assert proof(payload, "off") == Proof("none", None, None)
+        assert proof(payload, "off") == Proof("none", None, None, "missing")
     except Unsigned:
         return
     assert is_receipt(decode(payload))
@@ -170,7 +170,7 @@ def test_a_receipt_is_taken_as_the_owner_says() -> None:
     """Off: unsigned, whatever its sig. Not set: unsigned like any payload, sig or not, for 401 would lose it."""
     plain, with_sig = json.dumps(RECEIPT).encode(), json.dumps(signed(RECEIPT, "md5")).encode()
     for payload in (plain, with_sig, with_sig.replace(b"delivered", b"failed")):
-        assert proof(payload, "off") == Proof("none", None, None)
+        assert proof(payload, "off") == Proof("none", None, None, "missing")
         with pytest.raises(Unsigned):
             proof(payload, None)
     with pytest.raises(Unsigned):

@@ -78,7 +78,9 @@ class Refused:
     def entry(self, proof: Proof) -> Entry:
         """Return the entry to append. Raises InvalidEntry."""
         entry = Entry.from_fields({name: value for name, value in self.fields.items() if name not in _OWN})
-        return entry._replace(verified=proof.verified, account=proof.account, application=proof.application)
+        return entry._replace(
+            verified=proof.verified, account=proof.account, application=proof.application, signature=proof.signature
+        )
 
 
 async def list_refused(server: Redis, shard: Shard, most: int) -> list[Refused]:
@@ -105,7 +107,7 @@ async def accept(
     taken: list[str] = []
     left: list[str] = []
     for one in refused:
-        proof = one.proof(verifier) or (Proof("none", None, None) if unproved else None)
+        proof = one.proof(verifier) or (Proof("none", None, None, "wrong") if unproved else None)
         fields = _fields(one, proof)
         if fields is None:
             left.append(str(one.id))

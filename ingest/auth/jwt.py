@@ -59,11 +59,15 @@ class WrongSignature(Exception):  # noqa: N818 - named for what it is
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What the signature proves of the sender; ``none`` for a receipt that need not be signed."""
+    """What the signature proves of the sender; ``none`` for a receipt that need not be signed.
+
+    ``signature`` is what an entry's field of this name is: why nothing is proved, although signatures are checked.
+    """
 
     verified: Verified
     account: str | None
     application: str | None
+    signature: Literal["missing", "wrong"] | None = None
 
 
 class _Key:
@@ -162,7 +166,7 @@ class Verifier:
         if not is_receipt(fields):
             raise Unsigned  # whatever a message's body says in a field named sig, no one signed it
         if self._receipt_method == "off":
-            return Proof("none", None, None)
+            return Proof("none", None, None, "missing")
         if "sig" not in fields:
             raise Unsigned
         return Proof("sig", self._signer(fields, self._receipt_method), None)

@@ -47,7 +47,7 @@ class Authentication:
         except (Unsigned, WrongSignature) as exc:
             SIGNATURES.labels("unsigned" if isinstance(exc, Unsigned) else f"wrong: {exc.reason}").inc()
             if self._observing:
-                return UNPROVED
+                return Proof("none", None, None, "missing" if isinstance(exc, Unsigned) else "wrong")
             raise
         ACCOUNTS.count(proof.verified, proof.account or "", proof.application or "")
         return proof

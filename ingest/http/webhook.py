@@ -117,6 +117,7 @@ class Webhook:
             verified=proof.verified,
             account=proof.account,
             application=proof.application,
+            signature=proof.signature,
             query=query or None if not by_get else None,
             traceparent=_clean(traceparent) if (traceparent := headers.get("traceparent")) else None,
         )
