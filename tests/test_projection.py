@@ -51,6 +51,9 @@ def test_joining_is_associative_and_idempotent(delivered: list[tuple[bytes, int,
         ("read", "delivered", "read"),
         ("read", "rejected", "read"),
         ("seen", "submitted", "submitted"),
+        ("submitted", "undelivered", "undelivered"),
+        ("failed", "revoked", "revoked"),
+        ("delivered", "expired", "delivered"),
         ("delivered", "undeliverable", "undeliverable"),
         ("undeliverable", "delivered", "delivered"),
     ],
@@ -81,6 +84,21 @@ def test_columns_come_from_the_greatest_event_that_has_them() -> None:
     read = event(body(status="read", client_ref="r"))
     state = project([delivered, read])
     assert (state.price, state.currency, state.client_ref, state.error_code) == ("0.1", "EUR", "r", None)
+
+
+@pytest.mark.parametrize("zero", ["0", "0.00", "-0", ".0", "0e7", "00.0E-2"])
+def test_a_price_of_0_never_replaces_another(zero: str) -> None:
+    """What was charged stays, with its currency, whichever event comes later; a 0 stands only where nothing else is."""
+    delivered = event(body(status="delivered", usage={"price": "0.1", "currency": "EUR"}))
+    read = event(body(status="read", usage={"price": zero, "currency": "USD"}))
+    again = event(body(status="read", usage={"price": "0.2"}, n=1))
+    assert [
+        (state.price, state.currency) for state in map(project, ([delivered, read], [read], [delivered, again]))
+    ] == [
+        ("0.1", "EUR"),
+        (zero, "USD"),
+        ("0.2", "EUR"),
+    ]
 
 
 def test_a_verified_account_wins_over_a_claimed_one() -> None:

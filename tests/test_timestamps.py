@@ -1,10 +1,12 @@
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.events.timestamps import parse_time
+
+RECEIVED_AT = datetime(2020, 1, 1, 14, 0, 1, tzinfo=UTC)
 
 
 def utc(*parts: int) -> datetime:
@@ -34,8 +36,8 @@ def utc(*parts: int) -> datetime:
     ],
 )
 def test_every_form_that_was_seen_is_read(value: object, moment: datetime) -> None:
-    """Each form gives the moment in UTC; of ten digits that make a date, the date."""
-    assert parse_time(value) == moment
+    """Each form gives the moment in UTC."""
+    assert parse_time(value, RECEIVED_AT) == moment
 
 
 @pytest.mark.parametrize(
@@ -57,7 +59,23 @@ def test_every_form_that_was_seen_is_read(value: object, moment: datetime) -> No
 )
 def test_what_is_no_time_is_none(value: object) -> None:
     """Nothing raises; the event then counts from its receipt."""
-    assert parse_time(value) is None
+    assert parse_time(value, RECEIVED_AT) is None
+
+
+@pytest.mark.parametrize(
+    ("digits", "meant"),
+    [
+        ("1801152030", utc(2027, 1, 28, 16, 0, 30)),
+        ("1801152030", utc(2018, 1, 15, 20, 30)),
+        ("2601010000", utc(2026, 1, 1)),
+        ("2601010000", utc(2052, 6, 3, 6, 46, 40)),
+        ("1812312359", utc(2027, 6, 6, 20, 5, 59)),
+    ],
+)
+def test_ten_digits_are_the_reading_nearer_to_the_receipt(digits: str, meant: datetime) -> None:
+    """Where they make a date and an epoch, the one that is nearer to when the payload came counts; also as a number."""
+    for received_at in (meant, meant + timedelta(days=2), meant - timedelta(minutes=1)):
+        assert parse_time(digits, received_at) == parse_time(int(digits), received_at) == meant
 
 
 @given(
@@ -65,5 +83,5 @@ def test_what_is_no_time_is_none(value: object) -> None:
 )
 def test_anything_gives_a_utc_moment_or_none(value: object) -> None:
     """Whatever stands in a timestamp, the outcome is an aware UTC moment or None."""
-    moment = parse_time(value)
+    moment = parse_time(value, RECEIVED_AT)
     assert moment is None or moment.tzinfo is UTC

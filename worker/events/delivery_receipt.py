@@ -9,7 +9,6 @@ import hashlib
 import orjson
 
 from stream.payload import RECEIPT_IDS, Fields
-from worker.events.event import InvalidStatus
 
 NO_ERROR = "0"
 
@@ -55,13 +54,13 @@ def message_id(fields: Fields) -> object:
     return next(fields[name] for name in RECEIPT_IDS if name in fields)
 
 
-def event_id(fields: Fields) -> str:
+def event_id(fields: Fields, payload: bytes) -> str:
     """Return the sha256 of the pairs, without what differs from sending to sending, sorted, as compact JSON.
 
-    Raises InvalidStatus for values nested deeper than any receipt's.
+    Of values that are nested deeper than any receipt's it is that of the payload.
     """
     pairs = sorted((name, value) for name, value in fields.items() if name not in _OF_THE_RECEIPT_ONLY)
     try:
         return hashlib.sha256(orjson.dumps(pairs)).hexdigest()
     except orjson.JSONEncodeError:
-        raise InvalidStatus("a delivery receipt, but nested too deeply") from None
+        return hashlib.sha256(payload).hexdigest()

@@ -5,12 +5,14 @@ ISO 8601 with Z, an offset or none; ``2020-01-01 14:00:00 +0000``; ``… UTC``; 
 """
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 
 FIRST_YEAR, LAST_YEAR = 1970, 9998  # beyond lies nothing a provider means; at the ends asyncpg reads infinity
+LONGEST_TIME = 64  # characters; the longest form seen has 32
 
 _CALENDAR = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s*(?:(Z|UTC|GMT)|([+-])(\d\d):?(\d\d)?)?",
+    r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s*(?:(?:Z|UTC|GMT)|([+-])(\d\d):?(\d\d)?)?",
     re.ASCII | re.IGNORECASE,
 )
 _COMMON = "2020-01-01T14:00:00Z", "2020-01-01T14:00:00.000Z", "2020-01-01T14:00:00.000000Z"
@@ -19,18 +21,26 @@ _T = len("2020-01-01")
 _COMPACT = re.compile(r"(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)", re.ASCII)
 _EPOCH = re.compile(r"\d{9,10}|\d{13}", re.ASCII)
 _EPOCH_MS_DIGITS = 13
+_LONGEST_INTEGER_BITS = 64
 
 
-def parse_time(value: object) -> datetime | None:
-    """Return the moment in UTC, digits past the microsecond cut off; None for what is no time (seen: ``{}``)."""
+def parse_time(value: object, received_at: datetime) -> datetime | None:
+    """Return the moment in UTC, digits past the microsecond cut off; None for what is no time (seen: ``{}``).
+
+    Ten digits can be ``YYMMDDHHMM`` and an epoch: they are the one that is nearer to when the payload was received.
+    """
     if isinstance(value, str):
         text = value
-    elif isinstance(value, int) and not isinstance(value, bool):
+    elif isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= _LONGEST_INTEGER_BITS:
         text = str(value)
     else:
         return None
-    moment = _common(text) or _other(text.strip())
-    return moment if moment and FIRST_YEAR <= moment.year <= LAST_YEAR else None
+    if len(text) > LONGEST_TIME:
+        return None
+    if moment := _common(text):
+        return moment if FIRST_YEAR <= moment.year <= LAST_YEAR else None
+    readings = [moment for moment in _readings(text.strip()) if FIRST_YEAR <= moment.year <= LAST_YEAR]
+    return min(readings, key=lambda moment: abs(moment - received_at), default=None)
 
 
 def _common(text: str) -> datetime | None:
@@ -43,56 +53,36 @@ def _common(text: str) -> datetime | None:
         return None
 
 
-def _other(text: str) -> datetime | None:
-    try:
-        return _calendar(text) or _compact(text) or _epoch(text)
-    except (ValueError, OverflowError):  # no such day, or beyond what a datetime holds
-        return None
+def _readings(text: str) -> Iterator[datetime]:
+    """Yield every moment that the text can mean."""
+    for read in (_calendar, _compact, _epoch):
+        try:
+            moment = read(text)
+        except (ValueError, OverflowError):  # no such day, or beyond what a datetime holds
+            continue
+        if moment is not None:
+            yield moment
 
 
 def _calendar(text: str) -> datetime | None:
     found = _CALENDAR.fullmatch(text)
     if not found:
         return None
-    (
-        year,
-        month,
-        day,
-        hour,
-        minute,
-        second,
-        fraction,
-        _,
-        sign,
-        zone_hours,
-        zone_minutes,
-    ) = found.groups()
+    *date, second, fraction, sign, zone_hours, zone_minutes = found.groups()
     offset = timedelta(hours=int(zone_hours or 0), minutes=int(zone_minutes or 0))
     zone = timezone(-offset if sign == "-" else offset) if sign else UTC
     microsecond = int((fraction or "").ljust(6, "0")[:6])
-    moment = datetime(
-        int(year),
-        int(month),
-        int(day),
-        int(hour),
-        int(minute),
-        int(second or 0),
-        microsecond,
-        tzinfo=zone,
-    )
-    return moment.astimezone(UTC)
+    year, month, day, hour, minute = map(int, date)
+    return datetime(year, month, day, hour, minute, int(second or 0), microsecond, tzinfo=zone).astimezone(UTC)
 
 
 def _compact(text: str) -> datetime | None:
-    """Read YYMMDDHHMM. Ten digits can be an epoch too: they are one if they make no date."""
+    """Read YYMMDDHHMM."""
     found = _COMPACT.fullmatch(text)
     if not found:
         return None
     year, month, day, hour, minute = map(int, found.groups())
-    try:
-        return datetime(2000 + year, month, day, hour, minute, tzinfo=UTC)
-    except ValueError:
-        return None
+    return datetime(2000 + year, month, day, hour, minute, tzinfo=UTC)
 
 
 def _epoch(text: str) -> datetime | None:

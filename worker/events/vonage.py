@@ -4,18 +4,19 @@
 * Messages API v0.1 and Dispatch: ``to`` and ``from`` are objects; Dispatch ends with a report without message_uuid
 * SMS API delivery receipts: https://developer.vonage.com/en/api/sms#delivery-receipt (see worker.receipt)
 
-The payload itself says which it is (see stream.payload).
+The payload itself says which it is (see stream.payload). No payload is expensive: a text longer than its limit is not
+looked at, and no step takes more than time in proportion to the payload. An optional field that is too long is None,
+for the payload itself still has it; only a bad id or status makes the payload no status.
 """
 
 import hashlib
-import json
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import Any
 
 from stream.entry import Entry
-from stream.payload import BOM, Fields, InvalidPayload, is_receipt
+from stream.payload import Fields, InvalidPayload, decode_exactly, is_receipt
 from stream.payload import decode as decode_payload
 from worker.events import delivery_receipt as receipt
 from worker.events.event import Draft, InvalidStatus, StatusEvent
@@ -23,12 +24,16 @@ from worker.events.timestamps import parse_time
 
 LONGEST_ID_BYTES = 255
 _SURELY_SHORT = LONGEST_ID_BYTES // 4  # characters, of at most four bytes
-PRICES = 256  # a few are seen again and again
+LONGEST_STATUS = 255  # characters; the longest known has 13
+LONGEST_TEXT = 1024  # characters of an optional field
+LONGEST_PRICE = 64  # characters
+MOST_ERRORS = 8  # one inside the other; two have been seen
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FLOAT_MS = 2**32 * 1000  # until here, in 2106, seconds in a float are exact to far less than a microsecond
-_DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
-_CODE = re.compile(r"#([\w-]+)$")
+_DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+_CODE = re.compile(r"[\w-]+")
+_COUNT = re.compile(r"\d{1,6}", re.ASCII)
 
 
 class InexactNumber(Exception):  # noqa: N818 - named for what it is
@@ -37,8 +42,9 @@ class InexactNumber(Exception):  # noqa: N818 - named for what it is
 
 def parse(entry: Entry, entry_id: str) -> StatusEvent:
     """Return the event of this receipt. Raises InvalidStatus, and nothing else, for a payload that is no status."""
-    draft = _read(entry.payload)
-    draft.received_at = _moment(entry.received_ms)
+    received_at = _moment(entry.received_ms)
+    draft = _read(entry.payload, received_at)
+    draft.received_at = received_at
     draft.entry = entry_id
     if entry.verified != "none" and entry.account is not None:
         draft.account, draft.account_verified = clean(entry.account), True
@@ -59,18 +65,16 @@ def _moment(ms: int) -> datetime:
     return datetime.fromtimestamp(ms / 1000, UTC) if ms < _FLOAT_MS else _EPOCH + timedelta(milliseconds=ms)
 
 
-def _read(payload: bytes) -> Any:
+def _read(payload: bytes, received_at: datetime) -> Any:
     """Return what the payload says, and its event_id; the account is the one that it claims to be of."""
     fields = decode(payload)
     of_receipt = is_receipt(fields)
-    event_id = receipt.event_id(fields) if of_receipt else hashlib.sha256(payload).hexdigest()
     contents = _from_receipt if of_receipt else _from_message
     try:
-        draft = contents(fields)
+        draft = contents(fields, received_at)
     except InexactNumber:
-        fields = _numbers_as_sent(payload)
-        draft = contents(fields)
-    draft.event_id = event_id
+        draft = contents(_exact(payload, fields), received_at)
+    draft.event_id = receipt.event_id(fields, payload) if of_receipt else hashlib.sha256(payload).hexdigest()
     return draft
 
 
@@ -82,15 +86,24 @@ def decode(payload: bytes) -> Fields:
         raise InvalidStatus(str(exc)) from None
 
 
-def _numbers_as_sent(payload: bytes) -> Fields:
+def _exact(payload: bytes, fields: Fields) -> Fields:
+    """Decode again with numbers as text; where that is nested too deeply, leave out what a float may not hold."""
     try:
-        decoded: Fields = json.loads(payload.removeprefix(BOM), parse_float=str, parse_int=str)
-    except RecursionError:
-        raise InvalidStatus("JSON, but nested too deeply") from None
-    return decoded
+        return decode_exactly(payload)
+    except InvalidPayload:
+        return _without_floats(fields, MOST_ERRORS)
 
 
-def _from_message(fields: Fields) -> Any:
+def _without_floats(fields: Fields, depth: int) -> Fields:
+    """Leave floats out, and objects that are nested deeper than any that is looked at."""
+    return {
+        name: _without_floats(value, depth - 1) if isinstance(value, dict) else value
+        for name, value in fields.items()
+        if not isinstance(value, float) and (depth or not isinstance(value, dict))
+    }
+
+
+def _from_message(fields: Fields, received_at: datetime) -> Any:
     message_uuid, is_report = fields.get("message_uuid"), False
     if message_uuid is None:
         message_uuid, is_report = fields.get("dispatch_uuid"), True
@@ -103,7 +116,7 @@ def _from_message(fields: Fields) -> Any:
         _id(message_uuid),
         status,
         status,
-        parse_time(fields.get("timestamp")),
+        parse_time(fields.get("timestamp"), received_at),
         None,
         None,
         "dispatch" if is_report else _text(fields.get("channel")) or _party_type(to) or _party_type(sender),
@@ -164,16 +177,17 @@ _PARTS = (
 )
 
 
-def _from_receipt(fields: Fields) -> Any:
+def _from_receipt(fields: Fields, received_at: datetime) -> Any:
     provider_status = _status(fields.get("status"))
     code = _text(fields.get("err-code"))
     if code == receipt.NO_ERROR:
         code = None
+    sent_at = parse_time(fields.get("message-timestamp"), received_at)
     return Draft(
         message_uuid=_id(receipt.message_id(fields)),
         status=receipt.STATUSES.get(provider_status, provider_status),
         provider_status=provider_status,
-        occurred_at=parse_time(fields.get("message-timestamp")) or parse_time(fields.get("scts")),
+        occurred_at=sent_at or parse_time(fields.get("scts"), received_at),
         channel="sms",
         to=_text(fields.get("msisdn")),
         sender=_text(fields.get("to")),
@@ -192,11 +206,14 @@ def clean(text: str | None) -> str | None:
 
 
 def _text(value: object) -> str | None:
-    """Take a text or a number as text; nothing for an empty one and for anything else. Raises InexactNumber."""
+    """Take a text or a number as text; nothing for an empty or over-long one, nor for anything else.
+
+    Raises InexactNumber.
+    """
     if value is None:
         return None
     if isinstance(value, str):
-        return (clean(value) if "\0" in value else value) or None
+        return (clean(value) if "\0" in value else value) or None if len(value) <= LONGEST_TEXT else None
     if isinstance(value, float):
         raise InexactNumber
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
@@ -209,14 +226,14 @@ def _object(fields: Fields, name: str) -> Fields:
 
 def _id(value: object) -> str:
     text = _text(value)
-    if not text or (len(text) > _SURELY_SHORT and len(str(value).encode()) > LONGEST_ID_BYTES):
+    if not text or (len(text) > _SURELY_SHORT and len(text.encode()) > LONGEST_ID_BYTES):
         raise InvalidStatus(f"the message's id is not a text of 1 to {LONGEST_ID_BYTES} bytes")
     return text
 
 
 def _status(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise InvalidStatus("status is not a text, or empty")
+    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_STATUS:
+        raise InvalidStatus(f"status is not a text of 1 to {LONGEST_STATUS} characters")
     return value.replace("\0", "\ufffd")
 
 
@@ -230,13 +247,33 @@ def _party_type(value: object) -> str | None:
 
 
 def _error(error: object) -> tuple[str | None, str | None]:
-    """v1: ``title`` is the code, and so is the end of ``type``; v0.1: ``code`` and ``reason``."""
-    if not isinstance(error, dict):
-        return None, None
-    title = _text(error.get("title"))
-    in_type = _CODE.search(_text(error.get("type")) or "")
-    code = _text(error.get("code")) or (in_type.group(1) if in_type and not _is_code(title) else title)
-    return code, _text(error.get("detail")) or _text(error.get("reason")) or (title if title != code else None)
+    """Return code and text. An error may stand inside another, ``error.error``: the outermost that has either counts.
+
+    v1: ``title`` is the code, and so is the end of ``type``; v0.1: ``code`` and ``reason``. The deeper form stands
+    in a test of the provider's Kotlin SDK: https://github.com/Vonage/vonage-kotlin-sdk.
+    """
+    for one in _errors(error):
+        title, in_type = _text(one.get("title")), _code_in(_text(one.get("type")))
+        code = _text(one.get("code")) or (in_type if in_type and not _is_code(title) else title)
+        text = _text(one.get("detail")) or _text(one.get("reason")) or (title if title != code else None)
+        if code or text:
+            return code, text
+    return None, None
+
+
+def _errors(error: object) -> Iterator[Fields]:
+    """Yield the error, and the ones inside it, from the outside."""
+    for _ in range(MOST_ERRORS):
+        if not isinstance(error, dict):
+            return
+        yield error
+        error = error.get("error")
+
+
+def _code_in(url: str | None) -> str | None:
+    """Return the code at the end of an error's type, ``https://…#code``."""
+    _, mark, code = (url or "").rpartition("#")
+    return code if mark and _CODE.fullmatch(code) else None
 
 
 def _is_code(title: str | None) -> bool:
@@ -245,14 +282,9 @@ def _is_code(title: str | None) -> bool:
 
 def _count(value: object) -> int | None:
     text = _text(value)
-    return int(text) if text and re.fullmatch(r"\d{1,6}", text, re.ASCII) else None
+    return int(text) if text and _COUNT.fullmatch(text) else None
 
 
 def _price(value: object) -> str | None:
     text = _text(value)
-    return text if text and _is_decimal(text) else None
-
-
-@lru_cache(maxsize=PRICES)
-def _is_decimal(text: str) -> bool:
-    return _DECIMAL.fullmatch(text) is not None
+    return text if text and len(text) <= LONGEST_PRICE and _DECIMAL.fullmatch(text) else None

@@ -2,7 +2,8 @@
 
 The state is a function of the set of events, so any order, any repetition and any number of writers give the same. The
 current event is the greatest by (rank, time, received, event_id); every other column has its value from the greatest
-event that carries one.
+event that carries one. A price of 0 comes after every other price: https://developer.vonage.com/en/api/messages has it
+beside ``read`` of a message that was charged before.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -21,6 +22,7 @@ from worker.events.event import (
 )
 
 RANKS = {SUBMITTED: 1, DELIVERED: 2, UNDELIVERABLE: 2, REJECTED: 2, READ: 3}
+UNKNOWN_RANK = RANKS[SUBMITTED]  # a word that is not known yet may mean anything: of it and submitted the later counts
 
 _CARRIED = (
     "channel",
@@ -28,8 +30,6 @@ _CARRIED = (
     "sender",
     "client_ref",
     "application",
-    "price",
-    "currency",
     "parts",
     "network_code",
     "workflow_id",
@@ -66,7 +66,7 @@ class MessageState:
 
 def order(event: StatusEvent) -> tuple[int, datetime, datetime, str]:
     """Return the key by which one event of a message is greater than another; no two events have the same."""
-    return RANKS.get(event.status, 0), event.time, event.received_at, event.event_id
+    return RANKS.get(event.status, UNKNOWN_RANK), event.time, event.received_at, event.event_id
 
 
 def join(one: StatusEvent, other: StatusEvent) -> StatusEvent:
@@ -103,6 +103,7 @@ def project(events: Collection[StatusEvent]) -> MessageState:
     greatest_first = sorted(events, key=order, reverse=True)
     current = greatest_first[0]
     verified = [event for event in greatest_first if event.account_verified]
+    price, currency = _usage(greatest_first)
     return MessageState(
         message_uuid=current.message_uuid,
         status=current.status,
@@ -111,6 +112,8 @@ def project(events: Collection[StatusEvent]) -> MessageState:
         account=next((event.account for event in verified or greatest_first if event.account is not None), None),
         error_code=current.error_code,
         error_text=current.error_text,
+        price=price,
+        currency=currency,
         **dict(zip(_CARRIED, _carried(greatest_first), strict=True)),
     )
 
@@ -124,6 +127,19 @@ def _carried(greatest_first: Sequence[StatusEvent]) -> Sequence[Any]:
         pairs = zip(values, _CARRIED_VALUES(event), strict=True)
         values = [value if value is not None else other for value, other in pairs]
     return values
+
+
+def _usage(greatest_first: Sequence[StatusEvent]) -> tuple[str | None, str | None]:
+    """Return price and currency of the event that says what was charged."""
+    priced = [event for event in greatest_first if event.price is not None]
+    charged = next((event for event in priced if not _is_zero(event.price or "")), next(iter(priced), None))
+    currencies = [event.currency for event in (charged, *greatest_first) if event and event.currency is not None]
+    return charged.price if charged else None, next(iter(currencies), None)
+
+
+def _is_zero(price: str) -> bool:
+    """Whether a decimal number is 0, in whatever way that is written."""
+    return not any(digit in "123456789" for digit in price.lower().partition("e")[0])
 
 
 def _reached(events: Iterable[StatusEvent]) -> dict[str, datetime]:
