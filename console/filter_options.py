@@ -1,64 +1,34 @@
-"""Options by which commands choose among stored entries, and the selection that they make."""
+"""Options that choose among stored entries (console.queries.selection makes a filter of them)."""
 
-import time
-from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from console.format import named
-from console.time_args import moment_ms
-from runtime.errors import Refusal
-from worker.replay.entry_filter import Selection
-
 Since = Annotated[
     str | None,
-    typer.Option(metavar="TIME", help="Received from then on: 2026-01-31T14:00 (UTC), or so long ago: 90m, 12h, 7d."),
+    typer.Option(
+        metavar="TIME", help="Received at this time or later: 2026-01-31T14:00 (UTC), or an age such as 90m, 12h, 7d."
+    ),
 ]
-Until = Annotated[str | None, typer.Option(metavar="TIME", help="Received before then; written likewise.")]
+Until = Annotated[str | None, typer.Option(metavar="TIME", help="Received before this time, written like --since.")]
 Ids = Annotated[
-    list[str] | None, typer.Option("--id", metavar="SHARD/MS-SEQ", help="This entry; more than once for several.")
+    list[str] | None, typer.Option("--id", metavar="SHARD/MS-SEQ", help="This entry. Give it again for another.")
 ]
 DeadIds = Annotated[
-    list[str] | None, typer.Option("--id", metavar="ID", help="The id that `list` shows; more than once for several.")
+    list[str] | None, typer.Option("--id", metavar="ID", help="An id that `list` shows. Give it again for another.")
 ]
 Messages = Annotated[
-    list[str] | None, typer.Option("--message", metavar="UUID", help="Statuses of this message; more than once.")
+    list[str] | None,
+    typer.Option("--message", metavar="UUID", help="Statuses of this message. Give it again for another."),
 ]
 Statuses = Annotated[
-    list[str] | None, typer.Option("--status", help="With this status, such as delivered; more than once.")
+    list[str] | None, typer.Option("--status", help="This status, such as delivered. Give it again for another.")
 ]
-Channels = Annotated[list[str] | None, typer.Option("--channel", help="Of this channel, such as sms; more than once.")]
-Accounts = Annotated[list[str] | None, typer.Option("--account", help="Of this account; more than once.")]
+Channels = Annotated[
+    list[str] | None, typer.Option("--channel", help="This channel, such as sms. Give it again for another.")
+]
+Accounts = Annotated[list[str] | None, typer.Option("--account", help="This account. Give it again for another.")]
 Reasons = Annotated[
     list[str] | None,
-    typer.Option("--reason", help="Given up for this reason, as `list` shows it; more than once."),
+    typer.Option("--reason", help="This reason, as `list` shows it. Give it again for another."),
 ]
-
-
-def selected(
-    *,
-    since: str | None = None,
-    until: str | None = None,
-    ids: Sequence[str] | None = None,
-    messages: Sequence[str] | None = None,
-    statuses: Sequence[str] | None = None,
-    channels: Sequence[str] | None = None,
-    accounts: Sequence[str] | None = None,
-    reasons: Sequence[str] | None = None,
-) -> Selection:
-    """Return the selection that these options make. Raises Refusal for what cannot be meant."""
-    now_ms = int(time.time() * 1000)
-    since_ms, until_ms = (None if one is None else moment_ms(one, now_ms) for one in (since, until))
-    if since_ms is not None and until_ms is not None and since_ms >= until_ms:
-        raise Refusal(f"nothing is received since {since} and before {until}: --since must be before --until")
-    return Selection(
-        since_ms=since_ms,
-        until_ms=until_ms,
-        ids=tuple(str(named(one)) for one in ids or ()),
-        messages=tuple(messages or ()),
-        statuses=tuple(statuses or ()),
-        channels=tuple(channels or ()),
-        accounts=tuple(accounts or ()),
-        reasons=tuple(reasons or ()),
-    )

@@ -1,4 +1,4 @@
-"""An entry's fields for people to read, whatever is in them."""
+"""An entry's fields, times and ages for people to read, whatever is in them."""
 
 import re
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBER = re.compile(r"\d{6,}")
 
 
-def readable(value: bytes) -> str:
+def to_text(value: bytes) -> str:
     """Return the bytes as text; what is no UTF-8 is escaped."""
     return value.decode(errors="backslashreplace")
 
 
-def masked(text: str) -> str:
+def mask_numbers(text: str) -> str:
     """Hide all but the end of every long run of digits, which may be a phone number."""
     return _NUMBER.sub(lambda run: mask(run.group()) or "", text)
 
@@ -30,7 +30,44 @@ def received_at(fields: Mapping[bytes, bytes]) -> str | None:
     return (_EPOCH + timedelta(milliseconds=int(digits))).isoformat()
 
 
-def named(text: str) -> EntryId:
+def local_time(iso: str | None) -> str | None:
+    """Return an ISO 8601 time in this machine's zone, to the second, with the offset: ``--since`` takes it."""
+    if iso is None:
+        return None
+    text = datetime.fromisoformat(iso).astimezone().isoformat(timespec="seconds")
+    return text.removesuffix("+00:00") + "Z" if text.endswith("+00:00") else text.removesuffix(":00")
+
+
+def age(seconds: float | None) -> str | None:
+    """Return how long something takes or has waited, in one unit: ``45 s``, ``12 min``, ``3 h``, ``5 d``."""
+    if seconds is None:
+        return None
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004 - tenths matter below ten
+
+
+def ago(iso: str | None) -> str | None:
+    """Return the age of a time of the past."""
+    if iso is None:
+        return None
+    return age(max((datetime.now(UTC) - datetime.fromisoformat(iso)).total_seconds(), 0))
+
+
+def size(number: int | None) -> str | None:
+    """Return a number of bytes in the largest unit that keeps it above one."""
+    if number is None:
+        return None
+    value = float(number)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024 or unit == "GiB":  # noqa: PLR2004 - as the units are
+            break
+        value /= 1024
+    return f"{number} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def parse_entry_id(text: str) -> EntryId:
     """Return the id that a person wrote. Raises Refusal for what is none."""
     try:
         return EntryId.from_text(text)

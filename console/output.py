@@ -1,59 +1,33 @@
-"""How a command asks Redis or the database once, and prints what it found: a table, or JSON for programs."""
+"""How commands print what they found: tables that fit the terminal for people, or JSON for programs.
 
-import asyncio
+A table that is too wide for the terminal is printed as one block of lines for each row, so an id is never cut.
+"""
+
+import shutil
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import orjson
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
-from rich.console import Console
-from rich.table import Table
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from runtime.errors import Refusal
 from runtime.escape import printable
-from stream.redis.client import client, names, shown
-from stream.settings import StreamSettings
-from worker.settings import WorkerSettings
-from worker.store.database import check_revision, open_engine
 
-T = TypeVar("T")
+LEAST_LAST_COLUMN = 24
+GAP = "  "
+EMPTY = {"quarantine": "the quarantine is empty"}
 
-
-def ask_redis(settings: StreamSettings, ask: Callable[[Redis], Awaitable[T]]) -> T:
-    """Return what ``ask`` finds. Raises Refusal if Redis does not answer."""
-
-    async def asking() -> T:
-        server = client(settings.redis_url)
-        try:
-            return await ask(server)
-        finally:
-            await server.aclose()
-
-    try:
-        return asyncio.run(asking())
-    except (RedisError, OSError) as exc:
-        raise Refusal(f"Redis at {shown(settings.redis_url)} does not answer ({names(exc)})") from None
+Row = Mapping[str, Any]
 
 
-def ask_database(settings: WorkerSettings, ask: Callable[[AsyncEngine], Awaitable[T]]) -> T:
-    """Return what ``ask`` finds. Raises Refusal if the database does not answer or has other tables."""
-
-    async def asking() -> T:
-        engine = open_engine(settings.database_url, read_only=True)
-        try:
-            await check_revision(engine)
-            return await ask(engine)
-        finally:
-            await engine.dispose()
-
-    try:
-        return asyncio.run(asking())
-    except (DBAPIError, OSError) as exc:
-        raise Refusal(f"the database at {shown(settings.database_url)} does not answer ({names(exc)})") from None
+def show(rows: Sequence[Row], name: str, *, as_json: bool, people: Callable[[Row], Row] | None = None) -> None:
+    """Print the rows: with ``as_json`` whole, as ``{name: [...]}``; else the columns that ``people`` makes of each."""
+    if as_json:
+        print_json({name: rows})
+    elif rows:
+        print_rows([people(row) if people else row for row in rows])
+    else:
+        print_line(EMPTY.get(name, f"no {name}"))
 
 
 def print_json(value: object) -> None:
@@ -61,25 +35,102 @@ def print_json(value: object) -> None:
     sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n")
 
 
-def print_pairs(pairs: Mapping[str, Any]) -> None:
+def print_line(text: str) -> None:
+    """Print a sentence, folded to the terminal's width."""
+    sys.stdout.writelines(f"{line}\n" for line in _fold(printable(text, keep="\n"), _width()))
+
+
+def print_pairs(pairs: Row) -> None:
     """Print a line for each pair that has a value."""
-    table = Table(show_header=False, box=None)
-    for name, value in pairs.items():
-        if value is not None:
-            table.add_row(printable(name), printable(str(value), keep="\n"))
-    _console().print(table)
+    given = {name: value for name, value in pairs.items() if value is not None}
+    left = max((_columns(printable(name)) for name in given), default=0)
+    for name, value in given.items():
+        lines = _fold(_text(value), max(_width() - left - len(GAP), LEAST_LAST_COLUMN))
+        first, rest = _pad(printable(name), left), " " * left
+        sys.stdout.writelines(
+            f"{rest if place else first}{GAP}{line}".rstrip() + "\n" for place, line in enumerate(lines)
+        )
 
 
-def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print a table; nothing if there are no rows."""
+def print_rows(rows: Sequence[Row]) -> None:
+    """Print a table; nothing if there are no rows. The last column is folded where the terminal is too narrow for it.
+
+    Numbers are aligned to the right. Where even that is too wide, each row is a block of lines.
+    """
     if not rows:
         return
-    table = Table(*rows[0])
-    for row in rows:
-        table.add_row(*("" if value is None else printable(str(value)) for value in row.values()))
-    _console().print(table)
+    names = list(rows[0])
+    cells = [[_text(row[name]) for name in names] for row in rows]
+    columns = list(zip(*cells, strict=True))
+    widths = [max(_columns(name), *map(_columns, column)) for name, column in zip(names, columns, strict=True)]
+    before_last = sum(widths[:-1]) + len(GAP) * (len(names) - 1)
+    room = _width() - before_last
+    if room < min(widths[-1], LEAST_LAST_COLUMN):
+        for place, row in enumerate(rows):
+            if place:
+                sys.stdout.write("\n")
+            print_pairs({name: None if value == "" else value for name, value in row.items()})
+        return
+    right = [all(isinstance(row[name], int | float | None) for row in rows) for name in names]
+    widths[-1] = min(widths[-1], room)
+    for line in [names, ["-" * width for width in widths], *cells]:
+        _print_row(line, widths, right)
 
 
-def _console() -> Console:
-    # Piped, a table is as wide as it needs: cut off at 80 columns its ids would be of no use.
-    return Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 250)
+def _print_row(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> None:
+    *firsts, last = cells
+    padded = [_pad(cell, width, right=to_right) for cell, width, to_right in zip(firsts, widths, right, strict=False)]
+    margin = " " * sum(width + len(GAP) for width in widths[:-1])
+    for place, part in enumerate(_fold(last, widths[-1])):
+        start = margin if place else "".join(cell + GAP for cell in padded)
+        sys.stdout.write((start + _pad(part, widths[-1], right=right[-1])).rstrip() + "\n")
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return printable(str(value), keep="\n")
+
+
+def _width() -> int:
+    return shutil.get_terminal_size((80, 24)).columns
+
+
+def _columns(text: str) -> int:
+    """Return how many columns of a terminal the widest line takes."""
+    return max(sum(map(_character_columns, line)) for line in text.split("\n"))
+
+
+def _character_columns(character: str) -> int:
+    if character.isascii():
+        return 1
+    return 0 if unicodedata.combining(character) else 1 + (unicodedata.east_asian_width(character) in "WF")
+
+
+def _pad(text: str, width: int, *, right: bool = False) -> str:
+    blanks = " " * (width - _columns(text))
+    return blanks + text if right else text + blanks
+
+
+def _fold(text: str, width: int) -> Iterator[str]:
+    """Yield lines of at most this width, broken at blanks where there are any."""
+    for line in text.split("\n"):
+        rest = line
+        while _columns(rest) > width:
+            end = _fitting(rest, width)
+            blank = rest.rfind(" ", 0, end + 1)
+            yield rest[: blank if blank > 0 else end]
+            rest = rest[blank + 1 if blank > 0 else end :]
+        yield rest
+
+
+def _fitting(text: str, width: int) -> int:
+    """Return how many characters fit, at least one."""
+    used = 0
+    for place, character in enumerate(text):
+        used += _character_columns(character)
+        if used > width:
+            return max(place, 1)
+    return len(text)

@@ -1,4 +1,4 @@
-"""Moments as people write them: a date, a time, or how long ago."""
+"""Times as people write them: a date, a time, or an age."""
 
 import re
 from datetime import UTC, datetime
@@ -9,7 +9,7 @@ UNIT_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 def moment_ms(text: str, now_ms: int) -> int:
-    """Return the moment in ms since 1970. Without a zone it is UTC, as all that is shown. Raises Refusal."""
+    """Return the time in ms since 1970. Without a zone it is UTC. Raises Refusal."""
     ago = re.fullmatch(r"(\d{1,7})([smhd])", text, re.ASCII)
     if ago:
         return max(now_ms - int(ago.group(1)) * UNIT_MS[ago.group(2)], 0)
@@ -18,6 +18,6 @@ def moment_ms(text: str, now_ms: int) -> int:
         return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
     except (ValueError, OverflowError):
         raise Refusal(
-            f"{text!r} is no moment; write 2026-01-31T14:00, 2026-01-31T14:00+02:00, 2026-01-31, or so long ago: 90m, "
-            "12h, 7d"
+            f"invalid time {text!r}: write 2026-01-31T14:00 (UTC), 2026-01-31T14:00+02:00, 2026-01-31, or an age such "
+            "as 90m, 12h or 7d"
         ) from None

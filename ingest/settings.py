@@ -9,7 +9,7 @@ from pydantic_settings import NoDecode
 from ingest.append.durability import Level
 from ingest.auth.jwt import Verifier, parse_secrets
 from ingest.auth.receipts import ReceiptMethod
-from stream.settings import InvalidSettings, StreamSettings
+from stream.settings import InvalidSettings, ProcessSettings
 
 PATHS = "/webhooks/message-status,/webhooks/messages/status,/webhooks/delivery-receipt,/webhooks/dlr"
 
@@ -29,10 +29,10 @@ def _secrets(value: str | None) -> str | None:
     return value
 
 
-class IngestSettings(StreamSettings):
+class IngestSettings(ProcessSettings):
     """What ``ackstream ingest`` reads."""
 
-    secrets: ClassVar[frozenset[str]] = StreamSettings.secrets | {"signature_secrets"}
+    secrets: ClassVar[frozenset[str]] = ProcessSettings.secrets | {"signature_secrets"}
 
     host: str = Field(
         "127.0.0.1",

@@ -43,7 +43,7 @@ def _stream_name(value: str) -> str:
 
 
 class StreamSettings(BaseSettings):
-    """What ingest, worker and the commands share."""
+    """What every command needs. A command loads no more, so a wrong setting of a worker does not stop ``stats``."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
@@ -63,13 +63,6 @@ class StreamSettings(BaseSettings):
         DEFAULT_STREAM,
         description="a key name without blanks and braces; the streams are <name>:{0}, …",
     )
-    admin_host: str = Field("127.0.0.1", description="the address that /live, /ready and /metrics listen on")
-    grace_seconds: float = Field(
-        20,
-        ge=0,
-        le=600,
-        description="seconds to finish what is in hand at a stop, 0 to 600",
-    )
     log_format: Literal["text", "json"] = Field("text", description="text or json")
 
     @property
@@ -85,6 +78,8 @@ class StreamSettings(BaseSettings):
         given = {name: value for name, value in flags.items() if value is not None}
         try:
             settings = cls(**given)
+        except (OSError, UnicodeDecodeError) as exc:
+            raise InvalidSettings(f"the file .env cannot be read ({_reason(exc)}): save it as UTF-8 text") from None
         except ValidationError as exc:
             faults = (
                 error for error in exc.errors() if error["type"] != "default_factory_not_called"
@@ -130,6 +125,22 @@ class StreamSettings(BaseSettings):
         cause = error.get("ctx", {}).get("error")
         why = f" ({cause})" if isinstance(cause, WrongValue) else ""
         return f"{PREFIX}{name.upper()}: {value} is not valid{why}; expected {expected}"
+
+
+class ProcessSettings(StreamSettings):
+    """What ingest and worker share."""
+
+    admin_host: str = Field("127.0.0.1", description="the address that /live, /ready and /metrics listen on")
+    grace_seconds: float = Field(
+        20,
+        ge=0,
+        le=600,
+        description="seconds to finish what is in hand at a stop, 0 to 600",
+    )
+
+
+def _reason(exc: OSError | UnicodeDecodeError) -> str:
+    return exc.strerror or type(exc).__name__ if isinstance(exc, OSError) else f"byte {exc.start} is not UTF-8"
 
 
 def child_environment(**settings: str) -> dict[str, str]:

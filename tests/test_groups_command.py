@@ -109,7 +109,7 @@ def test_a_stream_without_groups_lists_none(valkey_url: str, monkeypatch: pytest
     site = Site(valkey_url, Shard("nothing-here"))
     assert site.listed() == {}
     assert "no groups" in site.run("list").output
-    assert "there are: none yet" in str(site.run("drop", "x").exception)
+    assert "the groups are: none yet" in str(site.run("drop", "x").exception)
 
 
 async def _keys(server: Redis, shard: Shard) -> set[str]:
@@ -125,8 +125,8 @@ def test_a_dropped_group_is_gone_and_its_dead_letters_stay(site: Site) -> None:
     result = site.run("drop", "slow", "--yes")
     assert result.exit_code == 0, result.output
     told = " ".join(result.output.split())
-    assert "With group 'slow' go 5 unread entries, 3 that are in hand" in told
-    assert "its 1 dead letters are kept" in told
+    assert "Discarded with group 'slow': 5 unread entries, 3 in flight" in told
+    assert "Its 1 dead letters are kept" in told
     assert set(site.listed()) == {"done", "foreign", "missing"}
     assert site.do(lambda server: _keys(server, shard)) == everything - {"checkpoint:slow"}
     shown = CliRunner().invoke(app, ["dead-letters", "list", "--group", "slow", "--redis-url", site.url, "--json"])
@@ -135,7 +135,8 @@ def test_a_dropped_group_is_gone_and_its_dead_letters_stay(site: Site) -> None:
 
 def test_dead_letters_go_with_a_group_when_asked(site: Site) -> None:
     """Then nothing of the group is left."""
-    assert "1 dead letters go too" in site.run("drop", "slow", "--yes", "--dead").output
+    told = " ".join(site.run("drop", "slow", "--yes", "--dead").output.split())
+    assert "1 dead letters are discarded too" in told
     assert site.do(lambda server: server.exists(site.shard.dead("slow"))) == 0
 
 
@@ -150,7 +151,9 @@ def test_nothing_is_dropped_unless_confirmed(site: Site) -> None:
     """A no, or nobody to ask, leaves everything."""
     for answer in ("n\n", ""):
         assert site.run("drop", "slow", answer=answer).exit_code == 1
-    assert "no group 'nobody'; there are: done, foreign, missing, slow" in str(site.run("drop", "nobody").exception)
+    assert "no group 'nobody'; the groups are: done, foreign, missing, slow" in str(
+        site.run("drop", "nobody").exception
+    )
     assert set(site.listed()) == {"done", "slow", "foreign", "missing"}
 
 

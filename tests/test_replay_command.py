@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from typer.testing import CliRunner
 
 from console.main import app
-from console.queries import replays
+from console.queries import replay_progress
 from console.time_args import moment_ms
 from runtime.errors import Refusal
 from stream.keys import Shard
@@ -112,7 +112,7 @@ def test_a_replay_is_paused_resumed_and_cancelled(site: Site) -> None:
     site.wait_for(lambda: len(site.worker.logged("replay.stopped")) == 2)
     done = state(site, replay)["done"]
     refused = site.run("replay", "resume", replay)
-    assert (refused.exit_code, str(refused.exception)) == (1, f"replay {replay} is cancelled")
+    assert (refused.exit_code, str(refused.exception)) == (1, f"replay {replay} is cancelled already")
     site.wait_for(lambda: len(site.replayed()) == done)
     assert set(site.replayed().values()) <= {1}
     groups = site.ask(lambda server: server.xinfo_groups(site.shard.stream))
@@ -141,11 +141,11 @@ def test_ctrl_c_leaves_it_running(site: Site) -> None:
 
 def test_without_a_worker_it_waits_for_one(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command says so after a while and ends; what is not copied is not outstanding, what is copied is."""
-    monkeypatch.setattr(replays, "ALONE_SECONDS", 0.3)
+    monkeypatch.setattr(replay_progress, "ALONE_SECONDS", 0.3)
     site.worker.kill()
     result = site.run("replay", "run", "--group", "log")
     assert result.exit_code == 0
-    assert "no worker of the group copies for it; it goes on when one runs" in result.stdout
+    assert "no worker of the group copies it; it goes on when a worker runs" in result.stdout
     site.ask(lambda server: server.xadd(site.shard.replay("log"), {"a": "b"}))
     log = site.json("stats")["groups"]["log"]
     assert (log["replays"], log["outstanding"]) == (1, 1)
@@ -153,7 +153,7 @@ def test_without_a_worker_it_waits_for_one(site: Site, monkeypatch: pytest.Monke
 
 def test_a_dropped_group_leaves_nothing_of_its_replays(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither what they are of, nor what they keep on the stream."""
-    monkeypatch.setattr(replays, "ALONE_SECONDS", 0.1)
+    monkeypatch.setattr(replay_progress, "ALONE_SECONDS", 0.1)
     site.worker.kill()
     site.json("replay", "run", "--group", "log", "--detach")
     groups = site.ask(lambda server: server.xinfo_groups(site.shard.stream))
@@ -170,15 +170,15 @@ def test_a_dropped_group_leaves_nothing_of_its_replays(site: Site, monkeypatch: 
     ("arguments", "code", "sentence"),
     [
         (("run",), 1, "name the group that gets the entries again"),
-        (("run", "--group", "nobody"), 1, "no group 'nobody'; there are: log, recorder"),
-        (("plan", "--group", "nobody"), 1, "no group 'nobody'; there are: log, recorder"),
+        (("run", "--group", "nobody"), 1, "no group 'nobody'; the groups are: log, recorder"),
+        (("plan", "--group", "nobody"), 1, "no group 'nobody'; the groups are: log, recorder"),
         (("list", "--group", "nobody"), 1, "no group 'nobody'"),
         (("run", "--group", "log", "--since", "1h", "--until", "2h"), 1, "--since must be before --until"),
-        (("plan", "--since", "yesterday"), 1, "'yesterday' is no moment"),
+        (("plan", "--since", "yesterday"), 1, "invalid time 'yesterday'"),
         (("plan", "--id", "1-1"), 1, "one is written shard/ms-seq"),
         (("run", "--group", "log", "--rate", "0"), 2, "Invalid value for '--rate'"),
         (("run", "--group", "log", "--rate", "nan"), 2, "Invalid value for '--rate'"),
-        (("plan", "--dead"), 1, "name it with --group"),
+        (("plan", "--dead"), 1, "name the group with --group"),
         (("plan", "--dead", "--archive", "--group", "log"), 1, "not both"),
         (("plan", "--archive"), 1, "set ACKSTREAM_ARCHIVE"),
         (("plan", "--until", "1d", "--since", "1d"), 1, "--since must be before --until"),
@@ -219,5 +219,5 @@ def test_moments_are_written_in_many_ways() -> None:
     ]
     assert moment_ms("9d", 5) == 0
     for text in ("", "h", "1w", "-1h", "12:00", "9999999999999"):
-        with pytest.raises(Refusal, match="is no moment"):
+        with pytest.raises(Refusal, match="invalid time"):
             moment_ms(text, 0)

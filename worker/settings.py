@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from runtime.errors import WrongValue
-from stream.settings import InvalidSettings, StreamSettings
+from stream.settings import InvalidSettings, ProcessSettings
 from worker.handlers.forward import ALL, parse_secrets
 from worker.handlers.spec import (
     FORWARD,
@@ -26,8 +24,10 @@ from worker.handlers.spec import (
     parse_lines,
     parse_specs,
 )
+from worker.retention.settings import ArchiveSettings
 from worker.settle.dedup import Memory
 from worker.settle.schedule import Schedule
+from worker.store.settings import DatabaseSettings
 
 UNIT_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 LONGEST_DAYS = 36_500
@@ -43,16 +43,6 @@ def _forward_secrets(value: str) -> str:
     return value
 
 
-def _database_url(value: str) -> str:
-    if not value.startswith(("sqlite:///", "postgresql://")):
-        raise ValueError
-    try:
-        make_url(value)
-    except ArgumentError as exc:
-        raise ValueError from exc
-    return value
-
-
 def _duration(value: str) -> str:
     if value != "off" and not 0 < _duration_ms(value) <= LONGEST_DAYS * UNIT_MS["d"]:
         raise ValueError
@@ -65,16 +55,12 @@ def _duration_ms(value: str) -> int:
     return int(value[:-1]) * UNIT_MS[value[-1]]
 
 
-class WorkerSettings(StreamSettings):
-    """What ``ackstream worker`` and the commands that read the tables need."""
+class WorkerSettings(DatabaseSettings, ArchiveSettings, ProcessSettings):
+    """What ``ackstream worker`` needs."""
 
     secrets: ClassVar[frozenset[str]] = frozenset({"redis_url", "database_url", "forward_secrets"})
 
     admin_port: int = Field(0, ge=0, le=65535, description="a TCP port, 0 to 65535; 0 takes a free one")
-    database_url: Annotated[str, AfterValidator(_database_url)] = Field(
-        default_factory=lambda known: f"sqlite:///{Path(known.get('data', '.')) / 'ackstream.db'}",
-        description="sqlite:///path or postgresql://user:password@host:port/database",
-    )
     handlers: Annotated[str, AfterValidator(_handlers)] = Field(
         "store,log",
         description=f"{KINDS}, each with NAME= before it if its group is to have a name, comma separated (a comma in a "
@@ -112,7 +98,6 @@ class WorkerSettings(StreamSettings):
     retention_bytes: int | None = Field(
         None, ge=1024**2, description="how large the stream may become, in bytes, at least 1048576"
     )
-    archive: Path | None = Field(None, description="a folder; what is trimmed is kept there")
 
     @classmethod
     def is_secret(cls, name: str, value: object) -> bool:

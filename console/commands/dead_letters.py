@@ -1,26 +1,22 @@
 """``ackstream dead-letters``: list, show, replay, discard."""
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from redis.asyncio import Redis
 
 from console.commands.replay_runner import Detach, Rate, run
-from console.filter_options import DeadIds, Reasons, Since, Until, selected
-from console.format import named
+from console.filter_options import DeadIds, Reasons, Since, Until
 from console.options import AsJson, Data, RedisUrl, Reveal
-from console.output import ask_redis, print_json, print_pairs, print_rows
-from console.queries.dead_letters import discard_dead, find_dead, groups_of, list_dead
-from console.queries.replays import Wanted
-from runtime import logs
-from runtime.errors import Refusal
-from worker.replay.entry_filter import Selection
-from worker.replay.job import Place
-from worker.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from worker.replay.entry_filter import Selection
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="What the groups gave up on, and why; giving it to them again, or dropping it for good.",
+    help="Events that a group gave up on, and why. Replay them, or discard them for good.",
 )
 
 Group = Annotated[str | None, typer.Option(help="Only this group.")]
@@ -33,26 +29,40 @@ def list_command(
     reasons: Reasons = None,
     since: Since = None,
     until: Until = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many of each group, newest first.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most this many of each group, newest first.")] = 20,
     data: Data = None,
     redis_url: RedisUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """List dead letters: id, group, reason, error, attempts, when received."""
-    settings = WorkerSettings.load(data=data, redis_url=redis_url)
-    selection = selected(since=since, until=until, reasons=reasons)
+    """Count dead letters by error, and list the newest.
 
-    async def ask(server: Redis) -> list[dict[str, Any]]:
+    The error is the class and the place of the last failure; its message is private and in `show --reveal`.
+
+    Example: ackstream dead-letters list --group store --since 1d
+    """
+    from console.ask import ask_redis
+    from console.output import print_json, print_line, print_rows
+    from console.queries.dead_letters import DeadLetters, groups_of, list_dead
+    from console.queries.selection import build_filter
+    from stream.settings import StreamSettings
+
+    settings = StreamSettings.load(data=data, redis_url=redis_url)
+    selection = build_filter(since=since, until=until, reasons=reasons)
+
+    async def ask(server: "Redis") -> DeadLetters:
         groups = await groups_of(server, settings.shard, group)
-        return [dead.summary() for dead in await list_dead(server, settings.shard, groups, limit, selection)]
+        return await list_dead(server, settings.shard, groups, limit, selection)
 
     found = ask_redis(settings, ask)
     if as_json:
-        print_json({"dead_letters": found})
-    elif found:
-        print_rows(found)
-    else:
-        typer.echo("no dead letters")
+        print_json(found.as_dict())
+        return
+    if not found.newest:
+        print_line("no dead letters")
+        return
+    print_rows([_error_columns(error) for error in found.by_error()])
+    print_line(f"\nthe newest {len(found.newest)} of {found.total}:\n")
+    print_rows([_columns(dead.summary()) for dead in found.newest])
 
 
 @app.command("show")
@@ -64,29 +74,38 @@ def show_command(
     reveal: Reveal = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show a dead letter whole, of each group that has one with this id. Exits with 1 if none has."""
-    settings = WorkerSettings.load(data=data, redis_url=redis_url)
-    wanted = named(dead_id)
+    """Show one dead letter with its payload and its last errors, of each group that has it. Exits with 1 if none has.
 
-    async def ask(server: Redis) -> list[dict[str, Any]]:
+    Example: ackstream dead-letters show 0/1764000000000-0 --reveal
+    """
+    from console.ask import ask_redis
+    from console.format import parse_entry_id
+    from console.output import print_json
+    from console.queries.dead_letters import find_dead, groups_of
+    from runtime.errors import Refusal
+    from stream.settings import StreamSettings
+
+    settings = StreamSettings.load(data=data, redis_url=redis_url)
+    wanted = parse_entry_id(dead_id)
+
+    async def ask(server: "Redis") -> list[dict[str, Any]]:
         groups = await groups_of(server, settings.shard, group)
         return [dead.whole(reveal=reveal) for dead in await find_dead(server, settings.shard, groups, wanted)]
 
     found = ask_redis(settings, ask)
     if not found:
-        raise Refusal(f"no dead letter {dead_id}" + (f" in group {group!r}" if group else ""))
+        where = f" in group {group!r}" if group else ""
+        raise Refusal(f"no dead letter {dead_id}{where}; `ackstream dead-letters list` shows all")
     if as_json:
         print_json({"dead_letters": found})
         return
     for dead in found:
-        fields = dead.pop("fields")
-        print_pairs({**dead, **fields})
-        typer.echo()
+        _print_whole(dead)
 
 
 @app.command("replay")
 def replay_command(
-    group: Annotated[str | None, typer.Option(help="The group whose dead letters they are.")] = None,
+    group: Annotated[str | None, typer.Option(help="The group whose dead letters are replayed.")] = None,
     ids: DeadIds = None,
     reasons: Reasons = None,
     since: Since = None,
@@ -98,17 +117,26 @@ def replay_command(
     redis_url: RedisUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Give a group its dead letters again, from attempt 1; each goes from the list when its copy is made.
+    """Give a group its dead letters again, from attempt 1. Each leaves the list when it is copied.
 
     It is a replay like any other: `ackstream replay list` shows it.
+
+    Example: ackstream dead-letters replay --group store --reason attempts
     """
-    settings = WorkerSettings.load(data=data, redis_url=redis_url)
-    selection = selected(ids=ids, reasons=reasons, since=since, until=until)
-    _named(selection, everything, "replay")
+    from console.ask import ask_redis
+    from console.queries.dead_letters import require_all
+    from console.queries.replays import Wanted
+    from console.queries.selection import build_filter
+    from runtime.errors import Refusal
+    from stream.settings import StreamSettings
+    from worker.replay.job import Place
+
+    settings = StreamSettings.load(data=data, redis_url=redis_url)
+    selection = build_filter(ids=ids, reasons=reasons, since=since, until=until)
+    _require_choice(selection, everything, "replay")
     if group is None:
-        raise Refusal("each group has dead letters of its own: name it with --group")
-    if ids:
-        ask_redis(settings, lambda server: _all_there(server, settings, [group], selection))
+        raise Refusal("each group has its own dead letters: name the group with --group")
+    ask_redis(settings, lambda server: require_all(server, settings.shard, [group], selection))
     wanted = Wanted(settings.shard, group, Place.DEAD, selection, rate, None)
     run(settings, wanted, detach=detach, as_json=as_json)
 
@@ -125,19 +153,27 @@ def discard_command(
     redis_url: RedisUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Drop dead letters for good. Name which: --id, --reason, --since, --until, or --all.
+    """Discard dead letters for good. Choose them with --id, --reason, --since, --until, or --all.
 
-    Without --group they are those of all groups. The stream keeps its entries until they are trimmed, so that
-    `replay run` can still give them again.
+    Without --group they are discarded for all groups. The stream keeps its entries until they are trimmed, so
+    `replay run` can still replay them.
+
+    Example: ackstream dead-letters discard --group store --reason invalid-status
     """
-    settings = WorkerSettings.load(data=data, redis_url=redis_url)
-    selection = selected(ids=ids, reasons=reasons, since=since, until=until)
-    _named(selection, everything, "discard")
+    from console.ask import ask_redis
+    from console.output import print_json, print_line
+    from console.queries.dead_letters import discard_dead, groups_of, require_all
+    from console.queries.selection import build_filter
+    from runtime import logs
+    from stream.settings import StreamSettings
 
-    async def ask(server: Redis) -> dict[str, int]:
+    settings = StreamSettings.load(data=data, redis_url=redis_url)
+    selection = build_filter(ids=ids, reasons=reasons, since=since, until=until)
+    _require_choice(selection, everything, "discard")
+
+    async def ask(server: "Redis") -> dict[str, int]:
         groups = await groups_of(server, settings.shard, group)
-        if ids:
-            await _all_there(server, settings, groups, selection)
+        await require_all(server, settings.shard, groups, selection)
         return {name: await discard_dead(server, settings.shard, name, selection) for name in groups}
 
     discarded = ask_redis(settings, ask)
@@ -148,19 +184,52 @@ def discard_command(
     if as_json:
         print_json({"discarded": discarded})
     else:
-        typer.echo(f"{sum(discarded.values()):,} dead letters are discarded")
+        print_line(f"{sum(discarded.values()):,} dead letters are discarded")
 
 
-def _named(selection: Selection, everything: bool, act: str) -> None:
+def _require_choice(selection: "Selection", everything: bool, act: str) -> None:
+    from runtime.errors import Refusal
+
     if selection.is_all and not everything:
-        raise Refusal(f"name what to {act}: --id, --reason, --since, --until, or --all")
+        raise Refusal(f"choose what to {act}: --id, --reason, --since, --until, or --all")
     if everything and not selection.is_all:
-        raise Refusal("--all is all: leave out --id, --reason, --since and --until, or --all")
+        raise Refusal("--all cannot be combined with --id, --reason, --since or --until: give one or the other")
 
 
-async def _all_there(server: Redis, settings: WorkerSettings, groups: list[str], selection: Selection) -> None:
-    """Raise Refusal for an id that no group has."""
-    for dead_id in selection.ids:
-        if not await find_dead(server, settings.shard, groups, named(dead_id)):
-            where = f" in group {groups[0]!r}" if len(groups) == 1 else ""
-            raise Refusal(f"no dead letter {dead_id}{where}; `ackstream dead-letters list` shows those that there are")
+def _columns(dead: Mapping[str, Any]) -> dict[str, Any]:
+    from console.format import ago
+
+    return {
+        "id": dead["id"],
+        "group": dead["group"],
+        "reason": dead["reason"],
+        "attempts": dead["attempts"],
+        "received": _past(ago(dead["received_at"])),
+        "error": dead["error"],
+    }
+
+
+def _error_columns(error: Mapping[str, Any]) -> dict[str, Any]:
+    from console.format import ago
+
+    return {
+        "count": error["count"],
+        "group": error["group"],
+        "reason": error["reason"],
+        "newest": _past(ago(error["newest_received_at"])),
+        "error": error["error"],
+    }
+
+
+def _past(age: str | None) -> str | None:
+    return None if age is None else f"{age} ago"
+
+
+def _print_whole(dead: Mapping[str, Any]) -> None:
+    from console.format import local_time
+    from console.output import print_pairs
+
+    named = {name: value for name, value in dead.items() if name not in ("fields", "errors", "received_at")}
+    attempts = {f"attempt {one.get('attempt', '?')}": one.get("error") for one in dead["errors"]}
+    print_pairs({**named, "received": local_time(dead["received_at"]), **attempts, **dead["fields"]})
+    typer.echo()

@@ -1,73 +1,128 @@
 """``ackstream groups``: list, resume, drop."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from console.options import AsJson, Data, RedisUrl
-from console.output import ask_redis, print_json, print_rows
-from console.queries.groups import GroupState, drop_group, find_group, list_groups
-from runtime.errors import Refusal
-from worker.dispatch.pause import resume
-from worker.settings import WorkerSettings
 
-app = typer.Typer(no_args_is_help=True, help="Who reads the stream, and what is kept for whom.")
+if TYPE_CHECKING:
+    from console.queries.groups import GroupState
+
+app = typer.Typer(no_args_is_help=True, help="Who reads the stream, and which entries are kept for whom.")
+
+Group = Annotated[str, typer.Argument(help="The group's name, as `list` shows it.")]
 
 
 @app.command("list")
 def list_command(data: Data = None, redis_url: RedisUrl = None, as_json: AsJson = False) -> None:
-    """List all groups, registered or not: who is alive, what is left to do, how much of the stream is kept for it."""
-    settings = WorkerSettings.load(data=data, redis_url=redis_url)
-    found = [state.summary() for state in ask_redis(settings, lambda server: list_groups(server, settings.shard))]
-    if as_json:
-        print_json({"groups": found})
-    elif found:
-        print_rows(found)
-    else:
-        typer.echo("no groups")
+    """List all groups of the stream: live consumers, open work, and how much of the stream is kept for each.
+
+    Example: ackstream groups list
+    """
+    from console.ask import ask_redis
+    from console.output import show
+    from console.queries.groups import list_groups
+    from stream.settings import StreamSettings
+
+    settings = StreamSettings.load(data=data, redis_url=redis_url)
+
+    def say_waiting(seconds: float) -> None:
+        typer.echo(f"checking heartbeats, up to {seconds:.0f} s …", err=True)
+
+    groups = ask_redis(settings, lambda server: list_groups(server, settings.shard, say_waiting))
+    show([group.summary() for group in groups], "groups", as_json=as_json, people=_columns)
 
 
 @app.command("resume")
-def resume_command(
-    group: Annotated[str, typer.Argument(help="The group's name, as `list` shows it.")],
-    data: Data = None,
-    redis_url: RedisUrl = None,
-) -> None:
-    """Let a paused group go on at once. It is paused again if what it was paused for is still so."""
-    settings = WorkerSettings.load(data=data, redis_url=redis_url)
-    why = ask_redis(settings, lambda server: resume(server, settings.shard, group))
-    typer.echo(f"group {group!r} is not paused" if why is None else f"group {group!r} goes on; it was paused: {why}")
+def resume_command(group: Group, data: Data = None, redis_url: RedisUrl = None, as_json: AsJson = False) -> None:
+    """Resume a paused group at once. It is paused again if the reason has not gone away.
+
+    Example: ackstream groups resume store
+    """
+    from console.ask import ask_redis
+    from console.output import print_json, print_line
+    from console.queries.groups import resume_group
+    from stream.settings import StreamSettings
+
+    settings = StreamSettings.load(data=data, redis_url=redis_url)
+    reason = ask_redis(settings, lambda server: resume_group(server, settings.shard, group))
+    if as_json:
+        print_json({"group": group, "resumed": reason is not None, "reason": reason})
+    elif reason is None:
+        print_line(f"group {group!r} is not paused")
+    else:
+        print_line(f"group {group!r} is resumed; it was paused for: {reason}")
 
 
 @app.command("drop")
 def drop_command(
-    group: Annotated[str, typer.Argument(help="The group's name, as `list` shows it.")],
+    group: Group,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Also while a consumer of it is alive.")] = False,
-    dead: Annotated[bool, typer.Option("--dead", help="Drop its dead letters too; they are kept otherwise.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also if one of its consumers is alive.")] = False,
+    dead: Annotated[bool, typer.Option("--dead", help="Drop its dead letters too; by default they are kept.")] = False,
     data: Data = None,
     redis_url: RedisUrl = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Give a group up, with all that it has not handled. Stop its workers first: one that runs makes it again."""
-    settings = WorkerSettings.load(data=data, redis_url=redis_url)
-    state = ask_redis(settings, lambda server: find_group(server, settings.shard, group))
+    """Give a group up, with everything that it has not handled.
+
+    Stop its workers first: a running worker makes the group again.
+
+    Example: ackstream groups drop old-name --yes
+    """
+    from console.ask import ask_redis
+    from console.output import print_json, print_line
+    from console.queries.groups import drop_group, find_group
+    from runtime.errors import Refusal
+    from stream.settings import StreamSettings
+
+    settings = StreamSettings.load(data=data, redis_url=redis_url)
+    shard = settings.shard
+    state = ask_redis(settings, lambda server: find_group(server, shard, group))
     if state.seen.alive and not force:
         raise Refusal(
             f"group {group!r} has live consumers ({state.seen.alive}): stop its workers first, or add --force"
         )
-    typer.echo(_loss(state, dead=dead))
     if not yes:
-        typer.confirm("Drop it?", abort=True)
-    shard = settings.shard
+        typer.echo(_loss(state, dead=dead), err=True)
+        typer.confirm("Drop it?", abort=True, err=True)
     if not ask_redis(settings, lambda server: drop_group(server, shard, state, force=force, dead=dead)):
-        raise Refusal(f"a consumer of group {group!r} has come meanwhile: nothing is dropped")
-    typer.echo(f"group {group!r} is dropped")
+        raise Refusal(f"nothing is dropped: a consumer of group {group!r} has started; stop its workers first")
+    if as_json:
+        print_json({"dropped": group, "dead_letters_dropped": dead, "was": state.summary()})
+    else:
+        print_line(f"group {group!r} is dropped. {_loss(state, dead=dead)}")
 
 
-def _loss(state: GroupState, *, dead: bool) -> str:
-    one = state.standing
-    unread = one.unread if one.unread is not None else f"{state.kept}{'' if state.exact else ' or more'}"
+def _loss(state: "GroupState", *, dead: bool) -> str:
+    group = state.standing
+    unread = group.unread if group.unread is not None else f"{state.kept}{'' if state.exact else ' or more'}"
     return (
-        f"With group {one.name!r} go {unread} unread entries, {one.pending} that are in hand, and all that waits to be "
-        f"tried again; its {state.dead} dead letters {'go too' if dead else 'are kept'}."
+        f"Discarded with group {group.name!r}: {unread} unread entries, {group.pending} in flight, and all delayed "
+        f"retries. Its {state.dead} dead letters are {'discarded too' if dead else 'kept'}."
     )
+
+
+def _columns(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a person looks for first; the rest is in ``--json``."""
+    from console.format import age, size
+
+    kept = f"{group['kept_entries']}{'' if group['kept_exact'] else '+'}"
+    states = [
+        f"paused: {group['paused']}" if group["paused"] else "",
+        "" if group["exists"] else "missing",
+        "" if group["registered"] else "not registered",
+    ]
+    return {
+        "group": group["group"],
+        "alive": group["alive"],
+        "unread": group["unread"],
+        "pending": group["pending"],
+        "dead": group["dead"],
+        "kept": kept,
+        "size": size(group["kept_bytes"]),
+        "oldest": age(group["oldest_seconds"]),
+        "state": ", ".join(filter(None, states)) or "ok",
+    }

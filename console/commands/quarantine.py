@@ -1,18 +1,18 @@
 """``ackstream quarantine``: list, show, accept."""
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from redis.asyncio import Redis
-from rich.progress import track
 
-from console.format import named
 from console.options import AsJson, Data, RedisUrl, Reveal
-from console.output import ask_redis, print_json, print_pairs, print_rows
-from console.queries.quarantine import Refused, accept, find_refused, list_refused
-from ingest.settings import IngestSettings
-from runtime.errors import Refusal
-from stream.entry import EntryId
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from console.queries.quarantine import Refused
+    from ingest.settings import IngestSettings
+    from stream.entry import EntryId
 
 EVERYTHING = 100_000
 SLICE = 100
@@ -25,25 +25,37 @@ Id = Annotated[str, typer.Argument(metavar="ID", help="The id that `list` shows,
 
 @app.command("list")
 def list_command(limit: Limit = 100, data: Data = None, redis_url: RedisUrl = None, as_json: AsJson = False) -> None:
-    """List refused payloads: id, reason, when received, bytes."""
-    settings = IngestSettings.load(data=data, redis_url=redis_url)
+    """List refused payloads, newest first: why, when received, how large.
+
+    Example: ackstream quarantine list
+    """
+    from console.ask import ask_redis
+    from console.output import show
+    from console.queries.quarantine import list_refused
+    from stream.settings import StreamSettings
+
+    settings = StreamSettings.load(data=data, redis_url=redis_url)
     found = ask_redis(settings, lambda server: list_refused(server, settings.shard, limit))
-    rows = [refused.summary() for refused in found]
-    if as_json:
-        print_json({"quarantine": rows})
-    elif rows:
-        print_rows(rows)
-    else:
-        typer.echo("nothing was refused for a wrong signature")
+    show([refused.summary() for refused in found], "quarantine", as_json=as_json, people=_columns)
 
 
 @app.command("show")
 def show_command(
     entry_id: Id, data: Data = None, redis_url: RedisUrl = None, reveal: Reveal = False, as_json: AsJson = False
 ) -> None:
-    """Show one refused payload; its token is never shown. Exits with 1 if there is none."""
-    settings = IngestSettings.load(data=data, redis_url=redis_url)
-    wanted = named(entry_id)
+    """Show one refused payload. Its token is never shown. Exits with 1 if there is none.
+
+    Example: ackstream quarantine show 0/1764000000000-0
+    """
+    from console.ask import ask_redis
+    from console.format import parse_entry_id
+    from console.output import print_json, print_pairs
+    from console.queries.quarantine import find_refused
+    from runtime.errors import Refusal
+    from stream.settings import StreamSettings
+
+    settings = StreamSettings.load(data=data, redis_url=redis_url)
+    wanted = parse_entry_id(entry_id)
     found = ask_redis(settings, lambda server: find_refused(server, settings.shard, wanted))
     if found is None:
         raise Refusal(f"nothing in quarantine has the id {entry_id}")
@@ -65,30 +77,30 @@ def accept_command(
     redis_url: RedisUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check again, by the secrets set now, and append what is right: for after a secret was missing or wrong.
+    """Verify refused payloads again, with the secrets set now, and append the valid ones to the stream.
 
-    Set ACKSTREAM_SIGNATURE_SECRETS as ingest has it. Exits with 1 if something named was not taken in.
+    Use it after a secret was missing or wrong. Set ACKSTREAM_SIGNATURE_SECRETS as ingest has it. Exits with 1 if a
+    named payload was not accepted.
+
+    Example: ackstream quarantine accept --all
     """
+    from console.ask import ask_redis
+    from console.format import parse_entry_id
+    from console.output import print_json
+    from ingest.settings import IngestSettings
+    from runtime.errors import Refusal
+
     if bool(entry_ids) == everything:
         raise Refusal("name the ids to accept, or --all")
     settings = IngestSettings.load(data=data, redis_url=redis_url)
-    wanted = [named(entry_id) for entry_id in entry_ids or []]
+    wanted = [parse_entry_id(entry_id) for entry_id in entry_ids or []]
     verifier = settings.verifier if settings.signature_secrets else None
     if verifier is None and not unproved:
         raise Refusal("there is no secret to check by: set ACKSTREAM_SIGNATURE_SECRETS, or give --unverified")
 
-    async def ask(server: Redis) -> tuple[list[str], list[str]]:
-        refused = await _chosen(server, settings, wanted)
-        taken: list[str] = []
-        left: list[str] = []
-        slices = range(0, len(refused), SLICE)
-        for start in track(slices, "accepting", disable=len(slices) < 2) if not as_json else slices:  # noqa: PLR2004
-            some = await accept(server, settings.shard, refused[start : start + SLICE], verifier, unproved=unproved)
-            taken += some[0]
-            left += some[1]
-        return taken, left
-
-    taken, left = ask_redis(settings, ask)
+    taken, left = ask_redis(
+        settings, lambda server: _accept(server, settings, wanted, unproved=unproved, quiet=as_json)
+    )
     if as_json:
         print_json({"accepted": taken, "left": left})
     else:
@@ -97,11 +109,48 @@ def accept_command(
         raise typer.Exit(1)
 
 
-async def _chosen(server: Redis, settings: IngestSettings, wanted: list[EntryId]) -> list[Refused]:
+async def _accept(
+    server: "Redis", settings: "IngestSettings", wanted: "list[EntryId]", *, unproved: bool, quiet: bool
+) -> tuple[list[str], list[str]]:
+    from rich.console import Console
+    from rich.progress import track
+
+    from console.queries.quarantine import accept
+
+    verifier = settings.verifier if settings.signature_secrets else None
+    refused = await _chosen(server, settings, wanted)
+    slices = range(0, len(refused), SLICE)
+    taken: list[str] = []
+    left: list[str] = []
+    bar = track(slices, "accepting", console=Console(stderr=True), disable=quiet or len(slices) <= 1)
+    for start in bar:
+        some = await accept(server, settings.shard, refused[start : start + SLICE], verifier, unproved=unproved)
+        taken += some[0]
+        left += some[1]
+    return taken, left
+
+
+async def _chosen(server: "Redis", settings: "IngestSettings", wanted: "list[EntryId]") -> "list[Refused]":
     """Return what is to be accepted, the oldest first. Raises Refusal for an id that is not there."""
+    from console.queries.quarantine import find_refused, list_refused
+    from runtime.errors import Refusal
+
     if not wanted:
         return (await list_refused(server, settings.shard, EVERYTHING))[::-1]
     found: list[Any] = [await find_refused(server, settings.shard, one) for one in wanted]
     if missing := [str(one) for one, refused in zip(wanted, found, strict=True) if refused is None]:
         raise Refusal(f"nothing in quarantine has the id {', '.join(missing)}")
     return found
+
+
+def _columns(refused: Mapping[str, Any]) -> dict[str, Any]:
+    from console.format import ago, size
+
+    received = ago(refused["received_at"])
+    return {
+        "id": refused["id"],
+        "reason": refused["reason"],
+        "received": received and f"{received} ago",
+        "size": size(refused["bytes"]),
+        "kept": refused["kept"],
+    }

@@ -1,34 +1,38 @@
-"""Beginning a replay from the command line, and watching it until it ends."""
+"""Starting a replay from the command line, and watching it until it ends."""
 
 import sys
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from redis.asyncio import Redis
-from rich.console import Console
 
-from console.output import ask_redis, print_json
-from console.queries.replays import Plan, Wanted, plan, start, told, watch
-from runtime import logs
-from runtime.errors import Refusal
-from runtime.process import INTERRUPTED
-from worker.replay.job import Progress, Replay, State
-from worker.settings import WorkerSettings
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from console.queries.replays import Plan, Wanted
+    from stream.settings import StreamSettings
+    from worker.replay.job import Progress, Replay
 
 Rate = Annotated[float, typer.Option(min=0.01, max=100_000, help="Entries a second.")]
-Detach = Annotated[bool, typer.Option("--detach", help="Start it, and do not watch.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Start it, and do not watch it.")]
 
 
-def run(settings: WorkerSettings, wanted: Wanted, *, detach: bool, as_json: bool) -> None:
-    """Start what is wanted, and watch it unless told not to. Raises Refusal."""
+def run(settings: "StreamSettings", wanted: "Wanted", *, detach: bool, as_json: bool) -> None:
+    """Start what is wanted, and watch it unless ``detach``. Raises Refusal."""
+    from console.ask import ask_redis
+    from console.output import print_json, print_line
+    from console.queries.replays import plan, start
+    from runtime import logs
 
-    async def begin(server: Redis) -> tuple[Plan, Replay | None]:
+    async def begin(server: "Redis") -> "tuple[Plan, Replay | None]":
         found = await plan(server, wanted)
         return found, await start(server, wanted, found) if found.entries else None
 
     found, replay = ask_redis(settings, begin)
     if replay is None:
-        _say_nothing_is_found(wanted, as_json=as_json)
+        if as_json:
+            print_json({"replay": None, "group": wanted.group, "total": 0, "rate": wanted.rate})
+        else:
+            print_line(f"nothing to replay: no entries match {wanted.selection.scope!r}")
         return
     logs.line(
         settings.log_format,
@@ -44,11 +48,16 @@ def run(settings: WorkerSettings, wanted: Wanted, *, detach: bool, as_json: bool
     elif as_json:
         print_json({"replay": replay.id, "group": replay.group, "total": replay.total, "rate": replay.rate})
     else:
-        typer.echo(f"replay {replay.id} has begun: {replay.total:,} entries for group {replay.group!r}")
+        print_line(f"replay {replay.id} has started: {replay.total:,} entries for group {replay.group!r}")
 
 
-def watch_until_it_ends(settings: WorkerSettings, replay_id: str, *, as_json: bool) -> None:
+def watch_until_it_ends(settings: "StreamSettings", replay_id: str, *, as_json: bool) -> None:
     """Show its progress. Raises Refusal if it fails; Ctrl-C says that it goes on, with exit code 130."""
+    from rich.console import Console
+
+    from console.ask import ask_redis
+    from console.queries.replay_progress import watch
+
     try:
         known = ask_redis(
             settings, lambda server: watch(server, settings.shard, replay_id, Console(stderr=True, highlight=False))
@@ -58,26 +67,26 @@ def watch_until_it_ends(settings: WorkerSettings, replay_id: str, *, as_json: bo
     _show(known, as_json=as_json)
 
 
-def _show(known: Progress, *, as_json: bool) -> None:
+def _show(known: "Progress", *, as_json: bool) -> None:
+    from console.output import print_json, print_line
+    from console.queries.replay_progress import describe
+    from runtime.errors import Refusal
+    from worker.replay.job import State
+
     if as_json:
         print_json(known.summary())
     elif known.state is not State.FAILED:
-        typer.echo("\n".join(told(known)))
+        print_line("\n".join(describe(known)))
     if known.state is State.FAILED:
-        raise Refusal("; ".join(told(known)))
+        raise Refusal("; ".join(describe(known)))
 
 
 def _leave(replay_id: str) -> NoReturn:
+    from console.__main__ import INTERRUPTED
+
     typer.echo(
         f"replay {replay_id} goes on without this command; `ackstream replay resume {replay_id} --watch` watches it, "
         "`pause` and `cancel` stop it",
         err=True,
     )
     sys.exit(INTERRUPTED)
-
-
-def _say_nothing_is_found(wanted: Wanted, *, as_json: bool) -> None:
-    if as_json:
-        print_json({"replay": None, "group": wanted.group, "total": 0, "rate": wanted.rate})
-    else:
-        typer.echo(f"nothing to replay: no entry is meant by {wanted.selection.scope!r}")

@@ -1,12 +1,15 @@
-"""What the groups gave up on: the entry as it was, and why."""
+"""Dead letters: each entry as it was, why its group gave it up, and how many have the same error."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
 from redis.asyncio import Redis
 
-from console.format import masked, readable, received_at
+from console.format import mask_numbers, received_at, to_text
 from runtime.errors import Refusal
 from stream.entry import EntryId
 from stream.keys import Shard
@@ -15,6 +18,13 @@ from worker.replay.entry_filter import ALL, Selection
 from worker.replay.entry_reader import Span, on_stream
 
 PAGE = 250
+MOST_ERRORS = 1000
+"""This many different errors are counted; those beyond are counted together."""
+OTHERS = "(other errors)"
+
+_ERROR = ("group", "reason", "error")
+_OWN = ("attempt", "error", "message", "errors")
+_NUMBERS = ("received_ms", "receipt", "origin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,67 +36,123 @@ class DeadLetter:
     fields: Mapping[bytes, bytes]
 
     def summary(self) -> dict[str, Any]:
-        """Return the line of a listing."""
+        """Return the line of a listing. ``error`` is the class and the place of the last failure."""
         reason, _, error = self._text(b"error").partition(": ")
         return {
             "id": str(self.id),
             "group": self.group,
             "reason": reason,
-            "error": masked(error),
-            "attempts": int(self._text(b"attempt") or 1),
+            "error": mask_numbers(error),
+            "attempts": self._attempts(),
             "received_at": received_at(self.fields),
         }
 
     def whole(self, *, reveal: bool) -> dict[str, Any]:
-        """Return everything; long digit runs are masked unless ``reveal``, bytes that are no UTF-8 are escaped."""
-        fields = {readable(name): readable(value) for name, value in self.fields.items()}
-        if not reveal:
-            fields = {
-                name: value if name in ("received_ms", "receipt", "origin") else masked(value)
-                for name, value in fields.items()
-            }
+        """Return everything; bytes that are not UTF-8 are escaped.
+
+        Unless ``reveal``, long digit runs are masked, and the error's message is left out: it may quote private data.
+        """
+        show = str if reveal else mask_numbers
+        fields = {to_text(name): to_text(value) for name, value in self.fields.items() if to_text(name) not in _OWN}
+        fields = {name: value if name in _NUMBERS else show(value) for name, value in fields.items()}
         return {
             **self.summary(),
+            "message": self._text(b"message") or None if reveal else None,
+            "errors": self._errors(),
             "origin": fields.pop("origin", None),
             "payload": fields.pop("payload", None),
-            "fields": {name: value for name, value in fields.items() if name not in ("error", "attempt")},
+            "fields": fields,
         }
+
+    def _attempts(self) -> int:
+        digits = self._text(b"attempt")
+        return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 10 else 1  # noqa: PLR2004
+
+    def _errors(self) -> list[dict[str, Any]]:
+        """Return class and place of the last attempts, oldest first; an entry of another version may have none."""
+        with suppress(orjson.JSONDecodeError):
+            found = orjson.loads(self.fields.get(b"errors", b"[]"))
+            if isinstance(found, list):
+                last, first = self._attempts(), self._attempts() - len(found) + 1
+                return [_attempt(one, number) for number, one in zip(range(first, last + 1), found, strict=True)]
+        return []
 
     def _text(self, name: bytes) -> str:
         return self.fields.get(name, b"").decode(errors="replace")
 
 
+def _attempt(found: Any, number: int) -> dict[str, Any]:
+    given = found if isinstance(found, dict) else {"error": str(found)}
+    return {"attempt": number, **{str(name): mask_numbers(str(value)) for name, value in given.items()}}
+
+
+@dataclass(slots=True)
+class DeadLetters:
+    """The newest dead letters of some groups, and how many there are of each error."""
+
+    newest: list[DeadLetter] = field(default_factory=list)
+    counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """(group, reason, error) → how many."""
+    newest_at: dict[tuple[str, str, str], str | None] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """How many there are in all."""
+        return self.counts.total()
+
+    def count(self, letter: DeadLetter) -> None:
+        """Count one, after all newer ones of its group."""
+        line = letter.summary()
+        key = line["group"], line["reason"], line["error"]
+        if key not in self.counts and len(self.counts) >= MOST_ERRORS:
+            key = line["group"], OTHERS, ""
+        self.counts[key] += 1
+        self.newest_at.setdefault(key, line["received_at"])
+
+    def by_error(self) -> list[dict[str, Any]]:
+        """Return the errors, the most frequent first."""
+        return [
+            {**dict(zip(_ERROR, key, strict=True)), "count": count, "newest_received_at": self.newest_at[key]}
+            for key, count in self.counts.most_common()
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as what JSON can hold."""
+        return {
+            "dead_letters": [letter.summary() for letter in self.newest],
+            "by_error": self.by_error(),
+            "total": self.total,
+        }
+
+
 async def list_dead(
     server: Redis, shard: Shard, groups: Sequence[str], most: int, selection: Selection = ALL
-) -> list[DeadLetter]:
-    """Return at most ``most`` dead letters of each group that are meant, the newest first. Raises RedisError."""
-    found = []
+) -> DeadLetters:
+    """Return the selected dead letters: all are counted, at most ``most`` of each group are kept, newest first.
+
+    Reads each group's dead letters once, in pages. Raises RedisError.
+    """
+    found = DeadLetters()
     for group in groups:
-        pages = _newest_first(server, shard, group, min(most, PAGE))
-        found += [letter async for letter in _first(most, pages, selection)]
+        kept = 0
+        async for letter in _newest_first(server, shard, group):
+            if not selection.takes(letter.id, letter.fields, dead=True):
+                continue
+            found.count(letter)
+            if kept < most:
+                found.newest.append(letter)
+                kept += 1
     return found
 
 
-async def _newest_first(server: Redis, shard: Shard, group: str, count: int) -> AsyncIterator[DeadLetter]:
-    before = "+"
-    while page := await _page(server, shard.dead(group), before, count):
-        for entry_id, fields in page:
+async def _newest_first(server: Redis, shard: Shard, group: str) -> AsyncIterator[DeadLetter]:
+    before, page = "+", True
+    while page:
+        entries: Any = await server.xrevrange(shard.dead(group), max=before, count=PAGE)
+        for entry_id, fields in entries:
             yield DeadLetter(EntryId.from_redis(shard.number, entry_id), group, fields)
-        before = f"({page[-1][0].decode()}"
-
-
-async def _page(server: Redis, key: str, before: str, count: int) -> Any:
-    return await server.xrevrange(key, max=before, count=count)
-
-
-async def _first(most: int, letters: AsyncIterator[DeadLetter], selection: Selection) -> AsyncIterator[DeadLetter]:
-    found = 0
-    async for letter in letters:
-        if selection.takes(letter.id, letter.fields, dead=True):
-            yield letter
-            found += 1
-        if found == most:
-            return
+        page = len(entries) == PAGE
+        before = f"({entries[-1][0].decode()}" if entries else before
 
 
 async def find_dead(server: Redis, shard: Shard, groups: Sequence[str], dead_id: EntryId) -> list[DeadLetter]:
@@ -98,8 +164,16 @@ async def find_dead(server: Redis, shard: Shard, groups: Sequence[str], dead_id:
     return found
 
 
+async def require_all(server: Redis, shard: Shard, groups: Sequence[str], selection: Selection) -> None:
+    """Raise Refusal for an id of the selection that none of the groups has, and RedisError."""
+    for dead_id in selection.ids:
+        if not await find_dead(server, shard, groups, EntryId.from_text(dead_id)):
+            where = f" in group {groups[0]!r}" if len(groups) == 1 else ""
+            raise Refusal(f"no dead letter {dead_id}{where}; `ackstream dead-letters list` shows all")
+
+
 async def discard_dead(server: Redis, shard: Shard, group: str, selection: Selection) -> int:
-    """Drop the group's dead letters that are meant and there by now; return how many. Raises RedisError."""
+    """Drop the group's selected dead letters that exist by now; return how many. Raises RedisError."""
     key, discarded = shard.dead(group), 0
     newest: Any = await server.xrevrange(key, count=1)
     if not newest:
@@ -114,10 +188,10 @@ async def discard_dead(server: Redis, shard: Shard, group: str, selection: Selec
 
 
 async def groups_of(server: Redis, shard: Shard, group: str | None) -> list[str]:
-    """Return the group, or all that are registered. Raises Refusal for one that there is not, and RedisError."""
+    """Return the group, or all that are registered. Raises Refusal for an unknown one, and RedisError."""
     known = await registered(server, shard)
     if group is None:
         return known
-    if group not in known and not await server.exists(shard.dead(group)):  # a dropped one's may be kept
-        raise Refusal(f"no group {group!r}; there are: {', '.join(known) or 'none yet'}")
+    if group not in known and not await server.exists(shard.dead(group)):  # a dropped group's may be kept
+        raise Refusal(f"no group {group!r}; the groups are: {', '.join(known) or 'none yet, start a worker'}")
     return [group]

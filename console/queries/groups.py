@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,14 @@ from redis.asyncio import Redis
 from runtime.errors import Refusal
 from stream.entry import EntryId
 from stream.keys import Shard
-from worker.dispatch.pause import paused
+from worker.dispatch.pause import paused, resume
 from worker.group.heartbeat import BEAT_SECONDS
 from worker.retention.ack_floor import Floor, Standing, Survey
 from worker.retention.held import held_seconds
 
 WATCH_SECONDS = BEAT_SECONDS + 1.0
+READING_SECONDS = 5.0
+"""A consumer that has asked for entries within this time counts as alive in a listing, without a look at its beats."""
 FOREIGN_IDLE_SECONDS = 60.0
 COUNTED_AT_MOST = 10_000
 
@@ -88,23 +90,39 @@ class GroupState:
         }
 
 
-async def list_groups(server: Redis, shard: Shard) -> list[GroupState]:
-    """Return all groups by name. Takes up to WATCH_SECONDS: who is alive shows by its beats. Raises RedisError."""
+async def list_groups(server: Redis, shard: Shard, say_waiting: Callable[[float], None]) -> list[GroupState]:
+    """Return all groups by name. Raises RedisError.
+
+    Consumers that have not read lately are watched for up to WATCH_SECONDS, after a call of ``say_waiting``: only a
+    heartbeat that moves tells a busy consumer from a dead one.
+    """
     survey = await Floor(server, shard).survey()
-    seen = await _watch(server, shard, survey.groups)
+    seen = await _watch(server, shard, survey.groups, say_waiting)
     groups = sorted(survey.groups, key=lambda one: one.name)
     return [await _state(server, shard, survey, one, seen[one.name]) for one in groups]
 
 
 async def find_group(server: Redis, shard: Shard, name: str) -> GroupState:
-    """Return the group of this name. Raises Refusal if there is none, and RedisError."""
+    """Return the group of this name; its heartbeats are watched. Raises Refusal if there is none, and RedisError."""
     survey = await Floor(server, shard).survey()
     found = next((one for one in survey.groups if one.name == name), None)
     if found is None:
-        known = ", ".join(sorted(one.name for one in survey.groups))
-        raise Refusal(f"no group {name!r}; there are: {known or 'none yet'}")
+        raise _unknown(name, survey)
     seen = await _watch(server, shard, [found])
     return await _state(server, shard, survey, found, seen[name])
+
+
+async def resume_group(server: Redis, shard: Shard, name: str) -> str | None:
+    """Resume the group; return why it was paused, or None. Raises Refusal if there is no such group, and RedisError."""
+    survey = await Floor(server, shard).survey()
+    if name not in {group.name for group in survey.groups}:
+        raise _unknown(name, survey)
+    return await resume(server, shard, name)
+
+
+def _unknown(name: str, survey: Survey) -> Refusal:
+    known = ", ".join(sorted(group.name for group in survey.groups))
+    return Refusal(f"no group {name!r}; the groups are: {known or 'none yet, start a worker'}")
 
 
 async def drop_group(server: Redis, shard: Shard, state: GroupState, *, force: bool, dead: bool) -> bool:
@@ -147,27 +165,40 @@ async def _kept(server: Redis, shard: Shard, standing: Standing) -> tuple[int, b
     return max(len(entries), (standing.unread or 0) + standing.pending), False
 
 
-async def _watch(server: Redis, shard: Shard, groups: Sequence[Standing]) -> dict[str, Seen]:
-    """Look who is alive: of a registered group whose beats move, of another who has come within a minute."""
-    before = {one.name: await _beats(server, shard, one.name) for one in groups}
+async def _watch(
+    server: Redis, shard: Shard, groups: Sequence[Standing], say_waiting: Callable[[float], None] | None = None
+) -> dict[str, Seen]:
+    """Find the live consumers: of a registered group those whose beats move, of another those seen within a minute.
+
+    With ``say_waiting`` a consumer that reads counts too, so that the answer usually comes at once.
+    """
+    idle = {group.name: await _idle_seconds(server, shard, group) for group in groups}
+    reading = {name: _below(consumers, READING_SECONDS if say_waiting else 0) for name, consumers in idle.items()}
+    before = {group.name: await _beats(server, shard, group.name) for group in groups}
     now, deadline = before, time.monotonic() + WATCH_SECONDS
-    while any(_moved(before[name], now[name]) < len(before[name]) for name in before) and time.monotonic() < deadline:
+
+    def alive(name: str) -> set[bytes]:
+        return {one for one, beat in now[name].items() if before[name].get(one) != beat or one in reading[name]}
+
+    if say_waiting and any(len(alive(name)) < len(before[name]) for name in before):
+        say_waiting(WATCH_SECONDS)
+    while any(len(alive(name)) < len(before[name]) for name in before) and time.monotonic() < deadline:
         await asyncio.sleep(LOOK_SECONDS)
         now = {name: await _beats(server, shard, name) for name in before}
-    seen = {}
-    for one in groups:
-        alive = _moved(before[one.name], now[one.name])
-        if not one.registered:
-            consumers: Any = await server.xinfo_consumers(shard.stream, one.name)
-            alive = sum(consumer["idle"] < FOREIGN_IDLE_SECONDS * 1000 for consumer in consumers)
-        seen[one.name] = Seen(alive, now[one.name])
-    return seen
+    foreign = {group.name: _below(idle[group.name], FOREIGN_IDLE_SECONDS) for group in groups if not group.registered}
+    return {name: Seen(len(foreign.get(name, alive(name))), now[name]) for name in before}
+
+
+async def _idle_seconds(server: Redis, shard: Shard, group: Standing) -> Mapping[bytes, float]:
+    """Return for how long each consumer of the group has asked for nothing."""
+    consumers: Any = await server.xinfo_consumers(shard.stream, group.name) if group.exists else []
+    return {consumer["name"]: consumer["idle"] / 1000 for consumer in consumers}
+
+
+def _below(consumers: Mapping[bytes, float], seconds: float) -> set[bytes]:
+    return {name for name, idle in consumers.items() if idle < seconds}
 
 
 async def _beats(server: Redis, shard: Shard, name: str) -> Beats:
     beats: Any = await server.hgetall(shard.alive(name))
     return beats  # type: ignore[no-any-return]
-
-
-def _moved(before: Beats, now: Beats) -> int:
-    return sum(before.get(consumer) != beat for consumer, beat in now.items())

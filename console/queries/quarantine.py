@@ -6,7 +6,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from console.format import masked, readable, received_at
+from console.format import mask_numbers, received_at, to_text
 from ingest.auth.jwt import Proof, Unsigned, Verifier, WrongSignature
 from stream.entry import Entry, EntryId, InvalidEntry
 from stream.keys import Shard
@@ -33,7 +33,7 @@ class Refused:
     @property
     def reason(self) -> str:
         """Why it was refused, in a word."""
-        return readable(self.fields.get(b"reason", b""))
+        return to_text(self.fields.get(b"reason", b""))
 
     @property
     def whole(self) -> bool:
@@ -56,12 +56,12 @@ class Refused:
         }
 
     def show(self, *, reveal: bool) -> dict[str, Any]:
-        """Return everything but the token; long digit runs are masked unless ``reveal``."""
-        show = str if reveal else masked
+        """Return everything but the token; long digit runs are mask_numbers unless ``reveal``."""
+        show = str if reveal else mask_numbers
         shown = ("payload", "content_type", "query")
         return {
             **self.summary(),
-            **{name: show(readable(self.fields.get(name.encode(), b""))) for name in shown},
+            **{name: show(to_text(self.fields.get(name.encode(), b""))) for name in shown},
         }
 
     def proof(self, verifier: Verifier | None) -> Proof | None:

@@ -1,32 +1,23 @@
-"""Replays as a person sees them: what one would be of, starting it, watching it, changing its state."""
+"""Replays as a person sees them: what one would copy, starting it, changing its state."""
 
-import asyncio
 import secrets
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Redis
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from console.simulate.sender import SpeedColumn
 from runtime.errors import Refusal
 from stream.entry import EntryId
 from stream.keys import Shard
 from worker.group.consumer_group import registered
 from worker.replay.entry_filter import Selection, received_ms
 from worker.replay.entry_reader import Pages, Span, Stored, in_both, on_stream
-from worker.replay.job import Place, Replay, State
-from worker.replay.job import Progress as Known
+from worker.replay.job import Place, Progress, Replay, State
 from worker.replay.repository import Replays
 from worker.retention.archive_reader import ArchiveDamaged
-
-WATCH_SECONDS = 0.25
-ALONE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,62 +131,31 @@ async def check_group(server: Redis, shard: Shard, group: str | None) -> None:
     """Raise Refusal if somebody named a group that there is not."""
     known = await registered(server, shard)
     if group is not None and group not in known:
-        raise Refusal(f"no group {group!r}; there are: {', '.join(known) or 'none yet'}")
+        raise Refusal(f"no group {group!r}; the groups are: {', '.join(known) or 'none yet, start a worker'}")
 
 
-async def list_replays(server: Redis, shard: Shard, group: str | None) -> list[Known]:
+async def list_replays(server: Redis, shard: Shard, group: str | None) -> list[Progress]:
     """Return the replays of the group, or of all; of each group the newest first. Raises Refusal, RedisError."""
     await check_group(server, shard, group)
     groups = await registered(server, shard) if group is None else [group]
     return [one for name in groups for one in await Replays(server, shard, name).all()]
 
 
-async def find(server: Redis, shard: Shard, replay_id: str) -> Known:
+async def find(server: Redis, shard: Shard, replay_id: str) -> Progress:
     """Return the replay of this id. Raises Refusal if there is none, and RedisError."""
     for one in await list_replays(server, shard, None):
         if one.replay.id == replay_id:
             return one
-    raise Refusal(f"no replay {replay_id!r}; `ackstream replay list` shows those that there are")
+    raise Refusal(f"no replay {replay_id!r}; `ackstream replay list` shows all")
 
 
-async def move(server: Redis, shard: Shard, replay_id: str, to: State, of: Sequence[State]) -> Known:
+async def move(server: Redis, shard: Shard, replay_id: str, to: State, of: Sequence[State]) -> Progress:
     """Give the replay this state; return it as it is then. Raises Refusal if its state does not allow that."""
     replay = (await find(server, shard, replay_id)).replay
     was = await Replays(server, shard, replay.group).move(replay, to, of=of)
     if was not in (*of, to):
-        raise Refusal(f"replay {replay_id} is {was}" if was else f"no replay {replay_id!r}")
+        raise Refusal(f"replay {replay_id} is {was} already" if was else f"no replay {replay_id!r}")
     return await find(server, shard, replay_id)
-
-
-async def watch(server: Redis, shard: Shard, replay_id: str, console: Console) -> Known:
-    """Show a progress bar until the replay no longer runs, or for ALONE_SECONDS in which nobody copies for it."""
-    known = await find(server, shard, replay_id)
-    columns = (TextColumn("copying"), BarColumn(), MofNCompleteColumn(), SpeedColumn(), TimeRemainingColumn())
-    alone_since = time.monotonic()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        shown = bar.add_task("", total=known.replay.total, completed=known.done)
-        while known.state is State.RUNNING:
-            if await server.exists(shard.copying(known.replay.group, replay_id)):
-                alone_since = time.monotonic()
-            elif time.monotonic() - alone_since > ALONE_SECONDS:
-                break
-            await asyncio.sleep(WATCH_SECONDS)
-            known = await find(server, shard, replay_id)
-            bar.update(shown, completed=known.done)
-    return known
-
-
-def told(known: Known) -> Iterator[str]:
-    """Yield what there is to say of a replay that nobody watches any more."""
-    replay = known.replay
-    copied = f"{known.done:,} of {replay.total:,} copied"
-    yield f"replay {replay.id} is {known.state}: {copied} for group {replay.group!r}"
-    if known.state is State.RUNNING:
-        yield "no worker of the group copies for it; it goes on when one runs" + (
-            " that has ACKSTREAM_ARCHIVE" if replay.place is Place.ARCHIVE else ""
-        )
-    if known.error and known.state is State.FAILED:
-        yield f"{known.error}; then: ackstream replay resume {replay.id}"
 
 
 def _time(moment_ms: int | None) -> str | None:

@@ -14,7 +14,7 @@ from worker.group.consumer_group import registered
 COUNTED_AT_MOST = 10_000
 
 
-async def stats(server: Redis, shard: Shard) -> Mapping[str, Any]:
+async def gather_stats(server: Redis, shard: Shard) -> Mapping[str, Any]:
     """Return the shard's length, and for each registered group what is left. Raises RedisError.
 
     ``unread`` is the group's lag; where the server gives none, entries are counted up to a limit and ``unread_exact``

@@ -16,10 +16,10 @@ Show = Callable[[str | None], str | None]
 _SHOWN = ("account", "application", "status", "channel", "client_ref", "error_code", "price", "currency")
 
 
-async def trace(engine: AsyncEngine, message_uuid: str, *, reveal: bool) -> Mapping[str, Any] | None:
+async def find_trace(engine: AsyncEngine, message_uuid: str, *, reveal: bool) -> Mapping[str, Any] | None:
     """Return the message and its events, the current one last; None if the tables do not know it.
 
-    Numbers are masked unless ``reveal``. Times are ISO 8601 in UTC.
+    Numbers are mask_numbers unless ``reveal``. Times are ISO 8601 in UTC.
     """
     async with engine.connect() as connection:
         found = await connection.execute(select(messages).where(messages.c.message_uuid == message_uuid))

@@ -23,6 +23,7 @@ import orjson
 
 from ingest.auth import receipts as receipt_signature
 from ingest.auth.receipts import ReceiptMethod, Unsignable
+from runtime.errors import WrongValue
 from stream.entry import Verified
 from stream.payload import Fields, InvalidPayload, decode, is_receipt
 
@@ -216,14 +217,14 @@ def parse_secrets(text: str) -> dict[str, tuple[bytes, ...]]:
     for number, item in enumerate(items, start=1):
         key, _, secret = (part.strip() for part in item.partition(":"))
         if not key or not secret:
-            raise ValueError(f"item {number} is not written api_key:secret")
+            raise WrongValue(f"item {number} is not written api_key:secret")
         try:
             known, new = secrets.get(key, ()), secret.encode()
         except UnicodeEncodeError:
-            raise ValueError(f"item {number} is not UTF-8") from None  # the cause holds the secret
+            raise WrongValue(f"item {number} is not UTF-8") from None  # the cause holds the secret
         secrets[key] = known if new in known else (*known, new)
     if not secrets:
-        raise ValueError("there is no item; one is written api_key:secret")
+        raise WrongValue("there is no item; one is written api_key:secret")
     return secrets
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from redis.asyncio.connection import parse_url
 
+from runtime.errors import WrongValue
+
 SENTINEL_PORT = 26379
 SERVICE = "mymaster"
 
@@ -48,10 +50,10 @@ class Target:
             return cls._of_sentinels(found)
         scheme = url.partition("://")[0]
         if scheme not in ("redis", "rediss", "unix"):
-            raise ValueError("the scheme is not known, or no host is named")
+            raise WrongValue("the scheme is not known, or no host is named")
         options = _options(url, _TLS if scheme == "rediss" else frozenset())
         if scheme == "unix" and "path" not in options:
-            raise ValueError("no path is named")
+            raise WrongValue("no path is named")
         return cls(scheme, options)
 
     @classmethod
@@ -70,12 +72,12 @@ def _options(url: str, taken: frozenset[str]) -> dict[str, Any]:
     options: dict[str, Any] = dict(parse_url(url))
     options.pop("connection_class", None)
     if unknown := options.keys() - _COMMON - taken:
-        raise ValueError(f"options that are not taken: {', '.join(sorted(unknown))}")
+        raise WrongValue(f"options that are not taken: {', '.join(sorted(unknown))}")
     return options
 
 
 def _host(text: str) -> Host:
     found = _HOST.fullmatch(text)
     if found is None or not 0 < int(found["port"] or SENTINEL_PORT) < 2**16:
-        raise ValueError("a sentinel is named by its host and port")
+        raise WrongValue("a sentinel is named by its host and port")
     return found["ipv6"] or found["name"], int(found["port"] or SENTINEL_PORT)

@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from console.queries.stats import stats
+from console.queries.stats import gather_stats
 from stream.keys import Shard
 from tests.chaos import payloads, spools
 from tests.chaos.verdict import GROUPS, Found
@@ -47,7 +47,7 @@ class Evidence:
 
     async def left(self) -> dict[str, int]:
         """Return what is not settled yet, by where it is; empty when all is. Raises RedisError."""
-        groups = (await stats(self._places.server, self._places.shard))["groups"]
+        groups = (await gather_stats(self._places.server, self._places.shard))["groups"]
         left = {
             f"{group} {kind}": groups[group][kind] if group in groups else 1
             for group in GROUPS

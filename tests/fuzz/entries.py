@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from console.queries.stats import stats
+from console.queries.stats import gather_stats
 from stream.entry import Entry, EntryId, InvalidEntry
 from stream.keys import Shard
 from tests.fuzz.fields import Fields, entry
@@ -73,7 +73,7 @@ async def _put(rng: random.Random, server: Redis, shard: Shard, deadline: float)
 
 
 async def _outstanding(server: Redis, shard: Shard) -> int:
-    groups = (await stats(server, shard))["groups"]
+    groups = (await gather_stats(server, shard))["groups"]
     return sum(group["outstanding"] for group in groups.values()) if len(groups) == len(GROUPS) else 1
 
 

@@ -1,0 +1,100 @@
+"""``ackstream up``, ``ingest``, ``worker`` and ``migrate``: the commands that run Ackstream."""
+
+from typing import Annotated
+
+import typer
+
+from console.options import AdminHost, AdminPort, Data, DatabaseUrl, RedisUrl, StopWithStdin
+
+Host = Annotated[str | None, typer.Option(help="Address that webhooks come to (default 127.0.0.1).")]
+Port = Annotated[int | None, typer.Option(help="Port that webhooks come to (default 3000).")]
+Handlers = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="HANDLER",
+        help="[NAME=]store, log, package.module:function or forward:URL, with options after #: "
+        "shop=forward:https://host/hook#only=delivered&header.X-Key=@/path. Give it again for another handler "
+        "(default store and log).",
+    ),
+]
+
+
+def up(data: Data = None, port: Port = None, admin_port: AdminPort = None) -> None:
+    """Run everything on this machine, with all data in one folder.
+
+    Starts Valkey, ingest and a worker on loopback, with signatures off. Ctrl-C stops them.
+
+    Example: ackstream up --port 3001 --data /srv/ackstream
+    """
+    from console.up import supervisor
+    from ingest.settings import IngestSettings
+    from runtime import logs, process
+
+    settings = IngestSettings.load(data=data, port=port, admin_port=admin_port)
+    logs.configure(settings.log_format)
+    process.run(lambda stop: supervisor.up(settings, stop))
+
+
+def ingest(
+    data: Data = None,
+    redis_url: RedisUrl = None,
+    host: Host = None,
+    port: Port = None,
+    admin_host: AdminHost = None,
+    admin_port: AdminPort = None,
+    stop_with_stdin: StopWithStdin = False,
+) -> None:
+    """Take webhooks and append them to the stream.
+
+    Example: ackstream ingest --host 0.0.0.0 --redis-url redis://redis:6379
+    """
+    import ingest.app
+    from ingest.settings import IngestSettings
+    from runtime import logs, process
+
+    settings = IngestSettings.load(
+        data=data, redis_url=redis_url, host=host, port=port, admin_host=admin_host, admin_port=admin_port
+    )
+    logs.configure(settings.log_format)
+    process.run(lambda stop: ingest.app.serve(settings, stop), stop_with_stdin=stop_with_stdin)
+
+
+def worker(
+    data: Data = None,
+    redis_url: RedisUrl = None,
+    database_url: DatabaseUrl = None,
+    handler: Handlers = None,
+    admin_host: AdminHost = None,
+    admin_port: AdminPort = None,
+    stop_with_stdin: StopWithStdin = False,
+) -> None:
+    """Read the stream and call the handlers. Start as many workers as you like.
+
+    Example: ackstream worker --handler store --handler orders:on_status
+    """
+    import worker.app
+    from runtime import logs, process
+    from worker.settings import WorkerSettings
+
+    settings = WorkerSettings.load(
+        data=data,
+        redis_url=redis_url,
+        database_url=database_url,
+        handlers=",".join(handler) if handler else None,
+        admin_host=admin_host,
+        admin_port=admin_port,
+    )
+    logs.configure(settings.log_format)
+    process.run(lambda stop: worker.app.serve(settings, stop), stop_with_stdin=stop_with_stdin)
+
+
+def migrate(data: Data = None, database_url: DatabaseUrl = None) -> None:
+    """Bring the database's tables up to date. It is safe to run twice, or on several machines at once.
+
+    Example: ackstream migrate --database-url postgresql://user:password@host/ackstream
+    """
+    from console.ask import migrate_database
+    from worker.store.settings import DatabaseSettings
+
+    migrate_database(DatabaseSettings.load(data=data, database_url=database_url))
+    typer.echo("the tables are up to date")

@@ -1,0 +1,227 @@
+"""Everything that a person can cause ends in a sentence: what, why, the next step."""
+
+import asyncio
+import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.support.commands import run_command
+from tests.test_connect import user
+from worker.store.migrate import migrate_at
+
+AWAY = "redis://127.0.0.1:1"
+POSTGRESQL_AWAY = "postgresql://u:hunter2@127.0.0.1:1/d"
+READS_REDIS = ("stats", "groups list", "dead-letters list", "replay list", "replay plan", "quarantine list")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", [*READS_REDIS, "groups resume g", "groups drop g", "replay pause r"])
+def test_redis_that_is_away_is_named_with_the_next_step(command: str) -> None:
+    """The sentence has the address, the system's reason, and what to start or set."""
+    error = run_command(*command.split(), "--redis-url", "redis://u:hunter2@127.0.0.1:1").error
+    assert "Redis at redis://127.0.0.1:1 does not answer (Connection refused)" in error
+    assert "start `ackstream up`, or set ACKSTREAM_REDIS_URL" in error
+    assert "hunter2" not in error
+
+
+@pytest.mark.parametrize("command", ["trace x", "migrate"])
+def test_a_database_that_is_away_is_named_without_its_password(command: str) -> None:
+    """The sentence has the address, the system's reason, and the setting."""
+    error = run_command(*command.split(), "--database-url", POSTGRESQL_AWAY).error
+    assert "postgresql://127.0.0.1:1/d does not answer (Connection refused)" in error
+    assert "ACKSTREAM_DATABASE_URL" in error
+    assert "hunter2" not in error
+
+
+@pytest.fixture
+async def user_url(server: Redis, valkey_url: str) -> str:
+    """A URL of a user that may ask for nothing but PING."""
+    return await user(server, valkey_url, f"user-{secrets.token_hex(4)}", "-@all", "+ping")
+
+
+async def test_redis_faults_are_told_in_its_own_words(user_url: str, valkey_url: str, server: Redis) -> None:
+    """A wrong password, a missing right, a foreign key and a wrong number of a database each have their own step."""
+    stream = f"foreign-{secrets.token_hex(4)}"
+    await server.set(f"{stream}:{{0}}:groups", "not a set")
+    wrong_password = user_url.replace(":secret@", ":hunter2@")
+    expected = {
+        (wrong_password, "s"): ("WRONGPASS", "check the user and the password"),
+        (user_url, "s"): ("NOPERM", "deploy/redis-users.acl"),
+        (valkey_url, stream): ("WRONGTYPE", "set ACKSTREAM_STREAM to another name"),
+        (f"{valkey_url}/999", "s"): ("no database of this number", "ACKSTREAM_REDIS_URL"),
+    }
+    for (url, name), (word, step) in expected.items():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ACKSTREAM_STREAM", name)
+            error = (await asyncio.to_thread(run_command, "stats", "--redis-url", url)).error
+        assert word in error
+        assert step in error
+        assert "hunter2" not in error
+
+
+@pytest.mark.parametrize(
+    "command", ["up --data F", "up --data F/x", "trace x --data F", "migrate --data F", "worker --data F/x"]
+)
+def test_a_data_folder_that_is_a_file_is_told(command: str, folder: Path) -> None:
+    """The sentence names the path or the database, and --data or its variable."""
+    (folder / "F").touch()
+    error = run_command(*command.split()).error
+    assert "F" in error
+    assert "--data" in error
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("ACKSTREAM_REDIS_URL", "redis://h/?foo=1", "options that are not taken: foo"),
+        ("ACKSTREAM_REDIS_URL", "http://u:hunter2@h", "the scheme is not known"),
+        ("ACKSTREAM_STREAM", "a b", "ACKSTREAM_STREAM: 'a b' is not valid"),
+    ],
+)
+def test_a_refused_setting_keeps_its_reason(
+    variable: str, value: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The refusal says why as well as what was expected, without a secret."""
+    monkeypatch.setenv(variable, value)
+    error = run_command("stats").error
+    assert sentence in error
+    assert "; expected " in error
+    assert "hunter2" not in error
+
+
+def test_the_reason_of_a_refused_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The item is named by its number, never by its text."""
+    monkeypatch.setenv("ACKSTREAM_SIGNATURE_SECRETS", "key:secret,hunter2")
+    error = run_command("quarantine", "accept", "--all", "--redis-url", AWAY).error
+    assert "item 2 is not written api_key:secret" in error
+    assert "hunter2" not in error
+
+
+@pytest.mark.parametrize("url", ["sqlite:///", "sqlite:///:memory:", "sqlite://x", "nonsense", "postgresql://h:port/d"])
+def test_a_database_url_that_cannot_be_used_is_refused(url: str) -> None:
+    """One line names the setting."""
+    error = run_command("trace", "x", "--database-url", url).error
+    assert "ACKSTREAM_DATABASE_URL" in error
+    assert len(error.splitlines()) == 1
+
+
+def test_a_file_that_is_no_database_is_told(folder: Path) -> None:
+    """SQLite's own reason is in the sentence."""
+    (folder / "x.db").write_bytes(b"no database" * 1000)
+    assert "file is not a database" in run_command("trace", "x", "--database-url", "sqlite:///x.db").error
+
+
+@pytest.mark.parametrize("command", ["stats", "trace x", "replay list", "ingest"])
+def test_an_env_file_that_is_not_utf8_is_told(command: str, folder: Path) -> None:
+    """The sentence names the file and the first wrong byte."""
+    (folder / ".env").write_bytes(b"ACKSTREAM_STREAM=caf\xe9\n")
+    assert ".env cannot be read (byte 20 is not UTF-8)" in run_command(*command.split()).error
+
+
+@pytest.mark.parametrize("command", [*READS_REDIS, "trace x"])
+def test_a_wrong_worker_setting_stops_no_other_command(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command loads only the settings that it needs."""
+    for name, value in {"handlers": "nonsense", "retention": "never", "port": "x", "grace_seconds": "x"}.items():
+        monkeypatch.setenv(f"ACKSTREAM_{name.upper()}", value)
+    monkeypatch.setenv("ACKSTREAM_REDIS_URL", AWAY)
+    error = run_command(*command.split()).error
+    assert "does not answer" in error or "there is no database" in error
+
+
+@pytest.mark.parametrize("command", [*READS_REDIS, "trace x", "groups resume g", "dead-letters show 0/1-1"])
+def test_a_command_that_reads_creates_nothing(command: str, folder: Path, valkey_url: str, server: Redis) -> None:
+    """Neither a folder nor a database nor a key is there afterwards."""
+    del server
+    stream = f"nothing-{secrets.token_hex(4)}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACKSTREAM_STREAM", stream)
+        patch.setenv("ACKSTREAM_REDIS_URL", valkey_url)
+        outcome = run_command(*command.split())
+    assert outcome.code in (0, 1)
+    assert "Traceback" not in outcome.stderr
+    assert list(folder.iterdir()) == []
+    assert asyncio.run(_keys(valkey_url, stream)) == []
+
+
+async def _keys(url: str, stream: str) -> list[bytes]:
+    async with Redis.from_url(url) as server:
+        return [key async for key in server.scan_iter(f"{stream}*")]
+
+
+def test_trace_before_anything_was_started_says_what_to_start() -> None:
+    """There is no database yet: the sentence says where it looked and what makes one."""
+    error = run_command("trace", "x").error
+    assert "there is no database at ackstream-data/ackstream.db yet: start `ackstream up`" in error
+
+
+def test_tables_of_another_version_are_told(folder: Path) -> None:
+    """The sentence names `ackstream migrate`."""
+    (folder / "old.db").touch()
+    assert "run `ackstream migrate`" in run_command("trace", "x", "--database-url", "sqlite:///old.db").error
+
+
+def test_an_archive_that_is_a_file_is_named(folder: Path, valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis is not blamed for a path that is no folder."""
+    (folder / "archive").touch()
+    monkeypatch.setenv("ACKSTREAM_ARCHIVE", str(folder / "archive"))
+    error = run_command("replay", "plan", "--archive", "--redis-url", valkey_url).error
+    assert "archive" in error
+    assert "Not a directory" in error
+    assert "does not answer" not in error
+
+
+def test_an_error_of_this_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what a person can cause is made into a sentence: a report needs the rest."""
+
+    def fail(_url: str) -> None:
+        raise KeyError
+
+    monkeypatch.setattr("console.ask.client", fail)
+    with pytest.raises(KeyError):
+        run_command("stats")
+
+
+def _ackstream(*arguments: str, **outputs: object) -> "subprocess.CompletedProcess[bytes]":
+    command = (sys.executable, "-P", "-m", "console", *arguments)
+    return subprocess.run(command, check=False, stderr=subprocess.PIPE, timeout=60, **outputs)  # type: ignore[call-overload, no-any-return]
+
+
+@pytest.mark.parametrize("arguments", [("--version",), ("replay", "run", "--help")])
+def test_a_reader_that_is_gone_causes_no_traceback(arguments: tuple[str, ...]) -> None:
+    """The command ends without a word."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = _ackstream(*arguments, stdout=writer)
+    os.close(writer)
+    assert (ended.returncode in (1, 141), ended.stderr) == (True, b"")
+
+
+def test_a_full_or_closed_output_causes_no_traceback() -> None:
+    """A full device is told on standard error; a closed output is no error."""
+    with Path("/dev/full").open("wb") as full:
+        ended = _ackstream("--help", stdout=full)
+    assert ended.returncode == 1
+    assert b"No space left on device" in ended.stderr
+    assert b"Traceback" not in ended.stderr
+    closed = subprocess.run(
+        ["/bin/sh", "-c", f"{sys.executable} -P -m console --help >&-"], check=False, stderr=subprocess.PIPE, timeout=60
+    )
+    assert (closed.returncode, closed.stderr) == (0, b"")
+
+
+def test_migrate_twice_says_that_the_tables_are_up_to_date(folder: Path) -> None:
+    """It is safe to run again."""
+    asyncio.run(migrate_at(f"sqlite:///{folder}/a.db"))
+    outcome = run_command("migrate", "--database-url", f"sqlite:///{folder}/a.db")
+    assert (outcome.code, outcome.stdout) == (0, "the tables are up to date\n")
