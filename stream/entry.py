@@ -22,6 +22,9 @@ attempt        copies    how many attempts the entry has had, decimal, from 1
 error          copies    why the last attempt failed, as ``reason: text``
 =============  ========  =====================================================================
 
+A reader keeps fields that it does not know, so that versions run side by side: they are in ``others``, and in every
+copy of the entry.
+
 Every later version of this module reads version 1: ``tests/fixtures/entries/v1.json`` holds it to that.
 """
 
@@ -68,6 +71,8 @@ class Entry(NamedTuple):  # made in a third of the time that a frozen dataclass 
     attempt: int | None = None
     error: str | None = None
     signature: str | None = None
+    others: tuple[tuple[bytes, bytes], ...] = ()
+    """Names and values of fields that this version does not know, by name."""
 
     def to_fields(self) -> dict[bytes, bytes]:
         """Encode for XADD. ``from_fields`` gives back an equal entry."""
@@ -87,11 +92,11 @@ class Entry(NamedTuple):  # made in a third of the time that a frozen dataclass 
             fields[b"query"] = self.query
         if self.attempt is not None:
             fields[b"attempt"] = b"%d" % self.attempt
-        return fields
+        return fields | dict(self.others)
 
     @classmethod
     def from_fields(cls, fields: Mapping[bytes, bytes]) -> Self:
-        """Decode an entry's fields. Raises InvalidEntry for anything that ``to_fields`` does not write."""
+        """Decode an entry's fields. Raises InvalidEntry for a known field with a value that none can have."""
         if fields.get(b"v") != VERSION:
             raise InvalidEntry("its version is not 1")
         if missing := _REQUIRED - fields.keys():
@@ -186,13 +191,15 @@ def _names(fields: frozenset[bytes]) -> str:
 
 
 def _optional_values(fields: Mapping[bytes, bytes]) -> dict[str, Any]:
-    if unknown := fields.keys() - _OPTIONAL:
-        raise InvalidEntry(f"it has {len(unknown)} unknown fields")
     found: dict[str, Any] = {name: _text(field, fields[field]) for name, field in _TEXT_FIELDS if field in fields}
     if b"query" in fields:
         found["query"] = fields[b"query"]
     if b"attempt" in fields:
         found["attempt"] = _number(b"attempt", fields[b"attempt"], MOST_ATTEMPTS)
+    if unknown := fields.keys() - _OPTIONAL:
+        if twice := unknown & _REQUIRED:
+            raise InvalidEntry(f"{_names(frozenset(twice))} comes twice")
+        found["others"] = tuple((name, fields[name]) for name in sorted(unknown))
     return found
 
 

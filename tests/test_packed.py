@@ -6,7 +6,9 @@ from ingest.encoding import as_arguments, command, pack
 from stream.entry import Entry
 from tests.test_entry import entries
 
-webhooks = entries.map(lambda entry: entry._replace(replay=None, origin=None, attempt=None, error=None))  # no copies
+webhooks = entries.map(
+    lambda entry: entry._replace(replay=None, origin=None, attempt=None, error=None, others=())
+)  # no copies
 
 
 def read(packed: bytes) -> list[bytes]:
