@@ -176,6 +176,12 @@ FILTERED = Counter(
     "options leave out more than they should.",
     ["group"],
 )
+INVALID = Counter(
+    "ackstream_invalid_payloads_total",
+    "Invalid payloads without a right signature: recorded once for all groups, or dropped for newer ones. Rises: "
+    "somebody sends what is no status (`ackstream invalid list`). dropped: raise ACKSTREAM_INVALID_ENTRIES or _BYTES.",
+    ["result"],
+)
 HANDLER_FAILURES = Counter(
     "ackstream_handler_failures_total",
     "Events at which the group's handler failed, by error; Unavailable counts how often its target was found away. "

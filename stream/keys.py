@@ -82,6 +82,21 @@ class Shard:
         return f"{self.stream}:dead:{group}"
 
     @property
+    def invalid(self) -> str:
+        """A stream of bounded size: invalid payloads that no signature proves (worker.settle.invalid)."""
+        return f"{self.stream}:invalid"
+
+    @property
+    def invalid_ids(self) -> str:
+        """A sorted set: ids of entries whose payload was recorded as invalid; the last ones (worker.settle.invalid)."""
+        return f"{self.stream}:invalid:ids"
+
+    @property
+    def invalid_totals(self) -> str:
+        """A hash: the bytes of that record, and how many were recorded, dropped, discarded and replayed."""
+        return f"{self.stream}:invalid:totals"
+
+    @property
     def quarantine(self) -> str:
         """A stream: the payloads refused last because their signature was wrong (ingest.quarantine)."""
         return f"{self.stream}:quarantine"

@@ -38,6 +38,9 @@ COMMANDS = (
     ("stats",),
     ("dead-letters", "discard", "--all"),
     ("quarantine", "list"),
+    ("invalid", "list"),
+    ("invalid", "replay", "--all"),
+    ("invalid", "discard", "--all", "--yes"),
     ("groups", "list"),
     ("groups", "resume", "store"),
     ("groups", "drop", "store", "--yes", "--dead"),
@@ -108,6 +111,10 @@ async def test_each_role_does_its_work_as_its_user(site: Site) -> None:
                 ):
                     assert answer.status == status
 
+            junk: Any = entry(b"junk", signature="wrong").to_fields()
+            await owner.xadd(shard.stream, junk)
+            valid: Any = {**entry(body(), signature="wrong").to_fields(), b"origin": b"0/1-1", b"error": b"of old"}
+            await owner.xadd(shard.invalid, valid)
             for number in range(3000):  # more than it may hold
                 fields: Any = entry(body(message_uuid=f"m-{number}", text="x" * 500)).to_fields()
                 await owner.xadd(shard.stream, fields)
@@ -118,6 +125,7 @@ async def test_each_role_does_its_work_as_its_user(site: Site) -> None:
                 return (dead, kept[0], kept[1] < 3000) == ([1, 1, 3], 1, True)
 
             await until(is_done, seconds=60)
+            assert await owner.xlen(shard.invalid) == 2
             for command in REPLAYS:
                 assert await site.run(*command) == 0, command
             await until(is_done, seconds=60)

@@ -73,7 +73,7 @@ def _consumer(
     calls = Calls(opened.handler, opened.limits, mark=liveness.mark, turn=turn)
     pause = Pause(server, shard, group, settings.dead_letters)
     memory = settings.memory if opened.remembers else None
-    settler = Settler(server, shard, group, memory)
+    settler = Settler(server, shard, group, memory, settings.record_limits)
     repeats = None if memory is None else Repeats(server, shard, group, memory)
     processor = Processor(
         group, calls, opened.schedule, settler, liveness, pause, stop, repeats, accepts=opened.accepts

@@ -26,6 +26,7 @@ from worker.handlers.spec import (
 )
 from worker.retention.settings import ArchiveSettings
 from worker.settle.dedup import Memory
+from worker.settle.invalid import RecordLimits
 from worker.settle.schedule import Schedule
 from worker.store.settings import DatabaseSettings
 
@@ -87,6 +88,12 @@ class WorkerSettings(DatabaseSettings, ArchiveSettings, ProcessSettings):
         100_000, ge=1, le=10_000_000, description="how many handled events a group remembers, 1 to 10000000"
     )
     dead_letters: int = Field(100_000, ge=1, description="dead letters of a group at which it is paused, at least 1")
+    invalid_entries: int = Field(
+        1000, ge=1, le=1_000_000, description="invalid payloads without a right signature that are kept, 1 to 1000000"
+    )
+    invalid_bytes: int = Field(
+        32 * 1024**2, ge=1024**2, description="how many bytes of them are kept, at least 1048576"
+    )
     log_reveal: bool = Field(
         False,
         description="true or false; true makes the log handler write whole numbers",
@@ -134,6 +141,11 @@ class WorkerSettings(DatabaseSettings, ArchiveSettings, ProcessSettings):
     def memory(self) -> Memory | None:
         """How groups of functions and forwards remember what they have handled; None if they do not."""
         return Memory(self.repeat_seconds, self.repeat_entries) if self.repeat_seconds else None
+
+    @property
+    def record_limits(self) -> RecordLimits:
+        """How much the record of invalid payloads keeps."""
+        return RecordLimits(self.invalid_entries, self.invalid_bytes)
 
     def schedule(self, options: Options) -> Schedule:
         """Return when a handler with these options tries again."""

@@ -21,6 +21,8 @@ def stats(data: Data = None, redis_url: RedisUrl = None, as_json: AsJson = False
         return
     for shard in found["shards"]:
         print_line(f"shard {shard['shard']} of {settings.stream} has {shard['length']:,} entries")
+        if shard["invalid"]["entries"]:
+            print_line(f"{shard['invalid']['entries']:,} invalid payloads are recorded: see `ackstream invalid list`")
     print_rows(
         [
             {

@@ -6,6 +6,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from console.queries.invalid import count_invalid
 from stream.entry import EntryId
 from stream.keys import Shard
 from worker.dispatch.pause import paused
@@ -21,12 +22,13 @@ async def gather_stats(server: Redis, shard: Shard) -> Mapping[str, Any]:
     is false if it was reached. ``retries`` are the copies that wait for another attempt or are at it, ``replays`` those
     that the group is given again and has not settled. ``paused`` is why the group is paused (worker.pause), None if it
     is not. ``outstanding`` is what is neither settled nor dead. ``oldest_seconds`` is the age of the oldest entry that
-    is unread or pending, on the server's clock, None when there is none; copies do not count.
+    is unread or pending, on the server's clock, None when there is none; copies do not count. ``invalid`` counts the
+    shard's record of invalid payloads that no signature proves.
     """
     names = await registered(server, shard)
     length, groups, counts = await _counts(server, shard, names)
     return {
-        "shards": [{"shard": shard.number, "length": length}],
+        "shards": [{"shard": shard.number, "length": length, "invalid": await count_invalid(server, shard)}],
         "groups": {name: await _group(server, shard, name, groups.get(name), counts[name]) for name in names},
     }
 

@@ -9,7 +9,8 @@ from worker.consumer.fetch_plan import Source
 from worker.events.event import InvalidStatus, StatusEvent
 from worker.events.vonage import parse
 from worker.group.heartbeat import RawEntries
-from worker.settle.settler import Copy
+from worker.settle.invalid import Invalid
+from worker.settle.settler import MOST_FIELDS, Copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,9 @@ class Batch:
     gone: list[bytes] = field(default_factory=list)
     """Ids of which nothing is left but the ack."""
     invalid: list[Copy] = field(default_factory=list)
+    """Dead letters: entries that cannot be read, and invalid payloads of a sender that a signature proves."""
+    unproved: list[Invalid] = field(default_factory=list)
+    """Invalid payloads that no signature proves, although signatures are checked: anybody may have sent them."""
 
     def without(self, places: Sequence[int]) -> "Batch":
         """Return the batch without some of its events, and without what is no event."""
@@ -42,12 +46,22 @@ class Batch:
             own = f"{shard}/{entry_id.decode()}"
             try:
                 entry = Entry.from_flat(flat)
-                event = parse(entry, entry.origin or own)
-            except (InvalidEntry, InvalidStatus) as exc:
-                reason = "invalid-entry" if isinstance(exc, InvalidEntry) else "invalid-status"
-                error = f"{reason}: {exc}"
+            except InvalidEntry as exc:
+                error = f"invalid-entry: {exc}"
                 batch.invalid.append(Copy.of(entry_id, named(flat), origin=own, attempt=1, error=error))
+                continue
+            try:
+                event = parse(entry, entry.origin or own)
+            except InvalidStatus as exc:
+                batch._sort_invalid(entry_id, flat, entry, own, f"invalid-status: {exc}")
             else:
                 batch.entries.append((entry_id, flat))
                 batch.events.append(event)
         return batch
+
+    def _sort_invalid(self, entry_id: bytes, flat: list[bytes], entry: Entry, own: str, error: str) -> None:
+        fields = named(flat)
+        if entry.verified == "none" and entry.signature is not None and len(fields) < MOST_FIELDS:
+            self.unproved.append(Invalid.of(entry_id, fields, origin=entry.origin or own, error=error))
+        else:
+            self.invalid.append(Copy.of(entry_id, fields, origin=own, attempt=1, error=error))

@@ -74,7 +74,7 @@ class Processor:
         await self._settling.written()
         counts = self._calls.count()
         for batch in batches:
-            counts[batch.source] += len(batch.entries) + len(batch.gone) + len(batch.invalid)
+            counts[batch.source] += len(batch.entries) + len(batch.gone) + len(batch.invalid) + len(batch.unproved)
         return counts
 
     async def process(self, batches: Iterable[Batch], reading: asyncio.Future[Any]) -> None:
@@ -121,10 +121,11 @@ class Processor:
         self._generation = batch.generation
         if self._closed:
             return
-        if batch.gone or batch.invalid:
+        if batch.gone or batch.invalid or batch.unproved:
             ended = self._settling.of(batch.source)
             ended.acks += batch.gone
             ended.copies += batch.invalid
+            ended.invalid += batch.unproved
         if self._accepts is not None:
             batch = self._filter(batch, self._accepts)
         if self._repeats is not None and batch.source is Source.LIVE and batch.events:

@@ -18,6 +18,7 @@ from runtime.tasks import end
 from stream.redis.client import names
 from worker.consumer.fetch_plan import Source
 from worker.group.heartbeat import Liveness
+from worker.settle.invalid import Invalid
 from worker.settle.settler import Copy, Settler
 
 log = structlog.get_logger("processor")
@@ -35,6 +36,8 @@ class Settlement:
     marks: list[bytes] = field(default_factory=list)
     """What the events among them that were handled are remembered by (worker.repeats)."""
     copies: list[Copy] = field(default_factory=list)
+    invalid: list[Invalid] = field(default_factory=list)
+    """Invalid payloads that no signature proves, for the record (worker.settle.invalid)."""
 
 
 class Settling:
@@ -100,6 +103,10 @@ class Settling:
                 await self._copy(source, settlement.copies, generation)
                 await self._liveness.suspects.clear(source, [copy.entry_id for copy in settlement.copies])
                 self._note_buried(settlement.copies)
+            if settlement.invalid:
+                self._heed(generation)
+                await self._settler.record(source, settlement.invalid)
+                await self._liveness.suspects.clear(source, [one.entry_id for one in settlement.invalid])
         self._backoff.reset()
 
     async def _copy(self, source: Source, copies: Sequence[Copy], generation: int) -> None:

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from stream.keys import Shard
 from worker.consumer.fetch_plan import Source, streams
 from worker.settle.dedup import ACK_AND_MARK, Memory
+from worker.settle.invalid import Invalid, InvalidRecord, RecordLimits
 
 IDS_AT_ONCE = 1000  # Lua unpacks no more than 8,000 values
 COPIES_AT_ONCE = 250
@@ -94,7 +95,14 @@ class Copy:
 class Settler:
     """Settles entries of one group. Every method raises RedisError; then it is unknown which of them are ended."""
 
-    def __init__(self, server: Redis, shard: Shard, group: str, memory: Memory | None = None) -> None:
+    def __init__(
+        self,
+        server: Redis,
+        shard: Shard,
+        group: str,
+        memory: Memory | None = None,
+        record_limits: RecordLimits | None = None,
+    ) -> None:
         self._server = server
         self._memory = memory
         self._handled = shard.handled(group)
@@ -104,6 +112,7 @@ class Settler:
         self._ack_copies = server.register_script(ACK_COPIES)
         self._ack_marked = server.register_script(ACK_AND_MARK)
         self._copy = server.register_script(COPY)
+        self._invalid = InvalidRecord(server, shard, record_limits)
 
     async def ack(self, source: Source, entry_ids: Sequence[bytes], marks: Sequence[bytes] = ()) -> None:
         """End these entries, and remember what was handled with them if the group does. A full server takes it."""
@@ -137,6 +146,11 @@ class Settler:
                 arguments += copy.arguments
             written += int(await self._copy(keys=[self._streams[source], *self._copies], args=arguments))
         return written
+
+    async def record(self, source: Source, entries: Sequence[Invalid]) -> None:
+        """End entries with an invalid payload that no signature proves: each is recorded once for all groups."""
+        stream = self._streams[source]
+        await self._invalid.record(stream, self._group, entries, are_copies=source is not Source.LIVE)
 
 
 def _in_one(fields: Mapping[bytes, bytes]) -> bytes:

@@ -1,0 +1,151 @@
+"""``ackstream invalid``: what is recorded is counted, shown, parsed again and discarded."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import pytest
+from redis.asyncio import Redis
+from typer.testing import CliRunner, Result
+
+from console.main import app
+from runtime.errors import Refusal
+from stream.keys import Shard
+from tests.events import body, entry
+from worker.settle.invalid import Invalid, InvalidRecord
+
+NUMBER = "447700900123"
+JUNK = b'{"text":"hello","to":"%b"}' % NUMBER.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A stream with a group, a record of invalid payloads, and the commands that look at it."""
+
+    server: Redis
+    shard: Shard
+    settings: dict[str, str]
+
+    async def record(self, *payloads: bytes) -> None:
+        """Record these payloads, as invalid by whatever version recorded them."""
+        for payload in payloads:
+            fields: Any = entry(payload, signature="wrong", query=b"ref=7").to_fields()
+            entry_id: Any = await self.server.xadd(self.shard.stream, fields)
+            await self.server.xreadgroup("g", "c", {self.shard.stream: ">"})
+            origin = f"0/{entry_id.decode()}"
+            invalid = Invalid.of(entry_id, fields, origin=origin, error=f"invalid-status: no id for {NUMBER}")
+            await InvalidRecord(self.server, self.shard).record(self.shard.stream, "g", [invalid], are_copies=False)
+
+    async def run(self, *arguments: str, answer: str | None = None) -> Result:
+        """Run one command, with what somebody types."""
+        environment = {f"ACKSTREAM_{name.upper()}": value for name, value in self.settings.items()}
+        return await asyncio.to_thread(CliRunner().invoke, app, ["invalid", *arguments], env=environment, input=answer)
+
+    async def json(self, *arguments: str) -> Any:
+        """Run one command with --json; what it printed."""
+        return orjson.loads((await self.run(*arguments, "--json")).stdout)
+
+    async def ids(self) -> list[str]:
+        """What `list` shows, the oldest first."""
+        return [one["id"] for one in reversed((await self.json("list"))["invalid"])]
+
+
+@pytest.fixture
+async def site(valkey_url: str, server: Redis, shard: Shard) -> Site:
+    await server.xgroup_create(shard.stream, "g", "0", mkstream=True)
+    return Site(server, shard, {"redis_url": valkey_url, "stream": shard.name})
+
+
+async def test_what_is_recorded_is_listed_without_its_payload(site: Site) -> None:
+    """The newest first, with the entry it came with, why it is invalid and why nothing proves it."""
+    await site.record(JUNK, b"second")
+
+    found = await site.json("list", "--limit", "1")
+    shown = await site.run("list")
+
+    (newest,) = found["invalid"]
+    assert (found["entries"], found["recorded"], found["dropped"]) == (2, 2, 0)
+    assert (newest["bytes"], newest["signature"], newest["entry"][:2]) == (6, "wrong", "0/")
+    assert newest["error"] == "no id for ********0123"
+    assert newest["id"] in shown.stdout
+    assert NUMBER not in shown.stdout
+    assert "hello" not in shown.stdout
+
+
+async def test_an_empty_record_is_told_and_made_by_no_reader(site: Site) -> None:
+    """Looking creates nothing."""
+    shown = await site.run("list")
+
+    assert (shown.exit_code, shown.stdout) == (0, "no invalid payloads are recorded\n")
+    assert await site.server.keys(f"{site.shard.invalid}*") == []
+
+
+async def test_the_payload_and_the_query_are_shown_only_when_revealed(site: Site) -> None:
+    """In both forms of output."""
+    await site.record(JUNK)
+    (record_id,) = await site.ids()
+
+    hidden = await site.run("show", record_id)
+    revealed = await site.json("show", record_id, "--reveal")
+
+    assert hidden.exit_code == 0
+    assert not [secret for secret in (NUMBER, "hello", "ref=7") if secret in hidden.stdout]
+    assert "payload" not in await site.json("show", record_id)
+    assert (revealed["payload"], revealed["query"]) == (JUNK.decode(), "ref=7")
+
+
+async def test_a_replay_appends_what_is_valid_now_and_leaves_the_rest(site: Site) -> None:
+    """Named ids that stay make the exit code 1."""
+    await site.record(JUNK, body(message_uuid="m-7"))
+    junk, valid = await site.ids()
+    length = await site.server.xlen(site.shard.stream)
+
+    assert await site.json("replay", "--all") == {"replayed": 1, "left": 1}
+    assert await site.server.xlen(site.shard.stream) == length + 1
+    assert await site.ids() == [junk]
+    again = await site.run("replay", junk)
+
+    assert (again.exit_code, again.stdout) == (
+        1,
+        "0 payloads are given to every group; 1 are still invalid and stay recorded\n",
+    )
+    assert valid != junk
+
+
+async def test_discard_asks_first(site: Site) -> None:
+    """Only a yes, or --yes, drops anything."""
+    await site.record(JUNK, b"second", b"third")
+    first, *_ = await site.ids()
+
+    refused = await site.run("discard", "--all", answer="n\n")
+    one = await site.run("discard", first, answer="y\n")
+
+    assert (refused.exit_code, len(await site.ids())) == (1, 2)
+    assert one.stdout.endswith("1 invalid payloads are discarded\n")
+    assert await site.json("discard", "--all", "--yes") == {"discarded": 2}
+    assert await site.ids() == []
+
+
+@pytest.mark.parametrize("act", ["replay", "discard"])
+async def test_what_to_act_on_must_be_chosen(site: Site, act: str) -> None:
+    """Ids or --all, never both; an id that is not recorded is named."""
+    for arguments in ((), ("0/1-1", "--all")):
+        refused = await site.run(act, *arguments)
+        assert isinstance(refused.exception, Refusal)
+        assert "or --all" in str(refused.exception)
+    for arguments in ((act, "0/1-1"), ("show", "0/1-1")):
+        refused = await site.run(*arguments)
+        assert str(refused.exception) == "no invalid payload 0/1-1; `ackstream invalid list` shows all"
+    assert "not an entry" in str((await site.run(act, "nonsense")).exception)
+
+
+async def test_stats_say_how_much_is_recorded(site: Site) -> None:
+    """A line for people, the counts for programs."""
+    await site.record(JUNK)
+    environment = {f"ACKSTREAM_{name.upper()}": value for name, value in site.settings.items()}
+    people = await asyncio.to_thread(CliRunner().invoke, app, ["stats"], env=environment)
+    programs = await asyncio.to_thread(CliRunner().invoke, app, ["stats", "--json"], env=environment)
+
+    assert "1 invalid payloads are recorded" in people.stdout
+    assert orjson.loads(programs.stdout)["shards"][0]["invalid"]["entries"] == 1
