@@ -62,14 +62,14 @@ def _explain_library(exc: BaseException) -> str | None:
 
 
 def _explain_redis(exc: BaseException, where: str) -> str:
-    from stream.redis.errors import code, trouble  # noqa: PLC0415 - redis is loaded, or it could not have failed
+    from stream.redis.errors import code, identify_fault  # noqa: PLC0415 - redis is loaded, or it could not have failed
 
     found, text = code(exc), str(exc)
     if "DB index is out of range" in text:
         return f"{where}: it has no database of this number; correct the number at the end of ACKSTREAM_REDIS_URL"
-    if not trouble(exc).connected and not found:
+    if not identify_fault(exc).connected and not found:
         return f"{where} does not answer ({_cause(exc)}): {_REDIS_AWAY}"
-    said = printable(text)[:200] if found == "NOPERM" else trouble(exc).meaning  # other texts may quote a payload
+    said = printable(text)[:200] if found == "NOPERM" else identify_fault(exc).meaning  # other texts may quote a payload
     step = _REDIS_NEXT_STEPS.get(found, "see docs/redis.md")
     return f"{where}: {said}{f' ({found})' if found and found not in said else ''}; {step}"
 

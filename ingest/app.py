@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import structlog
 from aiohttp import http_parser, web
 
-from ingest.append.pipeline import keeping
+from ingest.append.pipeline import open_pipeline
 from ingest.auth.policy import authenticating
 from ingest.auth.quarantine import Limits, quarantining
 from ingest.http.connections import Connection, Connections
@@ -40,7 +40,7 @@ async def serve(settings: IngestSettings, stop: asyncio.Event) -> None:
         async with (
             authenticating(settings) as authentication,
             quarantining(server, settings.shard.quarantine, limits) as quarantine,
-            keeping(server, settings) as appender,
+            open_pipeline(server, settings) as appender,
             _listening(
                 Webhook(appender, authentication, quarantine, connections, _now_ms, settings), connections, settings
             ) as port,

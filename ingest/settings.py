@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field
 from pydantic_settings import NoDecode
 
-from ingest.append.durability import Level
+from ingest.append.server_checks import Level
 from ingest.auth.jwt import Verifier, parse_secrets
 from ingest.auth.receipts import ReceiptMethod
 from stream.settings import InvalidSettings, ProcessSettings

@@ -88,8 +88,14 @@ APPENDED = Counter(
 )
 BREAKER = Gauge(
     "ackstream_breaker_state",
-    "0: entries go to Redis. 2: they go to the spool. 1: they do, and Redis is being tried. Stays above 0: look at "
-    "Redis; the label of ackstream_spooled_entries_total that rises, and the log, say why.",
+    "0: entries go to Redis. 1: they go to the spool. Stays at 1: look at Redis; ackstream_redis_down and the log say "
+    "why.",
+)
+REDIS_DOWN = Gauge(
+    "ackstream_redis_down",
+    "1 while ingest gives Redis no entries, by fault. denied, wrong-type, cluster, unsupported, durability: somebody "
+    "has to act (the log says what to do), and the spool fills meanwhile. Others usually end by themselves.",
+    ["fault"],
 )
 SPOOLED = Counter(
     "ackstream_spooled_entries_total",
@@ -221,9 +227,9 @@ DROPPED = Counter(
 TROUBLE = Counter(
     "ackstream_redis_trouble_total",
     "How often a worker had to begin again because of Redis, by group and kind; it waits in between, and acks and "
-    "gives up nothing. away, silent, stalled, loading, busy, deposed, leaderless, crowded: look at Redis, its clients "
-    "and the network. full, unwritable: give it memory or disk. denied, unfit: look at its password and rights. gone, "
-    "mistaken: somebody removed or replaced keys. /ready and the log say it in words.",
+    "gives up nothing. away, silent, stalled, loading, busy, read-only, no-primary, max-clients: look at Redis, its "
+    "clients and the network. full, unwritable: give it memory or disk. denied, unsupported: look at its password and "
+    "rights. gone, wrong-type: somebody removed or replaced keys. /ready and the log say it in words.",
     ["group", "trouble"],
 )
 HANDLE_SECONDS = Histogram(

@@ -15,7 +15,17 @@ from redis.exceptions import RedisError
 
 from stream.keys import Shard
 from stream.redis.client import client
-from stream.redis.errors import BUSY, CROWDED, DENIED, DEPOSED, MISTAKEN, SILENT, UNFIT, UNWRITABLE, Trouble
+from stream.redis.errors import (
+    BUSY,
+    DENIED,
+    MAX_CLIENTS,
+    READ_ONLY,
+    SILENT,
+    UNSUPPORTED,
+    UNWRITABLE,
+    WRONG_TYPE,
+    RedisFault,
+)
 from tests.waiting import until
 
 Inflict = Callable[["Site"], AbstractAsyncContextManager[None]]
@@ -51,14 +61,14 @@ class Fault:
     """A fault, and how a worker must judge it."""
 
     name: str
-    trouble: Trouble
+    trouble: RedisFault
     inflicted: Inflict
 
 
 FAULTS: list[Fault] = []
 
 
-def fault(trouble: Trouble) -> Callable[[Callable[[Site], AsyncIterator[None]]], Inflict]:
+def fault(trouble: RedisFault) -> Callable[[Callable[[Site], AsyncIterator[None]]], Inflict]:
     """Put a fault into the table."""
 
     def put(inflict: Callable[[Site], AsyncIterator[None]]) -> Inflict:
@@ -69,7 +79,7 @@ def fault(trouble: Trouble) -> Callable[[Callable[[Site], AsyncIterator[None]]],
     return put
 
 
-@fault(DEPOSED)
+@fault(READ_ONLY)
 async def replica(site: Site) -> AsyncIterator[None]:
     """It is a replica now, of a server that is not there."""
     await site.do("REPLICAOF", "127.0.0.1", 1)
@@ -77,7 +87,7 @@ async def replica(site: Site) -> AsyncIterator[None]:
     await site.do("REPLICAOF", "NO", "ONE")
 
 
-@fault(DEPOSED)
+@fault(READ_ONLY)
 async def without_replicas(site: Site) -> AsyncIterator[None]:
     """It wants a replica before it takes writes, and has none."""
     await site.configure("min-replicas-to-write", 1)
@@ -123,7 +133,7 @@ async def busy(site: Site) -> AsyncIterator[None]:
     await culprit.aclose()
 
 
-@fault(MISTAKEN)
+@fault(WRONG_TYPE)
 async def replaced(site: Site) -> AsyncIterator[None]:
     """Something else stands where the stream was."""
     await site.server.rename(site.shard.stream, f"{site.shard.stream}:aside")
@@ -150,7 +160,7 @@ async def fewer_rights(site: Site) -> AsyncIterator[None]:
     await site.do("ACL SETUSER", "default", "+@all")
 
 
-@fault(UNFIT)
+@fault(UNSUPPORTED)
 async def may_not_ask(site: Site) -> AsyncIterator[None]:
     """The user may not read, and when it begins again, may not even ask what the server can."""
     await site.do("ACL SETUSER", "default", "-command", "-xreadgroup")
@@ -158,7 +168,7 @@ async def may_not_ask(site: Site) -> AsyncIterator[None]:
     await site.do("ACL SETUSER", "default", "+@all")
 
 
-@fault(CROWDED)
+@fault(MAX_CLIENTS)
 async def crowded(site: Site) -> AsyncIterator[None]:
     """It takes no more clients, and has just lost those it had."""
     await site.configure("maxclients", 1)

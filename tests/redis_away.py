@@ -93,9 +93,9 @@ FAULTS: dict[str, tuple[str, Fault, Fault]] = {
     "behind a network that passes nothing": ("silent", silent, thawed),
     "swallowed replies": ("silent", swallowing, healed),
     "paused": ("silent", told("CLIENT PAUSE", 60_000, "WRITE"), told("CLIENT UNPAUSE")),
-    "a replica": ("deposed", told("REPLICAOF", "127.0.0.1", 1), told("REPLICAOF", "NO", "ONE")),
+    "a replica": ("read-only", told("REPLICAOF", "127.0.0.1", 1), told("REPLICAOF", "NO", "ONE")),
     "without replicas": (
-        "deposed",
+        "read-only",
         told("CONFIG SET", "min-replicas-to-write", 1),
         told("CONFIG SET", "min-replicas-to-write", 0),
     ),

@@ -9,7 +9,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from runtime.metrics import TROUBLE
 from stream.keys import Shard
 from stream.redis.client import ServerUnfit
-from stream.redis.errors import AWAY, FULL, GONE, UNFIT, GroupGone, Stalled
+from stream.redis.errors import AWAY, FULL, GONE, UNSUPPORTED, GroupGone, Stalled
 from tests.events import body
 from tests.serving import working
 from tests.test_liveness import Clock
@@ -97,7 +97,7 @@ async def test_a_server_is_unfit_at_the_start_only() -> None:
     with pytest.raises(ServerUnfit):
         await one.suffer(ServerUnfit("no XADD"))
     one.recovered()
-    assert await one.suffer(ServerUnfit("no XADD")) is UNFIT
+    assert await one.suffer(ServerUnfit("no XADD")) is UNSUPPORTED
 
 
 async def test_connections_that_cannot_be_trusted_are_not_used_again(server: Redis) -> None:

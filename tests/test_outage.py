@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ingest.append.group_commit import NotKept
-from ingest.append.pipeline import keeping
+from ingest.append.pipeline import open_pipeline
 from ingest.settings import IngestSettings
 from stream.keys import Shard
 from tests.events import entry
@@ -165,7 +165,7 @@ async def test_live_ones_pass_those_that_are_drained(away: Away, sender: Sender)
 
 async def test_a_server_that_answers_and_takes_nothing_stays_away(away: Away, sender: Sender) -> None:
     """The probe appends something: so a replica costs one batch its way to it, not one for each probe."""
-    before = counted("append_failures_total", trouble="deposed")
+    before = counted("append_failures_total", trouble="read-only")
     await away.tell("REPLICAOF", "127.0.0.1", 1)
     assert await sender.post() == 200
     probing = asyncio.create_task(away.is_probed(4))
@@ -173,7 +173,7 @@ async def test_a_server_that_answers_and_takes_nothing_stays_away(away: Away, se
         assert await sender.post() == 200
         await asyncio.sleep(0.01)
     await probing
-    assert counted("append_failures_total", trouble="deposed") - before == 1
+    assert counted("append_failures_total", trouble="read-only") - before == 1
     await away.tell("REPLICAOF", "NO", "ONE")
     await away.has(sender.kept)
 
@@ -250,7 +250,7 @@ async def test_a_full_disk_is_drained_while_it_is_full(away: Away, tmp_path: Pat
 async def test_what_waits_at_the_end_is_kept(away: Away, tmp_path: Path) -> None:
     """Even if nobody waits for it: when the block ends it is on the stream."""
     settings = IngestSettings.load(**away.settings, data=tmp_path / "own")
-    async with keeping(away.server, settings) as appender:
+    async with open_pipeline(away.server, settings) as appender:
         waiting = [asyncio.create_task(appender.append(entry(b"%d" % n))) for n in range(1000)]
         await asyncio.sleep(0)
     assert [task.exception() for task in waiting] == [None] * 1000

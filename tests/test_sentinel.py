@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from stream.keys import Shard
 from stream.redis.client import client
-from stream.redis.errors import DEPOSED, trouble
+from stream.redis.errors import READ_ONLY, identify_fault
 from stream.redis.sentinel import ASK_SECONDS, LOOK_SECONDS
 from tests.load import SENDERS, Load, loading
 from tests.processes import Ingest, becomes
@@ -112,7 +112,7 @@ async def test_a_primary_that_is_killed_is_replaced(site: Watched, work: Work) -
     await old.start()
     async with site.directly(old) as server:
         await until(lambda: is_replica(server), seconds=30)
-        assert trouble(await met(server.set("a", "b"))) is DEPOSED
+        assert identify_fault(await met(server.set("a", "b"))) is READ_ONLY
 
 
 async def is_replica(server: Any) -> bool:

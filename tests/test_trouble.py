@@ -16,18 +16,18 @@ from stream.redis.client import ServerUnfit, client, require
 from stream.redis.errors import (
     AWAY,
     BUSY,
-    CLUSTERED,
+    CLUSTER,
     DENIED,
     FULL,
     GONE,
-    LEADERLESS,
     LOADING,
+    NO_PRIMARY,
     SILENT,
-    UNFIT,
     UNKNOWN,
+    UNSUPPORTED,
     Deposed,
-    Trouble,
-    trouble,
+    RedisFault,
+    identify_fault,
 )
 from tests.faults import FAULTS, Fault, Site, full
 from tests.processes import Valkey
@@ -75,14 +75,14 @@ async def test_every_fault_of_a_server_is_known(site: Site, fault: Fault) -> Non
     """What a reader meets while the fault is there is judged by what it means; afterwards it reads."""
     async with fault.inflicted(site):
         exc = await met(read(site.url, site.shard))
-        judged = UNFIT if isinstance(exc, ServerUnfit) else trouble(exc)
+        judged = UNSUPPORTED if isinstance(exc, ServerUnfit) else identify_fault(exc)
     assert (judged, len(await read(site.url, site.shard))) == (fault.trouble, 1)
 
 
 async def test_a_full_server_is_told_by_a_write(site: Site) -> None:
     """A write is refused, a group is read all the same."""
     async with full(site):
-        assert trouble(await met(site.server.xadd(site.shard.stream, {"n": "2"}))) is FULL
+        assert identify_fault(await met(site.server.xadd(site.shard.stream, {"n": "2"}))) is FULL
         assert len(await read(site.url, site.shard)) == 1
 
 
@@ -100,7 +100,7 @@ async def test_a_group_that_is_gone_is_told(site: Site, command: str, block: int
     if block is not None:
         await until(lambda: blocked(site))
         await site.do(command, *words)
-    assert trouble(await waiting) is GONE
+    assert identify_fault(await waiting) is GONE
     await reader.aclose()
 
 
@@ -116,7 +116,7 @@ async def test_a_read_that_waits_ends_when_its_server_is_deposed(site: Site) -> 
     waiting = asyncio.ensure_future(met(reading))
     await until(lambda: blocked(site))
     await site.do("REPLICAOF", "127.0.0.1", 1)
-    assert trouble(await waiting) is GONE
+    assert identify_fault(await waiting) is GONE
 
     async def told() -> bool:
         return isinstance(await met(reader.xack(site.shard.stream, "g", "1-0")), Deposed)
@@ -146,11 +146,11 @@ async def test_a_stale_replica_is_no_primary(site: Site) -> None:
 async def test_an_unknown_user_is_denied(site: Site) -> None:
     """No password, and a password where none is wanted, are told like a wrong one."""
     nobody = client(site.url.replace(site.url.partition("://")[2].partition("@")[0] + "@", ""))
-    assert trouble(await met(nobody.ping())) is DENIED
+    assert identify_fault(await met(nobody.ping())) is DENIED
     await nobody.aclose()
     await site.configure("requirepass", "")
     too_much = client(site.url)
-    assert trouble(await met(too_much.ping())) is DENIED
+    assert identify_fault(await met(too_much.ping())) is DENIED
     await too_much.aclose()
 
 
@@ -163,8 +163,8 @@ async def test_a_server_that_loads_its_data_is_told_from_one_that_is_away(valkey
     waiting = asyncio.ensure_future(met(reading))
     await until(lambda: blocked(site))
     valkey.kill()
-    assert trouble(await waiting) is AWAY
-    assert trouble(await met(site.server.ping())) is AWAY
+    assert identify_fault(await waiting) is AWAY
+    assert identify_fault(await met(site.server.ping())) is AWAY
     with (site.folder / "valkey.conf").open("a") as config:
         config.write("key-load-delay 1000\n")
     starting = asyncio.ensure_future(valkey.start())
@@ -173,7 +173,7 @@ async def test_a_server_that_loads_its_data_is_told_from_one_that_is_away(valkey
         try:
             await site.server.ping()
         except RedisError as exc:
-            return trouble(exc) is LOADING
+            return identify_fault(exc) is LOADING
         return False
 
     await until(loads)
@@ -187,8 +187,8 @@ async def test_a_node_of_a_cluster_is_told(tmp_path: Path, valkey: Valkey, shard
         config.write(f"appendonly no\ncluster-enabled yes\ncluster-port {free_port()}\n")  # else 10000 above its own
     await valkey.start()
     node = client(valkey.url)
-    assert trouble(await met(node.get(shard.stream))) is CLUSTERED
-    assert trouble(await met(node.mget("a", "b"))) is CLUSTERED
+    assert identify_fault(await met(node.get(shard.stream))) is CLUSTER
+    assert identify_fault(await met(node.mget("a", "b"))) is CLUSTER
     await node.aclose()
 
 
@@ -196,7 +196,7 @@ async def test_a_node_of_a_cluster_is_told(tmp_path: Path, valkey: Valkey, shard
 def test_redirections_are_those_of_a_cluster(reply: str) -> None:
     """As redis-py reads them."""
     parse: Any = BaseParser.parse_error
-    assert trouble(parse(reply)) is CLUSTERED
+    assert identify_fault(parse(reply)) is CLUSTER
 
 
 async def test_a_transaction_that_was_refused_is_tried_again(server: Redis) -> None:
@@ -211,7 +211,7 @@ async def test_a_transaction_that_was_refused_is_tried_again(server: Redis) -> N
             await met(connection.read_response())
     await connection.send_command("EXEC")
     exc = await met(connection.read_response())
-    assert (type(exc), trouble(exc)) == (ExecAbortError, BUSY)
+    assert (type(exc), identify_fault(exc)) == (ExecAbortError, BUSY)
     await pool.release(connection)
 
 
@@ -219,13 +219,13 @@ async def test_a_command_that_is_not_known_is_an_error_of_its_own(server: Redis)
     """It is waited for like the others, and logged as an error."""
     do: Any = server.execute_command
     exc = await met(do("XFUTURE"))
-    assert (trouble(exc), UNKNOWN.passing) == (UNKNOWN, False)
+    assert (identify_fault(exc), UNKNOWN.passing) == (UNKNOWN, False)
 
 
 async def test_sentinels_that_are_away_name_nobody() -> None:
     """The trouble is the sentinels', not the server's."""
     nowhere = client("redis+sentinel://127.0.0.1:1,127.0.0.1:2/mymaster")
-    assert trouble(await met(nowhere.ping())) is LEADERLESS
+    assert identify_fault(await met(nowhere.ping())) is NO_PRIMARY
     await nowhere.aclose()
 
 
@@ -235,7 +235,7 @@ async def test_a_command_has_a_limit_of_its_own(site: Site) -> None:
     await patient.ping()
     patient.limit_seconds = 0.2  # type: ignore[attr-defined]
     await site.do("CLIENT PAUSE", 1000, "ALL")
-    assert trouble(await met(patient.ping())) is SILENT
+    assert identify_fault(await met(patient.ping())) is SILENT
     patient.limit_seconds = 60.0  # type: ignore[attr-defined]
     assert await patient.ping()
     await patient.aclose()
@@ -243,7 +243,7 @@ async def test_a_command_has_a_limit_of_its_own(site: Site) -> None:
 
 def test_every_kind_of_trouble_has_a_name_of_its_own_and_is_explained() -> None:
     """Metrics, logs and `/ready` can be told apart, and docs/redis.md says of each what to do."""
-    kinds = [kind for kind in vars(stream.redis.errors).values() if isinstance(kind, Trouble)]
+    kinds = [kind for kind in vars(stream.redis.errors).values() if isinstance(kind, RedisFault)]
     assert len({kind.name for kind in kinds}) == len({kind.meaning for kind in kinds}) == len(kinds)
-    explained = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "redis.md").read_text(), re.MULTILINE)
+    explained = re.findall(r"^\| `([\w-]+)` \|", (ROOT / "docs" / "redis.md").read_text(), re.MULTILINE)
     assert sorted(explained) == sorted(kind.name for kind in kinds)

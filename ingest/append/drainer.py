@@ -3,8 +3,8 @@
 import structlog
 from redis.exceptions import RedisError
 
-from ingest.append.connection import Link
-from ingest.append.redis_writer import Way
+from ingest.append.connection import AppendConnection
+from ingest.append.redis_writer import RedisWriter
 from ingest.spool.errors import NotSpooled
 from ingest.spool.queue import Spool
 
@@ -20,31 +20,31 @@ TAKE_OVER_LOOKS = 10
 class Drainer:
     """Drains until cancelled."""
 
-    def __init__(self, way: Way, spool: Spool) -> None:
-        self._way = way
+    def __init__(self, writer: RedisWriter, spool: Spool) -> None:
+        self._writer = writer
         self._spool = spool
 
     async def run(self) -> None:
-        """Probe while the way is shut; while it is open drain, and now and then look for what the dead have left."""
+        """Probe while the path to Redis is closed; else drain, and now and then look for what dead processes left."""
         looks = 0
         while True:
-            if not self._way.is_open:
-                await self._way.probe(self.feed)
+            if not self._writer.is_open:
+                await self._writer.probe(self.feed)
             elif not await self._drain():
-                await self._way.shuts(LOOK_SECONDS)
+                await self._writer.wait_until_closed(LOOK_SECONDS)
                 looks += 1
-                if looks % TAKE_OVER_LOOKS == 0 and self._way.is_open:
+                if looks % TAKE_OVER_LOOKS == 0 and self._writer.is_open:
                     await self._take_over()
 
-    async def feed(self, link: Link, entries: int = PROBE_ENTRIES) -> bool:
-        """Move so many entries from the spool to Redis; whether there were any. Raises RedisError or OSError."""
+    async def feed(self, connection: AppendConnection, entries: int = PROBE_ENTRIES) -> bool:
+        """Move at most ``entries`` from the spool to Redis; return whether there were any. Raises RedisError."""
         try:
             part = await self._spool.read(entries)
         except NotSpooled:
             return False
         if part is None:
             return False
-        await link.append(part.slice.entries, CONFIRM_SECONDS)
+        await connection.append(part.slice.entries, CONFIRM_SECONDS)
         try:
             await self._spool.confirm(part)
         except NotSpooled:  # a disk that does not answer: they may come twice
@@ -52,19 +52,19 @@ class Drainer:
         return True
 
     async def _drain(self) -> bool:
-        """Move all there is, unless the way is shut meanwhile; whether there was any."""
+        """Move all there is, until the path to Redis is closed; return whether there was any."""
         if not self._spool.held.entries:
             return False
         moved = False
         try:
-            link = await self._way.connect()
+            connection = await self._writer.connect()
             try:
-                while self._way.is_open and await self.feed(link, SLICE_ENTRIES):
+                while self._writer.is_open and await self.feed(connection, SLICE_ENTRIES):
                     moved = True
             finally:
-                await link.close()
-        except (RedisError, OSError) as exc:
-            self._way.fail(exc)
+                await connection.close()
+        except RedisError as exc:
+            self._writer.fail(exc)
         if moved and not self._spool.held.entries:
             log.info("drainer.done")
         return moved

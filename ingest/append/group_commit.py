@@ -1,19 +1,25 @@
-"""Group commit: all entries that wait at one moment are kept together, and each is answered when they are."""
+"""Group commit: all entries that wait at one moment are kept together, and each is answered when they are.
+
+They are kept on the stream while Redis confirms in time, else in the spool, else nowhere.
+"""
 
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
-from ingest.append.writer import Keeper
+from ingest.append.redis_writer import NotConfirmed, RedisWriter
 from ingest.encoding import Packed, pack
 from ingest.spool.errors import NotSpooled
+from ingest.spool.queue import Spool
+from runtime.metrics import APPENDED, SPOOLED
 from stream.entry import Entry
 
 BATCHES = 2  # in hand
 BATCH_ENTRIES = 256
 BATCH_BYTES = 4 * 1024 * 1024
 WAITING_ENTRIES = 8192
+LEAST_SHARE = 0.2  # of the budget is given to Redis even when entries have waited for all of it
 
 Waiting = tuple[Packed, float, asyncio.Future[None]]
 """An entry as it is kept, when it arrived by the loop's clock, and what its sender waits for."""
@@ -24,10 +30,16 @@ class NotKept(Exception):  # noqa: N818 - named for what the caller must tell th
 
 
 class Appender:
-    """Keeps entries in batches, while ``run`` runs."""
+    """Keeps entries in batches, while ``run`` runs.
 
-    def __init__(self, keeper: Keeper) -> None:
-        self._keeper = keeper
+    Redis has ``budget_seconds`` to confirm a batch, from the arrival of its first entry. What it has not confirmed by
+    then goes to the spool; it may have landed all the same, and then comes twice.
+    """
+
+    def __init__(self, writer: RedisWriter, spool: Spool, budget_seconds: float) -> None:
+        self._writer = writer
+        self._spool = spool
+        self._budget_seconds = budget_seconds
         self._waiting: deque[Waiting] = deque()
         self._due = asyncio.Event()
         self._in_hand: list[Sequence[Waiting]] = []
@@ -37,7 +49,9 @@ class Appender:
     @property
     def why_not(self) -> str | None:
         """Why entries are refused right now; None while they are taken."""
-        return "stopping" if self._stopping else self._keeper.why_not
+        if self._stopping:
+            return "stopping"
+        return None if self._writer.is_open else self._spool.why_not
 
     async def append(self, entry: Entry) -> None:
         """Return once the entry is kept. Raises NotKept; it may then be kept all the same."""
@@ -92,13 +106,27 @@ class Appender:
 
     async def _keep(self, batch: Sequence[Waiting]) -> None:
         try:
-            await self._keeper.keep([packed for packed, _, _ in batch], batch[0][1])
+            await self._write([packed for packed, _, _ in batch], batch[0][1])
         except NotSpooled as exc:
             self._refuse(batch, str(exc))
         else:
             for _, _, kept in batch:
                 if not kept.done():
                     kept.set_result(None)
+
+    async def _write(self, batch: Sequence[Packed], arrived_at: float) -> None:
+        """Return once all of the batch is kept. Raises NotSpooled if it is not, or if nobody can say."""
+        if self._writer.is_open:
+            left = arrived_at + self._budget_seconds - self._loop.time()
+            try:
+                await self._writer.append([array for _, array in batch], max(left, LEAST_SHARE * self._budget_seconds))
+            except NotConfirmed:
+                pass
+            else:
+                APPENDED.inc(len(batch))
+                return
+        await self._spool.put(batch)
+        SPOOLED.labels(self._writer.reason).inc(len(batch))
 
     def _take(self) -> list[Waiting]:
         size, count = 0, 0

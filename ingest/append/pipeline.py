@@ -1,48 +1,115 @@
-"""What keeps entries, put together: appender, keeper, way to Redis, spool, drainer, watch."""
+"""The parts that keep entries, put together: group commit, writer, spool, drainer, and the watch over the server."""
 
 import asyncio
-import random
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
-from ingest.append.circuit_breaker import Breaker
+from ingest.append.connection import AppendConnection
 from ingest.append.drainer import Drainer
 from ingest.append.group_commit import Appender
-from ingest.append.redis_writer import Way
-from ingest.append.server_checks import START_SECONDS, Fitness
-from ingest.append.watch import watch
-from ingest.append.writer import Keeper
+from ingest.append.redis_writer import RedisWriter
+from ingest.append.server_checks import TOO_WEAK, UNKNOWN, Level, ServerChecks, ServerNotReady
 from ingest.settings import IngestSettings
-from ingest.spool.queue import spooling
+from ingest.spool.queue import Spool, spooling
+from runtime.errors import Refusal
+from runtime.metrics import SPOOL_OLDEST
 from runtime.tasks import end
-from stream.redis.client import shown
+from stream.redis.client import reason, shown
+from stream.redis.errors import CLUSTER, DENIED, UNSUPPORTED, WRONG_TYPE
+
+START_SECONDS = 3.0
+LOOK_SECONDS = 1.0
+DURABILITY_SECONDS = 60.0
 
 
 @asynccontextmanager
-async def keeping(server: Redis, settings: IngestSettings) -> AsyncIterator[Appender]:
+async def open_pipeline(server: Redis, settings: IngestSettings) -> AsyncIterator[Appender]:
     """Keep entries for the length of the block; at its end what waits is kept or refused first.
 
-    At the beginning Redis has been tried. Raises Refusal if it must not be used, or if there can be no spool.
+    At the start Redis has been tried. Raises Refusal if it must not be used and the spool is empty, or if there can be
+    no spool.
     """
-    fitness = Fitness(server, settings.ack)
-    await fitness.check_at_start(shown(settings.redis_url))
-    way = Way(server, settings.shard.stream, fitness, Breaker(time.monotonic, random.uniform))
+    checks = ServerChecks(server, settings.ack)
+    writer = RedisWriter(server, settings.shard.stream, checks)
     async with spooling(settings.data, settings.spool_bytes) as spool:
-        appender = Appender(Keeper(way, spool, settings.ack_budget_ms / 1000))
-        drainer = Drainer(way, spool)
-        await way.probe(drainer.feed, START_SECONDS)
-        async with asyncio.TaskGroup() as tasks:
-            running = [
-                tasks.create_task(appender.run(), name="appender"),
-                tasks.create_task(drainer.run(), name="drainer"),
-                tasks.create_task(watch(way, fitness, spool), name="watch"),
-            ]
+        drainer = Drainer(writer, spool)
+        try:
+            await _try_at_start(writer, drainer, settings.ack)
+            if not spool.held.entries:
+                _require_usable(writer, settings)
+            appender = Appender(writer, spool, settings.ack_budget_ms / 1000)
+            async with asyncio.TaskGroup() as tasks:
+                running = [
+                    tasks.create_task(appender.run(), name="appender"),
+                    tasks.create_task(drainer.run(), name="drainer"),
+                    tasks.create_task(_watch(writer, checks, spool), name="watch"),
+                ]
+                try:
+                    yield appender
+                    await appender.finish()
+                finally:
+                    await end(running)
+        finally:
+            await writer.close()
+
+
+async def _try_at_start(writer: RedisWriter, drainer: Drainer, level: Level) -> None:
+    """Probe once; with ``fsync`` again for a short while, because the server may be starting too."""
+
+    async def feed(connection: AppendConnection) -> None:
+        await connection.append((), START_SECONDS)
+        await drainer.feed(connection)
+
+    deadline = time.monotonic() + START_SECONDS
+    await writer.probe(feed, START_SECONDS)
+    while level == "fsync" and writer.fault is not None and writer.fault.passing and time.monotonic() < deadline:
+        await writer.probe(feed, START_SECONDS)
+
+
+def _require_usable(writer: RedisWriter, settings: IngestSettings) -> None:
+    """Raise Refusal if Redis will refuse entries until somebody acts; with ``fsync`` also if it cannot be asked."""
+    fault, error, url = writer.fault, writer.error, shown(settings.redis_url)
+    if fault is None or error is None:
+        return
+    detail = error.detail if isinstance(error, ServerNotReady) else reason(error)
+    if fault is UNSUPPORTED:
+        raise Refusal(detail)
+    if fault in {DENIED, WRONG_TYPE, CLUSTER}:
+        raise Refusal(f"Redis at {url} cannot be used ({detail}). {fault.sentence}")
+    if settings.ack != "fsync":
+        return
+    if fault is not TOO_WEAK:
+        raise Refusal(
+            f"ACKSTREAM_ACK=fsync needs to know the settings of Redis, and {url} does not answer "
+            f"({detail}): start it first, or set ACKSTREAM_ACK=stream"
+        )
+    if detail == UNKNOWN:
+        raise Refusal(
+            "ACKSTREAM_ACK=fsync needs to know the settings of Redis, and this user may not ask: "
+            "allow it CONFIG GET (+config|get), or set ACKSTREAM_ACK=stream"
+        )
+    raise Refusal(f"ACKSTREAM_ACK=fsync asks for more than this Redis does: {detail}. {fault.next_step.capitalize()}")
+
+
+async def _watch(writer: RedisWriter, checks: ServerChecks, spool: Spool) -> None:
+    """Look at the server's memory every second and at its settings every minute, until cancelled."""
+    settings_due = time.monotonic() + DURABILITY_SECONDS
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        oldest_ms = spool.held.oldest_ms
+        SPOOL_OLDEST.set(0 if oldest_ms is None else max(0.0, time.time() - oldest_ms / 1000))
+        writer.remind(spool.held.entries)
+        if not writer.is_open:
+            continue
+        with suppress(RedisError):  # the next append finds out whether Redis is away
             try:
-                yield appender
-                await appender.finish()
-            finally:
-                await end(running)
-                await way.close()
+                await checks.check_memory()
+                if time.monotonic() >= settings_due:
+                    await checks.check_durability()
+                    settings_due = time.monotonic() + DURABILITY_SECONDS
+            except ServerNotReady as exc:
+                writer.fail(exc)

@@ -1,130 +1,205 @@
-"""The direct way to Redis: open while Redis confirms what it is given, shut from the first failure on.
+"""The direct path to Redis: open while Redis confirms what it is given, closed from the first failure on.
 
-While it is shut nothing waits for Redis. It opens again when a probe has found the server fit and, if the spool holds
-entries, has appended some of them.
+A connection that is lost is first replaced once, within the batch's time: a server or a proxy may close an idle one.
+While the path is closed nothing waits for Redis. It opens again when a probe has found the server ready and, if the
+spool holds entries, has appended some of them.
 """
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 
 import structlog
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from ingest.append.circuit_breaker import Breaker
-from ingest.append.connection import Link
-from ingest.append.server_checks import Fitness, Unfit
-from runtime.metrics import APPEND_FAILURES, BREAKER
-from stream.redis.client import reason
-from stream.redis.errors import trouble
+from ingest.append.connection import AppendConnection
+from ingest.append.server_checks import ServerChecks, ServerNotReady
+from runtime.metrics import APPEND_FAILURES, BREAKER, REDIS_DOWN
+from stream.redis.client import limit_wait, reason
+from stream.redis.errors import AWAY, RedisFault, identify_fault
 
-log = structlog.get_logger("way")
+log = structlog.get_logger("redis")
 
+FIRST_SECONDS = 0.1
+LONGEST_SECONDS = 2.0
 PROBE_SECONDS = 10.0  # in all; each answer has a limit of its own
+REMIND_SECONDS = 60.0
 
-_NUMBERS = {"closed": 0, "half-open": 1, "open": 2}
-
-Feed = Callable[[Link], Awaitable[object]]
-
-
-class Shut(Exception):  # noqa: N818 - named for what the caller finds
-    """What was given is not confirmed, and may have landed all the same."""
+Feed = Callable[[AppendConnection], Awaitable[object]]
+Jitter = Callable[[float, float], float]
 
 
-class Way:
-    """The way; shut until the first probe."""
+class NotConfirmed(Exception):  # noqa: N818 - named for what the caller finds
+    """Redis has not confirmed the batch. It may have landed all the same."""
 
-    def __init__(self, server: Redis, stream: str, fitness: Fitness, breaker: Breaker) -> None:
+
+class RedisWriter:
+    """The path; closed until the first probe, which is due at once. ``jitter(least, most)`` picks a delay."""
+
+    def __init__(
+        self,
+        server: Redis,
+        stream: str,
+        checks: ServerChecks,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Jitter = random.uniform,
+    ) -> None:
         self._server = server
         self._stream = stream
-        self._fitness = fitness
-        self._breaker = breaker
-        self._link: Link | None = None
-        self._shut = asyncio.Event()
-        self._shut_at = time.monotonic()
-        self._shut.set()
+        self._checks = checks
+        self._clock = clock
+        self._jitter = jitter
+        self.fault: RedisFault | None = AWAY
+        """Why the path is closed; None while it is open."""
+        self.error: Exception | None = None
+        """What has closed it last."""
+        self._connection: AppendConnection | None = None
+        self._reconnecting = asyncio.Lock()
+        self._closed = asyncio.Event()
+        self._closed.set()
+        self._delay = FIRST_SECONDS
+        self._due = self._changed_at = self._reminded_at = clock()
 
     @property
     def is_open(self) -> bool:
         """Whether entries may be given to Redis."""
-        return self._breaker.state == "closed" and self._link is not None
+        return self.fault is None
 
     @property
-    def why_shut(self) -> str:
-        """Return one word for logs and metrics."""
-        return self._breaker.reason or "away"
+    def reason(self) -> str:
+        """One word for logs and metrics: why the path is closed."""
+        return (self.fault or AWAY).name
 
     async def append(self, batch: Sequence[bytes], within_seconds: float) -> None:
-        """Return once Redis has confirmed the batch. Raises Shut."""
-        link = self._link
-        if link is None or not self.is_open:
-            raise Shut
+        """Return once Redis has confirmed the batch. Raises NotConfirmed."""
+        connection = self._connection
+        if connection is None or not self.is_open:
+            raise NotConfirmed
+        deadline = self._clock() + within_seconds
         try:
-            await link.append(batch, within_seconds)
-        except (RedisError, OSError) as exc:
-            if self._link is link:  # else another batch has found it out before
-                self._link = None
+            try:
+                await connection.append(batch, within_seconds)
+            except RedisError as exc:
+                if identify_fault(exc) is not AWAY:
+                    raise
+                async with limit_wait(deadline - self._clock()):
+                    connection = await self._replace(connection)
+                await connection.append(batch, deadline - self._clock())
+        except (RedisError, ServerNotReady) as exc:
+            if self.is_open and self._connection is connection:  # else another batch has found it out before
                 self.fail(exc)
-            APPEND_FAILURES.labels(self.why_shut).inc()
-            raise Shut from exc
+            APPEND_FAILURES.labels(self.reason).inc()
+            raise NotConfirmed from exc
 
-    def fail(self, exc: RedisError | OSError | Unfit) -> None:
-        """Shut it, or keep it shut, for this reason."""
-        why = exc.why if isinstance(exc, Unfit) else trouble(exc).name
-        if self.why_shut != why or self._breaker.state == "closed":
-            log.warning("way.shut", why=why, error=reason(exc), what="entries go to the spool")
-        if self._breaker.state == "closed":
-            self._shut_at = time.monotonic()
-        self._breaker.fail(why)
-        self._shut.set()
-        BREAKER.set(_NUMBERS[self._breaker.state])
+    async def _replace(self, lost: AppendConnection) -> AppendConnection:
+        """Return a new connection in the place of a lost one; batches that lost it together share the new one."""
+        async with self._reconnecting:
+            if self._connection is lost and self.is_open:
+                await self._server.connection_pool.disconnect(inuse_connections=False)  # they are lost as well
+                self._connection = await self._connect()
+            if self._connection is None or not self.is_open:
+                raise RedisConnectionError("another batch has found Redis away")
+            return self._connection
+
+    def fail(self, exc: RedisError | ServerNotReady) -> None:
+        """Close the path, or keep it closed, for half to the whole of a delay that doubles each time.
+
+        The delay starts small again once the path has been open for as long as the longest delay: while it opens and
+        closes in turn, Redis is tried less and less.
+        """
+        fault = exc.fault if isinstance(exc, ServerNotReady) else identify_fault(exc)
+        now = self._clock()
+        if self.is_open and now - self._changed_at >= LONGEST_SECONDS:
+            self._delay = FIRST_SECONDS
+        is_new = self.fault is not fault or self.error is None
+        if self.is_open:
+            self._changed_at = now
+        self._show(fault)
+        self.error = exc
+        self._due = now + self._jitter(self._delay / 2, self._delay)
+        self._delay = min(2 * self._delay, LONGEST_SECONDS)
+        if is_new:
+            self._log_down(now)
+
+    def remind(self, spool_entries: int) -> None:
+        """Log the fault again every minute if somebody has to act on it."""
+        now = self._clock()
+        if self.fault is not None and not self.fault.passing and now - self._reminded_at >= REMIND_SECONDS:
+            self._log_down(now, spool_entries=spool_entries)
+
+    def _log_down(self, now: float, **more: int) -> None:
+        fault, error = self.fault or AWAY, self.error
+        self._reminded_at = now
+        tell = log.warning if fault.passing else log.error
+        tell(
+            "redis.down",
+            why=fault.name,
+            error=None if error is None else reason(error),
+            meaning=f"{fault.meaning}; entries go to the spool",
+            what=fault.next_step,
+            **more,
+        )
 
     async def close(self) -> None:
         """Close the connection."""
-        if self._link is not None:
-            await self._link.close()
+        if self._connection is not None:
+            await self._connection.close()
 
-    async def connect(self) -> Link:
-        """Make a connection more. Raises RedisError or OSError."""
-        return await Link.open(self._server, self._stream)
+    async def connect(self) -> AppendConnection:
+        """Make one more connection. Raises RedisError."""
+        return await AppendConnection.open(self._server, self._stream)
 
-    async def shuts(self, within_seconds: float) -> None:
-        """Return as soon as it is shut, or after so long."""
-        shut = asyncio.ensure_future(self._shut.wait())
+    async def _connect(self) -> AppendConnection:
+        await self._checks.check()
+        return await self.connect()
+
+    async def wait_until_closed(self, within_seconds: float) -> None:
+        """Return as soon as the path is closed, or after this time."""
+        closed = asyncio.ensure_future(self._closed.wait())
         try:
-            await asyncio.wait([shut], timeout=within_seconds)
+            await asyncio.wait([closed], timeout=within_seconds)
         finally:
-            shut.cancel()
+            closed.cancel()
 
     async def probe(self, feed: Feed, within_seconds: float = PROBE_SECONDS) -> None:
-        """When it is time, try Redis, also with what ``feed`` appends. If all goes well the way is open.
+        """When it is due, try Redis, also with what ``feed`` appends. If all goes well the path is open.
 
-        ``feed`` raises RedisError or OSError when Redis does not confirm.
+        ``feed`` raises RedisError when Redis does not confirm.
         """
-        await asyncio.sleep(self._breaker.due_seconds())
-        self._breaker.probe()
-        BREAKER.set(_NUMBERS[self._breaker.state])
+        await asyncio.sleep(max(0.0, self._due - self._clock()))
         async with AsyncExitStack() as unless_open:
             try:
-                async with asyncio.timeout(within_seconds):
-                    await self._fitness.check()
-                    link = await self.connect()
-                    unless_open.push_async_callback(link.close)
-                    await feed(link)
-            except (RedisError, OSError, Unfit) as exc:
+                async with limit_wait(within_seconds):
+                    connection = await self._connect()
+                    unless_open.push_async_callback(connection.close)
+                    await feed(connection)
+            except (RedisError, ServerNotReady) as exc:
                 self.fail(exc)
             else:
                 unless_open.pop_all()
-                await self._open(link)
+                await self._open(connection)
 
-    async def _open(self, link: Link) -> None:
-        if self._link is not None:  # it was shut for another reason than this one's failure, and may be in use
-            await link.close()
-        else:
-            self._link = link
-        self._shut.clear()
-        self._breaker.succeed()
-        BREAKER.set(_NUMBERS[self._breaker.state])
-        log.info("way.open", stream=self._stream, shut_seconds=round(time.monotonic() - self._shut_at, 3))
+    async def _open(self, connection: AppendConnection) -> None:
+        if self._connection is None or self._connection.is_closed:
+            self._connection = connection
+        else:  # the path was closed for another reason than this one's failure, and batches may be in flight on it
+            await connection.close()
+        now = self._clock()
+        log.info("redis.up", stream=self._stream, down_seconds=round(now - self._changed_at, 3))
+        self._changed_at = now
+        self._show(None)
+
+    def _show(self, fault: RedisFault | None) -> None:
+        if self.fault is not None:
+            REDIS_DOWN.labels(self.fault.name).set(0)
+        self.fault = fault
+        BREAKER.set(0 if fault is None else 1)
+        if fault is None:
+            self._closed.clear()
+            return
+        REDIS_DOWN.labels(fault.name).set(1)
+        self._closed.set()

@@ -6,7 +6,8 @@ landed, so whoever sent it decides. Every wait is bounded; a peer that is gone w
 
 import asyncio
 import socket
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -31,6 +32,16 @@ _KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 2, "TCP_USER
 KEEPALIVE = {getattr(socket, name): value for name, value in _KEEPALIVE.items() if hasattr(socket, name)}
 
 
+@asynccontextmanager
+async def limit_wait(seconds: float) -> AsyncIterator[None]:
+    """Bound a block that waits for Redis. Raises redis.exceptions.TimeoutError."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise RedisTimeoutError("no answer within the limit") from None
+
+
 class ServerUnfit(Refusal):
     """The server cannot do what this process needs."""
 
@@ -42,7 +53,7 @@ class Client(Redis):
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Execute one command. Raises redis.exceptions.TimeoutError when the limit is reached."""
-        try:
+        try:  # not limit_wait: this is for every command
             async with asyncio.timeout(self.limit_seconds):
                 return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
         except TimeoutError:
@@ -50,19 +61,20 @@ class Client(Redis):
 
 
 def client(url: str, *, reply_seconds: float = REPLY_SECONDS) -> Redis:
-    """Open a client on a URL that stream.redis_url describes; no connection is made yet. Raises ValueError.
+    """Open a client on a URL that stream.redis.url describes; no connection is made yet. Raises ValueError.
 
     ``reply_seconds`` bounds every reply; a blocking read needs more than its BLOCK. A command that finds no server
     raises redis.exceptions.ConnectionError or TimeoutError at once. One that meets a server that is no primary closes
-    its connection and raises stream.trouble.Deposed; behind sentinels each new connection asks for the primary, and
-    one in use notices when it has moved.
+    its connection and raises stream.redis.errors.Deposed; behind sentinels each new connection asks for the primary,
+    and one in use notices when it has moved. No OSError leaves a client: a lost socket is a ConnectionError.
     """
     target = Target.from_url(url)
     limits: dict[str, Any] = {
         "protocol": 2,
         "decode_responses": False,
         "socket_connect_timeout": CONNECT_SECONDS,
-        "socket_timeout": reply_seconds,
+        "socket_timeout": None,  # see stream.redis.connection
+        "reply_seconds": reply_seconds,
         "health_check_interval": 30,
         "retry": Retry(NoBackoff(), 0),
         "driver_info": None,  # CLIENT SETINFO would need a permission of its own

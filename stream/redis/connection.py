@@ -1,23 +1,40 @@
-"""redis-py's connections, which tell of their end in one way whichever event loop runs, and lose no cancellation.
+"""redis-py's connections with a limit for each send and each reply, and one kind of error for every lost connection.
+
+redis-py's own limit for a send (``socket_timeout``) runs ``asyncio.wait_for``, which makes a task of each command and
+before Python 3.12 can lose a cancellation: https://github.com/python/cpython/issues/86296. So it is not set, and the
+limits here are ``asyncio.timeout``.
+
+A server that was deposed says so at the first write (READONLY). Then the connection is closed and the caller sees it as
+lost, so the next one that connects looks for the primary from the start: by name, or by asking the sentinels. The same
+goes for a primary without its replicas (NOREPLICAS, where ``min-replicas-to-write`` is set): it may be deposed and not
+know it.
 
 uvloop raises a RuntimeError at a write to a connection that the peer has reset, where asyncio's own loop raises nothing
-and the next read finds the end. redis-py knows nothing of that error, and whoever waits for Redis would end by it.
-
-redis-py sends by ``asyncio.wait_for``, which makes a task of each command, and before Python 3.12 forgets that it was
-cancelled when that task has just ended: https://github.com/python/cpython/issues/86296
+and the next read finds the end. redis-py does not know that error.
 """
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any
 
 from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from stream.redis.errors import Deposed, code
 
-class _Told(AbstractConnection):
+NOT_PRIMARY = frozenset(("READONLY", "MASTERDOWN", "NOREPLICAS"))
+
+
+class _Bounded(AbstractConnection):
+    """``reply_seconds`` bounds each send and each reply. Whatever ends one early closes the connection."""
+
+    def __init__(self, *, reply_seconds: float, **options: Any) -> None:
+        super().__init__(**options)
+        self._reply_seconds = reply_seconds
+
     def pack_command(self, *args: Any) -> list[bytes]:
         """Pack with hiredis, which takes a thousand ids in a fourth of the time."""
         name, *rest = args
@@ -30,43 +47,40 @@ class _Told(AbstractConnection):
             await self.connect_check_health(check_health=False)
         if check_health:
             await self.check_health()  # type: ignore[no-untyped-call]
-        packed = command.encode() if isinstance(command, str) else command
-        writer: asyncio.StreamWriter | None = cast("Any", self._writer)
+        if not self.is_connected:
+            raise RedisConnectionError("another task has closed the connection")
         try:
-            if writer is None:
-                raise ConnectionResetError  # noqa: TRY301 - another task has closed it while this one asked for its health
-            writer.writelines([packed] if isinstance(packed, bytes) else packed)
-            async with asyncio.timeout(self.socket_timeout):
-                await writer.drain()
+            async with asyncio.timeout(self._reply_seconds):
+                await super().send_packed_command(command, check_health=False)
         except TimeoutError:
-            await self.disconnect(nowait=True)
             raise RedisTimeoutError("the server takes nothing more") from None
-        except (OSError, RuntimeError) as exc:
-            await self.disconnect(nowait=True)
+        except RuntimeError as exc:
             raise RedisConnectionError("the connection is closed") from exc
-        except BaseException:
-            await self.disconnect(nowait=True)  # a part may be sent, and a reply would be taken for another's
-            raise
 
-    def hand_over(self, protocol: asyncio.Protocol) -> asyncio.StreamWriter:
-        """Give away the connection as it stands, logged in: what comes by it goes to this protocol from now on.
+    async def read_response(self, *args: Any, **options: Any) -> Any:
+        """Read one reply. Raises redis.exceptions.ConnectionError, TimeoutError or Deposed; then it is closed."""
+        try:
+            async with asyncio.timeout(self._reply_seconds):
+                return await super().read_response(*args, **options)
+        except TimeoutError:
+            raise RedisTimeoutError("the server does not answer") from None
+        except ResponseError as exc:
+            if code(exc) not in NOT_PRIMARY:
+                raise
+            await self.disconnect(nowait=True)
+            raise Deposed(code(exc)) from exc
 
-        So several commands may be under way at once, where redis-py waits for each reply. To redis-py it is not
-        connected any more. A writer that is forgotten closes it.
-        """
-        writer: asyncio.StreamWriter = cast("Any", self._writer)
-        writer.transport.set_protocol(protocol)
-        self._reader = self._writer = None
-        return writer
+    def check_primary(self) -> None:
+        """Raise Deposed if this connection is known not to lead to a primary any more. Asks nobody."""
 
 
-class Tcp(_Told, Connection):
+class Tcp(_Bounded, Connection):
     """By TCP."""
 
 
-class Tls(_Told, SSLConnection):
+class Tls(_Bounded, SSLConnection):
     """By TLS."""
 
 
-class Unix(_Told, UnixDomainSocketConnection):
+class Unix(_Bounded, UnixDomainSocketConnection):
     """By a socket in the file system."""

@@ -1,8 +1,8 @@
 """What Redis's errors mean for a loop that works with it: each kind is judged here, once.
 
-Whatever the trouble, a loop drops what it has in hand unsettled, waits (stream.backoff) and begins again from the
-start, for as long as it takes: no trouble with Redis ends a process, acks an entry or gives one up. What differs is
-whether connections can still be trusted, and whether somebody has to act.
+Whatever the fault, a loop drops what is in flight unsettled, waits (runtime.backoff) and starts again, for as long as
+it takes: no fault of Redis ends a process, acks an entry or gives one up. The kinds differ in two points: whether
+connections can still be trusted, and whether somebody has to act.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 
 class Deposed(RedisConnectionError):  # noqa: N818 - named for what has happened
-    """The server takes no writes, for it is no primary or not sure to be one: its answer's code is the text.
+    """The server takes no writes, because it is not a primary or not sure to be one: the text is the error code.
 
     Without a text: the sentinels name another.
     """
@@ -30,44 +30,87 @@ class GroupGone(RedisError):  # noqa: N818 - likewise
         super().__init__("NOGROUP")
 
 
-class Stalled(TimeoutError):  # noqa: N818 - likewise
-    """What waits for Redis does not end, although every command has its limit."""
+class Stalled(RedisTimeoutError):  # noqa: N818 - likewise
+    """A wait for Redis does not end, although every command has its limit."""
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
-    """A kind of trouble: its name in logs and metrics, and what it means, in words for whoever looks."""
+class RedisFault:
+    """A kind of fault: its name in logs and metrics, and two phrases for the person who looks."""
 
     name: str
     meaning: str
+    next_step: str
     connected: bool = True
     """Whether idle connections can still be used."""
     passing: bool = True
-    """Whether it usually ends by itself; else somebody has to act, and it is logged as an error."""
+    """Whether it usually ends by itself; if not, somebody has to act, and it is logged as an error."""
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong and what to do, for a command's error."""
+        return f"{self.meaning}: {self.next_step}"
 
 
-AWAY = Trouble("away", "Redis is away", connected=False)
-SILENT = Trouble("silent", "Redis does not answer", connected=False)
-STALLED = Trouble("stalled", "a read from Redis does not end", connected=False, passing=False)
-LOADING = Trouble("loading", "Redis is loading its data", connected=False)
-DEPOSED = Trouble("deposed", "Redis is not the primary, or lacks replicas", connected=False)
-LEADERLESS = Trouble("leaderless", "no sentinel names a primary", connected=False)
-CROWDED = Trouble("crowded", "Redis has too many clients", connected=False)
-DENIED = Trouble("denied", "Redis denies this user: check the password and the rights", connected=False, passing=False)
-FULL = Trouble("full", "Redis is out of memory", passing=False)
-UNWRITABLE = Trouble("unwritable", "Redis cannot write to its disk", passing=False)
-BUSY = Trouble("busy", "Redis is busy with somebody's script")
-GONE = Trouble("gone", "the stream or its group is gone, and is made again")
-MISTAKEN = Trouble("mistaken", "a key of the stream holds something else (WRONGTYPE): remove it", passing=False)
-CLUSTERED = Trouble("clustered", "Redis is a node of a cluster, which is not supported", passing=False)
-UNFIT = Trouble("unfit", "Redis lacks a command, or does not let this user ask (COMMAND INFO)", passing=False)
-UNKNOWN = Trouble("unknown", "Redis gives an error that is not known", passing=False)
+AWAY = RedisFault(
+    "away", "Redis is away", "start it (or `ackstream up`), or set ACKSTREAM_REDIS_URL to its address", connected=False
+)
+SILENT = RedisFault("silent", "Redis does not answer in time", "look at its load and at the network", connected=False)
+STALLED = RedisFault(
+    "stalled", "a read from Redis does not end", "look at its load and at the network", connected=False, passing=False
+)
+LOADING = RedisFault("loading", "Redis is loading its data", "wait until it has started", connected=False)
+READ_ONLY = RedisFault(
+    "read-only",
+    "Redis is not the primary, or lacks replicas",
+    "set ACKSTREAM_REDIS_URL to the primary, or give it its replicas back",
+    connected=False,
+)
+NO_PRIMARY = RedisFault(
+    "no-primary",
+    "no sentinel names a primary",
+    "start the sentinels, and check the service's name and sentinel_password in ACKSTREAM_REDIS_URL",
+    connected=False,
+)
+MAX_CLIENTS = RedisFault("max-clients", "Redis has too many clients", "raise its maxclients", connected=False)
+DENIED = RedisFault(
+    "denied",
+    "Redis denies this user",
+    "check the user and the password in ACKSTREAM_REDIS_URL, and the user's rights (deploy/redis-users.acl)",
+    connected=False,
+    passing=False,
+)
+FULL = RedisFault("full", "Redis is out of memory", "give it more, or trim the stream", passing=False)
+UNWRITABLE = RedisFault("unwritable", "Redis cannot write to its disk", "give it disk space", passing=False)
+BUSY = RedisFault("busy", "Redis is busy with a script", "end it with SCRIPT KILL")
+GONE = RedisFault("gone", "the stream or its group is gone, and is made again", "nothing")
+WRONG_TYPE = RedisFault(
+    "wrong-type",
+    "a key of the stream holds another type (WRONGTYPE)",
+    "remove that key, or set ACKSTREAM_STREAM to another name",
+    passing=False,
+)
+CLUSTER = RedisFault(
+    "cluster",
+    "Redis is a node of a cluster, which is not supported",
+    "set ACKSTREAM_REDIS_URL to a server that is not",
+    passing=False,
+)
+UNSUPPORTED = RedisFault(
+    "unsupported",
+    "Redis lacks a command, or does not let this user ask (COMMAND INFO)",
+    "use Redis 7.0, Valkey 8, or later, and allow +command|info",
+    passing=False,
+)
+UNKNOWN = RedisFault(
+    "unknown", "Redis gives an error that is not known", "see the error's code, and report it", passing=False
+)
 
 _BY_CODE = {
     "LOADING": LOADING,
-    "READONLY": DEPOSED,
-    "MASTERDOWN": DEPOSED,
-    "NOREPLICAS": DEPOSED,
+    "READONLY": READ_ONLY,
+    "MASTERDOWN": READ_ONLY,
+    "NOREPLICAS": READ_ONLY,
     "UNBLOCKED": GONE,  # the stream was deleted during BLOCK, or (then READONLY follows) the server deposed
     "NOGROUP": GONE,
     "NOAUTH": DENIED,
@@ -77,35 +120,35 @@ _BY_CODE = {
     "MISCONF": UNWRITABLE,
     "BUSY": BUSY,
     "EXECABORT": BUSY,
-    "WRONGTYPE": MISTAKEN,
-    "MOVED": CLUSTERED,
-    "ASK": CLUSTERED,
-    "CROSSSLOT": CLUSTERED,
-    "CLUSTERDOWN": CLUSTERED,
-    "TRYAGAIN": CLUSTERED,
+    "WRONGTYPE": WRONG_TYPE,
+    "MOVED": CLUSTER,
+    "ASK": CLUSTER,
+    "CROSSSLOT": CLUSTER,
+    "CLUSTERDOWN": CLUSTER,
+    "TRYAGAIN": CLUSTER,
 }
 
-_BY_TEXT = {"no such key": GONE, "max number of clients reached": CROWDED}
+_BY_TEXT = {"no such key": GONE, "max number of clients reached": MAX_CLIENTS, "ACL failure in script": DENIED}
 
-_BY_CLASS: tuple[tuple[tuple[type[Exception], ...], Trouble], ...] = (
-    ((PrimaryUnknown,), LEADERLESS),
-    ((Deposed,), DEPOSED),
+_BY_CLASS: tuple[tuple[tuple[type[Exception], ...], RedisFault], ...] = (
+    ((PrimaryUnknown,), NO_PRIMARY),
+    ((Deposed,), READ_ONLY),
     ((Stalled,), STALLED),
     ((AuthenticationError, AuthorizationError), DENIED),
-    ((RedisTimeoutError, TimeoutError), SILENT),
-    ((RedisConnectionError, OSError), AWAY),
+    ((RedisTimeoutError,), SILENT),
+    ((RedisConnectionError,), AWAY),
 )
 
 
-def trouble(exc: BaseException) -> Trouble:
-    """Judge an error that redis-py or a socket raised."""
-    by_text = (known for text, known in _BY_TEXT.items() if text in str(exc))
-    by_class = (known for classes, known in _BY_CLASS if isinstance(exc, classes))
+def identify_fault(exc: BaseException) -> RedisFault:
+    """Return the kind of an error that a client of `stream.redis` raised."""
+    by_text = (fault for text, fault in _BY_TEXT.items() if text in str(exc))
+    by_class = (fault for classes, fault in _BY_CLASS if isinstance(exc, classes))
     return _BY_CODE.get(code(exc)) or next(by_text, None) or next(by_class, UNKNOWN)
 
 
 def code(exc: BaseException) -> str:
-    """Return the code of Redis's error reply, such as OOM; empty if the error is none."""
+    """Return the code of Redis's error reply, such as OOM; empty for any other error."""
     if not isinstance(exc, RedisError):
         return ""
     first = str(exc).partition(" ")[0]

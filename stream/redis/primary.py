@@ -1,66 +1,29 @@
-"""Connections that end at the primary, and find it again when it has moved.
-
-A server that was deposed tells so at the first write (READONLY). Then the connection is closed and the caller sees it
-as lost, so whoever connects again does so from the start: by name, or by asking the sentinels. The same goes for a
-primary without its replicas (NOREPLICAS, where ``min-replicas-to-write`` is set): it may be deposed and not know it.
-"""
+"""Connections that end at the primary that the sentinels name, and find it again when it has moved."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.connection import ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from stream.redis.connection import Tcp, Tls, Unix
-from stream.redis.errors import Deposed, PrimaryUnknown, code
+from stream.redis.errors import Deposed, PrimaryUnknown
 from stream.redis.sentinel import ASK_SECONDS, Sentinels
 from stream.redis.url import Target
-
-NOT_PRIMARY = frozenset(("READONLY", "MASTERDOWN", "NOREPLICAS"))
 
 
 def pool(target: Target, limits: Mapping[str, Any]) -> ConnectionPool:
     """Make the pool of a client. ``limits`` are redis-py's options for every connection, to a sentinel too."""
     if target.sentinels:
         found = FoundTlsConnection if target.scheme == "rediss" else FoundConnection
-        sentinels = Sentinels(target, {**limits, "socket_timeout": ASK_SECONDS})
+        sentinels = Sentinels(target, {**limits, "reply_seconds": ASK_SECONDS})
         return FoundPool(found, sentinels=sentinels, **target.options, **limits)
-    kind = {"redis": PlainConnection, "rediss": TlsConnection, "unix": UnixConnection}[target.scheme]
+    kind: Any = {"redis": Tcp, "rediss": Tls, "unix": Unix}[target.scheme]
     return ConnectionPool(kind, **target.options, **limits)
 
 
-class _Primary(AbstractConnection):
-    """What all connections have in common."""
-
-    def check_primary(self) -> None:
-        """Raise Deposed if it is known by now that this connection leads to no primary any more. Asks nobody."""
-
-    async def read_response(self, *args: Any, **options: Any) -> Any:
-        """Read one reply. Raises Deposed, and closes the connection, if it is that of no primary."""
-        try:
-            return await super().read_response(*args, **options)
-        except ResponseError as exc:
-            if code(exc) not in NOT_PRIMARY:
-                raise
-            await self.disconnect(nowait=True)
-            raise Deposed(code(exc)) from exc
-
-
-class PlainConnection(_Primary, Tcp):
-    """By TCP."""
-
-
-class TlsConnection(_Primary, Tls):
-    """By TLS."""
-
-
-class UnixConnection(_Primary, Unix):
-    """By a socket in the file system."""
-
-
-class FoundConnection(PlainConnection):
+class FoundConnection(Tcp):
     """By TCP, to the primary that the sentinels name; all of a pool lead to the same one.
 
     Every new connection asks them. One that is in use asks now and then by the way, for a deposed primary that has not
@@ -112,7 +75,7 @@ class FoundConnection(PlainConnection):
         await super().check_health()  # type: ignore[no-untyped-call]
 
 
-class FoundTlsConnection(FoundConnection, TlsConnection):
+class FoundTlsConnection(FoundConnection, Tls):
     """By TLS, to the primary that the sentinels name."""
 
 

@@ -85,7 +85,7 @@ class Sentinels:
                     try:
                         if host := await answer:
                             named.append(host)
-                    except (RedisError, OSError) as exc:
+                    except RedisError as exc:
                         failed = exc
                     if any(map(self._are_most, Counter(named).values())):
                         break

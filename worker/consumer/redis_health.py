@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from runtime.metrics import TROUBLE
 from stream.redis.client import ServerUnfit, names
-from stream.redis.errors import GONE, UNFIT, GroupGone, Stalled, Trouble, trouble
+from stream.redis.errors import GONE, UNSUPPORTED, GroupGone, RedisFault, Stalled, identify_fault
 
 log = structlog.get_logger("condition")
 
@@ -33,7 +33,7 @@ class Condition:
         self._group = group
         self._servers = servers
         self._clock = clock
-        self._trouble: Trouble | None = None
+        self._trouble: RedisFault | None = None
         self._waiting_since: float | None = None
         self._noticed = False
         self._was_well = False
@@ -54,16 +54,16 @@ class Condition:
 
     def notice(self, exc: Exception) -> None:
         """Take in what the upkeep met: that the group is gone, a read may not tell."""
-        self._noticed = self._noticed or trouble(exc) is GONE
+        self._noticed = self._noticed or identify_fault(exc) is GONE
 
-    async def suffer(self, exc: Exception) -> Trouble:
+    async def suffer(self, exc: Exception) -> RedisFault:
         """Judge the error that ended the loop's work, tell it, and drop connections that cannot be trusted.
 
         A server that is unfit at the very start is no trouble that passes: raises ServerUnfit again.
         """
         if isinstance(exc, ServerUnfit) and not self._was_well:
             raise exc
-        met = UNFIT if isinstance(exc, ServerUnfit) else trouble(exc)
+        met = UNSUPPORTED if isinstance(exc, ServerUnfit) else identify_fault(exc)
         self.well, self._trouble = False, met
         TROUBLE.labels(self._group, met.name).inc()
         tell = log.warning if met.passing else log.error

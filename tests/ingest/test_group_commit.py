@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ingest.append.group_commit import BATCHES, Appender
-from ingest.append.pipeline import keeping
+from ingest.append.pipeline import open_pipeline
 from ingest.settings import IngestSettings
 from stream.keys import Shard
 from stream.redis.client import client
@@ -32,7 +32,8 @@ async def silent(away: Away) -> AsyncIterator[Appender]:
     """An appender whose server does all that it is told, but is not heard any more."""
     server = client(away.settings["redis_url"])
     settings = IngestSettings.load(**away.settings, signatures="off", ack_budget_ms=LONG_MS)
-    async with keeping(server, settings) as appender:
+    async with open_pipeline(server, settings) as appender:
+        await away.tell("CONFIG RESETSTAT")
         away.proxy.swallows_replies = True
         yield appender
     await server.aclose()
@@ -84,8 +85,8 @@ async def test_a_second_batch_goes_out_when_as_many_wait_as_are_in_hand(away: Aw
         await senders.all_kept()
 
 
-async def test_all_that_is_in_hand_or_waits_is_kept_when_the_connection_is_lost(away: Away) -> None:
-    """Both batches and what waits behind them go to the spool, though the server has the former; nobody waits on."""
+async def test_batches_in_flight_are_appended_again_when_their_connection_is_lost(away: Away) -> None:
+    """Redis is there, so a new connection takes them and what waits behind them: nothing goes by the spool."""
     spooled = counted("spooled_entries_total", why="away")
     async with silent(away) as appender:
         senders = Senders(appender)
@@ -99,7 +100,28 @@ async def test_all_that_is_in_hand_or_waits_is_kept_when_the_connection_is_lost(
         away.proxy.swallows_replies = False
         away.proxy.cut()
         await senders.all_kept()
+        assert counted("spooled_entries_total", why="away") == spooled
+    times = Counter(await away.ids())
+    assert [times[one] for one in senders.ids] == [2] * 6 + [1] * 5
+
+
+async def test_batches_in_flight_are_spooled_when_redis_is_lost(away: Away) -> None:
+    """Both batches and what waits behind them go to the spool, though the server has the former; nobody waits on."""
+    spooled = counted("spooled_entries_total", why="away")
+    async with silent(away) as appender:
+        senders = Senders(appender)
+        for number in (3, 3, 5):
+            await senders.send(number)
+
+        async def both_are_there() -> bool:
+            return await appended(away) == (6, 2)
+
+        await until(both_are_there)
+        away.proxy.swallows_replies, away.proxy.refuses = False, True
+        away.proxy.cut()
+        await senders.all_kept()
         assert counted("spooled_entries_total", why="away") - spooled == 11
+        away.proxy.refuses = False
         await away.has(senders.ids)
         await is_open()
     times = Counter(await away.ids())

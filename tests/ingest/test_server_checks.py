@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from console.up.valkey import free_port
-from ingest.append import watch
-from ingest.append.durability import POLICY, WANTED, shortcomings
+from ingest.append import pipeline
+from ingest.append.server_checks import POLICY, WANTED, find_shortcomings
 from stream.keys import Shard
 from tests.outages import Away, away_redis, counted, is_open, sending
 from tests.processes import Process, ackstream
@@ -28,7 +29,7 @@ async def away(tmp_path: Path, shard: Shard) -> AsyncIterator[Away]:
 def ingest(away: Away, folder: Path, **settings: str) -> Any:
     """A real process."""
     ports = {"port": str(free_port()), "admin_port": str(free_port())}
-    return ackstream("ingest", folder=folder, signatures="off", **ports, **{**away.settings, **settings})
+    return ackstream("ingest", folder=folder, signatures="off", **{**ports, **away.settings, **settings})
 
 
 async def refusal(process: Process) -> str:
@@ -45,7 +46,7 @@ ENOUGH = {**WANTED, POLICY: "noeviction"}
 @pytest.mark.parametrize("policy", ["noeviction", "volatile-lru", "volatile-ttl"])
 def test_a_server_that_fsyncs_and_keeps_has_no_shortcoming(policy: str) -> None:
     """Policies that drop only what has a time to live cannot drop a stream."""
-    assert shortcomings({**WANTED, POLICY: policy}) == []
+    assert find_shortcomings({**WANTED, POLICY: policy}) == []
 
 
 @pytest.mark.parametrize(
@@ -61,9 +62,9 @@ def test_a_server_that_fsyncs_and_keeps_has_no_shortcoming(policy: str) -> None:
 )
 def test_each_shortcoming_is_named(name: str, value: str) -> None:
     """By the setting, with what it is; one that is not told is one too."""
-    (one,) = shortcomings({**ENOUGH, name: value})
+    (one,) = find_shortcomings({**ENOUGH, name: value})
     assert one.startswith(f"{name} is {value}")
-    (missing,) = shortcomings({known: is_ for known, is_ in ENOUGH.items() if known != name})
+    (missing,) = find_shortcomings({known: is_ for known, is_ in ENOUGH.items() if known != name})
     assert missing.startswith(f"{name} is unknown")
 
 
@@ -106,6 +107,54 @@ async def test_stream_does_not_start_on_a_server_that_is_too_old(away: Away, tmp
         assert "Ackstream needs Redis 7.0, Valkey 8, or later" in await refusal(process)
 
 
+UNUSABLE: dict[str, tuple[tuple[Any, ...], str]] = {
+    "another password": (("CONFIG SET", "requirepass", "another"), "check the user and the password"),
+    "no right to append": (("ACL SETUSER", "default", "-xadd"), "the user's rights"),
+    "no right to run scripts": (("ACL SETUSER", "default", "-evalsha"), "the user's rights"),
+    "a key of another type": (("SET", "STREAM", "x"), "remove that key, or set ACKSTREAM_STREAM"),
+}
+
+
+@pytest.mark.parametrize("fault", UNUSABLE)
+async def test_a_server_that_cannot_be_used_is_refused_at_the_start(away: Away, tmp_path: Path, fault: str) -> None:
+    """One sentence that says what to do, exit code 1: as for any other wrong setting, while the spool is empty."""
+    command, words = UNUSABLE[fault]
+    await away.tell(*(away.shard.stream if word == "STREAM" else word for word in command))
+    with ingest(away, tmp_path) as process:
+        assert words in await refusal(process)
+
+
+async def test_a_node_of_a_cluster_is_refused_at_the_start(away: Away, tmp_path: Path) -> None:
+    """It would take entries only for the slots that it serves."""
+    away.kill()
+    with (tmp_path / "valkey" / "valkey.conf").open("a") as config:
+        config.write(f"appendonly no\ncluster-enabled yes\ncluster-port {free_port()}\n")
+    await away.valkey.start()
+    with ingest(away, tmp_path) as process:
+        assert "a node of a cluster" in await refusal(process)
+
+
+async def test_with_entries_in_the_spool_a_wrong_password_does_not_stop_the_start(away: Away, tmp_path: Path) -> None:
+    """The log has an error with what to do, a gauge shows it; with the right password all is drained."""
+    away.kill()
+    async with ingesting(**away.settings, data=tmp_path / "data") as running, sending(running.url) as sender:
+        assert await sender.posts(3) == [200] * 3
+        kept = list(sender.kept)
+    await away.start()
+    password = (await away.server.config_get("requirepass"))["requirepass"]
+    await away.tell("CONFIG SET", "requirepass", "another")
+    admin_port = free_port()
+    with ingest(away, tmp_path, admin_port=str(admin_port), data=str(tmp_path / "data")) as process:
+        await process.is_ready(admin_port)
+        (line,) = process.logged("redis.down")
+        assert (line["level"], line["why"]) == ("error", "denied")
+        assert "password" in line["what"]
+        async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{admin_port}/metrics") as answer:
+            assert 'ackstream_redis_down{fault="denied"} 1.0' in await answer.text()
+        await away.tell("CONFIG SET", "requirepass", password)
+        await away.has(kept)
+
+
 async def test_stream_warns_and_starts(away: Away, tmp_path: Path) -> None:
     """On a server that may drop the stream and does not fsync: one line says all of it; a 200 is worth no more."""
     await away.tell("CONFIG SET", POLICY, "allkeys-lru", "appendfsync", "everysec")
@@ -120,7 +169,7 @@ async def test_a_change_is_told_once(
     away: Away, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Found while it runs, in a minute at most: a warning, and when all is well again a word of that too."""
-    monkeypatch.setattr(watch, "DURABILITY_SECONDS", 0.1)
+    monkeypatch.setattr(pipeline, "DURABILITY_SECONDS", 0.1)
     async with ingesting(**away.settings) as running, sending(running.url) as sender:
         await away.tell("CONFIG SET", "appendfsync", "no")
         await until(lambda: durable(is_=0))
@@ -150,7 +199,7 @@ async def looked_again(away: Away) -> bool:
 
 async def test_what_is_not_fsynced_any_more_is_spooled(away: Away, monkeypatch: pytest.MonkeyPatch) -> None:
     """With fsync, from the moment it is found: nothing is answered on Redis's word, and nothing is given to it."""
-    monkeypatch.setattr(watch, "DURABILITY_SECONDS", 0.1)
+    monkeypatch.setattr(pipeline, "DURABILITY_SECONDS", 0.1)
     async with ingesting(**away.settings, ack="fsync") as running, sending(running.url) as sender:
         assert await sender.posts(3) == [200] * 3
         await away.tell("CONFIG SET", "appendfsync", "everysec")
