@@ -67,9 +67,10 @@ def _explain_redis(exc: BaseException, where: str) -> str:
     found, text = code(exc), str(exc)
     if "DB index is out of range" in text:
         return f"{where}: it has no database of this number; correct the number at the end of ACKSTREAM_REDIS_URL"
-    if not identify_fault(exc).connected and not found:
+    fault = identify_fault(exc)
+    if not fault.connected and not found:
         return f"{where} does not answer ({_cause(exc)}): {_REDIS_AWAY}"
-    said = printable(text)[:200] if found == "NOPERM" else identify_fault(exc).meaning  # other texts may quote a payload
+    said = printable(text)[:200] if found == "NOPERM" else fault.meaning  # other texts may quote a payload
     step = _REDIS_NEXT_STEPS.get(found, "see docs/redis.md")
     return f"{where}: {said}{f' ({found})' if found and found not in said else ''}; {step}"
 
