@@ -8,37 +8,44 @@ from dataclasses import dataclass
 from runtime.metrics import SUPPRESSED
 
 LINES_PER_SECOND = 5
+MOST_KINDS = 1000
 
 
 @dataclass(slots=True)
-class _Second:
+class _Period:
     began: float
     passed: int = 0
     suppressed: int = 0
 
 
 class Sampling:
-    """Lets so many lines of one kind through each second, and counts the others."""
+    """Lets through ``most`` lines of each kind in each period of ``seconds``, and counts the others."""
 
-    def __init__(self, most: int = LINES_PER_SECOND, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, most: int = LINES_PER_SECOND, clock: Callable[[], float] = time.monotonic, *, seconds: float = 1.0
+    ) -> None:
         self._most = most
         self._clock = clock
-        self._seconds: dict[Hashable, _Second] = {}
+        self._seconds = seconds
+        self._periods: dict[Hashable, _Period] = {}
 
     def admit(self, kind: Hashable) -> int | None:
         """Return how many lines of this kind were suppressed since the last one, or None to suppress this one too.
 
-        Kinds are places in a program, so there are few of them; never make one from what a client sends.
+        Kinds are places in a program, or groups; never make one from what a client sends. At most MOST_KINDS are
+        remembered beyond their period.
         """
         now = self._clock()
-        second = self._seconds.setdefault(kind, _Second(now))
-        if now - second.began >= 1:
-            second.began, second.passed = now, 0
-        if second.passed >= self._most:
-            second.suppressed += 1
+        if len(self._periods) > MOST_KINDS:
+            self._periods = {one: old for one, old in self._periods.items() if now - old.began < self._seconds}
+        period = self._periods.setdefault(kind, _Period(now))
+        if now - period.began >= self._seconds:
+            period.began, period.passed = now, 0
+        if period.passed >= self._most:
+            period.suppressed += 1
             return None
-        second.passed += 1
-        suppressed, second.suppressed = second.suppressed, 0
+        period.passed += 1
+        suppressed, period.suppressed = period.suppressed, 0
         return suppressed
 
 

@@ -35,6 +35,7 @@ from typing import Any, Literal, NamedTuple, Self, get_args
 
 VERSION = b"1"
 LONGEST_NUMBER = 19  # digits
+LONGEST_MOMENT = 15  # digits
 GREATEST_SEQ = 2**64 - 1
 MOST_ATTEMPTS = 10**9
 LATEST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z, the last moment a datetime can hold
@@ -131,6 +132,12 @@ class Entry(NamedTuple):  # made in a third of the time that a frozen dataclass 
 def named(flat: Sequence[bytes]) -> dict[bytes, bytes]:
     """Return as fields what Redis gives as names and values in turn; of a name that comes twice the last one."""
     return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def received_ms(fields: Mapping[bytes, bytes]) -> int | None:
+    """Return when the entry was received, whatever else it holds; None for one that does not say so."""
+    digits = fields.get(b"received_ms", b"")
+    return int(digits) if digits.isdigit() and len(digits) <= LONGEST_MOMENT else None
 
 
 def _named_once(flat: Sequence[bytes]) -> dict[bytes, bytes]:

@@ -238,7 +238,7 @@ async def test_an_id_that_was_used_twice_gives_both(site: Site, tmp_path: Path) 
         await archive(site, tmp_path, first, 400)
         await site.server.delete(site.shard.stream)
     replay = await site.start(400, place=Place.ARCHIVE)
-    pages = [page async for page in in_archive(tmp_path, site.shard.stream, Span.whole(0), None)]
+    pages = [page async for page in in_archive(tmp_path, site.shard.stream, Span.whole(0), None, None)]
     steps = [step for page in pages for step in steps_of(replay, page)]
     assert [(step.id.ms, len(step.copies)) for step in steps] == [(1, 1), *((number, 2) for number in range(2, 401))]
     assert [len(part) for part in cut(steps[1:], 1)] == [1, 398]

@@ -16,16 +16,14 @@ from stream.redis import client as connect
 from tests.events import body
 from tests.processes import Valkey
 from tests.serving import working
+from tests.support.losses import NOTHING, missing
 from tests.test_acl import USERS
 from tests.test_connect import user
 from tests.test_worker import append
 from tests.trims import OLD, add, group, left, look, register
 from tests.waiting import until
-from worker.retention.ack_floor import Floor
 from worker.retention.archive_reader import read
 from worker.retention.archive_writer import Archive
-from worker.retention.held import FORGOTTEN_SECONDS, Held
-from worker.retention.loss_detector import Ledger
 from worker.retention.pages import raw_ranges
 from worker.retention.policy import Retention
 from worker.retention.trimmer import Trimmer
@@ -115,12 +113,11 @@ class Clock:
         return self.now
 
 
-async def told(held: Held, server: Redis, shard: Shard) -> list[bool]:
-    """Whether each group that is told of now is called forgotten."""
-    survey = await Floor(server, shard).survey()
+async def forgotten(trimmer: Trimmer) -> list[bool]:
+    """Whether each group that a look reports now is called forgotten."""
     with capture_logs() as logs:
-        await held.tell(survey, survey.groups)
-    return [line["forgotten"] for line in logs]
+        await trimmer.look(asyncio.Event())
+    return [line["forgotten"] for line in logs if line["event"] == "retention.held_back"]
 
 
 async def test_a_group_that_nobody_reads_is_called_forgotten(server: Redis, shard: Shard) -> None:
@@ -128,21 +125,20 @@ async def test_a_group_that_nobody_reads_is_called_forgotten(server: Redis, shar
     await add(server, shard, [1])
     await group(server, shard, "g")
     clock = Clock()
-    held = Held(server, shard, clock)
-    assert await told(held, server, shard) == [True]
-    assert await told(held, server, shard) == []
+    trimmer = Trimmer(server, shard, OLD, None, clock=clock)
+    assert await forgotten(trimmer) == [True]
+    assert await forgotten(trimmer) == []
     clock.now += 61
     await server.hset(shard.alive("g"), "c", "1")
-    assert await told(held, server, shard) == [False]
+    assert await forgotten(trimmer) == [False]
     clock.now += 61
-    assert await told(held, server, shard) == [True]  # the counter of who was killed stands still
+    assert await forgotten(trimmer) == [True]  # the counter of who was killed stands still
     clock.now += 61
     await server.hincrby(shard.alive("g"), "c", 1)
-    assert await told(held, server, shard) == [False]
+    assert await forgotten(trimmer) == [False]
     clock.now += 61
     await server.xgroup_createconsumer(shard.stream, "g", "foreign")
-    assert await told(held, server, shard) == [False]
-    assert FORGOTTEN_SECONDS == 3600
+    assert await forgotten(trimmer) == [False]
     await server.xclaim(shard.stream, "g", "foreign", 0, ["1-0"])
     assert await left(server, shard) == [b"1-0"]
 
@@ -154,39 +150,6 @@ async def own(tmp_path: Path) -> AsyncIterator[tuple[str, Redis]]:
         server = connect.client(valkey.url)
         yield valkey.url, server
         await server.aclose()
-
-
-async def test_what_went_otherwise_is_counted(own: tuple[str, Redis], shard: Shard) -> None:
-    """Trimmed by hand, deleted one by one, with the whole stream, with the whole server: each entry counts once."""
-    url, server = own
-    ledger = Ledger(server, shard)
-    assert await ledger.missing() == 0
-    await add(server, shard, range(1, 101))
-    await group(server, shard, "done", read=50)
-    await register(server, shard, "done")
-    assert await ledger.missing() == 0
-    await look(url, shard, OLD)
-    assert len(await left(server, shard)) == 50
-    assert await ledger.missing() == 0  # that was the trimmer
-    await server.xtrim(shard.stream, maxlen=40, approximate=False)
-    await server.xdel(shard.stream, "90-0")
-    assert await ledger.missing() == 11
-    assert await ledger.missing() == 0
-    await server.delete(shard.stream)
-    assert await ledger.missing() == 39
-    await add(server, shard, range(1, 8))
-    assert await ledger.missing() == 0
-    await server.flushall()
-    assert await ledger.missing() == 7
-    assert await Ledger(server, shard).missing() == 0
-
-
-async def test_what_went_while_no_worker_ran_is_counted_later(server: Redis, shard: Shard) -> None:
-    """The account is kept on the server."""
-    await add(server, shard, range(1, 11))
-    assert await Ledger(server, shard).missing() == 0
-    await server.xtrim(shard.stream, maxlen=4, approximate=False)
-    assert await Ledger(server, shard).missing() == 6
 
 
 async def test_the_account_outlives_a_restart(tmp_path: Path, shard: Shard) -> None:
@@ -202,7 +165,7 @@ async def test_the_account_outlives_a_restart(tmp_path: Path, shard: Shard) -> N
         valkey.kill()
         await valkey.start()
         assert len(await left(server, shard)) == 40
-        assert await Ledger(server, shard).missing() == 0
+        assert await missing(Trimmer(server, shard, NOTHING, None)) == 0
         await server.aclose()
 
 

@@ -14,7 +14,6 @@ from stream.keys import Shard
 from worker.dispatch.pause import paused, resume
 from worker.group.heartbeat import BEAT_SECONDS
 from worker.retention.ack_floor import Floor, Standing, Survey
-from worker.retention.held import held_seconds
 
 WATCH_SECONDS = BEAT_SECONDS + 1.0
 READING_SECONDS = 5.0
@@ -148,7 +147,7 @@ async def _state(server: Redis, shard: Shard, survey: Survey, standing: Standing
         kept=kept,
         exact=exact,
         kept_bytes=kept * survey.stream_bytes // max(survey.length, 1),
-        oldest_seconds=held_seconds(survey, standing) if kept else None,
+        oldest_seconds=survey.blocked_seconds(standing) if kept else None,
         checkpoint=None if saved is None else EntryId.from_redis(shard.number, saved),
         dead=await server.xlen(shard.dead(standing.name)),
         paused=await paused(server, shard, standing.name),

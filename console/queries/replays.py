@@ -10,10 +10,10 @@ from typing import Any
 from redis.asyncio import Redis
 
 from runtime.errors import Refusal
-from stream.entry import EntryId
+from stream.entry import EntryId, received_ms
 from stream.keys import Shard
 from worker.group.consumer_group import registered
-from worker.replay.entry_filter import Selection, received_ms
+from worker.replay.entry_filter import Selection
 from worker.replay.entry_reader import Pages, Span, Stored, in_both, on_stream
 from worker.replay.job import Place, Progress, Replay, State
 from worker.replay.repository import Replays
@@ -78,7 +78,7 @@ async def plan(server: Redis, wanted: Wanted) -> Plan:
                 if wanted.selection.takes(stored.id, stored.fields, dead=dead):
                     found.add(stored)
     except ArchiveDamaged as exc:
-        raise Refusal(f"the archive is damaged: {exc}") from None
+        raise Refusal(f"the archive cannot be used: {exc}; restore the file, or leave out its time") from None
     return found
 
 
@@ -93,7 +93,7 @@ async def _pages(server: Redis, wanted: Wanted) -> Pages:
     boundary = EntryId.from_redis(shard.number, first[0][0]) if first else None
     if wanted.place is Place.ARCHIVE and wanted.archive is not None:
         span = Span(named.begin, min(named.end, newest) if last else named.end)
-        return in_both(server, key, wanted.archive, span, boundary)
+        return in_both(server, key, wanted.archive, span, boundary, wanted.selection.received_span)
     return on_stream(server, key, Span(named.begin, min(named.end, newest)))
 
 

@@ -32,6 +32,9 @@ ROOM_SECONDS = 0.1
 LONGEST_WAIT_SECONDS = 1.0
 PAUSE_MOST_SECONDS = 0.05
 
+_OF_ATTEMPTS = (b"attempt", b"message", b"errors")
+"""What a copy leaves behind: its attempts start with the first. All other fields stay, unknown ones included."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -118,7 +121,8 @@ class Copying:
         if self._replay.place is Place.DEAD:
             return on_stream(self._server, self._shard.dead(self._replay.group), span)
         if self._replay.place is Place.ARCHIVE and self._archive is not None:
-            return in_both(self._server, stream, self._archive, span, self._progress.boundary)
+            received = self._replay.selection.received_span
+            return in_both(self._server, stream, self._archive, span, self._progress.boundary, received)
         return on_stream(self._server, stream, span)
 
     @property
@@ -157,6 +161,6 @@ def cut(steps: list[Step], most: int) -> tuple[list[Step], list[Step]]:
 
 
 def _again(replay: Replay, stored: Stored) -> Again:
-    fields = {name: value for name, value in stored.fields.items() if name != b"attempt"}  # they begin with the first
+    fields = {name: value for name, value in stored.fields.items() if name not in _OF_ATTEMPTS}
     fields.setdefault(b"origin", str(stored.id).encode())
     return Again(stored.id, {**fields, b"replay": replay.id.encode()})

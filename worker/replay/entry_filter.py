@@ -8,11 +8,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
-from stream.entry import Entry, EntryId, InvalidEntry
+from stream.entry import LATEST_MS, Entry, EntryId, InvalidEntry, received_ms
 from worker.events.event import InvalidStatus, StatusEvent
 from worker.events.vonage import parse
-
-LONGEST_MOMENT = 15  # digits
 
 Fields = Mapping[bytes, bytes]
 
@@ -47,6 +45,13 @@ class Selection:
         said = [f"{name}={moment}" for name, moment in moments.items() if moment]
         said += [f"{word}={','.join(values)}" for name, word in _WORDS.items() if (values := getattr(self, name))]
         return " ".join(said) or "all"
+
+    @property
+    def received_span(self) -> tuple[int, int] | None:
+        """The least and the greatest time of receipt that is selected, in ms; None for any, or none given."""
+        if self.since_ms is None and self.until_ms is None:
+            return None
+        return self.since_ms or 0, LATEST_MS if self.until_ms is None else self.until_ms - 1
 
     def takes(self, entry_id: EntryId, stored: Fields, *, dead: bool = False) -> bool:
         """Whether this entry is meant. What is no status is not, unless it is dead and its contents are not asked for.
@@ -99,12 +104,6 @@ _WORDS = {
     "accounts": "account",
     "reasons": "reason",
 }
-
-
-def received_ms(stored: Fields) -> int | None:
-    """Return when the entry was received; None for one that does not say so."""
-    digits = stored.get(b"received_ms", b"")
-    return int(digits) if digits.isdigit() and len(digits) <= LONGEST_MOMENT else None
 
 
 def reason_of(stored: Fields) -> str:

@@ -73,23 +73,33 @@ async def on_stream(server: Redis, key: str, span: Span) -> Pages:
         count = fitting(entries, size)
 
 
-async def in_archive(folder: Path, stream: str, span: Span, boundary: EntryId | None) -> Pages:
+async def in_archive(
+    folder: Path, stream: str, span: Span, boundary: EntryId | None, received_ms: tuple[int, int] | None
+) -> Pages:
     """Yield what is archived of this stream before the boundary; read in a thread. Raises ArchiveDamaged.
 
-    An id that was used for several entries has all of them in one page.
+    Files that hold nothing received in ``received_ms`` are not opened. An id that was used for several entries has all
+    of them in one page.
     """
     until = span.end if boundary is None else min(span.end, boundary.before())
     if until <= span.begin:
         return
-    entries = archive.read(folder, stream, since=span.begin.after(), until=until)
+    entries = archive.read(folder, stream, since=span.begin.after(), until=until, received_ms=received_ms)
     pages = _pages(entries)
     while page := await asyncio.to_thread(next, pages, None):
         yield page
 
 
-async def in_both(server: Redis, key: str, folder: Path, span: Span, boundary: EntryId | None) -> Pages:
+async def in_both(
+    server: Redis,
+    key: str,
+    folder: Path,
+    span: Span,
+    boundary: EntryId | None,
+    received_ms: tuple[int, int] | None,
+) -> Pages:
     """Yield what is archived before the boundary, the stream's first entry, and then what is on the stream."""
-    async for page in in_archive(folder, key, span, boundary):
+    async for page in in_archive(folder, key, span, boundary, received_ms):
         yield page
     if boundary is not None:
         async for page in on_stream(server, key, span):

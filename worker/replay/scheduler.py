@@ -9,6 +9,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from runtime.log_throttle import Sampling
 from runtime.metrics import REPLAY_FAILURES, REPLAY_UNREAD
 from runtime.tasks import end
 from stream.keys import Shard
@@ -17,7 +18,6 @@ from worker.group.lease import Lease
 from worker.replay.copier import Copying
 from worker.replay.job import Place, Progress, State
 from worker.replay.repository import Replays
-from worker.retention.seldom import Seldom
 from worker.settings import WorkerSettings
 
 log = structlog.get_logger("replay")
@@ -25,6 +25,7 @@ log = structlog.get_logger("replay")
 LOOK_SECONDS = 1.0
 LEASE_MS = 5000
 STOP_SECONDS = 0.5
+REPORT_SECONDS = 60.0
 
 
 class Replaying:
@@ -48,7 +49,7 @@ class Replaying:
         self._lease_ms = lease_ms
         self._replays = Replays(server, shard, group)
         self._copying: dict[str, asyncio.Task[None]] = {}
-        self._seldom = Seldom()
+        self._throttle = Sampling(1, seconds=REPORT_SECONDS)
         self._unread = REPLAY_UNREAD.labels(group)
 
     @property
@@ -91,13 +92,13 @@ class Replaying:
         """Whether this worker can reach what the replay is of."""
         if progress.replay.place is not Place.ARCHIVE or self._archive is not None:
             return True
-        if self._seldom.tells(progress.replay.id):
+        if self._throttle.admit(progress.replay.id) is not None:
             log.warning("replay.left", replay=progress.replay.id, why="this worker has no ACKSTREAM_ARCHIVE")
         return False
 
     def _fail(self, exc: Exception) -> None:
         REPLAY_FAILURES.labels(self._group, reason(exc)).inc()
-        if self._seldom.tells(reason(exc)):
+        if self._throttle.admit(reason(exc)) is not None:
             log.warning("replay.interrupted", group=self._group, error=reason(exc))
 
 

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 
 from stream.entry import EntryId
 from stream.keys import Shard
+from worker.retention.loss_detector import Account
 
 SAMPLES = 1000  # of the stream's nodes, which hold 4 KiB or one entry; takes 0.2 ms
 NODE_ENTRIES = 100  # at most, unless the server is configured otherwise
@@ -100,12 +101,12 @@ local function rest(list, first)
 end
 """
 
-# KEYS: stream, groups, then each registered group's checkpoint. ARGV: samples, then the registered groups' names.
+# KEYS: stream, groups, ledger, then each registered group's checkpoint. ARGV: samples, then the groups' names.
 SURVEY = f"""#!lua flags=no-writes
 {_FLOORS}
 local now = redis.call('TIME')
 local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
-local info, bytes = {{length = 0, ['last-generated-id'] = '0-0'}}, 0
+local info, bytes = {{length = 0, ['last-generated-id'] = '0-0', ['entries-added'] = 0}}, 0
 if redis.call('EXISTS', stream) == 1 then
   info = map(redis.call('XINFO', 'STREAM', stream))
   bytes = redis.call('MEMORY', 'USAGE', stream, 'SAMPLES', ARGV[1])
@@ -113,8 +114,9 @@ end
 local memory = redis.pcall('INFO', 'memory')
 local most = type(memory) == 'string' and tonumber(string.match(memory, 'maxmemory:(%d+)')) or 0
 local first = info['first-entry']
-local found = floors(rest(ARGV, 2), rest(KEYS, 3), info['last-generated-id'])
-return {{now_ms, info.length, first and first[1] or false, bytes, most, found}}
+local found = floors(rest(ARGV, 2), rest(KEYS, 4), info['last-generated-id'])
+local recorded = redis.call('HMGET', KEYS[3], 'length', 'added', 'gone')
+return {{now_ms, info.length, info['entries-added'], recorded, first and first[1] or false, bytes, most, found}}
 """
 
 # KEYS: stream, groups, lease, ledger, then each registered group's checkpoint.
@@ -140,8 +142,18 @@ if most > 0 then removed = redis.call('XTRIM', stream, 'MINID', '~', stays, 'LIM
 if removed == 0 and (most == 0 or most >= {NODE_ENTRIES}) then
   removed = redis.call('XTRIM', stream, 'MINID', '=', stays)
 end
-if removed > 0 then redis.call('HINCRBY', KEYS[4], 'gone', removed) end
+if removed > 0 then
+  redis.call('HINCRBY', KEYS[4], 'gone', removed)
+  redis.call('HINCRBY', KEYS[4], 'length', -removed)
+end
 return removed
+"""
+
+# KEYS: lease, ledger. ARGV: the lease's token, then what the ledger is to hold.
+RECORD = """#!lua flags=allow-oom
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+  redis.call('HSET', KEYS[2], 'length', ARGV[2], 'added', ARGV[3], 'gone', ARGV[4])
+end
 """
 
 
@@ -168,7 +180,9 @@ class Survey:
 
     shard: int
     now_ms: int
-    length: int
+    account: Account
+    recorded: Account | None
+    """What the ledger says; None before the first record."""
     first: EntryId | None
     stream_bytes: int
     maxmemory: int
@@ -176,11 +190,21 @@ class Survey:
     groups: tuple[Standing, ...]
 
     @property
+    def length(self) -> int:
+        """How many entries the stream has."""
+        return self.account.length
+
+    @property
     def floor(self) -> EntryId | None:
         """The least of the floors; None where no group is registered, for then nothing may be trimmed."""
         if not any(group.registered for group in self.groups):
             return None
         return min(group.floor for group in self.groups)
+
+    def blocked_seconds(self, group: Standing) -> float:
+        """Return the age of the oldest entry on the stream that the group needs."""
+        oldest = max(group.floor, self.first or group.floor)
+        return round(max(self.now_ms - oldest.ms, 0) / 1000, 3)
 
 
 class Floor:
@@ -191,16 +215,32 @@ class Floor:
         self._shard = shard
         self._survey = server.register_script(SURVEY)
         self._trim = server.register_script(TRIM)
+        self._record = server.register_script(RECORD)
         self._names: list[bytes] = []
 
     async def survey(self) -> Survey:
         """Look where all groups stand. Raises RedisError."""
         names: Any = await self._server.smembers(self._shard.groups)
         self._names = sorted(names)
-        keys: list[str | bytes] = [self._shard.stream, self._shard.groups, *self._checkpoints()]
-        now_ms, length, first, used, most, found = await self._survey(keys=keys, args=[SAMPLES, *self._names])
-        shard = self._shard.number
-        return Survey(shard, now_ms, length, first and self._id(first), used, most, tuple(map(self._standing, found)))
+        shard = self._shard
+        keys: list[str | bytes] = [shard.stream, shard.groups, shard.ledger, *self._checkpoints()]
+        reply: Any = await self._survey(keys=keys, args=[SAMPLES, *self._names])
+        now_ms, length, added, recorded, first, used, most, found = reply
+        return Survey(
+            shard=shard.number,
+            now_ms=now_ms,
+            account=Account(length, added, added - length),
+            recorded=None if None in recorded else Account(*map(int, recorded)),
+            first=first and self._id(first),
+            stream_bytes=used,
+            maxmemory=most,
+            groups=tuple(map(self._standing, found)),
+        )
+
+    async def record(self, token: str, account: Account) -> None:
+        """Write the account to the ledger, if the lease is this token's. Raises RedisError."""
+        values = [account.length, account.added, account.gone]
+        await self._record(keys=[self._shard.trimmer, self._shard.ledger], args=[token, *values])
 
     async def trim(self, token: str, lease_ms: int, stays: EntryId, *, most: int | None = None) -> int | None:
         """Remove what is before ``stays`` and before the floor; returns how many entries.

@@ -81,7 +81,8 @@ def read(
     """Yield the stream's archived entries in the order of their ids, each once, from ``since`` to ``until`` inclusive.
 
     ``received_ms`` leaves out files that hold nothing received in this span; what the others hold is yielded whole.
-    It holds no more than a chunk of each file that it reads at a time. Raises ArchiveDamaged.
+    A file that is left out may be damaged: only what is asked for has to be readable. It holds no more than a chunk of
+    each file that it reads at a time. Raises ArchiveDamaged.
     """
     lines = sorted((line for line in _index(folder) if line.stream == stream), key=Line.span)
     run: list[Line] = []  # files that overlap
@@ -135,6 +136,8 @@ def _index(folder: Path) -> Iterator[Line]:
                     yield Line.from_json(text)
     except FileNotFoundError:
         return
+    except OSError as exc:
+        raise ArchiveDamaged(f"{folder / INDEX} cannot be read ({exc.strerror})") from exc
 
 
 def _received_within(line: Line, span: tuple[int, int] | None) -> bool:

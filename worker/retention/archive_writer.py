@@ -17,6 +17,7 @@ import hiredis
 import orjson
 
 from runtime.errors import Refusal
+from stream.entry import named, received_ms
 from stream.keys import Shard
 from worker.retention.archive_reader import INDEX, Line
 from worker.retention.pages import RawEntry
@@ -24,7 +25,6 @@ from worker.retention.pages import RawEntry
 FILE_BYTES = 32 * 1024 * 1024  # before compression
 REST_SECONDS = 60.0
 ABANDONED_SECONDS = 3600.0
-LONGEST_MOMENT = 15  # digits
 
 _LEVEL = 1
 _GZIP = 31  # what zlib takes for it
@@ -110,7 +110,7 @@ class Draft:
             self._file.write(self._packing.compress(commands))
         except OSError as exc:
             raise ArchiveFailed(exc.strerror or type(exc).__name__) from exc
-        received = self._received + [moment for _, flat in entries if (moment := _received_ms(flat)) is not None]
+        received = self._received + [moment for _, flat in entries if (moment := received_ms(named(flat))) is not None]
         self._received = [min(received), max(received)] if received else []
         self._first = self._first or entries[0][0]
         self._last = entries[-1][0]
@@ -128,25 +128,26 @@ class Draft:
                 os.fsync(self._file.fileno())
                 self._file.close()
                 self._path.rename(self._folder / name)
-                _sync_folder(self._folder)
-                self._enter(index, name)
+                try:
+                    _sync_folder(self._folder)
+                    self._enter(index, name)
+                except OSError:
+                    (self._folder / name).unlink()  # no index names it, so nothing would ever clear it
+                    raise
+                os.fsync(index.fileno())
         except OSError as exc:
             raise ArchiveFailed(exc.strerror or type(exc).__name__) from exc
         return name
 
     def _enter(self, index: RawIOBase, name: str) -> None:
+        """Append the file's line to the index. Raises OSError if the index does not have it whole."""
         received = (self._received[0], self._received[1]) if self._received else None
         first, last = self._first.decode(), self._last.decode()
         line = Line(name, self._shard.stream, self._shard.number, first, last, self.entries, self.bytes, received)
         text = b"\n" + orjson.dumps(asdict(line)) + b"\n"  # the first ends what a crash may have cut off before
-        try:
-            written = index.write(text)
-        except OSError:  # nothing of it
-            (self._folder / name).unlink()
-            raise
-        if written != len(text):
+        written = index.write(text) or 0
+        if written < len(text) - 1:  # without the line's end it is whole: the next line begins with one
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        os.fsync(index.fileno())
 
 
 def _private(path: str, flags: int) -> int:
@@ -157,11 +158,6 @@ def _command(stream: str, entry_id: bytes, flat: Sequence[bytes]) -> bytes:
     command: Any = ("XADD", stream, entry_id, *flat)
     packed: bytes = hiredis.pack_command(command)
     return packed
-
-
-def _received_ms(flat: Sequence[bytes]) -> int | None:
-    digits = dict(zip(flat[::2], flat[1::2], strict=True)).get(b"received_ms", b"")
-    return int(digits) if digits.isdigit() and len(digits) <= LONGEST_MOMENT else None
 
 
 def _sync_folder(folder: Path) -> None:

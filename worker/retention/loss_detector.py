@@ -1,66 +1,50 @@
-"""The ledger: every entry that has left the stream is accounted for, or it is missing and somebody has to know.
+"""Loss detection: every entry that has left the stream is accounted for, or it is missing. No I/O.
 
-The server counts what was ever added. What is no longer there went by the trimmer, which writes it down in the script
-that removes it, or by other hands: an XTRIM or XDEL, an eviction, a stream deleted, a server that came back without
-its last entries. A group that had not settled those has lost them.
+The server counts the entries that were ever added. An entry that is no longer there was removed by the trimmer, which
+records it in the ledger in the same script, or otherwise: an XTRIM or XDEL by hand, an eviction, a deleted stream, a
+server that came back without its last entries. A group that had not settled such an entry has lost it.
 """
 
 from dataclasses import dataclass
 
-from redis.asyncio import Redis
-
-from stream.keys import Shard
-
-# KEYS: stream, ledger. The ledger holds `gone`, how many entries are accounted for, and what the stream had at the last
-# look: its length, and how many were ever added. If fewer are now, it was made again, and all that it held is missing.
-BALANCE = """#!lua flags=allow-oom
-local function map(flat)
-  local found = {}
-  for i = 1, #flat, 2 do found[flat[i]] = tonumber(flat[i + 1]) end
-  return found
-end
-local stream = {length = 0, ['entries-added'] = 0}
-if redis.call('EXISTS', KEYS[1]) == 1 then stream = map(redis.call('XINFO', 'STREAM', KEYS[1])) end
-local length, added = stream.length, stream['entries-added']
-local seen = map(redis.call('HGETALL', KEYS[2]))
-local missing = 0
-if seen.added and added < seen.added then
-  missing = seen.length
-elseif seen.added then
-  missing = math.max(added - length - seen.gone, 0)
-end
-redis.call('HSET', KEYS[2], 'gone', added - length, 'length', length, 'added', added)
-return {missing, length, added}
-"""
-
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """The stream at a look: its length, and how many entries it had ever had."""
+class Account:
+    """The entries of a stream at one moment: how many it has, how many were ever added, how many are gone by now."""
 
     length: int
     added: int
+    gone: int
 
 
-class Ledger:
-    """Watches one shard. Only one process at a time may look, or they would tell of the same entries."""
+class LossDetector:
+    """Compares a stream with its ledger. Only one process at a time may do so, or an entry is reported twice.
 
-    def __init__(self, server: Redis, shard: Shard) -> None:
-        self._shard = shard
-        self._balance = server.register_script(BALANCE)
-        self._seen: Seen | None = None
+    A loss is reported before it is recorded, so no failure in between hides it. A process that is killed in between
+    leaves the report to the next one, which makes it again.
+    """
 
-    async def missing(self) -> int:
-        """Return how many entries left the stream since anybody last looked, and not by the trimmer. Raises RedisError.
+    def __init__(self) -> None:
+        self._before: Account | None = None
+        self._reported: tuple[Account | None, int] = None, 0
+        """The ledger that the last report was made against, and what was reported against it in all."""
 
-        What a server has forgotten together with its ledger is missed only by the process that had seen it.
-        """
-        missing, length, added = map(int, await self._balance(keys=[self._shard.stream, self._shard.ledger]))
-        before, self._seen = self._seen, Seen(length, added)
-        if before is None or added >= before.added:
-            return missing
-        return max(missing, min(before.added - added, before.length))
+    def count_missing(self, now: Account, recorded: Account | None) -> int:
+        """Return how many entries are missing that have not been reported yet."""
+        before, self._before = self._before, now
+        missing = 0
+        if recorded and now.added < recorded.added:  # the stream was made again
+            missing = recorded.length
+        elif recorded:
+            missing = max(now.gone - recorded.gone, 0)
+        if before and now.added < before.added:  # the server has forgotten entries, perhaps together with the ledger
+            missing = max(missing, min(before.added - now.added, before.length))
+        ledger, reported = self._reported
+        if ledger != recorded:
+            reported = 0
+        self._reported = recorded, max(missing, reported)
+        return max(missing - reported, 0)
 
     def forget(self) -> None:
-        """Another process may look from now on."""
-        self._seen = None
+        """Start again: another process may look from now on."""
+        self._before, self._reported = None, (None, 0)

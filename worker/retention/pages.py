@@ -31,4 +31,4 @@ async def read_page(server: Redis, stream: str, after: str, before: str, count: 
 
 def fitting(entries: int, size: int) -> int:
     """Return how many entries the next page may have, if they are like those before, which came to so many bytes."""
-    return min(PAGE_ENTRIES, max(1, PAGE_BYTES * entries // size))
+    return min(PAGE_ENTRIES, max(1, PAGE_BYTES * entries // max(size, 1)))

@@ -7,27 +7,36 @@ and written there, and then exactly this is removed. What fails, Redis or the ar
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from runtime.metrics import ARCHIVED, LAST_TRIM, MISSING, STREAM_BYTES, STREAM_ENTRIES, TRIM_FAILURES, TRIMMED
+from runtime.log_throttle import Sampling
+from runtime.metrics import (
+    ARCHIVED,
+    HELD_ENTRIES,
+    HELD_SECONDS,
+    LAST_TRIM,
+    MISSING,
+    STREAM_BYTES,
+    STREAM_ENTRIES,
+    TRIM_FAILURES,
+    TRIMMED,
+)
 from runtime.tasks import end
 from stream.entry import EntryId
 from stream.keys import Shard
 from stream.redis.client import client, reason
 from worker.group.lease import Lease
-from worker.retention.ack_floor import Floor, Survey
+from worker.retention.ack_floor import Floor, Standing, Survey
 from worker.retention.archive_writer import Archive, ArchiveFailed, Draft
-from worker.retention.held import Held
-from worker.retention.loss_detector import Ledger
+from worker.retention.loss_detector import LossDetector
 from worker.retention.pages import FIRST_PAGE_ENTRIES, PAGE_ENTRIES, RawEntry, fitting, raw_ranges, read_page
 from worker.retention.policy import Due, Retention
-from worker.retention.seldom import Seldom
 from worker.settings import WorkerSettings
 
 log = structlog.get_logger("retention")
@@ -41,6 +50,8 @@ PAUSE_SECONDS = 0.002
 PAUSE_TIMES = 3.0  # as long as the step took: three quarters of the server's time are for others
 PAUSE_MOST_SECONDS = 0.05
 STOP_SECONDS = 0.5
+REPORT_SECONDS = 60.0
+FORGOTTEN_SECONDS = 3600.0
 
 T = TypeVar("T")
 
@@ -57,6 +68,7 @@ class Trimmer:
         *,
         look_seconds: float = LOOK_SECONDS,
         lease_ms: int = LEASE_MS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._server = server
         self._shard = shard
@@ -65,9 +77,9 @@ class Trimmer:
         self._look_seconds = look_seconds
         self._lease = Lease(server, shard.trimmer, lease_ms)
         self._floor = Floor(server, shard)
-        self._ledger = Ledger(server, shard)
-        self._held = Held(server, shard)
-        self._seldom = Seldom()
+        self._losses = LossDetector()
+        self._beats: dict[str, Mapping[bytes, bytes]] = {}
+        self._throttle = Sampling(1, clock, seconds=REPORT_SECONDS)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look and trim again and again until ``stop``."""
@@ -87,18 +99,19 @@ class Trimmer:
     async def look(self, stop: asyncio.Event) -> None:
         """Trim all that is due, if this process holds the lease. Raises ArchiveFailed or RedisError."""
         if not await self._lease.take():
-            self._ledger.forget()
-            self._held.forget()
-            STREAM_ENTRIES.clear()
-            STREAM_BYTES.clear()
+            self._losses.forget()
+            for gauge in (HELD_ENTRIES, HELD_SECONDS, STREAM_ENTRIES, STREAM_BYTES):
+                gauge.clear()
             return
-        missing, survey = await self._ledger.missing(), await self._survey()
-        self._tell_missing(missing, survey)
+        survey = await self._survey()
+        self._report_missing(survey)
+        if survey.recorded != survey.account:
+            await self._floor.record(self._lease.token, survey.account)
         while (due := self._retention.due(survey)) and not stop.is_set():
             if not await self._remove(due, stop):
                 break
             survey = await self._survey()
-        await self._held.tell(survey, list(self._retention.holding(survey)))
+        await self._report_blocking(survey)
 
     async def _remove(self, due: Due, stop: asyncio.Event) -> int:
         """Remove a part of what is due; returns how many entries, 0 if no more can go now."""
@@ -164,16 +177,46 @@ class Trimmer:
         STREAM_BYTES.labels(survey.shard).set(survey.stream_bytes)
         return survey
 
-    def _tell_missing(self, missing: int, survey: Survey) -> None:
+    def _report_missing(self, survey: Survey) -> None:
+        missing = self._losses.count_missing(survey.account, survey.recorded)
         if missing:
             MISSING.inc(missing)
             first = survey.first
             groups = [group.name for group in survey.groups if first is None or group.floor < first]
             log.error("retention.missing", entries=missing, groups_that_may_lack_them=groups)
 
+    async def _report_blocking(self, survey: Survey) -> None:
+        """Report the groups that keep more than retention wants: by gauges at each look, by a line once a minute."""
+        groups = list(self._retention.holding(survey))
+        HELD_ENTRIES.clear()
+        HELD_SECONDS.clear()
+        for group in groups:  # without a pause, so that no scrape sees a part of them
+            HELD_ENTRIES.labels(group.name).set(group.outstanding(survey.length))
+            HELD_SECONDS.labels(group.name).set(survey.blocked_seconds(group))
+        for group in groups:
+            if self._throttle.admit(("blocking", group.name)) is not None:
+                log.warning(
+                    "retention.held_back",
+                    group=group.name,
+                    entries=group.outstanding(survey.length),
+                    oldest_seconds=survey.blocked_seconds(group),
+                    stream_bytes=survey.stream_bytes,
+                    forgotten=await self._is_forgotten(group),
+                )
+
+    async def _is_forgotten(self, group: Standing) -> bool:
+        """Whether nobody reads the group: no heartbeat has moved since the last line, no consumer came for an hour."""
+        beats: Any = await self._server.hgetall(self._shard.alive(group.name))
+        before = self._beats.get(group.name, dict.fromkeys(beats, b""))
+        self._beats[group.name] = beats
+        if any(before.get(name) != beat for name, beat in beats.items()):
+            return False
+        consumers: Any = await self._server.xinfo_consumers(self._shard.stream, group.name) if group.exists else []
+        return all(consumer["idle"] >= FORGOTTEN_SECONDS * 1000 for consumer in consumers)
+
     def _fail(self, error: str, what: str) -> None:
         TRIM_FAILURES.labels(error).inc()
-        if self._seldom.tells(error):
+        if self._throttle.admit(("failed", error)) is not None:
             log.warning("retention.failed", error=error, what=what)
 
 
