@@ -84,7 +84,8 @@ def compare(folder: Path, cores: Cores, rounds: int) -> list[str]:
     found = Found()
     with ExitStack() as stack:
         url, valkey = stack.enter_context(servers.valkey(folder / "valkey"))
-        server = stack.enter_context(servers.ackstream(url, cores.measured, folder, signatures="required"))
+        same = {"keepalive_seconds": "10"}  # as long as a head may take, so that silent clients end like the others
+        server = stack.enter_context(servers.ackstream(url, cores.measured, folder, signatures="required", **same))
         _p99_ms(server, valkey, cores, folder, WARM_UP_SECONDS)
         empty(valkey)
         quiet_mib = _resident_mib(server.pid)

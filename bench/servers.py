@@ -26,8 +26,8 @@ class Server:
 
 
 @contextmanager
-def ackstream(valkey_url: str, core: int, folder: Path, *, signatures: str) -> Iterator[Server]:
-    """Run ``ackstream ingest`` with signatures ``off`` or ``required``, all else as by default."""
+def ackstream(valkey_url: str, core: int, folder: Path, *, signatures: str, **more: str) -> Iterator[Server]:
+    """Run ``ackstream ingest`` with signatures ``off`` or ``required`` and ``more``, all else by default."""
     port, admin_port = free_port(), free_port()
     settings = environment(
         signatures=signatures,
@@ -36,6 +36,7 @@ def ackstream(valkey_url: str, core: int, folder: Path, *, signatures: str) -> I
         port=str(port),
         admin_port=str(admin_port),
         data=str(folder / f"data-{signatures}"),
+        **more,
     )
     with started(program("ackstream"), "ingest", core=core, folder=folder, environment=settings) as child:
         await_port(port, child)

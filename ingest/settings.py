@@ -23,6 +23,13 @@ def _paths(value: str) -> str:
     return ",".join(paths)
 
 
+def _hosts(value: str) -> str:
+    hosts = [host.strip() for host in value.split(",")]
+    if not all(hosts) or len(set(hosts)) < len(hosts):
+        raise ValueError
+    return ",".join(hosts)
+
+
 def _secrets(value: str | None) -> str | None:
     if value is not None:
         parse_secrets(value)
@@ -34,9 +41,9 @@ class IngestSettings(ProcessSettings):
 
     secrets: ClassVar[frozenset[str]] = ProcessSettings.secrets | {"signature_secrets"}
 
-    host: str = Field(
+    host: Annotated[str, NoDecode, AfterValidator(_hosts)] = Field(
         "127.0.0.1",
-        description="the address that webhooks come to; 0.0.0.0 is every address",
+        description="addresses that webhooks come to, comma separated; 0.0.0.0 is all of IPv4, :: all of IPv6",
     )
     port: int = Field(3000, ge=0, le=65535, description="a TCP port, 0 to 65535; 0 takes a free one")
     admin_port: int = Field(9464, ge=0, le=65535, description="a TCP port, 0 to 65535; 0 takes a free one")
@@ -53,6 +60,12 @@ class IngestSettings(ProcessSettings):
         ge=0.1,
         le=60,
         description="seconds that a client has for a whole request head, and as many to take its answer, 0.1 to 60",
+    )
+    keepalive_seconds: float = Field(
+        75,
+        ge=1,
+        le=3600,
+        description="seconds that a connection may be idle, 1 to 3600; more than the load balancer's own",
     )
     connections: int = Field(
         8192, ge=1, le=1_000_000, description="how many connections may be open at a time, 1 to 1000000"
@@ -85,6 +98,11 @@ class IngestSettings(ProcessSettings):
     spool_bytes: int = Field(
         2**30, ge=2**20, le=2**44, description="bytes that the spool may hold while Redis is away, 1048576 or more"
     )
+
+    @property
+    def hosts(self) -> list[str]:
+        """The addresses, one by one."""
+        return self.host.split(",")
 
     @property
     def routes(self) -> list[str]:

@@ -1,5 +1,6 @@
 """``/live``, ``/ready`` and ``/metrics`` of any process, on a port of their own."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -7,6 +8,8 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from runtime.server_socket import listening, port_of
+
+MOST_CONNECTIONS = 32  # then the oldest is closed: they must not use up the files that a process may open
 
 Ready = Callable[[], str | None]
 
@@ -29,18 +32,24 @@ async def serving(host: str, port: int, ready: Ready) -> AsyncIterator[int]:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application()
-    app.add_routes(
-        [
-            web.get("/live", live),
-            web.get("/ready", is_ready),
-            web.get("/metrics", metrics),
-        ]
-    )
+    app.on_response_prepare.append(_remove_server_header)
+    app.add_routes([web.get("/live", live), web.get("/ready", is_ready), web.get("/metrics", metrics)])
     runner = web.AppRunner(app, access_log=None, keepalive_timeout=15.0, shutdown_timeout=1.0)
     await runner.setup()
-    assert runner.server is not None  # noqa: S101 - it is set up
+    server = runner.server
+    assert server is not None  # noqa: S101 - it is set up
+
+    def make_handler() -> asyncio.BaseProtocol:
+        for oldest in server.connections[: 1 - MOST_CONNECTIONS]:
+            oldest.force_close()
+        return server()
+
     try:
-        async with listening(runner.server, host, port) as listener:
+        async with listening(make_handler, [host], port, setting="ACKSTREAM_ADMIN_PORT") as listener:
             yield port_of(listener)
     finally:
         await runner.cleanup()
+
+
+async def _remove_server_header(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.popall("Server", None)

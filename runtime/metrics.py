@@ -8,8 +8,8 @@ WEBHOOKS = Tally(
     "ackstream_webhooks",
     "Webhooks by answer. 503 rises: Redis is away and the spool cannot take them either (see "
     "ackstream_spool_refused_total), or what comes is not signed. 4xx rises: someone else than the provider calls, or "
-    "its settings are wrong; 400 is an empty or malformed request. 500 is a fault of ours: look for ingest.failed in "
-    "the log.",
+    "its settings are wrong; the log says more (webhook.refused). check: an empty request, as Vonage sends one before "
+    "it saves a URL. 500 is a fault of ours: look for ingest.failed in the log.",
     ["answer"],
 )
 SIGNATURES = Counter(
@@ -38,9 +38,9 @@ CONNECTIONS = Gauge(
 )
 CONNECTIONS_CLOSED = Counter(
     "ackstream_connections_closed_total",
-    "Connections given up, by why. head: no whole request head in time; body: no whole body in time; answer: the "
-    "client does not take its answer; room: its place was needed. Rises: slow or hostile clients, or a bad network; "
-    "let only the provider reach the port.",
+    "Connections given up, by why. head: no whole request head in time, or one that is too large; body: no whole body "
+    "in time; answer: the client does not take its answer; room: its place was needed. Rises: slow or hostile clients, "
+    "or a bad network; let only the provider reach the port.",
     ["why"],
 )
 BODY_BYTES = Gauge(

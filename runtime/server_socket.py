@@ -1,8 +1,9 @@
 """Opening a port, with little memory of the kernel for each connection."""
 
 import asyncio
+import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from runtime.errors import Refusal
@@ -16,23 +17,28 @@ Factory = Callable[[], asyncio.BaseProtocol]
 
 @asynccontextmanager
 async def listening(
-    factory: Factory, host: str, port: int, *, receive_bytes: int = RECEIVE_BYTES
+    factory: Factory, hosts: Sequence[str], port: int, *, setting: str, receive_bytes: int = RECEIVE_BYTES
 ) -> AsyncIterator[asyncio.Server]:
-    """Listen until the block ends; port 0 takes a free one. Raises Refusal if it cannot be had.
+    """Listen on each address until the block ends; port 0 takes a free one for each. Raises Refusal if one is taken.
 
-    ``receive_bytes`` is how much of what a client sends the kernel keeps while nobody reads it; its own limit is some
-    megabytes for each connection. At the end no new connection is taken; those that are open stay so.
+    ``setting`` is the name of the setting that the port comes from, for the Refusal. ``receive_bytes`` is how much of
+    what a client sends the kernel keeps while nobody reads it; its own limit is some megabytes for each connection. At
+    the end no new connection is taken; those that are open stay so.
     """
     try:
         server = await asyncio.get_running_loop().create_server(
-            factory, host, port, backlog=BACKLOG_CONNECTIONS, start_serving=False
+            factory, hosts, port, backlog=BACKLOG_CONNECTIONS, start_serving=False
         )
-        for one in server.sockets:  # what they accept is like them
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
+        for listener in server.sockets:  # an accepted socket is like its listener
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
         await server.start_serving()
     except OSError as exc:
-        raise Refusal(f"cannot listen on {host}:{port} ({exc.strerror}): free it, or set another") from None
+        why = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else str(exc.strerror)
+        raise Refusal(
+            f"cannot listen on {', '.join(hosts)} port {port} ({why}): stop the program that uses the port, or set "
+            f"another with {setting}"
+        ) from None
     try:
         yield server
     finally:
@@ -47,6 +53,6 @@ def port_of(server: asyncio.Server) -> int:
 def listens(server: asyncio.Server) -> bool:
     """Whether all its sockets still take connections: uvloop closes one that fails, without a word."""
     try:
-        return all(one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) for one in server.sockets)
+        return all(listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) for listener in server.sockets)
     except OSError:
         return False

@@ -29,7 +29,7 @@ PURE = {
     "worker/events/vonage.py",
 }
 HTTP_SERVERS = {
-    "ingest/app.py",
+    "ingest/http/connection.py",
     "ingest/http/responses.py",
     "ingest/http/server.py",
     "ingest/http/webhook.py",
@@ -93,7 +93,7 @@ def test_the_wire_contract_needs_the_standard_library_only() -> None:
 
 @every_module
 def test_http_is_served_in_few_places(module: Path) -> None:
-    """Aiohttp's server is used in ingest.http, ingest.app and runtime.health only."""
+    """Aiohttp's server is used in ingest.http and runtime.health only."""
     uses = any(name.startswith("aiohttp.web") for name in imported(module))
     assert not uses or str(module) in HTTP_SERVERS
 

@@ -24,6 +24,7 @@ async def test_slow_clients_are_cut_off_at_their_deadlines_and_harm_nobody(
         shard,
         client_seconds=str(CLIENT_SECONDS),
         body_seconds=str(BODY_SECONDS),
+        keepalive_seconds=str(CLIENT_SECONDS),
         connections="400",
     )
     async with edge.running():

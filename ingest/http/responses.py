@@ -1,34 +1,155 @@
-"""The answer to what is kept: 200 with an empty body, as prepared bytes. Building it for each request takes longer."""
+"""Every answer of the endpoint: its bytes, and for the operator the reason and the next step.
 
+What the provider does with an answer decides which one is right: it sends again after 429 and 5xx only, so any other
+4xx loses that status for good (https://developer.vonage.com/en/messages/concepts/message-status).
+"""
+
+import time
+from email.utils import formatdate
 from functools import lru_cache
+from http import HTTPStatus
 
-from aiohttp import HttpVersion11, web
-from aiohttp.helpers import rfc822_formatted_time
+import structlog
+from aiohttp import HttpVersion10, hdrs, web
+
+from ingest.http.connection import Connection
+from runtime.log_throttle import Sampling
+from runtime.metrics import SUPPRESSED, WEBHOOKS
+
+log = structlog.get_logger("ingest")
+
+LOG_SECONDS = 10.0  # between two lines with the same answer and reason
+SIGNATURE_REASONS = 64
+RETRY = "Retry-After: 5"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+_sampling = Sampling(1, seconds=LOG_SECONDS)
 
 
-class Kept(web.StreamResponse):
-    """It has no state, so that one is enough; the protocol writes ``now``. It is for requests that it ``fits``."""
+class Response(web.StreamResponse):
+    """An answer as prepared bytes. It keeps nothing of a request, so one object serves all requests.
 
-    keep_alive = True
+    ``why`` is one word, and ``what`` the next step, for the log; an answer without ``what`` is not logged. ``last`` is
+    the same answer for a connection that closes after it.
+    """
 
-    def __init__(self) -> None:
-        """Make nothing of what aiohttp's own response consists of."""
+    def __init__(
+        self, status: int, why: str = "", what: str = "", *, header: str = "", text: str = "", is_last: bool = False
+    ) -> None:
+        super().__init__(status=status)
+        self.why = why
+        self.what = what
+        self._is_last = is_last
+        self._label = "check" if what and not why else str(status)
+        self._text = text.encode()
+        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"Content-Length: {len(text)}"]
+        lines += ["Content-Type: text/plain"] * bool(text) + [header] * bool(header) + ["Connection: close"] * is_last
+        self._head = "".join(f"{line}\r\n" for line in lines).encode()
+        self.last = self if is_last else Response(status, why, what, header=header, text=text, is_last=True)
 
-    @staticmethod
-    def fits(request: web.BaseRequest) -> bool:
-        """Whether the bytes are right: not for HTTP/1.0, nor for a connection that has to end with this answer."""
-        message = request._message  # noqa: SLF001 - aiohttp tells the last nowhere else
-        return message.version == HttpVersion11 and not message.should_close and not message.upgrade
+    @property
+    def keep_alive(self) -> bool:
+        """Whether aiohttp waits for another request after this answer."""
+        return not self._is_last
 
-    @staticmethod
-    def now() -> bytes:
-        """Return the whole response."""
-        return _at(rfc822_formatted_time())
+    def render(self) -> bytes:
+        """Return its bytes as of now, without the text."""
+        return self._head + _render_date(int(time.time()))
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Send it, and wait for a client that does not read. Raises ConnectionError if the client is gone."""
+        connection = request.transport
+        if not isinstance(connection, Connection):
+            raise ConnectionResetError
+        answer = self.render()
+        if self._text and request.method != hdrs.METH_HEAD:
+            answer += self._text
+        if self._is_last and request.version == HttpVersion10:
+            answer = answer.replace(b"HTTP/1.1", b"HTTP/1.0", 1)
+        connection.send(answer)
+        if request.protocol.writing_paused:
+            await request.writer.drain()
+        connection.finish_request(is_last=self._is_last)
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Do nothing: everything was sent."""
+
+    def record(self) -> None:
+        """Count it, unless it is about health; if it has a next step, log that, once in LOG_SECONDS."""
+        if self._text:
+            return
+        WEBHOOKS.count(self._label)
+        if not self.what:
+            return
+        suppressed = _sampling.admit((self.status, self.why))
+        if suppressed is None:
+            SUPPRESSED.labels("ackstream").inc()
+            return
+        more = {"suppressed": suppressed} if suppressed else {}
+        if self.why:
+            log.warning("webhook.refused", answer=self.status, reason=self.why, what=self.what, **more)
+        else:
+            log.info("webhook.check", answer=self.status, what=self.what, **more)
+
+
+class Refused(Exception):  # noqa: N818 - named for what becomes of the request
+    """The request gets this answer, and nothing of it is stored."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(response.why)
+        self.response = response
+
+
+STORED = Response(200)
+CHECKED = Response(200, what="nothing: an empty request only checks that the URL answers, and nothing of it is stored")
+LIVE = Response(200, text="live\n")
+READY = Response(200, text="ready\n")
+NOT_READY = Response(503, text="not ready\n", header=RETRY)
+FAULT = Response(500, "fault", "report it, with the line ingest.failed of this log")
+
+MALFORMED = Response(400, "malformed", "find out who calls: this is not HTTP as the provider speaks it")
+BROKEN_BODY = Response(400, "body", "look at the proxy in front: the chunks of a body were broken")
+NO_PAYLOAD = Response(400, "payload", "find out who calls: a GET has its payload in the URL's query, not in a body")
+UNKNOWN_PATH = Response(
+    404, "path", "set the URL in the provider's dashboard to a path of ACKSTREAM_PATHS, or add its path there"
+)
+WRONG_METHOD = Response(405, "method", "find out who calls: webhooks come by GET or POST", header="Allow: GET,POST")
+TOO_LARGE = Response(413, "size", "raise ACKSTREAM_MAX_BODY if the provider sends such bodies")
+COMPRESSED = Response(415, "encoding", "switch off compression of request bodies in the proxy in front")
+TOO_SLOW = Response(
+    503, "slow-body", "look at the network, or raise ACKSTREAM_BODY_SECONDS; the provider sends it again", header=RETRY
+)
+NO_ROOM = Response(
+    503, "bodies", "look at ackstream_body_bytes: all bodies together take too much memory", header=RETRY
+)
+NOT_STORED = Response(
+    503, "not-stored", "look at /ready: neither Redis nor the spool takes it; the provider sends it again", header=RETRY
+)
+UNSIGNED = Response(
+    503,
+    "unsigned",
+    "switch on signed webhooks for the account, or set ACKSTREAM_SIGNATURES; the provider sends it again",
+    header=RETRY,
+)
+LOST_BODY = Response(
+    503, "lost-body", "look at the proxy in front: a signed webhook came without its body", header=RETRY
+)
+
+
+@lru_cache(maxsize=SIGNATURE_REASONS)
+def refuse_signature(status: int, why: str) -> Response:
+    """Return the answer to a signature that proves nothing, by its reason."""
+    what = "compare ACKSTREAM_SIGNATURE_SECRETS with the provider's dashboard; see `ackstream quarantine list`"
+    return Response(status, why, what, header=RETRY if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "")
+
+
+def replace_error(status: int) -> bytes:
+    """Return what to send instead of an error of aiohttp's own, and record it."""
+    response = MALFORMED if status == HTTPStatus.BAD_REQUEST else FAULT
+    response.record()
+    return response.last.render()
 
 
 @lru_cache(maxsize=1)
-def _at(date: str) -> bytes:
-    return b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nDate: %b\r\n\r\n" % date.encode()
-
-
-KEPT = Kept()
+def _render_date(seconds: int) -> bytes:
+    return f"Date: {formatdate(seconds, usegmt=True)}\r\n\r\n".encode()
