@@ -80,7 +80,6 @@ def load(target: str) -> tuple[Function, bool]:
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.append(folder)
-    importlib.invalidate_caches()
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as exc:  # noqa: BLE001 - whatever the module does when it is imported

@@ -14,7 +14,6 @@ from typing import Any, Self
 import structlog
 from redis.asyncio import Redis
 
-from runtime.log_throttle import Sampling
 from runtime.metrics import INVALID
 from stream.entry import Entry, EntryId
 from stream.keys import Shard
@@ -63,7 +62,6 @@ class InvalidRecord:
     def __init__(self, server: Redis, shard: Shard, limits: RecordLimits | None = None) -> None:
         self._shard = shard
         self._limits = limits or RecordLimits()
-        self._sampling = Sampling()
         self._record = server.register_script(RECORD)
         self._take = server.register_script(TAKE)
 
@@ -80,8 +78,8 @@ class InvalidRecord:
             recorded, dropped = recorded + found[0], dropped + found[1]
         INVALID.labels("recorded").inc(recorded)
         INVALID.labels("dropped").inc(dropped)
-        if recorded and (suppressed := self._sampling.admit("recorded")) is not None:
-            log.warning("invalid.recorded", entries=recorded, dropped=dropped, suppressed=suppressed, what=SHOW)
+        if recorded:
+            log.warning("invalid.recorded", entries=recorded, dropped=dropped, what=SHOW, sampled=True)
         return recorded, dropped
 
     async def discard(self, record_id: EntryId) -> bool:
