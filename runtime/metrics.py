@@ -108,6 +108,11 @@ SPOOL_FOUND = Counter(
     "ackstream_spool_found_entries_total",
     "Entries found in the spool at the start, or taken over from a process that died.",
 )
+SPOOL_FOREIGN = Gauge(
+    "ackstream_spool_foreign_entries",
+    "Entries in folders of the spool that belong to another stream or Redis server, or to one that has not answered "
+    "yet. Stays above 0: `ackstream spool list` shows whose they are, `ackstream spool adopt` drains them here.",
+)
 SPOOL_DRAINED = Counter(
     "ackstream_spool_drained_entries_total",
     "Entries given from the spool to Redis, and confirmed. Does not rise while Redis is there and the spool holds "

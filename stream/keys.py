@@ -27,6 +27,11 @@ class Shard:
         return f"{self.stream}:groups"
 
     @property
+    def server_id(self) -> str:
+        """A string: a random id of the server, written once (stream.server_id)."""
+        return f"{self.stream}:server"
+
+    @property
     def trimmer(self) -> str:
         """A string: which process trims the stream right now (worker.lease)."""
         return f"{self.stream}:trimmer"

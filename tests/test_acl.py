@@ -151,6 +151,7 @@ async def test_each_role_does_its_work_as_its_user(site: Site) -> None:
         ("XADD", "another", "*", "a", "b"),
         ("XADD", "vonage:status:{0}:dead:store", "*", "a", "b"),
         ("GET", "vonage:status:{0}:checkpoint:store"),
+        ("SET", "vonage:status:{0}:server", "another"),
         ("EVAL", "return 1", "0"),
         ("KEYS", "*"),
         ("FLUSHALL",),

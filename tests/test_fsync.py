@@ -1,6 +1,7 @@
 """The disk under the spool: when it is written, and what happens when that is slow or fails. On real processes."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from itertools import groupby
 from pathlib import Path
@@ -104,3 +105,12 @@ async def test_a_disk_that_does_not_answer_is_not_waited_for_long(
     assert len(sender.kept) == 2
     assert await answer(f"http://127.0.0.1:{ingest.admin_port}/ready") == 200
     await away.has(sender.kept, seconds=60)
+
+
+async def test_a_disk_that_does_not_answer_keeps_no_process_alive(shim: Shim, ingest: Ingest, sender: Sender) -> None:
+    """Told to stop while a put hangs, it ends in seconds, not when the disk answers."""
+    assert await sender.post() == 200
+    shim.slow(40_000)
+    assert await sender.post() == 503
+    ingest.process.send(signal.SIGTERM)
+    assert await ingest.process.ended(15) == 0

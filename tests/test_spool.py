@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ingest.spool.errors import Failing, NotSpooled
 from ingest.spool.file import SpoolFile
 from ingest.spool.file_set import SpoolFiles
-from ingest.spool.folder import SpoolFolder
+from ingest.spool.folder import Owner, SpoolFolder
 from ingest.spool.record import size_of
 from runtime.errors import Refusal
 from tests.events import RECEIVED_MS
@@ -24,6 +24,7 @@ from tests.spooled import numbers, packed
 ROOT = Path(__file__).parent.parent
 LIMIT_BYTES = 40_000
 ENOUGH_BYTES = 2**30
+OWNER = Owner("test:{0}", "redis://127.0.0.1:6379")
 
 
 class Time:
@@ -39,7 +40,7 @@ class Time:
 
 def started(data: Path, limit_bytes: int = ENOUGH_BYTES) -> SpoolFiles:
     """What a process does first: lock a folder, and open what is there."""
-    files = SpoolFiles(SpoolFolder.claim(data), limit_bytes, Time())
+    files = SpoolFiles(data, OWNER, limit_bytes, Time())
     files.open()
     return files
 
@@ -62,9 +63,7 @@ def drained(files: SpoolFiles, most_entries: int = 100) -> list[int]:
 
 def left(data: Path) -> list[str]:
     """The names of the files that hold entries."""
-    return sorted(
-        path.name for path in data.glob("spool/*/*") if path.name != "lock" and not path.name.endswith("-wal")
-    )
+    return sorted(path.name for path in data.glob("spool/*/*.*") if not path.name.endswith("-wal"))
 
 
 def test_what_was_put_is_drained_in_order_by_the_next_process(tmp_path: Path) -> None:
@@ -128,10 +127,10 @@ def test_a_folder_that_was_taken_over_is_given_back(tmp_path: Path) -> None:
         with opened(tmp_path) as other:
             other.put(packed(1))
         files.take_over()
-        assert list(SpoolFolder.claim(tmp_path).path.parts)[-1] == "2"
+        assert list(SpoolFolder.claim(tmp_path, OWNER).path.parts)[-1] == "2"
         assert drained(files) == [1]
         files.take_over()
-        assert list(SpoolFolder.claim(tmp_path).path.parts)[-1] == "1"
+        assert list(SpoolFolder.claim(tmp_path, OWNER).path.parts)[-1] == "1"
 
 
 def test_a_damaged_file_is_set_aside_and_the_rest_goes_on(tmp_path: Path) -> None:
@@ -197,7 +196,7 @@ def test_no_folder_is_a_refusal(tmp_path: Path) -> None:
     """One sentence says which folder, why, and which setting."""
     (tmp_path / "file").touch()
     with pytest.raises(Refusal, match=r"the spool cannot be kept in \S+/file/spool \(.+\): set ACKSTREAM_DATA"):
-        SpoolFolder.claim(tmp_path / "file")
+        SpoolFolder.claim(tmp_path / "file", OWNER)
 
 
 operations = st.lists(

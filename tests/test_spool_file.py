@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from ingest.spool import file as spool_file
 from ingest.spool.errors import Failing
-from ingest.spool.file import SpoolFile
-from ingest.spool.folder import log_of
+from ingest.spool.file import SpoolFile, log_of
 from ingest.spool.record import size_of
 from tests.events import RECEIVED_MS
 from tests.spooled import MOST_BYTES, crashed, drained, looked_at, numbers, packed
@@ -63,7 +62,7 @@ def test_only_its_owner_may_read_it(path: Path, file: SpoolFile) -> None:
 
 
 def test_its_log_does_not_grow_without_end(path: Path, file: SpoolFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Moved to its place every so often, be it by puts or by deletions."""
+    """Moved to its place every so often, be it by puts or by confirmations."""
     monkeypatch.setattr(spool_file, "CHECKPOINT_BYTES", 100_000)
     for n in range(200):
         file.put(packed(n, size=5000))
@@ -71,15 +70,6 @@ def test_its_log_does_not_grow_without_end(path: Path, file: SpoolFile, monkeypa
     assert log_of(path).stat().st_size < 200_000
     assert drained(file, 5) == list(range(200))
     assert log_of(path).stat().st_size < 200_000
-
-
-def test_space_of_what_was_drained_is_used_again(path: Path, file: SpoolFile) -> None:
-    """A file that is filled and drained in turn stays as large as what it held at most."""
-    for _ in range(10):
-        file.put(packed(*range(100), size=5000))
-        assert drained(file) == list(range(100))
-    file.close()
-    assert path.stat().st_size < 3 * 100 * 5000
 
 
 def test_whoever_comes_later_finds_it(path: Path, file: SpoolFile) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -14,12 +15,14 @@ from ingest.append.group_commit import Appender
 from ingest.append.redis_writer import RedisWriter
 from ingest.append.server_checks import TOO_WEAK, UNKNOWN, Level, ServerChecks, ServerNotReady
 from ingest.settings import IngestSettings
+from ingest.spool.folder import Owner
 from ingest.spool.queue import Spool, spooling
 from runtime.errors import Refusal
 from runtime.metrics import SPOOL_OLDEST
 from runtime.tasks import end
 from stream.redis.client import reason, shown
 from stream.redis.errors import CLUSTER, DENIED, UNSUPPORTED, WRONG_TYPE
+from stream.server_id import ensure_server_id
 
 START_SECONDS = 3.0
 LOOK_SECONDS = 1.0
@@ -35,11 +38,12 @@ async def open_pipeline(server: Redis, settings: IngestSettings) -> AsyncIterato
     """
     checks = ServerChecks(server, settings.ack)
     writer = RedisWriter(server, settings.shard.stream, checks)
-    async with spooling(settings.data, settings.spool_bytes) as spool:
-        drainer = Drainer(writer, spool)
+    owner = Owner(settings.shard.stream, shown(settings.redis_url))
+    async with spooling(settings.data, owner, settings.spool_bytes) as spool:
+        drainer = Drainer(writer, spool, partial(ensure_server_id, server, settings.shard))
         try:
             await _try_at_start(writer, drainer, settings.ack)
-            if not spool.held.entries:
+            if spool.is_empty:
                 _require_usable(writer, settings)
             appender = Appender(writer, spool, settings.ack_budget_ms / 1000)
             async with asyncio.TaskGroup() as tasks:
@@ -62,7 +66,7 @@ async def _try_at_start(writer: RedisWriter, drainer: Drainer, level: Level) -> 
 
     async def feed(connection: AppendConnection) -> None:
         await connection.append((), START_SECONDS)
-        await drainer.feed(connection)
+        await drainer.greet(connection)
 
     deadline = time.monotonic() + START_SECONDS
     await writer.probe(feed, START_SECONDS)
@@ -96,10 +100,11 @@ def _require_usable(writer: RedisWriter, settings: IngestSettings) -> None:
 
 
 async def _watch(writer: RedisWriter, checks: ServerChecks, spool: Spool) -> None:
-    """Look at the server's memory every second and at its settings every minute, until cancelled."""
+    """Look at the spool and the server's memory every second and at its settings every minute, until cancelled."""
     settings_due = time.monotonic() + DURABILITY_SECONDS
     while True:
         await asyncio.sleep(LOOK_SECONDS)
+        await spool.look()
         oldest_ms = spool.held.oldest_ms
         SPOOL_OLDEST.set(0 if oldest_ms is None else max(0.0, time.time() - oldest_ms / 1000))
         writer.remind(spool.held.entries)

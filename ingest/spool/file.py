@@ -1,7 +1,11 @@
 """One file of the spool: entries in the order in which they were put, in SQLite.
 
-What was put is on the disk when ``put`` returns (WAL, ``synchronous=FULL``). One process uses the file, which the
-folder's lock ensures; SQLite's own lock keeps out whoever looks in, and so needs no shared memory, which a full disk
+Entries are numbered from 1 without a gap and never deleted. The table ``marks`` holds the number put last and the
+number confirmed last, so a damaged page hides its own entries and nothing else, and they can be counted. The file
+goes as a whole when all of it is confirmed.
+
+Entries are on the disk when ``put`` returns (WAL, ``synchronous=FULL``). One process uses the file, which the
+folder's lock ensures; SQLite's own lock keeps out other programs, and so needs no shared memory, which a full disk
 could not give.
 """
 
@@ -10,26 +14,28 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+from zlib import crc32
 
 from ingest.encoding import Packed
 from ingest.spool.errors import Damaged, Full, judged
-from ingest.spool.folder import fsync_folder, log_of
-from ingest.spool.record import ROW_BYTES, Row, Slice, length_of, received_ms_of, rows_of, size_of
+from ingest.spool.record import Row, Slice, length_of, received_ms_of, rows_of, size_of
+from runtime.disk import sync_folder
 
-LAYOUT = 1
+LAYOUT = 2
 CHECKPOINT_BYTES = 4 * 1024 * 1024
-LOOKUPS = 10_000  # one by one in a damaged file: more than a damaged page can hide
 
-_SCHEMA = f"""
+_SCHEMA = """
 CREATE TABLE entries (
   number INTEGER PRIMARY KEY, received_ms INTEGER NOT NULL, checksum INTEGER NOT NULL, fields BLOB NOT NULL
 );
-PRAGMA user_version = {LAYOUT};
+CREATE TABLE marks (last INTEGER NOT NULL, confirmed INTEGER NOT NULL, bytes INTEGER NOT NULL, checksum INTEGER);
+INSERT INTO marks VALUES (0, 0, 0, NULL);
 """
 _SELECT = "SELECT number, received_ms, checksum, fields FROM entries"
 
 _COMMIT_BYTES = 3 * 4096  # the pages that a commit writes beside its rows, about
+_ENTRIES_PER_PAGE = 128  # more than a page can hold
 
 
 class SpoolFile:
@@ -40,17 +46,20 @@ class SpoolFile:
         self.rows = 0
         """Entries that are not confirmed, as far as is known."""
         self.bytes = 0
-        """What the entries take that are not deleted."""
+        """What these take."""
+        self.written_bytes = 0
+        """What this process has put into it."""
         self.oldest_ms: int | None = None
         """About when the first that is not confirmed was received."""
         self.sealed = False
         """Whether nothing may be written to it any more."""
         self.damaged = False
-        """Whether parts of it cannot be read. It is sealed then, and what can be read is looked up one by one."""
+        """Whether parts of it cannot be read. It is sealed then."""
+        self.behind = False
+        """Whether the disk was too full to note what is confirmed."""
         self._looked_at = False
         self._confirmed = 0
         self._last = 0
-        self._undeleted_bytes = 0
         self._logged_bytes = 0  # that the WAL holds, about
         self._opened: sqlite3.Connection | None = None
 
@@ -68,11 +77,13 @@ class SpoolFile:
             os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
             making = sqlite3.connect(draft, isolation_level=None)
             try:
+                making.execute("PRAGMA fullfsync = ON")
                 making.executescript(_SCHEMA)
+                making.execute(f"PRAGMA user_version = {LAYOUT}")
             finally:
                 making.close()
             draft.rename(path)
-            fsync_folder(path.parent)
+            sync_folder(path.parent)
         file = cls(path)
         file._opened = _connected(path)
         file._looked_at = True
@@ -80,7 +91,7 @@ class SpoolFile:
 
     @classmethod
     def left(cls, path: Path) -> Self:
-        """Take a file that an earlier process has left. It is to be looked at first."""
+        """Take a file that an earlier process has left. Call ``look`` first."""
         file = cls(path)
         file.rows = 1  # at least, as far as is known
         return file
@@ -88,8 +99,7 @@ class SpoolFile:
     def look(self) -> None:
         """Find out what is in it, and close it. Raises Damaged if nothing can be found."""
         try:
-            with judged():
-                self._look()
+            self._look()
         finally:
             self.close()
 
@@ -97,38 +107,55 @@ class SpoolFile:
         """Add entries: all, or none if it raises."""
         rows = rows_of(entries, self._last + 1)
         size = size_of(entries)
-        with judged(), self._transaction(size):
+        with self._transaction(size):
             self._connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?)", rows)
-        self._last += len(rows)
+            self._mark(rows[-1][0], self._confirmed, self.bytes + size)
+        self._last = rows[-1][0]
         self.oldest_ms = self.oldest_ms or rows[0][1]
         self.rows += len(rows)
         self.bytes += size
+        self.written_bytes += size
 
     def read(self, most_entries: int, most_bytes: int) -> Slice | None:
-        """Return the first entries that are not confirmed, at least one; None if there is none."""
-        if not self.damaged:
+        """Return the first entries that are not confirmed, at least one; None if none can be read."""
+        if not self._looked_at:
             try:
-                with judged():
-                    if not self._looked_at:
-                        self._look()
-                    return self._next(most_entries, most_bytes)
+                self._look()
             except Damaged:
                 self.damaged = self.sealed = True
-        try:
-            return self._found(self._connection, most_entries, most_bytes)
-        except Damaged:
-            return None
+                return None
+        rows: list[Row] = []
+        last, size = self._confirmed, 0
+        while last < self._last and len(rows) < most_entries and size < most_bytes:
+            before = last
+            with suppress(Damaged):
+                for row in self._rows_from(last + 1, most_entries - len(rows)):
+                    size += length_of(row)
+                    if rows and size > most_bytes:
+                        break
+                    rows.append(row)
+                    last += 1
+            if last == before and size <= most_bytes:
+                rows += (next_row := self._next_readable(last))
+                last = next_row[0][0] if next_row else self._last
+        found = Slice.of(rows, self._confirmed, last) if rows else None
+        if last > self._confirmed and (found is None or found.damaged):
+            self.damaged = self.sealed = True
+        return found
 
     def confirm(self, part: Slice) -> None:
-        """Forget them. They are deleted; if the disk is too full even for that, with later ones, or with the file."""
+        """Forget them. If the disk is too full to note that, they come again after a crash."""
         self._confirmed = part.last
-        self._undeleted_bytes += part.bytes
-        self.rows = max(0, self.rows - len(part.entries) - part.damaged)
+        self.rows = self._last - self._confirmed
+        self.bytes = max(0, self.bytes - part.bytes) if self.rows else 0
         self.oldest_ms = part.received_ms if self.rows else None
         if not self.sealed:
             try:
-                with suppress(Full), judged():
-                    self._delete()
+                with self._transaction(0, durable=False):
+                    self._mark(self._last, self._confirmed, self.bytes)
+                self.behind = False
+            except Full:
+                self.behind = True
             except Damaged:
                 self.damaged = self.sealed = True
 
@@ -141,7 +168,7 @@ class SpoolFile:
         return size
 
     def close(self) -> None:
-        """Close it; what is in it stays, and it opens by itself when it is used again."""
+        """Close it. Its entries stay, and it opens by itself when it is used again."""
         opened, self._opened = self._opened, None
         if opened is not None:
             with suppress(sqlite3.Error):
@@ -154,80 +181,107 @@ class SpoolFile:
             log_of(self.path).unlink(missing_ok=True)
             self.path.unlink()
 
+    def set_aside(self) -> Path:
+        """Close and rename it for a person to look at; return its new name. A log that is left goes with it."""
+        self.close()
+        aside = self.path.with_suffix(".damaged")
+        with judged():
+            self.path.rename(aside)
+            with suppress(FileNotFoundError):
+                log_of(self.path).rename(log_of(aside))
+        return aside
+
     def _look(self) -> None:
-        (layout,) = self._connection.execute("PRAGMA user_version").fetchone()
-        if layout != LAYOUT:
-            raise Damaged(f"its layout is {layout}")
-        self._looked_at = True
+        if self._row("PRAGMA user_version") != (LAYOUT,):
+            raise Damaged("its layout is another")
         try:
-            self._count()
+            self._last, self._confirmed, self.bytes = _checked(self._row("SELECT * FROM marks"))
         except Damaged:
             self.damaged = self.sealed = True
+            self._last, self.bytes = self._greatest(), self.size_bytes()
+        self._looked_at = True
+        self.rows = self._last - self._confirmed
+        with suppress(Damaged):  # found again when it is read
+            self.oldest_ms = next((received_ms_of(row) for row in self._rows_from(self._confirmed + 1, 1)), None)
 
-    def _count(self) -> None:
+    def _greatest(self) -> int:
+        """Return the greatest number that can be read: for a file whose marks cannot."""
         with judged():
-            first = self._connection.execute(f"{_SELECT} LIMIT 1").fetchone()
-            if first is None:
-                self.rows = 0
-                return
-            self._confirmed, self.oldest_ms = first[0] - 1, received_ms_of(first)
-            counted = "SELECT max(number), count(*), sum(length(fields)) FROM entries"
-            self._last, self.rows, fields_bytes = self._connection.execute(counted).fetchone()
-            self.bytes = (fields_bytes or 0) + ROW_BYTES * self.rows
-
-    def _next(self, most_entries: int, most_bytes: int) -> Slice | None:
-        after = f"{_SELECT} WHERE number > ? ORDER BY number LIMIT ?"
-        rows: list[Row] = []
-        size = 0
-        for row in self._connection.execute(after, (self._confirmed, most_entries)):
-            size += length_of(row)
-            if rows and size > most_bytes:
-                break
-            rows.append(row)
-        return Slice.of(rows, rows[-1][0], 0) if rows else None
-
-    def _found(self, connection: sqlite3.Connection, most_entries: int, most_bytes: int) -> Slice | None:
-        rows: list[Row] = []
-        last = size = lost = 0
-        for last in range(self._confirmed + 1, self._confirmed + LOOKUPS + 1):
+            (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
+        greatest, beyond = 0, pages * _ENTRIES_PER_PAGE
+        while greatest + 1 < beyond:
+            middle = (greatest + beyond) // 2
             try:
-                with judged():
-                    found = connection.execute(f"{_SELECT} WHERE number = ?", (last,)).fetchall()
+                found: int = self._row("SELECT max(number) FROM entries WHERE number <= ?", middle)[0] or 0
             except Damaged:
-                found = []
-                lost += 1
-            rows += found
-            size += sum(map(length_of, found))
-            if len(rows) >= most_entries or size > most_bytes:
-                break
-        return Slice.of(rows, last, lost) if rows else None
+                beyond = middle
+                continue
+            if found < middle:
+                return max(found, greatest)
+            greatest = middle
+        return greatest
 
-    def _delete(self) -> None:
-        """Delete what is confirmed. This alone is not fsynced: at worst it comes again after a power cut."""
-        self._connection.execute("PRAGMA synchronous = NORMAL")
-        try:
-            with self._transaction(self._undeleted_bytes):
-                self._connection.execute("DELETE FROM entries WHERE number <= ?", (self._confirmed,))
-        finally:
-            self._connection.execute("PRAGMA synchronous = FULL")
-        self.bytes -= self._undeleted_bytes
-        self._undeleted_bytes = 0
+    def _row(self, query: str, *values: int) -> Any:
+        with judged():
+            return self._connection.execute(query, values).fetchone()
+
+    def _rows_from(self, number: int, most: int) -> Iterator[Row]:
+        """Yield rows from this number on, up to the first that is damaged, which raises Damaged."""
+        query = f"{_SELECT} WHERE number >= ? AND number <= ? ORDER BY number LIMIT ?"
+        with judged():
+            for row in self._connection.execute(query, (number, self._last, most)):
+                if row[0] != number:
+                    raise Damaged("a number is missing")
+                number += 1
+                yield row
+
+    def _next_readable(self, last: int) -> list[Row]:
+        """Return the next entry after ``last`` that can be read by itself, if there is one."""
+        for number in range(last + 1, self._last + 1):
+            with suppress(Damaged):
+                if row := self._row(f"{_SELECT} WHERE number = ?", number):
+                    return [row]
+        return []
+
+    def _mark(self, last: int, confirmed: int, size: int) -> None:
+        marks = (last, confirmed, size, _checksum(last, confirmed, size))
+        self._connection.execute("UPDATE marks SET last = ?, confirmed = ?, bytes = ?, checksum = ?", marks)
 
     @contextmanager
-    def _transaction(self, size: int) -> Iterator[None]:
-        """Commit what the block does to so many bytes; before it the WAL is emptied, if it has grown large."""
-        if self._logged_bytes >= CHECKPOINT_BYTES:
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            self._logged_bytes = 0
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._connection.execute("COMMIT")
-        except BaseException:
-            with suppress(sqlite3.Error):
-                self._connection.execute("ROLLBACK")
-            raise
-        self._logged_bytes += size + _COMMIT_BYTES
+    def _transaction(self, size: int, *, durable: bool = True) -> Iterator[None]:
+        """Commit what the block does to so many bytes. First the WAL is emptied, if it has grown large."""
+        with judged():
+            if self._logged_bytes >= CHECKPOINT_BYTES:
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                self._logged_bytes = 0
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+                raise
+            self._logged_bytes += size + _COMMIT_BYTES
+
+
+def log_of(path: Path) -> Path:
+    """Return where SQLite keeps the file's write-ahead log."""
+    return path.with_name(f"{path.name}-wal")
+
+
+def _checksum(last: int, confirmed: int, size: int) -> int:
+    return crc32(b"%d %d %d" % (last, confirmed, size))
+
+
+def _checked(marks: Any) -> tuple[int, int, int]:
+    """Return the marks without their checksum. Raises Damaged if they are not what was written."""
+    if marks == (0, 0, 0, None):  # nothing was ever put
+        return 0, 0, 0
+    if not marks or not all(isinstance(mark, int) for mark in marks) or _checksum(*marks[:3]) != marks[3]:
+        raise Damaged("its marks are not what was written")
+    return marks[0], marks[1], marks[2]
 
 
 def _connected(path: Path) -> sqlite3.Connection:
@@ -239,9 +293,10 @@ def _connected(path: Path) -> sqlite3.Connection:
                 "locking_mode = EXCLUSIVE",
                 "journal_mode = WAL",
                 "synchronous = FULL",
+                "fullfsync = ON",  # macOS; elsewhere it changes nothing
+                "checkpoint_fullfsync = ON",
                 "wal_autocheckpoint = 0",  # SQLite does not tell when its own fails
                 "cell_size_check = ON",
-                "secure_delete = OFF",
             ):
                 connection.execute(f"PRAGMA {pragma}").fetchall()
         except BaseException:

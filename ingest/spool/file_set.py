@@ -1,14 +1,15 @@
 """All files of the spool that this process works on, oldest first: where to put entries, and what to read next.
 
-The newest file of the own folder takes what is put. A file that fails is sealed: it takes nothing more, a new one is
-begun, and what is in it is read all the same. A damaged one is read as far as it can be, and set aside. One that has
-been drained is deleted. Not safe for threads: ingest.spool gives all of it to one.
+The newest file of the own folder takes what is put, up to FILE_BYTES. A file that fails is sealed: it takes nothing
+more, a new one is begun, and what is in it is read all the same. A damaged one is read as far as it can be, and set
+aside. One that has been drained is deleted. Not safe for threads: ``queue`` gives all of it to one.
 """
 
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -16,13 +17,14 @@ import structlog
 from ingest.encoding import Packed
 from ingest.spool.errors import Damaged, Full, NotSpooled, SpoolFault, Why
 from ingest.spool.file import SpoolFile
-from ingest.spool.folder import SpoolFolder, set_aside
+from ingest.spool.folder import Owner, SpoolFolder, folders_in, read_owner
 from ingest.spool.record import Slice, size_of
 from runtime import metrics
 
 log = structlog.get_logger("spool")
 
 SLICE_BYTES = 4 * 1024 * 1024
+FILE_BYTES = 64 * 1024 * 1024  # what is put into one file; then a new one is begun, so that space is given back
 RECLAIM_BYTES = 8 * 1024 * 1024
 FREE_BYTES, FREE_SHARE = 256 * 1024 * 1024, 0.05  # of the volume stay free, whichever is less
 BEGIN_SECONDS = 1.0
@@ -49,31 +51,70 @@ class Part:
 class SpoolFiles:
     """The files of one locked folder, and of those taken over from the dead."""
 
-    def __init__(self, folder: SpoolFolder, limit_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, data: Path, owner: Owner, limit_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """Lock a folder. Raises Refusal if there can be none."""
         self.held = Held()
-        self._folder = folder
+        self.foreign_entries = 0
+        """How many are in folders that belong to other owners, or perhaps do."""
+        self._data = data
+        self._owner = owner
+        self._folder = SpoolFolder.claim(data, owner)
         self._limit_bytes = limit_bytes
         self._clock = clock
         self._writer: SpoolFile | None = None
         self._older: list[SpoolFile] = []
         self._taken_over: list[SpoolFolder] = []
+        self._foreign: dict[Path, int] = {}  # folders of other owners, and how many entries are in them
         self._left: set[Path] = set()  # files that could be neither read nor deleted
         self._begin_at = clock()
         self._failing_until: dict[Path, float] = {}
 
     def open(self) -> None:
-        """Find what an earlier process has left, and begin a new file: the old ones may have failed that process."""
+        """Find what is in the folder, and begin a new file: the old ones may have failed an earlier process."""
         self._find(self._folder)
         try:
             self._writer = self._begun()
         except NotSpooled as exc:
             log.warning("spool.unavailable", why=exc.why, meaning=str(exc))
-        self._count()
+        self.take_over()
+
+    def proposed_id(self) -> str:
+        """Return the id to give a server that has none: the one known for this stream and address, else a new one.
+
+        So a server that came back without its data is the same one to the spool.
+        """
+        recorded = (owner for path in folders_in(self._data) if (owner := read_owner(path)))
+        mine = (
+            owner.server for owner in recorded if (owner.stream, owner.redis) == (self._owner.stream, self._owner.redis)
+        )
+        return self._owner.server or next(filter(None, mine), None) or secrets.token_hex(8)
+
+    def bind(self, server: str) -> None:
+        """Drain from now on what belongs to the server with this id, which Redis has told."""
+        owner = replace(self._owner, server=server)
+        if owner == self._owner:
+            return
+        if self._owner.server is not None:
+            log.error("spool.server_changed", folder=str(self._folder.path), entries=self.held.entries)
+            self.close()
+            self._older, self._taken_over, self._writer = [], [], None
+            self._folder = SpoolFolder.claim(self._data, owner)
+        self._owner = owner
+        try:
+            self._folder.write_owner(owner)
+        except OSError as exc:
+            log.warning("spool.owner_not_noted", folder=str(self._folder.path), error=type(exc).__name__)
+        self._foreign = {}  # look again
+        self.take_over()
 
     def put(self, entries: Sequence[Packed]) -> None:
         """Return when they are on the disk. Raises NotSpooled if they are not, or may not stay there."""
         if why := self.why_not(size_of(entries)):
             raise NotSpooled(why)
+        if self._writer is not None and self._writer.written_bytes >= FILE_BYTES:
+            self._older.append(self._writer)
+            self._writer.close()
+            self._writer = None
         for _ in range(2):
             self._writer = self._writer or self._begun()
             try:
@@ -119,7 +160,6 @@ class SpoolFiles:
         """Forget these entries: Redis has confirmed them."""
         file, found = part.file, part.slice
         metrics.SPOOL_DRAINED.inc(len(found.entries))
-        metrics.SPOOL_FOUND.inc(max(0, len(found.entries) + found.damaged - file.rows))  # where they were not countable
         if found.damaged:
             metrics.SPOOL_SET_ASIDE.inc(found.damaged)
             log.error("spool.entries_damaged", file=str(file.path), entries=found.damaged)
@@ -133,11 +173,21 @@ class SpoolFiles:
         self._count()
 
     def take_over(self) -> None:
-        """Lock the folders of dead processes in which there is something to drain."""
-        for folder in self._folder.orphans(self._left):
-            log.info("spool.taken_over", folder=str(folder.path))
-            self._taken_over.append(folder)
-            self._find(folder)
+        """Lock the folders of dead processes whose entries belong here, and report those of other owners."""
+        foreign: dict[Path, int] = {}
+        for folder in self._folder.others():
+            if self._left.issuperset(folder.path.glob("*.db")):
+                folder.release()
+            elif self._owner.owns(folder.owner):
+                log.info("spool.taken_over", folder=str(folder.path))
+                self._taken_over.append(folder)
+                self._find(folder)
+            else:
+                foreign[folder.path] = self._foreign.get(folder.path) or self._report(folder)
+                folder.release()
+        self._foreign = foreign
+        self.foreign_entries = sum(foreign.values())
+        metrics.SPOOL_FOREIGN.set(self.foreign_entries)
         self._release()
         self._count()
 
@@ -156,12 +206,12 @@ class SpoolFiles:
     def _begun(self) -> SpoolFile:
         if self._clock() < self._begin_at:
             raise NotSpooled("failing")
-        self._begin_at = self._clock() + BEGIN_SECONDS
         try:
             return SpoolFile.create(self._folder.next_file())
         except Full:
             raise NotSpooled("disk") from None
         except (SpoolFault, OSError):
+            self._begin_at = self._clock() + BEGIN_SECONDS
             raise NotSpooled("failing") from None
 
     def _find(self, folder: SpoolFolder) -> None:
@@ -179,6 +229,26 @@ class SpoolFiles:
             metrics.SPOOL_FOUND.inc(file.rows)
             log.info("spool.found", file=str(path), entries=file.rows, damaged=file.damaged)
 
+    def _report(self, folder: SpoolFolder) -> int:
+        """Log that the entries of this folder are not drained here; return how many there are."""
+        entries = 0
+        for path in folder.files():
+            file = SpoolFile.left(path)
+            with suppress(SpoolFault):
+                file.look()
+            entries += file.rows
+        owner = folder.owner
+        if entries and self._owner.server is not None:
+            log.warning(
+                "spool.foreign",
+                folder=str(folder.path),
+                entries=entries,
+                stream=owner.stream if owner else "unknown",
+                redis=owner.redis if owner else "unknown",
+                what=f"not drained here; if they belong to this stream: ackstream spool adopt {folder.path.name}",
+            )
+        return entries
+
     def _seal(self, file: SpoolFile, exc: SpoolFault) -> None:
         """Put nothing more into it. What is in it is read all the same."""
         file.sealed = True
@@ -186,6 +256,7 @@ class SpoolFiles:
         metrics.SPOOL_FILES.labels("damaged" if file.damaged else "failing").inc()
         log.error("spool.sealed", file=str(file.path), error=str(exc), entries=file.rows)
         if file is self._writer:
+            self._begin_at = self._clock() + BEGIN_SECONDS
             self._writer = None
             self._older.append(file)
             if not file.rows and not file.damaged:
@@ -203,11 +274,9 @@ class SpoolFiles:
         elif file is not self._writer:
             self._older.remove(file)
             self._drop(file)
-        elif file.bytes or file.size_bytes() > RECLAIM_BYTES:  # bytes: what a full disk did not let it delete
+        elif file.behind or file.size_bytes() > RECLAIM_BYTES:
             self._writer = None
             self._drop(file)
-            with suppress(NotSpooled):
-                self._writer = self._begun()
         self._release()
 
     def _wait_for(self, file: SpoolFile, exc: SpoolFault) -> None:
@@ -217,9 +286,8 @@ class SpoolFiles:
 
     def _set_aside(self, file: SpoolFile, why: str) -> None:
         metrics.SPOOL_SET_ASIDE.inc(file.rows)
-        file.close()
         try:
-            aside = set_aside(file.path)
+            aside = file.set_aside()
         except SpoolFault as exc:
             self._leave(file.path, exc)
         else:

@@ -1,23 +1,46 @@
 """Where the spool's files lie: ``DATA/spool/<n>``, a folder for each process, locked for as long as it lives.
 
-A process takes the first folder that nobody holds, with what an earlier one has left in it. Folders of others that are
-not locked are those of the dead: whoever finds data in one may lock it and drain it.
+In a folder: ``lock``; ``owner``, which says what stream and server its entries belong to; ``000001.db`` and so on, the
+files in the order in which they were begun, each with SQLite's ``-wal`` beside it; ``000001.damaged`` with
+``000001.damaged-wal``, a file that was set aside, for a person to look at.
 
-In a folder: ``lock``; ``000001.db`` and so on, the files in the order in which they were begun, each with SQLite's
-``-wal`` beside it; ``000001.damaged`` with ``000001.damaged-wal``, a file that was set aside, for a person to look at.
+A process starts in the first free folder without entries. Folders with entries that nobody has locked are those of
+dead processes: a process whose owner they match drains them.
 """
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+import orjson
+
 from ingest.spool.errors import judged
+from runtime.disk import make_folder, write_file
 from runtime.errors import Refusal
 from runtime.file_lock import locked
 
 FOLDERS = 1000
+_OWNER = "owner"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A stream on a server."""
+
+    stream: str
+    redis: str
+    """The server's address, without user and password."""
+    server: str | None = None
+    """The id that the server keeps under the stream's key; None until it has answered."""
+
+    def owns(self, other: "Owner | None") -> bool:
+        """Whether entries of ``other`` belong here: same stream, and same id; by address if ``other`` has no id."""
+        if other is None or other.stream != self.stream:
+            return False
+        return other.redis == self.redis if other.server is None else other.server == self.server
 
 
 class SpoolFolder:
@@ -28,42 +51,66 @@ class SpoolFolder:
         self._lock = lock
 
     @classmethod
-    def claim(cls, data: Path) -> Self:
-        """Lock the first folder that is free, and make it if need be. Raises Refusal if there can be none."""
+    def claim(cls, data: Path, owner: Owner) -> Self:
+        """Lock the first free folder without entries of others, made if need be. Raises Refusal if there can be none.
+
+        While the server's id is not known, entries of an owner without one, at the same address, are no others'.
+        """
         try:
-            data.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _make(data / "spool")
             for number in range(FOLDERS):
                 path = data / "spool" / str(number)
-                _make(path)
-                if (lock := locked(path / "lock")) is not None:
-                    return cls(path, lock)
+                make_folder(path)
+                if (folder := cls.lock(path)) is None:
+                    continue
+                if not folder.has_entries() or (owner.server is None and owner.owns(folder.owner)):
+                    folder.write_owner(owner)
+                    return folder
+                folder.release()
         except OSError as exc:
             raise Refusal(
                 f"the spool cannot be kept in {data / 'spool'} ({exc.strerror}): "
                 "set ACKSTREAM_DATA to a folder that this user may write to"
             ) from None
-        raise Refusal(
-            f"{FOLDERS} processes keep their spools in {data / 'spool'}: set ACKSTREAM_DATA to another folder"
-        )
+        raise Refusal(f"all {FOLDERS} folders in {data / 'spool'} are in use: see `ackstream spool list`")
 
-    def orphans(self, without: Collection[Path] = ()) -> Iterator[Self]:
-        """Lock and yield each other folder that nobody holds and that has other files than these in it.
+    @classmethod
+    def lock(cls, path: Path) -> Self | None:
+        """Lock a folder; None if a living process has it. Raises OSError."""
+        lock = locked(path / "lock")
+        return None if lock is None else cls(path, lock)
 
-        Who takes it releases it. One that cannot be looked into is left to whom it belongs.
+    @property
+    def owner(self) -> Owner | None:
+        """Whose entries it holds; None if that cannot be read."""
+        return read_owner(self.path)
+
+    def write_owner(self, owner: Owner) -> None:
+        """Note whose entries it holds, on the disk. Raises OSError."""
+        if self.owner != owner:
+            write_file(self.path / _OWNER, orjson.dumps(asdict(owner)))
+
+    def has_entries(self) -> bool:
+        """Whether it holds files, which may have entries."""
+        return next(self.path.glob("*.db"), None) is not None
+
+    def others(self) -> Iterator[Self]:
+        """Lock and yield each other folder with files that no living process has. The caller releases it.
+
+        One that cannot be looked into is left out.
         """
-        for path in sorted(self.path.parent.glob("[0-9]*")):
+        for path in folders_in(self.path.parent.parent):
             with suppress(OSError):
-                if path == self.path or not set(path.glob("*.db")) - set(without):
-                    continue
-                if (lock := locked(path / "lock")) is not None:
-                    yield type(self)(path, lock)
+                if path != self.path and next(path.glob("*.db"), None) and (folder := type(self).lock(path)):
+                    yield folder
 
     def files(self) -> list[Path]:
         """Return its files, oldest first. Drafts that were never finished are deleted."""
-        for draft in self.path.glob("*.new*"):
-            with suppress(OSError):
+        with suppress(OSError):
+            for draft in self.path.glob("*.new*"):
                 draft.unlink()
+            for log in self.path.glob("*.db-wal"):  # of a file that was renamed when its log could not be
+                if log.with_suffix(".damaged").exists() and not log.with_suffix(".db").exists():
+                    log.rename(log.with_suffix(".damaged-wal"))
         return sorted(self.path.glob("*.db"))
 
     def next_file(self) -> Path:
@@ -82,31 +129,15 @@ class SpoolFolder:
         os.close(self._lock)
 
 
-def set_aside(path: Path) -> Path:
-    """Rename a damaged file, and return its new name. It must be closed."""
-    aside = path.with_suffix(".damaged")
-    with judged():
-        with suppress(FileNotFoundError):
-            log_of(path).rename(log_of(aside))
-        path.rename(aside)
-    return aside
+def folders_in(data: Path) -> list[Path]:
+    """Return the spool's folders in a data folder, in the order of their numbers."""
+    found = [path for path in (data / "spool").glob("[0-9]*") if path.name.isdecimal()]
+    return sorted(found, key=lambda path: int(path.name))
 
 
-def log_of(path: Path) -> Path:
-    """Return where SQLite keeps the file's write-ahead log."""
-    return path.with_name(f"{path.name}-wal")
-
-
-def fsync_folder(folder: Path) -> None:
-    """Return when the names of the files in it are on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def read_owner(folder: Path) -> Owner | None:
+    """Return whose entries a folder holds; None if it does not say."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _make(folder: Path) -> None:
-    if not folder.is_dir():
-        folder.mkdir(mode=0o700, exist_ok=True)
-        fsync_folder(folder.parent)
+        return Owner(**orjson.loads((folder / _OWNER).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None

@@ -20,7 +20,12 @@ def size_of(entries: Sequence[Packed]) -> int:
 
 def rows_of(entries: Sequence[Packed], first: int) -> list[Row]:
     """Return the rows for these entries, numbered from ``first``."""
-    return [(number, ms, crc32(packed), packed) for number, (ms, packed) in enumerate(entries, first)]
+    return [(number, ms, checksum(number, packed), packed) for number, (ms, packed) in enumerate(entries, first)]
+
+
+def checksum(number: int, packed: bytes) -> int:
+    """Return the checksum of an entry and its place."""
+    return crc32(packed, number & 0xFFFF_FFFF)
 
 
 def received_ms_of(row: Row) -> int | None:
@@ -50,9 +55,13 @@ class Slice:
     """Entries in between that are not what was put, and are left out."""
 
     @classmethod
-    def of(cls, rows: Sequence[Row], last: int, lost: int) -> Self:
-        """Take rows, at least one, that were found when the file was read up to ``last``; ``lost`` more were not."""
-        packed: list[Any] = [row[3] for row in rows]
-        sound = [one for one, row in zip(packed, rows, strict=True) if isinstance(one, bytes) and crc32(one) == row[2]]
+    def of(cls, rows: Sequence[Row], confirmed: int, last: int) -> Self:
+        """Take the rows, at least one, that were found between the number ``confirmed`` and ``last``, inclusive."""
+        sound: list[bytes] = [row[3] for row in rows if _is_sound(row)]
         size = sum(ROW_BYTES + len(one) for one in sound)
-        return cls(sound, last, received_ms_of(rows[-1]), size, lost + len(rows) - len(sound))
+        return cls(sound, last, received_ms_of(rows[-1]), size, last - confirmed - len(sound))
+
+
+def _is_sound(row: Row) -> bool:
+    packed: Any = row[3]
+    return isinstance(packed, bytes) and checksum(row[0], packed) == row[2]

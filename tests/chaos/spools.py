@@ -89,6 +89,6 @@ def _left(folder: Path) -> int:
 def _entries(path: Path) -> int:
     try:
         with closing(sqlite3.connect(path)) as connection:
-            return int(connection.execute("SELECT count(*) FROM entries").fetchone()[0])
+            return int(connection.execute("SELECT last - confirmed FROM marks").fetchone()[0])
     except sqlite3.Error:
         return UNKNOWN
