@@ -8,18 +8,6 @@ from runtime.escape import printable
 _OURS = frozenset(("console", "ingest", "runtime", "stream", "worker"))
 _DATABASES = frozenset(("aiosqlite", "asyncpg", "sqlalchemy", "sqlite3"))
 
-_REDIS_NEXT_STEPS = {
-    "WRONGPASS": "check the user and the password in ACKSTREAM_REDIS_URL, written redis://user:password@host:port",
-    "NOAUTH": "put the user and the password into ACKSTREAM_REDIS_URL, written redis://user:password@host:port",
-    "NOPERM": "give this user the rights in deploy/redis-users.acl",
-    "WRONGTYPE": "remove the key that holds something else, or set ACKSTREAM_STREAM to another name",
-    "OOM": "raise maxmemory, or let the workers trim the stream",
-    "MISCONF": "free space on its disk",
-    "LOADING": "wait until it has loaded its data",
-    "BUSY": "wait until the script that somebody else runs has ended",
-    "READONLY": "set ACKSTREAM_REDIS_URL to the primary",
-    "MOVED": "set ACKSTREAM_REDIS_URL to a server that is no node of a cluster",
-}
 _REDIS_AWAY = "start `ackstream up`, or set ACKSTREAM_REDIS_URL (or --redis-url) to the server that ingest uses"
 
 _SQLSTATE_NEXT_STEPS = {
@@ -71,8 +59,7 @@ def _explain_redis(exc: BaseException, where: str) -> str:
     if not fault.connected and not found:
         return f"{where} does not answer ({_cause(exc)}): {_REDIS_AWAY}"
     said = printable(text)[:200] if found == "NOPERM" else fault.meaning  # other texts may quote a payload
-    step = _REDIS_NEXT_STEPS.get(found, "see docs/redis.md")
-    return f"{where}: {said}{f' ({found})' if found and found not in said else ''}; {step}"
+    return f"{where}: {said}{f' ({found})' if found and found not in said else ''}; {fault.next_step}"
 
 
 def _explain_database(exc: BaseException, where: str) -> str:

@@ -11,9 +11,10 @@ from typing import Any
 
 import orjson
 
+from runtime.errors import Refusal
 from runtime.escape import printable
 
-LEAST_LAST_COLUMN = 24
+LEAST_LAST_COLUMN = 16
 GAP = "  "
 EMPTY = {"quarantine": "the quarantine is empty"}
 
@@ -38,6 +39,14 @@ def print_json(value: object) -> None:
 def print_line(text: str) -> None:
     """Print a sentence, folded to the terminal's width."""
     sys.stdout.writelines(f"{line}\n" for line in _fold(printable(text, keep="\n"), _width()))
+
+
+def confirm(question: str) -> None:
+    """Ask on standard error, for standard output is the command's answer. Raises Refusal unless a person says yes."""
+    sys.stderr.writelines(f"{line}\n" for line in _fold(f"{question} [y/N]", _width()))
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise Refusal("nothing is done: answer y, or add --yes")
 
 
 def print_pairs(pairs: Row) -> None:

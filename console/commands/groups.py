@@ -73,7 +73,7 @@ def drop_command(
     Example: ackstream groups drop old-name --yes
     """
     from console.ask import ask_redis
-    from console.output import print_json, print_line
+    from console.output import confirm, print_json, print_line
     from console.queries.groups import drop_group, find_group
     from runtime.errors import Refusal
     from stream.settings import StreamSettings
@@ -86,8 +86,7 @@ def drop_command(
             f"group {group!r} has live consumers ({state.seen.alive}): stop its workers first, or add --force"
         )
     if not yes:
-        typer.echo(_loss(state, dead=dead), err=True)
-        typer.confirm("Drop it?", abort=True, err=True)
+        confirm(f"{_loss(state, dead=dead)}\nDrop it?")
     if not ask_redis(settings, lambda server: drop_group(server, shard, state, force=force, dead=dead)):
         raise Refusal(f"nothing is dropped: a consumer of group {group!r} has started; stop its workers first")
     if as_json:

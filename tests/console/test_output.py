@@ -1,0 +1,203 @@
+"""Tables are for people and fit the terminal; JSON is for programs and stands alone on standard output."""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+import pytest
+from redis.asyncio import Redis
+
+from console.format import age, local_time, size
+from console.output import print_pairs, print_rows
+from console.time_args import moment_ms
+from stream.keys import Shard
+from stream.redis.client import client
+from tests.events import RECEIVED_MS, body, entry
+from tests.support.commands import Outcome, run_command
+from tests.trims import add, group, register
+from worker.replay.entry_filter import ALL
+from worker.replay.job import Place, Replay
+from worker.replay.repository import Replays
+
+LISTS = ("groups list", "stats", "dead-letters list", "replay list", "quarantine list")
+LONG = "a-group-with-a-name-as-long-as-people-give-them"
+ENTRY = "1764000000000-12"
+
+
+@pytest.fixture(scope="module")
+def filled(valkey_url: str) -> Shard:
+    """A stream that has everything that a list can show."""
+    shard = Shard(f"output-{secrets.token_hex(4)}")
+    asyncio.run(_fill(valkey_url, shard))
+    return shard
+
+
+@pytest.fixture
+def commands(valkey_url: str, filled: Shard, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    """What runs a command on that stream."""
+    monkeypatch.setenv("ACKSTREAM_REDIS_URL", valkey_url)
+    monkeypatch.setenv("ACKSTREAM_STREAM", filled.name)
+    return run_command
+
+
+async def _fill(url: str, shard: Shard) -> None:
+    async with client(url) as server:
+        await add(server, shard, range(1, 31))
+        await group(server, shard, "store", read=20, ack=5)
+        await group(server, shard, LONG)
+        await register(server, shard, "store", LONG, "missing")
+        await server.hset(shard.paused(LONG), mapping={"why": "failing", "since": "1", "tries": "0", "probe": "1"})
+        for number in range(40):
+            error = f"attempts: KeyError at orders.py:{number % 3 + 10} in on_status"
+            errors = orjson.dumps([{"error": "KeyError at orders.py:10"}] * 3)
+            fields: Any = entry(body(), RECEIVED_MS, error=error, attempt=24).to_fields()
+            more: Any = {b"message": b"no order 447700900123", b"errors": errors}
+            await server.xadd(shard.dead("store"), fields | more, id=f"{1764000000000 + number}-12")
+        await server.xadd(shard.dead("store"), {"payload": "foreign"}, id="1764000000999-0")
+        await _start_replay(server, shard)
+        refused: Any = entry(b"{}", RECEIVED_MS).to_fields() | {b"reason": b"signature"}
+        await server.xadd(shard.quarantine, refused, id=ENTRY)
+
+
+async def _start_replay(server: Redis, shard: Shard) -> None:
+    replay = Replay(
+        id="1f2e3d4c",
+        group="store",
+        place=Place.STREAM,
+        selection=ALL,
+        rate=500,
+        begin="0-0",
+        end="9-0",
+        total=9,
+        started_ms=1,
+    )
+    assert await Replays(server, shard, "store").start(replay)
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+@pytest.mark.parametrize("command", LISTS)
+def test_no_line_is_wider_than_the_terminal(commands: Callable[..., Outcome], command: str, columns: int) -> None:
+    """Whatever names are in it; on a wide terminal as well as on a narrow one."""
+    outcome = commands(*command.split(), columns=columns)
+    assert outcome.code == 0, outcome.stderr
+    assert outcome.stdout
+    assert [line for line in outcome.stdout.splitlines() if len(line) > columns] == []
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_ids_are_shown_whole_and_other_commands_take_them(commands: Callable[..., Outcome], columns: int) -> None:
+    """An id that was cut off could be used nowhere."""
+    listed = commands("dead-letters", "list", columns=columns).stdout
+    assert "0/1764000000039-12" in listed
+    assert commands("dead-letters", "show", "0/1764000000039-12").code == 0
+    assert f"0/{ENTRY}" in commands("quarantine", "list", columns=columns).stdout
+    assert commands("quarantine", "show", f"0/{ENTRY}").code == 0
+    assert "1f2e3d4c" in commands("replay", "list", columns=columns).stdout
+    assert commands("replay", "pause", "1f2e3d4c").code == 0
+    assert commands("replay", "resume", "1f2e3d4c").code == 0
+    assert LONG in "".join(commands("groups", "list", columns=columns).stdout.split())
+
+
+@pytest.mark.parametrize(
+    "command", [*LISTS, "dead-letters show 0/1764000000039-12", "replay plan", "groups resume store"]
+)
+def test_json_is_alone_on_standard_output(commands: Callable[..., Outcome], command: str) -> None:
+    """A program reads all of it."""
+    assert commands(*command.split(), "--json").json
+
+
+def test_groups_resume_and_drop_have_json(commands: Callable[..., Outcome], valkey_url: str, filled: Shard) -> None:
+    """What was done and what was lost are in it; the question of `drop` goes to standard error."""
+    resumed = commands("groups", "resume", LONG, "--json").json
+    assert resumed == {"group": LONG, "resumed": True, "reason": "failing"}
+    assert commands("groups", "resume", LONG, "--json").json == {"group": LONG, "resumed": False, "reason": None}
+    asyncio.run(_with(valkey_url, lambda server: server.xgroup_create(filled.stream, "old", "0")))
+    refused = commands("groups", "drop", "old", "--json", answer="n\n")
+    assert (refused.code, refused.stdout) == (1, "")
+    assert "30 unread entries" in refused.stderr
+    dropped = commands("groups", "drop", "old", "--json", answer="y\n").json
+    assert (dropped["dropped"], dropped["was"]["unread"]) == ("old", 30)
+
+
+async def _with(url: str, act: Callable[[Redis], Awaitable[Any]]) -> Any:
+    async with client(url) as server:
+        return await act(server)
+
+
+@pytest.mark.parametrize(
+    "command", ["groups resume", "groups drop", "dead-letters list --group", "replay list --group"]
+)
+def test_a_group_that_does_not_exist_is_an_error(commands: Callable[..., Outcome], command: str) -> None:
+    """The sentence names the groups that do."""
+    assert "no group 'nobody'; the groups are: " in commands(*command.split(), "nobody").error
+
+
+def test_dead_letters_are_counted_by_error(commands: Callable[..., Outcome]) -> None:
+    """All of them, however few are listed: class and place of the error, the most frequent first."""
+    found = commands("dead-letters", "list", "--limit", "2", "--json").json
+    assert len(found["dead_letters"]) == 2
+    assert found["total"] == 41
+    assert [(one["group"], one["reason"], one["error"], one["count"]) for one in found["by_error"]] == [
+        ("store", "attempts", "KeyError at orders.py:10 in on_status", 14),
+        ("store", "attempts", "KeyError at orders.py:12 in on_status", 13),
+        ("store", "attempts", "KeyError at orders.py:11 in on_status", 13),
+        ("store", "", "", 1),
+    ]
+    table = commands("dead-letters", "list", "--limit", "2").stdout
+    assert "the newest 2 of 41" in table
+    assert "KeyError at orders.py:12" in table
+
+
+def test_a_dead_letter_s_message_is_private(commands: Callable[..., Outcome]) -> None:
+    """`list` never has it, `show` only with --reveal; class and place of the last attempts are always shown."""
+    show = ("dead-letters", "show", "0/1764000000039-12")
+    (hidden,) = commands(*show, "--json").json["dead_letters"]
+    assert hidden["message"] is None
+    assert "no order" not in commands(*show).stdout + commands("dead-letters", "list", "--json").stdout
+    assert [one["attempt"] for one in hidden["errors"]] == [22, 23, 24]
+    assert {one["error"] for one in hidden["errors"]} == {"KeyError at orders.py:10"}
+    assert not {"message", "errors", "error", "attempt"} & hidden["fields"].keys()
+    (revealed,) = commands(*show, "--reveal", "--json").json["dead_letters"]
+    assert revealed["message"] == "no order 447700900123"
+    assert "no order 447700900123" in commands(*show, "--reveal").stdout
+
+
+def test_lists_have_no_microseconds(commands: Callable[..., Outcome]) -> None:
+    """People read ages; JSON has the exact time."""
+    assert "ago" in commands("dead-letters", "list").stdout
+    assert "00:00.000" not in commands("dead-letters", "show", "0/1764000000039-12").stdout
+
+
+def test_a_table_that_is_too_wide_becomes_a_block_for_each_row(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each value has a line of its own, and none is cut."""
+    print_rows([{"id": "x" * 70, "name": "y" * 30, "count": 3}, {"id": "z", "name": "", "count": 4}])
+    assert capsys.readouterr().out == f"id     {'x' * 70}\nname   {'y' * 30}\ncount  3\n\nid     z\ncount  4\n"
+
+
+def test_the_last_column_is_folded_at_blanks(capsys: pytest.CaptureFixture[str]) -> None:
+    """Numbers stand to the right, wide characters take two columns."""
+    print_rows([{"count": 7, "text": "word " * 20}, {"count": 1234, "text": "漢字" * 30}])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].startswith("    7  word word")
+    assert lines[3].startswith("       word")
+    assert all(len(line) + sum(not one.isascii() for one in line) <= 80 for line in lines)
+    assert "漢字" * 18 in lines[4]
+
+
+def test_a_value_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Control and format characters are shown escaped, in tables and in pairs."""
+    print_rows([{"a": "\x1b[31m", "b": "x\u202ey"}])
+    print_pairs({"a": "\x1b[31m\r", "b\x9b": "x\u202ey"})
+    assert all(line.isprintable() for line in capsys.readouterr().out.split("\n"))
+
+
+def test_times_and_sizes_are_short() -> None:
+    """A time that is shown is one that --since takes."""
+    assert [age(one) for one in (0, 1.26, 45, 130, 7300, 200_000)] == ["0.0 s", "1.3 s", "45 s", "2 min", "2 h", "2 d"]
+    assert [size(one) for one in (0, 1023, 1536, 5 * 2**30)] == ["0 B", "1023 B", "1.5 KiB", "5.0 GiB"]
+    shown = local_time("2025-11-24T16:00:00.123456+00:00")
+    assert shown is not None
+    assert len(shown) <= 25
+    assert moment_ms(shown, 0) == RECEIVED_MS
