@@ -109,7 +109,9 @@ def test_stats_tell_what_each_group_has_to_do(site: Site) -> None:
     waiting = {"unread": 0, "unread_exact": True, "pending": 0, "retries": 0, "replays": 0}
     group = waiting | {"dead": 1, "paused": None, "outstanding": 0}
     idle = group | {"oldest_seconds": None}
-    assert site.json("stats") == {"shards": [{"shard": 0, "length": 3}], "groups": {"log": idle, "store": idle}}
+    found = site.json("stats")
+    assert found["groups"] == {"log": idle, "store": idle}
+    assert [(shard["shard"], shard["length"]) for shard in found["shards"]] == [(0, 3)]
     assert "store" in site.run("stats").output
 
 

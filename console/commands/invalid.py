@@ -134,7 +134,7 @@ def discard_command(
     Example: ackstream invalid discard --all --yes
     """
     from console.ask import ask_redis
-    from console.output import print_json, print_line
+    from console.output import confirm, print_json, print_line
     from console.queries.invalid import count_invalid, discard_invalid
     from runtime import logs
     from stream.settings import StreamSettings
@@ -144,7 +144,7 @@ def discard_command(
     if not yes:
         counts = ask_redis(settings, lambda server: count_invalid(server, settings.shard))
         number = counts["entries"] if wanted is None else len(wanted)
-        typer.confirm(f"Discard {number:,} invalid payloads for good?", abort=True, err=True)
+        confirm(f"Discard {number:,} invalid payloads for good?")
     discarded = ask_redis(settings, lambda server: discard_invalid(server, settings.shard, wanted))
     if discarded:
         logs.line(settings.log_format, "invalid.discarded", payloads=discarded)
