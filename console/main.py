@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from console.commands import dead_letters, groups, invalid, quarantine, replay, serve, simulate, stats, trace
+from console.commands import dead_letters, groups, invalid, quarantine, replay, serve, simulate, spool, stats, trace
 
 app = typer.Typer(
     name="ackstream",
@@ -52,3 +52,4 @@ app.add_typer(replay.app, name="replay")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(invalid.app, name="invalid")
 app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(spool.app, name="spool")

@@ -1,0 +1,114 @@
+"""What lies in the folders of the spool on this machine, and whose it is."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ingest.spool.errors import SpoolFault
+from ingest.spool.file import SpoolFile
+from ingest.spool.folder import Owner, SpoolFolder, folders_in, read_owner
+from runtime.errors import Refusal
+
+State = Literal["in use", "waiting", "foreign", "empty"]
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolState:
+    """One folder. ``entries``, ``bytes`` and ``oldest_ms`` are None while a running ingest has it."""
+
+    folder: str
+    state: State
+    entries: int | None
+    bytes: int | None
+    oldest_ms: int | None
+    damaged_files: int
+    stream: str | None
+    redis: str | None
+    server: str | None
+    path: str
+
+
+def list_folders(data: Path, owner: Owner) -> list[SpoolState]:
+    """Return the state of each folder, seen by this owner; ``owner.server`` is None if Redis did not tell it.
+
+    Raises Refusal if the folders cannot be read.
+    """
+    try:
+        return [_state_of(path, owner) for path in folders_in(data)]
+    except OSError as exc:
+        raise Refusal(f"the spool in {data} cannot be read ({exc.strerror}): run this as the user of ingest") from None
+
+
+def adopt_folders(data: Path, owner: Owner, names: Sequence[str]) -> list[SpoolState]:
+    """Make the folders with these names the owner's, of whatever server answers at its address; no names: all foreign.
+
+    Returns what they hold. Raises Refusal, before anything is changed, if one does not exist or is in use.
+    """
+    states = {state.folder: state for state in list_folders(data, owner)}
+    if unknown := [name for name in names if name not in states]:
+        raise Refusal(f"the spool has no folder {', '.join(unknown)}: see `ackstream spool list`")
+    if busy := [name for name in names if states[name].state == "in use"]:
+        raise Refusal(
+            f"folder {', '.join(busy)} is in use by a running ingest: stop it, or wait until it has drained the folder"
+        )
+    chosen = [states[name] for name in names] or [state for state in states.values() if state.state == "foreign"]
+    for state in chosen:
+        folder = SpoolFolder.lock(Path(state.path))
+        if folder is None:
+            raise Refusal(f"folder {state.folder} is in use by now: try again")
+        try:
+            folder.write_owner(owner)
+        except OSError as exc:
+            raise Refusal(f"folder {state.folder} cannot be changed ({exc.strerror})") from None
+        finally:
+            folder.release()
+    return chosen
+
+
+def _state_of(path: Path, owner: Owner) -> SpoolState:
+    found = read_owner(path)
+    named: tuple[str | None, str | None, str | None]
+    named = (found.stream, found.redis, found.server) if found else (None, None, None)
+    damaged = len(list(path.glob("*.damaged")))
+    folder = SpoolFolder.lock(path)
+    if folder is None:
+        return SpoolState(path.name, "in use", None, None, None, damaged, *named, path=str(path))
+    try:
+        files = [_look(file) for file in folder.files()]
+    finally:
+        folder.release()
+    entries = sum(file.rows for file in files)
+    state: State = "empty" if not entries else "waiting" if _is_drained_by(owner, found) else "foreign"
+    oldest_ms = min((file.oldest_ms for file in files if file.oldest_ms is not None), default=None)
+    size = sum(file.bytes for file in files)
+    return SpoolState(path.name, state, entries, size, oldest_ms, damaged, *named, path=str(path))
+
+
+def _look(path: Path) -> SpoolFile:
+    file = SpoolFile.left(path)
+    with suppress(SpoolFault):
+        file.look()
+    return file
+
+
+def _is_drained_by(owner: Owner, found: Owner | None) -> bool:
+    """Whether an ingest of this owner drains it; by address where the server's id is not known."""
+    if owner.server is not None or found is None:
+        return owner.owns(found)
+    return (owner.stream, owner.redis) == (found.stream, found.redis)
+
+
+def summarize(state: SpoolState, now_ms: int) -> dict[str, Any]:
+    """Return what people want to see of a folder."""
+    oldest = None if state.oldest_ms is None else f"{max(0, now_ms - state.oldest_ms) // 1000} s"
+    return {
+        "folder": state.folder,
+        "state": state.state,
+        "entries": state.entries,
+        "oldest": oldest,
+        "damaged": state.damaged_files,
+        "stream": state.stream,
+        "redis": state.redis,
+    }
