@@ -68,9 +68,9 @@ def adopt_command(
         print_json({"adopted": [asdict(state) for state in adopted], "stream": owner.stream, "redis": owner.redis})
         return
     for state in adopted:
+        before = f"{state.owner.stream} at {state.owner.redis}" if state.owner else "an unknown stream"
         print_line(
-            f"folder {state.folder}: {state.entries} entries of {state.stream or 'an unknown stream'} at "
-            f"{state.redis or 'an unknown server'} now go to {owner.stream} at {owner.redis}"
+            f"folder {state.folder}: {state.entries} entries of {before} now go to {owner.stream} at {owner.redis}"
         )
     print_line("A running ingest drains them within 10 s." if adopted else "There are no foreign folders.")
 

@@ -24,9 +24,7 @@ class SpoolState:
     bytes: int | None
     oldest_ms: int | None
     damaged_files: int
-    stream: str | None
-    redis: str | None
-    server: str | None
+    owner: Owner | None
     path: str
 
 
@@ -69,12 +67,10 @@ def adopt_folders(data: Path, owner: Owner, names: Sequence[str]) -> list[SpoolS
 
 def _state_of(path: Path, owner: Owner) -> SpoolState:
     found = read_owner(path)
-    named: tuple[str | None, str | None, str | None]
-    named = (found.stream, found.redis, found.server) if found else (None, None, None)
     damaged = len(list(path.glob("*.damaged")))
     folder = SpoolFolder.lock(path)
     if folder is None:
-        return SpoolState(path.name, "in use", None, None, None, damaged, *named, path=str(path))
+        return SpoolState(path.name, "in use", None, None, None, damaged, found, str(path))
     try:
         files = [_look(file) for file in folder.files()]
     finally:
@@ -83,7 +79,7 @@ def _state_of(path: Path, owner: Owner) -> SpoolState:
     state: State = "empty" if not entries else "waiting" if _is_drained_by(owner, found) else "foreign"
     oldest_ms = min((file.oldest_ms for file in files if file.oldest_ms is not None), default=None)
     size = sum(file.bytes for file in files)
-    return SpoolState(path.name, state, entries, size, oldest_ms, damaged, *named, path=str(path))
+    return SpoolState(path.name, state, entries, size, oldest_ms, damaged, found, str(path))
 
 
 def _look(path: Path) -> SpoolFile:
@@ -109,6 +105,6 @@ def summarize(state: SpoolState, now_ms: int) -> dict[str, Any]:
         "entries": state.entries,
         "oldest": oldest,
         "damaged": state.damaged_files,
-        "stream": state.stream,
-        "redis": state.redis,
+        "stream": state.owner.stream if state.owner else "unknown",
+        "redis": state.owner.redis if state.owner else "unknown",
     }

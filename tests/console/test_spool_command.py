@@ -50,7 +50,7 @@ def test_folders_are_listed_by_whose_they_are(tmp_path: Path, name: str) -> None
     leave(data, OWNER, "one", 1, 2)
     leave(data, replace(OWNER, redis="redis://10.0.0.1:6379"), "two", 3)
     found = listed(tmp_path, data=str(data), redis_url="redis://127.0.0.1:1", stream="test")
-    assert [(one["folder"], one["state"], one["entries"], one["stream"]) for one in found] == [
+    assert [(one["folder"], one["state"], one["entries"], one["owner"]["stream"]) for one in found] == [
         ("0", "foreign", 2, "test:{0}"),
         ("1", "foreign", 1, "test:{0}"),
     ]
