@@ -15,6 +15,7 @@ from bench.servers import Server
 from stream.keys import Shard
 
 LIMIT_SECONDS = 2.0
+COST = "CPU us/req"
 
 
 class Measured:
@@ -36,6 +37,11 @@ class Measured:
     def rate(self) -> float:
         """Put a load on the server, and return its answers per second."""
         return self.load().rate
+
+    @property
+    def costs_us(self) -> list[float]:
+        """Microseconds of the processor for a request, for each load."""
+        return [result.server_us for result in self._results]
 
     def __str__(self) -> str:
         server = median(result.server_busy for result in self._results)
@@ -71,6 +77,8 @@ def compare(folder: Path, cores: Cores, rounds: int, seconds: float) -> tuple[li
     assert limit > fastest, f"the load generator is the bottleneck: it reaches {limit:,.0f}/s"
     ours = rates["ackstream ingest"]
     return [
+        Ratio("ingest", "bare aiohttp", COST, 1.20, ackstream.costs_us, aiohttp.costs_us, is_cost=True),
+        Ratio("ingest, signed", "bare aiohttp", COST, 1.55, signed.costs_us, aiohttp.costs_us, is_cost=True),
         Ratio("ingest", "bare aiohttp", "req", 0.65, ours, rates["bare aiohttp"]),
         Ratio("ingest, signed", "bare aiohttp", "req", 0.75, rates["signed ingest"], rates["bare aiohttp"]),
         Ratio("ingest", "Vonage's FastAPI quickstart", "req", 2.5, ours, rates["FastAPI quickstart"]),

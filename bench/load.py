@@ -37,6 +37,11 @@ class Loaded:
     server_busy: float
     load_busy: float
 
+    @property
+    def server_us(self) -> float:
+        """Microseconds of the processor that the server takes for a request."""
+        return self.server_busy / self.rate * 1e6
+
 
 def request(path: str) -> bytes:
     """Return the request that is sent: a status of about 560 bytes, signed, as the provider would post it."""

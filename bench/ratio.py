@@ -1,8 +1,8 @@
-"""Rates taken in turn, and the ratios of those that were taken in the same round."""
+"""Rates or costs taken in turn, and the ratios of those that were taken in the same round."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
@@ -11,7 +11,7 @@ Measure = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Our rates over another's, round by round. Rates are in ``unit`` a second."""
+    """Our figures over another's, round by round: rates in ``unit`` a second, or costs in ``unit``."""
 
     what: str
     against: str
@@ -19,6 +19,13 @@ class Ratio:
     target: float
     ours: Sequence[float]
     theirs: Sequence[float]
+    is_cost: bool = field(default=False, kw_only=True)
+    """Whether less is better, so that the target is a limit."""
+
+    @property
+    def shown_unit(self) -> str:
+        """The unit of the figures."""
+        return self.unit if self.is_cost else f"{self.unit}/s"
 
     @property
     def each(self) -> list[float]:
@@ -33,7 +40,7 @@ class Ratio:
     @property
     def met(self) -> bool:
         """Whether the median reaches the target."""
-        return self.median >= self.target
+        return self.median <= self.target if self.is_cost else self.median >= self.target
 
     def as_json(self) -> dict[str, Any]:
         """Return everything that the table shows, and the rounds' own ratios."""
@@ -45,9 +52,9 @@ class Ratio:
             "max": round(max(self.each), 3),
             "target": self.target,
             "met": self.met,
-            "unit": f"{self.unit}/s",
-            "ours": round(median(self.ours)),
-            "theirs": round(median(self.theirs)),
+            "unit": self.shown_unit,
+            "ours": round(median(self.ours), 1),
+            "theirs": round(median(self.theirs), 1),
             "ratios": [round(ratio, 3) for ratio in self.each],
         }
 
@@ -72,9 +79,9 @@ def table(ratios: Sequence[Ratio]) -> str:
             f"{ratio.what} : {ratio.against}",
             f"{ratio.median:.2f}",
             f"{min(ratio.each):.2f}-{max(ratio.each):.2f}",
-            f"{ratio.target:.2f}",
-            f"{median(ratio.ours):,.0f} {ratio.unit}/s",
-            f"{median(ratio.theirs):,.0f} {ratio.unit}/s",
+            f"{'<=' if ratio.is_cost else '>='} {ratio.target:.2f}",
+            f"{median(ratio.ours):,.{int(ratio.is_cost)}f} {ratio.shown_unit}",
+            f"{median(ratio.theirs):,.{int(ratio.is_cost)}f} {ratio.shown_unit}",
             "met" if ratio.met else "missed",
         )
         for ratio in ratios
