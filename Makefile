@@ -1,11 +1,12 @@
-# make run: everything on this machine. For developers: make test | lint | format | bench; make crash ROUNDS=10, the
+# make run: everything on this machine. For developers: make test | lint | format | bench; make test-aiohttp, the HTTP
+# tests on the lowest and the newest aiohttp that is allowed; make crash ROUNDS=10, the
 # crash tests at length; make chaos ROUNDS=200 SEED=1, random faults under load; make fuzz SECONDS=60, random input for
 # as long; make lock, to renew the locked versions.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 BIN := .venv/bin
 
-.PHONY: run test lint format bench chaos crash fuzz lock clean
+.PHONY: run test test-aiohttp lint format bench chaos crash fuzz lock clean
 
 run: .venv/.run
 	@exec $(BIN)/ackstream up $(ARGS)
@@ -13,6 +14,10 @@ run: .venv/.run
 test: .venv/.dev
 	$(if $(ARGS),,$(BIN)/pytest -m containers)
 	$(BIN)/pytest -n 4 --dist loadgroup $(or $(ARGS),-m "not containers")
+
+test-aiohttp: .venv/.dev
+	$(BIN)/python deploy/aiohttp_versions.py tests/ingest/test_http_answers.py tests/ingest/test_http_connections.py \
+		tests/test_framing.py tests/test_ingest.py
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
