@@ -227,9 +227,11 @@ def _past(age: str | None) -> str | None:
 
 def _print_whole(dead: Mapping[str, Any]) -> None:
     from console.format import local_time
-    from console.output import print_pairs
+    from console.output import print_line, print_pairs
 
     named = {name: value for name, value in dead.items() if name not in ("fields", "errors", "received_at")}
-    attempts = {f"attempt {one.get('attempt', '?')}": one.get("error") for one in dead["errors"]}
-    print_pairs({**named, "received": local_time(dead["received_at"]), **attempts, **dead["fields"]})
+    print_pairs({**named, "received": local_time(dead["received_at"]), **dead["fields"]})
+    for error in dead["errors"]:
+        where = f" at {error['place']}" if error["place"] else ""
+        print_line(f"failed {local_time(error['at']) or ''} {error['class']}{where}")
     typer.echo()

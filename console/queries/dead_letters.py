@@ -24,7 +24,7 @@ OTHERS = "(other errors)"
 
 _ERROR = ("group", "reason", "error")
 _OWN = ("attempt", "error", "message", "errors")
-_NUMBERS = ("received_ms", "receipt", "origin")
+_NUMBERS = ("received_ms", "receipt", "origin", "failed_ms", "first_failed_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +69,23 @@ class DeadLetter:
         return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 10 else 1  # noqa: PLR2004
 
     def _errors(self) -> list[dict[str, Any]]:
-        """Return class and place of the last attempts, oldest first; an entry of another version may have none."""
+        """Return when, by which class and at which place the last attempts failed, oldest first; empty if unknown."""
         with suppress(orjson.JSONDecodeError):
             found = orjson.loads(self.fields.get(b"errors", b"[]"))
-            if isinstance(found, list):
-                last, first = self._attempts(), self._attempts() - len(found) + 1
-                return [_attempt(one, number) for number, one in zip(range(first, last + 1), found, strict=True)]
+            return [_attempt(one) for one in found if isinstance(one, dict)] if isinstance(found, list) else []
         return []
 
     def _text(self, name: bytes) -> str:
         return self.fields.get(name, b"").decode(errors="replace")
 
 
-def _attempt(found: Any, number: int) -> dict[str, Any]:
-    given = found if isinstance(found, dict) else {"error": str(found)}
-    return {"attempt": number, **{str(name): mask_numbers(str(value)) for name, value in given.items()}}
+def _attempt(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Take what worker.settle notes of an attempt."""
+    return {
+        "at": received_at({b"received_ms": str(found.get("ms", "")).encode()}),
+        "class": mask_numbers(str(found.get("class", ""))),
+        "place": mask_numbers(str(found.get("place", ""))),
+    }
 
 
 @dataclass(slots=True)

@@ -51,7 +51,7 @@ async def _fill(url: str, shard: Shard) -> None:
         await server.hset(shard.paused(LONG), mapping={"why": "failing", "since": "1", "tries": "0", "probe": "1"})
         for number in range(40):
             error = f"attempts: KeyError at orders.py:{number % 3 + 10} in on_status"
-            errors = orjson.dumps([{"error": "KeyError at orders.py:10"}] * 3)
+            errors = orjson.dumps([{"class": "KeyError", "place": "orders.py:10", "ms": RECEIVED_MS}] * 3)
             fields: Any = entry(body(), RECEIVED_MS, error=error, attempt=24).to_fields()
             more: Any = {b"message": b"no order 447700900123", b"errors": errors}
             await server.xadd(shard.dead("store"), fields | more, id=f"{1764000000000 + number}-12")
@@ -156,8 +156,9 @@ def test_a_dead_letter_s_message_is_private(commands: Callable[..., Outcome]) ->
     (hidden,) = commands(*show, "--json").json["dead_letters"]
     assert hidden["message"] is None
     assert "no order" not in commands(*show).stdout + commands("dead-letters", "list", "--json").stdout
-    assert [one["attempt"] for one in hidden["errors"]] == [22, 23, 24]
-    assert {one["error"] for one in hidden["errors"]} == {"KeyError at orders.py:10"}
+    error = {"at": "2025-11-24T16:00:00+00:00", "class": "KeyError", "place": "orders.py:10"}
+    assert hidden["errors"] == [error] * 3
+    assert commands(*show).stdout.count(" KeyError at orders.py:10") == 4
     assert not {"message", "errors", "error", "attempt"} & hidden["fields"].keys()
     (revealed,) = commands(*show, "--reveal", "--json").json["dead_letters"]
     assert revealed["message"] == "no order 447700900123"

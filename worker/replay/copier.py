@@ -32,7 +32,7 @@ ROOM_SECONDS = 0.1
 LONGEST_WAIT_SECONDS = 1.0
 PAUSE_MOST_SECONDS = 0.05
 
-_OF_ATTEMPTS = (b"attempt", b"message", b"errors")
+_OF_ATTEMPTS = (b"attempt", b"message", b"errors", b"failed_ms", b"first_failed_ms")
 """What a copy leaves behind: its attempts start with the first. All other fields stay, unknown ones included."""
 
 
