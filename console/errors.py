@@ -90,4 +90,4 @@ def _cause(exc: BaseException) -> str:
         if isinstance(one, OSError) and one.errno:
             return os.strerror(one.errno)
         one = one.__cause__ or one.__context__
-    return type(exc).__name__
+    return "no answer in time" if "Timeout" in type(exc).__name__ else type(exc).__name__
