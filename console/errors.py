@@ -58,7 +58,8 @@ def _explain_redis(exc: BaseException, where: str) -> str:
     fault = identify_fault(exc)
     if not fault.connected and not found:
         return f"{where} does not answer ({_cause(exc)}): {_REDIS_AWAY}"
-    said = printable(text)[:200] if found == "NOPERM" else fault.meaning  # other texts may quote a payload
+    may_quote = fault.name != "denied" or found in ("WRONGPASS", "NOAUTH")  # the text of a missing right names it
+    said = fault.meaning if may_quote else printable(text)[:200]
     return f"{where}: {said}{f' ({found})' if found and found not in said else ''}; {fault.next_step}"
 
 

@@ -50,6 +50,15 @@ async def user_url(server: Redis, valkey_url: str) -> str:
     return await user(server, valkey_url, f"user-{secrets.token_hex(4)}", "-@all", "+ping")
 
 
+async def test_a_right_that_a_script_lacks_is_named(server: Redis, valkey_url: str) -> None:
+    """Whoever writes the user's rights reads which command is missing."""
+    rights = ("~*", "+@all", "-hmget")
+    url = await user(server, valkey_url, f"user-{secrets.token_hex(4)}", *rights)
+    error = (await asyncio.to_thread(run_command, "groups", "list", "--redis-url", url)).error
+    assert "no permissions to run the 'hmget' command" in error
+    assert "deploy/redis-users.acl" in error
+
+
 async def test_redis_faults_are_told_in_its_own_words(user_url: str, valkey_url: str, server: Redis) -> None:
     """A wrong password, a missing right, a foreign key and a wrong number of a database each have their own step."""
     stream = f"foreign-{secrets.token_hex(4)}"
