@@ -7,8 +7,8 @@ import time
 import structlog
 
 from ingest.append.pipeline import open_pipeline
-from ingest.auth.policy import authenticating
-from ingest.auth.quarantine import Limits, quarantining
+from ingest.auth.policy import open_authentication
+from ingest.auth.quarantine import open_quarantine
 from ingest.http.server import open_endpoint
 from ingest.http.webhook import Webhook
 from ingest.settings import IngestSettings
@@ -26,12 +26,11 @@ REPLY_SECONDS = 1.0  # a server that is silent for longer is away
 async def serve(settings: IngestSettings, stop: asyncio.Event) -> None:
     """Take webhooks until ``stop``. Then: close the ports, answer what is in flight, store what is waiting."""
     server = client(settings.redis_url, reply_seconds=REPLY_SECONDS)
-    limits = Limits(settings.quarantine_entries, settings.quarantine_bytes)
     started = asyncio.Event()
     try:
         async with (
-            authenticating(settings) as authentication,
-            quarantining(server, settings.shard.quarantine, limits) as quarantine,
+            open_authentication(settings) as authentication,
+            open_quarantine(server, settings) as quarantine,
             open_pipeline(server, settings) as appender,
             open_endpoint(
                 Webhook(

@@ -27,8 +27,8 @@ ACCOUNTS = Tally(
 )
 QUARANTINED = Counter(
     "ackstream_quarantined_total",
-    "Payloads with a wrong signature, kept for `ackstream quarantine` or forgotten for want of room. Rises: see "
-    "ackstream_signatures_refused_total.",
+    "Payloads with a wrong signature that may be the provider's, by what became of them. kept, or repeated: see "
+    "`ackstream quarantine list`. full: its budget is used up. forgotten: too many at once, or Redis took none.",
     ["result"],
 )
 CONNECTIONS = Gauge(

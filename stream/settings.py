@@ -88,9 +88,11 @@ class StreamSettings(BaseSettings):
         settings._flags = given
         return settings
 
-    def read_again(self) -> Self:
-        """Read the settings as they are now, with the same flags. Raises InvalidSettings."""
-        return self.load(**self._flags)
+    @staticmethod
+    def is_variable(name: str) -> bool:
+        """Whether an environment variable holds this setting's value itself, not the name of a file."""
+        variable = f"{PREFIX}{name}".upper()
+        return any(value for key, value in os.environ.items() if key.upper() == variable)
 
     @classmethod
     def settings_customise_sources(

@@ -124,27 +124,29 @@ async def test_what_is_unsigned_is_asked_for_again_and_dropped(required: Site) -
 
 
 WRONG = {
-    "another scheme": ("scheme", "Authorization: Basic YWJjZDEyMzQ6eA=="),
-    "an empty one": ("scheme", "Authorization: "),
-    "no token": ("malformed", "Authorization: Bearer x.y"),
-    "an unknown account": ("account", signed(api_key="someone")),
     "another secret": ("signature", signed(secret="another")),
     "another payload": ("payload", signed(b"{}")),
     "no time": ("claims", signed(iat=None)),
     "too old": ("age", signed(iat=1_600_000_000)),
     "of the future": ("age", signed(iat=4_000_000_000)),
     "another issuer": ("claims", signed(iss="vonage")),
-    "another algorithm": ("algorithm", signed(header={"alg": "HS512", "typ": "JWT"})),
-    "no algorithm": ("algorithm", signed(header={"alg": "none"})),
+}
+JUNK = {
+    "another scheme": "Authorization: Basic YWJjZDEyMzQ6eA==",
+    "an empty one": "Authorization: ",
+    "no token": "Authorization: Bearer x.y",
+    "an unknown account": signed(api_key="someone"),
+    "another algorithm": signed(header={"alg": "HS512", "typ": "JWT"}),
+    "no algorithm": signed(header={"alg": "none"}),
 }
 
 
-async def test_a_wrong_signature_is_refused_and_kept_in_quarantine(required: Site) -> None:
-    """401 with the same empty body, whatever is wrong; it is kept, with the reason, and not on the stream."""
+async def test_a_wrong_signature_is_sent_again_and_kept_in_quarantine(required: Site) -> None:
+    """503 with the same empty body, whatever is wrong; it is kept, with the reason, and not on the stream."""
     for reason, header in WRONG.values():
         answer = await required.ask(request(PAYLOAD, header))
-        assert (answer.status, answer.body) == (401, b""), header
-        assert set(answer.headers) <= {"content-length", "content-type", "date", "server", "connection"}
+        assert (answer.status, answer.body) == (503, b""), header
+        assert set(answer.headers) <= {"content-length", "content-type", "date", "retry-after", "connection"}
 
         async def is_kept() -> bool:
             return await required.server.xlen(required.shard.quarantine) == 1
@@ -155,25 +157,43 @@ async def test_a_wrong_signature_is_refused_and_kept_in_quarantine(required: Sit
     assert await required.appended() == []
 
 
-async def test_a_wrong_receipt_is_refused_like_any_other(required: Site) -> None:
-    """A ``sig`` that is wrong gives 401, by GET, form and JSON; two Authorization headers do too."""
-    wrong = SIGNED_RECEIPT.replace(b"m-2", b"m-3")
-    assert (await required.ask(request(wrong))).status == 401
-    assert (await required.ask(request(None, method="GET", path=f"/webhooks/dlr?{wrong.decode()}"))).status == 401
-    assert (await required.ask(request(b'{"messageId":"m","status":"delivered","sig":"x"}'))).status == 401
-    assert (await required.ask(request(PAYLOAD, signed(), signed()))).status == 401
+async def test_what_cannot_be_the_provider_s_is_sent_again_and_not_kept(required: Site) -> None:
+    """503 with an empty body; after all of it the quarantine holds what came last, which may be the provider's."""
+    for header in JUNK.values():
+        answer = await required.ask(request(PAYLOAD, header))
+        assert (answer.status, answer.body) == (503, b""), header
+    await required.ask(request(b"last", signed(b"another")))
+
+    async def is_kept() -> bool:
+        return await required.server.xlen(required.shard.quarantine) == 1
+
+    await until(is_kept)
+    (kept,) = await required.quarantined()
+    assert kept[b"payload"] == b"last"
     assert await required.appended() == []
 
 
-async def test_the_owner_may_have_wrong_signatures_sent_again(
+async def test_a_wrong_receipt_is_refused_like_any_other(required: Site) -> None:
+    """A ``sig`` that is wrong gives 503, by GET, form and JSON; two tokens do too."""
+    wrong = SIGNED_RECEIPT.replace(b"m-2", b"m-3")
+    assert (await required.ask(request(wrong))).status == 503
+    assert (await required.ask(request(None, method="GET", path=f"/webhooks/dlr?{wrong.decode()}"))).status == 503
+    assert (await required.ask(request(b'{"messageId":"m","status":"delivered","sig":"x"}'))).status == 503
+    assert (await required.ask(request(PAYLOAD, signed(), signed()))).status == 503
+    assert await required.appended() == []
+
+
+async def test_the_owner_may_have_wrong_signatures_given_up(
     server: Redis, valkey_url: str, shard: Shard, tmp_path: Path
 ) -> None:
-    """With ACKSTREAM_WRONG_SIGNATURE=503 the provider comes again: for while a secret is being found."""
-    settings = {"signatures": "required", "wrong_signature": "503"}
+    """ACKSTREAM_WRONG_SIGNATURE=401 answers a wrong one for good; an unsigned or uncheckable one is 503 as before."""
+    settings = {"signatures": "required", "wrong_signature": "401", "dlr_signature": "sha256"}
+    uncheckable = b'{"messageId":"m","price":null,"sig":"00"}'
     async for site in site_of(server, valkey_url, shard, tmp_path, **settings):
-        answer = await site.ask(request(PAYLOAD, signed(secret="another")))
-        assert (answer.status, answer.body) == (503, b"")
-        assert RETRIED.items() <= answer.headers.items()
+        for header in (signed(secret="another"), "Authorization: Bearer x.y"):
+            assert (await site.ask(request(PAYLOAD, header))).status == 401
+        for sent in (request(PAYLOAD), request(PAYLOAD, "Authorization: Basic eA=="), request(uncheckable)):
+            assert (await site.ask(sent)).status == 503
         assert await site.appended() == []
 
 

@@ -1,4 +1,4 @@
-"""``ackstream quarantine``: list, show, accept."""
+"""``ackstream quarantine``: list, show, accept, discard."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from console.queries.quarantine import Refused
     from ingest.settings import IngestSettings
     from stream.entry import EntryId
+    from stream.settings import StreamSettings
 
 EVERYTHING = 100_000
 SLICE = 100
 
-app = typer.Typer(no_args_is_help=True, help="Payloads refused for a wrong signature, and taking them in after all.")
+app = typer.Typer(no_args_is_help=True, help="Payloads refused for a wrong signature, and accepting them after all.")
 
 Limit = Annotated[int, typer.Option(min=1, max=EVERYTHING, help="At most so many, newest first.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The id that `list` shows, shard/ms-seq.")]
@@ -71,7 +72,7 @@ def accept_command(
     entry_ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="The ids that `list` shows.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All that is in quarantine.")] = False,
     unproved: Annotated[
-        bool, typer.Option("--unverified", help="Take in what no secret proves too; it is kept as not verified.")
+        bool, typer.Option("--unverified", help="Accept payloads that no secret proves too, as not verified.")
     ] = False,
     data: Data = None,
     redis_url: RedisUrl = None,
@@ -80,13 +81,13 @@ def accept_command(
     """Verify refused payloads again, with the secrets set now, and append the valid ones to the stream.
 
     Use it after a secret was missing or wrong. Set ACKSTREAM_SIGNATURE_SECRETS as ingest has it. Exits with 1 if a
-    named payload was not accepted.
+    named payload was not accepted, or if nothing was.
 
     Example: ackstream quarantine accept --all
     """
     from console.ask import ask_redis
     from console.format import parse_entry_id
-    from console.output import print_json
+    from console.output import print_json, print_line
     from ingest.settings import IngestSettings
     from runtime.errors import Refusal
 
@@ -94,19 +95,74 @@ def accept_command(
         raise Refusal("name the ids to accept, or --all")
     settings = IngestSettings.load(data=data, redis_url=redis_url)
     wanted = [parse_entry_id(entry_id) for entry_id in entry_ids or []]
-    verifier = settings.verifier if settings.signature_secrets else None
-    if verifier is None and not unproved:
-        raise Refusal("there is no secret to check by: set ACKSTREAM_SIGNATURE_SECRETS, or give --unverified")
-
+    if not unproved:
+        _require_verifier(settings)
     taken, left = ask_redis(
         settings, lambda server: _accept(server, settings, wanted, unproved=unproved, quiet=as_json)
     )
     if as_json:
         print_json({"accepted": taken, "left": left})
+    elif taken:
+        print_line(f"{len(taken)} accepted, {len(left)} left" + (": their signature is still wrong" if left else ""))
     else:
-        typer.echo(f"{len(taken)} accepted, {len(left)} left" + (": their signature is still wrong" if left else ""))
-    if left and wanted:
+        raise Refusal(_nothing_accepted(len(left)))
+    if not taken or (left and wanted):
         raise typer.Exit(1)
+
+
+def _nothing_accepted(left: int) -> str:
+    if not left:
+        return "nothing was accepted: the quarantine is empty"
+    return (
+        f"nothing was accepted, and {left} left: by the secrets set now their signature is wrong. Compare "
+        "ACKSTREAM_SIGNATURE_SECRETS with the provider's dashboard, or give --unverified"
+    )
+
+
+@app.command("discard")
+def discard_command(
+    entry_ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="The ids that `list` shows.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that is in quarantine.")] = False,
+    data: Data = None,
+    redis_url: RedisUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove refused payloads for good, to make room for others.
+
+    Example: ackstream quarantine discard --all
+    """
+    from console.ask import ask_redis
+    from console.format import parse_entry_id
+    from console.output import print_json, print_line
+    from console.queries.quarantine import discard
+    from runtime.errors import Refusal
+    from stream.settings import StreamSettings
+
+    if bool(entry_ids) == everything:
+        raise Refusal("name the ids to discard, or --all")
+    settings = StreamSettings.load(data=data, redis_url=redis_url)
+    wanted = [parse_entry_id(entry_id) for entry_id in entry_ids or []]
+
+    async def remove(server: "Redis") -> list[str]:
+        return await discard(server, settings.shard, await _chosen(server, settings, wanted))
+
+    removed = ask_redis(settings, remove)
+    if as_json:
+        print_json({"discarded": removed})
+    else:
+        print_line(f"{len(removed)} discarded")
+
+
+def _require_verifier(settings: "IngestSettings") -> None:
+    """Raise Refusal, with the setting that is missing, if no signature can be checked."""
+    from runtime.errors import Refusal
+
+    if settings.signatures == "off":
+        raise Refusal(
+            "signatures are off, so nothing can be checked: set ACKSTREAM_SIGNATURES=required, or give --unverified"
+        )
+    if settings.signature_secrets is None:
+        raise Refusal("there is no secret to check by: set ACKSTREAM_SIGNATURE_SECRETS, or give --unverified")
 
 
 async def _accept(
@@ -130,8 +186,8 @@ async def _accept(
     return taken, left
 
 
-async def _chosen(server: "Redis", settings: "IngestSettings", wanted: "list[EntryId]") -> "list[Refused]":
-    """Return what is to be accepted, the oldest first. Raises Refusal for an id that is not there."""
+async def _chosen(server: "Redis", settings: "StreamSettings", wanted: "list[EntryId]") -> "list[Refused]":
+    """Return the payloads with these ids, or all, the oldest first. Raises Refusal for an id that is not there."""
     from console.queries.quarantine import find_refused, list_refused
     from runtime.errors import Refusal
 

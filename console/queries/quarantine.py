@@ -1,26 +1,24 @@
-"""Payloads whose signature was wrong: what came, why it was refused, and taking it in after all."""
+"""Payloads whose signature was wrong: what came, why it was refused, and appending it after all."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Redis
 
 from console.format import mask_numbers, received_at, to_text
-from ingest.auth.jwt import Proof, Unsigned, Verifier, WrongSignature
-from stream.entry import Entry, EntryId, InvalidEntry
+from ingest.auth.proof import Proof, SignatureRefused
+from ingest.auth.quarantine import index_of
+from ingest.auth.verifier import Verifier
+from stream.entry import LONGEST_NUMBER, Entry, EntryId, InvalidEntry
 from stream.keys import Shard
 
 PAGE = 500
 
-# KEYS: quarantine, stream. ARGV: the entry's id in quarantine, then the fields to append.
-# Only one of two who accept the same entry appends it.
-ACCEPT = """
-if redis.call('XDEL', KEYS[1], ARGV[1]) == 0 then return false end
-return redis.call('XADD', KEYS[2], '*', unpack(ARGV, 2))
-"""
+REMOVE = (Path(__file__).parent / "quarantine_remove.lua").read_text()
 
-_OWN = (b"reason", b"authorization", b"size")
+_OWN = (b"reason", b"payload_hash", b"authorization", b"size")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +40,11 @@ class Refused:
 
     @property
     def size(self) -> int:
-        """The payload's bytes, as they came."""
-        return len(self.fields.get(b"payload", b"")) if self.whole else int(self.fields[b"size"])
+        """The payload's bytes, as they came; 0 if the entry does not say."""
+        if self.whole:
+            return len(self.fields.get(b"payload", b""))
+        digits = self.fields[b"size"]
+        return int(digits) if digits.isdigit() and len(digits) <= LONGEST_NUMBER else 0
 
     def summary(self) -> dict[str, Any]:
         """Return the line of a listing."""
@@ -68,11 +69,12 @@ class Refused:
         """Return what the signature proves by the secrets of today, on the clock of then; None if it is still wrong."""
         if verifier is None:
             return None
-        authorization = self.fields.get(b"authorization", b"").decode(errors="surrogateescape")
+        values = self.fields.get(b"authorization", b"").decode(errors="surrogateescape").split("\n")
+        digits = self.fields.get(b"received_ms", b"")
+        seconds = int(digits) // 1000 if digits.isdigit() and len(digits) <= LONGEST_NUMBER else 0
         try:
-            seconds = int(self.fields.get(b"received_ms", b"0")) // 1000
-            return verifier.verify([authorization] if authorization else [], self.fields.get(b"payload", b""), seconds)
-        except (Unsigned, WrongSignature):
+            return verifier.verify(values, self.fields.get(b"payload", b""), seconds)
+        except SignatureRefused:
             return None
 
     def entry(self, proof: Proof) -> Entry:
@@ -103,19 +105,29 @@ async def accept(
     With ``unproved`` those with a signature that is still wrong are appended too, as not verified. One that was too
     large to be kept stays. Raises RedisError.
     """
-    move = server.register_script(ACCEPT)
     taken: list[str] = []
     left: list[str] = []
     for one in refused:
         proof = one.proof(verifier) or (Proof("none", None, None, "wrong") if unproved else None)
         fields = _fields(one, proof)
-        if fields is None:
-            left.append(str(one.id))
-            continue
-        flat = [part for pair in fields.items() for part in pair]
-        if await move(keys=[shard.quarantine, shard.stream], args=[one.id.redis, *flat]):
+        if fields is not None and await _remove(server, shard, one, fields):
             taken.append(str(one.id))
+        elif fields is None:
+            left.append(str(one.id))
     return taken, left
+
+
+async def discard(server: Redis, shard: Shard, refused: Sequence[Refused]) -> list[str]:
+    """Remove these for good; return the ids of those that were there. Raises RedisError."""
+    return [str(one.id) for one in refused if await _remove(server, shard, one, {})]
+
+
+async def _remove(server: Redis, shard: Shard, refused: Refused, fields: Mapping[bytes, bytes]) -> bool:
+    """Take it out of the quarantine, and append the fields if there are any; whether it was there."""
+    remove = server.register_script(REMOVE)
+    keys = [shard.quarantine, index_of(shard.quarantine), shard.stream]
+    flat = [part for pair in fields.items() for part in pair]
+    return bool(await remove(keys=keys, args=[refused.id.redis, refused.fields.get(b"payload_hash", b""), *flat]))
 
 
 def _fields(refused: Refused, proof: Proof | None) -> Mapping[bytes, bytes] | None:

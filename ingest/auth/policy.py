@@ -1,7 +1,6 @@
-"""What a webhook's signature proves, and what the owner's mode makes of one that proves nothing.
+"""What a webhook's signature proves, and what the operator's mode makes of one that proves nothing.
 
-Who checks (``ingest.signature``) knows no mode, and who answers (``ingest.webhook``) knows no rule. Everything is
-counted here.
+The verifier knows no mode, and the HTTP side knows no rule. Everything is counted here.
 """
 
 import asyncio
@@ -12,21 +11,24 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from ingest.auth.jwt import Proof, Unsigned, Verifier, WrongSignature
+from ingest.auth.proof import UNPROVED, Proof, Unsigned, WrongSignature
+from ingest.auth.secrets import describe_secrets
+from ingest.auth.verifier import Verifier
 from ingest.settings import IngestSettings, Mode
 from runtime.metrics import ACCOUNTS, SIGNATURES
 from stream.settings import InvalidSettings
 
 log = structlog.get_logger("authentication")
 
-UNPROVED = Proof("none", None, None)
-"""So many pairs of account and application have a counter of their own; what comes after shares one, ``other``."""
-
 
 class Authentication:
-    """Checks webhooks. ``now`` gives seconds since 1970 UTC; ``verifier`` is None while signatures are off."""
+    """Checks webhooks. ``now`` gives seconds since 1970 UTC; ``verifier`` is None while signatures are off.
 
-    def __init__(self, mode: Mode, verifier: Verifier | None, now: Callable[[], float]) -> None:
+    ``header`` names the header whose values ``check`` takes.
+    """
+
+    def __init__(self, mode: Mode, verifier: Verifier | None, now: Callable[[], float], header: str) -> None:
+        self.header = header
         self._observing = mode == "observe"
         self._verifier = verifier
         self._now = now
@@ -35,41 +37,60 @@ class Authentication:
         """Check by other secrets from now on."""
         self._verifier = verifier
 
-    def check(self, authorizations: Sequence[str], payload: bytes) -> Proof:
+    def check(self, values: Sequence[str], payload: bytes) -> Proof:
         """Return what is proved: nothing while signatures are off, nor while observing what is unsigned or wrong.
 
-        ``authorizations`` are the values of all Authorization headers. Raises Unsigned and WrongSignature.
+        ``values`` are those of all headers named ``header``. Raises Unsigned, which is always answered 5xx, and
+        WrongSignature, which is answered ACKSTREAM_WRONG_SIGNATURE; both have a reason and a next step for the log.
         """
         if self._verifier is None:
             return UNPROVED
         try:
-            proof = self._verifier.verify(authorizations, payload, int(self._now()))
+            proof = self._verifier.verify(values, payload, int(self._now()))
         except (Unsigned, WrongSignature) as exc:
-            SIGNATURES.labels("unsigned" if isinstance(exc, Unsigned) else f"wrong: {exc.reason}").inc()
+            is_unsigned = isinstance(exc, Unsigned)
+            SIGNATURES.labels(exc.reason if is_unsigned else f"wrong: {exc.reason}").inc()
             if self._observing:
-                return Proof("none", None, None, "missing" if isinstance(exc, Unsigned) else "wrong")
+                return Proof("none", None, None, "missing" if is_unsigned else "wrong")
             raise
         ACCOUNTS.count(proof.verified, proof.account or "", proof.application or "")
         return proof
 
 
 @asynccontextmanager
-async def authenticating(settings: IngestSettings) -> AsyncIterator[Authentication]:
+async def open_authentication(settings: IngestSettings) -> AsyncIterator[Authentication]:
     """Yield what checks webhooks; while the block runs, SIGHUP makes it read the secrets again.
 
-    If they are wrong then, that is told and those before stay in force. Raises InvalidSettings if they are at first.
+    Only the secrets are read, from their file or from .env. If they are wrong then, that is logged and the previous
+    ones stay in force. Raises InvalidSettings if they are wrong at first.
     """
-    authentication = Authentication(settings.signatures, settings.verifier, time.time)
+    current = settings.verifier
+    authentication = Authentication(settings.signatures, current, time.time, settings.signature_header)
 
     def reload() -> None:
+        nonlocal current
+        if settings.has_fixed_secrets:
+            log.warning(
+                "authentication.secrets_fixed",
+                meaning="ACKSTREAM_SIGNATURE_SECRETS is an environment variable, which cannot change in a process",
+                what="restart; to change secrets without a restart, set ACKSTREAM_SIGNATURE_SECRETS_FILE",
+            )
+            return
         try:
-            authentication.use(settings.read_again().verifier)
+            verifier = settings.with_new_secrets().verifier
         except InvalidSettings as exc:
             log.error(  # noqa: TRY400 - the text says all
-                "authentication.secrets_not_read", why=str(exc), what="those before stay in force"
+                "authentication.secrets_not_read", why=str(exc), what="the previous ones stay in force"
             )
-        else:
-            log.info("authentication.secrets_read")
+            return
+        is_same = verifier is None or (current is not None and verifier.secrets == current.secrets)
+        current = verifier
+        authentication.use(verifier)
+        log.info(
+            "authentication.secrets_read",
+            secrets="signatures are off" if verifier is None else describe_secrets(verifier.secrets),
+            result="unchanged" if is_same else "changed",
+        )
 
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGHUP, reload)

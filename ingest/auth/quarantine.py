@@ -1,21 +1,28 @@
-"""Refused payloads, kept for a while: if a secret was wrong, ``ackstream quarantine accept`` can still take them in.
+"""Refused payloads, kept for a while: if a secret was wrong, ``ackstream quarantine accept`` can still append them.
 
-The last ones are kept, on a stream bounded in entries, and in bytes because each has a bounded share. Whoever sends
-forged webhooks must not slow the real ones: nobody waits for this, one batch is on its way at a time, and what does
-not fit into the queue in memory is counted and forgotten.
+Whoever sends forged webhooks must neither slow the real ones nor flush those that are kept. So only what may be the
+provider's is kept: a payload whose signature is right but whose claims, age or hash are not, and one whose token names
+a configured account. Both kinds have budgets of their own, one for each account, and a budget that is full refuses the
+new and keeps the old. There is one copy of each payload, however often the provider sends it again. Nobody waits for
+this: one batch is in flight at a time, and what does not fit into the queue in memory is counted and forgotten.
 """
 
 import asyncio
+import hashlib
+import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from ingest.auth.proof import Reason, WrongSignature
+from ingest.settings import IngestSettings
 from runtime.metrics import QUARANTINED
 from runtime.tasks import end
 from stream.entry import Entry
@@ -28,15 +35,37 @@ WAITING_BYTES = 4 * 1024 * 1024
 BATCH_ENTRIES = 64
 PAUSE_SECONDS = 1.0
 """After Redis did not take a batch."""
+FULL_SECONDS = 1.0
+"""For so long nothing more is given to a budget that was full."""
 CLOSE_SECONDS = 1.0
+
+KEEP = (Path(__file__).parent / "quarantine.lua").read_text()
+
+_RIGHTLY_SIGNED: frozenset[Reason] = frozenset(("claims", "age", "payload"))
+_SIGNED_BUDGET = "signed"
+
+_WITHOUT_PAYLOAD = (b"v", b"received_ms", b"receipt", b"verified", b"reason", b"payload_hash")
+
+Fields = dict[bytes, bytes]
+
+
+def index_of(quarantine: str) -> str:
+    """Return the key of the index that belongs to this quarantine."""
+    return f"{quarantine}:index"
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much is kept. No entries, nothing is kept."""
+    """How much is kept in all, shared evenly by ``budgets``. No entries, nothing is kept."""
 
     entries: int
     total_bytes: int
+    budgets: int
+
+    @property
+    def budget_entries(self) -> int:
+        """The share of one budget."""
+        return max(self.entries // self.budgets, 1)
 
     @property
     def entry_bytes(self) -> int:
@@ -44,40 +73,73 @@ class Limits:
         return self.total_bytes // max(self.entries, 1)
 
 
-class Quarantine:
-    """Keeps refused payloads on one stream. Made by ``quarantining``, which keeps its loop running.
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    budget: str
+    fields: Fields
 
-    An entry has the fields of ``stream.entry`` and beside them ``reason``, ``authorization`` (the header, so that it
-    can be checked by other secrets later; never shown) and, where the payload was too large to keep, ``size``.
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.fields)) + sum(map(len, self.fields.values()))
+
+    def arguments(self) -> Iterator[bytes | str | int]:
+        yield self.fields[b"payload_hash"]
+        yield self.budget
+        yield 2 * len(self.fields)
+        for name, value in self.fields.items():
+            yield name
+            yield value
+
+
+def _budget_of(refused: WrongSignature) -> str | None:
+    """Return which budget the payload counts to; None if it cannot be the provider's, and so is not kept."""
+    if refused.reason in _RIGHTLY_SIGNED:
+        return _SIGNED_BUDGET
+    return None if refused.account is None else f"account {refused.account}"
+
+
+class Quarantine:
+    """Keeps refused payloads on one stream. Made by ``open_quarantine``, which runs its loop.
+
+    An entry has the fields of ``stream.entry`` and beside them ``reason``, ``payload_hash``, ``authorization`` (the
+    values of the token's header, so that they can be checked by other secrets later; never shown) and, where the
+    payload was too large to keep, ``size``.
     """
 
     def __init__(self, server: Redis, stream: str, limits: Limits) -> None:
-        self._server = server
+        self._keep = server.register_script(KEEP)
         self._stream = stream
         self._limits = limits
-        self._waiting: deque[dict[bytes, bytes]] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
+        self._full_until: dict[str, float] = {}
         self._arrived = asyncio.Event()
         self._closing = False
 
-    def put(self, entry: Entry, why: str, authorization: str) -> None:
-        """Keep the entry if there is room for it. Returns at once."""
-        if not self._limits.entries:
+    def put(self, entry: Entry, refused: WrongSignature, values: Sequence[str]) -> None:
+        """Keep the entry if it may be the provider's and there is room for it. Returns at once.
+
+        ``values`` are those of the header that ``refused`` is about.
+        """
+        budget = _budget_of(refused)
+        if budget is None or not self._limits.entries:
             return
-        fields = self._fields(entry, why, authorization)
-        size = _size(fields)
-        if len(self._waiting) >= WAITING_ENTRIES or self._waiting_bytes + size > WAITING_BYTES:
+        if time.monotonic() < self._full_until.get(budget, 0.0):
+            QUARANTINED.labels("full").inc()
+            return
+        waiting = _Waiting(budget, self._fields(entry, refused.reason, "\n".join(values)))
+        if len(self._waiting) >= WAITING_ENTRIES or self._waiting_bytes + waiting.size > WAITING_BYTES:
             QUARANTINED.labels("forgotten").inc()
             return
-        self._waiting.append(fields)
-        self._waiting_bytes += size
+        self._waiting.append(waiting)
+        self._waiting_bytes += waiting.size
         self._arrived.set()
 
     async def run(self) -> None:
         """Append batch after batch; return after ``close``, when nothing waits any more."""
         while self._waiting or not self._closing:
             await self._arrived.wait()
-            if not await self._append_batch():
+            if not await self._keep_batch():
                 await asyncio.sleep(PAUSE_SECONDS)
 
     def close(self) -> None:
@@ -85,41 +147,60 @@ class Quarantine:
         self._closing = True
         self._arrived.set()
 
-    def _fields(self, entry: Entry, why: str, authorization: str) -> dict[bytes, bytes]:
-        more = {b"reason": why.encode(), b"authorization": authorization.encode(errors="surrogateescape")}
+    def _fields(self, entry: Entry, why: str, authorization: str) -> Fields:
+        more = {
+            b"reason": why.encode(),
+            b"payload_hash": hashlib.sha256(entry.payload).hexdigest().encode(),
+            b"authorization": authorization.encode(errors="surrogateescape"),
+        }
         fields = entry.to_fields() | more
-        if _size(fields) <= self._limits.entry_bytes:
+        if _Waiting("", fields).size <= self._limits.entry_bytes:
             return fields
-        kept = {name: fields[name] for name in (b"v", b"received_ms", b"receipt", b"verified", b"reason")}
+        kept = {name: fields[name] for name in _WITHOUT_PAYLOAD}
         return kept | {b"content_type": b"", b"payload": b"", b"size": b"%d" % len(entry.payload)}
 
-    async def _append_batch(self) -> bool:
+    async def _keep_batch(self) -> bool:
         batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_ENTRIES))]
-        self._waiting_bytes -= sum(map(_size, batch))
+        self._waiting_bytes -= sum(waiting.size for waiting in batch)
         if not self._waiting and not self._closing:
             self._arrived.clear()
+        if not batch:
+            return True
+        arguments: list[Any] = [self._limits.budget_entries]
+        for waiting in batch:
+            arguments += waiting.arguments()
         try:
-            async with self._server.pipeline(transaction=False) as pipe:
-                for fields in batch:
-                    kept: Any = fields
-                    pipe.xadd(self._stream, kept, maxlen=self._limits.entries, approximate=False)
-                await pipe.execute()
-        except (RedisError, OSError) as exc:
+            outcomes = await self._keep(keys=[self._stream, index_of(self._stream)], args=arguments)
+        except RedisError as exc:
             QUARANTINED.labels("forgotten").inc(len(batch))
             log.warning("quarantine.forgotten", entries=len(batch), error=reason(exc))
             return False
-        QUARANTINED.labels("kept").inc(len(batch))
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            QUARANTINED.labels(outcome.decode()).inc()
+            if outcome == b"full":
+                self._note_full(waiting.budget)
         return True
 
-
-def _size(fields: dict[bytes, bytes]) -> int:
-    return sum(map(len, fields)) + sum(map(len, fields.values()))
+    def _note_full(self, budget: str) -> None:
+        now = time.monotonic()
+        if now >= self._full_until.get(budget, 0.0):
+            log.warning(
+                "quarantine.full",
+                budget=budget,
+                entries=self._limits.budget_entries,
+                what="correct the secret and run `ackstream quarantine accept --all`, or `quarantine discard --all`",
+                sampled=True,
+            )
+            self._full_until[budget] = now + FULL_SECONDS
 
 
 @asynccontextmanager
-async def quarantining(server: Redis, stream: str, limits: Limits) -> AsyncIterator[Quarantine]:
+async def open_quarantine(server: Redis, settings: IngestSettings) -> AsyncIterator[Quarantine]:
     """Run a quarantine for the length of the block; what is waiting at its end is appended first, if Redis lets it."""
-    quarantine = Quarantine(server, stream, limits)
+    verifier = settings.verifier
+    budgets = 1 + (len(verifier.secrets) if verifier else 0)
+    limits = Limits(settings.quarantine_entries, settings.quarantine_bytes, budgets)
+    quarantine = Quarantine(server, settings.shard.quarantine, limits)
     async with asyncio.TaskGroup() as tasks:
         loop = tasks.create_task(quarantine.run(), name="quarantine")
         try:

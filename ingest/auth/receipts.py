@@ -1,4 +1,4 @@
-"""The ``sig`` parameter with which Vonage's SMS API signs delivery receipts, where the account asks for it. No I/O.
+"""Delivery receipts of Vonage's SMS API, and the ``sig`` that signs them where the account asks for it. No I/O.
 
 https://developer.vonage.com/en/getting-started/concepts/signing-messages gives the five methods. The account has one of
 them; accepting whichever fits would let a forger choose the weakest.
@@ -6,28 +6,99 @@ them; accepting whichever fits would let a forger choose the weakest.
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from ingest.auth.proof import Proof, Unsigned, WrongSignature
+from ingest.auth.secrets import Secrets
+from stream.payload import Fields, InvalidPayload, decode, is_receipt
+
 ReceiptMethod = Literal["md5hash", "md5", "sha1", "sha256", "sha512"]
+
+LONGEST_RECEIPT = 8192
+MOST_FIELDS = 100
+"""A receipt has fewer than 40 short fields. What is larger is not parsed, so that nobody's request is expensive."""
 
 _NOT_SIGNED = "sig"
 _SEPARATORS = str.maketrans("&=", "__")
 
 
 class Unsignable(ValueError):  # noqa: N818 - named for what it is
-    """These fields are not of a kind that this signature can be made for."""
+    """The fields have values for which no text is documented that would be signed."""
+
+
+class Ambiguous(ValueError):  # noqa: N818 - named for what it is
+    """A field's name could pass for several fields."""
+
+
+class ReceiptVerifier:
+    """Judges receipts. ``method`` is how they are signed, ``off`` to take them unsigned, None if neither was set."""
+
+    def __init__(self, secrets: Secrets, method: ReceiptMethod | Literal["off"] | None) -> None:
+        self._secrets = secrets
+        self._method = method
+
+    def verify(self, payload: bytes) -> Proof | None:
+        """Return what is proved of a receipt's sender; None if the payload is not a receipt.
+
+        Raises Unsigned and WrongSignature.
+        """
+        fields = _decode_receipt(payload)
+        if fields is None:
+            return None
+        if self._method == "off":
+            return Proof("none", None, None, "missing")
+        if self._method is None:
+            raise Unsigned("receipt")
+        if _NOT_SIGNED not in fields:
+            raise Unsigned("unsigned")
+        return Proof("sig", self._find_signer(fields, self._method), None)
+
+    def _find_signer(self, fields: Fields, method: ReceiptMethod) -> str | None:
+        """Return the account whose secret signed this receipt; None if several accounts share that secret.
+
+        The signed ``timestamp`` is no reason to refuse: no document gives it a limit, and the provider tries again for
+        a day.
+        """
+        given = fields[_NOT_SIGNED]
+        try:
+            signed = signed_text(fields)
+        except Unsignable:
+            raise Unsigned("unsignable") from None
+        except Ambiguous:
+            raise WrongSignature("malformed") from None
+        if not isinstance(given, str):
+            raise WrongSignature("malformed")
+        candidates = self._candidates(fields)
+        signers = [
+            account
+            for account, secrets in candidates
+            if _is_any_equal(given.lower().encode(), [signature(method, secret, signed) for secret in secrets])
+        ]
+        if not signers:
+            raise WrongSignature("signature", candidates[0][0] if len(candidates) == 1 else None)
+        return signers[0] if len(signers) == 1 else None
+
+    def _candidates(self, fields: Fields) -> list[tuple[str, tuple[bytes, ...]]]:
+        """Return the account that the receipt names, or every account if it names none."""
+        if "api-key" not in fields:
+            return list(self._secrets.items())
+        key = fields["api-key"]
+        if not isinstance(key, str) or key not in self._secrets:
+            raise WrongSignature("account")
+        return [(key, self._secrets[key])]
 
 
 def signed_text(fields: Mapping[str, Any]) -> bytes:
     """Return what is signed: ``&name=value`` for each field but ``sig``, sorted by name.
 
-    A number counts as its decimal text, as in Vonage's own libraries. Raises Unsignable for other values, and for a
-    name with ``&`` or ``=`` in it: only in values are these replaced, so such a name could pass for several fields.
+    A number counts as its decimal text, as in Vonage's own libraries. Raises Unsignable for other values, and Ambiguous
+    for a name with ``&`` or ``=`` in it: only in values are these replaced, so such a name could pass for several
+    fields.
     """
+    if any("&" in name or "=" in name for name in fields):
+        raise Ambiguous
     pairs = sorted((name, _text(value)) for name, value in fields.items() if name != _NOT_SIGNED)
-    if any("&" in name or "=" in name for name, _ in pairs):
-        raise Unsignable
     return "".join(f"&{name}={value}" for name, value in pairs).encode()
 
 
@@ -38,9 +109,24 @@ def signature(method: ReceiptMethod, secret: bytes, signed: bytes) -> bytes:
     return hmac.digest(secret, signed, method).hex().encode()
 
 
+def _decode_receipt(payload: bytes) -> Fields | None:
+    if len(payload) > LONGEST_RECEIPT or payload.count(b"&") > MOST_FIELDS:
+        return None
+    try:
+        fields = decode(payload)
+    except InvalidPayload:
+        return None
+    return fields if is_receipt(fields) else None
+
+
 def _text(value: object) -> str:
     if isinstance(value, str):
         return value.translate(_SEPARATORS)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     raise Unsignable
+
+
+def _is_any_equal(given: bytes, expected: Sequence[bytes]) -> bool:
+    """Whether one of these is the same; the time taken does not tell which one, nor how much of it."""
+    return any([hmac.compare_digest(given, one) for one in expected])  # noqa: C419 - all are compared

@@ -125,21 +125,14 @@ NO_ROOM = Response(
 NOT_STORED = Response(
     503, "not-stored", "look at /ready: neither Redis nor the spool takes it; the provider sends it again", header=RETRY
 )
-UNSIGNED = Response(
-    503,
-    "unsigned",
-    "switch on signed webhooks for the account, or set ACKSTREAM_SIGNATURES; the provider sends it again",
-    header=RETRY,
-)
 LOST_BODY = Response(
     503, "lost-body", "look at the proxy in front: a signed webhook came without its body", header=RETRY
 )
 
 
 @lru_cache(maxsize=SIGNATURE_REASONS)
-def refuse_signature(status: int, why: str) -> Response:
-    """Return the answer to a signature that proves nothing, by its reason."""
-    what = "compare ACKSTREAM_SIGNATURE_SECRETS with the provider's dashboard; see `ackstream quarantine list`"
+def refuse_signature(status: int, why: str, what: str) -> Response:
+    """Return the answer to a webhook whose signature proves nothing, by the reason and the next step."""
     return Response(status, why, what, header=RETRY if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "")
 
 

@@ -2,13 +2,14 @@
 
 import secrets
 from collections.abc import Callable
+from http import HTTPStatus
 from itertools import count
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
 from ingest.append.group_commit import Appender, NotKept
-from ingest.auth.jwt import Proof, Unsigned, WrongSignature
-from ingest.auth.policy import UNPROVED, Authentication
+from ingest.auth.policy import Authentication
+from ingest.auth.proof import UNPROVED, Proof, Unsigned, WrongSignature
 from ingest.auth.quarantine import Quarantine
 from ingest.http import responses
 from ingest.http.body import Bodies
@@ -135,7 +136,7 @@ class Webhook:
     def _answer_empty(self, request: web.BaseRequest) -> Response:
         """Answer a request without payload. Vonage sends one to check a URL before it saves it."""
         if request.method == hdrs.METH_POST:
-            authorizations = request.headers.getall(hdrs.AUTHORIZATION, ())
+            authorizations = request.headers.getall(self._authentication.header, ())
             try:
                 if authorizations:
                     self._authentication.check(authorizations, b"")
@@ -148,15 +149,17 @@ class Webhook:
         return responses.CHECKED
 
     def _authenticate(self, request: web.BaseRequest, payload: bytes, query: bytes) -> Proof:
-        authorizations = request.headers.getall(hdrs.AUTHORIZATION, ())
+        authorizations = request.headers.getall(self._authentication.header, ())
         try:
             return self._authentication.check(authorizations, payload)
-        except Unsigned:  # a fault of the provider's, which sends it again, signed, after a 5xx
-            raise Refused(responses.UNSIGNED) from None
+        except Unsigned as exc:  # a fault of the provider's, which sends it again, signed, after a 5xx
+            raise Refused(
+                responses.refuse_signature(HTTPStatus.SERVICE_UNAVAILABLE, exc.reason, exc.next_step)
+            ) from None
         except WrongSignature as exc:
             entry = self._entry(request, payload, query, UNPROVED)
-            self._quarantine.put(entry, exc.reason, authorizations[0] if authorizations else "")
-            raise Refused(responses.refuse_signature(self._wrong_signature, exc.reason)) from None
+            self._quarantine.put(entry, exc, authorizations)
+            raise Refused(responses.refuse_signature(self._wrong_signature, exc.reason, exc.next_step)) from None
 
     def _entry(self, request: web.BaseRequest, payload: bytes, query: bytes, proof: Proof) -> Entry:
         headers = request.headers

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.auth.jwt import Proof, Unsigned, WrongSignature, parse_secrets
+from ingest.auth.proof import Proof, SignatureRefused, Unsigned, WrongSignature
 from tests.examples import NAMES, example
 from tests.tokens import (
     ACCOUNT,
@@ -30,7 +30,7 @@ def refused(authorizations: list[str], payload: bytes = BODY, now: int = NOW, **
     """The reason for which it is refused."""
     with pytest.raises(WrongSignature) as caught:
         verifier(**known).verify(authorizations, payload, now)
-    assert str(caught.value) == f"wrong signature: {caught.value.reason}"
+    assert str(caught.value) == caught.value.reason
     return caught.value.reason
 
 
@@ -74,23 +74,47 @@ def test_accounts_on_one_url_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    "authorizations",
+    "values",
     [
+        [],
         [""],
-        ["Bearer"],
         [token(claims(BODY))],
-        [f"bearer {token(claims(BODY))}"],
-        [f"BEARER {token(claims(BODY))}"],
-        [f" Bearer {token(claims(BODY))}"],
         [f"Bearer\t{token(claims(BODY))}"],
+        [f" Bearer {token(claims(BODY))}"],
         ["Basic YTFiMmMzZDpzZWNyZXQ="],
-        bearer(BODY) * 2,
-        [*bearer(BODY), "Basic YTFiMmMzZDpzZWNyZXQ="],
+        ["Basic YTFiMmMzZDpzZWNyZXQ=", "Digest username=x"],
+        ["Bearerx y"],
     ],
 )
-def test_nothing_but_one_bearer_token_is_taken(authorizations: list[str]) -> None:
-    """The scheme as the provider writes it, one blank, one header."""
-    assert refused(authorizations) == "scheme"
+def test_an_authorization_that_is_not_bearer_counts_as_none(values: list[str]) -> None:
+    """It is unsigned, which is answered 503: credentials in the callback URL come as Basic."""
+    with pytest.raises(Unsigned, match="unsigned"):
+        verifier().verify(values, BODY, NOW)
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
+def test_the_scheme_word_is_taken_in_any_letter_case(scheme: str) -> None:
+    """RFC 9110, section 11.1; more than one blank behind it makes no difference."""
+    for blanks in (" ", "   "):
+        values = [f"{scheme}{blanks}{token(claims(BODY))}"]
+        assert verifier().verify(values, BODY, NOW).account == ACCOUNT
+
+
+def test_a_token_beside_credentials_of_another_scheme_is_the_token() -> None:
+    """A proxy may add its own; two tokens are refused, because nobody knows which of them counts."""
+    assert verifier().verify(["Basic eA==", *bearer(BODY)], BODY, NOW).account == ACCOUNT
+    assert refused(bearer(BODY) * 2) == "several"
+
+
+@pytest.mark.parametrize("header", ["X-Vonage-Authorization", "x-token"])
+def test_in_a_header_of_its_own_a_token_may_stand_alone(header: str) -> None:
+    """Bare, or behind Bearer in any case; another scheme and an empty value are no token."""
+    whole = token(claims(BODY))
+    for value in (whole, f"Bearer {whole}", f"bearer {whole}"):
+        assert verifier(header=header).verify([value], BODY, NOW).account == ACCOUNT
+    for value in ("", f"Basic {whole}"):
+        with pytest.raises(Unsigned):
+            verifier(header=header).verify([value], BODY, NOW)
 
 
 @pytest.mark.parametrize(
@@ -102,9 +126,7 @@ def test_nothing_but_one_bearer_token_is_taken(authorizations: list[str]) -> Non
         "...",
         "a.b.c",
         token(claims(BODY)) + "=",
-        token(claims(BODY)) + " ",
         token(claims(BODY)) + ".",
-        " " + token(claims(BODY)),
         token(claims(BODY)) + ", Bearer " + token(claims(BODY)),
         token(claims(BODY))[:-1] + "\u00e9",
         token(claims(BODY))[:-1] + "\udce9",
@@ -214,18 +236,15 @@ def test_a_token_sent_again_is_good() -> None:
     assert known.verify(bearer(BODY), BODY, NOW) == known.verify(bearer(BODY), BODY, NOW + 3600)
 
 
-def test_the_hash_is_of_the_bytes_or_of_the_compact_json() -> None:
-    """Both readings of the provider's documents are right, in either case of the digits, and no third one is."""
+def test_the_hash_is_of_the_bytes_and_of_nothing_else() -> None:
+    """In either case of its digits; no other way of writing the same JSON is right."""
     pretty = json.dumps({"a": "\u00e9", "b": [1, 2.5]}, indent=2).encode()
+    for digits in (hashlib.sha256(pretty).hexdigest(), hashlib.sha256(pretty).hexdigest().upper()):
+        assert verifier().verify(bearer(pretty, payload_hash=digits), pretty, NOW).account == ACCOUNT
     compact = '{"a":"\u00e9","b":[1,2.5]}'.encode()
-    ascii_only = b'{"a":"\\u00e9","b":[1,2.5]}'
-    in_order = '{"b":[1,2.5],"a":"\u00e9"}'.encode()
-    for form in (pretty, compact):
-        for digits in (hashlib.sha256(form).hexdigest(), hashlib.sha256(form).hexdigest().upper()):
-            assert verifier().verify(bearer(pretty, payload_hash=digits), pretty, NOW).account == ACCOUNT
-    for form in (ascii_only, in_order, pretty.strip(b"{}"), b"", pretty + b"\n"):
+    for form in (compact, b'{"a":"\\u00e9","b":[1,2.5]}', pretty.strip(b"{}"), b"", pretty + b"\n"):
         assert refused(bearer(form), pretty) == "payload"
-    assert refused(bearer(pretty), compact) == "payload"
+        assert refused(bearer(pretty), form) == "payload"
 
 
 @pytest.mark.parametrize(
@@ -252,41 +271,12 @@ def test_a_message_without_authorization_is_unsigned(name: str, method: Any) -> 
 def test_anything_gives_a_proof_or_one_of_two_errors(authorizations: list[str], payload: bytes) -> None:
     """Nothing else comes out, whatever comes in."""
     for method in (None, "off", "md5hash"):
-        with pytest.raises((Unsigned, WrongSignature)):
+        with pytest.raises(SignatureRefused) as caught:
             verifier(receipt_method=method).verify(authorizations, payload, NOW)
+        assert caught.value.next_step
 
 
 @given(st.binary(max_size=60), st.binary(max_size=60), st.binary(max_size=40))
 def test_any_three_segments_are_refused(header: bytes, body: bytes, signature: bytes) -> None:
     """Also when each can be decoded."""
     assert refused([f"Bearer {segment(header)}.{segment(body)}.{segment(signature)}"])
-
-
-def test_secrets_are_read_from_a_line_or_from_a_file() -> None:
-    """Commas and lines separate; a key that comes twice has two live secrets; blanks count only inside a secret."""
-    assert parse_secrets("a:1") == {"a": (b"1",)}
-    assert parse_secrets(" a : 1 ,b:2,\ta:3 , a:1,") == {"a": (b"1", b"3"), "b": (b"2",)}
-    assert parse_secrets("\ufeff# ours, a:0\r\na:1:x\r\n\r\n  # b:2\nb:x y#\u00e9\n") == {
-        "a": (b"1:x",),
-        "b": ("x y#\u00e9".encode(),),
-    }
-
-
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        ("", "there is no item"),
-        (" ,\n# a:1\n", "there is no item"),
-        ("a:1,canary", "item 2"),
-        ("canary:", "item 1"),
-        (":canary", "item 1"),
-        ("a:1\n# comment\n\n:canary", "item 2"),
-        ("a:1,b:2,c:canary\udce9", "item 3"),
-    ],
-)
-def test_wrong_secrets_are_refused_without_being_shown(text: str, why: str) -> None:
-    """The error goes to logs and terminals, so it names the item's place only."""
-    with pytest.raises(ValueError, match=why) as caught:
-        parse_secrets(text)
-    assert "canary" not in str(caught.value)
-    assert caught.value.__cause__ is None
