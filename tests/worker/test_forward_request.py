@@ -8,8 +8,10 @@ from pathlib import Path
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from runtime.errors import Refusal
+from runtime.errors import Refusal, WrongValue
 from tests.events import body, event
 from tests.receiver import Receiver, receiving
 from worker.handlers.errors import Refused, Throttled
@@ -293,3 +295,24 @@ async def test_the_query_of_the_webhook_is_forwarded_only_when_asked_for(receive
             await handler.handle([EVENT])
 
     assert "query" not in orjson.loads(receiver.bodies[0])["data"]
+
+
+handler_texts = st.text() | st.builds(
+    "{}forward:http{}://{}{}#{}={}".format,
+    st.sampled_from(["", "shop=", "a b="]),
+    st.sampled_from(["", "s"]),
+    st.text(max_size=20) | st.sampled_from(["example.test", "[::1]:80", "u:p@h", "é.test"]),
+    st.text(max_size=10) | st.sampled_from(["/a%2Fb?x=%2f", "?"]),
+    st.sampled_from(["timeout", "header.X", "header.", "only", "raw"]) | st.text(max_size=10),
+    st.text(max_size=20),
+)
+
+
+@given(handler_texts)
+def test_any_text_is_a_handler_or_is_refused_in_a_sentence(text: str) -> None:
+    """Nothing that a person writes ends in another error."""
+    try:
+        spec = Spec.parse(text)
+    except WrongValue:
+        return
+    assert spec.url is None or parse_url(spec.url).host
