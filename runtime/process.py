@@ -24,18 +24,19 @@ GC_THRESHOLDS = 100_000, 20, 100
 Serve = Callable[[asyncio.Event], Awaitable[None]]
 
 
-def run(serve: Serve, *, stop_with_stdin: bool = False) -> None:
+def run(serve: Serve, *, stop_with_stdin: bool = False, has_children: bool = False) -> None:
     """Run ``serve(stop)`` on uvloop until it returns; Refusal leaves it out of whatever group of tasks it comes from.
 
-    SIGTERM and SIGINT set ``stop``; a second one cancels ``serve``, a third ends the process where it stands; both give
-    exit code 130.
+    SIGTERM, SIGINT and SIGHUP (a closed terminal) set ``stop``; a second SIGTERM or SIGINT cancels ``serve``, a third
+    ends the process where it stands; both give exit code 130. Under nohup SIGHUP stays ignored. With ``has_children`` a
+    third one does nothing: children of this process would be left.
 
     ``stop_with_stdin`` sets it too when standard input ends: for a parent that may be killed without a word.
     """
     gc.freeze()  # what is loaded by now stays
     gc.set_threshold(*GC_THRESHOLDS)
     try:
-        uvloop.run(_until_stopped(serve, stop_with_stdin=stop_with_stdin))
+        uvloop.run(_until_stopped(serve, stop_with_stdin=stop_with_stdin, has_children=has_children))
     except* Refusal as refused:
         raise _first(refused) from None
     except* asyncio.CancelledError:
@@ -47,7 +48,7 @@ def _first(group: BaseExceptionGroup[Refusal]) -> Refusal:
     return _first(one) if isinstance(one, BaseExceptionGroup) else one
 
 
-async def _until_stopped(serve: Serve, *, stop_with_stdin: bool) -> None:
+async def _until_stopped(serve: Serve, *, stop_with_stdin: bool, has_children: bool) -> None:
     stop = asyncio.Event()
     main = asyncio.current_task()
     assert main is not None  # noqa: S101 - uvloop runs a coroutine as a task
@@ -59,11 +60,13 @@ async def _until_stopped(serve: Serve, *, stop_with_stdin: bool) -> None:
             stop.set()
         elif not main.cancelling():
             main.cancel()
-        else:
+        elif not has_children:
             os._exit(INTERRUPTED)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, tell, number.name)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, lambda: None if stop.is_set() else tell("SIGHUP"))
     if stop_with_stdin:
         reader = asyncio.StreamReader()
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import orjson
 
+from runtime.disk import make_folder, write_file
 from runtime.errors import Refusal
 from runtime.file_lock import locked
 
@@ -36,23 +37,24 @@ class Addresses:
 
     def write(self, data: Path) -> None:
         """Put the file in place, whole or not at all. The caller holds ``lock_folder``."""
-        draft = data / f"{_FILE}.{os.getpid()}"
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2))
-        draft.replace(data / _FILE)
+        write_file(data / _FILE, orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2))
 
 
 def lock_folder(data: Path) -> int:
     """Take the folder for this process, until it ends. Raises FolderInUse."""
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(data)
     deadline = time.monotonic() + LOOK_SECONDS
     while (descriptor := locked(data / _LOCK)) is None:
         if time.monotonic() > deadline:
             raise FolderInUse(f"another `ackstream up` runs on {data}: stop it, or choose another folder (--data)")
         time.sleep(0.01)
-    (data / _FILE).unlink(missing_ok=True)
+    remove(data)
     return descriptor
+
+
+def remove(data: Path) -> None:
+    """Remove the file, which holds a password. The caller holds ``lock_folder``."""
+    (data / _FILE).unlink(missing_ok=True)
 
 
 def running(data: Path) -> Addresses | None:

@@ -1,9 +1,9 @@
 """Settings that every process has, and how settings are read and refused.
 
-From strongest to weakest: a command's flag, ``ACKSTREAM_<NAME>``, ``ACKSTREAM_<NAME>_FILE`` (a file that holds the
-value: for secrets), the same two from a ``.env`` file in the working folder, what a running ``ackstream up`` wrote into
-the data folder, the default. A variable that is empty is not set. A field's description says what is expected; a
-refusal quotes it.
+From strongest to weakest: a command's flag, what a running ``ackstream up`` wrote into the data folder (its Redis and
+its database), ``ACKSTREAM_<NAME>``, ``ACKSTREAM_<NAME>_FILE`` (a file that holds the value: for secrets), the same two
+from a ``.env`` file in the working folder, the default. A variable that is empty is not set. A field's description says
+what is expected; a refusal quotes it.
 """
 
 import os
@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    DotEnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
@@ -106,12 +107,32 @@ class StreamSettings(BaseSettings):
         """Put the sources in the order that the module's docstring gives."""
         return (
             init_settings,
+            _Running(settings_cls, init_settings, env_settings, dotenv_settings),
             env_settings,
             _SecretFiles(settings_cls, env_settings),
             dotenv_settings,
             _SecretFiles(settings_cls, dotenv_settings),
-            _Running(settings_cls),
         )
+
+    @classmethod
+    def names(cls) -> frozenset[str]:
+        """Return the names of the variables that mean something, in lower case and without the prefix."""
+        return frozenset(cls.model_fields) | {f"{name}_file" for name in cls.secrets}
+
+    def origins(self) -> dict[str, list[str]]:
+        """Return which settings come from where, the strongest source first; what is left has its default."""
+        variables = find_variables()
+        running = addresses.running(self.data) is not None
+        found: dict[str, list[str]] = {"flags": [], "ackstream up": [], "environment": [], ".env": []}
+        for name in type(self).model_fields:
+            given = variables.get(name) or variables.get(f"{name}_file")
+            if name in self._flags:
+                found["flags"].append(name)
+            elif running and name in _Running.FIELDS:
+                found["ackstream up"].append(name)
+            elif given:
+                found[given].append(name)
+        return {source: names for source, names in found.items() if names}
 
     @classmethod
     def is_secret(cls, name: str, value: object) -> bool:  # noqa: ARG003 - settings of their own look at it
@@ -175,11 +196,26 @@ class _SecretFiles(PydanticBaseSettingsSource):
 class _Running(PydanticBaseSettingsSource):
     """The addresses of an ``ackstream up`` that runs on the data folder."""
 
+    FIELDS = ("redis_url", "database_url")
+
+    def __init__(self, settings_cls: type[BaseSettings], *sources: PydanticBaseSettingsSource) -> None:
+        super().__init__(settings_cls)
+        self._sources = sources  # of the data folder's name
+
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         return None, field_name, False  # this source gives all its values at once
 
     def __call__(self) -> dict[str, Any]:
-        default = self.settings_cls.model_fields["data"].default
-        found = addresses.running(Path(self.current_state.get("data", default)))
         fields = self.settings_cls.model_fields
-        return {name: getattr(found, name) for name in ("redis_url", "database_url") if name in fields} if found else {}
+        named = (source().get("data") for source in self._sources)
+        found = addresses.running(Path(next(filter(None, named), fields["data"].default)))
+        return {name: getattr(found, name) for name in self.FIELDS if name in fields} if found else {}
+
+
+def find_variables() -> dict[str, str]:
+    """Return all settings that are set: the name in lower case, without the prefix, and ``environment`` or ``.env``."""
+    from_file = DotEnvSettingsSource(StreamSettings).env_vars
+    found = {name.lower(): ".env" for name, value in from_file.items() if value}
+    found |= {name.lower(): "environment" for name, value in os.environ.items() if value}
+    prefix = PREFIX.lower()
+    return {name.removeprefix(prefix): source for name, source in found.items() if name.startswith(prefix)}

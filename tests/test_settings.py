@@ -111,7 +111,7 @@ def test_the_database_is_in_the_data_folder_by_default(tmp_path: Path) -> None:
 def test_a_running_up_is_found_in_its_data_folder_and_a_dead_one_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The addresses count while the folder is locked, are weaker than any setting, and end with the lock's holder."""
+    """Its addresses count while the folder is locked: more than a variable, less than a flag."""
     lock = lock_folder(tmp_path)
     addresses = Addresses("redis://:secret@127.0.0.1:1", "sqlite:////x", "http://i", "http://a", "http://w")
     addresses.write(tmp_path)
@@ -122,9 +122,16 @@ def test_a_running_up_is_found_in_its_data_folder_and_a_dead_one_is_not(
     with pytest.raises(FolderInUse, match="another `ackstream up`"):
         lock_folder(tmp_path)
     monkeypatch.setenv("ACKSTREAM_REDIS_URL", "redis://set")
-    assert WorkerSettings.load(data=tmp_path).redis_url == "redis://set"
+    assert WorkerSettings.load(data=tmp_path).redis_url == addresses.redis_url
+    assert WorkerSettings.load(data=tmp_path, redis_url="redis://flag").redis_url == "redis://flag"
+    monkeypatch.setenv("ACKSTREAM_DATA", str(tmp_path))
+    assert WorkerSettings.load().origins() == {
+        "ackstream up": ["redis_url", "database_url"],
+        "environment": ["data"],
+    }
     os.close(lock)
     assert running(tmp_path) is None
+    assert WorkerSettings.load().redis_url == "redis://set"
 
 
 def test_signatures_are_required_unless_switched_off() -> None:

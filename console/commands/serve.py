@@ -32,7 +32,7 @@ def up(data: Data = None, port: Port = None, admin_port: AdminPort = None) -> No
 
     settings = IngestSettings.load(data=data, port=port, admin_port=admin_port)
     logs.configure(settings.log_format)
-    process.run(lambda stop: supervisor.up(settings, stop))
+    process.run(lambda stop: supervisor.up(settings, stop), has_children=True)
 
 
 def ingest(
@@ -49,6 +49,7 @@ def ingest(
     Example: ackstream ingest --host 0.0.0.0 --redis-url redis://redis:6379
     """
     import ingest.app
+    from console.settings_report import report_settings
     from ingest.settings import IngestSettings
     from runtime import logs, process
 
@@ -56,6 +57,8 @@ def ingest(
         data=data, redis_url=redis_url, host=host, port=port, admin_host=admin_host, admin_port=admin_port
     )
     logs.configure(settings.log_format)
+    if not stop_with_stdin:  # else the parent has reported them
+        report_settings(settings)
     process.run(lambda stop: ingest.app.serve(settings, stop), stop_with_stdin=stop_with_stdin)
 
 
@@ -73,6 +76,7 @@ def worker(
     Example: ackstream worker --handler store --handler orders:on_status
     """
     import worker.app
+    from console.settings_report import report_settings
     from runtime import logs, process
     from worker.settings import WorkerSettings
 
@@ -85,6 +89,8 @@ def worker(
         admin_port=admin_port,
     )
     logs.configure(settings.log_format)
+    if not stop_with_stdin:  # else the parent has reported them
+        report_settings(settings)
     process.run(lambda stop: worker.app.serve(settings, stop), stop_with_stdin=stop_with_stdin)
 
 

@@ -1,11 +1,12 @@
 """`ackstream up`: everything on this machine, on loopback, with its data in one folder.
 
 Valkey, ingest and worker are processes of their own, as in production; one that dies is started again. They end with
-this process, however it ends: ingest and worker when their standard input does, Valkey by the next `up` at the latest,
-which adopts it.
+this process, whatever signal ends it. Only SIGKILL leaves Valkey behind, and the next `up` on the folder adopts it;
+ingest and worker end when their standard input does.
 """
 
 import asyncio
+import os
 import socket
 import sys
 import time
@@ -17,8 +18,10 @@ import aiohttp
 import structlog
 import typer
 
+from console.settings_report import report_settings
 from console.up import valkey
 from ingest.settings import IngestSettings
+from runtime import run_file
 from runtime.backoff import Backoff
 from runtime.errors import Refusal
 from runtime.run_file import Addresses, lock_folder
@@ -28,8 +31,16 @@ from worker.store.migrate import migrate_at
 log = structlog.get_logger("up")
 
 LOOPBACK = "127.0.0.1"
-GRACE_SECONDS = 3
-KILL_AFTER_SECONDS = GRACE_SECONDS + 0.5
+GRACE_SECONDS = 3.0
+KILL_AFTER_SECONDS = 0.5  # more than the grace
+
+OVERRIDDEN = {
+    "redis_url": "`up` uses its own Valkey; for another server run `ackstream ingest` and `ackstream worker`",
+    "database_url": "`up` uses SQLite in the data folder; for another database run `ackstream worker`",
+    "host": f"`up` listens on {LOOPBACK} only; for other addresses run `ackstream ingest`",
+    "admin_host": f"`up` listens on {LOOPBACK} only; for other addresses run `ackstream ingest`",
+}
+"""Settings that have no effect here, and what to do instead."""
 
 SIGNATURES = {
     "off": 'off: whoever reaches the port can send statuses; see "Going live" in the README',
@@ -66,31 +77,46 @@ class Part:
 
 async def up(settings: IngestSettings, stop: asyncio.Event) -> None:
     """Run until ``stop``. Raises FolderInUse, or Refusal if a part cannot be started."""
-    signatures = settings.signatures if "signatures" in settings.model_fields_set else "off"
+    given = settings.model_fields_set
+    signatures = settings.signatures if "signatures" in given else "off"
     settings = settings.model_copy(update={"signatures": signatures})
     settings.verifier  # noqa: B018 - refuses what ingest would refuse, before anything is started
+    grace_seconds = settings.grace_seconds if "grace_seconds" in given else GRACE_SECONDS
+    os.umask(0o077)  # whatever is made from here on holds payloads or passwords
     data = settings.data.resolve()
     lock_folder(data)
+    report_settings(settings, OVERRIDDEN)
     ports = settings.port or valkey.free_port(), settings.admin_port or valkey.free_port()
     for port in ports:
         await _await_free(port)
-    async with valkey.serving(data / "valkey") as server:
-        database_url = f"sqlite:///{data / 'ackstream.db'}"
-        await migrate_at(database_url)
-        parts, addresses = _parts(data, settings.routes[0], ports, server.url, database_url)
-        environment = child_environment(
-            redis_url=server.url,
-            database_url=database_url,
-            signatures=settings.signatures,
-            grace_seconds=str(GRACE_SECONDS),
-            log_format=settings.log_format,
-        )
-        addresses.write(data)
-        async with asyncio.TaskGroup() as tasks:
-            for part in parts:
-                tasks.create_task(_keep_running(part, environment, stop))
-            if await _ready(parts, stop) and settings.log_format == "text":
-                typer.echo(_banner(settings, addresses, data))
+    try:
+        async with valkey.serving(data / "valkey") as server:
+            database_url = f"sqlite:///{_own(data / 'ackstream.db')}"
+            await migrate_at(database_url)
+            parts, addresses = _parts(data, settings.routes[0], ports, server.url, database_url)
+            environment = child_environment(
+                redis_url=server.url,
+                database_url=database_url,
+                signatures=settings.signatures,
+                grace_seconds=str(grace_seconds),
+                log_format=settings.log_format,
+            )
+            addresses.write(data)
+            async with asyncio.TaskGroup() as tasks:
+                for part in parts:
+                    tasks.create_task(_keep_running(part, environment, stop, grace_seconds + KILL_AFTER_SECONDS))
+                if await _ready(parts, stop) and settings.log_format == "text":
+                    typer.echo(_banner(settings, addresses, data))
+    finally:
+        run_file.remove(data)
+
+
+def _own(file: Path) -> Path:
+    """Make SQLite's file and those beside it, so that only the owner can read them; return it."""
+    file.touch(mode=0o600)
+    for path in file.parent.glob(f"{file.name}*"):  # SQLite gives the others the mode of the first
+        path.chmod(0o600)
+    return file
 
 
 def _banner(settings: IngestSettings, addresses: Addresses, data: Path) -> str:
@@ -107,10 +133,13 @@ def _banner(settings: IngestSettings, addresses: Addresses, data: Path) -> str:
 
 async def _await_free(port: int) -> None:
     """Raise Refusal if the port is taken, and stays so for longer than what a killed run left behind may take."""
-    deadline = time.monotonic() + KILL_AFTER_SECONDS
+    deadline = time.monotonic() + GRACE_SECONDS + KILL_AFTER_SECONDS
     while (why := _why_taken(port)) is not None:
         if time.monotonic() > deadline:
-            raise Refusal(f"cannot listen on {LOOPBACK}:{port} ({why}): free it, or set another")
+            raise Refusal(
+                f"cannot listen on {LOOPBACK}:{port} ({why}): end what listens there, or give another --port or "
+                "--admin-port"
+            )
         await asyncio.sleep(0.1)
 
 
@@ -118,7 +147,7 @@ def _why_taken(port: int) -> str | None:
     try:
         socket.create_server((LOOPBACK, port)).close()
     except OSError as exc:
-        return exc.strerror
+        return os.strerror(exc.errno or 0)
     return None
 
 
@@ -137,7 +166,9 @@ def _parts(
     return parts, Addresses(redis_url, database_url, ingest_url, admin_url, worker_url)
 
 
-async def _keep_running(part: Part, environment: dict[str, str], stop: asyncio.Event) -> None:
+async def _keep_running(
+    part: Part, environment: dict[str, str], stop: asyncio.Event, kill_after_seconds: float
+) -> None:
     backoff = Backoff(first=0.5)
     was_ready = False
     while not stop.is_set():
@@ -150,7 +181,7 @@ async def _keep_running(part: Part, environment: dict[str, str], stop: asyncio.E
         try:
             was_ready = await _until_ended(child, part, stop) or was_ready
         finally:
-            await _end(child)
+            await _end(child, kill_after_seconds)
         if stop.is_set():
             return
         if not was_ready:
@@ -188,12 +219,12 @@ async def _answers(http: aiohttp.ClientSession, url: str) -> bool:
     return False
 
 
-async def _end(child: asyncio.subprocess.Process) -> None:
+async def _end(child: asyncio.subprocess.Process, kill_after_seconds: float) -> None:
     if child.returncode is None:
         with suppress(ProcessLookupError):
             child.terminate()
         try:
-            async with asyncio.timeout(KILL_AFTER_SECONDS):
+            async with asyncio.timeout(kill_after_seconds):
                 await child.wait()
         except TimeoutError:
             with suppress(ProcessLookupError):

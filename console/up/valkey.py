@@ -1,7 +1,8 @@
 """The embedded Valkey: started in a session of its own, its folder locked for as long as it lives.
 
 The server inherits the lock's descriptor, so the lock tells for certain whether one still serves the folder, even when
-the `ackstream up` that started it was killed. Two servers on one append-only file would ruin it.
+the `ackstream up` that started it was killed. Two servers on one append-only file would ruin it. No process is ever
+signalled by its number alone: only an own child, or one that has the lock open.
 """
 
 import asyncio
@@ -10,32 +11,37 @@ import secrets
 import signal
 import socket
 import time
+from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 import structlog
 from redis.exceptions import BusyLoadingError, RedisError
 
+from runtime.disk import make_folder, write_file
 from runtime.errors import Refusal
 from runtime.file_lock import locked
 from stream.redis.client import client
 
 log = structlog.get_logger("valkey")
 
+LOCK = "server.lock"
 LOOK_SECONDS = 0.5
 SILENT_SECONDS = 5.0
 STOP_SECONDS = 3.0
 
-# A 200 is as durable as this: every append is on the disk before it is confirmed, and nothing is evicted.
+# A 200 is as durable as this: every append is on the disk before it is confirmed, and nothing is evicted. The server
+# runs in its folder, so the folder's name is not in the file: Valkey would need half of all characters escaped.
 CONFIG = """\
 bind 127.0.0.1
 port {port}
 requirepass {password}
-dir "{folder}"
-pidfile "{folder}/valkey.pid"
+dir .
+pidfile valkey.pid
 appendonly yes
 appendfsync always
 no-appendfsync-on-rewrite no
@@ -65,19 +71,25 @@ class Server:
         return int((self.folder / "valkey.pid").read_text())
 
     @classmethod
-    def of(cls, folder: Path) -> "Server":
-        """Read how the server of this folder was started."""
-        return cls(folder, **orjson.loads((folder / "server.json").read_bytes()))
+    def of(cls, folder: Path) -> "Server | None":
+        """Read how the server of this folder was started last; None if that is not noted."""
+        try:
+            return cls(folder, **orjson.loads((folder / "server.json").read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return None
 
     def write(self) -> None:
-        """Note how the server is started, and its configuration; both hold the password."""
-        for name, text in (
-            ("server.json", orjson.dumps({"port": self.port, "password": self.password})),
-            ("valkey.conf", CONFIG.format(port=self.port, password=self.password, folder=self.folder).encode()),
-        ):
-            file = self.folder / name
-            file.touch(mode=0o600)
-            file.write_bytes(text)
+        """Note how the server is started, and its configuration; both hold the password: 0600."""
+        write_file(self.folder / "server.json", orjson.dumps({"port": self.port, "password": self.password}))
+        write_file(self.folder / "valkey.conf", CONFIG.format(port=self.port, password=self.password).encode())
+
+
+@dataclass(slots=True)
+class _Running:
+    """The server that runs now; ``child`` is None if an earlier run started it."""
+
+    server: Server
+    child: Process | None
 
 
 @asynccontextmanager
@@ -87,64 +99,76 @@ async def serving(folder: Path) -> AsyncIterator[Server]:
     The caller has the folder's lock. Raises Refusal if the server cannot be started.
     """
     folder = _made(folder)
-    server = await _adopt(folder)
-    if server is None:
-        server = Server(folder, free_port(), secrets.token_urlsafe(24))
-        await _start(server)
+    running = await _adopt(folder) or await _start(_plan(folder))
     async with asyncio.TaskGroup() as tasks:
-        keeping = tasks.create_task(_keep_running(server))
+        keeping = tasks.create_task(_keep_running(running))
         try:
-            yield server
+            yield running.server
         finally:
             keeping.cancel()
-            await _stop(server)
+            await _stop(running)
 
 
-async def _keep_running(server: Server) -> None:
+def _plan(folder: Path) -> Server:
+    """Return how to start the server: on the port of the last time if that is free."""
+    last = Server.of(folder)
+    port = last.port if last and is_free(last.port) else free_port()
+    return Server(folder, port, secrets.token_urlsafe(24))
+
+
+async def _keep_running(running: _Running) -> None:
     while True:
         await asyncio.sleep(LOOK_SECONDS)
-        descriptor = _lock(server.folder)
-        if descriptor is not None:
-            os.close(descriptor)
+        if _has_ended(running.server.folder):
             log.error("valkey.died", what="starting it again")
-            await _start(server)
+            running.child = (await _start(running.server)).child
 
 
 def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(folder)
     return folder.resolve()
 
 
 def _lock(folder: Path) -> int | None:
     """Return the locked descriptor, or None while a server holds it."""
-    return locked(folder / "server.lock")
+    return locked(folder / LOCK)
 
 
-async def _adopt(folder: Path) -> Server | None:
+def _has_ended(folder: Path) -> bool:
+    """Whether no server serves the folder."""
     descriptor = _lock(folder)
     if descriptor is not None:
         os.close(descriptor)
+    return descriptor is not None
+
+
+async def _adopt(folder: Path) -> _Running | None:
+    """Return the server that an earlier run left on the folder; None if there is none, or one that had to be ended."""
+    if _has_ended(folder):
         return None
-    server = Server.of(folder)
+    server = Server.of(folder) or Server(folder, 0, "")
     try:
         await _answering(server, None)
     except TimeoutError:
         log.warning("valkey.silent", what="left by an earlier run; killed")
-        await _stop(server)
+        await _stop(_Running(server, None))
         return None
     log.info("valkey.adopted", pid=server.pid, port=server.port)
-    return server
+    return _Running(server, None)
 
 
-async def _start(server: Server) -> None:
+async def _start(server: Server) -> _Running:
     descriptor = _lock(server.folder)
     if descriptor is None:
-        raise Refusal(f"a Valkey server that does not end holds {server.folder}: end it first")
+        with suppress(OSError, ValueError):
+            raise Refusal(f"a Valkey server that does not end holds {server.folder}: end process {server.pid} first")
+        raise Refusal(f"a process that does not end holds {server.folder / LOCK}: end it first")
     server.write()
     with (server.folder / "valkey.log").open("ab") as output:
         child = await asyncio.create_subprocess_exec(
-            *(binary(), str(server.folder / "valkey.conf")),
-            stdin=asyncio.subprocess.DEVNULL,
+            *(binary(), "valkey.conf"),
+            cwd=server.folder,
+            stdin=DEVNULL,
             stdout=output,
             stderr=output,
             pass_fds=[descriptor],
@@ -158,10 +182,15 @@ async def _start(server: Server) -> None:
             child.kill()
         await child.wait()
         raise Refusal(f"the embedded Valkey did not start; see {server.folder / 'valkey.log'}") from None
+    except asyncio.CancelledError:  # nobody else knows of it yet
+        with suppress(ProcessLookupError):
+            child.kill()
+        raise
     log.info("valkey.started", pid=child.pid, port=server.port)
+    return _Running(server, child)
 
 
-async def _answering(server: Server, child: asyncio.subprocess.Process | None) -> None:
+async def _answering(server: Server, child: Process | None) -> None:
     """Return when the server answers. Raises TimeoutError if it stays silent; one that loads its file does not."""
     asking = client(server.url, reply_seconds=2.0)
     deadline = time.monotonic() + SILENT_SECONDS
@@ -181,17 +210,63 @@ async def _answering(server: Server, child: asyncio.subprocess.Process | None) -
         await asking.aclose()
 
 
-async def _stop(server: Server) -> None:
+async def _stop(running: _Running) -> None:
     """End the server: in good order, or after a few seconds by force. The lock tells when it is gone."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(OSError, ValueError):
-            os.kill(server.pid, number)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(STOP_SECONDS):
-                while (descriptor := _lock(server.folder)) is None:  # noqa: ASYNC110 - a file's lock has no event
-                    await asyncio.sleep(0.02)
-                os.close(descriptor)
-                return
+    for end in (_ask_to_end, _kill):
+        if _has_ended(running.server.folder):
+            return
+        await end(running)
+        deadline = time.monotonic() + STOP_SECONDS
+        while not _has_ended(running.server.folder) and time.monotonic() < deadline:  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.02)
+
+
+async def _ask_to_end(running: _Running) -> None:
+    if running.child is not None:
+        with suppress(ProcessLookupError):
+            running.child.terminate()
+        return
+    if not running.server.port:
+        return
+    asking = client(running.server.url, reply_seconds=1.0)
+    command: Any = asking.execute_command
+    with suppress(RedisError, OSError):  # it ends without an answer
+        await command("SHUTDOWN", "NOSAVE")
+    await asking.aclose()
+
+
+async def _kill(running: _Running) -> None:
+    if running.child is not None:
+        with suppress(ProcessLookupError):
+            running.child.kill()
+        return
+    with suppress(OSError, ValueError, AttributeError):  # AttributeError: not on this system
+        process = os.pidfd_open(running.server.pid)
+        try:
+            if _has_open(running.server.pid, running.server.folder / LOCK):
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+        finally:
+            os.close(process)
+
+
+def _has_open(pid: int, path: Path) -> bool:
+    """Whether this process has the file open; it is asked of a process that cannot be replaced meanwhile."""
+    wanted = path.stat()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):
+            found = descriptor.stat()
+            if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+                return True
+    return False
+
+
+def is_free(port: int) -> bool:
+    """Whether this port of loopback is free right now."""
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def free_port() -> int:

@@ -1,0 +1,201 @@
+"""How `ackstream up` ends, what it leaves behind, and what it does with the settings it is given. Real processes."""
+
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from stream.settings import child_environment
+from tests.events import body
+from tests.processes import ACKSTREAM, becomes, started
+from tests.test_up import STOP_SECONDS, Place
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+@contextmanager
+def sleeper() -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that has nothing to do with us."""
+    child = subprocess.Popen((sys.executable, "-c", "import time; time.sleep(600)"))
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+
+
+def in_terminal(command: tuple[str, ...], folder: Path) -> tuple["subprocess.Popen[bytes]", int]:
+    """Start a command in a terminal of its own; the process, and the end that a person would see."""
+    control, terminal = pty.openpty()
+    with os.fdopen(terminal, "rb") as end:
+        child = subprocess.Popen(
+            (shutil.which("setsid") or "setsid", "--ctty", *command),
+            cwd=folder,
+            env=child_environment(log_format="json"),
+            stdin=end,
+            stdout=end,
+            stderr=end,
+        )
+    os.set_blocking(control, False)
+    return child, control
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+async def test_every_signal_that_can_be_caught_stops_all_of_it(place: Place, number: signal.Signals) -> None:
+    """Sent once or again and again: it ends in time, and nothing that it started is left."""
+    with place.up() as up:
+        await up.is_ready(place.admin_port)
+        up.send(number)
+        assert await up.ended(STOP_SECONDS) == 0
+        assert place.left() == []
+    assert not (place.data / "addresses.json").exists()
+    with place.up() as up:
+        await up.has_logged("valkey.started")
+        for _ in range(4):
+            up.send(number)
+        await up.ended(15)
+        assert place.left() == []
+
+
+async def test_a_closed_terminal_stops_all_of_it(place: Place) -> None:
+    """The terminal's end hangs up; nothing runs on without one."""
+    up, control = in_terminal((*ACKSTREAM, "up", *place.options), place.folder)
+    said = b""
+
+    def is_up() -> bool:
+        nonlocal said
+        try:
+            said += os.read(control, 65536)
+        except BlockingIOError:
+            return False
+        return said.count(b"worker.started") == 1 and b"ingest.started" in said
+
+    try:
+        await becomes(is_up, seconds=30)
+        os.close(control)
+        await becomes(lambda: up.poll() is not None, seconds=15)
+        assert place.left() == []
+    finally:
+        up.kill()
+        up.wait()
+
+
+async def test_under_nohup_it_goes_on(place: Place) -> None:
+    """Who ignores SIGHUP on purpose is not stopped by it."""
+    command = ("nohup", *ACKSTREAM, "up", *place.options)
+    up = started(command, place.folder, "up", child_environment(log_format="json"))
+    try:
+        await up.is_ready(place.admin_port)
+        up.send(signal.SIGHUP)
+        assert await place.post(body()) == [200]
+        up.send(signal.SIGTERM)
+        assert await up.ended(STOP_SECONDS) == 0
+        assert not [line for line in up.logged("process.stopping") if line["why"] == "SIGHUP"]
+    finally:
+        up.end()
+
+
+async def test_a_number_that_another_process_has_now_is_not_signalled(place: Place) -> None:
+    """Valkey was killed and its number given to another: that one lives on, whatever the pid file says."""
+    with sleeper() as innocent, place.up() as up:
+        await up.is_ready(place.admin_port)
+        (place.data / "valkey" / "valkey.pid").write_text(str(innocent.pid))
+        os.kill(up.logged("valkey.started")[0]["pid"], signal.SIGKILL)
+        up.send(signal.SIGTERM)
+        await up.ended(15)
+        assert innocent.poll() is None
+        assert place.left() == []
+
+
+@pytest.mark.parametrize("how", ["frozen", "forgotten"])
+async def test_what_a_kill_has_left_is_ended_by_the_next_start(place: Place, how: str) -> None:
+    """A Valkey that does not answer, or whose password is not known any more, is ended by the lock that it holds."""
+    with place.up() as killed:
+        await killed.is_ready(place.admin_port)
+        assert await place.post(body()) == [200]
+        killed.kill()
+        server = killed.logged("valkey.started")[0]["pid"]
+        if how == "frozen":
+            os.kill(server, signal.SIGSTOP)
+        else:
+            (place.data / "valkey" / "server.json").write_bytes(b"{")
+        with place.up() as up:
+            await up.is_ready(place.admin_port)
+            assert (await place.settles())["shards"][0]["length"] == 1
+            up.send(signal.SIGTERM)
+            assert await up.ended(STOP_SECONDS) == 0
+        assert place.left() == []
+
+
+async def test_settings_without_effect_are_named_and_the_commands_reach_what_runs(place: Place) -> None:
+    """Variables for another Redis and database: warned about, and `stats` and `trace` work."""
+    (place.folder / ".env").write_text("ACKSTREAM_DATABASE_URL=sqlite:////nowhere/x.db\nACKSTREAM_ADMIN_HOST=::\n")
+    elsewhere = {"redis_url": "redis://:hunter2@127.0.0.1:1", "host": "::", "signature_secret": "k:hunter2"}
+    with place.up(**elsewhere) as up:
+        await up.is_ready(place.admin_port)
+        warned = {line["setting"]: line["source"] for line in up.logged("settings.overridden")}
+        assert warned == {
+            "ACKSTREAM_REDIS_URL": "environment",
+            "ACKSTREAM_HOST": "environment",
+            "ACKSTREAM_DATABASE_URL": ".env",
+            "ACKSTREAM_ADMIN_HOST": ".env",
+        }
+        (unknown,) = up.logged("settings.unknown")
+        assert unknown["what"] == "did you mean ACKSTREAM_SIGNATURE_SECRETS?"
+        (read,) = up.logged("settings.read")
+        assert {"data", "port", "admin_port"} == set(read["flags"])
+        assert "hunter2" not in up.said
+        assert await place.post(body()) == [200]
+        await place.settles()
+        assert place.asked("trace", "m-1")["status"] == "delivered"
+        (place.folder / ".env").unlink()
+
+
+async def test_in_an_open_folder_the_data_is_still_the_owner_s_alone(place: Place) -> None:
+    """A folder that others may look into: database, log, passwords and spool are 0600, also those of before."""
+    place.data.mkdir(mode=0o755)
+    place.data.chmod(0o755)
+    (place.data / "ackstream.db").touch(mode=0o644)
+    with place.up() as up:
+        await up.is_ready(place.admin_port)
+        assert await place.post(body()) == [200]
+        await place.settles()
+        files = [path for path in place.data.rglob("*") if path.is_file()]
+        assert {path.name for path in files} >= {"ackstream.db", "ackstream.db-wal", "addresses.json", "server.json"}
+        assert {path.name: oct(path.stat().st_mode)[-3:] for path in files if path.stat().st_mode & 0o077} == {}
+
+
+@pytest.mark.parametrize("name", ["a b", "a'b\"c", "what?#x", "naïve ☂"])
+async def test_any_folder_name_works(tmp_path: Path, name: str) -> None:
+    """Whatever the file system takes: webhooks are kept, stored and traced, and nothing is made outside the folder."""
+    place = Place(tmp_path)
+    place.data = tmp_path / name
+    with place.up() as up:
+        await up.is_ready(place.admin_port)
+        assert await place.post(body()) == [200]
+        await place.settles()
+        assert place.asked("trace", "m-1")["status"] == "delivered"
+        up.send(signal.SIGTERM)
+        assert await up.ended(STOP_SECONDS) == 0
+    assert {path.name for path in os.scandir(tmp_path) if path.is_dir()} == {name}
+
+
+@pytest.mark.parametrize("where", ["file", "file/below"])
+def test_a_data_folder_that_cannot_be_is_a_sentence(place: Place, where: str) -> None:
+    """A file in its place, or above it."""
+    (place.folder / "file").touch()
+    command = (*ACKSTREAM, "up", "--data", where)
+    done = subprocess.run(command, cwd=place.folder, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr + done.stdout
+    assert "--data" in done.stderr
