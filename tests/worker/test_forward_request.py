@@ -8,15 +8,12 @@ from pathlib import Path
 
 import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from runtime.errors import Refusal, WrongValue
 from tests.events import body, event
 from tests.receiver import Receiver, receiving
 from worker.handlers.errors import Refused, Throttled
 from worker.handlers.forward import Forward, session
-from worker.handlers.request import Header, parse_url, read_headers
+from worker.handlers.request import parse_url, read_headers
 from worker.handlers.spec import Spec
 from worker.settle.retry_policy import said_of
 
@@ -171,88 +168,6 @@ async def test_headers_of_ones_own_are_sent(raw: RawReceiver, tmp_path: Path) ->
     assert raw.header("Content-Type") == ["application/json"]
 
 
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ("header.=x", "a header is written header.NAME=value"),
-        ("header.X Y=hunter2", "a header is written header.NAME=value"),
-        ("header.X%0d%0aY=hunter2", "a header is written header.NAME=value"),
-        ("header.Content-Length=5", "the header Content-Length is set by forward itself"),
-        ("header.webhook-ID=5", "the header webhook-ID is set by forward itself"),
-        ("header.X=", "the header X is empty"),
-        ("header.X=%20", "the header X is empty"),
-        ("header.X=hunter2%0d%0aY: z", "the header X must be one line of printable ASCII"),
-        ("header.X=hunter2%00", "the header X must be one line of printable ASCII"),
-        ("header.X=hunter2ü", "the header X must be one line of printable ASCII"),
-        ("header.X=" + "hunter2" * 2000, "the header X must be one line of printable ASCII, at most 8190 bytes"),
-        ("header.X=1&header.x=hunter2", "the header x comes twice"),
-        ("header.X", "an option is written NAME=VALUE"),
-        ("raw=true&query=true", "query=true adds to the JSON of forward"),
-        ("only=", "option only: "),
-        ("only=delivered||read", "option only: "),
-        ("only=delivered&only=read", "the option only comes twice"),
-        ("timeout=soon", "option timeout: "),
-        (
-            "hunter2=1",
-            "what comes before = is not an option of this handler: it takes attempts, base, batch, cap, channel",
-        ),
-    ],
-)
-def test_an_option_that_cannot_be_meant_is_refused_in_a_sentence(options: str, sentence: str) -> None:
-    """It names the header or the option, and shows no value of a header."""
-    with pytest.raises(ValueError, match=r".") as caught:
-        Spec.parse(f"shop=forward:https://example.test/#{options}")
-
-    assert str(caught.value).startswith(sentence)
-    assert "hunter2" not in str(caught.value)
-
-
-def test_a_login_and_an_authorization_header_are_refused_together() -> None:
-    """Only one of both could be sent."""
-    with pytest.raises(ValueError, match="the URL holds a user, and header"):
-        Spec.parse("forward:https://user:hunter2@example.test/#header.authorization=Bearer x")
-
-
-@pytest.mark.parametrize("options", ["header.X=1", "only=read", "channel=sms", "query=true", "raw=true"])
-def test_options_of_forward_are_refused_for_other_handlers(options: str) -> None:
-    """They would do nothing there."""
-    for target in ("store", "log", "mine:handle"):
-        with pytest.raises(ValueError, match="is not an option of this handler"):
-            Spec.parse(f"{target}#{options}")
-
-
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        (None, "cannot be read (No such file or directory): correct the path after @"),
-        (b"\xff\xfe", "cannot be read (it is not UTF-8)"),
-        (b" \n", "of the header X-Key is empty"),
-        (b"hunter2\nhunter3\n", "of the header X-Key must be one line of printable ASCII"),
-    ],
-)
-def test_a_header_file_that_cannot_be_used_is_refused(tmp_path: Path, content: bytes | None, sentence: str) -> None:
-    """The sentence names the header and the path, and shows nothing of what is in the file."""
-    file = tmp_path / "key"
-    if content is not None:
-        file.write_bytes(content)
-
-    with pytest.raises(Refusal) as caught:
-        Header.parse("X-Key", f"@{file}").read()
-
-    assert sentence in str(caught.value)
-    assert str(file) in str(caught.value)
-    assert "hunter" not in str(caught.value)
-
-
-def test_no_secret_of_a_handler_is_in_its_texts() -> None:
-    """Neither the group's name nor what Python shows of a header holds it."""
-    spec = Spec.parse("forward:https://u:hunter2@example.test/hunter2?key=hunter2#header.X=hunter2")
-
-    assert "hunter2" not in spec.group
-    assert "hunter2" not in repr(spec.options)
-    assert "hunter2" not in repr(spec.options.headers)
-
-
 @pytest.mark.parametrize(("how", "error", "reason"), [("500", Refused, "refused"), ("429", Throttled, "retry")])
 async def test_an_error_quotes_the_answer_and_its_reason_does_not(
     receiver: Receiver, how: str, error: type[Exception], reason: str
@@ -295,24 +210,3 @@ async def test_the_query_of_the_webhook_is_forwarded_only_when_asked_for(receive
             await handler.handle([EVENT])
 
     assert "query" not in orjson.loads(receiver.bodies[0])["data"]
-
-
-handler_texts = st.text() | st.builds(
-    "{}forward:http{}://{}{}#{}={}".format,
-    st.sampled_from(["", "shop=", "a b="]),
-    st.sampled_from(["", "s"]),
-    st.text(max_size=20) | st.sampled_from(["example.test", "[::1]:80", "u:p@h", "é.test"]),
-    st.text(max_size=10) | st.sampled_from(["/a%2Fb?x=%2f", "?"]),
-    st.sampled_from(["timeout", "header.X", "header.", "only", "raw"]) | st.text(max_size=10),
-    st.text(max_size=20),
-)
-
-
-@given(handler_texts)
-def test_any_text_is_a_handler_or_is_refused_in_a_sentence(text: str) -> None:
-    """Nothing that a person writes ends in another error."""
-    try:
-        spec = Spec.parse(text)
-    except WrongValue:
-        return
-    assert spec.url is None or parse_url(spec.url).host
