@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ingest.http.connections import Connections
 
 LINGER_SECONDS = 2.0  # after the last answer: a reset would take the answer with it
-HEAD_BYTES = 64 * 1024  # of unfinished heads
+HEAD_BYTES = 32 * 1024  # passed to aiohttp before a request starts
 UNSENT_BYTES = 8 * 1024  # of answers that the client does not take; beyond them its next request waits
 TURNS = 5  # of the event loop, in which aiohttp starts the next request if it has one
 FRAMING_CALLS = 64
@@ -232,6 +232,9 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
 
     def _receive_head(self, data: bytes) -> None:
         if not self._head_bytes:
+            if not data.strip(b"\r\n"):  # blank lines start no request; some clients send one after a body
+                self._http.data_received(data)
+                return
             self._since = self._loop.time()
         self._head_bytes += len(data)
         if self._head_bytes <= HEAD_BYTES:

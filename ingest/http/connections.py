@@ -18,7 +18,8 @@ from runtime.metrics import CONNECTIONS, CONNECTIONS_CLOSED
 from runtime.server_socket import listens
 
 SWEEP_SECONDS = 0.5
-DRAIN_SECONDS = 0.02
+DRAIN_SECONDS = 0.02  # between two looks at a stop
+FAREWELL_SECONDS = 0.2  # for requests that cross with a close
 CLOSES_AT_ONCE = 50
 READ_BYTES = 16 * 1024
 
@@ -61,16 +62,19 @@ class Connections:
         connection.abort()
 
     async def drain(self, seconds: float) -> None:
-        """Close the idle ones, and wait until the requests under way are answered, for at most ``seconds``."""
+        """Close all as soon as they are idle. Return when the clients have closed too.
+
+        That takes at most ``seconds``, and once all are idle at most FAREWELL_SECONDS more.
+        """
         self.is_stopping = True
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        while loop.time() < deadline:
+        while self._open and loop.time() < deadline:
             busy = [connection for connection in self._open if connection.is_busy]
             for connection in self._open.keys() - busy:
                 connection.end()
             if not busy:
-                return
+                deadline = min(deadline, loop.time() + FAREWELL_SECONDS)
             await asyncio.sleep(DRAIN_SECONDS)
 
     def abort_all(self) -> None:

@@ -82,9 +82,10 @@ async def open_endpoint(handle: Handle, settings: IngestSettings) -> AsyncIterat
             listener.close()
             await asyncio.sleep(0)  # what has come by now is in flight
             await connections.drain(settings.grace_seconds)
-            await server.shutdown(CANCEL_SECONDS)
-            connections.abort_all()
             watch.cancel()
+            connections.abort_all()
+            await asyncio.sleep(0)  # aiohttp hears of it, and what waits for a request ends
+            await server.shutdown(CANCEL_SECONDS)
 
 
 def _make_server(handle: Handle, keepalive_seconds: float) -> web.Server:

@@ -63,7 +63,7 @@ class Webhook:
     async def handle(self, request: web.BaseRequest) -> Response:
         """Store the payload of the request and answer, or refuse it."""
         connection = request.transport
-        if not isinstance(connection, Connection):  # the client is gone, and nothing can be sent
+        if not isinstance(connection, Connection):  # the client is gone, and nothing is sent
             return responses.FAULT
         connection.start_request(request.content, is_chunked=hdrs.TRANSFER_ENCODING in request.headers)
         try:
@@ -72,9 +72,9 @@ class Webhook:
             response = refused.response
         except web.RequestPayloadError:
             response = responses.BROKEN_BODY
-        except ConnectionError:
-            return responses.FAULT
         except Exception as exc:  # noqa: BLE001 - a fault of one request must not end the others
+            if request.transport is None:  # the client is gone, and the rest of its body with it
+                return responses.FAULT
             report_fault(exc)
             response = responses.FAULT
         response.record()
