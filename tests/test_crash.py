@@ -66,7 +66,7 @@ async def lonely(own_valkey: Valkey, shard: Shard, tmp_path: Path) -> AsyncItera
 
 def payloads(number: int, seed: int = SEED) -> list[bytes]:
     """Statuses of made-up messages, up to three of each, in random order, no two equal."""
-    webhooks = plan(number, seed, start=datetime.now(UTC), shuffle=True)
+    webhooks = list(plan(number, seed, start=datetime.now(UTC), shuffle=True))
     return [webhook.body for webhook in webhooks[:number]]
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from console.queries.replays import find
-from console.simulate.sender import SpeedColumn
+from console.simulate.progress import SpeedColumn
 from stream.keys import Shard
 from worker.replay.job import Place, State
 from worker.replay.job import Progress as Replaying

@@ -5,11 +5,14 @@ errors and prices. All numbers are of the range 447700900000 to 447700900999, wh
 """
 
 import random
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from heapq import heappop, heappush
+from itertools import count
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 import orjson
@@ -30,6 +33,13 @@ class Webhook:
     message_uuid: str
     status: str
     body: bytes
+    content_type: str = "application/json"
+    is_last: bool = field(default=False, compare=False)
+    """Whether it is the last one of its message, sent for the first time."""
+
+
+SignReceipt = Callable[[Mapping[str, str]], Mapping[str, str]]
+"""Returns the fields of a delivery receipt with its signature."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +73,10 @@ _DELAY_SECONDS = {  # at least and at most, after the status before; 1 or more, 
     DELIVERED: (1.0, 30.0),
     UNDELIVERABLE: (1.0, 30.0),
     REJECTED: (1.0, 10.0),
-    READ: (2.0, 300.0),
+    READ: (2.0, 60.0),
 }
+LONGEST = timedelta(seconds=90)
+"""What lies between a message's first status and its last, at most."""
 _DUPLICATE_SECONDS = (1.0, 60.0)
 _ERRORS = {  # https://developer.vonage.com/en/api-errors/messages
     REJECTED: (
@@ -82,6 +94,9 @@ _ERRORS = {  # https://developer.vonage.com/en/api-errors/messages
 }
 _NETWORK_CODES = ("23410", "23415", "23420", "23430")
 _CATEGORIES = ("authentication", "marketing", "service", "utility")
+_RECEIPT_SHARE = 8  # one SMS in so many reports by delivery receipts, where these are signed
+_RECEIPTS = {SUBMITTED: ("accepted", "0"), DELIVERED: ("delivered", "0"), REJECTED: ("failed", "6")}
+SHUFFLE_WEBHOOKS = 10_000
 
 
 def plan(
@@ -91,23 +106,65 @@ def plan(
     start: datetime,
     duplicates: float = 0.0,
     shuffle: bool = False,
-) -> list[Webhook]:
-    """Return every webhook of so many messages, in the order of their timestamps; equal arguments give equal bytes.
+    sign_receipt: SignReceipt | None = None,
+) -> Iterator[Webhook]:
+    """Yield every webhook of so many messages, in the order of their timestamps; equal arguments give equal bytes.
 
-    ``start``, an aware time, is when the first message begins. ``duplicates``, 0 to 1, is the share of webhooks that
-    come a second time, byte for byte, later than the first. ``shuffle`` puts them all in random order. Neither changes
-    the webhooks themselves. A message reaches at most one of delivered, undeliverable and rejected.
+    ``start``, an aware time, is when the first message begins; see ``latest_start``. ``duplicates``, 0 to 1, is the
+    share of webhooks that come a second time, byte for byte, later than the first. ``shuffle`` puts them in random
+    order within SHUFFLE_WEBHOOKS. Neither changes the webhooks themselves. With ``sign_receipt`` some messages report
+    by delivery receipts of the SMS API. A message reaches at most one of delivered, undeliverable and rejected. Takes
+    the same memory for any number of messages.
     """
+    order = random.Random(f"{seed} order")  # noqa: S311 - made-up data, the same for a seed
+    webhooks = _in_order(_timed(messages, seed, start.astimezone(UTC), sign_receipt), order, duplicates)
+    return _shuffle(webhooks, order) if shuffle else webhooks
+
+
+def latest_start(messages: int, now: datetime) -> datetime:
+    """Return when the first of so many messages may begin at the latest, so that no timestamp is later than ``now``."""
+    return now - messages * SPACING - LONGEST
+
+
+def _timed(
+    messages: int, seed: int, start: datetime, sign_receipt: SignReceipt | None
+) -> Iterator[tuple[datetime, list[tuple[datetime, Webhook]]]]:
+    """Yield for each message the time before which no later message has a webhook, and its webhooks with theirs."""
     rng = random.Random(seed)  # noqa: S311 - made-up data, the same for a seed
-    begin = start.astimezone(UTC)
-    timed = [sent for number in range(messages) for sent in _message(rng, begin + number * SPACING)]
-    again = rng.sample(timed, round(duplicates * len(timed)))
-    timed += [(at + _delay(rng, _DUPLICATE_SECONDS), webhook) for at, webhook in again]
-    timed.sort(key=lambda sent: sent[0])
-    webhooks = [webhook for _, webhook in timed]
-    if shuffle:
-        rng.shuffle(webhooks)
-    return webhooks
+    for number in range(messages):
+        begin = start + number * SPACING
+        yield begin.replace(microsecond=0), list(_message(rng, begin, sign_receipt))
+
+
+def _in_order(
+    timed: Iterable[tuple[datetime, list[tuple[datetime, Webhook]]]], rng: random.Random, duplicates: float
+) -> Iterator[Webhook]:
+    waiting: list[tuple[datetime, int, Webhook]] = []  # those of about LONGEST / SPACING messages
+    numbers = count()
+    sent = 0
+    for begin, webhooks in timed:
+        while waiting and waiting[0][0] < begin:
+            yield heappop(waiting)[2]
+        for at, webhook in webhooks:
+            heappush(waiting, (at, next(numbers), webhook))
+            sent += 1
+            if int(sent * duplicates + 0.5) > int((sent - 1) * duplicates + 0.5):
+                again = at + _delay(rng, _DUPLICATE_SECONDS)
+                heappush(waiting, (again, next(numbers), replace(webhook, is_last=False)))
+    while waiting:
+        yield heappop(waiting)[2]
+
+
+def _shuffle(webhooks: Iterable[Webhook], rng: random.Random) -> Iterator[Webhook]:
+    waiting: list[Webhook] = []
+    for webhook in webhooks:
+        waiting.append(webhook)
+        if len(waiting) >= SHUFFLE_WEBHOOKS:
+            place = rng.randrange(len(waiting))
+            waiting[place], waiting[-1] = waiting[-1], waiting[place]
+            yield waiting.pop()
+    rng.shuffle(waiting)
+    yield from waiting
 
 
 def expected(webhooks: Iterable[Webhook]) -> dict[str, str]:
@@ -120,15 +177,19 @@ def expected(webhooks: Iterable[Webhook]) -> dict[str, str]:
     return final
 
 
-def _message(rng: random.Random, begin: datetime) -> Iterator[tuple[datetime, Webhook]]:
+def _message(
+    rng: random.Random, begin: datetime, sign_receipt: SignReceipt | None
+) -> Iterator[tuple[datetime, Webhook]]:
     """Yield the webhooks of one message with their timestamps, which increase."""
     channel = rng.choice(CHANNELS)
     message_uuid = str(UUID(int=rng.getrandbits(128), version=4))
     to, sender = _parties(rng, channel)
     about = _about(rng, channel)
     precision = rng.choice(("milliseconds", "seconds"))
+    course = _course(rng, channel)
+    as_receipts = channel.name == "sms" and not rng.randrange(_RECEIPT_SHARE) and UNDELIVERABLE not in course
     at = begin
-    for number, status in enumerate(_course(rng, channel)):
+    for number, status in enumerate(course):
         if number:
             at += _delay(rng, _DELAY_SECONDS[status])
         timestamp = at.isoformat(timespec=precision).replace("+00:00", "Z")
@@ -142,7 +203,32 @@ def _message(rng: random.Random, begin: datetime) -> Iterator[tuple[datetime, We
             **about,
             **_outcome(rng, channel, status, int(about.get("sms", {}).get("count_total", 1))),
         }
-        yield datetime.fromisoformat(timestamp), Webhook(message_uuid, status, orjson.dumps(fields))
+        is_last = number == len(course) - 1
+        webhook = Webhook(message_uuid, status, orjson.dumps(fields), is_last=is_last)
+        if as_receipts and sign_receipt is not None:
+            webhook = _as_receipt(webhook, fields, at, sign_receipt)
+        yield datetime.fromisoformat(timestamp), webhook
+
+
+def _as_receipt(webhook: Webhook, fields: Mapping[str, Any], at: datetime, sign: SignReceipt) -> Webhook:
+    """Return the same as a delivery receipt of the SMS API, a form: of one part, whatever the message had."""
+    status, code = _RECEIPTS[webhook.status]
+    receipt = {
+        "msisdn": fields["to"],
+        "to": fields["from"],
+        "network-code": fields["destination"]["network_code"],
+        "messageId": webhook.message_uuid,
+        "price": fields.get("usage", {}).get("price", "0.0333"),
+        "status": status,
+        "scts": f"{at:%y%m%d%H%M}",
+        "err-code": code,
+        "message-timestamp": f"{at:%Y-%m-%d %H:%M:%S}",
+        "timestamp": str(int(at.timestamp())),
+        "nonce": webhook.message_uuid,
+        **({"client-ref": fields["client_ref"]} if "client_ref" in fields else {}),
+    }
+    body = urlencode(sign(receipt)).encode()
+    return replace(webhook, body=body, content_type="application/x-www-form-urlencoded")
 
 
 def _course(rng: random.Random, channel: Channel) -> tuple[str, ...]:

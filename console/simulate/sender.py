@@ -1,98 +1,45 @@
-"""How ``ackstream simulate`` sends: webhooks over HTTP at a steady rate, with the provider's time limit; a report."""
+"""How ``ackstream simulate`` sends: webhooks over HTTP at a steady rate, with the provider's time limit and repeats."""
 
 import asyncio
-import math
+import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import count
 from time import perf_counter
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
-import orjson
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
+from console.simulate.latencies import Latencies
 from console.simulate.messages import Webhook
+from console.simulate.report import Report
 from runtime.errors import Refusal
 
 ANSWER_SECONDS = 15.0
 """The provider waits this long for an answer, connecting included."""
 NO_ANSWER = "no answer"
+FIRST_REPEAT_SECONDS = 5.0
+"""The provider sends again after 429 and 5xx: after 5 s, and twice as long each time."""
+LONGEST_REPEAT_SECONDS = 900.0
+MOST_REPEATS = 10_000
+"""Webhooks that wait to be sent again; beyond that one that is refused is given up."""
 
+_LOOK_SECONDS = 0.05
 _CATCH_UP_SECONDS = 1.0
-_HEADERS = {"Content-Type": "application/json", "User-Agent": "ackstream-simulate"}
+_TOO_MANY = 429
+_USER_AGENT = "ackstream-simulate"
 
-
-@dataclass(frozen=True, slots=True)
-class LatencyMs:
-    """Milliseconds from sending a webhook to the end of its answer. The percentiles are at most 1 % too high."""
-
-    p50: float
-    p90: float
-    p99: float
-    max: float
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What became of the webhooks.
-
-    ``answered`` counts them by status code, or ``no answer`` (not connected, cut off, or later than ANSWER_SECONDS);
-    together that is ``sent``. ``rate`` is webhooks a second over ``seconds``. ``latency_ms`` is of those that were
-    answered, whatever the code; None if none was.
-    """
-
-    sent: int
-    answered: dict[str, int]
-    seconds: float
-    rate: float
-    latency_ms: LatencyMs | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the report as what JSON can hold, under the fields' names."""
-        return asdict(self)
-
-    def to_json(self) -> str:
-        """Return the report as one line of JSON."""
-        return orjson.dumps(self.as_dict()).decode()
-
-
-class Latencies:
-    """Milliseconds counted in classes 1 % wide, so that any number of them takes the same memory."""
-
-    _WIDTH = math.log(1.01)
-    _LEAST_MS = 0.001
-
-    def __init__(self) -> None:
-        self._counts: Counter[int] = Counter()
-        self._max = 0.0
-
-    def add(self, ms: float) -> None:
-        """Count one."""
-        self._counts[math.ceil(math.log(max(ms, self._LEAST_MS)) / self._WIDTH)] += 1
-        self._max = max(self._max, ms)
-
-    def summary(self) -> LatencyMs | None:
-        """Return the percentiles; None if there are none."""
-        if not self._counts:
-            return None
-        return LatencyMs(self._percentile(0.5), self._percentile(0.9), self._percentile(0.99), round(self._max, 3))
-
-    def _percentile(self, share: float) -> float:
-        wanted, seen = math.ceil(share * self._counts.total()), 0
-        for number in sorted(self._counts):
-            seen += self._counts[number]
-            if seen >= wanted:
-                return round(min(math.exp(number * self._WIDTH), self._max), 3)
-        return round(self._max, 3)
+Sign = Callable[[bytes, float], dict[str, str]]
+"""Returns the headers that prove who sent a payload, at a time in seconds since 1970."""
 
 
 class Pace:
     """When each webhook is due: the n-th never before (n - 1) / rate seconds. Without a rate, at once.
 
-    Who falls behind catches up by at most what one second holds.
+    A sender that falls behind catches up by at most what one second holds.
     """
 
     def __init__(self, rate: float | None, now: float) -> None:
@@ -105,36 +52,98 @@ class Pace:
         return max(self._due - now, 0.0)
 
 
-class Provider:
-    """Sends webhooks and counts the answers."""
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    webhook: Webhook
+    number: int
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, pace: Pace, progress: Callable[[], None]) -> None:
+
+class Provider:
+    """Sends webhooks, repeats those that are refused, and counts the answers."""
+
+    def __init__(
+        self, session: aiohttp.ClientSession, url: str, webhooks: Iterator[Webhook], pace: Pace, repeats: int
+    ) -> None:
         self._session = session
         self._url = url
+        self._webhooks = webhooks
         self._pace = pace
-        self._progress = progress
+        self._repeats = repeats
+        self._waiting: list[tuple[float, int, _Attempt]] = []
+        self._numbers = count()
+        self._in_flight = 0
+        self._started = 0
+        self._repeated = 0
+        self._final: Counter[str] = Counter()
         self._answered: Counter[str] = Counter()
         self._latencies = Latencies()
 
-    async def send(self, webhooks: Iterator[Webhook]) -> None:
-        """Send each webhook when it is due, one after the other. Calls at the same time share ``webhooks``."""
-        for webhook in webhooks:
-            if delay_seconds := self._pace.delay_seconds(perf_counter()):
-                await asyncio.sleep(delay_seconds)
-            self._answered[await self._post(webhook.body)] += 1
-            self._progress()
+    async def send(self, sign: Sign | None, progress: Callable[[Webhook], None]) -> None:
+        """Send each webhook when it is due, until all are done. Calls at the same time share the webhooks."""
+        while True:
+            attempt = self._next()
+            if attempt is None:
+                if not self._waiting and not self._in_flight:
+                    return
+                await asyncio.sleep(_LOOK_SECONDS)
+                continue
+            self._in_flight += 1
+            try:
+                if delay_seconds := self._pace.delay_seconds(perf_counter()):
+                    await asyncio.sleep(delay_seconds)
+                answer = await self._post(attempt.webhook, sign)
+            finally:
+                self._in_flight -= 1
+            self._settle(attempt, answer)
+            if attempt.number == 1:
+                progress(attempt.webhook)
 
     def report(self, seconds: float) -> Report:
         """Return the counts of what took so many seconds."""
-        sent = self._answered.total()
-        answered = dict(sorted(self._answered.items()))
-        rate = sent / seconds if sent else 0.0
-        return Report(sent, answered, round(seconds, 3), round(rate, 3), self._latencies.summary())
+        requests = self._answered.total()
+        accepted = sum(number for answer, number in self._final.items() if _is_accepted(answer))
+        return Report(
+            webhooks=self._started,
+            sent=requests,
+            repeated=self._repeated,
+            accepted=accepted,
+            unanswered=self._final[NO_ANSWER],
+            refused=self._final.total() - accepted - self._final[NO_ANSWER],
+            unfinished=self._started - self._final.total(),
+            answered=dict(sorted(self._answered.items())),
+            seconds=round(seconds, 3),
+            rate=round(requests / seconds if requests else 0.0, 3),
+            latency_ms=self._latencies.summary(),
+        )
 
-    async def _post(self, body: bytes) -> str:
+    def _next(self) -> _Attempt | None:
+        if self._waiting and self._waiting[0][0] <= perf_counter():
+            self._repeated += 1
+            return heappop(self._waiting)[2]
+        webhook = next(self._webhooks, None)
+        if webhook is None:
+            return None
+        self._started += 1
+        return _Attempt(webhook, 1)
+
+    def _settle(self, attempt: _Attempt, answer: str) -> None:
+        self._answered[answer] += 1
+        if _is_repeated(answer) and attempt.number <= self._repeats and len(self._waiting) < MOST_REPEATS:
+            delay = min(FIRST_REPEAT_SECONDS * 2 ** (attempt.number - 1), LONGEST_REPEAT_SECONDS)
+            again = _Attempt(attempt.webhook, attempt.number + 1)
+            heappush(self._waiting, (perf_counter() + delay, next(self._numbers), again))
+        else:
+            self._final[answer] += 1
+
+    async def _post(self, webhook: Webhook, sign: Sign | None) -> str:
         began = perf_counter()
+        headers = {"Content-Type": webhook.content_type, "User-Agent": _USER_AGENT}
+        if sign is not None and webhook.content_type == "application/json":  # a receipt has its own signature
+            headers |= sign(webhook.body, time.time())
         try:
-            async with self._session.post(self._url, data=body, headers=_HEADERS, allow_redirects=False) as answer:
+            async with self._session.post(
+                self._url, data=webhook.body, headers=headers, allow_redirects=False
+            ) as answer:
                 async for _ in answer.content.iter_any():
                     pass  # the answer's end frees the connection; what it says does not matter
         except (aiohttp.ClientError, TimeoutError, OSError):
@@ -143,56 +152,49 @@ class Provider:
         return str(answer.status)
 
 
+def _is_accepted(answer: str) -> bool:
+    return answer.startswith("2")
+
+
+def _is_repeated(answer: str) -> bool:
+    return answer.startswith("5") or answer == str(_TOO_MANY)
+
+
 async def send(
     webhooks: Iterable[Webhook],
     url: str,
     *,
     rate: float | None,
     connections: int = 32,
-    progress: Callable[[], None],
+    repeats: int = 0,
+    sign: Sign | None = None,
+    stop: asyncio.Event | None = None,
+    progress: Callable[[Webhook], None],
 ) -> Report:
-    """POST each webhook once, in their order, and report; a request that fails is counted, never raised.
+    """POST each webhook in their order, and report; a request that fails is counted, never raised.
 
-    The provider would send again after 429 and 5xx; this form only counts them.
-
-    ``rate``, more than 0, is in webhooks a second; None sends as fast as the connections allow. At most
-    ``connections`` (1 or more) are in flight, each for at most ANSWER_SECONDS. ``progress`` is called after each.
-    Takes the same memory for any number of webhooks, which may be a generator. Raises Refusal if ``url`` is not http.
+    A webhook answered 429 or 5xx is sent again up to ``repeats`` times, as the provider does. ``rate``, more than 0, is
+    in requests a second; None sends as fast as the connections allow. At most ``connections`` (1 or more) are in
+    flight, each for at most ANSWER_SECONDS. ``progress`` is called after each webhook's first answer. ``stop`` ends it
+    early; what is in flight then is not counted. Takes the same memory for any number of webhooks, which may be a
+    generator. Raises Refusal if ``url`` is not one of http.
     """
-    if not url.startswith(("http://", "https://")):
-        raise Refusal("the URL to send to must begin with http:// or https://")
+    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+        raise Refusal(f"{url!r} is not a URL to send to: write it as http://host:port/path (--url)")
     began = perf_counter()
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS),
     ) as session:
-        provider = Provider(session, url, Pace(rate, began), progress)
-        queue = iter(webhooks)
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(connections):
-                tasks.create_task(provider.send(queue))
+        provider = Provider(session, url, iter(webhooks), Pace(rate, began), repeats)
+        senders: asyncio.Future[Any] = asyncio.gather(*(provider.send(sign, progress) for _ in range(connections)))
+        stopped: asyncio.Future[Any] = asyncio.ensure_future((stop or asyncio.Event()).wait())
+        await asyncio.wait((senders, stopped), return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not senders.done():
+            senders.cancel()
+            await asyncio.wait((senders,))
+        else:
+            senders.result()
         return provider.report(perf_counter() - began)
-
-
-class SpeedColumn(ProgressColumn):
-    """Webhooks a second, as they were lately."""
-
-    def render(self, task: Task) -> Text:
-        """Return the speed as text."""
-        return Text(f"{task.finished_speed or task.speed or 0.0:,.0f}/s", style="progress.data.speed")
-
-
-async def simulate(
-    webhooks: Collection[Webhook],
-    url: str,
-    *,
-    rate: float | None,
-    connections: int,
-    console: Console,
-) -> Report:
-    """Send as ``send`` does and show a progress bar with rate and time left on ``console``: one of standard error."""
-    columns = (TextColumn("sending"), BarColumn(), MofNCompleteColumn(), SpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
-        sending = bar.add_task("", total=len(webhooks))
-        return await send(webhooks, url, rate=rate, connections=connections, progress=lambda: bar.advance(sending))
