@@ -116,7 +116,7 @@ def _append_failing(valkey: Redis, number: int) -> None:
 
 def _waiting(valkey: Redis) -> int:
     shard = Shard()
-    return int(valkey.zcard(shard.parked(GROUP))) + int(valkey.xlen(shard.retry(GROUP)))
+    return int(valkey.zcard(shard.delayed(GROUP))) + int(valkey.xlen(shard.retry(GROUP)))
 
 
 def _await(valkey: Redis, enough: Callable[[int], bool]) -> None:
@@ -128,5 +128,5 @@ def _await(valkey: Redis, enough: Callable[[int], bool]) -> None:
 
 def _forget_failing(valkey: Redis) -> None:
     while _waiting(valkey):
-        valkey.delete(Shard().parked(GROUP))
+        valkey.delete(Shard().delayed(GROUP))
         time.sleep(LOOK_SECONDS)

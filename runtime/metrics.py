@@ -170,12 +170,12 @@ HANDLED = Counter(
     "Events that the group's handler has handled.",
     ["group"],
 )
-BURIED = Counter(
+DEAD_LETTERS = Counter(
     "ackstream_dead_letters_total",
     "Entries given up, by group and reason. Rises: `ackstream dead-letters list`.",
     ["group", "reason"],
 )
-REPEATS = Counter(
+DEDUPLICATED = Counter(
     "ackstream_events_repeated_total",
     "Events that the group had handled before, settled without a second call. Rises: the provider sends again what was "
     "answered too late, or not at all.",
@@ -203,17 +203,23 @@ PAUSED = Gauge(
     "ackstream_group_paused",
     "1 while the group is paused, by why. failing: nearly everything fails; look at the handler, or its target, and it "
     "goes on by itself. dead-letters: too many; `ackstream dead-letters`. gone: the target wants no more; "
-    "`ackstream groups resume`.",
+    "`ackstream groups resume`. backlog: see ackstream_backlog_bytes; retries go on.",
     ["group", "why"],
 )
-PARKED = Counter(
-    "ackstream_events_parked_total",
-    "Events set aside for another attempt, by group. Rises: see ackstream_handler_failures_total.",
+BACKLOG_BYTES = Gauge(
+    "ackstream_backlog_bytes",
+    "Bytes of the group's delayed retries and dead letters. At ACKSTREAM_BACKLOG_BYTES, or when Redis is out of "
+    "memory, the group handles no live entries: replay or discard dead letters, or mend the handler.",
+    ["group"],
+)
+DELAYED = Counter(
+    "ackstream_events_delayed_total",
+    "Events whose attempt failed and that wait for another one, by group. Rises: see ackstream_handler_failures_total.",
     ["group"],
 )
 RETRIED = Counter(
     "ackstream_events_retried_total",
-    "Parked events that have become due, by group. Stays behind the parked ones: no worker of the group runs.",
+    "Delayed events that have become due, by group. Stays behind the delayed ones: no worker of the group runs.",
     ["group"],
 )
 ATTEMPTS = Histogram(

@@ -42,15 +42,15 @@ class Shard:
         return f"{self.stream}:ledger"
 
     def alive(self, group: str) -> str:
-        """A hash: consumer → heartbeat counter (worker.liveness)."""
+        """A hash: consumer → heartbeat counter (worker.group.heartbeat)."""
         return f"{self.stream}:alive:{group}"
 
     def checkpoint(self, group: str) -> str:
-        """A string: an id up to which the group has settled everything (worker.groups)."""
+        """A string: an id up to which the group has settled everything (worker.group.consumer_group)."""
         return f"{self.stream}:checkpoint:{group}"
 
     def retry(self, group: str) -> str:
-        """A stream: copies that are due for another attempt, read like the live one (worker.parked)."""
+        """A stream: copies that are due for another attempt, read like the live one (worker.settle.delayed)."""
         return f"{self.stream}:retry:{group}"
 
     def replay(self, group: str) -> str:
@@ -65,25 +65,32 @@ class Shard:
         """A string: which process copies for this replay right now (worker.lease)."""
         return f"{self.stream}:copying:{group}:{replay}"
 
-    def parked(self, group: str) -> str:
+    def delayed(self, group: str) -> str:
         """A sorted set: packed copies that wait for another attempt, by the moment at which they are due, in ms."""
-        return f"{self.stream}:parked:{group}"
+        return f"{self.stream}:delayed:{group}"
+
+    def succeeded(self, group: str) -> str:
+        """A string: when the latest call of the group that succeeded began, in ms (worker.settle.settler)."""
+        return f"{self.stream}:succeeded:{group}"
+
+    def history(self, group: str) -> str:
+        """A stream of bounded length: outcomes of entries that were not handled at their first attempt."""
+        return f"{self.stream}:history:{group}"
 
     def paused(self, group: str) -> str:
-        """A hash, while the group is paused: why, since when, and when it is tried again (worker.pause)."""
+        """A hash, while the group is paused: why, since when, and when it is tried again (worker.dispatch.pause)."""
         return f"{self.stream}:paused:{group}"
 
-    def handled(self, group: str) -> tuple[str, str]:
-        """Two hashes: marks of the events that the group handled last, and when it did, in ms (worker.repeats)."""
-        key = f"{self.stream}:handled:{group}"
-        return f"{key}:0", f"{key}:1"
+    def handled(self, group: str) -> str:
+        """A sorted set: marks of the events that the group handled last (worker.settle.dedup)."""
+        return f"{self.stream}:handled:{group}"
 
-    def suspects(self, group: str) -> str:
-        """A hash: what speaks against entries whose workers died (worker.suspects)."""
-        return f"{self.stream}:suspects:{group}"
+    def poison(self, group: str) -> str:
+        """A hash: entries whose workers died, and what each worker runs marked (worker.group.poison)."""
+        return f"{self.stream}:poison:{group}"
 
     def dead(self, group: str) -> str:
-        """A stream: the group's dead letters (worker.settle)."""
+        """A stream: the group's dead letters (worker.settle.settler)."""
         return f"{self.stream}:dead:{group}"
 
     @property
@@ -111,11 +118,14 @@ class Shard:
         kinds = (
             self.alive,
             self.checkpoint,
-            self.parked,
+            self.delayed,
+            self.handled,
+            self.history,
             self.paused,
             self.replay,
             self.replays,
             self.retry,
-            self.suspects,
+            self.poison,
+            self.succeeded,
         )
-        return (*self.handled(group), *(key(group) for key in kinds))
+        return tuple(key(group) for key in kinds)

@@ -1,5 +1,7 @@
 """Workers whose handler notes what it is called with (tests/handlers/recorder.py), and a look at their notes."""
 
+import asyncio
+import itertools
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,6 +24,7 @@ from worker.replay.job import Place, State
 from worker.replay.repository import Replays
 
 GROUP = "recorder"
+GOOD = "ok-good."
 MODULE = Path(__file__).parent / "handlers" / "recorder.py"
 
 
@@ -61,7 +64,7 @@ class Recording:
 
     def times(self, word: str) -> Counter[str]:
         """How often the handler has noted this word for each message."""
-        return Counter(words[0] for words in self.noted(word))
+        return Counter(words[0] for words in self.noted(word) if not words[0].startswith(GOOD))
 
     async def group(self) -> dict[str, Any]:
         """What the group has still to do."""
@@ -73,6 +76,19 @@ class Recording:
 
         async def nothing_is_left() -> bool:
             return bool((await self.group())["outstanding"] == 0)
+
+        await until(nothing_is_left, seconds=seconds)
+
+    async def is_done_among_good(self, *, seconds: float = 30) -> None:
+        """Return when nothing is left, while events that succeed come in: so bad ones are given up."""
+        number = itertools.count()
+
+        async def nothing_is_left() -> bool:
+            if (await self.group())["outstanding"] == 0:
+                return True
+            await self.append(f"{GOOD}{next(number)}")
+            await asyncio.sleep(0.1)
+            return False
 
         await until(nothing_is_left, seconds=seconds)
 

@@ -105,11 +105,11 @@ async def test_no_secret_and_no_number_is_seen_anywhere(
     assert await site.post("forged", good, ("Authorization", bearer(good, secret=f"{SECRET}x"))) == 503
     assert await site.post("misdirected", good, signed, path=f"/{NUMBER}") == 404
     assert await site.post("unparsable", bad, ("Authorization", bearer(bad, secret=SECRET))) == 200
-    await becomes(lambda: len(site.worker.logged("batch.buried")) == 2)
+    await becomes(lambda: len(site.worker.logged("entries.dead_lettered")) == 2)
     await forbid(engine)
     late = body(message_uuid="m-late", **PLAIN)
     assert await site.post("late", late, ("Authorization", bearer(late, secret=SECRET))) == 200
-    await becomes(lambda: site.worker.logged("batch.failed"))
+    await becomes(lambda: site.worker.logged("handler.failed"))
     await until(lambda: is_in(server, shard.quarantine))
     for arguments in (
         ("trace", "m-1"),

@@ -23,8 +23,8 @@ from tests.test_store import expected, rows
 from tests.waiting import until
 from tests.work import BATCH_ENTRIES, GROUP, Work, working
 from worker.events.vonage import parse
-from worker.group.heartbeat import BEAT_SECONDS, DEAD_SECONDS, LATE_SECONDS
 from worker.store.projection import distinct
+from worker.timing import TIMING
 
 pytestmark = pytest.mark.crash
 
@@ -34,7 +34,7 @@ SEED = int(os.environ.get("ACKSTREAM_CRASH_SEED", "0")) or secrets.randbits(32)
 
 ROUND_ENTRIES = 25_000
 ROUND_KILLS = 4
-TAKEN_OVER_SECONDS = DEAD_SECONDS + 2 * BEAT_SECONDS + 20  # the other may hang so long in the locks of the dead one
+TAKEN_OVER_SECONDS = TIMING.dead + 2 * TIMING.beat + 20  # the other may hang so long in the locks of the dead one
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ async def test_a_worker_that_stood_still_comes_back_without_its_batch(work: Work
         workers[1] = work.worker()
         with suppress(AssertionError):  # whoever stands still in SQLite's lock holds up all the others
             await work.is_claimed_from(still, seconds=20)
-        assert time.monotonic() - stopped_at > LATE_SECONDS, "who lives was taken for dead"
+        assert time.monotonic() - stopped_at > TIMING.late, "who lives was taken for dead"
         workers[0].send(signal.SIGCONT)
         await workers[0].has_logged("liveness.late", times=number)
         await workers[0].has_logged("consumer.dropped", times=number)
@@ -182,7 +182,7 @@ async def test_what_a_stopped_worker_cannot_finish_is_taken_over_at_once(
             stopping.send(signal.SIGTERM)
             assert await stopping.ended(10) == 0
             assert await work.in_hand(stopping)
-        await work.is_down_to(0, seconds=DEAD_SECONDS / 2)
+        await work.is_down_to(0, seconds=TIMING.dead / 2)
         await is_stored_once(work)
 
 

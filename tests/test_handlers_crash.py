@@ -17,7 +17,7 @@ from tests.recording import GROUP, Recording, copied, ids, recording, replay
 from tests.waiting import until
 from worker.dispatch.circuit_breaker import FEW_CALLS
 from worker.dispatch.dispatcher import CANCEL_SECONDS
-from worker.group.heartbeat import BEAT_SECONDS, DEAD_SECONDS
+from worker.timing import TIMING
 
 pytestmark = pytest.mark.crash
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.crash
 ROUNDS = int(os.environ.get("ACKSTREAM_CRASH_ROUNDS", "2"))
 SEED = int(os.environ.get("ACKSTREAM_CRASH_SEED", "0")) or secrets.randbits(32)
 
-TAKEN_OVER_SECONDS = DEAD_SECONDS + 3 * BEAT_SECONDS + 10
+TAKEN_OVER_SECONDS = TIMING.dead + 3 * TIMING.beat + 10
 ATTEMPTS = 4
 KINDS = ("ok", "slow-0.02", "until-2", "until-3", "fail", "discard")
 
@@ -39,7 +39,7 @@ def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterat
 
 async def test_a_handler_that_blocks_the_loop_is_taken_over_from(site: Recording) -> None:
     """No beat comes from a stalled loop: another handles its entries; back again it settles nothing and goes on."""
-    seconds = DEAD_SECONDS + 4 * BEAT_SECONDS
+    seconds = TIMING.dead + 4 * TIMING.beat
     blocked = await site.start()
     await site.append(f"block-{seconds}-1", *ids("ok", range(20)))
     await becomes((site.folder / "blocked").exists)
@@ -74,7 +74,7 @@ async def test_a_handler_that_hangs_is_taken_over_from(site: Recording) -> None:
 
 async def test_a_slow_handler_is_not_run_by_a_second_worker(site: Recording) -> None:
     """It takes longer than the time of death, but its worker beats: nobody takes over, and each is called once."""
-    seconds = DEAD_SECONDS + 2 * BEAT_SECONDS
+    seconds = TIMING.dead + 2 * TIMING.beat
     slow = [f"slow-{seconds}-{number}" for number in range(3)]
     await site.start("concurrency=2&timeout=60")
     await site.append(*slow)

@@ -25,7 +25,7 @@ from tests.test_crash import is_stored_once, payloads
 from tests.test_store import rows
 from tests.waiting import until
 from tests.work import GROUP, Work, working
-from worker.group.heartbeat import DEAD_SECONDS
+from worker.timing import TIMING
 
 pytestmark = pytest.mark.crash
 
@@ -116,8 +116,8 @@ async def test_a_worker_waits_for_a_server_that_answers_nothing(work: Work, site
     async with fault.inflicted(site):
         await says(worker, fault.trouble.meaning)
         began = time.monotonic()
-        await becomes(lambda: time.monotonic() - began > DEAD_SECONDS, seconds=DEAD_SECONDS + 5)
-        assert len(worker.logged("consumer.trouble")) < 2 * DEAD_SECONDS
+        await becomes(lambda: time.monotonic() - began > TIMING.dead, seconds=TIMING.dead + 5)
+        assert len(worker.logged("consumer.trouble")) < 2 * TIMING.dead
     await is_ready(worker)
     await is_stored_once(work)
 
@@ -181,7 +181,7 @@ async def test_a_full_server_holds_nobody_up(work: Work, site: Site) -> None:
         worker.kill()
         in_hand = await work.in_hand(worker)
         (other,) = await work.start(1)
-        await work.is_claimed_from(in_hand, seconds=DEAD_SECONDS + 20)
+        await work.is_claimed_from(in_hand, seconds=TIMING.dead + 20)
         await is_stored_once(work)
         last = max(int(entry_id.partition("-")[0]) for entry_id, _ in work.appended)
         await until(lambda: noted(work, last))

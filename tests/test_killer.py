@@ -9,12 +9,12 @@ from redis.asyncio import Redis
 from stream.keys import Shard
 from tests.processes import becomes
 from tests.recording import Recording, ids, recording
-from worker.group.heartbeat import BEAT_SECONDS, DEAD_SECONDS
-from worker.group.poison import ALONE_AFTER, MOST_DEATHS
+from worker.group.poison import MOST_DEATHS, SUSPECT_AFTER
+from worker.timing import TIMING
 
 pytestmark = pytest.mark.crash
 
-TAKEN_OVER_SECONDS = DEAD_SECONDS + 3 * BEAT_SECONDS + 10
+TAKEN_OVER_SECONDS = TIMING.dead + 3 * TIMING.beat + 10
 
 
 @pytest.fixture
@@ -29,14 +29,14 @@ async def test_an_event_that_kills_is_given_up_alone(site: Recording, function: 
     """Its neighbours are handled, and those that come meanwhile too; the reason is named."""
     await site.append(*ids("slow-0.2", range(6)), "die-1", *ids("slow-0.2", range(6, 12)))
     deaths = 0
-    while deaths < ALONE_AFTER + MOST_DEATHS:
+    while deaths < SUSPECT_AFTER + MOST_DEATHS:
         worker = await site.start("concurrency=8", function=function)
         await becomes(lambda worker=worker: worker.child.poll() == 3, seconds=TAKEN_OVER_SECONDS)  # type: ignore[misc]
         deaths += 1
         await site.append(f"ok-{deaths}")
     await site.start("concurrency=8", function=function)
     await site.is_done(seconds=TAKEN_OVER_SECONDS)
-    error = f"killer: {MOST_DEATHS} workers died while they had it alone in hand"
+    error = f"poison: {MOST_DEATHS} workers died while they handled nothing else"
     assert await site.letters() == [("die-1", error, 1)]
     done = {one for words in site.noted("done") for one in words}
     assert done >= {*ids("slow-0.2", range(12)), *ids("ok", range(1, deaths + 1))}

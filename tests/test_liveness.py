@@ -2,7 +2,10 @@ from redis.asyncio import Redis
 
 from stream.keys import Shard
 from worker.consumer.fetch_plan import Source, streams
-from worker.group.heartbeat import BEAT_SECONDS, DEAD_SECONDS, LATE_SECONDS, TIDY_SECONDS, Liveness
+from worker.group.claim import Claimer
+from worker.group.heartbeat import Liveness, RawEntries
+from worker.group.poison import PoisonTracker
+from worker.timing import TIMING
 
 
 class Clock:
@@ -26,9 +29,20 @@ async def read(server: Redis, shard: Shard, liveness: Liveness) -> None:
     await server.xreadgroup("g", liveness.consumer, {shard.stream: ">"}, count=100)
 
 
-async def claimed(liveness: Liveness, most: int) -> int:
+class Consumer(Liveness):
+    """A consumer that beats and claims."""
+
+    def __init__(self, server: Redis, shard: Shard, group: str, clock: "Clock") -> None:
+        super().__init__(server, shard, group, clock)
+        self._claimer = Claimer(server, shard, group, self, PoisonTracker(server, shard, group))
+
+    async def claim(self, most: int) -> dict[Source, RawEntries]:
+        return await self._claimer.claim(most)
+
+
+async def claimed(consumer: Consumer, most: int) -> int:
     """How many live entries it gets to claim."""
-    return len((await liveness.claim(most))[Source.LIVE])
+    return len((await consumer.claim(most))[Source.LIVE])
 
 
 async def holders(server: Redis, shard: Shard) -> dict[str, int]:
@@ -41,7 +55,7 @@ async def pass_time(clock: Clock, seconds: float, *beating: Liveness) -> None:
     """Let time go by in steps in which those who live raise their counters."""
     end = clock.now + seconds
     while clock.now < end:
-        clock.now = min(clock.now + BEAT_SECONDS, end)
+        clock.now = min(clock.now + TIMING.beat, end)
         for liveness in beating:
             await liveness.beat()
 
@@ -50,13 +64,13 @@ async def test_the_entries_of_a_dead_consumer_are_claimed(server: Redis, shard: 
     """A counter that stands still for the time of death makes its consumer's entries another's; then it is removed."""
     clock = Clock()
     await group(server, shard, 5)
-    dead, living = (Liveness(server, shard, "g", clock) for _ in range(2))
+    dead, living = (Consumer(server, shard, "g", clock) for _ in range(2))
     await dead.beat()
     await living.beat()
     await read(server, shard, dead)
-    await pass_time(clock, DEAD_SECONDS - 1, living)
+    await pass_time(clock, TIMING.dead - 1, living)
     assert await living.claim(100) == {}
-    await pass_time(clock, 1 + BEAT_SECONDS, living)
+    await pass_time(clock, 1 + TIMING.beat, living)
     assert [fields for _, fields in (await living.claim(3))[Source.LIVE]] == [[b"n", b"%d" % n] for n in range(3)]
     assert await claimed(living, 3) == 2
     assert await living.claim(3) == {}
@@ -68,10 +82,10 @@ async def test_a_living_consumer_is_left_alone(server: Redis, shard: Shard) -> N
     """As long as its counter moves, however seldom it reads, nothing of its is claimed."""
     clock = Clock()
     await group(server, shard, 5)
-    one, other = (Liveness(server, shard, "g", clock) for _ in range(2))
+    one, other = (Consumer(server, shard, "g", clock) for _ in range(2))
     await one.beat()
     await read(server, shard, one)
-    await pass_time(clock, 4 * DEAD_SECONDS, one, other)
+    await pass_time(clock, 4 * TIMING.dead, one, other)
     assert await other.claim(100) == {}
     assert (await holders(server, shard))[one.consumer] == 5
 
@@ -80,7 +94,7 @@ async def test_who_left_is_claimed_at_once(server: Redis, shard: Shard) -> None:
     """Without a counter nobody waits: an orderly stop hands over at the next look."""
     clock = Clock()
     await group(server, shard, 5)
-    leaving, living = (Liveness(server, shard, "g", clock) for _ in range(2))
+    leaving, living = (Consumer(server, shard, "g", clock) for _ in range(2))
     await leaving.beat()
     await read(server, shard, leaving)
     await leaving.leave()
@@ -92,10 +106,10 @@ async def test_one_who_comes_back_between_look_and_claim_keeps_its_entries(serve
     """The script checks the counter again: what was judged dead and has moved since is not robbed."""
     clock = Clock()
     await group(server, shard, 5)
-    back, living = (Liveness(server, shard, "g", clock) for _ in range(2))
+    back, living = (Consumer(server, shard, "g", clock) for _ in range(2))
     await back.beat()
     await read(server, shard, back)
-    await pass_time(clock, DEAD_SECONDS + BEAT_SECONDS, living)
+    await pass_time(clock, TIMING.dead + TIMING.beat, living)
     await server.hincrby(shard.alive("g"), back.consumer, 1)
     assert await living.claim(100) == {}
     assert (await holders(server, shard))[back.consumer] == 5
@@ -105,12 +119,12 @@ async def test_a_late_one_takes_a_new_name_and_drops_what_it_has(server: Redis, 
     """Late by its own clock, before and after the next beat, what it read counts as lost to others."""
     clock = Clock()
     await group(server, shard, 1)
-    liveness = Liveness(server, shard, "g", clock)
+    liveness = Consumer(server, shard, "g", clock)
     assert liveness.late(liveness.generation)
     await liveness.beat()
     generation, name = liveness.generation, liveness.consumer
     assert not liveness.late(generation)
-    clock.now += LATE_SECONDS + 1
+    clock.now += TIMING.late + 1
     assert liveness.late(generation)
     await liveness.beat()
     assert liveness.late(generation)
@@ -122,7 +136,7 @@ async def test_one_who_stood_still_does_not_judge_others_by_old_sight(server: Re
     """After the whole machine stood still everybody's counter is old: nobody is taken for dead for that."""
     clock = Clock()
     await group(server, shard, 5)
-    one, other = (Liveness(server, shard, "g", clock) for _ in range(2))
+    one, other = (Consumer(server, shard, "g", clock) for _ in range(2))
     await one.beat()
     await read(server, shard, one)
     await other.beat()
@@ -136,7 +150,7 @@ async def test_an_abandoned_name_is_claimed_like_any_dead_one(server: Redis, sha
     """Who renews gets its own entries back under the new name, as soon as it looks."""
     clock = Clock()
     await group(server, shard, 5)
-    liveness = Liveness(server, shard, "g", clock)
+    liveness = Consumer(server, shard, "g", clock)
     await liveness.beat()
     await read(server, shard, liveness)
     liveness.renew()
@@ -150,7 +164,7 @@ async def test_entries_deleted_while_pending_do_not_stand_in_the_way(server: Red
     """A dead consumer whose entries were trimmed is cleared away."""
     clock = Clock()
     await group(server, shard, 5)
-    leaving, living = (Liveness(server, shard, "g", clock) for _ in range(2))
+    leaving, living = (Consumer(server, shard, "g", clock) for _ in range(2))
     await leaving.beat()
     await read(server, shard, leaving)
     await leaving.leave()
@@ -165,24 +179,24 @@ async def test_a_full_server_makes_nobody_dead(server: Redis, shard: Shard) -> N
     """When the server refuses all counters for want of memory, work goes on and nobody is claimed from."""
     clock = Clock()
     await group(server, shard, 5)
-    one, other = (Liveness(server, shard, "g", clock) for _ in range(2))
+    one, other = (Consumer(server, shard, "g", clock) for _ in range(2))
     await one.beat()
     await read(server, shard, one)
     await other.beat()
     await server.config_set("maxmemory", 1)
     try:
-        await pass_time(clock, 2 * DEAD_SECONDS, other, one)
+        await pass_time(clock, 2 * TIMING.dead, other, one)
         assert not one.late(one.generation)
         assert await other.claim(100) == {}
     finally:
         await server.config_set("maxmemory", "1gb")
-    await pass_time(clock, BEAT_SECONDS, one, other)
+    await pass_time(clock, TIMING.beat, one, other)
     assert await other.claim(100) == {}
 
 
 async def test_a_new_name_has_its_counter_before_it_reads(server: Redis, shard: Shard) -> None:
     """Who renewed announces the new name first, so that nobody takes it for dead between two beats."""
-    liveness = Liveness(server, shard, "g", Clock())
+    liveness = Consumer(server, shard, "g", Clock())
     await group(server, shard, 0)
     await liveness.announce()
     liveness.renew()
@@ -195,7 +209,7 @@ async def test_copies_in_a_dead_consumers_hand_are_claimed_too(server: Redis, sh
     """Of whichever of the group's streams they are; only then is the consumer removed, from all of them."""
     clock = Clock()
     await group(server, shard, 2)
-    leaving, living = (Liveness(server, shard, "g", clock) for _ in range(2))
+    leaving, living = (Consumer(server, shard, "g", clock) for _ in range(2))
     await leaving.beat()
     keys = streams(shard, "g")
     for source in (Source.RETRY, Source.REPLAY):
@@ -219,10 +233,10 @@ async def test_what_the_server_has_forgotten_to_end_is_left_to_be_claimed(server
     """More pending under the own name than is in hand: the name is left, and its entries come back under the next."""
     clock = Clock()
     await group(server, shard, 5)
-    liveness = Liveness(server, shard, "g", clock)
+    liveness = Consumer(server, shard, "g", clock)
     await liveness.beat()
     due, name = [liveness.untidy], liveness.consumer
-    await pass_time(clock, TIDY_SECONDS + BEAT_SECONDS, liveness)
+    await pass_time(clock, TIMING.tidy + TIMING.beat, liveness)
     due.append(liveness.untidy)
     await liveness.tidy({})
     assert ([*due, liveness.untidy], liveness.consumer) == ([False, True, False], name)

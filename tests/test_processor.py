@@ -1,28 +1,28 @@
 import asyncio
-import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from stream.keys import Shard
+from tests.delayed import delayed
 from tests.events import body, entry, flat
-from tests.parked import parked
-from tests.waiting import until
+from tests.support.parts import make_parts
 from worker.consumer.batch import Batch
 from worker.consumer.fetch_plan import Source, streams
 from worker.consumer.processor import Processor
 from worker.dispatch.call import Limits
-from worker.dispatch.dispatcher import Calls
-from worker.dispatch.pause import Pause
 from worker.events.event import StatusEvent
 from worker.group.heartbeat import Liveness, RawEntries
 from worker.handlers.errors import Discard, Divide, Retry, Unavailable
 from worker.settle.ack_writer import BatchDropped
-from worker.settle.delayed import Parked
+from worker.settle.delayed import Delayed
 from worker.settle.schedule import Schedule
-from worker.settle.settler import Settler
+from worker.timing import TIMING
 
 
 class Recorder:
@@ -63,7 +63,8 @@ async def pending(server: Redis, shard: Shard) -> int:
 async def read(server: Redis, shard: Shard, liveness: Liveness, payloads: Sequence[bytes]) -> RawEntries:
     """These payloads, appended and read."""
     for stream in streams(shard, "g").values():
-        await server.xgroup_create(stream, "g", "0", mkstream=True)
+        with suppress(ResponseError):  # it is there
+            await server.xgroup_create(stream, "g", "0", mkstream=True)
     await liveness.beat()
     for payload in payloads:
         fields: Any = entry(payload).to_fields()
@@ -90,11 +91,9 @@ def processor(
     schedule: Schedule | None = None,
 ) -> Processor:
     """A processor of group g, which tries again after half the longest delay."""
-    calls = Calls(handler, limits or Limits(), clock=lambda: 20 * time.monotonic())  # what is held back, not for long
-    settler = Settler(server, shard, "g")
-    pause = Pause(server, shard, "g", most_letters=100)
-    wanted = schedule or Schedule(), settler, liveness, pause, stop or asyncio.Event()
-    return Processor("g", calls, *wanted, chance=lambda: 0.5)
+    timing = replace(TIMING, longest_away=0.2)
+    more: Any = {"limits": limits, "schedule": schedule, "stop": stop, "liveness": liveness, "timing": timing}
+    return make_parts(server, shard, handler, **more).processor
 
 
 async def dead(server: Redis, shard: Shard) -> list[bytes]:
@@ -141,7 +140,7 @@ async def test_while_the_target_is_away_nothing_is_counted(server: Redis, shard:
     assert recorder.attempts == [1, 1, 1]
     assert recorder.pending == [1, 1, 1]
     assert await pending(server, shard) == 0
-    assert await parked(server, shard, "g") == []
+    assert await delayed(server, shard, "g") == []
 
 
 async def test_while_the_target_is_away_one_call_asks_for_all(server: Redis, shard: Shard) -> None:
@@ -178,7 +177,7 @@ async def test_what_fails_is_parked_and_the_rest_is_settled(server: Redis, shard
     await process(processor(server, shard, liveness, recorder), entries, liveness.generation)
     assert await pending(server, shard) == 0
     assert await dead(server, shard) == [b"discarded: not ours"]
-    waiting = await parked(server, shard, "g")
+    waiting = await delayed(server, shard, "g")
     said = [fields[b"error"].partition(b" at ")[0] for fields, _ in waiting]
     assert sorted(said) == [b"failed: SystemExit", b"failed: ValueError", b"retry: too early"]
     assert {fields[b"attempt"] for fields, _ in waiting} == {b"1"}
@@ -187,18 +186,24 @@ async def test_what_fails_is_parked_and_the_rest_is_settled(server: Redis, shard
 
 
 async def test_after_the_last_attempt_it_is_buried(server: Redis, shard: Shard) -> None:
-    """Attempts are counted in the copy; the letter says how many there were and why the last one failed."""
+    """While others succeed: attempts are counted in the copy, and the letter has their number and the last error."""
     liveness = Liveness(server, shard, "g")
-    recorder = Recorder(server, shard, lambda _ids: KeyError("447700900123"))
+    recorder = Recorder(server, shard, lambda ids: None if ids == ["good"] else KeyError("447700900123"))
     own = processor(server, shard, liveness, recorder, schedule=Schedule(base_seconds=0, attempts=3))
     entries = await read(server, shard, liveness, [body()])
     await process(own, entries, liveness.generation)
-    while await server.zcard(shard.parked("g")):
-        await Parked(server, shard, "g").promote()
+    while await server.zcard(shard.delayed("g")):
+        await Delayed(server, shard, "g").promote()
         reply: Any = await server.xreadgroup("g", liveness.consumer, {shard.retry("g"): ">"})
         due: RawEntries = [(entry_id, flat(fields)) for entry_id, fields in reply[0][1]]
+        good = await read(server, shard, liveness, [body(message_uuid="good")])
+        await process(own, good, liveness.generation)
         await process(own, due, liveness.generation, Source.RETRY)
-    assert recorder.attempts == [1, 2, 3]
+    assert [attempt for ids, attempt in zip(recorder.seen, recorder.attempts, strict=True) if ids != ["good"]] == [
+        1,
+        2,
+        3,
+    ]
     letters: Any = await server.xrange(shard.dead("g"))
     ((_, letter),) = letters
     assert letter[b"error"].partition(b" at ")[0] == b"attempts: failed: KeyError"
@@ -215,31 +220,22 @@ async def test_a_list_that_one_event_spoils_is_divided(server: Redis, shard: Sha
     assert recorder.seen[1:3] == [[f"m-{n}" for n in range(4)], [f"m-{n}" for n in range(4, 8)]]
     assert ["m-5"] in recorder.seen
     assert await pending(server, shard) == 0
-    ((kept, _),) = await parked(server, shard, "g")
+    ((kept, _),) = await delayed(server, shard, "g")
     assert kept[b"origin"] == b"0/" + entries[5][0]
 
 
-async def test_a_full_server_is_waited_for_without_handling_again(server: Redis, shard: Shard) -> None:
-    """What cannot be parked stays pending and in hand; once there is room it is parked, after one call."""
+async def test_on_a_full_server_a_failed_event_is_delayed_and_the_group_goes_on(server: Redis, shard: Shard) -> None:
+    """Nothing waits for memory."""
     liveness = Liveness(server, shard, "g")
     recorder = Recorder(server, shard, lambda ids: ValueError() if ids == ["a"] else None, alone=True)
-    entries = await read(server, shard, liveness, [body(message_uuid="a"), body(message_uuid="b")])
-    own = processor(server, shard, liveness, recorder)
-
-    async def the_other_is_acked() -> bool:
-        return await pending(server, shard) == 1
-
+    entries = await read(server, shard, liveness, [body(message_uuid="a"), body(message_uuid="b"), b"bad"])
     await server.config_set("maxmemory", 1)
     try:
-        processing = asyncio.create_task(process(own, entries, liveness.generation))
-        await until(the_other_is_acked)
-        assert not processing.done()
+        await process(processor(server, shard, liveness, recorder), entries, liveness.generation)
     finally:
         await server.config_set("maxmemory", "1gb")
-    await processing
-    assert recorder.seen == [["a"], ["b"]]
     assert await pending(server, shard) == 0
-    assert len(await parked(server, shard, "g")) == 1
+    assert (len(await delayed(server, shard, "g")), len(await dead(server, shard))) == (1, 1)
 
 
 async def test_what_has_ended_unseen_is_settled_at_a_stop(server: Redis, shard: Shard) -> None:
@@ -267,14 +263,3 @@ async def test_a_late_worker_settles_nothing(server: Redis, shard: Shard) -> Non
         await process(processor(server, shard, liveness, Recorder(server, shard)), entries, generation)
     assert await pending(server, shard) == 2
     assert await server.xlen(shard.dead("g")) == 0
-
-
-async def test_an_entry_deleted_while_pending_is_acked(server: Redis, shard: Shard) -> None:
-    """Redis gives such an entry without fields: nothing is left to handle."""
-    liveness = Liveness(server, shard, "g")
-    recorder = Recorder(server, shard)
-    entries = await read(server, shard, liveness, [body(message_uuid="a"), body(message_uuid="b")])
-    gone: RawEntries = [(entries[0][0], None), entries[1]]
-    await process(processor(server, shard, liveness, recorder), gone, liveness.generation)
-    assert recorder.seen == [["b"]]
-    assert await pending(server, shard) == 0

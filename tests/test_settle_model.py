@@ -11,10 +11,12 @@ from redis.asyncio import Redis
 
 from stream.keys import Shard
 from stream.redis.client import client
-from tests.parked import parked
+from tests.delayed import delayed
 from worker.consumer.fetch_plan import Source, streams
-from worker.settle.delayed import Parked
-from worker.settle.settler import Copy, Settler
+from worker.settle.copies import Copy
+from worker.settle.delayed import Delayed
+from worker.settle.retry_policy import Failure, Verdict
+from worker.settle.settler import Settler
 
 CONSUMERS = ("a", "b", "c")
 
@@ -62,7 +64,8 @@ def named(fields: Any) -> tuple[bytes, bytes]:
 def copy(entry_id: bytes, fields: dict[bytes, bytes], how: str) -> Copy:
     attempt = int(fields.get(b"attempt", 0)) + 1
     delay = 0.0 if how == "park" else None
-    return Copy.of(entry_id, fields, origin="0/1-0", attempt=attempt, error="failed: x", delay_seconds=delay)
+    verdict, failure = Verdict("failed: x", delay), Failure("x", "", "", 0)
+    return Copy.failed(entry_id, fields, origin="0/1-0", attempt=attempt, verdict=verdict, failure=failure)
 
 
 class Site:
@@ -122,7 +125,7 @@ class Site:
                 await self.settler.copy(source, copies)
 
     async def promote(self) -> None:
-        await Parked(self.server, self.shard, "g").promote()
+        await Delayed(self.server, self.shard, "g").promote()
         self.model.parked.clear()
 
     async def check(self) -> None:
@@ -130,7 +133,7 @@ class Site:
         for source, key in self.keys.items():
             found: Any = await self.server.xpending_range(key, "g", "-", "+", 1000)
             assert {one["message_id"] for one in found} == {i for s, i in self.model.pending if s is source}
-        assert Counter(named(fields) for fields, _ in await parked(self.server, self.shard, "g")) == self.model.parked
+        assert Counter(named(fields) for fields, _ in await delayed(self.server, self.shard, "g")) == self.model.parked
         letters: Any = await self.server.xrange(self.shard.dead("g"))
         assert Counter(named(fields) for _, fields in letters) == self.model.dead
         for source in (Source.RETRY, Source.REPLAY):

@@ -9,19 +9,14 @@ from redis.exceptions import ResponseError
 
 from stream.keys import Shard
 from tests.events import body, entry, flat
+from tests.support.parts import make_parts
 from tests.test_processor import pending, read
 from tests.waiting import until
 from worker.consumer.batch import Batch
 from worker.consumer.fetch_plan import Source
-from worker.consumer.processor import Processor
-from worker.dispatch.call import Limits
-from worker.dispatch.dispatcher import Calls
-from worker.dispatch.pause import Pause
 from worker.events.event import StatusEvent
-from worker.group.heartbeat import Liveness, RawEntries
-from worker.settle.dedup import Memory, Repeats
-from worker.settle.schedule import Schedule
-from worker.settle.settler import Settler
+from worker.group.heartbeat import RawEntries
+from worker.settle.dedup import Memory
 
 HOUR = Memory(3600, 1000)
 
@@ -45,13 +40,9 @@ class Site:
     def __init__(self, server: Redis, shard: Shard) -> None:
         self._server = server
         self._shard = shard
-        self._liveness = Liveness(server, shard, "g")
         self._noting = Noting()
-        settler = Settler(server, shard, "g", HOUR)
-        pause = Pause(server, shard, "g", most_letters=100)
-        repeats = Repeats(server, shard, "g", HOUR)
-        calls = Calls(self._noting, Limits())
-        self.processor = Processor("g", calls, Schedule(), settler, self._liveness, pause, asyncio.Event(), repeats)
+        parts = make_parts(server, shard, self._noting, memory=HOUR)
+        self._liveness, self.processor = parts.liveness, parts.processor
 
     async def read(self, *payloads: bytes) -> RawEntries:
         """Append these and read them."""

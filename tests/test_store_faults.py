@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from console.up.valkey import free_port
 from stream.keys import Shard
 from tests.conftest import count
+from tests.delayed import delayed
 from tests.events import body, event
-from tests.parked import parked
 from tests.serving import working
 from tests.test_worker import append
 from tests.waiting import until
@@ -60,13 +60,13 @@ async def test_only_the_event_at_fault_is_parked(
     await append(server, shard, *(body(message_uuid=f"m-{n}", to=NUMBER) for n in range(20)))
 
     async def is_parked() -> bool:
-        return bool(await parked(server, shard, "store"))
+        return bool(await delayed(server, shard, "store"))
 
     settings = {"redis_url": valkey_url, "stream": shard.name, "database_url": database_url, "handlers": "store"}
     async with working(**settings, retry_base_seconds=3600, retry_cap_seconds=3600):
         await until(is_parked)
     assert await count(engine, "status_events") == 19
-    ((kept, _),) = await parked(server, shard, "store")
+    ((kept, _),) = await delayed(server, shard, "store")
     assert kept[b"error"].startswith(b"failed: IntegrityError")
     assert NUMBER.encode() not in kept[b"error"]
     assert NUMBER not in capsys.readouterr().out

@@ -94,6 +94,12 @@ class WorkerSettings(DatabaseSettings, ArchiveSettings, ProcessSettings):
     invalid_bytes: int = Field(
         32 * 1024**2, ge=1024**2, description="how many bytes of them are kept, at least 1048576"
     )
+    backlog_bytes: int | None = Field(
+        None,
+        ge=1024**2,
+        description="bytes of a group's delayed retries and dead letters at which it handles no live entries, at least "
+        "1048576; by default a quarter of Redis's maxmemory",
+    )
     log_reveal: bool = Field(
         False,
         description="true or false; true makes the log handler write whole numbers",

@@ -22,7 +22,7 @@ from stream.entry import Entry
 from worker.events.event import StatusEvent
 from worker.events.samples import DISPATCH, RECEIPT, STATUSES, payload
 from worker.events.vonage import parse
-from worker.handlers.errors import Discard, Unavailable
+from worker.handlers.errors import Unavailable
 from worker.handlers.function import Function, InLists, OneByOne, takes_lists
 from worker.settle.retry_policy import judge
 from worker.settle.schedule import Schedule
@@ -85,6 +85,8 @@ def _outcome(error: BaseException, attempt: int, attempts: int) -> Outcome:
     if isinstance(error, Unavailable):
         return Outcome("unavailable", error=error)
     verdict = judge(error, attempt, Schedule(attempts=attempts), 1.0)
-    if verdict.delay_seconds is not None:
-        return Outcome("retry", verdict.delay_seconds, verdict.error, error)
-    return Outcome("discarded" if isinstance(error, Discard) else "given up", None, verdict.error, error)
+    if verdict.delay_seconds is None:
+        return Outcome("discarded", None, verdict.error, error)
+    if verdict.last:
+        return Outcome("given up", None, f"attempts: {verdict.error}", error)
+    return Outcome("retry", verdict.delay_seconds, verdict.error, error)

@@ -12,10 +12,10 @@ from runtime.errors import Refusal
 from stream.entry import EntryId
 from stream.keys import Shard
 from worker.dispatch.pause import paused, resume
-from worker.group.heartbeat import BEAT_SECONDS
 from worker.retention.ack_floor import Floor, Standing, Survey
+from worker.timing import TIMING
 
-WATCH_SECONDS = BEAT_SECONDS + 1.0
+WATCH_SECONDS = TIMING.beat + 1.0
 READING_SECONDS = 5.0
 """A consumer that has asked for entries within this time counts as alive in a listing, without a look at its beats."""
 FOREIGN_IDLE_SECONDS = 60.0

@@ -44,7 +44,7 @@ async def _counts(
         pipe.xlen(shard.stream)
         pipe.xinfo_groups(shard.stream)
         for name in names:
-            pipe.zcard(shard.parked(name))
+            pipe.zcard(shard.delayed(name))
             for stream in (shard.retry(name), shard.replay(name), shard.dead(name)):
                 pipe.xlen(stream)
         length, groups, *lengths = await pipe.execute(raise_on_error=False)

@@ -9,8 +9,8 @@ from redis.asyncio import Redis
 
 from stream.entry import EntryId
 from stream.keys import Shard
+from tests.delayed import delayed
 from tests.events import body, entry
-from tests.parked import parked
 from tests.serving import working
 from tests.waiting import until
 from worker.replay.copier import steps_of
@@ -44,16 +44,16 @@ async def test_fields_of_a_later_version_stay_in_delayed_retries_and_dead_letter
         await server.xadd(shard.stream, fields)
 
     async def has_both() -> bool:
-        return bool(await server.xlen(shard.dead(handler))) and bool(await parked(server, shard, handler))
+        return bool(await server.xlen(shard.dead(handler))) and bool(await delayed(server, shard, handler))
 
     async with working(redis_url=valkey_url, stream=shard.name, handlers=handler, retention="off"):
         await until(has_both)
 
     letters: Any = await server.xrange(shard.dead(handler))
     ((_, letter),) = letters
-    ((delayed, _),) = await parked(server, shard, handler)
+    ((copy, _),) = await delayed(server, shard, handler)
     assert letter[b"error"] == b"discarded: bad"
-    assert {name: letter[name] for name in LATER} == {name: delayed[name] for name in LATER} == LATER
+    assert {name: letter[name] for name in LATER} == {name: copy[name] for name in LATER} == LATER
 
 
 def test_fields_of_a_later_version_stay_in_replayed_copies() -> None:

@@ -1,6 +1,6 @@
-"""Entries that were read together, sorted into events and what has to be buried. No I/O."""
+"""Entries that were read together, sorted into events and invalid entries. No I/O."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -9,28 +9,26 @@ from worker.consumer.fetch_plan import Source
 from worker.events.event import InvalidStatus, StatusEvent
 from worker.events.vonage import parse
 from worker.group.heartbeat import RawEntries
+from worker.settle.copies import MOST_FIELDS, Copy
 from worker.settle.invalid import Invalid
-from worker.settle.settler import MOST_FIELDS, Copy
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Entries in hand, parsed. ``generation`` is the consumer's when they were read (worker.liveness)."""
+    """Entries in flight, parsed. ``generation`` is the consumer's when they were read (worker.group.heartbeat)."""
 
     source: Source
     generation: int
     entries: list[tuple[bytes, list[bytes]]] = field(default_factory=list)
     events: list[StatusEvent] = field(default_factory=list)
     """The event of each of ``entries``."""
-    gone: list[bytes] = field(default_factory=list)
-    """Ids of which nothing is left but the ack."""
     invalid: list[Copy] = field(default_factory=list)
     """Dead letters: entries that cannot be read, and invalid payloads of a sender that a signature proves."""
     unproved: list[Invalid] = field(default_factory=list)
     """Invalid payloads that no signature proves, although signatures are checked: anybody may have sent them."""
 
     def without(self, places: Sequence[int]) -> "Batch":
-        """Return the batch without some of its events, and without what is no event."""
+        """Return the batch without some of its events, and without the invalid entries."""
         left = sorted(set(range(len(self.entries))) - set(places))
         entries, events = [self.entries[one] for one in left], [self.events[one] for one in left]
         return Batch(self.source, self.generation, entries, events)
@@ -40,28 +38,27 @@ class Batch:
         """Parse what was read."""
         batch = cls(source, generation)
         for entry_id, flat in entries:
-            if flat is None:  # deleted while it was pending: nothing is left to handle
-                batch.gone.append(entry_id)
-                continue
             own = f"{shard}/{entry_id.decode()}"
             try:
                 entry = Entry.from_flat(flat)
             except InvalidEntry as exc:
-                error = f"invalid-entry: {exc}"
-                batch.invalid.append(Copy.of(entry_id, named(flat), origin=own, attempt=1, error=error))
+                fields = named(flat)
+                origin = fields.get(b"origin", own.encode()).decode(errors="replace")
+                batch.invalid.append(Copy.invalid(entry_id, fields, origin=origin, error=f"invalid-entry: {exc}"))
                 continue
             try:
                 event = parse(entry, entry.origin or own)
             except InvalidStatus as exc:
-                batch._sort_invalid(entry_id, flat, entry, own, f"invalid-status: {exc}")
+                batch._sort_invalid(entry_id, named(flat), entry, entry.origin or own, f"invalid-status: {exc}")
             else:
                 batch.entries.append((entry_id, flat))
                 batch.events.append(event)
         return batch
 
-    def _sort_invalid(self, entry_id: bytes, flat: list[bytes], entry: Entry, own: str, error: str) -> None:
-        fields = named(flat)
+    def _sort_invalid(
+        self, entry_id: bytes, fields: Mapping[bytes, bytes], entry: Entry, origin: str, error: str
+    ) -> None:
         if entry.verified == "none" and entry.signature is not None and len(fields) < MOST_FIELDS:
-            self.unproved.append(Invalid.of(entry_id, fields, origin=entry.origin or own, error=error))
+            self.unproved.append(Invalid.of(entry_id, fields, origin=origin, error=error))
         else:
-            self.invalid.append(Copy.of(entry_id, fields, origin=own, attempt=1, error=error))
+            self.invalid.append(Copy.invalid(entry_id, fields, origin=origin, error=error))

@@ -1,14 +1,14 @@
-"""The loop of one group: claim or read a batch, have it processed, begin again; and whatever fails, go on.
+"""The loop of one group: claim or read a batch, have it processed, and start again.
 
-What fails here is Redis (stream.trouble says what that means). Then nothing in hand is settled, the consumer takes a
+When Redis fails (stream.redis.errors), nothing in flight is settled, the consumer takes a
 new name, waits, and begins from the start; its old name's entries are claimed like those of any dead consumer, by this
 process or another. A read that does not end, whatever the reason, is given up like one that failed.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import NoReturn
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, NoReturn
 
 import structlog
 from redis.asyncio import Redis
@@ -20,48 +20,20 @@ from runtime.tasks import end
 from stream.redis.client import ServerUnfit, reason, require
 from stream.redis.errors import SILENT
 from worker.consumer.batch import Batch
-from worker.consumer.fetcher import BLOCK_MS, Reader
+from worker.consumer.fetcher import BLOCK_MS, Fetcher
 from worker.consumer.processor import Processor
 from worker.consumer.redis_health import Condition
-from worker.dispatch.pause import LOOK_SECONDS, MEANING, Pause
+from worker.consumer.upkeep import Upkeep
+from worker.dispatch.dispatcher import Dispatcher
+from worker.group.claim import Claimer
 from worker.group.consumer_group import Group
-from worker.group.heartbeat import BEAT_SECONDS, Liveness
+from worker.group.heartbeat import Liveness
 from worker.settle.ack_writer import BatchDropped
-from worker.settle.delayed import Parked
 
 log = structlog.get_logger("consumer")
 
-CHECKPOINT_SECONDS = 1.0
-PROMOTE_SECONDS = 1.0
 RETRY_SECONDS = (0.1, 2.0)
 LEAVE_SECONDS = 2.0
-
-COMMANDS = (
-    "DEL",
-    "EVALSHA",
-    "HGET",
-    "HINCRBY",
-    "HLEN",
-    "HMGET",
-    "HSET",
-    "PEXPIRE",
-    "SCRIPT",
-    "TIME",
-    "UNLINK",
-    "XACK",
-    "XADD",
-    "XCLAIM",
-    "XDEL",
-    "XGROUP",
-    "XINFO",
-    "XLEN",
-    "XPENDING",
-    "XREADGROUP",
-    "ZADD",
-    "ZCARD",
-    "ZRANGEBYSCORE",
-    "ZREM",
-)
 
 
 class Consumer:
@@ -70,20 +42,22 @@ class Consumer:
     def __init__(
         self,
         servers: Sequence[Redis],
-        reader: Reader,
+        fetcher: Fetcher,
         group: Group,
         liveness: Liveness,
+        claimer: Claimer,
         processor: Processor,
-        parked: Parked,
-        pause: Pause,
+        dispatcher: Dispatcher,
+        upkeep: Upkeep,
     ) -> None:
         self._server = servers[0]
-        self._reader = reader
+        self._fetcher = fetcher
         self._group = group
         self._liveness = liveness
+        self._claimer = claimer
         self._processor = processor
-        self._parked = parked
-        self._pause = pause
+        self._dispatcher = dispatcher
+        self._upkeep = upkeep
         self._condition = Condition(group.name, servers)
         self._last_read = LAST_READ.labels(group.name)
 
@@ -92,9 +66,7 @@ class Consumer:
         """Why the group is not being consumed right now; None while it is."""
         if self._processor.hangs:
             return f"group {self._group.name}: its handler hangs"
-        if self._pause.why is not None:
-            return f"group {self._group.name} is paused: {MEANING[self._pause.why]}"
-        return self._condition.why_not
+        return self._condition.why_not or self._upkeep.why_not
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until ``stop``, finishing what is in hand. Raises ServerUnfit if it could not even begin."""
@@ -110,24 +82,14 @@ class Consumer:
                 await self._recover(exc)
                 await backoff.wait(stop)
 
-    async def keep_alive(self) -> NoReturn:
-        """Beat for ever, but not while the handler hangs: others shall take over what it has in hand."""
-        await self._every(BEAT_SECONDS, self._beat)
-
-    async def keep_checkpoint(self) -> NoReturn:
-        """Note the group's progress for ever."""
-        await self._every(CHECKPOINT_SECONDS, self._group.save_checkpoint)
-
-    async def keep_retries(self) -> NoReturn:
-        """Give what is parked and due to whoever reads next, for ever."""
-        await self._every(PROMOTE_SECONDS, self._parked.promote)
-
-    async def keep_pause(self) -> NoReturn:
-        """See whether the group is paused, for ever."""
-        await self._every(LOOK_SECONDS, self._pause.look)
+    @property
+    def upkeep(self) -> Sequence[Coroutine[Any, Any, NoReturn]]:
+        """The loops that run beside ``run``, for ever."""
+        acts = [self._every(self._upkeep.timing.upkeep, act) for act in self._upkeep.acts]
+        return [self._every(self._upkeep.timing.beat, self._beat), *acts]
 
     def close(self) -> None:
-        """Begin nothing more of what is in hand."""
+        """Begin nothing more of what is in flight."""
         self._processor.close()
 
     async def leave(self) -> None:
@@ -139,9 +101,9 @@ class Consumer:
             log.warning("consumer.left_silently", group=self._group.name, error=reason(exc))
 
     async def _prepare(self) -> None:
-        await require(self._server, COMMANDS)
+        await require(self._server, ["FUNCTION"])  # as old as the scripts' flags: Redis 7.0
         await self._group.ensure()
-        await self._pause.look()
+        await self._upkeep.look()
         await self._liveness.announce()
         self._condition.recovered()
         log.info("consumer.ready", group=self._group.name, consumer=self._liveness.consumer)
@@ -152,40 +114,44 @@ class Consumer:
         try:
             while not stop.is_set():
                 batches = await self._condition.ended(reading)
-                if self._liveness.untidy and self._reader.idle:
-                    await self._liveness.tidy(await self._processor.in_hand(batches))
-                was_busy, began = self._reader.busy, time.monotonic()
+                if self._liveness.untidy and self._fetcher.idle:
+                    await self._liveness.tidy(await self._processor.count_in_flight(batches))
+                was_busy, began = self._fetcher.busy, time.monotonic()
                 reading = asyncio.create_task(self._next(stop))
                 await self._processor.process(batches, reading)
                 if was_busy:
-                    self._reader.pace(time.monotonic() - began)
+                    self._fetcher.pace(time.monotonic() - began)
                 backoff.reset()
             await self._processor.process(await self._condition.ended(reading), reading)
-            if not self._reader.idle:
+            if not self._fetcher.idle:
                 reading = asyncio.create_task(self._next(stop))
                 await self._processor.process(await self._condition.ended(reading), reading)
             await self._processor.finish()
         finally:
             await self._condition.abandon(reading)  # what it read stays pending, and is claimed
-            await self._reader.abandon()
+            await self._fetcher.abandon()
             await self._processor.drop()
 
     async def _next(self, stop: asyncio.Event) -> list[Batch]:
-        """Claim what dead consumers have in hand, or else read the next turn's entries."""
+        """Claim entries of dead consumers, or else read the next ones."""
         if self._processor.hangs:
             await asyncio.sleep(BLOCK_MS / 1000)
             return []
         await self._liveness.announce()
         generation = self._liveness.generation
-        found = await self._liveness.claim(self._reader.count)
+        found = await self._claimer.claim(self._fetcher.count)
         if not found:
-            generation, found = await self._reader.read(go_on=not (stop.is_set() or self._liveness.untidy))
+            generation, found = await self._fetcher.read(
+                go_on=not (stop.is_set() or self._liveness.untidy),
+                others=self._dispatcher.others_wanted(),
+                live=not self._upkeep.backlog.is_full,
+            )
         self._last_read.set_to_current_time()
         shard = self._group.shard.number
         return [Batch.read(source, entries, shard=shard, generation=generation) for source, entries in found.items()]
 
     async def _beat(self) -> None:
-        if self._processor.hangs:
+        if self._processor.hangs:  # others have to claim what it has in flight
             log.error("consumer.hangs", group=self._group.name, what="its handler goes on after its time")
         else:
             await self._liveness.beat()
@@ -200,7 +166,7 @@ class Consumer:
         if self._condition.well:
             self._drop(reason(exc))
         if await self._condition.suffer(exc) is SILENT:
-            self._reader.slow_down()  # perhaps a batch takes the network too long
+            self._fetcher.slow_down()  # perhaps a batch takes the network too long
 
     async def _every(self, seconds: float, act: Callable[[], Awaitable[None]]) -> NoReturn:
         while True:
@@ -218,11 +184,7 @@ async def consume(consumers: Sequence[Consumer], stop: asyncio.Event, grace_seco
     """Run all consumers until ``stop``; then let them finish for at most ``grace_seconds`` and hand over the rest."""
     async with asyncio.TaskGroup() as tasks:
         loops = [tasks.create_task(consumer.run(stop)) for consumer in consumers]
-        upkeep = [
-            tasks.create_task(keep())
-            for consumer in consumers
-            for keep in (consumer.keep_alive, consumer.keep_checkpoint, consumer.keep_retries, consumer.keep_pause)
-        ]
+        upkeep = [tasks.create_task(loop) for consumer in consumers for loop in consumer.upkeep]
         await stop.wait()
         await asyncio.wait(loops, timeout=grace_seconds / 2)
         for consumer in consumers:

@@ -1,8 +1,8 @@
-"""What is read next: how many entries of which of a group's streams. No I/O.
+"""Plans the next read: how many entries of which of a group's streams. No I/O.
 
-While nothing is piled up, one read waits for all streams and takes a few entries of each, so that a retry or a replay
-never stands in a live entry's way for longer than a few entries take. Once more live entries are waiting than that,
-they are read in whole batches, and what is not live gets a fourth of such a batch.
+While no live entries pile up, one read waits for all streams and takes a few entries of each. Once more live entries
+are waiting than that, they are read in whole batches, and each other stream gets a fourth of such a batch. Retries and
+replays are read no faster than they are handled, and not while enough of them wait.
 """
 
 from collections.abc import Mapping
@@ -25,8 +25,8 @@ class Source(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """The most entries of each stream. One that ``waits`` takes as many of each and returns once there are any."""
+class FetchPlan:
+    """The most entries of each stream. A read that ``waits`` takes as many of each and returns once there are any."""
 
     most: Mapping[Source, int]
     waits: bool
@@ -37,17 +37,26 @@ def streams(shard: Shard, group: str) -> dict[Source, str]:
     return {Source.LIVE: shard.stream, Source.RETRY: shard.retry(group), Source.REPLAY: shard.replay(group)}
 
 
-def turn(batch_entries: int, *, busy: bool) -> Turn:
-    """Return the next turn. ``busy``: the last one got as many live entries as it asked for."""
+def plan_fetch(batch_entries: int, *, busy: bool, others: int = FEW, live: bool = True) -> FetchPlan:
+    """Return the next read; it may be of no stream at all.
+
+    ``busy``: the last one got as many live entries as it asked for. ``others``: how many retries and how many replays
+    are wanted. ``live``: whether live entries are.
+    """
     few = min(FEW, batch_entries)
-    if not busy:
-        return Turn(dict.fromkeys(Source, few), waits=True)
-    share = max(few, batch_entries // SHARE)
-    return Turn({Source.LIVE: batch_entries, Source.RETRY: share, Source.REPLAY: share}, waits=False)
+    if busy and live:
+        share = max(few, batch_entries // SHARE) if others else 0
+        most = {Source.LIVE: batch_entries, Source.RETRY: share, Source.REPLAY: share}
+        return FetchPlan({source: count for source, count in most.items() if count}, waits=False)
+    wanted = [Source.LIVE] if live else []
+    if others:
+        few = min(few, others)
+        wanted += [Source.RETRY, Source.REPLAY]
+    return FetchPlan(dict.fromkeys(wanted, few), waits=True)
 
 
-def paced(batch_entries: int, most: int, seconds: float) -> int:
-    """Return how large the next batch shall be, when one of this size took so long: at most BATCH_SECONDS' worth."""
+def next_batch_size(batch_entries: int, most: int, seconds: float) -> int:
+    """Return the size of the next batch, when one of this size took so long: at most BATCH_SECONDS' worth."""
     if seconds > BATCH_SECONDS:
         return max(1, int(batch_entries * BATCH_SECONDS / seconds))
     return min(most, 2 * batch_entries) if seconds < BATCH_SECONDS / 2 else batch_entries

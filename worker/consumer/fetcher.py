@@ -1,4 +1,4 @@
-"""What one consumer reads, turn after turn (worker.turns).
+"""Reads the entries of one consumer, as worker.consumer.fetch_plan says.
 
 While entries pile up, the next read is under way before the last one is parsed, so that Redis works meanwhile.
 """
@@ -10,7 +10,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from runtime.metrics import READ
-from worker.consumer.fetch_plan import FEW, Source, Turn, paced, streams, turn
+from worker.consumer.fetch_plan import FEW, FetchPlan, Source, next_batch_size, plan_fetch, streams
 from worker.consumer.redis_health import Condition
 from worker.group.consumer_group import Group
 from worker.group.heartbeat import Liveness, RawEntries
@@ -21,7 +21,7 @@ BATCH_BYTES = 32 * 1024 * 1024
 Found = dict[Source, RawEntries]
 
 
-class Reader:
+class Fetcher:
     """Reads a group's streams. ``server`` is a client of its own, for its replies take as long as BLOCK_MS."""
 
     def __init__(self, server: Redis, group: Group, liveness: Liveness, batch_entries: int) -> None:
@@ -37,26 +37,26 @@ class Reader:
         self.count = min(FEW, batch_entries)
         """How many live entries are read at once, at most."""
         self.busy = False
-        """Whether the last turn got as many live entries as it asked for."""
+        """Whether the last read got as many live entries as it asked for."""
 
     @property
     def idle(self) -> bool:
         """Whether no read is under way, nor has ended without being asked for."""
         return self._ahead is None
 
-    async def read(self, *, go_on: bool) -> tuple[int, Found]:
-        """Return what the next turn gives, and the consumer's generation when it was asked for. Raises RedisError.
+    async def read(self, *, go_on: bool, others: int = FEW, live: bool = True) -> tuple[int, Found]:
+        """Return what the next read gives, and the consumer's generation when it was sent. Raises RedisError.
 
-        Begins the turn after that too if it is to ``go_on`` and entries pile up. What was read under a name that the
-        consumer has left by now is left to be claimed.
+        ``others`` and ``live`` are as for ``plan_fetch``. Begins the read after that too if it is to ``go_on`` and
+        entries pile up. What was read under a name that the consumer has left by now is left to be claimed.
         """
-        generation, reading = self._ahead or self._begin()
+        generation, reading = self._ahead or self._begin(others, live=live)
         self._ahead = None
         found = await reading
         if generation != self._liveness.generation:
             return generation, {}
-        if go_on and self.busy:
-            self._ahead = self._begin()
+        if go_on and self.busy and live:
+            self._ahead = self._begin(others, live=live)
             await asyncio.sleep(0)  # in which it is sent
         return generation, found
 
@@ -69,48 +69,53 @@ class Reader:
 
     def pace(self, seconds: float) -> None:
         """Let the next batch be as large as its time allows, when the last one took so long to be handled."""
-        self.count = paced(self.count, self._batch_entries, max(seconds, self._seconds))
+        self.count = next_batch_size(self.count, self._batch_entries, max(seconds, self._seconds))
 
     def slow_down(self) -> None:
         """Read much less at once."""
         self.count = max(1, self.count // 4)
 
-    def _begin(self) -> tuple[int, "asyncio.Task[Found]"]:
-        return self._liveness.generation, asyncio.create_task(self._turn(turn(self.count, busy=self.busy)))
+    def _begin(self, others: int, *, live: bool) -> tuple[int, "asyncio.Task[Found]"]:
+        plan = plan_fetch(self.count, busy=self.busy, others=others, live=live)
+        return self._liveness.generation, asyncio.create_task(self._fetch(plan))
 
-    async def _turn(self, turn: Turn) -> Found:
-        found = await (self._wait(turn) if turn.waits else self._take(turn))
-        live = found.get(Source.LIVE, [])
-        self.busy = len(live) >= turn.most[Source.LIVE]
+    async def _fetch(self, plan: FetchPlan) -> Found:
+        if not plan.most:
+            await asyncio.sleep(BLOCK_MS / 1000)
+            return {}
+        found = await (self._wait(plan) if plan.waits else self._take(plan))
         self._read.inc(sum(map(len, found.values())))
-        self.count = self._fitting(live)
+        if (most := plan.most.get(Source.LIVE)) is not None:
+            live = found.get(Source.LIVE, [])
+            self.busy = len(live) >= most
+            self.count = self._fitting(live)
         return found
 
-    async def _wait(self, turn: Turn) -> Found:
+    async def _wait(self, plan: FetchPlan) -> Found:
         """Read all streams at once, and wait until one has entries."""
         reply: Any = await self._server.xreadgroup(
             self._group,
             self._liveness.consumer,
-            dict.fromkeys(self._streams.values(), ">"),
-            count=max(turn.most.values()),
+            {self._streams[source]: ">" for source in plan.most},
+            count=max(plan.most.values()),
             block=BLOCK_MS,
         )
         entries = {stream.decode(): found for stream, found in reply or ()}
         return {source: entries[stream] for source, stream in self._streams.items() if stream in entries}
 
-    async def _take(self, turn: Turn) -> Found:
+    async def _take(self, plan: FetchPlan) -> Found:
         """Read each stream by itself, without waiting."""
         began = time.monotonic()
         async with self._server.pipeline(transaction=False) as pipe:
-            for source, most in turn.most.items():
+            for source, most in plan.most.items():
                 pipe.xreadgroup(self._group, self._liveness.consumer, {self._streams[source]: ">"}, count=most)
             replies: list[Any] = await pipe.execute()
         self._seconds = time.monotonic() - began
-        return {source: reply[0][1] for source, reply in zip(turn.most, replies, strict=True) if reply}
+        return {source: reply[0][1] for source, reply in zip(plan.most, replies, strict=True) if reply}
 
     def _fitting(self, entries: RawEntries) -> int:
         """Return how many entries like these, at most, make a batch of BATCH_BYTES."""
-        size = sum([_size(flat) for _, flat in entries if flat])
+        size = sum([_size(flat) for _, flat in entries])
         return min(self.count, max(1, BATCH_BYTES * len(entries) // size)) if size else self.count
 
 

@@ -1,235 +1,234 @@
-"""What becomes of a batch: the only place that decides between ack, another try and dead letter."""
+"""Takes the batches of a group through dispatch and settle: decides between ack, delayed retry and dead letter."""
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import structlog
 
-from runtime.backoff import Backoff
-from runtime.metrics import FILTERED, HANDLE_SECONDS, HANDLED, HANDLER_FAILURES, PARKED, REPEATS
+from runtime.metrics import DEDUPLICATED, FILTERED, HANDLE_SECONDS, HANDLED, HANDLER_FAILURES
 from stream.entry import named
 from worker.consumer.batch import Batch
 from worker.consumer.fetch_plan import Source
+from worker.dispatch.backlog import Backlog
 from worker.dispatch.call import Call
-from worker.dispatch.dispatcher import Calls
-from worker.dispatch.gate import Gate
-from worker.dispatch.pause import Pause
+from worker.dispatch.circuit import Circuit
+from worker.dispatch.dispatcher import Dispatcher
+from worker.dispatch.suspects import Suspect
 from worker.events.event import StatusEvent
 from worker.group.heartbeat import Liveness
-from worker.group.poison import Suspicion
-from worker.settle.ack_writer import BatchDropped, Settling, counted, note_attempts
-from worker.settle.dedup import Repeats, mark
-from worker.settle.retry_policy import judge, kind
+from worker.group.poison import PoisonTracker
+from worker.settle.ack_writer import AckWriter, BatchDropped, counted, note_attempts
+from worker.settle.copies import Copy
+from worker.settle.dedup import Dedup, mark
+from worker.settle.retry_policy import Failure, judge, kind
 from worker.settle.schedule import Schedule
-from worker.settle.settler import Copy, Settler
 
 log = structlog.get_logger("processor")
 
 
 class Processor:
-    """Takes the batches of one group through parse, handle and settle, in this order."""
+    """Processes the batches of one group. Its parts are those that wiring has made for the same group."""
 
     def __init__(
         self,
         group: str,
-        calls: Calls,
+        dispatcher: Dispatcher,
+        circuit: Circuit,
+        backlog: Backlog,
         schedule: Schedule,
-        settler: Settler,
+        writer: AckWriter,
         liveness: Liveness,
-        pause: Pause,
+        poison: PoisonTracker,
         stop: asyncio.Event,
-        repeats: Repeats | None = None,
+        *,
+        dedup: Dedup | None = None,
+        secrets: Sequence[str] = (),
         chance: Callable[[], float] = random.random,
         accepts: Callable[[StatusEvent], bool] | None = None,
     ) -> None:
         self._group = group
-        self._calls = calls
+        self._dispatcher = dispatcher
+        self._circuit = circuit
+        self._backlog = backlog
         self._schedule = schedule
+        self._writer = writer
         self._liveness = liveness
+        self._poison = poison
         self._stop = stop
-        self._repeats = repeats
+        self._dedup = dedup
+        self._secrets = secrets
         self._chance = chance
         self._accepts = accepts
         self._generation = 0
         self._closed = False
-        backoff = Backoff()
-        self._gate = Gate(group, calls, pause, backoff, stop)
-        self._settling = Settling(group, settler, liveness, backoff, stop)
         self._handled = HANDLED.labels(group)
         self._seconds = HANDLE_SECONDS.labels(group)
 
     @property
     def hangs(self) -> bool:
         """Whether the handler goes on although its time was over and it was cancelled."""
-        return self._calls.hangs
+        return self._dispatcher.hangs
 
-    async def in_hand(self, batches: Iterable[Batch]) -> Counter[Source]:
-        """Count the entries of each stream that are in hand once these batches are, but not settled.
+    async def count_in_flight(self, batches: Iterable[Batch]) -> Counter[Source]:
+        """Count the entries of each stream that are in flight once these batches are, but not settled.
 
         Raises as ``process``.
         """
-        await self._settling.written()
-        counts = self._calls.count()
+        await self._writer.written()
+        counts = self._dispatcher.count()
         for batch in batches:
-            counts[batch.source] += len(batch.entries) + len(batch.gone) + len(batch.invalid) + len(batch.unproved)
+            counts[batch.source] += len(batch.entries) + len(batch.invalid) + len(batch.unproved)
         return counts
 
     async def process(self, batches: Iterable[Batch], reading: asyncio.Future[Any]) -> None:
         """Handle and settle. Raises BatchDropped, or RedisError if it is unknown what is settled.
 
-        Returns when all is settled; or when ``reading`` is done and there is room to begin what it has read, and then
-        what is slow goes on beside that, and so does the settling.
+        Returns when all is settled; or when ``reading`` is done and more is wanted, and then slow calls and the
+        settling go on beside the next batch.
         """
         for batch in batches:
             await self._admit(batch)
         while True:
             await self._heed()
-            if self._calls.busy:
-                await self._calls.step(reading)
+            if self._dispatcher.busy:
+                await self._dispatcher.step(reading)
             await self._settle()
-            if self._closed or not self._calls.busy:
-                await self._settling.written(unless=reading)
+            if self._closed or not self._dispatcher.busy:
+                await self._writer.written(unless=reading)
                 return
-            if reading.done() and (self._calls.room or self._calls.takes_more):
+            if reading.done() and self._dispatcher.wants_more:
                 return
 
     async def finish(self) -> None:
         """Begin nothing more, and settle what is being handled. Raises as ``process``."""
         self.close()
-        while self._calls.busy:
-            await self._calls.step()
+        while self._dispatcher.busy:
+            await self._dispatcher.step()
             await self._settle()
-        await self._settling.written()
+        await self._writer.written()
 
     def close(self) -> None:
         """Begin nothing more: what has not begun stays pending, and others claim it."""
         self._closed = True
-        self._calls.close()
+        self._dispatcher.close()
 
     async def drop(self) -> None:
-        """Forget what is in hand: it stays pending, and whoever claims it handles it again."""
-        await self._settling.drop()
-        self._liveness.suspects.forget()
-        await self._calls.cancel()
+        """Forget what is in flight: it stays pending, and the worker that claims it handles it again."""
+        await self._writer.drop()
+        self._poison.forget()
+        await self._dispatcher.cancel()
 
     async def _admit(self, batch: Batch) -> None:
-        if batch.generation != self._generation and self._calls.busy:
+        if batch.generation != self._generation and self._dispatcher.busy:
             raise BatchDropped  # others may have by now what is being handled
-        self._generation = batch.generation
+        self._generation = self._circuit.generation = batch.generation
         if self._closed:
             return
-        if batch.gone or batch.invalid or batch.unproved:
-            ended = self._settling.of(batch.source)
-            ended.acks += batch.gone
-            ended.copies += batch.invalid
-            ended.invalid += batch.unproved
+        if batch.invalid:
+            self._writer.of(batch.source).copies += batch.invalid
+        if batch.unproved:
+            self._writer.of(batch.source).invalid += batch.unproved
         if self._accepts is not None:
             batch = self._filter(batch, self._accepts)
-        if self._repeats is not None and batch.source is Source.LIVE and batch.events:
-            batch = await self._new(self._repeats, batch)
-        if self._liveness.suspects.any_in_hand:
-            alone = [one for one, (entry_id, _) in enumerate(batch.entries) if self._suspicion(batch, entry_id).alone]
-            self._admit_alone(batch, alone)
-            batch = batch.without(alone)
-        self._calls.put(Call(batch.source, batch.entries, batch.events))
+        if self._dedup is not None and batch.source is Source.LIVE and batch.events:
+            batch = await self._drop_handled(self._dedup, batch)
+        if self._poison.has_any:
+            batch = self._admit_suspects(batch)
+        self._dispatcher.put(Call(batch.source, batch.entries, batch.events))
 
     def _filter(self, batch: Batch, accepts: Callable[[StatusEvent], bool]) -> Batch:
         """Return the batch without the events that its handler is not meant for, and have those settled."""
         places = [place for place, event in enumerate(batch.events) if not accepts(event)]
         if not places:
             return batch
-        self._settling.of(batch.source).acks += [batch.entries[place][0] for place in places]
+        self._writer.of(batch.source).acks += [batch.entries[place][0] for place in places]
         FILTERED.labels(self._group).inc(len(places))
         return batch.without(places)
 
-    async def _new(self, repeats: Repeats, batch: Batch) -> Batch:
-        """Return the batch without what was handled before, and have that settled."""
-        places = await repeats.among(batch.events, self._settling.marks)
+    async def _drop_handled(self, dedup: Dedup, batch: Batch) -> Batch:
+        """Return the batch without the events that were handled before, and have those settled."""
+        places = await dedup.find_handled(batch.events, self._writer.marks)
         if not places:
             return batch
-        self._settling.of(batch.source).acks += [batch.entries[place][0] for place in places]
-        REPEATS.labels(self._group).inc(len(places))
+        self._writer.of(batch.source).acks += [batch.entries[place][0] for place in places]
+        DEDUPLICATED.labels(self._group).inc(len(places))
         return batch.without(places)
 
-    def _suspicion(self, batch: Batch, entry_id: bytes) -> Suspicion:
-        return self._liveness.suspects.of(batch.source, entry_id)
-
-    def _admit_alone(self, batch: Batch, places: Sequence[int]) -> None:
-        """Have these entries handled one at a time, the worst last; bury those of which enough workers have died."""
-        found = [(self._suspicion(batch, batch.entries[place][0]), place) for place in places]
-        for suspicion, place in sorted(found, key=lambda one: one[0].deaths):
-            (entry_id, flat), event = batch.entries[place], batch.events[place]
-            if suspicion.proved:
-                error = f"killer: {suspicion.deaths} workers died while they had it alone in hand"
-                copy = Copy.of(entry_id, named(flat), origin=event.entry, attempt=event.attempt, error=error)
-                self._settling.of(batch.source).copies.append(copy)
+    def _admit_suspects(self, batch: Batch) -> Batch:
+        """Return the batch without suspects; these are handled under a mark, or given up if they are proven poison."""
+        found = [self._poison.find(batch.source, entry_id) for entry_id, _ in batch.entries]
+        places = [place for place, suspicion in enumerate(found) if suspicion.is_suspect]
+        suspects: list[Suspect] = []
+        for place in places:
+            (entry_id, flat), event, deaths = batch.entries[place], batch.events[place], found[place].deaths
+            if found[place].is_proven:
+                error = f"poison: {deaths} workers died while they handled nothing else"
+                copy = Copy.invalid(entry_id, named(flat), origin=event.entry, error=error)
+                self._writer.of(batch.source).copies.append(copy)
             else:
-                self._calls.put(Call(batch.source, [(entry_id, flat)], [event], solo=True))
+                suspects.append(Suspect(batch.source, (entry_id, flat), event, deaths))
+        self._dispatcher.put_suspects(suspects)
+        return batch.without(places) if places else batch
 
     async def _heed(self) -> None:
-        """Wait for the target, or keep what is in hand while the group is paused; a stop waits for neither."""
-        if await self._gate.heed():
-            return
-        if self._calls.busy and self._liveness.late(self._generation):
+        await self._circuit.heed()
+        self._dispatcher.block_live(blocked=self._backlog.is_full)
+        if self._dispatcher.busy and self._liveness.late(self._generation):
             raise BatchDropped
-        if self._stop.is_set():
+        if self._stop.is_set() and not self._circuit.may_begin:
             self.close()
+        if not self._closed:
+            await self._dispatcher.probe(self._liveness.consumer)
 
     async def _settle(self) -> None:
-        """Have ended what has been handled, or failed."""
-        self._judge(self._calls.take())
-        await self._settling.write(self._generation)
+        """Have the calls settled that have ended."""
+        self._judge(self._dispatcher.take())
+        await self._writer.write(self._generation)
 
-    def _judge(self, finished: Sequence[Call]) -> None:
-        """Sort the calls that have ended into what is to be acked, parked and buried."""
-        failed: list[Call] = []
-        for call in finished:
+    def _judge(self, ended: Sequence[Call]) -> None:
+        """Sort the calls that have ended into entries to ack, to delay and to dead-letter."""
+        failed: list[tuple[Call, BaseException]] = []
+        for call in ended:
             self._seconds.observe(call.seconds)
             if call.error is None:
-                self._settling.of(call.source).acks += [entry_id for entry_id, _ in call.entries]
-                if self._repeats is not None:
-                    self._settling.of(call.source).marks += map(mark, call.events)
+                settlement = self._writer.of(call.source)
+                settlement.acks += [entry_id for entry_id, _ in call.entries]
+                if self._dedup is not None:
+                    settlement.marks += map(mark, call.events)
                 self._handled.inc(len(call.events))
                 if call.source is Source.RETRY:
                     note_attempts(self._group, (event.attempt for event in call.events))
             else:
-                failed.append(call)
+                failed.append((call, call.error))
         if failed:
             self._fail(failed)
 
-    def _fail(self, failed: Sequence[Call]) -> None:
+    def _fail(self, failed: Sequence[tuple[Call, BaseException]]) -> None:
         kinds: Counter[str] = Counter()
-        copies: list[Copy] = []
-        for call in failed:
-            assert call.error is not None  # noqa: S101 - that is why it is here
-            kinds[kind(call.error)] += len(call.events)
-            made = [self._copy(*one, call.error) for one in zip(call.entries, call.events, strict=True)]
-            self._settling.of(call.source).copies += made
-            copies += made
+        for call, error in failed:
+            kinds[kind(error)] += len(call.events)
+            self._writer.of(call.source).copies += self._copies(call, error)
         for name, count in kinds.items():
             HANDLER_FAILURES.labels(self._group, name).inc(count)
-        parked = sum(copy.delay_seconds is not None for copy in copies)
-        PARKED.labels(self._group).inc(parked)
-        log.warning(
-            "batch.failed",
-            group=self._group,
-            events=len(copies),
-            errors=counted(kinds),
-            parked=parked,
-            first=copies[0].fields[b"origin"].decode(),
-        )
+        first = failed[0][0].events[0].entry
+        log.warning("handler.failed", group=self._group, events=kinds.total(), errors=counted(kinds), first=first)
 
-    def _copy(self, entry: tuple[bytes, list[bytes]], event: StatusEvent, error: BaseException) -> Copy:
-        verdict = judge(error, event.attempt, self._schedule, self._chance())
-        entry_id, flat = entry
-        return Copy.of(
-            entry_id,
-            named(flat),
-            origin=event.entry,
-            attempt=event.attempt,
-            error=verdict.error,
-            delay_seconds=verdict.delay_seconds,
-        )
+    def _copies(self, call: Call, error: BaseException) -> list[Copy]:
+        failure = Failure.from_error(error, time.time_ns() // 1_000_000, self._secrets)
+        stopping = self._stop.is_set()
+        return [
+            Copy.failed(
+                entry_id,
+                named(flat),
+                origin=event.entry,
+                attempt=event.attempt,
+                verdict=judge(error, event.attempt, self._schedule, self._chance(), stopping=stopping),
+                failure=failure,
+                began_seconds_ago=call.seconds,
+            )
+            for (entry_id, flat), event in zip(call.entries, call.events, strict=True)
+        ]

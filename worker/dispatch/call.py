@@ -38,25 +38,21 @@ class Limits:
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """Events that are handed over together, with their entries, all of one read; and why they failed, if they did."""
+    """Events that are handed over together, with their entries, all of one stream; and why they failed, if they did."""
 
     source: Source
     entries: Sequence[tuple[bytes, list[bytes]]]
     events: Sequence[StatusEvent]
-    solo: bool = False
-    """Whether nothing else may be handled meanwhile, for its one entry may be what workers die of."""
-    tried: bool = False
-    """Whether it has failed, and is to be made again as if nothing had been."""
     began: float = 0.0
     seconds: float = 0.0
     error: BaseException | None = None
 
     def part(self, start: int, end: int | None = None) -> "Call":
         """Return a call of its own for some of the events."""
-        return Call(self.source, self.entries[start:end], self.events[start:end], self.solo)
+        return Call(self.source, self.entries[start:end], self.events[start:end])
 
 
-def divided(handler: Handler, call: Call) -> list[Call]:
+def divide(handler: Handler, call: Call) -> list[Call]:
     """Return the calls to make for what was read together."""
     alone = [place for place, event in enumerate(call.events) if handler.alone(event)]
     if not alone:

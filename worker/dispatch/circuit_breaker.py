@@ -1,60 +1,69 @@
-"""Whether nearly everything fails that a handler is given: then not the events are at fault, but what is behind it.
+"""The circuit breaker: whether nearly every call of a handler fails. Then its target is at fault and not the events.
 
-Judged are calls with events that are handled for the first time, for among retries are those that never succeed, and
-among dead letters that are replayed. The breaker trips when for SOON_SECONDS at most one such call in fifty succeeded,
-and many failed, or a few over all that time; a few successes in a row end that. Until it is clear, what failed is
-doubtful: it is held back, so that it can be kept if the breaker trips.
+It judges calls with events that are handled for the first time, because some retries never succeed, and neither do some
+dead letters that are replayed. It trips when for ``trip_seconds`` at most one call in FAILURES_TO_A_SUCCESS succeeded
+and many failed, or a few over all that time. A few successes in a row close it. Failures older than ``window_seconds``
+do not count, so a quiet group with a few bad events never trips it. No I/O.
 """
 
+from collections import deque
 from collections.abc import Callable
 
 FAILURES_TO_A_SUCCESS = 50
 MANY_FAILURES = 36
-FEW_CALLS = 5
-SOON_SECONDS = 3.0
-HELD_SECONDS = 5.0
+FEW_CALLS = 10
+FEW_SUCCESSES = 5
 LIST_WEIGHT = 5
-"""As many calls does a list count that has failed, for one of its events is enough to spoil it."""
+"""A list that fails counts as this many calls, because one of its events is enough to spoil it."""
+MOST_KEPT = 1000
 
 
-class Breaker:
-    """What has become of the last calls of one handler."""
+class CircuitBreaker:
+    """The outcomes of the last calls of one handler."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], trip_seconds: float = 3.0, window_seconds: float = 30.0) -> None:
         self._clock = clock
+        self._trip_seconds = trip_seconds
+        self._window_seconds = window_seconds
+        self._failures: deque[tuple[float, int]] = deque(maxlen=MOST_KEPT)
         self.reset()
 
     def reset(self) -> None:
         """Forget everything."""
-        self._calls = self._failures = self._successes = self._in_a_row = 0
-        self._first = self._last = 0.0
+        self._failures.clear()
+        self._weight = self._successes = self._in_a_row = 0
 
     def note(self, *, failed: bool, events: int) -> None:
-        """Take in what has become of a call of so many events."""
-        if failed:
-            self._last, self._in_a_row = self._clock(), 0
-            if not self._calls:
-                self._first = self._last
-            self._calls += 1
-            self._failures += 1 if events == 1 else LIST_WEIGHT
+        """Take in the outcome of a call of this many events."""
+        if not failed:
+            if self._failures:
+                self._note_success()
             return
+        now = self._clock()
+        while self._failures and now - self._failures[0][0] > self._window_seconds:
+            self._weight -= self._failures.popleft()[1]
+        if not self._failures:
+            self.reset()
+        weight = 1 if events == 1 else LIST_WEIGHT
+        if len(self._failures) == MOST_KEPT:
+            self._weight -= self._failures[1][1]
+            del self._failures[1]  # and keeps the first, by whose time it trips
+        self._failures.append((now, weight))
+        self._weight += weight
+        self._in_a_row = 0
+
+    def _note_success(self) -> None:
         self._successes += 1
         self._in_a_row += 1
-        if self._successes > self._failures // FAILURES_TO_A_SUCCESS or self._in_a_row >= FEW_CALLS:
+        if self._successes > self._weight // FAILURES_TO_A_SUCCESS or self._in_a_row >= FEW_SUCCESSES:
             self.reset()
 
     @property
-    def failing(self) -> bool:
-        """Whether calls have failed since enough of them succeeded; without that a success says nothing new."""
-        return self._calls > 0
-
-    @property
-    def tripped(self) -> bool:
+    def is_tripped(self) -> bool:
         """Whether nearly everything fails."""
-        if self._calls >= FEW_CALLS and self._last - self._first >= SOON_SECONDS:
+        if not self._failures:
+            return False
+        first, last = self._failures[0][0], self._failures[-1][0]
+        if len(self._failures) >= FEW_CALLS and last - first >= self._trip_seconds:
             return True
-        return self._failures >= MANY_FAILURES and self._clock() - self._first >= SOON_SECONDS
-
-    def doubtful(self, ended: float) -> bool:
-        """Whether a call that failed then may yet turn out to be one of those for which it trips."""
-        return self.failing and self._clock() - ended < HELD_SECONDS
+        return self._weight >= MANY_FAILURES and self._trip_seconds <= self._clock() - first <= self._window_seconds

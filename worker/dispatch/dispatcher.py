@@ -1,77 +1,70 @@
-"""The calls of one handler: how many run at once, and what is kept when they fail for no fault of their events.
+"""Calls a handler: how many calls run at once, which one begins next, and which are made again.
 
 A call that is slow holds up its own events only: the others are settled, and the next batch begins beside it.
 """
 
 import asyncio
-import random
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
-from worker.consumer.fetch_plan import Source
-from worker.dispatch.call import Call, Handler, Limits, divided
-from worker.dispatch.doubt import Doubt
-from worker.dispatch.pause import Why
+from worker.consumer.fetch_plan import FEW, Source
+from worker.dispatch.call import Call, Handler, Limits, divide
+from worker.dispatch.circuit import Circuit
+from worker.dispatch.queue import CallQueue
+from worker.dispatch.suspects import Suspect, Suspects
 from worker.events.event import StatusEvent
-from worker.handlers.errors import Divide, Gone, Unavailable, at_fault
+from worker.handlers.errors import Divide
 
 CANCEL_SECONDS = 5.0
 LONGEST_STEP_SECONDS = 1.0
 IDLE_SECONDS = 0.2
 KEPT_ENTRIES = 1000
 KEPT_BYTES = 32 * 1024 * 1024
+OTHERS_SECONDS = 2.0
 
 
-class Calls:
-    """Runs the calls of one handler, at most ``limits.concurrency`` at once.
-
-    ``mark`` is awaited before an entry that is handled alone. All handlers of a process share ``turn``, for of two such
-    entries only one can be what the process dies of.
-    """
+class Dispatcher:
+    """Runs the calls of one handler, at most ``limits.concurrency`` at once."""
 
     def __init__(
         self,
         handler: Handler,
         limits: Limits,
+        circuit: Circuit,
+        suspects: Suspects,
         clock: Callable[[], float] = time.monotonic,
-        mark: Callable[[Source, bytes], Awaitable[None]] | None = None,
-        turn: asyncio.Lock | None = None,
     ) -> None:
         self._handler = handler
         self._limits = limits
+        self._circuit = circuit
+        self._suspects = suspects
         self._clock = clock
-        self._mark = mark
-        self._turn = turn or asyncio.Lock()
-        self._queue: deque[Call] = deque()
-        self._solos: deque[Call] = deque()
+        self._queue = CallQueue()
         self._running: dict[asyncio.Task[None], Call | None] = {}
         self._lost: dict[asyncio.Task[None], Call | None] = {}
+        self._ended: list[Call] = []
         self._fault: BaseException | None = None
-        self._doubt = Doubt(limits, clock)
-        self._away: Unavailable | None = None
-        self._halt: Why | None = None
-        self._alone = False
-        self._probe: Call | None = None
-        self._probed = False
-        self._closed = self.paused = False
+        self._event_seconds = 0.0
+        self._isolates = False
+        self._watches = True
 
     @property
     def busy(self) -> bool:
-        """Whether anything is to be handled, being handled, or handled and not taken yet."""
-        return bool(self._queue or self._solos or self._running or self._doubt.calls)
+        """Whether anything has to be handled, is being handled, or is handled and not taken yet."""
+        return bool(self._queue.calls or self._suspects or self._running or self._ended)
 
     @property
-    def room(self) -> bool:
-        """Whether all calls have begun, and one more could."""
-        return not (self._queue or self._solos) and len(self._running) + len(self._lost) < self._limits.concurrency
-
-    @property
-    def away(self) -> Unavailable | None:
-        """What the handler raised when its target was away; then nothing begins until ``resume``."""
-        return self._away
+    def wants_more(self) -> bool:
+        """Whether more entries can be put: no live call waits, and one more could begin if it were put."""
+        if self._suspects or self._isolates:
+            return False
+        if self._circuit.is_paused:  # keep some to probe with: what came first may be what never succeeds
+            events = [event for call in self._queue.calls for event in call.events]
+            return len(events) < KEPT_ENTRIES and sum(len(event.raw) for event in events) < KEPT_BYTES
+        live = sum(call is not None and call.source is Source.LIVE for call in self._running.values())
+        return not self._queue.live_waits and live + len(self._lost) < self._limits.concurrency
 
     @property
     def hangs(self) -> bool:
@@ -80,152 +73,133 @@ class Calls:
         calls = (*self._running.values(), *self._lost.values())
         return any(call is not None and call.began < begun_before for call in calls)
 
+    def block_live(self, *, blocked: bool) -> None:
+        """Begin no live calls while they are blocked."""
+        self._queue.blocks_live = blocked
+
+    def others_wanted(self) -> int:
+        """How many retries and replays to read now: as many as the calls handle in OTHERS_SECONDS, and few at most."""
+        pace = self._limits.concurrency * OTHERS_SECONDS / self._event_seconds if self._event_seconds else FEW
+        most = min(FEW, max(self._limits.concurrency, int(pace)))
+        waiting = self._queue.other_events
+        return most - waiting if 2 * waiting <= most else 0
+
     def count(self) -> Counter[Source]:
-        """Count the entries of each stream that are queued, being handled, or not taken yet."""
-        counts: Counter[Source] = Counter()
-        for call in (*self._queue, *self._solos, *self._running.values(), *self._doubt.calls):
+        """Count the entries of each stream that are in flight: waiting, being handled, or not taken yet."""
+        counts = self._queue.count() + self._suspects.count()
+        for call in (*self._running.values(), *self._ended):
             if call is not None:
                 counts[call.source] += len(call.entries)
         return counts
 
     def put(self, call: Call) -> None:
-        """Queue what was read together, or what is to be handled alone."""
-        if call.solo:
-            self._solos.append(call)
-        else:
-            self._queue.extend(divided(self._handler, call))
+        """Queue what was read together."""
+        self._queue.put(divide(self._handler, call))
+
+    def put_suspects(self, suspects: Iterable[Suspect]) -> None:
+        """Queue entries that have to be handled under a mark."""
+        self._suspects.put(suspects)
 
     def take(self) -> list[Call]:
-        """Return the calls that have ended since the last time."""
+        """Return the calls that have ended since the last time. Raises what Redis raised at a mark."""
         if (fault := self._fault) is not None:
             self._fault = None
             raise fault
-        self._look_for_trouble()
-        return self._doubt.take(all_of_them=self._closed)
+        ended, self._ended = self._ended, []
+        return ended
 
-    def take_halt(self) -> Why | None:
-        """Return, once, why the group has to be paused; by then everything that speaks for it is queued again."""
-        why, self._halt = self._halt, None
-        return why
-
-    def take_probed(self) -> bool:
-        """Whether a probe has come back since the last time, and had a target."""
-        probed, self._probed = self._probed, False
-        return probed
-
-    def pause(self) -> None:
-        """Begin nothing but probes until ``resume``; what fails meanwhile is queued again."""
-        self.paused = True
-
-    def resume(self, *, proven: bool = False) -> None:
-        """Begin again, with one call alone until one has come back.
-
-        ``proven``: a probe has succeeded, so whatever fails soon after is at fault itself, however much that is.
-        """
-        self._away, self._alone, self.paused = None, True, False
-        self._doubt.begin(proven=proven)
-
-    @property
-    def takes_more(self) -> bool:
-        """Whether, while paused, more can be kept to probe with: what came first may be what never succeeds."""
-        if not self.paused:
-            return False
-        new = sum(len(call.events) for call in self._queue if not call.tried)
-        return new < KEPT_ENTRIES and sum(len(one.raw) for call in self._queue for one in call.events) < KEPT_BYTES
-
-    @property
-    def could_probe(self) -> bool:
-        """Whether there is something to probe with, and no probe under way."""
-        return bool(self._queue or self._solos) and self._probe is None and self._halt is None
-
-    def probe(self) -> None:
-        """Begin one call with a single event: the newest that has not failed, for some never succeed."""
-        if not self._queue:
-            self._probe = self._solos.popleft()
-            self._start(self._make_alone(self._probe), self._probe)
+    async def probe(self, consumer: str) -> None:
+        """Begin one call with a single event, if it is this consumer's turn. Raises RedisError."""
+        if not (self._queue.calls or self._suspects) or not await self._circuit.may_probe(consumer):
             return
-        new = [place for place, call in enumerate(self._queue) if not call.tried]
-        place = new[-1] if new else random.randrange(len(self._queue))  # noqa: S311 - no secret
-        call = self._queue[place]
-        if len(call.events) > 1:
-            self._queue[place], call = call.part(0, -1), call.part(-1)
-        else:
-            del self._queue[place]
-        self._probe = call
+        call = self._queue.take_newest()
+        if call is None:
+            self._start(self._isolate(probes=True))
+            return
+        self._circuit.begin_probe(call)
         self._start(self._make(call))
 
     async def step(self, aside: asyncio.Future[Any] | None = None) -> None:
-        """Let calls run until a place is free or, once there is room, ``aside`` is done; for a second at most."""
+        """Let calls run until one place is free or, if more is wanted, ``aside`` is done; for a second at most."""
         self._begin()
         await asyncio.sleep(0)  # by now those have begun
-        if self._doubt.any_clear and not self._running:
+        if self._ended and not self._running:
             return
         waiting: set[asyncio.Future[Any]] = {*self._running, *self._lost}
-        if aside is not None and self.room:
+        self._watches = aside is None or self.wants_more
+        if aside is not None and self._watches:
             waiting.add(aside)
         if waiting:
-            await asyncio.wait(waiting, timeout=LONGEST_STEP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            idle = not self._running and self.busy
+            timeout = IDLE_SECONDS if idle else LONGEST_STEP_SECONDS
+            await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         elif self.busy:
             await asyncio.sleep(IDLE_SECONDS)
 
-    def _begin(self) -> None:
-        """Begin as many calls as may run. One that is to be handled alone waits for the end of all others."""
-        if self.paused or self._away is not None:
-            return
-        if self._solos:
-            if not self._running:
-                call = self._solos.popleft()
-                self._start(self._make_alone(call), call)
-            return
-        if any(call is not None and call.solo for call in self._running.values()):
-            return
-        free = (1 if self._alone else self._limits.concurrency) - len(self._running) - len(self._lost)
-        for _ in range(min(free, len(self._queue))):
-            self._start(self._work())
-
     def close(self) -> None:
-        """Begin nothing more; what is queued is left."""
-        self._closed = True
+        """Begin nothing more, and forget what waits."""
         self._queue.clear()
-        self._solos.clear()
+        self._suspects.clear()
 
     async def cancel(self) -> None:
-        """Drop everything. What does not let itself be cancelled is lost, but keeps its place as long as it runs."""
-        self._queue.clear()
-        self._solos.clear()
-        self._doubt.drop()
-        self._away, self._halt, self._probe, self._alone = None, None, None, False
+        """Drop everything. A call that does not let itself be cancelled keeps its place while it runs."""
+        self.close()
+        self._ended.clear()
+        self._circuit.drop()
         for task in self._running:
             task.cancel()
         if self._running:
             await asyncio.wait(self._running, timeout=LONGEST_STEP_SECONDS)
         self._lost |= self._running
         self._running.clear()
+        self._isolates = False
 
-    def _start(self, working: Coroutine[Any, Any, object], call: Call | None = None) -> None:
+    def _begin(self) -> None:
+        """Begin as many calls as may run. Suspects wait for the end of all others."""
+        if not self._circuit.may_begin or self._isolates:
+            return
+        if self._suspects:
+            if not self._running:
+                self._start(self._isolate())
+            return
+        free = (1 if self._circuit.goes_alone else self._limits.concurrency) - len(self._running) - len(self._lost)
+        for _ in range(min(free, len(self._queue))):
+            self._start(self._work())
+
+    def _start(self, working: Coroutine[Any, Any, object]) -> "asyncio.Task[Any]":
         task: asyncio.Task[Any] = asyncio.create_task(working)
-        self._running[task] = call
-        task.add_done_callback(self._ended)
+        self._running[task] = None
+        task.add_done_callback(self._end)
+        return task
 
-    async def _work(self) -> None:
-        """Make one call after the other."""
-        while self._queue and not self._solos and self._away is None and not self.paused:
-            if not await self._make(self._queue.popleft()):
+    async def _work(self, isolated: deque[Call] | None = None) -> None:
+        """Make one call after the other, of the queue or of these."""
+        while self._circuit.may_begin and (isolated is not None or not self._suspects):
+            call = self._queue.take() if isolated is None else isolated.popleft() if isolated else None
+            if call is None or not await self._make(call, isolated):
                 return
+            if not self._watches and self.wants_more:
+                return  # so that the step ends, and the next one looks at what was read
             await asyncio.sleep(0)  # a handler that never waits must not keep the loop to itself
 
-    async def _make_alone(self, call: Call) -> None:
-        """Make a call of one entry that is marked before, when no other handler of this process does the same."""
-        call.began = self._clock()
-        async with AsyncExitStack() as turn:
-            with suppress(TimeoutError):  # one that hangs keeps its turn
-                async with asyncio.timeout(self._limits.timeout_seconds):
-                    await turn.enter_async_context(self._turn)
-            if self._mark is not None:
-                await self._mark(call.source, call.entries[0][0])
-            await self._make(call)
+    async def _isolate(self, *, probes: bool = False) -> None:
+        """Handle some of the suspects, marked, while nothing else of the group runs in this worker."""
+        self._isolates = True
+        calls = self._suspects.take()
+        waiting: deque[Call] = deque(one for call in calls for one in divide(self._handler, call))
+        try:
+            async with self._suspects.mark(calls, self._limits.timeout_seconds):
+                if probes:
+                    self._circuit.begin_probe(waiting[0])
+                    await self._make(waiting.popleft(), waiting)
+                else:
+                    most = min(self._limits.concurrency, len(waiting))
+                    await asyncio.wait([self._start(self._work(waiting)) for _ in range(most)])
+        finally:
+            self._isolates = False
+        self._suspects.put_back(waiting)
 
-    async def _make(self, call: Call) -> bool:
+    async def _make(self, call: Call, isolated: deque[Call] | None = None) -> bool:
         """Make one call; whether it was not lost."""
         own = asyncio.current_task()
         assert own is not None  # noqa: S101 - a coroutine that runs as a task
@@ -235,8 +209,9 @@ class Calls:
         if own.cancelling():  # and swallowed: the call is lost
             return False
         call.seconds = self._clock() - call.began
+        self._event_seconds += (call.seconds / len(call.events) - self._event_seconds) / 8
         self._running[own] = None
-        self._sort(call)
+        self._sort(call, isolated)
         return True
 
     async def _error(self, events: Sequence[StatusEvent], own: asyncio.Task[Any]) -> BaseException | None:
@@ -250,51 +225,27 @@ class Calls:
             return exc
         return None
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
+    def _end(self, task: asyncio.Task[Any]) -> None:
         self._running.pop(task, None)
         self._lost.pop(task, None)
         if not task.cancelled() and task.exception() is not None:
             self._fault = task.exception()
 
-    def _sort(self, call: Call) -> None:
-        """Decide whether a call has ended, is to be made again, or speaks for a pause."""
-        if call.error is None and call is not self._probe:
-            self._alone = False
-            self._doubt.add(call, counts=not self.paused)
-            return
-        failed = at_fault(call.error)
-        if call is self._probe:
-            self._probe, self._probed = None, not failed
-        if isinstance(call.error, Gone):
-            self._halt, self.paused = Why.GONE, True
-            self._put_back(call)
-        elif isinstance(call.error, Unavailable):
-            self._away = None if self.paused else call.error
-            self._put_back(call)
-        elif failed and self.paused:
-            self._again([call])
-        elif isinstance(call.error, Divide) and len(call.events) > 1:
+    def _sort(self, call: Call, isolated: deque[Call] | None) -> None:
+        """Decide whether a call has ended or has to be made again."""
+        again: tuple[Call, ...] = ()
+        if isinstance(call.error, Divide) and len(call.events) > 1:
             half = len(call.events) // 2
-            self._queue.extendleft((call.part(half), call.part(0, half)))
+            again = call.part(0, half), call.part(half)
         else:
             if isinstance(call.error, Divide):
                 call.error = call.error.__cause__ or call.error
-            self._alone = False
-            self._doubt.add(call, counts=not self.paused)
-            self._look_for_trouble()
-
-    def _look_for_trouble(self) -> None:
-        if self._doubt.tripped and not (self.paused or self._closed):
-            self._halt, self.paused = Why.FAILING, True
-            self._again(self._doubt.take_failures())
-
-    def _put_back(self, call: Call) -> None:
-        (self._solos if call.solo else self._queue).appendleft(call)
-
-    def _again(self, calls: Iterable[Call]) -> None:
-        """Queue these events again, as if nothing had been, each by itself: it may be one of them that fails a list."""
-        for call in calls:
-            for place in range(len(call.events)):
-                part = call.part(place, place + 1)
-                part.tried = True
-                (self._solos if call.solo else self._queue).append(part)
+            if self._circuit.note(call):
+                call.error = None
+                again = (call,)
+            else:
+                self._ended.append(call)
+        if isolated is None:
+            self._queue.put_back(*again)
+        else:
+            isolated.extendleft(reversed(again))

@@ -1,16 +1,17 @@
-"""A group that is paused: all its workers keep what they have in hand, and begin nothing.
+"""The pause of a group: all its workers keep what they have in flight, and call nothing.
 
 ====================  ======================================================================  =========================
 why                   because                                                                 it ends
 ====================  ======================================================================  =========================
-``failing``           nearly everything failed (worker.breaker)                               when a probe succeeds
-``dead-letters``      so many were made that somebody should look                             when there are fewer
-``gone``              the target wants no more (worker.outcome.Gone)                          by `groups resume`
+``failing``           nearly everything failed (worker.dispatch.circuit_breaker)              when a probe succeeds
+``dead-letters``      there are so many that an operator should look                          when there are fewer
+``gone``              the target wants no more (worker.handlers.errors.Gone)                  by `groups resume`
 ====================  ======================================================================  =========================
 
-It is noted in a hash that expires unless a worker goes on refreshing it, so no crash leaves a group paused; only
-``gone`` stays, for it is an answer that somebody gave. While nearly everything fails, one of all workers at a time may
-make one call to see whether that is still so; the time between two such probes grows, with jitter.
+It is a hash that expires unless a worker refreshes it, so no crash leaves a group paused; only ``gone`` stays, because
+the target gave it as an answer. While nearly everything fails, one worker of the group at a time makes one call to see
+whether that is still so: its turn lasts as long as the call may take, and the time between two turns grows, with
+jitter.
 """
 
 import random
@@ -24,13 +25,13 @@ from redis.asyncio import Redis
 
 from runtime.metrics import PAUSED
 from stream.keys import Shard
+from worker.timing import TIMING, Timing
 
 log = structlog.get_logger("pause")
 
-LOOK_SECONDS = 1.0
 EXPIRES_SECONDS = 60
-FIRST_PROBE_SECONDS = 0.5
-LONGEST_PROBE_SECONDS = 15.0
+RESULT_SECONDS = 10.0
+"""For how long after its call's time a worker may take to note the result of its probe."""
 
 
 class Why(StrEnum):
@@ -42,34 +43,49 @@ class Why(StrEnum):
 
 
 MEANING = {
-    Why.FAILING: "nearly everything fails; it is tried now and then, and goes on by itself",
-    Why.LETTERS: "it has too many dead letters; replay or discard some, or raise ACKSTREAM_DEAD_LETTERS",
-    Why.GONE: "its target wants no more events (410); `ackstream groups resume` it when that has changed",
+    Why.FAILING.value: "nearly everything fails; it is tried now and then, and goes on by itself",
+    Why.LETTERS.value: "it has too many dead letters; replay or discard some, or raise ACKSTREAM_DEAD_LETTERS",
+    Why.GONE.value: "its target wants no more events (410); `ackstream groups resume` it when that has changed",
 }
 
-# KEYS: paused. ARGV: why, 1 if it stays, expiry in ms, ms until the first probe. 1: it is paused now for this reason.
+# KEYS: paused. ARGV: why, 1 if it stays, expiry in ms, ms until the first probe. Returns why it is paused now.
 BEGIN = """#!lua flags=allow-oom
 local why = redis.call('HGET', KEYS[1], 'why')
-if why and (why == ARGV[1] or ARGV[2] == '0') then return 0 end
+if why and (why == ARGV[1] or ARGV[2] == '0') then return why end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], 'why', ARGV[1], 'since', now, 'tries', 0, 'probe', now + ARGV[4])
 if ARGV[2] == '0' then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
-return 1
+return ARGV[1]
 """
 
-# KEYS: paused. ARGV: reason that is probed, expiry in ms, delays in ms (first, longest), jitter. 1: probe now.
+# KEYS: paused, alive. ARGV: reason that is probed, expiry in ms, ms that the turn lasts, longest delay in ms, consumer.
+# 1: probe now. The turn of a consumer that is gone is over. A moment further away than turn and delay was set before
+# the server's clock stepped back, and is due.
 PROBE = """#!lua flags=allow-oom
 if redis.call('HGET', KEYS[1], 'why') ~= ARGV[1] then return 0 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if now < tonumber(redis.call('HGET', KEYS[1], 'probe')) then return 0 end
-local tries = math.min(redis.call('HINCRBY', KEYS[1], 'tries', 1), 30)
-local delay = math.min(tonumber(ARGV[4]), ARGV[3] * 2 ^ tries) * tonumber(ARGV[5])
-redis.call('HSET', KEYS[1], 'probe', math.floor(now + delay))
+local wait = tonumber(redis.call('HGET', KEYS[1], 'probe')) - now
+local prober = redis.call('HGET', KEYS[1], 'prober')
+local gone = prober and redis.call('HEXISTS', KEYS[2], prober) == 0
+if not gone and wait > 0 and wait <= math.max(tonumber(ARGV[3]), tonumber(ARGV[4])) then return 0 end
+redis.call('HINCRBY', KEYS[1], 'tries', 1)
+redis.call('HSET', KEYS[1], 'probe', now + ARGV[3], 'prober', ARGV[5])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1
+"""
+
+# KEYS: paused. ARGV: reason that is probed, delays in ms (first, longest), jitter. Ends the turn of a failed probe.
+FAILED = """#!lua flags=allow-oom
+if redis.call('HGET', KEYS[1], 'why') ~= ARGV[1] then return end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local tries = math.min(tonumber(redis.call('HGET', KEYS[1], 'tries')), 30)
+local delay = math.min(tonumber(ARGV[3]), ARGV[2] * 2 ^ tries) * tonumber(ARGV[4])
+redis.call('HSET', KEYS[1], 'probe', math.floor(now + delay))
+redis.call('HDEL', KEYS[1], 'prober')
 """
 
 # KEYS: paused, dead letters. ARGV: reason that stays, expiry in ms. Returns why it is paused or '', how many letters.
@@ -79,15 +95,17 @@ if why ~= '' and why ~= ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return {why, redis.call('XLEN', KEYS[2])}
 """
 
-# KEYS: paused. ARGV: why. 1: it was paused for this reason, and is no more.
+# KEYS: paused. ARGV: why it was. Returns why it is still paused, for another reason, or ''.
 END = """#!lua flags=allow-oom
-if redis.call('HGET', KEYS[1], 'why') ~= ARGV[1] then return 0 end
-return redis.call('DEL', KEYS[1])
+local why = redis.call('HGET', KEYS[1], 'why') or ''
+if why ~= ARGV[1] then return why end
+redis.call('DEL', KEYS[1])
+return ''
 """
 
 
 class Pause:
-    """Whether one group is paused, as this worker saw it last. Every method that asks the server raises RedisError."""
+    """Whether one group is paused, as this worker saw it last. Every coroutine raises RedisError."""
 
     def __init__(
         self,
@@ -97,62 +115,80 @@ class Pause:
         most_letters: int,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
+        timing: Timing = TIMING,
     ) -> None:
         self._group = group
-        self._key, self._dead = shard.paused(group), shard.dead(group)
+        self._key, self._dead, self._alive = shard.paused(group), shard.dead(group), shard.alive(group)
         self._most_letters = most_letters
         self._clock = clock
         self._chance = chance
+        self._delays_ms = round(timing.first_probe * 1000), round(timing.longest_probe * 1000)
         self._begin = server.register_script(BEGIN)
         self._probe = server.register_script(PROBE)
+        self._failed = server.register_script(FAILED)
         self._look = server.register_script(LOOK)
         self._end = server.register_script(END)
         self._since = 0.0
-        self.why: Why | None = None
+        self.why: str | None = None
+        """Why it is paused; a later version may know other reasons than this one."""
 
     async def look(self) -> None:
-        """See whether the group is paused; pause it if it has too many dead letters, and not for that any more."""
+        """See whether the group is paused; pause it while it has too many dead letters."""
         found: Any = await self._look(keys=[self._key, self._dead], args=[Why.GONE, EXPIRES_SECONDS * 1000])
-        why, letters = Why(found[0].decode()) if found[0] else None, int(found[1])
+        why, letters = found[0].decode() or None, int(found[1])
         if why is None and letters >= self._most_letters:
             await self.begin(Why.LETTERS)
-        elif why is Why.LETTERS and letters < self._most_letters:
-            await self.end(why)
+        elif why == Why.LETTERS and letters < self._most_letters:
+            await self.end(Why.LETTERS)
         else:
-            self._is(why)
+            self._set(why)
 
     async def begin(self, why: Why) -> None:
-        """Pause the group for all its workers."""
-        stays, first_ms = int(why is Why.GONE), round(FIRST_PROBE_SECONDS * 1000)
-        await self._begin(keys=[self._key], args=[why, stays, EXPIRES_SECONDS * 1000, first_ms])
-        self._is(why)
+        """Pause the group for all its workers, unless it is paused already."""
+        stays = int(why is Why.GONE)
+        args: list[str | int] = [why, stays, EXPIRES_SECONDS * 1000, self._delays_ms[0]]
+        self._set((await self._begin(keys=[self._key], args=args)).decode())
 
     async def end(self, why: Why) -> None:
         """Let the group go on, unless it is paused for another reason by now."""
-        await self._end(keys=[self._key], args=[why])
-        self._is(None)
+        self._set((await self._end(keys=[self._key], args=[why])).decode() or None)
 
-    async def may_probe(self) -> bool:
-        """Whether it is this worker's turn to see if things are better."""
-        if self.why is not Why.FAILING:
+    async def may_probe(self, call_seconds: float, consumer: str) -> bool:
+        """Whether it is this consumer's turn to make one call, which may take so long."""
+        if self.why != Why.FAILING:
             return False
-        delays = round(FIRST_PROBE_SECONDS * 1000), round(LONGEST_PROBE_SECONDS * 1000)
-        jitter = 0.5 + self._chance() / 2
-        args: list[str | int | float] = [Why.FAILING, EXPIRES_SECONDS * 1000, *delays, jitter]
-        return bool(await self._probe(keys=[self._key], args=args))
+        turn_ms = round((call_seconds + RESULT_SECONDS) * 1000)
+        args: list[str | int] = [
+            Why.FAILING,
+            max(EXPIRES_SECONDS * 1000, turn_ms),
+            turn_ms,
+            self._delays_ms[1],
+            consumer,
+        ]
+        return bool(await self._probe(keys=[self._key, self._alive], args=args))
 
-    def _is(self, why: Why | None) -> None:
-        if why is self.why:
+    async def note_failed_probe(self) -> None:
+        """End this worker's turn: the next one may probe after a delay."""
+        args: list[str | int | float] = [Why.FAILING, *self._delays_ms, 0.5 + self._chance() / 2]
+        await self._failed(keys=[self._key], args=args)
+
+    def _set(self, why: str | None) -> None:
+        if why == self.why:
             return
         if self.why is not None:
             PAUSED.labels(self._group, self.why).set(0)
         if why is not None:
             PAUSED.labels(self._group, why).set(1)
-            log.warning("group.paused", group=self._group, why=why.value, meaning=MEANING[why])
+            log.warning("group.paused", group=self._group, why=why, meaning=meaning(why))
             self._since = self._clock()
         else:
             log.info("group.resumed", group=self._group, seconds=round(self._clock() - self._since, 1))
         self.why = why
+
+
+def meaning(why: str) -> str:
+    """Say for people what a reason means."""
+    return MEANING.get(why, f"{why} (a reason that this version does not know)")
 
 
 async def paused(server: Redis, shard: Shard, group: str) -> str | None:
@@ -162,7 +198,7 @@ async def paused(server: Redis, shard: Shard, group: str) -> str | None:
 
 
 async def resume(server: Redis, shard: Shard, group: str) -> str | None:
-    """Let a group go on, whyever it was paused; returns that. Raises RedisError."""
+    """Let a group go on, whatever the reason for its pause; returns that. Raises RedisError."""
     why = await paused(server, shard, group)
     if why is not None:
         await server.delete(shard.paused(group))

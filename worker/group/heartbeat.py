@@ -1,15 +1,15 @@
-"""Who of a group's consumers is alive, and what to do with the entries of those who are not.
+"""Heartbeats: tells which consumers of a group are alive.
 
 Each consumer raises a counter every few seconds, from the same loop that does the work, so a stalled loop raises none.
 An observer takes a consumer for dead when it has no counter, or when the counter has not moved for a while of the
-observer's own monotonic clock: no clock jump matters. One script moves a bounded share of a dead consumer's entries.
+observer's own monotonic clock: no clock jump matters.
 
-Who was late itself (stopped, starved, cut off) must not settle what it has in hand, for others may have it by now: it
-takes a new name, drops the batch and leaves its old name to be found dead like any other.
+A worker that was late itself (stopped, starved, cut off) must not settle or call what it has in flight, for others may
+have claimed it: it takes a new name, drops the batch and leaves its old name to be found dead like any other.
 
 A server can forget acks that it has confirmed (a fail-over, a restart after a power cut), and a connection that is lost
 between two commands is replaced without a word. So now and then each consumer looks whether more is pending under its
-own name than it has in hand, and leaves that name if so.
+own name than it has in flight, and leaves that name if so.
 """
 
 import os
@@ -22,41 +22,18 @@ from typing import Any
 import structlog
 from redis.asyncio import Redis
 
-from runtime.metrics import CLAIMED
 from stream.keys import Shard
 from worker.consumer.fetch_plan import Source, streams
-from worker.group.poison import Suspects
+from worker.timing import TIMING, Timing
 
 log = structlog.get_logger("liveness")
 
-BEAT_SECONDS = 3.0
-LATE_SECONDS = 10.0
-DEAD_SECONDS = 15.0
-TIDY_SECONDS = 10.0
-
-RawEntries = list[tuple[bytes, list[bytes] | None]]
-"""Ids, and names and values in turn, as Redis gives them; None for what was deleted while it was pending."""
+RawEntries = list[tuple[bytes, list[bytes]]]
+"""Ids, and names and values in turn, as Redis gives them."""
 
 # HINCRBY as it is; but in a script a full server takes it too, so nobody seems dead for want of memory.
 BEAT = """#!lua flags=allow-oom
 return redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
-"""
-
-# KEYS: alive, streams. ARGV: group, claimer, dead consumer, its counter as observed or '', most entries.
-# nil: it is alive after all. Empty: nothing was left, the consumer is removed. Else the stream's place and its entries.
-CLAIM = """#!lua flags=allow-oom
-if (redis.call('HGET', KEYS[1], ARGV[3]) or '') ~= ARGV[4] then return false end
-for k = 2, #KEYS do
-  local pending = redis.call('XPENDING', KEYS[k], ARGV[1], '-', '+', ARGV[5], ARGV[3])
-  if #pending > 0 then
-    local ids = {}
-    for i, entry in ipairs(pending) do ids[i] = entry[1] end
-    return {k - 2, redis.call('XCLAIM', KEYS[k], ARGV[1], ARGV[2], 0, unpack(ids))}
-  end
-end
-for k = 2, #KEYS do redis.call('XGROUP', 'DELCONSUMER', KEYS[k], ARGV[1], ARGV[3]) end
-redis.call('HDEL', KEYS[1], ARGV[3])
-return {}
 """
 
 
@@ -69,21 +46,21 @@ class Liveness:
         shard: Shard,
         group: str,
         clock: Callable[[], float] = time.monotonic,
+        timing: Timing = TIMING,
     ) -> None:
+        self._timing = timing
         self._server = server
         self._streams = streams(shard, group)
         self._group = group
         self._alive = shard.alive(group)
         self._clock = clock
         self._beat = server.register_script(BEAT)
-        self._claim = server.register_script(CLAIM)
         self._last_beat: float | None = None
         self._abandoned: list[str] = []
         self._seen: dict[bytes, tuple[bytes, float]] = {}
         self._dead: dict[bytes, bytes] = {}
         self._announced = False
         self._tidied = clock()
-        self.suspects = Suspects(server, shard, group)
         self.generation = 0
         self.consumer = _unique_name()
 
@@ -91,7 +68,7 @@ class Liveness:
         """Whether what was read in this generation may be in other hands by now."""
         if generation != self.generation or self._last_beat is None:
             return True
-        return self._clock() - self._last_beat > LATE_SECONDS
+        return self._clock() - self._last_beat > self._timing.late
 
     def renew(self) -> None:
         """Take a new name and leave the old one, with all that is pending under it, to be claimed."""
@@ -112,7 +89,7 @@ class Liveness:
             await self._server.hdel(self._alive, *self._abandoned)
             self._abandoned.clear()
         began = self._clock()
-        if self._last_beat is not None and began - self._last_beat > LATE_SECONDS:
+        if self._last_beat is not None and began - self._last_beat > self._timing.late:
             log.warning(
                 "liveness.late",
                 group=self._group,
@@ -124,40 +101,18 @@ class Liveness:
         self._announced, self._last_beat = True, began
         await self._look()
 
-    async def claim(self, most: int) -> dict[Source, RawEntries]:
-        """Take over at most ``most`` entries of one stream from one dead consumer; empty when there are none."""
-        while self._dead:
-            name, counter = next(iter(self._dead.items()))
-            taken = await self._claim(
-                keys=[self._alive, *self._streams.values()],
-                args=[self._group, self.consumer, name, counter, most],
-            )
-            if taken:
-                place, entries = taken
-                source = list(self._streams)[place]
-                log.warning(
-                    "liveness.claimed",
-                    group=self._group,
-                    dead=name.decode(),
-                    source=source.value,
-                    entries=len(entries),
-                )
-                CLAIMED.labels(self._group).inc(len(entries))
-                await self.suspects.took_over(source, [one for one, _ in entries], name.decode(), died=bool(counter))
-                return {source: entries}
-            if taken is not None:
-                log.info("liveness.removed", group=self._group, consumer=name.decode())
-            self._dead.pop(name, None)
-        return {}
+    def find_dead(self) -> tuple[bytes, bytes] | None:
+        """Return a consumer that is dead, and its counter: empty if it has none, for then it has left in order."""
+        return next(iter(self._dead.items()), None)
 
-    async def mark(self, source: Source, entry_id: bytes) -> None:
-        """Say that this entry is about to be handled alone, for the case that the worker dies of it."""
-        await self.suspects.mark(source, entry_id, self.consumer)
+    def forget_dead(self, name: bytes) -> None:
+        """Take note that a consumer is removed, or alive after all."""
+        self._dead.pop(name, None)
 
     @property
     def untidy(self) -> bool:
         """Whether it is time to ``tidy``: the caller then comes to a moment at which nothing is being read."""
-        return self._clock() - self._tidied > TIDY_SECONDS
+        return self._clock() - self._tidied > self._timing.tidy
 
     async def tidy(self, in_hand: Mapping[Source, int]) -> None:
         """Take a new name if more is pending under the own one than is in hand. Raises RedisError.
@@ -193,7 +148,7 @@ class Liveness:
             before = self._seen.get(name)
             if before is None or before[0] != counter:
                 self._seen[name] = counter, now
-            if not counter or now - self._seen[name][1] >= DEAD_SECONDS:
+            if not counter or now - self._seen[name][1] >= self._timing.dead:
                 dead[name] = counter
         self._seen = {name: seen for name, seen in self._seen.items() if name in names}
         self._dead = dead

@@ -1,14 +1,16 @@
-"""Entries that may be what their workers died of, and how the one that is gets told from its neighbours.
+"""Poison entries: their handler kills the process. Finds the one among the entries that dead workers had in flight.
 
-Whoever takes entries over from a dead worker counts it. At the second time each of them is handled alone: nothing else
-of the group is being handled by that worker then, and before its handler runs it is marked. Only a death with that mark
-speaks against an entry, and the mark is for one entry; what was merely near it is handled and forgotten. An orderly
-hand-over counts for nothing, and Redis's own delivery count is not asked: it rises for other reasons too.
+A worker that claims entries from a dead one counts that for each of them, in the script that claims. An entry that was
+claimed so twice is a suspect. Half of the suspects are handled at a time, marked together, while nothing else of the
+group runs in that worker; the mark ends with their calls. If the worker dies under a mark, the marked half is suspect
+again and the others are not: so the set is halved at each death. Only a death under a mark of its own speaks against an
+entry; at MOST_DEATHS it is dead-lettered. An orderly stop counts for nothing, nothing is marked on the normal path, and
+Redis's own delivery count is not asked: it rises for other reasons too.
 
 All is kept in one hash that expires, so what is left of entries that are gone goes as well.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,94 +19,85 @@ from redis.asyncio import Redis
 from stream.keys import Shard
 from worker.consumer.fetch_plan import Source
 
-ALONE_AFTER = 2
+SUSPECT_AFTER = 2
 MOST_DEATHS = 3
 KEPT_SECONDS = 24 * 3600
-
-# KEYS: suspects. ARGV: consumer, 1 if it died, ms until it expires, source, then ids. Returns for each id how often it
-# was taken over and how many died of it.
-TOOK_OVER = """#!lua flags=allow-oom
-local died, marked = ARGV[2] == '1', redis.call('HGET', KEYS[1], 'alone:' .. ARGV[1])
-local found = {}
-for i = 5, #ARGV do
-  local name = ARGV[4] .. ':' .. ARGV[i]
-  if died then redis.call('HINCRBY', KEYS[1], name, 1) end
-  if died and marked == name then
-    redis.call('HINCRBY', KEYS[1], 'deaths:' .. name, 1)
-    redis.call('HDEL', KEYS[1], 'alone:' .. ARGV[1])
-  end
-  found[#found + 1] = tonumber(redis.call('HGET', KEYS[1], name) or '0')
-  found[#found + 1] = tonumber(redis.call('HGET', KEYS[1], 'deaths:' .. name) or '0')
-end
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
-return found
-"""
-
 IDS_AT_ONCE = 1000
+
+# KEYS: poison. ARGV: consumer, marked entries (each between blanks), ms until it expires.
+MARK = """#!lua flags=allow-oom
+redis.call('HSET', KEYS[1], 'mark:' .. ARGV[1], ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """How often an entry was taken over from a dead worker, and how many died while they had it alone in hand."""
+    """How often an entry was claimed from dead workers, and how many of them died while it alone was marked."""
 
-    taken_over: int
+    claims: int
     deaths: int
 
     @property
-    def alone(self) -> bool:
-        """Whether it is to be handled alone."""
-        return self.taken_over >= ALONE_AFTER or self.deaths > 0
+    def is_suspect(self) -> bool:
+        """Whether it has to be handled under a mark."""
+        return self.claims >= SUSPECT_AFTER or self.deaths > 0
 
     @property
-    def proved(self) -> bool:
-        """Whether it is to be given up."""
+    def is_proven(self) -> bool:
+        """Whether it has to be given up."""
         return self.deaths >= MOST_DEATHS
 
 
 NONE = Suspicion(0, 0)
 
 
-class Suspects:
-    """The suspects of one group. Every method that asks the server raises RedisError."""
+class PoisonTracker:
+    """The suspects of one group that this worker has in flight. Every coroutine raises RedisError."""
 
     def __init__(self, server: Redis, shard: Shard, group: str) -> None:
         self._server = server
-        self._key = shard.suspects(group)
-        self._took_over = server.register_script(TOOK_OVER)
+        self._key = shard.poison(group)
+        self._mark = server.register_script(MARK)
         self._known: dict[tuple[Source, bytes], Suspicion] = {}
 
-    async def took_over(self, source: Source, entry_ids: Sequence[bytes], consumer: str, *, died: bool) -> None:
-        """Take in that these were taken over from a consumer, which may have died or handed them over."""
-        for start in range(0, len(entry_ids), IDS_AT_ONCE):
-            some = entry_ids[start : start + IDS_AT_ONCE]
-            args: list[bytes | str | int] = [consumer, int(died), KEPT_SECONDS * 1000, source, *some]
-            found: Any = await self._took_over(keys=[self._key], args=args)
-            pairs = zip(some, map(int, found[::2]), map(int, found[1::2]), strict=True)
-            self._known |= {(source, one): Suspicion(times, deaths) for one, times, deaths in pairs if times or deaths}
+    def note_claim(self, source: Source, entry_ids: Sequence[bytes], counts: Sequence[int]) -> None:
+        """Take in the counts, two for each entry, that the claim script gave."""
+        pairs = zip(entry_ids, counts[::2], counts[1::2], strict=True)
+        self._known |= {(source, one): Suspicion(claims, deaths) for one, claims, deaths in pairs if claims or deaths}
 
     @property
-    def any_in_hand(self) -> bool:
-        """Whether anything speaks against any entry that is in hand."""
+    def has_any(self) -> bool:
+        """Whether anything speaks against any entry that is in flight."""
         return bool(self._known)
 
-    def of(self, source: Source, entry_id: bytes) -> Suspicion:
-        """Return what speaks against an entry that is in hand."""
+    def find(self, source: Source, entry_id: bytes) -> Suspicion:
+        """Return what speaks against an entry that is in flight."""
         return self._known.get((source, entry_id), NONE)
 
-    async def mark(self, source: Source, entry_id: bytes, consumer: str) -> None:
-        """Say that this consumer is about to handle an entry, and nothing else."""
-        fields: Any = {f"alone:{consumer}": b"%b:%b" % (source.encode(), entry_id)}
-        await self._server.hset(self._key, mapping=fields)
+    async def mark(self, consumer: str, entries: Iterable[tuple[Source, bytes]]) -> None:
+        """Note that this consumer is about to handle these entries, and nothing else."""
+        marked = b"".join(b" %b " % name(*one) for one in entries)
+        await self._mark(keys=[self._key], args=[consumer, marked, KEPT_SECONDS * 1000])
+
+    async def unmark(self, consumer: str) -> None:
+        """Note that the calls of the marked entries have ended."""
+        await self._server.hdel(self._key, f"mark:{consumer}")
 
     async def clear(self, source: Source, entry_ids: Sequence[bytes]) -> None:
         """Forget entries that are settled."""
         known = [one for one in entry_ids if self._known.pop((source, one), None)] if self._known else []
-        names = [b"%b:%b" % (source.encode(), one) for one in known]
+        names = [name(source, one) for one in known]
         for start in range(0, len(names), IDS_AT_ONCE):
             some = names[start : start + IDS_AT_ONCE]
-            fields: Any = [*some, *(b"deaths:" + name for name in some)]
+            fields: Any = [*some, *(b"deaths:" + one for one in some)]
             await self._server.hdel(self._key, *fields)
 
     def forget(self) -> None:
-        """Forget what is known of the entries in hand, for they are in hand no more."""
+        """Forget the entries in flight, for this worker has dropped them."""
         self._known.clear()
+
+
+def name(source: Source, entry_id: bytes) -> bytes:
+    """Return an entry's name in the hash."""
+    return b"%b:%b" % (source.encode(), entry_id)

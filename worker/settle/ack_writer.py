@@ -1,65 +1,74 @@
-"""Settling what has ended beside what is handled next: one write after the other, each of all that has ended by then.
+"""Settles finished entries while the next ones are handled: one write after the other, each of all that has ended.
 
-What a write meets is raised to whoever waits for it, begins the next one, or looks whether it is done.
+An error of a write is raised to the caller that waits for it, begins the next one, or looks whether it is done.
 """
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from redis.exceptions import OutOfMemoryError
 
-from runtime.backoff import Backoff
-from runtime.metrics import ATTEMPTS, BURIED
+from runtime.metrics import ATTEMPTS, DEAD_LETTERS, DELAYED
 from runtime.tasks import end
-from stream.redis.client import names
 from worker.consumer.fetch_plan import Source
 from worker.group.heartbeat import Liveness
+from worker.group.poison import PoisonTracker
+from worker.settle.copies import Copy
 from worker.settle.invalid import Invalid
-from worker.settle.settler import Copy, Settler
+from worker.settle.settler import Settler
 
-log = structlog.get_logger("processor")
+log = structlog.get_logger("settle")
 
 
 class BatchDropped(Exception):  # noqa: N818 - named for what the loop must do
-    """The batch in hand must not be settled: it stays pending, and whoever claims it handles it again."""
+    """The entries in flight must not be settled: they stay pending, and another worker claims and handles them."""
 
 
 @dataclass(slots=True)
 class Settlement:
-    """What ends entries of one stream: ids to ack, copies to write."""
+    """Ends entries of one stream: ids to ack, copies to write."""
 
     acks: list[bytes] = field(default_factory=list)
     marks: list[bytes] = field(default_factory=list)
-    """What the events among them that were handled are remembered by (worker.repeats)."""
+    """Of the handled events among them (worker.settle.dedup)."""
     copies: list[Copy] = field(default_factory=list)
     invalid: list[Invalid] = field(default_factory=list)
     """Invalid payloads that no signature proves, for the record (worker.settle.invalid)."""
 
 
-class Settling:
-    """Settles what has ended for one group. ``backoff`` begins anew with each write that is done."""
+class AckWriter:
+    """Settles the finished entries of one group. ``measure`` is awaited after copies: they add to the backlog."""
 
-    def __init__(self, group: str, settler: Settler, liveness: Liveness, backoff: Backoff, stop: asyncio.Event) -> None:
+    def __init__(
+        self,
+        group: str,
+        settler: Settler,
+        liveness: Liveness,
+        poison: PoisonTracker,
+        measure: Callable[[], Awaitable[None]],
+        succeeded_seconds_ago: Callable[[], float | None] = lambda: None,
+    ) -> None:
         self._group = group
         self._settler = settler
         self._liveness = liveness
-        self._backoff = backoff
-        self._stop = stop
+        self._poison = poison
+        self._measure = measure
+        self._succeeded_seconds_ago = succeeded_seconds_ago
         self._ended: defaultdict[Source, Settlement] = defaultdict(Settlement)
         self._writing: asyncio.Task[None] | None = None
+        self._delayed = DELAYED.labels(group)
         self.marks: frozenset[bytes] = frozenset()
-        """Of what is being settled right now, and may be known to the server or not."""
+        """Of events that are being settled right now, and that the server may know or not."""
 
     def of(self, source: Source) -> Settlement:
-        """Return what the next write ends, to be added to."""
+        """Return the settlement that the next write makes, to be added to."""
         return self._ended[source]
 
     async def write(self, generation: int) -> None:
-        """Begin to write what has ended, if anything has, when the last write is done. Raises as ``written``."""
+        """Begin to settle what has ended, if anything has, once the last write is done. Raises as ``written``."""
         if self._writing is not None and (self._ended or self._writing.done()):
             await self.written()
         if self._ended:
@@ -68,7 +77,7 @@ class Settling:
             self._writing = asyncio.create_task(self._write(ended, generation))
 
     async def written(self, *, unless: asyncio.Future[Any] | None = None) -> None:
-        """Wait until all is written that was begun, or until ``unless`` is done.
+        """Wait until every write that was begun is done, or until ``unless`` is done.
 
         Raises BatchDropped, or RedisError if it is unknown what is settled.
         """
@@ -84,7 +93,7 @@ class Settling:
             self._writing, self.marks = None, frozenset()
 
     async def drop(self) -> None:
-        """Forget what has ended, and give up what is being written."""
+        """Forget what has ended, and give up the write that is under way."""
         self._ended.clear()
         if self._writing is not None:
             await end([self._writing])
@@ -93,51 +102,40 @@ class Settling:
             self._writing, self.marks = None, frozenset()
 
     async def _write(self, ended: Mapping[Source, Settlement], generation: int) -> None:
-        """Write it. A full server takes no copies: wait until it does."""
         for source, settlement in ended.items():
             if settlement.acks:
-                self._heed(generation)
+                self._require_current(generation)
                 await self._settler.ack(source, settlement.acks, settlement.marks)
-                await self._liveness.suspects.clear(source, settlement.acks)
+                await self._poison.clear(source, settlement.acks)
             if settlement.copies:
-                await self._copy(source, settlement.copies, generation)
-                await self._liveness.suspects.clear(source, [copy.entry_id for copy in settlement.copies])
-                self._note_buried(settlement.copies)
+                self._require_current(generation)
+                await self._copy(source, settlement.copies)
+                await self._poison.clear(source, [copy.entry_id for copy in settlement.copies])
             if settlement.invalid:
-                self._heed(generation)
+                self._require_current(generation)
                 await self._settler.record(source, settlement.invalid)
-                await self._liveness.suspects.clear(source, [one.entry_id for one in settlement.invalid])
-        self._backoff.reset()
+                await self._poison.clear(source, [one.entry_id for one in settlement.invalid])
 
-    async def _copy(self, source: Source, copies: Sequence[Copy], generation: int) -> None:
-        while True:
-            self._heed(generation)
-            try:
-                await self._settler.copy(source, copies)
-            except OutOfMemoryError as exc:
-                log.warning("batch.unsettled", group=self._group, error=names(exc))
-                await self._backoff.wait(self._stop)
-                if self._stop.is_set():
-                    raise BatchDropped from None
-            else:
-                return
-
-    def _heed(self, generation: int) -> None:
-        if self._liveness.late(generation):
-            raise BatchDropped  # others may have it by now
-
-    def _note_buried(self, copies: Sequence[Copy]) -> None:
-        buried = [copy for copy in copies if copy.delay_seconds is None]
-        note_attempts(self._group, (int(copy.fields[b"attempt"]) for copy in buried))
-        reasons = Counter(copy.reason for copy in buried)
+    async def _copy(self, source: Source, copies: Sequence[Copy]) -> None:
+        written = await self._settler.copy(source, copies, self._succeeded_seconds_ago())
+        await self._measure()
+        self._delayed.inc(len(written.delayed))
+        note_attempts(self._group, (copy.attempts for copy in written.dead))
+        reasons = Counter(copy.reason for copy in written.dead)
         for reason, count in reasons.items():
-            BURIED.labels(self._group, reason).inc(count)
+            DEAD_LETTERS.labels(self._group, reason).inc(count)
         if reasons:
-            log.warning("batch.buried", group=self._group, entries=reasons.total(), reasons=counted(reasons))
+            log.warning("entries.dead_lettered", group=self._group, entries=len(written.dead), reasons=counted(reasons))
+        if written.delayed:
+            log.info("entries.delayed", group=self._group, entries=len(written.delayed))
+
+    def _require_current(self, generation: int) -> None:
+        if self._liveness.late(generation):
+            raise BatchDropped  # another worker may have the entries by now
 
 
 def note_attempts(group: str, attempts: Iterable[int]) -> None:
-    """Take down how many attempts events have had that are at their end now."""
+    """Observe how many attempts events have had that are at their end now."""
     for attempt in attempts:
         if attempt > 1:
             ATTEMPTS.labels(group).observe(attempt)

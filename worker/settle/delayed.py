@@ -1,22 +1,29 @@
-"""Copies that wait for their next attempt, and the script that moves those that are due to the group's retry stream.
+"""Delayed retries: copies that wait for their next attempt, and the script that moves due ones to the retry stream.
 
-A copy is packed (by worker.settle, as an array of MessagePack) into one member of a sorted set: whole, whatever becomes
-of the stream it came from. Its score is the moment at which it is due, on the server's clock.
+The settle script packs a copy (as an array of MessagePack) into one member of a sorted set: whole, whatever happens to
+the stream it came from. Its score is the moment at which it is due, by the server's clock.
 """
 
 from redis.asyncio import Redis
 
 from runtime.metrics import RETRIED
 from stream.keys import Shard
+from worker.handlers.errors import LONGEST_DELAY_SECONDS
 
 MOVED_AT_ONCE = 100
+MOST_RETRIES = 2000
+"""The retry stream is filled up to so many entries; the rest stays delayed."""
 
-# KEYS: parked, retry stream. ARGV: how many at most. All or nothing; refused whole on a full server.
-PROMOTE = """#!lua
-redis.call('XLEN', KEYS[2])
+# KEYS: delayed, retry stream. ARGV: how many at most, the longest delay in ms, the most of the retry stream.
+# A retry further away than any delay was made before the server's clock stepped back, and is due.
+PROMOTE = """#!lua flags=allow-oom
+if redis.call('XLEN', KEYS[2]) >= tonumber(ARGV[3]) then return 0 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
+if #due == 0 then
+  due = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now + ARGV[2], '+inf', 'LIMIT', 0, ARGV[1])
+end
 for _, copy in ipairs(due) do
   redis.call('XADD', KEYS[2], '*', unpack(cmsgpack.unpack(copy)))
   redis.call('ZREM', KEYS[1], copy)
@@ -25,17 +32,18 @@ return #due
 """
 
 
-class Parked:
-    """The parked copies of one group. Any number of workers may move them."""
+class Delayed:
+    """The delayed retries of one group. Any number of workers may promote them."""
 
     def __init__(self, server: Redis, shard: Shard, group: str) -> None:
-        self._keys = [shard.parked(group), shard.retry(group)]
+        self._keys = [shard.delayed(group), shard.retry(group)]
         self._promote = server.register_script(PROMOTE)
         self._retried = RETRIED.labels(group)
 
     async def promote(self) -> None:
-        """Move what is due to the retry stream. Raises RedisError; then the rest stays parked."""
+        """Move due entries to the retry stream, as far as it has room. Raises RedisError; the rest stays delayed."""
         moved = MOVED_AT_ONCE
         while moved == MOVED_AT_ONCE:
-            moved = await self._promote(keys=self._keys, args=[MOVED_AT_ONCE])
+            args = [MOVED_AT_ONCE, round(LONGEST_DELAY_SECONDS * 1000), MOST_RETRIES]
+            moved = await self._promote(keys=self._keys, args=args)
             self._retried.inc(moved)

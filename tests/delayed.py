@@ -7,10 +7,10 @@ from redis.asyncio import Redis
 from stream.keys import Shard
 
 
-async def parked(server: Redis, shard: Shard, group: str) -> list[tuple[dict[bytes, bytes], float]]:
+async def delayed(server: Redis, shard: Shard, group: str) -> list[tuple[dict[bytes, bytes], float]]:
     """The group's parked copies, each with the seconds until it is due, by the server's clock."""
     seconds, microseconds = await server.time()
-    members: Any = await server.zrange(shard.parked(group), 0, -1, withscores=True)
+    members: Any = await server.zrange(shard.delayed(group), 0, -1, withscores=True)
     return [(await _unpacked(server, copy), due / 1000 - seconds - microseconds / 1e6) for copy, due in members]
 
 

@@ -11,7 +11,7 @@ from tests.recording import GROUP, Recording, ids, recording
 from tests.test_settle import left, pending
 from tests.waiting import until
 from worker.consumer.fetch_plan import Source
-from worker.settle.dedup import Memory, Repeats, mark
+from worker.settle.dedup import Dedup, Memory, mark
 from worker.settle.settler import Settler
 
 HOUR = Memory(3600, 1000)
@@ -29,57 +29,49 @@ async def test_what_was_settled_as_handled_is_known(server: Redis, shard: Shard)
     """In one step with its end, for its group alone; more than one script can take are asked about in parts."""
     many = Memory(3600, 5000)
     entry_ids = await pending(server, shard, 2500)
-    repeats = Repeats(server, shard, "g", many)
-    assert await repeats.among(EVENTS) == []
+    dedup = Dedup(server, shard, "g", many)
+    assert await dedup.find_handled(EVENTS) == []
     await Settler(server, shard, "g", many).ack(Source.LIVE, entry_ids, [mark(one) for one in EVENTS])
-    assert await repeats.among(EVENTS) == list(range(2500))
-    assert await repeats.among([event(body(message_uuid="other")), EVENTS[3]]) == [1]
-    assert await Repeats(server, shard, "another", many).among(EVENTS) == []
+    assert await dedup.find_handled(EVENTS) == list(range(2500))
+    assert await dedup.find_handled([event(body(message_uuid="other")), EVENTS[3]]) == [1]
+    assert await Dedup(server, shard, "another", many).find_handled(EVENTS) == []
     assert await left(server, shard) == 0
 
 
-async def kept(server: Redis, shard: Shard) -> list[int]:
-    """How many marks each hash has."""
-    return [max(0, await server.hlen(key) - 1) for key in shard.handled("g")]
+async def kept(server: Redis, shard: Shard) -> int:
+    """How many marks there are."""
+    return int(await server.zcard(shard.handled("g")))
 
 
 @pytest.mark.parametrize("source", Source)
 async def test_marks_are_limited_in_number(server: Redis, shard: Shard, source: Source) -> None:
-    """Of too many the older half goes; the newer ones are known, one batch or several; all goes when nothing comes."""
+    """Of too many the oldest go; the newer ones are known, one batch or several; all goes when nothing comes."""
     entry_ids = await pending(server, shard, 70, source)
     memory = Memory(3600, 20)
-    settler, repeats = Settler(server, shard, "g", memory), Repeats(server, shard, "g", memory)
+    settler, dedup = Settler(server, shard, "g", memory), Dedup(server, shard, "g", memory)
     for number, (entry_id, one) in enumerate(zip(entry_ids[:45], EVENTS, strict=False)):
         await settler.ack(source, [entry_id], [mark(one)])
-        known = await repeats.among(EVENTS[: number + 1])
-        assert known == list(range(number + 1 - len(known), number + 1))
-        assert len(known) == sum(await kept(server, shard))
-        assert min(10, number + 1) <= len(known) <= 20
+        assert await kept(server, shard) == min(20, number + 1)
+        assert number in await dedup.find_handled(EVENTS[: number + 1]) or number >= 20
     await settler.ack(source, entry_ids[45:], [mark(one) for one in EVENTS[45:70]])
-    assert await repeats.among(EVENTS[:70]) == list(range(40, 70))
-    for key in shard.handled("g"):
-        assert 0 < await server.pttl(key) <= 2 * 3600 * 1000
+    assert len(await dedup.find_handled(EVENTS[:70])) == 20
+    assert 0 < await server.pttl(shard.handled("g")) <= 3600 * 1000
     assert await left(server, shard, source) == 0
 
 
 async def test_marks_are_limited_in_time(server: Redis, shard: Shard) -> None:
-    """What is too old is not known, and it is forgotten as a whole once newer ones take its place."""
+    """A mark that is too old is not known, and is removed with the next; a newer one of the event counts."""
     entry_ids = await pending(server, shard, 3)
-    settler, repeats = Settler(server, shard, "g", HOUR), Repeats(server, shard, "g", HOUR)
+    settler, dedup = Settler(server, shard, "g", HOUR), Dedup(server, shard, "g", HOUR)
     await settler.ack(Source.LIVE, entry_ids[:1], [mark(EVENTS[0])])
-    first, _ = shard.handled("g")
     now_ms = (await server.time())[0] * 1000
-    for hours, marks, hashes in ((0.9, [1, 0], [0]), (1.1, [1, 1], [])):
-        then: Any = {"began": round(now_ms - hours * 3_600_000), mark(EVENTS[0]): round(now_ms - hours * 3_600_000)}
-        await server.hset(first, mapping=then)
-        assert await repeats.among(EVENTS[:1]) == hashes
-        if hours > 1:
-            await settler.ack(Source.LIVE, entry_ids[1:2], [mark(EVENTS[1])])
-        assert await kept(server, shard) == marks
-    await server.hset(shard.handled("g")[1], "began", str(now_ms - 3_700_000))
-    await settler.ack(Source.LIVE, entry_ids[2:], [mark(EVENTS[2])])
-    assert await kept(server, shard) == [1, 1]
-    assert await repeats.among(EVENTS[:3]) == [1, 2]
+    for hours, known in ((0.9, [0]), (1.1, [])):
+        await server.zadd(shard.handled("g"), {mark(EVENTS[0]): now_ms - round(hours * 3_600_000)})
+        assert await dedup.find_handled(EVENTS[:1]) == known
+    await settler.ack(Source.LIVE, entry_ids[1:2], [mark(EVENTS[1])])
+    assert await kept(server, shard) == 1
+    await settler.ack(Source.LIVE, entry_ids[2:], [mark(EVENTS[0])])
+    assert await dedup.find_handled(EVENTS[:2]) == [0, 1]
 
 
 async def append(site: Recording, *payloads: bytes, **known: Any) -> None:
@@ -125,4 +117,4 @@ async def test_without_a_time_nothing_is_remembered(site: Recording) -> None:
         await site.append("ok-1")
         await site.is_done()
     assert site.times("done") == {"ok-1": 2}
-    assert await site.server.exists(*site.shard.handled(GROUP)) == 0
+    assert await site.server.exists(site.shard.handled(GROUP)) == 0

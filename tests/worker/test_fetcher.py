@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 from stream.keys import Shard
 from tests.test_liveness import group
 from worker.consumer.fetch_plan import FEW, Source
-from worker.consumer.fetcher import Found, Reader
+from worker.consumer.fetcher import Fetcher, Found
 from worker.group.consumer_group import Group
 from worker.group.heartbeat import Liveness
 
@@ -20,8 +20,8 @@ async def liveness(server: Redis, shard: Shard) -> Liveness:
 
 
 @pytest.fixture
-async def reader(server: Redis, shard: Shard, liveness: Liveness) -> AsyncIterator[Reader]:
-    reader = Reader(server, Group(server, shard, "g"), liveness, FEW)
+async def reader(server: Redis, shard: Shard, liveness: Liveness) -> AsyncIterator[Fetcher]:
+    reader = Fetcher(server, Group(server, shard, "g"), liveness, FEW)
     yield reader
     await reader.abandon()
 
@@ -35,7 +35,7 @@ async def pending(server: Redis, shard: Shard) -> int:
     return int((await server.xpending(shard.stream, "g"))["pending"])
 
 
-async def test_while_entries_pile_up_the_next_read_is_under_way(reader: Reader) -> None:
+async def test_while_entries_pile_up_the_next_read_is_under_way(reader: Fetcher) -> None:
     """Each entry comes once, in order; the read that finds no more begins none."""
     found = []
     for turn in range(4):
@@ -45,14 +45,14 @@ async def test_while_entries_pile_up_the_next_read_is_under_way(reader: Reader) 
     assert found == list(range(3 * FEW))
 
 
-async def test_it_reads_no_further_than_it_is_told(server: Redis, shard: Shard, reader: Reader) -> None:
+async def test_it_reads_no_further_than_it_is_told(server: Redis, shard: Shard, reader: Fetcher) -> None:
     """Then nothing is in hand but what it has returned."""
     _, entries = await reader.read(go_on=False)
     assert (numbers(entries), reader.idle, await pending(server, shard)) == (list(range(FEW)), True, FEW)
 
 
 async def test_what_was_read_under_a_former_name_is_left_to_be_claimed(
-    server: Redis, shard: Shard, reader: Reader, liveness: Liveness
+    server: Redis, shard: Shard, reader: Fetcher, liveness: Liveness
 ) -> None:
     """It is not returned, and stays pending; the turn after that goes on behind it."""
     await reader.read(go_on=True)
@@ -63,7 +63,7 @@ async def test_what_was_read_under_a_former_name_is_left_to_be_claimed(
     assert numbers((await reader.read(go_on=False))[1]) == list(range(2 * FEW, 3 * FEW))
 
 
-async def test_a_read_that_is_abandoned_ends(reader: Reader) -> None:
+async def test_a_read_that_is_abandoned_ends(reader: Fetcher) -> None:
     """Nothing of it goes on, and the next read is a new one."""
     await reader.read(go_on=True)
     tasks = asyncio.all_tasks()

@@ -2,15 +2,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.keys import Shard
-from worker.consumer.fetch_plan import BATCH_SECONDS, FEW, SHARE, Source, paced, streams, turn
+from worker.consumer.fetch_plan import BATCH_SECONDS, FEW, SHARE, Source, next_batch_size, plan_fetch, streams
 
 sizes = st.integers(1, 5000)
+others = st.integers(0, FEW)
 
 
 @given(sizes)
 def test_while_nothing_is_piled_up_one_read_waits_for_a_few_of_each(size: int) -> None:
     """The same number of every stream, for that is how Redis counts; never more than a batch."""
-    idle = turn(size, busy=False)
+    idle = plan_fetch(size, busy=False)
     assert idle.waits
     assert set(idle.most) == set(Source)
     assert set(idle.most.values()) == {min(FEW, size)}
@@ -19,15 +20,24 @@ def test_while_nothing_is_piled_up_one_read_waits_for_a_few_of_each(size: int) -
 @given(sizes)
 def test_under_load_what_is_not_live_gets_a_share(size: int) -> None:
     """Live entries come in whole batches, retries and replays with at most a fourth of one, or a few."""
-    busy = turn(size, busy=True)
+    busy = plan_fetch(size, busy=True)
     assert not busy.waits
     assert busy.most[Source.LIVE] == size
     assert busy.most[Source.RETRY] == busy.most[Source.REPLAY] <= max(size // SHARE, min(FEW, size))
 
 
+@given(sizes, others, st.booleans(), st.booleans())
+def test_only_what_is_wanted_is_read(size: int, others: int, busy: bool, live: bool) -> None:
+    """No retries and replays while enough of them wait, no live entries at the limit of the backlog."""
+    most = plan_fetch(size, busy=busy, others=others, live=live).most
+    assert (Source.LIVE in most) == live
+    assert (Source.RETRY in most) == (Source.REPLAY in most) == bool(others)
+    assert all(most.values())
+
+
 def test_live_entries_come_first_and_replays_last() -> None:
-    """What was read in one turn is handled in this order: retries have waited already, and each turn has some."""
-    assert list(turn(100, busy=True).most) == [Source.LIVE, Source.RETRY, Source.REPLAY]
+    """Whatever was read together is admitted in this order."""
+    assert list(plan_fetch(100, busy=True).most) == [Source.LIVE, Source.RETRY, Source.REPLAY]
     assert list(streams(Shard(), "g")) == [Source.LIVE, Source.RETRY, Source.REPLAY]
 
 
@@ -35,7 +45,7 @@ def test_live_entries_come_first_and_replays_last() -> None:
 def test_batches_are_as_large_as_their_time_allows(size: int, most: int, seconds: float) -> None:
     """One entry at least, the limit at most; a quick batch doubles, a slow one shrinks to what it had time for."""
     size = min(size, most)
-    found = paced(size, most, seconds)
+    found = next_batch_size(size, most, seconds)
     assert 1 <= found <= most
     if seconds > BATCH_SECONDS:
         assert found <= max(1, size / seconds)
@@ -47,5 +57,5 @@ def test_a_batch_grows_to_its_limit() -> None:
     """In a few quick steps."""
     size, steps = FEW, 0
     while size < 4000:
-        size, steps = paced(size, 4000, 0.1), steps + 1
+        size, steps = next_batch_size(size, 4000, 0.1), steps + 1
     assert (size, steps) == (4000, 7)

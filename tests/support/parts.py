@@ -1,0 +1,84 @@
+"""The objects of one group, made as wiring makes them, for tests that use them without a process."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from stream.keys import Shard
+from worker.consumer.processor import Processor
+from worker.dispatch.backlog import Backlog
+from worker.dispatch.call import Handler, Limits
+from worker.dispatch.circuit import Circuit
+from worker.dispatch.dispatcher import Dispatcher
+from worker.dispatch.pause import Pause
+from worker.dispatch.suspects import Suspects
+from worker.group.claim import Claimer
+from worker.group.heartbeat import Liveness
+from worker.group.poison import PoisonTracker
+from worker.settle.ack_writer import AckWriter
+from worker.settle.dedup import Dedup, Memory
+from worker.settle.schedule import Schedule
+from worker.settle.settler import Settler
+from worker.timing import TIMING, Timing
+
+GROUP = "g"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The objects of group g."""
+
+    liveness: Liveness
+    poison: PoisonTracker
+    claimer: Claimer
+    pause: Pause
+    backlog: Backlog
+    circuit: Circuit
+    dispatcher: Dispatcher
+    settler: Settler
+    processor: Processor
+
+
+def make_parts(
+    server: Redis,
+    shard: Shard,
+    handler: Handler,
+    *,
+    limits: Limits | None = None,
+    schedule: Schedule | None = None,
+    stop: asyncio.Event | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    memory: Memory | None = None,
+    liveness: Liveness | None = None,
+    timing: Timing = TIMING,
+    secrets: Sequence[str] = (),
+    chance: Callable[[], float] = lambda: 0.5,
+) -> Parts:
+    """Make them; a retry comes after half the longest delay unless ``chance`` says otherwise."""
+    limits = limits or Limits()
+    liveness = liveness or Liveness(server, shard, GROUP, clock, timing)
+    poison = PoisonTracker(server, shard, GROUP)
+    pause = Pause(server, shard, GROUP, 100, clock, chance, timing)
+    backlog = Backlog(server, shard, GROUP)
+    circuit = Circuit(GROUP, limits, pause, is_late=liveness.late, clock=clock, timing=timing)
+    dispatcher = Dispatcher(handler, limits, circuit, Suspects(poison, liveness, asyncio.Lock()), clock)
+    settler = Settler(server, shard, GROUP, memory, None, timing.give_up)
+    processor = Processor(
+        GROUP,
+        dispatcher,
+        circuit,
+        backlog,
+        schedule or Schedule(),
+        AckWriter(GROUP, settler, liveness, poison, backlog.measure, lambda: circuit.succeeded_seconds_ago),
+        liveness,
+        poison,
+        stop or asyncio.Event(),
+        dedup=None if memory is None else Dedup(server, shard, GROUP, memory),
+        secrets=secrets,
+        chance=chance,
+    )
+    claimer = Claimer(server, shard, GROUP, liveness, poison)
+    return Parts(liveness, poison, claimer, pause, backlog, circuit, dispatcher, settler, processor)

@@ -1,0 +1,44 @@
+"""What a consumer does once a second beside its loop: checkpoint, due retries, pause, backlog, latest success."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from worker.dispatch.backlog import Backlog
+from worker.dispatch.circuit import Circuit
+from worker.dispatch.pause import Pause
+from worker.group.consumer_group import Group
+from worker.settle.delayed import Delayed
+from worker.settle.settler import Settler
+from worker.timing import TIMING, Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """The parts of one group that need it."""
+
+    group: Group
+    delayed: Delayed
+    pause: Pause
+    backlog: Backlog
+    circuit: Circuit
+    settler: Settler
+    timing: Timing = TIMING
+
+    @property
+    def acts(self) -> Sequence[Callable[[], Awaitable[None]]]:
+        """The steps, each of which may fail without the others; each raises RedisError."""
+        return self.group.save_checkpoint, self.delayed.promote, self.look, self.note_success
+
+    @property
+    def why_not(self) -> str | None:
+        """Why the group's events are not all being handled; None if they are."""
+        return self.circuit.why_not or self.backlog.why_not
+
+    async def look(self) -> None:
+        """See whether the group is paused, and how much it has delayed and dead-lettered. Raises RedisError."""
+        await self.pause.look()
+        await self.backlog.measure()
+
+    async def note_success(self) -> None:
+        """Let the group's other workers know when the latest call began that succeeded. Raises RedisError."""
+        await self.settler.note_success(self.circuit.succeeded_seconds_ago)

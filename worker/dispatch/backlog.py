@@ -1,0 +1,77 @@
+"""The bytes of a group's delayed retries and dead letters, and their limit.
+
+Delaying and dead-lettering go on when Redis is out of memory, so their bytes need a limit: at it the group reads and
+handles no live entries, while its retries go on. While Redis is at its maxmemory the limit is a hundredth of that,
+so that all groups together stay close to it.
+"""
+
+import structlog
+from redis.asyncio import Redis
+
+from runtime.metrics import BACKLOG_BYTES, PAUSED
+from stream.keys import Shard
+
+log = structlog.get_logger("backlog")
+
+# KEYS: delayed, retry stream, dead letters. Returns the bytes of all three, what the server uses, and its maxmemory.
+MEASURE = """#!lua flags=allow-oom,no-writes
+local bytes = 0
+for _, key in ipairs(KEYS) do
+  local usage = redis.call('MEMORY', 'USAGE', key, 'SAMPLES', 20)
+  if usage then bytes = bytes + usage end
+end
+local memory = redis.pcall('INFO', 'memory')
+if type(memory) ~= 'string' then return {bytes, 0, 0} end
+return {bytes, tonumber(string.match(memory, 'used_memory:(%d+)')), tonumber(string.match(memory, 'maxmemory:(%d+)'))}
+"""
+
+DEFAULT_SHARE = 4
+"""The default limit is the server's maxmemory divided by this."""
+FULL_SHARE = 100
+FULL_RATIO = 1.0
+
+
+class Backlog:
+    """The delayed retries and dead letters of one group, as this worker measured them last."""
+
+    def __init__(self, server: Redis, shard: Shard, group: str, limit_bytes: int | None = None) -> None:
+        self._group = group
+        self._keys = [shard.delayed(group), shard.retry(group), shard.dead(group)]
+        self._limit_bytes = limit_bytes
+        self._measure = server.register_script(MEASURE)
+        self.bytes = 0
+        self.is_full = False
+        """Whether the group must not handle live entries."""
+
+    async def measure(self) -> None:
+        """Measure it again. Raises RedisError."""
+        self.bytes, used, maxmemory = map(int, await self._measure(keys=self._keys))
+        limit = limit_of(self._limit_bytes, used, maxmemory)
+        was_full, self.is_full = self.is_full, limit is not None and self.bytes >= limit
+        BACKLOG_BYTES.labels(self._group).set(self.bytes)
+        if self.is_full and not was_full:
+            log.warning("group.backlog_full", group=self._group, bytes=self.bytes, limit=limit, what=self.why_not)
+        elif was_full and not self.is_full:
+            log.info("group.backlog_shrunk", group=self._group, bytes=self.bytes)
+        if self.is_full != was_full:
+            PAUSED.labels(self._group, "backlog").set(self.is_full)
+
+    @property
+    def why_not(self) -> str | None:
+        """Why the group handles no live entries, and what to do; None if it does."""
+        if not self.is_full:
+            return None
+        return (
+            f"group {self._group} handles retries only: its delayed retries and dead letters take {self.bytes} bytes; "
+            "replay or discard dead letters, raise ACKSTREAM_BACKLOG_BYTES, or give Redis more memory"
+        )
+
+
+def limit_of(configured: int | None, used: int, maxmemory: int) -> int | None:
+    """Return the limit in bytes; None without a setting and a maxmemory."""
+    limits = [] if configured is None else [configured]
+    if maxmemory:
+        limits += [] if limits else [maxmemory // DEFAULT_SHARE]
+        if used >= FULL_RATIO * maxmemory:
+            limits.append(maxmemory // FULL_SHARE)
+    return min(limits, default=None)

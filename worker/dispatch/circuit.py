@@ -1,0 +1,162 @@
+"""The circuit of one handler: whether its calls may begin, from everything that may forbid it.
+
+That is: the group's pause, a target that is unavailable, a breaker that has just tripped, and a worker that was late.
+"""
+
+import random
+import time
+from collections.abc import Callable
+
+import structlog
+
+from runtime.metrics import HANDLER_FAILURES
+from stream.redis.client import names
+from worker.consumer.fetch_plan import Source
+from worker.dispatch.call import Call, Limits
+from worker.dispatch.circuit_breaker import CircuitBreaker
+from worker.dispatch.pause import Pause, Why, meaning
+from worker.handlers.errors import Gone, Unavailable, at_fault
+from worker.settle.retry_policy import kind
+from worker.timing import TIMING, Timing
+
+log = structlog.get_logger("handler")
+
+
+class Circuit:
+    """Takes in the outcome of each call, and opens and closes."""
+
+    def __init__(
+        self,
+        group: str,
+        limits: Limits,
+        pause: Pause,
+        *,
+        is_late: Callable[[int], bool] = lambda _generation: False,
+        clock: Callable[[], float] = time.monotonic,
+        timing: Timing = TIMING,
+    ) -> None:
+        self._group = group
+        self._limits = limits
+        self._pause = pause
+        self._is_late = is_late
+        self._clock = clock
+        self._timing = timing
+        self._breaker = CircuitBreaker(clock, timing.trip, timing.window)
+        self._halt: Why | None = None
+        self._probe: Call | None = None
+        self._probe_succeeded: bool | None = None
+        self._was_paused = False
+        self._unavailable: Unavailable | None = None
+        self._away_until = 0.0
+        self._away_seconds = timing.first_away
+        self.generation = 0
+        """The consumer's generation when the entries in flight were read."""
+        self.goes_alone = False
+        """Whether one call has to come back before others begin: the target was away."""
+        self._succeeded: float | None = None
+
+    @property
+    def may_begin(self) -> bool:
+        """Whether a call may begin; asked before each one."""
+        if self._halt is not None or self.is_paused or self._is_late(self.generation):
+            return False
+        return self._unavailable is None or self._clock() >= self._away_until
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the group is paused."""
+        return self._pause.why is not None
+
+    @property
+    def why_not(self) -> str | None:
+        """Why the group's events are not being handled, for `/ready`; None if they are."""
+        if self._pause.why is not None:
+            return f"group {self._group} is paused: {meaning(self._pause.why)}"
+        if self._unavailable is not None:
+            target = "database" if self._group == "store" else "target"
+            return f"group {self._group} waits for its {target}: {names(self._unavailable)}"
+        return None
+
+    @property
+    def succeeded_seconds_ago(self) -> float | None:
+        """How long ago the latest call that succeeded began; None if there was none."""
+        return None if self._succeeded is None else max(0.0, self._clock() - self._succeeded)
+
+    def note(self, call: Call) -> bool:
+        """Take in a call that has ended; whether it has to be made again because its events had no attempt."""
+        failed = at_fault(call.error)
+        if call is self._probe:
+            self._probe, self._probe_succeeded = None, not failed
+        if isinstance(call.error, Gone):
+            self._halt = Why.GONE
+            return True
+        if isinstance(call.error, Unavailable):
+            if not self.is_paused:
+                self._wait_for_target(call.error)
+            return True
+        self._unavailable, self._away_seconds, self.goes_alone = None, self._timing.first_away, False
+        if call.error is None:
+            self._succeeded = call.began if self._succeeded is None else max(self._succeeded, call.began)
+        if not self.is_paused and self._judges(call):
+            self._breaker.note(failed=failed, events=len(call.events))
+            self._look_at_breaker()
+        return False
+
+    async def heed(self) -> None:
+        """Tell the group's other workers what the last calls showed, and heed what theirs did. Raises RedisError."""
+        self._look_at_pause()
+        self._look_at_breaker()
+        if self._halt is not None:
+            await self._pause.begin(self._halt)
+            self._halt = None
+        if self._probe_succeeded is not None:
+            await (self._pause.end(Why.FAILING) if self._probe_succeeded else self._pause.note_failed_probe())
+            self._probe_succeeded = None
+        self._look_at_pause()
+
+    async def may_probe(self, consumer: str) -> bool:
+        """Whether this consumer may make one call although the group is paused. Raises RedisError."""
+        if (
+            self._probe is not None
+            or self._probe_succeeded is not None
+            or not self.is_paused
+            or self._is_late(self.generation)
+        ):
+            return False
+        return await self._pause.may_probe(self._limits.timeout_seconds, consumer)
+
+    def begin_probe(self, call: Call) -> None:
+        """Take this call for the probe."""
+        self._probe = call
+
+    def drop(self) -> None:
+        """Forget the calls that are under way."""
+        self._halt = self._probe = self._probe_succeeded = None
+        self.goes_alone = False
+
+    def _look_at_pause(self) -> None:
+        if self._was_paused and not self.is_paused:  # a probe has succeeded, here or in another worker, or an operator
+            self._breaker.reset()  # says that the target is there
+            self.goes_alone = True
+        self._was_paused = self.is_paused
+
+    def _look_at_breaker(self) -> None:
+        if self._halt is None and not self.is_paused and self._breaker.is_tripped:
+            self._halt = Why.FAILING
+
+    def _wait_for_target(self, error: Unavailable) -> None:
+        if self._unavailable is None or self._clock() >= self._away_until:  # of many calls at once one is enough
+            HANDLER_FAILURES.labels(self._group, kind(error)).inc()
+            log.warning("handler.unavailable", group=self._group, error=names(error))
+            jitter = random.uniform(0.5, 1)  # noqa: S311 - jitter
+            self._away_until = self._clock() + self._away_seconds * jitter
+            self._away_seconds = min(2 * self._away_seconds, self._timing.longest_away)
+        self._unavailable, self.goes_alone = error, True
+
+    def _judges(self, call: Call) -> bool:
+        """Whether it tells how the handler is: retries, and dead letters that are replayed, may never succeed."""
+        if call.source is Source.LIVE:
+            return True
+        if max(event.attempt for event in call.events) > self._limits.judged_attempts:
+            return False
+        return call.source is not Source.REPLAY or not any(b"error" in flat[::2] for _, flat in call.entries)

@@ -1,0 +1,88 @@
+"""The calls of one handler that wait to begin: live ones first, delayed retries and replays one in four. No I/O."""
+
+import random
+from collections import Counter, deque
+from collections.abc import Iterable
+
+from worker.consumer.fetch_plan import Source
+from worker.dispatch.call import Call
+
+LIVE_IN_A_ROW = 3
+"""So many live calls begin until one of the others does, if any waits."""
+
+
+class CallQueue:
+    """Waiting calls. ``blocks_live`` keeps live ones from being taken."""
+
+    def __init__(self) -> None:
+        self._live: deque[Call] = deque()
+        self._others: deque[Call] = deque()
+        self._in_a_row = 0
+        self.blocks_live = False
+
+    def __len__(self) -> int:
+        """Count the calls that can be taken."""
+        return len(self._others) + (0 if self.blocks_live else len(self._live))
+
+    @property
+    def calls(self) -> list[Call]:
+        """All calls, also those that cannot be taken."""
+        return [*self._live, *self._others]
+
+    @property
+    def live_waits(self) -> bool:
+        """Whether a live call waits that can be taken."""
+        return bool(self._live) and not self.blocks_live
+
+    @property
+    def other_events(self) -> int:
+        """How many retries and replays wait."""
+        return sum(len(call.events) for call in self._others)
+
+    def count(self) -> Counter[Source]:
+        """Count the entries of each stream."""
+        counts: Counter[Source] = Counter()
+        for call in self.calls:
+            counts[call.source] += len(call.entries)
+        return counts
+
+    def put(self, calls: Iterable[Call]) -> None:
+        """Add calls at the end."""
+        for call in calls:
+            self._of(call).append(call)
+
+    def put_back(self, *calls: Call) -> None:
+        """Add calls before all others, in their order."""
+        for call in reversed(calls):
+            self._of(call).appendleft(call)
+
+    def take(self) -> Call | None:
+        """Return the next call; None if no call can be taken."""
+        if self.live_waits and (not self._others or self._in_a_row < LIVE_IN_A_ROW):
+            self._in_a_row = self._in_a_row + 1 if self._others else 0
+            return self._live.popleft()
+        self._in_a_row = 0
+        return self._others.popleft() if self._others else None
+
+    def take_newest(self) -> Call | None:
+        """Return a call with the newest event that has not failed yet; without one, any; None if no call waits."""
+        new = next((call for call in reversed(self._others) if max(e.attempt for e in call.events) == 1), None)
+        if self._live:
+            call = self._live.pop()
+        elif new is not None or self._others:
+            call = new or random.choice(self._others)  # noqa: S311 - no secret
+            self._others.remove(call)
+        else:
+            return None
+        if len(call.events) > 1:
+            self._of(call).append(call.part(0, -1))
+            return call.part(-1)
+        return call
+
+    def clear(self) -> None:
+        """Forget all calls."""
+        self._live.clear()
+        self._others.clear()
+
+    def _of(self, call: Call) -> deque[Call]:
+        return self._live if call.source is Source.LIVE else self._others

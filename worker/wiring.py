@@ -1,0 +1,87 @@
+"""Makes the objects of one handler's group from the settings."""
+
+import asyncio
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from redis.asyncio import Redis
+
+from worker.consumer.consumer import Consumer
+from worker.consumer.fetcher import Fetcher
+from worker.consumer.processor import Processor
+from worker.consumer.upkeep import Upkeep
+from worker.dispatch.backlog import Backlog
+from worker.dispatch.circuit import Circuit
+from worker.dispatch.dispatcher import Dispatcher
+from worker.dispatch.pause import Pause
+from worker.dispatch.suspects import Suspects
+from worker.group.claim import Claimer
+from worker.group.consumer_group import Group
+from worker.group.heartbeat import Liveness
+from worker.group.poison import PoisonTracker
+from worker.handlers.loader import Opened
+from worker.settings import WorkerSettings
+from worker.settle.ack_writer import AckWriter
+from worker.settle.dedup import Dedup
+from worker.settle.delayed import Delayed
+from worker.settle.settler import Settler
+from worker.timing import Timing
+
+SHORTEST_SECRET = 6  # a shorter one would blank words of an error's text that have nothing to do with it
+
+
+def make_consumer(
+    clients: tuple[Redis, Redis],
+    settings: WorkerSettings,
+    group: str,
+    opened: Opened,
+    turn: asyncio.Lock,
+    stop: asyncio.Event,
+    timing: Timing,
+) -> Consumer:
+    """Make the consumer of one group. The second of the ``clients`` is for blocking reads; groups share ``turn``."""
+    server, reading = clients
+    shard = settings.shard
+    liveness = Liveness(server, shard, group, timing=timing)
+    poison = PoisonTracker(server, shard, group)
+    pause = Pause(server, shard, group, settings.dead_letters, timing=timing)
+    backlog = Backlog(server, shard, group, settings.backlog_bytes)
+    circuit = Circuit(group, opened.limits, pause, is_late=liveness.late, timing=timing)
+    dispatcher = Dispatcher(opened.handler, opened.limits, circuit, Suspects(poison, liveness, turn))
+    memory = settings.memory if opened.remembers else None
+    settler = Settler(server, shard, group, memory, settings.record_limits, timing.give_up)
+    processor = Processor(
+        group,
+        dispatcher,
+        circuit,
+        backlog,
+        opened.schedule,
+        AckWriter(group, settler, liveness, poison, backlog.measure, lambda: circuit.succeeded_seconds_ago),
+        liveness,
+        poison,
+        stop,
+        dedup=None if memory is None else Dedup(server, shard, group, memory),
+        secrets=secrets_of(settings),
+        accepts=opened.accepts,
+    )
+    own = Group(server, shard, group)
+    upkeep = Upkeep(own, Delayed(server, shard, group), pause, backlog, circuit, settler, timing)
+    fetcher = Fetcher(reading, own, liveness, opened.limits.batch_entries)
+    claimer = Claimer(server, shard, group, liveness, poison)
+    return Consumer(clients, fetcher, own, liveness, claimer, processor, dispatcher, upkeep)
+
+
+def secrets_of(settings: WorkerSettings) -> Sequence[str]:
+    """Return all configured secrets, and the passwords in them, as they might stand in an error's text."""
+    secrets: set[str] = set()
+    for name in settings.secrets:
+        for text in str(getattr(settings, name) or "").split(","):
+            secrets |= {text, text.rpartition("=")[2] if "=" in text else "", *_passwords(text)}
+    return sorted(secret for secret in secrets if len(secret) >= SHORTEST_SECRET)
+
+
+def _passwords(url: str) -> set[str]:
+    try:
+        return {urlsplit(url).password or ""}
+    except ValueError:
+        return set()
