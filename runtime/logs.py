@@ -3,19 +3,23 @@
 Never a payload, a token, a secret or a whole phone number. So of a foreign logger's line only the first one is kept,
 and of its traceback the exception's class: the rest may quote what a client sent. What does not print is escaped. Of
 lines that a client can cause there are only so many each second: all of foreign loggers, and those of ours that are
-written with ``sampled=True``; ``suppressed`` says how many are missing before a line.
+written with ``sampled=True``; ``suppressed`` says how many are missing before a line. Logging never raises and never
+blocks: a line that cannot be made or written is counted.
 """
 
+import atexit
 import logging
 import sys
-from typing import Literal, TextIO
+from collections.abc import Sequence
+from typing import Any, Literal, TextIO
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 from runtime.escape import printable
+from runtime.log_output import LogOutput
 from runtime.log_throttle import Sampled, Sampling
-from runtime.metrics import SUPPRESSED
+from runtime.metrics import LOST, SUPPRESSED
 
 _SHARED: list[structlog.typing.Processor] = [
     structlog.stdlib.add_log_level,
@@ -23,16 +27,24 @@ _SHARED: list[structlog.typing.Processor] = [
 ]
 
 
+FLUSH_SECONDS = 1.0
+
+_outputs: list[LogOutput] = []
+
+
 def configure(log_format: Literal["text", "json"]) -> None:
     """Send structlog's and the standard library's logs to standard output in one form."""
+    output = LogOutput(_descriptor(sys.stdout))
+    _outputs.append(output)
+    atexit.register(flush)
     shared, renderer = _SHARED, _renderer(log_format, sys.stdout)
     structlog.configure(
-        processors=[_Sample(), *shared, structlog.processors.format_exc_info, _printable, renderer],
+        processors=[_Chain([_Sample(), *shared, structlog.processors.format_exc_info, _printable, renderer])],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(sys.stdout),  # one write a line: processes share the output
+        logger_factory=lambda *_args: _Lines(output),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = _Handler(output)
     handler.addFilter(Sampled(Sampling()))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -47,6 +59,56 @@ def configure(log_format: Literal["text", "json"]) -> None:
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
 
 
+def flush() -> None:
+    """Return when all lines are written, after FLUSH_SECONDS at the latest: for the end of a process."""
+    for output in _outputs:
+        output.drain(FLUSH_SECONDS)
+
+
+class _Lines:
+    """structlog's logger: each method takes a line that is ready."""
+
+    def __init__(self, output: LogOutput) -> None:
+        self._output = output
+
+    def msg(self, line: str) -> None:
+        self._output.write(line + "\n")
+
+    debug = info = warning = error = critical = exception = msg
+
+
+class _Handler(logging.StreamHandler[LogOutput]):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - the library's interface
+        """Count the line; the library would write to standard error, which nobody may read."""
+        LOST.inc()
+
+
+class _Chain:
+    """Runs processors one after the other; a line that one of them cannot make is counted, and no error."""
+
+    def __init__(self, processors: Sequence[structlog.typing.Processor]) -> None:
+        self._processors = processors
+
+    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> Any:
+        made: Any = event
+        try:
+            for process in self._processors:
+                made = process(logger, method, made)
+        except structlog.DropEvent:
+            raise
+        except Exception:  # noqa: BLE001 - logging never raises
+            LOST.inc()
+            raise structlog.DropEvent from None
+        return made
+
+
+def _descriptor(output: TextIO | None) -> int | None:
+    try:
+        return None if output is None else output.fileno()
+    except (OSError, ValueError):  # closed, or no file
+        return None
+
+
 def line(log_format: Literal["text", "json"], event: str, **pairs: object) -> None:
     """Write one line to standard error: for a command, whose standard output is its answer."""
     processors = [*_SHARED, _printable, _renderer(log_format, sys.stderr)]
@@ -54,10 +116,11 @@ def line(log_format: Literal["text", "json"], event: str, **pairs: object) -> No
     logger.info(event, **pairs)
 
 
-def _renderer(log_format: Literal["text", "json"], output: TextIO) -> structlog.typing.Processor:
+def _renderer(log_format: Literal["text", "json"], output: TextIO | None) -> structlog.typing.Processor:
     if log_format == "json":
         return structlog.processors.JSONRenderer()
-    return structlog.dev.ConsoleRenderer(colors=output.isatty(), pad_event_to=24, sort_keys=False)
+    colors = output is not None and not output.closed and output.isatty()
+    return structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=24, sort_keys=False)
 
 
 class _Sample:

@@ -53,6 +53,11 @@ SUPPRESSED = Counter(
     "Log lines left out because there were too many like them, by logger. Rises: look at those that were written.",
     ["logger"],
 )
+LOST = Counter(
+    "ackstream_log_lines_lost_total",
+    "Log lines that could not be written: standard output is closed, full or not read. Rises: look at what takes the "
+    "logs; nothing else is held up by it.",
+)
 APPEND_SECONDS = Histogram(
     "ackstream_append_seconds",
     "Seconds from a batch's first byte to Redis until it is confirmed. Rises: look at Redis's disk and load.",

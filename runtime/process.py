@@ -5,17 +5,26 @@ import gc
 import os
 import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from types import FrameType
 
 import structlog
 import uvloop
 
+from runtime import logs
 from runtime.errors import Refusal
 
 log = structlog.get_logger("process")
 
 INTERRUPTED = 130
 STRAY_SECONDS = 1.0
+CANCEL_SECONDS = 1.0
+"""After a second signal, for what has to be put in order: children to end, files to close."""
+CHILDREN_SECONDS = 20.0
+THREAD_SECONDS = 2.0
+"""At the end, for threads that do not end: a disk that does not answer, a user's blocking call."""
 
 # A batch makes thousands of objects that no cycle holds; at Python's own threshold of 700 the collector looks at them
 # again and again, which cost the worker a tenth of its speed and more.
@@ -27,20 +36,29 @@ Serve = Callable[[asyncio.Event], Awaitable[None]]
 def run(serve: Serve, *, stop_with_stdin: bool = False, has_children: bool = False) -> None:
     """Run ``serve(stop)`` on uvloop until it returns; Refusal leaves it out of whatever group of tasks it comes from.
 
-    SIGTERM, SIGINT and SIGHUP (a closed terminal) set ``stop``; a second SIGTERM or SIGINT cancels ``serve``, a third
-    ends the process where it stands; both give exit code 130. Under nohup SIGHUP stays ignored. With ``has_children`` a
-    third one does nothing: children of this process would be left.
+    SIGTERM, SIGINT and SIGHUP (a closed terminal), unless ``serve`` handles the last one itself, set ``stop``; under
+    nohup SIGHUP stays ignored. A second SIGTERM or SIGINT cancels ``serve``, and ends the process a second later
+    whatever still runs, even code that blocks the loop or ignores its cancellation; a third ends it at once. Both give
+    exit code 130. After ``serve`` has ended, by an error too, neither tasks nor threads that go on hold up the end.
 
-    ``stop_with_stdin`` sets it too when standard input ends: for a parent that may be killed without a word.
+    With ``has_children`` a second signal leaves CHILDREN_SECONDS to end them, and a third one does nothing.
+    ``stop_with_stdin`` sets ``stop`` too when standard input ends: for a parent that may be killed without a word.
     """
     gc.freeze()  # what is loaded by now stays
     gc.set_threshold(*GC_THRESHOLDS)
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    code = 1
     try:
-        uvloop.run(_until_stopped(serve, stop_with_stdin=stop_with_stdin, has_children=has_children))
+        loop.run_until_complete(_until_stopped(serve, stop_with_stdin=stop_with_stdin, has_children=has_children))
+        code = 0
     except* Refusal as refused:
         raise _first(refused) from None
     except* asyncio.CancelledError:
-        sys.exit(INTERRUPTED)
+        code = INTERRUPTED
+        sys.exit(code)
+    finally:
+        _end_despite_threads(code)
 
 
 def _first(group: BaseExceptionGroup[Refusal]) -> Refusal:
@@ -48,36 +66,63 @@ def _first(group: BaseExceptionGroup[Refusal]) -> Refusal:
     return _first(one) if isinstance(one, BaseExceptionGroup) else one
 
 
+class _Signals:
+    """Counts the signals to stop. Python's handler runs between two instructions, also while the loop is blocked."""
+
+    def __init__(self, stop: Callable[[str], None], cancel: Callable[[], object], *, has_children: bool) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = stop
+        self._cancel = cancel
+        self._has_children = has_children
+        self._received = 0
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._receive)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, self._hang_up)
+
+    def _hang_up(self, number: int, frame: FrameType | None) -> None:
+        if not self._received:
+            self._receive(number, frame)
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        self._received += 1
+        if self._received == 1:
+            self._loop.call_soon_threadsafe(self._stop, signal.Signals(number).name)
+        elif self._received == 2:  # noqa: PLR2004 - as the name says
+            self._loop.call_soon_threadsafe(self._cancel)
+            _end_after(CHILDREN_SECONDS if self._has_children else CANCEL_SECONDS, INTERRUPTED)
+        elif not self._has_children:
+            os._exit(INTERRUPTED)
+
+
 async def _until_stopped(serve: Serve, *, stop_with_stdin: bool, has_children: bool) -> None:
     stop = asyncio.Event()
     main = asyncio.current_task()
-    assert main is not None  # noqa: S101 - uvloop runs a coroutine as a task
+    assert main is not None  # noqa: S101 - the loop runs a coroutine as a task
     loop = asyncio.get_running_loop()
 
-    def tell(why: str) -> None:
+    def end(why: str) -> None:
         if not stop.is_set():
             log.info("process.stopping", why=why)
             stop.set()
-        elif not main.cancelling():
-            main.cancel()
-        elif not has_children:
-            os._exit(INTERRUPTED)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, tell, number.name)
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        loop.add_signal_handler(signal.SIGHUP, lambda: None if stop.is_set() else tell("SIGHUP"))
+    _Signals(end, main.cancel, has_children=has_children)
     if stop_with_stdin:
         reader = asyncio.StreamReader()
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
         ended = loop.create_task(reader.read())
-        ended.add_done_callback(lambda task: None if task.cancelled() or stop.is_set() else tell("parent ended"))
-    await serve(stop)
-    await _end_strays(main)
+        ended.add_done_callback(lambda task: None if task.cancelled() else end("parent ended"))
+    try:
+        await serve(stop)
+    finally:
+        await _cancel_strays(main)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STRAY_SECONDS):
+                await loop.shutdown_asyncgens()
 
 
-async def _end_strays(main: asyncio.Task[None]) -> None:
-    """Cancel what still runs, for example a user's code; if something does not let itself be, end the process."""
+async def _cancel_strays(main: asyncio.Task[None]) -> None:
+    """Cancel what still runs, for example a user's code, and wait a moment for it."""
     strays = asyncio.all_tasks() - {main}
     for task in strays:
         task.cancel()
@@ -85,4 +130,19 @@ async def _end_strays(main: asyncio.Task[None]) -> None:
         _, hanging = await asyncio.wait(strays, timeout=STRAY_SECONDS)
         if hanging:
             log.warning("process.tasks_hang", tasks=len(hanging), what="ending without them")
-            os._exit(0)
+
+
+def _end_despite_threads(code: int) -> None:
+    """Let the interpreter end in its own way, but not wait for long for threads: it joins all that are no daemons."""
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        _end_after(THREAD_SECONDS, code)
+
+
+def _end_after(seconds: float, code: int) -> None:
+    def end() -> None:
+        logs.flush()
+        os._exit(code)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
