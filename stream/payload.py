@@ -40,7 +40,7 @@ def decode(payload: bytes) -> Fields:
     """
     body = payload if payload[:1] == b"{" else payload.removeprefix(BOM).strip(_BLANK)
     if body[:1] not in (b"{", b"["):
-        return _decode_form(body)
+        return decode_form(body)
     try:
         return _check_object(orjson.loads(body))
     except orjson.JSONDecodeError as exc:
@@ -88,7 +88,7 @@ def _repair(body: bytes) -> bytes:
     return _ESCAPE.sub(lambda escape: rb"\ufffd" if escape[1] else escape[0], text)
 
 
-def _decode_form(body: bytes) -> Fields:
+def decode_form(body: bytes) -> Mapping[str, str]:
     """Decode ``name=value&name=value`` as browsers write it: https://url.spec.whatwg.org/#urlencoded-parsing."""
     pairs = (pair.partition(b"=") for pair in body.split(b"&") if pair)
     return {_unescape(name): _unescape(value) for name, _, value in pairs}

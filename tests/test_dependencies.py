@@ -26,6 +26,8 @@ PURE = {
     "worker/events/timestamps.py",
     "worker/consumer/fetch_plan.py",
     "worker/settle/retry_policy.py",
+    "worker/events/text.py",
+    "worker/events/url_query.py",
     "worker/events/vonage.py",
 }
 HTTP_SERVERS = {

@@ -46,7 +46,22 @@ ERRORS = {
     "99": "General error",
 }
 
-_OF_THE_RECEIPT_ONLY = frozenset(("sig", "nonce", "timestamp"))  # signed anew each time, so no part of the identity
+_SIGNED_ANEW = frozenset(("sig", "nonce", "timestamp"))  # each time that it is sent
+_IDENTITY = frozenset(
+    (
+        *RECEIPT_IDS,
+        "msisdn",
+        "to",
+        "network-code",
+        "price",
+        "status",
+        "scts",
+        "err-code",
+        "api-key",
+        "client-ref",
+        "message-timestamp",
+    )
+)
 
 
 def message_id(fields: Fields) -> object:
@@ -55,12 +70,18 @@ def message_id(fields: Fields) -> object:
 
 
 def event_id(fields: Fields, payload: bytes) -> str:
-    """Return the sha256 of the pairs, without what differs from sending to sending, sorted, as compact JSON.
+    """Return the sha256 of the pairs that the documentation gives, sorted, as compact JSON.
 
-    Of values that are nested deeper than any receipt's it is that of the payload.
+    What differs from sending to sending is no part of it, nor is a parameter of the URL, which the provider sends among
+    the receipt's own when it sends by GET. Of values that are nested deeper than any receipt's it is the payload's.
     """
-    pairs = sorted((name, value) for name, value in fields.items() if name not in _OF_THE_RECEIPT_ONLY)
+    pairs = sorted((name, value) for name, value in fields.items() if name in _IDENTITY)
     try:
         return hashlib.sha256(orjson.dumps(pairs)).hexdigest()
     except orjson.JSONEncodeError:
         return hashlib.sha256(payload).hexdigest()
+
+
+def other_fields(fields: Fields) -> Fields:
+    """Return the fields that no receipt has."""
+    return {name: value for name, value in fields.items() if name not in _IDENTITY | _SIGNED_ANEW}

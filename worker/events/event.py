@@ -1,6 +1,7 @@
 """A parsed payload: one status of one message, with everything the state tables and handlers need. No I/O."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, make_dataclass
 from datetime import datetime
 from typing import Any
@@ -54,6 +55,9 @@ class StatusEvent:
     """What joins the attempts of a failover."""
     workflow_item: str | None = None
     workflow_items: str | None = None
+    query: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """The parameters of the URL to which the first receipt came; of a delivery receipt that came as a query, those that
+    are no receipt's. Nothing proves them, and they are no part of the event's identity."""
     raw: bytes = field(default=b"", repr=False)
     attempt: int = field(default=1, compare=False)
     """Which attempt of the group's handler this is, from 1."""

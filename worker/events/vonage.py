@@ -20,12 +20,13 @@ from stream.payload import Fields, InvalidPayload, decode_exactly, is_receipt
 from stream.payload import decode as decode_payload
 from worker.events import delivery_receipt as receipt
 from worker.events.event import Draft, InvalidStatus, StatusEvent
+from worker.events.text import LONGEST_TEXT, clean
 from worker.events.timestamps import parse_time
+from worker.events.url_query import read_query
 
 LONGEST_ID_BYTES = 255
 _SURELY_SHORT = LONGEST_ID_BYTES // 4  # characters, of at most four bytes
 LONGEST_STATUS = 255  # characters; the longest known has 13
-LONGEST_TEXT = 1024  # characters of an optional field
 LONGEST_PRICE = 64  # characters
 MOST_ERRORS = 8  # one inside the other; two have been seen
 
@@ -43,8 +44,9 @@ class InexactNumber(Exception):  # noqa: N818 - named for what it is
 def parse(entry: Entry, entry_id: str) -> StatusEvent:
     """Return the event of this receipt. Raises InvalidStatus, and nothing else, for a payload that is no status."""
     received_at = _moment(entry.received_ms)
-    draft = _read(entry.payload, received_at)
+    draft, receipt_fields = _read(entry.payload, received_at)
     draft.received_at = received_at
+    draft.query = read_query(entry, receipt_fields) if entry.query or receipt_fields else {}
     draft.entry = entry_id
     if entry.verified != "none" and entry.account is not None:
         draft.account, draft.account_verified = clean(entry.account), True
@@ -65,8 +67,8 @@ def _moment(ms: int) -> datetime:
     return datetime.fromtimestamp(ms / 1000, UTC) if ms < _FLOAT_MS else _EPOCH + timedelta(milliseconds=ms)
 
 
-def _read(payload: bytes, received_at: datetime) -> Any:
-    """Return what the payload says, and its event_id; the account is the one that it claims to be of."""
+def _read(payload: bytes, received_at: datetime) -> tuple[Any, Fields | None]:
+    """Return what the payload says with its event_id, and a receipt's fields; the account is the one that it claims."""
     fields = decode(payload)
     of_receipt = is_receipt(fields)
     contents = _from_receipt if of_receipt else _from_message
@@ -75,7 +77,7 @@ def _read(payload: bytes, received_at: datetime) -> Any:
     except InexactNumber:
         draft = contents(_exact(payload, fields), received_at)
     draft.event_id = receipt.event_id(fields, payload) if of_receipt else hashlib.sha256(payload).hexdigest()
-    return draft
+    return draft, fields if of_receipt else None
 
 
 def decode(payload: bytes) -> Fields:
@@ -198,11 +200,6 @@ def _from_receipt(fields: Fields, received_at: datetime) -> Any:
         network_code=_text(fields.get("network-code")),
         account=_text(fields.get("api-key")),
     )
-
-
-def clean(text: str | None) -> str | None:
-    """Make a text fit for every database: PostgreSQL refuses U+0000."""
-    return text.replace("\0", "\ufffd") if text is not None and "\0" in text else text
 
 
 def _text(value: object) -> str | None:

@@ -1,0 +1,30 @@
+"""The parameters of the URL that a webhook came to. No I/O."""
+
+from collections.abc import Mapping
+from itertools import islice
+
+from stream.entry import Entry
+from stream.payload import Fields, decode_form
+from worker.events.delivery_receipt import other_fields
+from worker.events.text import LONGEST_TEXT, clean
+
+MOST_PARAMETERS = 100
+
+FORM = "application/x-www-form-urlencoded"
+"""The content type of an entry whose payload is a query (ingest.http.webhook)."""
+
+
+def read_query(entry: Entry, receipt_fields: Fields | None) -> Mapping[str, str]:
+    """Return the parameters of the URL; one that is too long is left out.
+
+    Of a receipt that came by GET the URL's query is the payload: there they stand among the receipt's own.
+    """
+    if entry.query is not None:
+        parameters: Fields = decode_form(entry.query)
+    elif receipt_fields is not None and entry.content_type == FORM:
+        parameters = other_fields(receipt_fields)
+    else:
+        return {}
+    first = islice(parameters.items(), MOST_PARAMETERS)
+    texts = ((clean(name), clean(value)) for name, value in first if isinstance(value, str))
+    return {name: text for name, text in texts if len(name) <= LONGEST_TEXT >= len(text)}
