@@ -34,7 +34,7 @@ Statements = list[tuple[Any, Any]]
 async def noted(scratch: str, number: int, batch: int) -> list[Statements]:
     """Return what the handler sends for each batch."""
     events = [parse(entry, str(EntryId(0, 1, seq))) for seq, entry in enumerate(entries(payloads(number)))]
-    engine = open_engine(scratch)
+    engine = open_engine(scratch, create=True)
     sent: list[Statements] = []
 
     @event.listens_for(engine.sync_engine, "before_execute")
@@ -53,7 +53,7 @@ async def noted(scratch: str, number: int, batch: int) -> list[Statements]:
 
 async def rate(url: str, batches: Sequence[Statements], number: int) -> float:
     """Return the events per second at which the database takes the batches."""
-    engine = open_engine(url)
+    engine = open_engine(url, create=True)
     skipped = max(1, int(len(batches) * SKIPPED))
     began = 0.0
     try:

@@ -40,7 +40,8 @@ def ask_database(settings: "DatabaseSettings", ask: "Callable[[AsyncEngine], Awa
             f"there is no database at {settings.sqlite_file} yet: start `ackstream up` or a worker first, or set "
             "ACKSTREAM_DATABASE_URL (or --data) to what the worker uses"
         )
-    from worker.store.database import check_revision, open_engine  # noqa: PLC0415 - SQL only for who needs it
+    from worker.store.database import open_engine  # noqa: PLC0415 - SQL only for who needs it
+    from worker.store.revision import check_revision  # noqa: PLC0415 - likewise
 
     async def asking() -> T:
         engine = open_engine(settings.database_url, read_only=True)

@@ -1,6 +1,7 @@
 """What to tell a person about an error: what failed, why, and the next step. Loaded only when there is one."""
 
 import os
+import ssl
 
 from runtime.errors import Refusal
 from runtime.escape import printable
@@ -88,6 +89,8 @@ def _cause(exc: BaseException) -> str:
     """Name the operating system's reason if there is one, else the error's class: a text may quote values."""
     one: BaseException | None = exc
     while one is not None:
+        if isinstance(one, ssl.SSLCertVerificationError):
+            return f"its certificate is not valid: {one.verify_message}"
         if isinstance(one, OSError) and one.errno:
             return os.strerror(one.errno)
         one = one.__cause__ or one.__context__

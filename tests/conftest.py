@@ -102,7 +102,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
     """An engine on a database of either kind, with its tables."""
-    opened = open_engine(database_url)
+    opened = open_engine(database_url, create=True)
     await migrate(opened)
     yield opened
     await opened.dispose()

@@ -9,8 +9,9 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from worker.store.database import SchemaMismatch, check_revision, open_engine
+from worker.store.database import open_engine
 from worker.store.migrate import migrate
+from worker.store.revision import SchemaMismatch, check_revision
 from worker.store.tables import metadata
 
 
@@ -26,7 +27,7 @@ async def test_migrations_make_the_tables_that_the_code_uses(engine: AsyncEngine
 
 async def test_migrating_at_the_same_time_is_harmless(database_url: str) -> None:
     """Several `migrate` at once leave one whole schema: they take turns."""
-    engines = [open_engine(database_url) for _ in range(3)]
+    engines = [open_engine(database_url, create=True) for _ in range(3)]
     await asyncio.gather(*(migrate(engine) for engine in engines))
     await check_revision(engines[0])
     for engine in engines:
@@ -38,7 +39,7 @@ async def test_another_writer_of_a_new_file_is_waited_for(tmp_path: Path) -> Non
     with closing(sqlite3.connect(tmp_path / "new.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         asyncio.get_running_loop().call_later(0.3, other.execute, "COMMIT")
-        engine = open_engine(f"sqlite:///{tmp_path / 'new.db'}")
+        engine = open_engine(f"sqlite:///{tmp_path / 'new.db'}", create=True)
         await migrate(engine)
         await check_revision(engine)
         await engine.dispose()
@@ -46,7 +47,7 @@ async def test_another_writer_of_a_new_file_is_waited_for(tmp_path: Path) -> Non
 
 async def test_an_empty_database_is_refused_with_what_to_do(database_url: str) -> None:
     """A worker does not start on tables that are not there; the sentence names the command."""
-    engine = open_engine(database_url)
+    engine = open_engine(database_url, create=True)
     with pytest.raises(SchemaMismatch, match=r"revision none.*run `ackstream migrate`"):
         await check_revision(engine)
     await engine.dispose()

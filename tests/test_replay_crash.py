@@ -92,7 +92,7 @@ async def test_a_second_replay_leaves_the_tables_as_they_are(
 ) -> None:
     """Row for row, also when a worker is killed in each replay."""
     database_url = f"sqlite:///{tmp_path / 'test.db'}"
-    engine = open_engine(database_url)
+    engine = open_engine(database_url, create=True)
     await migrate(engine)
     for number in range(ENTRIES):
         payload = body(message_uuid=f"m-{number % 700}", status=["submitted", "delivered", "read"][number % 3])

@@ -61,7 +61,7 @@ def test_any_order_repetition_and_two_writers_give_the_same_rows(
     rng.shuffle(shuffled)
 
     async def store() -> tuple[Rows, Rows]:
-        engines = [open_engine(database_url) for _ in range(2)]
+        engines = [open_engine(database_url, create=True) for _ in range(2)]
         await migrate(engines[0])
         await clear(engines[0])
         halves = [half for half in (shuffled[:cut], shuffled[cut:]) if half]

@@ -81,7 +81,7 @@ def sqlite(tmp_path: Path) -> str:
 
 async def fault_at(url: str, *statements: str, **parameters: Any) -> BaseException:
     """What the last of these statements raises, in one transaction on the database of this URL."""
-    engine = open_engine(url)
+    engine = open_engine(url, create=True)
 
     async def execute() -> None:
         async with engine.begin() as connection:
@@ -97,7 +97,7 @@ async def fault_at(url: str, *statements: str, **parameters: Any) -> BaseExcepti
 @pytest.mark.parametrize(
     "statements",
     [
-        ("SELECT * FROM nothing",),
+        ("SELECT * FROM nowhere",),
         ("CREATE TABLE t (x)", "PRAGMA query_only = ON", "INSERT INTO t VALUES (1)"),
         ("CREATE TABLE t (x)", "PRAGMA max_page_count = 2", "INSERT INTO t VALUES (zeroblob(100000))"),
     ],
@@ -109,7 +109,7 @@ async def test_a_database_that_cannot_be_written_is_away(sqlite: str, statements
 
 async def test_a_database_that_another_writes_is_away(sqlite: str) -> None:
     """SQLite's one writer may take long: that is no fault of the events."""
-    writing = open_engine(sqlite)
+    writing = open_engine(sqlite, create=True)
     async with writing.begin():
         assert is_away(await fault_at(sqlite, "SELECT 1"))
     await writing.dispose()

@@ -129,7 +129,7 @@ class Work:
 @asynccontextmanager
 async def working(url: str, shard: Shard, database_url: str, folder: Path) -> AsyncIterator[Work]:
     """Work for workers on these servers; ends the workers."""
-    server, engine = client(url), open_engine(database_url)
+    server, engine = client(url), open_engine(database_url, create=True)
     common = {"redis_url": url, "stream": shard.name, "database_url": database_url, "batch_entries": str(BATCH_ENTRIES)}
     try:
         await migrate(engine)

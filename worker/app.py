@@ -35,7 +35,7 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event, timing: Timing = 
     try:
         async with (
             health.serving(settings.admin_host, settings.admin_port, why_not) as admin_port,
-            opened(settings, stop) as handlers,
+            opened(settings) as handlers,
             trimming(settings, stop),
             replaying(settings, handlers, stop),
         ):

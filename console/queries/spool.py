@@ -1,12 +1,14 @@
 """What lies in the folders of the spool on this machine, and whose it is."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ingest.spool.errors import SpoolFault
+from ingest.spool.file import SpoolFile
 from ingest.spool.folder import Owner, SpoolFolder, folders_in, read_owner
-from ingest.spool.survey import look_at_files
 from runtime.errors import Refusal
 
 State = Literal["in use", "waiting", "foreign", "empty"]
@@ -70,7 +72,7 @@ def _state_of(path: Path, owner: Owner) -> SpoolState:
     if folder is None:
         return SpoolState(path.name, "in use", None, None, None, damaged, found, str(path))
     try:
-        files = look_at_files(folder)
+        files = [_look(file) for file in folder.files()]
     finally:
         folder.release()
     entries = sum(file.rows for file in files)
@@ -78,6 +80,13 @@ def _state_of(path: Path, owner: Owner) -> SpoolState:
     oldest_ms = min((file.oldest_ms for file in files if file.oldest_ms is not None), default=None)
     size = sum(file.bytes for file in files)
     return SpoolState(path.name, state, entries, size, oldest_ms, damaged, found, str(path))
+
+
+def _look(path: Path) -> SpoolFile:
+    file = SpoolFile.left(path)
+    with suppress(SpoolFault):
+        file.look()
+    return file
 
 
 def _is_drained_by(owner: Owner, found: Owner | None) -> bool:

@@ -11,6 +11,8 @@ from worker.store.handler import stored_event
 from worker.store.projection import order
 from worker.store.tables import messages, status_events
 
+HIDDEN = "***"
+
 Show = Callable[[str | None], str | None]
 
 _SHOWN = ("account", "application", "status", "channel", "client_ref", "error_code", "price", "currency")
@@ -42,6 +44,7 @@ async def find_trace(engine: AsyncEngine, message_uuid: str, *, reveal: bool) ->
                 "occurred_at": event.occurred_at.isoformat() if event.occurred_at else None,
                 "received_at": event.received_at.isoformat(),
                 "entry": event.entry,
+                "query": dict(event.query) if reveal else dict.fromkeys(event.query, HIDDEN),
             }
             for event in events
         ],

@@ -8,6 +8,7 @@ aside. One that has been drained is deleted. Not safe for threads: ``queue`` giv
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,9 +17,8 @@ import structlog
 from ingest.encoding import Packed
 from ingest.spool.errors import Damaged, Full, NotSpooled, SpoolFault, Why
 from ingest.spool.file import SpoolFile
-from ingest.spool.folder import Owner, SpoolFolder
+from ingest.spool.folder import Owner, SpoolFolder, folders_in, read_owner
 from ingest.spool.record import Slice, size_of
-from ingest.spool.survey import find_server_id, look_at_files, report_foreign
 from runtime import metrics
 
 log = structlog.get_logger("spool")
@@ -49,9 +49,10 @@ class Part:
 
 
 class SpoolFiles:
-    """The files of one locked folder, and of those taken over from the dead. Raises Refusal if there can be none."""
+    """The files of one locked folder, and of those taken over from the dead."""
 
     def __init__(self, data: Path, owner: Owner, limit_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """Lock a folder. Raises Refusal if there can be none."""
         self.held = Held()
         self.foreign_entries = 0
         """How many are in folders that belong to other owners, or perhaps do."""
@@ -78,8 +79,15 @@ class SpoolFiles:
         self.take_over()
 
     def proposed_id(self) -> str:
-        """Return the id for a server that has none: the one it had when it was here last, else a new one."""
-        return self._owner.server or find_server_id(self._data, self._owner) or secrets.token_hex(8)
+        """Return the id to give a server that has none: the one known for this stream and address, else a new one.
+
+        So a server that came back without its data is the same one to the spool.
+        """
+        recorded = (owner for path in folders_in(self._data) if (owner := read_owner(path)))
+        mine = (
+            owner.server for owner in recorded if (owner.stream, owner.redis) == (self._owner.stream, self._owner.redis)
+        )
+        return self._owner.server or next(filter(None, mine), None) or secrets.token_hex(8)
 
     def bind(self, server: str) -> None:
         """Drain from now on what belongs to the server with this id, which Redis has told."""
@@ -146,7 +154,6 @@ class SpoolFiles:
             if found is not None:
                 return Part(file, found)
             self._finish(file)
-            self._count()
         return None
 
     def confirm(self, part: Part) -> None:
@@ -176,7 +183,7 @@ class SpoolFiles:
                 self._taken_over.append(folder)
                 self._find(folder)
             else:
-                foreign[folder.path] = self._foreign.get(folder.path) or self._count_foreign(folder)
+                foreign[folder.path] = self._foreign.get(folder.path) or self._report(folder)
                 folder.release()
         self._foreign = foreign
         self.foreign_entries = sum(foreign.values())
@@ -222,10 +229,24 @@ class SpoolFiles:
             metrics.SPOOL_FOUND.inc(file.rows)
             log.info("spool.found", file=str(path), entries=file.rows, damaged=file.damaged)
 
-    def _count_foreign(self, folder: SpoolFolder) -> int:
-        entries = sum(file.rows for file in look_at_files(folder))
-        if entries and self._owner.server is not None:  # else it may be ours
-            report_foreign(folder, entries)
+    def _report(self, folder: SpoolFolder) -> int:
+        """Log that the entries of this folder are not drained here; return how many there are."""
+        entries = 0
+        for path in folder.files():
+            file = SpoolFile.left(path)
+            with suppress(SpoolFault):
+                file.look()
+            entries += file.rows
+        owner = folder.owner
+        if entries and self._owner.server is not None:
+            log.warning(
+                "spool.foreign",
+                folder=str(folder.path),
+                entries=entries,
+                stream=owner.stream if owner else "unknown",
+                redis=owner.redis if owner else "unknown",
+                what=f"not drained here; if they belong to this stream: ackstream spool adopt {folder.path.name}",
+            )
         return entries
 
     def _seal(self, file: SpoolFile, exc: SpoolFault) -> None:

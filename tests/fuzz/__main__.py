@@ -32,7 +32,7 @@ async def fuzz_requests(url: str, folder: Path, seed: int, seconds: float, *, si
 
 async def fuzz_entries(url: str, database_url: str, folder: Path, seed: int, seconds: float) -> entries.Tally:
     """Run a worker, and put random entries before it."""
-    server, engine, shard = client(url), open_engine(database_url), Shard(f"fuzz-{secrets.token_hex(4)}")
+    server, engine, shard = client(url), open_engine(database_url, create=True), Shard(f"fuzz-{secrets.token_hex(4)}")
     settings = {"redis_url": url, "stream": shard.name, "database_url": database_url}
     try:
         await migrate(engine)

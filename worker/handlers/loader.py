@@ -1,6 +1,5 @@
 """From the texts in ``ACKSTREAM_HANDLERS`` to handlers that are ready to work."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from worker.handlers.request import parse_url, read_headers
 from worker.handlers.spec import BUILT_IN, Options, Spec
 from worker.settings import WorkerSettings
 from worker.settle.schedule import Schedule
-from worker.store.database import await_revision, open_engine
+from worker.store.database import open_engine
 from worker.store.handler import Store
 
 log = structlog.get_logger("forward")
@@ -39,10 +38,10 @@ class Opened:
 
 
 @asynccontextmanager
-async def opened(settings: WorkerSettings, stop: asyncio.Event) -> AsyncIterator[Mapping[str, Opened]]:
-    """Yield the handlers by their group's name, when what they need is there.
+async def opened(settings: WorkerSettings) -> AsyncIterator[Mapping[str, Opened]]:
+    """Yield the handlers by their group's name. Nothing is connected: a database that is away holds up ``store`` only.
 
-    Raises Refusal for a function that cannot be had, and SchemaMismatch.
+    Raises Refusal for a function that cannot be had.
     """
     async with AsyncExitStack() as stack:
         own = [spec for spec in settings.specs if spec.target not in BUILT_IN and spec.url is None]
@@ -53,7 +52,7 @@ async def opened(settings: WorkerSettings, stop: asyncio.Event) -> AsyncIterator
             if client is not None and spec.url is not None:
                 handlers[spec.group] = _forward(settings, spec, client, parse_url(spec.url))
             else:
-                handlers[spec.group] = functions.get(spec.group) or await _built_in(settings, spec, stack, stop)
+                handlers[spec.group] = functions.get(spec.group) or _built_in(settings, spec, stack)
         yield handlers
 
 
@@ -111,13 +110,12 @@ def _filter_of(options: Options) -> Callable[[StatusEvent], bool] | None:
     return accepts
 
 
-async def _built_in(settings: WorkerSettings, spec: Spec, stack: AsyncExitStack, stop: asyncio.Event) -> Opened:
+def _built_in(settings: WorkerSettings, spec: Spec, stack: AsyncExitStack) -> Opened:
     timeout_seconds = spec.options.timeout or settings.handler_timeout_seconds
     schedule = settings.schedule(spec.options)
     limits = Limits(1, timeout_seconds, spec.options.batch or settings.batch_entries, schedule.attempts)
     if spec.target == "log":
         return Opened(Log(reveal=settings.log_reveal), limits, schedule, remembers=False)
-    await await_revision(settings.database_url, stop)
     engine = open_engine(settings.database_url)
     stack.push_async_callback(engine.dispose)
     return Opened(Store(engine, timeout_seconds), limits, schedule, remembers=False)

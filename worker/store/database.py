@@ -1,83 +1,134 @@
-"""Engines for the two databases, with every wait bounded, and the check that the tables are up to date."""
+"""Engines for the two databases, with every wait bounded, and what their errors mean."""
 
-import asyncio
+import os
 import sqlite3
 import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import orjson
-import structlog
 from aiosqlite import Connection
-from sqlalchemy import event, text
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
+from sqlalchemy import URL, event
+from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from runtime.backoff import Backoff
 from runtime.errors import Refusal
 from stream.redis.client import names
-from worker.store.tables import REVISION
+from worker.store import postgresql_url
+from worker.store.settings import SQLITE
 
-log = structlog.get_logger("database")
-
-CONNECT_SECONDS = 5.0
 SQLITE_BUSY_SECONDS = 3.0  # a stop has to wait for it; after it the batch is tried again
-POSTGRESQL_LIMITS = {
-    # A writer that hangs while it holds locks (frozen process, lost host) is cut off, so that the others go on.
-    "idle_in_transaction_session_timeout": "15s",
-    "lock_timeout": "10s",
-    "statement_timeout": "30s",
-}
+# A writer that hangs while it holds locks (frozen process, lost host) is cut off, so that the others go on. The limits
+# are set in each transaction: a pooler in transaction mode gives each one another server connection, and refuses them
+# at the start of a connection (https://www.pgbouncer.org/features.html).
+POSTGRESQL_LIMITS = (
+    "SELECT set_config('idle_in_transaction_session_timeout', '15s', true), "
+    "set_config('lock_timeout', '10s', true), set_config('statement_timeout', '30s', true)"
+)
 COMMAND_SECONDS = 40.0  # asyncpg has none of its own: a frozen server would hang for ever
-# Classes of SQLSTATE: data exception, integrity constraint, program limit, and what a trigger raises. The rest is the
-# database's trouble or its owner's: no connection, locks, full, read-only, no such table.
-FAULTS_OF_DATA = frozenset(("22", "23", "54", "P0"))
+POOL_SIZE = 4
+# Classes of SQLSTATE that speak of the server, or of what its owner has to put right: connection, transaction state,
+# authorisation, no such database, rollback, no such table, resources, state of objects, an operator, system, internal.
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+AWAY_STATES = frozenset(("08", "25", "26", "28", "3D", "40", "42", "53", "55", "57", "58", "F0", "XX"))
+AWAY_CODES = frozenset(
+    (
+        sqlite3.SQLITE_AUTH,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_READONLY,
+    )
+)
+_PRIMARY_CODE = 0xFF
 
 
-class SchemaMismatch(Refusal):
-    """The tables are not those that this code needs."""
+class DatabaseAway(Exception):  # noqa: N818 - named for what it says
+    """No connection to the database can be had, whatever was to be done with it; the text has no values in it."""
+
+    @property
+    def orig(self) -> BaseException | None:
+        """The driver's error."""
+        return getattr(self.__cause__, "orig", None) or self.__cause__
 
 
-def open_engine(url: str, *, read_only: bool = False) -> AsyncEngine:
-    """Open an engine on ``sqlite:///path`` or ``postgresql://…``; no connection is made yet.
+class FileReplaced(DatabaseAway):
+    """SQLite's file or write-ahead log is another than the one that was opened: what was written is in neither."""
 
-    On SQLite every transaction takes the write lock at its start (one that turns into a writer later fails at once
-    when another writes), unless ``read_only``. Errors never show the parameters.
+
+def open_engine(url: str, *, read_only: bool = False, create: bool = False) -> AsyncEngine:
+    """Open an engine on ``sqlite:///path`` or ``postgresql://…`` (worker.store.postgresql_url); nothing is connected.
+
+    Of SQLite all after ``sqlite:///`` is the path, whatever characters it has; only with ``create`` a file that is not
+    there is made. Every transaction takes the write lock at its start (one that turns into a writer later fails at
+    once when another writes), unless ``read_only``. Errors never show the parameters. Raises Refusal and WrongValue.
     """
-    scheme, _, rest = url.partition("://")
-    common: dict[str, Any] = {
-        "hide_parameters": True,
-        "json_serializer": lambda value: orjson.dumps(value).decode(),
-        "json_deserializer": orjson.loads,
-        "pool_size": 4,
-    }
-    if scheme == "sqlite":
-        Path(rest.removeprefix("/")).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        engine = create_async_engine(
-            f"sqlite+aiosqlite://{rest}",
-            connect_args={"timeout": SQLITE_BUSY_SECONDS},
-            **common,
-        )
-        _prepare_sqlite(engine, "BEGIN" if read_only else "BEGIN IMMEDIATE")
-        return engine
+    if url.startswith(SQLITE):
+        path, begin = Path(url.removeprefix(SQLITE)).absolute(), "BEGIN" if read_only else "BEGIN IMMEDIATE"
+        return _open_sqlite(path, begin, create=create)
+    return _open_postgresql(url)
+
+
+def _create_engine(url: str | URL, **arguments: Any) -> AsyncEngine:
+    return create_async_engine(
+        url,
+        hide_parameters=True,
+        json_serializer=lambda value: orjson.dumps(value).decode(),
+        json_deserializer=orjson.loads,
+        pool_size=POOL_SIZE,
+        **arguments,
+    )
+
+
+def _open_postgresql(url: str) -> AsyncEngine:
+    arguments = postgresql_url.connect_arguments(url)
+    # Nothing is prepared for longer than a statement takes: behind a pooler the next one meets another server
+    # connection. https://docs.sqlalchemy.org/en/20/dialects/postgresql.html#prepared-statement-name-with-pgbouncer
+    pooled = {"prepared_statement_cache_size": 0, "statement_cache_size": 0, "prepared_statement_name_func": str}
     try:
-        return create_async_engine(
-            f"postgresql+asyncpg://{rest}",
-            connect_args={
-                "timeout": CONNECT_SECONDS,
-                "command_timeout": COMMAND_SECONDS,
-                "server_settings": {"application_name": "ackstream", **POSTGRESQL_LIMITS},
-            },
+        engine = _create_engine(
+            "postgresql+asyncpg://",
+            connect_args={**arguments, **pooled, "command_timeout": COMMAND_SECONDS},
             pool_pre_ping=True,
-            **common,
         )
     except ModuleNotFoundError:
         raise Refusal("PostgreSQL needs its driver: pip install 'ackstream[postgres]'") from None
 
+    @event.listens_for(engine.sync_engine, "begin")
+    def on_begin(connection: Any) -> None:
+        connection.exec_driver_sql(POSTGRESQL_LIMITS).close()
 
-def _prepare_sqlite(engine: AsyncEngine, begin: str) -> None:
+    return engine
+
+
+def _open_sqlite(path: Path, begin: str, *, create: bool) -> AsyncEngine:
+    mode = "rwc" if create else "rw"
+    url = URL.create(
+        "sqlite+aiosqlite", database=f"file://{quote(os.fsencode(path))}", query={"uri": "true", "mode": mode}
+    )
+    engine = _create_engine(url, connect_args={"timeout": SQLITE_BUSY_SECONDS})
+
+    @event.listens_for(engine.sync_engine, "do_connect")
+    def before_connect(*_: Any) -> None:
+        if create:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        else:
+            path.stat()  # so that a file that is not there costs no thread of the driver's
+
     @event.listens_for(engine.sync_engine, "connect")
-    def on_connect(connection: Any, _record: Any) -> None:
+    def on_connect(connection: Any, record: Any) -> None:
         connection.isolation_level = None  # the driver shall not begin transactions on its own
         connection.run_async(_use_wal)
         cursor = connection.cursor()
@@ -85,10 +136,14 @@ def _prepare_sqlite(engine: AsyncEngine, begin: str) -> None:
         cursor.execute("PRAGMA cache_size = -65536")  # 64 MiB: ids are random, so the index is visited everywhere
         cursor.execute("PRAGMA wal_autocheckpoint = 10000")  # 40 MB; by default nearly every batch made one
         cursor.close()
+        record.info["log"] = path.with_name(f"{path.name}-wal")
+        record.info["files"] = {path: _identity(path)}
 
     @event.listens_for(engine.sync_engine, "begin")
     def on_begin(connection: Any) -> None:
         connection.exec_driver_sql(begin)
+
+    return engine
 
 
 async def _use_wal(connection: Connection) -> None:
@@ -104,51 +159,52 @@ async def _use_wal(connection: Connection) -> None:
         await backoff.wait()
 
 
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+@asynccontextmanager
+async def open_connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """Yield a connection. Raises DatabaseAway if none can be had, whatever the driver says."""
+    async with AsyncExitStack() as stack:
+        try:
+            connection = await stack.enter_async_context(engine.connect())
+        except Exception as exc:  # drivers raise errors of any class here, and none speaks of what is to be written
+            raise DatabaseAway(f"the database does not answer ({names(exc)})") from exc
+        yield connection
+
+
+def confirm_files(connection: AsyncConnection) -> None:
+    """Raise FileReplaced unless what this connection has committed is in the files that have the database's names.
+
+    A SQLite file that was removed or replaced takes writes as before, and they are gone when the process ends. To be
+    asked after a commit: then the write-ahead log is there, so that it is known from the first time on.
+    """
+    files: dict[Path, tuple[int, int] | None] = connection.info.get("files", {})
+    if log := connection.info.get("log"):
+        files.setdefault(log, _identity(log))
+    for path, identity in files.items():
+        if identity is None or _identity(path) != identity:
+            raise FileReplaced(f"{path.name} was replaced or removed under this process")
+
+
 def is_away(exc: BaseException) -> bool:
-    """Whether the database is at fault, and not what was to be written: then the same will succeed later."""
+    """Whether the error says that the server is away, or that its owner has to put something right.
+
+    Then the same will succeed later. Everything else, an error that is not known too, is the fault of what was to be
+    written.
+    """
     if isinstance(exc, DBAPIError):
-        if isinstance(exc, DataError | IntegrityError) or isinstance(getattr(exc.orig, "__cause__", None), ValueError):
-            return False  # asyncpg's own complaints about a value are ValueErrors
-        return str(getattr(exc.orig, "sqlstate", None) or "")[:2] not in FAULTS_OF_DATA
-    return isinstance(exc, OSError | SQLAlchemyError) and not isinstance(
-        exc, StatementError
-    )  # OSError: TimeoutError too
-
-
-async def revision(connection: AsyncConnection) -> str | None:
-    """Return the migration that the database stands at; None before the first."""
-    try:
-        async with connection.begin():
-            return (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar_one_or_none()
-    except DBAPIError as exc:
-        if "alembic_version" in str(exc.orig):  # no such table, in the words of either database
-            return None
-        raise
-
-
-async def check_revision(engine: AsyncEngine) -> None:
-    """Raise SchemaMismatch unless the tables are those of this version, and what the database raises if it is away."""
-    async with engine.connect() as connection:
-        found = await revision(connection)
-    if found != REVISION:
-        raise SchemaMismatch(
-            f"the database's tables are at revision {found or 'none'}, this version needs {REVISION}: "
-            "run `ackstream migrate` with this version"
-        )
-
-
-async def await_revision(url: str, stop: asyncio.Event) -> None:
-    """Check the revision, waiting for a database that is away; return too when ``stop`` is set meanwhile."""
-    engine = open_engine(url, read_only=True)  # for a writer may hold SQLite's lock for long
-    backoff = Backoff()
-    try:
-        while not stop.is_set():
-            try:
-                await check_revision(engine)
-            except (DBAPIError, OSError) as exc:
-                log.warning("database.away", error=names(exc))
-                await backoff.wait(stop)
-            else:
-                return
-    finally:
-        await engine.dispose()
+        state, code = getattr(exc.orig, "sqlstate", None), getattr(exc.orig, "sqlite_errorcode", None)
+        if exc.connection_invalidated:
+            return True
+        if state is not None:
+            return str(state)[:2] in AWAY_STATES
+        if code == sqlite3.SQLITE_ERROR:
+            return str(exc.orig).startswith("no such")  # table or column; the code says nothing more
+        return code is not None and code & _PRIMARY_CODE in AWAY_CODES
+    return isinstance(exc, DatabaseAway | OSError | PoolTimeoutError | DisconnectionError)  # OSError: TimeoutError too

@@ -1,73 +1,95 @@
 """The ``store`` handler: keeps every event and every message's state in SQL.
 
-One transaction a batch: lock the batch's messages in one order, read what is stored of them, join and project, write
-what changed. Under the locks the state is computed from all events of a message, so concurrent writers, repetitions
+One transaction a batch: lock the batch's messages in one order, read what decides their states, join and project, write
+what changed. Under the locks the state is computed as from all events of a message, so concurrent writers, repetitions
 and any order end in the same rows.
+
+The work is bounded by the batch: of a message with more than MOST_DECIDING events those that its state does not depend
+on (worker.store.projection) are marked in the table, and not read again.
 """
 
 import asyncio
-from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlencode
 
-from sqlalchemy import Row, Table, select, text
-from sqlalchemy.dialects import postgresql, sqlite
+import structlog
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from stream.entry import Entry
+from stream.redis.client import names
 from worker.events.event import StatusEvent
 from worker.events.vonage import parse
 from worker.handlers.errors import Divide, Unavailable
-from worker.store.database import is_away
-from worker.store.projection import MessageState, distinct, join, project
+from worker.store.database import FileReplaced, confirm_files, is_away, open_connection
+from worker.store.projection import MessageState, distinct, find_deciding, join, project
+from worker.store.recent_events import RecentEvents
+from worker.store.revision import SchemaMismatch, check_tables
+from worker.store.statements import PAGE, Statements
 from worker.store.tables import messages, status_events
 
+log = structlog.get_logger("store")
+
+MOST_DECIDING = 16
+LEAST_DECIDING = 8
+"""Fewer are never left, so a message of which fewer events decide has no others."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EVENT_COLUMNS = tuple(column.key for column in status_events.columns)
+_EVENT_COLUMNS = tuple(column.key for column in status_events.columns if column.key not in ("query", "decides"))
 _EVENT_VALUES = attrgetter(*("raw" if column == "payload" else column for column in _EVENT_COLUMNS))
 _MESSAGE_COLUMNS = tuple(column.key for column in messages.columns)
 _MESSAGE_VALUES = attrgetter(*_MESSAGE_COLUMNS)
-
-_RECEIPT = ("entry", "account", "account_verified", "application")  # an entry has one time of receipt
-_RECEIPT_VALUES = attrgetter(*_RECEIPT)
-_RECEIPTS = select(status_events.c.event_id, *(status_events.c[column] for column in _RECEIPT))
-
-REMEMBERED = 16_384
-REMEMBERED_BYTES = 4096
-
-# Rows that are not there cannot be locked: put empty ones in place first. Both in code point order, as every writer.
-_INSERT_MISSING = text(
-    "INSERT INTO messages (message_uuid, status, statuses) "
-    "SELECT id, '', '{}' FROM unnest(CAST(:ids AS text[])) AS id ON CONFLICT (message_uuid) DO NOTHING"
-)
-_LOCK = text(
-    "SELECT message_uuid FROM messages WHERE message_uuid = ANY(CAST(:ids AS text[])) "
-    'ORDER BY message_uuid COLLATE "C" FOR UPDATE'
-)
+_NONE: Mapping[str, StatusEvent] = MappingProxyType({})
 
 
-class RecentEvents:
-    """The events that were stored last, so that a message's next status need not parse them again.
+@dataclass(slots=True)
+class _Message:
+    """One message of a batch, while it is written."""
 
-    An event's content is a function of its id; its receipt is not (another writer may have stored an earlier one), so
-    an event is found only if it has the receipt that stands in the database.
-    """
+    arrived: dict[str, StatusEvent]
+    deciding: Mapping[str, StatusEvent] = field(default_factory=lambda: _NONE)
+    """The stored events that decide, and those that came."""
+    changed: Mapping[str, StatusEvent] = field(default_factory=lambda: _NONE)
+    """What is new, or has a new receipt."""
+    others: Mapping[str, StatusEvent] = field(default_factory=lambda: _NONE)
+    """Of what arrived, the events that are stored and do not decide."""
+    read: Collection[str] = ()
+    """Ids of the stored events that decide, if there are LEAST_DECIDING of them."""
 
-    def __init__(self) -> None:
-        self._events: OrderedDict[str, StatusEvent] = OrderedDict()
+    def may_have_others(self) -> bool:
+        """Whether there can be stored events that do not decide."""
+        return bool(self.read)
 
-    def keep(self, events: Iterable[StatusEvent]) -> None:
-        """Remember these, and forget the oldest beyond REMEMBERED."""
-        self._events.update((event.event_id, event) for event in events if len(event.raw) <= REMEMBERED_BYTES)
-        while len(self._events) > REMEMBERED:
-            self._events.popitem(last=False)
+    def take_arrived(self) -> bool:
+        """Join what arrived into what is known; return whether a deciding event has got another receipt."""
+        if not self.deciding:
+            self.deciding = self.changed = self.arrived
+            return False
+        is_moved = False
+        changed: dict[str, StatusEvent] = {}
+        for event_id, event in self.arrived.items():
+            decided = self.deciding.get(event_id)
+            before = decided or self.others.get(event_id)
+            joined = event if before is None else join(before, event)
+            if joined != before:
+                changed[event_id] = joined
+                is_moved |= decided is not None
+        self.changed = changed
+        self.deciding = {**self.deciding, **changed}
+        return is_moved
 
-    def find(self, event_id: str, receipt: list[Any]) -> StatusEvent | None:
-        """Return the event if it is remembered with this receipt (the columns of _RECEIPT)."""
-        event = self._events.get(event_id)
-        return event if event is not None and _RECEIPT_VALUES(event) == tuple(receipt) else None
+    def reduce(self) -> None:
+        """Leave out what does not decide, if there is much; at least LEAST_DECIDING are left."""
+        if len(self.deciding) <= MOST_DECIDING:
+            return
+        kept = find_deciding(self.deciding.values(), LEAST_DECIDING)
+        self.deciding = {event_id: event for event_id, event in self.deciding.items() if event_id in kept}
 
 
 class Store:
@@ -76,70 +98,146 @@ class Store:
     def __init__(self, engine: AsyncEngine, timeout_seconds: float = 60.0) -> None:
         self._engine = engine
         self._timeout_seconds = timeout_seconds
-        self._dialect = postgresql if engine.dialect.name == "postgresql" else sqlite
-        self._put_events = self._upsert(status_events)
-        self._put_messages = self._upsert(messages)
+        self._sql = Statements(engine.dialect.name)
         self._recent = RecentEvents()
+        self._is_checked = False
+        self._mismatch = ""
 
     def alone(self, _event: StatusEvent) -> bool:
         """Return False: a batch is one transaction."""
         return False
 
     async def handle(self, events: Sequence[StatusEvent]) -> None:
-        """Store the batch in one transaction. Raises Unavailable or Divide; then nothing of it is stored."""
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                await self._write(events)
-        except Exception as exc:
-            raise (Unavailable() if is_away(exc) else Divide()) from exc
+        """Store the batch in one transaction. Raises Unavailable or Divide; then nothing of it is stored.
 
-    async def _write(self, events: Sequence[StatusEvent]) -> None:
-        arrived = _by_message(distinct(events).values())
-        ids = sorted(arrived)
-        changed: list[StatusEvent] = []
-        states: list[MessageState] = []
-        async with self._engine.begin() as connection:
-            await self._lock(connection, ids)
-            stored = _by_message(await self._stored(connection, ids))
-            for message_uuid in ids:
-                known = stored.get(message_uuid, {})
-                if new := list(_news(known, arrived[message_uuid].values())):
-                    changed += new
-                    states.append(project(known.values()))
-            if changed:
-                await connection.execute(self._put_events, [_event_row(event) for event in changed])
-                await connection.execute(self._put_messages, [_message_row(state) for state in states])
+        The first batch also checks that the tables are there, so a handler is opened without its database.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_seconds), open_connection(self._engine) as connection:
+                if not self._is_checked:
+                    await check_tables(connection)
+                    self._is_checked = True
+                changed = await self._write(connection, events)
+                confirm_files(connection)
+        except FileReplaced as exc:
+            self._is_checked = False
+            self._recent = RecentEvents()
+            await self._engine.dispose()  # the next batch opens the file that bears the name by now
+            log.error(  # noqa: TRY400 - the text says all
+                "store.file_replaced", why=str(exc), what="replay what was stored since, if it is missing"
+            )
+            raise Unavailable(str(exc)) from exc
+        except SchemaMismatch as exc:
+            self._report(str(exc))
+            raise Unavailable(str(exc)) from exc
+        except Exception as exc:
+            raise (Unavailable(f"the database is away ({names(exc)})") if is_away(exc) else Divide()) from exc
         self._recent.keep(changed)
 
-    async def _lock(self, connection: AsyncConnection, ids: list[str]) -> None:
-        if self._dialect is postgresql:  # SQLite's write lock is the transaction's already
-            await connection.execute(_INSERT_MISSING, {"ids": ids})
-            await connection.execute(_LOCK, {"ids": ids})
+    def _report(self, mismatch: str) -> None:
+        if mismatch != self._mismatch:
+            self._mismatch = mismatch
+            log.error("store.waits", why=mismatch)
 
-    async def _stored(self, connection: AsyncConnection, ids: list[str]) -> list[StatusEvent]:
-        """Return all stored events of these messages; only those that are not remembered are read whole."""
-        receipts = await connection.execute(_RECEIPTS.where(status_events.c.message_uuid.in_(ids)))
+    async def _write(self, connection: AsyncConnection, events: Sequence[StatusEvent]) -> list[StatusEvent]:
+        """Return the events that were new, or had a new receipt."""
+        arrived = _by_message(distinct(events).values())
+        batch = {message_uuid: _Message(arrived[message_uuid]) for message_uuid in sorted(arrived)}
+        async with connection.begin():
+            for statement in self._sql.lock:
+                await connection.execute(statement, {"ids": self._sql.ids(batch)})
+            await self._read(connection, batch)
+            quiet: list[str] = []
+            changed: list[StatusEvent] = []
+            for message_uuid, message in batch.items():
+                if message.take_arrived():
+                    await self._read_all(connection, message_uuid, message)
+                if message.changed:
+                    changed += message.changed.values()
+                else:
+                    quiet.append(message_uuid)
+            missing = set(quiet) - await self._filled(connection, quiet)
+            written = {key: message for key, message in batch.items() if message.changed or key in missing}
+            await self._put(connection, written)
+        return changed
+
+    async def _put(self, connection: AsyncConnection, batch: dict[str, _Message]) -> None:
+        usual: list[dict[str, Any]] = []
+        rows: list[dict[str, Any]] = []
+        marks: dict[bool, set[str]] = {True: set(), False: set()}
+        for message in batch.values():
+            message.reduce()
+            if message.read:
+                decides, changed = message.deciding.keys(), message.changed.keys()
+                marks[True] |= decides - message.read - changed
+                marks[False] |= message.read - decides - changed
+            for event_id, event in message.changed.items():
+                if event_id in message.deciding and not event.query:
+                    usual.append(_event_row(event))
+                else:
+                    own = {"query": event.query or None, "decides": event_id in message.deciding}
+                    rows.append(_event_row(event) | own)
+        states = [_message_row(project(message.deciding.values())) for message in batch.values()]
+        if usual:
+            await connection.execute(self._sql.put_usual_events, usual)
+        if rows:
+            await connection.execute(self._sql.put_events, rows)
+        if states:
+            await connection.execute(self._sql.put_messages, states)
+        for to, ids in marks.items():
+            if ids:
+                await connection.execute(self._sql.mark, {"ids": self._sql.ids(sorted(ids)), "to": to})
+
+    async def _read(self, connection: AsyncConnection, batch: dict[str, _Message]) -> None:
+        """Read the stored events that decide, and those that arrived again."""
+        stored = _by_message(await self._stored(connection, self._sql.deciding_receipts, batch))
+        for message_uuid, events in stored.items():
+            message = batch[message_uuid]
+            message.deciding = events
+            message.read = set(events) if len(events) >= LEAST_DECIDING else ()
+        again = [
+            event_id
+            for message in batch.values()
+            if message.may_have_others()
+            for event_id in message.arrived.keys() - message.deciding.keys()
+        ]
+        if again:
+            stored = _by_message(await self._stored(connection, self._sql.receipts, again))
+            for message_uuid, events in stored.items():
+                batch[message_uuid].others = events
+
+    async def _read_all(self, connection: AsyncConnection, message_uuid: str, message: _Message) -> None:
+        """Look at all events of a message once more: one that decided may decide no longer."""
+        seen, after = set(message.deciding), ""
+        while message.may_have_others():
+            rows = (await connection.execute(self._sql.page, {"message_uuid": message_uuid, "after": after})).all()
+            page = {row.event_id: stored_event(row) for row in rows if row.event_id not in seen}
+            message.deciding = {**message.deciding, **page}
+            message.reduce()  # what does not decide among some does not among all
+            if len(rows) < PAGE:
+                return
+            after = rows[-1].event_id
+
+    async def _filled(self, connection: AsyncConnection, ids: list[str]) -> set[str]:
+        """Return which of these messages have a row with a state: somebody may have emptied the table."""
+        if not ids:
+            return set()
+        return set((await connection.execute(self._sql.filled, {"ids": self._sql.ids(ids)})).scalars())
+
+    async def _stored(self, connection: AsyncConnection, receipts: Any, ids: Iterable[str]) -> list[StatusEvent]:
+        """Return the stored events that these receipts are of; only those that are not remembered are read whole."""
         found: list[StatusEvent] = []
         others: list[str] = []
-        for event_id, *receipt in receipts:
+        for event_id, *receipt in await connection.execute(receipts, {"ids": self._sql.ids(ids)}):
             event = self._recent.find(event_id, receipt)
             if event is None:
                 others.append(event_id)
             else:
                 found.append(event)
         if others:
-            rows = await connection.execute(select(status_events).where(status_events.c.event_id.in_(others)))
+            rows = await connection.execute(self._sql.events, {"ids": self._sql.ids(others)})
             found += [stored_event(row) for row in rows]
         return found
-
-    def _upsert(self, table: Table) -> Any:
-        statement = self._dialect.insert(table)
-        key = list(table.primary_key.columns)
-        others = [column for column in table.columns if not column.primary_key]
-        return statement.on_conflict_do_update(
-            index_elements=key,
-            set_={column: statement.excluded[column.key] for column in others},
-        )
 
 
 def stored_event(row: Row[Any]) -> StatusEvent:
@@ -153,19 +251,10 @@ def stored_event(row: Row[Any]) -> StatusEvent:
             verified="jwt" if row.account_verified else "none",
             account=row.account if row.account_verified else None,
             application=row.application,
+            query=urlencode(row.query).encode() if row.query else None,
         ),
         row.entry,
     )
-
-
-def _news(known: dict[str, StatusEvent], arrived: Iterable[StatusEvent]) -> Iterator[StatusEvent]:
-    """Join what arrived into the message's known events, and yield those that this has added or changed."""
-    for event in arrived:
-        before = known.get(event.event_id)
-        joined = event if before is None else join(before, event)
-        if joined != before:
-            known[event.event_id] = joined
-            yield joined
 
 
 def _by_message(events: Iterable[StatusEvent]) -> dict[str, dict[str, StatusEvent]]:

@@ -8,24 +8,34 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from worker.store import migrations
-from worker.store.database import open_engine
+from worker.store.database import open_connection, open_engine
+from worker.store.revision import check_tables, read_revision
+from worker.store.tables import REVISION
 
 LOCK = 0x61636B73  # "acks"
 
 
 async def migrate(engine: AsyncEngine) -> None:
-    """Run the migrations that are missing in one transaction; a second process waits, then finds nothing to do."""
-    async with engine.begin() as connection:  # on SQLite this takes the write lock
-        if connection.dialect.name == "postgresql":
-            await connection.execute(text("SET LOCAL lock_timeout = 0"))
-            await connection.execute(text("SET LOCAL statement_timeout = 0"))
-            await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
-        await connection.run_sync(upgrade)
+    """Run the migrations that are missing in one transaction; a second process waits, then finds nothing to do.
+
+    Tables of a later version stay as they are. Raises DatabaseAway, SchemaMismatch if this version cannot work with
+    them, and what the database raises.
+    """
+    async with open_connection(engine) as connection:
+        if (await read_revision(connection) or "") > REVISION:
+            await check_tables(connection)
+            return
+        async with connection.begin():  # on SQLite this takes the write lock
+            if connection.dialect.name == "postgresql":
+                await connection.execute(text("SET LOCAL lock_timeout = 0"))
+                await connection.execute(text("SET LOCAL statement_timeout = 0"))
+                await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+            await connection.run_sync(upgrade)
 
 
 async def migrate_at(database_url: str) -> None:
-    """Migrate the database at this URL. Raises what the database raises."""
-    engine = open_engine(database_url)
+    """Migrate the database at this URL; an SQLite file that is not there is made. Raises as ``migrate``."""
+    engine = open_engine(database_url, create=True)
     try:
         await migrate(engine)
     finally:

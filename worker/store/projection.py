@@ -4,11 +4,15 @@ The state is a function of the set of events, so any order, any repetition and a
 current event is the greatest by (rank, time, received, event_id); every other column has its value from the greatest
 event that carries one. A price of 0 comes after every other price: https://developer.vonage.com/en/api/messages has it
 beside ``read`` of a message that was charged before.
+
+Few events of a message decide its state. Those that do not may be left out: the state of the others, and of any event
+that comes later, is the same. So the work for an event does not grow with the events before it.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import islice
 from operator import attrgetter
 from typing import Any
 
@@ -23,6 +27,9 @@ from worker.events.event import (
 
 RANKS = {SUBMITTED: 1, DELIVERED: 2, UNDELIVERABLE: 2, REJECTED: 2, READ: 3}
 UNKNOWN_RANK = RANKS[SUBMITTED]  # a word that is not known yet may mean anything: of it and submitted the later counts
+
+MOST_STATUSES = 100
+"""Of a message that has reached more statuses, those that it reached first are listed in ``statuses``."""
 
 _CARRIED = (
     "channel",
@@ -41,7 +48,10 @@ _CARRIED_VALUES = attrgetter(*_CARRIED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageState:
-    """What is known of one message. ``statuses``: when each status was first reached, in the order of their time."""
+    """What is known of one message.
+
+    ``statuses``: when each status was first reached, in the order of their time, the first MOST_STATUSES of them.
+    """
 
     message_uuid: str
     status: str
@@ -129,12 +139,45 @@ def _carried(greatest_first: Sequence[StatusEvent]) -> Sequence[Any]:
     return values
 
 
+def find_deciding(events: Collection[StatusEvent], least: int = 1) -> set[str]:
+    """Return the ids of those of a message's events that its state depends on, now or with later events.
+
+    If they are fewer than ``least``, other events fill up, the greatest first.
+    They are at most 16 and MOST_STATUSES. ``project`` of them equals that of all; if one of them changes by a receipt
+    that came earlier, all have to be looked at.
+    """
+    greatest_first = sorted(events, key=order, reverse=True)
+    deciding = {greatest_first[0].event_id}
+    first = _first_reached(greatest_first)
+    deciding.update(first[status].event_id for status in _reached(greatest_first))
+    for carries in _CARRIERS:
+        deciding.update(event.event_id for event in islice(filter(carries, greatest_first), 1))
+    others = (event.event_id for event in greatest_first if event.event_id not in deciding)
+    return deciding | set(islice(others, max(0, least - len(deciding))))
+
+
+def _carrier_of(column: str) -> Callable[[StatusEvent], bool]:
+    return lambda event: getattr(event, column) is not None
+
+
+_CARRIERS: Sequence[Callable[[StatusEvent], bool]] = (
+    *map(_carrier_of, (*_CARRIED, "account", "currency", "price")),
+    lambda event: event.account_verified,
+    lambda event: event.price is not None and not _is_zero(event.price),
+)
+"""The greatest event of each kind decides."""
+
+
 def _usage(greatest_first: Sequence[StatusEvent]) -> tuple[str | None, str | None]:
     """Return price and currency of the event that says what was charged."""
-    priced = [event for event in greatest_first if event.price is not None]
-    charged = next((event for event in priced if not _is_zero(event.price or "")), next(iter(priced), None))
-    currencies = [event.currency for event in (charged, *greatest_first) if event and event.currency is not None]
-    return charged.price if charged else None, next(iter(currencies), None)
+    charged: StatusEvent | None = None
+    currency: str | None = None
+    for event in greatest_first:
+        currency = currency or event.currency
+        price = event.price
+        if price is not None and (charged is None or (_is_zero(charged.price or "") and not _is_zero(price))):
+            charged = event
+    return (charged.price, charged.currency or currency) if charged else (None, currency)
 
 
 def _is_zero(price: str) -> bool:
@@ -147,4 +190,14 @@ def _reached(events: Iterable[StatusEvent]) -> dict[str, datetime]:
     for event in events:
         known = reached.get(event.status)
         reached[event.status] = event.time if known is None else min(known, event.time)
-    return dict(sorted(reached.items(), key=lambda item: (item[1], item[0])))
+    return dict(sorted(reached.items(), key=lambda item: (item[1], item[0]))[:MOST_STATUSES])
+
+
+def _first_reached(events: Iterable[StatusEvent]) -> dict[str, StatusEvent]:
+    """Return the earliest event of each status."""
+    earliest: dict[str, StatusEvent] = {}
+    for event in events:
+        known = earliest.get(event.status)
+        if known is None or event.time < known.time:
+            earliest[event.status] = event
+    return earliest

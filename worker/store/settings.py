@@ -4,22 +4,21 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from runtime.errors import WrongValue
 from stream.settings import StreamSettings
+from worker.store import postgresql_url
+
+SQLITE = "sqlite:///"
 
 
 def _database_url(value: str) -> str:
-    if not value.startswith(("sqlite:///", "postgresql://")):
-        raise ValueError
-    if value in ("sqlite:///", "sqlite:///:memory:"):
+    if value in (SQLITE, f"{SQLITE}:memory:"):
         raise WrongValue("no file is named")
-    try:
-        make_url(value)
-    except ArgumentError as exc:
-        raise ValueError from exc
+    if value.startswith(postgresql_url.SCHEMES):
+        postgresql_url.check(value)
+    elif not value.startswith(SQLITE):
+        raise ValueError
     return value
 
 
@@ -36,5 +35,5 @@ class DatabaseSettings(StreamSettings):
     @property
     def sqlite_file(self) -> Path | None:
         """The file that SQLite keeps the tables in; None for another database."""
-        scheme, _, rest = self.database_url.partition(":///")
-        return Path(rest) if scheme == "sqlite" else None
+        path = self.database_url.removeprefix(SQLITE)
+        return None if path == self.database_url else Path(path)

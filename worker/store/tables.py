@@ -1,4 +1,4 @@
-"""The two tables, equal on SQLite and PostgreSQL: prices exact as sent, times in UTC to the microsecond."""
+"""The tables, equal on SQLite and PostgreSQL: prices exact as sent, times in UTC to the microsecond."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -16,10 +16,11 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    true,
 )
 from sqlalchemy.types import JSON, TypeEngine
 
-REVISION = "0001"
+REVISION = "0002"
 """The migration that this code needs; ``ackstream migrate`` brings a database there."""
 
 
@@ -62,8 +63,11 @@ status_events = Table(
     Column("account_verified", Boolean, nullable=False),
     Column("application", Text),
     Column("payload", LargeBinary, nullable=False),
-    Index("ix_status_events_message_uuid", "message_uuid"),
+    Column("query", JSON(none_as_null=True)),
+    Column("decides", Boolean, nullable=False, server_default=true()),
+    Index("ix_status_events_message_uuid", "message_uuid", "decides"),
 )
+"""``decides``: whether the message's state may depend on this event (worker.store.projection)."""
 
 messages = Table(
     "messages",
@@ -88,3 +92,6 @@ messages = Table(
     Column("workflow_item", Text),
     Column("workflow_items", Text),
 )
+
+schema = Table("ackstream_schema", metadata, Column("earliest_revision", Text, primary_key=True))
+"""One row: the earliest revision whose code can work with the tables as they are (worker.store.revision)."""

@@ -1,0 +1,108 @@
+"""PostgreSQL's URLs, as managed databases hand them out, turned into what the driver takes. No connection is made.
+
+``postgres://`` or ``postgresql://``, ``user:password@host:port,host:port/database`` and libpq's parameters:
+https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
+"""
+
+import os
+import re
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+
+from runtime.errors import Refusal, WrongValue
+
+SCHEMES = ("postgres://", "postgresql://")
+CONNECT_SECONDS = 5.0
+SYSTEM = "system"
+"""As ``sslrootcert``: the authorities that this machine trusts."""
+
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]]*)(:\d{1,5})?", re.ASCII)
+_VALUES: Mapping[str, frozenset[str]] = {
+    "sslmode": frozenset(("disable", "allow", "prefer", "require", "verify-ca", "verify-full")),
+    "channel_binding": frozenset(("disable", "prefer", "require")),
+    "target_session_attrs": frozenset(("any", "primary", "standby", "read-write", "read-only", "prefer-standby")),
+    "gssencmode": frozenset(("disable", "prefer")),
+    "client_encoding": frozenset(("utf8", "UTF8", "utf-8", "UTF-8", "auto")),
+}
+_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile")
+_FOR_THE_DRIVER = frozenset(
+    ("host", "port", "dbname", "user", "password", "sslmode", "sslpassword", "target_session_attrs", *_FILES)
+)
+_FOR_THE_SERVER = frozenset(("application_name", "options"))
+_DONE_ANYWAY = frozenset(("gssencmode", "client_encoding", "pgbouncer", "supa"))
+"""What some providers add, and what changes nothing here: a pooler is always reckoned with."""
+_OURS = frozenset(("connect_timeout", "channel_binding"))
+_KNOWN = _FOR_THE_DRIVER | _FOR_THE_SERVER | _DONE_ANYWAY | _OURS
+
+
+def check(url: str) -> None:
+    """Raise WrongValue, which names the parameter, for a URL that cannot be used."""
+    _parse(url)
+
+
+def connect_arguments(url: str) -> dict[str, Any]:
+    """Return the keyword arguments of ``asyncpg.connect`` for this URL. Raises WrongValue, and Refusal for a file.
+
+    With ``sslmode=verify-full`` or ``verify-ca`` and no ``sslrootcert`` the authorities of this machine count.
+    ``channel_binding=require`` is done as ``sslmode=verify-full``: the driver has no channel binding, and this too
+    proves that nobody is between.
+    """
+    base, auth, parameters = _parse(url)
+    for name in _FILES:
+        path = parameters.get(name)
+        if path and path != SYSTEM and not os.access(path, os.R_OK):
+            raise Refusal(f"ACKSTREAM_DATABASE_URL: the file of {name} cannot be read; put it there, or name another")
+    arguments: dict[str, Any] = {**auth, "timeout": float(parameters.get("connect_timeout", 0)) or CONNECT_SECONDS}
+    mode = "verify-full" if parameters.get("channel_binding") == "require" else parameters.get("sslmode", "")
+    driver = {name: value for name, value in parameters.items() if name in _FOR_THE_DRIVER}
+    if mode.startswith("verify-"):
+        arguments["ssl"] = _verifying_context(mode, parameters)
+        driver = {name: value for name, value in driver.items() if not name.startswith("ssl")}
+    arguments["dsn"] = f"{base}?{urlencode(driver)}" if driver else base
+    server = {name: value for name, value in parameters.items() if name in _FOR_THE_SERVER}
+    arguments["server_settings"] = {"application_name": "ackstream", **server}
+    return arguments
+
+
+def _parse(url: str) -> tuple[str, dict[str, str], dict[str, str]]:
+    """Return the URL without user, password and parameters; user and password; and the parameters."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise WrongValue("it is no URL; write special characters of the password as %XX") from None
+    auth, _, hosts = parts.netloc.rpartition("@")
+    user, _, password = auth.partition(":")
+    if parts.fragment or "#" in url or not all(_HOST.fullmatch(host) for host in hosts.split(",")):
+        raise WrongValue("its host or port cannot be read; write special characters of the password as %XX")
+    parameters = dict(parse_qsl(parts.query, keep_blank_values=True))
+    for name, value in parameters.items():
+        if name not in _KNOWN:
+            raise WrongValue(f"its parameter {name!r} is not supported; remove it")
+        if name in _VALUES and value not in _VALUES[name]:
+            raise WrongValue(f"its parameter {name} is none of {', '.join(sorted(_VALUES[name]))}")
+    if not re.fullmatch(r"\d{1,5}", parameters.get("connect_timeout", "0"), re.ASCII):
+        raise WrongValue("its parameter connect_timeout is not a whole number of seconds")
+    given = {"user": unquote(user), "password": unquote(password)} if auth else {}
+    base = f"postgresql://{hosts}{parts.path}"
+    return base, {name: value for name, value in given.items() if value}, parameters
+
+
+def _verifying_context(mode: str, parameters: Mapping[str, str]) -> ssl.SSLContext:
+    """Return what checks the server's certificate: always its signature, its host only with ``verify-full``."""
+    root = parameters.get("sslrootcert", SYSTEM)
+    try:
+        context = ssl.create_default_context(cafile=None if root == SYSTEM else root)
+        if crl := parameters.get("sslcrl"):
+            context.load_verify_locations(crl)
+            context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
+        if certificate := parameters.get("sslcert"):
+            key, password = parameters.get("sslkey"), parameters.get("sslpassword", "")
+            context.load_cert_chain(Path(certificate), key, password)
+    except (OSError, ValueError) as exc:
+        names = "sslrootcert, sslcrl, sslcert and sslkey"
+        raise Refusal(f"ACKSTREAM_DATABASE_URL: of {names} one holds no valid PEM ({type(exc).__name__})") from None
+    context.check_hostname = mode == "verify-full"
+    return context

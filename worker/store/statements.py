@@ -1,0 +1,85 @@
+"""The statements of ``store``, in the words of either database. Ids go as one parameter, however many they are."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+from sqlalchemy import (
+    ARRAY,
+    Column,
+    ColumnElement,
+    Table,
+    Text,
+    any_,
+    bindparam,
+    cast,
+    func,
+    null,
+    select,
+    text,
+    true,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from worker.store.tables import messages, status_events
+
+RECEIPT = ("entry", "account", "account_verified", "application")  # an entry has one time of receipt, and one query
+PAGE = 5000
+"""Events of one message that are read at once."""
+
+# Rows that are not there cannot be locked: put empty ones in place first. Both in code point order, as every writer.
+_INSERT_MISSING = text(
+    "INSERT INTO messages (message_uuid, status, statuses) "
+    "SELECT id, '', '{}' FROM unnest(CAST(:ids AS text[])) AS id ON CONFLICT (message_uuid) DO NOTHING"
+)
+_LOCK = text(
+    "SELECT message_uuid FROM messages WHERE message_uuid = ANY(CAST(:ids AS text[])) "
+    'ORDER BY message_uuid COLLATE "C" FOR UPDATE'
+)
+
+
+class Statements:
+    """All that ``store`` asks and writes; ``ids`` makes the parameter of those that take ids."""
+
+    def __init__(self, dialect: str) -> None:
+        self._is_postgresql = dialect == "postgresql"
+        receipts = select(status_events.c.event_id, *(status_events.c[column] for column in RECEIPT))
+        self.lock = (_INSERT_MISSING, _LOCK) if self._is_postgresql else ()  # SQLite's write lock is the transaction's
+        self.deciding_receipts = receipts.where(
+            self._among(status_events.c.message_uuid), status_events.c.decides.is_(True)
+        )
+        self.receipts = receipts.where(self._among(status_events.c.event_id))
+        self.events = select(status_events).where(self._among(status_events.c.event_id))
+        self.page = (
+            select(status_events)
+            .where(status_events.c.message_uuid == bindparam("message_uuid"))
+            .where(status_events.c.event_id > bindparam("after"))
+            .order_by(status_events.c.event_id)
+            .limit(PAGE)
+        )
+        self.filled = select(messages.c.message_uuid).where(
+            self._among(messages.c.message_uuid), messages.c.status != ""
+        )
+        self.mark = update(status_events).where(self._among(status_events.c.event_id)).values(decides=bindparam("to"))
+        self.put_events = self._upsert(status_events)
+        self.put_usual_events = self._upsert(status_events, query=null(), decides=true())
+        self.put_messages = self._upsert(messages)
+
+    def ids(self, ids: Iterable[str]) -> list[str] | str:
+        """Return these ids as the statements take them, as the parameter ``ids``."""
+        return list(ids) if self._is_postgresql else orjson.dumps(list(ids)).decode()
+
+    def _among(self, column: Column[str]) -> ColumnElement[bool]:
+        if self._is_postgresql:
+            return column == any_(cast(bindparam("ids"), ARRAY(Text)))
+        return column.in_(select(func.json_each(bindparam("ids")).table_valued("value").c.value))
+
+    def _upsert(self, table: Table, **defaults: ColumnElement[Any]) -> Any:
+        """Return the statement for rows without ``defaults``, which the table's own defaults are."""
+        statement = (postgresql if self._is_postgresql else sqlite).insert(table)
+        others = [column for column in table.columns if not column.primary_key]
+        return statement.on_conflict_do_update(
+            index_elements=list(table.primary_key.columns),
+            set_={column: defaults.get(column.key, statement.excluded[column.key]) for column in others},
+        )
