@@ -88,6 +88,6 @@ def _owner(settings: "StreamSettings", *, ask: bool) -> "Owner":
     if ask:
         try:
             server = ask_redis(settings, lambda client: read_server_id(client, settings.shard))
-        except (RedisError, OSError):
+        except RedisError:
             typer.echo("Redis does not answer: folders are compared by its address only", err=True)
     return Owner(settings.shard.stream, shown(settings.redis_url), server)

@@ -200,7 +200,7 @@ async def _answering(server: Server, child: Process | None) -> None:
                 await asking.ping()
             except BusyLoadingError:
                 deadline = time.monotonic() + SILENT_SECONDS
-            except (RedisError, OSError):
+            except RedisError:
                 if time.monotonic() > deadline or (child is not None and child.returncode is not None):
                     raise TimeoutError from None
             else:
@@ -230,7 +230,7 @@ async def _ask_to_end(running: _Running) -> None:
         return
     asking = client(running.server.url, reply_seconds=1.0)
     command: Any = asking.execute_command
-    with suppress(RedisError, OSError):  # it ends without an answer
+    with suppress(RedisError):  # it ends without an answer
         await command("SHUTDOWN", "NOSAVE")
     await asking.aclose()
 

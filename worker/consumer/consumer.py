@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from runtime.backoff import Backoff
 from runtime.metrics import DROPPED, LAST_READ
 from runtime.tasks import end
-from stream.redis.client import ServerUnfit, reason, require
+from stream.redis.client import ServerUnfit, limit_wait, reason, require
 from stream.redis.errors import SILENT
 from worker.consumer.batch import Batch
 from worker.consumer.fetcher import BLOCK_MS, Fetcher
@@ -78,7 +78,7 @@ class Consumer:
                 await self._consume(stop, backoff)
             except BatchDropped:
                 self._drop("late or stopping")
-            except (RedisError, OSError, ServerUnfit) as exc:
+            except (RedisError, ServerUnfit) as exc:
                 await self._recover(exc)
                 await backoff.wait(stop)
 
@@ -95,9 +95,9 @@ class Consumer:
     async def leave(self) -> None:
         """Hand over what is still pending."""
         try:
-            async with asyncio.timeout(LEAVE_SECONDS):
+            async with limit_wait(LEAVE_SECONDS):
                 await self._liveness.leave()
-        except (RedisError, OSError) as exc:  # then the others find the counter standing still
+        except RedisError as exc:  # then the others find the counter standing still
             log.warning("consumer.left_silently", group=self._group.name, error=reason(exc))
 
     async def _prepare(self) -> None:
@@ -175,7 +175,7 @@ class Consumer:
                 continue
             try:
                 await act()
-            except (RedisError, OSError) as exc:
+            except RedisError as exc:
                 log.warning("consumer.upkeep_failed", group=self._group.name, error=reason(exc))
                 self._condition.notice(exc)
 

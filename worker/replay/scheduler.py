@@ -62,7 +62,7 @@ class Replaying:
         while not stop.is_set():
             try:
                 await self._look(stop, tasks)
-            except (RedisError, OSError) as exc:
+            except RedisError as exc:
                 self._fail(exc)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._look_seconds):
@@ -83,7 +83,7 @@ class Replaying:
         try:
             await Copying(self._server, self._shard, self._replays, progress, lease, self._archive).run(stop)
             await lease.leave()
-        except (RedisError, OSError) as exc:
+        except (RedisError, OSError) as exc:  # OSError: the archive's disk
             self._fail(exc)
         finally:
             del self._copying[progress.replay.id]

@@ -98,7 +98,8 @@ class Draft:
         if self._file is not None:
             with suppress(OSError):  # nothing of it is wanted
                 self._file.close()
-            self._path.unlink(missing_ok=True)
+            with suppress(OSError):  # an abandoned one is removed later
+                self._path.unlink(missing_ok=True)
 
     def add(self, entries: Sequence[RawEntry]) -> None:
         """Append entries, of which there must be some, all after those before. Raises ArchiveFailed."""

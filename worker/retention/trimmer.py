@@ -88,12 +88,12 @@ class Trimmer:
                 await self.look(stop)
             except ArchiveFailed as exc:
                 self._fail("archive", str(exc))
-            except (RedisError, OSError) as exc:
+            except RedisError as exc:
                 self._fail(reason(exc), "Redis")
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._look_seconds):
                     await stop.wait()
-        with suppress(RedisError, OSError):  # then the lease ends by itself
+        with suppress(RedisError):  # then the lease ends by itself
             await self._lease.leave()
 
     async def look(self, stop: asyncio.Event) -> None:
