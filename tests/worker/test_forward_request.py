@@ -205,8 +205,11 @@ async def test_an_answer_is_quoted_up_to_a_limit_without_what_was_sent_in_confid
 
 async def test_the_query_of_the_webhook_is_forwarded_only_when_asked_for(receiver: Receiver) -> None:
     """No signature proves it, so a receiver gets it with query=true only."""
-    for options in ("", "query=true"):
+    one = event(body(), query=b"ref=order%207&tenant=a&tenant=b")
+    for options in ("", "query=false", "query=true"):
         async with forwarding(f"forward:{receiver.url}#{options}") as handler:
-            await handler.handle([EVENT])
+            await handler.handle([one])
 
-    assert "query" not in orjson.loads(receiver.bodies[0])["data"]
+    sent = [orjson.loads(payload)["data"] for payload in receiver.bodies]
+    assert ["query" in data for data in sent] == [False, False, True]
+    assert sent[2]["query"] == {"ref": "order 7", "tenant": "b"}

@@ -41,19 +41,18 @@ class Opened:
 async def opened(settings: WorkerSettings) -> AsyncIterator[Mapping[str, Opened]]:
     """Yield the handlers by their group's name. Nothing is connected: a database that is away holds up ``store`` only.
 
-    Raises Refusal for a function that cannot be had.
+    Raises Refusal for a function, a file of handlers or a file of a header that cannot be had.
     """
     async with AsyncExitStack() as stack:
-        own = [spec for spec in settings.specs if spec.target not in BUILT_IN and spec.url is None]
-        functions = {spec.group: _function(settings, spec) for spec in own}
-        client = await stack.enter_async_context(session()) if any(spec.url for spec in settings.specs) else None
-        handlers: dict[str, Opened] = {}
-        for spec in settings.specs:
-            if client is not None and spec.url is not None:
-                handlers[spec.group] = _forward(settings, spec, client, parse_url(spec.url))
-            else:
-                handlers[spec.group] = functions.get(spec.group) or _built_in(settings, spec, stack)
-        yield handlers
+        specs = settings.specs
+        client = await stack.enter_async_context(session()) if any(spec.url for spec in specs) else None
+        yield {spec.group: _open(settings, spec, client, stack) for spec in specs}
+
+
+def _open(settings: WorkerSettings, spec: Spec, client: aiohttp.ClientSession | None, stack: AsyncExitStack) -> Opened:
+    if client is not None and spec.url is not None:
+        return _forward(settings, spec, client, parse_url(spec.url))
+    return _built_in(settings, spec, stack) if spec.target in BUILT_IN else _function(settings, spec)
 
 
 def _function(settings: WorkerSettings, spec: Spec) -> Opened:
