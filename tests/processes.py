@@ -21,6 +21,7 @@ from stream.settings import child_environment
 from tests.waiting import until
 
 ACKSTREAM = (sys.executable, "-P", "-m", "console")
+QUICK = (sys.executable, "-P", str(Path(__file__).parent / "support" / "quick_worker.py"))
 START_SECONDS = 30.0
 
 _numbers = itertools.count()
@@ -121,6 +122,17 @@ def ackstream(*arguments: str, folder: Path, **settings: str) -> Iterator[Proces
     """Run `ackstream ARGUMENTS` in the folder for the length of the block, in a session of its own."""
     environment = child_environment(**{"log_format": "json", **settings})
     process = started((*ACKSTREAM, *arguments), folder, arguments[0], environment)
+    try:
+        yield process
+    finally:
+        process.end()
+
+
+@contextmanager
+def quick_worker(pace: float, handler: str, folder: Path, settings: Mapping[str, str]) -> Iterator[Process]:
+    """Run `ackstream worker --handler HANDLER` likewise, with its intervals multiplied by ``pace``."""
+    environment = child_environment(**{"log_format": "json", **settings})
+    process = started((*QUICK, str(pace), "worker", "--handler", handler), folder, "worker", environment)
     try:
         yield process
     finally:

@@ -16,7 +16,7 @@ from console.queries.replays import Wanted, plan, start
 from console.queries.stats import gather_stats
 from stream.keys import Shard
 from tests.events import body, entry
-from tests.processes import Process, ackstream
+from tests.processes import Process, quick_worker
 from tests.waiting import until
 from worker.consumer.fetch_plan import streams
 from worker.replay.entry_filter import ALL
@@ -38,12 +38,14 @@ class Recording:
     running: ExitStack
     settings: dict[str, str]
     workers: list[Process] = field(default_factory=list)
+    pace: float = 1.0
+    """What multiplies the intervals of the workers."""
 
     async def start(self, options: str = "", *, function: str = "handle", **settings: str) -> Process:
         """Start one worker more, and return it when it reads."""
         handler = f"{GROUP}=recorder:{function}#{options}"
         given = {**self.settings, **settings}
-        worker = self.running.enter_context(ackstream("worker", "--handler", handler, folder=self.folder, **given))
+        worker = self.running.enter_context(quick_worker(self.pace, handler, self.folder, given))
         self.workers.append(worker)
         await worker.has_logged("consumer.ready")
         return worker

@@ -15,9 +15,9 @@ from stream.keys import Shard
 from tests.processes import answer, becomes
 from tests.recording import GROUP, Recording, copied, ids, recording, replay
 from tests.waiting import until
+from worker import timing
 from worker.dispatch.circuit_breaker import FEW_CALLS
 from worker.dispatch.dispatcher import CANCEL_SECONDS
-from worker.timing import TIMING
 
 pytestmark = pytest.mark.crash
 
@@ -25,6 +25,8 @@ pytestmark = pytest.mark.crash
 ROUNDS = int(os.environ.get("ACKSTREAM_CRASH_ROUNDS", "2"))
 SEED = int(os.environ.get("ACKSTREAM_CRASH_SEED", "0")) or secrets.randbits(32)
 
+PACE = 0.3
+TIMING = timing.TIMING.scaled(PACE)
 TAKEN_OVER_SECONDS = TIMING.dead + 3 * TIMING.beat + 10
 ATTEMPTS = 4
 KINDS = ("ok", "slow-0.02", "until-2", "until-3", "fail", "discard")
@@ -34,17 +36,18 @@ KINDS = ("ok", "slow-0.02", "until-2", "until-3", "fail", "discard")
 def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[Recording]:
     """Workers of a handler that notes its calls."""
     with recording(valkey_url, server, shard, tmp_path) as site:
+        site.pace = PACE
         yield site
 
 
 async def test_a_handler_that_blocks_the_loop_is_taken_over_from(site: Recording) -> None:
     """No beat comes from a stalled loop: another handles its entries; back again it settles nothing and goes on."""
-    seconds = TIMING.dead + 4 * TIMING.beat
+    seconds = TIMING.dead + 4 * TIMING.beat + 8  # in which the other one starts
     blocked = await site.start()
     await site.append(f"block-{seconds}-1", *ids("ok", range(20)))
     await becomes((site.folder / "blocked").exists)
     other = await site.start()
-    await becomes(lambda: other.logged("liveness.claimed"), seconds=TAKEN_OVER_SECONDS)
+    await becomes(lambda: other.logged("liveness.claimed"), seconds=2 * TAKEN_OVER_SECONDS)
     await blocked.has_logged("consumer.dropped")
     await site.append("ok-last")
     await site.is_done()
@@ -98,7 +101,12 @@ async def test_failing_and_hanging_events_hold_up_no_others(site: Recording) -> 
     worker = await site.start(options)
     await site.append(*sent)
     await becomes(lambda: len(site.times("done")) == len(good), seconds=60)
-    await becomes(lambda: sum(count for one, count in site.times("call").items() if one.startswith("fail")) == 400)
+    while len(await site.letters()) < 200:
+        assert len(good) < 4000
+        good.append(f"ok-{len(good)}")
+        await site.append(good[-1])
+        await asyncio.sleep(0.05)
+    assert sum(count for one, count in site.times("call").items() if one.startswith("fail")) == 400
     assert {count for one, count in site.times("call").items() if one.startswith(("ok", "hang"))} == {1}
     assert worker.logged("group.paused") == []
 
@@ -107,7 +115,7 @@ async def test_no_event_is_lost_and_no_attempt_too_many_when_workers_die(site: R
     """Workers are killed at random while events fail by key, in first attempts, in retries and in a replay.
 
     Each event reaches the handler; no attempt is beyond the limit, and what is given up has had just so many; an
-    attempt is made twice only of what a worker had in hand when it was killed.
+    attempt is made twice only of what a worker had in hand when it was killed, and the last one while none succeed.
     """
     print(f"ACKSTREAM_CRASH_SEED={SEED}")  # noqa: T201 - pytest shows it when a test fails
     rng = random.Random(SEED)  # noqa: S311 - no secret
@@ -145,7 +153,8 @@ async def test_no_event_is_lost_and_no_attempt_too_many_when_workers_die(site: R
         ]
         assert {one for one, _, _ in calls} == set(meant)
         assert max(attempt for _, attempt, _ in calls) == ATTEMPTS
-        assert {entry for (_, _, entry), times in Counter(calls).items() if times > 1} <= in_hand
+        again = {entry for (_, attempt, entry), times in Counter(calls).items() if times > 1 and attempt < ATTEMPTS}
+        assert again <= in_hand
     letters = await site.letters()
     given_up = [one for meant in sent.values() for one in meant if one.startswith(("fail", "discard"))]
     assert [one for one, _, _ in letters] == sorted(given_up)

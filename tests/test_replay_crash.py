@@ -24,7 +24,7 @@ from worker.store.tables import messages, status_events
 pytestmark = pytest.mark.crash
 
 ENTRIES = 3000
-RATE = 600
+RATE = 1500
 TAKEN_OVER_SECONDS = 40
 
 
@@ -49,13 +49,14 @@ async def test_a_copying_worker_killed_at_any_moment_misses_none_and_repeats_non
     await site.is_done()
     assert site.times("call") == Counter(ids("ok", range(ENTRIES)))
     statuses = len(other.logged("message.status"))
-    await asyncio.gather(*(site.start() for _ in range(ROUNDS + 1)))  # before, for a start takes as long as the replay
     replay_id = await replay(site.server, site.shard, GROUP, RATE)
     in_hand: set[str] = set()
     for part in range(1, ROUNDS + 2):
+        await site.start()
         wanted = rng.randrange(ENTRIES * part // (ROUNDS + 3), ENTRIES * (part + 1) // (ROUNDS + 3))
         await until(lambda wanted=wanted: _is_at(site, replay_id, wanted), seconds=30)  # type: ignore[misc]
         in_hand |= await site.kill(await _copying(site, replay_id))
+    await site.start()
     await until(lambda: _is_at(site, replay_id, ENTRIES), seconds=30)
     await site.is_done(seconds=TAKEN_OVER_SECONDS)
     assert await copied(site.server, site.shard, GROUP, replay_id) == ENTRIES
@@ -89,7 +90,7 @@ async def _copying(site: Recording, replay_id: str) -> Process:
 async def test_a_second_replay_leaves_the_tables_as_they_are(
     valkey_url: str, server: Redis, shard: Shard, tmp_path: Path
 ) -> None:
-    """Row for row, also when a worker is killed in it."""
+    """Row for row, also when a worker is killed in each replay."""
     database_url = f"sqlite:///{tmp_path / 'test.db'}"
     engine = open_engine(database_url, create=True)
     await migrate(engine)
@@ -99,7 +100,7 @@ async def test_a_second_replay_leaves_the_tables_as_they_are(
         await server.xadd(shard.stream, fields)
     settings = {"redis_url": valkey_url, "stream": shard.name, "database_url": database_url}
     rows: list[Any] = []
-    for _ in range(2):
+    for _ in range(3):
         with ackstream("worker", "--handler", "store", folder=tmp_path, **settings) as first:
             await first.has_logged("consumer.ready")
             if rows:
@@ -115,7 +116,7 @@ async def test_a_second_replay_leaves_the_tables_as_they_are(
         rows.append(tables)
     await engine.dispose()
     assert [len(table) for table in rows[0]] == [700, 2100]
-    assert rows[0] == rows[1]
+    assert rows[0] == rows[1] == rows[2]
 
 
 TABLES = (messages, status_events)

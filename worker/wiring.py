@@ -24,6 +24,7 @@ from worker.settings import WorkerSettings
 from worker.settle.ack_writer import AckWriter
 from worker.settle.dedup import Dedup
 from worker.settle.delayed import Delayed
+from worker.settle.history import History
 from worker.settle.settler import Settler
 from worker.timing import Timing
 
@@ -47,16 +48,24 @@ def make_consumer(
     pause = Pause(server, shard, group, settings.dead_letters, timing=timing)
     backlog = Backlog(server, shard, group, settings.backlog_bytes)
     circuit = Circuit(group, opened.limits, pause, is_late=liveness.late, timing=timing)
-    dispatcher = Dispatcher(opened.handler, opened.limits, circuit, Suspects(poison, liveness, turn))
+    dispatcher = Dispatcher(opened.handler, opened.limits, circuit, Suspects(poison, liveness, turn), backlog)
     memory = settings.memory if opened.remembers else None
     settler = Settler(server, shard, group, memory, settings.record_limits, timing.give_up)
+    writer = AckWriter(
+        group,
+        settler,
+        History(server, shard, group),
+        liveness,
+        poison,
+        backlog.measure,
+        lambda: circuit.succeeded_seconds_ago,
+    )
     processor = Processor(
         group,
         dispatcher,
         circuit,
-        backlog,
         opened.schedule,
-        AckWriter(group, settler, liveness, poison, backlog.measure, lambda: circuit.succeeded_seconds_ago),
+        writer,
         liveness,
         poison,
         stop,

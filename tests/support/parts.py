@@ -20,6 +20,7 @@ from worker.group.heartbeat import Liveness
 from worker.group.poison import PoisonTracker
 from worker.settle.ack_writer import AckWriter
 from worker.settle.dedup import Dedup, Memory
+from worker.settle.history import History
 from worker.settle.schedule import Schedule
 from worker.settle.settler import Settler
 from worker.timing import TIMING, Timing
@@ -64,15 +65,23 @@ def make_parts(
     pause = Pause(server, shard, GROUP, 100, clock, chance, timing)
     backlog = Backlog(server, shard, GROUP)
     circuit = Circuit(GROUP, limits, pause, is_late=liveness.late, clock=clock, timing=timing)
-    dispatcher = Dispatcher(handler, limits, circuit, Suspects(poison, liveness, asyncio.Lock()), clock)
+    dispatcher = Dispatcher(handler, limits, circuit, Suspects(poison, liveness, asyncio.Lock()), backlog, clock)
     settler = Settler(server, shard, GROUP, memory, None, timing.give_up)
+    writer = AckWriter(
+        GROUP,
+        settler,
+        History(server, shard, GROUP),
+        liveness,
+        poison,
+        backlog.measure,
+        lambda: circuit.succeeded_seconds_ago,
+    )
     processor = Processor(
         GROUP,
         dispatcher,
         circuit,
-        backlog,
         schedule or Schedule(),
-        AckWriter(GROUP, settler, liveness, poison, backlog.measure, lambda: circuit.succeeded_seconds_ago),
+        writer,
         liveness,
         poison,
         stop or asyncio.Event(),

@@ -1,5 +1,6 @@
 """A Redis that is out of memory, filled by the stream itself: no group stops, and its memory stays bounded."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -89,6 +90,31 @@ async def test_every_group_drains_and_appends_resume(full: tuple[str, Redis], sh
         await until(takes_appends, seconds=60)
     assert time.monotonic() - began < 60
     assert await server.xlen(shard.dead("some")) > 500
+
+
+async def test_four_groups_of_failing_events_stay_close_to_maxmemory(
+    full: tuple[str, Redis], shard: Shard, tmp_path: Path
+) -> None:
+    """Nine in ten fail for good: at the limit a group reads no live entries, says so, and its retries go on."""
+    url, server = full
+    port = 0
+    settings = {"redis_url": url, "stream": shard.name, "retention": "off", "admin_port": str(port)}
+    handlers = [f"g{number}=handlers:most#base=0.1&cap=1" for number in range(4)]
+    options = [word for handler in handlers for word in ("--handler", handler)]
+    with ackstream("worker", *options, folder=tmp_path, **settings) as worker:
+        highest, deadline = 0, time.monotonic() + 20
+        while time.monotonic() < deadline:
+            worker.lives()
+            highest = max(highest, await used(server))
+            await asyncio.sleep(0.05)
+        assert worker.logged("group.backlog_full")
+        assert highest <= 1.1 * MAXMEMORY
+        before = len(worker.logged("handler.failed"))
+        await until(lambda: grows(worker, before))
+
+
+async def grows(worker: Any, before: int) -> bool:
+    return len(worker.logged("handler.failed")) > before
 
 
 def test_the_limit_follows_the_memory() -> None:

@@ -13,7 +13,6 @@ from runtime.metrics import DEDUPLICATED, FILTERED, HANDLE_SECONDS, HANDLED, HAN
 from stream.entry import named
 from worker.consumer.batch import Batch
 from worker.consumer.fetch_plan import Source
-from worker.dispatch.backlog import Backlog
 from worker.dispatch.call import Call
 from worker.dispatch.circuit import Circuit
 from worker.dispatch.dispatcher import Dispatcher
@@ -24,6 +23,7 @@ from worker.group.poison import PoisonTracker
 from worker.settle.ack_writer import AckWriter, BatchDropped, counted, note_attempts
 from worker.settle.copies import Copy
 from worker.settle.dedup import Dedup, mark
+from worker.settle.history import Outcome
 from worker.settle.retry_policy import Failure, judge, kind
 from worker.settle.schedule import Schedule
 
@@ -38,7 +38,6 @@ class Processor:
         group: str,
         dispatcher: Dispatcher,
         circuit: Circuit,
-        backlog: Backlog,
         schedule: Schedule,
         writer: AckWriter,
         liveness: Liveness,
@@ -53,7 +52,6 @@ class Processor:
         self._group = group
         self._dispatcher = dispatcher
         self._circuit = circuit
-        self._backlog = backlog
         self._schedule = schedule
         self._writer = writer
         self._liveness = liveness
@@ -145,7 +143,7 @@ class Processor:
         places = [place for place, event in enumerate(batch.events) if not accepts(event)]
         if not places:
             return batch
-        self._writer.of(batch.source).acks += [batch.entries[place][0] for place in places]
+        self._skip(batch, places, "filtered")
         FILTERED.labels(self._group).inc(len(places))
         return batch.without(places)
 
@@ -154,9 +152,17 @@ class Processor:
         places = await dedup.find_handled(batch.events, self._writer.marks)
         if not places:
             return batch
-        self._writer.of(batch.source).acks += [batch.entries[place][0] for place in places]
+        self._skip(batch, places, "repeated")
         DEDUPLICATED.labels(self._group).inc(len(places))
         return batch.without(places)
+
+    def _skip(self, batch: Batch, places: Sequence[int], outcome: str) -> None:
+        """Have events settled without a call."""
+        settlement = self._writer.of(batch.source)
+        for place in places:
+            event = batch.events[place]
+            settlement.acks.append(batch.entries[place][0])
+            settlement.outcomes.append(Outcome(event.entry, outcome, event.attempt))
 
     def _admit_suspects(self, batch: Batch) -> Batch:
         """Return the batch without suspects; these are handled under a mark, or given up if they are proven poison."""
@@ -176,7 +182,6 @@ class Processor:
 
     async def _heed(self) -> None:
         await self._circuit.heed()
-        self._dispatcher.block_live(blocked=self._backlog.is_full)
         if self._dispatcher.busy and self._liveness.late(self._generation):
             raise BatchDropped
         if self._stop.is_set() and not self._circuit.may_begin:
@@ -200,6 +205,9 @@ class Processor:
                 if self._dedup is not None:
                     settlement.marks += map(mark, call.events)
                 self._handled.inc(len(call.events))
+                if call.source is not Source.LIVE:
+                    again = (event for event in call.events if event.attempt > 1)
+                    settlement.outcomes += [Outcome(event.entry, "handled", event.attempt) for event in again]
                 if call.source is Source.RETRY:
                     note_attempts(self._group, (event.attempt for event in call.events))
             else:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from worker.consumer.fetch_plan import FEW, Source
+from worker.dispatch.backlog import Backlog
 from worker.dispatch.call import Call, Handler, Limits, divide
 from worker.dispatch.circuit import Circuit
 from worker.dispatch.queue import CallQueue
@@ -23,6 +24,8 @@ IDLE_SECONDS = 0.2
 KEPT_ENTRIES = 1000
 KEPT_BYTES = 32 * 1024 * 1024
 OTHERS_SECONDS = 2.0
+MOST_FAILURES = 100
+"""After so many failed calls they are settled, because what is delayed has a limit in bytes."""
 
 
 class Dispatcher:
@@ -34,6 +37,7 @@ class Dispatcher:
         limits: Limits,
         circuit: Circuit,
         suspects: Suspects,
+        backlog: Backlog,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._handler = handler
@@ -41,7 +45,7 @@ class Dispatcher:
         self._circuit = circuit
         self._suspects = suspects
         self._clock = clock
-        self._queue = CallQueue()
+        self._queue = CallQueue(lambda: backlog.is_full)
         self._running: dict[asyncio.Task[None], Call | None] = {}
         self._lost: dict[asyncio.Task[None], Call | None] = {}
         self._ended: list[Call] = []
@@ -49,6 +53,7 @@ class Dispatcher:
         self._event_seconds = 0.0
         self._isolates = False
         self._watches = True
+        self._failures = 0
 
     @property
     def busy(self) -> bool:
@@ -72,10 +77,6 @@ class Dispatcher:
         begun_before = self._clock() - self._limits.timeout_seconds - CANCEL_SECONDS
         calls = (*self._running.values(), *self._lost.values())
         return any(call is not None and call.began < begun_before for call in calls)
-
-    def block_live(self, *, blocked: bool) -> None:
-        """Begin no live calls while they are blocked."""
-        self._queue.blocks_live = blocked
 
     def others_wanted(self) -> int:
         """How many retries and replays to read now: as many as the calls handle in OTHERS_SECONDS, and few at most."""
@@ -105,7 +106,7 @@ class Dispatcher:
         if (fault := self._fault) is not None:
             self._fault = None
             raise fault
-        ended, self._ended = self._ended, []
+        ended, self._ended, self._failures = self._ended, [], 0
         return ended
 
     async def probe(self, consumer: str) -> None:
@@ -178,8 +179,8 @@ class Dispatcher:
             call = self._queue.take() if isolated is None else isolated.popleft() if isolated else None
             if call is None or not await self._make(call, isolated):
                 return
-            if not self._watches and self.wants_more:
-                return  # so that the step ends, and the next one looks at what was read
+            if self._failures >= MOST_FAILURES or (not self._watches and self.wants_more):
+                return  # so that the step ends: the failures are settled, and what was read is looked at
             await asyncio.sleep(0)  # a handler that never waits must not keep the loop to itself
 
     async def _isolate(self, *, probes: bool = False) -> None:
@@ -245,6 +246,7 @@ class Dispatcher:
                 again = (call,)
             else:
                 self._ended.append(call)
+                self._failures += call.error is not None
         if isolated is None:
             self._queue.put_back(*again)
         else:

@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from worker.consumer.fetch_plan import Source
 from worker.dispatch.call import Call
@@ -12,17 +12,17 @@ LIVE_IN_A_ROW = 3
 
 
 class CallQueue:
-    """Waiting calls. ``blocks_live`` keeps live ones from being taken."""
+    """Waiting calls. While ``blocks_live`` returns True no live one is taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, blocks_live: Callable[[], bool]) -> None:
+        self._blocks_live = blocks_live
         self._live: deque[Call] = deque()
         self._others: deque[Call] = deque()
         self._in_a_row = 0
-        self.blocks_live = False
 
     def __len__(self) -> int:
         """Count the calls that can be taken."""
-        return len(self._others) + (0 if self.blocks_live else len(self._live))
+        return len(self._others) + (0 if self._blocks_live() else len(self._live))
 
     @property
     def calls(self) -> list[Call]:
@@ -32,7 +32,7 @@ class CallQueue:
     @property
     def live_waits(self) -> bool:
         """Whether a live call waits that can be taken."""
-        return bool(self._live) and not self.blocks_live
+        return bool(self._live) and not self._blocks_live()
 
     @property
     def other_events(self) -> int:

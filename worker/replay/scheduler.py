@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import structlog
 from redis.asyncio import Redis
@@ -19,9 +18,7 @@ from worker.group.lease import Lease
 from worker.replay.copier import Copying
 from worker.replay.job import Place, Progress, State
 from worker.replay.repository import Replays
-
-if TYPE_CHECKING:
-    from worker.settings import WorkerSettings
+from worker.settings import WorkerSettings
 
 log = structlog.get_logger("replay")
 
@@ -106,7 +103,7 @@ class Replaying:
 
 
 @asynccontextmanager
-async def replaying(settings: "WorkerSettings", groups: Iterable[str], stop: asyncio.Event) -> AsyncIterator[None]:
+async def replaying(settings: WorkerSettings, groups: Iterable[str], stop: asyncio.Event) -> AsyncIterator[None]:
     """Copy for these groups' replays beside the block, which ends soon after ``stop``."""
     async with client(settings.redis_url) as server, asyncio.TaskGroup() as tasks:
         parts = [Replaying(server, settings.shard, group, settings.archive) for group in groups]

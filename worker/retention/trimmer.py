@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from redis.asyncio import Redis
@@ -37,9 +37,7 @@ from worker.retention.archive_writer import Archive, ArchiveFailed, Draft
 from worker.retention.loss_detector import LossDetector
 from worker.retention.pages import FIRST_PAGE_ENTRIES, PAGE_ENTRIES, RawEntry, fitting, raw_ranges, read_page
 from worker.retention.policy import Due, Retention
-
-if TYPE_CHECKING:
-    from worker.settings import WorkerSettings
+from worker.settings import WorkerSettings
 
 log = structlog.get_logger("retention")
 
@@ -223,7 +221,7 @@ class Trimmer:
 
 
 @asynccontextmanager
-async def trimming(settings: "WorkerSettings", stop: asyncio.Event) -> AsyncIterator[None]:
+async def trimming(settings: WorkerSettings, stop: asyncio.Event) -> AsyncIterator[None]:
     """Trim beside the block, which ends soon after ``stop``. Raises Refusal if the archive cannot be used."""
     if settings.retention_ms is None:
         yield

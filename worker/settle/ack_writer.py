@@ -17,6 +17,7 @@ from worker.consumer.fetch_plan import Source
 from worker.group.heartbeat import Liveness
 from worker.group.poison import PoisonTracker
 from worker.settle.copies import Copy
+from worker.settle.history import History, Outcome
 from worker.settle.invalid import Invalid
 from worker.settle.settler import Settler
 
@@ -35,6 +36,8 @@ class Settlement:
     marks: list[bytes] = field(default_factory=list)
     """Of the handled events among them (worker.settle.dedup)."""
     copies: list[Copy] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    """Of the acked entries that were not handled at their first attempt (worker.settle.history)."""
     invalid: list[Invalid] = field(default_factory=list)
     """Invalid payloads that no signature proves, for the record (worker.settle.invalid)."""
 
@@ -46,6 +49,7 @@ class AckWriter:
         self,
         group: str,
         settler: Settler,
+        history: History,
         liveness: Liveness,
         poison: PoisonTracker,
         measure: Callable[[], Awaitable[None]],
@@ -53,6 +57,7 @@ class AckWriter:
     ) -> None:
         self._group = group
         self._settler = settler
+        self._history = history
         self._liveness = liveness
         self._poison = poison
         self._measure = measure
@@ -107,6 +112,7 @@ class AckWriter:
                 self._require_current(generation)
                 await self._settler.ack(source, settlement.acks, settlement.marks)
                 await self._poison.clear(source, settlement.acks)
+                await self._history.note(settlement.outcomes)
             if settlement.copies:
                 self._require_current(generation)
                 await self._copy(source, settlement.copies)
@@ -121,6 +127,7 @@ class AckWriter:
         await self._measure()
         self._delayed.inc(len(written.delayed))
         note_attempts(self._group, (copy.attempts for copy in written.dead))
+        await self._history.note([copy.outcome for copy in written.dead])
         reasons = Counter(copy.reason for copy in written.dead)
         for reason, count in reasons.items():
             DEAD_LETTERS.labels(self._group, reason).inc(count)

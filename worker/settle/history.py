@@ -1,0 +1,54 @@
+"""The history of a group: a bounded stream with outcomes of entries that were not handled at their first attempt.
+
+The group's position proves that an entry is settled, not that it was handled. So an entry that took another way
+leaves its outcome here: ``handled`` at a later attempt, ``repeated`` (a copy of the event had been handled),
+``filtered`` (by the handler's options) or ``dead-lettered``. It is written after the settlement: no outcome is
+left if the worker dies in between, and none while Redis is out of memory.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError
+
+from stream.keys import Shard
+
+MOST_OUTCOMES = 10_000
+AT_ONCE = 1000
+
+# KEYS: history. ARGV: the most outcomes, then for each its origin, outcome, attempt and error.
+NOTE = """#!lua
+for i = 2, #ARGV, 4 do
+  redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*',
+    'origin', ARGV[i], 'outcome', ARGV[i + 1], 'attempt', ARGV[i + 2], 'error', ARGV[i + 3])
+end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The end of an entry: ``origin`` is written ``shard/ms-seq``, ``error`` as in a dead letter or empty."""
+
+    origin: str
+    outcome: str
+    attempt: int
+    error: str = ""
+
+
+class History:
+    """The history of one group."""
+
+    def __init__(self, server: Redis, shard: Shard, group: str) -> None:
+        self._keys = [shard.history(group)]
+        self._note = server.register_script(NOTE)
+
+    async def note(self, outcomes: Sequence[Outcome]) -> None:
+        """Write these outcomes, unless the server is out of memory. Raises RedisError."""
+        with suppress(OutOfMemoryError):
+            for start in range(0, len(outcomes), AT_ONCE):
+                args: list[str | int] = [MOST_OUTCOMES]
+                for one in outcomes[start : start + AT_ONCE]:
+                    args += [one.origin, one.outcome, one.attempt, one.error]
+                await self._note(keys=self._keys, args=args)
