@@ -14,10 +14,10 @@ from typing import Any, Self
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ingest.encoding import as_arguments, command
 from runtime.metrics import APPEND_ENTRIES, APPEND_SECONDS
-from stream.redis.client import limit_wait
 from stream.redis.errors import code
 
 COMMANDS = ("EVALSHA", "SCRIPT", "XADD")
@@ -59,11 +59,13 @@ class AppendConnection:
         count, entries = as_arguments(batch)
         packed = b"*%d\r\n%b%b" % (_COMMAND_PARTS + count, self._command, entries)
         try:
-            async with limit_wait(within_seconds):
+            async with asyncio.timeout(within_seconds):
                 appended = await self._run_script(packed)
             _require_equal(appended, len(batch))
-        except BaseException:
+        except BaseException as exc:
             await self.close()
+            if isinstance(exc, TimeoutError):
+                raise RedisTimeoutError("no answer within the limit") from None
             raise
         APPEND_SECONDS.observe(perf_counter() - started)
         APPEND_ENTRIES.observe(len(batch))
@@ -83,18 +85,15 @@ class AppendConnection:
         previous, self._previous = self._previous, asyncio.Event()
         done = self._previous
         try:
-            self._require_open()
-            await self._connection.send_packed_command(packed, check_health=False)
-            await previous.wait()
-            self._require_open()
-            reply: object = await self._connection.read_response()
+            await self._connection.send_unbounded(packed)
+            if not previous.is_set():
+                await previous.wait()
+            if self.is_closed:
+                raise RedisConnectionError("the connection is closed")
+            reply: object = await self._connection.read_unbounded()
             return reply
         finally:
             done.set()
-
-    def _require_open(self) -> None:
-        if self.is_closed or not self._connection.is_connected:  # redis-py would connect it again
-            raise RedisConnectionError("the connection is closed")
 
     async def close(self) -> None:
         """Close it, without waiting for the other side."""

@@ -53,6 +53,8 @@ class Verifier:
         return proof
 
     def _find_token(self, value: str) -> str | None:
+        if value.startswith("Bearer ey"):  # as the provider writes it
+            return value[7:]
         scheme, blank, token = value.partition(" ")
         if scheme.lower() == "bearer":
             return token.strip(" ")

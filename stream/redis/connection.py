@@ -65,8 +65,29 @@ class _Bounded(AbstractConnection):
         except TimeoutError:
             raise RedisTimeoutError("the server does not answer") from None
         except ResponseError as exc:
-            if code(exc) not in NOT_PRIMARY:
-                raise
+            await self._require_primary(exc)
+            raise
+
+    async def send_unbounded(self, packed: bytes) -> None:
+        """Send a command on an open connection, for a caller with a limit of its own. Raises RedisError."""
+        if not self.is_connected:  # redis-py would connect it again
+            raise RedisConnectionError("the connection is closed")
+        try:
+            await super().send_packed_command(packed, check_health=False)
+        except RuntimeError as exc:
+            raise RedisConnectionError("the connection is closed") from exc
+
+    async def read_unbounded(self) -> Any:
+        """Read one reply, for a caller with a limit of its own. Raises RedisError."""
+        try:
+            return await super().read_response()
+        except ResponseError as exc:
+            await self._require_primary(exc)
+            raise
+
+    async def _require_primary(self, exc: ResponseError) -> None:
+        """Close the connection and raise Deposed if this is the error of a server that is not the primary."""
+        if code(exc) in NOT_PRIMARY:
             await self.disconnect(nowait=True)
             raise Deposed(code(exc)) from exc
 
