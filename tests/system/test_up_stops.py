@@ -175,7 +175,7 @@ async def test_in_an_open_folder_the_data_is_still_the_owner_s_alone(place: Plac
         assert {path.name: oct(path.stat().st_mode)[-3:] for path in files if path.stat().st_mode & 0o077} == {}
 
 
-@pytest.mark.parametrize("name", ["a b", "a'b\"c", "what?#x", "naïve ☂"])
+@pytest.mark.parametrize("name", ["a b", "50%2Foff", "a'b\"c", "what?#x", "naïve ☂"])
 async def test_any_folder_name_works(tmp_path: Path, name: str) -> None:
     """Whatever the file system takes: webhooks are kept, stored and traced, and nothing is made outside the folder."""
     place = Place(tmp_path)
@@ -199,3 +199,12 @@ def test_a_data_folder_that_cannot_be_is_a_sentence(place: Place, where: str) ->
     assert done.returncode == 1
     assert "Traceback" not in done.stderr + done.stdout
     assert "--data" in done.stderr
+
+
+def test_a_database_that_is_made_is_its_owner_s_alone(tmp_path: Path) -> None:
+    """In a folder that others may look into, made by `ackstream migrate` under any umask."""
+    tmp_path.chmod(0o755)
+    command = (*ACKSTREAM, "migrate", "--database-url", f"sqlite:///{tmp_path / 'new' / 'a.db'}")
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, umask=0o022, timeout=30)
+    assert oct((tmp_path / "new" / "a.db").stat().st_mode)[-3:] == "600"
+    assert oct((tmp_path / "new").stat().st_mode)[-3:] == "700"
