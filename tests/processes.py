@@ -202,8 +202,10 @@ class Ingest(Server):
         await process.is_ready(self.admin_port)
 
 
-def started(command: tuple[str, ...], folder: Path, name: str, environment: Mapping[str, str] | None) -> Process:
-    """Start a process; whoever does has to end it."""
+def started(
+    command: tuple[str, ...], folder: Path, name: str, environment: Mapping[str, str] | None, stdout: int | None = None
+) -> Process:
+    """Start a process; whoever does has to end it. Without a ``stdout`` its output goes to its file."""
     output = folder / f"{name}-{next(_numbers)}.log"
     with output.open("ab") as file:
         child = subprocess.Popen(
@@ -211,7 +213,7 @@ def started(command: tuple[str, ...], folder: Path, name: str, environment: Mapp
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
-            stdout=file,
+            stdout=file if stdout is None else stdout,
             stderr=file,
             start_new_session=True,
         )

@@ -12,6 +12,7 @@ from console.up import valkey
 from stream.redis.client import client
 from stream.settings import PREFIX, child_environment
 from tests.chaos import postgresql, shim
+from tests.chaos.log_pipe import LogPipe
 from tests.chaos.mounts import mounted
 from tests.chaos.shim import Orders
 from tests.chaos.site import STREAM, Setup, Site
@@ -19,6 +20,8 @@ from tests.chaos.supervised import Supervised
 from tests.chaos.verdict import GROUPS
 from tests.processes import ACKSTREAM, Process, Server
 from tests.proxy import proxying, through
+from tests.support import pgbouncer
+from tests.support.pgbouncer import PgBouncer
 from tests.waiting import until
 from worker.store.migrate import migrate_at
 
@@ -35,7 +38,11 @@ class Spawned(Server):
 
 
 class Ingest(Spawned):
-    """`ackstream ingest`."""
+    """`ackstream ingest`, whose log the rig reads through a pipe."""
+
+    def __init__(self, command: tuple[str, ...], folder: Path, environment: Mapping[str, str], log: LogPipe) -> None:
+        super().__init__(command, folder, environment)
+        self._begin = lambda: log.start(command, folder, "ingest", environment)
 
 
 class Worker(Spawned):
@@ -62,8 +69,12 @@ async def built(setup: Setup) -> AsyncIterator[Site]:
         proxies = {side: await stack.enter_async_context(proxying(port)) for side in ("ingest", "workers")}
         if setup.may_mount:
             stack.enter_context(mounted(ingest_data))
+        pooler = PgBouncer(setup.folder, database.folder) if database and pgbouncer.COMMAND else None
         site = Site(redis_url, database_url, redis, control, proxies, database, ingest_data, setup.may_mount)
-        _add_processes(site, setup, library)
+        if pooler is not None:
+            site.pgbouncer = Supervised("pgbouncer", pooler, None)
+        _add_ingests(site, setup, library, stack)
+        _add_workers(site, setup, library, pooler)
         await stack.enter_async_context(_supervised(site))
         yield site
 
@@ -81,25 +92,34 @@ def _redis(setup: Setup, library: Path | None) -> tuple[Supervised, str, int]:
     return Supervised("redis", Valkey(command, setup.folder, _environment(orders)), orders), server.url, server.port
 
 
-def _add_processes(site: Site, setup: Setup, library: Path | None) -> None:
-    common = {"stream": STREAM, "log_format": "json"}
+COMMON = {"stream": STREAM, "log_format": "json"}
+
+
+def _add_ingests(site: Site, setup: Setup, library: Path | None, stack: AsyncExitStack) -> None:
     unsigned = {"signatures": "off", "ack": setup.ack, "data": str(site.ingest_data)}
     for number in range(setup.ingests):
         port, admin_port = valkey.free_port(), valkey.free_port()
         url = through(site.proxies["ingest"], site.redis_url)
         settings = {"redis_url": url, "port": str(port), "admin_port": str(admin_port), **unsigned}
         orders = _orders(setup, library, f"ingest-{number}")
-        server = Ingest((*ACKSTREAM, "ingest"), setup.folder, _environment(orders, **common, **settings))
+        log = LogPipe(setup.folder / f"ingest-{number}.pipe")
+        stack.callback(log.close)
+        site.logs.append(log)
+        server = Ingest((*ACKSTREAM, "ingest"), setup.folder, _environment(orders, **COMMON, **settings), log)
         refuses = setup.ack == "fsync"  # to start while Redis cannot be asked
         site.ingests.append(Supervised(f"ingest-{number}", server, orders, refuses=refuses))
         site.ingest_urls.append(f"http://127.0.0.1:{port}/webhooks/message-status")
         site.ingest_admin_urls.append(f"http://127.0.0.1:{admin_port}")
+
+
+def _add_workers(site: Site, setup: Setup, library: Path | None, pooler: PgBouncer | None) -> None:
     for number in range(setup.workers):
         admin_port = valkey.free_port()
         url = through(site.proxies["workers"], site.redis_url)
-        settings = {"redis_url": url, "database_url": site.database_url, "admin_port": str(admin_port), **TRIMMED}
+        database_url = pooler.url() if pooler and number % 2 else site.database_url
+        settings = {"redis_url": url, "database_url": database_url, "admin_port": str(admin_port), **TRIMMED}
         orders = _orders(setup, library, f"worker-{number}")
-        environment = _environment(orders, **common, **settings, handlers=",".join(GROUPS))
+        environment = _environment(orders, **COMMON, **settings, handlers=",".join(GROUPS))
         site.workers.append(Supervised(f"worker-{number}", Worker(setup.worker, setup.folder, environment), orders))
         site.worker_admin_urls.append(f"http://127.0.0.1:{admin_port}")
 
@@ -122,7 +142,7 @@ async def _supervised(site: Site) -> AsyncIterator[None]:
         keeping = [tasks.create_task(site.redis.run())]
         try:
             await until(lambda: _answers(site.control))
-            keeping += [tasks.create_task(one.run()) for one in (*site.ingests, *site.workers)]
+            keeping += [tasks.create_task(one.run()) for one in site.supervised if one is not site.redis]
             assert await site.is_ready(), "a process did not start; see its log"
             yield
         finally:

@@ -8,13 +8,22 @@ from functools import partial
 
 from tests.chaos.faults import Fault, Kind
 from tests.chaos.network_faults import Switched, Torn
-from tests.chaos.process_faults import ClockShifted, Ended, Fsync, Harried, Stopped, Victim
-from tests.chaos.server_faults import DatabaseKilled, DatabaseStopped, GroupDestroyed, RedisFull, SpoolFull
+from tests.chaos.process_faults import ClockShifted, Ended, Fsync, Harried, Stopped, Unread, Victim
+from tests.chaos.server_faults import (
+    DatabaseAwayAtStart,
+    DatabaseKilled,
+    DatabaseStopped,
+    GroupDestroyed,
+    RedisFull,
+    SpoolFull,
+    StreamFull,
+)
 from tests.chaos.site import Site
 
 HOUR = 3600
 ROLES = ("ingest", "worker", "redis")
 SHIM, DISK, POSTGRESQL = "a C compiler", "the right to mount a disk", "PostgreSQL"
+PGBOUNCER = "PgBouncer"
 
 Make = Callable[[random.Random], Fault]
 
@@ -33,6 +42,10 @@ def _stopped(role: str) -> Make:
 
 def _network(what: str) -> Make:
     return lambda rng: Switched.made(what, rng)
+
+
+def _unread(*, is_gone: bool) -> Make:
+    return lambda rng: Unread(Victim.chosen("ingest", rng), is_gone)
 
 
 def _switched_ingest(what: str, _rng: random.Random) -> Fault:
@@ -60,9 +73,14 @@ KINDS: Mapping[str, Kind] = {
     **{name: Kind(_network(name), (0.5, 8.0)) for name in ("freeze", "delay", "cut", "swallow")},
     "tear": Kind(Torn.made, (1.0, 8.0)),
     "redis-full": Kind(lambda _: RedisFull(), (0.5, 8.0)),
+    "stream-full": Kind(lambda _: StreamFull(), (6.0, 15.0)),
+    "log-gone": Kind(_unread(is_gone=True), (1.0, 8.0), with_redis_away=True),
+    "log-stalled": Kind(_unread(is_gone=False), (1.0, 8.0), with_redis_away=True),
     "destroy-group": Kind(GroupDestroyed.made, (0.1, 0.5)),
     "kill-postgresql": Kind(lambda _: DatabaseKilled(), (0.1, 5.0), POSTGRESQL),
     "stop-postgresql": Kind(lambda _: DatabaseStopped(), (1.0, 15.0), POSTGRESQL),
+    "start-without-postgresql": Kind(lambda _: DatabaseAwayAtStart(), (3.0, 15.0), POSTGRESQL),
+    "kill-pgbouncer": Kind(_ended("pgbouncer", signal.SIGKILL), (0.1, 5.0), PGBOUNCER),
     "spool-full": Kind(lambda _: SpoolFull(), (1.0, 6.0), DISK, with_redis_away=True),
     "clock": Kind(_clock, (1.0, 6.0), SHIM),
     "slow-fsync-redis": Kind(_slow_fsync("redis"), (1.0, 6.0), SHIM),
@@ -81,4 +99,5 @@ AWAY: Mapping[str, Kind] = {
 def possible(site: Site) -> Mapping[str, Kind]:
     """Return those that this site has what is needed for."""
     has = {SHIM: site.redis.orders is not None, DISK: site.has_disk, POSTGRESQL: site.postgresql is not None}
+    has[PGBOUNCER] = site.pgbouncer is not None
     return {name: kind for name, kind in KINDS.items() if kind.needs is None or has[kind.needs]}

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]  # the PostgreSQL wheel brings it, without its types
@@ -23,6 +24,8 @@ class Postgresql:
     def __init__(self, server: Any) -> None:
         self._server = server
         self.url = str(server.get_uri())
+        self.folder = Path(server.pgdata)
+        """Its socket is in it."""
 
     async def kill(self) -> None:
         """Kill the postmaster, and return when it is gone; its children then end by themselves."""

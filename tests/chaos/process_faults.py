@@ -25,11 +25,12 @@ class Victim:
         return cls(role, rng.randrange(2))
 
     def of(self, site: Site) -> Supervised:
-        of_role = {"redis": [site.redis], "ingest": site.ingests, "worker": site.workers}[self.role]
+        alone = [one for one in (site.pgbouncer,) if one]
+        of_role = {"redis": [site.redis], "ingest": site.ingests, "worker": site.workers, "pgbouncer": alone}[self.role]
         return of_role[self.number % len(of_role)]
 
     def __str__(self) -> str:
-        return self.role if self.role == "redis" else f"{self.role} {self.number}"
+        return self.role if self.role in ("redis", "pgbouncer") else f"{self.role} {self.number}"
 
 
 @dataclass(slots=True)
@@ -147,3 +148,24 @@ class Fsync:
 
     def __str__(self) -> str:
         return f"{self.victim} {f'errno {self.error}' if self.error else f'{self.delay_ms} ms'}"
+
+
+@dataclass(slots=True)
+class Unread:
+    """Nobody reads its log: the reader has gone, or stands still and the pipe is full."""
+
+    victim: Victim
+    is_gone: bool
+
+    async def begin(self, site: Site) -> None:
+        log = site.logs[self.victim.number % len(site.logs)]
+        if self.is_gone:
+            log.leave()
+        else:
+            log.stall()
+
+    async def end(self, site: Site) -> None:
+        site.logs[self.victim.number % len(site.logs)].read()
+
+    def __str__(self) -> str:
+        return f"{'no reader' if self.is_gone else 'a stalled reader'} of {self.victim}"

@@ -1,17 +1,31 @@
 """Faults of what the processes depend on: what Redis holds, the database, the spool's disk."""
 
+import asyncio
 import random
+import signal
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from redis.exceptions import RedisError
+
 from tests.chaos.mounts import fill
 from tests.chaos.site import Site
 from tests.chaos.verdict import GROUPS
+from tests.processes import Process, answer
+from tests.waiting import until
 
 FULL_BYTES = 1024 * 1024
 ROOM = "1gb"
+STREAM_BYTES = 1536 * 1024
+"""More than the stream may keep, so trimming makes room."""
+FILL_SECONDS = 10.0
+HEAL_SECONDS = 60.0
+ALIVE_SECONDS = 45.0
+LOOK_SECONDS = 0.1
+OK = 200
 
 
 @dataclass(slots=True)
@@ -47,6 +61,88 @@ class RedisFull:
 
     def __str__(self) -> str:
         return f"maxmemory {FULL_BYTES}"
+
+
+@dataclass(slots=True)
+class StreamFull:
+    """The stream grows until Redis is full, while no worker runs; then workers run, and it must heal by itself."""
+
+    _filling: asyncio.Task[None] | None = None
+
+    async def begin(self, site: Site) -> None:
+        workers = [worker.process for worker in site.workers]
+        for worker in workers:
+            worker.send(signal.SIGSTOP)
+        limit = await _used_bytes(site) + STREAM_BYTES
+        await site.order("CONFIG SET", "maxmemory", limit)
+        self._filling = asyncio.create_task(self._fill(site, workers, limit))
+
+    async def _fill(self, site: Site, workers: Sequence[Process], limit: int) -> None:
+        deadline = time.monotonic() + FILL_SECONDS
+        while time.monotonic() < deadline and await _used_bytes(site) < limit:
+            await asyncio.sleep(LOOK_SECONDS)
+        for worker in workers:
+            worker.send(signal.SIGCONT)
+
+    async def end(self, site: Site) -> None:
+        if self._filling is not None:
+            await self._filling
+        try:
+            await until(lambda: _takes_writes(site), seconds=HEAL_SECONDS)
+        except AssertionError:
+            site.redis.crashes.append(f"Redis was still full {HEAL_SECONDS:.0f} s after the workers went on")
+        await site.order("CONFIG SET", "maxmemory", ROOM)
+
+    def __str__(self) -> str:
+        return f"{STREAM_BYTES} bytes of room for the stream"
+
+
+async def _used_bytes(site: Site) -> int:
+    """Return what Redis's data takes; 0 while it does not say."""
+    try:
+        return int((await site.control.info("memory"))["used_memory"])
+    except (RedisError, OSError):
+        return 0
+
+
+async def _takes_writes(site: Site) -> bool:
+    try:
+        await site.control.set("chaos:room", "x", px=1)
+    except (RedisError, OSError):
+        return False
+    return True
+
+
+@dataclass(slots=True)
+class DatabaseAwayAtStart:
+    """The postmaster is killed, and then all workers start again; they must be alive before it is back."""
+
+    async def begin(self, site: Site) -> None:
+        assert site.postgresql is not None
+        await site.postgresql.kill()
+        for worker, ended in [(worker, worker.hold(signal.SIGKILL)) for worker in site.workers]:
+            await worker.release(ended)
+
+    async def end(self, site: Site) -> None:
+        assert site.postgresql is not None
+        for worker, url in zip(site.workers, site.worker_admin_urls, strict=True):
+            if not await _becomes_alive(url):
+                worker.crashes.append(f"{worker.name} was not alive without a database, see {worker.process.output}")
+        await site.postgresql.restart()
+
+    def __str__(self) -> str:
+        return "SIGKILL postmaster, then all workers"
+
+
+async def _becomes_alive(admin_url: str) -> bool:
+    async def is_alive() -> bool:
+        return await answer(f"{admin_url}/live") == OK
+
+    try:
+        await until(is_alive, seconds=ALIVE_SECONDS)
+    except AssertionError:
+        return False
+    return True
 
 
 @dataclass(slots=True)

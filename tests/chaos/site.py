@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 
 from stream.keys import Shard
+from tests.chaos.log_pipe import LogPipe
 from tests.chaos.postgresql import Postgresql
 from tests.chaos.supervised import Supervised
 from tests.processes import ACKSTREAM, answer
@@ -53,8 +54,12 @@ class Site:
     """The data folder that all ingest processes share."""
     has_disk: bool
     """Whether that folder is a small disk of its own."""
+    pgbouncer: Supervised | None = None
+    """Between every second worker and the database, where it is installed."""
     ingests: list[Supervised] = field(default_factory=list)
     workers: list[Supervised] = field(default_factory=list)
+    logs: list[LogPipe] = field(default_factory=list)
+    """What reads the log of each ingest."""
     ingest_urls: list[str] = field(default_factory=list)
     ingest_admin_urls: list[str] = field(default_factory=list)
     worker_admin_urls: list[str] = field(default_factory=list)
@@ -65,7 +70,7 @@ class Site:
 
     @property
     def supervised(self) -> Sequence[Supervised]:
-        return (self.redis, *self.ingests, *self.workers)
+        return (self.redis, *self.ingests, *self.workers, *([self.pgbouncer] if self.pgbouncer else []))
 
     def crashes(self) -> list[str]:
         """Return the ends that no fault has caused, and forget them."""
