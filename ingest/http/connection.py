@@ -38,6 +38,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
         "_is_ended",
         "_is_full",
         "_is_half_closed",
+        "_is_pipelining",
         "_loop",
         "_since",
         "_transport",
@@ -56,6 +57,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
         self._since = self._loop.time()  # connect, first byte of a head, or answer
         self._unread_since: float | None = None
         self._is_full = False  # aiohttp takes nothing more
+        self._is_pipelining = False  # the client sends requests before it has the answer to an earlier one
         self._is_half_closed = False  # the client sends nothing more
         self._is_ended = False  # nothing more is sent to the client
         self._is_dropping = False  # whatever the client sends is dropped
@@ -83,7 +85,10 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
         self._since = self._loop.time()
         if is_last:
             self._is_dropping, self._ahead = True, b""
-        elif self._ahead or self._is_half_closed:
+            return
+        if self._is_pipelining and not self._is_full:
+            self._http.data_received(b"")  # aiohttp may hold requests back: it miscounts those whose body came later
+        if self._ahead or self._is_half_closed:
             self._proceed()
 
     def cut(self) -> None:
@@ -120,7 +125,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
             self._ahead += data
             self._transport.pause_reading()
         else:
-            self._http.data_received(data)
+            self._feed(data, starts=0)
             if self._is_chunked and not content.is_eof():
                 self._check_framing(content)
 
@@ -238,7 +243,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
             self._since = self._loop.time()
         self._head_bytes += len(data)
         if self._head_bytes <= HEAD_BYTES:
-            self._http.data_received(data)
+            self._feed(data, starts=1)
         else:  # too much, unless a request or an error is about to start
             self._ahead += data
             self._transport.pause_reading()
@@ -263,8 +268,14 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
 
     def _pass_on(self) -> None:
         ahead, self._ahead = self._ahead, b""
+        self._is_pipelining = True
         self._http.data_received(ahead)
         self._read_on()
+
+    def _feed(self, data: bytes, *, starts: int) -> None:
+        if not self._is_pipelining and data.count(b" HTTP/1.") > starts:
+            self._is_pipelining = True
+        self._http.data_received(data)
 
     def _read_on(self) -> None:
         if self._ahead:

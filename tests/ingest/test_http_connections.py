@@ -78,6 +78,20 @@ async def test_a_client_that_half_closes_after_its_requests_is_answered(edge: Ed
     assert await edge.appended(number) == [b"hello"] * number
 
 
+async def test_requests_sent_ahead_are_answered_whatever_came_before(edge: Edge) -> None:
+    """Also after many requests whose bodies came after their heads, by which aiohttp's count of its queue is wrong."""
+    loop, number = asyncio.get_running_loop(), 40
+    with connected(edge.port) as client:
+        for _ in range(number):
+            await loop.sock_sendall(client, post(b"Content-Length: 5"))
+            await asyncio.sleep(0.002)  # so that they do not arrive as one
+            await loop.sock_sendall(client, b"hello")
+            assert b" 200 OK" in await loop.sock_recv(client, 1000)
+        await loop.sock_sendall(client, post(line=b"GET /nowhere HTTP/1.1") * 100 + LAST)
+        assert (await asyncio.wait_for(heard(client), KEEPALIVE_SECONDS)).answers == [404] * 101
+    await edge.appended(number)
+
+
 async def test_a_head_may_not_grow_while_a_request_is_in_flight(valkey_url: str, shard: Shard, tmp_path: Path) -> None:
     """While Redis confirms a webhook, its client sends an endless head: that costs a bounded share of memory."""
     edge, line, number = Edge(tmp_path, valkey_url, shard), b"A: " + b"x" * 8000 + b"\r\n", 60
