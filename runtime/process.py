@@ -58,6 +58,7 @@ def run(serve: Serve, *, stop_with_stdin: bool = False, has_children: bool = Fal
         code = INTERRUPTED
         sys.exit(code)
     finally:
+        logs.flush()  # so that the last lines come before what a command says about its error
         _end_despite_threads(code)
 
 

@@ -141,9 +141,9 @@ async def test_required_without_a_secret_does_not_start(tmp_path: Path, command:
     settings = {"signatures": "required"} if command == "up" else {}
     with ackstream(command, folder=tmp_path, **settings) as process:
         assert await process.ended(20) == 1
-    assert process.said.startswith("ackstream: ACKSTREAM_SIGNATURES is 'required', but there is no secret")
-    assert "ACKSTREAM_SIGNATURE_SECRETS=" in process.said
-    assert process.said.count("\n") == 1
+    (sentence,) = [line for line in process.said.splitlines() if not line.startswith("{")]
+    assert sentence.startswith("ackstream: ACKSTREAM_SIGNATURES is 'required', but there is no secret")
+    assert "ACKSTREAM_SIGNATURE_SECRETS=" in sentence
 
 
 @pytest.mark.parametrize("secrets", ["canary", "key:", ":canary", "key:ok,canary", ""])
