@@ -12,8 +12,10 @@ from worker.events.vonage import parse
 RECEIVED_MS = 1_764_000_000_000
 
 
-def entry(payload: bytes, received_ms: int = RECEIVED_MS, **known: Any) -> Entry:
-    return Entry(payload, "application/json", received_ms, "receipt-0", **known)
+def entry(
+    payload: bytes, received_ms: int = RECEIVED_MS, *, content_type: str = "application/json", **known: Any
+) -> Entry:
+    return Entry(payload, content_type, received_ms, "receipt-0", **known)
 
 
 def flat(fields: dict[bytes, bytes]) -> list[bytes]:
