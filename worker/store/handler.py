@@ -36,8 +36,8 @@ from worker.store.tables import messages, status_events
 
 log = structlog.get_logger("store")
 
-MOST_DECIDING = 16
-LEAST_DECIDING = 8
+MOST_DECIDING = 8
+LEAST_DECIDING = 4
 """Fewer are never left, so a message of which fewer events decide has no others."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
