@@ -4,12 +4,11 @@ The file counts only while its writer holds the lock beside it, so what a killed
 """
 
 import fcntl
+import json
 import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import orjson
 
 from runtime.disk import make_folder, write_file
 from runtime.errors import Refusal
@@ -36,8 +35,11 @@ class Addresses:
     worker_admin_url: str
 
     def write(self, data: Path) -> None:
-        """Put the file in place, whole or not at all. The caller holds ``lock_folder``."""
-        write_file(data / _FILE, orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2))
+        """Put the file in place, whole or not at all. The caller holds ``lock_folder``.
+
+        It is ASCII, because a folder's name may be something else than UTF-8.
+        """
+        write_file(data / _FILE, json.dumps(asdict(self), indent=2).encode())
 
 
 def lock_folder(data: Path) -> int:
@@ -74,6 +76,6 @@ def running(data: Path) -> Addresses | None:
 
 def _read(file: Path) -> Addresses | None:
     try:
-        return Addresses(**orjson.loads(file.read_bytes()))
+        return Addresses(**json.loads(file.read_bytes()))
     except (OSError, ValueError, TypeError):  # not written yet, or of another version
         return None

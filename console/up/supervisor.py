@@ -7,6 +7,7 @@ ingest and worker end when their standard input does.
 
 import asyncio
 import os
+import shlex
 import socket
 import sys
 import time
@@ -24,6 +25,7 @@ from ingest.settings import IngestSettings
 from runtime import run_file
 from runtime.backoff import Backoff
 from runtime.errors import Refusal
+from runtime.escape import printable
 from runtime.run_file import Addresses, lock_folder
 from stream.settings import child_environment
 from worker.store.migrate import migrate_at
@@ -124,10 +126,10 @@ def _banner(settings: IngestSettings, addresses: Addresses, data: Path) -> str:
     return BANNER.format(
         ingest=addresses.ingest_url,
         admin=addresses.ingest_admin_url,
-        data=data,
+        data=printable(str(data)),
         signatures=SIGNATURES[settings.signatures],
         command=sys.argv[0] if sys.argv[0].endswith("ackstream") else "ackstream",
-        option="" if by_default else f" --data {settings.data}",
+        option="" if by_default else f" --data {printable(shlex.quote(str(settings.data)))}",
     )
 
 

@@ -175,7 +175,7 @@ async def test_in_an_open_folder_the_data_is_still_the_owner_s_alone(place: Plac
         assert {path.name: oct(path.stat().st_mode)[-3:] for path in files if path.stat().st_mode & 0o077} == {}
 
 
-@pytest.mark.parametrize("name", ["a b", "50%2Foff", "a'b\"c", "what?#x", "naïve ☂"])
+@pytest.mark.parametrize("name", ["a b", "50%2Foff", "a'b\"c", "what?#x", "naïve ☂", os.fsdecode(b"latin-\xe9")])
 async def test_any_folder_name_works(tmp_path: Path, name: str) -> None:
     """Whatever the file system takes: webhooks are kept, stored and traced, and nothing is made outside the folder."""
     place = Place(tmp_path)
@@ -185,6 +185,7 @@ async def test_any_folder_name_works(tmp_path: Path, name: str) -> None:
         assert await place.post(body()) == [200]
         await place.settles()
         assert place.asked("trace", "m-1")["status"] == "delivered"
+        assert [one["state"] for one in place.asked("spool", "list")["folders"]] == ["in use"]
         up.send(signal.SIGTERM)
         assert await up.ended(STOP_SECONDS) == 0
     assert {path.name for path in os.scandir(tmp_path) if path.is_dir()} == {name}
