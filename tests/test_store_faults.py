@@ -158,3 +158,12 @@ async def test_a_server_that_is_not_there_or_does_not_answer_is_away(engine: Asy
         await Store(engine, timeout_seconds=0).handle([event(body())])
     await nowhere.dispose()
     assert not is_away(ValueError())
+
+
+async def test_an_error_that_says_nothing_of_the_server_is_not_waited_for(sqlite: str, postgresql_url: str) -> None:
+    """More parameters than the driver takes, a value that is too large, a statement that makes no sense."""
+    names = [f"p{n}" for n in range(33_000)]
+    too_many = f"SELECT 1 WHERE 1 IN ({', '.join(f':{name}' for name in names)})"
+    assert not is_away(await fault_at(postgresql_url, too_many, **dict.fromkeys(names, 1)))
+    for statement in ("SELECT zeroblob(2000000000)", "SELECT nonsense nonsense nonsense"):
+        assert not is_away(await fault_at(sqlite, statement))

@@ -29,7 +29,7 @@ class DatabaseSettings(StreamSettings):
 
     database_url: Annotated[str, AfterValidator(_database_url)] = Field(
         default_factory=lambda known: f"sqlite:///{Path(known.get('data', '.')) / 'ackstream.db'}",
-        description="sqlite:///path or postgresql://user:password@host:port/database",
+        description="sqlite:///path or postgres://user:password@host:port/database",
     )
 
     @property
