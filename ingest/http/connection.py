@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 LINGER_SECONDS = 2.0  # after the last answer: a reset would take the answer with it
 HEAD_BYTES = 32 * 1024  # passed to aiohttp before a request starts
 UNSENT_BYTES = 8 * 1024  # of answers that the client does not take; beyond them its next request waits
-TURNS = 5  # of the event loop, in which aiohttp starts the next request if it has one
+TURNS = 6  # of the event loop, in which aiohttp starts the next request if it has one
 FRAMING_CALLS = 64
 
 
 class Connection(asyncio.BufferedProtocol, asyncio.Transport):
-    """One client's connection.
+    """One client's connection: for the request handler, then as protocol, as transport, and for the sweep and the stop.
 
     Reads are small and share one buffer (those of uvloop have 256 KiB each). While a request is in flight whose body is
     complete, nothing more is read: so what a client sends ahead costs at most two reads.
@@ -42,6 +42,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
         "_loop",
         "_since",
         "_transport",
+        "_turns",
         "_unread_since",
     )
 
@@ -56,13 +57,12 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
         self._ahead = b""  # not passed to aiohttp yet
         self._since = self._loop.time()  # connect, first byte of a head, or answer
         self._unread_since: float | None = None
+        self._turns = 0  # until `_proceed` does something
         self._is_full = False  # aiohttp takes nothing more
         self._is_pipelining = False  # the client sends requests before it has the answer to an earlier one
         self._is_half_closed = False  # the client sends nothing more
         self._is_ended = False  # nothing more is sent to the client
         self._is_dropping = False  # whatever the client sends is dropped
-
-    # What the request handler calls
 
     def start_request(self, content: StreamReader, *, is_chunked: bool) -> None:
         """Note that a head was complete, and that this is the body."""
@@ -99,8 +99,6 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
     def count_use(self) -> None:
         """Note that a webhook was stored that came by this connection."""
         self._connections.move_to_end(self)
-
-    # The event loop's protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start. Another connection may have to go."""
@@ -153,8 +151,6 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
         self._connections.discard(self)
         self._http.connection_lost(cast("Exception | None", exc))
 
-    # aiohttp's transport
-
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send a bare answer instead: aiohttp writes only errors, which quote the client and name versions."""
         if not self._is_dropping:
@@ -193,8 +189,6 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
         if self._is_full:
             self._is_full = False
             self._read_on()
-
-    # What the sweep and the stop call
 
     @property
     def is_stopping(self) -> bool:
@@ -249,12 +243,18 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
             self._transport.pause_reading()
             self._proceed()
 
-    def _proceed(self, turns: int = TURNS) -> None:
+    def _proceed(self) -> None:
         """Once aiohttp has no request left, pass on what was sent ahead; or close, if the client sends nothing more."""
+        if not self._turns:
+            self._loop.call_soon(self._take_turn)
+        self._turns = TURNS
+
+    def _take_turn(self) -> None:
+        self._turns -= 1
         if self._content is not None or self._is_dropping or self._transport.is_closing():
-            return
-        if turns:
-            self._loop.call_soon(self._proceed, turns - 1)
+            self._turns = 0
+        elif self._turns:
+            self._loop.call_soon(self._take_turn)
         elif self._is_full:  # `resume_reading` follows
             return
         elif self._head_bytes > HEAD_BYTES:

@@ -16,6 +16,7 @@ from runtime.errors import Refusal
 from stream.keys import Shard
 from tests.edge import LAST, Edge, connected, good, heard, post, served, talk
 from tests.processes import answer, becomes
+from tests.signed import SECRETS
 from tests.waiting import until
 
 CLIENT_SECONDS, KEEPALIVE_SECONDS = 0.5, 2.0
@@ -90,6 +91,17 @@ async def test_requests_sent_ahead_are_answered_whatever_came_before(edge: Edge)
         await loop.sock_sendall(client, post(line=b"GET /nowhere HTTP/1.1") * 100 + LAST)
         assert (await asyncio.wait_for(heard(client), KEEPALIVE_SECONDS)).answers == [404] * 101
     await edge.appended(number)
+
+
+async def test_large_requests_sent_ahead_are_all_answered(valkey_url: str, shard: Shard, tmp_path: Path) -> None:
+    """However fast the answers come: what waits before a request starts is not taken for an endless head."""
+    many = good(b"x" * 28 * 1024) * 40 + LAST
+    edge = Edge(tmp_path, valkey_url, shard, signatures="required", signature_secrets=SECRETS)
+
+    async with edge.running():
+        answers = [heard.answers for heard in await asyncio.gather(*(talk(edge.port, many) for _ in range(20)))]
+
+    assert answers == [[503] * 40 + [404]] * 20
 
 
 async def test_a_head_may_not_grow_while_a_request_is_in_flight(valkey_url: str, shard: Shard, tmp_path: Path) -> None:
