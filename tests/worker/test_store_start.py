@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import aiohttp
 import pytest
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -11,7 +12,7 @@ from console.up.valkey import free_port
 from stream.keys import Shard
 from tests.conftest import count
 from tests.events import body, event
-from tests.serving import working
+from tests.serving import answers, working
 from tests.test_worker import append, settled
 from tests.waiting import until
 from worker.handlers.errors import Unavailable
@@ -36,6 +37,23 @@ async def test_a_database_that_is_away_at_the_start_holds_up_store_only(
     async with working(redis_url=valkey_url, stream=shard.name, database_url=AWAY, handlers="store,log"):
         await until(lambda: settled(server, shard, "log"))
     assert (await server.xpending(shard.stream, "store"))["pending"] == 3
+
+
+async def test_ready_says_what_the_database_lacks(
+    valkey_url: str, server: Redis, shard: Shard, postgresql_url: str
+) -> None:
+    """A worker on a database that is not migrated lives, and tells the next step."""
+    port = free_port()
+    await append(server, shard, body())
+
+    async def says_so() -> bool:
+        async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}/ready") as response:
+            return response.status == 503 and "run `ackstream migrate`" in await response.text()
+
+    settings = {"redis_url": valkey_url, "stream": shard.name, "database_url": postgresql_url, "admin_port": port}
+    async with working(**settings, handlers="store"):
+        await until(lambda: answers(f"http://127.0.0.1:{port}/live", 200))
+        await until(says_so)
 
 
 async def test_tables_that_are_not_there_are_waited_for(database_url: str) -> None:

@@ -73,8 +73,9 @@ class Circuit:
         if self._pause.why is not None:
             return f"group {self._group} is paused: {meaning(self._pause.why)}"
         if self._unavailable is not None:
-            target = "database" if self._group == "store" else "target"
-            return f"group {self._group} waits for its {target}: {names(self._unavailable)}"
+            if self._group == "store":  # its texts have no value in them, and say what to do
+                return f"group store waits for its database: {self._unavailable}"
+            return f"group {self._group} waits for its target: {names(self._unavailable)}"
         return None
 
     @property
