@@ -175,3 +175,48 @@ async def test_an_entry_of_too_many_fields_is_buried_as_text(server: Redis, shar
     (found,) = await kept(server, shard.dead("g"))
     assert found.keys() == {b"payload", b"origin", b"attempt", b"error"}
     assert found[b"payload"].splitlines()[4999] == rb"b'4999'=b'\xff'"
+
+
+async def test_a_retry_further_away_than_any_delay_is_due(server: Redis, shard: Shard) -> None:
+    """It was delayed before the server's clock stepped back by more than a day."""
+    ids = await pending(server, shard, 2)
+    await Settler(server, shard, "g").copy(Source.LIVE, [copy(entry_id, 60) for entry_id in ids])
+    members: Any = await server.zrange(shard.delayed("g"), 0, -1)
+    await server.zincrby(shard.delayed("g"), 25 * 3_600_000, members[1])
+    await Delayed(server, shard, "g").promote()
+    assert (await server.xlen(shard.retry("g")), len(await delayed(server, shard, "g"))) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("succeeded_ms", "first_failed_ms", "dead"),
+    [(None, -1000, 0), (-5000, -1000, 0), (-500, -1000, 1), (3_600_000, -1000, 0), (None, -90_000_000, 1)],
+)
+async def test_after_the_last_attempt_a_later_success_decides(
+    server: Redis, shard: Shard, succeeded_ms: int | None, first_failed_ms: int, dead: int
+) -> None:
+    """Of a call that began after the previous attempt, which another worker may have noted; or a day goes by.
+
+    A success of the future was noted before the server's clock stepped back, and proves nothing.
+    """
+    ids = await pending(server, shard, 1)
+    seconds, _ = await server.time()
+    now_ms = 1000 * seconds
+    if succeeded_ms is not None:
+        await server.set(shard.succeeded("g"), now_ms + succeeded_ms)
+    fields: dict[bytes, bytes] = {
+        **FIELDS,
+        b"attempt": b"1",
+        b"failed_ms": b"%d" % (now_ms - 1000),
+        b"first_failed_ms": b"%d" % (now_ms + first_failed_ms),
+    }
+    verdict, failure = Verdict("failed: ValueError", 60, last=True, counts=False), Failure("ValueError", "", "", 5)
+    last = Copy.failed(ids[0], fields, origin="0/1-0", attempt=2, verdict=verdict, failure=failure)
+    written = await Settler(server, shard, "g").copy(Source.LIVE, [last])
+    assert (len(written.dead), len(written.delayed)) == (dead, 1 - dead)
+    if dead:
+        (letter,) = await kept(server, shard.dead("g"))
+        assert (letter[b"attempt"], letter[b"error"]) == (b"2", b"attempts: failed: ValueError")
+    else:
+        ((waiting, _),) = await delayed(server, shard, "g")
+        assert (waiting[b"attempt"], waiting[b"error"]) == (b"1", b"failed: ValueError")
+        assert waiting[b"first_failed_ms"] == b"%d" % (now_ms + first_failed_ms)

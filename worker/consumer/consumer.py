@@ -190,5 +190,8 @@ async def consume(consumers: Sequence[Consumer], stop: asyncio.Event, grace_seco
         for consumer in consumers:
             consumer.close()
         await asyncio.wait(loops, timeout=grace_seconds / 2)
+        for loop in loops:
+            loop.cancel()  # once, so that handlers can clean up
+        await asyncio.wait(loops, timeout=LEAVE_SECONDS)
         await end((*loops, *upkeep))
     await asyncio.gather(*(consumer.leave() for consumer in consumers))
