@@ -1,12 +1,12 @@
 # make run: everything on this machine. For developers: make test | lint | format | bench; make test-aiohttp, the HTTP
 # tests on the lowest and the newest aiohttp that is allowed; make crash ROUNDS=10, the
 # crash tests at length; make chaos ROUNDS=200 SEED=1, random faults under load; make fuzz SECONDS=60, random input for
-# as long; make lock, to renew the locked versions.
+# as long; make outage MINUTES=10, an outage of a target of that length; make lock, to renew the locked versions.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 BIN := .venv/bin
 
-.PHONY: run test test-aiohttp lint format bench chaos crash fuzz lock clean
+.PHONY: run test test-aiohttp lint format bench chaos outage crash fuzz lock clean
 
 run: .venv/.run
 	@exec $(BIN)/ackstream up $(ARGS)
@@ -31,6 +31,9 @@ format: .venv/.dev
 
 chaos: .venv/.dev
 	$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),60) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+outage: .venv/.dev
+	$(BIN)/python -m tests.system.long_outage --minutes $(or $(MINUTES),10)
 
 crash: .venv/.dev
 	ACKSTREAM_CRASH_ROUNDS=$(or $(ROUNDS),10) $(BIN)/pytest -m crash $(ARGS)

@@ -18,8 +18,11 @@ traceparent    if sent   the W3C trace context header
 signature      if bad    why ``verified`` is ``none`` although signatures are checked: ``missing`` or ``wrong``
 replay         copies    the replay that made this copy
 origin         copies    the entry this one is a copy of, as ``shard/ms-seq``
-attempt        copies    how many attempts the entry has had, decimal, from 1
+attempt        copies    how many attempts of the entry count, decimal
 error          copies    why the last attempt failed, as ``reason: text``
+message        copies    the last error's own text, at most 1 KiB without configured secrets; may quote private data
+errors         copies    the last 10 attempts: a JSON list of objects with ``class``, ``place`` and ``ms``
+failed_ms      delayed   when the last attempt failed, and ``first_failed_ms`` the first one, ms of the server
 =============  ========  =====================================================================
 
 A reader keeps fields that it does not know, so that versions run side by side: they are in ``others``, and in every

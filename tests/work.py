@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from stream.entry import Entry
 from stream.keys import Shard
 from stream.redis.client import client
-from tests.processes import Process, ackstream, becomes
+from tests.processes import Process, becomes, quick_worker
 from tests.waiting import until
 from worker.store.database import open_engine
 from worker.store.migrate import migrate
@@ -38,10 +38,12 @@ class Work:
     settings: Mapping[str, str]
     appended: list[tuple[str, Entry]] = field(default_factory=list)
     workers: list[Process] = field(default_factory=list)
+    pace: float = 1.0
+    """What multiplies the intervals of the workers."""
 
     def worker(self, **settings: str) -> Process:
         """Start one worker more."""
-        started = ackstream("worker", "--handler", GROUP, folder=self.folder, **{**self.settings, **settings})
+        started = quick_worker(self.pace, GROUP, self.folder, {**self.settings, **settings})
         self.workers.append(self.running.enter_context(started))
         return self.workers[-1]
 
