@@ -18,7 +18,7 @@ PAGE = 500
 
 REMOVE = (Path(__file__).parent / "quarantine_remove.lua").read_text()
 
-_OWN = (b"reason", b"payload_hash", b"authorization", b"size")
+_OWN = (b"reason", b"fingerprint", b"authorization", b"size")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ async def _remove(server: Redis, shard: Shard, refused: Refused, fields: Mapping
     remove = server.register_script(REMOVE)
     keys = [shard.quarantine, index_of(shard.quarantine), shard.stream]
     flat = [part for pair in fields.items() for part in pair]
-    return bool(await remove(keys=keys, args=[refused.id.redis, refused.fields.get(b"payload_hash", b""), *flat]))
+    return bool(await remove(keys=keys, args=[refused.id.redis, refused.fields.get(b"fingerprint", b""), *flat]))
 
 
 def _fields(refused: Refused, proof: Proof | None) -> Mapping[bytes, bytes] | None:

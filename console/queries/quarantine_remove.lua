@@ -4,7 +4,7 @@
 -- KEYS[2]  its index, as in ingest/auth/quarantine.lua
 -- KEYS[3]  the stream to append to
 -- ARGV[1]  the entry's id in the quarantine
--- ARGV[2]  the payload's hash
+-- ARGV[2]  the payload's fingerprint
 -- ARGV     then the field names and values to append; none, and nothing is appended
 -- Reply    1, or 0 if somebody else has taken it out
 --

@@ -44,7 +44,7 @@ KEEP = (Path(__file__).parent / "quarantine.lua").read_text()
 _RIGHTLY_SIGNED: frozenset[Reason] = frozenset(("claims", "age", "payload"))
 _SIGNED_BUDGET = "signed"
 
-_WITHOUT_PAYLOAD = (b"v", b"received_ms", b"receipt", b"verified", b"reason", b"payload_hash")
+_WITHOUT_PAYLOAD = (b"v", b"received_ms", b"receipt", b"verified", b"reason", b"fingerprint")
 
 Fields = dict[bytes, bytes]
 
@@ -83,7 +83,7 @@ class _Waiting:
         return sum(map(len, self.fields)) + sum(map(len, self.fields.values()))
 
     def arguments(self) -> Iterator[bytes | str | int]:
-        yield self.fields[b"payload_hash"]
+        yield self.fields[b"fingerprint"]
         yield self.budget
         yield 2 * len(self.fields)
         for name, value in self.fields.items():
@@ -98,10 +98,16 @@ def _budget_of(refused: WrongSignature) -> str | None:
     return None if refused.account is None else f"account {refused.account}"
 
 
+def _fingerprint(payload: bytes, most_bytes: int) -> bytes:
+    """Return what tells one payload from another. Of a longer one only the start counts, so that none is expensive."""
+    start = payload if len(payload) <= most_bytes else b"%d:%b" % (len(payload), payload[:most_bytes])
+    return hashlib.sha256(start).hexdigest().encode()
+
+
 class Quarantine:
     """Keeps refused payloads on one stream. Made by ``open_quarantine``, which runs its loop.
 
-    An entry has the fields of ``stream.entry`` and beside them ``reason``, ``payload_hash``, ``authorization`` (the
+    An entry has the fields of ``stream.entry`` and beside them ``reason``, ``fingerprint``, ``authorization`` (the
     values of the token's header, so that they can be checked by other secrets later; never shown) and, where the
     payload was too large to keep, ``size``.
     """
@@ -150,7 +156,7 @@ class Quarantine:
     def _fields(self, entry: Entry, why: str, authorization: str) -> Fields:
         more = {
             b"reason": why.encode(),
-            b"payload_hash": hashlib.sha256(entry.payload).hexdigest().encode(),
+            b"fingerprint": _fingerprint(entry.payload, self._limits.entry_bytes),
             b"authorization": authorization.encode(errors="surrogateescape"),
         }
         fields = entry.to_fields() | more
