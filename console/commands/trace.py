@@ -1,6 +1,7 @@
 """``ackstream trace``: one message."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -37,14 +38,18 @@ def trace(
     state = {name: value for name, value in found.items() if name not in ("statuses", "events")}
     print_pairs({**state, **{f"{status} at": local_time(time) for status, time in found["statuses"].items()}})
     typer.echo()
-    print_rows(
-        [
-            {
-                "status": event["status"],
-                "occurred": local_time(event["occurred_at"]),
-                "received": local_time(event["received_at"]),
-                "entry": event["entry"],
-            }
-            for event in found["events"]
-        ]
-    )
+    has_query = any(event["query"] for event in found["events"])
+    print_rows([_columns(event, has_query=has_query) for event in found["events"]])
+
+
+def _columns(event: Mapping[str, Any], *, has_query: bool) -> dict[str, Any]:
+    from console.format import local_time
+
+    columns = {
+        "status": event["status"],
+        "occurred": local_time(event["occurred_at"]),
+        "received": local_time(event["received_at"]),
+        "entry": event["entry"],
+    }
+    query = " ".join(f"{name}={value}" for name, value in event["query"].items())
+    return {**columns, "query": query} if has_query else columns

@@ -21,7 +21,7 @@ _SHOWN = ("account", "application", "status", "channel", "client_ref", "error_co
 async def find_trace(engine: AsyncEngine, message_uuid: str, *, reveal: bool) -> Mapping[str, Any] | None:
     """Return the message and its events, the current one last; None if the tables do not know it.
 
-    Numbers are mask_numbers unless ``reveal``. Times are ISO 8601 in UTC.
+    Numbers and the values of query parameters are masked unless ``reveal``. Times are ISO 8601 in UTC.
     """
     async with engine.connect() as connection:
         found = await connection.execute(select(messages).where(messages.c.message_uuid == message_uuid))

@@ -79,9 +79,7 @@ async def test_redis_faults_are_told_in_its_own_words(user_url: str, valkey_url:
         assert "hunter2" not in error
 
 
-@pytest.mark.parametrize(
-    "command", ["up --data F", "up --data F/x", "trace x --data F", "migrate --data F", "worker --data F/x"]
-)
+@pytest.mark.parametrize("command", ["up --data F", "up --data F/x", "trace x --data F", "migrate --data F"])
 def test_a_data_folder_that_is_a_file_is_told(command: str, folder: Path) -> None:
     """The sentence names the path or the database, and --data or its variable."""
     (folder / "F").touch()

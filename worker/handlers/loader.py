@@ -18,8 +18,6 @@ from worker.handlers.request import parse_url, read_headers
 from worker.handlers.spec import BUILT_IN, Options, Spec
 from worker.settings import WorkerSettings
 from worker.settle.schedule import Schedule
-from worker.store.database import open_engine
-from worker.store.handler import Store
 
 log = structlog.get_logger("forward")
 
@@ -115,6 +113,9 @@ def _built_in(settings: WorkerSettings, spec: Spec, stack: AsyncExitStack) -> Op
     limits = Limits(1, timeout_seconds, spec.options.batch or settings.batch_entries, schedule.attempts)
     if spec.target == "log":
         return Opened(Log(reveal=settings.log_reveal), limits, schedule, remembers=False)
+    from worker.store.database import open_engine  # noqa: PLC0415 - a quarter of a worker's start, for `store` only
+    from worker.store.handler import Store  # noqa: PLC0415 - likewise
+
     engine = open_engine(settings.database_url)
     stack.push_async_callback(engine.dispose)
     return Opened(Store(engine, timeout_seconds), limits, schedule, remembers=False)

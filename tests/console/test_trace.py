@@ -1,0 +1,77 @@
+"""`ackstream trace` shows a message to people and programs."""
+
+import asyncio
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.events import RECEIVED_MS, body, event
+from tests.support.commands import run_command
+from worker.store.database import open_engine
+from worker.store.handler import Store
+from worker.store.migrate import migrate_at
+
+MESSAGE = "aaaaaaaa-bbbb-4ccc-8ddd-0123456789ab"
+QUERY = b"tenant=447700900123&note=%1b%5b31m"
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """A database with two events of one message."""
+    url = f"sqlite:///{tmp_path / f'{secrets.token_hex(4)}.db'}"
+
+    async def fill() -> None:
+        await migrate_at(url)
+        engine = open_engine(url)
+        payloads = [body(message_uuid=MESSAGE, status=status, to="447700900123") for status in ("submitted", "read")]
+        queries = QUERY, None
+        await Store(engine).handle(
+            [
+                event(payload, RECEIVED_MS + number, f"0/{RECEIVED_MS}-{number}", query=queries[number])
+                for number, payload in enumerate(payloads)
+            ]
+        )
+        await engine.dispose()
+
+    asyncio.run(fill())
+    return url
+
+
+@pytest.mark.parametrize("columns", [50, 80, 120])
+def test_a_message_fits_the_terminal_with_its_ids_whole(url: str, columns: int) -> None:
+    """Times have no microseconds; the entry's id is one that `replay` takes."""
+    outcome = run_command("trace", MESSAGE, "--database-url", url, columns=columns)
+    assert outcome.code == 0, outcome.stderr
+    assert [line for line in outcome.stdout.splitlines() if len(line) > columns] == []
+    assert MESSAGE in outcome.stdout
+    assert f"0/{RECEIVED_MS}-1" in outcome.stdout
+    assert ".000" not in outcome.stdout
+
+
+def test_the_parameters_of_the_webhook_s_url_are_masked_unless_revealed(url: str) -> None:
+    """Their names are shown, their values only with --reveal, and never what could steer a terminal."""
+    hidden = run_command("trace", MESSAGE, "--database-url", url).stdout
+    assert "tenant=***" in hidden
+    assert "447700900123" not in hidden
+    shown = run_command("trace", MESSAGE, "--database-url", url, "--reveal", columns=160).stdout
+    assert "tenant=447700900123" in shown
+    assert "\x1b" not in shown
+    found = run_command("trace", MESSAGE, "--database-url", url, "--json").json
+    assert [one["query"] for one in found["events"]] == [{"tenant": "***", "note": "***"}, {}]
+
+
+def test_an_unknown_message_is_an_error_with_the_next_step(url: str) -> None:
+    """The sentence says where it looked and which command shows what is not handled yet."""
+    error = run_command("trace", "nobody", "--database-url", url).error
+    assert "no message 'nobody' in sqlite:///" in error
+    assert "`ackstream stats`" in error
+
+
+def test_a_worker_without_store_loads_no_database_library() -> None:
+    """Each start of a worker would pay for it."""
+    code = "import sys, worker.app; print('sqlalchemy' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
+    assert ended.stdout == "False\n"
