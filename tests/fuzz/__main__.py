@@ -20,7 +20,7 @@ SHORT_SECONDS = "1"  # deadlines of ingest, for most mutated requests have no en
 
 async def fuzz_requests(url: str, folder: Path, seed: int, seconds: float, *, sign: bool) -> requests.Tally:
     """Run ingest, and send it mutated requests."""
-    deadlines = {"client_seconds": SHORT_SECONDS, "body_seconds": SHORT_SECONDS}
+    deadlines = dict.fromkeys(("client_seconds", "body_seconds", "keepalive_seconds"), SHORT_SECONDS)
     signatures = {"signatures": "required", "signature_secrets": signed.SECRETS} if sign else {}
     edge = Edge(folder, url, Shard(f"fuzz-{secrets.token_hex(4)}"), **deadlines, **signatures)
     authorize = requests.signed if sign else requests.unsigned
