@@ -28,7 +28,39 @@ settings.load_profile("ackstream")
 # What a shell runs in the background ignores SIGINT, and so would each process that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+SLOW_FIRST = (
+    "healing",
+    "fuzz",
+    "crash",
+    "chaos",
+    "replay_crash",
+    "acl",
+    "outage",
+    "killer",
+    "handlers_crash",
+    "up",
+    "up_stops",
+    "trim_crash",
+    "full_redis",
+    "pause",
+    "sentinel",
+    "crash_spool",
+    "fsync",
+    "canary",
+    "readme",
+    "forwarding",
+    "replay_command",
+    "hostile_payloads",
+)
+"""The files (`test_NAME.py`) with tests of ten seconds and more, the longest first."""
+
 _numbers = itertools.count()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the slow files: a long test that starts last would prolong a run of several processes."""
+    order = {f"test_{name}.py": place for place, name in enumerate(SLOW_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 @pytest.fixture(autouse=True)
