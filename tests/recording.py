@@ -127,11 +127,11 @@ class Recording:
 
 
 @contextmanager
-def recording(url: str, server: Redis, shard: Shard, folder: Path) -> Iterator[Recording]:
-    """A place to record in; ends the workers."""
+def recording(url: str, server: Redis, shard: Shard, folder: Path, pace: float = 1.0) -> Iterator[Recording]:
+    """A place to record in, with the workers' intervals multiplied by ``pace``; ends the workers."""
     shutil.copy(MODULE, folder)
     with ExitStack() as running:
-        yield Recording(server, shard, folder, running, {"redis_url": url, "stream": shard.name})
+        yield Recording(server, shard, folder, running, {"redis_url": url, "stream": shard.name}, pace=pace)
 
 
 def ids(what: str, numbers: Sequence[int]) -> list[str]:

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from stream.keys import Shard
 from tests.delayed import delayed
 from tests.events import body, entry
-from tests.processes import Process, ackstream, becomes
+from tests.processes import Process, becomes, quick_worker
 from tests.receiver import SECRET, Receiver, receiving
 from tests.recording import GROUP, Recording, ids
 from tests.waiting import until
@@ -29,7 +29,7 @@ class Forwarding(Recording):
         """Start a worker, and return it when it reads."""
         handler = f"{GROUP}=forward:{receiver.url}#{options}"
         given = {**self.settings, "forward_secrets": SECRET, **settings}
-        worker = self.running.enter_context(ackstream("worker", "--handler", handler, folder=self.folder, **given))
+        worker = self.running.enter_context(quick_worker(self.pace, handler, self.folder, given))
         await worker.has_logged("consumer.ready")
         return worker
 
@@ -37,7 +37,7 @@ class Forwarding(Recording):
 @pytest.fixture
 def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[Forwarding]:
     with ExitStack() as running:
-        yield Forwarding(server, shard, tmp_path, running, {"redis_url": valkey_url, "stream": shard.name})
+        yield Forwarding(server, shard, tmp_path, running, {"redis_url": valkey_url, "stream": shard.name}, pace=0.3)
 
 
 @pytest.fixture

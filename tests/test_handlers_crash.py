@@ -35,14 +35,13 @@ KINDS = ("ok", "slow-0.02", "until-2", "until-3", "fail", "discard")
 @pytest.fixture
 def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[Recording]:
     """Workers of a handler that notes its calls."""
-    with recording(valkey_url, server, shard, tmp_path) as site:
-        site.pace = PACE
+    with recording(valkey_url, server, shard, tmp_path, PACE) as site:
         yield site
 
 
 async def test_a_handler_that_blocks_the_loop_is_taken_over_from(site: Recording) -> None:
     """No beat comes from a stalled loop: another handles its entries; back again it settles nothing and goes on."""
-    seconds = TIMING.dead + 4 * TIMING.beat + 8  # in which the other one starts
+    seconds = TIMING.dead + 4 * TIMING.beat + 5  # in which the other one starts
     blocked = await site.start()
     await site.append(f"block-{seconds}-1", *ids("ok", range(20)))
     await becomes((site.folder / "blocked").exists)

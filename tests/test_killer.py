@@ -24,14 +24,13 @@ MOST = SUSPECT_AFTER + 4 + MOST_DEATHS
 @pytest.fixture
 def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[Recording]:
     """Workers of a handler that notes its calls."""
-    with recording(valkey_url, server, shard, tmp_path) as site:
+    with recording(valkey_url, server, shard, tmp_path, PACE) as site:
         yield site
 
 
 @pytest.mark.parametrize("function", ["handle", "handle_all"])
 async def test_an_event_that_kills_is_given_up_alone(site: Recording, function: str) -> None:
     """Its neighbours are handled, and those that come meanwhile too; the reason is named."""
-    site.pace = PACE
     await site.append(*ids("slow-0.2", range(6)), "die-1", *ids("slow-0.2", range(6, 12)))
     deaths = 0
     while not await site.letters():

@@ -17,6 +17,8 @@ from tests.waiting import until
 from worker.dispatch.pause import EXPIRES_SECONDS, Pause, Why
 
 LONGEST_SECONDS = 5
+PACE = 0.3
+"""Where a test waits for deaths and probes; the others need the intervals as they are."""
 
 
 @pytest.fixture
@@ -95,6 +97,7 @@ async def test_with_few_events_it_pauses_within_seconds(site: Recording) -> None
     assert 0 < await site.server.pttl(site.shard.paused(GROUP)) <= EXPIRES_SECONDS * 1000
     worker.kill()
     (site.folder / "back").touch()
+    site.pace = PACE
     await site.start("base=0.5&cap=0.5", function="handle_all")
     await site.append("ok-1")
     await site.is_done(seconds=60)
@@ -131,6 +134,7 @@ async def test_bad_events_among_good_ones_have_exactly_their_attempts(site: Reco
 
 async def test_an_outage_kills_no_event(site: Recording) -> None:
     """Two attempts, two restarts of the workers meanwhile, one of them in order: all are handled once it is over."""
+    site.pace = PACE
     options = "attempts=2&base=0.2&cap=0.2&concurrency=8"
     await site.append(*ids("ok", range(50)))
     worker = await site.start(options)

@@ -25,7 +25,7 @@ from worker.retention.pages import raw_ranges
 pytestmark = pytest.mark.crash
 
 ROOT = Path(__file__).parent.parent
-KILLS = 8 * ROUNDS
+KILLS = 4 * ROUNDS
 ROUND_ENTRIES = 1500
 BATCH = 500
 

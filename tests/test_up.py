@@ -14,11 +14,15 @@ import orjson
 import psutil  # type: ignore[import-untyped]  # the PostgreSQL wheel brings it, without its types
 import pytest
 
+from console.queries.stats import gather_stats
 from console.up.valkey import free_port
+from stream.keys import Shard
+from stream.redis.client import client
 from stream.settings import StreamSettings
 from tests.events import body
 from tests.load import JSON, loading
 from tests.processes import ACKSTREAM, Process, ackstream, becomes, runs
+from tests.waiting import until
 from worker.settings import WorkerSettings
 
 STOP_SECONDS = 5.0
@@ -58,13 +62,18 @@ class Place:
 
     async def settles(self) -> Mapping[str, Any]:
         """The answer of `stats`, once both groups have nothing left to do."""
-        found: dict[str, Any] = {}
+        settings = WorkerSettings.load(data=self.data)
+        server = client(settings.redis_url)
 
-        def is_done() -> bool:
-            found.update(self.asked("stats"))
-            return {name: group["outstanding"] for name, group in found["groups"].items()} == {"store": 0, "log": 0}
+        async def is_done() -> bool:  # asked here: a command takes a second of its own
+            groups = (await gather_stats(server, Shard(settings.stream)))["groups"]
+            return {name: group["outstanding"] for name, group in groups.items()} == {"store": 0, "log": 0}
 
-        await becomes(is_done)
+        try:
+            await until(is_done)
+        finally:
+            await server.aclose()
+        found: Mapping[str, Any] = self.asked("stats")
         return found
 
     def left(self) -> list[str]:

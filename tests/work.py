@@ -129,14 +129,14 @@ class Work:
 
 
 @asynccontextmanager
-async def working(url: str, shard: Shard, database_url: str, folder: Path) -> AsyncIterator[Work]:
-    """Work for workers on these servers; ends the workers."""
+async def working(url: str, shard: Shard, database_url: str, folder: Path, pace: float = 1.0) -> AsyncIterator[Work]:
+    """Work for workers on these servers, with their intervals multiplied by ``pace``; ends the workers."""
     server, engine = client(url), open_engine(database_url, create=True)
     common = {"redis_url": url, "stream": shard.name, "database_url": database_url, "batch_entries": str(BATCH_ENTRIES)}
     try:
         await migrate(engine)
         with ExitStack() as running:
-            yield Work(server, shard, engine, folder, running, common)
+            yield Work(server, shard, engine, folder, running, common, pace=pace)
     finally:
         await engine.dispose()
         await server.aclose()
