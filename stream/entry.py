@@ -126,7 +126,7 @@ class Entry(NamedTuple):  # made in a third of the time that a frozen dataclass 
         try:
             number = _number(b"received_ms", received_ms, LATEST_MS)
             entry = cls(payload, content_type.decode(), number, receipt.decode(), _VERIFIED[proof])
-        except (UnicodeDecodeError, KeyError):
+        except (ValueError, KeyError):
             return cls.from_fields(_named_once(flat))  # which says why it is none
         more = flat[_REQUIRED_PARTS:]
         return entry._replace(**_optional_values(_named_once(more))) if more else entry

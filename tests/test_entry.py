@@ -4,7 +4,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stream.entry import LATEST_MS, Entry, EntryId, InvalidEntry
@@ -84,6 +84,8 @@ def test_any_fields_give_an_entry_or_invalid_entry(fields: dict[bytes, bytes]) -
     entries.map(lambda one: [*one.to_fields().items()]).flatmap(lambda pairs: st.just(pairs) | st.permutations(pairs)),
     st.dictionaries(st.sampled_from([*WHOLE.to_fields(), b"other"]), st.none() | st.just(b"2") | st.binary()),
 )
+@example([*LEAST.to_fields().items()], {b"received_ms": b"", b"verified": b"2"})
+@example([*LEAST.to_fields().items()], {b"received_ms": b"", b"content_type": b"\xff"})
 def test_names_and_values_in_turn_are_read_like_fields(
     pairs: list[tuple[bytes, bytes]], change: dict[bytes, bytes | None]
 ) -> None:
