@@ -17,8 +17,9 @@ from sqlalchemy import create_engine, text
 
 from bench import consume
 from bench.databases import Sqlite
-from bench.processes import HOST, await_port, environment, free_port, program, started
+from bench.processes import HOST, await_port, environment, program, started
 from console.up import valkey
+from console.up.valkey import free_port
 from stream.keys import Shard
 
 LOOK_SECONDS = 0.05
@@ -110,12 +111,12 @@ class Ingest:
             yield self
 
     def start(self) -> None:
-        """Start it; return when it listens."""
+        """Start it; return when it listens, on the port for metrics too, which is opened last."""
         command = program("ackstream"), "ingest"
         self._child = self._stack.enter_context(
             started(*command, core=self._core, folder=self._folder, environment=self._environment)
         )
-        await_port(self.port, self._child)
+        await_port(self._admin_port, self._child)
 
     def kill(self) -> None:
         """End it at once."""

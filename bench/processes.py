@@ -91,13 +91,6 @@ def program(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
-def free_port() -> int:
-    """Return a port of loopback that is free right now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
 def await_port(port: int, child: subprocess.Popen[bytes]) -> None:
     """Return when the child listens on the port."""
     deadline = time.monotonic() + START_SECONDS

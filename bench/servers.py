@@ -10,8 +10,8 @@ from pathlib import Path
 from redis import Redis
 
 from bench import bare_aiohttp, bodies, nothing, quickstart
-from bench.processes import HOST, await_port, environment, free_port, program, started
-from console.up.valkey import serving
+from bench.processes import HOST, await_port, environment, program, started
+from console.up.valkey import free_port, serving
 
 REWRITE_SECONDS = 30.0
 

@@ -6,6 +6,7 @@ signalled by its number alone: only an own child, or one that has the lock open.
 """
 
 import asyncio
+import itertools
 import os
 import secrets
 import signal
@@ -33,6 +34,7 @@ LOCK = "server.lock"
 LOOK_SECONDS = 0.5
 SILENT_SECONDS = 5.0
 STOP_SECONDS = 3.0
+PORTS = range(10_000, 32_768)  # below those that systems give to outgoing connections
 
 # A 200 is as durable as this: every append is on the disk before it is confirmed, and nothing is evicted. The server
 # runs in its folder, so the folder's name is not in the file: Valkey would need half of all characters escaped.
@@ -50,6 +52,8 @@ maxmemory 1gb
 maxmemory-policy noeviction
 daemonize no
 """
+
+_turns = itertools.count(secrets.randbelow(len(PORTS)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,10 +274,10 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """Return a port of loopback that is free right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of loopback that is free right now, another one each time."""
+    while not is_free(port := PORTS[next(_turns) % len(PORTS)]):
+        pass
+    return port
 
 
 def binary() -> str:
