@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ingest.spool.database import log_of
 from ingest.spool.errors import Damaged, Full
-from ingest.spool.file import SpoolFile, log_of
+from ingest.spool.file import SpoolFile
 from tests.small_disk import fill, small_disk
 from tests.spooled import MOST_BYTES, crashed, drained, looked_at, numbers, packed
 

@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingest.spool import file as spool_file
+from ingest.spool.database import log_of
 from ingest.spool.errors import Failing
-from ingest.spool.file import SpoolFile, log_of
+from ingest.spool.file import SpoolFile
 from ingest.spool.record import size_of
 from tests.events import RECEIVED_MS
 from tests.spooled import MOST_BYTES, crashed, drained, looked_at, numbers, packed

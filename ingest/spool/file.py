@@ -9,7 +9,6 @@ folder's lock ensures; SQLite's own lock keeps out other programs, and so needs 
 could not give.
 """
 
-import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,20 +17,12 @@ from typing import Any, Self
 from zlib import crc32
 
 from ingest.encoding import Packed
+from ingest.spool.database import LAYOUT, connect, create, log_of
 from ingest.spool.errors import Damaged, Full, judged
 from ingest.spool.record import Row, Slice, length_of, received_ms_of, rows_of, size_of
-from runtime.disk import sync_folder
 
-LAYOUT = 2
 CHECKPOINT_BYTES = 4 * 1024 * 1024
 
-_SCHEMA = """
-CREATE TABLE entries (
-  number INTEGER PRIMARY KEY, received_ms INTEGER NOT NULL, checksum INTEGER NOT NULL, fields BLOB NOT NULL
-);
-CREATE TABLE marks (last INTEGER NOT NULL, confirmed INTEGER NOT NULL, bytes INTEGER NOT NULL, checksum INTEGER);
-INSERT INTO marks VALUES (0, 0, 0, NULL);
-"""
 _SELECT = "SELECT number, received_ms, checksum, fields FROM entries"
 
 _COMMIT_BYTES = 3 * 4096  # the pages that a commit writes beside its rows, about
@@ -66,26 +57,15 @@ class SpoolFile:
     @property
     def _connection(self) -> sqlite3.Connection:
         if self._opened is None:
-            self._opened = _connected(self.path)
+            self._opened = connect(self.path)
         return self._opened
 
     @classmethod
     def create(cls, path: Path) -> Self:
         """Make a new file; its name is there only once it is whole."""
-        draft = path.with_suffix(".new")
-        with judged():
-            os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
-            making = sqlite3.connect(draft, isolation_level=None)
-            try:
-                making.execute("PRAGMA fullfsync = ON")
-                making.executescript(_SCHEMA)
-                making.execute(f"PRAGMA user_version = {LAYOUT}")
-            finally:
-                making.close()
-            draft.rename(path)
-            sync_folder(path.parent)
+        create(path)
         file = cls(path)
-        file._opened = _connected(path)
+        file._opened = connect(path)
         file._looked_at = True
         return file
 
@@ -266,11 +246,6 @@ class SpoolFile:
             self._logged_bytes += size + _COMMIT_BYTES
 
 
-def log_of(path: Path) -> Path:
-    """Return where SQLite keeps the file's write-ahead log."""
-    return path.with_name(f"{path.name}-wal")
-
-
 def _checksum(last: int, confirmed: int, size: int) -> int:
     return crc32(b"%d %d %d" % (last, confirmed, size))
 
@@ -282,24 +257,3 @@ def _checked(marks: Any) -> tuple[int, int, int]:
     if not marks or not all(isinstance(mark, int) for mark in marks) or _checksum(*marks[:3]) != marks[3]:
         raise Damaged("its marks are not what was written")
     return marks[0], marks[1], marks[2]
-
-
-def _connected(path: Path) -> sqlite3.Connection:
-    with judged():
-        connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
-        connection.text_factory = bytes
-        try:
-            for pragma in (
-                "locking_mode = EXCLUSIVE",
-                "journal_mode = WAL",
-                "synchronous = FULL",
-                "fullfsync = ON",  # macOS; elsewhere it changes nothing
-                "checkpoint_fullfsync = ON",
-                "wal_autocheckpoint = 0",  # SQLite does not tell when its own fails
-                "cell_size_check = ON",
-            ):
-                connection.execute(f"PRAGMA {pragma}").fetchall()
-        except BaseException:
-            connection.close()
-            raise
-        return connection

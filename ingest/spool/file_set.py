@@ -8,7 +8,6 @@ aside. One that has been drained is deleted. Not safe for threads: ``queue`` giv
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from ingest.encoding import Packed
 from ingest.spool.errors import Damaged, Full, NotSpooled, SpoolFault, Why
 from ingest.spool.file import SpoolFile
 from ingest.spool.folder import Owner, SpoolFolder, folders_in, read_owner
+from ingest.spool.others import OtherFolders
 from ingest.spool.record import Slice, size_of
 from runtime import metrics
 
@@ -54,8 +54,6 @@ class SpoolFiles:
     def __init__(self, data: Path, owner: Owner, limit_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         """Lock a folder. Raises Refusal if there can be none."""
         self.held = Held()
-        self.foreign_entries = 0
-        """How many are in folders that belong to other owners, or perhaps do."""
         self._data = data
         self._owner = owner
         self._folder = SpoolFolder.claim(data, owner)
@@ -63,11 +61,15 @@ class SpoolFiles:
         self._clock = clock
         self._writer: SpoolFile | None = None
         self._older: list[SpoolFile] = []
-        self._taken_over: list[SpoolFolder] = []
-        self._foreign: dict[Path, int] = {}  # folders of other owners, and how many entries are in them
+        self._others = OtherFolders()
         self._left: set[Path] = set()  # files that could be neither read nor deleted
         self._begin_at = clock()
         self._failing_until: dict[Path, float] = {}
+
+    @property
+    def foreign_entries(self) -> int:
+        """How many are in folders that belong to other owners, or perhaps do."""
+        return self._others.foreign_entries
 
     def open(self) -> None:
         """Find what is in the folder, and begin a new file: the old ones may have failed an earlier process."""
@@ -97,14 +99,14 @@ class SpoolFiles:
         if self._owner.server is not None:
             log.error("spool.server_changed", folder=str(self._folder.path), entries=self.held.entries)
             self.close()
-            self._older, self._taken_over, self._writer = [], [], None
+            self._older, self._writer = [], None
             self._folder = SpoolFolder.claim(self._data, owner)
         self._owner = owner
         try:
             self._folder.write_owner(owner)
         except OSError as exc:
             log.warning("spool.owner_not_noted", folder=str(self._folder.path), error=type(exc).__name__)
-        self._foreign = {}  # look again
+        self._others.look_again()
         self.take_over()
 
     def put(self, entries: Sequence[Packed]) -> None:
@@ -140,21 +142,9 @@ class SpoolFiles:
 
     def read(self, most_entries: int) -> Part | None:
         """Return the oldest entries; None if there are none, or none that can be read now."""
-        for file in self._files():
-            if self._failing_until.get(file.path, 0.0) > self._clock():
-                continue
-            known = file.rows
-            try:
-                found = file.read(most_entries, SLICE_BYTES) if file.rows or file.damaged else None
-            except SpoolFault as exc:
-                self._wait_for(file, exc)
-                continue
-            metrics.SPOOL_FOUND.inc(max(0, file.rows - known))
-            self._retire_if_damaged(file)
-            if found is not None:
-                return Part(file, found)
-            self._finish(file)
-        return None
+        part = self._next_part(most_entries)
+        self._count()  # a file that proves to be damaged holds more or less than was known
+        return part
 
     def confirm(self, part: Part) -> None:
         """Forget these entries: Redis has confirmed them."""
@@ -174,20 +164,8 @@ class SpoolFiles:
 
     def take_over(self) -> None:
         """Lock the folders of dead processes whose entries belong here, and report those of other owners."""
-        foreign: dict[Path, int] = {}
-        for folder in self._folder.others():
-            if self._left.issuperset(folder.path.glob("*.db")):
-                folder.release()
-            elif self._owner.owns(folder.owner):
-                log.info("spool.taken_over", folder=str(folder.path))
-                self._taken_over.append(folder)
-                self._find(folder)
-            else:
-                foreign[folder.path] = self._foreign.get(folder.path) or self._report(folder)
-                folder.release()
-        self._foreign = foreign
-        self.foreign_entries = sum(foreign.values())
-        metrics.SPOOL_FOREIGN.set(self.foreign_entries)
+        for folder in self._others.take_over(self._folder, self._owner, self._left):
+            self._find(folder)
         self._release()
         self._count()
 
@@ -197,11 +175,28 @@ class SpoolFiles:
             if file is self._writer and not file.rows:
                 self._drop(file)
             file.close()
-        for folder in (*self._taken_over, self._folder):
-            folder.release()
+        self._others.release()
+        self._folder.release()
 
     def _files(self) -> list[SpoolFile]:
         return [*self._older, *([self._writer] if self._writer else [])]
+
+    def _next_part(self, most_entries: int) -> Part | None:
+        for file in self._files():
+            if self._failing_until.get(file.path, 0.0) > self._clock():
+                continue
+            known = file.rows
+            try:
+                found = file.read(most_entries, SLICE_BYTES) if file.rows or file.damaged else None
+            except SpoolFault as exc:
+                self._wait_for(file, exc)
+                continue
+            metrics.SPOOL_FOUND.inc(max(0, file.rows - known))
+            self._retire_if_damaged(file)
+            if found is not None:
+                return Part(file, found)
+            self._finish(file)
+        return None
 
     def _begun(self) -> SpoolFile:
         if self._clock() < self._begin_at:
@@ -228,26 +223,6 @@ class SpoolFiles:
                 self._wait_for(file, exc)
             metrics.SPOOL_FOUND.inc(file.rows)
             log.info("spool.found", file=str(path), entries=file.rows, damaged=file.damaged)
-
-    def _report(self, folder: SpoolFolder) -> int:
-        """Log that the entries of this folder are not drained here; return how many there are."""
-        entries = 0
-        for path in folder.files():
-            file = SpoolFile.left(path)
-            with suppress(SpoolFault):
-                file.look()
-            entries += file.rows
-        owner = folder.owner
-        if entries and self._owner.server is not None:
-            log.warning(
-                "spool.foreign",
-                folder=str(folder.path),
-                entries=entries,
-                stream=owner.stream if owner else "unknown",
-                redis=owner.redis if owner else "unknown",
-                what=f"not drained here; if they belong to this stream: ackstream spool adopt {folder.path.name}",
-            )
-        return entries
 
     def _seal(self, file: SpoolFile, exc: SpoolFault) -> None:
         """Put nothing more into it. What is in it is read all the same."""
@@ -307,10 +282,7 @@ class SpoolFiles:
 
     def _release(self) -> None:
         """Give back the folders that were taken over and are done with."""
-        busy = {file.path.parent for file in self._older}
-        for folder in [folder for folder in self._taken_over if folder.path not in busy]:
-            folder.release()
-            self._taken_over.remove(folder)
+        self._others.release(but={file.path.parent for file in self._older})
 
     def _count(self) -> None:
         files = self._files()
