@@ -6,7 +6,6 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ResponseError
 
-from runtime.metrics import TROUBLE
 from stream.keys import Shard
 from stream.redis.client import ServerUnfit
 from stream.redis.errors import AWAY, FULL, GONE, UNSUPPORTED, GroupGone, Stalled
@@ -17,6 +16,7 @@ from tests.test_worker import append, settled
 from tests.waiting import until
 from worker.consumer import redis_health as condition
 from worker.consumer.redis_health import SLOW_SECONDS, Condition
+from worker.metrics import TROUBLE
 
 
 async def never() -> None:

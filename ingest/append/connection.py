@@ -17,7 +17,7 @@ from redis.exceptions import InvalidResponse, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ingest.encoding import as_arguments, command
-from runtime.metrics import APPEND_ENTRIES, APPEND_SECONDS
+from ingest.metrics import APPEND_ENTRIES, APPEND_SECONDS
 from stream.redis.errors import code
 
 COMMANDS = ("EVALSHA", "SCRIPT", "XADD")

@@ -10,9 +10,9 @@ from itertools import islice
 
 from ingest.append.redis_writer import NotConfirmed, RedisWriter
 from ingest.encoding import Packed, pack
+from ingest.metrics import APPENDED, SPOOLED
 from ingest.spool.errors import NotSpooled
 from ingest.spool.queue import Spool
-from runtime.metrics import APPENDED, SPOOLED
 from stream.entry import Entry
 
 BATCHES = 2  # in hand

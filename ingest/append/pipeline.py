@@ -14,11 +14,11 @@ from ingest.append.drainer import Drainer
 from ingest.append.group_commit import Appender
 from ingest.append.redis_writer import RedisWriter
 from ingest.append.server_checks import TOO_WEAK, UNKNOWN, Level, ServerChecks, ServerNotReady
+from ingest.metrics import SPOOL_OLDEST
 from ingest.settings import IngestSettings
 from ingest.spool.folder import Owner
 from ingest.spool.queue import Spool, spooling
 from runtime.errors import Refusal
-from runtime.metrics import SPOOL_OLDEST
 from runtime.tasks import end
 from stream.redis.client import reason, shown
 from stream.redis.errors import CLUSTER, DENIED, UNSUPPORTED, WRONG_TYPE

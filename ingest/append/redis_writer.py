@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from ingest.append.connection import AppendConnection
 from ingest.append.server_checks import ServerChecks, ServerNotReady
-from runtime.metrics import APPEND_FAILURES, BREAKER, REDIS_DOWN
+from ingest.metrics import APPEND_FAILURES, BREAKER, REDIS_DOWN
 from stream.redis.client import limit_wait, reason
 from stream.redis.errors import AWAY, RedisFault, identify_fault
 

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from ingest.append.connection import COMMANDS
-from runtime.metrics import DURABLE, MEMORY
+from ingest.metrics import DURABLE, MEMORY
 from stream.redis.client import ServerUnfit, require
 from stream.redis.errors import UNSUPPORTED, RedisFault
 

@@ -14,8 +14,8 @@ import structlog
 from ingest.auth.proof import UNPROVED, Proof, Unsigned, WrongSignature
 from ingest.auth.secrets import describe_secrets
 from ingest.auth.verifier import Verifier
+from ingest.metrics import ACCOUNTS, SIGNATURES
 from ingest.settings import IngestSettings, Mode
-from runtime.metrics import ACCOUNTS, SIGNATURES
 from stream.settings import InvalidSettings
 
 log = structlog.get_logger("authentication")

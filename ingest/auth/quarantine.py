@@ -22,8 +22,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ingest.auth.proof import Reason, WrongSignature
+from ingest.metrics import QUARANTINED
 from ingest.settings import IngestSettings
-from runtime.metrics import QUARANTINED
 from runtime.tasks import end
 from stream.entry import Entry
 from stream.redis.client import reason

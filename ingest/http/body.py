@@ -5,7 +5,7 @@ import asyncio
 from aiohttp import StreamReader
 
 from ingest.http.responses import NO_ROOM, TOO_LARGE, TOO_SLOW, Refused
-from runtime.metrics import BODY_BYTES
+from ingest.metrics import BODY_BYTES
 
 ROOM_BYTES = 64 * 1024 * 1024
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from ingest.http.connection import Connection
-from runtime.metrics import CONNECTIONS, CONNECTIONS_CLOSED
+from ingest.metrics import CONNECTIONS, CONNECTIONS_CLOSED
 from runtime.server_socket import listens
 
 SWEEP_SECONDS = 0.5

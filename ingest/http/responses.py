@@ -13,8 +13,9 @@ import structlog
 from aiohttp import HttpVersion10, hdrs, web
 
 from ingest.http.connection import Connection
+from ingest.metrics import WEBHOOKS
 from runtime.log_throttle import Sampling
-from runtime.metrics import SUPPRESSED, WEBHOOKS
+from runtime.metrics import SUPPRESSED
 
 log = structlog.get_logger("ingest")
 

@@ -16,8 +16,8 @@ from ingest.http.body import Bodies
 from ingest.http.connection import Connection
 from ingest.http.responses import Refused, Response
 from ingest.http.server import report_fault
+from ingest.metrics import CONNECTIONS_CLOSED
 from ingest.settings import IngestSettings
-from runtime.metrics import CONNECTIONS_CLOSED
 from stream.entry import Entry
 
 FORM = "application/x-www-form-urlencoded"

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import structlog
 
+from ingest import metrics
 from ingest.encoding import Packed
 from ingest.spool.errors import Damaged, Full, NotSpooled, SpoolFault, Why
 from ingest.spool.file import SpoolFile
 from ingest.spool.folder import Owner, SpoolFolder, folders_in, read_owner
 from ingest.spool.others import OtherFolders
 from ingest.spool.record import Slice, size_of
-from runtime import metrics
 
 log = structlog.get_logger("spool")
 

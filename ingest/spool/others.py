@@ -6,10 +6,10 @@ from pathlib import Path
 
 import structlog
 
+from ingest import metrics
 from ingest.spool.errors import SpoolFault
 from ingest.spool.file import SpoolFile
 from ingest.spool.folder import Owner, SpoolFolder
-from runtime import metrics
 
 log = structlog.get_logger("spool")
 

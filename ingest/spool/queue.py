@@ -18,10 +18,10 @@ from typing import Any, ParamSpec, TypeVar
 import structlog
 
 from ingest.encoding import Packed
+from ingest.metrics import SPOOL_REFUSED, SPOOL_SECONDS
 from ingest.spool.errors import MEANINGS, NotSpooled, Why
 from ingest.spool.file_set import Held, Part, SpoolFiles
 from ingest.spool.folder import Owner
-from runtime.metrics import SPOOL_REFUSED, SPOOL_SECONDS
 
 log = structlog.get_logger("spool")
 

@@ -15,7 +15,6 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from runtime.backoff import Backoff
-from runtime.metrics import DROPPED, LAST_READ
 from runtime.tasks import end
 from stream.redis.client import ServerUnfit, limit_wait, reason, require
 from stream.redis.errors import SILENT
@@ -28,6 +27,7 @@ from worker.dispatch.dispatcher import Dispatcher
 from worker.group.claim import Claimer
 from worker.group.consumer_group import Group
 from worker.group.heartbeat import Liveness
+from worker.metrics import DROPPED, LAST_READ
 from worker.settle.ack_writer import BatchDropped
 
 log = structlog.get_logger("consumer")

@@ -9,11 +9,11 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from runtime.metrics import READ
 from worker.consumer.fetch_plan import FEW, FetchPlan, Source, next_batch_size, plan_fetch, streams
 from worker.consumer.redis_health import Condition
 from worker.group.consumer_group import Group
 from worker.group.heartbeat import Liveness, RawEntries
+from worker.metrics import READ
 
 BLOCK_MS = 1000
 BATCH_BYTES = 32 * 1024 * 1024

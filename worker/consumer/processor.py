@@ -9,7 +9,6 @@ from typing import Any
 
 import structlog
 
-from runtime.metrics import DEDUPLICATED, FILTERED, HANDLE_SECONDS, HANDLED, HANDLER_FAILURES
 from stream.entry import named
 from worker.consumer.batch import Batch
 from worker.consumer.fetch_plan import Source
@@ -20,6 +19,7 @@ from worker.dispatch.suspects import Suspect
 from worker.events.event import StatusEvent
 from worker.group.heartbeat import Liveness
 from worker.group.poison import PoisonTracker
+from worker.metrics import DEDUPLICATED, FILTERED, HANDLE_SECONDS, HANDLED, HANDLER_FAILURES
 from worker.settle.ack_writer import AckWriter, BatchDropped, counted, note_attempts
 from worker.settle.copies import Copy
 from worker.settle.dedup import Dedup, mark

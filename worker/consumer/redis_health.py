@@ -12,9 +12,9 @@ from typing import TypeVar
 import structlog
 from redis.asyncio import Redis
 
-from runtime.metrics import TROUBLE
 from stream.redis.client import ServerUnfit, names
 from stream.redis.errors import GONE, UNSUPPORTED, GroupGone, RedisFault, Stalled, identify_fault
+from worker.metrics import TROUBLE
 
 log = structlog.get_logger("condition")
 

@@ -8,8 +8,8 @@ so that all groups together stay close to it.
 import structlog
 from redis.asyncio import Redis
 
-from runtime.metrics import BACKLOG_BYTES, PAUSED
 from stream.keys import Shard
+from worker.metrics import BACKLOG_BYTES, PAUSED
 
 log = structlog.get_logger("backlog")
 

@@ -23,8 +23,8 @@ from typing import Any
 import structlog
 from redis.asyncio import Redis
 
-from runtime.metrics import PAUSED
 from stream.keys import Shard
+from worker.metrics import PAUSED
 from worker.timing import TIMING, Timing
 
 log = structlog.get_logger("pause")

@@ -9,11 +9,11 @@ from typing import Any
 import structlog
 from redis.asyncio import Redis
 
-from runtime.metrics import CLAIMED
 from stream.keys import Shard
 from worker.consumer.fetch_plan import Source, streams
 from worker.group.heartbeat import Liveness, RawEntries
 from worker.group.poison import KEPT_SECONDS, PoisonTracker
+from worker.metrics import CLAIMED
 
 log = structlog.get_logger("claim")
 

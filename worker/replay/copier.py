@@ -14,10 +14,10 @@ from pathlib import Path
 import structlog
 from redis.asyncio import Redis
 
-from runtime.metrics import REPLAYED
 from stream.entry import EntryId
 from stream.keys import Shard
 from worker.group.lease import Lease
+from worker.metrics import REPLAYED
 from worker.replay.entry_reader import Page, Pages, Span, Stored, in_both, on_stream
 from worker.replay.job import Place, Progress, Replay, State
 from worker.replay.rate_limiter import Pace

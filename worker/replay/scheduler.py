@@ -10,11 +10,11 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from runtime.log_throttle import Sampling
-from runtime.metrics import REPLAY_FAILURES, REPLAY_UNREAD
 from runtime.tasks import end
 from stream.keys import Shard
 from stream.redis.client import client, reason
 from worker.group.lease import Lease
+from worker.metrics import REPLAY_FAILURES, REPLAY_UNREAD
 from worker.replay.copier import Copying
 from worker.replay.job import Place, Progress, State
 from worker.replay.repository import Replays

@@ -16,7 +16,12 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from runtime.log_throttle import Sampling
-from runtime.metrics import (
+from runtime.tasks import end
+from stream.entry import EntryId
+from stream.keys import Shard
+from stream.redis.client import client, reason
+from worker.group.lease import Lease
+from worker.metrics import (
     ARCHIVED,
     HELD_ENTRIES,
     HELD_SECONDS,
@@ -27,11 +32,6 @@ from runtime.metrics import (
     TRIM_FAILURES,
     TRIMMED,
 )
-from runtime.tasks import end
-from stream.entry import EntryId
-from stream.keys import Shard
-from stream.redis.client import client, reason
-from worker.group.lease import Lease
 from worker.retention.ack_floor import Floor, Standing, Survey
 from worker.retention.archive_writer import Archive, ArchiveFailed, Draft
 from worker.retention.loss_detector import LossDetector

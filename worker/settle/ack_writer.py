@@ -11,11 +11,11 @@ from typing import Any
 
 import structlog
 
-from runtime.metrics import ATTEMPTS, DEAD_LETTERS, DELAYED
 from runtime.tasks import end
 from worker.consumer.fetch_plan import Source
 from worker.group.heartbeat import Liveness
 from worker.group.poison import PoisonTracker
+from worker.metrics import ATTEMPTS, DEAD_LETTERS, DELAYED
 from worker.settle.copies import Copy
 from worker.settle.history import History, Outcome
 from worker.settle.invalid import Invalid

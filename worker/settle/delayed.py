@@ -6,9 +6,9 @@ the stream it came from. Its score is the moment at which it is due, by the serv
 
 from redis.asyncio import Redis
 
-from runtime.metrics import RETRIED
 from stream.keys import Shard
 from worker.handlers.errors import LONGEST_DELAY_SECONDS
+from worker.metrics import RETRIED
 
 MOVED_AT_ONCE = 100
 MOST_RETRIES = 2000

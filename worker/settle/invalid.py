@@ -14,9 +14,9 @@ from typing import Any, Self
 import structlog
 from redis.asyncio import Redis
 
-from runtime.metrics import INVALID
 from stream.entry import Entry, EntryId
 from stream.keys import Shard
+from worker.metrics import INVALID
 
 log = structlog.get_logger("invalid")
 
