@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
 from stream.keys import Shard
 from tests.edge import Edge, good, post, served, talk
+from tests.processes import becomes
 from tests.signed import SECRETS, bearer
 
 CLOSE = b"Connection: close"
@@ -117,8 +119,12 @@ async def test_a_refusal_is_logged_with_its_reason_and_the_next_step(edge: Edge,
 
     answer = await talk(edge.port, request_)
 
+    def lines() -> list[dict[str, Any]]:
+        return [line for line in edge.process.logged("webhook.refused") if line["reason"] == reason]
+
     assert answer.answers == [status]
-    (line,) = [line for line in edge.process.logged("webhook.refused") if line["reason"] == reason]
+    await becomes(lines)  # another thread writes them
+    (line,) = lines()
     assert line["answer"] == status
     assert line["what"]
     assert "secret-word" not in edge.process.said
