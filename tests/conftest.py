@@ -1,9 +1,11 @@
 import asyncio
 import itertools
+import math
 import os
 import secrets
 import signal
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -58,9 +60,21 @@ _numbers = itertools.count()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the slow files: a long test that starts last would prolong a run of several processes."""
+    """Begin with the slow files: a long test that starts last would prolong a run of several processes.
+
+    One test of each in turn, so that those that need the processor run beside those that wait.
+    """
     order = {f"test_{name}.py": place for place, name in enumerate(SLOW_FIRST)}
-    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+    numbers = Counter[str]()
+
+    def turn(item: pytest.Item) -> tuple[float, int]:
+        name = item.path.name
+        if name not in order:
+            return math.inf, 0
+        numbers[name] += 1
+        return numbers[name], order[name]
+
+    items.sort(key=turn)
 
 
 @pytest.fixture(autouse=True)

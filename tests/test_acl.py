@@ -142,34 +142,34 @@ async def test_each_role_does_its_work_as_its_user(site: Site) -> None:
     await owner.aclose()
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ("XRANGE", "vonage:status:{0}", "-", "+"),
-        ("XREAD", "STREAMS", "vonage:status:{0}", "0"),
-        ("XLEN", "vonage:status:{0}"),
-        ("XDEL", "vonage:status:{0}", "1-1"),
-        ("XTRIM", "vonage:status:{0}", "MAXLEN", "0"),
-        ("XGROUP", "DESTROY", "vonage:status:{0}", "store"),
-        ("DEL", "vonage:status:{0}"),
-        ("XADD", "another", "*", "a", "b"),
-        ("XADD", "vonage:status:{0}:dead:store", "*", "a", "b"),
-        ("GET", "vonage:status:{0}:checkpoint:store"),
-        ("SET", "vonage:status:{0}:server", "another"),
-        ("EVAL", "return 1", "0"),
-        ("KEYS", "*"),
-        ("FLUSHALL",),
-        ("CONFIG", "SET", "appendonly", "no"),
-        ("ACL", "LIST"),
-        ("SHUTDOWN",),
-    ],
+REFUSED = (
+    ("XRANGE", "vonage:status:{0}", "-", "+"),
+    ("XREAD", "STREAMS", "vonage:status:{0}", "0"),
+    ("XLEN", "vonage:status:{0}"),
+    ("XDEL", "vonage:status:{0}", "1-1"),
+    ("XTRIM", "vonage:status:{0}", "MAXLEN", "0"),
+    ("XGROUP", "DESTROY", "vonage:status:{0}", "store"),
+    ("DEL", "vonage:status:{0}"),
+    ("XADD", "another", "*", "a", "b"),
+    ("XADD", "vonage:status:{0}:dead:store", "*", "a", "b"),
+    ("GET", "vonage:status:{0}:checkpoint:store"),
+    ("SET", "vonage:status:{0}:server", "another"),
+    ("EVAL", "return 1", "0"),
+    ("KEYS", "*"),
+    ("FLUSHALL",),
+    ("CONFIG", "SET", "appendonly", "no"),
+    ("ACL", "LIST"),
+    ("SHUTDOWN",),
 )
-async def test_ingest_can_append_and_ask_and_nothing_else(site: Site, command: tuple[str, ...]) -> None:
+
+
+async def test_ingest_can_append_and_ask_and_nothing_else(site: Site) -> None:
     """Whoever takes over the process that faces the world can neither read nor remove what is kept."""
     server: Redis = client(site.server.url("ingest"))
     do: Any = server.execute_command
-    with pytest.raises(NoPermissionError):
-        await do(*command)
+    for command in REFUSED:
+        with pytest.raises(NoPermissionError):
+            await do(*command)
     await server.aclose()
 
 

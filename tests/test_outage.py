@@ -181,15 +181,15 @@ async def test_a_server_that_answers_and_takes_nothing_stays_away(away: Away, se
 async def test_draining_is_cut_short_again_and_again(away: Away, sender: Sender) -> None:
     """Nothing is forgotten before Redis has confirmed it: cut in the middle of any slice, it comes again."""
     away.kill()
-    for _ in range(20):
+    for _ in range(12):
         assert await sender.posts(100) == [200] * 100
     await away.start()
-    away.proxy.cut_after(60_000)
+    away.proxy.cut_after(50_000)
     cuts = away.proxy.cuts
     while counted("spool_entries"):
         if away.proxy.cuts > cuts:
             cuts = away.proxy.cuts
-            away.proxy.cut_after(60_000 + 10_000 * cuts)
+            away.proxy.cut_after(50_000 + 10_000 * cuts)
         await asyncio.sleep(0.01)
     assert cuts > 3
     await away.has(sender.kept)
