@@ -52,6 +52,7 @@ _TEXTS = ("account", "application", "traceparent", "signature", "replay", "origi
 _TEXT_FIELDS = tuple((name, name.encode()) for name in _TEXTS)
 _OPTIONAL = {name.encode() for name in (*_TEXTS, "query", "attempt")}
 _REQUIRED_PARTS = 2 * len(_ORDER)
+_ENTRY_ID = re.compile(r"(\d{1,5})/(\d{1,20})-(\d{1,20})", re.ASCII)
 
 
 class InvalidEntry(ValueError):  # noqa: N818 - named for what it is, like InvalidStatus
@@ -143,6 +144,12 @@ def received_ms(fields: Mapping[bytes, bytes]) -> int | None:
     return int(digits) if digits.isdigit() and len(digits) <= LONGEST_MOMENT else None
 
 
+def find_origin(fields: Mapping[bytes, bytes]) -> str | None:
+    """Return the entry these fields are a copy of, whatever else they hold; None if they name no entry."""
+    origin = fields.get(b"origin", b"").decode(errors="replace")
+    return origin if _ENTRY_ID.fullmatch(origin) else None
+
+
 def _named_once(flat: Sequence[bytes]) -> dict[bytes, bytes]:
     fields = named(flat)
     if 2 * len(fields) != len(flat):
@@ -168,7 +175,7 @@ class EntryId:
     @classmethod
     def from_text(cls, text: str) -> Self:
         """Take ``shard/ms-seq``. Raises ValueError for anything else."""
-        found = re.fullmatch(r"(\d{1,5})/(\d{1,20})-(\d{1,20})", text, re.ASCII)
+        found = _ENTRY_ID.fullmatch(text)
         if not found:
             raise ValueError(f"{text!r} is not an entry; one is written shard/ms-seq, for example 0/1700000000000-0")
         return cls(*map(int, found.groups()))
@@ -202,6 +209,8 @@ def _names(fields: frozenset[bytes]) -> str:
 
 def _optional_values(fields: Mapping[bytes, bytes]) -> dict[str, Any]:
     found: dict[str, Any] = {name: _text(field, fields[field]) for name, field in _TEXT_FIELDS if field in fields}
+    if b"origin" in fields and find_origin(fields) is None:
+        raise InvalidEntry("origin is not an entry")
     if b"query" in fields:
         found["query"] = fields[b"query"]
     if b"attempt" in fields:

@@ -26,7 +26,7 @@ entries = st.builds(
     query=st.none() | st.binary(),
     traceparent=maybe,
     replay=maybe,
-    origin=maybe,
+    origin=st.none() | st.builds(EntryId, *[st.integers(0, 99_999)] * 3).map(str),
     attempt=st.none() | st.integers(0, 10**9),
     error=maybe,
     signature=maybe,
@@ -126,6 +126,8 @@ def test_a_field_that_comes_twice_is_refused(name: bytes, *, turned: bool) -> No
         {b"received_ms": "\u0661".encode()},
         {b"attempt": b"x"},
         {b"account": b"\xff"},
+        {b"origin": b""},
+        {b"origin": b"0/7"},
     ],
 )
 def test_other_fields_are_refused(change: dict[bytes, bytes | None]) -> None:

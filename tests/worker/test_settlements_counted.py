@@ -44,3 +44,11 @@ def test_an_invalid_copy_keeps_its_origin() -> None:
     batch = Batch.read(Source.REPLAY, [(b"9-0", flat(fields))], shard=0, generation=0)
     broken = Batch.read(Source.REPLAY, [(b"9-0", [b"origin", b"0/5-0", b"v", b"1"])], shard=0, generation=0)
     assert [copy.fields[b"origin"] for copy in (*batch.invalid, *broken.invalid)] == [b"0/5-0", b"0/5-0"]
+
+
+def test_an_origin_that_is_no_entry_counts_for_nothing() -> None:
+    """Whatever somebody has written there, the dead letter says where the entry stands."""
+    for origin in (b"", b"0/5", b"\xff", b"0/5-0\n"):
+        fields = {**entry(body()).to_fields(), b"origin": origin}
+        batch = Batch.read(Source.LIVE, [(b"9-0", flat(fields))], shard=0, generation=0)
+        assert [copy.fields[b"origin"] for copy in batch.invalid] == [b"0/9-0"]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from stream.entry import Entry, InvalidEntry, named
+from stream.entry import Entry, InvalidEntry, find_origin, named
 from worker.consumer.fetch_plan import Source
 from worker.events.event import InvalidStatus, StatusEvent
 from worker.events.vonage import parse
@@ -43,7 +43,7 @@ class Batch:
                 entry = Entry.from_flat(flat)
             except InvalidEntry as exc:
                 fields = named(flat)
-                origin = fields.get(b"origin", own.encode()).decode(errors="replace")
+                origin = find_origin(fields) or own
                 batch.invalid.append(Copy.invalid(entry_id, fields, origin=origin, error=f"invalid-entry: {exc}"))
                 continue
             try:
