@@ -1,5 +1,6 @@
 import asyncio
-import re
+import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from stream.keys import Shard
 from tests.conftest import count
 from tests.events import body, entry
+from tests.processes import ackstream
 from tests.serving import working
 from tests.waiting import until
 
@@ -25,27 +27,32 @@ async def test_every_handler_is_a_group_with_its_own_progress_and_dead_letters(
     shard: Shard,
     engine: AsyncEngine,
     database_url: str,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     """`store` and `log` each see every entry; what is no status is a dead letter of each."""
     await append(server, shard, *(body(message_uuid=f"m-{n}") for n in range(5)), b"bad")
-    async with working(redis_url=valkey_url, stream=shard.name, database_url=database_url):
+    settings = {"redis_url": valkey_url, "stream": shard.name, "database_url": database_url}
+    with ackstream("worker", folder=tmp_path, **settings) as worker:
         await until(lambda: settled(server, shard, "store", "log"))
+        worker.send(signal.SIGTERM)
+        assert await worker.ended(20) == 0
     assert await count(engine, "messages") == 5
     assert [await server.xlen(shard.dead(group)) for group in ("store", "log")] == [1, 1]
-    assert len(re.findall(r"message\.status .*message_uuid=m-\d", capsys.readouterr().out)) == 5
+    assert [line["message_uuid"] for line in worker.logged("message.status")] == [f"m-{n}" for n in range(5)]
 
 
 @pytest.mark.parametrize(("reveal", "to"), [(False, "********0123"), (True, "447700900123")])
 async def test_the_log_masks_numbers_unless_asked(
-    valkey_url: str, server: Redis, shard: Shard, capsys: pytest.CaptureFixture[str], reveal: bool, to: str
+    valkey_url: str, server: Redis, shard: Shard, tmp_path: Path, reveal: bool, to: str
 ) -> None:
     """One line with id, status, time, from, to and channel; of a number the last four digits."""
     await append(server, shard, body(to="447700900123", **{"from": "AcmeInc"}, timestamp="2020-01-01T14:00:00Z"))
-    async with working(redis_url=valkey_url, stream=shard.name, handlers="log", log_reveal=reveal):
+    settings = {"redis_url": valkey_url, "stream": shard.name, "log_reveal": str(reveal), "log_format": "text"}
+    with ackstream("worker", "--handler", "log", folder=tmp_path, **settings) as worker:
         await until(lambda: settled(server, shard, "log"))
-    out = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out)
-    (line,) = [line for line in out.splitlines() if "message.status" in line]
+        worker.send(signal.SIGTERM)
+        assert await worker.ended(20) == 0
+    (line,) = [line for line in worker.said.splitlines() if "message.status" in line]
     assert dict(word.split("=", 1) for word in line.split() if "=" in word) == {
         "message_uuid": "m-1",
         "status": "delivered",
@@ -54,6 +61,19 @@ async def test_the_log_masks_numbers_unless_asked(
         "to": to,
         "channel": "sms",
     }
+
+
+async def test_every_status_is_logged_in_order_before_the_end(
+    valkey_url: str, server: Redis, shard: Shard, tmp_path: Path
+) -> None:
+    """Lines go through a thread: one that is stopped as soon as all is settled has written every one."""
+    await append(server, shard, *(body(message_uuid=f"m-{n}") for n in range(1000)))
+    settings = {"redis_url": valkey_url, "stream": shard.name}
+    with ackstream("worker", "--handler", "log", folder=tmp_path, **settings) as worker:
+        await until(lambda: settled(server, shard, "log"))
+        worker.send(signal.SIGTERM)
+        assert await worker.ended(20) == 0
+    assert [line["message_uuid"] for line in worker.logged("message.status")] == [f"m-{n}" for n in range(1000)]
 
 
 async def test_a_worker_waits_for_a_database_that_is_away(
