@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from stream.keys import Shard
 from tests.events import body, entry
-from tests.processes import Process, ackstream, becomes
+from tests.processes import Process, ackstream, becomes, quick_worker
 from tests.recording import GROUP, Recording, copied, ids, recording, replay
 from tests.test_crash import ROUNDS, SEED
 from tests.waiting import until
@@ -28,6 +28,7 @@ RATE = 1500
 PACE = 0.3
 """Of the workers that record: whoever dies is taken over from after 4.5 s."""
 TAKEN_OVER_SECONDS = 40
+PACE = 0.2  # the dead are known after 3 s
 
 
 @pytest.fixture
@@ -103,13 +104,13 @@ async def test_a_second_replay_leaves_the_tables_as_they_are(
     settings = {"redis_url": valkey_url, "stream": shard.name, "database_url": database_url}
     rows: list[Any] = []
     for _ in range(3):
-        with ackstream("worker", "--handler", "store", folder=tmp_path, **settings) as first:
+        with quick_worker(PACE, "store", tmp_path, settings) as first:
             await first.has_logged("consumer.ready")
             if rows:
                 replay_id = await replay(server, shard, "store", RATE)
                 await until(lambda: _some(server, shard, replay_id))  # noqa: B023 - awaited here
                 first.kill()
-                with ackstream("worker", "--handler", "store", folder=tmp_path, **settings):
+                with quick_worker(PACE, "store", tmp_path, settings):
                     await until(lambda: _settled(server, shard, replay_id), seconds=TAKEN_OVER_SECONDS)  # noqa: B023
             else:
                 await until(lambda: _settled(server, shard, None))

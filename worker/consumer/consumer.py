@@ -141,10 +141,12 @@ class Consumer:
         generation = self._liveness.generation
         found = await self._claimer.claim(self._fetcher.count)
         if not found:
+            others = self._dispatcher.others_wanted()
             generation, found = await self._fetcher.read(
                 go_on=not (stop.is_set() or self._liveness.untidy),
-                others=self._dispatcher.others_wanted(),
+                others=others,
                 live=not self._upkeep.backlog.is_full,
+                seconds=BLOCK_MS / 1000 if others else self._dispatcher.others_due_seconds(),
             )
         self._last_read.set_to_current_time()
         shard = self._group.shard.number

@@ -16,6 +16,7 @@ from worker.group.heartbeat import Liveness, RawEntries
 from worker.metrics import READ
 
 BLOCK_MS = 1000
+LEAST_BLOCK_MS = 10
 BATCH_BYTES = 32 * 1024 * 1024
 
 Found = dict[Source, RawEntries]
@@ -44,19 +45,22 @@ class Fetcher:
         """Whether no read is under way, nor has ended without being asked for."""
         return self._ahead is None
 
-    async def read(self, *, go_on: bool, others: int = FEW, live: bool = True) -> tuple[int, Found]:
+    async def read(
+        self, *, go_on: bool, others: int = FEW, live: bool = True, seconds: float = BLOCK_MS / 1000
+    ) -> tuple[int, Found]:
         """Return what the next read gives, and the consumer's generation when it was sent. Raises RedisError.
 
-        ``others`` and ``live`` are as for ``plan_fetch``. Begins the read after that too if it is to ``go_on`` and
-        entries pile up. What was read under a name that the consumer has left by now is left to be claimed.
+        ``others`` and ``live`` are as for ``plan_fetch``. Waits for at most so many ``seconds`` until there are any.
+        Begins the read after that too if it is to ``go_on`` and entries pile up. What was read under a name that the
+        consumer has left by now is left to be claimed.
         """
-        generation, reading = self._ahead or self._begin(others, live=live)
+        generation, reading = self._ahead or self._begin(others, live=live, seconds=seconds)
         self._ahead = None
         found = await reading
         if generation != self._liveness.generation:
             return generation, {}
         if go_on and self.busy and live:
-            self._ahead = self._begin(others, live=live)
+            self._ahead = self._begin(others, live=live, seconds=seconds)
             await asyncio.sleep(0)  # in which it is sent
         return generation, found
 
@@ -75,15 +79,17 @@ class Fetcher:
         """Read much less at once."""
         self.count = max(1, self.count // 4)
 
-    def _begin(self, others: int, *, live: bool) -> tuple[int, "asyncio.Task[Found]"]:
+    def _begin(self, others: int, *, live: bool, seconds: float) -> tuple[int, "asyncio.Task[Found]"]:
         plan = plan_fetch(self.count, busy=self.busy, others=others, live=live)
-        return self._liveness.generation, asyncio.create_task(self._fetch(plan))
+        return self._liveness.generation, asyncio.create_task(
+            self._fetch(plan, max(LEAST_BLOCK_MS, min(BLOCK_MS, round(1000 * seconds))))
+        )
 
-    async def _fetch(self, plan: FetchPlan) -> Found:
+    async def _fetch(self, plan: FetchPlan, block_ms: int) -> Found:
         if not plan.most:
-            await asyncio.sleep(BLOCK_MS / 1000)
+            await asyncio.sleep(block_ms / 1000)
             return {}
-        found = await (self._wait(plan) if plan.waits else self._take(plan))
+        found = await (self._wait(plan, block_ms) if plan.waits else self._take(plan))
         self._read.inc(sum(map(len, found.values())))
         if (most := plan.most.get(Source.LIVE)) is not None:
             live = found.get(Source.LIVE, [])
@@ -91,14 +97,14 @@ class Fetcher:
             self.count = self._fitting(live)
         return found
 
-    async def _wait(self, plan: FetchPlan) -> Found:
+    async def _wait(self, plan: FetchPlan, block_ms: int) -> Found:
         """Read all streams at once, and wait until one has entries."""
         reply: Any = await self._server.xreadgroup(
             self._group,
             self._liveness.consumer,
             {self._streams[source]: ">" for source in plan.most},
             count=max(plan.most.values()),
-            block=BLOCK_MS,
+            block=block_ms,
         )
         entries = {stream.decode(): found for stream, found in reply or ()}
         return {source: entries[stream] for source, stream in self._streams.items() if stream in entries}

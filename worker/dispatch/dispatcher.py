@@ -85,6 +85,13 @@ class Dispatcher:
         waiting = self._queue.other_events
         return most - waiting if 2 * waiting <= most else 0
 
+    def others_due_seconds(self) -> float:
+        """In how many seconds half of the waiting retries and replays are handled, so that more are wanted."""
+        if not self._circuit.may_begin:
+            return LONGEST_STEP_SECONDS
+        seconds = self._queue.other_events / 2 * self._event_seconds / self._limits.concurrency
+        return min(LONGEST_STEP_SECONDS, seconds)
+
     def count(self) -> Counter[Source]:
         """Count the entries of each stream that are in flight: waiting, being handled, or not taken yet."""
         counts = self._queue.count() + self._suspects.count()
