@@ -189,6 +189,6 @@ async def frozen(site: Site) -> AsyncIterator[None]:
 @asynccontextmanager
 async def full(site: Site) -> AsyncIterator[None]:
     """It has no memory left; groups can still be read and acked, so for a worker this is no fault."""
-    await site.configure("maxmemory", 1)
+    await site.configure("maxmemory", int((await site.server.info("memory"))["used_memory"]) // 2)
     yield
     await site.configure("maxmemory", "1gb")

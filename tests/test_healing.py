@@ -176,6 +176,7 @@ async def test_a_batch_that_the_network_cannot_carry_in_time_is_read_in_parts(wo
 
 async def test_a_full_server_holds_nobody_up(work: Work, site: Site) -> None:
     """Without memory to append, groups are read, acked and noted, and a dead worker's entries are taken over."""
+    work.pace = 0.2
     worker = await half_done(work)
     async with full(site):
         worker.kill()
