@@ -32,7 +32,7 @@ def test_no_hostile_payload_takes_long(capsys: pytest.CaptureFixture[str]) -> No
 
     seconds = cpu_seconds(event, slowest[0])
     half = cpu_seconds(event, slowest[0][: len(slowest[0]) // 2])
-    most = max(peak_bytes(event, payload) for payload in slowest)
+    most = max(peak_bytes(event, payload) for payload in slowest[:10])  # tracing is slow
     with capsys.disabled():
         print(  # noqa: T201 - figures for people
             f"\n{len(timed)} hostile payloads: slowest {seconds * 1000:.1f} ms of CPU for {len(slowest[0]):,} bytes, "
@@ -53,10 +53,13 @@ def test_twice_the_length_takes_about_twice_the_time(field: tuple[str, bool], un
     path, receipt = field
     short, long = (put(path, long_text(unit, size, ending), receipt=receipt) for size in (LONGEST // 2, LONGEST))
 
-    runs = 5
-    while cpu_seconds(event, long, runs=runs) > MOST_GROWTH * cpu_seconds(event, short, runs=runs):
-        runs *= 4  # a busy machine disturbs short times
-        assert runs < 1000
+    least = {short: float("inf"), long: float("inf")}
+    for _ in range(100):  # in turn, and only the least counts: a busy machine disturbs short times
+        for payload, seconds in least.items():
+            least[payload] = min(seconds, cpu_seconds(event, payload, runs=5))
+        if least[long] <= MOST_GROWTH * least[short]:
+            return
+    assert least[long] <= MOST_GROWTH * least[short]
 
 
 @pytest.mark.parametrize(
