@@ -28,11 +28,11 @@ from worker.events.event import StatusEvent
 from worker.events.vonage import parse
 from worker.handlers.errors import Divide, Unavailable
 from worker.store.database import FileReplaced, confirm_files, is_away, open_connection
-from worker.store.projection import MessageState, distinct, find_deciding, join, project
+from worker.store.projection import distinct, find_deciding, join, project
 from worker.store.recent_events import RecentEvents
 from worker.store.revision import SchemaMismatch, check_tables
 from worker.store.statements import PAGE, Statements
-from worker.store.tables import messages, status_events
+from worker.store.tables import status_events
 
 log = structlog.get_logger("store")
 
@@ -43,8 +43,6 @@ LEAST_DECIDING = 4
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EVENT_COLUMNS = tuple(column.key for column in status_events.columns if column.key not in ("query", "decides"))
 _EVENT_VALUES = attrgetter(*("raw" if column == "payload" else column for column in _EVENT_COLUMNS))
-_MESSAGE_COLUMNS = tuple(column.key for column in messages.columns)
-_MESSAGE_VALUES = attrgetter(*_MESSAGE_COLUMNS)
 _NONE: Mapping[str, StatusEvent] = MappingProxyType({})
 
 
@@ -177,7 +175,7 @@ class Store:
                 else:
                     own = {"query": event.query or None, "decides": event_id in message.deciding}
                     rows.append(_event_row(event) | own)
-        states = [_message_row(project(message.deciding.values())) for message in batch.values()]
+        states = [project(message.deciding.values())._asdict() for message in batch.values()]
         if usual:
             await connection.execute(self._sql.put_usual_events, usual)
         if rows:
@@ -266,7 +264,3 @@ def _by_message(events: Iterable[StatusEvent]) -> dict[str, dict[str, StatusEven
 
 def _event_row(event: StatusEvent) -> dict[str, Any]:
     return dict(zip(_EVENT_COLUMNS, _EVENT_VALUES(event), strict=True))
-
-
-def _message_row(state: MessageState) -> dict[str, Any]:
-    return dict(zip(_MESSAGE_COLUMNS, _MESSAGE_VALUES(state), strict=True))

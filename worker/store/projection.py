@@ -9,12 +9,12 @@ Few events of a message decide its state. Those that do not may be left out: the
 that comes later, is the same. So the work for an event does not grow with the events before it.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from worker.events.event import (
     DELIVERED,
@@ -46,9 +46,8 @@ _CARRIED = (
 _CARRIED_VALUES = attrgetter(*_CARRIED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MessageState:
-    """What is known of one message.
+class MessageState(NamedTuple):
+    """What is known of one message, in the order of the columns of its row; a tuple is made at the least cost.
 
     ``statuses``: when each status was first reached, in the order of their time, the first MOST_STATUSES of them.
     """
@@ -76,7 +75,8 @@ class MessageState:
 
 def order(event: StatusEvent) -> tuple[int, datetime, datetime, str]:
     """Return the key by which one event of a message is greater than another; no two events have the same."""
-    return RANKS.get(event.status, UNKNOWN_RANK), event.time, event.received_at, event.event_id
+    received_at = event.received_at
+    return RANKS.get(event.status, UNKNOWN_RANK), event.occurred_at or received_at, received_at, event.event_id
 
 
 def join(one: StatusEvent, other: StatusEvent) -> StatusEvent:
@@ -118,7 +118,7 @@ def project(events: Collection[StatusEvent]) -> MessageState:
         message_uuid=current.message_uuid,
         status=current.status,
         status_at=current.time,
-        statuses=_reached(greatest_first),
+        statuses={status: event.time for status, event in _reached(greatest_first).items()},
         account=next((event.account for event in verified or greatest_first if event.account is not None), None),
         error_code=current.error_code,
         error_text=current.error_text,
@@ -134,8 +134,7 @@ def _carried(greatest_first: Sequence[StatusEvent]) -> Sequence[Any]:
     for event in greatest_first[1:]:
         if None not in values:
             break
-        pairs = zip(values, _CARRIED_VALUES(event), strict=True)
-        values = [value if value is not None else other for value, other in pairs]
+        values = _fill(values, _CARRIED_VALUES(event))
     return values
 
 
@@ -147,25 +146,29 @@ def find_deciding(events: Collection[StatusEvent], least: int = 1) -> set[str]:
     that came earlier, all have to be looked at.
     """
     greatest_first = sorted(events, key=order, reverse=True)
-    deciding = {greatest_first[0].event_id}
-    first = _first_reached(greatest_first)
-    deciding.update(first[status].event_id for status in _reached(greatest_first))
-    for carries in _CARRIERS:
-        deciding.update(event.event_id for event in islice(filter(carries, greatest_first), 1))
+    deciding = {event.event_id for event in _reached(greatest_first).values()}
+    known: Sequence[Any] = ()
+    for event in greatest_first:
+        facts = _facts(event)
+        more = _fill(known, facts) if known else facts
+        if more != known:
+            deciding.add(event.event_id)
+        known = more
     others = (event.event_id for event in greatest_first if event.event_id not in deciding)
     return deciding | set(islice(others, max(0, least - len(deciding))))
 
 
-def _carrier_of(column: str) -> Callable[[StatusEvent], bool]:
-    return lambda event: getattr(event, column) is not None
+def _facts(event: StatusEvent) -> Sequence[Any]:
+    """Return what a state may have from an event; of each fact the greatest event that has it decides."""
+    price = event.price
+    charged = None if price is None or _is_zero(price) else price
+    verified = event.account_verified or None
+    return [*_CARRIED_VALUES(event), event.account, event.currency, price, charged, verified]
 
 
-_CARRIERS: Sequence[Callable[[StatusEvent], bool]] = (
-    *map(_carrier_of, (*_CARRIED, "account", "currency", "price")),
-    lambda event: event.account_verified,
-    lambda event: event.price is not None and not _is_zero(event.price),
-)
-"""The greatest event of each kind decides."""
+def _fill(values: Sequence[Any], others: Sequence[Any]) -> Sequence[Any]:
+    """Return the values, each that is None from the others."""
+    return [other if value is None else value for value, other in zip(values, others, strict=True)]
 
 
 def _usage(greatest_first: Sequence[StatusEvent]) -> tuple[str | None, str | None]:
@@ -185,19 +188,11 @@ def _is_zero(price: str) -> bool:
     return not any(digit in "123456789" for digit in price.lower().partition("e")[0])
 
 
-def _reached(events: Iterable[StatusEvent]) -> dict[str, datetime]:
-    reached: dict[str, datetime] = {}
-    for event in events:
-        known = reached.get(event.status)
-        reached[event.status] = event.time if known is None else min(known, event.time)
-    return dict(sorted(reached.items(), key=lambda item: (item[1], item[0]))[:MOST_STATUSES])
-
-
-def _first_reached(events: Iterable[StatusEvent]) -> dict[str, StatusEvent]:
-    """Return the earliest event of each status."""
+def _reached(greatest_first: Iterable[StatusEvent]) -> dict[str, StatusEvent]:
+    """Return the earliest event of each status, in the order of their time, the first MOST_STATUSES of them."""
     earliest: dict[str, StatusEvent] = {}
-    for event in events:
+    for event in greatest_first:
         known = earliest.get(event.status)
         if known is None or event.time < known.time:
             earliest[event.status] = event
-    return earliest
+    return dict(sorted(earliest.items(), key=lambda item: (item[1].time, item[0]))[:MOST_STATUSES])
