@@ -6,6 +6,7 @@ message with very many events, then among those of messages with 20 events each.
 
 import argparse
 import asyncio
+import gc
 import random
 import tempfile
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 import orjson
 
 from bench.databases import Databases, Sqlite, postgresql, rows
+from runtime.process import GC_THRESHOLDS
 from stream.entry import Entry
 from worker.events.event import StatusEvent
 from worker.events.vonage import parse
@@ -77,6 +79,7 @@ def compare(databases: Databases, one: int, many: int, others: int, seed: int) -
         events = [*rest, *busy]
         random.Random(seed).shuffle(events)  # noqa: S311 - any order will do
         url = databases.fresh()
+        gc.freeze()  # as a worker does, to which the events come one batch at a time
         seconds, all_seconds = asyncio.run(store(url, events))
         assert rows(url)[0] == len(events), "not all events were stored"
         done = f"{others:,} others after {seconds:.1f} s, all {len(events):,} after {all_seconds:.1f} s"
@@ -90,6 +93,7 @@ def main() -> None:
     parser.add_argument("--many", type=int, default=5000, help="messages of 20 events each (default 5000)")
     parser.add_argument("--others", type=int, default=50_000, help="other messages, an event each (default 50000)")
     given = parser.parse_args()
+    gc.set_threshold(*GC_THRESHOLDS)
     with tempfile.TemporaryDirectory(prefix="ackstream-bench-") as name, postgresql(Path(name)) as server:
         for databases in (Sqlite(Path(name)), server):
             compare(databases, given.one, given.many, given.others, seed=1)
