@@ -23,6 +23,7 @@ from worker.events.event import InvalidStatus, StatusEvent
 MOST_SECONDS = 0.5  # of CPU time, on a slow machine
 MOST_BYTES = 16 * 2**20
 MOST_GROWTH = 2.5
+CHEAP_SECONDS = 0.0002  # of less than this, most is the system giving memory for a long text
 
 
 def test_no_hostile_payload_takes_long(capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,9 +58,9 @@ def test_twice_the_length_takes_about_twice_the_time(field: tuple[str, bool], un
     for _ in range(100):  # in turn, and only the least counts: a busy machine disturbs short times
         for payload, seconds in least.items():
             least[payload] = min(seconds, cpu_seconds(event, payload, runs=5))
-        if least[long] <= MOST_GROWTH * least[short]:
+        if least[long] <= MOST_GROWTH * max(least[short], CHEAP_SECONDS):
             return
-    assert least[long] <= MOST_GROWTH * least[short]
+    assert least[long] <= MOST_GROWTH * max(least[short], CHEAP_SECONDS)
 
 
 @pytest.mark.parametrize(
