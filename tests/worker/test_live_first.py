@@ -31,7 +31,7 @@ async def test_no_more_retries_and_replays_are_wanted_than_the_calls_handle_soon
     """A few while calls are quick; of slow calls hardly more than run at once."""
     handler, now = Gates(), [0.0]
     calls = await make(handler, Limits(), lambda: now[0])
-    assert calls.others_wanted() == FEW
+    assert (calls.others_wanted(), calls.others_due_seconds()) == (FEW, 1.0)
     for number in range(30):
         handler.shut = {f"a-{number}"}
         calls.put(batch(f"a-{number}", attempt=1, source=Source.RETRY))
@@ -44,3 +44,4 @@ async def test_no_more_retries_and_replays_are_wanted_than_the_calls_handle_soon
     assert 9 <= calls.others_wanted() <= 11
     calls.put(batch(*"abcdef", attempt=1, source=Source.REPLAY))
     assert calls.others_wanted() == 0
+    assert 0.5 < calls.others_due_seconds() < 0.7

@@ -87,7 +87,7 @@ class Dispatcher:
 
     def others_due_seconds(self) -> float:
         """In how many seconds half of the waiting retries and replays are handled, so that more are wanted."""
-        if not self._circuit.may_begin:
+        if not self._circuit.may_begin or not self._event_seconds:
             return LONGEST_STEP_SECONDS
         seconds = self._queue.other_events / 2 * self._event_seconds / self._limits.concurrency
         return min(LONGEST_STEP_SECONDS, seconds)
