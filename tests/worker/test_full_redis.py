@@ -118,9 +118,9 @@ async def grows(worker: Any, before: int) -> bool:
 
 
 def test_the_limit_follows_the_memory() -> None:
-    """A quarter of maxmemory or the setting; a hundredth while the server is above its maxmemory."""
+    """A quarter of maxmemory or the setting; a 250th while the server is above its maxmemory."""
     assert limit_of(None, 10, 0) is None
     assert limit_of(5, 10, 0) == 5
     assert limit_of(None, 50, 100) == 25
     assert limit_of(None, 102_000, 100_000) == 100_000 // FULL_SHARE
-    assert limit_of(500, 102_000, 100_000) == 500
+    assert limit_of(300, 102_000, 100_000) == 300

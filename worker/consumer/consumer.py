@@ -139,6 +139,8 @@ class Consumer:
             return []
         await self._liveness.announce()
         generation = self._liveness.generation
+        if self._upkeep.backlog.is_tight:
+            self._fetcher.read_few()
         found = await self._claimer.claim(self._fetcher.count)
         if not found:
             others = self._dispatcher.others_wanted()

@@ -75,6 +75,10 @@ class Fetcher:
         """Let the next batch be as large as its time allows, when the last one took so long to be handled."""
         self.count = next_batch_size(self.count, self._batch_entries, max(seconds, self._seconds))
 
+    def read_few(self) -> None:
+        """Read few entries the next time, whatever the pace."""
+        self.count = min(self.count, FEW)
+
     def slow_down(self) -> None:
         """Read much less at once."""
         self.count = max(1, self.count // 4)

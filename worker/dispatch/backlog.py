@@ -1,7 +1,7 @@
 """The bytes of a group's delayed retries and dead letters, and their limit.
 
 Delaying and dead-lettering go on when Redis is out of memory, so their bytes need a limit: at it the group reads and
-handles no live entries, while its retries go on. While Redis is at its maxmemory the limit is a hundredth of that,
+handles no live entries, while its retries go on. While Redis is at its maxmemory the limit is a 250th of that,
 so that all groups together stay close to it.
 """
 
@@ -27,8 +27,12 @@ return {bytes, tonumber(string.match(memory, 'used_memory:(%d+)')), tonumber(str
 
 DEFAULT_SHARE = 4
 """The default limit is the server's maxmemory divided by this."""
-FULL_SHARE = 100
+FULL_SHARE = 250
+"""The limit while Redis is full is its maxmemory divided by this: four groups at it, whose copies grow to twice their
+size with the record of their attempts, add less than a tenth."""
 FULL_RATIO = 1.0
+TIGHT_RATIO = 0.9
+"""From this share of the server's maxmemory on, groups read few live entries at a time."""
 
 
 class Backlog:
@@ -42,11 +46,14 @@ class Backlog:
         self.bytes = 0
         self.is_full = False
         """Whether the group must not handle live entries."""
+        self.is_tight = False
+        """Whether the server is nearly out of memory: a large batch that fails would take it far beyond its limit."""
 
     async def measure(self) -> None:
         """Measure it again. Raises RedisError."""
         self.bytes, used, maxmemory = map(int, await self._measure(keys=self._keys))
         limit = limit_of(self._limit_bytes, used, maxmemory)
+        self.is_tight = maxmemory > 0 and used >= TIGHT_RATIO * maxmemory
         was_full, self.is_full = self.is_full, limit is not None and self.bytes >= limit
         BACKLOG_BYTES.labels(self._group).set(self.bytes)
         if self.is_full and not was_full:
