@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit, urlunsplit
 
+from tests.support.listen import listening
+
 PIECE_BYTES = 64 * 1024
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER of 0 s: closing sends RST, and drops what was not sent
@@ -34,7 +36,6 @@ class Proxy:
         self._host = host
         self._port = port
         self._open: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._passing = asyncio.Event()
         self._passing.set()
         self._cut_after_bytes: int | None = None
@@ -104,22 +105,10 @@ class Proxy:
             asyncio.get_running_loop().call_soon(self.cut)  # once the piece is on its way
         return passed
 
-    def _taken(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     @asynccontextmanager
     async def _listening(self) -> AsyncIterator[None]:
-        server = await asyncio.start_server(self._taken, "127.0.0.1", 0)
-        self.port = int(server.sockets[0].getsockname()[1])
-        try:
+        async with listening(self._serve) as self.port:
             yield
-        finally:
-            server.close()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

@@ -23,6 +23,7 @@ from tests.events import body
 from tests.processes import Valkey
 from tests.proxy import proxying, through
 from tests.serving import ingesting, working
+from tests.support.listen import listening
 from tests.test_worker import settled
 from tests.waiting import until
 
@@ -150,11 +151,8 @@ async def encrypted(port: int, certificate: trustme.LeafCert) -> AsyncIterator[i
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
         await asyncio.gather(copy(reader, inner_writer), copy(inner_reader, writer))
 
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    try:
-        yield int(listening.sockets[0].getsockname()[1])
-    finally:
-        listening.close()
+    async with listening(serve, context) as listened:
+        yield listened
 
 
 async def test_tls_is_spoken_and_certificates_are_checked(

@@ -14,13 +14,13 @@ import pytest
 from redis.asyncio import Redis
 
 from console.up import valkey as embedded
-from runtime.tasks import end
 from stream.keys import Shard
 from stream.redis.errors import AWAY, SILENT, UNWRITABLE
 from tests.events import body
 from tests.faults import FAULTS, Fault, Site, frozen, full
 from tests.processes import Process, Valkey, becomes
 from tests.processes import started as begun
+from tests.support.listen import listening
 from tests.test_crash import is_stored_once, payloads
 from tests.test_store import rows
 from tests.waiting import until
@@ -151,16 +151,8 @@ async def slow(port: int) -> AsyncIterator[int]:
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
         await asyncio.gather(copy(reader, inner_writer, 0), copy(inner_reader, writer, 1 / 8))
 
-    def taken(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        serving.append(asyncio.create_task(serve(reader, writer)))
-
-    serving: list[asyncio.Task[None]] = []
-    listening = await asyncio.start_server(taken, "127.0.0.1", 0)
-    try:
-        yield int(listening.sockets[0].getsockname()[1])
-    finally:
-        listening.close()
-        await end(serving)
+    async with listening(serve) as listened:
+        yield listened
 
 
 async def test_a_batch_that_the_network_cannot_carry_in_time_is_read_in_parts(work: Work, site: Site) -> None:

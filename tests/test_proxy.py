@@ -7,6 +7,7 @@ from contextlib import suppress
 import pytest
 
 from tests.proxy import Proxy, proxying, through
+from tests.support.listen import listening
 from tests.waiting import until
 
 
@@ -51,10 +52,8 @@ async def echo() -> Echo:
 
 @pytest.fixture
 async def proxy(echo: Echo) -> AsyncIterator[Proxy]:
-    server = await asyncio.start_server(echo.serve, "127.0.0.1", 0)
-    async with proxying(server.sockets[0].getsockname()[1]) as proxy:
+    async with listening(echo.serve) as port, proxying(port) as proxy:
         yield proxy
-    server.close()
 
 
 @pytest.fixture

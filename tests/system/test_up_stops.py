@@ -130,6 +130,7 @@ async def test_what_a_kill_has_left_is_ended_by_the_next_start(place: Place, how
         else:
             (place.data / "valkey" / "server.json").write_bytes(b"{")
         with place.up() as up:
+            await up.has_logged("valkey.started")  # until then what is ready may be what was killed
             await up.is_ready(place.admin_port)
             assert (await place.settles())["shards"][0]["length"] == 1
             up.send(signal.SIGTERM)

@@ -11,6 +11,7 @@ import pytest
 
 from tests.events import body, event
 from tests.receiver import Receiver, receiving
+from tests.support.listen import listening
 from worker.handlers.errors import Refused, Throttled
 from worker.handlers.forward import Forward, session
 from worker.handlers.request import parse_url, read_headers
@@ -47,9 +48,7 @@ class RawReceiver:
 @pytest.fixture
 async def raw() -> AsyncIterator[RawReceiver]:
     receiver = RawReceiver()
-    server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0)
-    receiver.port = server.sockets[0].getsockname()[1]
-    async with server:
+    async with listening(receiver.serve) as receiver.port:
         yield receiver
 
 
@@ -191,8 +190,7 @@ async def test_an_answer_is_quoted_up_to_a_limit_without_what_was_sent_in_confid
         writer.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n" + echo)
         writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with listening(serve) as port:
         text = f"forward:http://127.0.0.1:{port}/hook?sig=abcdef123#header.Authorization=Bearer tok-123456"
         async with forwarding(text) as handler:
             with pytest.raises(Refused) as caught:
