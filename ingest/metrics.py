@@ -7,9 +7,9 @@ from runtime.counter import Tally
 WEBHOOKS = Tally(
     "ackstream_webhooks",
     "Webhooks by answer. 503 rises: Redis is away and the spool cannot take them either (see "
-    "ackstream_spool_refused_total), or what comes is not signed. 4xx rises: someone else than the provider calls, or "
-    "its settings are wrong; the log says more (webhook.refused). check: an empty request, as Vonage sends one before "
-    "it saves a URL. 500 is a fault of ours: look for ingest.failed in the log.",
+    "ackstream_spool_refused_total), or the webhooks are not signed. 4xx rises: somebody other than the provider "
+    "calls, or its settings are wrong; the log says more (webhook.refused). check: an empty request, as Vonage sends "
+    "one before it saves a URL. 500 is a fault of ours: look for ingest.failed in the log.",
     ["answer"],
 )
 SIGNATURES = Counter(
@@ -27,7 +27,7 @@ ACCOUNTS = Tally(
 )
 QUARANTINED = Counter(
     "ackstream_quarantined_total",
-    "Payloads with a wrong signature that may be the provider's, by what became of them. kept, or repeated: see "
+    "Payloads with a wrong signature that may be the provider's, by result. kept, or repeated: see "
     "`ackstream quarantine list`. full: its budget is used up. forgotten: too many at once, or Redis took none.",
     ["result"],
 )
@@ -89,7 +89,7 @@ BREAKER = Gauge(
 REDIS_DOWN = Gauge(
     "ackstream_redis_down",
     "1 while ingest gives Redis no entries, by fault. denied, wrong-type, cluster, unsupported, durability: somebody "
-    "has to act (the log says what to do), and the spool fills meanwhile. Others usually end by themselves.",
+    "has to act (the log says what to do), and the spool fills until then. Others usually end by themselves.",
     ["fault"],
 )
 SPOOLED = Counter(
@@ -120,8 +120,8 @@ SPOOL_BYTES = Gauge(
 )
 SPOOL_OLDEST = Gauge(
     "ackstream_spool_oldest_seconds",
-    "How long ago the oldest entry in the spool was received; 0 if there is none. Rises: Redis is away, or the log "
-    "says why a file cannot be read.",
+    "How long ago the oldest entry in the spool was received; 0 if the spool is empty. Rises: Redis is away, or the "
+    "log says why a file cannot be read.",
 )
 SPOOL_SECONDS = Histogram(
     "ackstream_spool_seconds",
@@ -137,12 +137,12 @@ SPOOL_REFUSED = Counter(
 SPOOL_SET_ASIDE = Counter(
     "ackstream_spool_set_aside_entries_total",
     "Entries of the spool that are damaged, as far as is known how many. Rises: answered 200 and not on the stream; "
-    "their file is kept as NAME.damaged, and the disk is to be replaced.",
+    "their file is kept as NAME.damaged; replace the disk.",
 )
 SPOOL_FILES = Counter(
     "ackstream_spool_file_faults_total",
-    "Files of the spool that were given up, by why. failing: fsync or I/O failed, a new one was begun, and what is in "
-    "it is drained. damaged: set aside. Rises: look at the disk.",
+    "Files of the spool that were given up, by why. failing: fsync or I/O failed, a new one was started, and its "
+    "entries are drained. damaged: set aside. Rises: look at the disk.",
     ["why"],
 )
 DURABLE = Gauge(

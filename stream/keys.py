@@ -38,7 +38,7 @@ class Shard:
 
     @property
     def ledger(self) -> str:
-        """A hash: what has left the stream, and who took it out (worker.ledger)."""
+        """A hash: counts of entries that left the stream, and the process that removed them (worker.ledger)."""
         return f"{self.stream}:ledger"
 
     def alive(self, group: str) -> str:
@@ -58,7 +58,7 @@ class Shard:
         return f"{self.stream}:replay:{group}"
 
     def replays(self, group: str) -> str:
-        """A hash: the group's replays, what each is of and how far it is (worker.replays)."""
+        """A hash: the group's replays, each with its scope and progress (worker.replays)."""
         return f"{self.stream}:replays:{group}"
 
     def copying(self, group: str, replay: str) -> str:
@@ -70,7 +70,7 @@ class Shard:
         return f"{self.stream}:delayed:{group}"
 
     def succeeded(self, group: str) -> str:
-        """A string: when the latest call of the group that succeeded began, in ms (worker.settle.settler)."""
+        """A string: the start of the latest call of the group that succeeded, in ms (worker.settle.settler)."""
         return f"{self.stream}:succeeded:{group}"
 
     def history(self, group: str) -> str:
@@ -86,7 +86,7 @@ class Shard:
         return f"{self.stream}:handled:{group}"
 
     def poison(self, group: str) -> str:
-        """A hash: entries whose workers died, and what each worker runs marked (worker.group.poison)."""
+        """A hash: entries whose workers died, and the entries that each worker has marked (worker.group.poison)."""
         return f"{self.stream}:poison:{group}"
 
     def dead(self, group: str) -> str:

@@ -53,7 +53,7 @@ class StreamSettings(BaseSettings):
 
     data: Path = Field(
         Path("ackstream-data"),
-        description="a folder; what runs on this machine keeps its data there",
+        description="the data folder of everything that runs on this machine",
     )
     redis_url: Annotated[str, AfterValidator(_redis_url)] = Field(
         "redis://127.0.0.1:6379",

@@ -33,7 +33,8 @@ FILTERED = Counter(
 INVALID = Counter(
     "ackstream_invalid_payloads_total",
     "Invalid payloads without a right signature: recorded once for all groups, or dropped for newer ones. Rises: "
-    "somebody sends what is no status (`ackstream invalid list`). dropped: raise ACKSTREAM_INVALID_ENTRIES or _BYTES.",
+    "somebody sends payloads that hold no status (`ackstream invalid list`). dropped: raise ACKSTREAM_INVALID_ENTRIES "
+    "or _BYTES.",
     ["result"],
 )
 HANDLER_FAILURES = Counter(
@@ -44,9 +45,9 @@ HANDLER_FAILURES = Counter(
 )
 PAUSED = Gauge(
     "ackstream_group_paused",
-    "1 while the group is paused, by why. failing: nearly everything fails; look at the handler, or its target, and it "
-    "goes on by itself. dead-letters: too many; `ackstream dead-letters`. gone: the target wants no more; "
-    "`ackstream groups resume`. backlog: see ackstream_backlog_bytes; retries go on.",
+    "1 while the group is paused, by why. failing: nearly everything fails; look at the handler, or its target, and "
+    "the group resumes by itself. dead-letters: too many; `ackstream dead-letters`. gone: the target wants no more; "
+    "`ackstream groups resume`. backlog: see ackstream_backlog_bytes; retries continue.",
     ["group", "why"],
 )
 BACKLOG_BYTES = Gauge(
@@ -80,7 +81,7 @@ DROPPED = Counter(
 )
 TROUBLE = Counter(
     "ackstream_redis_trouble_total",
-    "How often a worker had to begin again because of Redis, by group and kind; it waits in between, and acks and "
+    "How often a worker had to start again because of Redis, by group and kind; it waits in between, and acks and "
     "gives up nothing. away, silent, stalled, loading, busy, read-only, no-primary, max-clients: look at Redis, its "
     "clients and the network. full, unwritable: give it memory or disk. denied, unsupported: look at its password and "
     "rights. gone, wrong-type: somebody removed or replaced keys. /ready and the log say it in words.",
@@ -95,7 +96,7 @@ HANDLE_SECONDS = Histogram(
 )
 LAST_READ = Gauge(
     "ackstream_last_read_timestamp_seconds",
-    "When the group last had an answer from Redis, empty or not. Stands still: the worker hangs or Redis is away.",
+    "When the group last had an answer from Redis, empty or not. Does not change: the worker hangs or Redis is away.",
     ["group"],
 )
 REPLAYED = Counter(
@@ -106,7 +107,7 @@ REPLAYED = Counter(
 )
 REPLAY_FAILURES = Counter(
     "ackstream_replay_failures_total",
-    "How often the copying was interrupted, by error; it goes on by itself. Rises: look at Redis.",
+    "How often the copying was interrupted, by error; it continues by itself. Rises: look at Redis.",
     ["group", "error"],
 )
 REPLAY_UNREAD = Gauge(
@@ -128,11 +129,11 @@ TRIM_FAILURES = Counter(
 )
 LAST_TRIM = Gauge(
     "ackstream_last_trim_timestamp_seconds",
-    "When this worker last removed entries. Stands still on all workers while the stream grows beyond its retention: "
+    "When this worker last removed entries. Does not change on any worker while the stream grows beyond its retention: "
     "see ackstream_trim_failures_total and ackstream_held_entries.",
 )
 STREAM_ENTRIES = Gauge(
-    "ackstream_stream_entries", "Entries on the stream, told by the worker that trims it.", ["shard"]
+    "ackstream_stream_entries", "Entries on the stream, counted by the worker that trims it.", ["shard"]
 )
 STREAM_BYTES = Gauge(
     "ackstream_stream_bytes",
@@ -154,6 +155,6 @@ HELD_SECONDS = Gauge(
 MISSING = Counter(
     "ackstream_missing_entries_total",
     "Entries that have left the stream otherwise than by retention. Rises: somebody trims or deletes, the server "
-    "evicts, or it came back without its last entries; what a group had not handled by then is lost to it (log: "
-    "retention.missing).",
+    "evicts, or it came back without its last entries; entries that a group had not handled by then are lost to it "
+    "(log: retention.missing).",
 )

@@ -68,7 +68,9 @@ class WorkerSettings(DatabaseSettings, ArchiveSettings, ProcessSettings):
         "URL is %2C); each may end with #OPTION=VALUE&…, see docs/handlers.md",
     )
     handlers_file: Path | None = Field(
-        None, description="a file with one handler a line, written as in ACKSTREAM_HANDLERS; # begins a comment line"
+        None,
+        description="a file with one handler a line, written as in ACKSTREAM_HANDLERS; a line that starts with # is a "
+        "comment",
     )
     batch_entries: BatchEntries = Field(4000, description="entries read at once, 1 to 5000")
     handler_concurrency: Concurrency = Field(32, description="events that a function handles at once, 1 to 1000")

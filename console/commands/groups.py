@@ -10,7 +10,9 @@ from console.options import AsJson, Data, RedisUrl
 if TYPE_CHECKING:
     from console.queries.groups import GroupState
 
-app = typer.Typer(no_args_is_help=True, help="Who reads the stream, and which entries are kept for whom.")
+app = typer.Typer(
+    no_args_is_help=True, help="The consumer groups of the stream, and the entries that are kept for each."
+)
 
 Group = Annotated[str, typer.Argument(help="The group's name, as `list` shows it.")]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Payloads that are no status and that no signature proves: recorded once for all groups.",
+    help="Payloads without a status and without a right signature: recorded once for all groups.",
 )
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The id that `list` shows, shard/ms-seq.")]

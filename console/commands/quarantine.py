@@ -20,7 +20,7 @@ SLICE = 100
 
 app = typer.Typer(no_args_is_help=True, help="Payloads refused for a wrong signature, and accepting them after all.")
 
-Limit = Annotated[int, typer.Option(min=1, max=EVERYTHING, help="At most so many, newest first.")]
+Limit = Annotated[int, typer.Option(min=1, max=EVERYTHING, help="At most this many, newest first.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The id that `list` shows, shard/ms-seq.")]
 
 
@@ -44,7 +44,7 @@ def list_command(limit: Limit = 100, data: Data = None, redis_url: RedisUrl = No
 def show_command(
     entry_id: Id, data: Data = None, redis_url: RedisUrl = None, reveal: Reveal = False, as_json: AsJson = False
 ) -> None:
-    """Show one refused payload. Its token is never shown. Exits with 1 if there is none.
+    """Show one refused payload. Its token is never shown. Exits with 1 if the id is unknown.
 
     Example: ackstream quarantine show 0/1764000000000-0
     """

@@ -17,10 +17,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Give stored entries to a group again: of one message, of last night, of one status. Other groups do not "
-    "see them, and live entries go first.\n\n"
-    "Ask with `plan`, start with `run`; both take the same options. The workers of the group copy the entries, so a "
-    "replay goes on when the command ends.",
+    help="Give stored entries to a group again: of one message, of last night, of one status. Other groups do not see "
+    "them, and live entries go first.\n\nAsk with `plan`, start with `run`; both take the same options. The workers "
+    "of the group copy the entries, so a replay continues when the command ends.",
 )
 
 Group = Annotated[str | None, typer.Option(help="The group that gets the entries again, as `groups list` shows it.")]
@@ -149,7 +148,7 @@ def resume_command(
     redis_url: RedisUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Go on where the replay was, after `pause` or a failure. A running replay is left as it is.
+    """Continue a replay after `pause` or a failure. A running replay is left as it is.
 
     Example: ackstream replay resume 1f2e3d4c --watch
     """

@@ -41,8 +41,8 @@ def simulate(
 ) -> None:
     """Send the statuses of made-up messages over all channels, as the provider does, and report the answers.
 
-    Signs them if ACKSTREAM_SIGNATURE_SECRETS is set, by ACKSTREAM_DLR_SIGNATURE some delivery receipts too. Exits with
-    1 if nothing was accepted. Ctrl-C ends it with a report of what was sent by then.
+    Signs them if ACKSTREAM_SIGNATURE_SECRETS is set, and delivery receipts by ACKSTREAM_DLR_SIGNATURE. Exits with
+    1 if nothing was accepted. Ctrl-C ends it with a report.
 
     Example: ackstream simulate --messages 500 --rate 200 --duplicates 0.1
     """

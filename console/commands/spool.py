@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ingest.spool.folder import Owner
     from stream.settings import StreamSettings
 
-app = typer.Typer(no_args_is_help=True, help="What ingest keeps on this machine's disk until Redis takes it.")
+app = typer.Typer(no_args_is_help=True, help="Entries that ingest keeps on this machine's disk until Redis takes them.")
 
 
 @app.command("list")

@@ -10,4 +10,4 @@ from stream.settings import StreamSettings
 class ArchiveSettings(StreamSettings):
     """What ``ackstream replay`` needs, and no more: a wrong setting of the worker does not stop it."""
 
-    archive: Path | None = Field(None, description="a folder; what is trimmed is kept there")
+    archive: Path | None = Field(None, description="a folder that keeps entries after they are trimmed")

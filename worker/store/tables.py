@@ -47,51 +47,91 @@ class UtcTime(TypeDecorator[datetime]):
         return moment.astimezone(UTC)
 
 
+# `doc` and `info` are for people: `make reference` writes them into docs/reference/database-schema.md.
 metadata = MetaData()
 
 status_events = Table(
     "status_events",
     metadata,
-    Column("event_id", String(64), primary_key=True),
-    Column("message_uuid", Text, nullable=False),
-    Column("status", Text, nullable=False),
-    Column("provider_status", Text, nullable=False),
-    Column("occurred_at", UtcTime),
-    Column("received_at", UtcTime, nullable=False),
-    Column("entry", Text, nullable=False),
-    Column("account", Text),
-    Column("account_verified", Boolean, nullable=False),
-    Column("application", Text),
-    Column("payload", LargeBinary, nullable=False),
-    Column("query", JSON(none_as_null=True)),
-    Column("decides", Boolean, nullable=False, server_default=true()),
+    Column(
+        "event_id",
+        String(64),
+        primary_key=True,
+        doc="sha256 of the payload; of a delivery receipt, of its parts that stay the same when it is sent again",
+    ),
+    Column("message_uuid", Text, nullable=False, doc="the message's id, as in messages"),
+    Column(
+        "status",
+        Text,
+        nullable=False,
+        doc="the status; the word of a delivery receipt is translated to that of the Messages API",
+    ),
+    Column("provider_status", Text, nullable=False, doc="the status as sent"),
+    Column("occurred_at", UtcTime, doc="when it happened, by the provider's clock"),
+    Column("received_at", UtcTime, nullable=False, doc="when the first receipt of this payload was here"),
+    Column("entry", Text, nullable=False, doc="the entry of the first receipt, as shard/ms-seq"),
+    Column("account", Text, doc="the provider's account"),
+    Column("account_verified", Boolean, nullable=False, doc="whether a signature proves the account"),
+    Column("application", Text, doc="the provider's application"),
+    Column("payload", LargeBinary, nullable=False, doc="the raw bytes"),
+    Column(
+        "query",
+        JSON(none_as_null=True),
+        doc="the parameters of the URL that the first receipt came to; nothing proves them",
+    ),
+    Column(
+        "decides",
+        Boolean,
+        nullable=False,
+        server_default=true(),
+        doc="false if the message's state does not depend on it; set for messages with more than 8 events",
+    ),
     Index("ix_status_events_message_uuid", "message_uuid", "decides"),
+    info={"meaning": "One row for each distinct payload."},
 )
 """``decides``: whether the message's state may depend on this event (worker.store.projection)."""
 
 messages = Table(
     "messages",
     metadata,
-    Column("message_uuid", Text, primary_key=True),
-    Column("status", Text, nullable=False),
-    Column("status_at", UtcTime),
-    Column("statuses", JSON, nullable=False),
-    Column("channel", Text),
-    Column("to", Text),
-    Column("from", Text, key="sender"),
-    Column("client_ref", Text),
-    Column("account", Text),
-    Column("application", Text),
-    Column("error_code", Text),
-    Column("error_text", Text),
-    Column("price", Text),
-    Column("currency", Text),
-    Column("parts", Integer),
-    Column("network_code", Text),
-    Column("workflow_id", Text),
-    Column("workflow_item", Text),
-    Column("workflow_items", Text),
+    Column(
+        "message_uuid",
+        Text,
+        primary_key=True,
+        doc="the message's id; of a receipt its messageId, of Dispatch's final report its dispatch_uuid",
+    ),
+    Column(
+        "status",
+        Text,
+        nullable=False,
+        doc="the current status: read, then delivered, undeliverable, rejected, then all others; the later wins a tie",
+    ),
+    Column("status_at", UtcTime, doc="when the current status was reached"),
+    Column("statuses", JSON, nullable=False, doc="when each status was first reached; the first 100 if there are more"),
+    Column("channel", Text, doc="as sent: sms, whatsapp, …"),
+    Column("to", Text, doc="the recipient, as sent"),
+    Column("from", Text, key="sender", doc="the sender, as sent"),
+    Column("client_ref", Text, doc="your own reference, as sent"),
+    Column("account", Text, doc="the provider's account"),
+    Column("application", Text, doc="the provider's application"),
+    Column("error_code", Text, doc="the error code of the current status"),
+    Column("error_text", Text, doc="the error text of the current status"),
+    Column("price", Text, doc="text, digit by digit as sent; a price of 0 never replaces another"),
+    Column("currency", Text, doc="the currency of the price"),
+    Column("parts", Integer, doc="how many parts the SMS has"),
+    Column("network_code", Text, doc="MCC and MNC of the network"),
+    Column("workflow_id", Text, doc="joins the attempts of a failover"),
+    Column("workflow_item", Text, doc="the place of the attempt in the failover"),
+    Column("workflow_items", Text, doc="how many attempts the failover has"),
+    info={"meaning": "One row for each message: its state, as all its events together make it."},
 )
 
-schema = Table("ackstream_schema", metadata, Column("earliest_revision", Text, primary_key=True))
+schema = Table(
+    "ackstream_schema",
+    metadata,
+    Column(
+        "earliest_revision", Text, primary_key=True, doc="the earliest revision whose code can work with these tables"
+    ),
+    info={"meaning": "One row, written by migrations."},
+)
 """One row: the earliest revision whose code can work with the tables as they are (worker.store.revision)."""

@@ -1,0 +1,31 @@
+"""The reference pages say what the code says."""
+
+from importlib import import_module
+
+import pytest
+from prometheus_client import REGISTRY
+
+from deploy.docs import metrics_page, reference
+from ingest.settings import IngestSettings
+from worker.settings import WorkerSettings
+
+
+@pytest.mark.parametrize("name", reference.PAGES)
+def test_a_reference_page_is_what_the_code_says_now(name: str) -> None:
+    """The page in docs/reference/ equals the page that `make reference` writes; if it differs, run that command."""
+    assert (reference.FOLDER / name).read_text() == reference.PAGES[name]()
+
+
+def test_every_setting_has_a_row() -> None:
+    """The settings page has one row for each field of the settings classes."""
+    page = (reference.FOLDER / "configuration.md").read_text()
+    names = {*IngestSettings.model_fields, *WorkerSettings.model_fields}
+    assert [name for name in names if f"| `ACKSTREAM_{name.upper()}`" not in page] == []
+
+
+def test_every_metric_has_a_row() -> None:
+    """The metrics page has exactly the metrics that the processes register."""
+    for package in ("ingest", "runtime", "worker"):
+        import_module(f"{package}.metrics")
+    registered = {metric.name for metric in REGISTRY.collect() if metric.name.startswith("ackstream_")}
+    assert {name.removesuffix("_total") for name in metrics_page.names()} == registered
