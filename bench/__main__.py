@@ -12,20 +12,12 @@ from pathlib import Path
 import orjson
 import structlog
 
-from bench import (
-    compare_failing,
-    compare_handlers,
-    compare_ingest,
-    compare_replay,
-    compare_slow,
-    compare_trim,
-    compare_worker,
-)
-from bench.processes import Cores
-from bench.ratio import Ratio, table
+from bench.rig.processes import Cores
+from bench.rig.ratio import Ratio, table
+from bench.scenarios import failing, handlers, ingest, replay, slow_clients, trim, worker
 
 PARTS = ("ingest", "worker", "handlers", "failing", "slow", "trim", "replay")
-ON_STREAM = {"worker": compare_worker, "handlers": compare_handlers, "failing": compare_failing}
+ON_STREAM = {"worker": worker, "handlers": handlers, "failing": failing}
 
 
 def main() -> None:
@@ -38,20 +30,20 @@ def main() -> None:
     cores = Cores.available()
     os.sched_setaffinity(0, {cores.rest})
     ratios: list[Ratio] = []
-    differences: list[compare_trim.Difference] = []
+    differences: list[trim.Difference] = []
     notes = [_machine(cores)]
     for part in given.parts or PARTS:
         with tempfile.TemporaryDirectory(prefix="ackstream-bench-") as name:
             folder = Path(name)
             if part == "trim":
-                differences += compare_trim.compare(folder, cores, given.rounds, given.seconds, given.trimmed)
+                differences += trim.compare(folder, cores, given.rounds, given.seconds, given.trimmed)
                 continue
             if part == "ingest":
-                found, noted = compare_ingest.compare(folder, cores, given.rounds, given.seconds)
+                found, noted = ingest.compare(folder, cores, given.rounds, given.seconds)
             elif part == "slow":
-                found, noted = [], compare_slow.compare(folder, cores, given.rounds)
+                found, noted = [], slow_clients.compare(folder, cores, given.rounds)
             elif part == "replay":
-                found, noted = [], compare_replay.compare(folder, cores, given.rounds, given.replayed)
+                found, noted = [], replay.compare(folder, cores, given.rounds, given.replayed)
             else:
                 found, noted = ON_STREAM[part].compare(folder, cores, given.rounds, given.entries)
         ratios += found

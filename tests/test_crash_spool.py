@@ -151,8 +151,8 @@ async def test_a_stopped_ingest_goes_on_where_it_was(away: Away, tmp_path: Path)
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the rig chooses its cores, and may not here")
 @pytest.mark.parametrize("how", [("--how", "killed", "--kills", "2"), ("--how", "frozen")], ids=" ".join)
 def test_the_rig_of_the_long_run_finds_nothing_in_a_short_one(tmp_path: Path, how: tuple[str, ...]) -> None:
-    """`bench.outage`: everything is answered 200 and stored, once; what it says of times is for quiet machines."""
-    command = (sys.executable, "-m", "bench.outage", "--seconds", "4", "--rate", "200", *how)
+    """The outage scenario of the bench answers each payload 200 and stores it once."""
+    command = (sys.executable, "-m", "bench.scenarios.outage", "--seconds", "4", "--rate", "200", *how)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

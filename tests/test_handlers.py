@@ -203,7 +203,7 @@ async def test_a_handler_that_cannot_be_had_is_told_at_the_start(site: Recording
 async def test_a_rolling_restart_handles_each_event_once(site: Recording) -> None:
     """Each of four workers in turn gets SIGTERM and is replaced, while events come in: none is lost or called twice.
 
-    The longest time without an event handled is what bench.rolling measures.
+    The longest time without an event handled is what bench.scenarios.rolling_restart measures.
     """
     for _ in range(4):
         await site.start()

@@ -4,7 +4,7 @@ import asyncio
 import signal
 from pathlib import Path
 
-from bench.slow_clients import Swarm
+from bench.load.slow_clients import Swarm
 from stream.keys import Shard
 from tests.edge import Edge, good, talk
 

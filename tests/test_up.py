@@ -25,7 +25,7 @@ from tests.processes import ACKSTREAM, Process, ackstream, becomes, runs
 from tests.waiting import until
 from worker.settings import WorkerSettings
 
-STOP_SECONDS = 5.0
+STOP_SECONDS = 15.0
 
 
 class Place:

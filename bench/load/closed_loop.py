@@ -1,7 +1,8 @@
-"""The load: keep-alive connections that each send one prepared POST, wait for its answer and send the next.
+"""Closed-loop load: each keep-alive connection sends one prepared POST, reads the answer and sends the next.
 
-``python -m bench.load PORT PATH SECONDS PID`` prints what came of it as JSON; ``loaded`` runs that and reads it. Every
-answer must be a 200 with a Content-Length; anything else, or a connection that is lost, ends the run with an error.
+``python -m bench.load.closed_loop PORT PATH SECONDS PID`` prints the result as JSON; ``loaded`` runs it and reads the
+result. Each answer must be a 200 with a Content-Length; any other answer, or a lost connection, ends the run with an
+error.
 """
 
 import asyncio
@@ -16,8 +17,8 @@ from typing import cast
 import orjson
 import uvloop
 
-from bench.bodies import bearer, payloads
-from bench.processes import HOST, cpu_seconds, environment
+from bench.rig.payloads import bearer, payloads
+from bench.rig.processes import HOST, cpu_seconds, environment
 
 CONNECTIONS = 64
 WARM_UP_SECONDS = 0.5
@@ -159,7 +160,7 @@ async def _unless_ended(load: Load, seconds: float) -> None:
 
 def loaded(port: int, path: str, seconds: float, pid: int, folder: Path) -> Loaded:
     """Run a load in a process of its own, on the cores of this one. Raises CalledProcessError if it went wrong."""
-    command = [sys.executable, "-m", "bench.load", str(port), path, str(seconds), str(pid)]
+    command = [sys.executable, "-m", "bench.load.closed_loop", str(port), path, str(seconds), str(pid)]
     limit = seconds + WARM_UP_SECONDS + LAST_ANSWER_SECONDS + 20
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=limit, cwd=folder, env=environment())
     return Loaded(**orjson.loads(done.stdout))

@@ -1,9 +1,9 @@
-"""A load at a fixed rate: a POST every so often, whether or not those before have been answered.
+"""Open-loop load with a latency sample for each answer, counted from the time the request was due.
 
-``python -m bench.steady PORT PATH RATE`` prints a line when it has begun, and when its standard input ends one with a
-sample for each answer: when it was due to be sent, on the clock of ``time.monotonic``, and the seconds until it was
-there. So a server that stands still is charged with all that should have been sent meanwhile. Anything but a 200 to
-each request, or the end of a connection, ends the run with an error.
+``python -m bench.load.steady_rate PORT PATH RATE`` prints a line when it starts. When its standard input ends it prints
+one line with a sample for each answer: due time (``time.monotonic``) and seconds until the answer. A server that stops
+for a while is charged for each request that was due in that time. Any answer but 200, or a lost connection, ends the
+run with an error.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ from typing import cast
 import orjson
 import uvloop
 
-from bench.load import request
-from bench.processes import HOST, environment, started
+from bench.load.closed_loop import request
+from bench.rig.processes import HOST, environment, started
 
 CONNECTIONS = 32
 TICK_SECONDS = 0.0005
@@ -137,7 +137,7 @@ def p99_ms(samples: list[Sample]) -> float:
 @contextmanager
 def loading(port: int, path: str, rate: float, core: int, folder: Path) -> Iterator[Load]:
     """Put the load on the server for the length of the block."""
-    command = sys.executable, "-m", "bench.steady", str(port), path, str(rate)
+    command = sys.executable, "-m", "bench.load.steady_rate", str(port), path, str(rate)
     with started(*command, core=core, folder=folder, environment=environment(), talks=True) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == b"begun\n"

@@ -15,10 +15,11 @@ from statistics import median
 
 from redis import Redis
 
-from bench import consume, live, servers
-from bench.bodies import payloads
-from bench.entries import entries
-from bench.processes import Cores, environment, program, started
+from bench.load import live_entries
+from bench.rig import consumption, servers
+from bench.rig.entries import entries
+from bench.rig.payloads import payloads
+from bench.rig.processes import Cores, environment, program, started
 from console.queries.replays import Wanted, plan, start
 from stream.keys import Shard
 from stream.redis.client import client
@@ -71,9 +72,14 @@ def compare(folder: Path, cores: Cores, rounds: int, number: int) -> list[str]:
     found = Found()
     with ExitStack() as stack:
         url, valkey = stack.enter_context(servers.valkey(folder / "valkey"))
-        consume.fill(valkey, Shard().stream, (entry.to_fields() for entry in entries(payloads(number))))
+        consumption.fill(valkey, Shard().stream, (entry.to_fields() for entry in entries(payloads(number))))
         old = Selection(until_ms=int(time.time() * 1000))
-        command = program("ackstream"), "worker", "--handler", f"{GROUP}={live.__name__}:{live.note.__name__}"
+        command = (
+            program("ackstream"),
+            "worker",
+            "--handler",
+            f"{GROUP}={live_entries.HANDLER}",
+        )
         settings = environment(redis_url=url, data=str(folder / "data"), retention="off")
         stack.enter_context(started(*command, core=cores.measured, folder=folder, environment=settings))
         _await_settled(valkey)
@@ -97,7 +103,7 @@ def _beside(found: Found, url: str, cores: Cores, folder: Path, number: int, sel
     with _appending(url, cores, folder, seconds) as child:
         looks = asyncio.run(_replay(url, selection, number))
         child.wait(seconds + MORE_SECONDS)
-    found.beside_ms.append(_p99(live.taken_ms(folder)))
+    found.beside_ms.append(_p99(live_entries.taken_ms(folder)))
     found.rates.append(_rate(looks[0], looks[-1]))
     found.windows += list(_windows(looks))
 
@@ -137,22 +143,22 @@ def _p99(taken_ms: Sequence[float]) -> float:
 def _appending(
     url: str, cores: Cores, folder: Path, seconds: float
 ) -> AbstractContextManager["subprocess.Popen[bytes]"]:
-    command = sys.executable, "-m", live.__name__, url, str(LIVE_PER_SECOND), str(seconds)
+    command = sys.executable, "-m", live_entries.__name__, url, str(LIVE_PER_SECOND), str(seconds)
     return started(*command, core=cores.rest, folder=folder, environment=environment())
 
 
 def _live(url: str, cores: Cores, folder: Path, seconds: float) -> list[float]:
     """Append live entries alone, and return how long they took."""
     with _appending(url, cores, folder, seconds) as child:
-        assert child.wait(seconds + consume.LONGEST_SECONDS) == 0
+        assert child.wait(seconds + consumption.LONGEST_SECONDS) == 0
     time.sleep(1)
-    taken = live.taken_ms(folder)
+    taken = live_entries.taken_ms(folder)
     assert len(taken) == int(LIVE_PER_SECOND * seconds), len(taken)
     return taken
 
 
 def _await_settled(valkey: Redis) -> None:
-    deadline, stream = time.monotonic() + consume.LONGEST_SECONDS, Shard().stream
-    while consume.settled(valkey, stream, GROUP) < valkey.xlen(stream) or valkey.xlen(Shard().replay(GROUP)):
+    deadline, stream = time.monotonic() + consumption.LONGEST_SECONDS, Shard().stream
+    while consumption.settled(valkey, stream, GROUP) < valkey.xlen(stream) or valkey.xlen(Shard().replay(GROUP)):
         assert time.monotonic() < deadline, "not all is settled in time"
         time.sleep(LOOK_SECONDS)

@@ -1,9 +1,9 @@
-"""The store handler's statements, and nothing else: what the database and SQLAlchemy Core alone would allow.
+"""Baseline: the SQL statements of the ``store`` handler, sent by SQLAlchemy Core alone.
 
-``python -m bench.bare_store SCRATCH ENTRIES BATCH`` has the handler store so many statuses in the scratch database, in
-batches, and notes every statement that it sends with its parameters. Then, for each database URL that comes on a line
-of standard input, it sends them all to that database, a transaction for each batch, and writes the events per second
-on a line. Like the worker's rate (bench.consume), it leaves out the first tenth.
+``python -m bench.baselines.sql_store SCRATCH ENTRIES BATCH`` lets the handler store ENTRIES statuses in the scratch
+database, in batches, and records each statement with its parameters. For each database URL on a line of standard input
+it then sends all statements to that database, one transaction a batch, and writes the events per second on a line. The
+first tenth is not counted, as in ``bench.rig.consumption``.
 """
 
 import gc
@@ -17,9 +17,9 @@ from typing import Any
 import uvloop
 from sqlalchemy import event
 
-from bench.bodies import payloads
-from bench.consume import SKIPPED
-from bench.entries import entries
+from bench.rig.consumption import SKIPPED
+from bench.rig.entries import entries
+from bench.rig.payloads import payloads
 from stream.entry import EntryId
 from worker.events.vonage import parse
 from worker.store.database import open_engine

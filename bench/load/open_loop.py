@@ -1,8 +1,8 @@
-"""A load that does not wait: so many POSTs a second are due, whatever becomes of those before.
+"""Open-loop load: POSTs are sent at a fixed rate, whether or not earlier ones were answered.
 
-``python -m bench.open_load PORT PATH RATE FILE`` sends until its standard input ends and the last answers are in, then
-writes a line for each request: its number, when it was due (``time.monotonic``), how long it took from then until its
-answer, and the answer's status; 0 if the connection was lost.
+``python -m bench.load.open_loop PORT PATH RATE FILE`` sends until its standard input ends and the last answers have
+arrived. It then writes a line for each request: number, due time (``time.monotonic``), seconds from then until the
+answer, and status (0 if the connection was lost).
 """
 
 import asyncio
@@ -17,8 +17,8 @@ from typing import cast
 
 import uvloop
 
-from bench.bodies import payloads
-from bench.processes import HOST
+from bench.rig.payloads import payloads
+from bench.rig.processes import HOST
 
 CONNECTIONS = 256
 TICK_SECONDS = 0.002

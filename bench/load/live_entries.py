@@ -1,6 +1,6 @@
-"""Live entries at a fixed rate, and the handler that notes how long each was on its way.
+"""Append live entries at a fixed rate; the handler ``note`` writes down how long each took to arrive.
 
-``python -m bench.live URL RATE SECONDS`` appends them; each payload tells when it was sent, by this machine's clock.
+``python -m bench.load.live_entries URL RATE SECONDS`` appends them; each payload holds the time it was sent.
 """
 
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 from redis import Redis
 
-from bench.entries import entries
+from bench.rig.entries import entries
 from stream.keys import Shard
 from worker import StatusEvent
 
@@ -19,6 +19,7 @@ NOTES = Path("live.txt")
 SENT = "sent-"
 FAILS = "fails-"
 TICK_SECONDS = 0.001
+HANDLER = f"{__name__}:note"
 
 
 def append(url: str, rate: float, seconds: float) -> None:

@@ -1,7 +1,7 @@
-"""A FastStream subscriber that does nothing with what it reads from a stream, in a consumer group.
+"""Baseline: a FastStream subscriber that reads a stream in a consumer group and does nothing with the messages.
 
-Run by ``faststream run bench.idle_subscriber:app``; REDIS_URL says where. All else is as by default, so it logs each
-message, unless BENCH_QUIET is set.
+``faststream run bench.baselines.faststream_subscriber:app`` starts it; REDIS_URL names the server. Everything else is
+FastStream's default, so it logs each message unless BENCH_QUIET is set.
 """
 
 import asyncio

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from redis import Redis
 
-from bench import bare_aiohttp, bodies, nothing, quickstart
-from bench.processes import HOST, await_port, environment, program, started
+from bench.baselines import aiohttp_server, fastapi_quickstart, null_server
+from bench.rig import payloads
+from bench.rig.processes import HOST, await_port, environment, program, started
 from console.up.valkey import free_port, serving
 
 REWRITE_SECONDS = 30.0
@@ -31,7 +32,7 @@ def ackstream(valkey_url: str, core: int, folder: Path, *, signatures: str, **mo
     port, admin_port = free_port(), free_port()
     settings = environment(
         signatures=signatures,
-        signature_secrets=f"{bodies.ACCOUNT}:{bodies.SECRET}",
+        signature_secrets=f"{payloads.ACCOUNT}:{payloads.SECRET}",
         redis_url=valkey_url,
         port=str(port),
         admin_port=str(admin_port),
@@ -46,23 +47,23 @@ def ackstream(valkey_url: str, core: int, folder: Path, *, signatures: str, **mo
 @contextmanager
 def aiohttp(core: int, folder: Path) -> Iterator[Server]:
     """Run aiohttp with nothing behind it."""
-    with _listening(sys.executable, "-m", bare_aiohttp.__name__, core=core, folder=folder) as (port, pid):
-        yield Server(port, bare_aiohttp.PATH, pid)
+    with _listening(sys.executable, "-m", aiohttp_server.__name__, core=core, folder=folder) as (port, pid):
+        yield Server(port, aiohttp_server.PATH, pid)
 
 
 @contextmanager
 def nothing_at_all(core: int, folder: Path) -> Iterator[Server]:
     """Run the server that only answers."""
-    with _listening(sys.executable, "-m", nothing.__name__, core=core, folder=folder) as (port, pid):
-        yield Server(port, nothing.PATH, pid)
+    with _listening(sys.executable, "-m", null_server.__name__, core=core, folder=folder) as (port, pid):
+        yield Server(port, null_server.PATH, pid)
 
 
 @contextmanager
 def fastapi(core: int, folder: Path) -> Iterator[Server]:
-    """Run Vonage's quickstart."""
-    command = program("uvicorn"), f"{quickstart.__name__}:app", "--host", HOST, "--port"
+    """Run Vonage's fastapi_quickstart."""
+    command = program("uvicorn"), f"{fastapi_quickstart.__name__}:app", "--host", HOST, "--port"
     with _listening(*command, core=core, folder=folder) as (port, pid):
-        yield Server(port, quickstart.PATH, pid)
+        yield Server(port, fastapi_quickstart.PATH, pid)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""``python -m bench.busy_message``: what messages with many events cost the others, on SQLite and PostgreSQL.
+"""``python -m bench.scenarios.busy_message``: what messages with many events cost the others, on SQLite and PostgreSQL.
 
 Stores the statuses of other messages with ``store``, in batches as a worker reads them: alone, then among those of one
 message with very many events, then among those of messages with 20 events each. Prints when the others were stored.
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import orjson
 
-from bench.databases import Databases, Sqlite, postgresql, rows
+from bench.rig.databases import Databases, Sqlite, postgresql, rows
 from runtime.process import GC_THRESHOLDS
 from stream.entry import Entry
 from worker.events.event import StatusEvent
@@ -88,7 +88,7 @@ def compare(databases: Databases, one: int, many: int, others: int, seed: int) -
 
 def main() -> None:
     """Compare on both databases."""
-    parser = argparse.ArgumentParser(prog="bench.busy_message", description=__doc__)
+    parser = argparse.ArgumentParser(prog="bench.scenarios.busy_message", description=__doc__)
     parser.add_argument("--one", type=int, default=100_000, help="events of the one message (default 100000)")
     parser.add_argument("--many", type=int, default=5000, help="messages of 20 events each (default 5000)")
     parser.add_argument("--others", type=int, default=50_000, help="other messages, an event each (default 50000)")

@@ -1,6 +1,6 @@
-"""What Redis and its client alone would allow: a loop of XREADGROUP and XACK.
+"""Baseline: a loop of XREADGROUP and XACK, the limit of Redis and redis-py.
 
-``python -m bench.bare_consumer URL STREAM GROUP BATCH`` reads until it is ended.
+``python -m bench.baselines.redis_consumer URL STREAM GROUP BATCH`` reads until it is ended.
 """
 
 import asyncio

@@ -11,13 +11,13 @@ from typing import Any
 
 from redis import Redis
 
-from bench import servers
-from bench.bodies import payloads
-from bench.consume import empty
-from bench.entries import entries
-from bench.processes import Cores, environment, program, started
-from bench.servers import Server
-from bench.steady import Load, loading, p99_ms
+from bench.load.steady_rate import Load, loading, p99_ms
+from bench.rig import servers
+from bench.rig.consumption import empty
+from bench.rig.entries import entries
+from bench.rig.payloads import payloads
+from bench.rig.processes import Cores, environment, program, started
+from bench.rig.servers import Server
 from stream.keys import Shard
 
 RATE = 1000

@@ -14,11 +14,12 @@ from typing import Any
 import orjson
 from redis import Redis
 
-from bench import servers, slow_clients
-from bench.consume import empty
-from bench.processes import Cores, environment, started
-from bench.servers import Server
-from bench.steady import loading, p99_ms
+from bench.load import slow_clients
+from bench.load.steady_rate import loading, p99_ms
+from bench.rig import servers
+from bench.rig.consumption import empty
+from bench.rig.processes import Cores, environment, started
+from bench.rig.servers import Server
 from ingest.settings import IngestSettings
 from stream.keys import Shard
 

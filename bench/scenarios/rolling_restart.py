@@ -1,7 +1,7 @@
-"""A rolling restart under load: workers get SIGTERM one after the other and are replaced, as a deployment does it.
+"""Rolling restart under load: workers get SIGTERM one after the other and are replaced, as in a deployment.
 
-``python -m bench.rolling`` appends events at a steady rate, and then tells how many were handled, how many twice, and
-the longest time in which none was.
+``python -m bench.scenarios.rolling_restart`` appends events at a steady rate and reports the number handled, the number
+handled twice, and the longest time without a handled event.
 """
 
 import argparse
@@ -18,10 +18,11 @@ from pathlib import Path
 
 from redis import Redis
 
-from bench import consume, noting_handlers, servers
-from bench.bodies import payloads
-from bench.entries import entries
-from bench.processes import Cores, environment, program, started
+from bench.handlers import recording
+from bench.rig import consumption, servers
+from bench.rig.entries import entries
+from bench.rig.payloads import payloads
+from bench.rig.processes import Cores, environment, program, started
 from stream.keys import Shard
 
 GROUP = "noting"
@@ -79,7 +80,7 @@ def main() -> None:
         folder = Path(name)
         url, server = stack.enter_context(servers.valkey(folder / "valkey"))
         settings = environment(redis_url=url, data=str(folder / "data"))
-        command = program("ackstream"), "worker", "--handler", f"{GROUP}={noting_handlers.__name__}:note"
+        command = program("ackstream"), "worker", "--handler", f"{GROUP}={recording.__name__}:note"
 
         def start() -> int:
             worker = started(*command, core=cores.measured, folder=folder, environment=settings)
@@ -101,7 +102,7 @@ def main() -> None:
 
 def _await_all(server: Redis, appended: int) -> None:
     deadline = time.monotonic() + SETTLE_SECONDS
-    while consume.settled(server, Shard().stream, GROUP) < appended:
+    while consumption.settled(server, Shard().stream, GROUP) < appended:
         assert time.monotonic() < deadline, "not everything was handled"
         time.sleep(0.05)
 
@@ -120,7 +121,9 @@ def _judge(folder: Path, appended: int, rate: float) -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="bench.rolling", description="Restart workers under load, one by one.")
+    parser = argparse.ArgumentParser(
+        prog="bench.scenarios.rolling_restart", description="Restart workers under load, one by one."
+    )
     parser.add_argument("--workers", type=int, default=4, help="how many there are (default 4)")
     parser.add_argument("--rate", type=float, default=2000.0, help="events a second (default 2000)")
     parser.add_argument("--pause", type=float, default=4.0, help="seconds between two restarts (default 4)")

@@ -11,12 +11,13 @@ from types import ModuleType
 import orjson
 from redis import Redis
 
-from bench import bare_store, consume, idle_subscriber, servers
-from bench.bodies import payloads
-from bench.databases import Databases, Sqlite, postgresql, rows
-from bench.entries import entries
-from bench.processes import Cores, environment, program, started
-from bench.ratio import Measure, Ratio, interleaved
+from bench.baselines import faststream_subscriber, sql_store
+from bench.rig import consumption, servers
+from bench.rig.databases import Databases, Sqlite, postgresql, rows
+from bench.rig.entries import entries
+from bench.rig.payloads import payloads
+from bench.rig.processes import Cores, environment, program, started
+from bench.rig.ratio import Measure, Ratio, interleaved
 from stream.keys import Shard
 
 RIVALS_SHARE = 4  # others take a fourth of the entries: they are slow, and their rate does not hang on their number
@@ -40,18 +41,18 @@ class Worker:
         """Return the events per second that the worker stores, from the stream into an empty database."""
         database, stream = databases.fresh(), Shard().stream
         self._valkey.config_set("appendfsync", "always")
-        consume.fill(self._valkey, stream, self._entries)
+        consumption.fill(self._valkey, stream, self._entries)
         settings = environment(redis_url=self._url, database_url=database, data=str(self._folder / "data"))
         command = program("ackstream"), "worker", "--handler", "store"
         with started(*command, core=self._core, folder=self._folder, environment=settings) as child:
-            rate = consume.rate(self._valkey, stream, "store", child)
+            rate = consumption.rate(self._valkey, stream, "store", child)
         self._check(database)
         return rate
 
     def bare_rate(self, databases: Databases, bare: subprocess.Popen[bytes]) -> float:
         """Return the events per second of the same statements by themselves, into an empty database."""
         database = databases.fresh()
-        rate = bare_store.ask(bare, database)
+        rate = sql_store.ask(bare, database)
         self._check(database)
         return rate
 
@@ -65,12 +66,12 @@ def rival_rate(
 ) -> float:
     """Return the messages per second of another's consumer; Valkey fsyncs once a second for it, not at every ack."""
     valkey.config_set("appendfsync", "everysec")
-    consume.fill(valkey, rival.STREAM, messages)
+    consumption.fill(valkey, rival.STREAM, messages)
     valkey.xgroup_create(rival.STREAM, rival.GROUP, id="0")
     name, *arguments = rival.COMMAND
     settings = environment() | {"REDIS_URL": url}
     with started(program(name), *arguments, core=core, folder=folder, environment=settings) as child:
-        return consume.rate(valkey, rival.STREAM, rival.GROUP, child)
+        return consumption.rate(valkey, rival.STREAM, rival.GROUP, child)
 
 
 def compare(folder: Path, cores: Cores, rounds: int, number: int) -> tuple[list[Ratio], list[str]]:
@@ -84,8 +85,10 @@ def compare(folder: Path, cores: Cores, rounds: int, number: int) -> tuple[list[
             bare = stack.enter_context(_bare(kind, number, cores.measured, folder))
             measures[f"worker on {kind.kind}"] = partial(worker.rate, kind)
             measures[f"bare SQL on {kind.kind}"] = partial(worker.bare_rate, kind, bare)
-        messages = idle_subscriber.published(payloads(number // RIVALS_SHARE))
-        measures["FastStream"] = partial(rival_rate, idle_subscriber, url, valkey, folder, cores.measured, messages)
+        messages = faststream_subscriber.published(payloads(number // RIVALS_SHARE))
+        measures["FastStream"] = partial(
+            rival_rate, faststream_subscriber, url, valkey, folder, cores.measured, messages
+        )
         rates = interleaved(rounds, measures)
     return [
         *(
@@ -112,7 +115,7 @@ def compare(folder: Path, cores: Cores, rounds: int, number: int) -> tuple[list[
 
 @contextmanager
 def _bare(kind: Databases, number: int, core: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    command = sys.executable, "-m", bare_store.__name__, kind.fresh(), str(number), str(BARE_BATCH)
+    command = sys.executable, "-m", sql_store.__name__, kind.fresh(), str(number), str(BARE_BATCH)
     with started(*command, core=core, folder=folder, environment=environment(), talks=True) as child:
-        bare_store.await_ready(child)
+        sql_store.await_ready(child)
         yield child

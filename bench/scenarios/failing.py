@@ -17,12 +17,13 @@ from typing import Any
 import orjson
 from redis import Redis
 
-from bench import consume, live, servers
-from bench.compare_handlers import Handlers
-from bench.entries import entries
-from bench.idle_handlers import FAILING_OF, HANGING
-from bench.processes import Cores, environment, program, started
-from bench.ratio import Measure, Ratio, interleaved
+from bench.handlers.noop import FAILING_OF, HANGING
+from bench.load import live_entries
+from bench.rig import consumption, servers
+from bench.rig.entries import entries
+from bench.rig.processes import Cores, environment, program, started
+from bench.rig.ratio import Measure, Ratio, interleaved
+from bench.scenarios.handlers import Handlers
 from stream.keys import Shard
 
 GROUP = "noted"
@@ -64,8 +65,13 @@ def _of_others(share: float, *rates: list[float]) -> list[list[float]]:
 
 def _latencies(url: str, valkey: Redis, folder: Path, cores: Cores, rounds: int) -> list[str]:
     pairs: list[tuple[float, float]] = []
-    consume.empty(valkey)
-    command = program("ackstream"), "worker", "--handler", f"{GROUP}={live.__name__}:{live.note.__name__}"
+    consumption.empty(valkey)
+    command = (
+        program("ackstream"),
+        "worker",
+        "--handler",
+        f"{GROUP}={live_entries.HANDLER}",
+    )
     settings = environment(redis_url=url, data=str(folder / "data"), retention="off")
     with started(*command, core=cores.measured, folder=folder, environment=settings):
         _p99(url, valkey, folder, cores, failing=0)
@@ -87,16 +93,16 @@ def _latencies(url: str, valkey: Redis, folder: Path, cores: Cores, rounds: int)
 
 def _p99(url: str, valkey: Redis, folder: Path, cores: Cores, *, failing: int) -> float:
     """Return the live events' 99th percentile once so many others have failed for the first time."""
-    seconds = WARM_SECONDS + LIVE_SECONDS + (consume.LONGEST_SECONDS if failing else 0)
-    command = sys.executable, "-m", live.__name__, url, str(LIVE_PER_SECOND), str(seconds)
+    seconds = WARM_SECONDS + LIVE_SECONDS + (consumption.LONGEST_SECONDS if failing else 0)
+    command = sys.executable, "-m", live_entries.__name__, url, str(LIVE_PER_SECOND), str(seconds)
     with started(*command, core=cores.rest, folder=folder, environment=environment()):
         time.sleep(WARM_SECONDS)
         if failing:
             _append_failing(valkey, failing)
             _await(valkey, lambda waiting: waiting >= failing)
-        live.taken_ms(folder)
+        live_entries.taken_ms(folder)
         time.sleep(LIVE_SECONDS)
-        taken = live.taken_ms(folder)
+        taken = live_entries.taken_ms(folder)
     assert len(taken) >= 0.9 * LIVE_PER_SECOND * LIVE_SECONDS, len(taken)
     _forget_failing(valkey)
     return taken[len(taken) * 99 // 100]
@@ -104,7 +110,7 @@ def _p99(url: str, valkey: Redis, folder: Path, cores: Cores, *, failing: int) -
 
 def _append_failing(valkey: Redis, number: int) -> None:
     bodies = (
-        orjson.dumps({"message_uuid": f"{live.FAILS}{time.time_ns()}-{one}", "status": "delivered"})
+        orjson.dumps({"message_uuid": f"{live_entries.FAILS}{time.time_ns()}-{one}", "status": "delivered"})
         for one in range(number)
     )
     with valkey.pipeline(transaction=False) as pipe:
@@ -120,7 +126,7 @@ def _waiting(valkey: Redis) -> int:
 
 
 def _await(valkey: Redis, enough: Callable[[int], bool]) -> None:
-    deadline = time.monotonic() + consume.LONGEST_SECONDS
+    deadline = time.monotonic() + consumption.LONGEST_SECONDS
     while not enough(_waiting(valkey)):
         assert time.monotonic() < deadline, f"{_waiting(valkey)} wait for another attempt"
         time.sleep(LOOK_SECONDS)

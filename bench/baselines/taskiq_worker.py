@@ -1,6 +1,7 @@
-"""A taskiq task that does nothing with what its worker reads from a stream, in a consumer group.
+"""Baseline: a taskiq task that does nothing; its worker reads a stream in a consumer group.
 
-Run by ``taskiq worker bench.idle_taskiq:broker --workers 1``; REDIS_URL says where. All else is as by default.
+``taskiq worker bench.baselines.taskiq_worker:broker --workers 1`` starts it; REDIS_URL names the server. Everything
+else is taskiq's default.
 """
 
 import os

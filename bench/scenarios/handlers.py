@@ -7,17 +7,19 @@ from pathlib import Path
 
 from redis import Redis
 
-from bench import bare_consumer, consume, idle_handlers, idle_subscriber, idle_taskiq, servers
-from bench.bodies import payloads
-from bench.compare_worker import RIVALS_SHARE, rival_rate
-from bench.entries import entries
-from bench.processes import Cores, environment, program, started
-from bench.ratio import Measure, Ratio, interleaved
+from bench.baselines import faststream_subscriber, redis_consumer, taskiq_worker
+from bench.handlers import noop
+from bench.rig import consumption, servers
+from bench.rig.entries import entries
+from bench.rig.payloads import payloads
+from bench.rig.processes import Cores, environment, program, started
+from bench.rig.ratio import Measure, Ratio, interleaved
+from bench.scenarios.worker import RIVALS_SHARE, rival_rate
 from stream.keys import Shard
 
 BATCH = 1000
 GROUP = "idle"
-RIVALS = {"idle FastStream subscriber": idle_subscriber, "idle taskiq task": idle_taskiq}
+RIVALS = {"idle FastStream subscriber": faststream_subscriber, "idle taskiq task": taskiq_worker}
 
 
 class Handlers:
@@ -31,26 +33,26 @@ class Handlers:
         self._entries = [entry.to_fields() for entry in entries(payloads(number))]
 
     def rate(self, function: str, *, never: int = 0) -> float:
-        """Return the events per second of `ackstream worker` with this function of bench.idle_handlers.
+        """Return the events per second of `ackstream worker` with this function of bench.handlers.noop.
 
         So many are never settled.
         """
-        handler = f"{GROUP}={idle_handlers.__name__}:{function}#batch={BATCH}"
+        handler = f"{GROUP}={noop.__name__}:{function}#batch={BATCH}"
         return self._rate(program("ackstream"), "worker", "--handler", handler, never=never)
 
     def bare_rate(self) -> float:
         """Return the entries per second that are read and acked, and nothing else."""
         stream = Shard().stream
-        return self._rate(sys.executable, "-m", bare_consumer.__name__, self._url, stream, GROUP, str(BATCH))
+        return self._rate(sys.executable, "-m", redis_consumer.__name__, self._url, stream, GROUP, str(BATCH))
 
     def _rate(self, *command: str, never: int = 0) -> float:
         stream = Shard().stream
         self._valkey.config_set("appendfsync", "everysec")
-        consume.fill(self._valkey, stream, self._entries)
+        consumption.fill(self._valkey, stream, self._entries)
         self._valkey.xgroup_create(stream, GROUP, id="0")
         settings = environment(redis_url=self._url, data=str(self._folder / "data"))
         with started(*command, core=self._core, folder=self._folder, environment=settings) as child:
-            return consume.rate(self._valkey, stream, GROUP, child, never=never)
+            return consumption.rate(self._valkey, stream, GROUP, child, never=never)
 
 
 def compare(folder: Path, cores: Cores, rounds: int, number: int) -> tuple[list[Ratio], list[str]]:

@@ -1,4 +1,7 @@
-"""A server that does nothing but answer: its rate is the load generator's limit. ``python -m bench.nothing PORT``."""
+"""Baseline: a server that only answers, so its rate is the limit of the load generator.
+
+``python -m bench.baselines.null_server PORT`` starts it.
+"""
 
 import asyncio
 import sys
@@ -6,8 +9,8 @@ from typing import cast
 
 import uvloop
 
-from bench.load import request
-from bench.processes import HOST
+from bench.load.closed_loop import request
+from bench.rig.processes import HOST
 
 PATH = "/"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"

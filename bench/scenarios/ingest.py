@@ -6,12 +6,12 @@ from statistics import median
 
 from redis import Redis
 
-from bench import servers
-from bench.consume import empty
-from bench.load import CONNECTIONS, Loaded, loaded
-from bench.processes import Cores
-from bench.ratio import Ratio, interleaved
-from bench.servers import Server
+from bench.load.closed_loop import CONNECTIONS, Loaded, loaded
+from bench.rig import servers
+from bench.rig.consumption import empty
+from bench.rig.processes import Cores
+from bench.rig.ratio import Ratio, interleaved
+from bench.rig.servers import Server
 from stream.keys import Shard
 
 LIMIT_SECONDS = 2.0

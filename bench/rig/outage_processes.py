@@ -1,4 +1,4 @@
-"""The processes of an outage: a Valkey that goes away, an ingest that can be killed, a worker that stores what came."""
+"""The processes of the outage scenario: Valkey, an ingest process that can be killed, and a worker that stores."""
 
 import signal
 import subprocess
@@ -15,9 +15,9 @@ from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import create_engine, text
 
-from bench import consume
-from bench.databases import Sqlite
-from bench.processes import HOST, await_port, environment, program, started
+from bench.rig import consumption
+from bench.rig.databases import Sqlite
+from bench.rig.processes import HOST, await_port, environment, program, started
 from console.up import valkey
 from console.up.valkey import free_port
 from stream.keys import Shard
@@ -147,7 +147,7 @@ class Stored:
         command = program("ackstream"), "worker", "--handler", "store"
         client, stream = valkey_.client, Shard().stream
         with started(*command, core=core, folder=folder, environment=settings):
-            until(lambda: consume.settled(client, stream, "store") == client.xlen(stream), STORED_SECONDS)
+            until(lambda: consumption.settled(client, stream, "store") == client.xlen(stream), STORED_SECONDS)
         engine = create_engine(url)
         with engine.connect() as connection:
             events = connection.execute(text("SELECT count(*) FROM status_events")).scalar_one()

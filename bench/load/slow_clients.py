@@ -1,8 +1,8 @@
-"""Slow clients: they connect and say nothing, drip a head, or drip a body, and hold on as long as they are let.
+"""Slow clients: they connect and send nothing, drip a head, or drip a body, and stay until the server closes them.
 
-``python -m bench.slow_clients PORT PATH NUMBER`` holds so many, a third of each kind, and opens another for each that
-is closed. It writes a line when all are open; when a line comes in, it opens no more, waits until the server has closed
-them all, and writes what it saw as JSON.
+``python -m bench.load.slow_clients PORT PATH NUMBER`` keeps NUMBER connections open, a third of each kind, and replaces
+each that is closed. It writes a line when all are open. When a line arrives on standard input, it opens no more, waits
+until the server has closed them all, and writes its observations as JSON.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from typing import cast
 import orjson
 import uvloop
 
-from bench.processes import HOST
+from bench.rig.processes import HOST
 
 OPEN_PER_SECOND = 1000  # an even stream, so that they end evenly too: bursts here would be felt on this side's core
 STEPS_PER_SECOND = 50  # in each, a share of them drips, and some are opened

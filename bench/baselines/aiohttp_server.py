@@ -1,11 +1,14 @@
-"""aiohttp that reads the body and answers 200, with nothing behind it. ``python -m bench.bare_aiohttp PORT``."""
+"""Baseline: an aiohttp server that reads the body and answers 200.
+
+``python -m bench.baselines.aiohttp_server PORT`` starts it.
+"""
 
 import sys
 
 import uvloop
 from aiohttp import web
 
-from bench.processes import HOST
+from bench.rig.processes import HOST
 
 PATH = "/webhooks/message-status"
 

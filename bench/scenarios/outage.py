@@ -1,7 +1,8 @@
-"""``python -m bench.outage``: Redis goes away under load, for a minute by default, and comes back.
+"""Redis goes away under load, for a minute by default, and comes back: ``python -m bench.scenarios.outage``.
 
-Prints what the senders saw, how fast the spool was drained, and whether every payload is stored, once. Fails if one
-that was answered 200 is not, or, unless ingest itself is killed, if one was not answered 200.
+The scenario prints the answers that the senders saw, the drain rate of the spool, and whether each payload is stored
+once. It fails if a payload that was answered 200 is missing, or, unless ingest is killed, if a request got another
+answer.
 """
 
 import argparse
@@ -20,10 +21,10 @@ from typing import Literal
 
 import structlog
 
-from bench import open_load
-from bench.open_load import Sent
-from bench.outage_parts import Ingest, Stored, Valkey, until
-from bench.processes import Cores, environment, started
+from bench.load import open_loop
+from bench.load.open_loop import Sent
+from bench.rig.outage_processes import Ingest, Stored, Valkey, until
+from bench.rig.processes import Cores, environment, started
 
 How = Literal["killed", "frozen"]
 
@@ -62,13 +63,13 @@ def main() -> None:
         valkey = stack.enter_context(Valkey(folder / "valkey").running())
         ingest = stack.enter_context(Ingest(folder, valkey.url, cores.measured).running())
         log = folder / "sent.log"
-        command = (sys.executable, "-m", open_load.__name__, str(ingest.port), ingest.path, str(given.rate), str(log))
+        command = (sys.executable, "-m", open_loop.__name__, str(ingest.port), ingest.path, str(given.rate), str(log))
         with started(*command, core=cores.rest, folder=folder, environment=environment(), talks=True) as load:
             times = _outage(valkey, ingest, given.how, given.seconds, given.kills, random.Random(seed))  # noqa: S311
             assert load.stdin is not None
             load.stdin.close()
             assert load.wait(LAST_SECONDS) == 0, "the load failed"
-        sent = list(open_load.read(log))
+        sent = list(open_loop.read(log))
         _tell(sent, times, given.rate)
         stored = Stored.of(folder, valkey, cores.measured)
     _judge(sent, stored, killed=bool(given.kills))
@@ -131,7 +132,7 @@ def _verdict(met: bool, what: str) -> str:
 
 def _judge(sent: Sequence[Sent], stored: Stored, *, killed: bool) -> None:
     statuses = Counter(one.status for one in sent)
-    acked = {open_load.message_id(one.number) for one in sent if one.status == 200}  # noqa: PLR2004 - the code
+    acked = {open_loop.message_id(one.number) for one in sent if one.status == 200}  # noqa: PLR2004 - the code
     lost = acked - stored.messages
     print(
         f"answers: {dict(sorted(statuses.items()))}; entries on the stream: {stored.entries:,}, events stored: "
@@ -139,13 +140,13 @@ def _judge(sent: Sequence[Sent], stored: Stored, *, killed: bool) -> None:
     )
     assert not lost, f"answered 200 and not stored: {sorted(lost)[:5]}"
     assert stored.events == len(stored.messages), "an event is stored twice"
-    assert stored.messages <= {open_load.message_id(one.number) for one in sent}
+    assert stored.messages <= {open_loop.message_id(one.number) for one in sent}
     assert killed or set(statuses) == {200}, "not everything was answered 200"
     assert set(statuses) <= {200, 0}, "there were answers other than 200"
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="bench.outage", description="Let Redis go away under load.")
+    parser = argparse.ArgumentParser(prog="bench.scenarios.outage", description="Let Redis go away under load.")
     parser.add_argument("--seconds", type=_positive, default=60.0, help="how long Redis is away (default 60)")
     parser.add_argument("--rate", type=_positive, default=2000.0, help="requests a second (default 2000)")
     parser.add_argument("--how", choices=("killed", "frozen"), default="killed", help="what happens to it")

@@ -1,0 +1,1 @@
+"""The servers, consumers and stores that Ackstream is compared with, one file each."""

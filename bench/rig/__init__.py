@@ -1,0 +1,1 @@
+"""The measuring rig: cores, processes, servers, databases, payloads, ratios."""
