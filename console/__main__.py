@@ -4,7 +4,8 @@ import os
 import sys
 from importlib.util import find_spec
 
-INTERRUPTED = 130
+from runtime.errors import INTERRUPTED
+
 CLOSED_PIPE = 141
 
 

@@ -4,8 +4,7 @@ import re
 from datetime import UTC, datetime
 
 from runtime.errors import Refusal
-
-UNIT_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+from worker.retention.settings import UNIT_MS
 
 
 def moment_ms(text: str, now_ms: int) -> int:

@@ -1,20 +1,16 @@
 """Settings of the HTTP side."""
 
-import re
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 from pydantic_settings import NoDecode
 
-from ingest.append.server_checks import Level
-from ingest.auth.receipts import ReceiptMethod
-from ingest.auth.secrets import Secrets, parse_secrets
-from ingest.auth.verifier import AUTHORIZATION, Verifier
-from stream.settings import InvalidSettings, ProcessSettings, StreamSettings
+from ingest.auth.settings import SignatureSettings
+from stream.settings import ProcessSettings
 
 PATHS = "/webhooks/message-status,/webhooks/messages/status,/webhooks/delivery-receipt,/webhooks/dlr"
 
-Mode = Literal["required", "observe", "off"]
+Level = Literal["stream", "fsync"]
 
 
 def _paths(value: str) -> str:
@@ -31,33 +27,8 @@ def _hosts(value: str) -> str:
     return ",".join(hosts)
 
 
-def _secrets(value: str | None) -> str | None:
-    if value is not None:
-        parse_secrets(value)
-    return value
-
-
-def _header(value: str) -> str:
-    if re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", value) is None:  # RFC 9110, token
-        raise ValueError
-    return value
-
-
-SignatureSecrets = Annotated[str | None, NoDecode, AfterValidator(_secrets)]
-
-
-class _ReloadedSettings(StreamSettings):
-    """What SIGHUP reads again."""
-
-    secrets: ClassVar[frozenset[str]] = StreamSettings.secrets | {"signature_secrets"}
-
-    signature_secrets: SignatureSecrets = None
-
-
-class IngestSettings(ProcessSettings):
+class IngestSettings(SignatureSettings, ProcessSettings):
     """What ``ackstream ingest`` reads."""
-
-    secrets: ClassVar[frozenset[str]] = ProcessSettings.secrets | {"signature_secrets"}
 
     host: Annotated[str, NoDecode, AfterValidator(_hosts)] = Field(
         "127.0.0.1",
@@ -88,28 +59,6 @@ class IngestSettings(ProcessSettings):
     connections: int = Field(
         8192, ge=1, le=1_000_000, description="how many connections may be open at a time, 1 to 1000000"
     )
-    signatures: Mode = Field("required", description="required, observe or off")
-    signature_secrets: SignatureSecrets = Field(
-        None,
-        description="api_key:secret, comma separated or one a line; a key may stand twice while its secret changes",
-    )
-    signature_max_age_seconds: int = Field(
-        90_000, ge=60, le=31_536_000, description="seconds since a signature was made, 60 to 31536000"
-    )
-    signature_header: Annotated[str, AfterValidator(_header)] = Field(
-        AUTHORIZATION,
-        description="the name of the header with the token, for a gateway that needs Authorization for itself",
-    )
-    wrong_signature: Literal["401", "503"] = Field(
-        "503", description="503, after which the provider tries again, or 401, after which it gives the status up"
-    )
-    dlr_signature: ReceiptMethod | Literal["off"] | None = Field(
-        None, description="md5hash, md5, sha1, sha256 or sha512, or off to take delivery receipts unsigned"
-    )
-    quarantine_entries: int = Field(1000, ge=0, le=100_000, description="refused payloads kept, 0 to 100000")
-    quarantine_bytes: int = Field(
-        32 * 1024 * 1024, ge=0, le=2**30, description="bytes of refused payloads kept in all, 0 to 1073741824"
-    )
     ack: Level = Field(
         "stream",
         description="stream (a 200 is as durable as Redis is set to be) or fsync (it is on Redis's disk)",
@@ -130,31 +79,3 @@ class IngestSettings(ProcessSettings):
     def routes(self) -> list[str]:
         """The paths, one by one."""
         return self.paths.split(",")
-
-    @property
-    def verifier(self) -> Verifier | None:
-        """What checks signatures; None while they are off. Raises InvalidSettings if there is no secret to check by."""
-        if self.signatures == "off":
-            return None
-        if self.signatures == "required" and self.signature_secrets is None:
-            raise InvalidSettings(
-                "ACKSTREAM_SIGNATURES is 'required', but there is no secret to check them by: set "
-                "ACKSTREAM_SIGNATURE_SECRETS=api_key:secret (the account's signature secret in the provider's "
-                "dashboard), or ACKSTREAM_SIGNATURE_SECRETS_FILE, or ACKSTREAM_SIGNATURES=observe or off"
-            )
-        secrets: Secrets = parse_secrets(self.signature_secrets) if self.signature_secrets else {}
-        return Verifier(
-            secrets,
-            max_age_seconds=self.signature_max_age_seconds,
-            receipt_method=self.dlr_signature,
-            header=self.signature_header,
-        )
-
-    @property
-    def has_fixed_secrets(self) -> bool:
-        """Whether the secrets come from an environment variable, which nobody can change while the process runs."""
-        return self.is_variable("signature_secrets")
-
-    def with_new_secrets(self) -> Self:
-        """Return these settings with the secrets as they are in their file or .env now. Raises InvalidSettings."""
-        return self.model_copy(update={"signature_secrets": _ReloadedSettings.load().signature_secrets})

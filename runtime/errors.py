@@ -1,5 +1,8 @@
 """What ends a process at its start: the one kind of error that is told in a sentence, without a traceback."""
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, or a second signal."""
+
 
 class Refusal(Exception):  # noqa: N818 - named for what the process does
     """The process cannot do its work as things stand; the text says why, and what to do. The exit code is 1."""

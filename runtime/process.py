@@ -14,11 +14,10 @@ import structlog
 import uvloop
 
 from runtime import logs
-from runtime.errors import Refusal
+from runtime.errors import INTERRUPTED, Refusal
 
 log = structlog.get_logger("process")
 
-INTERRUPTED = 130
 STRAY_SECONDS = 1.0
 CANCEL_SECONDS = 1.0
 """After a second signal, for what has to be put in order: children to end, files to close."""

@@ -18,10 +18,10 @@ from stream.keys import Shard
 from tests.events import body, entry
 from tests.processes import Process, quick_worker
 from tests.waiting import until
-from worker.consumer.fetch_plan import streams
 from worker.replay.entry_filter import ALL
 from worker.replay.job import Place, State
 from worker.replay.repository import Replays
+from worker.sources import streams
 
 GROUP = "recorder"
 GOOD = "ok-good."

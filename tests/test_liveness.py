@@ -1,10 +1,10 @@
 from redis.asyncio import Redis
 
 from stream.keys import Shard
-from worker.consumer.fetch_plan import Source, streams
 from worker.group.claim import Claimer
 from worker.group.heartbeat import Liveness, RawEntries
 from worker.group.poison import PoisonTracker
+from worker.sources import Source, streams
 from worker.timing import TIMING
 
 

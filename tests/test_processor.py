@@ -13,7 +13,6 @@ from tests.delayed import delayed
 from tests.events import body, entry, flat
 from tests.support.parts import make_parts
 from worker.consumer.batch import Batch
-from worker.consumer.fetch_plan import Source, streams
 from worker.consumer.processor import Processor
 from worker.dispatch.call import Limits
 from worker.events.event import StatusEvent
@@ -22,6 +21,7 @@ from worker.handlers.errors import Discard, Divide, Retry, Unavailable
 from worker.settle.ack_writer import BatchDropped
 from worker.settle.delayed import Delayed
 from worker.settle.schedule import Schedule
+from worker.sources import Source, streams
 from worker.timing import TIMING
 
 

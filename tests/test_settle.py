@@ -6,11 +6,11 @@ from redis.exceptions import ResponseError
 
 from stream.keys import Shard
 from tests.delayed import delayed
-from worker.consumer.fetch_plan import Source, streams
 from worker.settle.copies import MOST_FIELDS, Copy
 from worker.settle.delayed import Delayed
 from worker.settle.retry_policy import Failure, Verdict
 from worker.settle.settler import COPIES_AT_ONCE, IDS_AT_ONCE, Settler, Written
+from worker.sources import Source, streams
 
 FIELDS: dict[Any, Any] = {b"v": b"1", b"payload": b"\x00\xff"}
 

@@ -12,11 +12,11 @@ from redis.asyncio import Redis
 from stream.keys import Shard
 from stream.redis.client import client
 from tests.delayed import delayed
-from worker.consumer.fetch_plan import Source, streams
 from worker.settle.copies import Copy
 from worker.settle.delayed import Delayed
 from worker.settle.retry_policy import Failure, Verdict
 from worker.settle.settler import Settler
+from worker.sources import Source, streams
 
 CONSUMERS = ("a", "b", "c")
 

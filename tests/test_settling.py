@@ -13,10 +13,10 @@ from tests.support.parts import make_parts
 from tests.test_processor import pending, read
 from tests.waiting import until
 from worker.consumer.batch import Batch
-from worker.consumer.fetch_plan import Source
 from worker.events.event import StatusEvent
 from worker.group.heartbeat import RawEntries
 from worker.settle.dedup import Memory
+from worker.sources import Source
 
 HOUR = Memory(3600, 1000)
 

@@ -8,7 +8,7 @@ from runtime import health
 from stream.redis.client import REPLY_SECONDS, client, shown
 from worker.consumer.consumer import Consumer, consume
 from worker.consumer.fetcher import BLOCK_MS
-from worker.handlers.loader import opened
+from worker.handler_loader import opened
 from worker.replay.scheduler import replaying
 from worker.retention.trimmer import trimming
 from worker.settings import WorkerSettings

@@ -1,6 +1,5 @@
 """Settings of the processing side."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -24,14 +23,11 @@ from worker.handlers.spec import (
     parse_lines,
     parse_specs,
 )
-from worker.retention.settings import ArchiveSettings
+from worker.retention.settings import RetentionSettings
 from worker.settle.dedup import Memory
 from worker.settle.invalid import RecordLimits
 from worker.settle.schedule import Schedule
 from worker.store.settings import DatabaseSettings
-
-UNIT_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
-LONGEST_DAYS = 36_500
 
 
 def _handlers(value: str) -> str:
@@ -44,19 +40,7 @@ def _forward_secrets(value: str) -> str:
     return value
 
 
-def _duration(value: str) -> str:
-    if value != "off" and not 0 < _duration_ms(value) <= LONGEST_DAYS * UNIT_MS["d"]:
-        raise ValueError
-    return value
-
-
-def _duration_ms(value: str) -> int:
-    if not re.fullmatch(r"\d{1,8}[mhd]", value, re.ASCII):
-        raise ValueError
-    return int(value[:-1]) * UNIT_MS[value[-1]]
-
-
-class WorkerSettings(DatabaseSettings, ArchiveSettings, ProcessSettings):
+class WorkerSettings(DatabaseSettings, RetentionSettings, ProcessSettings):
     """What ``ackstream worker`` needs."""
 
     secrets: ClassVar[frozenset[str]] = frozenset({"redis_url", "database_url", "forward_secrets"})
@@ -107,22 +91,10 @@ class WorkerSettings(DatabaseSettings, ArchiveSettings, ProcessSettings):
         description="true or false; true makes the log handler write whole numbers",
     )
 
-    retention: Annotated[str, AfterValidator(_duration)] = Field(
-        "7d", description="how long entries are kept: a number with m, h or d, such as 90m, 12h or 7d; or off"
-    )
-    retention_bytes: int | None = Field(
-        None, ge=1024**2, description="how large the stream may become, in bytes, at least 1048576"
-    )
-
     @classmethod
     def is_secret(cls, name: str, value: object) -> bool:
         """Whether a value must not be shown; also one that may be a URL with a secret in it."""
         return super().is_secret(name, value) or (name == "handlers" and FORWARD in str(value))
-
-    @property
-    def retention_ms(self) -> int | None:
-        """How long entries are kept; None if this worker trims nothing."""
-        return None if self.retention == "off" else _duration_ms(self.retention)
 
     @property
     def specs(self) -> list[Spec]:

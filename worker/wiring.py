@@ -19,7 +19,7 @@ from worker.group.claim import Claimer
 from worker.group.consumer_group import Group
 from worker.group.heartbeat import Liveness
 from worker.group.poison import PoisonTracker
-from worker.handlers.loader import Opened
+from worker.handler_loader import Opened
 from worker.settings import WorkerSettings
 from worker.settle.ack_writer import AckWriter
 from worker.settle.dedup import Dedup

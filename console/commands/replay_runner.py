@@ -82,7 +82,7 @@ def _show(known: "Progress", *, as_json: bool) -> None:
 
 
 def _leave(replay_id: str) -> NoReturn:
-    from console.__main__ import INTERRUPTED
+    from runtime.errors import INTERRUPTED
 
     typer.echo(
         f"replay {replay_id} goes on without this command; `ackstream replay resume {replay_id} --watch` watches it, "

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from console.options import AsJson, Data
+from runtime.errors import INTERRUPTED
 
 if TYPE_CHECKING:
     from console.simulate.messages import SignReceipt
     from console.simulate.report import Report
     from console.simulate.sender import Sign
     from ingest.settings import IngestSettings
-
-INTERRUPTED = 130
 
 
 def simulate(

@@ -13,9 +13,9 @@ from ingest.append.connection import AppendConnection
 from ingest.append.drainer import Drainer
 from ingest.append.group_commit import Appender
 from ingest.append.redis_writer import RedisWriter
-from ingest.append.server_checks import TOO_WEAK, UNKNOWN, Level, ServerChecks, ServerNotReady
+from ingest.append.server_checks import TOO_WEAK, UNKNOWN, ServerChecks, ServerNotReady
 from ingest.metrics import SPOOL_OLDEST
-from ingest.settings import IngestSettings
+from ingest.settings import IngestSettings, Level
 from ingest.spool.folder import Owner
 from ingest.spool.queue import Spool, spooling
 from runtime.errors import Refusal

@@ -6,7 +6,7 @@ append is worth what the server makes of it; what falls short is logged, once fo
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import structlog
 from redis.asyncio import Redis
@@ -14,12 +14,11 @@ from redis.exceptions import ResponseError
 
 from ingest.append.connection import COMMANDS
 from ingest.metrics import DURABLE, MEMORY
+from ingest.settings import Level
 from stream.redis.client import ServerUnfit, require
 from stream.redis.errors import UNSUPPORTED, RedisFault
 
 log = structlog.get_logger("durability")
-
-Level = Literal["stream", "fsync"]
 
 WANTED = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
 POLICY = "maxmemory-policy"

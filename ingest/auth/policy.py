@@ -13,9 +13,9 @@ import structlog
 
 from ingest.auth.proof import UNPROVED, Proof, Unsigned, WrongSignature
 from ingest.auth.secrets import describe_secrets
+from ingest.auth.settings import Mode, SignatureSettings
 from ingest.auth.verifier import Verifier
 from ingest.metrics import ACCOUNTS, SIGNATURES
-from ingest.settings import IngestSettings, Mode
 from stream.settings import InvalidSettings
 
 log = structlog.get_logger("authentication")
@@ -58,7 +58,7 @@ class Authentication:
 
 
 @asynccontextmanager
-async def open_authentication(settings: IngestSettings) -> AsyncIterator[Authentication]:
+async def open_authentication(settings: SignatureSettings) -> AsyncIterator[Authentication]:
     """Yield what checks webhooks; while the block runs, SIGHUP makes it read the secrets again.
 
     Only the secrets are read, from their file or from .env. If they are wrong then, that is logged and the previous

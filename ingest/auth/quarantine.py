@@ -22,8 +22,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ingest.auth.proof import Reason, WrongSignature
+from ingest.auth.settings import SignatureSettings
 from ingest.metrics import QUARANTINED
-from ingest.settings import IngestSettings
 from runtime.tasks import end
 from stream.entry import Entry
 from stream.redis.client import reason
@@ -201,7 +201,7 @@ class Quarantine:
 
 
 @asynccontextmanager
-async def open_quarantine(server: Redis, settings: IngestSettings) -> AsyncIterator[Quarantine]:
+async def open_quarantine(server: Redis, settings: SignatureSettings) -> AsyncIterator[Quarantine]:
     """Run a quarantine for the length of the block; what is waiting at its end is appended first, if Redis lets it."""
     verifier = settings.verifier
     budgets = 1 + (len(verifier.secrets) if verifier else 0)

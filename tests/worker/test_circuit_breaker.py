@@ -7,7 +7,6 @@ from redis.asyncio import Redis
 from stream.keys import Shard
 from tests.events import body, event
 from tests.support.parts import make_parts
-from worker.consumer.fetch_plan import Source
 from worker.dispatch.call import Call, Limits
 from worker.dispatch.circuit_breaker import (
     FAILURES_TO_A_SUCCESS,
@@ -18,6 +17,7 @@ from worker.dispatch.circuit_breaker import (
     CircuitBreaker,
 )
 from worker.handlers.function import OneByOne
+from worker.sources import Source
 from worker.timing import TIMING
 
 

@@ -10,9 +10,9 @@ from tests.events import body, entry, event
 from tests.recording import GROUP, Recording, ids, recording
 from tests.test_settle import left, pending
 from tests.waiting import until
-from worker.consumer.fetch_plan import Source
 from worker.settle.dedup import Dedup, Memory, mark
 from worker.settle.settler import Settler
+from worker.sources import Source
 
 HOUR = Memory(3600, 1000)
 EVENTS = [event(body(message_uuid=f"m-{number}")) for number in range(2500)]

@@ -11,11 +11,11 @@ from tests.events import body, event
 from tests.support.parts import make_parts
 from tests.test_liveness import group
 from tests.waiting import until
-from worker.consumer.fetch_plan import Source
 from worker.dispatch.call import Call, Limits
 from worker.dispatch.dispatcher import CANCEL_SECONDS, Dispatcher
 from worker.events.event import StatusEvent
 from worker.handlers.errors import Divide, Unavailable
+from worker.sources import Source
 from worker.timing import TIMING
 
 

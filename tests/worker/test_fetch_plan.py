@@ -2,7 +2,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.keys import Shard
-from worker.consumer.fetch_plan import BATCH_SECONDS, FEW, SHARE, Source, next_batch_size, plan_fetch, streams
+from worker.consumer.fetch_plan import BATCH_SECONDS, SHARE, next_batch_size, plan_fetch
+from worker.sources import FEW, Source, streams
 
 sizes = st.integers(1, 5000)
 others = st.integers(0, FEW)

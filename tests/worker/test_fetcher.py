@@ -6,10 +6,10 @@ from redis.asyncio import Redis
 
 from stream.keys import Shard
 from tests.test_liveness import group
-from worker.consumer.fetch_plan import FEW, Source
 from worker.consumer.fetcher import Fetcher, Found
 from worker.group.consumer_group import Group
 from worker.group.heartbeat import Liveness
+from worker.sources import FEW, Source
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from stream.entry import Entry, EntryId
 from stream.keys import Shard
 from tests.events import body, entry, flat
 from worker.consumer.batch import Batch
-from worker.consumer.fetch_plan import Source
 from worker.settle.invalid import Invalid, InvalidRecord, RecordLimits
 from worker.settle.settler import Settler
+from worker.sources import Source
 
 JUNK = b'{"text":"hello","to":"447700900123"}'
 

@@ -3,8 +3,8 @@
 import asyncio
 
 from tests.worker.test_dispatcher import Gates, Make, batch, make, until_idle
-from worker.consumer.fetch_plan import FEW, Source
 from worker.dispatch.call import Limits
+from worker.sources import FEW, Source
 
 __all__ = ["make"]  # a fixture
 

@@ -13,10 +13,10 @@ from tests.events import body
 from tests.support.parts import Parts, make_parts
 from tests.test_processor import Recorder, read
 from worker.consumer.batch import Batch
-from worker.consumer.fetch_plan import Source
 from worker.events.event import StatusEvent
 from worker.group.poison import MOST_DEATHS, SUSPECT_AFTER
 from worker.handlers.function import OneByOne
+from worker.sources import Source
 from worker.timing import TIMING
 
 LIVE = Source.LIVE

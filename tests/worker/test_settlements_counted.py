@@ -8,10 +8,10 @@ from tests.events import body, entry, flat
 from tests.support.parts import make_parts
 from tests.test_processor import process, read
 from worker.consumer.batch import Batch
-from worker.consumer.fetch_plan import Source
 from worker.events.event import StatusEvent
 from worker.handlers.errors import Discard
 from worker.handlers.function import OneByOne
+from worker.sources import Source
 
 
 async def fail(event: StatusEvent) -> None:

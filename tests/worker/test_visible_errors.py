@@ -10,7 +10,6 @@ from tests.delayed import delayed
 from tests.events import body, flat
 from tests.support.parts import Parts, make_parts
 from tests.test_processor import process, read
-from worker.consumer.fetch_plan import Source
 from worker.events.event import StatusEvent
 from worker.group.heartbeat import RawEntries  # noqa: TC001 - tests keep one habit
 from worker.handlers.errors import Discard
@@ -19,6 +18,7 @@ from worker.settle.dedup import Memory
 from worker.settle.delayed import Delayed
 from worker.settle.retry_policy import LONGEST_MESSAGE_BYTES, message_of
 from worker.settle.schedule import Schedule
+from worker.sources import Source
 
 SECRET = "hunter2-hunter2"  # noqa: S105 - of this test
 

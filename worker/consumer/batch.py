@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from stream.entry import Entry, InvalidEntry, find_origin, named
-from worker.consumer.fetch_plan import Source
 from worker.events.event import InvalidStatus, StatusEvent
 from worker.events.vonage import parse
 from worker.group.heartbeat import RawEntries
 from worker.settle.copies import MOST_FIELDS, Copy
 from worker.settle.invalid import Invalid
+from worker.sources import Source
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,21 +7,11 @@ replays are read no faster than they are handled, and not while enough of them w
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 
-from stream.keys import Shard
+from worker.sources import FEW, Source
 
-FEW = 50
 SHARE = 4
 BATCH_SECONDS = 1.0
-
-
-class Source(StrEnum):
-    """A group's streams, in the order in which what was read together is handled."""
-
-    LIVE = "live"
-    RETRY = "retry"
-    REPLAY = "replay"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +20,6 @@ class FetchPlan:
 
     most: Mapping[Source, int]
     waits: bool
-
-
-def streams(shard: Shard, group: str) -> dict[Source, str]:
-    """Return the key of each of the group's streams."""
-    return {Source.LIVE: shard.stream, Source.RETRY: shard.retry(group), Source.REPLAY: shard.replay(group)}
 
 
 def plan_fetch(batch_entries: int, *, busy: bool, others: int = FEW, live: bool = True) -> FetchPlan:

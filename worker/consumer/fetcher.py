@@ -9,11 +9,12 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from worker.consumer.fetch_plan import FEW, FetchPlan, Source, next_batch_size, plan_fetch, streams
+from worker.consumer.fetch_plan import FetchPlan, next_batch_size, plan_fetch
 from worker.consumer.redis_health import Condition
 from worker.group.consumer_group import Group
 from worker.group.heartbeat import Liveness, RawEntries
 from worker.metrics import READ
+from worker.sources import FEW, Source, streams
 
 BLOCK_MS = 1000
 LEAST_BLOCK_MS = 10

@@ -11,7 +11,6 @@ import structlog
 
 from stream.entry import named
 from worker.consumer.batch import Batch
-from worker.consumer.fetch_plan import Source
 from worker.dispatch.call import Call
 from worker.dispatch.circuit import Circuit
 from worker.dispatch.dispatcher import Dispatcher
@@ -26,6 +25,7 @@ from worker.settle.dedup import Dedup, mark
 from worker.settle.history import Outcome
 from worker.settle.retry_policy import Failure, judge, kind
 from worker.settle.schedule import Schedule
+from worker.sources import Source
 
 log = structlog.get_logger("processor")
 

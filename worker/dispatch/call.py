@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from worker.consumer.fetch_plan import Source
 from worker.events.event import StatusEvent
+from worker.sources import Source
 
 
 class Handler(Protocol):

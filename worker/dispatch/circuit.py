@@ -10,13 +10,13 @@ from collections.abc import Callable
 import structlog
 
 from stream.redis.client import names
-from worker.consumer.fetch_plan import Source
 from worker.dispatch.call import Call, Limits
 from worker.dispatch.circuit_breaker import CircuitBreaker
 from worker.dispatch.pause import Pause, Why, meaning
 from worker.handlers.errors import Gone, Unavailable, at_fault
 from worker.metrics import HANDLER_FAILURES
 from worker.settle.retry_policy import kind
+from worker.sources import Source
 from worker.timing import TIMING, Timing
 
 log = structlog.get_logger("handler")

@@ -9,7 +9,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
-from worker.consumer.fetch_plan import FEW, Source
 from worker.dispatch.backlog import Backlog
 from worker.dispatch.call import Call, Handler, Limits, divide
 from worker.dispatch.circuit import Circuit
@@ -17,6 +16,7 @@ from worker.dispatch.queue import CallQueue
 from worker.dispatch.suspects import Suspect, Suspects
 from worker.events.event import StatusEvent
 from worker.handlers.errors import Divide
+from worker.sources import FEW, Source
 
 CANCEL_SECONDS = 5.0
 LONGEST_STEP_SECONDS = 1.0

@@ -4,8 +4,8 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 
-from worker.consumer.fetch_plan import Source
 from worker.dispatch.call import Call
+from worker.sources import Source
 
 LIVE_IN_A_ROW = 3
 """So many live calls begin until one of the others does, if any waits."""

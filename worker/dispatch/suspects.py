@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import NamedTuple
 
-from worker.consumer.fetch_plan import Source
 from worker.dispatch.call import Call
 from worker.events.event import StatusEvent
 from worker.group.heartbeat import Liveness
 from worker.group.poison import PoisonTracker
+from worker.sources import Source
 
 
 class Suspect(NamedTuple):

@@ -10,10 +10,10 @@ import structlog
 from redis.asyncio import Redis
 
 from stream.keys import Shard
-from worker.consumer.fetch_plan import Source, streams
 from worker.group.heartbeat import Liveness, RawEntries
 from worker.group.poison import KEPT_SECONDS, PoisonTracker
 from worker.metrics import CLAIMED
+from worker.sources import Source, streams
 
 log = structlog.get_logger("claim")
 

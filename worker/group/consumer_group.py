@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from stream.keys import Shard
 from stream.redis.errors import GroupGone
-from worker.consumer.fetch_plan import streams
+from worker.sources import streams
 
 log = structlog.get_logger("group")
 

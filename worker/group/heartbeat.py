@@ -23,7 +23,7 @@ import structlog
 from redis.asyncio import Redis
 
 from stream.keys import Shard
-from worker.consumer.fetch_plan import Source, streams
+from worker.sources import Source, streams
 from worker.timing import TIMING, Timing
 
 log = structlog.get_logger("liveness")

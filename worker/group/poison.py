@@ -17,7 +17,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from stream.keys import Shard
-from worker.consumer.fetch_plan import Source
+from worker.sources import Source
 
 SUSPECT_AFTER = 2
 MOST_DEATHS = 3

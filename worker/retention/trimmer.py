@@ -37,7 +37,7 @@ from worker.retention.archive_writer import Archive, ArchiveFailed, Draft
 from worker.retention.loss_detector import LossDetector
 from worker.retention.pages import FIRST_PAGE_ENTRIES, PAGE_ENTRIES, RawEntry, fitting, raw_ranges, read_page
 from worker.retention.policy import Due, Retention
-from worker.settings import WorkerSettings
+from worker.retention.settings import RetentionSettings
 
 log = structlog.get_logger("retention")
 
@@ -221,7 +221,7 @@ class Trimmer:
 
 
 @asynccontextmanager
-async def trimming(settings: WorkerSettings, stop: asyncio.Event) -> AsyncIterator[None]:
+async def trimming(settings: RetentionSettings, stop: asyncio.Event) -> AsyncIterator[None]:
     """Trim beside the block, which ends soon after ``stop``. Raises Refusal if the archive cannot be used."""
     if settings.retention_ms is None:
         yield

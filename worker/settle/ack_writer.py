@@ -12,7 +12,6 @@ from typing import Any
 import structlog
 
 from runtime.tasks import end
-from worker.consumer.fetch_plan import Source
 from worker.group.heartbeat import Liveness
 from worker.group.poison import PoisonTracker
 from worker.metrics import ATTEMPTS, DEAD_LETTERS, DELAYED
@@ -20,6 +19,7 @@ from worker.settle.copies import Copy
 from worker.settle.history import History, Outcome
 from worker.settle.invalid import Invalid
 from worker.settle.settler import Settler
+from worker.sources import Source
 
 log = structlog.get_logger("settle")
 

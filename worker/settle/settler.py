@@ -15,10 +15,10 @@ from typing import Any
 from redis.asyncio import Redis
 
 from stream.keys import Shard
-from worker.consumer.fetch_plan import Source, streams
 from worker.settle.copies import Copy
 from worker.settle.dedup import ACK_AND_MARK, Memory
 from worker.settle.invalid import Invalid, InvalidRecord, RecordLimits
+from worker.sources import Source, streams
 from worker.timing import TIMING
 
 IDS_AT_ONCE = 1000  # Lua unpacks no more than 8,000 values

@@ -1,11 +1,14 @@
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PACKAGES = ("ackstream", "console", "ingest", "runtime", "stream", "worker")
 MODULES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+NAMES = {".".join(module.with_suffix("").parts).removesuffix(".__init__"): module for module in MODULES}
 
 PURE = {
     "ingest/auth/receipts.py",
@@ -62,6 +65,34 @@ def packages(module: Path) -> set[str]:
     return {name.partition(".")[0] for name in imported(module)}
 
 
+def folder(name: str) -> str:
+    """Return the folder below the package that a module is in, or the module itself if it is in the package's root."""
+    return ".".join(name.split(".")[:2])
+
+
+def crossings(module: Path) -> Iterator[tuple[str, str]]:
+    """Yield the imports of a module that lead to another folder, as (from, to)."""
+    name = ".".join(module.with_suffix("").parts).removesuffix(".__init__")
+    for target in imported(module):
+        found = target if target in NAMES else target.rpartition(".")[0]
+        if found in NAMES and folder(found) != folder(name):
+            yield name, found
+
+
+def find_cycle(edges: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the imports that make a cycle of folders, none if there is none."""
+    graph: dict[str, set[str]] = {}
+    reasons = {}
+    for source, target in edges:
+        graph.setdefault(folder(source), set()).add(folder(target))
+        reasons[folder(source), folder(target)] = f"{source} imports {target}"
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as exc:
+        return [reasons[later, earlier] for earlier, later in pairwise(exc.args[1])]
+    return []
+
+
 def test_packages_keep_their_distance() -> None:
     """Runtime imports none of ours, stream only runtime, ingest and worker not each other; nobody imports console."""
     forbidden = {
@@ -74,6 +105,31 @@ def test_packages_keep_their_distance() -> None:
     }
     crossed = {str(module): packages(module) & forbidden[module.parts[0]] for module in MODULES}
     assert {module: found for module, found in crossed.items() if found} == {}
+
+
+def test_the_public_import_only_exports() -> None:
+    """The ackstream package has imports, docstrings and __all__, and nothing else."""
+    kinds = (ast.ImportFrom, ast.Expr, ast.Assign)
+    modules = [module for module in MODULES if module.parts[0] == "ackstream"]
+
+    others = [ast.unparse(node) for module in modules for node in tree(module).body if not isinstance(node, kinds)]
+
+    assert others == []
+
+
+def test_the_folder_graph_has_no_cycle() -> None:
+    """Folders can be read one after another, each after those that it imports; modules of a root count one by one."""
+    assert find_cycle(edge for module in MODULES for edge in crossings(module)) == []
+
+
+def test_a_cycle_is_found() -> None:
+    """Two folders that import each other are reported with both imports."""
+    edges = [("worker.group.claim", "worker.sources"), ("worker.sources", "worker.group.claim")]
+
+    assert sorted(find_cycle(edges)) == [
+        "worker.group.claim imports worker.sources",
+        "worker.sources imports worker.group.claim",
+    ]
 
 
 def test_the_core_does_no_io() -> None:
@@ -112,5 +168,5 @@ def test_imports_are_absolute() -> None:
 
 def test_files_stay_small() -> None:
     """No file is over 300 lines, tests and bench included."""
-    files = [path for folder in (*PACKAGES, "bench", "tests") for path in (ROOT / folder).rglob("*.py")]
+    files = [path for top in (*PACKAGES, "bench", "tests") for path in (ROOT / top).rglob("*.py")]
     assert [str(path) for path in files if len(path.read_text().splitlines()) > 300] == []
