@@ -59,7 +59,9 @@ class Valkey:
     def start(self) -> None:
         """Start it; return when it has loaded what it holds."""
         command = (valkey.binary(), str(self._server.folder / "valkey.conf"))
-        self._child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._child = subprocess.Popen(
+            command, cwd=self._server.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         until(self._answers, LOADED_SECONDS)
 
     def kill(self) -> None:
