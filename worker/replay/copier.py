@@ -20,7 +20,7 @@ from worker.group.lease import Lease
 from worker.metrics import REPLAYED
 from worker.replay.entry_reader import Page, Pages, Span, Stored, in_both, on_stream
 from worker.replay.job import Place, Progress, Replay, State
-from worker.replay.rate_limiter import Pace
+from worker.replay.rate_limiter import RateLimiter
 from worker.replay.repository import Again, Lost, NoRoom, Replays
 from worker.retention.archive_reader import ArchiveDamaged
 
@@ -58,7 +58,7 @@ class Copying:
         self._lease = lease
         self._archive = archive
         self._cursor = progress.cursor
-        self._pace = Pace(self._replay.rate, time.monotonic)
+        self._pace = RateLimiter(self._replay.rate, time.monotonic)
         self._replayed = REPLAYED.labels(self._replay.group)
         self._done = progress.done
 
