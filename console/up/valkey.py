@@ -23,9 +23,8 @@ import orjson
 import structlog
 from redis.exceptions import BusyLoadingError, RedisError
 
-from runtime.disk import make_folder, write_file
+from runtime.disk import locked, make_folder, write_file
 from runtime.errors import Refusal
-from runtime.file_lock import locked
 from stream.redis.client import client
 
 log = structlog.get_logger("valkey")

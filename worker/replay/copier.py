@@ -14,6 +14,7 @@ from pathlib import Path
 import structlog
 from redis.asyncio import Redis
 
+from runtime.tasks import wait_for
 from stream.entry import EntryId
 from stream.keys import Shard
 from worker.group.lease import Lease
@@ -104,11 +105,7 @@ class Copying:
 
     async def _wait(self, seconds: float, stop: asyncio.Event) -> None:
         """Wait, but keep the lease. Raises Lost if it is another's by now."""
-        stopped = asyncio.ensure_future(stop.wait())
-        try:
-            await asyncio.wait([stopped], timeout=min(seconds, LONGEST_WAIT_SECONDS))
-        finally:
-            stopped.cancel()
+        await wait_for(stop, min(seconds, LONGEST_WAIT_SECONDS))
         if seconds > TICK_SECONDS and not await self._lease.take():
             raise Lost
 
