@@ -17,13 +17,13 @@ class Tally(Collector):
         self._counts: dict[tuple[str, ...], int] = {}
         REGISTRY.register(self)
 
-    def count(self, *labels: str) -> None:
-        """Count one with these labels' values."""
+    def count(self, *labels: str, number: int = 1) -> None:
+        """Count one, or so many, with these labels' values."""
         counts = self._counts
         if labels not in counts:
             labels = labels if len(counts) < self._most else self._others
             counts.setdefault(labels, 0)
-        counts[labels] += 1
+        counts[labels] += number
 
     def collect(self) -> Iterable[Metric]:
         """Return the counts, as prometheus-client asks for them."""

@@ -12,8 +12,8 @@ WEBHOOKS = Tally(
     "one before it saves a URL. 500 is a fault of ours: look for ingest.failed in the log.",
     ["answer"],
 )
-SIGNATURES = Counter(
-    "ackstream_signatures_refused_total",
+SIGNATURES = Tally(
+    "ackstream_signatures_refused",
     "Webhooks without a signature, or with a wrong one and why. unsigned rises: someone else calls, or the account has "
     "signed webhooks switched off. wrong rises: someone forges, or a secret is missing or old "
     "(`ackstream quarantine list`).",
@@ -25,8 +25,8 @@ ACCOUNTS = Tally(
     "or its secret has changed.",
     ["verified", "account", "application"],
 )
-QUARANTINED = Counter(
-    "ackstream_quarantined_total",
+QUARANTINED = Tally(
+    "ackstream_quarantined",
     "Payloads with a wrong signature that may be the provider's, by result. kept, or repeated: see "
     "`ackstream quarantine list`. full: its budget is used up. forgotten: too many at once, or Redis took none.",
     ["result"],

@@ -41,7 +41,7 @@ class Authentication:
         """Return what is proved: nothing while signatures are off, nor while observing what is unsigned or wrong.
 
         ``values`` are those of all headers named ``header``. Raises Unsigned, which is always answered 5xx, and
-        WrongSignature, which is answered ACKSTREAM_WRONG_SIGNATURE; both have a reason and a next step for the log.
+        WrongSignature, which is answered ACKSTREAM_WRONG_SIGNATURE; both have a reason for the log.
         """
         if self._verifier is None:
             return UNPROVED
@@ -49,7 +49,7 @@ class Authentication:
             proof = self._verifier.verify(values, payload, int(self._now()))
         except (Unsigned, WrongSignature) as exc:
             is_unsigned = isinstance(exc, Unsigned)
-            SIGNATURES.labels(exc.reason if is_unsigned else f"wrong: {exc.reason}").inc()
+            SIGNATURES.count(exc.reason if is_unsigned else f"wrong: {exc.reason}")
             if self._observing:
                 return Proof("none", None, None, "missing" if is_unsigned else "wrong")
             raise

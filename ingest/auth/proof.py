@@ -58,7 +58,7 @@ UNPROVED = Proof("none", None, None)
 
 
 class SignatureRefused(Exception):  # noqa: N818 - named for what becomes of the request
-    """Nothing is proved: ``reason`` is one word of a few, ``next_step`` what the operator can do.
+    """Nothing is proved: ``reason`` is one word of a few, and NEXT_STEPS has what the operator can do.
 
     ``account`` is the account that the token or receipt names, if it is a configured one. Nothing else of the request
     is kept.
@@ -68,11 +68,6 @@ class SignatureRefused(Exception):  # noqa: N818 - named for what becomes of the
         super().__init__(reason)
         self.reason: Reason = reason
         self.account = account
-
-    @property
-    def next_step(self) -> str:
-        """What to do about it, for the log."""
-        return NEXT_STEPS[self.reason]
 
 
 class Unsigned(SignatureRefused):

@@ -122,20 +122,24 @@ class Quarantine:
         self._arrived = asyncio.Event()
         self._closing = False
 
-    def put(self, entry: Entry, refused: WrongSignature, values: Sequence[str]) -> None:
-        """Keep the entry if it may be the provider's and there is room for it. Returns at once.
-
-        ``values`` are those of the header that ``refused`` is about.
-        """
+    def find_budget(self, refused: WrongSignature) -> str | None:
+        """Return which budget to give `put` a webhook for; None if it is not kept. A full budget is counted."""
         budget = _budget_of(refused)
         if budget is None or not self._limits.entries:
-            return
+            return None
         if time.monotonic() < self._full_until.get(budget, 0.0):
-            QUARANTINED.labels("full").inc()
-            return
-        waiting = _Waiting(budget, self._fields(entry, refused.reason, "\n".join(values)))
+            QUARANTINED.count("full")
+            return None
+        return budget
+
+    def put(self, entry: Entry, budget: str, reason: Reason, values: Sequence[str]) -> None:
+        """Keep the entry of a refused webhook if there is room for it. Returns at once.
+
+        ``values`` are those of the token's header.
+        """
+        waiting = _Waiting(budget, self._fields(entry, reason, "\n".join(values)))
         if len(self._waiting) >= WAITING_ENTRIES or self._waiting_bytes + waiting.size > WAITING_BYTES:
-            QUARANTINED.labels("forgotten").inc()
+            QUARANTINED.count("forgotten")
             return
         self._waiting.append(waiting)
         self._waiting_bytes += waiting.size
@@ -178,11 +182,11 @@ class Quarantine:
         try:
             outcomes = await self._keep(keys=[self._stream, index_of(self._stream)], args=arguments)
         except RedisError as exc:
-            QUARANTINED.labels("forgotten").inc(len(batch))
+            QUARANTINED.count("forgotten", number=len(batch))
             log.warning("quarantine.forgotten", entries=len(batch), error=reason(exc))
             return False
         for waiting, outcome in zip(batch, outcomes, strict=True):
-            QUARANTINED.labels(outcome.decode()).inc()
+            QUARANTINED.count(outcome.decode())
             if outcome == b"full":
                 self._note_full(waiting.budget)
         return True

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from ingest.auth.proof import Proof, Unsigned, WrongSignature
 from ingest.auth.secrets import Secrets
-from stream.payload import Fields, InvalidPayload, decode, is_receipt
+from stream.payload import RECEIPT_IDS, Fields, InvalidPayload, decode, is_receipt
 
 ReceiptMethod = Literal["md5hash", "md5", "sha1", "sha256", "sha512"]
 
@@ -20,6 +20,7 @@ MOST_FIELDS = 100
 """A receipt has fewer than 40 short fields. What is larger is not parsed, so that nobody's request is expensive."""
 
 _NOT_SIGNED = "sig"
+_ID_PARTS = (*(name.encode() for name in RECEIPT_IDS), b"\\", b"%")
 _SEPARATORS = str.maketrans("&=", "__")
 
 
@@ -110,13 +111,18 @@ def signature(method: ReceiptMethod, secret: bytes, signed: bytes) -> bytes:
 
 
 def _decode_receipt(payload: bytes) -> Fields | None:
-    if len(payload) > LONGEST_RECEIPT or payload.count(b"&") > MOST_FIELDS:
+    if len(payload) > LONGEST_RECEIPT or payload.count(b"&") > MOST_FIELDS or not _may_name_id(payload):
         return None
     try:
         fields = decode(payload)
     except InvalidPayload:
         return None
     return fields if is_receipt(fields) else None
+
+
+def _may_name_id(payload: bytes) -> bool:
+    """Whether a receipt's id may be among the names of the fields: written plainly, or with escapes."""
+    return any(part in payload for part in _ID_PARTS)
 
 
 def _text(value: object) -> str:

@@ -12,6 +12,7 @@ from http import HTTPStatus
 import structlog
 from aiohttp import HttpVersion10, hdrs, web
 
+from ingest.auth.proof import NEXT_STEPS, Reason
 from ingest.http.connection import Connection
 from ingest.metrics import WEBHOOKS
 from runtime.log_throttle import Sampling
@@ -19,34 +20,46 @@ from runtime.metrics import SUPPRESSED
 
 log = structlog.get_logger("ingest")
 
-LOG_SECONDS = 10.0  # between two lines with the same answer and reason
-SIGNATURE_REASONS = 64
+LOG_SECONDS = 10.0  # between two lines with the same answer, reason and account
+SIGNATURE_REFUSALS = 1024
 RETRY = "Retry-After: 5"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _sampling = Sampling(1, seconds=LOG_SECONDS)
+_suppressed = SUPPRESSED.labels("ackstream")
 
 
 class Response(web.StreamResponse):
     """An answer as prepared bytes. It keeps nothing of a request, so one object serves all requests.
 
-    ``why`` is one word, and ``what`` the next step, for the log; an answer without ``what`` is not logged. ``last`` is
-    the same answer for a connection that closes after it.
+    ``why`` is one word, ``what`` the next step, and ``account`` a configured account, for the log; an answer without
+    ``what`` is not logged. ``last`` is the same answer for a connection that closes after it.
     """
 
     def __init__(
-        self, status: int, why: str = "", what: str = "", *, header: str = "", text: str = "", is_last: bool = False
+        self,
+        status: int,
+        why: str = "",
+        what: str = "",
+        *,
+        account: str | None = None,
+        header: str = "",
+        text: str = "",
+        is_last: bool = False,
     ) -> None:
         super().__init__(status=status)
         self.why = why
         self.what = what
+        self._account = account
         self._is_last = is_last
         self._label = "check" if what and not why else str(status)
         self._text = text.encode()
         lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"Content-Length: {len(text)}"]
         lines += ["Content-Type: text/plain"] * bool(text) + [header] * bool(header) + ["Connection: close"] * is_last
         self._head = "".join(f"{line}\r\n" for line in lines).encode()
-        self.last = self if is_last else Response(status, why, what, header=header, text=text, is_last=True)
+        self.last = (
+            self if is_last else Response(status, why, what, account=account, header=header, text=text, is_last=True)
+        )
 
     @property
     def keep_alive(self) -> bool:
@@ -82,11 +95,13 @@ class Response(web.StreamResponse):
         WEBHOOKS.count(self._label)
         if not self.what:
             return
-        suppressed = _sampling.admit((self.status, self.why))
+        suppressed = _sampling.admit((self.status, self.why, self._account))
         if suppressed is None:
-            SUPPRESSED.labels("ackstream").inc()
+            _suppressed.inc()
             return
-        more = {"suppressed": suppressed} if suppressed else {}
+        more: dict[str, object] = {"account": self._account} if self._account else {}
+        if suppressed:
+            more["suppressed"] = suppressed
         if self.why:
             log.warning("webhook.refused", answer=self.status, reason=self.why, what=self.what, **more)
         else:
@@ -131,10 +146,11 @@ LOST_BODY = Response(
 )
 
 
-@lru_cache(maxsize=SIGNATURE_REASONS)
-def refuse_signature(status: int, why: str, what: str) -> Response:
-    """Return the answer to a webhook whose signature proves nothing, by the reason and the next step."""
-    return Response(status, why, what, header=RETRY if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "")
+@lru_cache(maxsize=SIGNATURE_REFUSALS)
+def refuse_signature(status: int, why: Reason, account: str | None) -> Response:
+    """Return the answer to a webhook whose signature proves nothing, by the reason and the configured account."""
+    header = RETRY if status >= HTTPStatus.INTERNAL_SERVER_ERROR else ""
+    return Response(status, why, NEXT_STEPS[why], account=account, header=header)
 
 
 def replace_error(status: int) -> bytes:

@@ -154,13 +154,14 @@ class Webhook:
         try:
             return self._authentication.check(authorizations, payload)
         except Unsigned as exc:  # a fault of the provider's, which sends it again, signed, after a 5xx
-            raise Refused(
-                responses.refuse_signature(HTTPStatus.SERVICE_UNAVAILABLE, exc.reason, exc.next_step)
-            ) from None
+            status = int(HTTPStatus.SERVICE_UNAVAILABLE)
+            raise Refused(responses.refuse_signature(status, exc.reason, exc.account)) from None
         except WrongSignature as exc:
-            entry = self._entry(request, payload, query, UNPROVED)
-            self._quarantine.put(entry, exc, authorizations)
-            raise Refused(responses.refuse_signature(self._wrong_signature, exc.reason, exc.next_step)) from None
+            budget = self._quarantine.find_budget(exc)
+            if budget is not None:
+                entry = self._entry(request, payload, query, UNPROVED)
+                self._quarantine.put(entry, budget, exc.reason, authorizations)
+            raise Refused(responses.refuse_signature(self._wrong_signature, exc.reason, exc.account)) from None
 
     def _entry(self, request: web.BaseRequest, payload: bytes, query: bytes, proof: Proof) -> Entry:
         headers = request.headers

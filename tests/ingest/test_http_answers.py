@@ -11,7 +11,7 @@ import pytest
 from stream.keys import Shard
 from tests.edge import Edge, good, post, served, talk
 from tests.processes import becomes
-from tests.signed import SECRETS, bearer
+from tests.signed import ACCOUNT, SECRETS, bearer
 
 CLOSE = b"Connection: close"
 NO_BODY = b"Content-Length: 0"
@@ -146,15 +146,26 @@ async def test_a_thousand_refusals_write_few_lines(edge: Edge) -> None:
 
 
 async def test_unsigned_and_wrong_webhooks_are_logged_apart(required: Edge) -> None:
-    """The log of a service that refuses everything says so, and what to do."""
+    """The log of a service that refuses everything says so, what to do, and for which configured account."""
     wrong = bearer(PAYLOAD, secret="another-secret-of-nobody-at-all").encode()
+    stranger = bearer(PAYLOAD, api_key="stranger").encode()
 
     await talk(required.port, good(PAYLOAD, CLOSE))
     await talk(required.port, good(PAYLOAD, CLOSE, b"Authorization: " + wrong))
+    await talk(required.port, good(PAYLOAD, CLOSE, b"Authorization: " + stranger))
 
+    def are_logged() -> bool:
+        return {"unsigned", "signature", "account"} <= {
+            line["reason"] for line in required.process.logged("webhook.refused")
+        }
+
+    await becomes(are_logged)  # another thread writes them
     reasons = {line["reason"]: line for line in required.process.logged("webhook.refused")}
     assert reasons["unsigned"]["answer"] == 503
     assert "ACKSTREAM_SIGNATURE_SECRETS" in reasons["signature"]["what"]
+    assert reasons["signature"]["account"] == ACCOUNT
+    assert "account" not in reasons["account"]
+    assert "stranger" not in required.process.said
 
 
 @pytest.mark.parametrize("reason", [*REFUSALS, "none"])

@@ -81,6 +81,24 @@ def taken(fields: dict[str, Any], method: ReceiptMethod) -> bool:
         return False
 
 
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"\\u006dessageId":"1"}',
+        b'{"message\\u002did":"1"}',
+        b"%6DessageId=1",
+        b"message%2did=1",
+        b'\xef\xbb\xbf{"messageId":1}',
+    ],
+)
+def test_a_receipt_whose_id_is_written_with_escapes_is_one(payload: bytes) -> None:
+    """JSON and forms may write any letter of a name as an escape; the worker reads them all the same."""
+    assert is_receipt(decode(payload))
+
+    with pytest.raises(Unsigned, match="receipt"):
+        verifier().verify([], payload, NOW)
+
+
 @every_method
 @given(fields=receipts(texts | numbers), upper=st.booleans())
 def test_a_signed_json_receipt_proves_the_account(
