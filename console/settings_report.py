@@ -31,7 +31,9 @@ def report_settings(settings: StreamSettings, overridden: Mapping[str, str] | No
     known = _known_names(settings, variables)
     for name in sorted(variables.keys() - known):
         nearest = get_close_matches(name, known, n=1)
-        what = f"did you mean {_variable(nearest[0])}?" if nearest else "remove it, or see Settings in the README"
+        what = (
+            f"did you mean {_variable(nearest[0])}?" if nearest else "remove it, or see docs/reference/configuration.md"
+        )
         log.warning("settings.unknown", setting=_variable(name), source=variables[name], what=what)
 
 

@@ -51,6 +51,7 @@ SLOW_FIRST = (
     "fsync",
     "canary",
     "readme",
+    "reference",
     "forwarding",
     "replay_command",
     "hostile_payloads",

@@ -1,75 +1,122 @@
+"""The README and the pages of docs/: every command and every code block that they show works."""
+
 import asyncio
+import importlib
 import re
+import sqlite3
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from console.up.valkey import free_port
-from ingest.settings import IngestSettings
 from tests.events import body, event
 from tests.serving import answers
 from tests.waiting import until
 from worker import Discard, Retry
 from worker.handlers.function import load
-from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 
-# These run until they are stopped, or would run these very tests: each has a test of its own.
-SERVERS = {
+# These run until they are stopped, or take minutes: each has a test of its own, or is a step of CI.
+ELSEWHERE = {
     "make run": "tests/test_up.py",
     "docker compose up --build --scale worker=4": "tests/test_compose.py",
     "ackstream ingest": "tests/test_crash.py",
     "ackstream worker": "tests/test_crash.py",
     "ackstream worker --handler store": "tests/test_crash.py",
     "ackstream worker --handler orders:on_status": "tests/test_handlers.py",
-    "make test": ".ci/run",
-    "make lint": ".ci/run",
     "make bench": "Makefile",
+    "make chaos": "tests/test_chaos.py",
 }
 
 
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
+
+
 def commands() -> list[str]:
-    return [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+    """Every command that is shown, once, in the order of the pages."""
+    lines = [line for page in PAGES for block in blocks(page, "sh") for line in block.splitlines()]
+    return list(dict.fromkeys(lines))
 
 
-def test_every_setting_is_in_the_readme() -> None:
-    """The table names each setting, and none that does not exist."""
-    known = {
-        f"ACKSTREAM_{name.upper()}" for settings in (IngestSettings, WorkerSettings) for name in settings.model_fields
-    }
-    named = set(re.findall(r"ACKSTREAM_[A-Z_]+", README.partition("## Settings")[2].partition("## ")[0]))
-    assert named == known | {
-        f"ACKSTREAM_{name.upper()}_FILE" for name in IngestSettings.secrets | WorkerSettings.secrets
-    }
+@pytest.fixture
+def _modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Modules of the working folder can be imported, and are forgotten at the end."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    for name in ("orders", "test_orders"):
+        sys.modules.pop(name, None)
 
 
-async def test_the_handler_in_the_readme_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it stands there, in a file of the working folder."""
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+def test_the_readme_is_short() -> None:
+    """At most 150 lines and 1,500 words, and no row of a table has more than 120 characters."""
+    lines = README.read_text().splitlines()
+
+    assert len(lines) <= 150
+    assert len(README.read_text().split()) < 1500
+    assert [line for line in lines if line.startswith("|") and len(line) > 120] == []
+
+
+@pytest.mark.usefixtures("_modules")
+async def test_the_handler_in_the_readme_works(tmp_path: Path) -> None:
+    """The function takes an event with a reference, and discards one without."""
+    (code,) = blocks(README, "python")
     (tmp_path / "orders.py").write_text(code)
-    monkeypatch.setattr("sys.path", sys.path.copy())
+
     function, takes_lists = load("orders:on_status")
+
     assert not takes_lists
+    await function(event(body(client_ref="order-7")))
+    with pytest.raises(Discard, match="no order"):
+        await function(event(body()))
+
+
+@pytest.mark.usefixtures("_modules")
+async def test_the_handler_in_the_guide_works(tmp_path: Path) -> None:
+    """The function of docs/handlers.md discards, asks for a retry, and returns."""
+    (code,) = blocks(ROOT / "docs" / "handlers.md", "python")
+    (tmp_path / "orders.py").write_text(code)
+
+    function, _ = load("orders:on_status")
+
     await function(event(body(client_ref="order-7")))
     with pytest.raises(Discard, match="no order"):
         await function(event(body()))
     with pytest.raises(Retry):
         await function(event(body(client_ref="order-7", status="submitted")))
-    del sys.modules["orders"]
 
 
-@pytest.mark.parametrize("server", SERVERS)
-def test_commands_that_run_elsewhere_stand_in_the_readme(server: str) -> None:
-    """The list of commands that are not run here holds none that the README does not show, and their tests exist."""
-    assert server in commands()
-    assert (ROOT / SERVERS[server]).exists()
+@pytest.mark.usefixtures("_modules")
+async def test_the_test_in_the_guide_passes(tmp_path: Path) -> None:
+    """The two tests of docs/testing-handlers.md pass with the example handler and a table of orders."""
+    (code,) = blocks(ROOT / "docs" / "testing-handlers.md", "python")
+    (tmp_path / "test_orders.py").write_text(code)
+    (tmp_path / "orders.py").write_text((ROOT / "docs" / "examples" / "orders.py").read_text())
+    with sqlite3.connect(tmp_path / "orders.db") as database:
+        database.execute("CREATE TABLE orders (id TEXT PRIMARY KEY, delivered_at TEXT)")
+        database.execute("INSERT INTO orders VALUES ('order-7', NULL)")
+    database.close()
+
+    module = importlib.import_module("test_orders")
+
+    await module.test_a_delivered_message_closes_its_order()
+    await module.test_an_order_that_is_missing_is_waited_for()
 
 
-async def test_every_other_command_of_the_readme_works() -> None:
-    """Beside a running `up`, each line does what it should: it exits with 0."""
+@pytest.mark.parametrize("command", ELSEWHERE)
+def test_commands_that_run_elsewhere_are_shown(command: str) -> None:
+    """The list of commands that are not run here has only commands that a page shows, and their tests exist."""
+    assert command in commands()
+    assert (ROOT / ELSEWHERE[command]).exists()
+
+
+async def test_every_other_command_works() -> None:
+    """With a running `ackstream up`, each command of the README and of docs/ exits with 0."""
     port, admin_port = free_port(), free_port()
     up = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "console", "up", "--port", str(port), "--admin-port", str(admin_port)),
@@ -78,14 +125,35 @@ async def test_every_other_command_of_the_readme_works() -> None:
     )
     try:
         await until(lambda: answers(f"http://127.0.0.1:{admin_port}/ready", 200))
-        shown = [line for line in commands() if line not in SERVERS]
-        assert len(shown) >= 6
+        shown = [line for line in commands() if line not in ELSEWHERE]
+        assert len(shown) >= 12
         for line in shown:
             here = line.replace("127.0.0.1:3000", f"127.0.0.1:{port}")
             await until(lambda here=here: succeeds(here))  # type: ignore[misc]  # `trace` may be ahead of the worker
     finally:
         up.terminate()
         await up.wait()
+
+
+def test_pages_link_to_pages_that_exist() -> None:
+    """Each relative link of the README and of docs/ leads to a file, and its anchor to a heading."""
+    pages = [*PAGES, *(ROOT / "docs" / "reference").glob("*.md"), ROOT / "SECURITY.md", ROOT / "CONTRIBUTING.md"]
+    broken = [
+        f"{page.relative_to(ROOT)}: {link}"
+        for page in pages
+        for link in re.findall(r"(?:\]\(|src=\"|srcset=\")([^)\"\s]+)", page.read_text())
+        if not link.startswith(("http:", "https:")) and not is_reachable(page, link)
+    ]
+    assert broken == []
+
+
+def is_reachable(page: Path, link: str) -> bool:
+    name, _, anchor = link.partition("#")
+    target = page.parent / name if name else page
+    if not target.exists():
+        return False
+    headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE) if anchor else []
+    return not anchor or anchor in [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
 async def succeeds(line: str) -> bool:

@@ -242,8 +242,8 @@ async def test_a_command_has_a_limit_of_its_own(site: Site) -> None:
 
 
 def test_every_kind_of_trouble_has_a_name_of_its_own_and_is_explained() -> None:
-    """Metrics, logs and `/ready` can be told apart, and docs/redis.md says of each what to do."""
+    """Metrics, logs and `/ready` can be told apart, and docs/redis-errors.md says of each what to do."""
     kinds = [kind for kind in vars(stream.redis.errors).values() if isinstance(kind, RedisFault)]
     assert len({kind.name for kind in kinds}) == len({kind.meaning for kind in kinds}) == len(kinds)
-    explained = re.findall(r"^\| `([\w-]+)` \|", (ROOT / "docs" / "redis.md").read_text(), re.MULTILINE)
+    explained = re.findall(r"^\| `([\w-]+)` \|", (ROOT / "docs" / "redis-errors.md").read_text(), re.MULTILINE)
     assert sorted(explained) == sorted(kind.name for kind in kinds)

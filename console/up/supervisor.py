@@ -23,10 +23,10 @@ from console.settings_report import report_settings
 from console.up import valkey
 from ingest.settings import IngestSettings
 from runtime import run_file
+from runtime.backoff import Backoff
 from runtime.errors import Refusal
 from runtime.escape import printable
 from runtime.run_file import Addresses, lock_folder
-from runtime.tasks import Backoff
 from stream.settings import child_environment
 from worker.store.migrate import migrate_at
 
@@ -45,7 +45,7 @@ OVERRIDDEN = {
 """Settings that have no effect here, and what to do instead."""
 
 SIGNATURES = {
-    "off": 'off: whoever reaches the port can send statuses; see "Going live" in the README',
+    "off": "off: whoever reaches the port can send statuses; see docs/going-live.md",
     "observe": "observed: what is unsigned or forged is counted, and taken all the same",
     "required": "required",
 }

@@ -5,7 +5,7 @@ from importlib import import_module
 import pytest
 from prometheus_client import REGISTRY
 
-from deploy.docs import metrics_page, reference
+from deploy.docs import json_page, metrics_page, reference
 from ingest.settings import IngestSettings
 from worker.settings import WorkerSettings
 
@@ -29,3 +29,19 @@ def test_every_metric_has_a_row() -> None:
         import_module(f"{package}.metrics")
     registered = {metric.name for metric in REGISTRY.collect() if metric.name.startswith("ackstream_")}
     assert {name.removesuffix("_total") for name in metrics_page.names()} == registered
+
+
+def test_the_commands_print_the_json_that_the_page_shows() -> None:
+    """Every field of the page is printed with a type that fits, and no other field; else run `make reference`."""
+    shown = json_page.parse((reference.FOLDER / reference.JSON).read_text())
+    printed = json_page.record_shapes()
+
+    assert {command: list(shape) for command, shape in printed.items()} == {
+        command: list(shape) for command, shape in shown.items()
+    }
+    assert [
+        (command, name)
+        for command, shape in printed.items()
+        for name, kind in shape.items()
+        if not json_page.are_compatible(kind, shown[command][name])
+    ] == []
