@@ -10,7 +10,7 @@ from console.options import AsJson, Data, RedisUrl, Reveal
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from console.queries.quarantine import Refused
+    from console.queries.quarantine import RefusedPayload
     from ingest.settings import IngestSettings
     from stream.entry import EntryId
     from stream.settings import StreamSettings
@@ -186,7 +186,7 @@ async def _accept(
     return taken, left
 
 
-async def _chosen(server: "Redis", settings: "StreamSettings", wanted: "list[EntryId]") -> "list[Refused]":
+async def _chosen(server: "Redis", settings: "StreamSettings", wanted: "list[EntryId]") -> "list[RefusedPayload]":
     """Return the payloads with these ids, or all, the oldest first. Raises Refusal for an id that is not there."""
     from console.queries.quarantine import find_refused, list_refused
     from runtime.errors import Refusal
