@@ -46,10 +46,10 @@ def age(seconds: float | None) -> str | None:
 
 
 def ago(iso: str | None) -> str | None:
-    """Return the age of a time of the past."""
+    """Return the age of a time of the past: ``12 min ago``."""
     if iso is None:
         return None
-    return age(max((datetime.now(UTC) - datetime.fromisoformat(iso)).total_seconds(), 0))
+    return f"{age(max((datetime.now(UTC) - datetime.fromisoformat(iso)).total_seconds(), 0))} ago"
 
 
 def size(number: int | None) -> str | None:
