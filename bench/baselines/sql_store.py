@@ -41,6 +41,11 @@ async def noted(scratch: str, number: int, batch: int) -> list[Statements]:
     def note(_connection: Any, statement: Any, many: Any, one: Any, _options: Any) -> None:
         sent[-1].append((statement, many or one))
 
+    @event.listens_for(engine.sync_engine, "before_cursor_execute")
+    def note_rows(_connection: Any, _cursor: Any, sql: str, rows: Any, _context: Any, is_many: bool) -> None:
+        if is_many:
+            sent[-1].append((sql, rows))
+
     try:
         store = Store(engine)
         for start in range(0, number, batch):
@@ -62,6 +67,9 @@ async def rate(url: str, batches: Sequence[Statements], number: int) -> float:
                 began = time.perf_counter()
             async with engine.begin() as connection:
                 for statement, parameters in batch:
+                    if isinstance(statement, str):
+                        await connection.exec_driver_sql(statement, parameters)
+                        continue
                     result = await connection.execute(statement, parameters)
                     if result.returns_rows:
                         result.all()
