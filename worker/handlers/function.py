@@ -9,7 +9,6 @@ The annotation says which of both it is; without one it takes single events. A l
 is: each of its events comes alone the next time, so that one that cannot be handled holds up no other.
 """
 
-import asyncio
 import difflib
 import importlib
 import inspect
@@ -22,7 +21,7 @@ from typing import Any
 
 from runtime.errors import Refusal
 from worker.events.event import StatusEvent
-from worker.handlers.errors import TimedOut
+from worker.handlers.deadlines import Deadlines
 
 EXPECTED = "write it `async def handle(event: StatusEvent)` or `async def handle(events: list[StatusEvent])`"
 
@@ -34,7 +33,7 @@ class OneByOne:
 
     def __init__(self, function: Function, timeout_seconds: float) -> None:
         self._function = function
-        self._timeout_seconds = timeout_seconds
+        self._deadlines = Deadlines(timeout_seconds)
 
     def alone(self, _event: StatusEvent) -> bool:
         """Return True: every event has a call of its own."""
@@ -42,7 +41,7 @@ class OneByOne:
 
     async def handle(self, events: Sequence[StatusEvent]) -> None:
         """Call the function with the one event. Raises TimedOut, and what the function raises."""
-        await _within(self._timeout_seconds, self._function, events[0])
+        await self._deadlines.call(self._function, events[0])
 
 
 class InLists:
@@ -50,7 +49,7 @@ class InLists:
 
     def __init__(self, function: Function, timeout_seconds: float) -> None:
         self._function = function
-        self._timeout_seconds = timeout_seconds
+        self._deadlines = Deadlines(timeout_seconds)
 
     def alone(self, event: StatusEvent) -> bool:
         """Whether it has failed before: then it comes as a list of one."""
@@ -58,17 +57,7 @@ class InLists:
 
     async def handle(self, events: Sequence[StatusEvent]) -> None:
         """Call the function with the list. Raises TimedOut, and what the function raises."""
-        await _within(self._timeout_seconds, self._function, list(events))
-
-
-async def _within(seconds: float, function: Function, argument: object) -> None:
-    try:
-        async with asyncio.timeout(seconds) as limit:
-            await function(argument)
-    except TimeoutError:
-        if limit.expired():
-            raise TimedOut(seconds) from None
-        raise  # the function's own
+        await self._deadlines.call(self._function, list(events))
 
 
 def load(target: str) -> tuple[Function, bool]:
