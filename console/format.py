@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from runtime.errors import Refusal
-from stream.entry import EntryId, received_ms
+from stream.entry import EntryId
 from worker.events.event import mask
-from worker.events.timestamps import iso_time
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBER = re.compile(r"\d{6,}")
 
 
@@ -24,7 +24,10 @@ def mask_numbers(text: str) -> str:
 
 def received_at(fields: Mapping[bytes, bytes]) -> str | None:
     """Return when the entry was received, in ISO 8601; None for an entry that is none of ours."""
-    return iso_time(received_ms(fields))
+    digits = fields.get(b"received_ms", b"").decode(errors="replace")
+    if not re.fullmatch(r"\d{1,14}", digits, re.ASCII):
+        return None
+    return (_EPOCH + timedelta(milliseconds=int(digits))).isoformat()
 
 
 def local_time(iso: str | None) -> str | None:
@@ -46,10 +49,10 @@ def age(seconds: float | None) -> str | None:
 
 
 def ago(iso: str | None) -> str | None:
-    """Return the age of a time of the past: ``12 min ago``."""
+    """Return the age of a time of the past."""
     if iso is None:
         return None
-    return f"{age(max((datetime.now(UTC) - datetime.fromisoformat(iso)).total_seconds(), 0))} ago"
+    return age(max((datetime.now(UTC) - datetime.fromisoformat(iso)).total_seconds(), 0))
 
 
 def size(number: int | None) -> str | None:

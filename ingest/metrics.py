@@ -2,7 +2,7 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from ingest.counter import Tally
+from runtime.counter import Tally
 
 WEBHOOKS = Tally(
     "ackstream_webhooks",

@@ -1,6 +1,6 @@
 from prometheus_client import REGISTRY, generate_latest
 
-from ingest.counter import Tally
+from runtime.counter import Tally
 
 
 def test_a_tally_counts_by_labels() -> None:

@@ -1,4 +1,4 @@
-"""The entries that ingest would append for the payloads."""
+"""The payloads as what ingest would have appended for them."""
 
 from collections.abc import Iterable, Iterator
 

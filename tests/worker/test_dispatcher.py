@@ -128,6 +128,28 @@ async def test_no_more_calls_run_than_allowed(make: Make) -> None:
     assert sorted(int(one) for (one,) in ids(ended)) == list(range(20))
 
 
+async def test_calls_that_never_wait_leave_the_loop_to_others(make: Make) -> None:
+    """Another task runs between calls that take the processor's time and never wait."""
+
+    class Busy(Gates):
+        async def handle(self, events: Sequence[StatusEvent]) -> None:
+            self.began.append([event.message_uuid for event in events])
+            time.sleep(0.001)  # noqa: ASYNC251 - it does not wait for anything
+
+    handler = Busy()
+    calls = await make(handler, Limits(concurrency=2))
+    calls.put(batch(*map(str, range(20))))
+    handling = asyncio.create_task(until_idle(calls))
+
+    turns = set()
+    while not handling.done():
+        await asyncio.sleep(0)
+        turns.add(len(handler.began))
+
+    assert len(await handling) == 20
+    assert len(turns) >= 10
+
+
 async def test_a_slow_event_holds_up_no_other(make: Make) -> None:
     """The rest of its batch and the next one are handled meanwhile, in the places that are left."""
     handler = Gates()

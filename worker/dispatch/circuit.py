@@ -85,7 +85,7 @@ class Circuit:
 
     def note(self, call: Call) -> bool:
         """Take in a call that has ended; whether it has to be made again because its events had no attempt."""
-        failed = at_fault(call.error)
+        failed = call.error is not None and at_fault(call.error)
         if call is self._probe:
             self._probe, self._probe_succeeded = None, not failed
         if isinstance(call.error, Gone):
@@ -98,7 +98,7 @@ class Circuit:
         self._unavailable, self._away_seconds, self.goes_alone = None, self._timing.first_away, False
         if call.error is None:
             self._succeeded = call.began if self._succeeded is None else max(self._succeeded, call.began)
-        if not self.is_paused and self._judges(call):
+        if (failed or self._breaker.counts_failures) and not self.is_paused and self._judges(call):
             self._breaker.note(failed=failed, events=len(call.events))
             self._look_at_breaker()
         return False

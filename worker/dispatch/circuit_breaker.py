@@ -36,8 +36,7 @@ class CircuitBreaker:
     def note(self, *, failed: bool, events: int) -> None:
         """Take in the outcome of a call of this many events."""
         if not failed:
-            if self._failures:
-                self._note_success()
+            self._note_success()
             return
         now = self._clock()
         while self._failures and now - self._failures[0][0] > self._window_seconds:
@@ -57,6 +56,11 @@ class CircuitBreaker:
         self._in_a_row += 1
         if self._successes > self._weight // FAILURES_TO_A_SUCCESS or self._in_a_row >= FEW_SUCCESSES:
             self.reset()
+
+    @property
+    def counts_failures(self) -> bool:
+        """Whether any failure counts; without one, a success changes nothing."""
+        return bool(self._failures)
 
     @property
     def is_tripped(self) -> bool:

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from runtime.log_throttle import Sampling
-from runtime.tasks import end, wait_for
+from runtime.tasks import end
 from stream.entry import EntryId
 from stream.keys import Shard
 from stream.redis.client import client, reason
@@ -90,7 +90,9 @@ class Trimmer:
                 self._fail("archive", str(exc))
             except RedisError as exc:
                 self._fail(reason(exc), "Redis")
-            await wait_for(stop, self._look_seconds)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._look_seconds):
+                    await stop.wait()
         with suppress(RedisError):  # then the lease ends by itself
             await self._lease.leave()
 
