@@ -18,7 +18,9 @@ RUN groupadd --gid 10001 ackstream \
     && mkdir --mode 0700 /var/lib/ackstream \
     && chown 10001:10001 /var/lib/ackstream
 COPY --from=build /opt/ackstream /opt/ackstream
-ENV PATH=/opt/ackstream/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 ACKSTREAM_DATA=/var/lib/ackstream
+# In a container loopback is out of reach; signatures are required unless the settings say otherwise.
+ENV PATH=/opt/ackstream/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
+    ACKSTREAM_DATA=/var/lib/ackstream ACKSTREAM_HOST=0.0.0.0
 WORKDIR /app
 USER 10001:10001
 EXPOSE 3000 9464

@@ -1,4 +1,7 @@
-"""``python -m bench``: measures what is asked for, prints the ratios. The exit code tells of the rig, not of them."""
+"""Run the named comparisons and print their ratios: ``python -m bench``.
+
+The exit code is 0 when all measurements ran, whether or not a ratio meets its limit.
+"""
 
 import argparse
 import logging
@@ -21,34 +24,34 @@ ON_STREAM = {"worker": worker, "handlers": handlers, "failing": failing}
 
 
 def main() -> None:
-    """Measure, print."""
-    given = _arguments()
+    """Run the comparisons and print the result."""
+    arguments = _arguments()
     if not hasattr(os, "sched_setaffinity"):
-        sys.exit("bench: this system does not let a program choose its cores, so there is nothing to compare by")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what was started is ended
+        sys.exit("bench: this system cannot pin a process to a core, so results would not be comparable")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # end the started processes
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     cores = Cores.available()
     os.sched_setaffinity(0, {cores.rest})
     ratios: list[Ratio] = []
     differences: list[trim.Difference] = []
     notes = [_machine(cores)]
-    for part in given.parts or PARTS:
+    for part in arguments.parts or PARTS:
         with tempfile.TemporaryDirectory(prefix="ackstream-bench-") as name:
             folder = Path(name)
             if part == "trim":
-                differences += trim.compare(folder, cores, given.rounds, given.seconds, given.trimmed)
+                differences += trim.compare(folder, cores, arguments.rounds, arguments.seconds, arguments.trimmed)
                 continue
             if part == "ingest":
-                found, noted = ingest.compare(folder, cores, given.rounds, given.seconds)
+                measured, noted = ingest.compare(folder, cores, arguments.rounds, arguments.seconds)
             elif part == "slow":
-                found, noted = [], slow_clients.compare(folder, cores, given.rounds)
+                measured, noted = [], slow_clients.compare(folder, cores, arguments.rounds)
             elif part == "replay":
-                found, noted = [], replay.compare(folder, cores, given.rounds, given.replayed)
+                measured, noted = [], replay.compare(folder, cores, arguments.rounds, arguments.replayed)
             else:
-                found, noted = ON_STREAM[part].compare(folder, cores, given.rounds, given.entries)
-        ratios += found
+                measured, noted = ON_STREAM[part].compare(folder, cores, arguments.rounds, arguments.entries)
+        ratios += measured
         notes += noted
-    if given.json:
+    if arguments.json:
         shown = {
             "cores": cores.count,
             "notes": notes,
@@ -62,12 +65,17 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="bench", description="Compare Ackstream with what one would use instead.")
-    parser.add_argument("parts", nargs="*", metavar="|".join(PARTS), help="what to measure (default all)")
-    parser.add_argument("--rounds", type=_whole(1, 100), default=5, help="how often each is measured (default 5)")
-    parser.add_argument("--seconds", type=_whole(1, 60), default=3, help="of each load on an HTTP server (default 3)")
+    parser = argparse.ArgumentParser(prog="bench", description="Compare Ackstream with the alternatives.")
+    parser.add_argument("parts", nargs="*", metavar="|".join(PARTS), help="comparisons to run (default: all)")
+    parser.add_argument("--rounds", type=_whole(1, 100), default=5, help="rounds of each comparison (default 5)")
     parser.add_argument(
-        "--entries", type=_whole(5000, 200_000), default=40_000, help="on the stream for a worker (default 40000)"
+        "--seconds", type=_whole(1, 60), default=3, help="seconds of each load on an HTTP server (default 3)"
+    )
+    parser.add_argument(
+        "--entries",
+        type=_whole(5000, 200_000),
+        default=40_000,
+        help="entries on the stream for a worker (default 40000)",
     )
     parser.add_argument(
         "--trimmed", type=_whole(10_000, 1_000_000), default=300_000, help="entries to trim (default 300000)"
@@ -76,16 +84,16 @@ def _arguments() -> argparse.Namespace:
         "--replayed", type=_whole(10_000, 1_000_000), default=100_000, help="entries to replay (default 100000)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
-    given = parser.parse_args()
-    if unknown := set(given.parts) - set(PARTS):
-        parser.error(f"{unknown.pop()} is none of {', '.join(PARTS)}")
-    return given
+    arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"{unknown.pop()} is not one of {', '.join(PARTS)}")
+    return arguments
 
 
-def _whole(least: int, most: int) -> Callable[[str], int]:
+def _whole(minimum: int, maximum: int) -> Callable[[str], int]:
     def whole(text: str) -> int:
-        if not text.isdecimal() or not least <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
+        if not text.isdecimal() or not minimum <= int(text) <= maximum:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {minimum} to {maximum}")
         return int(text)
 
     return whole
@@ -93,10 +101,10 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
 
 def _machine(cores: Cores) -> str:
     if cores.count == 1:
-        return "1 core, shared by what is measured and what measures it: the ratios mean little, the rates nothing"
+        return "1 core, shared by the measured process and the load: ratios mean little, rates nothing"
     return (
-        f"{cores.count} cores; what is measured runs on core {cores.measured}, the load, Valkey and PostgreSQL on core "
-        f"{cores.rest}; only the ratios mean anything"
+        f"{cores.count} cores; the measured process has core {cores.measured}, the load, Valkey and PostgreSQL on core "
+        f"{cores.rest}; only the ratios are comparable"
     )
 
 

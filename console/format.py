@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from runtime.errors import Refusal
-from stream.entry import EntryId
+from stream.entry import EntryId, received_ms
 from worker.events.event import mask
+from worker.events.timestamps import iso_time
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBER = re.compile(r"\d{6,}")
 
 
@@ -24,10 +24,7 @@ def mask_numbers(text: str) -> str:
 
 def received_at(fields: Mapping[bytes, bytes]) -> str | None:
     """Return when the entry was received, in ISO 8601; None for an entry that is none of ours."""
-    digits = fields.get(b"received_ms", b"").decode(errors="replace")
-    if not re.fullmatch(r"\d{1,14}", digits, re.ASCII):
-        return None
-    return (_EPOCH + timedelta(milliseconds=int(digits))).isoformat()
+    return iso_time(received_ms(fields))
 
 
 def local_time(iso: str | None) -> str | None:
@@ -49,10 +46,10 @@ def age(seconds: float | None) -> str | None:
 
 
 def ago(iso: str | None) -> str | None:
-    """Return the age of a time of the past."""
+    """Return the age of a time of the past: ``12 min ago``."""
     if iso is None:
         return None
-    return age(max((datetime.now(UTC) - datetime.fromisoformat(iso)).total_seconds(), 0))
+    return f"{age(max((datetime.now(UTC) - datetime.fromisoformat(iso)).total_seconds(), 0))} ago"
 
 
 def size(number: int | None) -> str | None:

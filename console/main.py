@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from console.commands import dead_letters, groups, invalid, quarantine, replay, serve, simulate, spool, stats, trace
+from console.options import CommandGroup
 
-app = typer.Typer(
+app = CommandGroup(
     name="ackstream",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

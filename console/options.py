@@ -1,9 +1,26 @@
-"""Options that several commands take."""
+"""Options that several commands take, and the typer application that reads them.
 
+A command takes options that belong together as one dataclass. The command line has an option for each of its fields.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from stream.entry import EntryId
+    from stream.keys import Shard
+    from stream.settings import StreamSettings
+
+T = TypeVar("T")
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 Data = Annotated[Path | None, typer.Option(help="The data folder (default ./ackstream-data).")]
 RedisUrl = Annotated[
@@ -18,3 +35,98 @@ StopWithStdin = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print everything as JSON, for programs.")]
 Reveal = Annotated[bool, typer.Option("--reveal", help="Show phone numbers and error messages in full.")]
+EntryArgument = Annotated[str, typer.Argument(metavar="ID", help="The id that `list` shows, shard/ms-seq.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+class CommandGroup(typer.Typer):
+    """A typer application whose commands may take dataclasses of options."""
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[Command], Command]:
+        """Return a decorator that registers a command under this name."""
+        register = super().command(name, **settings)
+
+        def add(command: Command) -> Command:
+            register(_flatten(command))
+            return command
+
+        return add
+
+
+def _flatten(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the command with an option for each field of the dataclasses that it takes, after its own options."""
+    parameters = inspect.signature(command).parameters.values()
+    groups: dict[str, Any] = {one.name: one.annotation for one in parameters if is_dataclass(one.annotation)}
+
+    @wraps(command)
+    def run(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{one.name: values.pop(one.name) for one in fields(group)})
+        command(**values)
+
+    kind = inspect.Parameter.KEYWORD_ONLY
+    own = [one.replace(kind=kind) for one in parameters if one.name not in groups]
+    added = [
+        inspect.Parameter(one.name, kind, default=one.default, annotation=one.type)
+        for group in groups.values()
+        for one in fields(group)
+    ]
+    run.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
+    return run
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """The server and the stream that a command works on, and how it prints its answer."""
+
+    data: Data = None
+    redis_url: RedisUrl = None
+    as_json: AsJson = False
+
+    @property
+    def settings(self) -> "StreamSettings":
+        """The settings of the stream. Raises InvalidSettings."""
+        from stream.settings import StreamSettings
+
+        return StreamSettings.load(data=self.data, redis_url=self.redis_url)
+
+    def ask(self, question: "Callable[[Redis, Shard], Awaitable[T]]") -> T:
+        """Return the answer of the server. Raises RedisError with a note."""
+        from console.ask import ask_redis
+
+        settings = self.settings
+        return ask_redis(settings, lambda server: question(server, settings.shard))
+
+    def log(self, event: str, **pairs: object) -> None:
+        """Write one line about a change to standard error."""
+        from runtime import logs
+
+        logs.line(self.settings.log_format, event, **pairs)
+
+    def answer(self, value: object, people: str | Mapping[str, Any]) -> None:
+        """Print the value as JSON, or for people a sentence or pairs."""
+        from console.output import print_json, print_line, print_pairs
+
+        if self.as_json:
+            print_json(value)
+        elif isinstance(people, str):
+            print_line(people)
+        else:
+            print_pairs(people)
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenIds:
+    """The entries that a command works on: some by their ids, or all."""
+
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="The ids that `list` shows.")] = None
+    everything: Annotated[bool, typer.Option("--all", help="All that `list` shows.")] = False
+
+    def parse(self, act: str) -> "list[EntryId] | None":
+        """Return the ids, each once; None for all. Raises Refusal unless there are ids or --all, and not both."""
+        from console.format import parse_entry_id
+        from runtime.errors import Refusal
+
+        if bool(self.ids) == self.everything:
+            raise Refusal(f"name the ids to {act}, or --all: `list` shows them")
+        return list(dict.fromkeys(map(parse_entry_id, self.ids))) if self.ids else None

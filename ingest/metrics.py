@@ -2,7 +2,7 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from runtime.counter import Tally
+from ingest.counter import Tally
 
 WEBHOOKS = Tally(
     "ackstream_webhooks",

@@ -1,4 +1,4 @@
-"""Files and folders that must survive a power cut.
+"""Files and folders that must survive a power cut, and locks on files.
 
 On Linux ``fsync`` is enough. On macOS it does not empty the disk's own cache; ``F_FULLFSYNC`` does.
 """
@@ -46,3 +46,18 @@ def write_file(path: Path, content: bytes) -> None:
         sync_file(descriptor)
     draft.replace(path)
     sync_folder(path.parent)
+
+
+def locked(path: Path) -> int | None:
+    """Return a descriptor that holds the lock until it is closed, or None while another has it. Makes the file.
+
+    The system takes the lock back when its holder ends, however it ends. It holds among the processes of one machine;
+    on a network file system it may hold nothing.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor

@@ -10,9 +10,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from runtime.disk import make_folder, write_file
+from runtime.disk import locked, make_folder, write_file
 from runtime.errors import Refusal
-from runtime.file_lock import locked
 
 _FILE = "addresses.json"
 _LOCK = "up.lock"

@@ -183,9 +183,11 @@ class _SecretFiles(PydanticBaseSettingsSource):
         if not path:
             return None, field_name, False
         try:
-            return Path(path).read_text().strip(), field_name, False
+            text = Path(path).read_text().strip()
         except (OSError, UnicodeDecodeError) as exc:
             raise InvalidSettings(f"{PREFIX}{field_name.upper()}_FILE: {path!r} cannot be read; {exc}") from None
+        is_empty = all(not line.strip() or line.lstrip().startswith("#") for line in text.split("\n"))
+        return None if is_empty else text, field_name, False  # an empty one is not set, as an empty variable
 
     def __call__(self) -> dict[str, Any]:
         secrets: frozenset[str] = getattr(self.settings_cls, "secrets", frozenset())

@@ -156,7 +156,7 @@ async def test_what_a_filter_leaves_out_is_settled_unsent_and_counted(site: Forw
 
 
 async def test_headers_are_sent_and_shown_nowhere(site: Forwarding, receiver: Receiver) -> None:
-    """Not in the log at any time, and not in `stats`, also when the receiver quotes them in its refusal."""
+    """Not in the log, and not in the dead letter's message, which quotes the receiver's answer without them."""
     (site.folder / "key").write_text("tok-hunter2-file\n")
     receiver.how = "500"
     await site.append("m-1")
@@ -165,6 +165,8 @@ async def test_headers_are_sent_and_shown_nowhere(site: Forwarding, receiver: Re
     await is_done_among_good(site)
     assert {(one["X-A"], one["X-B"]) for one in receiver.sent} == {("tok-hunter2", "tok-hunter2-file")}
     assert await site.letters() == [("m-1", "attempts: refused: answered 500", 2)]
+    letters: Any = await site.server.xrange(site.shard.dead(GROUP))
+    assert letters[0][1][b"message"].decode() == "answered 500: … in the answer"
     assert "hunter2" not in worker.said
 
 

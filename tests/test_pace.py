@@ -1,7 +1,7 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from worker.replay.rate_limiter import BEHIND_SECONDS, BURST_SECONDS, CATCH_UP, Pace
+from worker.replay.rate_limiter import BEHIND_SECONDS, BURST_SECONDS, CATCH_UP, RateLimiter
 
 
 class Clock:
@@ -17,7 +17,7 @@ class Clock:
 def run(rate: float, waits: list[float], most: int | None = None) -> list[tuple[float, int]]:
     """What goes after each wait, by a clock that begins at 0: all that is due, or at most so many."""
     clock = Clock()
-    pace = Pace(rate, clock)
+    pace = RateLimiter(rate, clock)
     went = []
     for seconds in waits:
         clock.now += seconds
@@ -69,7 +69,7 @@ def test_what_is_held_up_for_long_is_not_made_up() -> None:
 def test_it_says_how_long_to_wait() -> None:
     """At half an entry a second the first one is due after 2 s, and so on."""
     clock = Clock()
-    pace = Pace(0.5, clock)
+    pace = RateLimiter(0.5, clock)
     for _ in range(3):
         assert pace.due() == 0
         assert pace.seconds() == 2

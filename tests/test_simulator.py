@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestServer, unused_port
 from rich.console import Console
 
 from console.simulate.latencies import Latencies
-from console.simulate.messages import CHANNELS, RANKS, Webhook, expected, plan
+from console.simulate.messages import CHANNELS, RANKS, SimulatedWebhook, expected, plan
 from console.simulate.progress import open_bar
 from console.simulate.sender import Pace, send
 from runtime.errors import Refusal
@@ -29,11 +29,11 @@ MESSAGES = 600
 
 
 @pytest.fixture(scope="module")
-def webhooks() -> list[Webhook]:
+def webhooks() -> list[SimulatedWebhook]:
     return list(plan(MESSAGES, 7, start=START))
 
 
-def event(webhook: Webhook, received_ms: int = 0) -> StatusEvent:
+def event(webhook: SimulatedWebhook, received_ms: int = 0) -> StatusEvent:
     return parse(Entry(webhook.body, "application/json", received_ms, str(received_ms)), f"0/{received_ms}-0")
 
 
@@ -56,14 +56,14 @@ async def receiver(answer: Callable[[web.Request], Awaitable[web.StreamResponse]
         yield str(server.make_url("/"))
 
 
-def test_a_seed_gives_the_same_bytes_every_time(webhooks: list[Webhook]) -> None:
+def test_a_seed_gives_the_same_bytes_every_time(webhooks: list[SimulatedWebhook]) -> None:
     """Equal arguments give equal webhooks, another seed gives other messages."""
     assert list(plan(MESSAGES, 7, start=START)) == webhooks
     assert not expected(plan(MESSAGES, 8, start=START)).keys() & expected(webhooks).keys()
     assert len({tuple(plan(50, 7, start=START, duplicates=0.5, shuffle=True)) for _ in range(2)}) == 1
 
 
-def test_every_channel_and_every_status_appears(webhooks: list[Webhook]) -> None:
+def test_every_channel_and_every_status_appears(webhooks: list[SimulatedWebhook]) -> None:
     """Six channels, five statuses, as many messages as asked for; read only where the channel tells it."""
     seen = {(event(webhook).channel, webhook.status) for webhook in webhooks}
     assert {channel for channel, _ in seen} == {channel.name for channel in CHANNELS}
@@ -72,7 +72,7 @@ def test_every_channel_and_every_status_appears(webhooks: list[Webhook]) -> None
     assert len(expected(webhooks)) == MESSAGES
 
 
-def test_every_webhook_parses(webhooks: list[Webhook]) -> None:
+def test_every_webhook_parses(webhooks: list[SimulatedWebhook]) -> None:
     """The parser takes every body and finds id, status, time, and a coded error with each failure."""
     for webhook in webhooks:
         found = event(webhook)
@@ -83,7 +83,7 @@ def test_every_webhook_parses(webhooks: list[Webhook]) -> None:
         assert error["type"].endswith(f"#{error['title']}")
 
 
-def test_no_phone_number_is_anyone_s(webhooks: list[Webhook]) -> None:
+def test_no_phone_number_is_anyone_s(webhooks: list[SimulatedWebhook]) -> None:
     """Every number is of the range for fiction; messenger has ids of 16 digits. Only sms and mms name a network."""
     for found in map(event, webhooks):
         number = r"\d{16}" if found.channel == "messenger" else r"447700900\d{3}"
@@ -92,7 +92,7 @@ def test_no_phone_number_is_anyone_s(webhooks: list[Webhook]) -> None:
         assert (found.network_code is not None) == (found.channel in {"sms", "mms"})
 
 
-def test_only_the_chargeable_status_has_a_price(webhooks: list[Webhook]) -> None:
+def test_only_the_chargeable_status_has_a_price(webhooks: list[SimulatedWebhook]) -> None:
     """An sms or mms is charged on submitted, the others on delivered; an sms for each of its parts."""
     prices = set()
     for found in map(event, webhooks):
@@ -103,7 +103,7 @@ def test_only_the_chargeable_status_has_a_price(webhooks: list[Webhook]) -> None
     assert prices == {(1, "0.0333"), (2, "0.0666"), (3, "0.0999")}
 
 
-def test_webhooks_are_in_the_order_of_their_time(webhooks: list[Webhook]) -> None:
+def test_webhooks_are_in_the_order_of_their_time(webhooks: list[SimulatedWebhook]) -> None:
     """Unshuffled, time never goes back over all messages, and moves on within each; some times have milliseconds."""
     events = [event(webhook) for webhook in webhooks]
     assert events == sorted(events, key=lambda one: one.time)
@@ -123,7 +123,7 @@ def test_expected_is_what_the_service_makes_of_it() -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
-def test_duplicates_come_byte_for_byte_and_later(webhooks: list[Webhook], share: float) -> None:
+def test_duplicates_come_byte_for_byte_and_later(webhooks: list[SimulatedWebhook], share: float) -> None:
     """The asked-for share comes exactly twice, after something else has come; nothing else changes."""
     sent = list(plan(MESSAGES, 7, start=START, duplicates=share))
     counts = Counter(sent)
@@ -132,7 +132,7 @@ def test_duplicates_come_byte_for_byte_and_later(webhooks: list[Webhook], share:
     assert sum(one == next_one for one, next_one in pairwise(sent)) < len(sent) / 100
 
 
-def test_shuffle_changes_the_order_only(webhooks: list[Webhook]) -> None:
+def test_shuffle_changes_the_order_only(webhooks: list[SimulatedWebhook]) -> None:
     """Shuffled, the webhooks are the same ones, and some message's statuses come in the wrong order."""
     shuffled = list(plan(MESSAGES, 7, start=START, shuffle=True))
     assert Counter(shuffled) == Counter(webhooks)
@@ -140,7 +140,7 @@ def test_shuffle_changes_the_order_only(webhooks: list[Webhook]) -> None:
     assert expected(shuffled) != {webhook.message_uuid: webhook.status for webhook in shuffled}
 
 
-async def test_every_webhook_is_posted_once_as_it_is(webhooks: list[Webhook]) -> None:
+async def test_every_webhook_is_posted_once_as_it_is(webhooks: list[SimulatedWebhook]) -> None:
     """The receiver gets each body once, as JSON; over one connection, in order. The report counts the answers."""
     got: list[tuple[str | None, bytes]] = []
     told: list[None] = []
@@ -158,7 +158,7 @@ async def test_every_webhook_is_posted_once_as_it_is(webhooks: list[Webhook]) ->
     assert 0 < report.latency_ms.p50 <= report.latency_ms.p90 <= report.latency_ms.p99 <= report.latency_ms.max
 
 
-async def test_failures_are_counted_not_raised(webhooks: list[Webhook]) -> None:
+async def test_failures_are_counted_not_raised(webhooks: list[SimulatedWebhook]) -> None:
     """200, a redirect (not followed), 503 and a closed connection each stand in the report, once per webhook."""
     statuses = iter([0, 200, 302, 503] * 10)
 
@@ -173,7 +173,7 @@ async def test_failures_are_counted_not_raised(webhooks: list[Webhook]) -> None:
     assert report.answered == {"200": 10, "302": 10, "503": 10, "no answer": 10}
 
 
-async def test_nobody_there_is_no_answer(webhooks: list[Webhook]) -> None:
+async def test_nobody_there_is_no_answer(webhooks: list[SimulatedWebhook]) -> None:
     """Where nobody listens there is no answer and no latency, but a report in JSON; what is no http URL is refused."""
     report = await send(webhooks[:3], f"http://127.0.0.1:{unused_port()}/", rate=None, progress=lambda _: None)
     assert (report.answered, report.latency_ms) == ({"no answer": 3}, None)
@@ -182,7 +182,7 @@ async def test_nobody_there_is_no_answer(webhooks: list[Webhook]) -> None:
         await send(webhooks, "localhost:3000", rate=None, progress=lambda _: None)
 
 
-async def test_a_late_answer_is_no_answer(webhooks: list[Webhook], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_late_answer_is_no_answer(webhooks: list[SimulatedWebhook], monkeypatch: pytest.MonkeyPatch) -> None:
     """A receiver that has not answered within the provider's limit counts as none."""
     over = asyncio.Event()
     monkeypatch.setattr("console.simulate.sender.ANSWER_SECONDS", 0.05)
@@ -197,7 +197,7 @@ async def test_a_late_answer_is_no_answer(webhooks: list[Webhook], monkeypatch: 
     assert report.answered == {"no answer": 2}
 
 
-async def test_all_connections_are_used_and_no_more(webhooks: list[Webhook]) -> None:
+async def test_all_connections_are_used_and_no_more(webhooks: list[SimulatedWebhook]) -> None:
     """A receiver that answers only four at a time is served by four connections; never is a fifth in flight."""
     four, in_flight = asyncio.Barrier(4), 0
 
@@ -214,7 +214,7 @@ async def test_all_connections_are_used_and_no_more(webhooks: list[Webhook]) -> 
     assert report.answered == {"200": 20}
 
 
-async def test_the_rate_is_never_exceeded(webhooks: list[Webhook]) -> None:
+async def test_the_rate_is_never_exceeded(webhooks: list[SimulatedWebhook]) -> None:
     """Thirty webhooks at 100 a second take 0.29 s or more (less a tick of the clock) on any connections."""
     async with receiver(take) as url:
         report = await send(webhooks[:30], url, rate=100, connections=8, progress=lambda _: None)

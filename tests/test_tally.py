@@ -1,6 +1,6 @@
 from prometheus_client import REGISTRY, generate_latest
 
-from runtime.counter import Tally
+from ingest.counter import Tally
 
 
 def test_a_tally_counts_by_labels() -> None:

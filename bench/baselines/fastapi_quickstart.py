@@ -1,7 +1,7 @@
-"""What Vonage's FastAPI quickstart does with a status: decode it, print it, answer 200.
+"""Baseline: Vonage's FastAPI quickstart, which decodes a status, prints it and answers 200.
 
-Run by ``uvicorn``, with all of its defaults, as the quickstart is (vonage-python-code-snippets, ``messages/``). Two
-things are in its favour: its output goes nowhere, and it is printed plainly, at half the cost of the ``pprint`` there.
+``uvicorn`` runs it with all defaults, as in vonage-python-code-snippets (``messages/``). Two changes favour it: its
+output is discarded, and ``print`` costs half as much as the ``pprint`` of the original.
 """
 
 from fastapi import FastAPI, Request

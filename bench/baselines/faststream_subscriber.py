@@ -25,16 +25,16 @@ app = FastStream(broker, **_logging)
 
 
 @broker.subscriber(stream=StreamSub(STREAM, group=GROUP, consumer="bench"))
-async def nothing(_status: dict[str, Any]) -> None:
+async def ignore(_status: dict[str, Any]) -> None:
     """Do nothing."""
 
 
-def published(payloads: Iterable[bytes]) -> list[dict[bytes, bytes]]:
+def encode_messages(payloads: Iterable[bytes]) -> list[dict[bytes, bytes]]:
     """Return the entries that FastStream's own publisher would append for these statuses."""
-    return asyncio.run(_published(payloads))
+    return asyncio.run(_encode_messages(payloads))
 
 
-async def _published(payloads: Iterable[bytes]) -> list[dict[bytes, bytes]]:
+async def _encode_messages(payloads: Iterable[bytes]) -> list[dict[bytes, bytes]]:
     return [
         {
             b"__data__": await BinaryMessageFormatV1.encode(

@@ -31,15 +31,20 @@ READY = "ready"
 Statements = list[tuple[Any, Any]]
 
 
-async def noted(scratch: str, number: int, batch: int) -> list[Statements]:
-    """Return what the handler sends for each batch."""
+async def record_statements(scratch: str, number: int, batch: int) -> list[Statements]:
+    """Return the statements that the handler sends for each batch."""
     events = [parse(entry, str(EntryId(0, 1, seq))) for seq, entry in enumerate(entries(payloads(number)))]
     engine = open_engine(scratch, create=True)
     sent: list[Statements] = []
 
     @event.listens_for(engine.sync_engine, "before_execute")
-    def note(_connection: Any, statement: Any, many: Any, one: Any, _options: Any) -> None:
-        sent[-1].append((statement, many or one))
+    def note(_connection: Any, statement: Any, many: Any, parameters: Any, _options: Any) -> None:
+        sent[-1].append((statement, many or parameters))
+
+    @event.listens_for(engine.sync_engine, "before_cursor_execute")
+    def note_rows(_connection: Any, _cursor: Any, sql: str, rows: Any, _context: Any, is_many: bool) -> None:
+        if is_many:
+            sent[-1].append((sql, rows))
 
     try:
         store = Store(engine)
@@ -62,6 +67,9 @@ async def rate(url: str, batches: Sequence[Statements], number: int) -> float:
                 began = time.perf_counter()
             async with engine.begin() as connection:
                 for statement, parameters in batch:
+                    if isinstance(statement, str):
+                        await connection.exec_driver_sql(statement, parameters)
+                        continue
                     result = await connection.execute(statement, parameters)
                     if result.returns_rows:
                         result.all()
@@ -71,7 +79,7 @@ async def rate(url: str, batches: Sequence[Statements], number: int) -> float:
 
 
 def await_ready(child: subprocess.Popen[bytes]) -> None:
-    """Return when the child has noted everything."""
+    """Return when the child has recorded all statements."""
     assert _line(child) == READY, f"{child.args!r} failed"
 
 
@@ -89,12 +97,12 @@ def _line(child: subprocess.Popen[bytes]) -> str:
 
 
 def main() -> None:
-    """Note, then answer line after line; each within LONGEST_SECONDS, or be killed by the alarm."""
+    """Record, then answer line after line; an alarm ends the process after LONGEST_SECONDS for a line."""
     scratch, number, batch = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     signal.alarm(LONGEST_SECONDS)
-    batches = uvloop.run(noted(scratch, number, batch))
+    batches = uvloop.run(record_statements(scratch, number, batch))
     gc.collect()
-    gc.freeze()  # what was noted is not looked through again and again while the time runs
+    gc.freeze()  # keep the garbage collector from scanning the recorded statements during the measurement
     signal.alarm(0)
     print(READY, flush=True)
     for line in sys.stdin:

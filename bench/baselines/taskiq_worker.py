@@ -22,11 +22,11 @@ broker = RedisStreamBroker(
 
 
 @broker.task("nothing")
-async def nothing(_status: dict[str, Any]) -> None:
+async def ignore(_status: dict[str, Any]) -> None:
     """Do nothing."""
 
 
-def published(payloads: Iterable[bytes]) -> list[dict[bytes, bytes]]:
+def encode_messages(payloads: Iterable[bytes]) -> list[dict[bytes, bytes]]:
     """Return the entries that taskiq's own client would append for these statuses."""
     return [{b"data": _message(number, orjson.loads(payload))} for number, payload in enumerate(payloads)]
 

@@ -1,4 +1,4 @@
-"""Handlers that do nothing with what they are given, or fail or hang with some of it."""
+"""Handlers that do nothing, or fail or hang with a share of their events."""
 
 import asyncio
 
@@ -19,20 +19,20 @@ async def many(_events: list[StatusEvent]) -> None:
     """Do nothing."""
 
 
-async def failing(event: StatusEvent) -> None:
-    """Fail with one event in FAILING_OF, whenever it comes."""
+async def fail_some(event: StatusEvent) -> None:
+    """Fail with one event in FAILING_OF, at every attempt."""
     if _share(event) == 0:
         raise ValueError
 
 
-async def spared(event: StatusEvent) -> None:
-    """Look at each event as ``failing`` does, and fail with none."""
+async def check_only(event: StatusEvent) -> None:
+    """Look at each event as ``fail_some`` does, without failing."""
     if _share(event) < 0:
         raise ValueError
 
 
-async def hanging(event: StatusEvent) -> None:
-    """Never come back from the first HANGING events."""
+async def hang_some(event: StatusEvent) -> None:
+    """Never return for the first HANGING events."""
     if len(_hanging) < HANGING:
         _hanging.append(event.event_id)
         await asyncio.sleep(DAY_SECONDS)

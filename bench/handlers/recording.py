@@ -1,4 +1,4 @@
-"""A handler that notes the event and the moment in a file of its process, and takes a few milliseconds."""
+"""A handler that takes a few milliseconds and writes the event and the time to a file of its process."""
 
 import asyncio
 import os

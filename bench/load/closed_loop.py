@@ -1,6 +1,6 @@
 """Closed-loop load: each keep-alive connection sends one prepared POST, reads the answer and sends the next.
 
-``python -m bench.load.closed_loop PORT PATH SECONDS PID`` prints the result as JSON; ``loaded`` runs it and reads the
+``python -m bench.load.closed_loop PORT PATH SECONDS PID`` prints the result as JSON; ``run_load`` runs it and reads the
 result. Each answer must be a 200 with a Content-Length; any other answer, or a lost connection, ends the run with an
 error.
 """
@@ -24,28 +24,28 @@ CONNECTIONS = 64
 WARM_UP_SECONDS = 0.5
 LAST_ANSWER_SECONDS = 10.0
 
-_HEADS = 1000  # different heads of answers remembered; a Date makes a new one each second
+_HEADS = 1000  # different answer heads to remember; the Date header makes a new one each second
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What a load came to. ``busy``: of one core, how much the process used while it was counted."""
+    """The result of a load. ``busy``: the share of one core that the process used during the count."""
 
     rate: float
-    """Answers a second, the warm-up not counted."""
+    """Answers per second, without the warm-up."""
     answered: int
-    """All answers, those of the warm-up too."""
+    """All answers, with the warm-up."""
     server_busy: float
     load_busy: float
 
     @property
     def server_us(self) -> float:
-        """Microseconds of the processor that the server takes for a request."""
+        """CPU microseconds of the server for each request."""
         return self.server_busy / self.rate * 1e6
 
 
 def request(path: str) -> bytes:
-    """Return the request that is sent: a status of about 560 bytes, signed, as the provider would post it."""
+    """Return the request: a signed status of about 560 bytes, as the provider posts it."""
     body = payloads(1)[0]
     head = (
         f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nUser-Agent: bench\r\nAccept: */*\r\n"
@@ -55,7 +55,7 @@ def request(path: str) -> bytes:
 
 
 class Load:
-    """What all connections share."""
+    """The state shared by all connections."""
 
     def __init__(self, prepared: bytes) -> None:
         self.prepared = prepared
@@ -81,7 +81,7 @@ class Load:
             self.ended.set_exception(why)
 
     def finish_one(self) -> None:
-        """Note that a connection has had its last answer."""
+        """Count a connection that got its last answer."""
         self.waiting -= 1
         if not self.waiting and not self.ended.done():
             self.ended.set_result(None)
@@ -133,21 +133,21 @@ class Connection(asyncio.Protocol):
             self._load.finish_one()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Fail: nobody but this side ends a connection."""
+        """Fail: the server must not close a connection."""
         self._load.fail(exc or ConnectionResetError("the server closed a connection"))
 
 
 async def run(port: int, path: str, seconds: float, pid: int) -> Loaded:
-    """Load the server on the port, whose process is ``pid``, for so long after the warm-up."""
+    """Load the server on the port, with process id ``pid``, for ``seconds`` after the warm-up."""
     loop = asyncio.get_running_loop()
     load = Load(request(path))
     for _ in range(CONNECTIONS):
         await loop.create_connection(lambda: Connection(load), HOST, port)
     await _unless_ended(load, WARM_UP_SECONDS)
-    began, before, server, own = time.perf_counter(), load.answered, cpu_seconds(pid), time.process_time()
+    began, before, server, load_cpu = time.perf_counter(), load.answered, cpu_seconds(pid), time.process_time()
     await _unless_ended(load, seconds)
     took, counted = time.perf_counter() - began, load.answered - before
-    server_busy, load_busy = (cpu_seconds(pid) - server) / took, (time.process_time() - own) / took
+    server_busy, load_busy = (cpu_seconds(pid) - server) / took, (time.process_time() - load_cpu) / took
     load.sending = False
     await asyncio.wait_for(load.ended, LAST_ANSWER_SECONDS)
     return Loaded(counted / took, load.answered, server_busy, load_busy)
@@ -158,16 +158,16 @@ async def _unless_ended(load: Load, seconds: float) -> None:
         await asyncio.wait_for(asyncio.shield(load.ended), seconds)
 
 
-def loaded(port: int, path: str, seconds: float, pid: int, folder: Path) -> Loaded:
-    """Run a load in a process of its own, on the cores of this one. Raises CalledProcessError if it went wrong."""
+def run_load(port: int, path: str, seconds: float, pid: int, folder: Path) -> Loaded:
+    """Run a load in its own process, on the cores of this one. Raises CalledProcessError if it fails."""
     command = [sys.executable, "-m", "bench.load.closed_loop", str(port), path, str(seconds), str(pid)]
     limit = seconds + WARM_UP_SECONDS + LAST_ANSWER_SECONDS + 20
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=limit, cwd=folder, env=environment())
-    return Loaded(**orjson.loads(done.stdout))
+    result = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=limit, cwd=folder, env=environment())
+    return Loaded(**orjson.loads(result.stdout))
 
 
 def main() -> None:
-    """Run what the command line says."""
+    """Run the load of the command line."""
     port, path, seconds, pid = sys.argv[1:]
     print(orjson.dumps(asdict(uvloop.run(run(int(port), path, float(seconds), int(pid))))).decode())
 

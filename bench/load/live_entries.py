@@ -23,7 +23,7 @@ HANDLER = f"{__name__}:note"
 
 
 def append(url: str, rate: float, seconds: float) -> None:
-    """Append so many a second for so long, each when it is due."""
+    """Append ``rate`` entries a second for ``seconds``, each when it is due."""
     server, stream = Redis.from_url(url, protocol=2), Shard().stream
     began, number, sent = time.monotonic(), int(rate * seconds), 0
     while sent < number:
@@ -38,7 +38,7 @@ def append(url: str, rate: float, seconds: float) -> None:
 
 
 async def note(event: StatusEvent) -> None:
-    """Note the milliseconds that a live event took; what is replayed is of no interest. Some events always fail."""
+    """Write down the milliseconds that a live event took; replayed events are ignored. Some events always fail."""
     if event.message_uuid.startswith(FAILS):
         raise ValueError
     if event.message_uuid.startswith(SENT) and not event.replayed:
@@ -47,11 +47,11 @@ async def note(event: StatusEvent) -> None:
 
 
 def taken_ms(folder: Path) -> list[float]:
-    """Return what was noted in this folder since the last time, sorted."""
+    """Return the times recorded in this folder since the last call, sorted."""
     file = folder / NOTES
-    found = sorted(map(float, file.read_text().split()))
+    times = sorted(map(float, file.read_text().split()))
     os.truncate(file, 0)
-    return found
+    return times
 
 
 def _fields() -> dict[bytes, bytes]:

@@ -35,7 +35,7 @@ def message_id(number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One request, and what became of it."""
+    """One request and its answer."""
 
     number: int
     due: float
@@ -44,7 +44,7 @@ class Sent:
 
 
 def read(file: Path) -> Iterator[Sent]:
-    """Read what a load has written."""
+    """Read the file of a load."""
     with file.open() as lines:
         for line in lines:
             number, due, took, status = line.split()
@@ -52,7 +52,7 @@ def read(file: Path) -> Iterator[Sent]:
 
 
 class Load:
-    """What all connections share."""
+    """The state shared by all connections."""
 
     def __init__(self, path: str) -> None:
         body = payloads(1)[0]
@@ -73,12 +73,12 @@ class Load:
         return self._before + message_id(number).encode() + self._after
 
     def send(self) -> None:
-        """Send what waits, as far as there are connections."""
+        """Send waiting requests on free connections."""
         while self.waiting and self.free:
             self.free.popleft().send(*self.waiting.popleft())
 
     async def run(self, rate: float, stop: asyncio.Event) -> None:
-        """Send at this rate until stopped; return when all is answered."""
+        """Send at this rate until stopped; return when all requests are answered."""
         began = time.monotonic()
         while not stop.is_set():
             now = time.monotonic()
@@ -94,7 +94,7 @@ class Load:
 
 
 class Connection(asyncio.Protocol):
-    """One connection, made again whenever it is lost: at any time at most one request is on its way."""
+    """One connection, reopened when it is lost, with at most one request in flight."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
@@ -104,7 +104,7 @@ class Connection(asyncio.Protocol):
         self.lost = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Be there for the next request."""
+        """Mark the connection free."""
         self._transport = cast("asyncio.Transport", transport)
         self._load.free.append(self)
         self._load.send()
@@ -116,7 +116,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(self._load.request(number))
 
     def data_received(self, data: bytes) -> None:
-        """Note the answer; none has a body."""
+        """Record the answer; answers have no body."""
         self._head += data
         if not self._head.endswith(b"\r\n\r\n"):
             return
@@ -127,7 +127,7 @@ class Connection(asyncio.Protocol):
             self._load.send()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's interface
-        """Note the request that is lost with it."""
+        """Record the request that was lost."""
         with suppress(ValueError):
             self._load.free.remove(self)
         self._note(0)
@@ -159,7 +159,9 @@ async def _main(port: int, path: str, rate: float, file: Path) -> None:
     for task in connected:
         task.cancel()
     with file.open("w") as lines:
-        lines.writelines(f"{one.number} {one.due:.6f} {one.took:.6f} {one.status}\n" for one in load.sent)
+        lines.writelines(
+            f"{sample.number} {sample.due:.6f} {sample.took:.6f} {sample.status}\n" for sample in load.sent
+        )
 
 
 if __name__ == "__main__":

@@ -21,15 +21,15 @@ import uvloop
 
 from bench.rig.processes import HOST
 
-OPEN_PER_SECOND = 1000  # an even stream, so that they end evenly too: bursts here would be felt on this side's core
-STEPS_PER_SECOND = 50  # in each, a share of them drips, and some are opened
+OPEN_PER_SECOND = 1000  # opened evenly, so that they also end evenly: bursts would load the core of the clients
+STEPS_PER_SECOND = 50  # in each step a share of the clients drips, and some are opened
 GIVE_UP_SECONDS = 60.0
 HELD = "held"
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What one sends at first, and then again and again."""
+    """The bytes a client sends first, and the bytes it repeats."""
 
     name: str
     first: bytes
@@ -69,16 +69,18 @@ class Slow(asyncio.Protocol):
         self._began = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Say the first words."""
+        """Send the first bytes."""
         self._transport = cast("asyncio.Transport", transport)
         self._began = time.monotonic()
         self._swarm.open.add(self)
         self._transport.write(self.kind.first)
 
     def drip(self) -> None:
-        """Say a little more."""
+        """Send some more bytes."""
         if self._transport is not None and self.kind.drip and not self._transport.is_closing():
-            with suppress(RuntimeError):  # uvloop's, where the server has reset it and it is not told yet
+            with suppress(
+                RuntimeError
+            ):  # uvloop: the server has reset the connection, and connection_lost has not run yet
                 self._transport.write(self.kind.drip)
 
     def data_received(self, data: bytes) -> None:
@@ -86,13 +88,13 @@ class Slow(asyncio.Protocol):
         self.heard += data
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - how it ended does not matter
-        """Tell the swarm."""
+        """Report the loss to the swarm."""
         self.seconds = time.monotonic() - self._began
         self._swarm.lose(self)
 
 
 class Swarm:
-    """All of them."""
+    """All slow clients of a process."""
 
     def __init__(self, port: int, path: str) -> None:
         self.open: set[Slow] = set()
@@ -106,7 +108,7 @@ class Swarm:
         self._steps = 0
 
     async def begin(self, number: int) -> None:
-        """Open so many."""
+        """Open ``number`` connections."""
         for kind in islice(cycle(self._kinds), number):
             self._lost.append(kind)
         while self._lost:
@@ -126,18 +128,18 @@ class Swarm:
                 await self._step()
         return {kind.name: self._tell(kind) for kind in self._kinds}
 
-    def lose(self, one: Slow) -> None:
-        """Note that the server has closed one."""
-        self.open.discard(one)
-        self._ended.append(one)
+    def lose(self, client: Slow) -> None:
+        """Record a connection that the server closed."""
+        self.open.discard(client)
+        self._ended.append(client)
         if self._opening:
-            self._lost.append(one.kind)
+            self._lost.append(client.kind)
 
     async def _step(self) -> None:
         self._steps += 1
-        for one in list(self.open):
-            if one.place == self._steps % STEPS_PER_SECOND:
-                one.drip()
+        for client in list(self.open):
+            if client.place == self._steps % STEPS_PER_SECOND:
+                client.drip()
         for _ in range(min(OPEN_PER_SECOND // STEPS_PER_SECOND, len(self._lost))):
             await self._connect(self._lost.popleft())
         self.most = max(self.most, len(self.open))
@@ -149,30 +151,30 @@ class Swarm:
         await asyncio.get_running_loop().create_connection(lambda: Slow(self, kind, place), HOST, self._port)
 
     def _tell(self, kind: Kind) -> Ended:
-        those = [one for one in self._ended if one.kind is kind]
-        seconds = [one.seconds for one in those] or [0.0]
-        answers = Counter(one.heard.partition(b"\r\n")[0].decode(errors="replace") for one in those)
-        return Ended(len(those), min(seconds), max(seconds), dict(answers))
+        clients = [client for client in self._ended if client.kind is kind]
+        seconds = [client.seconds for client in clients] or [0.0]
+        answers = Counter(client.heard.partition(b"\r\n")[0].decode(errors="replace") for client in clients)
+        return Ended(len(clients), min(seconds), max(seconds), dict(answers))
 
 
 async def _main(port: int, path: str, number: int) -> None:
     swarm = Swarm(port, path)
     await swarm.begin(number)
     print(HELD, flush=True)
-    told = asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+    order = asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
     holding = asyncio.create_task(swarm.hold())
-    await asyncio.wait([told, holding], return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait([order, holding], return_when=asyncio.FIRST_COMPLETED)
     holding.cancel()
     await asyncio.wait([holding])
     if not holding.cancelled():
         await holding  # which failed
     ended = await swarm.end()
-    shown = {name: asdict(one) for name, one in ended.items()}
+    shown = {name: asdict(client) for name, client in ended.items()}
     print(orjson.dumps({"most": swarm.most, "ended": shown}).decode(), flush=True)
 
 
 def raise_limit() -> None:
-    """Let this process open as many files as it may."""
+    """Raise the open-file limit of this process to its maximum."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

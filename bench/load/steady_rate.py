@@ -20,7 +20,7 @@ import orjson
 import uvloop
 
 from bench.load.closed_loop import request
-from bench.rig.processes import HOST, environment, started
+from bench.rig.processes import HOST, environment, run_process
 
 CONNECTIONS = 32
 TICK_SECONDS = 0.0005
@@ -31,7 +31,7 @@ Sample = tuple[float, float]
 
 
 class Sender:
-    """Sends what is due on connections that are free, and notes how long each answer took."""
+    """Sends due requests on free connections and records the time of each answer."""
 
     def __init__(self, prepared: bytes, rate: float) -> None:
         self._prepared = prepared
@@ -41,15 +41,15 @@ class Sender:
         self.samples: list[Sample] = []
 
     def is_free(self, connection: "Connection") -> None:
-        """Note that the connection waits for no answer."""
+        """Mark the connection free."""
         self._free.append(connection)
 
     def fail(self, fault: Exception) -> None:
-        """Have the run end with this."""
+        """End the run with this error."""
         self._fault = self._fault or fault
 
     async def run(self, ended: asyncio.Event) -> None:
-        """Send until ``ended``, then wait for the answers that are on their way."""
+        """Send until ``ended``, then wait for the answers in flight."""
         due = time.monotonic()
         while not ended.is_set():
             while self._free and due <= time.monotonic():
@@ -67,7 +67,7 @@ class Sender:
 
 
 class Connection(asyncio.Protocol):
-    """A connection with at most one request on its way."""
+    """A connection with at most one request in flight."""
 
     def __init__(self, sender: Sender) -> None:
         self._sender = sender
@@ -76,18 +76,18 @@ class Connection(asyncio.Protocol):
         self._heard = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Be free."""
+        """Mark the connection free."""
         self._transport = cast("asyncio.Transport", transport)
         self._sender.is_free(self)
 
     def send(self, prepared: bytes, due: float) -> None:
-        """Send the request that was due then."""
+        """Send the request that was due at this time."""
         assert self._transport is not None
         self._due, self._heard = due, b""
         self._transport.write(prepared)
 
     def data_received(self, data: bytes) -> None:
-        """Note the answer when it is whole; it has no body."""
+        """Record the answer when it is complete; it has no body."""
         self._heard += data
         if not self._heard.endswith(b"\r\n\r\n"):
             return
@@ -98,7 +98,7 @@ class Connection(asyncio.Protocol):
         self._sender.is_free(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Fail: nobody but this side ends a connection."""
+        """Fail: the server must not close a connection."""
         self._sender.fail(exc or ConnectionResetError("the server closed a connection"))
 
 
@@ -115,7 +115,7 @@ async def run(port: int, path: str, rate: float) -> list[Sample]:
 
 
 class Load:
-    """A load that runs in a process of its own."""
+    """A load in its own process."""
 
     def __init__(self, child: "subprocess.Popen[bytes]") -> None:
         self._child = child
@@ -128,24 +128,24 @@ class Load:
 
 
 def p99_ms(samples: list[Sample]) -> float:
-    """Return the 99th percentile of the times that answers took."""
-    taken = sorted(seconds for _, seconds in samples)
-    assert len(taken) >= LEAST_ANSWERS, f"only {len(taken)} answers to judge by"
-    return taken[len(taken) * 99 // 100] * 1000
+    """Return the 99th percentile of the answer times."""
+    latencies = sorted(seconds for _, seconds in samples)
+    assert len(latencies) >= LEAST_ANSWERS, f"only {len(latencies)} answers to judge by"
+    return latencies[len(latencies) * 99 // 100] * 1000
 
 
 @contextmanager
-def loading(port: int, path: str, rate: float, core: int, folder: Path) -> Iterator[Load]:
-    """Put the load on the server for the length of the block."""
+def run_load(port: int, path: str, rate: float, core: int, folder: Path) -> Iterator[Load]:
+    """Load the server for the length of the block."""
     command = sys.executable, "-m", "bench.load.steady_rate", str(port), path, str(rate)
-    with started(*command, core=core, folder=folder, environment=environment(), talks=True) as child:
+    with run_process(*command, core=core, folder=folder, environment=environment(), talks=True) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == b"begun\n"
         yield Load(child)
 
 
 def main() -> None:
-    """Run what the command line says."""
+    """Run the load of the command line."""
     port, path, rate = sys.argv[1:]
     print(orjson.dumps(uvloop.run(run(int(port), path, float(rate)))).decode())
 

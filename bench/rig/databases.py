@@ -1,4 +1,4 @@
-"""Databases for the measurements: each takes an empty one, with the tables that ``ackstream migrate`` made."""
+"""Databases for the measurements: each measurement gets an empty one with the tables of ``ackstream migrate``."""
 
 import asyncio
 import shutil
@@ -27,7 +27,7 @@ class Databases(Protocol):
         """Its name, for people."""
 
     def fresh(self) -> str:
-        """Return the URL of an empty database; the one that was given out before it may be gone."""
+        """Return the URL of an empty database; the previous one may be removed."""
 
 
 class Sqlite:
@@ -41,7 +41,7 @@ class Sqlite:
         _migrate(f"sqlite:///{self._template}", folder)
 
     def fresh(self) -> str:
-        """Put a new file in the place of the last one."""
+        """Replace the last file with a new one."""
         for file in self._database.parent.glob(f"{self._database.name}*"):
             file.unlink()
         shutil.copyfile(self._template, self._database)
@@ -49,7 +49,7 @@ class Sqlite:
 
 
 class Postgresql:
-    """One database at a time, made from a migrated one. Its server is what the wheel holds, with its defaults."""
+    """One database at a time, made from a migrated one, on the server of the PostgreSQL wheel with its defaults."""
 
     kind = "PostgreSQL"
 
@@ -61,7 +61,7 @@ class Postgresql:
         _migrate(str(server.get_uri(database="template_bench")), folder)
 
     def fresh(self) -> str:
-        """Make a new database, drop the last one, and have it all written out."""
+        """Create a database, drop the last one, and write a checkpoint."""
         name, last = f"bench_{next(self._numbers)}", self._last
         self._server.psql(f"CREATE DATABASE {name} TEMPLATE template_bench;")
         if last is not None:

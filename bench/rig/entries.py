@@ -1,4 +1,4 @@
-"""The payloads as what ingest would have appended for them."""
+"""The entries that ingest would append for the payloads."""
 
 from collections.abc import Iterable, Iterator
 

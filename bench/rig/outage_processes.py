@@ -17,7 +17,7 @@ from sqlalchemy import create_engine, text
 
 from bench.rig import consumption
 from bench.rig.databases import Sqlite
-from bench.rig.processes import HOST, await_port, environment, program, started
+from bench.rig.processes import HOST, await_port, environment, program, run_process
 from console.up import valkey
 from console.up.valkey import free_port
 from stream.keys import Shard
@@ -28,7 +28,7 @@ STORED_SECONDS = 300.0
 
 
 def until(condition: Callable[[], bool], seconds: float) -> None:
-    """Return as soon as it holds. Raises AssertionError after so long."""
+    """Return as soon as the condition holds. Raises AssertionError after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"it took longer than {seconds:g} s"
@@ -47,7 +47,7 @@ class Valkey:
         self.client = Redis.from_url(self.url, protocol=2, socket_timeout=30)
 
     @contextmanager
-    def running(self) -> Iterator[Self]:
+    def run(self) -> Iterator[Self]:
         """Run it for the length of the block."""
         try:
             self.start()
@@ -57,7 +57,7 @@ class Valkey:
             self.kill()
 
     def start(self) -> None:
-        """Start it; return when it has loaded what it holds."""
+        """Start it; return when it has loaded its data."""
         command = (valkey.binary(), str(self._server.folder / "valkey.conf"))
         self._child = subprocess.Popen(
             command, cwd=self._server.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -71,12 +71,12 @@ class Valkey:
             self._child.wait()
 
     def freeze(self) -> None:
-        """Stop it where it is."""
+        """Stop its processes with SIGSTOP."""
         assert self._child is not None
         self._child.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Continue after ``freeze``."""
         assert self._child is not None
         self._child.send_signal(signal.SIGCONT)
 
@@ -106,17 +106,17 @@ class Ingest:
         self._child: subprocess.Popen[bytes] | None = None
 
     @contextmanager
-    def running(self) -> Iterator[Self]:
+    def run(self) -> Iterator[Self]:
         """Run it for the length of the block."""
         with self._stack:
             self.start()
             yield self
 
     def start(self) -> None:
-        """Start it; return when it listens, on the port for metrics too, which is opened last."""
+        """Start it; return when it listens on the admin port, which is opened last."""
         command = program("ackstream"), "ingest"
         self._child = self._stack.enter_context(
-            started(*command, core=self._core, folder=self._folder, environment=self._environment)
+            run_process(*command, core=self._core, folder=self._folder, environment=self._environment)
         )
         await_port(self._admin_port, self._child)
 
@@ -127,15 +127,15 @@ class Ingest:
         self._child.wait()
 
     def metrics(self) -> Mapping[str, float]:
-        """Return what it counts, without labels."""
+        """Return its metrics without labels."""
         with urllib.request.urlopen(f"http://{HOST}:{self._admin_port}/metrics", timeout=5) as answer:
             families = text_string_to_metric_families(answer.read().decode())
-        return {one.name: one.value for family in families for one in family.samples if not one.labels}
+        return {line.name: line.value for family in families for line in family.samples if not line.labels}
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What a worker has made of the stream."""
+    """The events and messages that a worker stored from the stream."""
 
     entries: int
     events: int
@@ -148,8 +148,8 @@ class Stored:
         settings = environment(redis_url=valkey_.url, database_url=url, data=str(folder / "data"))
         command = program("ackstream"), "worker", "--handler", "store"
         client, stream = valkey_.client, Shard().stream
-        with started(*command, core=core, folder=folder, environment=settings):
-            until(lambda: consumption.settled(client, stream, "store") == client.xlen(stream), STORED_SECONDS)
+        with run_process(*command, core=core, folder=folder, environment=settings):
+            until(lambda: consumption.count_settled(client, stream, "store") == client.xlen(stream), STORED_SECONDS)
         engine = create_engine(url)
         with engine.connect() as connection:
             events = connection.execute(text("SELECT count(*) FROM status_events")).scalar_one()

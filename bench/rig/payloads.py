@@ -1,7 +1,4 @@
-"""The payloads: WhatsApp statuses of about 560 bytes, three to each message, shuffled together as they would come.
-
-And their signatures, by an account of the bench.
-"""
+"""The payloads and their signatures: WhatsApp statuses of about 560 bytes, three a message, interleaved."""
 
 import hashlib
 import hmac
@@ -17,17 +14,17 @@ import orjson
 STATUSES = ("submitted", "delivered", "read")
 ACCOUNT, SECRET = "a1b2c3d4", "a-secret-of-the-bench"
 
-_AT_ONCE = 250  # messages of one status in a row; their next status comes so many messages later, in another batch
+_AT_ONCE = 250  # messages of one status in a row; their next status follows in another batch
 _BEGAN = datetime(2025, 2, 3, 12, 14, 25, tzinfo=UTC)
 
 
 def payloads(number: int) -> list[bytes]:
-    """Return so many bodies, the same ones at each call, no two equal."""
+    """Return ``number`` different bodies, the same ones at each call."""
     return list(islice(_endless(), number))
 
 
 def bearer(payload: bytes) -> str:
-    """Return the Authorization header that the provider would send with it now."""
+    """Return the Authorization header that the provider would send with this payload now."""
     claims = {
         "iat": int(time.time()),
         "jti": str(UUID(int=0x1A144C10BFDF3FBE8CE511B5C5BA8F24)),

@@ -1,4 +1,4 @@
-"""Child processes: which core they run on, when they answer, what they use, and that they end."""
+"""Child processes: pin them to a core, wait until they listen, read their CPU time, end them."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """The core of what is measured, and that of all the rest; the same one where there is no other."""
+    """The core of the measured process and the core of all other processes; the same core on a machine with one."""
 
     measured: int
     rest: int
@@ -35,8 +35,8 @@ class Cores:
 
 
 @contextmanager
-def pinned(core: int) -> Iterator[None]:
-    """Run the block, and all that it starts for good, on this core."""
+def pin(core: int) -> Iterator[None]:
+    """Run the block, and the processes it starts, on this core."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:
@@ -46,16 +46,16 @@ def pinned(core: int) -> Iterator[None]:
 
 
 @contextmanager
-def started(
+def run_process(
     *command: str, core: int, folder: Path, environment: Mapping[str, str], talks: bool = False
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a child on ``core`` for the length of the block, then end it and whatever it started.
+    """Run a child on ``core`` for the length of the block, then end it and its children.
 
-    It works in ``folder`` and writes its standard error there, to ``stderr.log``; its standard output goes nowhere.
-    One that ``talks`` has pipes instead: a line in, a line out.
+    It works in ``folder`` and writes its standard error to ``stderr.log`` there; its standard output is discarded.
+    With ``talks`` it gets pipes: a line in, a line out.
     """
     pipe = subprocess.PIPE if talks else subprocess.DEVNULL
-    with (folder / "stderr.log").open("ab") as errors, pinned(core):
+    with (folder / "stderr.log").open("ab") as errors, pin(core):
         child = subprocess.Popen(
             command, stdin=pipe, stdout=pipe, stderr=errors, cwd=folder, env=environment, start_new_session=True
         )
@@ -74,20 +74,24 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         child.kill()
         child.wait()
     with suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)  # its own session, so its group is nobody else's
+        os.killpg(child.pid, signal.SIGKILL)  # its own session, so the process group has no other members
     for pipe in (child.stdin, child.stdout):
         if pipe is not None:
             pipe.close()
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """Return the environment for a child: this one's, with no setting of Ackstream's but these."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith("ACKSTREAM_")}
-    return {**own, "PYTHONPATH": str(ROOT), **{f"ACKSTREAM_{name.upper()}": value for name, value in settings.items()}}
+    """Return this environment for a child, with these settings of Ackstream only."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ACKSTREAM_")}
+    return {
+        **inherited,
+        "PYTHONPATH": str(ROOT),
+        **{f"ACKSTREAM_{name.upper()}": value for name, value in settings.items()},
+    }
 
 
 def program(name: str) -> str:
-    """Return the path of a program that is installed beside this Python."""
+    """Return the path of a program installed with this Python."""
     return str(Path(sys.executable).with_name(name))
 
 
@@ -103,6 +107,6 @@ def await_port(port: int, child: subprocess.Popen[bytes]) -> None:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the processor time that the process, with all its threads, has used so far."""
+    """Return the CPU seconds that the process and its threads have used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS

@@ -1,4 +1,4 @@
-"""Rates or costs taken in turn, and the ratios of those that were taken in the same round."""
+"""Rates or costs measured in turn, and the ratios within each round."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +11,7 @@ Measure = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Our figures over another's, round by round: rates in ``unit`` a second, or costs in ``unit``."""
+    """Our figures over those of another program, round by round: rates in ``unit`` a second, or costs in ``unit``."""
 
     what: str
     against: str
@@ -30,7 +30,7 @@ class Ratio:
     @property
     def each(self) -> list[float]:
         """The ratio of each round."""
-        return [own / other for own, other in zip(self.ours, self.theirs, strict=True)]
+        return [ours / theirs for ours, theirs in zip(self.ours, self.theirs, strict=True)]
 
     @property
     def median(self) -> float:
@@ -59,8 +59,8 @@ class Ratio:
         }
 
 
-def interleaved(rounds: int, measures: Mapping[str, Measure]) -> dict[str, list[float]]:
-    """Take each rate once a round, every second round in the opposite order, so that drift favours none."""
+def measure_in_turn(rounds: int, measures: Mapping[str, Measure]) -> dict[str, list[float]]:
+    """Measure each once a round, every second round in the opposite order, so that drift favours none."""
     rates: dict[str, list[float]] = {name: [] for name in measures}
     for number in range(rounds):
         names = list(measures) if number % 2 == 0 else list(measures)[::-1]

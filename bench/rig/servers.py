@@ -1,4 +1,4 @@
-"""The HTTP servers that are measured, each a process on the measured core, and Valkey, which runs beside the load."""
+"""The measured HTTP servers, each a process on the measured core, and Valkey on the core of the load."""
 
 import asyncio
 import sys
@@ -11,7 +11,7 @@ from redis import Redis
 
 from bench.baselines import aiohttp_server, fastapi_quickstart, null_server
 from bench.rig import payloads
-from bench.rig.processes import HOST, await_port, environment, program, started
+from bench.rig.processes import HOST, await_port, environment, program, run_process
 from console.up.valkey import free_port, serving
 
 REWRITE_SECONDS = 30.0
@@ -39,7 +39,7 @@ def ackstream(valkey_url: str, core: int, folder: Path, *, signatures: str, **mo
         data=str(folder / f"data-{signatures}"),
         **more,
     )
-    with started(program("ackstream"), "ingest", core=core, folder=folder, environment=settings) as child:
+    with run_process(program("ackstream"), "ingest", core=core, folder=folder, environment=settings) as child:
         await_port(port, child)
         yield Server(port, "/webhooks/message-status", child.pid)
 
@@ -47,46 +47,46 @@ def ackstream(valkey_url: str, core: int, folder: Path, *, signatures: str, **mo
 @contextmanager
 def aiohttp(core: int, folder: Path) -> Iterator[Server]:
     """Run aiohttp with nothing behind it."""
-    with _listening(sys.executable, "-m", aiohttp_server.__name__, core=core, folder=folder) as (port, pid):
+    with _run_server(sys.executable, "-m", aiohttp_server.__name__, core=core, folder=folder) as (port, pid):
         yield Server(port, aiohttp_server.PATH, pid)
 
 
 @contextmanager
-def nothing_at_all(core: int, folder: Path) -> Iterator[Server]:
+def null(core: int, folder: Path) -> Iterator[Server]:
     """Run the server that only answers."""
-    with _listening(sys.executable, "-m", null_server.__name__, core=core, folder=folder) as (port, pid):
+    with _run_server(sys.executable, "-m", null_server.__name__, core=core, folder=folder) as (port, pid):
         yield Server(port, null_server.PATH, pid)
 
 
 @contextmanager
 def fastapi(core: int, folder: Path) -> Iterator[Server]:
-    """Run Vonage's fastapi_quickstart."""
+    """Run Vonage's FastAPI quickstart."""
     command = program("uvicorn"), f"{fastapi_quickstart.__name__}:app", "--host", HOST, "--port"
-    with _listening(*command, core=core, folder=folder) as (port, pid):
+    with _run_server(*command, core=core, folder=folder) as (port, pid):
         yield Server(port, fastapi_quickstart.PATH, pid)
 
 
 @contextmanager
-def _listening(*command: str, core: int, folder: Path) -> Iterator[tuple[int, int]]:
+def _run_server(*command: str, core: int, folder: Path) -> Iterator[tuple[int, int]]:
     port = free_port()
-    with started(*command, str(port), core=core, folder=folder, environment=environment()) as child:
+    with run_process(*command, str(port), core=core, folder=folder, environment=environment()) as child:
         await_port(port, child)
         yield port, child.pid
 
 
 @contextmanager
 def valkey(folder: Path) -> Iterator[tuple[str, Redis]]:
-    """Run the Valkey of ``ackstream up``, on the core of this process: append-only file, fsynced at every write.
+    """Run the Valkey of ``ackstream up``, on the core of this process: append-only file, fsync at every write.
 
-    It does not rewrite its file on its own, so that this falls into nobody's measurement.
+    It does not rewrite its file by itself, so that no measurement includes a rewrite.
     """
     with asyncio.Runner() as runner:
         running = serving(folder)
         url = runner.run(running.__aenter__()).url
         try:
             client = Redis.from_url(url, protocol=2, socket_timeout=REWRITE_SECONDS)
-            kept = client.config_get("append*")
-            assert (kept["appendonly"], kept["appendfsync"]) == ("yes", "always"), kept
+            config = client.config_get("append*")
+            assert (config["appendonly"], config["appendfsync"]) == ("yes", "always"), config
             client.config_set("auto-aof-rewrite-percentage", 0)
             yield url, client
             client.close()

@@ -1,7 +1,8 @@
-"""``python -m bench.scenarios.busy_message``: what messages with many events cost the others, on SQLite and PostgreSQL.
+"""Measure how messages with many events delay the events of other messages, on SQLite and PostgreSQL.
 
-Stores the statuses of other messages with ``store``, in batches as a worker reads them: alone, then among those of one
-message with very many events, then among those of messages with 20 events each. Prints when the others were stored.
+``python -m bench.scenarios.busy_message`` stores the statuses of other messages with ``store``, in batches as a worker
+reads them: alone, then among those of one message with very many events, then among those of messages with 20 events
+each. It prints when the others were stored.
 """
 
 import argparse
@@ -29,7 +30,7 @@ BEGINS_MS = 1_764_000_000_000
 
 
 def events_of(name: str, messages: int, each: int) -> list[StatusEvent]:
-    """Make so many events of each of so many messages."""
+    """Make ``each`` events for each of ``messages`` messages."""
     return [
         parse(
             Entry(
@@ -68,12 +69,12 @@ async def store(url: str, events: Sequence[StatusEvent]) -> tuple[float, float]:
     return others, time.perf_counter() - began
 
 
-def compare(databases: Databases, one: int, many: int, others: int, seed: int) -> None:
+def compare(databases: Databases, busy_events: int, many: int, others: int, seed: int) -> None:
     """Print the times."""
     rest = events_of("other", others, 1)
     for name, busy in (
         ("the others alone", []),
-        (f"with {one:,} events of one message", events_of("busy", 1, one)),
+        (f"with {busy_events:,} events of one message", events_of("busy", 1, busy_events)),
         (f"with 20 events of {many:,} messages each", events_of("busy", many, 20)),
     ):
         events = [*rest, *busy]
@@ -82,8 +83,8 @@ def compare(databases: Databases, one: int, many: int, others: int, seed: int) -
         gc.freeze()  # as a worker does, to which the events come one batch at a time
         seconds, all_seconds = asyncio.run(store(url, events))
         assert rows(url)[0] == len(events), "not all events were stored"
-        done = f"{others:,} others after {seconds:.1f} s, all {len(events):,} after {all_seconds:.1f} s"
-        print(f"{databases.kind}, {name}: {done}")
+        is_done = f"{others:,} others after {seconds:.1f} s, all {len(events):,} after {all_seconds:.1f} s"
+        print(f"{databases.kind}, {name}: {is_done}")
 
 
 def main() -> None:
@@ -92,11 +93,11 @@ def main() -> None:
     parser.add_argument("--one", type=int, default=100_000, help="events of the one message (default 100000)")
     parser.add_argument("--many", type=int, default=5000, help="messages of 20 events each (default 5000)")
     parser.add_argument("--others", type=int, default=50_000, help="other messages, an event each (default 50000)")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     gc.set_threshold(*GC_THRESHOLDS)
     with tempfile.TemporaryDirectory(prefix="ackstream-bench-") as name, postgresql(Path(name)) as server:
         for databases in (Sqlite(Path(name)), server):
-            compare(databases, given.one, given.many, given.others, seed=1)
+            compare(databases, arguments.one, arguments.many, arguments.others, seed=1)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""What events that fail or hang cost the others.
+"""Measure how failing or hanging events slow down the others.
 
-Throughput: of the events that do not fail (or hang), how many are handled per second beside those that do, against how
-many of the same are where those succeed too.
-Latency: live events while thousands that always fail are tried again and again, against live ones alone, in pairs.
+Throughput: the rate of the good events among events that fail (or hang), against their rate when all events succeed.
+Latency: live events while thousands of failing events are retried, against live events alone, in pairs.
 """
 
 import sys
@@ -21,8 +20,8 @@ from bench.handlers.noop import FAILING_OF, HANGING
 from bench.load import live_entries
 from bench.rig import consumption, servers
 from bench.rig.entries import entries
-from bench.rig.processes import Cores, environment, program, started
-from bench.rig.ratio import Measure, Ratio, interleaved
+from bench.rig.processes import Cores, environment, program, run_process
+from bench.rig.ratio import Measure, Ratio, measure_in_turn
 from bench.scenarios.handlers import Handlers
 from stream.keys import Shard
 
@@ -37,29 +36,29 @@ TARGET = 0.9
 
 
 def compare(folder: Path, cores: Cores, rounds: int, number: int) -> tuple[list[Ratio], list[str]]:
-    """Return the ratios, and what there is to know of the rig and of the latencies."""
+    """Return the ratios, and notes on the rig and the latencies."""
     with ExitStack() as stack:
         url, valkey = stack.enter_context(servers.valkey(folder / "valkey"))
         handlers = Handlers(url, valkey, folder, cores.measured, number)
         measures: dict[str, Measure] = {
-            "all good": partial(handlers.rate, "spared"),
-            "some failing": partial(handlers.rate, "failing"),
-            "some hanging": partial(handlers.rate, "hanging", never=HANGING),
+            "all good": partial(handlers.rate, "check_only"),
+            "some failing": partial(handlers.rate, "fail_some"),
+            "some hanging": partial(handlers.rate, "hang_some", never=HANGING),
         }
-        rates = interleaved(rounds, measures)
+        rates = measure_in_turn(rounds, measures)
         notes = _latencies(url, valkey, folder, cores, rounds)
     shares = {"some failing": 1 - 1 / FAILING_OF, "some hanging": 1.0}
     return [
         Ratio(f"the others, {which}", "all good", "events", TARGET, *_of_others(share, rates[which], rates["all good"]))
         for which, share in shares.items()
     ], [
-        f"failing: {number:,} entries a round, of which one in {FAILING_OF} fails, or {HANGING} hang",
+        f"failing: {number:,} entries a round; one in {FAILING_OF} fails, or {HANGING} hang",
         *notes,
     ]
 
 
 def _of_others(share: float, *rates: list[float]) -> list[list[float]]:
-    """Return the rates of the events that do not fail, which are this share of all."""
+    """Return the rates of the good events, which are this share of all."""
     return [[rate * share for rate in measured] for measured in rates]
 
 
@@ -73,14 +72,14 @@ def _latencies(url: str, valkey: Redis, folder: Path, cores: Cores, rounds: int)
         f"{GROUP}={live_entries.HANDLER}",
     )
     settings = environment(redis_url=url, data=str(folder / "data"), retention="off")
-    with started(*command, core=cores.measured, folder=folder, environment=settings):
+    with run_process(*command, core=cores.measured, folder=folder, environment=settings):
         _p99(url, valkey, folder, cores, failing=0)
-        for one in range(rounds):
-            kinds = (0, FAILING) if one % 2 == 0 else (FAILING, 0)
-            found = {failing: _p99(url, valkey, folder, cores, failing=failing) for failing in kinds}
-            pairs.append((found[0], found[FAILING]))
-            shown = f"{found[0]:.1f} ms alone, {found[FAILING]:.1f} ms beside failing ones"
-            print(f"round {one + 1} of {rounds}: p99 {shown}", file=sys.stderr, flush=True)
+        for number in range(rounds):
+            kinds = (0, FAILING) if number % 2 == 0 else (FAILING, 0)
+            p99 = {failing: _p99(url, valkey, folder, cores, failing=failing) for failing in kinds}
+            pairs.append((p99[0], p99[FAILING]))
+            shown = f"{p99[0]:.1f} ms alone, {p99[FAILING]:.1f} ms with failing ones"
+            print(f"round {number + 1} of {rounds}: p99 {shown}", file=sys.stderr, flush=True)
     more = [beside - alone for alone, beside in pairs]
     alone, beside = (median(column) for column in zip(*pairs, strict=True))
     return [
@@ -92,26 +91,26 @@ def _latencies(url: str, valkey: Redis, folder: Path, cores: Cores, rounds: int)
 
 
 def _p99(url: str, valkey: Redis, folder: Path, cores: Cores, *, failing: int) -> float:
-    """Return the live events' 99th percentile once so many others have failed for the first time."""
+    """Return the 99th percentile of live events after ``failing`` others have failed once."""
     seconds = WARM_SECONDS + LIVE_SECONDS + (consumption.LONGEST_SECONDS if failing else 0)
     command = sys.executable, "-m", live_entries.__name__, url, str(LIVE_PER_SECOND), str(seconds)
-    with started(*command, core=cores.rest, folder=folder, environment=environment()):
+    with run_process(*command, core=cores.rest, folder=folder, environment=environment()):
         time.sleep(WARM_SECONDS)
         if failing:
             _append_failing(valkey, failing)
             _await(valkey, lambda waiting: waiting >= failing)
         live_entries.taken_ms(folder)
         time.sleep(LIVE_SECONDS)
-        taken = live_entries.taken_ms(folder)
-    assert len(taken) >= 0.9 * LIVE_PER_SECOND * LIVE_SECONDS, len(taken)
+        latencies = live_entries.taken_ms(folder)
+    assert len(latencies) >= 0.9 * LIVE_PER_SECOND * LIVE_SECONDS, len(latencies)
     _forget_failing(valkey)
-    return taken[len(taken) * 99 // 100]
+    return latencies[len(latencies) * 99 // 100]
 
 
 def _append_failing(valkey: Redis, number: int) -> None:
     bodies = (
-        orjson.dumps({"message_uuid": f"{live_entries.FAILS}{time.time_ns()}-{one}", "status": "delivered"})
-        for one in range(number)
+        orjson.dumps({"message_uuid": f"{live_entries.FAILS}{time.time_ns()}-{index}", "status": "delivered"})
+        for index in range(number)
     )
     with valkey.pipeline(transaction=False) as pipe:
         for entry in entries(bodies):
@@ -120,19 +119,19 @@ def _append_failing(valkey: Redis, number: int) -> None:
         pipe.execute()
 
 
-def _waiting(valkey: Redis) -> int:
+def _count_waiting(valkey: Redis) -> int:
     shard = Shard()
     return int(valkey.zcard(shard.delayed(GROUP))) + int(valkey.xlen(shard.retry(GROUP)))
 
 
 def _await(valkey: Redis, enough: Callable[[int], bool]) -> None:
     deadline = time.monotonic() + consumption.LONGEST_SECONDS
-    while not enough(_waiting(valkey)):
-        assert time.monotonic() < deadline, f"{_waiting(valkey)} wait for another attempt"
+    while not enough(_count_waiting(valkey)):
+        assert time.monotonic() < deadline, f"{_count_waiting(valkey)} wait for another attempt"
         time.sleep(LOOK_SECONDS)
 
 
 def _forget_failing(valkey: Redis) -> None:
-    while _waiting(valkey):
+    while _count_waiting(valkey):
         valkey.delete(Shard().delayed(GROUP))
         time.sleep(LOOK_SECONDS)

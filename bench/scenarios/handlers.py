@@ -1,4 +1,4 @@
-"""The worker with functions that do nothing, against Redis's client alone, and against FastStream and taskiq."""
+"""Compare the worker and no-op functions with redis-py alone, with FastStream and with taskiq."""
 
 import sys
 from contextlib import ExitStack
@@ -12,8 +12,8 @@ from bench.handlers import noop
 from bench.rig import consumption, servers
 from bench.rig.entries import entries
 from bench.rig.payloads import payloads
-from bench.rig.processes import Cores, environment, program, started
-from bench.rig.ratio import Measure, Ratio, interleaved
+from bench.rig.processes import Cores, environment, program, run_process
+from bench.rig.ratio import Measure, Ratio, measure_in_turn
 from bench.scenarios.worker import RIVALS_SHARE, rival_rate
 from stream.keys import Shard
 
@@ -35,13 +35,13 @@ class Handlers:
     def rate(self, function: str, *, never: int = 0) -> float:
         """Return the events per second of `ackstream worker` with this function of bench.handlers.noop.
 
-        So many are never settled.
+        ``never`` entries are never settled.
         """
         handler = f"{GROUP}={noop.__name__}:{function}#batch={BATCH}"
         return self._rate(program("ackstream"), "worker", "--handler", handler, never=never)
 
     def bare_rate(self) -> float:
-        """Return the entries per second that are read and acked, and nothing else."""
+        """Return the entries per second that a bare consumer reads and acks."""
         stream = Shard().stream
         return self._rate(sys.executable, "-m", redis_consumer.__name__, self._url, stream, GROUP, str(BATCH))
 
@@ -51,26 +51,26 @@ class Handlers:
         consumption.fill(self._valkey, stream, self._entries)
         self._valkey.xgroup_create(stream, GROUP, id="0")
         settings = environment(redis_url=self._url, data=str(self._folder / "data"))
-        with started(*command, core=self._core, folder=self._folder, environment=settings) as child:
+        with run_process(*command, core=self._core, folder=self._folder, environment=settings) as child:
             return consumption.rate(self._valkey, stream, GROUP, child, never=never)
 
 
 def compare(folder: Path, cores: Cores, rounds: int, number: int) -> tuple[list[Ratio], list[str]]:
-    """Return the ratios, and what there is to know of the rig."""
+    """Return the ratios, and notes on the rig."""
     with ExitStack() as stack:
         url, valkey = stack.enter_context(servers.valkey(folder / "valkey"))
         handlers = Handlers(url, valkey, folder, cores.measured, number)
-        lists, one, bare = "a list", "one event", "bare XREADGROUP and XACK"
+        lists, single, bare = "a list", "one event", "bare XREADGROUP and XACK"
         measures: dict[str, Measure] = {
             lists: partial(handlers.rate, "many"),
             bare: handlers.bare_rate,
-            one: partial(handlers.rate, "one"),
+            single: partial(handlers.rate, "one"),
         }
         for name, rival in RIVALS.items():
-            messages = rival.published(payloads(number // RIVALS_SHARE))
+            messages = rival.encode_messages(payloads(number // RIVALS_SHARE))
             measures[name] = partial(rival_rate, rival, url, valkey, folder, cores.measured, messages)
-        rates = interleaved(rounds, measures)
-    pairs = [(lists, bare, 0.4), *((lists, name, 20) for name in RIVALS), *((one, name, 8) for name in RIVALS)]
+        rates = measure_in_turn(rounds, measures)
+    pairs = [(lists, bare, 0.4), *((lists, name, 20) for name in RIVALS), *((single, name, 8) for name in RIVALS)]
     return [
         Ratio(f"a function of {ours}", theirs, "events", target, rates[ours], rates[theirs])
         for ours, theirs, target in pairs

@@ -1,4 +1,4 @@
-"""Ingest against what answers a POST without keeping it."""
+"""Compare ingest with servers that answer a POST without storing it."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -6,11 +6,11 @@ from statistics import median
 
 from redis import Redis
 
-from bench.load.closed_loop import CONNECTIONS, Loaded, loaded
+from bench.load.closed_loop import CONNECTIONS, Loaded, run_load
 from bench.rig import servers
 from bench.rig.consumption import empty
 from bench.rig.processes import Cores
-from bench.rig.ratio import Ratio, interleaved
+from bench.rig.ratio import Ratio, measure_in_turn
 from bench.rig.servers import Server
 from stream.keys import Shard
 
@@ -19,7 +19,7 @@ COST = "CPU us/req"
 
 
 class Measured:
-    """One server, and what each load on it came to."""
+    """One server and the results of its loads."""
 
     def __init__(self, name: str, server: Server, seconds: float, folder: Path) -> None:
         self._name = name
@@ -30,7 +30,7 @@ class Measured:
 
     def load(self) -> Loaded:
         """Put a load on the server."""
-        result = loaded(self._server.port, self._server.path, self._seconds, self._server.pid, self._folder)
+        result = run_load(self._server.port, self._server.path, self._seconds, self._server.pid, self._folder)
         self._results.append(result)
         return result
 
@@ -40,7 +40,7 @@ class Measured:
 
     @property
     def costs_us(self) -> list[float]:
-        """Microseconds of the processor for a request, for each load."""
+        """CPU microseconds per request, for each load."""
         return [result.server_us for result in self._results]
 
     def __str__(self) -> str:
@@ -50,9 +50,9 @@ class Measured:
 
 
 def compare(folder: Path, cores: Cores, rounds: int, seconds: float) -> tuple[list[Ratio], list[str]]:
-    """Return the ratios, and what there is to know of the rig."""
+    """Return the ratios, and notes on the rig."""
     with ExitStack() as stack:
-        with servers.nothing_at_all(cores.measured, folder) as nothing:
+        with servers.null(cores.measured, folder) as nothing:
             limit = Measured("nothing", nothing, LIMIT_SECONDS, folder).rate()
         url, valkey = stack.enter_context(servers.valkey(folder / "valkey"))
         ackstream, signed, aiohttp, fastapi = (
@@ -64,7 +64,7 @@ def compare(folder: Path, cores: Cores, rounds: int, seconds: float) -> tuple[li
                 ("FastAPI quickstart", servers.fastapi(cores.measured, folder)),
             )
         )
-        rates = interleaved(
+        rates = measure_in_turn(
             rounds,
             {
                 "ackstream ingest": lambda: _kept(ackstream, valkey),
@@ -89,7 +89,7 @@ def compare(folder: Path, cores: Cores, rounds: int, seconds: float) -> tuple[li
 
 
 def _kept(ackstream: Measured, valkey: Redis) -> float:
-    """Put a load on ingest; every 200 must stand on the stream."""
+    """Put a load on ingest; each 200 must have an entry on the stream."""
     empty(valkey)
     result = ackstream.load()
     entries = valkey.xlen(Shard().stream)

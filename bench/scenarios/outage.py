@@ -24,7 +24,7 @@ import structlog
 from bench.load import open_loop
 from bench.load.open_loop import Sent
 from bench.rig.outage_processes import Ingest, Stored, Valkey, until
-from bench.rig.processes import Cores, environment, started
+from bench.rig.processes import Cores, environment, run_process
 
 How = Literal["killed", "frozen"]
 
@@ -35,7 +35,7 @@ DRAINED_SECONDS = 300.0
 LAST_SECONDS = 60.0
 
 P99_FIRST_SECONDS, P99_SECONDS, DRAIN_RATIO, DIRECT_SECONDS = 1.5, 0.1, 2.0, 5.0
-"""To be reached: p99 in the first second, p99 after it, drained at so many times the rate, direct again after."""
+"""Limits: p99 in the first second and after it, drain rate over arrival rate, seconds until appends are direct."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +51,36 @@ class Times:
 
 
 def main() -> None:
-    """Run it, print what came of it."""
-    given = _arguments()
+    """Run the outage and print the result."""
+    arguments = _arguments()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     cores = Cores.available()
     os.sched_setaffinity(0, {cores.rest})
-    seed = given.seed if given.seed is not None else random.SystemRandom().randrange(2**32)
-    print(f"Redis {given.how} for {given.seconds:g} s at {given.rate} requests/s, seed {seed}", flush=True)
+    seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(2**32)
+    print(f"Redis {arguments.how} for {arguments.seconds:g} s at {arguments.rate} requests/s, seed {seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="ackstream-outage-") as name, ExitStack() as stack:
         folder = Path(name)
-        valkey = stack.enter_context(Valkey(folder / "valkey").running())
-        ingest = stack.enter_context(Ingest(folder, valkey.url, cores.measured).running())
+        valkey = stack.enter_context(Valkey(folder / "valkey").run())
+        ingest = stack.enter_context(Ingest(folder, valkey.url, cores.measured).run())
         log = folder / "sent.log"
-        command = (sys.executable, "-m", open_loop.__name__, str(ingest.port), ingest.path, str(given.rate), str(log))
-        with started(*command, core=cores.rest, folder=folder, environment=environment(), talks=True) as load:
-            times = _outage(valkey, ingest, given.how, given.seconds, given.kills, random.Random(seed))  # noqa: S311
+        command = (
+            sys.executable,
+            "-m",
+            open_loop.__name__,
+            str(ingest.port),
+            ingest.path,
+            str(arguments.rate),
+            str(log),
+        )
+        with run_process(*command, core=cores.rest, folder=folder, environment=environment(), talks=True) as load:
+            times = _outage(valkey, ingest, arguments.how, arguments.seconds, arguments.kills, random.Random(seed))  # noqa: S311
             assert load.stdin is not None
             load.stdin.close()
             assert load.wait(LAST_SECONDS) == 0, "the load failed"
         sent = list(open_loop.read(log))
-        _tell(sent, times, given.rate)
+        _tell(sent, times, arguments.rate)
         stored = Stored.of(folder, valkey, cores.measured)
-    _judge(sent, stored, killed=bool(given.kills))
+    _judge(sent, stored, killed=bool(arguments.kills))
 
 
 def _outage(valkey: Valkey, ingest: Ingest, how: How, seconds: float, kills: int, chance: random.Random) -> Times:
@@ -109,12 +117,12 @@ def _tell(sent: Sequence[Sent], times: Times, rate: float) -> None:
         ("while draining", times.back, times.drained, None),
         ("after", times.drained, float("inf"), None),
     )
-    for name, begin, end, wanted in spans:
+    for name, begin, end, limit in spans:
         took = sorted(one.took for one in sent if begin <= one.due < end and one.status)
         if took:
             p50, p99, worst = (1000 * took[min(len(took) - 1, int(share * len(took)))] for share in (0.5, 0.99, 1))
             shown = f"{name:27} {len(took):8,} answers, p50 {p50:7.1f} ms, p99 {p99:7.1f} ms, greatest {worst:7.1f} ms"
-            print(shown + ("" if wanted is None else _verdict(p99 / 1000 < wanted, f"p99 under {wanted * 1000:g} ms")))
+            print(shown + ("" if limit is None else _verdict(p99 / 1000 < limit, f"p99 under {limit * 1000:g} ms")))
     direct = times.direct - times.back
     drained = times.spooled / (times.drained - times.back)
     print(
@@ -126,13 +134,13 @@ def _tell(sent: Sequence[Sent], times: Times, rate: float) -> None:
     )
 
 
-def _verdict(met: bool, what: str) -> str:
-    return f"  ({what}: {'met' if met else 'missed'})"
+def _verdict(is_met: bool, what: str) -> str:
+    return f"  ({what}: {'met' if is_met else 'missed'})"
 
 
 def _judge(sent: Sequence[Sent], stored: Stored, *, killed: bool) -> None:
-    statuses = Counter(one.status for one in sent)
-    acked = {open_loop.message_id(one.number) for one in sent if one.status == 200}  # noqa: PLR2004 - the code
+    statuses = Counter(request.status for request in sent)
+    acked = {open_loop.message_id(request.number) for request in sent if request.status == 200}  # noqa: PLR2004 - the code
     lost = acked - stored.messages
     print(
         f"answers: {dict(sorted(statuses.items()))}; entries on the stream: {stored.entries:,}, events stored: "
@@ -140,7 +148,7 @@ def _judge(sent: Sequence[Sent], stored: Stored, *, killed: bool) -> None:
     )
     assert not lost, f"answered 200 and not stored: {sorted(lost)[:5]}"
     assert stored.events == len(stored.messages), "an event is stored twice"
-    assert stored.messages <= {open_loop.message_id(one.number) for one in sent}
+    assert stored.messages <= {open_loop.message_id(request.number) for request in sent}
     assert killed or set(statuses) == {200}, "not everything was answered 200"
     assert set(statuses) <= {200, 0}, "there were answers other than 200"
 
@@ -149,9 +157,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench.scenarios.outage", description="Let Redis go away under load.")
     parser.add_argument("--seconds", type=_positive, default=60.0, help="how long Redis is away (default 60)")
     parser.add_argument("--rate", type=_positive, default=2000.0, help="requests a second (default 2000)")
-    parser.add_argument("--how", choices=("killed", "frozen"), default="killed", help="what happens to it")
-    parser.add_argument("--kills", type=int, default=0, help="how often ingest is killed meanwhile (default never)")
-    parser.add_argument("--seed", type=int, help="of the moments at which it is killed")
+    parser.add_argument("--how", choices=("killed", "frozen"), default="killed", help="the fault of Redis")
+    parser.add_argument("--kills", type=int, default=0, help="how often ingest is killed during the outage (default 0)")
+    parser.add_argument("--seed", type=int, help="seed of the kill times")
     return parser.parse_args()
 
 

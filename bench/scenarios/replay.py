@@ -1,4 +1,4 @@
-"""A replay beside live traffic: how well it keeps its rate, and what it costs the live events.
+"""Measure a replay during live traffic: the steadiness of its rate, and the delay of live events.
 
 Each round is a pair: live entries alone, and live entries while old ones are replayed into the same group.
 """
@@ -19,7 +19,7 @@ from bench.load import live_entries
 from bench.rig import consumption, servers
 from bench.rig.entries import entries
 from bench.rig.payloads import payloads
-from bench.rig.processes import Cores, environment, program, started
+from bench.rig.processes import Cores, environment, program, run_process
 from console.queries.replays import Wanted, plan, start
 from stream.keys import Shard
 from stream.redis.client import client
@@ -43,7 +43,7 @@ Looks = Sequence[tuple[float, int]]
 
 @dataclass(slots=True)
 class Found:
-    """What the rounds came to."""
+    """The results of the rounds."""
 
     quiet_ms: list[float] = field(default_factory=list)
     beside_ms: list[float] = field(default_factory=list)
@@ -51,25 +51,25 @@ class Found:
     windows: list[float] = field(default_factory=list)
 
     def notes(self, number: int) -> list[str]:
-        """Return what there is to tell."""
+        """Return the lines to print."""
         more = [one - other for one, other in zip(self.beside_ms, self.quiet_ms, strict=True)]
         worst = max(abs(rate / REPLAYED_PER_SECOND - 1) for rate in self.rates)
-        kept, quick = worst <= DEVIATION, median(more) <= P99_LIMIT_MS
+        is_steady, quick = worst <= DEVIATION, median(more) <= P99_LIMIT_MS
         rate = f"{median(self.rates):,.0f}/s, at most {worst:.1%} off"
         windows = f"in {WINDOW_SECONDS:.0f} s {min(self.windows):,.0f} to {max(self.windows):,.0f}/s"
-        p99 = f"{median(self.quiet_ms):.1f} ms without, {median(self.beside_ms):.1f} ms beside the replay"
+        p99 = f"{median(self.quiet_ms):.1f} ms without, {median(self.beside_ms):.1f} ms with the replay"
         pairs = f"difference in pairs: median {median(more):+.1f} ms, {min(more):+.1f} to {max(more):+.1f}"
         return [
-            f"replay: {number:,} entries at {REPLAYED_PER_SECOND:,}/s beside {LIVE_PER_SECOND:,} live ones a second",
-            f"rate: {rate}: limit {DEVIATION:.0%}: {'met' if kept else 'missed'}; {windows}",
+            f"replay: {number:,} entries at {REPLAYED_PER_SECOND:,}/s with {LIVE_PER_SECOND:,} live ones a second",
+            f"rate: {rate}: limit {DEVIATION:.0%}: {'met' if is_steady else 'missed'}; {windows}",
             f"p99 of the live, from append to handled: {p99}; {pairs}; limit {P99_LIMIT_MS:.0f} ms: "
             + ("met" if quick else "missed"),
         ]
 
 
 def compare(folder: Path, cores: Cores, rounds: int, number: int) -> list[str]:
-    """Return what there is to tell of replays of so many entries; every second pair is in the opposite order."""
-    found = Found()
+    """Return the lines to print for replays of ``number`` entries; every second pair runs in the opposite order."""
+    results = Found()
     with ExitStack() as stack:
         url, valkey = stack.enter_context(servers.valkey(folder / "valkey"))
         consumption.fill(valkey, Shard().stream, (entry.to_fields() for entry in entries(payloads(number))))
@@ -81,46 +81,45 @@ def compare(folder: Path, cores: Cores, rounds: int, number: int) -> list[str]:
             f"{GROUP}={live_entries.HANDLER}",
         )
         settings = environment(redis_url=url, data=str(folder / "data"), retention="off")
-        stack.enter_context(started(*command, core=cores.measured, folder=folder, environment=settings))
+        stack.enter_context(run_process(*command, core=cores.measured, folder=folder, environment=settings))
         _await_settled(valkey)
         _live(url, cores, folder, MORE_SECONDS)
-        for one in range(rounds):
-            for replayed in (False, True) if one % 2 == 0 else (True, False):
+        for round_number in range(rounds):
+            for replayed in (False, True) if round_number % 2 == 0 else (True, False):
                 if replayed:
-                    _beside(found, url, cores, folder, number, old)
+                    _beside(results, url, cores, folder, number, old)
                 else:
-                    found.quiet_ms.append(_p99(_live(url, cores, folder, QUIET_SECONDS)))
+                    results.quiet_ms.append(_p99(_live(url, cores, folder, QUIET_SECONDS)))
                 _await_settled(valkey)
-            shown = (
-                f"{found.quiet_ms[-1]:.1f} ms without, {found.beside_ms[-1]:.1f} ms beside, {found.rates[-1]:,.0f}/s"
-            )
-            print(f"round {one + 1} of {rounds}: {shown}", file=sys.stderr, flush=True)
-    return found.notes(number)
+            quiet_ms, beside_ms = results.quiet_ms[-1], results.beside_ms[-1]
+            shown = f"{quiet_ms:.1f} ms without, {beside_ms:.1f} ms with the replay, {results.rates[-1]:,.0f}/s"
+            print(f"round {round_number + 1} of {rounds}: {shown}", file=sys.stderr, flush=True)
+    return results.notes(number)
 
 
-def _beside(found: Found, url: str, cores: Cores, folder: Path, number: int, selection: Selection) -> None:
+def _beside(results: Found, url: str, cores: Cores, folder: Path, number: int, selection: Selection) -> None:
     seconds = number / REPLAYED_PER_SECOND + MORE_SECONDS
-    with _appending(url, cores, folder, seconds) as child:
+    with _run_live_load(url, cores, folder, seconds) as child:
         looks = asyncio.run(_replay(url, selection, number))
         child.wait(seconds + MORE_SECONDS)
-    found.beside_ms.append(_p99(live_entries.taken_ms(folder)))
-    found.rates.append(_rate(looks[0], looks[-1]))
-    found.windows += list(_windows(looks))
+    results.beside_ms.append(_p99(live_entries.taken_ms(folder)))
+    results.rates.append(_rate(looks[0], looks[-1]))
+    results.windows += list(_windows(looks))
 
 
 async def _replay(url: str, selection: Selection, number: int) -> Looks:
-    """Replay all that is meant, and return the looks from a twentieth of it to its end."""
-    wanted = Wanted(Shard(), GROUP, Place.STREAM, selection, REPLAYED_PER_SECOND, None)
+    """Replay the selection, and return the samples from a twentieth of it to its end."""
+    request = Wanted(Shard(), GROUP, Place.STREAM, selection, REPLAYED_PER_SECOND, None)
     server = client(url)
     try:
-        replay = await start(server, wanted, await plan(server, wanted))
+        replay = await start(server, request, await plan(server, request))
         assert replay.total == number, replay.total
         replays, looks = Replays(server, Shard(), GROUP), []
-        while (known := await replays.find(replay.id)) is not None and known.state is State.RUNNING:
-            looks.append((time.monotonic(), known.done))
+        while (job := await replays.find(replay.id)) is not None and job.state is State.RUNNING:
+            looks.append((time.monotonic(), job.done))
             await asyncio.sleep(LOOK_SECONDS)
-        assert known is not None
-        assert (known.state, known.done) == (State.DONE, number)
+        assert job is not None
+        assert (job.state, job.done) == (State.DONE, number)
     finally:
         await server.aclose()
     return [look for look in looks if look[1] >= number // 20]
@@ -140,25 +139,25 @@ def _p99(taken_ms: Sequence[float]) -> float:
     return taken_ms[len(taken_ms) * 99 // 100]
 
 
-def _appending(
+def _run_live_load(
     url: str, cores: Cores, folder: Path, seconds: float
 ) -> AbstractContextManager["subprocess.Popen[bytes]"]:
     command = sys.executable, "-m", live_entries.__name__, url, str(LIVE_PER_SECOND), str(seconds)
-    return started(*command, core=cores.rest, folder=folder, environment=environment())
+    return run_process(*command, core=cores.rest, folder=folder, environment=environment())
 
 
 def _live(url: str, cores: Cores, folder: Path, seconds: float) -> list[float]:
     """Append live entries alone, and return how long they took."""
-    with _appending(url, cores, folder, seconds) as child:
+    with _run_live_load(url, cores, folder, seconds) as child:
         assert child.wait(seconds + consumption.LONGEST_SECONDS) == 0
     time.sleep(1)
-    taken = live_entries.taken_ms(folder)
-    assert len(taken) == int(LIVE_PER_SECOND * seconds), len(taken)
-    return taken
+    latencies = live_entries.taken_ms(folder)
+    assert len(latencies) == int(LIVE_PER_SECOND * seconds), len(latencies)
+    return latencies
 
 
 def _await_settled(valkey: Redis) -> None:
     deadline, stream = time.monotonic() + consumption.LONGEST_SECONDS, Shard().stream
-    while consumption.settled(valkey, stream, GROUP) < valkey.xlen(stream) or valkey.xlen(Shard().replay(GROUP)):
+    while consumption.count_settled(valkey, stream, GROUP) < valkey.xlen(stream) or valkey.xlen(Shard().replay(GROUP)):
         assert time.monotonic() < deadline, "not all is settled in time"
         time.sleep(LOOK_SECONDS)

@@ -22,7 +22,7 @@ from bench.handlers import recording
 from bench.rig import consumption, servers
 from bench.rig.entries import entries
 from bench.rig.payloads import payloads
-from bench.rig.processes import Cores, environment, program, started
+from bench.rig.processes import Cores, environment, program, run_process
 from stream.keys import Shard
 
 GROUP = "noting"
@@ -35,10 +35,10 @@ LONGEST_GAP_SECONDS = 2.0
 class Load:
     """Appends entries at a steady rate until it is stopped."""
 
-    def __init__(self, server: Redis, rate: float, most: int) -> None:
+    def __init__(self, server: Redis, rate: float, maximum: int) -> None:
         self._server = server
         self._rate = rate
-        self._entries = [entry.to_fields() for entry in entries(payloads(most))]
+        self._entries = [entry.to_fields() for entry in entries(payloads(maximum))]
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self.appended = 0
@@ -48,7 +48,7 @@ class Load:
         self._thread.start()
 
     def stop(self) -> None:
-        """End; return when nothing more is appended."""
+        """Stop, and return when the last entry is appended."""
         self._stop.set()
         self._thread.join()
 
@@ -63,8 +63,8 @@ class Load:
             self.appended = due
 
 
-def noted(folder: Path) -> Iterator[tuple[str, float]]:
-    """Yield what the handlers have noted."""
+def read_events(folder: Path) -> Iterator[tuple[str, float]]:
+    """Yield the events that the handlers recorded."""
     for file in folder.glob("notes-*.txt"):
         for line in file.read_text().splitlines():
             event_id, moment = line.split()
@@ -72,8 +72,8 @@ def noted(folder: Path) -> Iterator[tuple[str, float]]:
 
 
 def main() -> None:
-    """Run it, print, and fail if an event was handled twice or not at all."""
-    given = _arguments()
+    """Run the restart, print the result, and fail if an event was handled twice or not at all."""
+    arguments = _arguments()
     cores = Cores.available()
     os.sched_setaffinity(0, {cores.rest})
     with tempfile.TemporaryDirectory(prefix="ackstream-rolling-") as name, ExitStack() as stack:
@@ -83,40 +83,42 @@ def main() -> None:
         command = program("ackstream"), "worker", "--handler", f"{GROUP}={recording.__name__}:note"
 
         def start() -> int:
-            worker = started(*command, core=cores.measured, folder=folder, environment=settings)
+            worker = run_process(*command, core=cores.measured, folder=folder, environment=settings)
             return stack.enter_context(worker).pid
 
-        load = Load(server, given.rate, int(given.rate * (given.workers * given.pause + 4 * WARM_SECONDS + 30)))
-        workers = [start() for _ in range(given.workers)]
+        load = Load(
+            server, arguments.rate, int(arguments.rate * (arguments.workers * arguments.pause + 4 * WARM_SECONDS + 30))
+        )
+        workers = [start() for _ in range(arguments.workers)]
         time.sleep(WARM_SECONDS)
         load.start()
         time.sleep(WARM_SECONDS)
         for worker in workers:
             os.kill(worker, signal.SIGTERM)
             start()
-            time.sleep(given.pause)
+            time.sleep(arguments.pause)
         load.stop()
         _await_all(server, load.appended)
-        _judge(folder, load.appended, given.rate)
+        _judge(folder, load.appended, arguments.rate)
 
 
 def _await_all(server: Redis, appended: int) -> None:
     deadline = time.monotonic() + SETTLE_SECONDS
-    while consumption.settled(server, Shard().stream, GROUP) < appended:
+    while consumption.count_settled(server, Shard().stream, GROUP) < appended:
         assert time.monotonic() < deadline, "not everything was handled"
         time.sleep(0.05)
 
 
 def _judge(folder: Path, appended: int, rate: float) -> None:
-    found = list(noted(folder))
-    times = Counter(event_id for event_id, _ in found)
-    moments = sorted(moment for _, moment in found)
+    lines = list(read_events(folder))
+    times = Counter(event_id for event_id, _ in lines)
+    moments = sorted(moment for _, moment in lines)
     gap = max(later - earlier for earlier, later in pairwise(moments))
     twice = sum(count > 1 for count in times.values())
     seconds = moments[-1] - moments[0]
     print(f"{appended:,} events at {rate:,.0f}/s over {seconds:.0f} s: {len(times):,} handled, {twice} of them twice")
-    met = "met" if gap <= LONGEST_GAP_SECONDS else "missed"
-    print(f"longest time without an event handled: {gap:.2f} s  (at most {LONGEST_GAP_SECONDS:g}: {met})")
+    result = "met" if gap <= LONGEST_GAP_SECONDS else "missed"
+    print(f"longest time without an event handled: {gap:.2f} s  (at most {LONGEST_GAP_SECONDS:g}: {result})")
     assert (len(times), twice) == (appended, 0)
 
 
@@ -124,7 +126,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="bench.scenarios.rolling_restart", description="Restart workers under load, one by one."
     )
-    parser.add_argument("--workers", type=int, default=4, help="how many there are (default 4)")
+    parser.add_argument("--workers", type=int, default=4, help="number of workers (default 4)")
     parser.add_argument("--rate", type=float, default=2000.0, help="events a second (default 2000)")
     parser.add_argument("--pause", type=float, default=4.0, help="seconds between two restarts (default 4)")
     return parser.parse_args()

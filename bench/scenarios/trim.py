@@ -1,4 +1,4 @@
-"""Ingest's answers while the stream is trimmed, against those just before and after."""
+"""Compare ingest's answer times during a trim with those just before and after."""
 
 import os
 import time
@@ -11,12 +11,12 @@ from typing import Any
 
 from redis import Redis
 
-from bench.load.steady_rate import Load, loading, p99_ms
+from bench.load.steady_rate import Load, p99_ms, run_load
 from bench.rig import servers
 from bench.rig.consumption import empty
 from bench.rig.entries import entries
 from bench.rig.payloads import payloads
-from bench.rig.processes import Cores, environment, program, started
+from bench.rig.processes import Cores, environment, program, run_process
 from bench.rig.servers import Server
 from stream.keys import Shard
 
@@ -47,7 +47,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What trimming adds to the 99th percentile of ingest's answers, run by run."""
+    """The increase of the 99th percentile of ingest's answers during a trim, run by run."""
 
     what: str
     trimmed: int
@@ -95,7 +95,7 @@ class Difference:
 
 
 class Rig:
-    """A stream of old entries that one worker may trim, as soon as nobody holds them back."""
+    """A stream of old entries that one worker trims once no group holds them back."""
 
     def __init__(self, url: str, valkey: Redis, ingest: Server, cores: Cores, folder: Path, trimmed: int) -> None:
         self._url = url
@@ -108,23 +108,23 @@ class Rig:
         self._shard = Shard()
 
     def pair(self, seconds: float, archive: Path | None) -> Pair:
-        """Load ingest, trim meanwhile, and return its percentiles."""
+        """Load ingest, trim during the load, and return the percentiles."""
         self._prepare()
         settings = {"archive": str(archive)} if archive else {}
         with (
             self._worker(**settings),
-            loading(self._ingest.port, self._ingest.path, RATE, self._cores.rest, self._folder) as load,
+            run_load(self._ingest.port, self._ingest.path, RATE, self._cores.rest, self._folder) as load,
         ):
             time.sleep(seconds)
             began, ended = self._trim()
             time.sleep(seconds)
-            return self._measured(load, began, ended)
+            return self._evaluate(load, began, ended)
 
     def _prepare(self) -> None:
-        """Fill the stream anew; our group has settled all of it, another one nothing."""
+        """Fill the stream; one group has settled all of it, another one nothing."""
         empty(self._valkey)
         fields = [entry.to_fields() for entry in entries(payloads(BLOCK))]
-        flat = [part for one in fields for pair in one.items() for part in pair]
+        flat = [part for item in fields for pair in item.items() for part in pair]
         for first in range(1, self._trimmed + 1, BLOCK):
             self._fill(keys=[self._shard.stream], args=[first, len(fields[0]), *flat])
         self._valkey.xgroup_create(self._shard.stream, GROUP, id="$")
@@ -132,9 +132,9 @@ class Rig:
 
     @contextmanager
     def _worker(self, **settings: str) -> Iterator[None]:
-        known = environment(redis_url=self._url, data=str(self._folder / "data"), **settings)
+        variables = environment(redis_url=self._url, data=str(self._folder / "data"), **settings)
         command = program("ackstream"), "worker", "--handler", GROUP
-        with started(*command, core=self._cores.rest, folder=self._folder, environment=known) as child:
+        with run_process(*command, core=self._cores.rest, folder=self._folder, environment=variables) as child:
             os.sched_setaffinity(child.pid, {self._cores.measured, self._cores.rest})
             while not self._valkey.hlen(self._shard.alive(GROUP)):
                 assert child.poll() is None, "the worker has ended"
@@ -142,7 +142,7 @@ class Rig:
             yield
 
     def _trim(self) -> tuple[float, float]:
-        """Let the stream be trimmed; returns when that began and when it was done."""
+        """Trim the stream; return the times of start and end."""
         self._valkey.xgroup_destroy(self._shard.stream, HOLDS)
         self._await(first=2)
         began = time.monotonic()
@@ -150,16 +150,16 @@ class Rig:
         return began, time.monotonic()
 
     def _await(self, first: int) -> None:
-        """Return when the stream begins with this entry or one after it."""
+        """Return when the first entry of the stream is this one or a later one."""
         deadline = time.monotonic() + LONGEST_SECONDS
         while True:
-            found: Any = self._valkey.xrange(self._shard.stream, count=1)
-            if found and int(found[0][0].partition(b"-")[0]) >= first:
+            first_entry: Any = self._valkey.xrange(self._shard.stream, count=1)
+            if first_entry and int(first_entry[0][0].partition(b"-")[0]) >= first:
                 return
             assert time.monotonic() < deadline, "nothing is trimmed"
             time.sleep(0.02)
 
-    def _measured(self, load: Load, began: float, ended: float) -> Pair:
+    def _evaluate(self, load: Load, began: float, ended: float) -> Pair:
         samples = load.samples()
         trimming = [sample for sample in samples if began <= sample[0] < ended]
         quiet = [sample for sample in samples if not began - 0.2 <= sample[0] < ended + 0.2]
@@ -167,13 +167,13 @@ class Rig:
 
 
 def compare(folder: Path, cores: Cores, rounds: int, seconds: float, trimmed: int) -> list[Difference]:
-    """Return what trimming adds, with and without an archive."""
+    """Return the increase with and without an archive."""
     with ExitStack() as stack:
         url, valkey = stack.enter_context(servers.valkey(folder / "valkey"))
         ingest = stack.enter_context(servers.ackstream(url, cores.measured, folder, signatures="off"))
         rig = Rig(url, valkey, ingest, cores, folder, trimmed)
         pairs: dict[str, list[Pair]] = {"trim": [], "archive and trim": []}
         for number in range(rounds):
-            for name, found in list(pairs.items())[:: 1 if number % 2 == 0 else -1]:
-                found.append(rig.pair(seconds, None if name == "trim" else folder / f"archive-{number}"))
-    return [Difference(name, trimmed, found) for name, found in pairs.items()]
+            for name, runs in list(pairs.items())[:: 1 if number % 2 == 0 else -1]:
+                runs.append(rig.pair(seconds, None if name == "trim" else folder / f"archive-{number}"))
+    return [Difference(name, trimmed, runs) for name, runs in pairs.items()]

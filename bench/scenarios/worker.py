@@ -1,4 +1,4 @@
-"""The worker with its ``store`` handler against the SQL alone, and against a FastStream subscriber."""
+"""Compare the worker and its ``store`` handler with the SQL alone and with a FastStream subscriber."""
 
 import subprocess
 import sys
@@ -16,17 +16,17 @@ from bench.rig import consumption, servers
 from bench.rig.databases import Databases, Sqlite, postgresql, rows
 from bench.rig.entries import entries
 from bench.rig.payloads import payloads
-from bench.rig.processes import Cores, environment, program, started
-from bench.rig.ratio import Measure, Ratio, interleaved
+from bench.rig.processes import Cores, environment, program, run_process
+from bench.rig.ratio import Measure, Ratio, measure_in_turn
 from stream.keys import Shard
 
-RIVALS_SHARE = 4  # others take a fourth of the entries: they are slow, and their rate does not hang on their number
+RIVALS_SHARE = 4  # the others take a fourth of the entries: they are slow, and their rate does not depend on the number
 
 BARE_BATCH = 1000
 
 
 class Worker:
-    """`ackstream worker --handler store`, one process on one core, with all else as by default."""
+    """`ackstream worker --handler store`, one process on one core, with default settings."""
 
     def __init__(self, url: str, valkey: Redis, folder: Path, core: int, number: int) -> None:
         self._url = url
@@ -44,38 +44,38 @@ class Worker:
         consumption.fill(self._valkey, stream, self._entries)
         settings = environment(redis_url=self._url, database_url=database, data=str(self._folder / "data"))
         command = program("ackstream"), "worker", "--handler", "store"
-        with started(*command, core=self._core, folder=self._folder, environment=settings) as child:
+        with run_process(*command, core=self._core, folder=self._folder, environment=settings) as child:
             rate = consumption.rate(self._valkey, stream, "store", child)
         self._check(database)
         return rate
 
     def bare_rate(self, databases: Databases, bare: subprocess.Popen[bytes]) -> float:
-        """Return the events per second of the same statements by themselves, into an empty database."""
+        """Return the events per second of the same statements alone, into an empty database."""
         database = databases.fresh()
         rate = sql_store.ask(bare, database)
         self._check(database)
         return rate
 
     def _check(self, database: str) -> None:
-        found = rows(database)
-        assert found == self._expected, f"events and messages: {found}, expected {self._expected}"
+        counts = rows(database)
+        assert counts == self._expected, f"events and messages: {counts}, expected {self._expected}"
 
 
 def rival_rate(
     rival: ModuleType, url: str, valkey: Redis, folder: Path, core: int, messages: Sequence[Mapping[bytes, bytes]]
 ) -> float:
-    """Return the messages per second of another's consumer; Valkey fsyncs once a second for it, not at every ack."""
+    """Return the messages per second of another consumer; Valkey fsyncs once a second for it, not at each ack."""
     valkey.config_set("appendfsync", "everysec")
     consumption.fill(valkey, rival.STREAM, messages)
     valkey.xgroup_create(rival.STREAM, rival.GROUP, id="0")
     name, *arguments = rival.COMMAND
     settings = environment() | {"REDIS_URL": url}
-    with started(program(name), *arguments, core=core, folder=folder, environment=settings) as child:
+    with run_process(program(name), *arguments, core=core, folder=folder, environment=settings) as child:
         return consumption.rate(valkey, rival.STREAM, rival.GROUP, child)
 
 
 def compare(folder: Path, cores: Cores, rounds: int, number: int) -> tuple[list[Ratio], list[str]]:
-    """Return the ratios, and what there is to know of the rig."""
+    """Return the ratios, and notes on the rig."""
     with ExitStack() as stack:
         url, valkey = stack.enter_context(servers.valkey(folder / "valkey"))
         worker = Worker(url, valkey, folder, cores.measured, number)
@@ -85,11 +85,11 @@ def compare(folder: Path, cores: Cores, rounds: int, number: int) -> tuple[list[
             bare = stack.enter_context(_bare(kind, number, cores.measured, folder))
             measures[f"worker on {kind.kind}"] = partial(worker.rate, kind)
             measures[f"bare SQL on {kind.kind}"] = partial(worker.bare_rate, kind, bare)
-        messages = faststream_subscriber.published(payloads(number // RIVALS_SHARE))
+        messages = faststream_subscriber.encode_messages(payloads(number // RIVALS_SHARE))
         measures["FastStream"] = partial(
             rival_rate, faststream_subscriber, url, valkey, folder, cores.measured, messages
         )
-        rates = interleaved(rounds, measures)
+        rates = measure_in_turn(rounds, measures)
     return [
         *(
             Ratio(
@@ -116,6 +116,6 @@ def compare(folder: Path, cores: Cores, rounds: int, number: int) -> tuple[list[
 @contextmanager
 def _bare(kind: Databases, number: int, core: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     command = sys.executable, "-m", sql_store.__name__, kind.fresh(), str(number), str(BARE_BATCH)
-    with started(*command, core=core, folder=folder, environment=environment(), talks=True) as child:
+    with run_process(*command, core=core, folder=folder, environment=environment(), talks=True) as child:
         sql_store.await_ready(child)
         yield child

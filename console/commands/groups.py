@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from console.options import AsJson, Data, RedisUrl
+from console.options import CommandGroup, ServerOptions, Yes
 
 if TYPE_CHECKING:
     from console.queries.groups import GroupState
 
-app = typer.Typer(
+app = CommandGroup(
     no_args_is_help=True, help="The consumer groups of the stream, and the entries that are kept for each."
 )
 
@@ -18,55 +18,42 @@ Group = Annotated[str, typer.Argument(help="The group's name, as `list` shows it
 
 
 @app.command("list")
-def list_command(data: Data = None, redis_url: RedisUrl = None, as_json: AsJson = False) -> None:
+def list_command(options: ServerOptions) -> None:
     """List all groups of the stream: live consumers, open work, and how much of the stream is kept for each.
 
     Example: ackstream groups list
     """
-    from console.ask import ask_redis
     from console.output import show
     from console.queries.groups import list_groups
-    from stream.settings import StreamSettings
-
-    settings = StreamSettings.load(data=data, redis_url=redis_url)
 
     def say_waiting(seconds: float) -> None:
         typer.echo(f"checking heartbeats, up to {seconds:.0f} s …", err=True)
 
-    groups = ask_redis(settings, lambda server: list_groups(server, settings.shard, say_waiting))
-    show([group.summary() for group in groups], "groups", as_json=as_json, people=_columns)
+    groups = options.ask(lambda server, shard: list_groups(server, shard, say_waiting))
+    show([group.summary() for group in groups], "groups", as_json=options.as_json, people=_columns)
 
 
 @app.command("resume")
-def resume_command(group: Group, data: Data = None, redis_url: RedisUrl = None, as_json: AsJson = False) -> None:
+def resume_command(options: ServerOptions, group: Group) -> None:
     """Resume a paused group at once. It is paused again if the reason has not gone away.
 
     Example: ackstream groups resume store
     """
-    from console.ask import ask_redis
-    from console.output import print_json, print_line
     from console.queries.groups import resume_group
-    from stream.settings import StreamSettings
 
-    settings = StreamSettings.load(data=data, redis_url=redis_url)
-    reason = ask_redis(settings, lambda server: resume_group(server, settings.shard, group))
-    if as_json:
-        print_json({"group": group, "resumed": reason is not None, "reason": reason})
-    elif reason is None:
-        print_line(f"group {group!r} is not paused")
-    else:
-        print_line(f"group {group!r} is resumed; it was paused for: {reason}")
+    reason = options.ask(lambda server, shard: resume_group(server, shard, group))
+    was_paused = reason is not None
+    sentence = f"is resumed; it was paused for: {reason}" if was_paused else "is not paused"
+    options.answer({"group": group, "resumed": was_paused, "reason": reason}, f"group {group!r} {sentence}")
 
 
 @app.command("drop")
 def drop_command(
+    options: ServerOptions,
     group: Group,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
     force: Annotated[bool, typer.Option("--force", help="Also if one of its consumers is alive.")] = False,
     dead: Annotated[bool, typer.Option("--dead", help="Drop its dead letters too; by default they are kept.")] = False,
-    data: Data = None,
-    redis_url: RedisUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Give a group up, with everything that it has not handled.
 
@@ -74,27 +61,21 @@ def drop_command(
 
     Example: ackstream groups drop old-name --yes
     """
-    from console.ask import ask_redis
-    from console.output import confirm, print_json, print_line
+    from console.output import confirm
     from console.queries.groups import drop_group, find_group
     from runtime.errors import Refusal
-    from stream.settings import StreamSettings
 
-    settings = StreamSettings.load(data=data, redis_url=redis_url)
-    shard = settings.shard
-    state = ask_redis(settings, lambda server: find_group(server, shard, group))
+    state = options.ask(lambda server, shard: find_group(server, shard, group))
     if state.seen.alive and not force:
         raise Refusal(
             f"group {group!r} has live consumers ({state.seen.alive}): stop its workers first, or add --force"
         )
     if not yes:
         confirm(f"{_loss(state, dead=dead)}\nDrop it?")
-    if not ask_redis(settings, lambda server: drop_group(server, shard, state, force=force, dead=dead)):
+    if not options.ask(lambda server, shard: drop_group(server, shard, state, force=force, dead=dead)):
         raise Refusal(f"nothing is dropped: a consumer of group {group!r} has started; stop its workers first")
-    if as_json:
-        print_json({"dropped": group, "dead_letters_dropped": dead, "was": state.summary()})
-    else:
-        print_line(f"group {group!r} is dropped. {_loss(state, dead=dead)}")
+    value = {"dropped": group, "dead_letters_dropped": dead, "was": state.summary()}
+    options.answer(value, f"group {group!r} is dropped. {_loss(state, dead=dead)}")
 
 
 def _loss(state: "GroupState", *, dead: bool) -> str:

@@ -5,78 +5,59 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from console.options import AsJson, Data, RedisUrl, Reveal
+from console.options import ChosenIds, CommandGroup, EntryArgument, Reveal, ServerOptions
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from console.queries.quarantine import Refused
+    from console.queries.quarantine import RefusedPayload
     from ingest.settings import IngestSettings
     from stream.entry import EntryId
-    from stream.settings import StreamSettings
+    from stream.keys import Shard
 
 EVERYTHING = 100_000
 SLICE = 100
 
-app = typer.Typer(no_args_is_help=True, help="Payloads refused for a wrong signature, and accepting them after all.")
-
-Limit = Annotated[int, typer.Option(min=1, max=EVERYTHING, help="At most this many, newest first.")]
-Id = Annotated[str, typer.Argument(metavar="ID", help="The id that `list` shows, shard/ms-seq.")]
+app = CommandGroup(no_args_is_help=True, help="Payloads refused for a wrong signature, and accepting them after all.")
 
 
 @app.command("list")
-def list_command(limit: Limit = 100, data: Data = None, redis_url: RedisUrl = None, as_json: AsJson = False) -> None:
+def list_command(
+    options: ServerOptions,
+    limit: Annotated[int, typer.Option(min=1, max=EVERYTHING, help="At most this many, newest first.")] = 100,
+) -> None:
     """List refused payloads, newest first: why, when received, how large.
 
     Example: ackstream quarantine list
     """
-    from console.ask import ask_redis
     from console.output import show
     from console.queries.quarantine import list_refused
-    from stream.settings import StreamSettings
 
-    settings = StreamSettings.load(data=data, redis_url=redis_url)
-    found = ask_redis(settings, lambda server: list_refused(server, settings.shard, limit))
-    show([refused.summary() for refused in found], "quarantine", as_json=as_json, people=_columns)
+    found = options.ask(lambda server, shard: list_refused(server, shard, limit))
+    show([refused.summary() for refused in found], "quarantine", as_json=options.as_json, people=_columns)
 
 
 @app.command("show")
-def show_command(
-    entry_id: Id, data: Data = None, redis_url: RedisUrl = None, reveal: Reveal = False, as_json: AsJson = False
-) -> None:
+def show_command(options: ServerOptions, entry_id: EntryArgument, reveal: Reveal = False) -> None:
     """Show one refused payload. Its token is never shown. Exits with 1 if the id is unknown.
 
     Example: ackstream quarantine show 0/1764000000000-0
     """
-    from console.ask import ask_redis
     from console.format import parse_entry_id
-    from console.output import print_json, print_pairs
-    from console.queries.quarantine import find_refused
-    from runtime.errors import Refusal
-    from stream.settings import StreamSettings
 
-    settings = StreamSettings.load(data=data, redis_url=redis_url)
-    wanted = parse_entry_id(entry_id)
-    found = ask_redis(settings, lambda server: find_refused(server, settings.shard, wanted))
-    if found is None:
-        raise Refusal(f"nothing in quarantine has the id {entry_id}")
-    shown = found.show(reveal=reveal)
-    if as_json:
-        print_json(shown)
-    else:
-        print_pairs(shown)
+    wanted = [parse_entry_id(entry_id)]
+    [refused] = options.ask(lambda server, shard: _find(server, shard, wanted))
+    shown = refused.show(reveal=reveal)
+    options.answer(shown, shown)
 
 
 @app.command("accept")
 def accept_command(
-    entry_ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="The ids that `list` shows.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All that is in quarantine.")] = False,
+    choice: ChosenIds,
+    options: ServerOptions,
     unproved: Annotated[
         bool, typer.Option("--unverified", help="Accept payloads that no secret proves too, as not verified.")
     ] = False,
-    data: Data = None,
-    redis_url: RedisUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Verify refused payloads again, with the secrets set now, and append the valid ones to the stream.
 
@@ -85,27 +66,20 @@ def accept_command(
 
     Example: ackstream quarantine accept --all
     """
-    from console.ask import ask_redis
-    from console.format import parse_entry_id
-    from console.output import print_json, print_line
     from ingest.settings import IngestSettings
     from runtime.errors import Refusal
 
-    if bool(entry_ids) == everything:
-        raise Refusal("name the ids to accept, or --all")
-    settings = IngestSettings.load(data=data, redis_url=redis_url)
-    wanted = [parse_entry_id(entry_id) for entry_id in entry_ids or []]
+    wanted = choice.parse("accept")
+    settings = IngestSettings.load(data=options.data, redis_url=options.redis_url)
     if not unproved:
         _require_verifier(settings)
-    taken, left = ask_redis(
-        settings, lambda server: _accept(server, settings, wanted, unproved=unproved, quiet=as_json)
+    taken, left = options.ask(
+        lambda server, _shard: _accept(server, settings, wanted, unproved=unproved, quiet=options.as_json)
     )
-    if as_json:
-        print_json({"accepted": taken, "left": left})
-    elif taken:
-        print_line(f"{len(taken)} accepted, {len(left)} left" + (": their signature is still wrong" if left else ""))
-    else:
+    if not taken and not options.as_json:
         raise Refusal(_nothing_accepted(len(left)))
+    sentence = f"{len(taken)} accepted, {len(left)} left" + (": their signature is still wrong" if left else "")
+    options.answer({"accepted": taken, "left": left}, sentence)
     if not taken or (left and wanted):
         raise typer.Exit(1)
 
@@ -120,37 +94,20 @@ def _nothing_accepted(left: int) -> str:
 
 
 @app.command("discard")
-def discard_command(
-    entry_ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="The ids that `list` shows.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All that is in quarantine.")] = False,
-    data: Data = None,
-    redis_url: RedisUrl = None,
-    as_json: AsJson = False,
-) -> None:
+def discard_command(choice: ChosenIds, options: ServerOptions) -> None:
     """Remove refused payloads for good, to make room for others.
 
     Example: ackstream quarantine discard --all
     """
-    from console.ask import ask_redis
-    from console.format import parse_entry_id
-    from console.output import print_json, print_line
     from console.queries.quarantine import discard
-    from runtime.errors import Refusal
-    from stream.settings import StreamSettings
 
-    if bool(entry_ids) == everything:
-        raise Refusal("name the ids to discard, or --all")
-    settings = StreamSettings.load(data=data, redis_url=redis_url)
-    wanted = [parse_entry_id(entry_id) for entry_id in entry_ids or []]
+    wanted = choice.parse("discard")
 
-    async def remove(server: "Redis") -> list[str]:
-        return await discard(server, settings.shard, await _chosen(server, settings, wanted))
+    async def remove(server: "Redis", shard: "Shard") -> list[str]:
+        return await discard(server, shard, await _find(server, shard, wanted))
 
-    removed = ask_redis(settings, remove)
-    if as_json:
-        print_json({"discarded": removed})
-    else:
-        print_line(f"{len(removed)} discarded")
+    removed = options.ask(remove)
+    options.answer({"discarded": removed}, f"{len(removed)} discarded")
 
 
 def _require_verifier(settings: "IngestSettings") -> None:
@@ -166,7 +123,7 @@ def _require_verifier(settings: "IngestSettings") -> None:
 
 
 async def _accept(
-    server: "Redis", settings: "IngestSettings", wanted: "list[EntryId]", *, unproved: bool, quiet: bool
+    server: "Redis", settings: "IngestSettings", wanted: "list[EntryId] | None", *, unproved: bool, quiet: bool
 ) -> tuple[list[str], list[str]]:
     from rich.console import Console
     from rich.progress import track
@@ -174,7 +131,7 @@ async def _accept(
     from console.queries.quarantine import accept
 
     verifier = settings.verifier if settings.signature_secrets else None
-    refused = await _chosen(server, settings, wanted)
+    refused = await _find(server, settings.shard, wanted)
     slices = range(0, len(refused), SLICE)
     taken: list[str] = []
     left: list[str] = []
@@ -186,14 +143,14 @@ async def _accept(
     return taken, left
 
 
-async def _chosen(server: "Redis", settings: "StreamSettings", wanted: "list[EntryId]") -> "list[Refused]":
+async def _find(server: "Redis", shard: "Shard", wanted: "list[EntryId] | None") -> "list[RefusedPayload]":
     """Return the payloads with these ids, or all, the oldest first. Raises Refusal for an id that is not there."""
     from console.queries.quarantine import find_refused, list_refused
     from runtime.errors import Refusal
 
-    if not wanted:
-        return (await list_refused(server, settings.shard, EVERYTHING))[::-1]
-    found: list[Any] = [await find_refused(server, settings.shard, one) for one in wanted]
+    if wanted is None:
+        return (await list_refused(server, shard, EVERYTHING))[::-1]
+    found: list[Any] = [await find_refused(server, shard, one) for one in wanted]
     if missing := [str(one) for one, refused in zip(wanted, found, strict=True) if refused is None]:
         raise Refusal(f"nothing in quarantine has the id {', '.join(missing)}")
     return found
@@ -202,11 +159,10 @@ async def _chosen(server: "Redis", settings: "StreamSettings", wanted: "list[Ent
 def _columns(refused: Mapping[str, Any]) -> dict[str, Any]:
     from console.format import ago, size
 
-    received = ago(refused["received_at"])
     return {
         "id": refused["id"],
         "reason": refused["reason"],
-        "received": received and f"{received} ago",
+        "received": ago(refused["received_at"]),
         "size": size(refused["bytes"]),
         "kept": refused["kept"],
     }

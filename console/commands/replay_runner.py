@@ -8,63 +8,50 @@ import typer
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+    from console.options import ServerOptions
     from console.queries.replays import Plan, Wanted
-    from stream.settings import StreamSettings
+    from stream.keys import Shard
     from worker.replay.job import Progress, Replay
 
 Rate = Annotated[float, typer.Option(min=0.01, max=100_000, help="Entries a second.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Start it, and do not watch it.")]
 
 
-def run(settings: "StreamSettings", wanted: "Wanted", *, detach: bool, as_json: bool) -> None:
+def run(options: "ServerOptions", wanted: "Wanted", *, detach: bool) -> None:
     """Start what is wanted, and watch it unless ``detach``. Raises Refusal."""
-    from console.ask import ask_redis
-    from console.output import print_json, print_line
     from console.queries.replays import plan, start
-    from runtime import logs
 
-    async def begin(server: "Redis") -> "tuple[Plan, Replay | None]":
+    async def launch(server: "Redis", _shard: "Shard") -> "tuple[Plan, Replay | None]":
         found = await plan(server, wanted)
         return found, await start(server, wanted, found) if found.entries else None
 
-    found, replay = ask_redis(settings, begin)
+    found, replay = options.ask(launch)
     if replay is None:
-        if as_json:
-            print_json({"replay": None, "group": wanted.group, "total": 0, "rate": wanted.rate})
-        else:
-            print_line(f"nothing to replay: no entries match {wanted.selection.scope!r}")
+        value = {"replay": None, "group": wanted.group, "total": 0, "rate": wanted.rate}
+        options.answer(value, f"nothing to replay: no entries match {wanted.selection.scope!r}")
         return
-    logs.line(
-        settings.log_format,
-        "replay.started",
-        replay=replay.id,
-        group=replay.group,
-        scope=replay.scope,
-        entries=found.entries,
-        rate=replay.rate,
-    )
+    more = {"scope": replay.scope, "entries": found.entries, "rate": replay.rate}
+    options.log("replay.started", replay=replay.id, group=replay.group, **more)
     if not detach:
-        watch_until_it_ends(settings, replay.id, as_json=as_json)
-    elif as_json:
-        print_json({"replay": replay.id, "group": replay.group, "total": replay.total, "rate": replay.rate})
-    else:
-        print_line(f"replay {replay.id} has started: {replay.total:,} entries for group {replay.group!r}")
+        watch_until_it_ends(options, replay.id)
+        return
+    value = {"replay": replay.id, "group": replay.group, "total": replay.total, "rate": replay.rate}
+    options.answer(value, f"replay {replay.id} has started: {replay.total:,} entries for group {replay.group!r}")
 
 
-def watch_until_it_ends(settings: "StreamSettings", replay_id: str, *, as_json: bool) -> None:
+def watch_until_it_ends(options: "ServerOptions", replay_id: str) -> None:
     """Show its progress. Raises Refusal if it fails; Ctrl-C says that it goes on, with exit code 130."""
     from rich.console import Console
 
-    from console.ask import ask_redis
     from console.queries.replay_progress import watch
 
     try:
-        known = ask_redis(
-            settings, lambda server: watch(server, settings.shard, replay_id, Console(stderr=True, highlight=False))
+        progress = options.ask(
+            lambda server, shard: watch(server, shard, replay_id, Console(stderr=True, highlight=False))
         )
     except KeyboardInterrupt:
         _leave(replay_id)
-    _show(known, as_json=as_json)
+    _show(progress, as_json=options.as_json)
 
 
 def _show(known: "Progress", *, as_json: bool) -> None:

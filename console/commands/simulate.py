@@ -1,6 +1,8 @@
 """``ackstream simulate``: act as the provider."""
 
 import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,67 +11,70 @@ from console.options import AsJson, Data
 from runtime.errors import INTERRUPTED
 
 if TYPE_CHECKING:
-    from console.simulate.messages import SignReceipt
+    from console.simulate.messages import SignReceipt, SimulatedWebhook
     from console.simulate.report import Report
     from console.simulate.sender import Sign
     from ingest.settings import IngestSettings
 
 
-def simulate(
+@dataclass(frozen=True, slots=True)
+class MessageOptions:
+    """The messages that are made up."""
+
     messages: Annotated[
         int, typer.Option(min=1, max=1_000_000, help="How many messages; each has 1 to 3 statuses.")
-    ] = 100,
-    rate: Annotated[
-        float | None, typer.Option(min=0.1, help="Webhooks a second (default: as fast as answered).")
-    ] = None,
+    ] = 100
     seed: Annotated[
         int | None, typer.Option(min=0, help="The same seed makes the same messages (default: a new one).")
-    ] = None,
-    duplicates: Annotated[float, typer.Option(min=0, max=1, help="Share of webhooks that are sent twice.")] = 0.0,
-    shuffle: Annotated[bool, typer.Option("--shuffle", help="Send in random order, within 10,000 webhooks.")] = False,
+    ] = None
+    duplicates: Annotated[float, typer.Option(min=0, max=1, help="Share of webhooks that are sent twice.")] = 0.0
+    shuffle: Annotated[bool, typer.Option("--shuffle", help="Send in random order, within 10,000 webhooks.")] = False
+
+    def plan(self, seed: int, sign_receipt: "SignReceipt | None") -> "Iterator[SimulatedWebhook]":
+        """Yield the webhooks of these messages."""
+        from datetime import UTC, datetime
+
+        from console.simulate.messages import latest_start, plan
+
+        start = latest_start(self.messages, datetime.now(UTC))
+        return plan(
+            self.messages,
+            seed,
+            start=start,
+            duplicates=self.duplicates,
+            shuffle=self.shuffle,
+            sign_receipt=sign_receipt,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SendOptions:
+    """How the webhooks are sent."""
+
+    rate: Annotated[float | None, typer.Option(min=0.1, help="Webhooks a second (default: as fast as answered).")] = (
+        None
+    )
     repeats: Annotated[
         int,
         typer.Option(min=0, max=8, help="Send again after 429 or 5xx up to so often: after 5 s, 10 s, 20 s, …"),
-    ] = 2,
-    connections: Annotated[int, typer.Option(min=1, max=512, help="Webhooks in flight at once.")] = 32,
-    url: Annotated[
-        str | None, typer.Option(help="Where to send (default: the running `up`, else this machine).")
-    ] = None,
-    data: Data = None,
-    as_json: AsJson = False,
-) -> None:
-    """Send the statuses of made-up messages over all channels, as the provider does, and report the answers.
-
-    Signs them if ACKSTREAM_SIGNATURE_SECRETS is set, and delivery receipts by ACKSTREAM_DLR_SIGNATURE. Exits with
-    1 if nothing was accepted. Ctrl-C ends it with a report.
-
-    Example: ackstream simulate --messages 500 --rate 200 --duplicates 0.1
-    """
-    import secrets
-    from datetime import UTC, datetime
-
-    from console.simulate.messages import latest_start, plan
-    from console.simulate.report import print_report
-    from ingest.settings import IngestSettings
-    from runtime import run_file
-    from runtime.errors import Refusal
-
-    settings = IngestSettings.load(data=data)
-    running = run_file.running(settings.data)
-    target = url or (running.ingest_url if running else f"http://127.0.0.1:{settings.port}{settings.routes[0]}")
-    chosen = secrets.randbelow(2**32) if seed is None else seed
-    webhooks = plan(
-        messages,
-        chosen,
-        start=latest_start(messages, datetime.now(UTC)),
-        duplicates=duplicates,
-        shuffle=shuffle,
-        sign_receipt=_receipt_signer(settings),
+    ] = 2
+    connections: Annotated[int, typer.Option(min=1, max=512, help="Webhooks in flight at once.")] = 32
+    url: Annotated[str | None, typer.Option(help="Where to send (default: the running `up`, else this machine).")] = (
+        None
     )
-    sign = _signer(settings)
-    stop = asyncio.Event()
 
-    async def run() -> "Report":
+    def find_url(self, settings: "IngestSettings") -> str:
+        """Return where to send: to the URL that was given, to the running `up`, or to this machine."""
+        from runtime import run_file
+
+        running = run_file.running(settings.data)
+        local = f"http://127.0.0.1:{settings.port}{settings.routes[0]}"
+        return self.url or (running.ingest_url if running else local)
+
+    async def send(
+        self, webhooks: "Iterator[SimulatedWebhook]", url: str, messages: int, sign: "Sign | None", stop: asyncio.Event
+    ) -> "Report":
+        """Send them with a progress bar, until SIGINT or SIGTERM sets ``stop``."""
         import signal
 
         from rich.console import Console
@@ -82,20 +87,39 @@ def simulate(
         with open_bar(messages, Console(stderr=True)) as progress:
             return await send(
                 webhooks,
-                target,
-                rate=rate,
-                connections=connections,
-                repeats=repeats,
+                url,
+                rate=self.rate,
+                connections=self.connections,
+                repeats=self.repeats,
                 sign=sign,
                 stop=stop,
                 progress=progress,
             )
 
-    report = asyncio.run(run())
-    print_report({"seed": chosen, "url": target, "signed": sign is not None, **report.as_dict()}, as_json=as_json)
+
+def simulate(made_up: MessageOptions, sending: SendOptions, data: Data = None, as_json: AsJson = False) -> None:
+    """Send the statuses of made-up messages over all channels, as the provider does, and report the answers.
+
+    Signs them if ACKSTREAM_SIGNATURE_SECRETS is set, and delivery receipts by ACKSTREAM_DLR_SIGNATURE. Exits with
+    1 if nothing was accepted. Ctrl-C ends it with a report.
+
+    Example: ackstream simulate --messages 500 --rate 200 --duplicates 0.1
+    """
+    import secrets
+
+    from console.simulate.report import print_report
+    from ingest.settings import IngestSettings
+    from runtime.errors import Refusal
+
+    settings = IngestSettings.load(data=data)
+    url, sign, stop = sending.find_url(settings), _signer(settings), asyncio.Event()
+    seed = secrets.randbelow(2**32) if made_up.seed is None else made_up.seed
+    webhooks = made_up.plan(seed, _receipt_signer(settings))
+    report = asyncio.run(sending.send(webhooks, url, made_up.messages, sign, stop))
+    print_report({"seed": seed, "url": url, "signed": sign is not None, **report.as_dict()}, as_json=as_json)
     if stop.is_set():
         raise typer.Exit(INTERRUPTED)
-    if failure := report.explain_failure(target, signed=sign is not None):
+    if failure := report.explain_failure(url, signed=sign is not None):
         raise Refusal(failure)
 
 

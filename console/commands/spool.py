@@ -4,17 +4,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.options import AsJson, Data, RedisUrl
+from console.options import CommandGroup, ServerOptions
 
 if TYPE_CHECKING:
     from ingest.spool.folder import Owner
-    from stream.settings import StreamSettings
 
-app = typer.Typer(no_args_is_help=True, help="Entries that ingest keeps on this machine's disk until Redis takes them.")
+app = CommandGroup(
+    no_args_is_help=True, help="Entries that ingest keeps on this machine's disk until Redis takes them."
+)
 
 
 @app.command("list")
-def list_command(data: Data = None, redis_url: RedisUrl = None, as_json: AsJson = False) -> None:
+def list_command(options: ServerOptions) -> None:
     """List the folders of the spool: how many entries are in each, and which stream and server they belong to.
 
     in use: a running ingest has the folder. waiting: ingest drains it, within 10 s if it runs. foreign: it belongs to
@@ -27,23 +28,18 @@ def list_command(data: Data = None, redis_url: RedisUrl = None, as_json: AsJson 
 
     from console.output import show
     from console.queries.spool import list_folders, summarize
-    from stream.settings import StreamSettings
 
-    settings = StreamSettings.load(data=data, redis_url=redis_url)
-    found = list_folders(settings.data, _owner(settings, ask=True))
-    if as_json:
-        show([asdict(state) for state in found], "folders", as_json=True)
-    else:
-        show([summarize(state, time.time_ns() // 1_000_000) for state in found], "folders", as_json=False)
+    now_ms = time.time_ns() // 1_000_000
+    folders = list_folders(options.settings.data, _owner(options, ask=True))
+    rows = [asdict(state) if options.as_json else summarize(state, now_ms) for state in folders]
+    show(rows, "folders", as_json=options.as_json)
 
 
 @app.command("adopt")
 def adopt_command(
+    options: ServerOptions,
     folders: Annotated[list[str] | None, typer.Argument(metavar="FOLDER", help="Numbers from `list`.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All foreign folders.")] = False,
-    data: Data = None,
-    redis_url: RedisUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Drain what was spooled for another stream or server to this one: for after Redis was replaced or moved.
 
@@ -57,14 +53,12 @@ def adopt_command(
     from console.output import print_json, print_line
     from console.queries.spool import adopt_folders
     from runtime.errors import Refusal
-    from stream.settings import StreamSettings
 
     if bool(folders) == everything:
         raise Refusal("name the folders to adopt, or give --all: see `ackstream spool list`")
-    settings = StreamSettings.load(data=data, redis_url=redis_url)
-    owner = _owner(settings, ask=False)
-    adopted = adopt_folders(settings.data, owner, folders or [])
-    if as_json:
+    owner = _owner(options, ask=False)
+    adopted = adopt_folders(options.settings.data, owner, folders or [])
+    if options.as_json:
         print_json({"adopted": [asdict(state) for state in adopted], "stream": owner.stream, "redis": owner.redis})
         return
     for state in adopted:
@@ -75,19 +69,18 @@ def adopt_command(
     print_line("A running ingest drains them within 10 s." if adopted else "There are no foreign folders.")
 
 
-def _owner(settings: "StreamSettings", *, ask: bool) -> "Owner":
+def _owner(options: ServerOptions, *, ask: bool) -> "Owner":
     """Return whose entries these settings mean; with ``ask``, with the server's id if Redis answers."""
     from redis.exceptions import RedisError
 
-    from console.ask import ask_redis
     from ingest.spool.folder import Owner
     from stream.redis.client import shown
     from stream.server_id import read_server_id
 
-    server = None
+    settings, server = options.settings, None
     if ask:
         try:
-            server = ask_redis(settings, lambda client: read_server_id(client, settings.shard))
+            server = options.ask(read_server_id)
         except RedisError:
             typer.echo("Redis does not answer: folders are compared by its address only", err=True)
     return Owner(settings.shard.stream, shown(settings.redis_url), server)

@@ -17,7 +17,7 @@ PAGE = 250
 
 
 @dataclass(frozen=True, slots=True)
-class InvalidPayload:
+class RecordedPayload:
     """One payload of the record. ``fields`` are the entry's, with ``origin`` and ``error``."""
 
     id: EntryId
@@ -55,18 +55,18 @@ class InvalidPayload:
         return to_text(self.fields.get(name, b""))
 
 
-async def list_invalid(server: Redis, shard: Shard, most: int) -> list[InvalidPayload]:
+async def list_invalid(server: Redis, shard: Shard, most: int) -> list[RecordedPayload]:
     """Return at most ``most`` payloads, the newest first. Raises RedisError."""
     found: Any = await server.xrevrange(shard.invalid, count=most)
-    return [InvalidPayload(EntryId.from_redis(shard.number, record_id), fields) for record_id, fields in found]
+    return [RecordedPayload(EntryId.from_redis(shard.number, record_id), fields) for record_id, fields in found]
 
 
-async def find_invalid(server: Redis, shard: Shard, wanted: Sequence[EntryId]) -> list[InvalidPayload]:
+async def find_invalid(server: Redis, shard: Shard, wanted: Sequence[EntryId]) -> list[RecordedPayload]:
     """Return those of these payloads that are there. Raises RedisError."""
     found = []
     for one in wanted:
         entries: Any = await server.xrange(shard.invalid, one.redis, one.redis)
-        found += [InvalidPayload(one, fields) for _, fields in entries]
+        found += [RecordedPayload(one, fields) for _, fields in entries]
     return found
 
 
@@ -96,7 +96,7 @@ async def replay_invalid(server: Redis, shard: Shard, wanted: Sequence[EntryId] 
     return replayed, left
 
 
-async def _chosen(server: Redis, shard: Shard, wanted: Sequence[EntryId] | None) -> AsyncIterator[InvalidPayload]:
+async def _chosen(server: Redis, shard: Shard, wanted: Sequence[EntryId] | None) -> AsyncIterator[RecordedPayload]:
     if wanted is not None:
         for payload in await find_invalid(server, shard, wanted):
             yield payload
@@ -105,7 +105,7 @@ async def _chosen(server: Redis, shard: Shard, wanted: Sequence[EntryId] | None)
     start = "-"
     while newest and (page := await _page(server, shard.invalid, start, newest[0][0])):
         for record_id, fields in page:
-            yield InvalidPayload(EntryId.from_redis(shard.number, record_id), fields)
+            yield RecordedPayload(EntryId.from_redis(shard.number, record_id), fields)
         start = f"({page[-1][0].decode()}"
 
 

@@ -22,7 +22,7 @@ _OWN = (b"reason", b"fingerprint", b"authorization", b"size")
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedPayload:
     """One refused payload. ``fields`` are as ``ingest.quarantine`` wrote them."""
 
     id: EntryId
@@ -85,20 +85,20 @@ class Refused:
         )
 
 
-async def list_refused(server: Redis, shard: Shard, most: int) -> list[Refused]:
+async def list_refused(server: Redis, shard: Shard, most: int) -> list[RefusedPayload]:
     """Return at most ``most`` refused payloads, the newest first. Raises RedisError."""
     found: Any = await server.xrevrange(shard.quarantine, count=most)
-    return [Refused(EntryId.from_redis(shard.number, entry_id), fields) for entry_id, fields in found]
+    return [RefusedPayload(EntryId.from_redis(shard.number, entry_id), fields) for entry_id, fields in found]
 
 
-async def find_refused(server: Redis, shard: Shard, wanted: EntryId) -> Refused | None:
+async def find_refused(server: Redis, shard: Shard, wanted: EntryId) -> RefusedPayload | None:
     """Return the refused payload with this id. Raises RedisError."""
     found: Any = await server.xrange(shard.quarantine, wanted.redis, wanted.redis)
-    return Refused(wanted, found[0][1]) if found else None
+    return RefusedPayload(wanted, found[0][1]) if found else None
 
 
 async def accept(
-    server: Redis, shard: Shard, refused: Sequence[Refused], verifier: Verifier | None, *, unproved: bool
+    server: Redis, shard: Shard, refused: Sequence[RefusedPayload], verifier: Verifier | None, *, unproved: bool
 ) -> tuple[list[str], list[str]]:
     """Append those whose signature is right by now, each once; return their ids, and the ids of the others.
 
@@ -117,12 +117,12 @@ async def accept(
     return taken, left
 
 
-async def discard(server: Redis, shard: Shard, refused: Sequence[Refused]) -> list[str]:
+async def discard(server: Redis, shard: Shard, refused: Sequence[RefusedPayload]) -> list[str]:
     """Remove these for good; return the ids of those that were there. Raises RedisError."""
     return [str(one.id) for one in refused if await _remove(server, shard, one, {})]
 
 
-async def _remove(server: Redis, shard: Shard, refused: Refused, fields: Mapping[bytes, bytes]) -> bool:
+async def _remove(server: Redis, shard: Shard, refused: RefusedPayload, fields: Mapping[bytes, bytes]) -> bool:
     """Take it out of the quarantine, and append the fields if there are any; whether it was there."""
     remove = server.register_script(REMOVE)
     keys = [shard.quarantine, index_of(shard.quarantine), shard.stream]
@@ -130,7 +130,7 @@ async def _remove(server: Redis, shard: Shard, refused: Refused, fields: Mapping
     return bool(await remove(keys=keys, args=[refused.id.redis, refused.fields.get(b"fingerprint", b""), *flat]))
 
 
-def _fields(refused: Refused, proof: Proof | None) -> Mapping[bytes, bytes] | None:
+def _fields(refused: RefusedPayload, proof: Proof | None) -> Mapping[bytes, bytes] | None:
     if proof is None or not refused.whole:
         return None
     try:

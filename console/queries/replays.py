@@ -3,7 +3,6 @@
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from redis.asyncio import Redis
 from runtime.errors import Refusal
 from stream.entry import EntryId, received_ms
 from stream.keys import Shard
+from worker.events.timestamps import iso_time
 from worker.group.consumer_group import registered
 from worker.replay.entry_filter import Selection
 from worker.replay.entry_reader import Pages, Span, Stored, in_both, on_stream
@@ -60,8 +60,8 @@ class Plan:
         return {
             "entries": self.entries,
             "bytes": self.bytes,
-            "first": _time(first),
-            "last": _time(last),
+            "first": iso_time(first),
+            "last": iso_time(last),
             "first_entry": first_entry and str(first_entry),
             "last_entry": last_entry and str(last_entry),
             "seconds": round(self.entries / rate, 3),
@@ -156,7 +156,3 @@ async def move(server: Redis, shard: Shard, replay_id: str, to: State, of: Seque
     if was not in (*of, to):
         raise Refusal(f"replay {replay_id} is {was} already" if was else f"no replay {replay_id!r}")
     return await find(server, shard, replay_id)
-
-
-def _time(moment_ms: int | None) -> str | None:
-    return None if moment_ms is None else datetime.fromtimestamp(moment_ms / 1000, UTC).isoformat()

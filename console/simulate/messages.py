@@ -27,7 +27,7 @@ RANKS = {SUBMITTED: 1, DELIVERED: 2, UNDELIVERABLE: 2, REJECTED: 2, READ: 3}
 
 
 @dataclass(frozen=True, slots=True)
-class Webhook:
+class SimulatedWebhook:
     """One webhook of the provider: ``body`` says that the message has reached ``status``."""
 
     message_uuid: str
@@ -107,7 +107,7 @@ def plan(
     duplicates: float = 0.0,
     shuffle: bool = False,
     sign_receipt: SignReceipt | None = None,
-) -> Iterator[Webhook]:
+) -> Iterator[SimulatedWebhook]:
     """Yield every webhook of so many messages, in the order of their timestamps; equal arguments give equal bytes.
 
     ``start``, an aware time, is when the first message begins; see ``latest_start``. ``duplicates``, 0 to 1, is the
@@ -128,7 +128,7 @@ def latest_start(messages: int, now: datetime) -> datetime:
 
 def _timed(
     messages: int, seed: int, start: datetime, sign_receipt: SignReceipt | None
-) -> Iterator[tuple[datetime, list[tuple[datetime, Webhook]]]]:
+) -> Iterator[tuple[datetime, list[tuple[datetime, SimulatedWebhook]]]]:
     """Yield for each message the time before which no later message has a webhook, and its webhooks with theirs."""
     rng = random.Random(seed)  # noqa: S311 - made-up data, the same for a seed
     for number in range(messages):
@@ -137,9 +137,9 @@ def _timed(
 
 
 def _in_order(
-    timed: Iterable[tuple[datetime, list[tuple[datetime, Webhook]]]], rng: random.Random, duplicates: float
-) -> Iterator[Webhook]:
-    waiting: list[tuple[datetime, int, Webhook]] = []  # those of about LONGEST / SPACING messages
+    timed: Iterable[tuple[datetime, list[tuple[datetime, SimulatedWebhook]]]], rng: random.Random, duplicates: float
+) -> Iterator[SimulatedWebhook]:
+    waiting: list[tuple[datetime, int, SimulatedWebhook]] = []  # those of about LONGEST / SPACING messages
     numbers = count()
     sent = 0
     for begin, webhooks in timed:
@@ -155,8 +155,8 @@ def _in_order(
         yield heappop(waiting)[2]
 
 
-def _shuffle(webhooks: Iterable[Webhook], rng: random.Random) -> Iterator[Webhook]:
-    waiting: list[Webhook] = []
+def _shuffle(webhooks: Iterable[SimulatedWebhook], rng: random.Random) -> Iterator[SimulatedWebhook]:
+    waiting: list[SimulatedWebhook] = []
     for webhook in webhooks:
         waiting.append(webhook)
         if len(waiting) >= SHUFFLE_WEBHOOKS:
@@ -167,7 +167,7 @@ def _shuffle(webhooks: Iterable[Webhook], rng: random.Random) -> Iterator[Webhoo
     yield from waiting
 
 
-def expected(webhooks: Iterable[Webhook]) -> dict[str, str]:
+def expected(webhooks: Iterable[SimulatedWebhook]) -> dict[str, str]:
     """Return the status that each message must have once all of these were handled, in whatever order."""
     final: dict[str, str] = {}
     for webhook in webhooks:
@@ -179,7 +179,7 @@ def expected(webhooks: Iterable[Webhook]) -> dict[str, str]:
 
 def _message(
     rng: random.Random, begin: datetime, sign_receipt: SignReceipt | None
-) -> Iterator[tuple[datetime, Webhook]]:
+) -> Iterator[tuple[datetime, SimulatedWebhook]]:
     """Yield the webhooks of one message with their timestamps, which increase."""
     channel = rng.choice(CHANNELS)
     message_uuid = str(UUID(int=rng.getrandbits(128), version=4))
@@ -204,13 +204,15 @@ def _message(
             **_outcome(rng, channel, status, int(about.get("sms", {}).get("count_total", 1))),
         }
         is_last = number == len(course) - 1
-        webhook = Webhook(message_uuid, status, orjson.dumps(fields), is_last=is_last)
+        webhook = SimulatedWebhook(message_uuid, status, orjson.dumps(fields), is_last=is_last)
         if as_receipts and sign_receipt is not None:
             webhook = _as_receipt(webhook, fields, at, sign_receipt)
         yield datetime.fromisoformat(timestamp), webhook
 
 
-def _as_receipt(webhook: Webhook, fields: Mapping[str, Any], at: datetime, sign: SignReceipt) -> Webhook:
+def _as_receipt(
+    webhook: SimulatedWebhook, fields: Mapping[str, Any], at: datetime, sign: SignReceipt
+) -> SimulatedWebhook:
     """Return the same as a delivery receipt of the SMS API, a form: of one part, whatever the message had."""
     status, code = _RECEIPTS[webhook.status]
     receipt = {

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from console.simulate.messages import Webhook
+from console.simulate.messages import SimulatedWebhook
 
 
 class SpeedColumn(ProgressColumn):
@@ -19,7 +19,7 @@ class SpeedColumn(ProgressColumn):
 
 
 @contextmanager
-def open_bar(messages: int, console: Console) -> Iterator[Callable[[Webhook], None]]:
+def open_bar(messages: int, console: Console) -> Iterator[Callable[[SimulatedWebhook], None]]:
     """Show how many of so many messages are sent whole; yields what is called with each webhook that was sent.
 
     ``console`` is one of standard error; where that is no terminal nothing is shown.

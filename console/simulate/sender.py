@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from console.simulate.latencies import Latencies
-from console.simulate.messages import Webhook
+from console.simulate.messages import SimulatedWebhook
 from console.simulate.report import Report
 from runtime.errors import Refusal
 
@@ -54,7 +54,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    webhook: Webhook
+    webhook: SimulatedWebhook
     number: int
 
 
@@ -62,7 +62,7 @@ class Provider:
     """Sends webhooks, repeats those that are refused, and counts the answers."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, url: str, webhooks: Iterator[Webhook], pace: Pace, repeats: int
+        self, session: aiohttp.ClientSession, url: str, webhooks: Iterator[SimulatedWebhook], pace: Pace, repeats: int
     ) -> None:
         self._session = session
         self._url = url
@@ -78,7 +78,7 @@ class Provider:
         self._answered: Counter[str] = Counter()
         self._latencies = Latencies()
 
-    async def send(self, sign: Sign | None, progress: Callable[[Webhook], None]) -> None:
+    async def send(self, sign: Sign | None, progress: Callable[[SimulatedWebhook], None]) -> None:
         """Send each webhook when it is due, until all are done. Calls at the same time share the webhooks."""
         while True:
             attempt = self._next()
@@ -135,7 +135,7 @@ class Provider:
         else:
             self._final[answer] += 1
 
-    async def _post(self, webhook: Webhook, sign: Sign | None) -> str:
+    async def _post(self, webhook: SimulatedWebhook, sign: Sign | None) -> str:
         began = perf_counter()
         headers = {"Content-Type": webhook.content_type, "User-Agent": _USER_AGENT}
         if sign is not None and webhook.content_type == "application/json":  # a receipt has its own signature
@@ -161,7 +161,7 @@ def _is_repeated(answer: str) -> bool:
 
 
 async def send(
-    webhooks: Iterable[Webhook],
+    webhooks: Iterable[SimulatedWebhook],
     url: str,
     *,
     rate: float | None,
@@ -169,7 +169,7 @@ async def send(
     repeats: int = 0,
     sign: Sign | None = None,
     stop: asyncio.Event | None = None,
-    progress: Callable[[Webhook], None],
+    progress: Callable[[SimulatedWebhook], None],
 ) -> Report:
     """POST each webhook in their order, and report; a request that fails is counted, never raised.
 

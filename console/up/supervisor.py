@@ -23,10 +23,10 @@ from console.settings_report import report_settings
 from console.up import valkey
 from ingest.settings import IngestSettings
 from runtime import run_file
-from runtime.backoff import Backoff
 from runtime.errors import Refusal
 from runtime.escape import printable
 from runtime.run_file import Addresses, lock_folder
+from runtime.tasks import Backoff
 from stream.settings import child_environment
 from worker.store.migrate import migrate_at
 

@@ -23,9 +23,8 @@ import orjson
 import structlog
 from redis.exceptions import BusyLoadingError, RedisError
 
-from runtime.disk import make_folder, write_file
+from runtime.disk import locked, make_folder, write_file
 from runtime.errors import Refusal
-from runtime.file_lock import locked
 from stream.redis.client import client
 
 log = structlog.get_logger("valkey")
@@ -89,7 +88,7 @@ class Server:
 
 
 @dataclass(slots=True)
-class _Running:
+class _RunningServer:
     """The server that runs now; ``child`` is None if an earlier run started it."""
 
     server: Server
@@ -120,7 +119,7 @@ def _plan(folder: Path) -> Server:
     return Server(folder, port, secrets.token_urlsafe(24))
 
 
-async def _keep_running(running: _Running) -> None:
+async def _keep_running(running: _RunningServer) -> None:
     while True:
         await asyncio.sleep(LOOK_SECONDS)
         if _has_ended(running.server.folder):
@@ -146,7 +145,7 @@ def _has_ended(folder: Path) -> bool:
     return descriptor is not None
 
 
-async def _adopt(folder: Path) -> _Running | None:
+async def _adopt(folder: Path) -> _RunningServer | None:
     """Return the server that an earlier run left on the folder; None if there is none, or one that had to be ended."""
     if _has_ended(folder):
         return None
@@ -155,13 +154,13 @@ async def _adopt(folder: Path) -> _Running | None:
         await _answering(server, None)
     except TimeoutError:
         log.warning("valkey.silent", what="left by an earlier run; killed")
-        await _stop(_Running(server, None))
+        await _stop(_RunningServer(server, None))
         return None
     log.info("valkey.adopted", pid=server.pid, port=server.port)
-    return _Running(server, None)
+    return _RunningServer(server, None)
 
 
-async def _start(server: Server) -> _Running:
+async def _start(server: Server) -> _RunningServer:
     descriptor = _lock(server.folder)
     if descriptor is None:
         with suppress(OSError, ValueError):
@@ -191,7 +190,7 @@ async def _start(server: Server) -> _Running:
             child.kill()
         raise
     log.info("valkey.started", pid=child.pid, port=server.port)
-    return _Running(server, child)
+    return _RunningServer(server, child)
 
 
 async def _answering(server: Server, child: Process | None) -> None:
@@ -214,7 +213,7 @@ async def _answering(server: Server, child: Process | None) -> None:
         await asking.aclose()
 
 
-async def _stop(running: _Running) -> None:
+async def _stop(running: _RunningServer) -> None:
     """End the server: in good order, or after a few seconds by force. The lock tells when it is gone."""
     for end in (_ask_to_end, _kill):
         if _has_ended(running.server.folder):
@@ -225,7 +224,7 @@ async def _stop(running: _Running) -> None:
             await asyncio.sleep(0.02)
 
 
-async def _ask_to_end(running: _Running) -> None:
+async def _ask_to_end(running: _RunningServer) -> None:
     if running.child is not None:
         with suppress(ProcessLookupError):
             running.child.terminate()
@@ -239,7 +238,7 @@ async def _ask_to_end(running: _Running) -> None:
     await asking.aclose()
 
 
-async def _kill(running: _Running) -> None:
+async def _kill(running: _RunningServer) -> None:
     if running.child is not None:
         with suppress(ProcessLookupError):
             running.child.kill()

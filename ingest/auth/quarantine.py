@@ -55,7 +55,7 @@ def index_of(quarantine: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class QuarantineLimits:
     """How much is kept in all, shared evenly by ``budgets``. No entries, nothing is kept."""
 
     entries: int
@@ -112,7 +112,7 @@ class Quarantine:
     payload was too large to keep, ``size``.
     """
 
-    def __init__(self, server: Redis, stream: str, limits: Limits) -> None:
+    def __init__(self, server: Redis, stream: str, limits: QuarantineLimits) -> None:
         self._keep = server.register_script(KEEP)
         self._stream = stream
         self._limits = limits
@@ -209,7 +209,7 @@ async def open_quarantine(server: Redis, settings: SignatureSettings) -> AsyncIt
     """Run a quarantine for the length of the block; what is waiting at its end is appended first, if Redis lets it."""
     verifier = settings.verifier
     budgets = 1 + (len(verifier.secrets) if verifier else 0)
-    limits = Limits(settings.quarantine_entries, settings.quarantine_bytes, budgets)
+    limits = QuarantineLimits(settings.quarantine_entries, settings.quarantine_bytes, budgets)
     quarantine = Quarantine(server, settings.shard.quarantine, limits)
     async with asyncio.TaskGroup() as tasks:
         loop = tasks.create_task(quarantine.run(), name="quarantine")

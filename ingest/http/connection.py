@@ -117,9 +117,9 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
             return
         data = bytes(self._connections.buffer[:nbytes])
         content = self._content
-        if content is None:
+        if content is None and not self._ahead:
             self._receive_head(data)
-        elif content.is_eof():
+        elif content is None or content.is_eof():
             self._ahead += data
             self._transport.pause_reading()
         else:

@@ -8,6 +8,7 @@ from ingest.spool.errors import judged
 from runtime.disk import sync_folder
 
 LAYOUT = 2
+PAGE_BYTES = 4096
 
 _SCHEMA = """
 CREATE TABLE entries (
@@ -25,6 +26,7 @@ def create(path: Path) -> None:
         os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
         making = sqlite3.connect(draft, isolation_level=None)
         try:
+            making.execute(f"PRAGMA page_size = {PAGE_BYTES}")
             making.execute("PRAGMA fullfsync = ON")
             making.executescript(_SCHEMA)
             making.execute(f"PRAGMA user_version = {LAYOUT}")

@@ -20,13 +20,13 @@ from ingest.encoding import Packed
 from ingest.spool.database import LAYOUT, connect, create, log_of
 from ingest.spool.errors import Damaged, Full, judged
 from ingest.spool.record import Row, Slice, length_of, received_ms_of, rows_of, size_of
+from ingest.spool.salvage import Pages
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024
 
 _SELECT = "SELECT number, received_ms, checksum, fields FROM entries"
 
 _COMMIT_BYTES = 3 * 4096  # the pages that a commit writes beside its rows, about
-_ENTRIES_PER_PAGE = 128  # more than a page can hold
 
 
 class SpoolFile:
@@ -53,6 +53,7 @@ class SpoolFile:
         self._last = 0
         self._logged_bytes = 0  # that the WAL holds, about
         self._opened: sqlite3.Connection | None = None
+        self._salvaged: Pages | None = None
 
     @property
     def _connection(self) -> sqlite3.Connection:
@@ -116,8 +117,10 @@ class SpoolFile:
                     rows.append(row)
                     last += 1
             if last == before and size <= most_bytes:
-                rows += (next_row := self._next_readable(last))
-                last = next_row[0][0] if next_row else self._last
+                found_rows = self._pages.rows_after(last)
+                rows += found_rows
+                size += sum(map(length_of, found_rows))
+                last = found_rows[-1][0] if found_rows else self._last
         found = Slice.of(rows, self._confirmed, last) if rows else None
         if last > self._confirmed and (found is None or found.damaged):
             self.damaged = self.sealed = True
@@ -172,34 +175,26 @@ class SpoolFile:
         return aside
 
     def _look(self) -> None:
-        if self._row("PRAGMA user_version") != (LAYOUT,):
-            raise Damaged("its layout is another")
         try:
-            self._last, self._confirmed, self.bytes = _checked(self._row("SELECT * FROM marks"))
+            is_ours = self._row("PRAGMA user_version") == (LAYOUT,)
+            marks = self._row("SELECT * FROM marks") if is_ours else None
+            self._last, self._confirmed, self.bytes = _checked(marks)
         except Damaged:
-            self.damaged = self.sealed = True
-            self._last, self.bytes = self._greatest(), self.size_bytes()
+            self._last, self.bytes = self._pages.last, self.size_bytes()
+            if not self._last:
+                raise
         self._looked_at = True
         self.rows = self._last - self._confirmed
         with suppress(Damaged):  # found again when it is read
             self.oldest_ms = next((received_ms_of(row) for row in self._rows_from(self._confirmed + 1, 1)), None)
 
-    def _greatest(self) -> int:
-        """Return the greatest number that can be read: for a file whose marks cannot."""
-        with judged():
-            (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
-        greatest, beyond = 0, pages * _ENTRIES_PER_PAGE
-        while greatest + 1 < beyond:
-            middle = (greatest + beyond) // 2
-            try:
-                found: int = self._row("SELECT max(number) FROM entries WHERE number <= ?", middle)[0] or 0
-            except Damaged:
-                beyond = middle
-                continue
-            if found < middle:
-                return max(found, greatest)
-            greatest = middle
-        return greatest
+    @property
+    def _pages(self) -> Pages:
+        """What can be read without SQLite; it is read once, when the file is found damaged."""
+        if self._salvaged is None:
+            self.damaged = self.sealed = True
+            self._salvaged = Pages.read(self.path, log_of(self.path))
+        return self._salvaged
 
     def _row(self, query: str, *values: int) -> Any:
         with judged():
@@ -214,14 +209,6 @@ class SpoolFile:
                     raise Damaged("a number is missing")
                 number += 1
                 yield row
-
-    def _next_readable(self, last: int) -> list[Row]:
-        """Return the next entry after ``last`` that can be read by itself, if there is one."""
-        for number in range(last + 1, self._last + 1):
-            with suppress(Damaged):
-                if row := self._row(f"{_SELECT} WHERE number = ?", number):
-                    return [row]
-        return []
 
     def _mark(self, last: int, confirmed: int, size: int) -> None:
         marks = (last, confirmed, size, _checksum(last, confirmed, size))

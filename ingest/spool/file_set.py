@@ -41,7 +41,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Chunk:
     """Entries to be given to Redis, and the file that they are from."""
 
     file: SpoolFile
@@ -140,13 +140,13 @@ class SpoolFiles:
             return "failing"
         return "volume" if free - size < min(FREE_BYTES, total * FREE_SHARE) else None
 
-    def read(self, most_entries: int) -> Part | None:
+    def read(self, most_entries: int) -> Chunk | None:
         """Return the oldest entries; None if there are none, or none that can be read now."""
         part = self._next_part(most_entries)
         self._count()  # a file that proves to be damaged holds more or less than was known
         return part
 
-    def confirm(self, part: Part) -> None:
+    def confirm(self, part: Chunk) -> None:
         """Forget these entries: Redis has confirmed them."""
         file, found = part.file, part.slice
         metrics.SPOOL_DRAINED.inc(len(found.entries))
@@ -181,7 +181,7 @@ class SpoolFiles:
     def _files(self) -> list[SpoolFile]:
         return [*self._older, *([self._writer] if self._writer else [])]
 
-    def _next_part(self, most_entries: int) -> Part | None:
+    def _next_part(self, most_entries: int) -> Chunk | None:
         for file in self._files():
             if self._failing_until.get(file.path, 0.0) > self._clock():
                 continue
@@ -194,7 +194,7 @@ class SpoolFiles:
             metrics.SPOOL_FOUND.inc(max(0, file.rows - known))
             self._retire_if_damaged(file)
             if found is not None:
-                return Part(file, found)
+                return Chunk(file, found)
             self._finish(file)
         return None
 

@@ -18,9 +18,8 @@ from typing import Self
 import orjson
 
 from ingest.spool.errors import judged
-from runtime.disk import make_folder, write_file
+from runtime.disk import locked, make_folder, write_file
 from runtime.errors import Refusal
-from runtime.file_lock import locked
 
 FOLDERS = 1000
 _OWNER = "owner"

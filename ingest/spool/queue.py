@@ -20,7 +20,7 @@ import structlog
 from ingest.encoding import Packed
 from ingest.metrics import SPOOL_REFUSED, SPOOL_SECONDS
 from ingest.spool.errors import MEANINGS, NotSpooled, Why
-from ingest.spool.file_set import Held, Part, SpoolFiles
+from ingest.spool.file_set import Chunk, Held, SpoolFiles
 from ingest.spool.folder import Owner
 
 log = structlog.get_logger("spool")
@@ -119,11 +119,11 @@ class Spool:
         self._refused = None
         SPOOL_SECONDS.observe(time.perf_counter() - began)
 
-    async def read(self, most_entries: int) -> Part | None:
+    async def read(self, most_entries: int) -> Chunk | None:
         """Return the oldest entries, or None. Raises NotSpooled if the disk does not answer."""
         return await self._do(self._files.read, most_entries)
 
-    async def confirm(self, part: Part) -> None:
+    async def confirm(self, part: Chunk) -> None:
         """Forget entries that Redis has confirmed. Raises NotSpooled if the disk does not answer."""
         await self._do(self._files.confirm, part)
 

@@ -57,11 +57,12 @@ class Slice:
     @classmethod
     def of(cls, rows: Sequence[Row], confirmed: int, last: int) -> Self:
         """Take the rows, at least one, that were found between the number ``confirmed`` and ``last``, inclusive."""
-        sound: list[bytes] = [row[3] for row in rows if _is_sound(row)]
+        sound: list[bytes] = [row[3] for row in rows if is_sound(row)]
         size = sum(ROW_BYTES + len(one) for one in sound)
         return cls(sound, last, received_ms_of(rows[-1]), size, last - confirmed - len(sound))
 
 
-def _is_sound(row: Row) -> bool:
+def is_sound(row: Row) -> bool:
+    """Whether an entry is what was put under this number."""
     packed: Any = row[3]
     return isinstance(packed, bytes) and checksum(row[0], packed) == row[2]

@@ -1,6 +1,6 @@
 """What Redis's errors mean for a loop that works with it: each kind is judged here, once.
 
-Whatever the fault, a loop drops what is in flight unsettled, waits (runtime.backoff) and starts again, for as long as
+Whatever the fault, a loop drops what is in flight unsettled, waits (runtime.tasks) and starts again, for as long as
 it takes: no fault of Redis ends a process, acks an entry or gives one up. The kinds differ in two points: whether
 connections can still be trusted, and whether somebody has to act.
 """

@@ -63,15 +63,21 @@ async def test_a_check_needs_no_signature(required: Edge) -> None:
     assert await required.appended() == []
 
 
-async def test_an_empty_post_with_the_token_of_a_payload_is_asked_for_again(required: Edge) -> None:
+@pytest.mark.parametrize("mode", ["required", "observe"])
+async def test_an_empty_post_with_the_token_of_a_payload_is_asked_for_again(
+    mode: str, required: Edge, valkey_url: str, shard: Shard, tmp_path: Path
+) -> None:
     """Something on the way has lost the body: with 503 the provider sends it again, with 200 it would be gone."""
     lost = post(CLOSE, NO_BODY, b"Authorization: " + bearer(PAYLOAD).encode())
     empty = post(CLOSE, NO_BODY, b"Authorization: " + bearer(b"").encode())
+    observing = Edge(tmp_path, valkey_url, shard, signatures="observe", signature_secrets=SECRETS)
 
-    answers = [(await talk(required.port, request_)).answers for request_ in (lost, empty)]
+    async with observing.running():
+        edge = required if mode == "required" else observing
+        answers = [(await talk(edge.port, request)).answers for request in (lost, empty)]
+        assert await edge.appended() == []
 
     assert answers == [[503], [200]]
-    assert await required.appended() == []
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,19 @@
 """Whose entries a folder of the spool holds, and who may drain them."""
 
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from redis.asyncio import Redis
 
+from ingest.spool import folder as folder_module
+from ingest.spool import queue
 from ingest.spool.file_set import SpoolFiles
-from ingest.spool.folder import Owner, read_owner
+from ingest.spool.folder import Owner, SpoolFolder, read_owner
+from ingest.spool.queue import spooling
+from runtime import disk
 from stream.keys import Shard
 from stream.server_id import ensure_server_id, read_server_id
 from tests.outages import away_redis, counted, sending
@@ -148,3 +155,41 @@ async def test_production_s_spool_never_goes_to_another_redis(tmp_path: Path, sh
             return len(await away.entries()) == 2
 
         await until(has_two)
+
+
+async def test_the_loop_never_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A volume that hangs when it is asked for its room: `why_not` answers at once, that the disk does not answer."""
+    answers = threading.Event()
+    async with spooling(tmp_path, OWNER, ENOUGH_BYTES) as spool:
+        monkeypatch.setattr(queue, "ANSWER_SECONDS", 0.05)
+        monkeypatch.setattr(SpoolFolder, "free_bytes", lambda _: answers.wait() and (2**40, 2**40))
+        await spool.look()
+        began = time.perf_counter()
+        assert spool.why_not == "the spool's disk does not answer"
+        assert time.perf_counter() - began < 0.05
+        answers.set()
+
+        async def is_back() -> bool:
+            await spool.look()
+            return spool.why_not is None
+
+        await until(is_back)
+
+
+def test_each_folder_that_is_made_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever parents the data folder lacked: the name of each is fsynced in its parent, outermost first."""
+    synced: list[Path] = []
+    monkeypatch.setattr(disk, "sync_folder", synced.append)
+    monkeypatch.setattr(folder_module, "make_folder", disk.make_folder)
+    SpoolFolder.claim(tmp_path / "a" / "b" / "data", OWNER).release()
+    made = [tmp_path, tmp_path / "a", tmp_path / "a" / "b", tmp_path / "a" / "b" / "data"]
+    assert synced[: len(made) + 1] == [*made, tmp_path / "a" / "b" / "data" / "spool"]
+
+
+def test_on_macos_the_disk_s_own_cache_is_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system has F_FULLFSYNC, that is what is asked for, of files and folders."""
+    asked: list[int] = []
+    monkeypatch.setattr(disk, "FULL_SYNC", 51)
+    monkeypatch.setattr("runtime.disk.fcntl.fcntl", lambda _, command: asked.append(command))
+    disk.write_file(tmp_path / "file", b"content")
+    assert asked == [51, 51]

@@ -1,5 +1,6 @@
 """Damaged pages of a spool file: what is lost, what is not, and how it is counted."""
 
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -37,6 +38,13 @@ def leaf_pages(path: Path) -> list[int]:
     content = path.read_bytes()
     pages = range(len(content) // PAGE_BYTES)
     return [page for page in pages if content[page * PAGE_BYTES] == 13 and page + 1 not in roots]
+
+
+def other_pages(path: Path) -> list[int]:
+    """Those without entries but for the marks: the first, and the inner ones of the tree."""
+    content = path.read_bytes()
+    pages = range(len(content) // PAGE_BYTES)
+    return [page for page in pages if content[page * PAGE_BYTES] == 5 or page == 0]
 
 
 def marks_page(path: Path) -> int:
@@ -104,6 +112,33 @@ def test_a_damaged_page_loses_only_its_entries_whatever_was_drained_before(
         assert set(got) <= set(range(before, ENTRIES))
         assert lost <= per_page * len(pages)
     assert path.with_suffix(".damaged").exists() or (not lost and not with_marks)
+
+
+@pytest.mark.parametrize("garbage", [b"\0", bytes(range(255, 0, -1))])
+def test_a_page_without_entries_loses_none(large: Path, tmp_path: Path, garbage: bytes) -> None:
+    """The first page of the file, the roots of its tables, an inner page: all entries are drained, in order."""
+    pages = other_pages(file_in(large))
+    assert len(pages) >= 2
+    for page in pages:
+        data = copy(large, tmp_path)
+        damage(file_in(data), page, garbage)
+        with opened(data) as files:
+            assert drained(files) == list(range(ENTRIES))
+        assert file_in(data).with_suffix(".damaged").exists()
+
+
+def test_without_a_tree_long_entries_and_those_of_the_log_are_found(tmp_path: Path) -> None:
+    """Payloads that spread over several pages, and what a kill left in the log."""
+    data = tmp_path / "data"
+    with opened(data) as files:
+        files.put(packed(0, 1, 2, size=60_000))
+        files.put(packed(3, 4))
+        left = copy(data, tmp_path)
+    log = file_in(left).with_name("000001.db-wal").read_bytes()
+    file_in(left).write_bytes(os.urandom(8192))
+    with opened(left) as files:
+        got = drained(files)
+    assert got == [0, 1, 2, 3, 4], len(log)
 
 
 def test_marks_that_were_changed_lose_nothing(large: Path, tmp_path: Path) -> None:

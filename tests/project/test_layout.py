@@ -1,4 +1,5 @@
 import ast
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -170,3 +171,9 @@ def test_files_stay_small() -> None:
     """No file is over 300 lines, tests and bench included."""
     files = [path for top in (*PACKAGES, "bench", "tests") for path in (ROOT / top).rglob("*.py")]
     assert [str(path) for path in files if len(path.read_text().splitlines()) > 300] == []
+
+
+def test_folders_stay_small() -> None:
+    """No folder of the packages has more than 12 modules beside its __init__."""
+    counts = Counter(str(module.parent) for module in MODULES if module.name != "__init__.py")
+    assert {name: count for name, count in counts.items() if count > 12} == {}

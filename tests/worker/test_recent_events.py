@@ -8,7 +8,7 @@ from worker.store.recent_events import REMEMBERED_BYTES, RecentEvents
 
 
 def is_found(recent: RecentEvents, one: StatusEvent) -> bool:
-    return recent.find(one.event_id, [one.entry, one.account, one.account_verified, one.application]) == one
+    return recent.find((one.event_id, one.entry, one.account, one.account_verified, one.application)) == one
 
 
 def test_what_was_not_used_for_the_longest_time_is_forgotten() -> None:

@@ -14,8 +14,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from runtime.backoff import Backoff
-from runtime.tasks import end
+from runtime.tasks import Backoff, end
 from stream.redis.client import ServerUnfit, limit_wait, reason, require
 from stream.redis.errors import SILENT
 from worker.consumer.batch import Batch

@@ -22,7 +22,7 @@ from worker.metrics import DEDUPLICATED, FILTERED, HANDLE_SECONDS, HANDLED, HAND
 from worker.settle.ack_writer import AckWriter, BatchDropped, counted, note_attempts
 from worker.settle.copies import Copy
 from worker.settle.dedup import Dedup, mark
-from worker.settle.history import Outcome
+from worker.settle.history import EntryOutcome
 from worker.settle.retry_policy import Failure, judge, kind
 from worker.settle.schedule import Schedule
 from worker.sources import Source
@@ -162,7 +162,7 @@ class Processor:
         for place in places:
             event = batch.events[place]
             settlement.acks.append(batch.entries[place][0])
-            settlement.outcomes.append(Outcome(event.entry, outcome, event.attempt))
+            settlement.outcomes.append(EntryOutcome(event.entry, outcome, event.attempt))
 
     def _admit_suspects(self, batch: Batch) -> Batch:
         """Return the batch without suspects; these are handled under a mark, or given up if they are proven poison."""
@@ -207,7 +207,7 @@ class Processor:
                 self._handled.inc(len(call.events))
                 if call.source is not Source.LIVE:
                     again = (event for event in call.events if event.attempt > 1)
-                    settlement.outcomes += [Outcome(event.entry, "handled", event.attempt) for event in again]
+                    settlement.outcomes += [EntryOutcome(event.entry, "handled", event.attempt) for event in again]
                 if call.source is Source.RETRY:
                     note_attempts(self._group, (event.attempt for event in call.events))
             else:

@@ -8,7 +8,10 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 
+from stream.entry import LATEST_MS
+
 FIRST_YEAR, LAST_YEAR = 1970, 9998  # beyond lies nothing a provider means; at the ends asyncpg reads infinity
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LONGEST_TIME = 64  # characters; the longest form seen has 32
 
 _CALENDAR = re.compile(
@@ -22,6 +25,17 @@ _COMPACT = re.compile(r"(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)", re.ASCII)
 _EPOCH = re.compile(r"\d{9,10}|\d{13}", re.ASCII)
 _EPOCH_MS_DIGITS = 13
 _LONGEST_INTEGER_BITS = 64
+_FLOAT_MS = 2**32 * 1000  # until here, in 2106, seconds in a float are exact to far less than a microsecond
+
+
+def from_ms(ms: int) -> datetime:
+    """Return the moment, exact to the millisecond; the first way takes half as long."""
+    return datetime.fromtimestamp(ms / 1000, UTC) if ms < _FLOAT_MS else EPOCH + timedelta(milliseconds=ms)
+
+
+def iso_time(ms: int | None) -> str | None:
+    """Return the moment in ISO 8601; None for none, and for one after the year 9999."""
+    return None if ms is None or ms > LATEST_MS else from_ms(ms).isoformat()
 
 
 def parse_time(value: object, received_at: datetime) -> datetime | None:
@@ -89,4 +103,4 @@ def _epoch(text: str) -> datetime | None:
     if not _EPOCH.fullmatch(text):
         return None
     milliseconds = int(text) if len(text) == _EPOCH_MS_DIGITS else int(text) * 1000
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
+    return from_ms(milliseconds)

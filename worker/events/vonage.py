@@ -12,7 +12,7 @@ for the payload itself still has it; only a bad id or status makes the payload n
 import hashlib
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from stream.entry import Entry
@@ -21,7 +21,7 @@ from stream.payload import decode as decode_payload
 from worker.events import delivery_receipt as receipt
 from worker.events.event import Draft, InvalidStatus, StatusEvent
 from worker.events.text import LONGEST_TEXT, clean
-from worker.events.timestamps import parse_time
+from worker.events.timestamps import from_ms, parse_time
 from worker.events.url_query import read_query
 
 LONGEST_ID_BYTES = 255
@@ -30,8 +30,6 @@ LONGEST_STATUS = 255  # characters; the longest known has 13
 LONGEST_PRICE = 64  # characters
 MOST_ERRORS = 8  # one inside the other; two have been seen
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FLOAT_MS = 2**32 * 1000  # until here, in 2106, seconds in a float are exact to far less than a microsecond
 _DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _CODE = re.compile(r"[\w-]+")
 _COUNT = re.compile(r"\d{1,6}", re.ASCII)
@@ -43,7 +41,7 @@ class InexactNumber(Exception):  # noqa: N818 - named for what it is
 
 def parse(entry: Entry, entry_id: str) -> StatusEvent:
     """Return the event of this receipt. Raises InvalidStatus, and nothing else, for a payload that is no status."""
-    received_at = _moment(entry.received_ms)
+    received_at = from_ms(entry.received_ms)
     draft, receipt_fields = _read(entry.payload, received_at)
     draft.received_at = received_at
     draft.query = read_query(entry, receipt_fields) if entry.query or receipt_fields else {}
@@ -60,11 +58,6 @@ def parse(entry: Entry, entry_id: str) -> StatusEvent:
     draft.__class__ = StatusEvent
     event: StatusEvent = draft
     return event
-
-
-def _moment(ms: int) -> datetime:
-    """Return the moment, exact to the millisecond; the first way takes half as long."""
-    return datetime.fromtimestamp(ms / 1000, UTC) if ms < _FLOAT_MS else _EPOCH + timedelta(milliseconds=ms)
 
 
 def _read(payload: bytes, received_at: datetime) -> tuple[Any, Fields | None]:

@@ -14,13 +14,14 @@ from pathlib import Path
 import structlog
 from redis.asyncio import Redis
 
+from runtime.tasks import wait_for
 from stream.entry import EntryId
 from stream.keys import Shard
 from worker.group.lease import Lease
 from worker.metrics import REPLAYED
 from worker.replay.entry_reader import Page, Pages, Span, Stored, in_both, on_stream
 from worker.replay.job import Place, Progress, Replay, State
-from worker.replay.rate_limiter import Pace
+from worker.replay.rate_limiter import RateLimiter
 from worker.replay.repository import Again, Lost, NoRoom, Replays
 from worker.retention.archive_reader import ArchiveDamaged
 
@@ -58,7 +59,7 @@ class Copying:
         self._lease = lease
         self._archive = archive
         self._cursor = progress.cursor
-        self._pace = Pace(self._replay.rate, time.monotonic)
+        self._pace = RateLimiter(self._replay.rate, time.monotonic)
         self._replayed = REPLAYED.labels(self._replay.group)
         self._done = progress.done
 
@@ -104,11 +105,7 @@ class Copying:
 
     async def _wait(self, seconds: float, stop: asyncio.Event) -> None:
         """Wait, but keep the lease. Raises Lost if it is another's by now."""
-        stopped = asyncio.ensure_future(stop.wait())
-        try:
-            await asyncio.wait([stopped], timeout=min(seconds, LONGEST_WAIT_SECONDS))
-        finally:
-            stopped.cancel()
+        await wait_for(stop, min(seconds, LONGEST_WAIT_SECONDS))
         if seconds > TICK_SECONDS and not await self._lease.take():
             raise Lost
 

@@ -5,16 +5,14 @@ Receipt counts, not the entry's id: what was spooled came to the stream later th
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from stream.entry import LATEST_MS, Entry, EntryId, InvalidEntry, received_ms
 from worker.events.event import InvalidStatus, StatusEvent
+from worker.events.timestamps import iso_time
 from worker.events.vonage import parse
 
 Fields = Mapping[bytes, bytes]
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +39,7 @@ class Selection:
     @property
     def scope(self) -> str:
         """Say it in words for logs and listings."""
-        moments = {name: _shown(getattr(self, f"{name}_ms")) for name in ("since", "until")}
+        moments = {name: iso_time(getattr(self, f"{name}_ms")) for name in ("since", "until")}
         said = [f"{name}={moment}" for name, moment in moments.items() if moment]
         said += [f"{word}={','.join(values)}" for name, word in _WORDS.items() if (values := getattr(self, name))]
         return " ".join(said) or "all"
@@ -116,7 +114,3 @@ def _event(stored: Fields) -> StatusEvent | None:
         return parse(Entry.from_fields(stored), "")
     except (InvalidEntry, InvalidStatus):
         return None
-
-
-def _shown(moment_ms: int | None) -> str | None:
-    return None if moment_ms is None else (_EPOCH + timedelta(milliseconds=moment_ms)).isoformat()

@@ -7,7 +7,7 @@ CATCH_UP = 1.03
 BURST_SECONDS = 0.25
 
 
-class Pace:
+class RateLimiter:
     """Lets through ``rate`` a second, from its making on; what it lets through at least is one.
 
     Over any time of ``t`` seconds it lets through at most ``rate * (CATCH_UP * t + BURST_SECONDS) + 1``. Who was held

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import structlog
@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from runtime.log_throttle import Sampling
-from runtime.tasks import end
+from runtime.tasks import end, wait_for
 from stream.keys import Shard
 from stream.redis.client import client, reason
 from worker.group.lease import Lease
@@ -64,9 +64,7 @@ class Replaying:
                 await self._look(stop, tasks)
             except RedisError as exc:
                 self._fail(exc)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._look_seconds):
-                    await stop.wait()
+            await wait_for(stop, self._look_seconds)
 
     async def _look(self, stop: asyncio.Event, tasks: asyncio.TaskGroup) -> None:
         self._unread.set(await self._server.xlen(self._shard.replay(self._group)))

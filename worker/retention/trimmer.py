@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from runtime.log_throttle import Sampling
-from runtime.tasks import end
+from runtime.tasks import end, wait_for
 from stream.entry import EntryId
 from stream.keys import Shard
 from stream.redis.client import client, reason
@@ -90,9 +90,7 @@ class Trimmer:
                 self._fail("archive", str(exc))
             except RedisError as exc:
                 self._fail(reason(exc), "Redis")
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._look_seconds):
-                    await stop.wait()
+            await wait_for(stop, self._look_seconds)
         with suppress(RedisError):  # then the lease ends by itself
             await self._lease.leave()
 

@@ -16,7 +16,7 @@ from worker.group.heartbeat import Liveness
 from worker.group.poison import PoisonTracker
 from worker.metrics import ATTEMPTS, DEAD_LETTERS, DELAYED
 from worker.settle.copies import Copy
-from worker.settle.history import History, Outcome
+from worker.settle.history import EntryOutcome, History
 from worker.settle.invalid import Invalid
 from worker.settle.settler import Settler
 from worker.sources import Source
@@ -36,7 +36,7 @@ class Settlement:
     marks: list[bytes] = field(default_factory=list)
     """Of the handled events among them (worker.settle.dedup)."""
     copies: list[Copy] = field(default_factory=list)
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[EntryOutcome] = field(default_factory=list)
     """Of the acked entries that were not handled at their first attempt (worker.settle.history)."""
     invalid: list[Invalid] = field(default_factory=list)
     """Invalid payloads that no signature proves, for the record (worker.settle.invalid)."""

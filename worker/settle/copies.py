@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
 
-from worker.settle.history import Outcome
+from worker.settle.history import EntryOutcome
 from worker.settle.retry_policy import Failure, Verdict
 
 MOST_FIELDS = 1000
@@ -83,10 +83,10 @@ class Copy:
         return error.partition(": ")[0]
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> EntryOutcome:
         """Its outcome if it is dead-lettered."""
         error = self.final[1] if self.final else self.fields[b"error"].decode(errors="replace")
-        return Outcome(self.fields[b"origin"].decode(errors="replace"), "dead-lettered", self.attempts, error)
+        return EntryOutcome(self.fields[b"origin"].decode(errors="replace"), "dead-lettered", self.attempts, error)
 
     @property
     def attempts(self) -> int:

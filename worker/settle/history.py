@@ -28,7 +28,7 @@ end
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class EntryOutcome:
     """The end of an entry: ``origin`` is written ``shard/ms-seq``, ``error`` as in a dead letter or empty."""
 
     origin: str
@@ -44,7 +44,7 @@ class History:
         self._keys = [shard.history(group)]
         self._note = server.register_script(NOTE)
 
-    async def note(self, outcomes: Sequence[Outcome]) -> None:
+    async def note(self, outcomes: Sequence[EntryOutcome]) -> None:
         """Write these outcomes, unless the server is out of memory. Raises RedisError."""
         with suppress(OutOfMemoryError):
             for start in range(0, len(outcomes), AT_ONCE):

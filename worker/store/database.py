@@ -16,9 +16,9 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from runtime.backoff import Backoff
 from runtime.disk import make_folder
 from runtime.errors import Refusal
+from runtime.tasks import Backoff
 from stream.redis.client import names
 from worker.store import postgresql_url
 from worker.store.settings import SQLITE

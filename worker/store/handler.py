@@ -14,7 +14,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
-from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode
 
@@ -43,7 +42,6 @@ LEAST_DECIDING = 4
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EVENT_COLUMNS = tuple(column.key for column in status_events.columns if column.key not in ("query", "decides"))
 _EVENT_VALUES = attrgetter(*("raw" if column == "payload" else column for column in _EVENT_COLUMNS))
-_NONE: Mapping[str, StatusEvent] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -51,11 +49,11 @@ class _Message:
     """One message of a batch, while it is written."""
 
     arrived: dict[str, StatusEvent]
-    deciding: Mapping[str, StatusEvent] = field(default_factory=lambda: _NONE)
+    deciding: Mapping[str, StatusEvent] = field(default_factory=dict)
     """The stored events that decide, and those that came."""
-    changed: Mapping[str, StatusEvent] = field(default_factory=lambda: _NONE)
+    changed: Mapping[str, StatusEvent] = field(default_factory=dict)
     """What is new, or has a new receipt."""
-    others: Mapping[str, StatusEvent] = field(default_factory=lambda: _NONE)
+    others: Mapping[str, StatusEvent] = field(default_factory=dict)
     """Of what arrived, the events that are stored and do not decide."""
     read: Collection[str] = ()
     """Ids of the stored events that decide, if there are LEAST_DECIDING of them."""
@@ -96,7 +94,7 @@ class Store:
     def __init__(self, engine: AsyncEngine, timeout_seconds: float = 60.0) -> None:
         self._engine = engine
         self._timeout_seconds = timeout_seconds
-        self._sql = Statements(engine.dialect.name)
+        self._sql = Statements(engine.dialect)
         self._recent = RecentEvents()
         self._is_checked = False
         self._mismatch = ""
@@ -160,8 +158,8 @@ class Store:
         return changed
 
     async def _put(self, connection: AsyncConnection, batch: dict[str, _Message]) -> None:
-        usual: list[dict[str, Any]] = []
-        rows: list[dict[str, Any]] = []
+        usual: list[tuple[Any, ...]] = []
+        rows: list[tuple[Any, ...]] = []
         marks: dict[bool, set[str]] = {True: set(), False: set()}
         for message in batch.values():
             message.reduce()
@@ -171,17 +169,17 @@ class Store:
                 marks[False] |= message.read - decides - changed
             for event_id, event in message.changed.items():
                 if event_id in message.deciding and not event.query:
-                    usual.append(_event_row(event))
+                    usual.append(_EVENT_VALUES(event))
                 else:
-                    own = {"query": event.query or None, "decides": event_id in message.deciding}
-                    rows.append(_event_row(event) | own)
-        states = [project(message.deciding.values())._asdict() for message in batch.values()]
-        if usual:
-            await connection.execute(self._sql.put_usual_events, usual)
-        if rows:
-            await connection.execute(self._sql.put_events, rows)
-        if states:
-            await connection.execute(self._sql.put_messages, states)
+                    rows.append((*_EVENT_VALUES(event), event.query or None, event_id in message.deciding))
+        states = [project(message.deciding.values()) for message in batch.values()]
+        for upsert, written in (
+            (self._sql.put_usual_events, usual),
+            (self._sql.put_events, rows),
+            (self._sql.put_messages, states),
+        ):
+            if written:
+                await connection.exec_driver_sql(upsert.sql, upsert.parameters(written))
         for to, ids in marks.items():
             if ids:
                 await connection.execute(self._sql.mark, {"ids": self._sql.ids(sorted(ids)), "to": to})
@@ -226,10 +224,10 @@ class Store:
         """Return the stored events that these receipts are of; only those that are not remembered are read whole."""
         found: list[StatusEvent] = []
         others: list[str] = []
-        for event_id, *receipt in await connection.execute(receipts, {"ids": self._sql.ids(ids)}):
-            event = self._recent.find(event_id, receipt)
+        for receipt in (await connection.execute(receipts, {"ids": self._sql.ids(ids)})).all():
+            event = self._recent.find(tuple(receipt))
             if event is None:
-                others.append(event_id)
+                others.append(receipt.event_id)
             else:
                 found.append(event)
         if others:
@@ -260,7 +258,3 @@ def _by_message(events: Iterable[StatusEvent]) -> dict[str, dict[str, StatusEven
     for event in events:
         found[event.message_uuid][event.event_id] = event
     return found
-
-
-def _event_row(event: StatusEvent) -> dict[str, Any]:
-    return dict(zip(_EVENT_COLUMNS, _EVENT_VALUES(event), strict=True))

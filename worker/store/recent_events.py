@@ -12,7 +12,7 @@ REMEMBERED_BYTES = 64 << 20
 """About 30,000 events of the usual 550 bytes: what decides for the 5,000 to 10,000 messages that changed last."""
 
 _OBJECT_BYTES = 1024
-_RECEIPT_VALUES = attrgetter(*RECEIPT)
+_RECEIPT_VALUES = attrgetter("event_id", *RECEIPT)
 
 
 class RecentEvents:
@@ -36,12 +36,12 @@ class RecentEvents:
         while self._bytes > REMEMBERED_BYTES:
             self._bytes -= _size(self._events.popitem(last=False)[1])
 
-    def find(self, event_id: str, receipt: list[Any]) -> StatusEvent | None:
-        """Return the event if it is remembered with this receipt (the columns of RECEIPT)."""
-        event = self._events.get(event_id)
-        if event is None or _RECEIPT_VALUES(event) != tuple(receipt):
+    def find(self, receipt: tuple[Any, ...]) -> StatusEvent | None:
+        """Return the event if it is remembered with this receipt: its id, and the columns of RECEIPT."""
+        event = self._events.get(receipt[0])
+        if event is None or _RECEIPT_VALUES(event) != receipt:
             return None
-        self._events.move_to_end(event_id)
+        self._events.move_to_end(event.event_id)
         return event
 
 
