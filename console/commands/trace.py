@@ -1,21 +1,23 @@
 """``ackstream trace``: one message."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 import typer
 
-from console.options import AsJson, Data, DatabaseUrl, Reveal
+from console.options import DatabaseUrl, Reveal, ServerOptions
 
 
 def trace(
+    options: ServerOptions,
     message_uuid: Annotated[str, typer.Argument(help="The message's id; of a delivery receipt its messageId.")],
-    data: Data = None,
     database_url: DatabaseUrl = None,
     reveal: Reveal = False,
-    as_json: AsJson = False,
 ) -> None:
-    """Show a message: its state and all its events. Exits with 1 if it is not known.
+    """Show a message: its state, its events, and the outcomes of entries not handled at their first attempt.
+
+    Exits with 1 if the message is unknown. Outcomes are retries, repeats, filtered events and dead letters; each group
+    keeps its last ones in Redis.
 
     Example: ackstream trace aaaaaaaa-bbbb-4ccc-8ddd-0123456789ab
     """
@@ -27,19 +29,36 @@ def trace(
     from stream.redis.client import shown
     from worker.store.settings import DatabaseSettings
 
-    settings = DatabaseSettings.load(data=data, database_url=database_url)
+    settings = DatabaseSettings.load(data=options.data, redis_url=options.redis_url, database_url=database_url)
     found = ask_database(settings, lambda engine: find_trace(engine, message_uuid, reveal=reveal))
     if found is None:
         where = shown(settings.database_url)
         raise Refusal(f"no message {message_uuid!r} in {where}; `ackstream stats` shows what is not handled yet")
-    if as_json:
-        print_json(found)
+    history = _find_history(options, {event["entry"] for event in found["events"]}, reveal=reveal)
+    if options.as_json:
+        print_json({**found, "history": history})
         return
     state = {name: value for name, value in found.items() if name not in ("statuses", "events")}
     print_pairs({**state, **{f"{status} at": local_time(time) for status, time in found["statuses"].items()}})
     typer.echo()
     has_query = any(event["query"] for event in found["events"])
     print_rows([_columns(event, has_query=has_query) for event in found["events"]])
+    if history:
+        typer.echo()
+        print_rows([{**outcome, "at": local_time(outcome["at"])} for outcome in history])
+
+
+def _find_history(options: ServerOptions, entries: Collection[str], *, reveal: bool) -> list[dict[str, Any]] | None:
+    """Return the outcomes of these entries; None, with a line on standard error, if Redis does not answer."""
+    from redis.exceptions import RedisError
+
+    from console.queries.trace import find_history
+
+    try:
+        return options.ask(lambda server, shard: find_history(server, shard, entries, reveal=reveal))
+    except RedisError:
+        typer.echo("Redis does not answer: the outcomes in the groups are not shown", err=True)
+        return None
 
 
 def _columns(event: Mapping[str, Any], *, has_query: bool) -> dict[str, Any]:

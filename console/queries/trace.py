@@ -1,12 +1,18 @@
-"""One message, from its receipts to its state, out of the tables."""
+"""One message: its state and events, out of the tables, and what its groups did with its entries, out of Redis."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from redis.asyncio import Redis
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from console.format import mask_numbers
+from stream.keys import Shard
 from worker.events.event import mask
+from worker.events.timestamps import iso_time
+from worker.group.consumer_group import registered
+from worker.settle.history import find_outcomes
 from worker.store.handler import stored_event
 from worker.store.projection import order
 from worker.store.tables import messages, status_events
@@ -49,3 +55,23 @@ async def find_trace(engine: AsyncEngine, message_uuid: str, *, reveal: bool) ->
             for event in events
         ],
     }
+
+
+async def find_history(server: Redis, shard: Shard, entries: Collection[str], *, reveal: bool) -> list[dict[str, Any]]:
+    """Return the outcomes of entries that a group did not handle at their first attempt, oldest first for each group.
+
+    Each group keeps its last outcomes only. Raises RedisError.
+    """
+    show = str if reveal else mask_numbers
+    return [
+        {
+            "group": group,
+            "entry": outcome.origin,
+            "outcome": outcome.outcome,
+            "attempt": outcome.attempt,
+            "at": iso_time(moment_ms),
+            "error": show(outcome.error) or None,
+        }
+        for group in await registered(server, shard)
+        async for moment_ms, outcome in find_outcomes(server, shard, group, entries)
+    ]

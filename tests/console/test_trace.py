@@ -4,12 +4,17 @@ import asyncio
 import secrets
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
+from stream.keys import Shard
+from stream.redis.client import client
 from tests.events import RECEIVED_MS, body, event
 from tests.support.commands import run_command
+from worker.settle.history import EntryOutcome, History
 from worker.store.database import open_engine
 from worker.store.handler import Store
 from worker.store.migrate import migrate_at
@@ -61,6 +66,52 @@ def test_the_parameters_of_the_webhook_s_url_are_masked_unless_revealed(url: str
     assert "\x1b" not in shown
     found = run_command("trace", MESSAGE, "--database-url", url, "--json").json
     assert [one["query"] for one in found["events"]] == [{"tenant": "***", "note": "***"}, {}]
+
+
+@pytest.fixture
+def history(valkey_url: str, shard: Shard) -> Iterator[tuple[str, ...]]:
+    """The options of a server with outcomes of the message's second entry in two groups, and of another entry."""
+    error = "failed: ValueError at crm.py:7 447700900123"
+    outcomes = [
+        EntryOutcome("0/1-1", "handled", 2),
+        EntryOutcome(f"0/{RECEIVED_MS}-1", "repeated", 1),
+        EntryOutcome(f"0/{RECEIVED_MS}-1", "dead-lettered", 24, error),
+    ]
+
+    async def fill() -> None:
+        async with client(valkey_url) as server:
+            await server.sadd(shard.groups, "crm", "store")
+            await History(server, shard, "crm").note([outcomes[0], outcomes[2]])
+            await History(server, shard, "store").note([outcomes[1]])
+
+    asyncio.run(fill())
+    with patch.dict("os.environ", {"ACKSTREAM_STREAM": shard.name}):
+        yield "--redis-url", valkey_url
+
+
+def test_a_trace_has_the_outcomes_of_its_entries_in_each_group(url: str, history: tuple[str, ...]) -> None:
+    """The history of a group shows retries, repeats, filtered events and dead letters; errors are masked."""
+    found = run_command("trace", MESSAGE, "--database-url", url, *history, "--json").json["history"]
+
+    assert [(one["group"], one["entry"], one["outcome"], one["attempt"]) for one in found] == [
+        ("crm", f"0/{RECEIVED_MS}-1", "dead-lettered", 24),
+        ("store", f"0/{RECEIVED_MS}-1", "repeated", 1),
+    ]
+    assert [one["error"] for one in found] == ["failed: ValueError at crm.py:7 ********0123", None]
+    shown = run_command("trace", MESSAGE, "--database-url", url, *history, columns=160).stdout
+    assert "dead-lettered" in shown
+    assert "447700900123" not in shown
+    revealed = run_command("trace", MESSAGE, "--database-url", url, *history, "--reveal", columns=160).stdout
+    assert "447700900123" in revealed
+
+
+def test_a_trace_without_redis_shows_what_the_tables_have(url: str) -> None:
+    """The outcomes are null then, and standard error says why."""
+    outcome = run_command("trace", MESSAGE, "--database-url", url, "--redis-url", "redis://127.0.0.1:1", "--json")
+
+    assert outcome.json["history"] is None
+    assert len(outcome.json["events"]) == 2
+    assert "Redis does not answer" in outcome.stderr
 
 
 def test_an_unknown_message_is_an_error_with_the_next_step(url: str) -> None:

@@ -6,13 +6,15 @@ leaves its outcome here: ``handled`` at a later attempt, ``repeated`` (a copy of
 left if the worker dies in between, and none while Redis is out of memory.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
 
+from stream.entry import EntryId
 from stream.keys import Shard
 
 MOST_OUTCOMES = 10_000
@@ -52,3 +54,20 @@ class History:
                 for one in outcomes[start : start + AT_ONCE]:
                     args += [one.origin, one.outcome, one.attempt, one.error]
                 await self._note(keys=self._keys, args=args)
+
+
+async def find_outcomes(
+    server: Redis, shard: Shard, group: str, origins: Collection[str]
+) -> AsyncIterator[tuple[int, EntryOutcome]]:
+    """Yield the outcomes of these entries in one group, oldest first, each with its time in ms. Raises RedisError."""
+    start = str(min(EntryId.from_text(origin).ms for origin in origins)) if origins else "+"
+    while True:
+        page: Any = await server.xrange(shard.history(group), start, count=AT_ONCE)
+        for outcome_id, fields in page:
+            values = {name.decode(): value.decode(errors="replace") for name, value in fields.items()}
+            if values["origin"] in origins:
+                outcome = EntryOutcome(values["origin"], values["outcome"], int(values["attempt"]), values["error"])
+                yield int(outcome_id.partition(b"-")[0]), outcome
+        if len(page) < AT_ONCE:
+            return
+        start = f"({page[-1][0].decode()}"
