@@ -51,14 +51,9 @@ def make_consumer(
     dispatcher = Dispatcher(opened.handler, opened.limits, circuit, Suspects(poison, liveness, turn), backlog)
     memory = settings.memory if opened.remembers else None
     settler = Settler(server, shard, group, memory, settings.record_limits, timing.give_up)
+    history = History(server, shard, group)
     writer = AckWriter(
-        group,
-        settler,
-        History(server, shard, group),
-        liveness,
-        poison,
-        backlog.measure,
-        lambda: circuit.succeeded_seconds_ago,
+        group, settler, history, liveness, poison, backlog.measure, lambda: circuit.succeeded_seconds_ago
     )
     processor = Processor(
         group,

@@ -177,3 +177,14 @@ def test_folders_stay_small() -> None:
     """No folder of the packages has more than 12 modules beside its __init__."""
     counts = Counter(str(module.parent) for module in MODULES if module.name != "__init__.py")
     assert {name: count for name, count in counts.items() if count > 12} == {}
+
+
+def test_functions_stay_short() -> None:
+    """No function of the packages is over 45 lines."""
+    lengths = {
+        f"{module}:{node.lineno} {node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for module in MODULES
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert {name: length for name, length in lengths.items() if length > 45} == {}
