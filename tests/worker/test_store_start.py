@@ -1,6 +1,8 @@
 """When `store` may write: the database is there, its tables are, and its file is the one that was opened."""
 
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import aiohttp
@@ -158,3 +160,20 @@ async def test_any_folder_name_works(tmp_path: Path, name: str) -> None:
     await engine.dispose()
     assert names_in(tmp_path) == [name]
     assert names_in(tmp_path / name)[0] == "test.db"
+
+
+async def test_a_restore_by_sqlite_itself_needs_no_stop(file: Path) -> None:
+    """A worker that runs goes on with the restored tables, and stores again what they lack."""
+    engine = open_engine(f"sqlite:///{file}")
+    store = Store(engine)
+    await store.handle([event(body(message_uuid="before"))])
+    with closing(sqlite3.connect(file)) as database, closing(sqlite3.connect(":memory:")) as backup:
+        database.backup(backup)
+        await store.handle([event(body(message_uuid="lost"))])
+        backup.backup(database)
+
+    await store.handle([event(body(message_uuid=name)) for name in ("before", "after")])
+    assert await count(engine, "messages") == 2
+    await store.handle([event(body(message_uuid="lost"))])
+    assert await count(engine, "messages") == await count(engine, "status_events") == 3
+    await engine.dispose()
