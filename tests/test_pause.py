@@ -156,6 +156,22 @@ async def test_an_outage_kills_no_event(site: Recording) -> None:
     assert await site.letters() == []
 
 
+async def test_a_stop_in_an_outage_gives_up_no_event(site: Recording) -> None:
+    """Each event had its last attempt, and the worker stops before the group pauses: all are handled later."""
+    options = "attempts=1&base=0.5&cap=0.5&concurrency=8"
+    await site.append(*ids("down", range(200)))
+    worker = await site.start(options)
+    await becomes(lambda: len(site.times("call")) > 50)
+    worker.send(signal.SIGTERM)
+    assert await worker.ended(10) == 0
+    assert await site.letters() == []
+    (site.folder / "back").touch()
+    await site.start(options)
+    await site.is_done(seconds=60)
+    assert set(site.times("done")) == {*ids("down", range(200))}
+    assert await site.letters() == []
+
+
 async def test_thousands_that_never_succeed_do_not_hold_up_what_comes_behind_them(site: Recording) -> None:
     """Whether they pause the group on the way or not: each has its attempt, and the newest tell that all is well."""
     await site.append(*ids("fail", range(6000)))
