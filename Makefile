@@ -12,8 +12,7 @@ run: .venv/.run
 	@exec $(BIN)/ackstream up $(ARGS)
 
 test: .venv/.dev
-	$(if $(ARGS),,$(BIN)/pytest -m containers)
-	$(BIN)/pytest -n 4 --dist loadgroup $(or $(ARGS),-m "not containers")
+	$(BIN)/pytest -n 4 --dist loadgroup $(ARGS)
 
 test-aiohttp: .venv/.dev
 	$(BIN)/python deploy/aiohttp_versions.py tests/ingest/test_http_answers.py tests/ingest/test_http_connections.py \

@@ -30,8 +30,8 @@ class Load:
             self._one_more.clear()
             await self._one_more.wait()
 
-    async def send(self, session: aiohttp.ClientSession, url: str) -> None:
-        """Send one message after the other until there are enough."""
+    async def send(self, session: aiohttp.ClientSession, url: str, pause_seconds: float) -> None:
+        """Send one message after the other, with a pause after each, until there are enough."""
         while not self.enough.is_set():
             message_uuid = f"load-{secrets.token_hex(8)}"
             try:
@@ -42,14 +42,16 @@ class Load:
             if kept:
                 self.kept.append(message_uuid)
                 self._one_more.set()
+                if pause_seconds:
+                    await asyncio.sleep(pause_seconds)
             else:
                 self.refused += 1
                 await asyncio.sleep(0.05)  # like a provider, which does not come again at once either
 
 
 @asynccontextmanager
-async def loading(url: str) -> AsyncIterator[Load]:
-    """Send while the block runs; at its end the last answers are in."""
+async def loading(url: str, pause_seconds: float = 0) -> AsyncIterator[Load]:
+    """Send while the block runs; at its end the last answers are in. Each sender pauses after a message."""
     load = Load()
     async with (
         asyncio.timeout(LOAD_SECONDS),
@@ -57,7 +59,7 @@ async def loading(url: str) -> AsyncIterator[Load]:
         asyncio.TaskGroup() as senders,
     ):
         for _ in range(SENDERS):
-            senders.create_task(load.send(session, url))
+            senders.create_task(load.send(session, url, pause_seconds))
         yield load
         load.enough.set()
 

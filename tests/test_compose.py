@@ -32,6 +32,7 @@ BUILD_SECONDS = 600.0
 COMMAND_SECONDS = 120.0
 HEALTHY_SECONDS = 90.0
 STORED_SECONDS = 90.0
+PAUSE_SECONDS = 0.01  # of each sender: some hundred messages a second, however long the compose tool takes
 
 Container = dict[str, Any]
 
@@ -75,9 +76,10 @@ class Project:
 
     def statuses(self) -> dict[str, str]:
         """Return the status of every message in PostgreSQL."""
+        (postgres,) = self.containers("postgres")
         psql = ("psql", "--username=ackstream", "--dbname=ackstream", "--tuples-only", "--no-align")
         select = "--command=SELECT message_uuid, status FROM messages"
-        lines = self.compose("exec", "-T", "postgres", *psql, select).splitlines()
+        lines = _run("docker", "exec", postgres["Id"], *psql, select).splitlines()
         return dict(line.rsplit("|", 1) for line in lines)
 
 
@@ -101,7 +103,7 @@ def project(compose_command: tuple[str, ...]) -> Iterator[Project]:
         project.compose("up", "--build", "--detach", "--scale", f"worker={WORKERS}", seconds=BUILD_SECONDS)
         yield project
     finally:
-        project.compose("down", "--volumes", "--remove-orphans", "--rmi", "local")
+        project.compose("down", "--timeout", "0", "--volumes", "--remove-orphans", "--rmi", "local")
 
 
 def test_the_file_is_valid(compose_command: tuple[str, ...]) -> None:
@@ -134,14 +136,15 @@ async def test_every_simulated_message_reaches_the_database(project: Project) ->
 
 async def test_restarting_redis_under_load_loses_nothing_that_was_answered_200(project: Project) -> None:
     """The database stands still, so all rests on Redis and the spool; everything is answered 200, and is stored."""
-    project.compose("pause", "postgres")
+    (postgres,) = project.containers("postgres")
+    _run("docker", "pause", postgres["Id"])
     try:
-        async with loading(project.url) as load:
+        async with loading(project.url, PAUSE_SECONDS) as load:
             await load.keeps(1000)
             await asyncio.to_thread(project.compose, "restart", "redis")
             await load.keeps(1000)
     finally:
-        project.compose("unpause", "postgres")
+        _run("docker", "unpause", postgres["Id"])
     assert project.counted("ackstream_spooled_entries_total") > 0, "the restart was not felt: the load proves nothing"
     assert load.refused == 0
     _until_stored(project, dict.fromkeys(load.kept, "delivered"))
@@ -179,7 +182,7 @@ def test_only_ingest_is_published_and_only_to_this_machine(project: Project) -> 
 
 async def test_stop_ends_every_process_in_good_order(project: Project) -> None:
     """``stop`` under load ends each process by itself within its grace time; after ``start`` nothing is missing."""
-    async with loading(project.url) as load:
+    async with loading(project.url, PAUSE_SECONDS) as load:
         await load.keeps(1000)
         await asyncio.to_thread(project.compose, "stop")
     ended = {container["Name"]: container["State"]["ExitCode"] for container in project.containers()}
