@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 BIN := .venv/bin
 
-.PHONY: run test test-aiohttp lint format bench chaos outage crash fuzz reference lock clean
+.PHONY: run test test-aiohttp lint format bench chaos outage crash fuzz reference pictures recording lock clean
 
 run: .venv/.run
 	@exec $(BIN)/ackstream up $(ARGS)
@@ -45,6 +45,13 @@ bench: .venv/.dev
 
 reference: .venv/.dev
 	$(BIN)/python -m deploy.docs.reference
+
+pictures: .venv/.dev
+	$(if $(RECORD),$(BIN)/python -m deploy.docs.record_outage)
+	$(BIN)/python -m deploy.docs.pictures
+
+recording: .venv/.dev
+	$(BIN)/python -m deploy.docs.pictures.recording
 
 COMPILE = printf 'hatchling\neditables\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-package ackstream --custom-compile-command 'make lock' $(ARGS) pyproject.toml -

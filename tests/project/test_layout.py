@@ -1,15 +1,11 @@
 import ast
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from functools import cache
+from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-PACKAGES = ("ackstream", "console", "ingest", "runtime", "stream", "worker")
-MODULES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-NAMES = {".".join(module.with_suffix("").parts).removesuffix(".__init__"): module for module in MODULES}
+from deploy.docs.folders import MODULES, PACKAGES, ROOT, crossings, folder, imported, imports, tree
 
 PURE = {
     "ingest/auth/receipts.py",
@@ -42,42 +38,8 @@ HTTP_SERVERS = {
 }
 
 
-@cache
-def tree(module: Path) -> ast.Module:
-    """Its syntax, parsed once for all tests."""
-    return ast.parse((ROOT / module).read_text())
-
-
-def imports(module: Path) -> Iterator[tuple[str, int]]:
-    """Every imported name with its level (0 is absolute)."""
-    for node in ast.walk(tree(module)):
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, 0) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield from ((f"{node.module}.{alias.name}", node.level) for alias in node.names)
-
-
-@cache
-def imported(module: Path) -> frozenset[str]:
-    return frozenset(name for name, _ in imports(module))
-
-
 def packages(module: Path) -> set[str]:
     return {name.partition(".")[0] for name in imported(module)}
-
-
-def folder(name: str) -> str:
-    """Return the folder below the package that a module is in, or the module itself if it is in the package's root."""
-    return ".".join(name.split(".")[:2])
-
-
-def crossings(module: Path) -> Iterator[tuple[str, str]]:
-    """Yield the imports of a module that lead to another folder, as (from, to)."""
-    name = ".".join(module.with_suffix("").parts).removesuffix(".__init__")
-    for target in imported(module):
-        found = target if target in NAMES else target.rpartition(".")[0]
-        if found in NAMES and folder(found) != folder(name):
-            yield name, found
 
 
 def find_cycle(edges: Iterable[tuple[str, str]]) -> list[str]:
