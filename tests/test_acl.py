@@ -1,7 +1,6 @@
 """The example users for Redis in deploy/redis-users.acl: each can do its work, and nothing else."""
 
 import asyncio
-import os
 import re
 import time
 from collections.abc import AsyncIterator
@@ -18,7 +17,7 @@ from console.up import valkey
 from stream.keys import Shard
 from stream.redis.client import client
 from tests.events import body, entry
-from tests.processes import ACKSTREAM, Ingest, Process, Server, ackstream, becomes
+from tests.processes import Ingest, Process, Server, ackstream, becomes, run_ackstream
 from tests.signed import SECRETS, bearer
 from tests.waiting import until
 from worker.store.migrate import migrate_at
@@ -74,14 +73,10 @@ class Site:
     folder: Path
     settings: dict[str, str]
 
-    async def run(self, *arguments: str) -> int:
+    def run(self, *arguments: str) -> int:
         """Run a command as the user ``console``; its exit code."""
         settings = {**self.settings, "redis_url": self.server.url("console")}
-        environment = {f"ACKSTREAM_{name.upper()}": value for name, value in settings.items()}
-        command = await asyncio.create_subprocess_exec(
-            *ACKSTREAM, *arguments, env={**os.environ, **environment}, stdout=asyncio.subprocess.DEVNULL
-        )
-        return await command.wait()
+        return run_ackstream(*arguments, folder=self.folder, **settings).returncode
 
 
 @pytest.fixture
@@ -116,9 +111,11 @@ async def test_each_role_does_its_work_as_its_user(site: Site) -> None:
             await owner.xadd(shard.stream, junk)
             valid: Any = {**entry(body(), signature="wrong").to_fields(), b"origin": b"0/1-1", b"error": b"of old"}
             await owner.xadd(shard.invalid, valid)
-            for number in range(3000):  # more than it may hold
-                fields: Any = entry(body(message_uuid=f"m-{number}", text="x" * 500)).to_fields()
-                await owner.xadd(shard.stream, fields)
+            async with owner.pipeline(transaction=False) as pipe:
+                for number in range(3000):  # more than it may hold
+                    fields: Any = entry(body(message_uuid=f"m-{number}", text="x" * 500)).to_fields()
+                    pipe.xadd(shard.stream, fields)
+                await pipe.execute()
 
             async def is_done() -> bool:
                 good: Any = entry(body(message_uuid=f"good-{time.time()}")).to_fields()
@@ -131,14 +128,14 @@ async def test_each_role_does_its_work_as_its_user(site: Site) -> None:
             await until(is_done, seconds=60)
             assert await owner.xlen(shard.invalid) == 2
             for command in REPLAYS:
-                assert await site.run(*command) == 0, command
+                assert site.run(*command) == 0, command
             await until(is_done, seconds=60)
             assert [line["done"] for line in worker.logged("replay.done")] == [3, 1]
             assert not [line for line in worker.said.splitlines() if "NOPERM" in line or "upkeep_failed" in line]
         assert not [line for line in ingest.process.said.splitlines() if "NOPERM" in line]
     for arguments in COMMANDS:
-        assert await site.run(*arguments) == 0, arguments
-    assert await site.run("quarantine", "accept", "--all", "--unverified") == 0
+        assert site.run(*arguments) == 0, arguments
+    assert site.run("quarantine", "accept", "--all", "--unverified") == 0
     await owner.aclose()
 
 

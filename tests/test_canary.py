@@ -1,7 +1,5 @@
 """A secret and a phone number sent through every path appear in nothing that anyone sees."""
 
-import asyncio
-import os
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -17,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from console.up.valkey import free_port
 from stream.keys import Shard
 from tests.events import body
-from tests.processes import ACKSTREAM, Ingest, Process, ackstream, becomes
+from tests.processes import Ingest, Process, ackstream, becomes, run_ackstream
 from tests.signed import ACCOUNT, bearer
 from tests.waiting import until
 
@@ -33,7 +31,8 @@ class Site:
     ingest: Ingest
     worker: Process
     worker_admin_port: int
-    environment: dict[str, str]
+    folder: Path
+    settings: dict[str, str]
     shown: dict[str, str] = field(default_factory=dict)
 
     async def post(self, name: str, payload: bytes, *headers: tuple[str, str], path: str = "") -> int:
@@ -45,16 +44,10 @@ class Site:
             self.shown[f"answer to {name}"] = f"{answer.headers}{await answer.text()}"
             return answer.status
 
-    async def run(self, *arguments: str) -> str:
+    def run(self, *arguments: str) -> str:
         """Run a command, and note what it says."""
-        command = await asyncio.create_subprocess_exec(
-            *ACKSTREAM,
-            *arguments,
-            env=self.environment,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        said = (await command.communicate())[0].decode()
+        done = run_ackstream(*arguments, folder=self.folder, **self.settings)
+        said = done.stdout + done.stderr
         self.shown[" ".join(arguments)] = said
         return said
 
@@ -86,12 +79,11 @@ async def site(
 ) -> AsyncIterator[Site]:
     common = {"redis_url": valkey_url, "stream": shard.name, "signature_secrets": f"{ACCOUNT}:{SECRET}"}
     worker = {"database_url": database_url, "admin_port": str(free_port())}
-    environment = {f"ACKSTREAM_{name.upper()}": value for name, value in {**common, **worker}.items()}
     with ExitStack() as stack:
         async with Ingest(tmp_path, **common, signatures="required").running() as ingest:
             started = stack.enter_context(ackstream("worker", folder=tmp_path, **{**common, **worker}))
             await started.has_logged("consumer.ready", times=2)
-            yield Site(ingest, started, int(worker["admin_port"]), {**os.environ, **environment})
+            yield Site(ingest, started, int(worker["admin_port"]), tmp_path, {**common, **worker})
 
 
 async def test_no_secret_and_no_number_is_seen_anywhere(
@@ -118,13 +110,13 @@ async def test_no_secret_and_no_number_is_seen_anywhere(
         ("quarantine", "list"),
         ("stats", "--json"),
     ):
-        await site.run(*arguments)
+        site.run(*arguments)
     for group in ("dead-letters", "quarantine"):
-        listed = orjson.loads(await site.run(group, "list", "--json"))
+        listed = orjson.loads(site.run(group, "list", "--json"))
         (first, *_) = next(iter(listed.values()))
-        await site.run(group, "show", first["id"])
-        await site.run(group, "show", first["id"], "--json")
-    await site.run("trace", "m-1", "--json")
+        site.run(group, "show", first["id"])
+        site.run(group, "show", first["id"], "--json")
+    site.run("trace", "m-1", "--json")
     await site.look()
     site.assert_silent()
 

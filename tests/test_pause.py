@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from stream.keys import Shard
-from tests.processes import ACKSTREAM, Process, becomes
+from tests.processes import Process, becomes, run_ackstream
 from tests.recording import GROUP, Recording, ids, recording
 from tests.waiting import until
 from worker.dispatch.pause import EXPIRES_SECONDS, Pause, Why
@@ -44,16 +44,11 @@ async def get(worker: Process, path: str) -> str:
         return await response.text()
 
 
-async def run(site: Recording, *arguments: str) -> str:
+def run(site: Recording, *arguments: str) -> str:
     """What a command prints."""
-    command = await asyncio.create_subprocess_exec(
-        *(*ACKSTREAM, *arguments, "--redis-url", site.settings["redis_url"]),
-        env={"ACKSTREAM_STREAM": site.shard.name},
-        stdout=asyncio.subprocess.PIPE,
-    )
-    said, _ = await command.communicate()
-    assert command.returncode == 0
-    return said.decode()
+    done = run_ackstream(*arguments, folder=site.folder, **site.settings)
+    assert done.returncode == 0
+    return done.stdout
 
 
 async def test_when_everything_fails_the_group_pauses_and_goes_on_by_itself(site: Recording) -> None:
@@ -192,13 +187,13 @@ async def test_too_many_dead_letters_pause_a_group(site: Recording) -> None:
     await worker.has_logged("group.paused")
     await site.append(*ids("ok", range(20)))
     assert "it has too many dead letters" in await get(worker, "ready")
-    assert f"group '{GROUP}' is resumed; it was paused for: dead-letters" in await run(site, "groups", "resume", GROUP)
+    assert f"group '{GROUP}' is resumed; it was paused for: dead-letters" in run(site, "groups", "resume", GROUP)
     await is_paused(site, "dead-letters")
     assert len(site.times("done")) == 0
     await site.server.delete(site.shard.dead(GROUP))
     await site.is_done()
     assert len(site.times("done")) == 20
-    assert f"group '{GROUP}' is not paused" in await run(site, "groups", "resume", GROUP)
+    assert f"group '{GROUP}' is not paused" in run(site, "groups", "resume", GROUP)
 
 
 async def test_one_worker_probes_at_a_time_and_less_and_less_often(server: Redis, shard: Shard) -> None:

@@ -2,7 +2,6 @@
 
 import random
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from stream.entry import EntryId
 from stream.keys import Shard
 from stream.redis import client as connect
 from tests.processes import Process, started
+from tests.support.fork_server import PYTHON
 from tests.test_crash import ROUNDS, SEED
 from tests.trims import group, register
 from tests.waiting import until
@@ -44,7 +44,7 @@ class Rig:
 
     def trimmer(self) -> Process:
         """Start a trimmer."""
-        command = (sys.executable, "-m", "tests.trimming", self.url, self.shard.name, str(self.folder / "archive"))
+        command = (*PYTHON, "-m", "tests.trimming", self.url, self.shard.name, str(self.folder / "archive"))
         trimmer = started(command, self.folder, "trimmer", {"PYTHONPATH": str(ROOT)})
         self.running.callback(trimmer.end)
         return trimmer

@@ -4,8 +4,8 @@ import signal
 import socket
 import sqlite3
 import subprocess
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, closing, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ from console.queries.stats import gather_stats
 from console.up.valkey import free_port
 from stream.keys import Shard
 from stream.redis.client import client
-from stream.settings import StreamSettings
+from stream.settings import StreamSettings, child_environment
 from tests.events import body
 from tests.load import JSON, loading
-from tests.processes import ACKSTREAM, Process, ackstream, becomes, runs
+from tests.processes import ACKSTREAM, INSTALLED, Process, becomes, run_ackstream, runs, started
 from tests.waiting import until
 from worker.settings import WorkerSettings
 
@@ -34,6 +34,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.data = folder / "data"
+        self.command: tuple[str, ...] = ACKSTREAM
         self.port, self.admin_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}/webhooks/message-status"
 
@@ -41,14 +42,19 @@ class Place:
     def options(self) -> tuple[str, ...]:
         return "--data", str(self.data), "--port", str(self.port), "--admin-port", str(self.admin_port)
 
-    def up(self, **settings: str) -> AbstractContextManager[Process]:
+    @contextmanager
+    def up(self, **settings: str) -> Iterator[Process]:
         """Run `ackstream up` for the length of a block."""
-        return ackstream("up", *self.options, folder=self.folder, **settings)
+        environment = child_environment(**{"log_format": "json", **settings})
+        process = started((*self.command, "up", *self.options), self.folder, "up", environment)
+        try:
+            yield process
+        finally:
+            process.end()
 
     def told(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run another command to its end, with only `--data` to go by."""
-        command = (*ACKSTREAM, *arguments, "--data", str(self.data))
-        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=30, check=False)
+        return run_ackstream(*arguments, "--data", str(self.data), folder=self.folder)
 
     def asked(self, *arguments: str) -> Any:
         """What a command answers in JSON; None if it exits with 1."""
@@ -104,6 +110,7 @@ async def stopped_by_ctrl_c(up: Process) -> int:
 
 async def test_it_runs_everything_and_goes_on_where_it_was(place: Place) -> None:
     """Webhooks are stored and buried, the commands need only `--data`; after Ctrl-C and a start nothing is redone."""
+    place.command = INSTALLED
     with place.up() as up:
         await up.is_ready(place.admin_port)
         assert await place.post(body(status="submitted"), body(), b"no status") == [200, 200, 200]
@@ -215,21 +222,22 @@ async def test_a_taken_port_is_told_in_a_sentence(place: Place, taken: str) -> N
     assert place.left() == []
 
 
-@pytest.mark.parametrize("name", ["ingest", "worker"])
-async def test_a_part_that_dies_is_started_again(place: Place, name: str) -> None:
+async def test_a_part_that_dies_is_started_again(place: Place) -> None:
     """Killed once it was ready it comes back by itself and webhooks are stored again; after SIGTERM all ends with 0."""
     with place.up() as up:
         await up.is_ready(place.admin_port)
         assert await place.post(body(status="submitted")) == [200]
         await place.settles()
-        before = part(up, name)
-        assert before is not None
-        before.kill()
-        await up.has_logged(f"{name}.started", times=2)
-        assert [died["part"] for died in up.logged("up.part_died")] == [name]
-        await up.is_ready(place.admin_port)
-        assert await place.post(body()) == [200]
-        await becomes(lambda: len(place.asked("trace", "m-1")["events"]) == 2)
+        for name, status in (("ingest", "delivered"), ("worker", "read")):
+            before = part(up, name)
+            assert before is not None
+            before.kill()
+            await up.has_logged(f"{name}.started", times=2)
+            assert [died["part"] for died in up.logged("up.part_died")][-1] == name
+            await up.is_ready(place.admin_port)
+            assert await place.post(body(status=status)) == [200]
+        await becomes(lambda: len(place.asked("trace", "m-1")["events"]) == 3)
+        assert len(up.logged("up.part_died")) == 2
         up.send(signal.SIGTERM)
         assert await up.ended(STOP_SECONDS) == 0
     assert place.left() == []

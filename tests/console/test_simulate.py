@@ -3,7 +3,6 @@
 import asyncio
 import re
 import signal
-import subprocess
 import tracemalloc
 from collections import deque
 from collections.abc import AsyncIterator
@@ -25,8 +24,7 @@ from console.simulate.signing import ReceiptSigner, Signer
 from ingest.auth.secrets import parse_secrets
 from stream.entry import Entry
 from stream.keys import Shard
-from stream.settings import child_environment
-from tests.processes import ACKSTREAM, Ingest, ackstream
+from tests.processes import Ingest, ackstream, run_ackstream
 from worker.events.vonage import parse
 
 SECRETS = "abcd1234:0123456789abcdef0123456789abcdef,efgh5678:short"
@@ -50,20 +48,11 @@ KEYS = {
 
 async def run(folder: Path, *arguments: str, **settings: str) -> tuple[int, dict[str, Any], str]:
     """The exit code, the report, and what stands on standard error."""
-    command = await asyncio.create_subprocess_exec(
-        *(*ACKSTREAM, "simulate", "--json", *arguments),
-        cwd=folder,
-        env=child_environment(**settings),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    async with asyncio.timeout(60):
-        said, complained = await command.communicate()
-    assert command.returncode is not None
-    report: dict[str, Any] = orjson.loads(said)
+    done = await asyncio.to_thread(run_ackstream, "simulate", "--json", *arguments, folder=folder, **settings)
+    report: dict[str, Any] = orjson.loads(done.stdout)
     assert set(report) == KEYS
     assert report["webhooks"] == sum(report[key] for key in ("accepted", "refused", "unanswered", "unfinished"))
-    return command.returncode, report, complained.decode()
+    return done.returncode, report, done.stderr
 
 
 @asynccontextmanager
@@ -122,13 +111,10 @@ async def test_nobody_there_is_a_failure_with_a_next_step(tmp_path: Path) -> Non
     assert "nothing answers" in said
     assert "ackstream up" in said
     for url in ("http://", "http:///x", "localhost:3000"):
-        done = await asyncio.create_subprocess_exec(
-            *(*ACKSTREAM, "simulate", "--url", url), cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        said_of_it = (await done.communicate())[1].decode()
+        done = run_ackstream("simulate", "--url", url, folder=tmp_path)
         assert done.returncode == 1
-        assert "--url" in said_of_it
-        assert "Traceback" not in said_of_it
+        assert "--url" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 async def test_what_is_refused_for_now_is_sent_again_as_the_provider_does(monkeypatch: pytest.MonkeyPatch) -> None:

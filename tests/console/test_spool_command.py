@@ -10,18 +10,15 @@ import orjson
 import pytest
 
 from stream.keys import Shard
-from stream.settings import child_environment
 from tests.ingest.test_spool_owner import leave
 from tests.outages import away_redis, sending
-from tests.processes import ACKSTREAM, Ingest
+from tests.processes import Ingest, run_ackstream
 from tests.test_spool import OWNER
 from tests.waiting import until
 
 
 def run(folder: Path, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
-    command = (*ACKSTREAM, "spool", *arguments)
-    environment = child_environment(**settings)
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=30)
+    return run_ackstream("spool", *arguments, folder=folder, **settings)
 
 
 def listed(folder: Path, **settings: str) -> list[dict[str, Any]]:

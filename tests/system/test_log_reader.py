@@ -1,7 +1,6 @@
 """What takes the log is gone, full or asleep: ingest and worker go on as with a healthy standard output."""
 
 import os
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from stream.keys import Shard
 from stream.settings import child_environment
 from tests.edge import METRIC
 from tests.outages import Away, away_redis, sending
-from tests.processes import ACKSTREAM
+from tests.processes import ACKSTREAM, started
 from tests.serving import answers
 from tests.waiting import until
 
@@ -55,19 +54,16 @@ def opened(kind: str) -> Iterator[int]:
 
 
 @contextmanager
-def started(kind: str, folder: Path, command: str, **settings: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a command with such a standard output."""
-    with opened(kind) as output, (folder / "errors").open("wb") as errors:
-        child = subprocess.Popen(
-            (*ACKSTREAM, command), cwd=folder, env=child_environment(**settings), stdout=output, stderr=errors
-        )
+def running(kind: str, folder: Path, command: str, **settings: str) -> Iterator[None]:
+    """Run a command with such a standard output for the length of the block; it ends neither by itself nor in words."""
+    with opened(kind) as output:
+        process = started((*ACKSTREAM, command), folder, command, child_environment(**settings), stdout=output)
     try:
-        yield child
-        assert child.poll() is None, (folder / "errors").read_text()
+        yield
+        process.lives()
     finally:
-        child.kill()
-        child.wait()
-    assert (folder / "errors").read_text() == ""
+        process.end()
+    assert process.said == ""
 
 
 async def metrics(port: int) -> dict[tuple[str, str], float]:
@@ -81,7 +77,7 @@ async def test_ingest_answers_spools_and_checks_whatever_takes_its_log(away: Awa
     port, admin_port = free_port(), free_port()
     settings = {"port": str(port), "admin_port": str(admin_port), "signatures": "off", "ack": "fsync"}
     url, ready = f"http://127.0.0.1:{port}/webhooks/message-status", f"http://127.0.0.1:{admin_port}/ready"
-    with started(kind, tmp_path, "ingest", **settings, **away.settings):
+    with running(kind, tmp_path, "ingest", **settings, **away.settings):
         await until(lambda: answers(ready, 200))
         async with sending(url) as sender:
             assert await sender.posts(3) == [200] * 3
@@ -120,7 +116,7 @@ async def test_a_worker_goes_on_whatever_takes_its_log(away: Away, tmp_path: Pat
     """While Redis is killed and comes back; the `log` handler's lines are lost, and no entry is."""
     admin_port = free_port()
     ready = f"http://127.0.0.1:{admin_port}/ready"
-    with started(kind, tmp_path, "worker", admin_port=str(admin_port), handlers="log", **away.settings):
+    with running(kind, tmp_path, "worker", admin_port=str(admin_port), handlers="log", **away.settings):
         await until(lambda: answers(ready, 200))
         for _ in range(2):
             fields: Any = {"v": "1", "payload": "x"}

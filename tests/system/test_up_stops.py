@@ -176,9 +176,9 @@ async def test_in_an_open_folder_the_data_is_still_the_owner_s_alone(place: Plac
         assert {path.name: oct(path.stat().st_mode)[-3:] for path in files if path.stat().st_mode & 0o077} == {}
 
 
-@pytest.mark.parametrize("name", ["a b 50%2Foff", "a'b\"c what?#x naïve ☂", os.fsdecode(b"latin-\xe9")])
-async def test_any_folder_name_works(tmp_path: Path, name: str) -> None:
+async def test_any_folder_name_works(tmp_path: Path) -> None:
     """Whatever the file system takes: webhooks are kept, stored and traced, and nothing is made outside the folder."""
+    name = os.fsdecode("a b 50%2Foff a'b\"c what?#x naïve ☂".encode() + b" latin-\xe9")
     place = Place(tmp_path)
     place.data = tmp_path / name
     with place.up() as up:
