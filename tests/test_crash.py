@@ -26,10 +26,10 @@ from worker.store.projection import distinct
 pytestmark = pytest.mark.crash
 
 # Read here, for in a test the machine's settings are gone. A round takes about 10 s; more of them, more kills.
-ROUNDS = int(os.environ.get("ACKSTREAM_CRASH_ROUNDS", "2"))
+ROUNDS = int(os.environ.get("ACKSTREAM_CRASH_ROUNDS", "1"))
 SEED = int(os.environ.get("ACKSTREAM_CRASH_SEED", "0")) or secrets.randbits(32)
 
-ROUND_ENTRIES = 8_000
+ROUND_ENTRIES = 6_000
 ROUND_KILLS = 4
 PACE = 0.3  # a worker that lives must beat in time also on a busy machine: death comes after 4.5 s
 TIMING = timing.TIMING.scaled(PACE)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.fuzz.__main__ import fuzz_entries, fuzz_requests
 
-SECONDS = 5
+SECONDS = 2
 SEED = secrets.randbits(32)
 
 

@@ -21,16 +21,15 @@ from tests.faults import FAULTS, Fault, Site, frozen, full
 from tests.processes import Process, Valkey, becomes
 from tests.processes import started as begun
 from tests.support.listen import listening
-from tests.test_crash import is_stored_once, payloads
+from tests.test_crash import PACE, TIMING, is_stored_once, payloads
 from tests.test_store import rows
 from tests.waiting import until
 from tests.work import GROUP, Work, working
-from worker.timing import TIMING
 
 pytestmark = pytest.mark.crash
 
-ENTRIES = 6000
-HOLD_SECONDS = 3.0
+ENTRIES = 3000
+HOLD_SECONDS = 1.5
 READS_PER_SECOND = 20
 COMMANDS_PER_SECOND = 100
 
@@ -112,6 +111,7 @@ async def test_a_worker_waits_through_every_fault_and_goes_on(work: Work, site: 
 async def test_a_worker_waits_for_a_server_that_answers_nothing(work: Work, site: Site, name: str) -> None:
     """For longer than the time of death: no wait is without end, and everything is stored once."""
     (fault,) = [fault for fault in FAULTS if fault.name == name]
+    work.pace = PACE
     worker = await half_done(work)
     async with fault.inflicted(site):
         await says(worker, fault.trouble.meaning)
@@ -124,6 +124,7 @@ async def test_a_worker_waits_for_a_server_that_answers_nothing(work: Work, site
 
 async def test_a_worker_can_be_stopped_while_it_waits(work: Work, site: Site) -> None:
     """SIGTERM ends it in good order though nothing answers; another one does the rest."""
+    work.pace = PACE
     worker = await half_done(work)
     async with frozen(site):
         await says(worker, SILENT.meaning)
@@ -157,7 +158,7 @@ async def slow(port: int) -> AsyncIterator[int]:
 
 async def test_a_batch_that_the_network_cannot_carry_in_time_is_read_in_parts(work: Work, site: Site) -> None:
     """A reply that is cut off for its size would be cut off for ever: so fewer entries are read at once."""
-    await work.append([body(message_uuid=f"m-{n}", more="x" * 100_000) for n in range(150)])
+    await work.append([body(message_uuid=f"m-{n}", more="x" * 100_000) for n in range(80)])
     async with slow(urlsplit(site.url).port or 0) as port:
         worker = work.worker(redis_url=site.url.replace(f":{urlsplit(site.url).port}", f":{port}"))
         await work.is_down_to(0)
@@ -168,7 +169,7 @@ async def test_a_batch_that_the_network_cannot_carry_in_time_is_read_in_parts(wo
 
 async def test_a_full_server_holds_nobody_up(work: Work, site: Site) -> None:
     """Without memory to append, groups are read, acked and noted, and a dead worker's entries are taken over."""
-    work.pace = 0.2
+    work.pace = PACE
     worker = await half_done(work)
     async with full(site):
         worker.kill()

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.crash
 
 PACE = 0.2
 TAKEN_OVER_SECONDS = PACE * (TIMING.dead + 3 * TIMING.beat) + 10
-MOST = SUSPECT_AFTER + 4 + MOST_DEATHS
-"""Deaths until one of 13 is found: each one under a mark halves them."""
+MOST = SUSPECT_AFTER + 3 + MOST_DEATHS
+"""Deaths until one of 7 is found: each one under a mark halves them."""
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterat
 @pytest.mark.parametrize("function", ["handle", "handle_all"])
 async def test_an_event_that_kills_is_given_up_alone(site: Recording, function: str) -> None:
     """Its neighbours are handled, and those that come meanwhile too; the reason is named."""
-    await site.append(*ids("slow-0.2", range(6)), "die-1", *ids("slow-0.2", range(6, 12)))
+    await site.append(*ids("slow-0.2", range(3)), "die-1", *ids("slow-0.2", range(3, 6)))
     deaths = 0
     while not await site.letters():
         worker = await site.start("concurrency=8", function=function)
@@ -43,7 +43,7 @@ async def test_an_event_that_kills_is_given_up_alone(site: Recording, function: 
     error = f"poison: {MOST_DEATHS} workers died while they handled nothing else"
     assert await site.letters() == [("die-1", error, 1)]
     done = {one for words in site.noted("done") for one in words}
-    assert done >= {*ids("slow-0.2", range(12)), *ids("ok", range(1, deaths + 1))}
+    assert done >= {*ids("slow-0.2", range(6)), *ids("ok", range(1, deaths + 1))}
     assert len(site.noted("dies")) == deaths >= SUSPECT_AFTER + MOST_DEATHS
 
 

@@ -25,8 +25,6 @@ pytestmark = pytest.mark.crash
 
 ENTRIES = 3000
 RATE = 1500
-PACE = 0.3
-"""Of the workers that record: whoever dies is taken over from after 4.5 s."""
 TAKEN_OVER_SECONDS = 40
 PACE = 0.2  # the dead are known after 3 s
 

@@ -22,6 +22,9 @@ from tests.work import GROUP, Work, working
 
 pytestmark = pytest.mark.crash
 
+PAUSE_SECONDS = 0.04
+"""What is looked at takes seconds, and 200 messages in each are enough to see it."""
+
 
 @pytest.fixture
 def least_replicas() -> int:
@@ -47,7 +50,7 @@ async def work(site: Watched, shard: Shard, tmp_path: Path) -> AsyncIterator[Wor
 async def loaded(site: Watched, work: Work, **settings: str) -> AsyncIterator[Load]:
     """Load through a real ingest."""
     ingest = Ingest(work.folder, redis_url=site.url, stream=work.shard.name, **settings)
-    async with ingest.running(), loading(ingest.url) as load:
+    async with ingest.running(), loading(ingest.url, pause_seconds=PAUSE_SECONDS) as load:
         await load.keeps(500)
         yield load
 

@@ -31,8 +31,8 @@ async def most(event: StatusEvent) -> None:
 """
 
 
-@pytest.fixture
-async def full(tmp_path: Path, shard: Shard) -> AsyncIterator[tuple[str, Redis]]:
+@pytest.fixture(params=[300])
+async def full(request: pytest.FixtureRequest, tmp_path: Path, shard: Shard) -> AsyncIterator[tuple[str, Redis]]:
     """A server of its own that the stream has filled, and the group of a worker that died twice."""
     async with Valkey(tmp_path / "valkey").running() as valkey:
         server = client(valkey.url)
@@ -46,7 +46,7 @@ async def full(tmp_path: Path, shard: Shard) -> AsyncIterator[tuple[str, Redis]]
             while True:
                 async with server.pipeline(transaction=False) as pipe:
                     for number in range(number, number + 500):  # noqa: B020 - it goes on where it was
-                        fields: Any = entry(body(message_uuid=str(number), text="x" * 300)).to_fields()
+                        fields: Any = entry(body(message_uuid=str(number), text="x" * request.param)).to_fields()
                         pipe.xadd(shard.stream, fields)
                     await pipe.execute()
         except OutOfMemoryError:
@@ -65,6 +65,7 @@ async def used(server: Redis) -> int:
     return int((await server.info("memory"))["used_memory"])
 
 
+@pytest.mark.parametrize("full", [1500], indirect=True, ids=["large"])
 async def test_every_group_drains_and_appends_resume(full: tuple[str, Redis], shard: Shard, tmp_path: Path) -> None:
     """Entries to delay, to dead-letter and to isolate hold up nothing: in a minute the trimmer has freed memory."""
     url, server = full
