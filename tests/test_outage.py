@@ -251,9 +251,8 @@ async def test_what_waits_at_the_end_is_kept(away: Away, tmp_path: Path) -> None
     """Even if nobody waits for it: when the block ends it is on the stream."""
     settings = IngestSettings.load(**away.settings, data=tmp_path / "own")
     async with open_pipeline(away.server, settings) as appender:
-        waiting = [asyncio.create_task(appender.append(entry(b"%d" % n))) for n in range(1000)]
-        await asyncio.sleep(0)
-    assert [task.exception() for task in waiting] == [None] * 1000
+        waiting = [appender.append(entry(b"%d" % n)) for n in range(1000)]
+    assert [kept.exception() for kept in waiting] == [None] * 1000
     assert len(await away.entries()) == 1000
     assert appender.why_not == "stopping"
     with pytest.raises(NotKept):

@@ -53,8 +53,11 @@ class Appender:
             return "stopping"
         return None if self._writer.is_open else self._spool.why_not
 
-    async def append(self, entry: Entry) -> None:
-        """Return once the entry is kept. Raises NotKept; it may then be kept all the same."""
+    def append(self, entry: Entry) -> asyncio.Future[None]:
+        """Keep the entry: the future is done once it is kept, or has NotKept; it may then be kept all the same.
+
+        Raises NotKept if no more entries are taken.
+        """
         if self._stopping:
             raise NotKept("stopping")
         if len(self._waiting) >= WAITING_ENTRIES:
@@ -62,7 +65,7 @@ class Appender:
         kept = self._loop.create_future()
         self._waiting.append((pack(entry), self._loop.time(), kept))
         self._set_due()
-        await kept
+        return kept
 
     async def run(self) -> None:
         """Keep batch after batch, until cancelled."""

@@ -94,7 +94,10 @@ class Webhook:
         query = query_text.encode(errors="surrogateescape")
         is_post = request.method == hdrs.METH_POST
         if is_post:
-            payload = await self._read(request, connection)
+            if _is_compressed(request):
+                raise Refused(responses.COMPRESSED)
+            content = request.content
+            payload = self._bodies.take(content) if content.is_eof() else await self._read(request, connection)
         elif request.method == hdrs.METH_GET or (request.method == hdrs.METH_HEAD and not query):
             payload = query
         else:
@@ -113,15 +116,10 @@ class Webhook:
         return responses.STORED
 
     async def _read(self, request: web.BaseRequest, connection: Connection) -> bytes:
-        if _is_compressed(request):
-            raise Refused(responses.COMPRESSED)
-        content = request.content
-        if content.is_eof():
-            return self._bodies.take(content)
         self._bodies.announce(request.content_length)
         if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.version == HttpVersion11:
             connection.send(responses.CONTINUE)
-        return await self._bodies.read(content)
+        return await self._bodies.read(request.content)
 
     def _answer_elsewhere(self, spelling: str, method: str) -> Response:
         """Answer a path that takes no webhooks. Its health is on this port too, for platforms that offer only one."""
@@ -204,7 +202,7 @@ def _require_framing(request: web.BaseRequest) -> None:
 
 def _is_compressed(request: web.BaseRequest) -> bool:
     lines = request.headers.getall(hdrs.CONTENT_ENCODING, ())
-    return any(coding.strip().lower() in COMPRESSIONS for line in lines for coding in line.split(","))
+    return bool(lines) and any(coding.strip().lower() in COMPRESSIONS for line in lines for coding in line.split(","))
 
 
 def _stays_open(request: web.BaseRequest, connection: Connection) -> bool:

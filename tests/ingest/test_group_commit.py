@@ -45,14 +45,14 @@ class Senders:
     def __init__(self, appender: Appender) -> None:
         self._appender = appender
         self.ids: list[str] = []
-        self.waiting: list[asyncio.Task[None]] = []
+        self.waiting: list[asyncio.Future[None]] = []
 
     async def send(self, number: int) -> None:
         """Send so many at once; return when they wait."""
         for _ in range(number):
             self.ids.append(f"m-{len(self.ids)}")
             payload = body(message_uuid=self.ids[-1])
-            self.waiting.append(asyncio.create_task(self._appender.append(entry(payload))))
+            self.waiting.append(self._appender.append(entry(payload)))
         await asyncio.sleep(0)
 
     async def all_kept(self) -> None:
