@@ -171,8 +171,8 @@ def test_no_timestamp_is_in_the_future() -> None:
 
 def test_a_million_messages_take_no_more_memory_than_a_few() -> None:
     """The plan holds what overlaps, whatever is still to come."""
-    webhooks = plan(1_000_000, 1, start=datetime(2026, 1, 1, tzinfo=UTC), duplicates=0.1)
     tracemalloc.start()
+    webhooks = plan(1_000_000, 1, start=datetime(2026, 1, 1, tzinfo=UTC), duplicates=0.1)
     sizes = []
     for _ in range(2):
         deque(islice(webhooks, 13_000), maxlen=0)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from console.up import valkey
 from stream.settings import child_environment
 from tests.events import body
 from tests.processes import ACKSTREAM, becomes, started
@@ -115,6 +116,17 @@ async def test_a_number_that_another_process_has_now_is_not_signalled(place: Pla
         await up.ended(15)
         assert innocent.poll() is None
         assert place.left() == []
+
+
+async def test_a_server_that_is_gone_is_not_stopped_by_its_number(tmp_path: Path) -> None:
+    """Valkey was killed just before the stop: the process that has its number by then gets no signal."""
+    with sleeper() as innocent:
+        async with valkey.serving(tmp_path / "valkey"):
+            file = tmp_path / "valkey" / "valkey.pid"
+            os.kill(int(file.read_text()), signal.SIGKILL)
+            file.write_text(str(innocent.pid))
+        with pytest.raises(subprocess.TimeoutExpired):
+            innocent.wait(0.5)
 
 
 @pytest.mark.parametrize("how", ["frozen", "forgotten"])
