@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from ingest.append.connection import AppendConnection
 from ingest.append.server_checks import ServerChecks, ServerNotReady
 from ingest.metrics import APPEND_FAILURES, BREAKER, REDIS_DOWN
+from runtime.tasks import wait_for
 from stream.redis.client import limit_wait, reason
 from stream.redis.errors import AWAY, RedisFault, identify_fault
 
@@ -159,11 +160,7 @@ class RedisWriter:
 
     async def wait_until_closed(self, within_seconds: float) -> None:
         """Return as soon as the path is closed, or after this time."""
-        closed = asyncio.ensure_future(self._closed.wait())
-        try:
-            await asyncio.wait([closed], timeout=within_seconds)
-        finally:
-            closed.cancel()
+        await wait_for(self._closed, within_seconds)
 
     async def probe(self, feed: Feed, within_seconds: float = PROBE_SECONDS) -> None:
         """When it is due, try Redis, also with what ``feed`` appends. If all goes well the path is open.

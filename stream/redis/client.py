@@ -132,3 +132,8 @@ def names(exc: BaseException) -> str:
 def reason(exc: BaseException) -> str:
     """Name an error without its text: the class, and of Redis the error code."""
     return f"{type(exc).__name__}({code(exc)})" if code(exc) else type(exc).__name__
+
+
+def keep_raw(server: Redis, command: str) -> None:
+    """Make a client give the replies to this command as the server sends them."""
+    server.set_response_callback(command, lambda response, **_options: response)

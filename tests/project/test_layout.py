@@ -150,3 +150,13 @@ def test_functions_stay_short() -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     }
     assert {name: length for name, length in lengths.items() if length > 45} == {}
+
+
+def test_no_two_classes_have_one_name() -> None:
+    """A class name is used once in all packages, so that a search finds one class."""
+    places: dict[str, list[str]] = {}
+    for module in MODULES:
+        for node in ast.walk(tree(module)):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(str(module))
+    assert {name: modules for name, modules in places.items() if len(modules) > 1} == {}

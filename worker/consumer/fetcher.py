@@ -9,6 +9,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from stream.redis.client import keep_raw
 from worker.consumer.fetch_plan import FetchPlan, next_batch_size, plan_fetch
 from worker.consumer.redis_health import Condition
 from worker.group.consumer_group import Group
@@ -27,7 +28,7 @@ class Fetcher:
     """Reads a group's streams. ``server`` is a client of its own, for its replies take as long as BLOCK_MS."""
 
     def __init__(self, server: Redis, group: Group, liveness: Liveness, batch_entries: int) -> None:
-        server.set_response_callback("XREADGROUP", _as_it_is)
+        keep_raw(server, "XREADGROUP")  # a dictionary of each entry's fields would be made for nothing
         self._server = server
         self._group = group.name
         self._liveness = liveness
@@ -133,8 +134,3 @@ class Fetcher:
 def _size(flat: list[bytes]) -> int:
     """Return the bytes of the payload where ingest puts it; else those of everything."""
     return len(flat[3]) if len(flat) > 3 and flat[2] == b"payload" else sum(map(len, flat))  # noqa: PLR2004 - its place
-
-
-def _as_it_is(response: Any, **_options: Any) -> Any:
-    """Leave the entries' fields as Redis gives them: a dict of each would be made for nothing."""
-    return response

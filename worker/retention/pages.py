@@ -5,6 +5,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from stream.redis.client import keep_raw
+
 FIRST_PAGE_ENTRIES = 16
 PAGE_ENTRIES = 250
 PAGE_BYTES = 1024 * 1024
@@ -15,12 +17,8 @@ RawEntry = tuple[bytes, Sequence[bytes]]
 
 def raw_ranges(server: Redis) -> Redis:
     """Make a client give XRANGE's replies as they are: a dictionary would drop a name that an entry has twice."""
-    server.set_response_callback("XRANGE", _as_it_is)
+    keep_raw(server, "XRANGE")
     return server
-
-
-def _as_it_is(response: Any, **_options: Any) -> Any:
-    return response
 
 
 async def read_page(server: Redis, stream: str, after: str, before: str, count: int) -> list[RawEntry]:
