@@ -4,7 +4,7 @@ import asyncio
 
 from aiohttp import StreamReader
 
-from ingest.http.responses import NO_ROOM, TOO_LARGE, TOO_SLOW, Refused
+from ingest.http.responses import NO_ROOM, TOO_LARGE, TOO_SLOW, RequestRefused
 from ingest.metrics import BODY_BYTES
 
 ROOM_BYTES = 64 * 1024 * 1024
@@ -20,14 +20,14 @@ class Bodies:
         BODY_BYTES.set_function(lambda: room_bytes - self._room_bytes)
 
     def take(self, content: StreamReader) -> bytes:
-        """Return a body that is complete, to `release` later. Raises Refused."""
+        """Return a body that is complete, to `release` later. Raises RequestRefused."""
         payload = content.read_nowait()
         self._check(len(payload), len(payload))
         self._room_bytes -= len(payload)
         return payload
 
     def announce(self, size: int | None) -> None:
-        """Check the size that a request announces. Raises Refused.
+        """Check the size that a request announces. Raises RequestRefused.
 
         An announced size takes no room: a few clients that announce much and send nothing would keep all others out.
         """
@@ -35,7 +35,7 @@ class Bodies:
             self._check(size, size)
 
     async def read(self, content: StreamReader) -> bytes:
-        """Return a body that is still arriving, to `release` later. Raises Refused, or what ``content`` raises."""
+        """Return a body that is still arriving, to `release` later. Raises RequestRefused, and as ``content`` does."""
         parts = bytearray()
         try:
             async with asyncio.timeout(self._seconds):
@@ -45,7 +45,7 @@ class Bodies:
                     parts += part
         except TimeoutError:
             self._room_bytes += len(parts)
-            raise Refused(TOO_SLOW) from None
+            raise RequestRefused(TOO_SLOW) from None
         except BaseException:
             self._room_bytes += len(parts)
             raise
@@ -57,6 +57,6 @@ class Bodies:
 
     def _check(self, size: int, more: int) -> None:
         if size > self._most_bytes:
-            raise Refused(TOO_LARGE)
+            raise RequestRefused(TOO_LARGE)
         if more > self._room_bytes:
-            raise Refused(NO_ROOM)
+            raise RequestRefused(NO_ROOM)

@@ -108,7 +108,7 @@ class Response(web.StreamResponse):
             log.info("webhook.check", answer=self.status, what=self.what, **more)
 
 
-class Refused(Exception):  # noqa: N818 - named for what becomes of the request
+class RequestRefused(Exception):  # noqa: N818 - named for what becomes of the request
     """The request gets this answer, and nothing of it is stored."""
 
     def __init__(self, response: Response) -> None:

@@ -14,7 +14,7 @@ from ingest.auth.quarantine import Quarantine
 from ingest.http import responses
 from ingest.http.body import Bodies
 from ingest.http.connection import Connection
-from ingest.http.responses import Refused, Response
+from ingest.http.responses import RequestRefused, Response
 from ingest.http.server import report_fault
 from ingest.metrics import CONNECTIONS_CLOSED
 from ingest.settings import IngestSettings
@@ -68,7 +68,7 @@ class Webhook:
         connection.start_request(request.content, is_chunked=hdrs.TRANSFER_ENCODING in request.headers)
         try:
             response = await self._take(request, connection)
-        except Refused as refused:
+        except RequestRefused as refused:
             response = refused.response
         except web.RequestPayloadError:
             response = responses.BROKEN_BODY
@@ -95,20 +95,20 @@ class Webhook:
         is_post = request.method == hdrs.METH_POST
         if is_post:
             if _is_compressed(request):
-                raise Refused(responses.COMPRESSED)
+                raise RequestRefused(responses.COMPRESSED)
             content = request.content
             payload = self._bodies.take(content) if content.is_eof() else await self._read(request, connection)
         elif request.method == hdrs.METH_GET or (request.method == hdrs.METH_HEAD and not query):
             payload = query
         else:
-            raise Refused(responses.WRONG_METHOD)
+            raise RequestRefused(responses.WRONG_METHOD)
         try:
             if not payload:
                 return self._answer_empty(request)
             proof = self._authenticate(request, payload, query)
             await self._appender.append(self._entry(request, payload, query, proof))
         except NotKept:
-            raise Refused(responses.NOT_STORED) from None
+            raise RequestRefused(responses.NOT_STORED) from None
         finally:
             if is_post:
                 self._bodies.release(payload)
@@ -124,9 +124,9 @@ class Webhook:
     def _answer_elsewhere(self, spelling: str, method: str) -> Response:
         """Answer a path that takes no webhooks. Its health is on this port too, for platforms that offer only one."""
         if spelling not in {"/live", "/ready"}:
-            raise Refused(responses.UNKNOWN_PATH)
+            raise RequestRefused(responses.UNKNOWN_PATH)
         if method not in {hdrs.METH_GET, hdrs.METH_HEAD}:
-            raise Refused(responses.WRONG_METHOD)
+            raise RequestRefused(responses.WRONG_METHOD)
         if spelling == "/live":
             return responses.LIVE
         return responses.READY if self._why_not_ready() is None else responses.NOT_READY
@@ -142,9 +142,9 @@ class Webhook:
             except WrongSignature:
                 is_lost = True
             if is_lost:  # on the way here; the provider sends it again
-                raise Refused(responses.LOST_BODY)
+                raise RequestRefused(responses.LOST_BODY)
         elif request.body_exists:
-            raise Refused(responses.NO_PAYLOAD)
+            raise RequestRefused(responses.NO_PAYLOAD)
         return responses.CHECKED
 
     def _authenticate(self, request: web.BaseRequest, payload: bytes, query: bytes) -> Proof:
@@ -153,13 +153,13 @@ class Webhook:
             return self._authentication.check(authorizations, payload)
         except Unsigned as exc:  # a fault of the provider's, which sends it again, signed, after a 5xx
             status = int(HTTPStatus.SERVICE_UNAVAILABLE)
-            raise Refused(responses.refuse_signature(status, exc.reason, exc.account)) from None
+            raise RequestRefused(responses.refuse_signature(status, exc.reason, exc.account)) from None
         except WrongSignature as exc:
             budget = self._quarantine.find_budget(exc)
             if budget is not None:
                 entry = self._entry(request, payload, query, UNPROVED)
                 self._quarantine.put(entry, budget, exc.reason, authorizations)
-            raise Refused(responses.refuse_signature(self._wrong_signature, exc.reason, exc.account)) from None
+            raise RequestRefused(responses.refuse_signature(self._wrong_signature, exc.reason, exc.account)) from None
 
     def _entry(self, request: web.BaseRequest, payload: bytes, query: bytes, proof: Proof) -> Entry:
         headers = request.headers
@@ -184,7 +184,7 @@ def _normalize(path: str) -> str:
 
 
 def _require_framing(request: web.BaseRequest) -> None:
-    """Raise Refused unless everybody on the way must agree where the request ends.
+    """Raise RequestRefused unless everybody on the way must agree where the request ends.
 
     The parser refuses most of what can be read in two ways. It accepts Transfer-Encoding beside a Content-Length or in
     HTTP/1.0, codings other than chunked (https://www.rfc-editor.org/rfc/rfc9112#section-6.1), a length of endless
@@ -197,7 +197,7 @@ def _require_framing(request: web.BaseRequest) -> None:
     else:
         is_clear = version in (HttpVersion11, HttpVersion10) and (length is None or len(length) <= LENGTH_DIGITS)
     if not is_clear:
-        raise Refused(responses.MALFORMED.last)
+        raise RequestRefused(responses.MALFORMED.last)
 
 
 def _is_compressed(request: web.BaseRequest) -> bool:
