@@ -23,7 +23,7 @@ def payloads(number: int) -> list[bytes]:
     return list(islice(_endless(), number))
 
 
-def bearer(payload: bytes) -> str:
+def bearer(payload: bytes, secret: str = SECRET) -> str:
     """Return the Authorization header that the provider would send with this payload now."""
     claims = {
         "iat": int(time.time()),
@@ -34,7 +34,7 @@ def bearer(payload: bytes) -> str:
         "application_id": str(UUID(int=0xAAAAAAAABBBB4CCC8DDD0123456789AB)),
     }
     signed = b".".join(_base64url(orjson.dumps(part)) for part in ({"alg": "HS256", "typ": "JWT"}, claims))
-    return f"Bearer {(signed + b'.' + _base64url(hmac.digest(SECRET.encode(), signed, 'sha256'))).decode()}"
+    return f"Bearer {(signed + b'.' + _base64url(hmac.digest(secret.encode(), signed, 'sha256'))).decode()}"
 
 
 def _base64url(part: bytes) -> bytes:
