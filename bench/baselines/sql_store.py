@@ -1,4 +1,4 @@
-"""Baseline: the SQL statements of the ``store`` handler, sent by SQLAlchemy Core alone.
+"""Baseline: the SQL statements of the ``store`` handler, sent by SQLAlchemy Core alone, rows as the driver takes them.
 
 ``python -m bench.baselines.sql_store SCRATCH ENTRIES BATCH`` lets the handler store ENTRIES statuses in the scratch
 database, in batches, and records each statement with its parameters. For each database URL on a line of standard input
