@@ -15,6 +15,8 @@ GOOD, BAD = "chaos-1-1-g", "chaos-1-2-x"
 
 # Those that need no time for taking over, and no more than what every machine has.
 QUICK = "kill-ingest,restart-ingest,kill-redis,cut,tear,redis-full,destroy-group,kill-postgresql"
+SEED = "2517"
+"""Its two rounds kill ingest and Redis, fill Redis, restart ingest and destroy groups, with little load."""
 RUN_SECONDS = 180.0
 
 RIGHT = Found(
@@ -74,7 +76,7 @@ def test_a_seed_draws_the_same_faults_again() -> None:
 @pytest.mark.crash
 def test_random_faults_lose_nothing_and_the_rig_is_not_blind() -> None:
     """Some rounds of a fixed seed: nothing lost, nothing twice, all drained; without the append-only file, a loss."""
-    command = (sys.executable, "-m", "tests.chaos", "--rounds", "2", "--seed", "1", "--faults", QUICK)
+    command = (sys.executable, "-m", "tests.chaos", "--rounds", "2", "--seed", SEED, "--faults", QUICK)
     run = subprocess.run(
         (*command, "--control", "no-aof", "--json"), check=False, capture_output=True, text=True, timeout=RUN_SECONDS
     )

@@ -152,7 +152,7 @@ async def test_a_stopped_ingest_goes_on_where_it_was(away: Away, tmp_path: Path)
 @pytest.mark.parametrize("how", [("--how", "killed", "--kills", "2"), ("--how", "frozen")], ids=" ".join)
 def test_the_rig_of_the_long_run_finds_nothing_in_a_short_one(tmp_path: Path, how: tuple[str, ...]) -> None:
     """The outage scenario of the bench answers each payload 200 and stores it once."""
-    command = (sys.executable, "-m", "bench.scenarios.outage", "--seconds", "4", "--rate", "200", *how)
+    command = (sys.executable, "-m", "bench.scenarios.outage", "--seconds", "2", "--rate", "200", *how)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
