@@ -137,8 +137,10 @@ class Edge(Ingest):
     async def redis(self) -> AsyncIterator[Redis]:
         """A client of its own, as each test has a loop of its own."""
         server = client(self._redis_url)
-        yield server
-        await server.aclose()
+        try:
+            yield server
+        finally:
+            await server.aclose()
 
 
 def served(edge: Edge) -> Iterator[Edge]:

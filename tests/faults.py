@@ -126,11 +126,14 @@ async def busy(site: Site) -> AsyncIterator[None]:
             return not await site.server.ping()
         return True
 
-    await until(refuses)
-    yield
-    await site.do("SCRIPT KILL")
-    await asyncio.gather(looping, return_exceptions=True)
-    await culprit.aclose()
+    try:
+        await until(refuses)
+        yield
+        await site.do("SCRIPT KILL")
+        await asyncio.gather(looping, return_exceptions=True)
+    finally:
+        looping.cancel()
+        await culprit.aclose()
 
 
 @fault(WRONG_TYPE)
