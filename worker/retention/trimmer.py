@@ -57,7 +57,7 @@ T = TypeVar("T")
 
 
 class Trimmer:
-    """Trims one shard. ``server`` gives raw ranges (worker.pages)."""
+    """Trims one shard. ``server`` gives raw ranges (worker.retention.pages)."""
 
     def __init__(
         self,
