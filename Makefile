@@ -22,6 +22,7 @@ lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python deploy/lint_lua.py
 	$(BIN)/python deploy/audit.py
 
 format: .venv/.dev

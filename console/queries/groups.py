@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from runtime.errors import Refusal
 from stream.entry import EntryId
 from stream.keys import Shard
+from stream.redis.scripts import read_script
 from worker.dispatch.pause import paused, resume
 from worker.retention.ack_floor import Floor, Standing, Survey
 from worker.timing import TIMING
@@ -26,26 +27,7 @@ LOOK_SECONDS = 0.2
 Beats = Mapping[bytes, bytes]
 """Consumer → counter, as worker.liveness keeps them."""
 
-# KEYS: stream, groups, the group's heartbeats, its replays, then all else that is to go. ARGV: group, 1 to drop it
-# whoever lives, then the heartbeats that were seen, consumer and counter in turn. 0: one has moved since, or is new.
-# What its replays keep on the stream (Replay.hold) is kept no longer.
-DROP = """#!lua flags=allow-oom
-local known = {}
-for i = 3, #ARGV, 2 do known[ARGV[i]] = ARGV[i + 1] end
-local beats = redis.call('HGETALL', KEYS[3])
-for i = 1, #beats, 2 do
-  if ARGV[2] == '0' and known[beats[i]] ~= beats[i + 1] then return 0 end
-end
-redis.call('SREM', KEYS[2], ARGV[1])
-if redis.call('EXISTS', KEYS[1]) == 1 then
-  redis.call('XGROUP', 'DESTROY', KEYS[1], ARGV[1])
-  for _, replay in ipairs(redis.call('HKEYS', KEYS[4])) do
-    redis.call('XGROUP', 'DESTROY', KEYS[1], 'replay/' .. replay)
-  end
-end
-for i = 3, #KEYS do redis.call('UNLINK', KEYS[i]) end
-return 1
-"""
+DROP = read_script(__file__, "drop_group.lua")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Redis
@@ -13,10 +12,11 @@ from ingest.auth.quarantine import index_of
 from ingest.auth.verifier import Verifier
 from stream.entry import LONGEST_NUMBER, Entry, EntryId, InvalidEntry
 from stream.keys import Shard
+from stream.redis.scripts import read_script
 
 PAGE = 500
 
-REMOVE = (Path(__file__).parent / "quarantine_remove.lua").read_text()
+REMOVE = read_script(__file__, "quarantine_remove.lua")
 
 _OWN = (b"reason", b"fingerprint", b"authorization", b"size")
 

@@ -7,7 +7,6 @@ that comes late must not be taken for that of the next batch.
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 from time import perf_counter
 from typing import Any, Self
 
@@ -19,9 +18,10 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from ingest.encoding import as_arguments, command
 from ingest.metrics import APPEND_ENTRIES, APPEND_SECONDS
 from stream.redis.errors import code
+from stream.redis.scripts import read_script
 
 COMMANDS = ("EVALSHA", "SCRIPT", "XADD")
-APPEND = (Path(__file__).parent / "append.lua").read_text()
+APPEND = read_script(__file__, "append.lua")
 
 _COMMAND_PARTS = 4
 _LOAD = b"*3\r\n" + command([b"SCRIPT", b"LOAD", APPEND.encode()])

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -27,6 +26,7 @@ from ingest.metrics import QUARANTINED
 from runtime.tasks import end
 from stream.entry import Entry
 from stream.redis.client import reason
+from stream.redis.scripts import read_script
 
 log = structlog.get_logger("quarantine")
 
@@ -39,7 +39,7 @@ FULL_SECONDS = 1.0
 """For so long nothing more is given to a budget that was full."""
 CLOSE_SECONDS = 1.0
 
-KEEP = (Path(__file__).parent / "quarantine.lua").read_text()
+KEEP = read_script(__file__, "quarantine.lua")
 
 _RIGHTLY_SIGNED: frozenset[Reason] = frozenset(("claims", "age", "payload"))
 _SIGNED_BUDGET = "signed"

@@ -9,21 +9,12 @@ import structlog
 from redis.asyncio import Redis
 
 from stream.keys import Shard
+from stream.redis.scripts import read_script
 from worker.metrics import BACKLOG_BYTES, PAUSED
 
 log = structlog.get_logger("backlog")
 
-# KEYS: delayed, retry stream, dead letters. Returns the bytes of all three, what the server uses, and its maxmemory.
-MEASURE = """#!lua flags=allow-oom,no-writes
-local bytes = 0
-for _, key in ipairs(KEYS) do
-  local usage = redis.call('MEMORY', 'USAGE', key, 'SAMPLES', 20)
-  if usage then bytes = bytes + usage end
-end
-local memory = redis.pcall('INFO', 'memory')
-if type(memory) ~= 'string' then return {bytes, 0, 0} end
-return {bytes, tonumber(string.match(memory, 'used_memory:(%d+)')), tonumber(string.match(memory, 'maxmemory:(%d+)'))}
-"""
+MEASURE = read_script(__file__, "measure_backlog.lua")
 
 DEFAULT_SHARE = 4
 """The default limit is the server's maxmemory divided by this."""

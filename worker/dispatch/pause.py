@@ -24,6 +24,7 @@ import structlog
 from redis.asyncio import Redis
 
 from stream.keys import Shard
+from stream.redis.scripts import read_script
 from worker.metrics import PAUSED
 from worker.timing import TIMING, Timing
 
@@ -48,60 +49,11 @@ MEANING = {
     Why.GONE.value: "its target wants no more events (410); `ackstream groups resume` it when that has changed",
 }
 
-# KEYS: paused. ARGV: why, 1 if it stays, expiry in ms, ms until the first probe. Returns why it is paused now.
-BEGIN = """#!lua flags=allow-oom
-local why = redis.call('HGET', KEYS[1], 'why')
-if why and (why == ARGV[1] or ARGV[2] == '0') then return why end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], 'why', ARGV[1], 'since', now, 'tries', 0, 'probe', now + ARGV[4])
-if ARGV[2] == '0' then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
-return ARGV[1]
-"""
-
-# KEYS: paused, alive. ARGV: reason that is probed, expiry in ms, ms that the turn lasts, longest delay in ms, consumer.
-# 1: probe now. The turn of a consumer that is gone is over. A moment further away than turn and delay was set before
-# the server's clock stepped back, and is due.
-PROBE = """#!lua flags=allow-oom
-if redis.call('HGET', KEYS[1], 'why') ~= ARGV[1] then return 0 end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local wait = tonumber(redis.call('HGET', KEYS[1], 'probe')) - now
-local prober = redis.call('HGET', KEYS[1], 'prober')
-local gone = prober and redis.call('HEXISTS', KEYS[2], prober) == 0
-if not gone and wait > 0 and wait <= math.max(tonumber(ARGV[3]), tonumber(ARGV[4])) then return 0 end
-redis.call('HINCRBY', KEYS[1], 'tries', 1)
-redis.call('HSET', KEYS[1], 'probe', now + ARGV[3], 'prober', ARGV[5])
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-return 1
-"""
-
-# KEYS: paused. ARGV: reason that is probed, delays in ms (first, longest), jitter. Ends the turn of a failed probe.
-FAILED = """#!lua flags=allow-oom
-if redis.call('HGET', KEYS[1], 'why') ~= ARGV[1] then return end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local tries = math.min(tonumber(redis.call('HGET', KEYS[1], 'tries')), 30)
-local delay = math.min(tonumber(ARGV[3]), ARGV[2] * 2 ^ tries) * tonumber(ARGV[4])
-redis.call('HSET', KEYS[1], 'probe', math.floor(now + delay))
-redis.call('HDEL', KEYS[1], 'prober')
-"""
-
-# KEYS: paused, dead letters. ARGV: reason that stays, expiry in ms. Returns why it is paused or '', how many letters.
-LOOK = """#!lua flags=allow-oom
-local why = redis.call('HGET', KEYS[1], 'why') or ''
-if why ~= '' and why ~= ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
-return {why, redis.call('XLEN', KEYS[2])}
-"""
-
-# KEYS: paused. ARGV: why it was. Returns why it is still paused, for another reason, or ''.
-END = """#!lua flags=allow-oom
-local why = redis.call('HGET', KEYS[1], 'why') or ''
-if why ~= ARGV[1] then return why end
-redis.call('DEL', KEYS[1])
-return ''
-"""
+BEGIN = read_script(__file__, "start_pause.lua")
+PROBE = read_script(__file__, "take_probe.lua")
+FAILED = read_script(__file__, "fail_probe.lua")
+LOOK = read_script(__file__, "read_pause.lua")
+END = read_script(__file__, "end_pause.lua")
 
 
 class Pause:

@@ -10,6 +10,7 @@ import structlog
 from redis.asyncio import Redis
 
 from stream.keys import Shard
+from stream.redis.scripts import read_script
 from worker.group.heartbeat import Liveness, RawEntries
 from worker.group.poison import KEPT_SECONDS, PoisonTracker
 from worker.metrics import CLAIMED
@@ -19,42 +20,7 @@ log = structlog.get_logger("claim")
 
 MOST_CLAIMED = 250  # of 128 KiB each they make a batch of 32 MiB
 
-# KEYS: alive, poison, streams. ARGV: group, claimer, dead consumer, its counter as observed or '' (it has left in order
-# and counts for nothing), most entries, ms until the poison hash expires, then the streams' names in that hash.
-# nil: it is alive after all. Empty: nothing was left, the consumer is removed. Else the stream's place, its entries,
-# and for each its claims and its deaths. An entry beside marked ones was not running: it is free of suspicion.
-CLAIM = """#!lua flags=allow-oom
-if (redis.call('HGET', KEYS[1], ARGV[3]) or '') ~= ARGV[4] then return false end
-local died = ARGV[4] ~= ''
-local marked = died and redis.call('HGET', KEYS[2], 'mark:' .. ARGV[3])
-local function count(name)
-  if died and marked and not string.find(marked, ' ' .. name .. ' ', 1, true) then
-    redis.call('HDEL', KEYS[2], name, 'deaths:' .. name)
-  elseif died then
-    redis.call('HINCRBY', KEYS[2], name, 1)
-    if marked == ' ' .. name .. ' ' then redis.call('HINCRBY', KEYS[2], 'deaths:' .. name, 1) end
-  end
-  local counts = redis.call('HMGET', KEYS[2], name, 'deaths:' .. name)
-  return tonumber(counts[1] or '0'), tonumber(counts[2] or '0')
-end
-for k = 3, #KEYS do
-  local pending = redis.call('XPENDING', KEYS[k], ARGV[1], '-', '+', ARGV[5], ARGV[3])
-  if #pending > 0 then
-    local ids, counts = {}, {}
-    for i, entry in ipairs(pending) do ids[i] = entry[1] end
-    local entries = redis.call('XCLAIM', KEYS[k], ARGV[1], ARGV[2], 0, unpack(ids))
-    for i, entry in ipairs(entries) do
-      counts[2 * i - 1], counts[2 * i] = count(ARGV[4 + k] .. ':' .. entry[1])
-    end
-    redis.call('PEXPIRE', KEYS[2], ARGV[6])
-    return {k - 3, entries, counts}
-  end
-end
-for k = 3, #KEYS do redis.call('XGROUP', 'DELCONSUMER', KEYS[k], ARGV[1], ARGV[3]) end
-redis.call('HDEL', KEYS[1], ARGV[3])
-redis.call('HDEL', KEYS[2], 'mark:' .. ARGV[3])
-return {}
-"""
+CLAIM = read_script(__file__, "claim.lua")
 
 
 class Claimer:

@@ -23,6 +23,7 @@ import structlog
 from redis.asyncio import Redis
 
 from stream.keys import Shard
+from stream.redis.scripts import read_script
 from worker.sources import Source, streams
 from worker.timing import TIMING, Timing
 
@@ -31,10 +32,7 @@ log = structlog.get_logger("liveness")
 RawEntries = list[tuple[bytes, list[bytes]]]
 """Ids, and names and values in turn, as Redis gives them."""
 
-# HINCRBY as it is; but in a script a full server takes it too, so nobody seems dead for want of memory.
-BEAT = """#!lua flags=allow-oom
-return redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
-"""
+BEAT = read_script(__file__, "beat.lua")
 
 
 class Liveness:

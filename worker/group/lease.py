@@ -8,19 +8,10 @@ import secrets
 
 from redis.asyncio import Redis
 
-# KEYS: lease. ARGV: token, ms. A full server refuses SET, and then the lease is needed most.
-TAKE = """#!lua flags=allow-oom
-if redis.call('GET', KEYS[1]) == ARGV[1] then
-  redis.call('PEXPIRE', KEYS[1], ARGV[2])
-  return 1
-end
-return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) and 1 or 0
-"""
+from stream.redis.scripts import read_script
 
-# KEYS: lease. ARGV: token.
-LEAVE = """#!lua flags=allow-oom
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], 0) end
-"""
+TAKE = read_script(__file__, "take_lease.lua")
+LEAVE = read_script(__file__, "leave_lease.lua")
 
 
 class Lease:

@@ -17,6 +17,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from stream.keys import Shard
+from stream.redis.scripts import read_script
 from worker.sources import Source
 
 SUSPECT_AFTER = 2
@@ -24,11 +25,7 @@ MOST_DEATHS = 3
 KEPT_SECONDS = 24 * 3600
 IDS_AT_ONCE = 1000
 
-# KEYS: poison. ARGV: consumer, marked entries (each between blanks), ms until it expires.
-MARK = """#!lua flags=allow-oom
-redis.call('HSET', KEYS[1], 'mark:' .. ARGV[1], ARGV[2])
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
-"""
+MARK = read_script(__file__, "mark.lua")
 
 
 @dataclass(frozen=True, slots=True)

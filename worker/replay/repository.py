@@ -15,74 +15,16 @@ from redis.asyncio import Redis
 
 from stream.entry import EntryId
 from stream.keys import Shard
+from stream.redis.scripts import read_script
 from worker.group.lease import Lease
 from worker.replay.job import ENDED, Place, Progress, Replay, State
 
 MOST_UNREAD = 10_000
 KEPT_ENDED = 20
 
-# KEYS: groups, replays, stream. ARGV: group, replay, its JSON, the id it begins after, its hold or ''.
-# 0: the group is not registered. The hash holds for each replay, besides its JSON, what Progress tells.
-START = """#!lua
-if redis.call('SISMEMBER', KEYS[1], ARGV[1]) == 0 then return 0 end
-local boundary = ''
-if ARGV[5] ~= '' and redis.call('EXISTS', KEYS[3]) == 1 then
-  redis.call('XGROUP', 'CREATE', KEYS[3], ARGV[5], ARGV[4])
-  local first = redis.call('XRANGE', KEYS[3], '-', '+', 'COUNT', 1)
-  if first[1] then boundary = first[1][1] end
-end
-local id = ARGV[2]
-redis.call('HSET', KEYS[2], id, ARGV[3], id .. ':state', 'running', id .. ':cursor', ARGV[4],
-  id .. ':boundary', boundary)
-return 1
-"""
-
-# KEYS: replays, stream. ARGV: replay, state to be, error, its hold or '', '1' if it ends, then states it may be in.
-# Returns the state it was in; false if there is no such replay.
-MOVE = """#!lua flags=allow-oom
-local state = redis.call('HGET', KEYS[1], ARGV[1] .. ':state')
-for i = 6, #ARGV do
-  if state == ARGV[i] then
-    redis.call('HSET', KEYS[1], ARGV[1] .. ':state', ARGV[2], ARGV[1] .. ':error', ARGV[3])
-    if ARGV[5] == '1' and ARGV[4] ~= '' and redis.call('EXISTS', KEYS[2]) == 1 then
-      redis.call('XGROUP', 'DESTROY', KEYS[2], ARGV[4])
-    end
-  end
-end
-return state
-"""
-
-# KEYS: replays, lease, replay stream, stream, dead letters. ARGV: the lease's token and ms, replay, its cursor as known
-# and as it is to be, its hold or '', '1' if it has come to its end, '1' if the entries are dead letters, most unread,
-# how many copies, then for each its id, a number, and so many values.
-# -1: the lease, the state or the cursor is another. -2: there is no room. Else how many copies were made.
-COPY = """#!lua
-local id = ARGV[3]
-if redis.call('GET', KEYS[2]) ~= ARGV[1] then return -1 end
-if redis.call('HGET', KEYS[1], id .. ':state') ~= 'running' then return -1 end
-if redis.call('HGET', KEYS[1], id .. ':cursor') ~= ARGV[4] then return -1 end
-redis.call('PEXPIRE', KEYS[2], ARGV[2])
-local most = tonumber(ARGV[10])
-if most > 0 and redis.call('XLEN', KEYS[3]) + most > tonumber(ARGV[9]) then return -2 end
-redis.call('XLEN', KEYS[5])
-local i, copied = 11, 0
-while i <= #ARGV do
-  local n = tonumber(ARGV[i + 1])
-  if ARGV[8] ~= '1' or redis.call('XDEL', KEYS[5], ARGV[i]) == 1 then
-    redis.call('XADD', KEYS[3], '*', unpack(ARGV, i + 2, i + 1 + n))
-    copied = copied + 1
-  end
-  i = i + 2 + n
-end
-redis.call('HSET', KEYS[1], id .. ':cursor', ARGV[5])
-if copied > 0 then redis.call('HINCRBY', KEYS[1], id .. ':done', copied) end
-if ARGV[7] == '1' then redis.call('HSET', KEYS[1], id .. ':state', 'done') end
-if ARGV[6] ~= '' then
-  local act = ARGV[7] == '1' and {'DESTROY', KEYS[4], ARGV[6]} or {'SETID', KEYS[4], ARGV[6], ARGV[5]}
-  redis.pcall('XGROUP', unpack(act))
-end
-return copied
-"""
+START = read_script(__file__, "start_replay.lua")
+MOVE = read_script(__file__, "set_state.lua")
+COPY = read_script(__file__, "copy_entries.lua")
 
 
 class Lost(Exception):  # noqa: N818 - named for what it means: another copies, or nobody shall

@@ -15,146 +15,16 @@ from redis.asyncio import Redis
 
 from stream.entry import EntryId
 from stream.keys import Shard
+from stream.redis.scripts import read_script
 from worker.retention.loss_detector import Account
 
 SAMPLES = 1000  # of the stream's nodes, which hold 4 KiB or one entry; takes 0.2 ms
 NODE_ENTRIES = 100  # at most, unless the server is configured otherwise
 
-# An id's numbers are 64 bits wide, more than Lua's can hold: they are compared as digits. `floors` gives each group's
-# floor, all that is before which it has no need of, and the least of them.
-_FLOORS = """
-local stream, groups = KEYS[1], KEYS[2]
 
-local function map(flat)
-  local found = {}
-  for i = 1, #flat, 2 do found[flat[i]] = flat[i + 1] end
-  return found
-end
-
-local function parts(id) return string.match(id, '^0*(%d+)%-0*(%d+)$') end
-
-local function smaller(a, b)
-  if #a ~= #b then return #a < #b end
-  return a < b
-end
-
-local function before(a, b)
-  local a_ms, a_seq = parts(a)
-  local b_ms, b_seq = parts(b)
-  if a_ms ~= b_ms then return smaller(a_ms, b_ms) end
-  return smaller(a_seq, b_seq)
-end
-
-local function increment(digits)
-  local head, nines = string.match(digits, '^(.-)(9*)$')
-  if head == '' then return '1' .. string.rep('0', #nines) end
-  return string.sub(head, 1, -2) .. (tonumber(string.sub(head, -1)) + 1) .. string.rep('0', #nines)
-end
-
-local function after(id)
-  local ms, seq = parts(id)
-  if seq == '18446744073709551615' then return increment(ms) .. '-0' end
-  return ms .. '-' .. increment(seq)
-end
-
-local function checkpoint_of(key, last)
-  local saved = redis.call('GET', key)
-  if not saved or not parts(saved) or before(last, saved) then return '0-0' end
-  return after(saved)
-end
-
-local function floor_of(group, checkpoint, last)
-  local floor = after(group['last-delivered-id'])
-  if checkpoint and before(last, group['last-delivered-id']) then floor = checkpoint_of(checkpoint, last) end
-  local pending = redis.call('XPENDING', stream, group.name)
-  if pending[1] > 0 and before(pending[2], floor) then return pending[2] end
-  return floor
-end
-
-local function floors(names, checkpoints, last)
-  local checkpoint_key, found, least = {}, {}, nil
-  for i, name in ipairs(names) do checkpoint_key[name] = checkpoints[i] end
-  local function add(name, exists, floor, group)
-    local registered = checkpoint_key[name] and 1 or 0
-    found[#found + 1] = {name, registered, exists, floor, group.lag or -1, group.pending or 0}
-    if not least or before(floor, least) then least = floor end
-    checkpoint_key[name] = nil
-  end
-  if redis.call('EXISTS', stream) == 1 then
-    for _, flat in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-      local group = map(flat)
-      if not before(group['last-delivered-id'], last) then group.lag = 0 end
-      add(group.name, 1, floor_of(group, checkpoint_key[group.name], last), group)
-    end
-  end
-  for i, name in ipairs(names) do
-    if checkpoint_key[name] then add(name, 0, checkpoint_of(checkpoints[i], last), {}) end
-  end
-  if #names == 0 then least = '0-0' end
-  return found, least
-end
-
-local function rest(list, first)
-  local found = {}
-  for i = first, #list do found[#found + 1] = list[i] end
-  return found
-end
-"""
-
-# KEYS: stream, groups, ledger, then each registered group's checkpoint. ARGV: samples, then the groups' names.
-SURVEY = f"""#!lua flags=no-writes
-{_FLOORS}
-local now = redis.call('TIME')
-local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
-local info, bytes = {{length = 0, ['last-generated-id'] = '0-0', ['entries-added'] = 0}}, 0
-if redis.call('EXISTS', stream) == 1 then
-  info = map(redis.call('XINFO', 'STREAM', stream))
-  bytes = redis.call('MEMORY', 'USAGE', stream, 'SAMPLES', ARGV[1])
-end
-local memory = redis.pcall('INFO', 'memory')
-local most = type(memory) == 'string' and tonumber(string.match(memory, 'maxmemory:(%d+)')) or 0
-local first = info['first-entry']
-local found = floors(rest(ARGV, 2), rest(KEYS, 4), info['last-generated-id'])
-local recorded = redis.call('HMGET', KEYS[3], 'length', 'added', 'gone')
-return {{now_ms, info.length, info['entries-added'], recorded, first and first[1] or false, bytes, most, found}}
-"""
-
-# KEYS: stream, groups, lease, ledger, then each registered group's checkpoint.
-# ARGV: the lease's token, its ms, an id that is to stay, most entries or 0 for all, then the registered groups.
-# nil: the lease is another's by now, or other groups are registered. Else how many entries were removed.
-TRIM = f"""#!lua flags=allow-oom
-{_FLOORS}
-if redis.call('GET', KEYS[3]) ~= ARGV[1] then return false end
-redis.call('PEXPIRE', KEYS[3], ARGV[2])
-local names, known = rest(ARGV, 5), {{}}
-for _, name in ipairs(names) do known[name] = true end
-local registered = redis.call('SMEMBERS', groups)
-if #registered ~= #names then return false end
-for _, name in ipairs(registered) do
-  if not known[name] then return false end
-end
-if redis.call('EXISTS', stream) == 0 then return 0 end
-local last = map(redis.call('XINFO', 'STREAM', stream))['last-generated-id']
-local _, floor = floors(names, rest(KEYS, 5), last)
-local stays = before(floor, ARGV[3]) and floor or ARGV[3]
-local most, removed = tonumber(ARGV[4]), 0
-if most > 0 then removed = redis.call('XTRIM', stream, 'MINID', '~', stays, 'LIMIT', most) end
-if removed == 0 and (most == 0 or most >= {NODE_ENTRIES}) then
-  removed = redis.call('XTRIM', stream, 'MINID', '=', stays)
-end
-if removed > 0 then
-  redis.call('HINCRBY', KEYS[4], 'gone', removed)
-  redis.call('HINCRBY', KEYS[4], 'length', -removed)
-end
-return removed
-"""
-
-# KEYS: lease, ledger. ARGV: the lease's token, then what the ledger is to hold.
-RECORD = """#!lua flags=allow-oom
-if redis.call('GET', KEYS[1]) == ARGV[1] then
-  redis.call('HSET', KEYS[2], 'length', ARGV[2], 'added', ARGV[3], 'gone', ARGV[4])
-end
-"""
+SURVEY = read_script(__file__, "survey.lua")
+TRIM = read_script(__file__, "trim.lua")
+RECORD = read_script(__file__, "record_account.lua")
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +121,7 @@ class Floor:
         shard = self._shard
         removed = await self._trim(
             keys=[shard.stream, shard.groups, shard.trimmer, shard.ledger, *self._checkpoints()],
-            args=[token, lease_ms, stays.redis, most or 0, *self._names],
+            args=[token, lease_ms, stays.redis, most or 0, NODE_ENTRIES, *self._names],
         )
         return None if removed is None else int(removed)
 

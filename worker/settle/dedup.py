@@ -11,43 +11,14 @@ from typing import Any
 from redis.asyncio import Redis
 
 from stream.keys import Shard
+from stream.redis.scripts import read_script
 from worker.events.event import StatusEvent
 
 MARK_BYTES = 16  # the scripts cut them apart
 ASKED_AT_ONCE = 1000  # Lua unpacks no more than 8,000 values
 
-# KEYS: stream, marks. ARGV: group, '1' if the stream's entries are copies, how long (ms) and how many marks are kept,
-# marks of the handled events in one string, ids. Marks are few bytes, so a full server takes them.
-ACK_AND_MARK = """#!lua flags=allow-oom
-redis.call('ZCARD', KEYS[2])
-redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 6))
-if ARGV[2] == '1' then redis.call('XDEL', KEYS[1], unpack(ARGV, 6)) end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local marks, n = {}, 0
-for i = 1, #ARGV[5], 16 do
-  marks[n + 1], marks[n + 2] = now, string.sub(ARGV[5], i, i + 15)
-  n = n + 2
-end
-redis.call('ZADD', KEYS[2], unpack(marks))
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - ARGV[3])
-redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -ARGV[4] - 1)
-return redis.call('PEXPIRE', KEYS[2], ARGV[3])
-"""
-
-# KEYS: marks. ARGV: ms for which a mark holds, marks in one string. Returns the places, from 1, of those known. A mark
-# of the future is one that was made before the server's clock stepped back.
-KNOWN = """#!lua flags=allow-oom,no-writes
-local time = redis.call('TIME')
-local since = time[1] * 1000 + math.floor(time[2] / 1000) - ARGV[1]
-local marks = {}
-for i = 1, #ARGV[2], 16 do marks[#marks + 1] = string.sub(ARGV[2], i, i + 15) end
-local places = {}
-for i, at in ipairs(redis.call('ZMSCORE', KEYS[1], unpack(marks))) do
-  if at and tonumber(at) > since then places[#places + 1] = i end
-end
-return places
-"""
+ACK_AND_MARK = read_script(__file__, "ack_and_mark.lua")
+KNOWN = read_script(__file__, "find_marks.lua")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ the stream it came from. Its score is the moment at which it is due, by the serv
 from redis.asyncio import Redis
 
 from stream.keys import Shard
+from stream.redis.scripts import read_script
 from worker.handlers.errors import LONGEST_DELAY_SECONDS
 from worker.metrics import RETRIED
 
@@ -14,22 +15,7 @@ MOVED_AT_ONCE = 100
 MOST_RETRIES = 2000
 """The retry stream is filled up to so many entries; the rest stays delayed."""
 
-# KEYS: delayed, retry stream. ARGV: how many at most, the longest delay in ms, the most of the retry stream.
-# A retry further away than any delay was made before the server's clock stepped back, and is due.
-PROMOTE = """#!lua flags=allow-oom
-if redis.call('XLEN', KEYS[2]) >= tonumber(ARGV[3]) then return 0 end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
-if #due == 0 then
-  due = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now + ARGV[2], '+inf', 'LIMIT', 0, ARGV[1])
-end
-for _, copy in ipairs(due) do
-  redis.call('XADD', KEYS[2], '*', unpack(cmsgpack.unpack(copy)))
-  redis.call('ZREM', KEYS[1], copy)
-end
-return #due
-"""
+PROMOTE = read_script(__file__, "promote.lua")
 
 
 class Delayed:

@@ -16,17 +16,12 @@ from redis.exceptions import OutOfMemoryError
 
 from stream.entry import EntryId
 from stream.keys import Shard
+from stream.redis.scripts import read_script
 
 MOST_OUTCOMES = 10_000
 AT_ONCE = 1000
 
-# KEYS: history. ARGV: the most outcomes, then for each its origin, outcome, attempt and error.
-NOTE = """#!lua
-for i = 2, #ARGV, 4 do
-  redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*',
-    'origin', ARGV[i], 'outcome', ARGV[i + 1], 'attempt', ARGV[i + 2], 'error', ARGV[i + 3])
-end
-"""
+NOTE = read_script(__file__, "note_outcomes.lua")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ one group has recorded is only acked by the others. At the limit the oldest payl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 from typing import Any, Self
 
 import structlog
@@ -16,6 +15,7 @@ from redis.asyncio import Redis
 
 from stream.entry import Entry, EntryId
 from stream.keys import Shard
+from stream.redis.scripts import read_script
 from worker.metrics import INVALID
 
 log = structlog.get_logger("invalid")
@@ -25,8 +25,8 @@ SHOW = "`ackstream invalid list` shows them"
 IDS_PER_ENTRY = 10
 """How many ids are remembered for each entry that may be kept: a group that lags further behind records it again."""
 
-RECORD = (Path(__file__).parent / "record_invalid.lua").read_text()
-TAKE = (Path(__file__).parent / "take_invalid.lua").read_text()
+RECORD = read_script(__file__, "record_invalid.lua")
+TAKE = read_script(__file__, "take_invalid.lua")
 
 
 @dataclass(frozen=True, slots=True)

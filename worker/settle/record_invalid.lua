@@ -1,10 +1,21 @@
 #!lua flags=allow-oom
--- Ends entries with an invalid payload that no signature proves: records each once for all groups, and acks it.
--- KEYS: the stream that was read, the record, the ids that were recorded, the totals.
--- ARGV: group, '1' if the stream's entries are copies, most entries, most bytes and most ids to keep; then for each
--- entry its id, the id of its first receipt (ms-seq), a number, and so many values: the names and values to record.
--- Returns how many were recorded, and how many of the oldest were dropped for them.
--- The first calls fail, with nothing written, if a key is of another type.
+-- Ack entries whose payload is invalid and not proven by a signature, and record each payload once for all groups.
+--
+-- KEYS[1]  the stream that was read
+-- KEYS[2]  the record
+-- KEYS[3]  the ids that were recorded, a sorted set
+-- KEYS[4]  the totals, a hash
+-- ARGV[1]  the group
+-- ARGV[2]  '1' if the entries are copies, which are deleted
+-- ARGV[3]  how many payloads are kept at most
+-- ARGV[4]  how many bytes are kept at most
+-- ARGV[5]  how many ids are kept at most
+-- ARGV     then for each entry: its id; the id of its first receipt (ms-seq); how many names and values follow; the
+--          names and values to record
+-- Reply    how many were recorded, and how many of the oldest were dropped for them
+--
+-- XLEN and ZCARD fail before anything is written if a key has another type.
+
 local count = redis.call('XLEN', KEYS[2])
 redis.call('ZCARD', KEYS[3])
 local bytes = tonumber(redis.call('HGET', KEYS[4], 'bytes') or 0)

@@ -15,6 +15,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from stream.keys import Shard
+from stream.redis.scripts import read_script
 from worker.settle.copies import Copy
 from worker.settle.dedup import ACK_AND_MARK, Memory
 from worker.settle.invalid import Invalid, InvalidRecord, RecordLimits
@@ -24,68 +25,9 @@ from worker.timing import TIMING
 IDS_AT_ONCE = 1000  # Lua unpacks no more than 8,000 values
 COPIES_AT_ONCE = 250
 
-# KEYS: stream. ARGV: group, then ids.
-ACK_COPIES = """#!lua flags=allow-oom
-redis.call('XACK', KEYS[1], unpack(ARGV))
-return redis.call('XDEL', KEYS[1], unpack(ARGV, 2))
-"""
-
-# KEYS: stream, delayed, dead, succeeded. ARGV: group, '1' if the stream's entries are copies, ms since the latest call
-# that succeeded began or '', ms after which an event is given up; then for each entry its id, the delay in ms or '' for
-# a dead letter, attempt and error if it is to be dead-lettered after its last attempt or '', when its previous and its
-# first attempt failed or '', ms since this attempt began, a number, and so many values: the copy's fields.
-# Returns for each entry 0 (it had been settled), 1 (delayed) or 2 (dead letter).
-# The first calls fail, with nothing written, if a key is of another type. A success of the future was noted before the
-# server's clock stepped back, and proves nothing.
-COPY = """#!lua flags=allow-oom
-redis.call('ZCARD', KEYS[2])
-redis.call('XLEN', KEYS[3])
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local succeeded = tonumber(redis.call('GET', KEYS[4]) or '-1')
-if succeeded > now then succeeded = -1 end
-if ARGV[3] ~= '' and now - ARGV[3] > succeeded then
-  succeeded = now - ARGV[3]
-  redis.call('SET', KEYS[4], string.format('%.0f', succeeded))
-end
-local i, outcomes = 5, {}
-while i <= #ARGV do
-  local id, delay, attempt, error = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
-  local failed, first, began, n = tonumber(ARGV[i + 4]), tonumber(ARGV[i + 5]), ARGV[i + 6], tonumber(ARGV[i + 7])
-  local outcome = 0
-  if redis.call('XACK', KEYS[1], ARGV[1], id) == 1 then
-    local copy = {unpack(ARGV, i + 8, i + 7 + n)}
-    outcome = delay == '' and 2 or 1
-    local at_fault = succeeded > (failed or now - began) or now - (first or now) >= tonumber(ARGV[4])
-    if attempt ~= '' and at_fault then
-      outcome = 2
-      for k = 1, n, 2 do
-        if copy[k] == 'attempt' then copy[k + 1] = attempt end
-        if copy[k] == 'error' then copy[k + 1] = error end
-      end
-    end
-    if outcome == 2 then
-      redis.call('XADD', KEYS[3], '*', unpack(copy))
-    else
-      local moments = {'failed_ms', string.format('%.0f', now), 'first_failed_ms', string.format('%.0f', first or now)}
-      for k = 1, 4 do copy[n + k] = moments[k] end
-      redis.call('ZADD', KEYS[2], now + tonumber(delay), cmsgpack.pack(copy))
-    end
-    if ARGV[2] == '1' then redis.call('XDEL', KEYS[1], id) end
-  end
-  outcomes[#outcomes + 1] = outcome
-  i = i + 8 + n
-end
-return outcomes
-"""
-
-# KEYS: succeeded. ARGV: ms since the latest call of a worker that succeeded began.
-SUCCEEDED = """#!lua flags=allow-oom
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local known = tonumber(redis.call('GET', KEYS[1]) or '-1')
-if now - ARGV[1] > known or known > now then redis.call('SET', KEYS[1], string.format('%.0f', now - ARGV[1])) end
-"""
+ACK_COPIES = read_script(__file__, "ack_copies.lua")
+COPY = read_script(__file__, "delay_or_dead_letter.lua")
+SUCCEEDED = read_script(__file__, "note_success.lua")
 
 
 @dataclass(frozen=True, slots=True)
