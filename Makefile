@@ -1,12 +1,14 @@
 # make run: everything on this machine. For developers: make test | lint | format | bench; make test-aiohttp, the HTTP
 # tests on the lowest and the newest aiohttp that is allowed; make crash ROUNDS=10, the
 # crash tests at length; make chaos ROUNDS=200 SEED=1, random faults under load; make fuzz SECONDS=60, random input for
-# as long; make outage MINUTES=10, an outage of a target of that length; make lock, to renew the locked versions.
+# as long; make outage MINUTES=10, an outage of a target of that length; make lock, to renew the locked
+# versions; make reference, pictures and recording, to write docs/reference/ and docs/images/ from the code; make docs,
+# the documentation as a site in build/site; make package, wheel and sdist, checked and installed.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 BIN := .venv/bin
 
-.PHONY: run test test-aiohttp lint format bench chaos outage crash fuzz reference pictures recording lock clean
+.PHONY: run test test-aiohttp lint format bench chaos outage crash fuzz reference pictures recording docs package lock clean
 
 run: .venv/.run
 	@exec $(BIN)/ackstream up $(ARGS)
@@ -54,6 +56,13 @@ pictures: .venv/.dev
 recording: .venv/.dev
 	$(BIN)/python -m deploy.docs.pictures.recording
 
+docs: .venv/.tools
+	.venv/tools/bin/zensical build --strict --clean
+	.venv/tools/bin/python -m deploy.docs.site_check build/site
+
+package: .venv/.tools
+	.venv/tools/bin/python deploy/package.py
+
 COMPILE = printf 'hatchling\neditables\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-package ackstream --custom-compile-command 'make lock' $(ARGS) pyproject.toml -
 lock: .venv/.dev
@@ -61,6 +70,14 @@ lock: .venv/.dev
 	$(COMPILE) bench/requirements.in --all-extras -o deploy/dev.lock
 	$(COMPILE) --extra console --extra embedded -c deploy/dev.lock -o deploy/run.lock
 	$(COMPILE) --extra console --extra postgres -c deploy/dev.lock -o deploy/image.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' \
+		$(ARGS) deploy/tools.in -o deploy/tools.lock
+
+.venv/.tools: deploy/tools.lock
+	@test -n "$(PYTHON)" || { echo "ackstream needs Python 3.11 or later, and found none on PATH: set PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv .venv/tools
+	.venv/tools/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
 
 .venv/.run: deploy/run.lock pyproject.toml
 .venv/.dev: deploy/dev.lock pyproject.toml
@@ -72,4 +89,4 @@ lock: .venv/.dev
 	@touch $@
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis
