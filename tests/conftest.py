@@ -127,6 +127,8 @@ def postgresql() -> Iterator[PostgresServer]:
     """A real PostgreSQL, one for all tests of this process."""
     folder = tempfile.mkdtemp(prefix="ackstream-test-")  # not pytest's, whose parents only root may enter
     with get_server(folder, cleanup_mode="delete") as running:
+        running.psql("ALTER SYSTEM SET fsync = off;")  # no test takes the power away, and a stop writes all files
+        running.psql("SELECT pg_reload_conf();")
         yield running
 
 
