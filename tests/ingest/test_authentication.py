@@ -25,7 +25,7 @@ from worker.store.migrate import migrate_at
 
 
 def trace(message: str) -> Any:
-    return orjson.loads(CliRunner().invoke(app, ["trace", message, "--json"], catch_exceptions=False).output)
+    return orjson.loads(CliRunner().invoke(app, ["trace", message, "--json"], catch_exceptions=False).stdout)
 
 
 async def post(url: str, payload: bytes, authorization: str) -> int:
