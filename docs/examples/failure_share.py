@@ -1,7 +1,7 @@
 """Warns when the share of messages that fail rises: of the last 200 that ended, more than a tenth.
 
-It warns again only after the share was down at half of that. What is counted is in this worker's memory: start the
-handler with one worker, or let each watch its own share. A restart begins anew.
+It warns again only after the share fell to half of that. The counts are in this worker's memory: start the handler with
+one worker, or let each worker watch its own share. A restart starts the counts again.
 """
 
 import logging

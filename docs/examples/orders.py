@@ -1,7 +1,7 @@
 """Marks an order as delivered in a table of your own.
 
-The table is SQLite here, with a row for each order that was sent; it is opened for each event, in a thread, so that the
-loop goes on meanwhile. An event that comes twice sets what is set already.
+The table is SQLite here, with a row for each order that was sent. It is opened for each event, in a thread, so the
+event loop continues. An event that comes twice sets the same value again.
 """
 
 import asyncio

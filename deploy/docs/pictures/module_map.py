@@ -24,7 +24,7 @@ def draw(theme: Theme) -> Canvas:
     names = sort_nodes(graph)
     side = CELL * len(names)
     canvas = Canvas(LEFT + side + 30, TOP + side + 24, theme, TITLE)
-    canvas.text((20, 26), "Who imports whom", size=16, bold=True, anchor="start")
+    canvas.text((20, 26), "Imports between folders", size=16, bold=True, anchor="start")
     canvas.text((20, 52), NOTE, size=12, ink="muted", anchor="start")
     for place, name in enumerate(names):
         middle = place * CELL + CELL / 2
