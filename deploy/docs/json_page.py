@@ -27,6 +27,8 @@ was missing in some places. New fields may be added; these stay.
 """
 SECRETS = {"account": (b"a secret of at least thirty-two bytes",)}
 STATUS = payload("sms", "submitted", client_ref="order-7")
+HANDLERS = "store,log,reads=forward:http://127.0.0.1:9/#only=read"
+"""The last one filters the status, so the message has a history."""
 INVALID = b'{"no":"status"}'
 DYNAMIC = frozenset(("groups", "statuses", "answered", "discarded", "query"))
 """Objects whose keys are data."""
@@ -66,7 +68,7 @@ def record_shapes() -> Mapping[str, Shape]:
     secrets = ",".join(f"{account}:{live[0].decode()}" for account, live in SECRETS.items())
     with (
         tempfile.TemporaryDirectory(prefix="ackstream-json-") as name,
-        run_up(Path(name), signatures="required", signature_secrets=secrets) as running,
+        run_up(Path(name), signatures="required", signature_secrets=secrets, handlers=HANDLERS) as running,
     ):
         _fill(running)
         await_condition(lambda: _is_settled(running))
