@@ -14,7 +14,12 @@ run: .venv/.run
 	@exec $(BIN)/ackstream up $(ARGS)
 
 test: .venv/.dev
+ifdef ARGS
 	$(BIN)/pytest -n 4 --dist loadgroup $(ARGS)
+else
+	$(BIN)/pytest -q -m containers & containers=$$!; \
+	$(BIN)/pytest -n 4 --dist loadgroup -m "not containers"; code=$$?; wait $$containers && exit $$code
+endif
 
 test-aiohttp: .venv/.dev
 	$(BIN)/python deploy/aiohttp_versions.py tests/ingest/test_http_answers.py tests/ingest/test_http_connections.py \
