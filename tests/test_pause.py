@@ -169,7 +169,6 @@ async def test_a_stop_in_an_outage_gives_up_no_event(site: Recording) -> None:
 
 async def test_thousands_that_never_succeed_do_not_hold_up_what_comes_behind_them(site: Recording) -> None:
     """Whether they pause the group on the way or not: each has its attempt, and the newest tell that all is well."""
-    site.pace = PACE
     await site.append(*ids("fail", range(6000)))
     await site.start("base=600&cap=600&concurrency=4")
     await site.append(*ids("ok", range(20)))
