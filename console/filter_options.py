@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from worker.replay.entry_filter import Selection
+    from worker.replay.entry_filter import EntryFilter
 
 Since = Annotated[
     str | None,
@@ -49,7 +49,7 @@ class EntryOptions:
     ] = None
 
     @property
-    def selection(self) -> "Selection":
+    def selection(self) -> "EntryFilter":
         """What they select. Raises Refusal for an invalid or an empty one."""
         from console.queries.selection import build_filter
 
@@ -66,7 +66,7 @@ class DeadLetterOptions:
     until: Until = None
     everything: Annotated[bool, typer.Option("--all", help="All dead letters.")] = False
 
-    def choose(self, act: str) -> "Selection":
+    def choose(self, act: str) -> "EntryFilter":
         """Return what they select. Raises Refusal for an invalid or an empty one, and for none without --all."""
         from console.queries.selection import build_filter
         from runtime.errors import Refusal

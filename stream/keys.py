@@ -37,9 +37,9 @@ class Shard:
         return f"{self.stream}:trimmer"
 
     @property
-    def ledger(self) -> str:
-        """A hash: counts of entries that left the stream, and the process that removed them (worker.ledger)."""
-        return f"{self.stream}:ledger"
+    def removed(self) -> str:
+        """A hash: the loss account, how many entries were added and removed (worker.retention.loss_detector)."""
+        return f"{self.stream}:removed"
 
     def alive(self, group: str) -> str:
         """A hash: consumer → heartbeat counter (worker.group.heartbeat)."""

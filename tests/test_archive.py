@@ -203,7 +203,7 @@ def test_after_a_small_file_the_next_one_waits(tmp_path: Path) -> None:
         with archive.draft(SHARD) as draft:
             draft.add(raw("1-0", payload=b"x" * size))
             archive.finish(draft)
-        assert archive.resting == rests
+        assert archive.is_resting == rests
 
 
 def test_a_file_that_cannot_be_entered_does_not_stay(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tests.test_worker import append, settled
 from tests.waiting import until
 from worker.consumer import redis_health as condition
 from worker.consumer.redis_health import SLOW_SECONDS, Condition
-from worker.metrics import TROUBLE
+from worker.metrics import REDIS_FAULTS
 
 
 async def never() -> None:
@@ -114,7 +114,7 @@ async def test_a_worker_whose_reads_stall_begins_again(
     valkey_url: str, server: Redis, shard: Shard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It counts and waits; once reads end in time, it does its work."""
-    stalls = TROUBLE.labels("log", "stalled")
+    stalls = REDIS_FAULTS.labels("log", "stalled")
     before: Any = stalls._value.get()  # noqa: SLF001 - the library's tests do so
     with monkeypatch.context() as patched:
         patched.setattr(condition, "STALLED_SECONDS", 0.01)  # less than BLOCK

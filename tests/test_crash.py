@@ -21,7 +21,7 @@ from tests.waiting import until
 from tests.work import BATCH_ENTRIES, GROUP, Work, working
 from worker import timing
 from worker.events.vonage import parse
-from worker.store.projection import distinct
+from worker.store.projection import dedupe
 
 pytestmark = pytest.mark.crash
 
@@ -32,7 +32,7 @@ SEED = int(os.environ.get("ACKSTREAM_CRASH_SEED", "0")) or secrets.randbits(32)
 ROUND_ENTRIES = 6_000
 ROUND_KILLS = 4
 PACE = 0.3  # a worker that lives must beat in time also on a busy machine: death comes after 4.5 s
-TIMING = timing.TIMING.scaled(PACE)
+TIMING = timing.TIMING.scale(PACE)
 TAKEN_OVER_SECONDS = TIMING.dead + 2 * TIMING.beat + 20  # the other may hang so long in the locks of the dead one
 
 
@@ -85,7 +85,7 @@ async def is_stored_once(work: Work) -> None:
     events = [parse(entry, f"0/{entry_id}") for entry_id, entry in work.appended]
     stored_messages, stored_events = await rows(work.engine)
     assert len(stored_events) == len(events)
-    assert {event_id: stored["event"] for event_id, stored in stored_events.items()} == distinct(events)
+    assert {event_id: stored["event"] for event_id, stored in stored_events.items()} == dedupe(events)
     assert stored_messages == expected(events)
     group = (await gather_stats(work.server, work.shard))["groups"][GROUP]
     assert {name: group[name] for name in ("unread", "pending", "dead")} == {"unread": 0, "pending": 0, "dead": 0}
@@ -254,7 +254,7 @@ async def test_a_lost_stream_is_read_from_its_beginning(lonely: Work, command: s
     await lonely.append(bodies[:1000], entry_id="5-*", after=lose)
     await lonely.is_down_to(0)
     stored_messages, stored_events = await rows(lonely.engine)
-    assert distinct(parse(entry, f"0/{at}") for at, entry in lonely.appended).keys() <= stored_events.keys()
+    assert dedupe(parse(entry, f"0/{at}") for at, entry in lonely.appended).keys() <= stored_events.keys()
     assert stored_messages == expected([stored["event"] for stored in stored_events.values()])
     assert all(worker.lives() for worker in workers)
 

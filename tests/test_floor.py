@@ -10,7 +10,7 @@ from stream.keys import Shard
 from stream.redis import client as connect
 from tests.trims import add, group, left, register
 from worker.group.lease import Lease
-from worker.retention.ack_floor import Floor
+from worker.retention.ack_floor import AckFloor
 
 Id = tuple[int, int]
 HUGE = 2**64 - 1
@@ -146,7 +146,7 @@ async def test_the_floor_is_never_passed(valkey_url: str, case: Case) -> None:
     shard = Shard(f"floor-{secrets.token_hex(6)}")
     server = connect.client(valkey_url)
     await build(server, shard, case)
-    lease, floor = Lease(server, shard.trimmer, 5000), Floor(server, shard)
+    lease, floor = Lease(server, shard.trimmer, 5000), AckFloor(server, shard)
     await lease.take()
     await floor.survey()
     removed = await floor.trim(lease.token, 5000, EntryId(0, *case.stays), most=case.most)

@@ -11,7 +11,7 @@ from tests.events import body, event
 from tests.examples import NAMES, example
 from tests.receiver import OTHER, SECRET, Receiver, receiving
 from worker.handlers.errors import Gone, Refused, Retry, Throttled, TimedOut
-from worker.handlers.forward import ALL, Forward, after_seconds, normalised, parse_secrets, session
+from worker.handlers.forward import ALL, Forward, after_seconds, encode_event, open_session, parse_secrets
 from worker.handlers.request import parse_url
 from worker.handlers.spec import Spec
 from worker.settings import WorkerSettings
@@ -28,7 +28,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 @pytest.fixture
 async def client() -> AsyncIterator[aiohttp.ClientSession]:
-    async with session() as client:
+    async with open_session() as client:
         yield client
 
 
@@ -64,7 +64,7 @@ async def test_every_example_is_forwarded_raw_and_normalised(
     assert receiver.bodies[0] == one.payload
     is_json = one.payload.lstrip().startswith(b"{")
     assert receiver.sent[0]["Content-Type"] == f"application/{'json' if is_json else 'x-www-form-urlencoded'}"
-    assert orjson.loads(receiver.bodies[1])["data"].keys() == orjson.loads(normalised(EVENT))["data"].keys()
+    assert orjson.loads(receiver.bodies[1])["data"].keys() == orjson.loads(encode_event(EVENT))["data"].keys()
 
 
 @pytest.mark.parametrize(

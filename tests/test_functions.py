@@ -11,7 +11,7 @@ from worker import Discard, Retry, StatusEvent, Unavailable
 from worker.events import event as status
 from worker.handlers import errors as outcome
 from worker.handlers.errors import TimedOut
-from worker.handlers.function import InLists, OneByOne, load
+from worker.handlers.function import ListFunction, SingleEventFunction, load
 from worker.handlers.spec import Options, Spec, parse_specs
 
 HEAD = "from __future__ import annotations\nfrom worker import StatusEvent\n"
@@ -164,7 +164,7 @@ async def test_a_function_of_one_event_gets_each_by_itself() -> None:
     async def handle(event: StatusEvent) -> None:
         seen.append(event)
 
-    handler, one = OneByOne(handle, 1), event(body(), attempt=3)
+    handler, one = SingleEventFunction(handle, 1), event(body(), attempt=3)
     assert handler.alone(one)
     await handler.handle([one])
     assert seen == [one]
@@ -178,7 +178,7 @@ async def test_a_function_of_lists_gets_those_alone_that_failed_before() -> None
         seen.append(events.copy())
         events.clear()
 
-    handler, events = InLists(handle, 1), [event(body()), event(body(status="read"))]
+    handler, events = ListFunction(handle, 1), [event(body()), event(body(status="read"))]
     assert [handler.alone(one) for one in (*events, event(body(), attempt=1))] == [False, False, True]
     await handler.handle(events)
     assert seen == [events]
@@ -196,6 +196,6 @@ async def test_a_function_is_cancelled_when_its_time_is_over() -> None:
             await asyncio.Event().wait()
 
     with pytest.raises(TimedOut, match=r"not done within 0\.01 s"):
-        await OneByOne(slow, 0.01).handle([event(body())])
+        await SingleEventFunction(slow, 0.01).handle([event(body())])
     with pytest.raises(TimeoutError):
-        await OneByOne(hasty, 60).handle([event(body())])
+        await SingleEventFunction(hasty, 60).handle([event(body())])

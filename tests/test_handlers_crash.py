@@ -26,7 +26,7 @@ ROUNDS = int(os.environ.get("ACKSTREAM_CRASH_ROUNDS", "1"))
 SEED = int(os.environ.get("ACKSTREAM_CRASH_SEED", "0")) or secrets.randbits(32)
 
 PACE = 0.3
-TIMING = timing.TIMING.scaled(PACE)
+TIMING = timing.TIMING.scale(PACE)
 TAKEN_OVER_SECONDS = TIMING.dead + 3 * TIMING.beat + 10
 ATTEMPTS = 4
 KINDS = ("ok", "slow-0.02", "until-2", "until-3", "fail", "discard")

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from tests.events import RECEIVED_MS, body, deliveries, event, events_of
 from worker.events.event import StatusEvent
-from worker.store.projection import MessageState, distinct, join, order, project
+from worker.store.projection import MessageState, dedupe, merge_receipts, project, sort_key
 
 
 def states(events: list[StatusEvent]) -> dict[str, MessageState]:
     found: defaultdict[str, list[StatusEvent]] = defaultdict(list)
-    for each in distinct(events).values():
+    for each in dedupe(events).values():
         found[each.message_uuid].append(each)
     return {message_uuid: project(own) for message_uuid, own in found.items()}
 
@@ -26,7 +26,7 @@ def test_order_and_repetition_change_nothing(
     other = events + rng.choices(events, k=3)
     rng.shuffle(other)
     assert states(other) == states(events)
-    assert distinct(other) == distinct(events)
+    assert dedupe(other) == dedupe(events)
 
 
 @given(deliveries(messages=1))
@@ -36,11 +36,11 @@ def test_joining_is_associative_and_idempotent(delivered: list[tuple[bytes, int,
     same = events_of([(payload, received_ms, account) for _, received_ms, account in delivered])
     left = same[0]
     for each in same[1:]:
-        left = join(left, each)
+        left = merge_receipts(left, each)
     right = same[-1]
     for each in reversed(same[:-1]):
-        right = join(each, right)
-    assert left == right == join(left, left)
+        right = merge_receipts(each, right)
+    assert left == right == merge_receipts(left, left)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_without_a_time_the_receipt_counts() -> None:
 def test_no_two_events_are_equal_in_order() -> None:
     """With equal ranks and times the event_id decides, so there is always one current event."""
     one, two = event(body(x=1)), event(body(x=2))
-    assert order(one) != order(two)
+    assert sort_key(one) != sort_key(two)
     assert project([one, two]) == project([two, one])
 
 

@@ -14,12 +14,12 @@ from stream.redis.client import client
 from tests.events import body, entry
 from tests.trims import OLD, look
 from tests.waiting import until
-from worker.replay.copier import cut, steps_of
-from worker.replay.entry_filter import ALL, Selection
-from worker.replay.entry_reader import Span, in_archive
+from worker.replay.copier import plan_steps, split_steps
+from worker.replay.entry_filter import ALL, EntryFilter
+from worker.replay.entry_reader import Span, read_archive
 from worker.replay.job import Place, Progress, Replay, State
 from worker.replay.repository import KEPT_ENDED, MOST_UNREAD, Replays
-from worker.replay.scheduler import Replaying
+from worker.replay.scheduler import ReplayScheduler
 from worker.retention.archive_writer import Archive
 from worker.retention.pages import raw_ranges
 
@@ -84,8 +84,8 @@ class Site:
         copies: Any = await self.server.xrange(self.shard.replay(GROUP))
         return [EntryId.from_text(fields[b"origin"].decode()).ms for _, fields in copies]
 
-    def replaying(self, archive: Path | None = None) -> Replaying:
-        return Replaying(self.server, self.shard, GROUP, archive, look_seconds=0.02, lease_ms=300)
+    def replaying(self, archive: Path | None = None) -> ReplayScheduler:
+        return ReplayScheduler(self.server, self.shard, GROUP, archive, look_seconds=0.02, lease_ms=300)
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ async def test_a_worker_without_the_archive_leaves_it_to_others(site: Site, tmp_
     with capture_logs() as logs:
         await beside([site.replaying()], site.has(State.DONE, "without"))
     assert (await site.progress("with")).done == 0
-    assert {line["replay"] for line in logs if line["event"] == "replay.left"} == {"with"}
+    assert {line["replay"] for line in logs if line["event"] == "replay.skipped"} == {"with"}
     await beside([site.replaying(tmp_path)], site.has(State.DONE, "with"))
 
 
@@ -238,12 +238,12 @@ async def test_an_id_that_was_used_twice_gives_both(site: Site, tmp_path: Path) 
         await archive(site, tmp_path, first, 400)
         await site.server.delete(site.shard.stream)
     replay = await site.start(400, place=Place.ARCHIVE)
-    pages = [page async for page in in_archive(tmp_path, site.shard.stream, Span.whole(0), None, None)]
-    steps = [step for page in pages for step in steps_of(replay, page)]
+    pages = [page async for page in read_archive(tmp_path, site.shard.stream, Span.whole(0), None, None)]
+    steps = [step for page in pages for step in plan_steps(replay, page)]
     assert [(step.id.ms, len(step.copies)) for step in steps] == [(1, 1), *((number, 2) for number in range(2, 401))]
-    assert [len(part) for part in cut(steps[1:], 1)] == [1, 398]
-    assert [len(part) for part in cut(steps[1:], 5)] == [2, 397]
-    assert [len(part) for part in cut(steps[1:], 0)] == [0, 399]
+    assert [len(part) for part in split_steps(steps[1:], 1)] == [1, 398]
+    assert [len(part) for part in split_steps(steps[1:], 5)] == [2, 397]
+    assert [len(part) for part in split_steps(steps[1:], 0)] == [0, 399]
 
 
 async def test_dead_letters_go_when_their_copy_is_made(site: Site) -> None:
@@ -251,7 +251,7 @@ async def test_dead_letters_go_when_their_copy_is_made(site: Site) -> None:
     key = site.shard.dead(GROUP)
     await site.append(range(1, 101), key, origin="0/7-7", attempt=24, error="failed: x", replay="former")
     await site.append(range(101, 111), key, origin="0/7-7", attempt=1, error="discarded: x")
-    await site.start(110, place=Place.DEAD, selection=Selection(reasons=("failed",)))
+    await site.start(110, place=Place.DEAD, selection=EntryFilter(reasons=("failed",)))
     await site.server.xdel(key, "50-0")
     await beside([site.replaying()], site.has(State.DONE))
     assert await site.server.xlen(key) == 10
@@ -278,7 +278,7 @@ async def test_old_replays_are_forgotten(site: Site) -> None:
     assert (await site.progress("kept")).state is State.RUNNING
 
 
-async def beside(running: Sequence[Replaying], condition: Awaitable[Any]) -> None:
+async def beside(running: Sequence[ReplayScheduler], condition: Awaitable[Any]) -> None:
     """Await the condition while these look and copy; then they end in good order. Cancelled, it ends them at once."""
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
@@ -294,5 +294,5 @@ async def beside(running: Sequence[Replaying], condition: Awaitable[Any]) -> Non
             await end(_copying(running))
 
 
-def _copying(running: Sequence[Replaying]) -> list[asyncio.Task[None]]:
+def _copying(running: Sequence[ReplayScheduler]) -> list[asyncio.Task[None]]:
     return [task for one in running for task in one.copying]

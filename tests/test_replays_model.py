@@ -13,11 +13,11 @@ from stream.keys import Shard
 from stream.redis.client import client
 from tests.events import body, entry
 from worker.group.lease import Lease
-from worker.replay.copier import cut, steps_of
-from worker.replay.entry_filter import Selection
+from worker.replay.copier import plan_steps, split_steps
+from worker.replay.entry_filter import EntryFilter
 from worker.replay.entry_reader import Stored
 from worker.replay.job import ENDED, Place, Progress, Replay, State
-from worker.replay.repository import Lost, Replays
+from worker.replay.repository import Replays, Superseded
 
 ENTRIES = 12
 GOING = (State.RUNNING, State.PAUSED, State.FAILED)
@@ -63,7 +63,7 @@ class Site:
             id="r",
             group="g",
             place=place,
-            selection=Selection(statuses=("read",)),
+            selection=EntryFilter(statuses=("read",)),
             rate=1,
             begin="0-0",
             end=f"{ENTRIES}-0",
@@ -104,7 +104,7 @@ class Site:
         begin = self.known[name]
         stored: Any = await self.server.xrange(self.key, f"({begin}-0", "+")
         page = [Stored(EntryId.from_redis(0, one), fields) for one, fields in stored]
-        now, _ = cut(steps_of(self.replay, page), most)
+        now, _ = split_steps(plan_steps(self.replay, page), most)
         last = not now
         to_be = EntryId(0, ENTRIES, 0) if last else now[-1].id
         copies = [one for step in now for one in step.copies]
@@ -113,7 +113,7 @@ class Site:
         try:
             cursors = EntryId(0, begin, 0), to_be
             copied = await self.replays.copy(self.replay, self.leases[name], cursors, copies, last=last)
-        except Lost:
+        except Superseded:
             assert not may
             return
         assert may

@@ -13,10 +13,10 @@ from tests.processes import Valkey
 from tests.trims import DAY_MS, LARGE, LARGE_BYTES, OLD, add, group, left, look, register
 from tests.waiting import until
 from worker.group.lease import Lease
-from worker.retention.ack_floor import Floor
+from worker.retention.ack_floor import AckFloor
 from worker.retention.archive_reader import read
 from worker.retention.archive_writer import Archive
-from worker.retention.policy import Retention
+from worker.retention.policy import RetentionPolicy
 
 either_limit = pytest.mark.parametrize("retention", [OLD, LARGE], ids=["age", "bytes"])
 
@@ -42,7 +42,7 @@ async def is_left_from(server: Redis, shard: Shard, ids: list[bytes], start: int
 
 @either_limit
 async def test_what_every_group_has_settled_goes(
-    valkey_url: str, server: Redis, shard: Shard, retention: Retention
+    valkey_url: str, server: Redis, shard: Shard, retention: RetentionPolicy
 ) -> None:
     """If too old, all of it; of a stream that is too large, until it is no more."""
     ids = await settled(server, shard)
@@ -69,7 +69,7 @@ async def test_what_is_younger_stays(valkey_url: str, server: Redis, shard: Shar
 @either_limit
 @pytest.mark.parametrize("registered", [True, False])
 async def test_a_group_that_never_reads_keeps_everything(
-    valkey_url: str, server: Redis, shard: Shard, retention: Retention, registered: bool
+    valkey_url: str, server: Redis, shard: Shard, retention: RetentionPolicy, registered: bool
 ) -> None:
     """A registered one, and one that somebody else made."""
     ids = await settled(server, shard)
@@ -81,7 +81,7 @@ async def test_a_group_that_never_reads_keeps_everything(
 
 
 @either_limit
-async def test_what_is_in_hand_holds(valkey_url: str, server: Redis, shard: Shard, retention: Retention) -> None:
+async def test_what_is_in_hand_holds(valkey_url: str, server: Redis, shard: Shard, retention: RetentionPolicy) -> None:
     """The oldest entry that a group has not acked stays, with all that came after it."""
     ids = await settled(server, shard)
     await group(server, shard, "slow", read=995, ack=990)
@@ -98,7 +98,7 @@ async def test_what_is_in_hand_holds(valkey_url: str, server: Redis, shard: Shar
     [("990-0", 990), (None, 0), ("1001-0", 0), ("1e3", 0), ("990-18446744073709551615", 990)],
 )
 async def test_a_registered_group_that_is_missing_stands_at_its_checkpoint(
-    valkey_url: str, server: Redis, shard: Shard, retention: Retention, checkpoint: str | None, kept_from: int
+    valkey_url: str, server: Redis, shard: Shard, retention: RetentionPolicy, checkpoint: str | None, kept_from: int
 ) -> None:
     """Without one, or with one that is beyond the stream's end, where the group would begin at 0, everything stays."""
     ids = await settled(server, shard)
@@ -111,7 +111,7 @@ async def test_a_registered_group_that_is_missing_stands_at_its_checkpoint(
 
 @either_limit
 async def test_where_no_group_is_registered_nothing_goes(
-    valkey_url: str, server: Redis, shard: Shard, retention: Retention
+    valkey_url: str, server: Redis, shard: Shard, retention: RetentionPolicy
 ) -> None:
     """Whatever other groups have settled."""
     ids = await settled(server, shard)
@@ -124,7 +124,7 @@ async def test_where_no_group_is_registered_nothing_goes(
 async def test_a_group_made_in_the_middle_keeps_what_is_left(server: Redis, shard: Shard, registered: bool) -> None:
     """From the very next step on: a foreign one, and one that is registered and will be made in a moment."""
     ids = await settled(server, shard)
-    floor, lease = Floor(server, shard), Lease(server, shard.trimmer, 5000)
+    floor, lease = AckFloor(server, shard), Lease(server, shard.trimmer, 5000)
     await lease.take()
     await floor.survey()
     end = EntryId(0, 2000, 0)
@@ -140,7 +140,7 @@ async def test_a_group_made_in_the_middle_keeps_what_is_left(server: Redis, shar
 async def test_when_a_group_is_dropped_the_trimmer_looks_again(server: Redis, shard: Shard) -> None:
     """A step made for other groups than there are now removes nothing; least of all when none is left."""
     ids = await settled(server, shard)
-    floor, lease = Floor(server, shard), Lease(server, shard.trimmer, 5000)
+    floor, lease = AckFloor(server, shard), Lease(server, shard.trimmer, 5000)
     await lease.take()
     await floor.survey()
     await server.srem(shard.groups, "done")
@@ -163,7 +163,7 @@ async def test_one_trims_at_a_time(valkey_url: str, server: Redis, shard: Shard)
 async def test_who_comes_back_late_trims_nothing(server: Redis, shard: Shard) -> None:
     """Once its lease has run out, or is another's, a step removes nothing and takes the lease from nobody."""
     ids = await settled(server, shard)
-    late, other, floor = Lease(server, shard.trimmer, 30), Lease(server, shard.trimmer, 60_000), Floor(server, shard)
+    late, other, floor = Lease(server, shard.trimmer, 30), Lease(server, shard.trimmer, 60_000), AckFloor(server, shard)
     await late.take()
     await floor.survey()
     await until(other.take)
@@ -180,7 +180,9 @@ async def test_archived_entries_go_exactly(valkey_url: str, server: Redis, shard
     young = await add(server, shard, ["*"] * 3)
     await group(server, shard, "done", read=5000)
     await register(server, shard, "done")
-    await look(valkey_url, shard, Retention(DAY_MS, 1024**3, together=True), Archive(tmp_path, file_bytes=300_000))
+    await look(
+        valkey_url, shard, RetentionPolicy(DAY_MS, 1024**3, together=True), Archive(tmp_path, file_bytes=300_000)
+    )
     assert await left(server, shard) == young
     assert [entry.id.redis.encode() for entry in read(tmp_path, shard.stream)] == ids
     assert len(files(tmp_path)) == 3
@@ -192,13 +194,13 @@ async def test_what_goes_to_an_archive_goes_together(
     """Entries wait for each other for an hour at most, and a stream that is too large is cut down by a 32nd."""
     hour_ms = DAY_MS // 24
     now_ms = time.time_ns() // 1_000_000
-    week = Retention(7 * DAY_MS, 1024**3, together=True)
+    week = RetentionPolicy(7 * DAY_MS, 1024**3, together=True)
     await add(server, shard, [now_ms - 7 * DAY_MS - hour_ms // 2], b"one")
     await group(server, shard, "done", read=1)
     await register(server, shard, "done")
     await look(valkey_url, shard, week, Archive(tmp_path))
     assert len(await left(server, shard)) == 1
-    large = Retention(36_500 * DAY_MS, 1024**2, together=True)
+    large = RetentionPolicy(36_500 * DAY_MS, 1024**2, together=True)
     ids = await add(server, shard, ["*"] * 2500)
     await server.xreadgroup("done", "c", {shard.stream: ">"}, noack=True)
     await look(valkey_url, shard, large, Archive(tmp_path))
@@ -230,9 +232,9 @@ async def test_half_of_the_servers_memory_is_the_default(full: tuple[str, Redis]
     """Without one, 1 GiB."""
     url, server = full
     await server.config_set("maxmemory", "200000")
-    await look(url, shard, Retention(36_500 * DAY_MS, None, together=False))
+    await look(url, shard, RetentionPolicy(36_500 * DAY_MS, None, together=False))
     assert 50_000 < int(await server.memory_usage(shard.stream) or 0) <= 100_000 + 4200
     await server.config_set("maxmemory", "0")
     before = await left(server, shard)
-    await look(url, shard, Retention(36_500 * DAY_MS, None, together=False))
+    await look(url, shard, RetentionPolicy(36_500 * DAY_MS, None, together=False))
     assert await left(server, shard) == before

@@ -22,7 +22,7 @@ from runtime.errors import Refusal
 from stream.entry import Entry
 from worker.events.event import StatusEvent
 from worker.events.vonage import decode, parse
-from worker.store.projection import distinct, project
+from worker.store.projection import dedupe, project
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MESSAGES = 600
@@ -117,7 +117,7 @@ def test_expected_is_what_the_service_makes_of_it() -> None:
     sent = list(plan(300, 3, start=START, duplicates=0.3))
     for order in range(3):
         random.Random(order).shuffle(sent)  # noqa: S311 - a reproducible order
-        events = distinct(event(webhook, number) for number, webhook in enumerate(sent)).values()
+        events = dedupe(event(webhook, number) for number, webhook in enumerate(sent)).values()
         states = [project(of_message) for of_message in by_message(events)]
         assert {state.message_uuid: state.status for state in states} == expected(sent)
 

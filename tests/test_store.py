@@ -15,9 +15,9 @@ from tests.test_projection import states
 from worker.events.event import StatusEvent
 from worker.handlers.errors import Unavailable
 from worker.store.database import open_engine
-from worker.store.handler import Store, stored_event
+from worker.store.handler import Store, read_event
 from worker.store.migrate import migrate
-from worker.store.projection import distinct
+from worker.store.projection import dedupe
 from worker.store.tables import messages, status_events
 
 Rows = dict[str, dict[str, Any]]
@@ -30,7 +30,7 @@ async def rows(engine: AsyncEngine) -> tuple[Rows, Rows]:
         events = (await connection.execute(select(status_events))).all()
     by_key = [column.key for column in messages.columns]
     found = {row[0]: dict(zip(by_key, row, strict=True)) for row in states}
-    return found, {row.event_id: {"row": tuple(row), "event": stored_event(row)} for row in events}
+    return found, {row.event_id: {"row": tuple(row), "event": read_event(row)} for row in events}
 
 
 def expected(events: list[StatusEvent]) -> Rows:
@@ -73,7 +73,7 @@ def test_any_order_repetition_and_two_writers_give_the_same_rows(
 
     found_messages, found_events = asyncio.run(store())
     assert found_messages == expected(events)
-    assert {key: value["event"] for key, value in found_events.items()} == distinct(events)
+    assert {key: value["event"] for key, value in found_events.items()} == dedupe(events)
 
 
 async def write_in_parts(engine: AsyncEngine, events: list[StatusEvent]) -> None:

@@ -25,7 +25,7 @@ from tests.waiting import until
 from worker.retention.archive_reader import read
 from worker.retention.archive_writer import Archive
 from worker.retention.pages import raw_ranges
-from worker.retention.policy import Retention
+from worker.retention.policy import RetentionPolicy
 from worker.retention.trimmer import Trimmer
 
 
@@ -88,19 +88,19 @@ async def test_who_holds_entries_back_is_told(valkey_url: str, server: Redis, sh
     await register(server, shard, "slow", "done")
     with capture_logs() as logs:
         await look(valkey_url, shard, OLD)
-    assert {line["group"]: line["entries"] for line in logs if line["event"] == "retention.held_back"} == {
+    assert {line["group"]: line["entries"] for line in logs if line["event"] == "retention.blocked"} == {
         "slow": 8,
         "foreign": 6,
     }
     assert await left(server, shard) == [b"%d-0" % ms for ms in range(3, 11)]
-    assert [metric("held_entries", group=name) for name in ("slow", "foreign", "done")] == [8, 6, None]
-    assert (metric("held_seconds", group="slow") or 0) > 40 * 365 * 86_400
+    assert [metric("retention_blocked_entries", group=name) for name in ("slow", "foreign", "done")] == [8, 6, None]
+    assert (metric("retention_blocked_seconds", group="slow") or 0) > 40 * 365 * 86_400
     await server.xack(shard.stream, "slow", *(b"%d-0" % ms for ms in range(3, 6)))
     await server.xgroup_setid(shard.stream, "slow", "$")
     await server.xgroup_destroy(shard.stream, "foreign")
     await look(valkey_url, shard, OLD)
     assert await left(server, shard) == []
-    assert [metric("held_entries", group=name) for name in ("slow", "foreign")] == [None, None]
+    assert [metric("retention_blocked_entries", group=name) for name in ("slow", "foreign")] == [None, None]
 
 
 class Clock:
@@ -117,7 +117,7 @@ async def forgotten(trimmer: Trimmer) -> list[bool]:
     """Whether each group that a look reports now is called forgotten."""
     with capture_logs() as logs:
         await trimmer.look(asyncio.Event())
-    return [line["forgotten"] for line in logs if line["event"] == "retention.held_back"]
+    return [line["forgotten"] for line in logs if line["event"] == "retention.blocked"]
 
 
 async def test_a_group_that_nobody_reads_is_called_forgotten(server: Redis, shard: Shard) -> None:
@@ -216,7 +216,7 @@ async def test_on_a_full_disk_nothing_is_trimmed(
     stop = asyncio.Event()
     async with raw_ranges(connect.client(valkey_url)) as client, asyncio.TaskGroup() as tasks:
         archive = Archive(small_disk, file_bytes=60_000, rest_seconds=0)
-        retention = Retention(OLD.age_ms, OLD.most_bytes, together=True)
+        retention = RetentionPolicy(OLD.age_ms, OLD.most_bytes, together=True)
         trimmer = Trimmer(client, shard, retention, archive, look_seconds=0.05)
         with capture_logs() as logs:
             tasks.create_task(trimmer.run(stop))

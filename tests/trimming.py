@@ -12,7 +12,7 @@ from stream.redis.client import client
 from tests.trims import OLD
 from worker.retention.archive_writer import Archive
 from worker.retention.pages import raw_ranges
-from worker.retention.policy import Retention
+from worker.retention.policy import RetentionPolicy
 from worker.retention.trimmer import Trimmer
 
 LEASE_MS = 300
@@ -20,7 +20,7 @@ FILE_BYTES = 150_000
 
 
 async def trim(url: str, stream: str, folder: str) -> None:
-    retention = Retention(OLD.age_ms, OLD.most_bytes, together=True)
+    retention = RetentionPolicy(OLD.age_ms, OLD.most_bytes, together=True)
     archive = Archive(Path(folder), file_bytes=FILE_BYTES, rest_seconds=0)
     archive.prepare()
     async with raw_ranges(client(url)) as server:

@@ -10,13 +10,13 @@ from stream.keys import Shard
 from stream.redis import client as connect
 from worker.retention.archive_writer import Archive
 from worker.retention.pages import raw_ranges
-from worker.retention.policy import Retention
+from worker.retention.policy import RetentionPolicy
 from worker.retention.trimmer import Trimmer
 
 DAY_MS = 86_400_000
-OLD = Retention(DAY_MS, 1024**3, together=False)
+OLD = RetentionPolicy(DAY_MS, 1024**3, together=False)
 LARGE_BYTES = 5_000
-LARGE = Retention(36_500 * DAY_MS, LARGE_BYTES, together=False)
+LARGE = RetentionPolicy(36_500 * DAY_MS, LARGE_BYTES, together=False)
 
 
 async def add(server: Redis, shard: Shard, ids: Iterable[int | str], payload: bytes = b"x" * 500) -> list[bytes]:
@@ -50,7 +50,7 @@ async def group(server: Redis, shard: Shard, name: str, *, read: int = 0, ack: i
     return ids
 
 
-async def look(url: str, shard: Shard, retention: Retention, archive: Archive | None = None) -> None:
+async def look(url: str, shard: Shard, retention: RetentionPolicy, archive: Archive | None = None) -> None:
     """Have a trimmer look once, and trim what is due."""
     async with raw_ranges(connect.client(url)) as client:
         await Trimmer(client, shard, retention, archive).look(asyncio.Event())

@@ -8,9 +8,9 @@ from runtime import health
 from stream.redis.client import REPLY_SECONDS, client, shown
 from worker.consumer.consumer import Consumer, consume
 from worker.consumer.fetcher import BLOCK_MS
-from worker.handler_loader import opened
-from worker.replay.scheduler import replaying
-from worker.retention.trimmer import trimming
+from worker.handler_loader import load_handlers
+from worker.replay.scheduler import run_replays
+from worker.retention.trimmer import run_trimmer
 from worker.settings import WorkerSettings
 from worker.timing import TIMING, Timing
 from worker.wiring import make_consumer
@@ -35,9 +35,9 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event, timing: Timing = 
     try:
         async with (
             health.serving(settings.admin_host, settings.admin_port, why_not) as admin_port,
-            opened(settings) as handlers,
-            trimming(settings, stop),
-            replaying(settings, handlers, stop),
+            load_handlers(settings) as handlers,
+            run_trimmer(settings, stop),
+            run_replays(settings, handlers, stop),
         ):
             groups, redis = ",".join(handlers), shown(settings.redis_url)
             log.info("worker.started", groups=groups, admin_port=admin_port, redis=redis)

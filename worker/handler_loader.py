@@ -11,8 +11,8 @@ from yarl import URL
 from runtime.errors import Refusal
 from worker.dispatch.call import Handler, Limits
 from worker.events.event import StatusEvent
-from worker.handlers.forward import Forward, session
-from worker.handlers.function import InLists, OneByOne, load
+from worker.handlers.forward import Forward, open_session
+from worker.handlers.function import ListFunction, SingleEventFunction, load
 from worker.handlers.log import Log
 from worker.handlers.request import parse_url, read_headers
 from worker.handlers.spec import BUILT_IN, Options, Spec
@@ -23,7 +23,7 @@ log = structlog.get_logger("forward")
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class LoadedHandler:
     """A handler, and what it may take."""
 
     handler: Handler
@@ -36,32 +36,34 @@ class Opened:
 
 
 @asynccontextmanager
-async def opened(settings: WorkerSettings) -> AsyncIterator[Mapping[str, Opened]]:
+async def load_handlers(settings: WorkerSettings) -> AsyncIterator[Mapping[str, LoadedHandler]]:
     """Yield the handlers by their group's name. Nothing is connected: a database that is away holds up ``store`` only.
 
     Raises Refusal for a function, a file of handlers or a file of a header that cannot be had.
     """
     async with AsyncExitStack() as stack:
         specs = settings.specs
-        client = await stack.enter_async_context(session()) if any(spec.url for spec in specs) else None
+        client = await stack.enter_async_context(open_session()) if any(spec.url for spec in specs) else None
         yield {spec.group: _open(settings, spec, client, stack) for spec in specs}
 
 
-def _open(settings: WorkerSettings, spec: Spec, client: aiohttp.ClientSession | None, stack: AsyncExitStack) -> Opened:
+def _open(
+    settings: WorkerSettings, spec: Spec, client: aiohttp.ClientSession | None, stack: AsyncExitStack
+) -> LoadedHandler:
     if client is not None and spec.url is not None:
         return _forward(settings, spec, client, parse_url(spec.url))
     return _built_in(settings, spec, stack) if spec.target in BUILT_IN else _function(settings, spec)
 
 
-def _function(settings: WorkerSettings, spec: Spec) -> Opened:
+def _function(settings: WorkerSettings, spec: Spec) -> LoadedHandler:
     function, takes_lists = load(spec.target)
     schedule = settings.schedule(spec.options)
     timeout_seconds = spec.options.timeout or settings.handler_timeout_seconds
     batch_entries = spec.options.batch or settings.handler_batch
     if not takes_lists:
         concurrency = spec.options.concurrency or settings.handler_concurrency
-        return Opened(
-            OneByOne(function, timeout_seconds),
+        return LoadedHandler(
+            SingleEventFunction(function, timeout_seconds),
             Limits(concurrency, timeout_seconds, batch_entries, schedule.attempts, judged_attempts=1),
             schedule,
         )
@@ -70,10 +72,10 @@ def _function(settings: WorkerSettings, spec: Spec) -> Opened:
             f"handler {spec.target!r} takes lists, so it needs 2 attempts: each event of a list that failed alone"
         )
     limits = Limits(spec.options.concurrency or 1, timeout_seconds, batch_entries, schedule.attempts)
-    return Opened(InLists(function, timeout_seconds), limits, schedule)
+    return LoadedHandler(ListFunction(function, timeout_seconds), limits, schedule)
 
 
-def _forward(settings: WorkerSettings, spec: Spec, client: aiohttp.ClientSession, url: URL) -> Opened:
+def _forward(settings: WorkerSettings, spec: Spec, client: aiohttp.ClientSession, url: URL) -> LoadedHandler:
     timeout_seconds = spec.options.timeout or settings.handler_timeout_seconds
     concurrency = spec.options.concurrency or settings.handler_concurrency
     schedule = settings.schedule(spec.options)
@@ -91,7 +93,7 @@ def _forward(settings: WorkerSettings, spec: Spec, client: aiohttp.ClientSession
         raw=bool(spec.options.raw),
         query=bool(spec.options.query),
     )
-    return Opened(handler, limits, schedule, accepts=_filter_of(spec.options))
+    return LoadedHandler(handler, limits, schedule, accepts=_filter_of(spec.options))
 
 
 def _filter_of(options: Options) -> Callable[[StatusEvent], bool] | None:
@@ -107,15 +109,15 @@ def _filter_of(options: Options) -> Callable[[StatusEvent], bool] | None:
     return accepts
 
 
-def _built_in(settings: WorkerSettings, spec: Spec, stack: AsyncExitStack) -> Opened:
+def _built_in(settings: WorkerSettings, spec: Spec, stack: AsyncExitStack) -> LoadedHandler:
     timeout_seconds = spec.options.timeout or settings.handler_timeout_seconds
     schedule = settings.schedule(spec.options)
     limits = Limits(1, timeout_seconds, spec.options.batch or settings.batch_entries, schedule.attempts)
     if spec.target == "log":
-        return Opened(Log(reveal=settings.log_reveal), limits, schedule, remembers=False)
+        return LoadedHandler(Log(reveal=settings.log_reveal), limits, schedule, remembers=False)
     from worker.store.database import open_engine  # noqa: PLC0415 - a quarter of a worker's start, for `store` only
     from worker.store.handler import Store  # noqa: PLC0415 - likewise
 
     engine = open_engine(settings.database_url)
     stack.push_async_callback(engine.dispose)
-    return Opened(Store(engine, timeout_seconds), limits, schedule, remembers=False)
+    return LoadedHandler(Store(engine, timeout_seconds), limits, schedule, remembers=False)

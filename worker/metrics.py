@@ -19,7 +19,7 @@ DEAD_LETTERS = Counter(
     ["group", "reason"],
 )
 DEDUPLICATED = Counter(
-    "ackstream_events_repeated_total",
+    "ackstream_events_deduplicated_total",
     "Events that the group had handled before, settled without a second call. Rises: the provider sends again what was "
     "answered too late, or not at all.",
     ["group"],
@@ -79,13 +79,13 @@ DROPPED = Counter(
     "Rises: the worker stalls (CPU, swap, a blocking handler) or Redis is unsteady.",
     ["group"],
 )
-TROUBLE = Counter(
-    "ackstream_redis_trouble_total",
+REDIS_FAULTS = Counter(
+    "ackstream_redis_faults_total",
     "How often a worker had to start again because of Redis, by group and kind; it waits in between, and acks and "
     "gives up nothing. away, silent, stalled, loading, busy, read-only, no-primary, max-clients: look at Redis, its "
     "clients and the network. full, unwritable: give it memory or disk. denied, unsupported: look at its password and "
     "rights. gone, wrong-type: somebody removed or replaced keys. /ready and the log say it in words.",
-    ["group", "trouble"],
+    ["group", "fault"],
 )
 HANDLE_SECONDS = Histogram(
     "ackstream_handle_seconds",
@@ -130,7 +130,7 @@ TRIM_FAILURES = Counter(
 LAST_TRIM = Gauge(
     "ackstream_last_trim_timestamp_seconds",
     "When this worker last removed entries. Does not change on any worker while the stream grows beyond its retention: "
-    "see ackstream_trim_failures_total and ackstream_held_entries.",
+    "see ackstream_trim_failures_total and ackstream_retention_blocked_entries.",
 )
 STREAM_ENTRIES = Gauge(
     "ackstream_stream_entries", "Entries on the stream, counted by the worker that trims it.", ["shard"]
@@ -138,17 +138,17 @@ STREAM_ENTRIES = Gauge(
 STREAM_BYTES = Gauge(
     "ackstream_stream_bytes",
     "Bytes that the stream takes, estimated from its oldest part. Rises to the server's maxmemory: see "
-    "ackstream_held_entries, or lower ACKSTREAM_RETENTION_BYTES.",
+    "ackstream_retention_blocked_entries, or lower ACKSTREAM_RETENTION_BYTES.",
     ["shard"],
 )
-HELD_ENTRIES = Gauge(
-    "ackstream_held_entries",
+RETENTION_BLOCKED_ENTRIES = Gauge(
+    "ackstream_retention_blocked_entries",
     "Entries that a group has not read or not acked, while it keeps the stream from being trimmed to its retention. "
     "Rises: start workers for the group, or `ackstream groups drop` it.",
     ["group"],
 )
-HELD_SECONDS = Gauge(
-    "ackstream_held_seconds",
+RETENTION_BLOCKED_SECONDS = Gauge(
+    "ackstream_retention_blocked_seconds",
     "The age of the oldest entry that such a group needs. Rises: as above.",
     ["group"],
 )

@@ -67,10 +67,10 @@ class WorkerSettings(DatabaseSettings, RetentionSettings, ProcessSettings):
     retry_base_seconds: BaseSeconds = Field(5, description="the longest first delay, 0 to 3600 seconds")
     retry_cap_seconds: CapSeconds = Field(900, description="the longest delay of all, 0 to 86400 seconds")
     retry_attempts: Attempts = Field(24, description="attempts until an event is given up, 1 to 1000")
-    repeat_seconds: float = Field(
+    dedup_seconds: float = Field(
         3600, ge=0, le=86_400, description="seconds for which a handled event is not handled again, 0 to 86400"
     )
-    repeat_entries: int = Field(
+    dedup_entries: int = Field(
         100_000, ge=1, le=10_000_000, description="how many handled events a group remembers, 1 to 10000000"
     )
     dead_letters: int = Field(100_000, ge=1, description="dead letters of a group at which it is paused, at least 1")
@@ -120,7 +120,7 @@ class WorkerSettings(DatabaseSettings, RetentionSettings, ProcessSettings):
     @property
     def memory(self) -> Memory | None:
         """How groups of functions and forwards remember what they have handled; None if they do not."""
-        return Memory(self.repeat_seconds, self.repeat_entries) if self.repeat_seconds else None
+        return Memory(self.dedup_seconds, self.dedup_entries) if self.dedup_seconds else None
 
     @property
     def record_limits(self) -> RecordLimits:

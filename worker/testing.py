@@ -23,7 +23,7 @@ from worker.events.event import StatusEvent
 from worker.events.samples import DISPATCH, RECEIPT, STATUSES, payload
 from worker.events.vonage import parse
 from worker.handlers.errors import Unavailable
-from worker.handlers.function import Function, InLists, OneByOne, takes_lists
+from worker.handlers.function import Function, ListFunction, SingleEventFunction, takes_lists
 from worker.settle.retry_policy import judge
 from worker.settle.schedule import Schedule
 
@@ -73,7 +73,7 @@ async def run(
     lists = takes_lists(getattr(handler, "__name__", repr(handler)), handler)
     if not lists and len(events) != 1:
         raise ValueError("this handler takes one event at a time")
-    called = (InLists if lists else OneByOne)(handler, timeout_seconds)
+    called = (ListFunction if lists else SingleEventFunction)(handler, timeout_seconds)
     try:
         await called.handle(events)
     except (Exception, SystemExit) as exc:  # noqa: BLE001 - whatever a handler raises is its events' failure

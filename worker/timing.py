@@ -30,7 +30,7 @@ class Timing:
     give_up: float = 24 * 3600.0
     """How long after its first failure an event is dead-lettered, whatever else fails."""
 
-    def scaled(self, factor: float) -> Self:
+    def scale(self, factor: float) -> Self:
         """Return the same with every interval multiplied."""
         return type(self)(**{one.name: getattr(self, one.name) * factor for one in fields(self)})
 

@@ -19,7 +19,7 @@ from worker.group.claim import Claimer
 from worker.group.consumer_group import Group
 from worker.group.heartbeat import Liveness
 from worker.group.poison import PoisonTracker
-from worker.handler_loader import Opened
+from worker.handler_loader import LoadedHandler
 from worker.settings import WorkerSettings
 from worker.settle.ack_writer import AckWriter
 from worker.settle.dedup import Dedup
@@ -35,7 +35,7 @@ def make_consumer(
     clients: tuple[Redis, Redis],
     settings: WorkerSettings,
     group: str,
-    opened: Opened,
+    loaded: LoadedHandler,
     turn: asyncio.Lock,
     stop: asyncio.Event,
     timing: Timing,
@@ -47,9 +47,9 @@ def make_consumer(
     poison = PoisonTracker(server, shard, group)
     pause = Pause(server, shard, group, settings.dead_letters, timing=timing)
     backlog = Backlog(server, shard, group, settings.backlog_bytes)
-    circuit = Circuit(group, opened.limits, pause, is_late=liveness.late, timing=timing)
-    dispatcher = Dispatcher(opened.handler, opened.limits, circuit, Suspects(poison, liveness, turn), backlog)
-    memory = settings.memory if opened.remembers else None
+    circuit = Circuit(group, loaded.limits, pause, is_late=liveness.late, timing=timing)
+    dispatcher = Dispatcher(loaded.handler, loaded.limits, circuit, Suspects(poison, liveness, turn), backlog)
+    memory = settings.memory if loaded.remembers else None
     settler = Settler(server, shard, group, memory, settings.record_limits, timing.give_up)
     history = History(server, shard, group)
     writer = AckWriter(
@@ -59,18 +59,18 @@ def make_consumer(
         group,
         dispatcher,
         circuit,
-        opened.schedule,
+        loaded.schedule,
         writer,
         liveness,
         poison,
         stop,
         dedup=None if memory is None else Dedup(server, shard, group, memory),
         secrets=secrets_of(settings),
-        accepts=opened.accepts,
+        accepts=loaded.accepts,
     )
     own = Group(server, shard, group)
     upkeep = Upkeep(own, Delayed(server, shard, group), pause, backlog, circuit, settler, timing)
-    fetcher = Fetcher(reading, own, liveness, opened.limits.batch_entries)
+    fetcher = Fetcher(reading, own, liveness, loaded.limits.batch_entries)
     claimer = Claimer(server, shard, group, liveness, poison)
     return Consumer(clients, fetcher, own, liveness, claimer, processor, dispatcher, upkeep)
 

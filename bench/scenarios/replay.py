@@ -23,7 +23,7 @@ from bench.rig.processes import Cores, environment, program, run_process
 from console.queries.replays import Wanted, plan, start
 from stream.keys import Shard
 from stream.redis.client import client
-from worker.replay.entry_filter import Selection
+from worker.replay.entry_filter import EntryFilter
 from worker.replay.job import Place, State
 from worker.replay.repository import Replays
 
@@ -73,7 +73,7 @@ def compare(folder: Path, cores: Cores, rounds: int, number: int) -> list[str]:
     with ExitStack() as stack:
         url, valkey = stack.enter_context(servers.valkey(folder / "valkey"))
         consumption.fill(valkey, Shard().stream, (entry.to_fields() for entry in entries(payloads(number))))
-        old = Selection(until_ms=int(time.time() * 1000))
+        old = EntryFilter(until_ms=int(time.time() * 1000))
         command = (
             program("ackstream"),
             "worker",
@@ -97,7 +97,7 @@ def compare(folder: Path, cores: Cores, rounds: int, number: int) -> list[str]:
     return results.notes(number)
 
 
-def _beside(results: Found, url: str, cores: Cores, folder: Path, number: int, selection: Selection) -> None:
+def _beside(results: Found, url: str, cores: Cores, folder: Path, number: int, selection: EntryFilter) -> None:
     seconds = number / REPLAYED_PER_SECOND + MORE_SECONDS
     with _run_live_load(url, cores, folder, seconds) as child:
         looks = asyncio.run(_replay(url, selection, number))
@@ -107,7 +107,7 @@ def _beside(results: Found, url: str, cores: Cores, folder: Path, number: int, s
     results.windows += list(_windows(looks))
 
 
-async def _replay(url: str, selection: Selection, number: int) -> Looks:
+async def _replay(url: str, selection: EntryFilter, number: int) -> Looks:
     """Replay the selection, and return the samples from a twentieth of it to its end."""
     request = Wanted(Shard(), GROUP, Place.STREAM, selection, REPLAYED_PER_SECOND, None)
     server = client(url)

@@ -14,8 +14,8 @@ from runtime.errors import Refusal
 from stream.entry import EntryId
 from stream.keys import Shard
 from worker.group.consumer_group import registered
-from worker.replay.entry_filter import ALL, Selection
-from worker.replay.entry_reader import Span, on_stream
+from worker.replay.entry_filter import ALL, EntryFilter
+from worker.replay.entry_reader import Span, read_stream
 
 PAGE = 250
 MOST_ERRORS = 1000
@@ -128,7 +128,7 @@ class DeadLetters:
 
 
 async def list_dead(
-    server: Redis, shard: Shard, groups: Sequence[str], most: int, selection: Selection = ALL
+    server: Redis, shard: Shard, groups: Sequence[str], most: int, selection: EntryFilter = ALL
 ) -> DeadLetters:
     """Return the selected dead letters: all are counted, at most ``most`` of each group are kept, newest first.
 
@@ -138,7 +138,7 @@ async def list_dead(
     for group in groups:
         kept = 0
         async for letter in _newest_first(server, shard, group):
-            if not selection.takes(letter.id, letter.fields, dead=True):
+            if not selection.matches(letter.id, letter.fields, dead=True):
                 continue
             found.count(letter)
             if kept < most:
@@ -166,7 +166,7 @@ async def find_dead(server: Redis, shard: Shard, groups: Sequence[str], dead_id:
     return found
 
 
-async def require_all(server: Redis, shard: Shard, groups: Sequence[str], selection: Selection) -> None:
+async def require_all(server: Redis, shard: Shard, groups: Sequence[str], selection: EntryFilter) -> None:
     """Raise Refusal for an id of the selection that none of the groups has, and RedisError."""
     for dead_id in selection.ids:
         if not await find_dead(server, shard, groups, EntryId.from_text(dead_id)):
@@ -174,7 +174,7 @@ async def require_all(server: Redis, shard: Shard, groups: Sequence[str], select
             raise Refusal(f"no dead letter {dead_id}{where}; `ackstream dead-letters list` shows all")
 
 
-async def discard_dead(server: Redis, shard: Shard, group: str, selection: Selection) -> int:
+async def discard_dead(server: Redis, shard: Shard, group: str, selection: EntryFilter) -> int:
     """Drop the group's selected dead letters that exist by now; return how many. Raises RedisError."""
     key, discarded = shard.dead(group), 0
     newest: Any = await server.xrevrange(key, count=1)
@@ -182,8 +182,8 @@ async def discard_dead(server: Redis, shard: Shard, group: str, selection: Selec
         return 0
     span = Span.of(shard.number, selection.ids)
     end = min(span.end, EntryId.from_redis(shard.number, newest[0][0]))
-    async for page in on_stream(server, key, Span(span.begin, end)):
-        ids = [one.id.redis for one in page if selection.takes(one.id, one.fields, dead=True)]
+    async for page in read_stream(server, key, Span(span.begin, end)):
+        ids = [one.id.redis for one in page if selection.matches(one.id, one.fields, dead=True)]
         if ids:
             discarded += await server.xdel(key, *ids)
     return discarded

@@ -13,7 +13,7 @@ from stream.entry import EntryId
 from stream.keys import Shard
 from stream.redis.scripts import read_script
 from worker.dispatch.pause import paused, resume
-from worker.retention.ack_floor import Floor, Standing, Survey
+from worker.retention.ack_floor import AckFloor, GroupPosition, Survey
 from worker.timing import TIMING
 
 WATCH_SECONDS = TIMING.beat + 1.0
@@ -42,7 +42,7 @@ class Seen:
 class GroupState:
     """One group. ``kept`` entries stay on the stream because of it, or more unless that is ``exact``."""
 
-    standing: Standing
+    standing: GroupPosition
     seen: Seen
     kept: int
     exact: bool
@@ -77,7 +77,7 @@ async def list_groups(server: Redis, shard: Shard, say_waiting: Callable[[float]
     Consumers that have not read lately are watched for up to WATCH_SECONDS, after a call of ``say_waiting``: only a
     heartbeat that moves tells a busy consumer from a dead one.
     """
-    survey = await Floor(server, shard).survey()
+    survey = await AckFloor(server, shard).survey()
     seen = await _watch(server, shard, survey.groups, say_waiting)
     groups = sorted(survey.groups, key=lambda one: one.name)
     return [await _state(server, shard, survey, one, seen[one.name]) for one in groups]
@@ -85,7 +85,7 @@ async def list_groups(server: Redis, shard: Shard, say_waiting: Callable[[float]
 
 async def find_group(server: Redis, shard: Shard, name: str) -> GroupState:
     """Return the group of this name; its heartbeats are watched. Raises Refusal if there is none, and RedisError."""
-    survey = await Floor(server, shard).survey()
+    survey = await AckFloor(server, shard).survey()
     found = next((one for one in survey.groups if one.name == name), None)
     if found is None:
         raise _unknown(name, survey)
@@ -95,7 +95,7 @@ async def find_group(server: Redis, shard: Shard, name: str) -> GroupState:
 
 async def resume_group(server: Redis, shard: Shard, name: str) -> str | None:
     """Resume the group; return why it was paused, or None. Raises Refusal if there is no such group, and RedisError."""
-    survey = await Floor(server, shard).survey()
+    survey = await AckFloor(server, shard).survey()
     if name not in {group.name for group in survey.groups}:
         raise _unknown(name, survey)
     return await resume(server, shard, name)
@@ -120,7 +120,7 @@ async def drop_group(server: Redis, shard: Shard, state: GroupState, *, force: b
     return bool(await drop(keys=keys, args=[name, int(force), *beats]))
 
 
-async def _state(server: Redis, shard: Shard, survey: Survey, standing: Standing, seen: Seen) -> GroupState:
+async def _state(server: Redis, shard: Shard, survey: Survey, standing: GroupPosition, seen: Seen) -> GroupState:
     kept, exact = await _kept(server, shard, standing)
     saved = await server.get(shard.checkpoint(standing.name))
     return GroupState(
@@ -129,14 +129,14 @@ async def _state(server: Redis, shard: Shard, survey: Survey, standing: Standing
         kept=kept,
         exact=exact,
         kept_bytes=kept * survey.stream_bytes // max(survey.length, 1),
-        oldest_seconds=survey.blocked_seconds(standing) if kept else None,
+        oldest_seconds=survey.oldest_unsettled_seconds(standing) if kept else None,
         checkpoint=None if saved is None else EntryId.from_redis(shard.number, saved),
         dead=await server.xlen(shard.dead(standing.name)),
         paused=await paused(server, shard, standing.name),
     )
 
 
-async def _kept(server: Redis, shard: Shard, standing: Standing) -> tuple[int, bool]:
+async def _kept(server: Redis, shard: Shard, standing: GroupPosition) -> tuple[int, bool]:
     """Return how many entries there are from the group's floor on, at least, and whether it is just so many."""
     if standing.unread is not None and not standing.pending:
         return standing.unread, True
@@ -147,7 +147,7 @@ async def _kept(server: Redis, shard: Shard, standing: Standing) -> tuple[int, b
 
 
 async def _watch(
-    server: Redis, shard: Shard, groups: Sequence[Standing], say_waiting: Callable[[float], None] | None = None
+    server: Redis, shard: Shard, groups: Sequence[GroupPosition], say_waiting: Callable[[float], None] | None = None
 ) -> dict[str, Seen]:
     """Find the live consumers: of a registered group those whose beats move, of another those seen within a minute.
 
@@ -170,7 +170,7 @@ async def _watch(
     return {name: Seen(len(foreign.get(name, alive(name))), now[name]) for name in before}
 
 
-async def _idle_seconds(server: Redis, shard: Shard, group: Standing) -> Mapping[bytes, float]:
+async def _idle_seconds(server: Redis, shard: Shard, group: GroupPosition) -> Mapping[bytes, float]:
     """Return for how long each consumer of the group has asked for nothing."""
     consumers: Any = await server.xinfo_consumers(shard.stream, group.name) if group.exists else []
     return {consumer["name"]: consumer["idle"] / 1000 for consumer in consumers}

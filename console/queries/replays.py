@@ -13,8 +13,8 @@ from stream.entry import EntryId, received_ms
 from stream.keys import Shard
 from worker.events.timestamps import iso_time
 from worker.group.consumer_group import registered
-from worker.replay.entry_filter import Selection
-from worker.replay.entry_reader import Pages, Span, Stored, in_both, on_stream
+from worker.replay.entry_filter import EntryFilter
+from worker.replay.entry_reader import Pages, Span, Stored, read_archive_and_stream, read_stream
 from worker.replay.job import Place, Progress, Replay, State
 from worker.replay.repository import Replays
 from worker.retention.archive_reader import ArchiveDamaged
@@ -27,7 +27,7 @@ class Wanted:
     shard: Shard
     group: str | None
     place: Place
-    selection: Selection
+    selection: EntryFilter
     rate: float
     archive: Path | None
 
@@ -75,7 +75,7 @@ async def plan(server: Redis, wanted: Wanted) -> Plan:
     try:
         async for page in await _pages(server, wanted):
             for stored in page:
-                if wanted.selection.takes(stored.id, stored.fields, dead=dead):
+                if wanted.selection.matches(stored.id, stored.fields, dead=dead):
                     found.add(stored)
     except ArchiveDamaged as exc:
         raise Refusal(f"the archive cannot be used: {exc}; restore the file, or leave out its time") from None
@@ -93,8 +93,8 @@ async def _pages(server: Redis, wanted: Wanted) -> Pages:
     boundary = EntryId.from_redis(shard.number, first[0][0]) if first else None
     if wanted.place is Place.ARCHIVE and wanted.archive is not None:
         span = Span(named.begin, min(named.end, newest) if last else named.end)
-        return in_both(server, key, wanted.archive, span, boundary, wanted.selection.received_span)
-    return on_stream(server, key, Span(named.begin, min(named.end, newest)))
+        return read_archive_and_stream(server, key, wanted.archive, span, boundary, wanted.selection.received_span)
+    return read_stream(server, key, Span(named.begin, min(named.end, newest)))
 
 
 async def start(server: Redis, wanted: Wanted, found: Plan) -> Replay:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from console.format import parse_entry_id
 from console.time_args import moment_ms
 from runtime.errors import Refusal
-from worker.replay.entry_filter import Selection
+from worker.replay.entry_filter import EntryFilter
 
 
 def build_filter(
@@ -19,13 +19,13 @@ def build_filter(
     channels: Sequence[str] | None = None,
     accounts: Sequence[str] | None = None,
     reasons: Sequence[str] | None = None,
-) -> Selection:
+) -> EntryFilter:
     """Return the selection that these options make. Raises Refusal for an invalid or empty one."""
     now_ms = int(time.time() * 1000)
     since_ms, until_ms = (None if one is None else moment_ms(one, now_ms) for one in (since, until))
     if since_ms is not None and until_ms is not None and since_ms >= until_ms:
         raise Refusal(f"no time is both after {since} and before {until}: --since must be before --until")
-    return Selection(
+    return EntryFilter(
         since_ms=since_ms,
         until_ms=until_ms,
         ids=tuple(str(parse_entry_id(one)) for one in ids or ()),

@@ -13,8 +13,8 @@ from worker.events.event import mask
 from worker.events.timestamps import iso_time
 from worker.group.consumer_group import registered
 from worker.settle.history import find_outcomes
-from worker.store.handler import stored_event
-from worker.store.projection import order
+from worker.store.handler import read_event
+from worker.store.projection import sort_key
 from worker.store.tables import messages, status_events
 
 HIDDEN = "***"
@@ -33,7 +33,7 @@ async def find_trace(engine: AsyncEngine, message_uuid: str, *, reveal: bool) ->
         found = await connection.execute(select(messages).where(messages.c.message_uuid == message_uuid))
         state = found.mappings().one_or_none()
         rows = await connection.execute(select(status_events).where(status_events.c.message_uuid == message_uuid))
-        events = sorted(map(stored_event, rows), key=order)
+        events = sorted(map(read_event, rows), key=sort_key)
     if state is None:
         return None
     show: Show = (lambda number: number) if reveal else mask

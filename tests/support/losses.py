@@ -6,10 +6,10 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from tests.trims import DAY_MS
-from worker.retention.policy import Retention
+from worker.retention.policy import RetentionPolicy
 from worker.retention.trimmer import Trimmer
 
-NOTHING = Retention(36_500 * DAY_MS, 1024**4, together=False)
+NOTHING = RetentionPolicy(36_500 * DAY_MS, 1024**4, together=False)
 """Trims nothing."""
 
 

@@ -8,6 +8,6 @@ from console.__main__ import main
 from worker.timing import TIMING
 
 if __name__ == "__main__":
-    timing = TIMING.scaled(float(sys.argv.pop(1)))
+    timing = TIMING.scale(float(sys.argv.pop(1)))
     worker.app.serve = functools.partial(worker.app.serve, timing=timing)
     main()

@@ -15,13 +15,13 @@ from tests.events import RECEIVED_MS, body, entry
 from tests.recording import GROUP
 from tests.support.commands import run_command
 from tests.trims import OLD, group, left, look, register
-from worker.replay.copier import steps_of
-from worker.replay.entry_filter import ALL, Selection
-from worker.replay.entry_reader import Span, Stored, in_archive
+from worker.replay.copier import plan_steps
+from worker.replay.entry_filter import ALL, EntryFilter
+from worker.replay.entry_reader import Span, Stored, read_archive
 from worker.replay.job import Place, Replay
 from worker.retention.archive_reader import INDEX, ArchiveDamaged, read
 from worker.retention.archive_writer import Archive, ArchiveFailed
-from worker.retention.pages import PAGE_ENTRIES, fitting
+from worker.retention.pages import PAGE_ENTRIES, next_page_size
 
 HOUR_MS = 3_600_000
 STREAM = "archived"
@@ -49,11 +49,14 @@ def damaged(tmp_path: Path) -> Path:
 
 async def test_a_damaged_old_file_does_not_fail_a_replay_of_a_later_time(damaged: Path) -> None:
     """Only files that hold something received in the selection's time are opened."""
-    later = Selection(since_ms=RECEIVED_MS + HOUR_MS, until_ms=RECEIVED_MS + 2 * HOUR_MS)
-    pages = [page async for page in in_archive(damaged, STREAM + ":{0}", Span.whole(0), None, later.received_span)]
+    later = EntryFilter(since_ms=RECEIVED_MS + HOUR_MS, until_ms=RECEIVED_MS + 2 * HOUR_MS)
+    pages = [page async for page in read_archive(damaged, STREAM + ":{0}", Span.whole(0), None, later.received_span)]
     assert [stored.id.redis for page in pages for stored in page] == ["2-0"]
     with pytest.raises(ArchiveDamaged, match="0_1-0"):
-        [page async for page in in_archive(damaged, STREAM + ":{0}", Span.whole(0), None, Selection().received_span)]
+        [
+            page
+            async for page in read_archive(damaged, STREAM + ":{0}", Span.whole(0), None, EntryFilter().received_span)
+        ]
 
 
 def test_plan_reads_only_the_files_of_the_time_that_it_is_given(
@@ -70,15 +73,15 @@ def test_plan_reads_only_the_files_of_the_time_that_it_is_given(
 
 def test_the_time_of_receipt_of_a_selection_includes_its_ends() -> None:
     """``--until`` itself is outside."""
-    assert Selection(messages=("m",)).received_span is None
-    assert Selection(since_ms=5, until_ms=9).received_span == (5, 8)
-    assert Selection(until_ms=9).received_span == (0, 8)
+    assert EntryFilter(messages=("m",)).received_span is None
+    assert EntryFilter(since_ms=5, until_ms=9).received_span == (5, 8)
+    assert EntryFilter(until_ms=9).received_span == (0, 8)
 
 
 @pytest.mark.parametrize("size", [0, 1, 10**9])
 def test_pages_of_entries_of_any_size_have_a_next_page(size: int) -> None:
     """Entries without a byte are no fault."""
-    assert 1 <= fitting(100, size) <= PAGE_ENTRIES
+    assert 1 <= next_page_size(100, size) <= PAGE_ENTRIES
 
 
 @pytest.fixture
@@ -145,7 +148,7 @@ def test_a_replayed_dead_letter_starts_afresh_and_keeps_fields_of_another_versio
     replay = Replay(
         id="r", group="g", place=Place.DEAD, selection=ALL, rate=1, begin="0-0", end="1-0", total=1, started_ms=0
     )
-    (step,) = steps_of(replay, [stored])
+    (step,) = plan_steps(replay, [stored])
     (copy,) = step.copies
     assert copy.fields[b"future"] == b"\xff\x00"
     assert not {b"attempt", b"message", b"errors"} & copy.fields.keys()

@@ -16,7 +16,7 @@ from worker.dispatch.circuit_breaker import (
     MANY_FAILURES,
     CircuitBreaker,
 )
-from worker.handlers.function import OneByOne
+from worker.handlers.function import SingleEventFunction
 from worker.sources import Source
 from worker.timing import TIMING
 
@@ -132,7 +132,7 @@ async def test_what_may_never_succeed_says_nothing(server: Redis, shard: Shard) 
 async def trips_for(server: Redis, shard: Shard, source: Source, attempt: int, *, dead: bool = False) -> bool:
     """Whether the group pauses after many calls that failed, each with an entry of this kind."""
     clock = Clock()
-    parts = make_parts(server, shard, OneByOne(_nothing, 60), limits=Limits(judged_attempts=1), clock=clock)
+    parts = make_parts(server, shard, SingleEventFunction(_nothing, 60), limits=Limits(judged_attempts=1), clock=clock)
     failed = event(body(), attempt=attempt - 1 or None)
     flat = [b"error", b"failed: ValueError"] if dead else []
     for _ in range(2):

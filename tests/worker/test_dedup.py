@@ -112,7 +112,7 @@ async def test_what_failed_is_handled_when_it_comes_again(site: Recording) -> No
 
 async def test_without_a_time_nothing_is_remembered(site: Recording) -> None:
     """Each payload is handled as often as it comes."""
-    await site.start(repeat_seconds="0")
+    await site.start(dedup_seconds="0")
     for _ in range(2):
         await site.append("ok-1")
         await site.is_done()

@@ -13,7 +13,7 @@ from tests.events import body, event
 from tests.receiver import Receiver, receiving
 from tests.support.listen import listening
 from worker.handlers.errors import Refused, Throttled
-from worker.handlers.forward import Forward, session
+from worker.handlers.forward import Forward, open_session
 from worker.handlers.request import parse_url, read_headers
 from worker.handlers.spec import Spec
 from worker.settle.retry_policy import said_of
@@ -65,7 +65,7 @@ async def forwarding(text: str) -> AsyncIterator[Forward]:
     spec = Spec.parse(text)
     assert spec.url is not None
     headers = read_headers(spec.options.headers)
-    async with session() as client:
+    async with open_session() as client:
         yield Forward(client, parse_url(spec.url), (), 5, headers=headers, query=bool(spec.options.query))
 
 

@@ -14,7 +14,7 @@ from stream.redis import client as connect
 from tests.processes import Valkey
 from tests.support.losses import NOTHING, missing, release
 from tests.trims import OLD, add, group, left, look, register
-from worker.retention.ack_floor import Floor
+from worker.retention.ack_floor import AckFloor
 from worker.retention.loss_detector import Account, LossDetector
 from worker.retention.trimmer import Trimmer
 
@@ -87,7 +87,7 @@ async def test_a_loss_is_reported_once_although_the_next_command_fails(
     assert await missing(trimmer) == 0
     await server.xtrim(shard.stream, maxlen=4, approximate=False)
     with monkeypatch.context() as patch:
-        patch.setattr(Floor, "record", _fail)
+        patch.setattr(AckFloor, "record", _fail)
         assert [await _reports(trimmer) for _ in range(3)] == [6, 0, 0]
         await server.xtrim(shard.stream, maxlen=3, approximate=False)
         assert await _reports(trimmer) == 1

@@ -15,7 +15,7 @@ from tests.test_processor import Recorder, read
 from worker.consumer.batch import Batch
 from worker.events.event import StatusEvent
 from worker.group.poison import MOST_DEATHS, SUSPECT_AFTER
-from worker.handlers.function import OneByOne
+from worker.handlers.function import SingleEventFunction
 from worker.sources import Source
 from worker.timing import TIMING
 
@@ -84,7 +84,7 @@ async def test_the_poison_entry_is_found_by_halving(server: Redis, shard: Shard,
                 await asyncio.sleep(3600)
             handled.add(event.message_uuid)
 
-        parts = make_parts(server, shard, OneByOne(handle, 60), clock=clock)
+        parts = make_parts(server, shard, SingleEventFunction(handle, 60), clock=clock)
         entries = await take_over(parts, clock)
         batch = Batch.read(LIVE, entries, shard=0, generation=parts.liveness.generation)
         nothing_more = asyncio.get_running_loop().create_future()
@@ -127,7 +127,7 @@ async def test_the_mark_ends_with_its_calls(server: Redis, shard: Shard) -> None
         marks.append(await marked(server, shard))
         raise ValueError
 
-    parts = make_parts(server, shard, OneByOne(handle, 60), clock=clock, liveness=parts.liveness)
+    parts = make_parts(server, shard, SingleEventFunction(handle, 60), clock=clock, liveness=parts.liveness)
     parts.poison.note_claim(LIVE, [entry_id], [SUSPECT_AFTER, 0])
     await parts.processor._admit(Batch.read(LIVE, entries, shard=0, generation=parts.liveness.generation))  # noqa: SLF001
     while not parts.dispatcher.take():

@@ -10,7 +10,7 @@ from tests.test_processor import process, read
 from worker.consumer.batch import Batch
 from worker.events.event import StatusEvent
 from worker.handlers.errors import Discard
-from worker.handlers.function import OneByOne
+from worker.handlers.function import SingleEventFunction
 from worker.sources import Source
 
 
@@ -28,7 +28,7 @@ def counted(name: str, **labels: str) -> float:
 
 async def test_only_what_was_written_is_counted(server: Redis, shard: Shard) -> None:
     """An entry that somebody else has settled is neither delayed nor dead-lettered, and not counted so."""
-    parts = make_parts(server, shard, OneByOne(fail, 60))
+    parts = make_parts(server, shard, SingleEventFunction(fail, 60))
     payloads = [body(message_uuid=one) for one in ("discard", "a", "b")]
     entries = await read(server, shard, parts.liveness, payloads)
     await server.xack(shard.stream, "g", entries[0][0], entries[1][0])

@@ -13,7 +13,7 @@ from tests.delayed import delayed
 from tests.events import body, entry
 from tests.serving import working
 from tests.waiting import until
-from worker.replay.copier import steps_of
+from worker.replay.copier import plan_steps
 from worker.replay.entry_filter import ALL
 from worker.replay.entry_reader import Stored
 from worker.replay.job import Place, Replay
@@ -62,5 +62,5 @@ def test_fields_of_a_later_version_stay_in_replayed_copies() -> None:
     replay = Replay(
         id="r", group="g", place=Place.STREAM, selection=ALL, rate=1, begin="0-0", end="1-0", total=1, started_ms=0
     )
-    ((copy,),) = (step.copies for step in steps_of(replay, [Stored(EntryId(0, 1, 0), fields)]))
+    ((copy,),) = (step.copies for step in plan_steps(replay, [Stored(EntryId(0, 1, 0), fields)]))
     assert {name: copy.fields[name] for name in LATER} == LATER

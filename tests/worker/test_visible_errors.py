@@ -13,7 +13,7 @@ from tests.test_processor import process, read
 from worker.events.event import StatusEvent
 from worker.group.heartbeat import RawEntries  # noqa: TC001 - tests keep one habit
 from worker.handlers.errors import Discard
-from worker.handlers.function import OneByOne
+from worker.handlers.function import SingleEventFunction
 from worker.settle.dedup import Memory
 from worker.settle.delayed import Delayed
 from worker.settle.retry_policy import LONGEST_MESSAGE_BYTES, message_of
@@ -41,7 +41,9 @@ async def retry(server: Redis, shard: Shard, parts: Parts) -> None:
 
 async def test_a_delayed_retry_carries_the_message_and_the_last_attempts(server: Redis, shard: Shard) -> None:
     """The message without any configured secret; of the attempts the last ten, with class, place and time."""
-    parts = make_parts(server, shard, OneByOne(fail, 60), schedule=Schedule(base_seconds=0), secrets=[SECRET])
+    parts = make_parts(
+        server, shard, SingleEventFunction(fail, 60), schedule=Schedule(base_seconds=0), secrets=[SECRET]
+    )
     entries = await read(server, shard, parts.liveness, [body(message_uuid="late", to="447700900123")])
     await process(parts.processor, entries, parts.liveness.generation)
     for _ in range(11):
@@ -62,7 +64,7 @@ async def test_a_delayed_retry_carries_the_message_and_the_last_attempts(server:
 async def test_entries_that_were_not_handled_at_once_leave_their_outcome(server: Redis, shard: Shard) -> None:
     """At a later attempt, as a repeat, or as a dead letter; the others leave nothing."""
     memory = Memory(3600, 100)
-    parts = make_parts(server, shard, OneByOne(fail, 60), schedule=Schedule(base_seconds=0), memory=memory)
+    parts = make_parts(server, shard, SingleEventFunction(fail, 60), schedule=Schedule(base_seconds=0), memory=memory)
     payloads = [body(message_uuid=one) for one in ("ok", "discard", "late", "ok")]
     entries = await read(server, shard, parts.liveness, payloads[:3])
     await process(parts.processor, entries, parts.liveness.generation)

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from stream.redis.client import ServerUnfit, names
 from stream.redis.errors import GONE, UNSUPPORTED, GroupGone, RedisFault, Stalled, identify_fault
-from worker.metrics import TROUBLE
+from worker.metrics import REDIS_FAULTS
 
 log = structlog.get_logger("condition")
 
@@ -65,7 +65,7 @@ class Condition:
             raise exc
         met = UNSUPPORTED if isinstance(exc, ServerUnfit) else identify_fault(exc)
         self.well, self._trouble = False, met
-        TROUBLE.labels(self._group, met.name).inc()
+        REDIS_FAULTS.labels(self._group, met.name).inc()
         tell = log.warning if met.passing else log.error
         tell("consumer.trouble", group=self._group, trouble=met.name, meaning=met.meaning, error=names(exc))
         if not met.connected:

@@ -13,7 +13,7 @@ from stream.redis.client import names
 from worker.dispatch.call import Call, Limits
 from worker.dispatch.circuit_breaker import CircuitBreaker
 from worker.dispatch.pause import Pause, Why, meaning
-from worker.handlers.errors import Gone, Unavailable, at_fault
+from worker.handlers.errors import Gone, Unavailable, is_target_failure
 from worker.metrics import HANDLER_FAILURES
 from worker.settle.retry_policy import kind
 from worker.sources import Source
@@ -85,7 +85,7 @@ class Circuit:
 
     def note(self, call: Call) -> bool:
         """Take in a call that has ended; whether it has to be made again because its events had no attempt."""
-        failed = call.error is not None and at_fault(call.error)
+        failed = call.error is not None and is_target_failure(call.error)
         if call is self._probe:
             self._probe, self._probe_succeeded = None, not failed
         if isinstance(call.error, Gone):

@@ -19,7 +19,7 @@ from stream.entry import Entry
 from stream.payload import Fields, InvalidPayload, decode_exactly, is_receipt
 from stream.payload import decode as decode_payload
 from worker.events import delivery_receipt as receipt
-from worker.events.event import Draft, InvalidStatus, StatusEvent
+from worker.events.event import EventDraft, InvalidStatus, StatusEvent
 from worker.events.text import LONGEST_TEXT, clean
 from worker.events.timestamps import from_ms, parse_time
 from worker.events.url_query import read_query
@@ -106,7 +106,7 @@ def _from_message(fields: Fields, received_at: datetime) -> Any:
         raise InvalidStatus("no message_uuid, dispatch_uuid or messageId")
     status = _status(fields.get("status"))
     to, sender = fields.get("to"), fields.get("from")
-    draft = Draft(  # in the order of StatusEvent's fields: by their names it takes twice as long
+    draft = EventDraft(  # in the order of StatusEvent's fields: by their names it takes twice as long
         None,
         _id(message_uuid),
         status,
@@ -178,7 +178,7 @@ def _from_receipt(fields: Fields, received_at: datetime) -> Any:
     if code == receipt.NO_ERROR:
         code = None
     sent_at = parse_time(fields.get("message-timestamp"), received_at)
-    return Draft(
+    return EventDraft(
         message_uuid=_id(receipt.message_id(fields)),
         status=receipt.STATUSES.get(provider_status, provider_status),
         provider_status=provider_status,

@@ -81,7 +81,7 @@ def with_answer(reason: str, answer: str) -> str:
     return f"{reason}: {answer}" if answer else reason
 
 
-def at_fault(error: BaseException | None) -> bool:
+def is_target_failure(error: BaseException | None) -> bool:
     """Whether this speaks against the target or the handler: a failure that is no judgement of this one event."""
     if isinstance(error, Throttled):
         return True

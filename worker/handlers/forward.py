@@ -44,7 +44,7 @@ ALL = ""
 """Stands for all groups that have no secrets of their own."""
 
 
-def session() -> aiohttp.ClientSession:
+def open_session() -> aiohttp.ClientSession:
     """Open what all forwarding of a process shares: idle connections are used again. Keeps no cookies."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS),
@@ -87,7 +87,9 @@ class Forward:
     async def handle(self, events: Sequence[StatusEvent]) -> None:
         """Post the one event. Raises Gone, Throttled, Refused and TimedOut."""
         (event,) = events
-        body, content_type = as_sent(event) if self._raw else (normalised(event, query=self._query), "application/json")
+        body, content_type = (
+            original_body(event) if self._raw else (encode_event(event, query=self._query), "application/json")
+        )
         headers = {**self._headers, "Content-Type": content_type, **self._signed(event.event_id, body)}
         try:
             async with asyncio.timeout(self._timeout_seconds) as limit:
@@ -173,13 +175,13 @@ def after_seconds(value: str, now: float) -> float | None:
     return min(max(at - now, 0.0), LONGEST_DELAY_SECONDS)
 
 
-def as_sent(event: StatusEvent) -> tuple[bytes, str]:
+def original_body(event: StatusEvent) -> tuple[bytes, str]:
     """Return the payload as the provider sent it, and its type; of a GET it is the query."""
     is_json = event.raw.lstrip()[:1] == b"{"
     return event.raw, "application/json" if is_json else "application/x-www-form-urlencoded"
 
 
-def normalised(event: StatusEvent, *, query: bool = False) -> bytes:
+def encode_event(event: StatusEvent, *, query: bool = False) -> bytes:
     """Return the event as JSON, the same shape for everything that the provider sends; None is null.
 
     ``query`` adds the parameters of the webhook's URL, which no signature proves.

@@ -28,7 +28,7 @@ EXPECTED = "write it `async def handle(event: StatusEvent)` or `async def handle
 Function = Callable[[Any], Awaitable[None]]
 
 
-class OneByOne:
+class SingleEventFunction:
     """A function of one event."""
 
     def __init__(self, function: Function, timeout_seconds: float) -> None:
@@ -44,7 +44,7 @@ class OneByOne:
         await self._deadlines.call(self._function, events[0])
 
 
-class InLists:
+class ListFunction:
     """A function of a list of events."""
 
     def __init__(self, function: Function, timeout_seconds: float) -> None:

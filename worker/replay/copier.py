@@ -19,10 +19,10 @@ from stream.entry import EntryId
 from stream.keys import Shard
 from worker.group.lease import Lease
 from worker.metrics import REPLAYED
-from worker.replay.entry_reader import Page, Pages, Span, Stored, in_both, on_stream
+from worker.replay.entry_reader import Page, Pages, Span, Stored, read_archive_and_stream, read_stream
 from worker.replay.job import Place, Progress, Replay, State
 from worker.replay.rate_limiter import RateLimiter
-from worker.replay.repository import Again, Lost, NoRoom, Replays
+from worker.replay.repository import NoRoom, ReplayCopy, Replays, Superseded
 from worker.retention.archive_reader import ArchiveDamaged
 
 log = structlog.get_logger("replay")
@@ -42,10 +42,10 @@ class Step:
     """An id that was looked at, and the copies to make of what stands there."""
 
     id: EntryId
-    copies: tuple[Again, ...]
+    copies: tuple[ReplayCopy, ...]
 
 
-class Copying:
+class Copier:
     """Copies for one replay. The lease is taken already."""
 
     def __init__(
@@ -73,7 +73,7 @@ class Copying:
                     if stop.is_set():
                         return
             await self._step([], self._end, last=True)
-        except Lost:
+        except Superseded:
             self._tell("replay.stopped")
         except ArchiveDamaged as exc:
             await self._fail(str(exc))
@@ -82,10 +82,10 @@ class Copying:
 
     async def _copy_page(self, page: Page, stop: asyncio.Event) -> None:
         began = time.perf_counter()
-        steps = steps_of(self._replay, page)
+        steps = plan_steps(self._replay, page)
         looking_seconds = time.perf_counter() - began
         while steps and not stop.is_set():
-            now, steps = cut(steps, min(self._pace.due(), COPIES_AT_ONCE))
+            now, steps = split_steps(steps, min(self._pace.due(), COPIES_AT_ONCE))
             if not now:
                 await self._wait(max(self._pace.seconds(), TICK_SECONDS), stop)
                 continue
@@ -96,7 +96,7 @@ class Copying:
                 await self._wait(ROOM_SECONDS, stop)
         await asyncio.sleep(min(looking_seconds, PAUSE_MOST_SECONDS))  # half of the loop's time is for others
 
-    async def _step(self, copies: Sequence[Again], to_be: EntryId, *, last: bool = False) -> None:
+    async def _step(self, copies: Sequence[ReplayCopy], to_be: EntryId, *, last: bool = False) -> None:
         copied = await self._replays.copy(self._replay, self._lease, (self._cursor, to_be), copies, last=last)
         self._cursor = to_be
         self._pace.let(len(copies))
@@ -104,10 +104,10 @@ class Copying:
         self._replayed.inc(copied)
 
     async def _wait(self, seconds: float, stop: asyncio.Event) -> None:
-        """Wait, but keep the lease. Raises Lost if it is another's by now."""
+        """Wait, but keep the lease. Raises Superseded if it is another's by now."""
         await wait_for(stop, min(seconds, LONGEST_WAIT_SECONDS))
         if seconds > TICK_SECONDS and not await self._lease.take():
-            raise Lost
+            raise Superseded
 
     async def _fail(self, why: str) -> None:
         await self._replays.move(self._replay, State.FAILED, of=[State.RUNNING], error=why)
@@ -116,11 +116,11 @@ class Copying:
     def _pages(self) -> Pages:
         span, stream = Span(self._cursor, self._end), self._shard.stream
         if self._replay.place is Place.DEAD:
-            return on_stream(self._server, self._shard.dead(self._replay.group), span)
+            return read_stream(self._server, self._shard.dead(self._replay.group), span)
         if self._replay.place is Place.ARCHIVE and self._archive is not None:
             received = self._replay.selection.received_span
-            return in_both(self._server, stream, self._archive, span, self._progress.boundary, received)
-        return on_stream(self._server, stream, span)
+            return read_archive_and_stream(self._server, stream, self._archive, span, self._progress.boundary, received)
+        return read_stream(self._server, stream, span)
 
     @property
     def _end(self) -> EntryId:
@@ -131,12 +131,12 @@ class Copying:
         log.info(event, replay=one.id, group=one.group, scope=one.scope, done=self._done, total=one.total)
 
 
-def steps_of(replay: Replay, page: Page) -> list[Step]:
+def plan_steps(replay: Replay, page: Page) -> list[Step]:
     """Return what to do for each id of the page, in their order."""
     steps: list[Step] = []
     dead = replay.place is Place.DEAD
     for stored in page:
-        copies = (_again(replay, stored),) if replay.selection.takes(stored.id, stored.fields, dead=dead) else ()
+        copies = (_make_copy(replay, stored),) if replay.selection.matches(stored.id, stored.fields, dead=dead) else ()
         if steps and steps[-1].id == stored.id:
             steps[-1] = Step(stored.id, steps[-1].copies + copies)
         else:
@@ -144,7 +144,7 @@ def steps_of(replay: Replay, page: Page) -> list[Step]:
     return steps
 
 
-def cut(steps: list[Step], most: int) -> tuple[list[Step], list[Step]]:
+def split_steps(steps: list[Step], most: int) -> tuple[list[Step], list[Step]]:
     """Return the first steps that together make at most so many copies, and the rest.
 
     Of a step with several copies all are made together, so there may be more, if any may be made at all.
@@ -157,7 +157,7 @@ def cut(steps: list[Step], most: int) -> tuple[list[Step], list[Step]]:
     return steps, []
 
 
-def _again(replay: Replay, stored: Stored) -> Again:
+def _make_copy(replay: Replay, stored: Stored) -> ReplayCopy:
     fields = {name: value for name, value in stored.fields.items() if name not in _OF_ATTEMPTS}
     fields.setdefault(b"origin", str(stored.id).encode())
-    return Again(stored.id, {**fields, b"replay": replay.id.encode()})
+    return ReplayCopy(stored.id, {**fields, b"replay": replay.id.encode()})

@@ -16,7 +16,7 @@ Fields = Mapping[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+class EntryFilter:
     """What is meant: all that fits everything given; of several values of one kind, any. Nothing given means all.
 
     ``since_ms`` is in it, ``until_ms`` is not. ``ids`` are written ``shard/ms-seq``. ``reasons`` are of dead letters.
@@ -51,7 +51,7 @@ class Selection:
             return None
         return self.since_ms or 0, LATEST_MS if self.until_ms is None else self.until_ms - 1
 
-    def takes(self, entry_id: EntryId, stored: Fields, *, dead: bool = False) -> bool:
+    def matches(self, entry_id: EntryId, stored: Fields, *, dead: bool = False) -> bool:
         """Whether this entry is meant. What is no status is not, unless it is dead and its contents are not asked for.
 
         On the stream it would only be buried once more; among dead letters somebody may want that.
@@ -92,7 +92,7 @@ class Selection:
         )
 
 
-ALL = Selection()
+ALL = EntryFilter()
 
 _WORDS = {
     "ids": "id",

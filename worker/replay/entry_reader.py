@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from stream.entry import GREATEST_SEQ, EntryId
 from worker.retention import archive_reader as archive
-from worker.retention.pages import FIRST_PAGE_ENTRIES, PAGE_BYTES, PAGE_ENTRIES, fitting
+from worker.retention.pages import FIRST_PAGE_ENTRIES, PAGE_BYTES, PAGE_ENTRIES, next_page_size
 
 GREATEST_MS = GREATEST_SEQ
 
@@ -60,7 +60,7 @@ class Span:
         return cls(min(here).before(), max(here)) if here else cls(whole.begin, whole.begin)
 
 
-async def on_stream(server: Redis, key: str, span: Span) -> Pages:
+async def read_stream(server: Redis, key: str, span: Span) -> Pages:
     """Yield what is on this stream. Raises RedisError."""
     after, count, entries, size = span.begin, FIRST_PAGE_ENTRIES, 0, 0
     while after < span.end:
@@ -70,10 +70,10 @@ async def on_stream(server: Redis, key: str, span: Span) -> Pages:
         page = [Stored(EntryId.from_redis(after.shard, entry_id), fields) for entry_id, fields in found]
         yield page
         after, entries, size = page[-1].id, entries + len(page), size + sum(one.size for one in page)
-        count = fitting(entries, size)
+        count = next_page_size(entries, size)
 
 
-async def in_archive(
+async def read_archive(
     folder: Path, stream: str, span: Span, boundary: EntryId | None, received_ms: tuple[int, int] | None
 ) -> Pages:
     """Yield what is archived of this stream before the boundary; read in a thread. Raises ArchiveDamaged.
@@ -90,7 +90,7 @@ async def in_archive(
         yield page
 
 
-async def in_both(
+async def read_archive_and_stream(
     server: Redis,
     key: str,
     folder: Path,
@@ -99,14 +99,14 @@ async def in_both(
     received_ms: tuple[int, int] | None,
 ) -> Pages:
     """Yield what is archived before the boundary, the stream's first entry, and then what is on the stream."""
-    async for page in in_archive(folder, key, span, boundary, received_ms):
+    async for page in read_archive(folder, key, span, boundary, received_ms):
         yield page
     if boundary is not None:
-        async for page in on_stream(server, key, span):
+        async for page in read_stream(server, key, span):
             yield page
 
 
-def _pages(entries: Iterator[archive.Archived]) -> Iterator[Page]:
+def _pages(entries: Iterator[archive.ArchivedEntry]) -> Iterator[Page]:
     page: Page = []
     size = 0
     for entry in entries:

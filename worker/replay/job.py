@@ -9,7 +9,7 @@ from typing import Any, Self
 import orjson
 
 from stream.entry import EntryId
-from worker.replay.entry_filter import Selection
+from worker.replay.entry_filter import EntryFilter
 
 
 class Place(StrEnum):
@@ -43,7 +43,7 @@ class Replay:
     id: str
     group: str
     place: Place
-    selection: Selection
+    selection: EntryFilter
     rate: float
     """Copies a second."""
     begin: str
@@ -72,7 +72,7 @@ class Replay:
     def from_json(cls, text: bytes) -> Self:
         """Decode. Raises ValueError, TypeError or KeyError for anything else."""
         given = orjson.loads(text)
-        selection = Selection.from_json(given.pop("selection"))
+        selection = EntryFilter.from_json(given.pop("selection"))
         return cls(**{**given, "place": Place(given["place"])}, selection=selection)
 
 

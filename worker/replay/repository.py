@@ -27,7 +27,7 @@ MOVE = read_script(__file__, "set_state.lua")
 COPY = read_script(__file__, "copy_entries.lua")
 
 
-class Lost(Exception):  # noqa: N818 - named for what it means: another copies, or nobody shall
+class Superseded(Exception):  # noqa: N818 - named for what it means: another copies, or nobody shall
     """The replay is not this process's to go on with."""
 
 
@@ -36,7 +36,7 @@ class NoRoom(Exception):  # noqa: N818
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class ReplayCopy:
     """A copy to make: of which entry, and its fields."""
 
     id: EntryId
@@ -83,11 +83,17 @@ class Replays:
         return None if found is None else State(found.decode())
 
     async def copy(
-        self, replay: Replay, lease: Lease, cursors: tuple[EntryId, EntryId], copies: Sequence[Again], *, last: bool
+        self,
+        replay: Replay,
+        lease: Lease,
+        cursors: tuple[EntryId, EntryId],
+        copies: Sequence[ReplayCopy],
+        *,
+        last: bool,
     ) -> int:
         """Make these copies and move the cursor from the first to the second; if ``last``, end the replay.
 
-        Returns how many were made: fewer where dead letters have gone meanwhile. Raises Lost, and NoRoom.
+        Returns how many were made: fewer where dead letters have gone meanwhile. Raises Superseded, and NoRoom.
         """
         shard, (known, to_be) = self._shard, cursors
         args: list[Any] = [lease.token, lease.lease_ms, replay.id, known.redis, to_be.redis, replay.hold]
@@ -99,5 +105,5 @@ class Replays:
         keys = [self._key, lease_key, shard.replay(self._group), shard.stream, shard.dead(self._group)]
         copied = int(await self._copy(keys=keys, args=args))
         if copied < 0:
-            raise Lost if copied == -1 else NoRoom
+            raise Superseded if copied == -1 else NoRoom
         return copied

@@ -1,4 +1,4 @@
-"""Replaying: each worker looks for its groups' replays, and copies for those that no other process copies for."""
+"""ReplayScheduler: each worker looks for its groups' replays, and copies for those that no other process copies for."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -15,7 +15,7 @@ from stream.keys import Shard
 from stream.redis.client import client, reason
 from worker.group.lease import Lease
 from worker.metrics import REPLAY_FAILURES, REPLAY_UNREAD
-from worker.replay.copier import Copying
+from worker.replay.copier import Copier
 from worker.replay.job import Place, Progress, State
 from worker.replay.repository import Replays
 from worker.settings import WorkerSettings
@@ -28,7 +28,7 @@ STOP_SECONDS = 0.5
 REPORT_SECONDS = 60.0
 
 
-class Replaying:
+class ReplayScheduler:
     """Looks for the replays of one group, and copies for them, each in a task of its own."""
 
     def __init__(
@@ -79,7 +79,7 @@ class Replaying:
     async def _copy(self, progress: Progress, lease: Lease, stop: asyncio.Event) -> None:
         """Copy until that ends; what fails is begun again at the next look."""
         try:
-            await Copying(self._server, self._shard, self._replays, progress, lease, self._archive).run(stop)
+            await Copier(self._server, self._shard, self._replays, progress, lease, self._archive).run(stop)
             await lease.leave()
         except (RedisError, OSError) as exc:  # OSError: the archive's disk
             self._fail(exc)
@@ -91,7 +91,7 @@ class Replaying:
         if progress.replay.place is not Place.ARCHIVE or self._archive is not None:
             return True
         if self._throttle.admit(progress.replay.id) is not None:
-            log.warning("replay.left", replay=progress.replay.id, why="this worker has no ACKSTREAM_ARCHIVE")
+            log.warning("replay.skipped", replay=progress.replay.id, why="this worker has no ACKSTREAM_ARCHIVE")
         return False
 
     def _fail(self, exc: Exception) -> None:
@@ -101,10 +101,10 @@ class Replaying:
 
 
 @asynccontextmanager
-async def replaying(settings: WorkerSettings, groups: Iterable[str], stop: asyncio.Event) -> AsyncIterator[None]:
+async def run_replays(settings: WorkerSettings, groups: Iterable[str], stop: asyncio.Event) -> AsyncIterator[None]:
     """Copy for these groups' replays beside the block, which ends soon after ``stop``."""
     async with client(settings.redis_url) as server, asyncio.TaskGroup() as tasks:
-        parts = [Replaying(server, settings.shard, group, settings.archive) for group in groups]
+        parts = [ReplayScheduler(server, settings.shard, group, settings.archive) for group in groups]
         running = [tasks.create_task(part.run(stop, tasks)) for part in parts]
         try:
             yield
@@ -114,5 +114,5 @@ async def replaying(settings: WorkerSettings, groups: Iterable[str], stop: async
             await end(_copying(parts))
 
 
-def _copying(parts: Sequence[Replaying]) -> list[asyncio.Task[None]]:
+def _copying(parts: Sequence[ReplayScheduler]) -> list[asyncio.Task[None]]:
     return [task for part in parts for task in part.copying]

@@ -28,7 +28,7 @@ RECORD = read_script(__file__, "record_account.lua")
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class GroupPosition:
     """Where a group stands. Of entries before ``floor`` it has no need."""
 
     name: str
@@ -39,7 +39,7 @@ class Standing:
     """None where the server cannot tell."""
     pending: int
 
-    def outstanding(self, length: int) -> int:
+    def count_unsettled(self, length: int) -> int:
         """Return how many of the stream's entries it has not settled; where the server cannot tell, at most so many."""
         return length if self.unread is None else self.unread + self.pending
 
@@ -57,7 +57,7 @@ class Survey:
     stream_bytes: int
     maxmemory: int
     """0: the server has no limit, or does not tell."""
-    groups: tuple[Standing, ...]
+    groups: tuple[GroupPosition, ...]
 
     @property
     def length(self) -> int:
@@ -71,13 +71,13 @@ class Survey:
             return None
         return min(group.floor for group in self.groups)
 
-    def blocked_seconds(self, group: Standing) -> float:
+    def oldest_unsettled_seconds(self, group: GroupPosition) -> float:
         """Return the age of the oldest entry on the stream that the group needs."""
         oldest = max(group.floor, self.first or group.floor)
         return round(max(self.now_ms - oldest.ms, 0) / 1000, 3)
 
 
-class Floor:
+class AckFloor:
     """Surveys one shard, and trims it. The registered groups are those of the last survey."""
 
     def __init__(self, server: Redis, shard: Shard) -> None:
@@ -93,7 +93,7 @@ class Floor:
         names: Any = await self._server.smembers(self._shard.groups)
         self._names = sorted(names)
         shard = self._shard
-        keys: list[str | bytes] = [shard.stream, shard.groups, shard.ledger, *self._checkpoints()]
+        keys: list[str | bytes] = [shard.stream, shard.groups, shard.removed, *self._checkpoints()]
         reply: Any = await self._survey(keys=keys, args=[SAMPLES, *self._names])
         now_ms, length, added, recorded, first, used, most, found = reply
         return Survey(
@@ -110,7 +110,7 @@ class Floor:
     async def record(self, token: str, account: Account) -> None:
         """Write the account to the ledger, if the lease is this token's. Raises RedisError."""
         values = [account.length, account.added, account.gone]
-        await self._record(keys=[self._shard.trimmer, self._shard.ledger], args=[token, *values])
+        await self._record(keys=[self._shard.trimmer, self._shard.removed], args=[token, *values])
 
     async def trim(self, token: str, lease_ms: int, stays: EntryId, *, most: int | None = None) -> int | None:
         """Remove what is before ``stays`` and before the floor; returns how many entries.
@@ -120,7 +120,7 @@ class Floor:
         """
         shard = self._shard
         removed = await self._trim(
-            keys=[shard.stream, shard.groups, shard.trimmer, shard.ledger, *self._checkpoints()],
+            keys=[shard.stream, shard.groups, shard.trimmer, shard.removed, *self._checkpoints()],
             args=[token, lease_ms, stays.redis, most or 0, NODE_ENTRIES, *self._names],
         )
         return None if removed is None else int(removed)
@@ -128,10 +128,10 @@ class Floor:
     def _checkpoints(self) -> list[bytes]:
         return [self._shard.checkpoint("").encode() + name for name in self._names]
 
-    def _standing(self, found: Sequence[Any]) -> Standing:
+    def _standing(self, found: Sequence[Any]) -> GroupPosition:
         name, registered, exists, floor, unread, pending = found
         lag = None if unread < 0 else int(unread)
-        return Standing(_text(name), bool(registered), bool(exists), self._id(floor), lag, int(pending))
+        return GroupPosition(_text(name), bool(registered), bool(exists), self._id(floor), lag, int(pending))
 
     def _id(self, entry_id: bytes) -> EntryId:
         return EntryId.from_redis(self._shard.number, entry_id)

@@ -32,7 +32,7 @@ class ArchiveDamaged(Exception):  # noqa: N818 - named for what it is, like Inva
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class IndexLine:
     """What the index says of a file. Ids are in Redis's form; ``size`` is in bytes, before compression."""
 
     file: str
@@ -58,7 +58,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Archived:
+class ArchivedEntry:
     """An entry out of the archive. ``flat`` is all that it had: names and values in turn."""
 
     id: EntryId
@@ -77,15 +77,15 @@ def read(
     since: EntryId | None = None,
     until: EntryId | None = None,
     received_ms: tuple[int, int] | None = None,
-) -> Iterator[Archived]:
+) -> Iterator[ArchivedEntry]:
     """Yield the stream's archived entries in the order of their ids, each once, from ``since`` to ``until`` inclusive.
 
     ``received_ms`` leaves out files that hold nothing received in this span; what the others hold is yielded whole.
     A file that is left out may be damaged: only what is asked for has to be readable. It holds no more than a chunk of
     each file that it reads at a time. Raises ArchiveDamaged.
     """
-    lines = sorted((line for line in _index(folder) if line.stream == stream), key=Line.span)
-    run: list[Line] = []  # files that overlap
+    lines = sorted((line for line in _index(folder) if line.stream == stream), key=IndexLine.span)
+    run: list[IndexLine] = []  # files that overlap
     reached: EntryId | None = None
     for line in lines:
         first, last = line.span()
@@ -99,9 +99,11 @@ def read(
     yield from _merged(folder, run, since, until)
 
 
-def _merged(folder: Path, run: Sequence[Line], since: EntryId | None, until: EntryId | None) -> Iterator[Archived]:
+def _merged(
+    folder: Path, run: Sequence[IndexLine], since: EntryId | None, until: EntryId | None
+) -> Iterator[ArchivedEntry]:
     """Yield what is in these files, which overlap where a crash had the same entries archived again."""
-    same: list[Archived] = []
+    same: list[ArchivedEntry] = []
     for entry in heapq.merge(*(_entries(folder, line) for line in run), key=lambda entry: entry.id):
         if (since and entry.id < since) or (until and until < entry.id):
             continue
@@ -112,7 +114,7 @@ def _merged(folder: Path, run: Sequence[Line], since: EntryId | None, until: Ent
             yield entry
 
 
-def _entries(folder: Path, line: Line) -> Iterator[Archived]:
+def _entries(folder: Path, line: IndexLine) -> Iterator[ArchivedEntry]:
     path, reader, count = folder / line.file, hiredis.Reader(), 0
     try:
         with gzip.open(path) as file:
@@ -121,26 +123,26 @@ def _entries(folder: Path, line: Line) -> Iterator[Archived]:
                 while (command := reader.gets()) is not False:
                     count += 1
                     _, _, entry_id, *flat = command
-                    yield Archived(EntryId.from_redis(line.shard, entry_id), tuple(flat))
+                    yield ArchivedEntry(EntryId.from_redis(line.shard, entry_id), tuple(flat))
     except (OSError, EOFError, ValueError, TypeError, zlib.error, hiredis.ProtocolError) as exc:
         raise ArchiveDamaged(f"{path} cannot be read ({type(exc).__name__})") from exc
     if count != line.entries:
         raise ArchiveDamaged(f"{path} holds {count} entries, its index says {line.entries}")
 
 
-def _index(folder: Path) -> Iterator[Line]:
+def _index(folder: Path) -> Iterator[IndexLine]:
     try:
         with (folder / INDEX).open("rb") as index:
             for text in index:
                 with suppress(ValueError, TypeError, KeyError):  # cut off by a crash: its file was not used
-                    yield Line.from_json(text)
+                    yield IndexLine.from_json(text)
     except FileNotFoundError:
         return
     except OSError as exc:
         raise ArchiveDamaged(f"{folder / INDEX} cannot be read ({exc.strerror})") from exc
 
 
-def _received_within(line: Line, span: tuple[int, int] | None) -> bool:
+def _received_within(line: IndexLine, span: tuple[int, int] | None) -> bool:
     if span is None:
         return True
     return line.received_ms is not None and line.received_ms[0] <= span[1] and span[0] <= line.received_ms[1]

@@ -19,7 +19,7 @@ import orjson
 from runtime.errors import Refusal
 from stream.entry import named, received_ms
 from stream.keys import Shard
-from worker.retention.archive_reader import INDEX, Line
+from worker.retention.archive_reader import INDEX, IndexLine
 from worker.retention.pages import RawEntry
 
 FILE_BYTES = 32 * 1024 * 1024  # before compression
@@ -57,27 +57,27 @@ class Archive:
             raise Refusal(f"the archive's folder {self.folder} cannot be written: give this user the right to")
 
     @property
-    def resting(self) -> bool:
+    def is_resting(self) -> bool:
         """Whether the last file was so small that the next one shall wait, for a minute at most."""
         return time.monotonic() < self._rests_until
 
-    def finish(self, draft: "Draft") -> str:
+    def finish(self, draft: "ArchiveDraft") -> str:
         """Put the draft on the disk for good, and return its file's name. Raises ArchiveFailed."""
         name = draft.finish()
         if draft.bytes < self.file_bytes // 2:
             self._rests_until = time.monotonic() + self._rest_seconds
         return name
 
-    def draft(self, shard: Shard) -> "Draft":
+    def draft(self, shard: Shard) -> "ArchiveDraft":
         """Begin a file; what a crash left of others is cleared away."""
         with suppress(OSError):
             for path in self.folder.glob(f"*{_DRAFT}"):
                 if path.stat().st_mtime < time.time() - ABANDONED_SECONDS:
                     path.unlink()
-        return Draft(self.folder, shard)
+        return ArchiveDraft(self.folder, shard)
 
 
-class Draft:
+class ArchiveDraft:
     """A file in the making. Leaving its block before ``finish`` leaves nothing of it behind."""
 
     def __init__(self, folder: Path, shard: Shard) -> None:
@@ -144,7 +144,7 @@ class Draft:
         """Append the file's line to the index. Raises OSError if the index does not have it whole."""
         received = (self._received[0], self._received[1]) if self._received else None
         first, last = self._first.decode(), self._last.decode()
-        line = Line(name, self._shard.stream, self._shard.number, first, last, self.entries, self.bytes, received)
+        line = IndexLine(name, self._shard.stream, self._shard.number, first, last, self.entries, self.bytes, received)
         text = b"\n" + orjson.dumps(asdict(line)) + b"\n"  # the first ends what a crash may have cut off before
         written = index.write(text) or 0
         if written < len(text) - 1:  # without the line's end it is whole: the next line begins with one

@@ -27,6 +27,6 @@ async def read_page(server: Redis, stream: str, after: str, before: str, count: 
     return list(page)
 
 
-def fitting(entries: int, size: int) -> int:
+def next_page_size(entries: int, size: int) -> int:
     """Return how many entries the next page may have, if they are like those before, which came to so many bytes."""
     return min(PAGE_ENTRIES, max(1, PAGE_BYTES * entries // max(size, 1)))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from stream.entry import EntryId
-from worker.retention.ack_floor import Standing, Survey
+from worker.retention.ack_floor import GroupPosition, Survey
 
 DEFAULT_BYTES = 1024**3
 TOGETHER_MS = 3_600_000
@@ -20,7 +20,7 @@ class Due:
 
 
 @dataclass(frozen=True, slots=True)
-class Retention:
+class RetentionPolicy:
     """How long and how much is kept: ``most_bytes`` None is half of the server's memory, 1 GiB if that has no limit.
 
     ``together``: what goes shall be worth a file. Entries stay for up to an hour more, a 24th of the age if that is
@@ -45,14 +45,14 @@ class Retention:
         excess += self._most_bytes(survey) // TOGETHER_SHARE if self.together else 0
         return Due(floor, -(-survey.length * excess // survey.stream_bytes))
 
-    def holding(self, survey: Survey) -> Iterator[Standing]:
+    def find_blocking_groups(self, survey: Survey) -> Iterator[GroupPosition]:
         """Yield the groups that keep entries which are too old, or the first ones of a stream that is too large."""
         first, oldest, large = survey.first, self._oldest(survey), self._excess_bytes(survey) > 0
         if first is None:
             return
         for group in survey.groups:
             keeps = (large and not first < group.floor) or (first < oldest and group.floor < oldest)
-            if keeps and group.outstanding(survey.length):
+            if keeps and group.count_unsettled(survey.length):
                 yield group
 
     def _oldest(self, survey: Survey) -> EntryId:

@@ -23,20 +23,20 @@ from stream.redis.client import client, reason
 from worker.group.lease import Lease
 from worker.metrics import (
     ARCHIVED,
-    HELD_ENTRIES,
-    HELD_SECONDS,
     LAST_TRIM,
     MISSING,
+    RETENTION_BLOCKED_ENTRIES,
+    RETENTION_BLOCKED_SECONDS,
     STREAM_BYTES,
     STREAM_ENTRIES,
     TRIM_FAILURES,
     TRIMMED,
 )
-from worker.retention.ack_floor import Floor, Standing, Survey
-from worker.retention.archive_writer import Archive, ArchiveFailed, Draft
+from worker.retention.ack_floor import AckFloor, GroupPosition, Survey
+from worker.retention.archive_writer import Archive, ArchiveDraft, ArchiveFailed
 from worker.retention.loss_detector import LossDetector
-from worker.retention.pages import FIRST_PAGE_ENTRIES, PAGE_ENTRIES, RawEntry, fitting, raw_ranges, read_page
-from worker.retention.policy import Due, Retention
+from worker.retention.pages import FIRST_PAGE_ENTRIES, PAGE_ENTRIES, RawEntry, next_page_size, raw_ranges, read_page
+from worker.retention.policy import Due, RetentionPolicy
 from worker.retention.settings import RetentionSettings
 
 log = structlog.get_logger("retention")
@@ -63,7 +63,7 @@ class Trimmer:
         self,
         server: Redis,
         shard: Shard,
-        retention: Retention,
+        retention: RetentionPolicy,
         archive: Archive | None,
         *,
         look_seconds: float = LOOK_SECONDS,
@@ -76,7 +76,7 @@ class Trimmer:
         self._archive = archive
         self._look_seconds = look_seconds
         self._lease = Lease(server, shard.trimmer, lease_ms)
-        self._floor = Floor(server, shard)
+        self._floor = AckFloor(server, shard)
         self._losses = LossDetector()
         self._beats: dict[str, Mapping[bytes, bytes]] = {}
         self._throttle = Sampling(1, clock, seconds=REPORT_SECONDS)
@@ -98,7 +98,7 @@ class Trimmer:
         """Trim all that is due, if this process holds the lease. Raises ArchiveFailed or RedisError."""
         if not await self._lease.take():
             self._losses.forget()
-            for gauge in (HELD_ENTRIES, HELD_SECONDS, STREAM_ENTRIES, STREAM_BYTES):
+            for gauge in (RETENTION_BLOCKED_ENTRIES, RETENTION_BLOCKED_SECONDS, STREAM_ENTRIES, STREAM_BYTES):
                 gauge.clear()
             return
         survey = await self._survey()
@@ -123,7 +123,7 @@ class Trimmer:
 
     async def _archived(self, archive: Archive, due: Due, stop: asyncio.Event) -> list[EntryId]:
         """Archive a file's worth of what is due; returns where each step of removing it ends."""
-        if archive.resting:
+        if archive.is_resting:
             return []
         with archive.draft(self._shard) as draft:
             ends = await self._fill(draft, due, archive.file_bytes, stop)
@@ -151,7 +151,7 @@ class Trimmer:
             LAST_TRIM.set_to_current_time()
         return removed or 0
 
-    async def _fill(self, draft: Draft, due: Due, most_bytes: int, stop: asyncio.Event) -> list[EntryId]:
+    async def _fill(self, draft: ArchiveDraft, due: Due, most_bytes: int, stop: asyncio.Event) -> list[EntryId]:
         """Read what is due into the draft."""
         ends: list[EntryId] = []
         after, count, most = "", FIRST_PAGE_ENTRIES, due.entries or sys.maxsize
@@ -160,10 +160,10 @@ class Trimmer:
             if not page:
                 break
             ends.append(EntryId.from_redis(self._shard.number, page[-1][0]))
-            after, count = ends[-1].redis, fitting(draft.entries, draft.bytes)
+            after, count = ends[-1].redis, next_page_size(draft.entries, draft.bytes)
         return ends[::-STEP_PAGES][::-1]
 
-    async def _add_page(self, draft: Draft, after: str, before: str, count: int) -> list[RawEntry]:
+    async def _add_page(self, draft: ArchiveDraft, after: str, before: str, count: int) -> list[RawEntry]:
         page = await read_page(self._server, self._shard.stream, after, before, count)
         if page:
             await _in_thread(draft.add, page)
@@ -185,24 +185,24 @@ class Trimmer:
 
     async def _report_blocking(self, survey: Survey) -> None:
         """Report the groups that keep more than retention wants: by gauges at each look, by a line once a minute."""
-        groups = list(self._retention.holding(survey))
-        HELD_ENTRIES.clear()
-        HELD_SECONDS.clear()
+        groups = list(self._retention.find_blocking_groups(survey))
+        RETENTION_BLOCKED_ENTRIES.clear()
+        RETENTION_BLOCKED_SECONDS.clear()
         for group in groups:  # without a pause, so that no scrape sees a part of them
-            HELD_ENTRIES.labels(group.name).set(group.outstanding(survey.length))
-            HELD_SECONDS.labels(group.name).set(survey.blocked_seconds(group))
+            RETENTION_BLOCKED_ENTRIES.labels(group.name).set(group.count_unsettled(survey.length))
+            RETENTION_BLOCKED_SECONDS.labels(group.name).set(survey.oldest_unsettled_seconds(group))
         for group in groups:
             if self._throttle.admit(("blocking", group.name)) is not None:
                 log.warning(
-                    "retention.held_back",
+                    "retention.blocked",
                     group=group.name,
-                    entries=group.outstanding(survey.length),
-                    oldest_seconds=survey.blocked_seconds(group),
+                    entries=group.count_unsettled(survey.length),
+                    oldest_seconds=survey.oldest_unsettled_seconds(group),
                     stream_bytes=survey.stream_bytes,
                     forgotten=await self._is_forgotten(group),
                 )
 
-    async def _is_forgotten(self, group: Standing) -> bool:
+    async def _is_forgotten(self, group: GroupPosition) -> bool:
         """Whether nobody reads the group: no heartbeat has moved since the last line, no consumer came for an hour."""
         beats: Any = await self._server.hgetall(self._shard.alive(group.name))
         before = self._beats.get(group.name, dict.fromkeys(beats, b""))
@@ -219,7 +219,7 @@ class Trimmer:
 
 
 @asynccontextmanager
-async def trimming(settings: RetentionSettings, stop: asyncio.Event) -> AsyncIterator[None]:
+async def run_trimmer(settings: RetentionSettings, stop: asyncio.Event) -> AsyncIterator[None]:
     """Trim beside the block, which ends soon after ``stop``. Raises Refusal if the archive cannot be used."""
     if settings.retention_ms is None:
         yield
@@ -227,7 +227,7 @@ async def trimming(settings: RetentionSettings, stop: asyncio.Event) -> AsyncIte
     archive = Archive(settings.archive) if settings.archive else None
     if archive:
         archive.prepare()
-    retention = Retention(settings.retention_ms, settings.retention_bytes, together=archive is not None)
+    retention = RetentionPolicy(settings.retention_ms, settings.retention_bytes, together=archive is not None)
     async with raw_ranges(client(settings.redis_url)) as server, asyncio.TaskGroup() as tasks:
         running = tasks.create_task(Trimmer(server, settings.shard, retention, archive).run(stop))
         yield

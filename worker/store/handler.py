@@ -27,7 +27,7 @@ from worker.events.event import StatusEvent
 from worker.events.vonage import parse
 from worker.handlers.errors import Divide, Unavailable
 from worker.store.database import FileReplaced, confirm_files, is_away, open_connection
-from worker.store.projection import distinct, find_deciding, join, project
+from worker.store.projection import dedupe, find_deciding, merge_receipts, project
 from worker.store.recent_events import RecentEvents
 from worker.store.revision import SchemaMismatch, check_tables
 from worker.store.statements import PAGE, Statements
@@ -72,7 +72,7 @@ class _Message:
         for event_id, event in self.arrived.items():
             decided = self.deciding.get(event_id)
             before = decided or self.others.get(event_id)
-            joined = event if before is None else join(before, event)
+            joined = event if before is None else merge_receipts(before, event)
             if joined != before:
                 changed[event_id] = joined
                 is_moved |= decided is not None
@@ -137,7 +137,7 @@ class Store:
 
     async def _write(self, connection: AsyncConnection, events: Sequence[StatusEvent]) -> list[StatusEvent]:
         """Return the events that were new, or had a new receipt."""
-        arrived = _by_message(distinct(events).values())
+        arrived = _by_message(dedupe(events).values())
         batch = {message_uuid: _Message(arrived[message_uuid]) for message_uuid in sorted(arrived)}
         async with connection.begin():
             for statement in self._sql.lock:
@@ -207,7 +207,7 @@ class Store:
         seen, after = set(message.deciding), ""
         while message.may_have_others():
             rows = (await connection.execute(self._sql.page, {"message_uuid": message_uuid, "after": after})).all()
-            page = {row.event_id: stored_event(row) for row in rows if row.event_id not in seen}
+            page = {row.event_id: read_event(row) for row in rows if row.event_id not in seen}
             message.deciding = {**message.deciding, **page}
             message.reduce()  # what does not decide among some does not among all
             if len(rows) < PAGE:
@@ -232,11 +232,11 @@ class Store:
                 found.append(event)
         if others:
             rows = await connection.execute(self._sql.events, {"ids": self._sql.ids(others)})
-            found += [stored_event(row) for row in rows]
+            found += [read_event(row) for row in rows]
         return found
 
 
-def stored_event(row: Row[Any]) -> StatusEvent:
+def read_event(row: Row[Any]) -> StatusEvent:
     """Read an event back from its row: the payload says everything that the receipt does not."""
     return parse(
         Entry(

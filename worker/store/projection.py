@@ -73,13 +73,13 @@ class MessageState(NamedTuple):
     workflow_items: str | None
 
 
-def order(event: StatusEvent) -> tuple[int, datetime, datetime, str]:
+def sort_key(event: StatusEvent) -> tuple[int, datetime, datetime, str]:
     """Return the key by which one event of a message is greater than another; no two events have the same."""
     received_at = event.received_at
     return RANKS.get(event.status, UNKNOWN_RANK), event.occurred_at or received_at, received_at, event.event_id
 
 
-def join(one: StatusEvent, other: StatusEvent) -> StatusEvent:
+def merge_receipts(one: StatusEvent, other: StatusEvent) -> StatusEvent:
     """Merge two receipts of one event: first receipt's time and entry, a verified account before a claimed one."""
     first = min(one, other, key=lambda event: (event.received_at, event.entry))
     known = max(
@@ -99,18 +99,18 @@ def join(one: StatusEvent, other: StatusEvent) -> StatusEvent:
     )
 
 
-def distinct(events: Iterable[StatusEvent]) -> dict[str, StatusEvent]:
+def dedupe(events: Iterable[StatusEvent]) -> dict[str, StatusEvent]:
     """Return the events by their id, receipts of the same one joined."""
     found: dict[str, StatusEvent] = {}
     for event in events:
         known = found.get(event.event_id)
-        found[event.event_id] = event if known is None else join(known, event)
+        found[event.event_id] = event if known is None else merge_receipts(known, event)
     return found
 
 
 def project(events: Collection[StatusEvent]) -> MessageState:
     """Return the state of the one message that these distinct events, at least one, belong to."""
-    greatest_first = sorted(events, key=order, reverse=True)
+    greatest_first = sorted(events, key=sort_key, reverse=True)
     current = greatest_first[0]
     verified = [event for event in greatest_first if event.account_verified]
     channel, to, sender, client_ref, application, *others = _carried(greatest_first)
@@ -149,7 +149,7 @@ def find_deciding(events: Collection[StatusEvent], least: int = 1) -> set[str]:
     They are at most 16 and MOST_STATUSES. ``project`` of them equals that of all; if one of them changes by a receipt
     that came earlier, all have to be looked at.
     """
-    greatest_first = sorted(events, key=order, reverse=True)
+    greatest_first = sorted(events, key=sort_key, reverse=True)
     deciding = {event.event_id for event in _reached(greatest_first).values()}
     known: Sequence[Any] = ()
     for event in greatest_first:
