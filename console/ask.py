@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runtime.errors import Refusal
-from stream.redis.client import client, shown
+from stream.redis.client import client, redact_url
 from stream.settings import StreamSettings
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def ask_redis(settings: StreamSettings, ask: "Callable[[Redis], Awaitable[T]]") 
         finally:
             await server.aclose()
 
-    return _run(asking(), f"Redis at {shown(settings.redis_url)}")
+    return _run(asking(), f"Redis at {redact_url(settings.redis_url)}")
 
 
 def ask_database(settings: "DatabaseSettings", ask: "Callable[[AsyncEngine], Awaitable[T]]") -> T:
@@ -51,7 +51,7 @@ def ask_database(settings: "DatabaseSettings", ask: "Callable[[AsyncEngine], Awa
         finally:
             await engine.dispose()
 
-    return _run(asking(), f"the database at {shown(settings.database_url)}")
+    return _run(asking(), f"the database at {redact_url(settings.database_url)}")
 
 
 def _run(asking: Coroutine[Any, Any, T], where: str) -> T:
@@ -66,4 +66,4 @@ def migrate_database(settings: "DatabaseSettings") -> None:
     """Bring the tables up to date. A driver's error has a note."""
     from worker.store.migrate import migrate_at  # noqa: PLC0415 - likewise
 
-    _run(migrate_at(settings.database_url), f"the database at {shown(settings.database_url)}")
+    _run(migrate_at(settings.database_url), f"the database at {redact_url(settings.database_url)}")

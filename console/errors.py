@@ -4,7 +4,7 @@ import os
 import ssl
 
 from runtime.errors import Refusal
-from runtime.escape import printable
+from runtime.escape import escape_unprintable
 
 _OURS = frozenset(("console", "ingest", "runtime", "stream", "worker"))
 _DATABASES = frozenset(("aiosqlite", "asyncpg", "sqlalchemy", "sqlite3"))
@@ -51,16 +51,16 @@ def _explain_library(exc: BaseException) -> str | None:
 
 
 def _explain_redis(exc: BaseException, where: str) -> str:
-    from stream.redis.errors import code, identify_fault  # noqa: PLC0415 - redis is loaded, or it could not have failed
+    from stream.redis.errors import error_code, identify_fault  # noqa: PLC0415 - redis is loaded, or it could not have failed
 
-    found, text = code(exc), str(exc)
+    found, text = error_code(exc), str(exc)
     if "DB index is out of range" in text:
         return f"{where}: it has no database of this number; correct the number at the end of ACKSTREAM_REDIS_URL"
     fault = identify_fault(exc)
     if not fault.connected and not found:
         return f"{where} does not answer ({_cause(exc)}): {_REDIS_AWAY}"
     may_quote = fault.name != "denied" or found in ("WRONGPASS", "NOAUTH")  # the text of a missing right names it
-    said = fault.meaning if may_quote else printable(text)[:200]
+    said = fault.meaning if may_quote else escape_unprintable(text)[:200]
     return f"{where}: {said}{f' ({found})' if found and found not in said else ''}; {fault.next_step}"
 
 
@@ -68,7 +68,7 @@ def _explain_database(exc: BaseException, where: str) -> str:
     original = getattr(exc, "orig", None) or exc
     state = str(getattr(original, "sqlstate", None) or getattr(exc, "sqlstate", None) or "")
     if type(original).__module__.startswith("sqlite3"):
-        return f"{where} cannot be used ({printable(str(original))}): {_DATABASE_AWAY}"
+        return f"{where} cannot be used ({escape_unprintable(str(original))}): {_DATABASE_AWAY}"
     if state:
         step = _SQLSTATE_NEXT_STEPS.get(state[:2], _DATABASE_AWAY)
         return f"{where} refuses ({type(original).__name__}, SQLSTATE {state}): {step}"
@@ -80,7 +80,7 @@ def _explain_file(exc: OSError) -> str:
     if exc.filename is None:
         return f"the system refuses an operation: {reason}"
     return (
-        f"{printable(str(exc.filename))}: {reason}; check this path and the rights on it "
+        f"{escape_unprintable(str(exc.filename))}: {reason}; check this path and the rights on it "
         "(--data or ACKSTREAM_DATA names the data folder)"
     )
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from runtime.errors import Refusal
-from stream.entry import EntryId, received_ms
+from stream.entry import EntryId, read_received_ms
 from worker.events.event import mask
 from worker.events.timestamps import iso_time
 
@@ -24,7 +24,7 @@ def mask_numbers(text: str) -> str:
 
 def received_at(fields: Mapping[bytes, bytes]) -> str | None:
     """Return when the entry was received, in ISO 8601; None for an entry that is none of ours."""
-    return iso_time(received_ms(fields))
+    return iso_time(read_received_ms(fields))
 
 
 def local_time(iso: str | None) -> str | None:

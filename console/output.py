@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from runtime.errors import Refusal
-from runtime.escape import printable
+from runtime.escape import escape_unprintable
 
 LEAST_LAST_COLUMN = 16
 GAP = "  "
@@ -38,7 +38,7 @@ def print_json(value: object) -> None:
 
 def print_line(text: str) -> None:
     """Print a sentence, folded to the terminal's width."""
-    sys.stdout.writelines(f"{line}\n" for line in _fold(printable(text, keep="\n"), _width()))
+    sys.stdout.writelines(f"{line}\n" for line in _fold(escape_unprintable(text, keep="\n"), _width()))
 
 
 def confirm(question: str) -> None:
@@ -52,10 +52,10 @@ def confirm(question: str) -> None:
 def print_pairs(pairs: Row) -> None:
     """Print a line for each pair that has a value."""
     given = {name: value for name, value in pairs.items() if value is not None}
-    left = max((_columns(printable(name)) for name in given), default=0)
+    left = max((_columns(escape_unprintable(name)) for name in given), default=0)
     for name, value in given.items():
         lines = _fold(_text(value), max(_width() - left - len(GAP), LEAST_LAST_COLUMN))
-        first, rest = _pad(printable(name), left), " " * left
+        first, rest = _pad(escape_unprintable(name), left), " " * left
         sys.stdout.writelines(
             f"{rest if place else first}{GAP}{line}".rstrip() + "\n" for place, line in enumerate(lines)
         )
@@ -100,7 +100,7 @@ def _text(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return printable(str(value), keep="\n")
+    return escape_unprintable(str(value), keep="\n")
 
 
 def _width() -> int:

@@ -13,7 +13,7 @@ from ingest.http.server import open_endpoint
 from ingest.http.webhook import Webhook
 from ingest.settings import IngestSettings
 from runtime import health
-from stream.redis.client import client, shown
+from stream.redis.client import client, redact_url
 
 log = structlog.get_logger("ingest")
 
@@ -43,7 +43,7 @@ async def serve(settings: IngestSettings, stop: asyncio.Event) -> None:
                 ).handle,
                 settings,
             ) as port,
-            health.serving(settings.admin_host, settings.admin_port, lambda: appender.why_not) as admin_port,
+            health.run_health_server(settings.admin_host, settings.admin_port, lambda: appender.why_not) as admin_port,
         ):
             started.set()
             log.info(
@@ -51,7 +51,7 @@ async def serve(settings: IngestSettings, stop: asyncio.Event) -> None:
                 host=settings.host,
                 port=port,
                 admin_port=admin_port,
-                redis=shown(settings.redis_url),
+                redis=redact_url(settings.redis_url),
             )
             if settings.signatures != "required":
                 log.warning(

@@ -48,7 +48,7 @@ def write_file(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
-def locked(path: Path) -> int | None:
+def try_lock(path: Path) -> int | None:
     """Return a descriptor that holds the lock until it is closed, or None while another has it. Makes the file.
 
     The system takes the lock back when its holder ends, however it ends. It holds among the processes of one machine;

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from runtime.server_socket import listening, port_of
+from runtime.server_socket import open_listener, port_of
 
 MOST_CONNECTIONS = 32  # then the oldest is closed: they must not use up the files that a process may open
 
@@ -15,7 +15,7 @@ Ready = Callable[[], str | None]
 
 
 @asynccontextmanager
-async def serving(host: str, port: int, ready: Ready) -> AsyncIterator[int]:
+async def run_health_server(host: str, port: int, ready: Ready) -> AsyncIterator[int]:
     """Serve until the block ends; yields the port (0 asks for a free one). Raises Refusal if it is taken.
 
     ``/live`` is 200 while the loop turns. ``/ready`` is 200 when ``ready()`` gives None, else 503 with what it gives.
@@ -45,7 +45,7 @@ async def serving(host: str, port: int, ready: Ready) -> AsyncIterator[int]:
         return server()
 
     try:
-        async with listening(make_handler, [host], port, setting="ACKSTREAM_ADMIN_PORT") as listener:
+        async with open_listener(make_handler, [host], port, setting="ACKSTREAM_ADMIN_PORT") as listener:
             yield port_of(listener)
     finally:
         await runner.cleanup()

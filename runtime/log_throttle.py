@@ -18,7 +18,7 @@ class _Period:
     suppressed: int = 0
 
 
-class Sampling:
+class LogThrottle:
     """Lets through ``most`` lines of each kind in each period of ``seconds``, and counts the others."""
 
     def __init__(
@@ -49,13 +49,13 @@ class Sampling:
         return suppressed
 
 
-class Sampled(logging.Filter):
+class ThrottleFilter(logging.Filter):
     """Samples the lines of the standard library's loggers, each place that logs by itself.
 
     The next line from a place that was too loud carries the attribute ``suppressed``: how many are missing before it.
     """
 
-    def __init__(self, sampling: Sampling) -> None:
+    def __init__(self, sampling: LogThrottle) -> None:
         super().__init__()
         self._sampling = sampling
 

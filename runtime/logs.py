@@ -16,9 +16,9 @@ from typing import Any, Literal, TextIO
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-from runtime.escape import printable
+from runtime.escape import escape_unprintable
 from runtime.log_output import LogOutput
-from runtime.log_throttle import Sampled, Sampling
+from runtime.log_throttle import LogThrottle, ThrottleFilter
 from runtime.metrics import LOST, SUPPRESSED
 
 _SHARED: list[structlog.typing.Processor] = [
@@ -45,7 +45,7 @@ def configure(log_format: Literal["text", "json"]) -> None:
         cache_logger_on_first_use=True,
     )
     handler = _Handler(output)
-    handler.addFilter(Sampled(Sampling()))
+    handler.addFilter(ThrottleFilter(LogThrottle()))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[
@@ -127,7 +127,7 @@ class _Sample:
     """Samples our own lines that ask for it, by the event's name."""
 
     def __init__(self) -> None:
-        self._sampling = Sampling()
+        self._sampling = LogThrottle()
 
     def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         if not event.pop("sampled", False):
@@ -160,5 +160,5 @@ def _printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventD
 
 def _shown(value: object) -> object:
     if isinstance(value, str):
-        return printable(value)
+        return escape_unprintable(value)
     return [_shown(one) for one in value] if isinstance(value, list | tuple) else value

@@ -10,7 +10,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from runtime.disk import locked, make_folder, write_file
+from runtime.disk import make_folder, try_lock, write_file
 from runtime.errors import Refusal
 
 _FILE = "addresses.json"
@@ -45,7 +45,7 @@ def lock_folder(data: Path) -> int:
     """Take the folder for this process, until it ends. Raises FolderInUse."""
     make_folder(data)
     deadline = time.monotonic() + LOOK_SECONDS
-    while (descriptor := locked(data / _LOCK)) is None:
+    while (descriptor := try_lock(data / _LOCK)) is None:
         if time.monotonic() > deadline:
             raise FolderInUse(f"another `ackstream up` runs on {data}: stop it, or choose another folder (--data)")
         time.sleep(0.01)
@@ -58,7 +58,7 @@ def remove(data: Path) -> None:
     (data / _FILE).unlink(missing_ok=True)
 
 
-def running(data: Path) -> Addresses | None:
+def find_running(data: Path) -> Addresses | None:
     """Return the addresses of the ``ackstream up`` that runs on this folder, if one does."""
     try:
         descriptor = os.open(data / _LOCK, os.O_RDWR)

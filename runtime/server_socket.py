@@ -16,7 +16,7 @@ Factory = Callable[[], asyncio.BaseProtocol]
 
 
 @asynccontextmanager
-async def listening(
+async def open_listener(
     factory: Factory, hosts: Sequence[str], port: int, *, setting: str, receive_bytes: int = RECEIVE_BYTES
 ) -> AsyncIterator[asyncio.Server]:
     """Listen on each address until the block ends; port 0 takes a free one for each. Raises Refusal if one is taken.

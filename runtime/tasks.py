@@ -34,7 +34,7 @@ class Backoff:
         self._delay = self._first
 
 
-async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
+async def cancel_and_wait(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancel the tasks, and return when they are done; what they raise is left in them.
 
     A library or a user's code may lose one cancellation (``asyncio.wait_for`` does before Python 3.12): the task would

@@ -133,12 +133,12 @@ class Entry(NamedTuple):  # made in a third of the time that a frozen dataclass 
         return entry._replace(**_optional_values(_named_once(more))) if more else entry
 
 
-def named(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+def fields_from_flat(flat: Sequence[bytes]) -> dict[bytes, bytes]:
     """Return as fields what Redis gives as names and values in turn; of a name that comes twice the last one."""
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-def received_ms(fields: Mapping[bytes, bytes]) -> int | None:
+def read_received_ms(fields: Mapping[bytes, bytes]) -> int | None:
     """Return when the entry was received, whatever else it holds; None for one that does not say so."""
     digits = fields.get(b"received_ms", b"")
     return int(digits) if digits.isdigit() and len(digits) <= LONGEST_MOMENT else None
@@ -151,7 +151,7 @@ def find_origin(fields: Mapping[bytes, bytes]) -> str | None:
 
 
 def _named_once(flat: Sequence[bytes]) -> dict[bytes, bytes]:
-    fields = named(flat)
+    fields = fields_from_flat(flat)
     if 2 * len(fields) != len(flat):
         raise InvalidEntry("one of its fields comes twice")
     return fields

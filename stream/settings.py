@@ -122,7 +122,7 @@ class StreamSettings(BaseSettings):
     def origins(self) -> dict[str, list[str]]:
         """Return which settings come from where, the strongest source first; what is left has its default."""
         variables = find_variables()
-        running = addresses.running(self.data) is not None
+        running = addresses.find_running(self.data) is not None
         found: dict[str, list[str]] = {"flags": [], "ackstream up": [], "environment": [], ".env": []}
         for name in type(self).model_fields:
             given = variables.get(name) or variables.get(f"{name}_file")
@@ -210,7 +210,7 @@ class _Running(PydanticBaseSettingsSource):
     def __call__(self) -> dict[str, Any]:
         fields = self.settings_cls.model_fields
         named = (source().get("data") for source in self._sources)
-        found = addresses.running(Path(next(filter(None, named), fields["data"].default)))
+        found = addresses.find_running(Path(next(filter(None, named), fields["data"].default)))
         return {name: getattr(found, name) for name in self.FIELDS if name in fields} if found else {}
 
 

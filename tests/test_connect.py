@@ -30,13 +30,13 @@ from tests.waiting import until
 
 async def test_a_server_is_asked_what_it_can_do(server: Redis) -> None:
     """What the server has is found by its name; what it has not is left out."""
-    assert await connect.abilities(server, ["XADD", "XFUTURE", "EVALSHA"]) == {"XADD", "EVALSHA"}
+    assert await connect.find_commands(server, ["XADD", "XFUTURE", "EVALSHA"]) == {"XADD", "EVALSHA"}
 
 
 async def test_a_server_that_lacks_a_command_is_refused_in_one_sentence(server: Redis) -> None:
     """The sentence names the command and the versions that have it."""
     with pytest.raises(connect.ServerUnfit, match=r"has no XFUTURE, .*Redis 7.0, Valkey 8"):
-        await connect.require(server, ["XADD", "XFUTURE"])
+        await connect.require_commands(server, ["XADD", "XFUTURE"])
 
 
 async def test_what_may_not_be_asked_counts_as_absent(server: Redis, valkey_url: str, shard: Shard) -> None:
@@ -44,7 +44,7 @@ async def test_what_may_not_be_asked_counts_as_absent(server: Redis, valkey_url:
     url = await user(server, valkey_url, shard.name, "+@all", "-command")
     client = connect.client(url)
     with pytest.raises(connect.ServerUnfit, match="may not ask"):
-        await connect.require(client, ["XADD"])
+        await connect.require_commands(client, ["XADD"])
     await client.aclose()
 
 
@@ -191,7 +191,7 @@ async def test_tls_is_spoken_and_certificates_are_checked(
 )
 def test_a_url_is_shown_without_its_secrets(url: str, shown: str) -> None:
     """Host, port and database stay; user, password and options go, and where they end is not clear, everything."""
-    assert connect.shown(url) == shown
+    assert connect.redact_url(url) == shown
 
 
 async def test_a_socket_in_the_file_system_is_spoken_to(tmp_path: Path) -> None:
@@ -221,4 +221,4 @@ def test_errors_are_named_without_their_text() -> None:
     cause = ValueError("447700900000")
     error = OutOfMemoryError("OOM command not allowed: 447700900000")
     error.__cause__ = cause
-    assert connect.names(error) == "OutOfMemoryError(OOM) < ValueError"
+    assert connect.describe_error(error) == "OutOfMemoryError(OOM) < ValueError"

@@ -1,7 +1,7 @@
 import asyncio
 from contextlib import suppress
 
-from runtime.tasks import end
+from runtime.tasks import cancel_and_wait
 
 
 async def test_a_task_that_loses_a_cancellation_ends_all_the_same() -> None:
@@ -19,5 +19,5 @@ async def test_a_task_that_loses_a_cancellation_ends_all_the_same() -> None:
     tasks = [asyncio.create_task(deaf()), asyncio.create_task(asyncio.Event().wait()), asyncio.create_task(done())]
     await asyncio.wait(tasks, timeout=0.01)
     async with asyncio.timeout(20):
-        await end(tasks)
+        await cancel_and_wait(tasks)
     assert [task.cancelled() for task in tasks] == [True, True, False]

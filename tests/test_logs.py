@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.escape import printable
-from runtime.log_throttle import Sampled, Sampling
+from runtime.escape import escape_unprintable
+from runtime.log_throttle import LogThrottle, ThrottleFilter
 from stream.keys import Shard
 from tests.edge import Edge, good, post, talk
 from tests.events import body
@@ -82,7 +82,7 @@ def test_lines_that_a_client_can_cause_are_sampled_and_counted() -> None:
 def test_the_next_line_tells_how_many_are_missing_before_it() -> None:
     """Two lines a second: the third and fourth are left out, and the first of the next second says so."""
     now = 0.0
-    sampling = Sampling(most=2, clock=lambda: now)
+    sampling = LogThrottle(most=2, clock=lambda: now)
     assert [sampling.admit("a") for _ in range(4)] == [0, 0, None, None]
     assert sampling.admit("b") == 0
     now = 0.99
@@ -95,7 +95,7 @@ def test_the_next_line_tells_how_many_are_missing_before_it() -> None:
 def test_no_second_has_more_lines_than_allowed_and_none_is_forgotten(times: list[float]) -> None:
     """However they come: at most twice the limit within any second, and what is missing is told or waits to be."""
     now = 0.0
-    sampling = Sampling(most=3, clock=lambda: now)
+    sampling = LogThrottle(most=3, clock=lambda: now)
     passed, told = [], 0
     for now in times:
         if (suppressed := sampling.admit("a")) is not None:
@@ -108,7 +108,7 @@ def test_no_second_has_more_lines_than_allowed_and_none_is_forgotten(times: list
 
 def test_a_place_is_a_kind_whatever_it_says() -> None:
     """Foreign texts that quote a client differ each time; the place that logs them does not."""
-    sampled = Sampled(Sampling(most=1))
+    sampled = ThrottleFilter(LogThrottle(most=1))
 
     def record(text: str, line: int) -> logging.LogRecord:
         return logging.LogRecord("asyncio", logging.ERROR, "base_events.py", line, text, None, None)
@@ -120,7 +120,7 @@ def test_a_place_is_a_kind_whatever_it_says() -> None:
 @given(st.text())
 def test_printable_text_prints_and_plain_text_is_left_alone(text: str) -> None:
     """No control, format or surrogate character is left; what has none comes back as it was."""
-    shown = printable(text)
+    shown = escape_unprintable(text)
     assert not [one for one in shown if unicodedata.category(one) in {"Cc", "Cf", "Cs", "Zl", "Zp"}]
     assert shown == text or not text.isprintable()
 

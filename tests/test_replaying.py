@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from runtime.tasks import end
+from runtime.tasks import cancel_and_wait
 from stream.entry import EntryId
 from stream.keys import Shard
 from stream.redis.client import client
@@ -113,7 +113,7 @@ async def test_whoever_is_cancelled_at_any_moment_another_goes_on(site: Site) ->
     for wanted in range(150, 1500, 150):
         running = asyncio.create_task(beside([site.replaying()], asyncio.sleep(3600)))
         await site.has_copied(wanted)
-        await end([running])
+        await cancel_and_wait([running])
         ended += (await site.progress()).state is State.RUNNING
     assert ended  # on a busy machine it may be done before the second time
     await beside([site.replaying()], site.has(State.DONE))
@@ -290,8 +290,8 @@ async def beside(running: Sequence[ReplayScheduler], condition: Awaitable[Any]) 
             while copying := _copying(running):
                 await asyncio.wait(copying)
         finally:
-            await end(looking)
-            await end(_copying(running))
+            await cancel_and_wait(looking)
+            await cancel_and_wait(_copying(running))
 
 
 def _copying(running: Sequence[ReplayScheduler]) -> list[asyncio.Task[None]]:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from ingest.settings import IngestSettings
-from runtime.run_file import Addresses, FolderInUse, lock_folder, running
+from runtime.run_file import Addresses, FolderInUse, find_running, lock_folder
 from stream.settings import InvalidSettings, StreamSettings
 from worker.settings import WorkerSettings
 
@@ -116,7 +116,7 @@ def test_a_running_up_is_found_in_its_data_folder_and_a_dead_one_is_not(
     addresses = Addresses("redis://:secret@127.0.0.1:1", "sqlite:////x", "http://i", "http://a", "http://w")
     addresses.write(tmp_path)
     assert oct((tmp_path / "addresses.json").stat().st_mode)[-3:] == "600"
-    assert running(tmp_path) == addresses
+    assert find_running(tmp_path) == addresses
     assert WorkerSettings.load(data=tmp_path).redis_url == addresses.redis_url
     assert WorkerSettings.load(data=tmp_path).database_url == addresses.database_url
     with pytest.raises(FolderInUse, match="another `ackstream up`"):
@@ -130,7 +130,7 @@ def test_a_running_up_is_found_in_its_data_folder_and_a_dead_one_is_not(
         "environment": ["data"],
     }
     os.close(lock)
-    assert running(tmp_path) is None
+    assert find_running(tmp_path) is None
     assert WorkerSettings.load().redis_url == "redis://set"
 
 

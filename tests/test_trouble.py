@@ -12,7 +12,7 @@ from redis.exceptions import ExecAbortError, RedisError
 import stream.redis.errors
 from console.up.valkey import free_port
 from stream.keys import Shard
-from stream.redis.client import ServerUnfit, client, require
+from stream.redis.client import ServerUnfit, client, require_commands
 from stream.redis.errors import (
     AWAY,
     BUSY,
@@ -64,7 +64,7 @@ async def read(url: str, shard: Shard, *, block: int | None = None) -> Any:
     """Do what a worker does first, on new connections."""
     reader = client(url, reply_seconds=0.5)
     try:
-        await require(reader, ["XREADGROUP"])
+        await require_commands(reader, ["XREADGROUP"])
         return await reader.xreadgroup("g", "c", {shard.stream: ">"}, count=1, block=block)
     finally:
         await reader.aclose()

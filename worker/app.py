@@ -5,7 +5,7 @@ import asyncio
 import structlog
 
 from runtime import health
-from stream.redis.client import REPLY_SECONDS, client, shown
+from stream.redis.client import REPLY_SECONDS, client, redact_url
 from worker.consumer.consumer import Consumer, consume
 from worker.consumer.fetcher import BLOCK_MS
 from worker.handler_loader import load_handlers
@@ -34,12 +34,12 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event, timing: Timing = 
 
     try:
         async with (
-            health.serving(settings.admin_host, settings.admin_port, why_not) as admin_port,
+            health.run_health_server(settings.admin_host, settings.admin_port, why_not) as admin_port,
             load_handlers(settings) as handlers,
             run_trimmer(settings, stop),
             run_replays(settings, handlers, stop),
         ):
-            groups, redis = ",".join(handlers), shown(settings.redis_url)
+            groups, redis = ",".join(handlers), redact_url(settings.redis_url)
             log.info("worker.started", groups=groups, admin_port=admin_port, redis=redis)
             turn = asyncio.Lock()
             consumers += [

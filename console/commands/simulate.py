@@ -67,7 +67,7 @@ class SendOptions:
         """Return where to send: to the URL that was given, to the running `up`, or to this machine."""
         from runtime import run_file
 
-        running = run_file.running(settings.data)
+        running = run_file.find_running(settings.data)
         local = f"http://127.0.0.1:{settings.port}{settings.routes[0]}"
         return self.url or (running.ingest_url if running else local)
 

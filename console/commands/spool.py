@@ -74,7 +74,7 @@ def _owner(options: ServerOptions, *, ask: bool) -> "Owner":
     from redis.exceptions import RedisError
 
     from ingest.spool.folder import Owner
-    from stream.redis.client import shown
+    from stream.redis.client import redact_url
     from stream.server_id import read_server_id
 
     settings, server = options.settings, None
@@ -83,4 +83,4 @@ def _owner(options: ServerOptions, *, ask: bool) -> "Owner":
             server = options.ask(read_server_id)
         except RedisError:
             typer.echo("Redis does not answer: folders are compared by its address only", err=True)
-    return Owner(settings.shard.stream, shown(settings.redis_url), server)
+    return Owner(settings.shard.stream, redact_url(settings.redis_url), server)

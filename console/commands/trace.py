@@ -26,13 +26,13 @@ def trace(
     from console.output import print_json, print_pairs, print_rows
     from console.queries.trace import find_trace
     from runtime.errors import Refusal
-    from stream.redis.client import shown
+    from stream.redis.client import redact_url
     from worker.store.settings import DatabaseSettings
 
     settings = DatabaseSettings.load(data=options.data, redis_url=options.redis_url, database_url=database_url)
     found = ask_database(settings, lambda engine: find_trace(engine, message_uuid, reveal=reveal))
     if found is None:
-        where = shown(settings.database_url)
+        where = redact_url(settings.database_url)
         raise Refusal(f"no message {message_uuid!r} in {where}; `ackstream stats` shows what is not handled yet")
     history = _find_history(options, {event["entry"] for event in found["events"]}, reveal=reveal)
     if options.as_json:

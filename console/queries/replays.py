@@ -9,7 +9,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from runtime.errors import Refusal
-from stream.entry import EntryId, received_ms
+from stream.entry import EntryId, read_received_ms
 from stream.keys import Shard
 from worker.events.timestamps import iso_time
 from worker.group.consumer_group import registered
@@ -47,7 +47,7 @@ class Plan:
         """Count one more, after all those before."""
         self.entries += 1
         self.bytes += stored.size
-        moment = received_ms(stored.fields)
+        moment = read_received_ms(stored.fields)
         if moment is not None:
             least, greatest = self.received_ms or (moment, moment)
             self.received_ms = min(least, moment), max(greatest, moment)

@@ -10,7 +10,7 @@ from ingest.spool.errors import SpoolFault
 from ingest.spool.file import SpoolFile
 from ingest.spool.folder import Owner, SpoolFolder, folders_in, read_owner
 from runtime.errors import Refusal
-from runtime.escape import printable
+from runtime.escape import escape_unprintable
 
 State = Literal["in use", "waiting", "foreign", "empty"]
 
@@ -71,7 +71,7 @@ def _state_of(path: Path, owner: Owner) -> SpoolState:
     damaged = len(list(path.glob("*.damaged")))
     folder = SpoolFolder.lock(path)
     if folder is None:
-        return SpoolState(path.name, "in use", None, None, None, damaged, found, printable(str(path)))
+        return SpoolState(path.name, "in use", None, None, None, damaged, found, escape_unprintable(str(path)))
     try:
         files = [_look(file) for file in folder.files()]
     finally:
@@ -80,7 +80,7 @@ def _state_of(path: Path, owner: Owner) -> SpoolState:
     state: State = "empty" if not entries else "waiting" if _is_drained_by(owner, found) else "foreign"
     oldest_ms = min((file.oldest_ms for file in files if file.oldest_ms is not None), default=None)
     size = sum(file.bytes for file in files)
-    return SpoolState(path.name, state, entries, size, oldest_ms, damaged, found, printable(str(path)))
+    return SpoolState(path.name, state, entries, size, oldest_ms, damaged, found, escape_unprintable(str(path)))
 
 
 def _look(path: Path) -> SpoolFile:

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import orjson
 
-from ingest.auth.receipts import ReceiptMethod, signature, signed_text
+from ingest.auth.receipts import ReceiptMethod, build_signed_text, signature
 from ingest.auth.secrets import Secrets
 
 APPLICATION = "11111111-2222-4333-8444-555555555555"
@@ -58,7 +58,7 @@ class ReceiptSigner:
     def sign(self, fields: Mapping[str, str]) -> dict[str, str]:
         """Return the fields with the account's key and ``sig``."""
         known = {**fields, "api-key": self._account}
-        return {**known, "sig": signature(self._method, self._secret, signed_text(known)).decode()}
+        return {**known, "sig": signature(self._method, self._secret, build_signed_text(known)).decode()}
 
 
 def _encode(part: bytes) -> bytes:

@@ -24,7 +24,7 @@ from console.up import valkey
 from ingest.settings import IngestSettings
 from runtime import run_file
 from runtime.errors import Refusal
-from runtime.escape import printable
+from runtime.escape import escape_unprintable
 from runtime.run_file import Addresses, lock_folder
 from runtime.tasks import Backoff
 from stream.settings import child_environment
@@ -126,10 +126,10 @@ def _banner(settings: IngestSettings, addresses: Addresses, data: Path) -> str:
     return BANNER.format(
         ingest=addresses.ingest_url,
         admin=addresses.ingest_admin_url,
-        data=printable(str(data)),
+        data=escape_unprintable(str(data)),
         signatures=SIGNATURES[settings.signatures],
         command=sys.argv[0] if sys.argv[0].endswith("ackstream") else "ackstream",
-        option="" if by_default else f" --data {printable(shlex.quote(str(settings.data)))}",
+        option="" if by_default else f" --data {escape_unprintable(shlex.quote(str(settings.data)))}",
     )
 
 

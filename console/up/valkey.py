@@ -23,7 +23,7 @@ import orjson
 import structlog
 from redis.exceptions import BusyLoadingError, RedisError
 
-from runtime.disk import locked, make_folder, write_file
+from runtime.disk import make_folder, try_lock, write_file
 from runtime.errors import Refusal
 from stream.redis.client import client
 
@@ -134,7 +134,7 @@ def _made(folder: Path) -> Path:
 
 def _lock(folder: Path) -> int | None:
     """Return the locked descriptor, or None while a server holds it."""
-    return locked(folder / LOCK)
+    return try_lock(folder / LOCK)
 
 
 def _has_ended(folder: Path) -> bool:

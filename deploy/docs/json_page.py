@@ -85,7 +85,7 @@ def _fill(running: Running) -> None:
 
 
 async def _add_to_stream(running: Running) -> None:
-    addresses = run_file.running(running.data)
+    addresses = run_file.find_running(running.data)
     assert addresses is not None  # noqa: S101 - it runs
     server = client(addresses.redis_url)
     entry = Entry(INVALID, "application/json", time.time_ns() // 1_000_000, "example", signature="missing")

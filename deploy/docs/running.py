@@ -47,7 +47,7 @@ def run_up(folder: Path, **settings: str) -> Iterator[Running]:
         command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        await_condition(lambda: run_file.running(data) is not None and _is_ready(port))
+        await_condition(lambda: run_file.find_running(data) is not None and _is_ready(port))
         yield Running(data, port, environment)
     finally:
         process.terminate()

@@ -17,7 +17,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ingest.encoding import as_arguments, command
 from ingest.metrics import APPEND_ENTRIES, APPEND_SECONDS
-from stream.redis.errors import code
+from stream.redis.errors import error_code
 from stream.redis.scripts import read_script
 
 COMMANDS = ("EVALSHA", "SCRIPT", "XADD")
@@ -75,7 +75,7 @@ class AppendConnection:
         try:
             return await self._call(packed)
         except ResponseError as exc:
-            if code(exc) != "NOSCRIPT":
+            if error_code(exc) != "NOSCRIPT":
                 raise
         await self._call(_LOAD)  # the server forgot its scripts (SCRIPT FLUSH); nothing has run
         return await self._call(packed)

@@ -17,10 +17,10 @@ from ingest.append.server_checks import TOO_WEAK, UNKNOWN, ServerChecks, ServerN
 from ingest.metrics import SPOOL_OLDEST
 from ingest.settings import IngestSettings, Level
 from ingest.spool.folder import Owner
-from ingest.spool.queue import Spool, spooling
+from ingest.spool.queue import Spool, open_spool
 from runtime.errors import Refusal
-from runtime.tasks import end
-from stream.redis.client import reason, shown
+from runtime.tasks import cancel_and_wait
+from stream.redis.client import name_error, redact_url
 from stream.redis.errors import CLUSTER, DENIED, UNSUPPORTED, WRONG_TYPE
 from stream.server_id import ensure_server_id
 
@@ -38,8 +38,8 @@ async def open_pipeline(server: Redis, settings: IngestSettings) -> AsyncIterato
     """
     checks = ServerChecks(server, settings.ack)
     writer = RedisWriter(server, settings.shard.stream, checks)
-    owner = Owner(settings.shard.stream, shown(settings.redis_url))
-    async with spooling(settings.data, owner, settings.spool_bytes) as spool:
+    owner = Owner(settings.shard.stream, redact_url(settings.redis_url))
+    async with open_spool(settings.data, owner, settings.spool_bytes) as spool:
         drainer = Drainer(writer, spool, partial(ensure_server_id, server, settings.shard))
         try:
             await _try_at_start(writer, drainer, settings.ack)
@@ -56,7 +56,7 @@ async def open_pipeline(server: Redis, settings: IngestSettings) -> AsyncIterato
                     yield appender
                     await appender.finish()
                 finally:
-                    await end(running)
+                    await cancel_and_wait(running)
         finally:
             await writer.close()
 
@@ -76,10 +76,10 @@ async def _try_at_start(writer: RedisWriter, drainer: Drainer, level: Level) -> 
 
 def _require_usable(writer: RedisWriter, settings: IngestSettings) -> None:
     """Raise Refusal if Redis will refuse entries until somebody acts; with ``fsync`` also if it cannot be asked."""
-    fault, error, url = writer.fault, writer.error, shown(settings.redis_url)
+    fault, error, url = writer.fault, writer.error, redact_url(settings.redis_url)
     if fault is None or error is None:
         return
-    detail = error.detail if isinstance(error, ServerNotReady) else reason(error)
+    detail = error.detail if isinstance(error, ServerNotReady) else name_error(error)
     if fault is UNSUPPORTED:
         raise Refusal(detail)
     if fault in {DENIED, WRONG_TYPE, CLUSTER}:

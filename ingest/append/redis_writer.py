@@ -20,7 +20,7 @@ from ingest.append.connection import AppendConnection
 from ingest.append.server_checks import ServerChecks, ServerNotReady
 from ingest.metrics import APPEND_FAILURES, BREAKER, REDIS_DOWN
 from runtime.tasks import wait_for
-from stream.redis.client import limit_wait, reason
+from stream.redis.client import limit_wait, name_error
 from stream.redis.errors import AWAY, RedisFault, identify_fault
 
 log = structlog.get_logger("redis")
@@ -139,7 +139,7 @@ class RedisWriter:
         tell(
             "redis.down",
             why=fault.name,
-            error=None if error is None else reason(error),
+            error=None if error is None else name_error(error),
             meaning=f"{fault.meaning}; entries go to the spool",
             what=fault.next_step,
             **more,

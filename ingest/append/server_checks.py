@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 from ingest.append.connection import COMMANDS
 from ingest.metrics import DURABLE, MEMORY
 from ingest.settings import Level
-from stream.redis.client import ServerUnfit, require
+from stream.redis.client import ServerUnfit, require_commands
 from stream.redis.errors import UNSUPPORTED, RedisFault
 
 log = structlog.get_logger("durability")
@@ -56,7 +56,7 @@ class ServerChecks:
     async def check(self) -> None:
         """Check everything. Raises ServerNotReady, or RedisError if there is no answer."""
         try:
-            await require(self._server, COMMANDS)
+            await require_commands(self._server, COMMANDS)
         except ServerUnfit as exc:
             raise ServerNotReady(UNSUPPORTED, str(exc)) from None
         await self.check_durability()

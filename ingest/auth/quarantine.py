@@ -23,9 +23,9 @@ from redis.exceptions import RedisError
 from ingest.auth.proof import Reason, WrongSignature
 from ingest.auth.settings import SignatureSettings
 from ingest.metrics import QUARANTINED
-from runtime.tasks import end
+from runtime.tasks import cancel_and_wait
 from stream.entry import Entry
-from stream.redis.client import reason
+from stream.redis.client import name_error
 from stream.redis.scripts import read_script
 
 log = structlog.get_logger("quarantine")
@@ -183,7 +183,7 @@ class Quarantine:
             outcomes = await self._keep(keys=[self._stream, index_of(self._stream)], args=arguments)
         except RedisError as exc:
             QUARANTINED.count("forgotten", number=len(batch))
-            log.warning("quarantine.forgotten", entries=len(batch), error=reason(exc))
+            log.warning("quarantine.forgotten", entries=len(batch), error=name_error(exc))
             return False
         for waiting, outcome in zip(batch, outcomes, strict=True):
             QUARANTINED.count(outcome.decode())
@@ -218,4 +218,4 @@ async def open_quarantine(server: Redis, settings: SignatureSettings) -> AsyncIt
         finally:
             quarantine.close()
             await asyncio.wait([loop], timeout=CLOSE_SECONDS)
-            await end([loop])
+            await cancel_and_wait([loop])

@@ -63,7 +63,7 @@ class ReceiptVerifier:
         """
         given = fields[_NOT_SIGNED]
         try:
-            signed = signed_text(fields)
+            signed = build_signed_text(fields)
         except Unsignable:
             raise Unsigned("unsignable") from None
         except Ambiguous:
@@ -90,7 +90,7 @@ class ReceiptVerifier:
         return [(key, self._secrets[key])]
 
 
-def signed_text(fields: Mapping[str, Any]) -> bytes:
+def build_signed_text(fields: Mapping[str, Any]) -> bytes:
     """Return what is signed: ``&name=value`` for each field but ``sig``, sorted by name.
 
     A number counts as its decimal text, as in Vonage's own libraries. Raises Unsignable for other values, and Ambiguous

@@ -15,7 +15,7 @@ from aiohttp import HttpVersion10, hdrs, web
 from ingest.auth.proof import NEXT_STEPS, Reason
 from ingest.http.connection import Connection
 from ingest.metrics import WEBHOOKS
-from runtime.log_throttle import Sampling
+from runtime.log_throttle import LogThrottle
 from runtime.metrics import SUPPRESSED
 
 log = structlog.get_logger("ingest")
@@ -25,7 +25,7 @@ SIGNATURE_REFUSALS = 1024
 RETRY = "Retry-After: 5"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-_sampling = Sampling(1, seconds=LOG_SECONDS)
+_sampling = LogThrottle(1, seconds=LOG_SECONDS)
 _suppressed = SUPPRESSED.labels("ackstream")
 
 

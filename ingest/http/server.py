@@ -19,8 +19,8 @@ from ingest.http.descriptors import room_for
 from ingest.http.responses import replace_error
 from ingest.settings import IngestSettings
 from runtime.errors import Refusal
-from runtime.server_socket import listening, port_of
-from stream.redis.client import names
+from runtime.server_socket import open_listener, port_of
+from stream.redis.client import describe_error
 
 log = structlog.get_logger("ingest")
 
@@ -51,7 +51,7 @@ def report_fault(error: BaseException | None) -> None:
     """Log a fault of ours or of aiohttp's, without its text."""
     frames = extract_tb(error.__traceback__) if error is not None else []
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
-    log.error("ingest.failed", error=names(error) if error is not None else "?", at=place, sampled=True)
+    log.error("ingest.failed", error=describe_error(error) if error is not None else "?", at=place, sampled=True)
 
 
 @asynccontextmanager
@@ -70,7 +70,7 @@ async def open_endpoint(handle: Handle, settings: IngestSettings) -> AsyncIterat
 
     async with (
         asyncio.TaskGroup() as tasks,
-        listening(
+        open_listener(
             connect, settings.hosts, settings.port, setting="ACKSTREAM_PORT (--port)", receive_bytes=settings.max_body
         ) as listener,
     ):

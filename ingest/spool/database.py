@@ -4,7 +4,7 @@ import os
 import sqlite3
 from pathlib import Path
 
-from ingest.spool.errors import judged
+from ingest.spool.errors import translate_errors
 from runtime.disk import sync_folder
 
 LAYOUT = 2
@@ -22,7 +22,7 @@ INSERT INTO marks VALUES (0, 0, 0, NULL);
 def create(path: Path) -> None:
     """Make a new file; its name is there only once it is whole. Raises SpoolFault."""
     draft = path.with_suffix(".new")
-    with judged():
+    with translate_errors():
         os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
         making = sqlite3.connect(draft, isolation_level=None)
         try:
@@ -38,7 +38,7 @@ def create(path: Path) -> None:
 
 def connect(path: Path) -> sqlite3.Connection:
     """Open a file, for any thread, with every commit on the disk. Raises SpoolFault."""
-    with judged():
+    with translate_errors():
         connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         connection.text_factory = bytes
         try:

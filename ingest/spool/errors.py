@@ -60,7 +60,7 @@ _BY_CODE = {
 
 
 @contextmanager
-def judged() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Raise the SpoolFault that an error of SQLite's or the system's means."""
     try:
         yield

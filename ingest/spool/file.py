@@ -18,8 +18,8 @@ from zlib import crc32
 
 from ingest.encoding import Packed
 from ingest.spool.database import LAYOUT, connect, create, log_of
-from ingest.spool.errors import Damaged, Full, judged
-from ingest.spool.record import Row, Slice, length_of, received_ms_of, rows_of, size_of
+from ingest.spool.errors import Damaged, Full, translate_errors
+from ingest.spool.record import Row, Slice, length_of, row_received_ms, rows_of, size_of
 from ingest.spool.salvage import Pages
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024
@@ -160,7 +160,7 @@ class SpoolFile:
     def remove(self) -> None:
         """Close and delete it."""
         self.close()
-        with judged():
+        with translate_errors():
             log_of(self.path).unlink(missing_ok=True)
             self.path.unlink()
 
@@ -168,7 +168,7 @@ class SpoolFile:
         """Close and rename it for a person to look at; return its new name. A log that is left goes with it."""
         self.close()
         aside = self.path.with_suffix(".damaged")
-        with judged():
+        with translate_errors():
             self.path.rename(aside)
             with suppress(FileNotFoundError):
                 log_of(self.path).rename(log_of(aside))
@@ -186,7 +186,7 @@ class SpoolFile:
         self._looked_at = True
         self.rows = self._last - self._confirmed
         with suppress(Damaged):  # found again when it is read
-            self.oldest_ms = next((received_ms_of(row) for row in self._rows_from(self._confirmed + 1, 1)), None)
+            self.oldest_ms = next((row_received_ms(row) for row in self._rows_from(self._confirmed + 1, 1)), None)
 
     @property
     def _pages(self) -> Pages:
@@ -197,13 +197,13 @@ class SpoolFile:
         return self._salvaged
 
     def _row(self, query: str, *values: int) -> Any:
-        with judged():
+        with translate_errors():
             return self._connection.execute(query, values).fetchone()
 
     def _rows_from(self, number: int, most: int) -> Iterator[Row]:
         """Yield rows from this number on, up to the first that is damaged, which raises Damaged."""
         query = f"{_SELECT} WHERE number >= ? AND number <= ? ORDER BY number LIMIT ?"
-        with judged():
+        with translate_errors():
             for row in self._connection.execute(query, (number, self._last, most)):
                 if row[0] != number:
                     raise Damaged("a number is missing")
@@ -217,7 +217,7 @@ class SpoolFile:
     @contextmanager
     def _transaction(self, size: int, *, durable: bool = True) -> Iterator[None]:
         """Commit what the block does to so many bytes. First the WAL is emptied, if it has grown large."""
-        with judged():
+        with translate_errors():
             if self._logged_bytes >= CHECKPOINT_BYTES:
                 self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
                 self._logged_bytes = 0

@@ -17,8 +17,8 @@ from typing import Self
 
 import orjson
 
-from ingest.spool.errors import judged
-from runtime.disk import locked, make_folder, write_file
+from ingest.spool.errors import translate_errors
+from runtime.disk import make_folder, try_lock, write_file
 from runtime.errors import Refusal
 
 FOLDERS = 1000
@@ -75,7 +75,7 @@ class SpoolFolder:
     @classmethod
     def lock(cls, path: Path) -> Self | None:
         """Lock a folder; None if a living process has it. Raises OSError."""
-        lock = locked(path / "lock")
+        lock = try_lock(path / "lock")
         return None if lock is None else cls(path, lock)
 
     @property
@@ -119,7 +119,7 @@ class SpoolFolder:
 
     def free_bytes(self) -> tuple[int, int]:
         """Return how many bytes of the volume are free for this user, and how many it has in all."""
-        with judged():
+        with translate_errors():
             found = os.statvfs(self.path)
         return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
 

@@ -61,7 +61,7 @@ class DiskThread:
 
 
 class Spool:
-    """A queue that survives the process. Made by ``spooling``."""
+    """A queue that survives the process. Opened by ``open_spool``."""
 
     def __init__(self, files: SpoolFiles) -> None:
         self._files = files
@@ -159,7 +159,7 @@ class Spool:
 
 
 @asynccontextmanager
-async def spooling(data: Path, owner: Owner, limit_bytes: int) -> AsyncIterator[Spool]:
+async def open_spool(data: Path, owner: Owner, limit_bytes: int) -> AsyncIterator[Spool]:
     """Open the spool in the data folder for the length of the block. Raises Refusal if there can be none."""
     spool = Spool(SpoolFiles(data, owner, limit_bytes))
     await spool.open()

@@ -28,7 +28,7 @@ def checksum(number: int, packed: bytes) -> int:
     return crc32(packed, number & 0xFFFF_FFFF)
 
 
-def received_ms_of(row: Row) -> int | None:
+def row_received_ms(row: Row) -> int | None:
     """Return when its entry was received, if that can be told."""
     found: Any = row[1]
     return found if isinstance(found, int) else None
@@ -59,7 +59,7 @@ class Slice:
         """Take the rows, at least one, that were found between the number ``confirmed`` and ``last``, inclusive."""
         sound: list[bytes] = [row[3] for row in rows if is_sound(row)]
         size = sum(ROW_BYTES + len(one) for one in sound)
-        return cls(sound, last, received_ms_of(rows[-1]), size, last - confirmed - len(sound))
+        return cls(sound, last, row_received_ms(rows[-1]), size, last - confirmed - len(sound))
 
 
 def is_sound(row: Row) -> bool:

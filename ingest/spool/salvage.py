@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from ingest.spool.database import PAGE_BYTES
-from ingest.spool.errors import judged
+from ingest.spool.errors import translate_errors
 from ingest.spool.record import Row, is_sound
 
 LEAF = 13
@@ -53,7 +53,7 @@ class Pages:
     @classmethod
     def read(cls, file: Path, log: Path) -> Self:
         """Read all pages. Raises SpoolFault if the disk fails."""
-        with judged():
+        with translate_errors():
             return cls(file, log)
 
     def rows_after(self, number: int) -> list[Row]:

@@ -19,7 +19,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from runtime.errors import Refusal
 from stream.redis import primary
-from stream.redis.errors import code
+from stream.redis.errors import error_code
 from stream.redis.sentinel import ASK_SECONDS
 from stream.redis.url import Target
 
@@ -87,7 +87,7 @@ def client(url: str, *, reply_seconds: float = REPLY_SECONDS) -> Redis:
     return made
 
 
-async def abilities(server: Redis, commands: Iterable[str]) -> frozenset[str]:
+async def find_commands(server: Redis, commands: Iterable[str]) -> frozenset[str]:
     """Return those of ``commands`` that the server has. One that does not let us ask has none."""
     asked = tuple(commands)
     try:
@@ -99,10 +99,10 @@ async def abilities(server: Redis, commands: Iterable[str]) -> frozenset[str]:
     return frozenset(name for name, found in zip(asked, described, strict=True) if found)
 
 
-async def require(server: Redis, commands: Iterable[str]) -> None:
+async def require_commands(server: Redis, commands: Iterable[str]) -> None:
     """Raise ServerUnfit, in one sentence, if the server lacks one of ``commands``."""
     wanted = frozenset(commands)
-    if missing := wanted - await abilities(server, wanted):
+    if missing := wanted - await find_commands(server, wanted):
         names = ", ".join(sorted(missing))
         raise ServerUnfit(
             f"the Redis server has no {names}, or this user may not ask (COMMAND INFO): "
@@ -110,7 +110,7 @@ async def require(server: Redis, commands: Iterable[str]) -> None:
         )
 
 
-def shown(url: str) -> str:
+def redact_url(url: str) -> str:
     """Return a Redis or database URL without its user, password and options, fit for a log."""
     parts = urlsplit(url)
     hosts = parts.netloc.rpartition("@")[2]
@@ -119,19 +119,19 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{hosts}{parts.path}"
 
 
-def names(exc: BaseException) -> str:
+def describe_error(exc: BaseException) -> str:
     """Name an error and what caused it, without their texts: those of databases quote values."""
     chain: list[str] = []
     cause: BaseException | None = exc
     while cause is not None and len(chain) < 4:  # noqa: PLR2004 - enough to see the driver's own error
-        chain.append(reason(cause))
+        chain.append(name_error(cause))
         cause = cause.__cause__
     return " < ".join(chain)
 
 
-def reason(exc: BaseException) -> str:
+def name_error(exc: BaseException) -> str:
     """Name an error without its text: the class, and of Redis the error code."""
-    return f"{type(exc).__name__}({code(exc)})" if code(exc) else type(exc).__name__
+    return f"{type(exc).__name__}({error_code(exc)})" if error_code(exc) else type(exc).__name__
 
 
 def keep_raw(server: Redis, command: str) -> None:

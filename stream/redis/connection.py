@@ -23,7 +23,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from stream.redis.errors import Deposed, code
+from stream.redis.errors import Deposed, error_code
 
 NOT_PRIMARY = frozenset(("READONLY", "MASTERDOWN", "NOREPLICAS"))
 
@@ -87,9 +87,9 @@ class _Bounded(AbstractConnection):
 
     async def _require_primary(self, exc: ResponseError) -> None:
         """Close the connection and raise Deposed if this is the error of a server that is not the primary."""
-        if code(exc) in NOT_PRIMARY:
+        if error_code(exc) in NOT_PRIMARY:
             await self.disconnect(nowait=True)
-            raise Deposed(code(exc)) from exc
+            raise Deposed(error_code(exc)) from exc
 
     def check_primary(self) -> None:
         """Raise Deposed if this connection is known not to lead to a primary any more. Asks nobody."""

@@ -144,10 +144,10 @@ def identify_fault(exc: BaseException) -> RedisFault:
     """Return the kind of an error that a client of `stream.redis` raised."""
     by_text = (fault for text, fault in _BY_TEXT.items() if text in str(exc))
     by_class = (fault for classes, fault in _BY_CLASS if isinstance(exc, classes))
-    return _BY_CODE.get(code(exc)) or next(by_text, None) or next(by_class, UNKNOWN)
+    return _BY_CODE.get(error_code(exc)) or next(by_text, None) or next(by_class, UNKNOWN)
 
 
-def code(exc: BaseException) -> str:
+def error_code(exc: BaseException) -> str:
     """Return the code of Redis's error reply, such as OOM; empty for any other error."""
     if not isinstance(exc, RedisError):
         return ""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from vonage_http_client.auth import Auth
 
 from ingest.auth.proof import Proof, Unsigned, WrongSignature
-from ingest.auth.receipts import ReceiptMethod, signature, signed_text
+from ingest.auth.receipts import ReceiptMethod, build_signed_text, signature
 from stream.payload import decode, is_receipt
 from tests.node import Ask
 from tests.tokens import ACCOUNT, NOW, OTHER_SECRET, SECRET, bearer, flipped, verifier
@@ -286,7 +286,7 @@ def test_the_signature_is_a_text(sig: object) -> None:
 
 def test_the_formula_on_one_receipt() -> None:
     """What is hashed, to the letter."""
-    base = signed_text({"b": "x&y=z", "a": 1, "sig": "no", "B": 0.5})
+    base = build_signed_text({"b": "x&y=z", "a": 1, "sig": "no", "B": 0.5})
     assert base == b"&B=0.5&a=1&b=x_y_z"
     assert signature("md5hash", b"s", base) == hashlib.md5(b"&B=0.5&a=1&b=x_y_zs").hexdigest().encode()  # noqa: S324
     assert signature("sha512", b"s", base) == hmac.new(b"s", base, "sha512").hexdigest().encode()

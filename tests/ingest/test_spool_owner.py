@@ -12,7 +12,7 @@ from ingest.spool import folder as folder_module
 from ingest.spool import queue
 from ingest.spool.file_set import SpoolFiles
 from ingest.spool.folder import Owner, SpoolFolder, read_owner
-from ingest.spool.queue import spooling
+from ingest.spool.queue import open_spool
 from runtime import disk
 from stream.keys import Shard
 from stream.server_id import ensure_server_id, read_server_id
@@ -160,7 +160,7 @@ async def test_production_s_spool_never_goes_to_another_redis(tmp_path: Path, sh
 async def test_the_loop_never_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A volume that hangs when it is asked for its room: `why_not` answers at once, that the disk does not answer."""
     answers = threading.Event()
-    async with spooling(tmp_path, OWNER, ENOUGH_BYTES) as spool:
+    async with open_spool(tmp_path, OWNER, ENOUGH_BYTES) as spool:
         monkeypatch.setattr(queue, "ANSWER_SECONDS", 0.05)
         monkeypatch.setattr(SpoolFolder, "free_bytes", lambda _: answers.wait() and (2**40, 2**40))
         await spool.look()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from runtime.tasks import end
+from runtime.tasks import cancel_and_wait
 from stream.keys import Shard
 from tests.events import body
 from tests.support.parts import Parts, make_parts
@@ -91,7 +91,7 @@ async def test_the_poison_entry_is_found_by_halving(server: Redis, shard: Shard,
         processing = asyncio.create_task(parts.processor.process([batch], nothing_more))
         dying = asyncio.create_task(killed.wait())
         await asyncio.wait([processing, dying], return_when=asyncio.FIRST_COMPLETED)
-        await end([processing, dying])
+        await cancel_and_wait([processing, dying])
         await parts.processor.drop()
         if not killed.is_set():
             break

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from stream.entry import Entry, InvalidEntry, find_origin, named
+from stream.entry import Entry, InvalidEntry, fields_from_flat, find_origin
 from worker.events.event import InvalidStatus, StatusEvent
 from worker.events.vonage import parse
 from worker.group.heartbeat import RawEntries
@@ -42,14 +42,16 @@ class Batch:
             try:
                 entry = Entry.from_flat(flat)
             except InvalidEntry as exc:
-                fields = named(flat)
+                fields = fields_from_flat(flat)
                 origin = find_origin(fields) or own
                 batch.invalid.append(Copy.invalid(entry_id, fields, origin=origin, error=f"invalid-entry: {exc}"))
                 continue
             try:
                 event = parse(entry, entry.origin or own)
             except InvalidStatus as exc:
-                batch._sort_invalid(entry_id, named(flat), entry, entry.origin or own, f"invalid-status: {exc}")
+                batch._sort_invalid(
+                    entry_id, fields_from_flat(flat), entry, entry.origin or own, f"invalid-status: {exc}"
+                )
             else:
                 batch.entries.append((entry_id, flat))
                 batch.events.append(event)

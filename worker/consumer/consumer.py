@@ -14,8 +14,8 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from runtime.tasks import Backoff, end
-from stream.redis.client import ServerUnfit, limit_wait, reason, require
+from runtime.tasks import Backoff, cancel_and_wait
+from stream.redis.client import ServerUnfit, limit_wait, name_error, require_commands
 from stream.redis.errors import SILENT
 from worker.consumer.batch import Batch
 from worker.consumer.fetcher import BLOCK_MS, Fetcher
@@ -97,10 +97,10 @@ class Consumer:
             async with limit_wait(LEAVE_SECONDS):
                 await self._liveness.leave()
         except RedisError as exc:  # then the others find the counter standing still
-            log.warning("consumer.left_silently", group=self._group.name, error=reason(exc))
+            log.warning("consumer.left_silently", group=self._group.name, error=name_error(exc))
 
     async def _prepare(self) -> None:
-        await require(self._server, ["FUNCTION"])  # as old as the scripts' flags: Redis 7.0
+        await require_commands(self._server, ["FUNCTION"])  # as old as the scripts' flags: Redis 7.0
         await self._group.ensure()
         await self._upkeep.look()
         await self._liveness.announce()
@@ -167,7 +167,7 @@ class Consumer:
     async def _recover(self, exc: Exception) -> None:
         """Drop what is in hand, and make ready for a new beginning."""
         if self._condition.well:
-            self._drop(reason(exc))
+            self._drop(name_error(exc))
         if await self._condition.suffer(exc) is SILENT:
             self._fetcher.slow_down()  # perhaps a batch takes the network too long
 
@@ -179,7 +179,7 @@ class Consumer:
             try:
                 await act()
             except RedisError as exc:
-                log.warning("consumer.upkeep_failed", group=self._group.name, error=reason(exc))
+                log.warning("consumer.upkeep_failed", group=self._group.name, error=name_error(exc))
                 self._condition.notice(exc)
 
 
@@ -196,5 +196,5 @@ async def consume(consumers: Sequence[Consumer], stop: asyncio.Event, grace_seco
         for loop in loops:
             loop.cancel()  # once, so that handlers can clean up
         await asyncio.wait(loops, timeout=LEAVE_SECONDS)
-        await end((*loops, *upkeep))
+        await cancel_and_wait((*loops, *upkeep))
     await asyncio.gather(*(consumer.leave() for consumer in consumers))

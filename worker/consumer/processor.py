@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from stream.entry import named
+from stream.entry import fields_from_flat
 from worker.consumer.batch import Batch
 from worker.dispatch.call import Call
 from worker.dispatch.circuit import Circuit
@@ -173,7 +173,7 @@ class Processor:
             (entry_id, flat), event, deaths = batch.entries[place], batch.events[place], found[place].deaths
             if found[place].is_proven:
                 error = f"poison: {deaths} workers died while they handled nothing else"
-                copy = Copy.invalid(entry_id, named(flat), origin=event.entry, error=error)
+                copy = Copy.invalid(entry_id, fields_from_flat(flat), origin=event.entry, error=error)
                 self._writer.of(batch.source).copies.append(copy)
             else:
                 suspects.append(Suspect(batch.source, (entry_id, flat), event, deaths))
@@ -234,7 +234,7 @@ class Processor:
         return [
             Copy.failed(
                 entry_id,
-                named(flat),
+                fields_from_flat(flat),
                 origin=event.entry,
                 attempt=event.attempt,
                 verdict=judge(error, event.attempt, self._schedule, self._chance(), stopping=stopping),

@@ -12,7 +12,7 @@ from typing import TypeVar
 import structlog
 from redis.asyncio import Redis
 
-from stream.redis.client import ServerUnfit, names
+from stream.redis.client import ServerUnfit, describe_error
 from stream.redis.errors import GONE, UNSUPPORTED, GroupGone, RedisFault, Stalled, identify_fault
 from worker.metrics import REDIS_FAULTS
 
@@ -67,7 +67,7 @@ class Condition:
         self.well, self._trouble = False, met
         REDIS_FAULTS.labels(self._group, met.name).inc()
         tell = log.warning if met.passing else log.error
-        tell("consumer.trouble", group=self._group, trouble=met.name, meaning=met.meaning, error=names(exc))
+        tell("consumer.trouble", group=self._group, trouble=met.name, meaning=met.meaning, error=describe_error(exc))
         if not met.connected:
             for server in self._servers:
                 await server.connection_pool.disconnect(inuse_connections=False)

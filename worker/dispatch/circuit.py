@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import structlog
 
-from stream.redis.client import names
+from stream.redis.client import describe_error
 from worker.dispatch.call import Call, Limits
 from worker.dispatch.circuit_breaker import CircuitBreaker
 from worker.dispatch.pause import Pause, Why, meaning
@@ -75,7 +75,7 @@ class Circuit:
         if self._unavailable is not None:
             if self._group == "store":  # its texts have no value in them, and say what to do
                 return f"group store waits for its database: {self._unavailable}"
-            return f"group {self._group} waits for its target: {names(self._unavailable)}"
+            return f"group {self._group} waits for its target: {describe_error(self._unavailable)}"
         return None
 
     @property
@@ -148,7 +148,7 @@ class Circuit:
     def _wait_for_target(self, error: Unavailable) -> None:
         if self._unavailable is None or self._clock() >= self._away_until:  # of many calls at once one is enough
             HANDLER_FAILURES.labels(self._group, kind(error)).inc()
-            log.warning("handler.unavailable", group=self._group, error=names(error))
+            log.warning("handler.unavailable", group=self._group, error=describe_error(error))
             jitter = random.uniform(0.5, 1)  # noqa: S311 - jitter
             self._away_until = self._clock() + self._away_seconds * jitter
             self._away_seconds = min(2 * self._away_seconds, self._timing.longest_away)

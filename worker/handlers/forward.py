@@ -30,7 +30,7 @@ import orjson
 from standardwebhooks import Webhook
 from yarl import URL
 
-from stream.redis.client import reason
+from stream.redis.client import name_error
 from worker.events.event import StatusEvent
 from worker.handlers.errors import LONGEST_DELAY_SECONDS, Gone, Refused, Throttled, TimedOut
 
@@ -99,7 +99,7 @@ class Forward:
                 raise TimedOut(self._timeout_seconds) from None
             raise Refused("no answer (TimeoutError)") from None
         except (aiohttp.ClientError, OSError) as exc:  # its text may name the URL
-            raise Refused(f"no answer ({reason(exc)})") from None
+            raise Refused(f"no answer ({name_error(exc)})") from None
         self._judge(status, after, self._without_secrets(answer))
 
     async def _post(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, str | None, bytes]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from stream.entry import LATEST_MS, Entry, EntryId, InvalidEntry, received_ms
+from stream.entry import LATEST_MS, Entry, EntryId, InvalidEntry, read_received_ms
 from worker.events.event import InvalidStatus, StatusEvent
 from worker.events.timestamps import iso_time
 from worker.events.vonage import parse
@@ -60,7 +60,7 @@ class EntryFilter:
             return False
         if self.reasons and reason_of(stored) not in self.reasons:
             return False
-        if not self._in_time(received_ms(stored)):
+        if not self._in_time(read_received_ms(stored)):
             return False
         asks = self.messages or self.statuses or self.channels or self.accounts
         if dead and not asks:

@@ -9,10 +9,10 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from runtime.log_throttle import Sampling
-from runtime.tasks import end, wait_for
+from runtime.log_throttle import LogThrottle
+from runtime.tasks import cancel_and_wait, wait_for
 from stream.keys import Shard
-from stream.redis.client import client, reason
+from stream.redis.client import client, name_error
 from worker.group.lease import Lease
 from worker.metrics import REPLAY_FAILURES, REPLAY_UNREAD
 from worker.replay.copier import Copier
@@ -49,7 +49,7 @@ class ReplayScheduler:
         self._lease_ms = lease_ms
         self._replays = Replays(server, shard, group)
         self._copying: dict[str, asyncio.Task[None]] = {}
-        self._throttle = Sampling(1, seconds=REPORT_SECONDS)
+        self._throttle = LogThrottle(1, seconds=REPORT_SECONDS)
         self._unread = REPLAY_UNREAD.labels(group)
 
     @property
@@ -95,9 +95,9 @@ class ReplayScheduler:
         return False
 
     def _fail(self, exc: Exception) -> None:
-        REPLAY_FAILURES.labels(self._group, reason(exc)).inc()
-        if self._throttle.admit(reason(exc)) is not None:
-            log.warning("replay.interrupted", group=self._group, error=reason(exc))
+        REPLAY_FAILURES.labels(self._group, name_error(exc)).inc()
+        if self._throttle.admit(name_error(exc)) is not None:
+            log.warning("replay.interrupted", group=self._group, error=name_error(exc))
 
 
 @asynccontextmanager
@@ -110,8 +110,8 @@ async def run_replays(settings: WorkerSettings, groups: Iterable[str], stop: asy
             yield
             await asyncio.wait([*running, *_copying(parts)], timeout=STOP_SECONDS)
         finally:
-            await end(running)
-            await end(_copying(parts))
+            await cancel_and_wait(running)
+            await cancel_and_wait(_copying(parts))
 
 
 def _copying(parts: Sequence[ReplayScheduler]) -> list[asyncio.Task[None]]:

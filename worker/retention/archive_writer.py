@@ -17,7 +17,7 @@ import hiredis
 import orjson
 
 from runtime.errors import Refusal
-from stream.entry import named, received_ms
+from stream.entry import fields_from_flat, read_received_ms
 from stream.keys import Shard
 from worker.retention.archive_reader import INDEX, IndexLine
 from worker.retention.pages import RawEntry
@@ -111,7 +111,9 @@ class ArchiveDraft:
             self._file.write(self._packing.compress(commands))
         except OSError as exc:
             raise ArchiveFailed(exc.strerror or type(exc).__name__) from exc
-        received = self._received + [moment for _, flat in entries if (moment := received_ms(named(flat))) is not None]
+        received = self._received + [
+            moment for _, flat in entries if (moment := read_received_ms(fields_from_flat(flat))) is not None
+        ]
         self._received = [min(received), max(received)] if received else []
         self._first = self._first or entries[0][0]
         self._last = entries[-1][0]

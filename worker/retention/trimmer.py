@@ -15,11 +15,11 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from runtime.log_throttle import Sampling
-from runtime.tasks import end, wait_for
+from runtime.log_throttle import LogThrottle
+from runtime.tasks import cancel_and_wait, wait_for
 from stream.entry import EntryId
 from stream.keys import Shard
-from stream.redis.client import client, reason
+from stream.redis.client import client, name_error
 from worker.group.lease import Lease
 from worker.metrics import (
     ARCHIVED,
@@ -79,7 +79,7 @@ class Trimmer:
         self._floor = AckFloor(server, shard)
         self._losses = LossDetector()
         self._beats: dict[str, Mapping[bytes, bytes]] = {}
-        self._throttle = Sampling(1, clock, seconds=REPORT_SECONDS)
+        self._throttle = LogThrottle(1, clock, seconds=REPORT_SECONDS)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look and trim again and again until ``stop``."""
@@ -89,7 +89,7 @@ class Trimmer:
             except ArchiveFailed as exc:
                 self._fail("archive", str(exc))
             except RedisError as exc:
-                self._fail(reason(exc), "Redis")
+                self._fail(name_error(exc), "Redis")
             await wait_for(stop, self._look_seconds)
         with suppress(RedisError):  # then the lease ends by itself
             await self._lease.leave()
@@ -232,7 +232,7 @@ async def run_trimmer(settings: RetentionSettings, stop: asyncio.Event) -> Async
         running = tasks.create_task(Trimmer(server, settings.shard, retention, archive).run(stop))
         yield
         await asyncio.wait([running], timeout=STOP_SECONDS)
-        await end([running])
+        await cancel_and_wait([running])
 
 
 async def _paced(step: Awaitable[T]) -> T:

@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from runtime.tasks import end
+from runtime.tasks import cancel_and_wait
 from worker.group.heartbeat import Liveness
 from worker.group.poison import PoisonTracker
 from worker.metrics import ATTEMPTS, DEAD_LETTERS, DELAYED
@@ -101,7 +101,7 @@ class AckWriter:
         """Forget what has ended, and give up the write that is under way."""
         self._ended.clear()
         if self._writing is not None:
-            await end([self._writing])
+            await cancel_and_wait([self._writing])
             if not self._writing.cancelled():
                 self._writing.exception()  # looked at, so that asyncio does not complain
             self._writing, self.marks = None, frozenset()

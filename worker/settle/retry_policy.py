@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from traceback import walk_tb
 
-from stream.redis.client import names
+from stream.redis.client import describe_error
 from worker.handlers.errors import Discard, Refused, Retry, TimedOut
 from worker.settle.schedule import Schedule
 
@@ -73,7 +73,7 @@ def said_of(error: BaseException) -> str:
     if isinstance(error, Refused):
         return f"refused: {error.reason}"
     place = _place(error)
-    return f"failed: {names(error)}{f' at {place}' if place else ''}"
+    return f"failed: {describe_error(error)}{f' at {place}' if place else ''}"
 
 
 def kind(error: BaseException) -> str:

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from runtime.disk import make_folder
 from runtime.errors import Refusal
 from runtime.tasks import Backoff
-from stream.redis.client import names
+from stream.redis.client import describe_error
 from worker.store import postgresql_url
 from worker.store.settings import SQLITE
 
@@ -178,7 +178,7 @@ async def open_connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]
         try:
             connection = await stack.enter_async_context(engine.connect())
         except Exception as exc:  # drivers raise errors of any class here, and none speaks of what is to be written
-            raise DatabaseAway(f"the database does not answer ({names(exc)})") from exc
+            raise DatabaseAway(f"the database does not answer ({describe_error(exc)})") from exc
         yield connection
 
 

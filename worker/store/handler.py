@@ -22,7 +22,7 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from stream.entry import Entry
-from stream.redis.client import names
+from stream.redis.client import describe_error
 from worker.events.event import StatusEvent
 from worker.events.vonage import parse
 from worker.handlers.errors import Divide, Unavailable
@@ -127,7 +127,7 @@ class Store:
             self._report(str(exc))
             raise Unavailable(str(exc)) from exc
         except Exception as exc:
-            raise (Unavailable(f"the database is away ({names(exc)})") if is_away(exc) else Divide()) from exc
+            raise (Unavailable(f"the database is away ({describe_error(exc)})") if is_away(exc) else Divide()) from exc
         self._recent.keep(changed)
 
     def _report(self, mismatch: str) -> None:
