@@ -76,7 +76,7 @@ def test_a_command_loads_only_what_it_works_with(arguments: tuple[str, ...], for
 def test_the_version_is_printed() -> None:
     """As the package has it."""
     outcome = run_command("--version")
-    assert (outcome.code, outcome.stdout) == (0, "ackstream 0.1.0\n")
+    assert (outcome.code, outcome.stdout) == (0, "ackstream 0.1.0rc1\n")
 
 
 def test_completion_offers_commands_and_options() -> None:
