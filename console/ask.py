@@ -23,14 +23,14 @@ T = TypeVar("T")
 def ask_redis(settings: StreamSettings, ask: "Callable[[Redis], Awaitable[T]]") -> T:
     """Return what ``ask`` finds. Raises RedisError with a note."""
 
-    async def asking() -> T:
+    async def run_query() -> T:
         server = client(settings.redis_url)
         try:
             return await ask(server)
         finally:
             await server.aclose()
 
-    return _run(asking(), f"Redis at {redact_url(settings.redis_url)}")
+    return _run(run_query(), f"Redis at {redact_url(settings.redis_url)}")
 
 
 def ask_database(settings: "DatabaseSettings", ask: "Callable[[AsyncEngine], Awaitable[T]]") -> T:
@@ -43,7 +43,7 @@ def ask_database(settings: "DatabaseSettings", ask: "Callable[[AsyncEngine], Awa
     from worker.store.database import open_engine  # noqa: PLC0415 - SQL only for who needs it
     from worker.store.revision import check_revision  # noqa: PLC0415 - likewise
 
-    async def asking() -> T:
+    async def run_query() -> T:
         engine = open_engine(settings.database_url, read_only=True)
         try:
             await check_revision(engine)
@@ -51,12 +51,12 @@ def ask_database(settings: "DatabaseSettings", ask: "Callable[[AsyncEngine], Awa
         finally:
             await engine.dispose()
 
-    return _run(asking(), f"the database at {redact_url(settings.database_url)}")
+    return _run(run_query(), f"the database at {redact_url(settings.database_url)}")
 
 
-def _run(asking: Coroutine[Any, Any, T], where: str) -> T:
+def _run(query: Coroutine[Any, Any, T], where: str) -> T:
     try:
-        return asyncio.run(asking)
+        return asyncio.run(query)
     except Exception as exc:
         exc.add_note(where)
         raise

@@ -22,12 +22,12 @@ def mask_numbers(text: str) -> str:
     return _NUMBER.sub(lambda run: mask(run.group()) or "", text)
 
 
-def received_at(fields: Mapping[bytes, bytes]) -> str | None:
+def format_receipt_time(fields: Mapping[bytes, bytes]) -> str | None:
     """Return when the entry was received, in ISO 8601; None for an entry that is none of ours."""
     return iso_time(read_received_ms(fields))
 
 
-def local_time(iso: str | None) -> str | None:
+def format_time(iso: str | None) -> str | None:
     """Return an ISO 8601 time in this machine's zone, to the second, with the offset: ``--since`` takes it."""
     if iso is None:
         return None
@@ -35,7 +35,7 @@ def local_time(iso: str | None) -> str | None:
     return text.removesuffix("+00:00") + "Z" if text.endswith("+00:00") else text.removesuffix(":00")
 
 
-def age(seconds: float | None) -> str | None:
+def format_age(seconds: float | None) -> str | None:
     """Return how long something takes or has waited, in one unit: ``45 s``, ``12 min``, ``3 h``, ``5 d``."""
     if seconds is None:
         return None
@@ -45,14 +45,14 @@ def age(seconds: float | None) -> str | None:
     return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004 - tenths matter below ten
 
 
-def ago(iso: str | None) -> str | None:
+def format_ago(iso: str | None) -> str | None:
     """Return the age of a time of the past: ``12 min ago``."""
     if iso is None:
         return None
-    return f"{age(max((datetime.now(UTC) - datetime.fromisoformat(iso)).total_seconds(), 0))} ago"
+    return f"{format_age(max((datetime.now(UTC) - datetime.fromisoformat(iso)).total_seconds(), 0))} ago"
 
 
-def size(number: int | None) -> str | None:
+def format_size(number: int | None) -> str | None:
     """Return a number of bytes in the largest unit that keeps it above one."""
     if number is None:
         return None

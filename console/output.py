@@ -128,14 +128,14 @@ def _fold(text: str, width: int) -> Iterator[str]:
     for line in text.split("\n"):
         rest = line
         while _columns(rest) > width:
-            end = _fitting(rest, width)
+            end = _count_fitting(rest, width)
             blank = rest.rfind(" ", 0, end + 1)
             yield rest[: blank if blank > 0 else end]
             rest = rest[blank + 1 if blank > 0 else end :]
         yield rest
 
 
-def _fitting(text: str, width: int) -> int:
+def _count_fitting(text: str, width: int) -> int:
     """Return how many characters fit, at least one."""
     used = 0
     for place, character in enumerate(text):

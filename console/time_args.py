@@ -7,7 +7,7 @@ from runtime.errors import Refusal
 from worker.retention.settings import UNIT_MS
 
 
-def moment_ms(text: str, now_ms: int) -> int:
+def parse_time_ms(text: str, now_ms: int) -> int:
     """Return the time in ms since 1970. Without a zone it is UTC. Raises Refusal."""
     ago = re.fullmatch(r"(\d{1,7})([smhd])", text, re.ASCII)
     if ago:

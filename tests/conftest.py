@@ -102,7 +102,7 @@ def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real server, one for all tests of this process; tests keep apart by their stream's name."""
     folder = tmp_path_factory.mktemp("valkey")
     with asyncio.Runner() as runner:
-        serving = valkey.serving(folder)
+        serving = valkey.run_server(folder)
         server = runner.run(serving.__aenter__())
         yield server.url
         runner.run(serving.__aexit__(None, None, None))

@@ -198,7 +198,7 @@ class Valkey(Server):
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
-        server = valkey.Server(folder, valkey.free_port(), secrets.token_hex(8))
+        server = valkey.Server(folder, valkey.find_free_port(), secrets.token_hex(8))
         server.write()
         self.url = server.url
         super().__init__((str(get_binary_path()), str(folder / "valkey.conf")), folder)
@@ -211,7 +211,7 @@ class Ingest(Server):
     """`ackstream ingest`, signatures off unless the settings say otherwise."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
-        self.port, self.admin_port = valkey.free_port(), valkey.free_port()
+        self.port, self.admin_port = valkey.find_free_port(), valkey.find_free_port()
         self.url = f"http://127.0.0.1:{self.port}/webhooks/message-status"
         ports = {"port": str(self.port), "admin_port": str(self.admin_port)}
         environment = child_environment(**{"signatures": "off", **ports, **settings})

@@ -12,7 +12,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from console.queries.replays import Wanted, plan, start
+from console.queries.replays import ReplayRequest, plan, start
 from console.queries.stats import gather_stats
 from stream.keys import Shard
 from tests.events import body, entry
@@ -140,7 +140,7 @@ def ids(what: str, numbers: Sequence[int]) -> list[str]:
 
 async def replay(server: Redis, shard: Shard, group: str, rate: float) -> str:
     """Start a replay of all that is on the stream."""
-    wanted = Wanted(shard, group, Place.STREAM, ALL, rate, None)
+    wanted = ReplayRequest(shard, group, Place.STREAM, ALL, rate, None)
     return (await start(server, wanted, await plan(server, wanted))).id
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from console.up.valkey import binary
+from console.up.valkey import find_binary
 from stream.redis.client import client
 from tests.processes import START_SECONDS, Process, Server, becomes
 from tests.waiting import until
@@ -38,7 +38,7 @@ class Node(Server):
         folder.mkdir()
         self.port = port
         (folder / "node.conf").write_text(f"bind 127.0.0.1\nport {port}\n{config}")
-        super().__init__((binary(), str(folder / "node.conf"), *arguments), folder)
+        super().__init__((find_binary(), str(folder / "node.conf"), *arguments), folder)
 
     async def _is_ready(self, process: Process) -> None:
         def has_begun() -> bool:

@@ -11,7 +11,7 @@ import aiohttp
 
 import ingest.app
 import worker.app
-from console.up.valkey import free_port
+from console.up.valkey import find_free_port
 from ingest.settings import IngestSettings
 from tests.waiting import until
 from worker.settings import WorkerSettings
@@ -37,7 +37,7 @@ class Running:
 @asynccontextmanager
 async def ingesting(*, ready: bool = True, **settings: Any) -> AsyncIterator[Running]:
     """Ingest with these settings, by default after it has become ready."""
-    running = Running(free_port(), free_port(), asyncio.Event())
+    running = Running(find_free_port(), find_free_port(), asyncio.Event())
     loaded = IngestSettings.load(
         **{"signatures": "off", "port": running.port, "admin_port": running.admin_port} | settings
     )

@@ -53,10 +53,10 @@ class Guarded(Server):
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
-        self.port = valkey.free_port()
+        self.port = valkey.find_free_port()
         (folder / "users.acl").write_text(re.sub(r"<(\w+)-password>", r"\1", USERS) + OWNER)
         options = ("--port", str(self.port), "--aclfile", str(folder / "users.acl"), "--dir", str(folder))
-        super().__init__((valkey.binary(), *options, "--appendonly", "yes", "--appendfsync", "always"), folder)
+        super().__init__((valkey.find_binary(), *options, "--appendonly", "yes", "--appendfsync", "always"), folder)
 
     def url(self, user: str) -> str:
         return f"redis://{user}:{user}@127.0.0.1:{self.port}"

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from console.up.valkey import free_port
+from console.up.valkey import find_free_port
 from stream.keys import Shard
 from tests.events import body
 from tests.processes import Ingest, Process, ackstream, becomes, run_ackstream
@@ -78,7 +78,7 @@ async def site(
     tmp_path: Path,
 ) -> AsyncIterator[Site]:
     common = {"redis_url": valkey_url, "stream": shard.name, "signature_secrets": f"{ACCOUNT}:{SECRET}"}
-    worker = {"database_url": database_url, "admin_port": str(free_port())}
+    worker = {"database_url": database_url, "admin_port": str(find_free_port())}
     with ExitStack() as stack:
         async with Ingest(tmp_path, **common, signatures="required").running() as ingest:
             started = stack.enter_context(ackstream("worker", folder=tmp_path, **{**common, **worker}))

@@ -19,7 +19,7 @@ from urllib.request import urlopen
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from console.simulate.messages import expected, plan
+from console.simulate.messages import plan, predict_statuses
 from console.simulate.sender import send
 from tests.load import loading
 
@@ -131,7 +131,7 @@ async def test_every_simulated_message_reaches_the_database(project: Project) ->
     webhooks = list(plan(5000, seed=1, start=datetime(2026, 2, 3, tzinfo=UTC), duplicates=0.05, shuffle=True))
     report = await send(webhooks, project.url, rate=None, progress=lambda _: None)
     assert report.answered == {"200": len(webhooks)}
-    _until_stored(project, expected(webhooks))
+    _until_stored(project, predict_statuses(webhooks))
 
 
 async def test_restarting_redis_under_load_loses_nothing_that_was_answered_200(project: Project) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from console.up.valkey import free_port
+from console.up.valkey import find_free_port
 from stream.keys import Shard
 from tests.load import loading
 from tests.outages import Away, away_redis
@@ -132,7 +132,7 @@ async def test_a_frozen_redis_is_not_noticed_by_senders(away: Away, ingest: Inge
 
 async def test_a_stopped_ingest_goes_on_where_it_was(away: Away, tmp_path: Path) -> None:
     """Ingest itself stands still for longer than its budget: what waited is kept when it goes on."""
-    port, admin_port = free_port(), free_port()
+    port, admin_port = find_free_port(), find_free_port()
     ports = {"port": str(port), "admin_port": str(admin_port)}
     with ackstream("ingest", folder=tmp_path, signatures="off", **ports, **away.settings) as process:
         await process.is_ready(admin_port)

@@ -14,7 +14,7 @@ from yarl import URL
 import ingest.app
 import worker.app
 from console.queries.dead_letters import list_dead
-from console.up.valkey import free_port
+from console.up.valkey import find_free_port
 from ingest.settings import IngestSettings
 from stream.keys import Shard
 from tests.examples import NAMES, example
@@ -28,7 +28,7 @@ from worker.store.tables import messages, status_events
 async def running(redis_url: str, database_url: str, stream: str) -> AsyncIterator[str]:
     """Ingest and a worker with `store`, the address of the former."""
     stop = asyncio.Event()
-    port = free_port()
+    port = find_free_port()
     common = {"redis_url": redis_url, "stream": stream}
     taking = IngestSettings.load(**common, port=port, admin_port=0, signatures="off")
     storing = WorkerSettings.load(**common, database_url=database_url, handlers="store")

@@ -6,7 +6,7 @@ import orjson
 import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from console.up.valkey import free_port
+from console.up.valkey import find_free_port
 from tests.events import body, event
 from tests.examples import NAMES, example
 from tests.receiver import OTHER, SECRET, Receiver, receiving
@@ -93,7 +93,7 @@ async def test_what_is_no_2xx_is_a_failure(
 async def test_a_receiver_that_is_not_there_is_a_failure(client: aiohttp.ClientSession) -> None:
     """Said without the address."""
     with pytest.raises(Refused) as caught:
-        await forward(client, f"http://127.0.0.1:{free_port()}/hook").handle([EVENT])
+        await forward(client, f"http://127.0.0.1:{find_free_port()}/hook").handle([EVENT])
     assert said_of(caught.value) == "refused: no answer (ClientConnectorError)"
 
 

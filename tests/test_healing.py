@@ -225,7 +225,7 @@ class SmallDisk(Valkey):
         super().__init__(folder)
         with (folder / "valkey.conf").open("a") as config:
             config.write(f"appendfsync {fsync}\n")
-        binary = str(embedded.binary())
+        binary = str(embedded.find_binary())
         ignoring = ("sh", "-c", 'trap \'\' XFSZ; exec "$0" "$1"', binary, str(folder / "valkey.conf"))
         self._begin = lambda: begun(ignoring, folder, "valkey", None)
 

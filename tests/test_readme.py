@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from console.up.valkey import free_port
+from console.up.valkey import find_free_port
 from tests.events import body, event
 from tests.serving import answers
 from tests.waiting import until
@@ -115,7 +115,7 @@ def test_commands_that_run_elsewhere_are_shown(command: str) -> None:
 
 async def test_every_other_command_works() -> None:
     """With a running `ackstream up`, each command of the README and of docs/ exits with 0."""
-    port, admin_port = free_port(), free_port()
+    port, admin_port = find_free_port(), find_free_port()
     up = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "console", "up", "--port", str(port), "--admin-port", str(admin_port)),
         stdout=asyncio.subprocess.DEVNULL,

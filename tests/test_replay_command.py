@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from console.main import app
 from console.queries import replay_progress
-from console.time_args import moment_ms
+from console.time_args import parse_time_ms
 from runtime.errors import Refusal
 from stream.keys import Shard
 from stream.redis import client as connect
@@ -56,7 +56,7 @@ def test_each_choice_plans_and_replays_what_it_means(site: Site) -> None:
         assert (plan["entries"], plan["seconds"]) == (len(meant), len(meant) / 500), arguments
         if meant:
             assert (plan["first_entry"], plan["last_entry"]) == (f"0/{1000 + meant[0]}-0", f"0/{1000 + meant[-1]}-0")
-            assert moment_ms(plan["first"], 0) == RECEIVED_MS + meant[0] * HOUR_MS
+            assert parse_time_ms(plan["first"], 0) == RECEIVED_MS + meant[0] * HOUR_MS
             assert plan["bytes"] > 100 * len(meant)
         before = site.replayed()
         run = site.json("replay", "run", "--group", GROUP, *arguments, "--rate", "500")
@@ -212,12 +212,12 @@ def registered(valkey_url: str, shard: Shard, monkeypatch: pytest.MonkeyPatch) -
 def test_moments_are_written_in_many_ways() -> None:
     """Without a zone they are UTC; a number with a unit is so long ago."""
     for text in ("2025-11-24T16:00", "2025-11-24 16:00:00", "2025-11-24T17:00+01:00", "2025-11-24T16:00:00.000Z"):
-        assert moment_ms(text, 0) == RECEIVED_MS
-    assert moment_ms("2025-11-24", 0) == RECEIVED_MS - 16 * HOUR_MS
-    assert [moment_ms(text, 10 * 86_400_000) for text in ("1s", "1m", "1h", "1d")] == [
+        assert parse_time_ms(text, 0) == RECEIVED_MS
+    assert parse_time_ms("2025-11-24", 0) == RECEIVED_MS - 16 * HOUR_MS
+    assert [parse_time_ms(text, 10 * 86_400_000) for text in ("1s", "1m", "1h", "1d")] == [
         10 * 86_400_000 - unit for unit in (1000, 60_000, HOUR_MS, 86_400_000)
     ]
-    assert moment_ms("9d", 5) == 0
+    assert parse_time_ms("9d", 5) == 0
     for text in ("", "h", "1w", "-1h", "12:00", "9999999999999"):
         with pytest.raises(Refusal, match="invalid time"):
-            moment_ms(text, 0)
+            parse_time_ms(text, 0)

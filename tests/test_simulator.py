@@ -15,9 +15,9 @@ from aiohttp.test_utils import TestServer, unused_port
 from rich.console import Console
 
 from console.simulate.latencies import Latencies
-from console.simulate.messages import CHANNELS, RANKS, SimulatedWebhook, expected, plan
+from console.simulate.messages import CHANNELS, RANKS, SimulatedWebhook, plan, predict_statuses
 from console.simulate.progress import open_bar
-from console.simulate.sender import Pace, send
+from console.simulate.sender import SendSchedule, send
 from runtime.errors import Refusal
 from stream.entry import Entry
 from worker.events.event import StatusEvent
@@ -59,7 +59,7 @@ async def receiver(answer: Callable[[web.Request], Awaitable[web.StreamResponse]
 def test_a_seed_gives_the_same_bytes_every_time(webhooks: list[SimulatedWebhook]) -> None:
     """Equal arguments give equal webhooks, another seed gives other messages."""
     assert list(plan(MESSAGES, 7, start=START)) == webhooks
-    assert not expected(plan(MESSAGES, 8, start=START)).keys() & expected(webhooks).keys()
+    assert not predict_statuses(plan(MESSAGES, 8, start=START)).keys() & predict_statuses(webhooks).keys()
     assert len({tuple(plan(50, 7, start=START, duplicates=0.5, shuffle=True)) for _ in range(2)}) == 1
 
 
@@ -67,9 +67,9 @@ def test_every_channel_and_every_status_appears(webhooks: list[SimulatedWebhook]
     """Six channels, five statuses, as many messages as asked for; read only where the channel tells it."""
     seen = {(event(webhook).channel, webhook.status) for webhook in webhooks}
     assert {channel for channel, _ in seen} == {channel.name for channel in CHANNELS}
-    assert {status for _, status in seen} == set(RANKS) == set(expected(webhooks).values())
+    assert {status for _, status in seen} == set(RANKS) == set(predict_statuses(webhooks).values())
     assert {channel.name for channel in CHANNELS if (channel.name, "read") not in seen} == {"sms", "mms"}
-    assert len(expected(webhooks)) == MESSAGES
+    assert len(predict_statuses(webhooks)) == MESSAGES
 
 
 def test_every_webhook_parses(webhooks: list[SimulatedWebhook]) -> None:
@@ -119,7 +119,7 @@ def test_expected_is_what_the_service_makes_of_it() -> None:
         random.Random(order).shuffle(sent)  # noqa: S311 - a reproducible order
         events = dedupe(event(webhook, number) for number, webhook in enumerate(sent)).values()
         states = [project(of_message) for of_message in by_message(events)]
-        assert {state.message_uuid: state.status for state in states} == expected(sent)
+        assert {state.message_uuid: state.status for state in states} == predict_statuses(sent)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
@@ -136,8 +136,8 @@ def test_shuffle_changes_the_order_only(webhooks: list[SimulatedWebhook]) -> Non
     """Shuffled, the webhooks are the same ones, and some message's statuses come in the wrong order."""
     shuffled = list(plan(MESSAGES, 7, start=START, shuffle=True))
     assert Counter(shuffled) == Counter(webhooks)
-    assert expected(shuffled) == expected(webhooks)
-    assert expected(shuffled) != {webhook.message_uuid: webhook.status for webhook in shuffled}
+    assert predict_statuses(shuffled) == predict_statuses(webhooks)
+    assert predict_statuses(shuffled) != {webhook.message_uuid: webhook.status for webhook in shuffled}
 
 
 async def test_every_webhook_is_posted_once_as_it_is(webhooks: list[SimulatedWebhook]) -> None:
@@ -224,11 +224,11 @@ async def test_the_rate_is_never_exceeded(webhooks: list[SimulatedWebhook]) -> N
 
 def test_a_pace_is_even_and_catches_up_a_second_s_worth() -> None:
     """At 10 a second, 21 webhooks are due within two seconds; after a stall of 60 s, 11 at once and no more."""
-    pace = Pace(10, now=100.0)
+    pace = SendSchedule(10, now=100.0)
     assert [pace.delay_seconds(100.0) for _ in range(21)] == pytest.approx([number / 10 for number in range(21)])
     late = [pace.delay_seconds(162.0) for _ in range(20)]
     assert sum(delay == pytest.approx(0, abs=1e-6) for delay in late) == 11
-    assert not any(Pace(None, now=0.0).delay_seconds(now) for now in (0.0, 0.0, 5.0))
+    assert not any(SendSchedule(None, now=0.0).delay_seconds(now) for now in (0.0, 0.0, 5.0))
 
 
 def test_latencies_are_right_within_one_percent() -> None:

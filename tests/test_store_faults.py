@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from console.up.valkey import free_port
+from console.up.valkey import find_free_port
 from stream.keys import Shard
 from tests.conftest import count
 from tests.delayed import delayed
@@ -151,7 +151,7 @@ async def test_a_value_that_the_driver_does_not_take_is_at_fault(postgresql_url:
 
 async def test_a_server_that_is_not_there_or_does_not_answer_is_away(engine: AsyncEngine) -> None:
     """No connection, or none that is done in time: the batch is tried again."""
-    nowhere = open_engine(f"postgresql://postgres:@127.0.0.1:{free_port()}/postgres")
+    nowhere = open_engine(f"postgresql://postgres:@127.0.0.1:{find_free_port()}/postgres")
     with pytest.raises(Unavailable):
         await Store(nowhere).handle([event(body())])
     with pytest.raises(Unavailable):

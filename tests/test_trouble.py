@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ExecAbortError, RedisError
 
 import stream.redis.errors
-from console.up.valkey import free_port
+from console.up.valkey import find_free_port
 from stream.keys import Shard
 from stream.redis.client import ServerUnfit, client, require_commands
 from stream.redis.errors import (
@@ -184,7 +184,9 @@ async def test_a_node_of_a_cluster_is_told(tmp_path: Path, valkey: Valkey, shard
     """Keys of several slots, or of a slot that nobody serves: a cluster, which this version does not do."""
     valkey.kill()
     with (tmp_path / "valkey" / "valkey.conf").open("a") as config:
-        config.write(f"appendonly no\ncluster-enabled yes\ncluster-port {free_port()}\n")  # else 10000 above its own
+        config.write(
+            f"appendonly no\ncluster-enabled yes\ncluster-port {find_free_port()}\n"
+        )  # else 10000 above its own
     await valkey.start()
     node = client(valkey.url)
     assert identify_fault(await met(node.get(shard.stream))) is CLUSTER

@@ -15,7 +15,7 @@ import psutil  # type: ignore[import-untyped]  # the PostgreSQL wheel brings it,
 import pytest
 
 from console.queries.stats import gather_stats
-from console.up.valkey import free_port
+from console.up.valkey import find_free_port
 from stream.keys import Shard
 from stream.redis.client import client
 from stream.settings import StreamSettings, child_environment
@@ -35,7 +35,7 @@ class Place:
         self.folder = folder
         self.data = folder / "data"
         self.command: tuple[str, ...] = ACKSTREAM
-        self.port, self.admin_port = free_port(), free_port()
+        self.port, self.admin_port = find_free_port(), find_free_port()
         self.url = f"http://127.0.0.1:{self.port}/webhooks/message-status"
 
     @property
@@ -233,11 +233,11 @@ async def test_a_part_that_dies_is_started_again(place: Place) -> None:
             assert before is not None
             before.kill()
             await up.has_logged(f"{name}.started", times=2)
-            assert [died["part"] for died in up.logged("up.part_died")][-1] == name
+            assert [died["process"] for died in up.logged("up.process_died")][-1] == name
             await up.is_ready(place.admin_port)
             assert await place.post(body(status=status)) == [200]
         await becomes(lambda: len(place.asked("trace", "m-1")["events"]) == 3)
-        assert len(up.logged("up.part_died")) == 2
+        assert len(up.logged("up.process_died")) == 2
         up.send(signal.SIGTERM)
         assert await up.ended(STOP_SECONDS) == 0
     assert place.left() == []

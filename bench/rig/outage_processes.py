@@ -19,7 +19,7 @@ from bench.rig import consumption
 from bench.rig.databases import Sqlite
 from bench.rig.processes import HOST, await_port, environment, program, run_process
 from console.up import valkey
-from console.up.valkey import free_port
+from console.up.valkey import find_free_port
 from stream.keys import Shard
 
 LOOK_SECONDS = 0.05
@@ -40,7 +40,7 @@ class Valkey:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
-        self._server = valkey.Server(folder, free_port(), "outage")
+        self._server = valkey.Server(folder, find_free_port(), "outage")
         self._server.write()
         self._child: subprocess.Popen[bytes] | None = None
         self.url = self._server.url
@@ -58,7 +58,7 @@ class Valkey:
 
     def start(self) -> None:
         """Start it; return when it has loaded its data."""
-        command = (valkey.binary(), str(self._server.folder / "valkey.conf"))
+        command = (valkey.find_binary(), str(self._server.folder / "valkey.conf"))
         self._child = subprocess.Popen(
             command, cwd=self._server.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -92,7 +92,7 @@ class Ingest:
     path = "/webhooks/message-status"
 
     def __init__(self, folder: Path, redis_url: str, core: int) -> None:
-        self.port, self._admin_port = free_port(), free_port()
+        self.port, self._admin_port = find_free_port(), find_free_port()
         self._core = core
         self._folder = folder
         self._environment = environment(

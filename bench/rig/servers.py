@@ -12,7 +12,7 @@ from redis import Redis
 from bench.baselines import aiohttp_server, fastapi_quickstart, null_server
 from bench.rig import payloads
 from bench.rig.processes import HOST, await_port, environment, program, run_process
-from console.up.valkey import free_port, serving
+from console.up.valkey import find_free_port, run_server
 
 REWRITE_SECONDS = 30.0
 
@@ -29,7 +29,7 @@ class Server:
 @contextmanager
 def ackstream(valkey_url: str, core: int, folder: Path, *, signatures: str, **more: str) -> Iterator[Server]:
     """Run ``ackstream ingest`` with signatures ``off`` or ``required`` and ``more``, all else by default."""
-    port, admin_port = free_port(), free_port()
+    port, admin_port = find_free_port(), find_free_port()
     settings = environment(
         signatures=signatures,
         signature_secrets=f"{payloads.ACCOUNT}:{payloads.SECRET}",
@@ -68,7 +68,7 @@ def fastapi(core: int, folder: Path) -> Iterator[Server]:
 
 @contextmanager
 def _run_server(*command: str, core: int, folder: Path) -> Iterator[tuple[int, int]]:
-    port = free_port()
+    port = find_free_port()
     with run_process(*command, str(port), core=core, folder=folder, environment=environment()) as child:
         await_port(port, child)
         yield port, child.pid
@@ -81,7 +81,7 @@ def valkey(folder: Path) -> Iterator[tuple[str, Redis]]:
     It does not rewrite its file by itself, so that no measurement includes a rewrite.
     """
     with asyncio.Runner() as runner:
-        running = serving(folder)
+        running = run_server(folder)
         url = runner.run(running.__aenter__()).url
         try:
             client = Redis.from_url(url, protocol=2, socket_timeout=REWRITE_SECONDS)

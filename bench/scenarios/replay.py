@@ -20,7 +20,7 @@ from bench.rig import consumption, servers
 from bench.rig.entries import entries
 from bench.rig.payloads import payloads
 from bench.rig.processes import Cores, environment, program, run_process
-from console.queries.replays import Wanted, plan, start
+from console.queries.replays import ReplayRequest, plan, start
 from stream.keys import Shard
 from stream.redis.client import client
 from worker.replay.entry_filter import EntryFilter
@@ -109,7 +109,7 @@ def _beside(results: Found, url: str, cores: Cores, folder: Path, number: int, s
 
 async def _replay(url: str, selection: EntryFilter, number: int) -> Looks:
     """Replay the selection, and return the samples from a twentieth of it to its end."""
-    request = Wanted(Shard(), GROUP, Place.STREAM, selection, REPLAYED_PER_SECOND, None)
+    request = ReplayRequest(Shard(), GROUP, Place.STREAM, selection, REPLAYED_PER_SECOND, None)
     server = client(url)
     try:
         replay = await start(server, request, await plan(server, request))

@@ -38,13 +38,13 @@ def list_command(
     Example: ackstream dead-letters list --group store --since 1d
     """
     from console.output import print_json, print_line, print_rows
-    from console.queries.dead_letters import DeadLetters, groups_of, list_dead
+    from console.queries.dead_letters import DeadLetters, list_dead, resolve_groups
     from console.queries.selection import build_filter
 
     selection = build_filter(since=since, until=until, reasons=reasons)
 
     async def ask(server: "Redis", shard: "Shard") -> DeadLetters:
-        return await list_dead(server, shard, await groups_of(server, shard, group), limit, selection)
+        return await list_dead(server, shard, await resolve_groups(server, shard, group), limit, selection)
 
     found = options.ask(ask)
     if options.as_json:
@@ -66,14 +66,14 @@ def show_command(options: ServerOptions, dead_id: EntryArgument, group: Group = 
     """
     from console.format import parse_entry_id
     from console.output import print_json
-    from console.queries.dead_letters import find_dead, groups_of
+    from console.queries.dead_letters import find_dead, resolve_groups
     from runtime.errors import Refusal
 
     wanted = parse_entry_id(dead_id)
 
     async def ask(server: "Redis", shard: "Shard") -> list[dict[str, Any]]:
-        groups = await groups_of(server, shard, group)
-        return [dead.whole(reveal=reveal) for dead in await find_dead(server, shard, groups, wanted)]
+        groups = await resolve_groups(server, shard, group)
+        return [dead.details(reveal=reveal) for dead in await find_dead(server, shard, groups, wanted)]
 
     found = options.ask(ask)
     if not found:
@@ -83,7 +83,7 @@ def show_command(options: ServerOptions, dead_id: EntryArgument, group: Group = 
         print_json({"dead_letters": found})
         return
     for dead in found:
-        _print_whole(dead)
+        _print_details(dead)
 
 
 @app.command("replay")
@@ -101,7 +101,7 @@ def replay_command(
     Example: ackstream dead-letters replay --group store --reason attempts
     """
     from console.queries.dead_letters import require_all
-    from console.queries.replays import Wanted
+    from console.queries.replays import ReplayRequest
     from runtime.errors import Refusal
     from worker.replay.job import Place
 
@@ -109,7 +109,7 @@ def replay_command(
     if group is None:
         raise Refusal("each group has its own dead letters: name the group with --group")
     options.ask(lambda server, shard: require_all(server, shard, [group], selection))
-    run(options, Wanted(options.settings.shard, group, Place.DEAD, selection, rate, None), detach=detach)
+    run(options, ReplayRequest(options.settings.shard, group, Place.DEAD, selection, rate, None), detach=detach)
 
 
 @app.command("discard")
@@ -121,12 +121,12 @@ def discard_command(choice: DeadLetterOptions, options: ServerOptions, group: Gr
 
     Example: ackstream dead-letters discard --group store --reason invalid-status
     """
-    from console.queries.dead_letters import discard_dead, groups_of, require_all
+    from console.queries.dead_letters import discard_dead, require_all, resolve_groups
 
     selection = choice.choose("discard")
 
     async def ask(server: "Redis", shard: "Shard") -> dict[str, int]:
-        groups = await groups_of(server, shard, group)
+        groups = await resolve_groups(server, shard, group)
         await require_all(server, shard, groups, selection)
         return {name: await discard_dead(server, shard, name, selection) for name in groups}
 
@@ -138,37 +138,37 @@ def discard_command(choice: DeadLetterOptions, options: ServerOptions, group: Gr
 
 
 def _columns(dead: Mapping[str, Any]) -> dict[str, Any]:
-    from console.format import ago
+    from console.format import format_ago
 
     return {
         "id": dead["id"],
         "group": dead["group"],
         "reason": dead["reason"],
         "attempts": dead["attempts"],
-        "received": ago(dead["received_at"]),
+        "received": format_ago(dead["received_at"]),
         "error": dead["error"],
     }
 
 
 def _error_columns(error: Mapping[str, Any]) -> dict[str, Any]:
-    from console.format import ago
+    from console.format import format_ago
 
     return {
         "count": error["count"],
         "group": error["group"],
         "reason": error["reason"],
-        "newest": ago(error["newest_received_at"]),
+        "newest": format_ago(error["newest_received_at"]),
         "error": error["error"],
     }
 
 
-def _print_whole(dead: Mapping[str, Any]) -> None:
-    from console.format import local_time
+def _print_details(dead: Mapping[str, Any]) -> None:
+    from console.format import format_time
     from console.output import print_line, print_pairs
 
     named = {name: value for name, value in dead.items() if name not in ("fields", "errors", "received_at")}
-    print_pairs({**named, "received": local_time(dead["received_at"]), **dead["fields"]})
+    print_pairs({**named, "received": format_time(dead["received_at"]), **dead["fields"]})
     for error in dead["errors"]:
         where = f" at {error['place']}" if error["place"] else ""
-        print_line(f"failed {local_time(error['at']) or ''} {error['class']}{where}")
+        print_line(f"failed {format_time(error['at']) or ''} {error['class']}{where}")
     typer.echo()

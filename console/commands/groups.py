@@ -26,10 +26,10 @@ def list_command(options: ServerOptions) -> None:
     from console.output import show
     from console.queries.groups import list_groups
 
-    def say_waiting(seconds: float) -> None:
+    def report_wait(seconds: float) -> None:
         typer.echo(f"checking heartbeats, up to {seconds:.0f} s …", err=True)
 
-    groups = options.ask(lambda server, shard: list_groups(server, shard, say_waiting))
+    groups = options.ask(lambda server, shard: list_groups(server, shard, report_wait))
     show([group.summary() for group in groups], "groups", as_json=options.as_json, people=_columns)
 
 
@@ -89,7 +89,7 @@ def _loss(state: "GroupState", *, dead: bool) -> str:
 
 def _columns(group: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a person looks for first; the rest is in ``--json``."""
-    from console.format import age, size
+    from console.format import format_age, format_size
 
     kept = f"{group['kept_entries']}{'' if group['kept_exact'] else '+'}"
     states = [
@@ -104,7 +104,7 @@ def _columns(group: Mapping[str, Any]) -> dict[str, Any]:
         "pending": group["pending"],
         "dead": group["dead"],
         "kept": kept,
-        "size": size(group["kept_bytes"]),
-        "oldest": age(group["oldest_seconds"]),
+        "size": format_size(group["kept_bytes"]),
+        "oldest": format_age(group["oldest_seconds"]),
         "state": ", ".join(filter(None, states)) or "ok",
     }

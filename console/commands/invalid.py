@@ -57,11 +57,11 @@ def show_command(
 
     Example: ackstream invalid show 0/1764000000000-0 --reveal
     """
-    from console.format import local_time, parse_entry_id
+    from console.format import format_time, parse_entry_id
 
     [found] = _find(options, [parse_entry_id(record_id)])
     shown = found.show(reveal=reveal)
-    options.answer(shown, {**shown, "received_at": local_time(shown["received_at"])})
+    options.answer(shown, {**shown, "received_at": format_time(shown["received_at"])})
 
 
 @app.command("replay")
@@ -117,12 +117,12 @@ def _find(options: ServerOptions, wanted: "Sequence[EntryId]") -> "list[Recorded
 
 
 def _columns(one: Mapping[str, Any]) -> dict[str, Any]:
-    from console.format import ago, size
+    from console.format import format_ago, format_size
 
     return {
         "id": one["id"],
         "signature": one["signature"],
-        "received": ago(one["received_at"]),
-        "size": size(one["bytes"]),
+        "received": format_ago(one["received_at"]),
+        "size": format_size(one["bytes"]),
         "error": one["error"],
     }

@@ -55,7 +55,7 @@ def show_command(options: ServerOptions, entry_id: EntryArgument, reveal: Reveal
 def accept_command(
     choice: ChosenIds,
     options: ServerOptions,
-    unproved: Annotated[
+    unverified: Annotated[
         bool, typer.Option("--unverified", help="Accept payloads that no secret proves too, as not verified.")
     ] = False,
 ) -> None:
@@ -71,20 +71,20 @@ def accept_command(
 
     wanted = choice.parse("accept")
     settings = IngestSettings.load(data=options.data, redis_url=options.redis_url)
-    if not unproved:
+    if not unverified:
         _require_verifier(settings)
     taken, left = options.ask(
-        lambda server, _shard: _accept(server, settings, wanted, unproved=unproved, quiet=options.as_json)
+        lambda server, _shard: _accept(server, settings, wanted, unverified=unverified, quiet=options.as_json)
     )
     if not taken and not options.as_json:
-        raise Refusal(_nothing_accepted(len(left)))
+        raise Refusal(_explain_failure(len(left)))
     sentence = f"{len(taken)} accepted, {len(left)} left" + (": their signature is still wrong" if left else "")
     options.answer({"accepted": taken, "left": left}, sentence)
     if not taken or (left and wanted):
         raise typer.Exit(1)
 
 
-def _nothing_accepted(left: int) -> str:
+def _explain_failure(left: int) -> str:
     if not left:
         return "nothing was accepted: the quarantine is empty"
     return (
@@ -123,7 +123,7 @@ def _require_verifier(settings: "IngestSettings") -> None:
 
 
 async def _accept(
-    server: "Redis", settings: "IngestSettings", wanted: "list[EntryId] | None", *, unproved: bool, quiet: bool
+    server: "Redis", settings: "IngestSettings", wanted: "list[EntryId] | None", *, unverified: bool, quiet: bool
 ) -> tuple[list[str], list[str]]:
     from rich.console import Console
     from rich.progress import track
@@ -137,7 +137,7 @@ async def _accept(
     left: list[str] = []
     bar = track(slices, "accepting", console=Console(stderr=True), disable=quiet or len(slices) <= 1)
     for start in bar:
-        some = await accept(server, settings.shard, refused[start : start + SLICE], verifier, unproved=unproved)
+        some = await accept(server, settings.shard, refused[start : start + SLICE], verifier, unverified=unverified)
         taken += some[0]
         left += some[1]
     return taken, left
@@ -157,12 +157,12 @@ async def _find(server: "Redis", shard: "Shard", wanted: "list[EntryId] | None")
 
 
 def _columns(refused: Mapping[str, Any]) -> dict[str, Any]:
-    from console.format import ago, size
+    from console.format import format_ago, format_size
 
     return {
         "id": refused["id"],
         "reason": refused["reason"],
-        "received": ago(refused["received_at"]),
-        "size": size(refused["bytes"]),
+        "received": format_ago(refused["received_at"]),
+        "size": format_size(refused["bytes"]),
         "kept": refused["kept"],
     }

@@ -11,7 +11,7 @@ from console.filter_options import EntryOptions
 from console.options import CommandGroup, ServerOptions
 
 if TYPE_CHECKING:
-    from console.queries.replays import Wanted
+    from console.queries.replays import ReplayRequest
 
 app = CommandGroup(
     no_args_is_help=True,
@@ -38,9 +38,9 @@ class ReplayOptions(EntryOptions):
     ] = False
     rate: Rate = 1000
 
-    def resolve(self, options: ServerOptions) -> "Wanted":
+    def resolve(self, options: ServerOptions) -> "ReplayRequest":
         """Return what is wanted. Raises Refusal."""
-        from console.queries.replays import Wanted
+        from console.queries.replays import ReplayRequest
         from runtime.errors import Refusal
         from worker.replay.job import Place
         from worker.retention.settings import ArchiveSettings
@@ -54,7 +54,7 @@ class ReplayOptions(EntryOptions):
         if self.archive and settings.archive is None:
             raise Refusal("there is no archive: set ACKSTREAM_ARCHIVE to the folder that the workers use")
         place = Place.DEAD if self.dead else Place.ARCHIVE if self.archive else Place.STREAM
-        return Wanted(settings.shard, self.group, place, selection, self.rate, settings.archive)
+        return ReplayRequest(settings.shard, self.group, place, selection, self.rate, settings.archive)
 
 
 @app.command("plan")
@@ -63,13 +63,13 @@ def plan_command(replay: ReplayOptions, options: ServerOptions) -> None:
 
     Example: ackstream replay plan --since 2h --status delivered
     """
-    from console.format import age, local_time, size
+    from console.format import format_age, format_size, format_time
     from console.queries.replays import plan
 
     wanted = replay.resolve(options)
     found = options.ask(lambda server, _shard: plan(server, wanted)).summary(replay.rate)
-    times = {name: local_time(found[name]) for name in ("first", "last")}
-    takes = {"bytes": size(found["bytes"]), **times, "seconds": None, "takes": age(found["seconds"])}
+    times = {name: format_time(found[name]) for name in ("first", "last")}
+    takes = {"bytes": format_size(found["bytes"]), **times, "seconds": None, "takes": format_age(found["seconds"])}
     options.answer(found, {**found, **takes})
 
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from console.options import ServerOptions
-    from console.queries.replays import Plan, Wanted
+    from console.queries.replays import ReplayPlan, ReplayRequest
     from stream.keys import Shard
     from worker.replay.job import Progress, Replay
 
@@ -17,11 +17,11 @@ Rate = Annotated[float, typer.Option(min=0.01, max=100_000, help="Entries a seco
 Detach = Annotated[bool, typer.Option("--detach", help="Start it, and do not watch it.")]
 
 
-def run(options: "ServerOptions", wanted: "Wanted", *, detach: bool) -> None:
+def run(options: "ServerOptions", wanted: "ReplayRequest", *, detach: bool) -> None:
     """Start what is wanted, and watch it unless ``detach``. Raises Refusal."""
     from console.queries.replays import plan, start
 
-    async def launch(server: "Redis", _shard: "Shard") -> "tuple[Plan, Replay | None]":
+    async def launch(server: "Redis", _shard: "Shard") -> "tuple[ReplayPlan, Replay | None]":
         found = await plan(server, wanted)
         return found, await start(server, wanted, found) if found.entries else None
 
@@ -50,25 +50,25 @@ def watch_until_it_ends(options: "ServerOptions", replay_id: str) -> None:
             lambda server, shard: watch(server, shard, replay_id, Console(stderr=True, highlight=False))
         )
     except KeyboardInterrupt:
-        _leave(replay_id)
-    _show(progress, as_json=options.as_json)
+        _exit_interrupted(replay_id)
+    _print_result(progress, as_json=options.as_json)
 
 
-def _show(known: "Progress", *, as_json: bool) -> None:
+def _print_result(known: "Progress", *, as_json: bool) -> None:
     from console.output import print_json, print_line
-    from console.queries.replay_progress import describe
+    from console.queries.replay_progress import describe_progress
     from runtime.errors import Refusal
     from worker.replay.job import State
 
     if as_json:
         print_json(known.summary())
     elif known.state is not State.FAILED:
-        print_line("\n".join(describe(known)))
+        print_line("\n".join(describe_progress(known)))
     if known.state is State.FAILED:
-        raise Refusal("; ".join(describe(known)))
+        raise Refusal("; ".join(describe_progress(known)))
 
 
-def _leave(replay_id: str) -> NoReturn:
+def _exit_interrupted(replay_id: str) -> NoReturn:
     from runtime.errors import INTERRUPTED
 
     typer.echo(

@@ -8,7 +8,7 @@ def stats(options: ServerOptions) -> None:
 
     Example: ackstream stats --json
     """
-    from console.format import age
+    from console.format import format_age
     from console.output import print_json, print_line, print_rows
     from console.queries.stats import gather_stats
 
@@ -26,7 +26,7 @@ def stats(options: ServerOptions) -> None:
                 "group": name,
                 "unread": group["unread"] if group["unread_exact"] else f"{group['unread']}+",
                 **{column: group[column] for column in ("pending", "retries", "replays", "dead")},
-                "oldest": age(group["oldest_seconds"]),
+                "oldest": format_age(group["oldest_seconds"]),
                 "paused": group["paused"],
             }
             for name, group in found["groups"].items()

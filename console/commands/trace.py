@@ -22,7 +22,7 @@ def trace(
     Example: ackstream trace aaaaaaaa-bbbb-4ccc-8ddd-0123456789ab
     """
     from console.ask import ask_database
-    from console.format import local_time
+    from console.format import format_time
     from console.output import print_json, print_pairs, print_rows
     from console.queries.trace import find_trace
     from runtime.errors import Refusal
@@ -39,13 +39,13 @@ def trace(
         print_json({**found, "history": history})
         return
     state = {name: value for name, value in found.items() if name not in ("statuses", "events")}
-    print_pairs({**state, **{f"{status} at": local_time(time) for status, time in found["statuses"].items()}})
+    print_pairs({**state, **{f"{status} at": format_time(time) for status, time in found["statuses"].items()}})
     typer.echo()
     has_query = any(event["query"] for event in found["events"])
     print_rows([_columns(event, has_query=has_query) for event in found["events"]])
     if history:
         typer.echo()
-        print_rows([{**outcome, "at": local_time(outcome["at"])} for outcome in history])
+        print_rows([{**outcome, "at": format_time(outcome["at"])} for outcome in history])
 
 
 def _find_history(options: ServerOptions, entries: Collection[str], *, reveal: bool) -> list[dict[str, Any]] | None:
@@ -62,12 +62,12 @@ def _find_history(options: ServerOptions, entries: Collection[str], *, reveal: b
 
 
 def _columns(event: Mapping[str, Any], *, has_query: bool) -> dict[str, Any]:
-    from console.format import local_time
+    from console.format import format_time
 
     columns = {
         "status": event["status"],
-        "occurred": local_time(event["occurred_at"]),
-        "received": local_time(event["received_at"]),
+        "occurred": format_time(event["occurred_at"]),
+        "received": format_time(event["received_at"]),
         "entry": event["entry"],
     }
     query = " ".join(f"{name}={value}" for name, value in event["query"].items())

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from redis.asyncio import Redis
 
-from console.format import mask_numbers, received_at, to_text
+from console.format import format_receipt_time, mask_numbers, to_text
 from runtime.errors import Refusal
 from stream.entry import EntryId
 from stream.keys import Shard
@@ -44,10 +44,10 @@ class DeadLetter:
             "reason": reason,
             "error": mask_numbers(error),
             "attempts": self._attempts(),
-            "received_at": received_at(self.fields),
+            "received_at": format_receipt_time(self.fields),
         }
 
-    def whole(self, *, reveal: bool) -> dict[str, Any]:
+    def details(self, *, reveal: bool) -> dict[str, Any]:
         """Return everything; bytes that are not UTF-8 are escaped.
 
         Unless ``reveal``, long digit runs are masked, and the error's message is left out: it may quote private data.
@@ -82,7 +82,7 @@ class DeadLetter:
 def _attempt(found: Mapping[str, Any]) -> dict[str, Any]:
     """Take what worker.settle notes of an attempt."""
     return {
-        "at": received_at({b"received_ms": str(found.get("ms", "")).encode()}),
+        "at": format_receipt_time({b"received_ms": str(found.get("ms", "")).encode()}),
         "class": mask_numbers(str(found.get("class", ""))),
         "place": mask_numbers(str(found.get("place", ""))),
     }
@@ -189,7 +189,7 @@ async def discard_dead(server: Redis, shard: Shard, group: str, selection: Entry
     return discarded
 
 
-async def groups_of(server: Redis, shard: Shard, group: str | None) -> list[str]:
+async def resolve_groups(server: Redis, shard: Shard, group: str | None) -> list[str]:
     """Return the group, or all that are registered. Raises Refusal for an unknown one, and RedisError."""
     known = await registered(server, shard)
     if group is None:

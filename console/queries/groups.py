@@ -22,7 +22,7 @@ READING_SECONDS = 5.0
 FOREIGN_IDLE_SECONDS = 60.0
 COUNTED_AT_MOST = 10_000
 
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 
 Beats = Mapping[bytes, bytes]
 """Consumer → counter, as worker.liveness keeps them."""
@@ -31,7 +31,7 @@ DROP = read_script(__file__, "drop_group.lua")
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class GroupLiveness:
     """What was seen of a group's consumers: how many are alive, and every heartbeat."""
 
     alive: int
@@ -43,7 +43,7 @@ class GroupState:
     """One group. ``kept`` entries stay on the stream because of it, or more unless that is ``exact``."""
 
     standing: GroupPosition
-    seen: Seen
+    seen: GroupLiveness
     kept: int
     exact: bool
     kept_bytes: int
@@ -71,14 +71,14 @@ class GroupState:
         }
 
 
-async def list_groups(server: Redis, shard: Shard, say_waiting: Callable[[float], None]) -> list[GroupState]:
+async def list_groups(server: Redis, shard: Shard, report_wait: Callable[[float], None]) -> list[GroupState]:
     """Return all groups by name. Raises RedisError.
 
-    Consumers that have not read lately are watched for up to WATCH_SECONDS, after a call of ``say_waiting``: only a
+    Consumers that have not read lately are watched for up to WATCH_SECONDS, after a call of ``report_wait``: only a
     heartbeat that moves tells a busy consumer from a dead one.
     """
     survey = await AckFloor(server, shard).survey()
-    seen = await _watch(server, shard, survey.groups, say_waiting)
+    seen = await _watch(server, shard, survey.groups, report_wait)
     groups = sorted(survey.groups, key=lambda one: one.name)
     return [await _state(server, shard, survey, one, seen[one.name]) for one in groups]
 
@@ -120,7 +120,7 @@ async def drop_group(server: Redis, shard: Shard, state: GroupState, *, force: b
     return bool(await drop(keys=keys, args=[name, int(force), *beats]))
 
 
-async def _state(server: Redis, shard: Shard, survey: Survey, standing: GroupPosition, seen: Seen) -> GroupState:
+async def _state(server: Redis, shard: Shard, survey: Survey, standing: GroupPosition, seen: GroupLiveness) -> GroupState:
     kept, exact = await _kept(server, shard, standing)
     saved = await server.get(shard.checkpoint(standing.name))
     return GroupState(
@@ -147,27 +147,27 @@ async def _kept(server: Redis, shard: Shard, standing: GroupPosition) -> tuple[i
 
 
 async def _watch(
-    server: Redis, shard: Shard, groups: Sequence[GroupPosition], say_waiting: Callable[[float], None] | None = None
-) -> dict[str, Seen]:
+    server: Redis, shard: Shard, groups: Sequence[GroupPosition], report_wait: Callable[[float], None] | None = None
+) -> dict[str, GroupLiveness]:
     """Find the live consumers: of a registered group those whose beats move, of another those seen within a minute.
 
-    With ``say_waiting`` a consumer that reads counts too, so that the answer usually comes at once.
+    With ``report_wait`` a consumer that reads counts too, so that the answer usually comes at once.
     """
     idle = {group.name: await _idle_seconds(server, shard, group) for group in groups}
-    reading = {name: _below(consumers, READING_SECONDS if say_waiting else 0) for name, consumers in idle.items()}
+    reading = {name: _below(consumers, READING_SECONDS if report_wait else 0) for name, consumers in idle.items()}
     before = {group.name: await _beats(server, shard, group.name) for group in groups}
     now, deadline = before, time.monotonic() + WATCH_SECONDS
 
     def alive(name: str) -> set[bytes]:
         return {one for one, beat in now[name].items() if before[name].get(one) != beat or one in reading[name]}
 
-    if say_waiting and any(len(alive(name)) < len(before[name]) for name in before):
-        say_waiting(WATCH_SECONDS)
+    if report_wait and any(len(alive(name)) < len(before[name]) for name in before):
+        report_wait(WATCH_SECONDS)
     while any(len(alive(name)) < len(before[name]) for name in before) and time.monotonic() < deadline:
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
         now = {name: await _beats(server, shard, name) for name in before}
     foreign = {group.name: _below(idle[group.name], FOREIGN_IDLE_SECONDS) for group in groups if not group.registered}
-    return {name: Seen(len(foreign.get(name, alive(name))), now[name]) for name in before}
+    return {name: GroupLiveness(len(foreign.get(name, alive(name))), now[name]) for name in before}
 
 
 async def _idle_seconds(server: Redis, shard: Shard, group: GroupPosition) -> Mapping[bytes, float]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from console.format import mask_numbers, received_at, to_text
+from console.format import format_receipt_time, mask_numbers, to_text
 from stream.entry import Entry, EntryId, InvalidEntry
 from stream.keys import Shard
 from worker.events.event import InvalidStatus
@@ -31,7 +31,7 @@ class RecordedPayload:
             "error": mask_numbers(self._text(b"error").partition(": ")[2]),
             "signature": self._text(b"signature"),
             "bytes": len(self.fields.get(b"payload", b"")),
-            "received_at": received_at(self.fields),
+            "received_at": format_receipt_time(self.fields),
         }
 
     def show(self, *, reveal: bool) -> dict[str, Any]:

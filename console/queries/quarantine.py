@@ -6,7 +6,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from console.format import mask_numbers, received_at, to_text
+from console.format import format_receipt_time, mask_numbers, to_text
 from ingest.auth.proof import Proof, SignatureRefused
 from ingest.auth.quarantine import index_of
 from ingest.auth.verifier import Verifier
@@ -51,7 +51,7 @@ class RefusedPayload:
         return {
             "id": str(self.id),
             "reason": self.reason,
-            "received_at": received_at(self.fields),
+            "received_at": format_receipt_time(self.fields),
             "bytes": self.size,
             "kept": self.whole,
         }
@@ -98,17 +98,17 @@ async def find_refused(server: Redis, shard: Shard, wanted: EntryId) -> RefusedP
 
 
 async def accept(
-    server: Redis, shard: Shard, refused: Sequence[RefusedPayload], verifier: Verifier | None, *, unproved: bool
+    server: Redis, shard: Shard, refused: Sequence[RefusedPayload], verifier: Verifier | None, *, unverified: bool
 ) -> tuple[list[str], list[str]]:
     """Append those whose signature is right by now, each once; return their ids, and the ids of the others.
 
-    With ``unproved`` those with a signature that is still wrong are appended too, as not verified. One that was too
+    With ``unverified`` those with a signature that is still wrong are appended too, as not verified. One that was too
     large to be kept stays. Raises RedisError.
     """
     taken: list[str] = []
     left: list[str] = []
     for one in refused:
-        proof = one.proof(verifier) or (Proof("none", None, None, "wrong") if unproved else None)
+        proof = one.proof(verifier) or (Proof("none", None, None, "wrong") if unverified else None)
         fields = _fields(one, proof)
         if fields is not None and await _remove(server, shard, one, fields):
             taken.append(str(one.id))

@@ -12,13 +12,13 @@ from console.queries.replays import find
 from console.simulate.progress import SpeedColumn
 from stream.keys import Shard
 from worker.replay.job import Place, State
-from worker.replay.job import Progress as Replaying
+from worker.replay.job import Progress as ReplayProgress
 
 WATCH_SECONDS = 0.25
 ALONE_SECONDS = 10.0
 
 
-async def watch(server: Redis, shard: Shard, replay_id: str, console: Console) -> Replaying:
+async def watch(server: Redis, shard: Shard, replay_id: str, console: Console) -> ReplayProgress:
     """Show a progress bar until the replay no longer runs, or until no worker has copied it for ALONE_SECONDS."""
     known = await find(server, shard, replay_id)
     columns = (TextColumn("copying"), BarColumn(), MofNCompleteColumn(), SpeedColumn(), TimeRemainingColumn())
@@ -36,7 +36,7 @@ async def watch(server: Redis, shard: Shard, replay_id: str, console: Console) -
     return known
 
 
-def describe(known: Replaying) -> Iterator[str]:
+def describe_progress(known: ReplayProgress) -> Iterator[str]:
     """Yield the sentences about a replay that is no longer watched."""
     replay = known.replay
     copied = f"{known.done:,} of {replay.total:,} copied"

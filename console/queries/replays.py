@@ -21,7 +21,7 @@ from worker.retention.archive_reader import ArchiveDamaged
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ReplayRequest:
     """What a replay is to be of. ``group`` may be missing as long as nothing is started."""
 
     shard: Shard
@@ -33,7 +33,7 @@ class Wanted:
 
 
 @dataclass(slots=True)
-class Plan:
+class ReplayPlan:
     """What would be replayed."""
 
     entries: int = 0
@@ -68,10 +68,10 @@ class Plan:
         }
 
 
-async def plan(server: Redis, wanted: Wanted) -> Plan:
+async def plan(server: Redis, wanted: ReplayRequest) -> ReplayPlan:
     """Look at all that is stored now. Raises RedisError, and Refusal for an unknown group or a damaged archive."""
     await check_group(server, wanted.shard, wanted.group)
-    found, dead = Plan(), wanted.place is Place.DEAD
+    found, dead = ReplayPlan(), wanted.place is Place.DEAD
     try:
         async for page in await _pages(server, wanted):
             for stored in page:
@@ -82,7 +82,7 @@ async def plan(server: Redis, wanted: Wanted) -> Plan:
     return found
 
 
-async def _pages(server: Redis, wanted: Wanted) -> Pages:
+async def _pages(server: Redis, wanted: ReplayRequest) -> Pages:
     """Read as far as there is something now: what comes meanwhile is no part of it."""
     shard = wanted.shard
     key = shard.dead(wanted.group or "") if wanted.place is Place.DEAD else shard.stream
@@ -97,7 +97,7 @@ async def _pages(server: Redis, wanted: Wanted) -> Pages:
     return read_stream(server, key, Span(named.begin, min(named.end, newest)))
 
 
-async def start(server: Redis, wanted: Wanted, found: Plan) -> Replay:
+async def start(server: Redis, wanted: ReplayRequest, found: ReplayPlan) -> Replay:
     """Have a worker of the group begin with what was found. Raises Refusal if the group is gone, and RedisError."""
     assert wanted.group is not None  # noqa: S101 - whoever starts one has named it
     assert found.span is not None  # noqa: S101 - nor does anybody start one of nothing
@@ -118,7 +118,7 @@ async def start(server: Redis, wanted: Wanted, found: Plan) -> Replay:
     return replay
 
 
-async def _begin(server: Redis, wanted: Wanted, first: EntryId) -> EntryId:
+async def _begin(server: Redis, wanted: ReplayRequest, first: EntryId) -> EntryId:
     """Return where to begin: with the archive no later than the stream, from which more may be archived by now."""
     if wanted.place is Place.ARCHIVE:
         oldest: Any = await server.xrange(wanted.shard.stream, count=1)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 
 from console.format import parse_entry_id
-from console.time_args import moment_ms
+from console.time_args import parse_time_ms
 from runtime.errors import Refusal
 from worker.replay.entry_filter import EntryFilter
 
@@ -22,7 +22,7 @@ def build_filter(
 ) -> EntryFilter:
     """Return the selection that these options make. Raises Refusal for an invalid or empty one."""
     now_ms = int(time.time() * 1000)
-    since_ms, until_ms = (None if one is None else moment_ms(one, now_ms) for one in (since, until))
+    since_ms, until_ms = (None if one is None else parse_time_ms(one, now_ms) for one in (since, until))
     if since_ms is not None and until_ms is not None and since_ms >= until_ms:
         raise Refusal(f"no time is both after {since} and before {until}: --since must be before --until")
     return EntryFilter(

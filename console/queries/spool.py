@@ -73,7 +73,7 @@ def _state_of(path: Path, owner: Owner) -> SpoolState:
     if folder is None:
         return SpoolState(path.name, "in use", None, None, None, damaged, found, escape_unprintable(str(path)))
     try:
-        files = [_look(file) for file in folder.files()]
+        files = [_inspect(file) for file in folder.files()]
     finally:
         folder.release()
     entries = sum(file.rows for file in files)
@@ -83,7 +83,7 @@ def _state_of(path: Path, owner: Owner) -> SpoolState:
     return SpoolState(path.name, state, entries, size, oldest_ms, damaged, found, escape_unprintable(str(path)))
 
 
-def _look(path: Path) -> SpoolFile:
+def _inspect(path: Path) -> SpoolFile:
     file = SpoolFile.left(path)
     with suppress(SpoolFault):
         file.look()

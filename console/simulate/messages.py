@@ -49,16 +49,16 @@ class Channel:
     name: str
     charged_on: str
     price: str
-    tells_read: bool
+    reports_read: bool
 
 
 CHANNELS = (
-    Channel("sms", SUBMITTED, "0.0333", tells_read=False),
-    Channel("mms", SUBMITTED, "0.2450", tells_read=False),
-    Channel("rcs", DELIVERED, "0.04100000", tells_read=True),
-    Channel("whatsapp", DELIVERED, "0.0591", tells_read=True),
-    Channel("messenger", DELIVERED, "0.0008", tells_read=True),
-    Channel("viber_service", DELIVERED, "0.02430000", tells_read=True),
+    Channel("sms", SUBMITTED, "0.0333", reports_read=False),
+    Channel("mms", SUBMITTED, "0.2450", reports_read=False),
+    Channel("rcs", DELIVERED, "0.04100000", reports_read=True),
+    Channel("whatsapp", DELIVERED, "0.0591", reports_read=True),
+    Channel("messenger", DELIVERED, "0.0008", reports_read=True),
+    Channel("viber_service", DELIVERED, "0.02430000", reports_read=True),
 )
 
 _COURSES = {  # the statuses that a message goes through, and how many in a hundred do
@@ -117,7 +117,7 @@ def plan(
     the same memory for any number of messages.
     """
     order = random.Random(f"{seed} order")  # noqa: S311 - made-up data, the same for a seed
-    webhooks = _in_order(_timed(messages, seed, start.astimezone(UTC), sign_receipt), order, duplicates)
+    webhooks = _sort_by_time(_plan_messages(messages, seed, start.astimezone(UTC), sign_receipt), order, duplicates)
     return _shuffle(webhooks, order) if shuffle else webhooks
 
 
@@ -126,30 +126,30 @@ def latest_start(messages: int, now: datetime) -> datetime:
     return now - messages * SPACING - LONGEST
 
 
-def _timed(
+def _plan_messages(
     messages: int, seed: int, start: datetime, sign_receipt: SignReceipt | None
 ) -> Iterator[tuple[datetime, list[tuple[datetime, SimulatedWebhook]]]]:
     """Yield for each message the time before which no later message has a webhook, and its webhooks with theirs."""
     rng = random.Random(seed)  # noqa: S311 - made-up data, the same for a seed
     for number in range(messages):
         begin = start + number * SPACING
-        yield begin.replace(microsecond=0), list(_message(rng, begin, sign_receipt))
+        yield begin.replace(microsecond=0), list(_plan_message(rng, begin, sign_receipt))
 
 
-def _in_order(
-    timed: Iterable[tuple[datetime, list[tuple[datetime, SimulatedWebhook]]]], rng: random.Random, duplicates: float
+def _sort_by_time(
+    messages: Iterable[tuple[datetime, list[tuple[datetime, SimulatedWebhook]]]], rng: random.Random, duplicates: float
 ) -> Iterator[SimulatedWebhook]:
     waiting: list[tuple[datetime, int, SimulatedWebhook]] = []  # those of about LONGEST / SPACING messages
     numbers = count()
     sent = 0
-    for begin, webhooks in timed:
+    for begin, webhooks in messages:
         while waiting and waiting[0][0] < begin:
             yield heappop(waiting)[2]
         for at, webhook in webhooks:
             heappush(waiting, (at, next(numbers), webhook))
             sent += 1
             if int(sent * duplicates + 0.5) > int((sent - 1) * duplicates + 0.5):
-                again = at + _delay(rng, _DUPLICATE_SECONDS)
+                again = at + _random_delay(rng, _DUPLICATE_SECONDS)
                 heappush(waiting, (again, next(numbers), replace(webhook, is_last=False)))
     while waiting:
         yield heappop(waiting)[2]
@@ -167,7 +167,7 @@ def _shuffle(webhooks: Iterable[SimulatedWebhook], rng: random.Random) -> Iterat
     yield from waiting
 
 
-def expected(webhooks: Iterable[SimulatedWebhook]) -> dict[str, str]:
+def predict_statuses(webhooks: Iterable[SimulatedWebhook]) -> dict[str, str]:
     """Return the status that each message must have once all of these were handled, in whatever order."""
     final: dict[str, str] = {}
     for webhook in webhooks:
@@ -177,21 +177,21 @@ def expected(webhooks: Iterable[SimulatedWebhook]) -> dict[str, str]:
     return final
 
 
-def _message(
+def _plan_message(
     rng: random.Random, begin: datetime, sign_receipt: SignReceipt | None
 ) -> Iterator[tuple[datetime, SimulatedWebhook]]:
     """Yield the webhooks of one message with their timestamps, which increase."""
     channel = rng.choice(CHANNELS)
     message_uuid = str(UUID(int=rng.getrandbits(128), version=4))
-    to, sender = _parties(rng, channel)
-    about = _about(rng, channel)
+    to, sender = _choose_parties(rng, channel)
+    about = _common_fields(rng, channel)
     precision = rng.choice(("milliseconds", "seconds"))
-    course = _course(rng, channel)
-    as_receipts = channel.name == "sms" and not rng.randrange(_RECEIPT_SHARE) and UNDELIVERABLE not in course
+    course = _choose_course(rng, channel)
+    with_receipts = channel.name == "sms" and not rng.randrange(_RECEIPT_SHARE) and UNDELIVERABLE not in course
     at = begin
     for number, status in enumerate(course):
         if number:
-            at += _delay(rng, _DELAY_SECONDS[status])
+            at += _random_delay(rng, _DELAY_SECONDS[status])
         timestamp = at.isoformat(timespec=precision).replace("+00:00", "Z")
         fields = {
             "message_uuid": message_uuid,
@@ -201,16 +201,16 @@ def _message(
             "status": status,
             "channel": channel.name,
             **about,
-            **_outcome(rng, channel, status, int(about.get("sms", {}).get("count_total", 1))),
+            **_status_fields(rng, channel, status, int(about.get("sms", {}).get("count_total", 1))),
         }
         is_last = number == len(course) - 1
         webhook = SimulatedWebhook(message_uuid, status, orjson.dumps(fields), is_last=is_last)
-        if as_receipts and sign_receipt is not None:
-            webhook = _as_receipt(webhook, fields, at, sign_receipt)
+        if with_receipts and sign_receipt is not None:
+            webhook = _to_receipt(webhook, fields, at, sign_receipt)
         yield datetime.fromisoformat(timestamp), webhook
 
 
-def _as_receipt(
+def _to_receipt(
     webhook: SimulatedWebhook, fields: Mapping[str, Any], at: datetime, sign: SignReceipt
 ) -> SimulatedWebhook:
     """Return the same as a delivery receipt of the SMS API, a form: of one part, whatever the message had."""
@@ -233,16 +233,16 @@ def _as_receipt(
     return replace(webhook, body=body, content_type="application/x-www-form-urlencoded")
 
 
-def _course(rng: random.Random, channel: Channel) -> tuple[str, ...]:
-    courses = [course for course in _COURSES if channel.tells_read or READ not in course]
+def _choose_course(rng: random.Random, channel: Channel) -> tuple[str, ...]:
+    courses = [course for course in _COURSES if channel.reports_read or READ not in course]
     return rng.choices(courses, [_COURSES[course] for course in courses])[0]
 
 
-def _delay(rng: random.Random, seconds: tuple[float, float]) -> timedelta:
+def _random_delay(rng: random.Random, seconds: tuple[float, float]) -> timedelta:
     return timedelta(seconds=rng.uniform(*seconds))
 
 
-def _parties(rng: random.Random, channel: Channel) -> tuple[str, str]:
+def _choose_parties(rng: random.Random, channel: Channel) -> tuple[str, str]:
     """Return whom the message goes to and whom it comes from, as the channel writes them."""
     number = f"447700900{rng.randrange(100, 1000)}"
     match channel.name:
@@ -256,7 +256,7 @@ def _parties(rng: random.Random, channel: Channel) -> tuple[str, str]:
             return number, f"447700900{rng.randrange(100):03}"
 
 
-def _about(rng: random.Random, channel: Channel) -> dict[str, Any]:
+def _common_fields(rng: random.Random, channel: Channel) -> dict[str, Any]:
     """Return what every webhook of the message repeats."""
     about: dict[str, Any] = {}
     if rng.random() < 0.8:  # noqa: PLR2004 - most senders set one
@@ -268,7 +268,7 @@ def _about(rng: random.Random, channel: Channel) -> dict[str, Any]:
     return about
 
 
-def _outcome(rng: random.Random, channel: Channel, status: str, parts: int) -> dict[str, Any]:
+def _status_fields(rng: random.Random, channel: Channel, status: str, parts: int) -> dict[str, Any]:
     """Return what the webhook of this status alone says."""
     outcome: dict[str, Any] = {}
     if status in _ERRORS:

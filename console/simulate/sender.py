@@ -27,7 +27,7 @@ LONGEST_REPEAT_SECONDS = 900.0
 MOST_REPEATS = 10_000
 """Webhooks that wait to be sent again; beyond that one that is refused is given up."""
 
-_LOOK_SECONDS = 0.05
+_POLL_SECONDS = 0.05
 _CATCH_UP_SECONDS = 1.0
 _TOO_MANY = 429
 _USER_AGENT = "ackstream-simulate"
@@ -36,7 +36,7 @@ Sign = Callable[[bytes, float], dict[str, str]]
 """Returns the headers that prove who sent a payload, at a time in seconds since 1970."""
 
 
-class Pace:
+class SendSchedule:
     """When each webhook is due: the n-th never before (n - 1) / rate seconds. Without a rate, at once.
 
     A sender that falls behind catches up by at most what one second holds.
@@ -62,12 +62,17 @@ class Provider:
     """Sends webhooks, repeats those that are refused, and counts the answers."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, url: str, webhooks: Iterator[SimulatedWebhook], pace: Pace, repeats: int
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        webhooks: Iterator[SimulatedWebhook],
+        schedule: SendSchedule,
+        repeats: int,
     ) -> None:
         self._session = session
         self._url = url
         self._webhooks = webhooks
-        self._pace = pace
+        self._schedule = schedule
         self._repeats = repeats
         self._waiting: list[tuple[float, int, _Attempt]] = []
         self._numbers = count()
@@ -85,11 +90,11 @@ class Provider:
             if attempt is None:
                 if not self._waiting and not self._in_flight:
                     return
-                await asyncio.sleep(_LOOK_SECONDS)
+                await asyncio.sleep(_POLL_SECONDS)
                 continue
             self._in_flight += 1
             try:
-                if delay_seconds := self._pace.delay_seconds(perf_counter()):
+                if delay_seconds := self._schedule.delay_seconds(perf_counter()):
                     await asyncio.sleep(delay_seconds)
                 answer = await self._post(attempt.webhook, sign)
             finally:
@@ -136,7 +141,7 @@ class Provider:
             self._final[answer] += 1
 
     async def _post(self, webhook: SimulatedWebhook, sign: Sign | None) -> str:
-        began = perf_counter()
+        started = perf_counter()
         headers = {"Content-Type": webhook.content_type, "User-Agent": _USER_AGENT}
         if sign is not None and webhook.content_type == "application/json":  # a receipt has its own signature
             headers |= sign(webhook.body, time.time())
@@ -148,7 +153,7 @@ class Provider:
                     pass  # the answer's end frees the connection; what it says does not matter
         except (aiohttp.ClientError, TimeoutError, OSError):
             return NO_ANSWER
-        self._latencies.add((perf_counter() - began) * 1000)
+        self._latencies.add((perf_counter() - started) * 1000)
         return str(answer.status)
 
 
@@ -181,13 +186,13 @@ async def send(
     """
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
         raise Refusal(f"{url!r} is not a URL to send to: write it as http://host:port/path (--url)")
-    began = perf_counter()
+    started = perf_counter()
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS),
     ) as session:
-        provider = Provider(session, url, iter(webhooks), Pace(rate, began), repeats)
+        provider = Provider(session, url, iter(webhooks), SendSchedule(rate, started), repeats)
         senders: asyncio.Future[Any] = asyncio.gather(*(provider.send(sign, progress) for _ in range(connections)))
         stopped: asyncio.Future[Any] = asyncio.ensure_future((stop or asyncio.Event()).wait())
         await asyncio.wait((senders, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -197,4 +202,4 @@ async def send(
             await asyncio.wait((senders,))
         else:
             senders.result()
-        return provider.report(perf_counter() - began)
+        return provider.report(perf_counter() - started)

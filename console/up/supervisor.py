@@ -65,7 +65,7 @@ BANNER = """
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ManagedProcess:
     """One process that ``up`` keeps running: `ackstream <arguments>`, ready when its admin port says so."""
 
     arguments: tuple[str, ...]
@@ -78,7 +78,7 @@ class Part:
 
 
 async def up(settings: IngestSettings, stop: asyncio.Event) -> None:
-    """Run until ``stop``. Raises FolderInUse, or Refusal if a part cannot be started."""
+    """Run until ``stop``. Raises FolderInUse, or Refusal if a process cannot be started."""
     given = settings.model_fields_set
     signatures = settings.signatures if "signatures" in given else "off"
     settings = settings.model_copy(update={"signatures": signatures})
@@ -88,14 +88,14 @@ async def up(settings: IngestSettings, stop: asyncio.Event) -> None:
     data = settings.data.resolve()
     lock_folder(data)
     report_settings(settings, OVERRIDDEN)
-    ports = settings.port or valkey.free_port(), settings.admin_port or valkey.free_port()
+    ports = settings.port or valkey.find_free_port(), settings.admin_port or valkey.find_free_port()
     for port in ports:
-        await _await_free(port)
+        await _wait_for_port(port)
     try:
-        async with valkey.serving(data / "valkey") as server:
-            database_url = f"sqlite:///{_own(data / 'ackstream.db')}"
+        async with valkey.run_server(data / "valkey") as server:
+            database_url = f"sqlite:///{_create_private(data / 'ackstream.db')}"
             await migrate_at(database_url)
-            parts, addresses = _parts(data, settings.routes[0], ports, server.url, database_url)
+            processes, addresses = _plan_processes(data, settings.routes[0], ports, server.url, database_url)
             environment = child_environment(
                 redis_url=server.url,
                 database_url=database_url,
@@ -105,15 +105,15 @@ async def up(settings: IngestSettings, stop: asyncio.Event) -> None:
             )
             addresses.write(data)
             async with asyncio.TaskGroup() as tasks:
-                for part in parts:
-                    tasks.create_task(_keep_running(part, environment, stop, grace_seconds + KILL_AFTER_SECONDS))
-                if await _ready(parts, stop) and settings.log_format == "text":
+                for process in processes:
+                    tasks.create_task(_keep_running(process, environment, stop, grace_seconds + KILL_AFTER_SECONDS))
+                if await _wait_until_ready(processes, stop) and settings.log_format == "text":
                     typer.echo(_banner(settings, addresses, data))
     finally:
         run_file.remove(data)
 
 
-def _own(file: Path) -> Path:
+def _create_private(file: Path) -> Path:
     """Make SQLite's file and those beside it, so that only the owner can read them; return it."""
     file.touch(mode=0o600)
     for path in file.parent.glob(f"{file.name}*"):  # SQLite gives the others the mode of the first
@@ -133,10 +133,10 @@ def _banner(settings: IngestSettings, addresses: Addresses, data: Path) -> str:
     )
 
 
-async def _await_free(port: int) -> None:
+async def _wait_for_port(port: int) -> None:
     """Raise Refusal if the port is taken, and stays so for longer than what a killed run left behind may take."""
     deadline = time.monotonic() + GRACE_SECONDS + KILL_AFTER_SECONDS
-    while (why := _why_taken(port)) is not None:
+    while (why := _bind_error(port)) is not None:
         if time.monotonic() > deadline:
             raise Refusal(
                 f"cannot listen on {LOOPBACK}:{port} ({why}): end what listens there, or give another --port or "
@@ -145,7 +145,7 @@ async def _await_free(port: int) -> None:
         await asyncio.sleep(0.1)
 
 
-def _why_taken(port: int) -> str | None:
+def _bind_error(port: int) -> str | None:
     try:
         socket.create_server((LOOPBACK, port)).close()
     except OSError as exc:
@@ -153,75 +153,75 @@ def _why_taken(port: int) -> str | None:
     return None
 
 
-def _parts(
+def _plan_processes(
     data: Path, path: str, ports: tuple[int, int], redis_url: str, database_url: str
-) -> tuple[list[Part], Addresses]:
-    (port, admin_port), worker_port = ports, valkey.free_port()
+) -> tuple[list[ManagedProcess], Addresses]:
+    (port, admin_port), worker_port = ports, valkey.find_free_port()
     admin_url, worker_url = f"http://{LOOPBACK}:{admin_port}", f"http://{LOOPBACK}:{worker_port}"
     local = ("--data", str(data), "--admin-host", LOOPBACK)
     listening = ("--host", LOOPBACK, "--port", str(port), "--admin-port", str(admin_port))
-    parts = [
-        Part(("ingest", *local, *listening, "--stop-with-stdin"), admin_url),
-        Part(("worker", *local, "--admin-port", str(worker_port), "--stop-with-stdin"), worker_url),
+    processes = [
+        ManagedProcess(("ingest", *local, *listening, "--stop-with-stdin"), admin_url),
+        ManagedProcess(("worker", *local, "--admin-port", str(worker_port), "--stop-with-stdin"), worker_url),
     ]
     ingest_url = f"http://{LOOPBACK}:{port}{path}"
-    return parts, Addresses(redis_url, database_url, ingest_url, admin_url, worker_url)
+    return processes, Addresses(redis_url, database_url, ingest_url, admin_url, worker_url)
 
 
 async def _keep_running(
-    part: Part, environment: dict[str, str], stop: asyncio.Event, kill_after_seconds: float
+    process: ManagedProcess, environment: dict[str, str], stop: asyncio.Event, kill_after_seconds: float
 ) -> None:
     backoff = Backoff(first=0.5)
     was_ready = False
     while not stop.is_set():
         child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "console", *part.arguments),  # -P: no file of this folder hides a library
+            *(sys.executable, "-P", "-m", "console", *process.arguments),  # -P: no file of this folder hides a library
             stdin=asyncio.subprocess.PIPE,
             env=environment,
             start_new_session=True,  # Ctrl-C is for this process, which then stops the others in order
         )
         try:
-            was_ready = await _until_ended(child, part, stop) or was_ready
+            was_ready = await _wait_for_exit(child, process, stop) or was_ready
         finally:
-            await _end(child, kill_after_seconds)
+            await _terminate(child, kill_after_seconds)
         if stop.is_set():
             return
         if not was_ready:
-            raise Refusal(f"{part.name} did not start: its own words are above")
-        log.error("up.part_died", part=part.name, code=child.returncode, what="starting it again")
+            raise Refusal(f"{process.name} did not start: its own words are above")
+        log.error("up.process_died", process=process.name, code=child.returncode, what="starting it again")
         await backoff.wait(stop)
 
 
-async def _until_ended(child: asyncio.subprocess.Process, part: Part, stop: asyncio.Event) -> bool:
+async def _wait_for_exit(child: asyncio.subprocess.Process, process: ManagedProcess, stop: asyncio.Event) -> bool:
     """Return when the child has ended or ``stop`` is set; whether it was ready by then."""
     ended = asyncio.create_task(child.wait())
     stopped = asyncio.create_task(stop.wait())
-    ready = asyncio.create_task(_ready([part], stop))
+    ready = asyncio.create_task(_wait_until_ready([process], stop))
     await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
     for task in (ended, stopped, ready):
         task.cancel()
     return ready.done() and not ready.cancelled() and ready.result()
 
 
-async def _ready(parts: list[Part], stop: asyncio.Event) -> bool:
-    """Return True when all parts are ready, False if ``stop`` comes first."""
+async def _wait_until_ready(processes: list[ManagedProcess], stop: asyncio.Event) -> bool:
+    """Return True when all processes are ready, False if ``stop`` comes first."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1)) as http:
-        for part in parts:
-            while not await _answers(http, f"{part.admin_url}/ready"):
+        for process in processes:
+            while not await _is_ready(http, f"{process.admin_url}/ready"):
                 if stop.is_set():
                     return False
                 await asyncio.sleep(0.05)
     return True
 
 
-async def _answers(http: aiohttp.ClientSession, url: str) -> bool:
+async def _is_ready(http: aiohttp.ClientSession, url: str) -> bool:
     with suppress(aiohttp.ClientError, TimeoutError):
         async with http.get(url) as response:
             return response.ok
     return False
 
 
-async def _end(child: asyncio.subprocess.Process, kill_after_seconds: float) -> None:
+async def _terminate(child: asyncio.subprocess.Process, kill_after_seconds: float) -> None:
     if child.returncode is None:
         with suppress(ProcessLookupError):
             child.terminate()

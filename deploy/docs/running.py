@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 
-from console.up.valkey import free_port
+from console.up.valkey import find_free_port
 from runtime import run_file
 
 START_SECONDS = 60.0
@@ -39,10 +39,10 @@ class Running:
 @contextmanager
 def run_up(folder: Path, **settings: str) -> Iterator[Running]:
     """Run `ackstream up` in the folder for the length of a block. Raises TimeoutError if it does not get ready."""
-    data, port = folder / "ackstream-data", free_port()
+    data, port = folder / "ackstream-data", find_free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ACKSTREAM_")}
     environment |= {f"ACKSTREAM_{name.upper()}": value for name, value in settings.items()}
-    command = (sys.executable, "-m", "console", "up", "--port", str(port), "--admin-port", str(free_port()))
+    command = (sys.executable, "-m", "console", "up", "--port", str(port), "--admin-port", str(find_free_port()))
     process = subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

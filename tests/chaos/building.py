@@ -82,13 +82,13 @@ async def built(setup: Setup) -> AsyncIterator[Site]:
 def _redis(setup: Setup, library: Path | None) -> tuple[Supervised, str, int]:
     folder = setup.folder / "valkey"
     folder.mkdir()
-    server = valkey.Server(folder, valkey.free_port(), "chaos")
+    server = valkey.Server(folder, valkey.find_free_port(), "chaos")
     server.write()
     changes = {"always": "", "everysec": "appendfsync everysec\n", "off": "appendonly no\n"}
     with (folder / "valkey.conf").open("a") as config:
         config.write(changes[setup.appendfsync])  # the later line counts
     orders = _orders(setup, library, "redis")
-    command = valkey.binary(), str(folder / "valkey.conf")
+    command = valkey.find_binary(), str(folder / "valkey.conf")
     return Supervised("redis", Valkey(command, setup.folder, _environment(orders)), orders), server.url, server.port
 
 
@@ -98,7 +98,7 @@ COMMON = {"stream": STREAM, "log_format": "json"}
 def _add_ingests(site: Site, setup: Setup, library: Path | None, stack: AsyncExitStack) -> None:
     unsigned = {"signatures": "off", "ack": setup.ack, "data": str(site.ingest_data)}
     for number in range(setup.ingests):
-        port, admin_port = valkey.free_port(), valkey.free_port()
+        port, admin_port = valkey.find_free_port(), valkey.find_free_port()
         url = through(site.proxies["ingest"], site.redis_url)
         settings = {"redis_url": url, "port": str(port), "admin_port": str(admin_port), **unsigned}
         orders = _orders(setup, library, f"ingest-{number}")
@@ -114,7 +114,7 @@ def _add_ingests(site: Site, setup: Setup, library: Path | None, stack: AsyncExi
 
 def _add_workers(site: Site, setup: Setup, library: Path | None, pooler: PgBouncer | None) -> None:
     for number in range(setup.workers):
-        admin_port = valkey.free_port()
+        admin_port = valkey.find_free_port()
         url = through(site.proxies["workers"], site.redis_url)
         database_url = pooler.url() if pooler and number % 2 else site.database_url
         settings = {"redis_url": url, "database_url": database_url, "admin_port": str(admin_port), **TRIMMED}

@@ -9,9 +9,9 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 
-from console.format import age, local_time, size
+from console.format import format_age, format_size, format_time
 from console.output import print_pairs, print_rows
-from console.time_args import moment_ms
+from console.time_args import parse_time_ms
 from stream.keys import Shard
 from stream.redis.client import client
 from tests.events import RECEIVED_MS, body, entry
@@ -196,9 +196,16 @@ def test_a_value_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -
 
 def test_times_and_sizes_are_short() -> None:
     """A time that is shown is one that --since takes."""
-    assert [age(one) for one in (0, 1.26, 45, 130, 7300, 200_000)] == ["0.0 s", "1.3 s", "45 s", "2 min", "2 h", "2 d"]
-    assert [size(one) for one in (0, 1023, 1536, 5 * 2**30)] == ["0 B", "1023 B", "1.5 KiB", "5.0 GiB"]
-    shown = local_time("2025-11-24T16:00:00.123456+00:00")
+    assert [format_age(one) for one in (0, 1.26, 45, 130, 7300, 200_000)] == [
+        "0.0 s",
+        "1.3 s",
+        "45 s",
+        "2 min",
+        "2 h",
+        "2 d",
+    ]
+    assert [format_size(one) for one in (0, 1023, 1536, 5 * 2**30)] == ["0 B", "1023 B", "1.5 KiB", "5.0 GiB"]
+    shown = format_time("2025-11-24T16:00:00.123456+00:00")
     assert shown is not None
     assert len(shown) <= 25
-    assert moment_ms(shown, 0) == RECEIVED_MS
+    assert parse_time_ms(shown, 0) == RECEIVED_MS

@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from console.up.valkey import free_port
+from console.up.valkey import find_free_port
 from ingest.append import pipeline
 from ingest.append.server_checks import POLICY, WANTED, find_shortcomings
 from stream.keys import Shard
@@ -28,7 +28,7 @@ async def away(tmp_path: Path, shard: Shard) -> AsyncIterator[Away]:
 
 def ingest(away: Away, folder: Path, **settings: str) -> Any:
     """A real process."""
-    ports = {"port": str(free_port()), "admin_port": str(free_port())}
+    ports = {"port": str(find_free_port()), "admin_port": str(find_free_port())}
     return ackstream("ingest", folder=folder, signatures="off", **{**ports, **away.settings, **settings})
 
 
@@ -128,7 +128,7 @@ async def test_a_node_of_a_cluster_is_refused_at_the_start(away: Away, tmp_path:
     """It would take entries only for the slots that it serves."""
     away.kill()
     with (tmp_path / "valkey" / "valkey.conf").open("a") as config:
-        config.write(f"appendonly no\ncluster-enabled yes\ncluster-port {free_port()}\n")
+        config.write(f"appendonly no\ncluster-enabled yes\ncluster-port {find_free_port()}\n")
     await away.valkey.start()
     with ingest(away, tmp_path) as process:
         assert "a node of a cluster" in await refusal(process)
@@ -143,7 +143,7 @@ async def test_with_entries_in_the_spool_a_wrong_password_does_not_stop_the_star
     await away.start()
     password = (await away.server.config_get("requirepass"))["requirepass"]
     await away.tell("CONFIG SET", "requirepass", "another")
-    admin_port = free_port()
+    admin_port = find_free_port()
     with ingest(away, tmp_path, admin_port=str(admin_port), data=str(tmp_path / "data")) as process:
         await process.is_ready(admin_port)
         (line,) = process.logged("redis.down")

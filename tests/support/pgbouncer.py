@@ -6,7 +6,7 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
-from console.up.valkey import free_port
+from console.up.valkey import find_free_port
 from tests.processes import Process, Server, becomes
 
 COMMAND = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
@@ -30,7 +30,7 @@ class PgBouncer(Server):
 
     def __init__(self, folder: Path, postgresql: Path, user: str = "postgres") -> None:
         assert COMMAND is not None, "install the package pgbouncer"
-        self.port = free_port()
+        self.port = find_free_port()
         config = folder / f"pgbouncer-{self.port}.ini"
         config.write_text(_CONFIG.format(folder=postgresql, user=user, port=self.port))
         owner = postgresql.owner()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from console.up.valkey import free_port
+from console.up.valkey import find_free_port
 
 PASSWORD = "hunter2"  # noqa: S105 - of a server that lives for one test
 START_SECONDS = 30
@@ -69,7 +69,7 @@ def _running(*command: str, folder: Path, port: int, user: str | None) -> Iterat
 def tls_postgresql() -> Iterator[tuple[str, Path]]:
     """Debian's PostgreSQL with a certificate for ``localhost``; yields host and port, and the authority's file."""
     initdb, postgres = _program("initdb"), _program("postgres")
-    authority, port, user = trustme.CA(), free_port(), _user("postgres")
+    authority, port, user = trustme.CA(), find_free_port(), _user("postgres")
     certificate = authority.issue_cert("localhost")
     with _folder(user) as folder:
         _write(folder / "password", PASSWORD.encode(), user)
@@ -95,7 +95,7 @@ def tls_postgresql() -> Iterator[tuple[str, Path]]:
 @contextmanager
 def pgbouncer(socket_folder: str, database: str) -> Iterator[str]:
     """Debian's PgBouncer in transaction mode before the server with this socket; yields the database's URL."""
-    program, port, user = _program("pgbouncer"), free_port(), _user(Path(socket_folder).owner())
+    program, port, user = _program("pgbouncer"), find_free_port(), _user(Path(socket_folder).owner())
     with _folder(user) as folder:
         _write(folder / "users", f'"postgres" "{PASSWORD}"\n'.encode(), user)
         settings = {

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from redis.asyncio import Redis
 
-from console.up.valkey import free_port
+from console.up.valkey import find_free_port
 from stream.keys import Shard
 from stream.settings import child_environment
 from tests.edge import METRIC
@@ -74,7 +74,7 @@ async def metrics(port: int) -> dict[tuple[str, str], float]:
 @pytest.mark.parametrize("kind", OUTPUTS)
 async def test_ingest_answers_spools_and_checks_whatever_takes_its_log(away: Away, tmp_path: Path, kind: str) -> None:
     """While Redis is killed, while its settings are weakened under `fsync`, and while its memory is nearly full."""
-    port, admin_port = free_port(), free_port()
+    port, admin_port = find_free_port(), find_free_port()
     settings = {"port": str(port), "admin_port": str(admin_port), "signatures": "off", "ack": "fsync"}
     url, ready = f"http://127.0.0.1:{port}/webhooks/message-status", f"http://127.0.0.1:{admin_port}/ready"
     with running(kind, tmp_path, "ingest", **settings, **away.settings):
@@ -114,7 +114,7 @@ async def test_ingest_answers_spools_and_checks_whatever_takes_its_log(away: Awa
 @pytest.mark.parametrize("kind", OUTPUTS)
 async def test_a_worker_goes_on_whatever_takes_its_log(away: Away, tmp_path: Path, kind: str) -> None:
     """While Redis is killed and comes back; the `log` handler's lines are lost, and no entry is."""
-    admin_port = free_port()
+    admin_port = find_free_port()
     ready = f"http://127.0.0.1:{admin_port}/ready"
     with running(kind, tmp_path, "worker", admin_port=str(admin_port), handlers="log", **away.settings):
         await until(lambda: answers(ready, 200))

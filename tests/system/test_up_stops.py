@@ -121,7 +121,7 @@ async def test_a_number_that_another_process_has_now_is_not_signalled(place: Pla
 async def test_a_server_that_is_gone_is_not_stopped_by_its_number(tmp_path: Path) -> None:
     """Valkey was killed just before the stop: the process that has its number by then gets no signal."""
     with sleeper() as innocent:
-        async with valkey.serving(tmp_path / "valkey"):
+        async with valkey.run_server(tmp_path / "valkey"):
             file = tmp_path / "valkey" / "valkey.pid"
             os.kill(int(file.read_text()), signal.SIGKILL)
             file.write_text(str(innocent.pid))

@@ -19,9 +19,9 @@ class Renamed(Server):
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
-        self.port = valkey.free_port()
+        self.port = valkey.find_free_port()
         options = ("--port", str(self.port), "--dir", str(folder), "--rename-command", "FUNCTION", "")
-        super().__init__((valkey.binary(), *options), folder)
+        super().__init__((valkey.find_binary(), *options), folder)
 
     async def _is_ready(self, process: Process) -> None:
         await becomes(lambda: process.lives() and "Ready to accept connections" in process.said)
@@ -36,7 +36,7 @@ def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterat
 
 async def test_a_worker_is_live_while_its_database_is_away(valkey_url: str, shard: Shard, tmp_path: Path) -> None:
     """From the start on: a liveness probe must not kill a worker that waits."""
-    port, away = valkey.free_port(), valkey.free_port()
+    port, away = valkey.find_free_port(), valkey.find_free_port()
     settings = {"redis_url": valkey_url, "stream": shard.name, "admin_port": str(port)}
     database_url = f"postgresql://u:p@127.0.0.1:{away}/d"
     with ackstream("worker", "--handler", "store", folder=tmp_path, database_url=database_url, **settings) as worker:

@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from console.up.valkey import free_port
+from console.up.valkey import find_free_port
 from stream.keys import Shard
 from tests.conftest import count
 from tests.events import body, event
@@ -24,7 +24,7 @@ from worker.store.migrate import migrate, migrate_at
 from worker.store.revision import SchemaMismatch, check_revision
 from worker.store.tables import REVISION
 
-AWAY = f"postgresql://postgres:x@127.0.0.1:{free_port()}/postgres"
+AWAY = f"postgresql://postgres:x@127.0.0.1:{find_free_port()}/postgres"
 
 
 def names_in(folder: Path) -> list[str]:
@@ -45,7 +45,7 @@ async def test_ready_says_what_the_database_lacks(
     valkey_url: str, server: Redis, shard: Shard, postgresql_url: str
 ) -> None:
     """A worker on a database that is not migrated lives, and tells the next step."""
-    port = free_port()
+    port = find_free_port()
     await append(server, shard, body())
 
     async def says_so() -> bool:
