@@ -120,7 +120,9 @@ async def drop_group(server: Redis, shard: Shard, state: GroupState, *, force: b
     return bool(await drop(keys=keys, args=[name, int(force), *beats]))
 
 
-async def _state(server: Redis, shard: Shard, survey: Survey, standing: GroupPosition, seen: GroupLiveness) -> GroupState:
+async def _state(
+    server: Redis, shard: Shard, survey: Survey, standing: GroupPosition, seen: GroupLiveness
+) -> GroupState:
     kept, exact = await _kept(server, shard, standing)
     saved = await server.get(shard.checkpoint(standing.name))
     return GroupState(
