@@ -20,6 +20,7 @@ from tests.receiver import SECRET, Receiver, receiving
 from tests.recording import GROUP, Recording, ids
 from tests.waiting import until
 from worker.dispatch.pause import resume
+from worker.group.group_ref import GroupRef
 
 
 class Forwarding(Recording):
@@ -116,7 +117,7 @@ async def test_gone_pauses_the_group_until_it_is_resumed(site: Forwarding, recei
     await again.has_logged("group.paused")
     assert sent == len(receiver.bodies) == 1
     assert (await site.group())["paused"] == "gone"
-    assert await resume(site.server, site.shard, GROUP) == "gone"
+    assert await resume(GroupRef(site.server, site.shard, GROUP)) == "gone"
     await site.is_done(seconds=60)
     assert len({one["webhook-id"] for one in receiver.sent}) == 20
     assert (len(receiver.sent), await site.letters()) == (21, [])

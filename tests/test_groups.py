@@ -5,7 +5,8 @@ from redis.asyncio import Redis
 
 from stream.keys import Shard
 from stream.redis.errors import GroupGone
-from worker.group.consumer_group import Group, registered
+from worker.group.consumer_group import ConsumerGroup, read_group_names
+from worker.group.group_ref import GroupRef
 
 
 async def add(server: Redis, shard: Shard, *ids: str) -> None:
@@ -22,17 +23,17 @@ async def read(server: Redis, shard: Shard, count: int = 100) -> list[bytes]:
 async def test_a_new_group_is_registered_and_starts_at_the_beginning(server: Redis, shard: Shard) -> None:
     """What was appended before the group existed is read; making it again is harmless."""
     await add(server, shard, "1-0")
-    group = Group(server, shard, "g")
+    group = ConsumerGroup(GroupRef(server, shard, "g"))
     await group.ensure()
     await group.ensure()
-    assert await registered(server, shard) == ["g"]
+    assert await read_group_names(server, shard) == ["g"]
     assert await read(server, shard) == [b"1-0"]
 
 
 async def test_a_lost_group_is_made_again_at_its_checkpoint(server: Redis, shard: Shard) -> None:
     """What was settled is not read again, what was pending or unread is: nothing is passed by."""
     await add(server, shard, "1-0", "2-0", "3-0", "4-0")
-    group = Group(server, shard, "g")
+    group = ConsumerGroup(GroupRef(server, shard, "g"))
     await group.ensure()
     first, *_ = await read(server, shard, 3)
     await server.xack(shard.stream, "g", first)
@@ -45,7 +46,7 @@ async def test_a_lost_group_is_made_again_at_its_checkpoint(server: Redis, shard
 async def test_with_nothing_pending_the_checkpoint_is_what_was_delivered_last(server: Redis, shard: Shard) -> None:
     """After everything is acked the group made again reads only what is new."""
     await add(server, shard, "1-0", "2-5")
-    group = Group(server, shard, "g")
+    group = ConsumerGroup(GroupRef(server, shard, "g"))
     await group.ensure()
     await server.xack(shard.stream, "g", *await read(server, shard))
     await group.save_checkpoint()
@@ -62,7 +63,7 @@ async def test_a_stream_younger_than_the_checkpoint_is_read_from_its_beginning(
 ) -> None:
     """A stream that was deleted (and begun again by a clock that went back) hides nothing behind an old checkpoint."""
     await add(server, shard, "5-0")
-    group = Group(server, shard, "g")
+    group = ConsumerGroup(GroupRef(server, shard, "g"))
     await group.ensure()
     await server.xack(shard.stream, "g", *await read(server, shard))
     await group.save_checkpoint()
@@ -82,7 +83,7 @@ async def noted(server: Redis, shard: Shard) -> bytes | None:
 async def test_a_missing_group_s_checkpoint_stays_as_it_is(server: Redis, shard: Shard) -> None:
     """A group that is destroyed while its progress is noted keeps the old note: zero would repeat everything."""
     await add(server, shard, "1-0", "2-0")
-    group = Group(server, shard, "g")
+    group = ConsumerGroup(GroupRef(server, shard, "g"))
     await group.ensure()
     await server.xack(shard.stream, "g", *await read(server, shard))
     await group.save_checkpoint()
@@ -98,7 +99,7 @@ async def test_a_missing_group_s_checkpoint_stays_as_it_is(server: Redis, shard:
 async def test_a_group_beyond_its_stream_is_put_back(server: Redis, shard: Shard) -> None:
     """It would pass by all that comes, without an error; its progress is not noted while it stands there."""
     await add(server, shard, "1-0", "2-0", "3-0")
-    group = Group(server, shard, "g")
+    group = ConsumerGroup(GroupRef(server, shard, "g"))
     await group.ensure()
     await server.xack(shard.stream, "g", *await read(server, shard, 1))
     await group.save_checkpoint()
@@ -114,7 +115,7 @@ async def test_a_group_beyond_its_stream_is_put_back(server: Redis, shard: Shard
 async def test_a_group_that_was_moved_within_its_stream_stays_there(server: Redis, shard: Shard, where: str) -> None:
     """Whoever moves a group by hand, to its stream's end or back, means it."""
     await add(server, shard, "1-0", "2-0", "3-0")
-    group = Group(server, shard, "g")
+    group = ConsumerGroup(GroupRef(server, shard, "g"))
     await group.ensure()
     await server.xgroup_setid(shard.stream, "g", where)
     await group.ensure()
@@ -138,7 +139,7 @@ async def test_the_checkpoint_stands_before_the_oldest_pending_entry(
 ) -> None:
     """By the greatest id before it, or where numbers get too large for Lua, by one that is early enough."""
     await add(server, shard, pending)
-    group = Group(server, shard, "g")
+    group = ConsumerGroup(GroupRef(server, shard, "g"))
     await group.ensure()
     await read(server, shard)
     await group.save_checkpoint()
@@ -148,7 +149,7 @@ async def test_the_checkpoint_stands_before_the_oldest_pending_entry(
 async def test_a_group_is_made_on_a_full_server_too(server: Redis, shard: Shard) -> None:
     """Reading and acking free memory in the end; so what a full server has lost must come back."""
     await add(server, shard, "1-0")
-    group = Group(server, shard, "g")
+    group = ConsumerGroup(GroupRef(server, shard, "g"))
     await server.config_set("maxmemory", 1)
     try:
         await group.ensure()

@@ -2,6 +2,7 @@ from redis.asyncio import Redis
 
 from stream.keys import Shard
 from worker.group.claim import Claimer
+from worker.group.group_ref import GroupRef
 from worker.group.heartbeat import Liveness, RawEntries
 from worker.group.poison import PoisonTracker
 from worker.sources import Source, streams
@@ -32,9 +33,9 @@ async def read(server: Redis, shard: Shard, liveness: Liveness) -> None:
 class Consumer(Liveness):
     """A consumer that beats and claims."""
 
-    def __init__(self, server: Redis, shard: Shard, group: str, clock: "Clock") -> None:
-        super().__init__(server, shard, group, clock)
-        self._claimer = Claimer(server, shard, group, self, PoisonTracker(server, shard, group))
+    def __init__(self, group: GroupRef, clock: "Clock") -> None:
+        super().__init__(group, clock)
+        self._claimer = Claimer(group, self, PoisonTracker(group))
 
     async def claim(self, most: int) -> dict[Source, RawEntries]:
         return await self._claimer.claim(most)
@@ -64,7 +65,7 @@ async def test_the_entries_of_a_dead_consumer_are_claimed(server: Redis, shard: 
     """A counter that stands still for the time of death makes its consumer's entries another's; then it is removed."""
     clock = Clock()
     await group(server, shard, 5)
-    dead, living = (Consumer(server, shard, "g", clock) for _ in range(2))
+    dead, living = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
     await dead.beat()
     await living.beat()
     await read(server, shard, dead)
@@ -82,7 +83,7 @@ async def test_a_living_consumer_is_left_alone(server: Redis, shard: Shard) -> N
     """As long as its counter moves, however seldom it reads, nothing of its is claimed."""
     clock = Clock()
     await group(server, shard, 5)
-    one, other = (Consumer(server, shard, "g", clock) for _ in range(2))
+    one, other = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
     await one.beat()
     await read(server, shard, one)
     await pass_time(clock, 4 * TIMING.dead, one, other)
@@ -94,7 +95,7 @@ async def test_who_left_is_claimed_at_once(server: Redis, shard: Shard) -> None:
     """Without a counter nobody waits: an orderly stop hands over at the next look."""
     clock = Clock()
     await group(server, shard, 5)
-    leaving, living = (Consumer(server, shard, "g", clock) for _ in range(2))
+    leaving, living = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
     await leaving.beat()
     await read(server, shard, leaving)
     await leaving.leave()
@@ -106,7 +107,7 @@ async def test_one_who_comes_back_between_look_and_claim_keeps_its_entries(serve
     """The script checks the counter again: what was judged dead and has moved since is not robbed."""
     clock = Clock()
     await group(server, shard, 5)
-    back, living = (Consumer(server, shard, "g", clock) for _ in range(2))
+    back, living = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
     await back.beat()
     await read(server, shard, back)
     await pass_time(clock, TIMING.dead + TIMING.beat, living)
@@ -119,7 +120,7 @@ async def test_a_late_one_takes_a_new_name_and_drops_what_it_has(server: Redis, 
     """Late by its own clock, before and after the next beat, what it read counts as lost to others."""
     clock = Clock()
     await group(server, shard, 1)
-    liveness = Consumer(server, shard, "g", clock)
+    liveness = Consumer(GroupRef(server, shard, "g"), clock)
     assert liveness.late(liveness.generation)
     await liveness.beat()
     generation, name = liveness.generation, liveness.consumer
@@ -136,7 +137,7 @@ async def test_one_who_stood_still_does_not_judge_others_by_old_sight(server: Re
     """After the whole machine stood still everybody's counter is old: nobody is taken for dead for that."""
     clock = Clock()
     await group(server, shard, 5)
-    one, other = (Consumer(server, shard, "g", clock) for _ in range(2))
+    one, other = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
     await one.beat()
     await read(server, shard, one)
     await other.beat()
@@ -150,7 +151,7 @@ async def test_an_abandoned_name_is_claimed_like_any_dead_one(server: Redis, sha
     """Who renews gets its own entries back under the new name, as soon as it looks."""
     clock = Clock()
     await group(server, shard, 5)
-    liveness = Consumer(server, shard, "g", clock)
+    liveness = Consumer(GroupRef(server, shard, "g"), clock)
     await liveness.beat()
     await read(server, shard, liveness)
     liveness.renew()
@@ -164,7 +165,7 @@ async def test_entries_deleted_while_pending_do_not_stand_in_the_way(server: Red
     """A dead consumer whose entries were trimmed is cleared away."""
     clock = Clock()
     await group(server, shard, 5)
-    leaving, living = (Consumer(server, shard, "g", clock) for _ in range(2))
+    leaving, living = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
     await leaving.beat()
     await read(server, shard, leaving)
     await leaving.leave()
@@ -179,7 +180,7 @@ async def test_a_full_server_makes_nobody_dead(server: Redis, shard: Shard) -> N
     """When the server refuses all counters for want of memory, work goes on and nobody is claimed from."""
     clock = Clock()
     await group(server, shard, 5)
-    one, other = (Consumer(server, shard, "g", clock) for _ in range(2))
+    one, other = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
     await one.beat()
     await read(server, shard, one)
     await other.beat()
@@ -196,7 +197,7 @@ async def test_a_full_server_makes_nobody_dead(server: Redis, shard: Shard) -> N
 
 async def test_a_new_name_has_its_counter_before_it_reads(server: Redis, shard: Shard) -> None:
     """Who renewed announces the new name first, so that nobody takes it for dead between two beats."""
-    liveness = Consumer(server, shard, "g", Clock())
+    liveness = Consumer(GroupRef(server, shard, "g"), Clock())
     await group(server, shard, 0)
     await liveness.announce()
     liveness.renew()
@@ -209,7 +210,7 @@ async def test_copies_in_a_dead_consumers_hand_are_claimed_too(server: Redis, sh
     """Of whichever of the group's streams they are; only then is the consumer removed, from all of them."""
     clock = Clock()
     await group(server, shard, 2)
-    leaving, living = (Consumer(server, shard, "g", clock) for _ in range(2))
+    leaving, living = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
     await leaving.beat()
     keys = streams(shard, "g")
     for source in (Source.RETRY, Source.REPLAY):
@@ -233,7 +234,7 @@ async def test_what_the_server_has_forgotten_to_end_is_left_to_be_claimed(server
     """More pending under the own name than is in hand: the name is left, and its entries come back under the next."""
     clock = Clock()
     await group(server, shard, 5)
-    liveness = Consumer(server, shard, "g", clock)
+    liveness = Consumer(GroupRef(server, shard, "g"), clock)
     await liveness.beat()
     due, name = [liveness.untidy], liveness.consumer
     await pass_time(clock, TIMING.tidy + TIMING.beat, liveness)

@@ -15,6 +15,7 @@ from tests.processes import Process, becomes, run_ackstream
 from tests.recording import GROUP, Recording, ids, recording
 from tests.waiting import until
 from worker.dispatch.pause import EXPIRES_SECONDS, Pause, Why
+from worker.group.group_ref import GroupRef
 
 LONGEST_SECONDS = 5
 PACE = 0.3
@@ -198,7 +199,7 @@ async def test_too_many_dead_letters_pause_a_group(site: Recording) -> None:
 
 async def test_one_worker_probes_at_a_time_and_less_and_less_often(server: Redis, shard: Shard) -> None:
     """Of any number; only while everything fails, and not while the call of another one lasts."""
-    pauses = [Pause(server, shard, "g", 100, chance=lambda: 1.0) for _ in range(3)]
+    pauses = [Pause(GroupRef(server, shard, "g"), 100, chance=lambda: 1.0) for _ in range(3)]
     assert not await pauses[0].may_probe(60, "c")
     await pauses[0].begin(Why.FAILING)
     for pause in pauses:
@@ -216,7 +217,7 @@ async def test_one_worker_probes_at_a_time_and_less_and_less_often(server: Redis
 
 async def test_a_worker_that_dies_with_its_probe_does_not_hold_up_the_next(server: Redis, shard: Shard) -> None:
     """Its turn is over as soon as its consumer is removed, however long the call might have taken."""
-    pause = Pause(server, shard, "g", 100)
+    pause = Pause(GroupRef(server, shard, "g"), 100)
     await pause.begin(Why.FAILING)
     await server.hset(shard.paused("g"), "probe", "0")
     await server.hset(shard.alive("g"), "dead", "1")
@@ -234,7 +235,7 @@ async def probe_in(server: Redis, shard: Shard) -> float:
 
 async def test_a_probe_that_is_due_in_hours_is_due(server: Redis, shard: Shard) -> None:
     """The server's clock stepped back: no probe is ever that far away."""
-    pause = Pause(server, shard, "g", 100)
+    pause = Pause(GroupRef(server, shard, "g"), 100)
     await pause.begin(Why.FAILING)
     await server.hincrby(shard.paused("g"), "probe", 3_600_000)
     assert await pause.may_probe(60, "c")
@@ -243,7 +244,7 @@ async def test_a_probe_that_is_due_in_hours_is_due(server: Redis, shard: Shard) 
 async def test_a_pause_of_a_later_version_is_kept(server: Redis, shard: Shard) -> None:
     """A worker that does not know the reason waits all the same."""
     await server.hset(shard.paused("g"), "why", "weather")
-    pause = Pause(server, shard, "g", 100)
+    pause = Pause(GroupRef(server, shard, "g"), 100)
     await pause.look()
     assert (pause.why, await pause.may_probe(60, "c")) == ("weather", False)
     await pause.end(Why.FAILING)
@@ -253,7 +254,7 @@ async def test_a_pause_of_a_later_version_is_kept(server: Redis, shard: Shard) -
 
 async def test_gone_stays_until_it_is_resumed(server: Redis, shard: Shard) -> None:
     """It takes the place of a pause that would end by itself, does not expire, and nothing else takes its place."""
-    pause = Pause(server, shard, "g", 100)
+    pause = Pause(GroupRef(server, shard, "g"), 100)
     await pause.begin(Why.FAILING)
     await pause.begin(Why.GONE)
     assert await server.pttl(shard.paused("g")) == -1

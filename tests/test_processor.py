@@ -16,6 +16,7 @@ from worker.consumer.batch import Batch
 from worker.consumer.processor import Processor
 from worker.dispatch.call import Limits
 from worker.events.event import StatusEvent
+from worker.group.group_ref import GroupRef
 from worker.group.heartbeat import Liveness, RawEntries
 from worker.handlers.errors import Discard, Divide, Retry, Unavailable
 from worker.settle.ack_writer import BatchDropped
@@ -104,7 +105,7 @@ async def dead(server: Redis, shard: Shard) -> list[bytes]:
 
 async def test_what_cannot_be_parsed_is_buried_and_the_rest_proceeds(server: Redis, shard: Shard) -> None:
     """One batch with good payloads, bad ones and a foreign entry: all are settled, each in its way."""
-    liveness = Liveness(server, shard, "g")
+    liveness = Liveness(GroupRef(server, shard, "g"))
     recorder = Recorder(server, shard)
     await server.xadd(shard.stream, {b"foreign": b"\xff"})
     payloads = [body(message_uuid="a"), b"\xff\xfe", body(message_uuid="b"), b"{}"]
@@ -121,7 +122,7 @@ async def test_what_cannot_be_parsed_is_buried_and_the_rest_proceeds(server: Red
 
 async def test_settling_is_the_last_step(server: Redis, shard: Shard) -> None:
     """While the handler works everything is still pending; a death there loses nothing."""
-    liveness = Liveness(server, shard, "g")
+    liveness = Liveness(GroupRef(server, shard, "g"))
     recorder = Recorder(server, shard)
     entries = await read(server, shard, liveness, [body(), b"bad", body(status="read")])
     await process(processor(server, shard, liveness, recorder), entries, liveness.generation)
@@ -131,7 +132,7 @@ async def test_settling_is_the_last_step(server: Redis, shard: Shard) -> None:
 
 async def test_while_the_target_is_away_nothing_is_counted(server: Redis, shard: Shard) -> None:
     """The batch stays pending and is tried again, first attempts as before, until the target is back."""
-    liveness = Liveness(server, shard, "g")
+    liveness = Liveness(GroupRef(server, shard, "g"))
     failures = [Unavailable(), Unavailable()]
     recorder = Recorder(server, shard, lambda _ids: failures.pop() if failures else None)
     entries = await read(server, shard, liveness, [body()])
@@ -145,7 +146,7 @@ async def test_while_the_target_is_away_nothing_is_counted(server: Redis, shard:
 
 async def test_while_the_target_is_away_one_call_asks_for_all(server: Redis, shard: Shard) -> None:
     """Of many calls at most those that had begun meet the absence; then one at a time, until it is back."""
-    liveness = Liveness(server, shard, "g")
+    liveness = Liveness(GroupRef(server, shard, "g"))
     answers = [None, *[Unavailable()] * 6]
     recorder = Recorder(server, shard, lambda _ids: answers.pop() if answers else None, alone=True)
     entries = await read(server, shard, liveness, [body(message_uuid=f"m-{n}") for n in range(50)])
@@ -158,7 +159,7 @@ async def test_while_the_target_is_away_one_call_asks_for_all(server: Redis, sha
 
 async def test_at_a_stop_what_waits_for_its_target_is_left_pending(server: Redis, shard: Shard) -> None:
     """A worker that is told to stop does not wait for a database that is away."""
-    liveness = Liveness(server, shard, "g")
+    liveness = Liveness(GroupRef(server, shard, "g"))
     stop = asyncio.Event()
     stop.set()
     entries = await read(server, shard, liveness, [body()])
@@ -170,7 +171,7 @@ async def test_at_a_stop_what_waits_for_its_target_is_left_pending(server: Redis
 
 async def test_what_fails_is_parked_and_the_rest_is_settled(server: Redis, shard: Shard) -> None:
     """Each event has its own outcome: the schedule's delay, the handler's, or none at all."""
-    liveness = Liveness(server, shard, "g")
+    liveness = Liveness(GroupRef(server, shard, "g"))
     outcomes = {"b": ValueError("secret"), "c": Retry(60, "too early"), "d": Discard("not ours"), "e": SystemExit()}
     recorder = Recorder(server, shard, lambda ids: outcomes.get(ids[0]), alone=True)
     entries = await read(server, shard, liveness, [body(message_uuid=one) for one in "abcde"])
@@ -187,13 +188,13 @@ async def test_what_fails_is_parked_and_the_rest_is_settled(server: Redis, shard
 
 async def test_after_the_last_attempt_it_is_buried(server: Redis, shard: Shard) -> None:
     """While others succeed: attempts are counted in the copy, and the letter has their number and the last error."""
-    liveness = Liveness(server, shard, "g")
+    liveness = Liveness(GroupRef(server, shard, "g"))
     recorder = Recorder(server, shard, lambda ids: None if ids == ["good"] else KeyError("447700900123"))
     own = processor(server, shard, liveness, recorder, schedule=Schedule(base_seconds=0, attempts=3))
     entries = await read(server, shard, liveness, [body()])
     await process(own, entries, liveness.generation)
     while await server.zcard(shard.delayed("g")):
-        await Delayed(server, shard, "g").promote()
+        await Delayed(GroupRef(server, shard, "g")).promote()
         reply: Any = await server.xreadgroup("g", liveness.consumer, {shard.retry("g"): ">"})
         due: RawEntries = [(entry_id, flat(fields)) for entry_id, fields in reply[0][1]]
         good = await read(server, shard, liveness, [body(message_uuid="good")])
@@ -213,7 +214,7 @@ async def test_after_the_last_attempt_it_is_buried(server: Redis, shard: Shard) 
 
 async def test_a_list_that_one_event_spoils_is_divided(server: Redis, shard: Shard) -> None:
     """A handler that says so gets smaller lists at once, until the one event is alone; it alone is parked."""
-    liveness = Liveness(server, shard, "g")
+    liveness = Liveness(GroupRef(server, shard, "g"))
     recorder = Recorder(server, shard, lambda ids: Divide() if "m-5" in ids else None)
     entries = await read(server, shard, liveness, [body(message_uuid=f"m-{n}") for n in range(8)])
     await process(processor(server, shard, liveness, recorder), entries, liveness.generation)
@@ -226,7 +227,7 @@ async def test_a_list_that_one_event_spoils_is_divided(server: Redis, shard: Sha
 
 async def test_on_a_full_server_a_failed_event_is_delayed_and_the_group_goes_on(server: Redis, shard: Shard) -> None:
     """Nothing waits for memory."""
-    liveness = Liveness(server, shard, "g")
+    liveness = Liveness(GroupRef(server, shard, "g"))
     recorder = Recorder(server, shard, lambda ids: ValueError() if ids == ["a"] else None, alone=True)
     entries = await read(server, shard, liveness, [body(message_uuid="a"), body(message_uuid="b"), b"bad"])
     await server.config_set("maxmemory", 1)
@@ -240,7 +241,7 @@ async def test_on_a_full_server_a_failed_event_is_delayed_and_the_group_goes_on(
 
 async def test_what_has_ended_unseen_is_settled_at_a_stop(server: Redis, shard: Shard) -> None:
     """Calls that were left to run beside the next read, and have ended since: they are not handled a second time."""
-    liveness = Liveness(server, shard, "g")
+    liveness = Liveness(GroupRef(server, shard, "g"))
     recorder = Recorder(server, shard, alone=True)
     entries = await read(server, shard, liveness, [body(message_uuid=one) for one in "abc"])
     own = processor(server, shard, liveness, recorder, limits=Limits(concurrency=9))
@@ -255,7 +256,7 @@ async def test_what_has_ended_unseen_is_settled_at_a_stop(server: Redis, shard: 
 
 async def test_a_late_worker_settles_nothing(server: Redis, shard: Shard) -> None:
     """What was read before the consumer was late may be in other hands: it stays pending, dead letters included."""
-    liveness = Liveness(server, shard, "g")
+    liveness = Liveness(GroupRef(server, shard, "g"))
     entries = await read(server, shard, liveness, [body(), b"bad"])
     generation = liveness.generation
     liveness.renew()

@@ -6,6 +6,7 @@ from redis.exceptions import ResponseError
 
 from stream.keys import Shard
 from tests.delayed import delayed
+from worker.group.group_ref import GroupRef
 from worker.settle.copies import MOST_FIELDS, Copy
 from worker.settle.delayed import Delayed
 from worker.settle.retry_policy import Failure, Verdict
@@ -72,7 +73,7 @@ async def kept(server: Redis, stream: str) -> list[Any]:
 async def test_acked_entries_are_no_longer_pending(server: Redis, shard: Shard, source: Source) -> None:
     """To ack ends just these entries, however many; a copy is deleted as well, an entry of the live stream stays."""
     ids = await pending(server, shard, 2 * IDS_AT_ONCE + 1, source)
-    await Settler(server, shard, "g").ack(source, ids[:-1])
+    await Settler(GroupRef(server, shard, "g")).ack(source, ids[:-1])
     assert await left(server, shard, source) == 1
     assert await server.xlen(streams(shard, "g")[source]) == (len(ids) if source is Source.LIVE else 1)
 
@@ -83,7 +84,7 @@ async def test_a_buried_entry_is_a_dead_letter_with_its_bytes_and_the_reason(
 ) -> None:
     """The letter has every field as it was read, and origin, attempt and error; the entry is no longer pending."""
     ids = await pending(server, shard, 2, source)
-    assert number(await Settler(server, shard, "g").copy(source, [copy(ids[0])])) == 1
+    assert number(await Settler(GroupRef(server, shard, "g")).copy(source, [copy(ids[0])])) == 1
     assert await kept(server, shard.dead("g")) == [copied(ids[0])]
     assert await left(server, shard, source) == 1
     assert await server.xlen(streams(shard, "g")[source]) == (2 if source is Source.LIVE else 1)
@@ -93,7 +94,7 @@ async def test_a_buried_entry_is_a_dead_letter_with_its_bytes_and_the_reason(
 async def test_a_parked_entry_comes_back_whole_when_it_is_due(server: Redis, shard: Shard, source: Source) -> None:
     """Parked, it waits outside of every stream; due by the server's clock, it is on the retry stream, whole."""
     ids = await pending(server, shard, 2, source)
-    assert number(await Settler(server, shard, "g").copy(source, [copy(ids[0], 0), copy(ids[1], 3600)])) == 2
+    assert number(await Settler(GroupRef(server, shard, "g")).copy(source, [copy(ids[0], 0), copy(ids[1], 3600)])) == 2
     assert await left(server, shard, source) == 0
     assert await server.xlen(shard.retry("g")) == 0
     waiting = await copies(server, shard)
@@ -101,7 +102,7 @@ async def test_a_parked_entry_comes_back_whole_when_it_is_due(server: Redis, sha
         (copied(ids[0]), 0),
         (copied(ids[1]), 3600),
     ]
-    await Delayed(server, shard, "g").promote()
+    await Delayed(GroupRef(server, shard, "g")).promote()
     ((kept_fields),) = await kept(server, shard.retry("g"))
     assert kept_fields.items() >= copied(ids[0]).items()
     assert len(await delayed(server, shard, "g")) == 1
@@ -111,7 +112,7 @@ async def test_a_parked_entry_comes_back_whole_when_it_is_due(server: Redis, sha
 async def test_a_repeated_or_late_settling_changes_nothing(server: Redis, shard: Shard, delay: float | None) -> None:
     """Only who ends the entry leaves a copy: not the second time, and not after an ack by somebody else."""
     ids = await pending(server, shard, 2)
-    settler = Settler(server, shard, "g")
+    settler = Settler(GroupRef(server, shard, "g"))
     await settler.ack(Source.LIVE, [ids[1]])
     copies = [copy(entry_id, delay) for entry_id in ids]
     assert number(await settler.copy(Source.LIVE, copies)) == 1
@@ -125,7 +126,7 @@ async def test_a_settling_that_fails_leaves_the_entry_pending(server: Redis, sha
     ids = await pending(server, shard, 2)
     await server.set(shard.dead("g") if delay is None else shard.delayed("g"), "in the way")
     with pytest.raises(ResponseError, match="WRONGTYPE"):
-        await Settler(server, shard, "g").copy(Source.LIVE, [copy(entry_id, delay) for entry_id in ids])
+        await Settler(GroupRef(server, shard, "g")).copy(Source.LIVE, [copy(entry_id, delay) for entry_id in ids])
     assert await left(server, shard) == 2
 
 
@@ -133,13 +134,13 @@ async def test_without_its_group_nothing_is_copied(server: Redis, shard: Shard) 
     """A group that is gone acks nothing, so no dead letter is left either."""
     ids = await pending(server, shard, 1)
     await server.xgroup_destroy(shard.stream, "g")
-    assert number(await Settler(server, shard, "g").copy(Source.LIVE, [copy(ids[0])])) == 0
+    assert number(await Settler(GroupRef(server, shard, "g")).copy(Source.LIVE, [copy(ids[0])])) == 0
     assert await server.xlen(shard.dead("g")) == 0
 
 
 async def test_a_full_server_takes_every_settlement(server: Redis, shard: Shard) -> None:
     """Acks, delayed retries, dead letters and promotions: each ends an entry that can then be trimmed."""
-    settler, store = Settler(server, shard, "g"), Delayed(server, shard, "g")
+    settler, store = Settler(GroupRef(server, shard, "g")), Delayed(GroupRef(server, shard, "g"))
     ids = await pending(server, shard, 4)
     retries = await pending(server, shard, 2, Source.RETRY)
     await server.config_set("maxmemory", 1)
@@ -158,10 +159,10 @@ async def test_a_full_server_takes_every_settlement(server: Redis, shard: Shard)
 async def test_any_number_of_copies_is_settled(server: Redis, shard: Shard) -> None:
     """More than one script takes, and more than it moves at once."""
     ids = await pending(server, shard, 2 * COPIES_AT_ONCE + 1)
-    assert number(await Settler(server, shard, "g").copy(Source.LIVE, [copy(entry_id, 0) for entry_id in ids])) == len(
-        ids
-    )
-    await Delayed(server, shard, "g").promote()
+    assert number(
+        await Settler(GroupRef(server, shard, "g")).copy(Source.LIVE, [copy(entry_id, 0) for entry_id in ids])
+    ) == len(ids)
+    await Delayed(GroupRef(server, shard, "g")).promote()
     assert await server.xlen(shard.retry("g")) == len(ids)
     assert await delayed(server, shard, "g") == []
 
@@ -171,7 +172,7 @@ async def test_an_entry_of_too_many_fields_is_buried_as_text(server: Redis, shar
     ids = await pending(server, shard, 1)
     many = {b"%d" % number: b"\xff" for number in range(5 * MOST_FIELDS)}
     letter = Copy.invalid(ids[0], many, origin="0/1-0", error="invalid-entry: it lacks v")
-    assert number(await Settler(server, shard, "g").copy(Source.LIVE, [letter])) == 1
+    assert number(await Settler(GroupRef(server, shard, "g")).copy(Source.LIVE, [letter])) == 1
     (found,) = await kept(server, shard.dead("g"))
     assert found.keys() == {b"payload", b"origin", b"attempt", b"error"}
     assert found[b"payload"].splitlines()[4999] == rb"b'4999'=b'\xff'"
@@ -180,10 +181,10 @@ async def test_an_entry_of_too_many_fields_is_buried_as_text(server: Redis, shar
 async def test_a_retry_further_away_than_any_delay_is_due(server: Redis, shard: Shard) -> None:
     """It was delayed before the server's clock stepped back by more than a day."""
     ids = await pending(server, shard, 2)
-    await Settler(server, shard, "g").copy(Source.LIVE, [copy(entry_id, 60) for entry_id in ids])
+    await Settler(GroupRef(server, shard, "g")).copy(Source.LIVE, [copy(entry_id, 60) for entry_id in ids])
     members: Any = await server.zrange(shard.delayed("g"), 0, -1)
     await server.zincrby(shard.delayed("g"), 25 * 3_600_000, members[1])
-    await Delayed(server, shard, "g").promote()
+    await Delayed(GroupRef(server, shard, "g")).promote()
     assert (await server.xlen(shard.retry("g")), len(await delayed(server, shard, "g"))) == (1, 1)
 
 
@@ -211,7 +212,7 @@ async def test_after_the_last_attempt_a_later_success_decides(
     }
     verdict, failure = Verdict("failed: ValueError", 60, last=True, counts=False), Failure("ValueError", "", "", 5)
     last = Copy.failed(ids[0], fields, origin="0/1-0", attempt=2, verdict=verdict, failure=failure)
-    written = await Settler(server, shard, "g").copy(Source.LIVE, [last])
+    written = await Settler(GroupRef(server, shard, "g")).copy(Source.LIVE, [last])
     assert (len(written.dead), len(written.delayed)) == (dead, 1 - dead)
     if dead:
         (letter,) = await kept(server, shard.dead("g"))

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from stream.keys import Shard
 from stream.redis.client import client
 from tests.delayed import delayed
+from worker.group.group_ref import GroupRef
 from worker.settle.copies import Copy
 from worker.settle.delayed import Delayed
 from worker.settle.retry_policy import Failure, Verdict
@@ -76,7 +77,7 @@ class Site:
         self.shard = shard
         self.keys = streams(shard, "g")
         self.model = Model()
-        self.settler = Settler(server, shard, "g")
+        self.settler = Settler(GroupRef(server, shard, "g"))
         self.number = 0
 
     async def prepare(self) -> None:
@@ -125,7 +126,7 @@ class Site:
                 await self.settler.copy(source, copies)
 
     async def promote(self) -> None:
-        await Delayed(self.server, self.shard, "g").promote()
+        await Delayed(GroupRef(self.server, self.shard, "g")).promote()
         self.model.parked.clear()
 
     async def check(self) -> None:

@@ -32,7 +32,8 @@ from stream.redis.errors import (
 from tests.faults import FAULTS, Fault, Site, full
 from tests.processes import Valkey
 from tests.waiting import until
-from worker.group.consumer_group import Group
+from worker.group.consumer_group import ConsumerGroup
+from worker.group.group_ref import GroupRef
 
 ROOT = Path(__file__).parent.parent
 
@@ -48,7 +49,7 @@ async def valkey(tmp_path: Path) -> AsyncIterator[Valkey]:
 async def site(valkey: Valkey, shard: Shard, tmp_path: Path) -> AsyncIterator[Site]:
     """It, with a stream of one entry and the group `g`."""
     server = client(valkey.url)
-    await Group(server, shard, "g").ensure()
+    await ConsumerGroup(GroupRef(server, shard, "g")).ensure()
     await server.xadd(shard.stream, {"n": "1"})
     yield Site(server, valkey.url, tmp_path / "valkey", shard)
     await server.aclose()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
@@ -16,7 +17,8 @@ from worker.dispatch.dispatcher import Dispatcher
 from worker.dispatch.pause import Pause
 from worker.dispatch.suspects import Suspects
 from worker.group.claim import Claimer
-from worker.group.consumer_group import Group
+from worker.group.consumer_group import ConsumerGroup
+from worker.group.group_ref import GroupRef
 from worker.group.heartbeat import Liveness
 from worker.group.poison import PoisonTracker
 from worker.handler_loader import LoadedHandler
@@ -34,29 +36,27 @@ SHORTEST_SECRET = 6  # a shorter one would blank words of an error's text that h
 def make_consumer(
     clients: tuple[Redis, Redis],
     settings: WorkerSettings,
-    group: str,
+    name: str,
     loaded: LoadedHandler,
     turn: asyncio.Lock,
     stop: asyncio.Event,
     timing: Timing,
 ) -> Consumer:
     """Make the consumer of one group. The second of the ``clients`` is for blocking reads; groups share ``turn``."""
-    server, reading = clients
-    shard = settings.shard
-    liveness = Liveness(server, shard, group, timing=timing)
-    poison = PoisonTracker(server, shard, group)
-    pause = Pause(server, shard, group, settings.dead_letters, timing=timing)
-    backlog = Backlog(server, shard, group, settings.backlog_bytes)
-    circuit = Circuit(group, loaded.limits, pause, is_late=liveness.late, timing=timing)
+    server, blocking = clients
+    group = GroupRef(server, settings.shard, name)
+    liveness = Liveness(group, timing=timing)
+    poison = PoisonTracker(group)
+    pause = Pause(group, settings.dead_letters, timing=timing)
+    backlog = Backlog(group, settings.backlog_bytes)
+    circuit = Circuit(name, loaded.limits, pause, is_late=liveness.late, timing=timing)
     dispatcher = Dispatcher(loaded.handler, loaded.limits, circuit, Suspects(poison, liveness, turn), backlog)
     memory = settings.memory if loaded.remembers else None
-    settler = Settler(server, shard, group, memory, settings.record_limits, timing.give_up)
-    history = History(server, shard, group)
-    writer = AckWriter(
-        group, settler, history, liveness, poison, backlog.measure, lambda: circuit.succeeded_seconds_ago
-    )
+    settler = Settler(group, memory, settings.record_limits, timing.give_up)
+    history = History(group)
+    writer = AckWriter(name, settler, history, liveness, poison, backlog.measure, lambda: circuit.succeeded_seconds_ago)
     processor = Processor(
-        group,
+        name,
         dispatcher,
         circuit,
         loaded.schedule,
@@ -64,15 +64,14 @@ def make_consumer(
         liveness,
         poison,
         stop,
-        dedup=None if memory is None else Dedup(server, shard, group, memory),
+        dedup=None if memory is None else Dedup(group, memory),
         secrets=secrets_of(settings),
         accepts=loaded.accepts,
     )
-    own = Group(server, shard, group)
-    upkeep = Upkeep(own, Delayed(server, shard, group), pause, backlog, circuit, settler, timing)
-    fetcher = Fetcher(reading, own, liveness, loaded.limits.batch_entries)
-    claimer = Claimer(server, shard, group, liveness, poison)
-    return Consumer(clients, fetcher, own, liveness, claimer, processor, dispatcher, upkeep)
+    upkeep = Upkeep(ConsumerGroup(group), Delayed(group), pause, backlog, circuit, settler, timing)
+    fetcher = Fetcher(replace(group, server=blocking), liveness, loaded.limits.batch_entries)
+    claimer = Claimer(group, liveness, poison)
+    return Consumer(clients, fetcher, group, liveness, claimer, processor, dispatcher, upkeep)
 
 
 def secrets_of(settings: WorkerSettings) -> Sequence[str]:

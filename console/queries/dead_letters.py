@@ -13,7 +13,7 @@ from console.format import format_receipt_time, mask_numbers, to_text
 from runtime.errors import Refusal
 from stream.entry import EntryId
 from stream.keys import Shard
-from worker.group.consumer_group import registered
+from worker.group.consumer_group import read_group_names
 from worker.replay.entry_filter import ALL, EntryFilter
 from worker.replay.entry_reader import Span, read_stream
 
@@ -191,7 +191,7 @@ async def discard_dead(server: Redis, shard: Shard, group: str, selection: Entry
 
 async def resolve_groups(server: Redis, shard: Shard, group: str | None) -> list[str]:
     """Return the group, or all that are registered. Raises Refusal for an unknown one, and RedisError."""
-    known = await registered(server, shard)
+    known = await read_group_names(server, shard)
     if group is None:
         return known
     if group not in known and not await server.exists(shard.dead(group)):  # a dropped group's may be kept

@@ -12,7 +12,8 @@ from runtime.errors import Refusal
 from stream.entry import EntryId
 from stream.keys import Shard
 from stream.redis.scripts import read_script
-from worker.dispatch.pause import paused, resume
+from worker.dispatch.pause import read_pause_reason, resume
+from worker.group.group_ref import GroupRef
 from worker.retention.ack_floor import AckFloor, GroupPosition, Survey
 from worker.timing import TIMING
 
@@ -98,7 +99,7 @@ async def resume_group(server: Redis, shard: Shard, name: str) -> str | None:
     survey = await AckFloor(server, shard).survey()
     if name not in {group.name for group in survey.groups}:
         raise _unknown(name, survey)
-    return await resume(server, shard, name)
+    return await resume(GroupRef(server, shard, name))
 
 
 def _unknown(name: str, survey: Survey) -> Refusal:
@@ -134,7 +135,7 @@ async def _state(
         oldest_seconds=survey.oldest_unsettled_seconds(standing) if kept else None,
         checkpoint=None if saved is None else EntryId.from_redis(shard.number, saved),
         dead=await server.xlen(shard.dead(standing.name)),
-        paused=await paused(server, shard, standing.name),
+        paused=await read_pause_reason(GroupRef(server, shard, standing.name)),
     )
 
 

@@ -12,7 +12,7 @@ from runtime.errors import Refusal
 from stream.entry import EntryId, read_received_ms
 from stream.keys import Shard
 from worker.events.timestamps import iso_time
-from worker.group.consumer_group import registered
+from worker.group.consumer_group import read_group_names
 from worker.replay.entry_filter import EntryFilter
 from worker.replay.entry_reader import Pages, Span, Stored, read_archive_and_stream, read_stream
 from worker.replay.job import Place, Progress, Replay, State
@@ -129,7 +129,7 @@ async def _begin(server: Redis, wanted: ReplayRequest, first: EntryId) -> EntryI
 
 async def check_group(server: Redis, shard: Shard, group: str | None) -> None:
     """Raise Refusal if somebody named a group that there is not."""
-    known = await registered(server, shard)
+    known = await read_group_names(server, shard)
     if group is not None and group not in known:
         raise Refusal(f"no group {group!r}; the groups are: {', '.join(known) or 'none yet, start a worker'}")
 
@@ -137,7 +137,7 @@ async def check_group(server: Redis, shard: Shard, group: str | None) -> None:
 async def list_replays(server: Redis, shard: Shard, group: str | None) -> list[Progress]:
     """Return the replays of the group, or of all; of each group the newest first. Raises Refusal, RedisError."""
     await check_group(server, shard, group)
-    groups = await registered(server, shard) if group is None else [group]
+    groups = await read_group_names(server, shard) if group is None else [group]
     return [one for name in groups for one in await Replays(server, shard, name).all()]
 
 

@@ -9,8 +9,9 @@ from redis.exceptions import ResponseError
 from console.queries.invalid import count_invalid
 from stream.entry import EntryId
 from stream.keys import Shard
-from worker.dispatch.pause import paused
-from worker.group.consumer_group import registered
+from worker.dispatch.pause import read_pause_reason
+from worker.group.consumer_group import read_group_names
+from worker.group.group_ref import GroupRef
 
 COUNTED_AT_MOST = 10_000
 
@@ -25,7 +26,7 @@ async def gather_stats(server: Redis, shard: Shard) -> Mapping[str, Any]:
     is unread or pending, on the server's clock, None when there is none; copies do not count. ``invalid`` counts the
     shard's record of invalid payloads that no signature proves.
     """
-    names = await registered(server, shard)
+    names = await read_group_names(server, shard)
     length, groups, counts = await _counts(server, shard, names)
     return {
         "shards": [{"shard": shard.number, "length": length, "invalid": await count_invalid(server, shard)}],
@@ -70,7 +71,7 @@ async def _group(
         "retries": parked + retry,
         "replays": replays,
         "dead": dead,
-        "paused": await paused(server, shard, name),
+        "paused": await read_pause_reason(GroupRef(server, shard, name)),
         "outstanding": counted + pending + parked + retry + replays,
         "oldest_seconds": await _oldest_seconds(server, shard, name, delivered, pending),
     }

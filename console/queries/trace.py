@@ -11,7 +11,8 @@ from console.format import mask_numbers
 from stream.keys import Shard
 from worker.events.event import mask
 from worker.events.timestamps import iso_time
-from worker.group.consumer_group import registered
+from worker.group.consumer_group import read_group_names
+from worker.group.group_ref import GroupRef
 from worker.settle.history import find_outcomes
 from worker.store.handler import read_event
 from worker.store.projection import sort_key
@@ -72,6 +73,6 @@ async def find_history(server: Redis, shard: Shard, entries: Collection[str], *,
             "at": iso_time(moment_ms),
             "error": show(outcome.error) or None,
         }
-        for group in await registered(server, shard)
-        async for moment_ms, outcome in find_outcomes(server, shard, group, entries)
+        for group in await read_group_names(server, shard)
+        async for moment_ms, outcome in find_outcomes(GroupRef(server, shard, group), entries)
     ]

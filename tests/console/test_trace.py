@@ -14,6 +14,7 @@ from stream.keys import Shard
 from stream.redis.client import client
 from tests.events import RECEIVED_MS, body, event
 from tests.support.commands import run_command
+from worker.group.group_ref import GroupRef
 from worker.settle.history import EntryOutcome, History
 from worker.store.database import open_engine
 from worker.store.handler import Store
@@ -81,8 +82,8 @@ def history(valkey_url: str, shard: Shard) -> Iterator[tuple[str, ...]]:
     async def fill() -> None:
         async with client(valkey_url) as server:
             await server.sadd(shard.groups, "crm", "store")
-            await History(server, shard, "crm").note([outcomes[0], outcomes[2]])
-            await History(server, shard, "store").note([outcomes[1]])
+            await History(GroupRef(server, shard, "crm")).note([outcomes[0], outcomes[2]])
+            await History(GroupRef(server, shard, "store")).note([outcomes[1]])
 
     asyncio.run(fill())
     with patch.dict("os.environ", {"ACKSTREAM_STREAM": shard.name}):

@@ -16,6 +16,7 @@ from worker.dispatch.dispatcher import Dispatcher
 from worker.dispatch.pause import Pause
 from worker.dispatch.suspects import Suspects
 from worker.group.claim import Claimer
+from worker.group.group_ref import GroupRef
 from worker.group.heartbeat import Liveness
 from worker.group.poison import PoisonTracker
 from worker.settle.ack_writer import AckWriter
@@ -60,17 +61,17 @@ def make_parts(
 ) -> Parts:
     """Make them; a retry comes after half the longest delay unless ``chance`` says otherwise."""
     limits = limits or Limits()
-    liveness = liveness or Liveness(server, shard, GROUP, clock, timing)
-    poison = PoisonTracker(server, shard, GROUP)
-    pause = Pause(server, shard, GROUP, 100, clock, chance, timing)
-    backlog = Backlog(server, shard, GROUP)
+    liveness = liveness or Liveness(GroupRef(server, shard, GROUP), clock, timing)
+    poison = PoisonTracker(GroupRef(server, shard, GROUP))
+    pause = Pause(GroupRef(server, shard, GROUP), 100, clock, chance, timing)
+    backlog = Backlog(GroupRef(server, shard, GROUP))
     circuit = Circuit(GROUP, limits, pause, is_late=liveness.late, clock=clock, timing=timing)
     dispatcher = Dispatcher(handler, limits, circuit, Suspects(poison, liveness, asyncio.Lock()), backlog, clock)
-    settler = Settler(server, shard, GROUP, memory, None, timing.give_up)
+    settler = Settler(GroupRef(server, shard, GROUP), memory, None, timing.give_up)
     writer = AckWriter(
         GROUP,
         settler,
-        History(server, shard, GROUP),
+        History(GroupRef(server, shard, GROUP)),
         liveness,
         poison,
         backlog.measure,
@@ -85,9 +86,9 @@ def make_parts(
         liveness,
         poison,
         stop or asyncio.Event(),
-        dedup=None if memory is None else Dedup(server, shard, GROUP, memory),
+        dedup=None if memory is None else Dedup(GroupRef(server, shard, GROUP), memory),
         secrets=secrets,
         chance=chance,
     )
-    claimer = Claimer(server, shard, GROUP, liveness, poison)
+    claimer = Claimer(GroupRef(server, shard, GROUP), liveness, poison)
     return Parts(liveness, poison, claimer, pause, backlog, circuit, dispatcher, settler, processor)

@@ -10,6 +10,7 @@ from tests.events import body, entry, event
 from tests.recording import GROUP, Recording, ids, recording
 from tests.test_settle import left, pending
 from tests.waiting import until
+from worker.group.group_ref import GroupRef
 from worker.settle.dedup import Dedup, Memory, mark
 from worker.settle.settler import Settler
 from worker.sources import Source
@@ -29,12 +30,12 @@ async def test_what_was_settled_as_handled_is_known(server: Redis, shard: Shard)
     """In one step with its end, for its group alone; more than one script can take are asked about in parts."""
     many = Memory(3600, 5000)
     entry_ids = await pending(server, shard, 2500)
-    dedup = Dedup(server, shard, "g", many)
+    dedup = Dedup(GroupRef(server, shard, "g"), many)
     assert await dedup.find_handled(EVENTS) == []
-    await Settler(server, shard, "g", many).ack(Source.LIVE, entry_ids, [mark(one) for one in EVENTS])
+    await Settler(GroupRef(server, shard, "g"), many).ack(Source.LIVE, entry_ids, [mark(one) for one in EVENTS])
     assert await dedup.find_handled(EVENTS) == list(range(2500))
     assert await dedup.find_handled([event(body(message_uuid="other")), EVENTS[3]]) == [1]
-    assert await Dedup(server, shard, "another", many).find_handled(EVENTS) == []
+    assert await Dedup(GroupRef(server, shard, "another"), many).find_handled(EVENTS) == []
     assert await left(server, shard) == 0
 
 
@@ -48,7 +49,7 @@ async def test_marks_are_limited_in_number(server: Redis, shard: Shard, source: 
     """Of too many the oldest go; the newer ones are known, one batch or several; all goes when nothing comes."""
     entry_ids = await pending(server, shard, 70, source)
     memory = Memory(3600, 20)
-    settler, dedup = Settler(server, shard, "g", memory), Dedup(server, shard, "g", memory)
+    settler, dedup = Settler(GroupRef(server, shard, "g"), memory), Dedup(GroupRef(server, shard, "g"), memory)
     for number, (entry_id, one) in enumerate(zip(entry_ids[:45], EVENTS, strict=False)):
         await settler.ack(source, [entry_id], [mark(one)])
         assert await kept(server, shard) == min(20, number + 1)
@@ -62,7 +63,7 @@ async def test_marks_are_limited_in_number(server: Redis, shard: Shard, source: 
 async def test_marks_are_limited_in_time(server: Redis, shard: Shard) -> None:
     """A mark that is too old is not known, and is removed with the next; a newer one of the event counts."""
     entry_ids = await pending(server, shard, 3)
-    settler, dedup = Settler(server, shard, "g", HOUR), Dedup(server, shard, "g", HOUR)
+    settler, dedup = Settler(GroupRef(server, shard, "g"), HOUR), Dedup(GroupRef(server, shard, "g"), HOUR)
     await settler.ack(Source.LIVE, entry_ids[:1], [mark(EVENTS[0])])
     now_ms = (await server.time())[0] * 1000
     for hours, known in ((0.9, [0]), (1.1, [])):

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 from stream.keys import Shard
 from tests.test_liveness import group
 from worker.consumer.fetcher import Fetcher, Found
-from worker.group.consumer_group import Group
+from worker.group.group_ref import GroupRef
 from worker.group.heartbeat import Liveness
 from worker.sources import FEW, Source
 
@@ -16,12 +16,12 @@ from worker.sources import FEW, Source
 async def liveness(server: Redis, shard: Shard) -> Liveness:
     """A consumer of group g, which has entries for three turns."""
     await group(server, shard, 3 * FEW)
-    return Liveness(server, shard, "g")
+    return Liveness(GroupRef(server, shard, "g"))
 
 
 @pytest.fixture
 async def reader(server: Redis, shard: Shard, liveness: Liveness) -> AsyncIterator[Fetcher]:
-    reader = Fetcher(server, Group(server, shard, "g"), liveness, FEW)
+    reader = Fetcher(GroupRef(server, shard, "g"), liveness, FEW)
     yield reader
     await reader.abandon()
 

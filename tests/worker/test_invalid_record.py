@@ -17,6 +17,7 @@ from stream.entry import Entry, EntryId
 from stream.keys import Shard
 from tests.events import body, entry, flat
 from worker.consumer.batch import Batch
+from worker.group.group_ref import GroupRef
 from worker.settle.invalid import Invalid, InvalidRecord, RecordLimits
 from worker.settle.settler import Settler
 from worker.sources import Source
@@ -43,7 +44,7 @@ async def read(server: Redis, shard: Shard, group: str, source: Source = Source.
 async def settle(server: Redis, shard: Shard, group: str, limits: RecordLimits | None = None) -> Batch:
     """Read all, and record what is to be recorded."""
     batch = await read(server, shard, group)
-    await Settler(server, shard, group, record_limits=limits).record(Source.LIVE, batch.unproved)
+    await Settler(GroupRef(server, shard, group), record_limits=limits).record(Source.LIVE, batch.unproved)
     return batch
 
 
@@ -93,7 +94,7 @@ async def test_an_entry_that_another_settled_meanwhile_is_not_recorded(server: R
     batch = await read(server, shard, "g")
     await server.xack(shard.stream, "g", entry_id)
 
-    await Settler(server, shard, "g").record(Source.LIVE, batch.unproved)
+    await Settler(GroupRef(server, shard, "g")).record(Source.LIVE, batch.unproved)
 
     assert await server.xlen(shard.invalid) == 0
 
@@ -106,7 +107,7 @@ async def test_a_copy_is_recorded_under_its_first_entry_and_deleted(server: Redi
     await server.xadd(shard.retry("b"), copy)
 
     batch = await read(server, shard, "b", Source.RETRY)
-    await Settler(server, shard, "b").record(Source.RETRY, batch.unproved)
+    await Settler(GroupRef(server, shard, "b")).record(Source.RETRY, batch.unproved)
 
     assert (await server.xlen(shard.retry("b")), await server.xlen(shard.invalid)) == (0, 1)
 
@@ -151,7 +152,7 @@ async def test_a_full_server_takes_the_record(server: Redis, shard: Shard) -> No
     batch = await read(server, shard, "g")
     await server.config_set("maxmemory", 1)
     try:
-        await Settler(server, shard, "g").record(Source.LIVE, batch.unproved)
+        await Settler(GroupRef(server, shard, "g")).record(Source.LIVE, batch.unproved)
     finally:
         await server.config_set("maxmemory", "1gb")
 
@@ -165,7 +166,7 @@ async def test_a_key_of_another_type_leaves_everything_as_it_was(server: Redis, 
     await server.set(shard.invalid_ids, "x")
 
     with pytest.raises(Exception, match="WRONGTYPE"):
-        await Settler(server, shard, "g").record(Source.LIVE, batch.unproved)
+        await Settler(GroupRef(server, shard, "g")).record(Source.LIVE, batch.unproved)
 
     assert (await server.xlen(shard.invalid), (await server.xpending(shard.stream, "g"))["pending"]) == (0, 1)
 

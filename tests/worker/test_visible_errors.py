@@ -11,6 +11,7 @@ from tests.events import body, flat
 from tests.support.parts import Parts, make_parts
 from tests.test_processor import process, read
 from worker.events.event import StatusEvent
+from worker.group.group_ref import GroupRef
 from worker.group.heartbeat import RawEntries  # noqa: TC001 - tests keep one habit
 from worker.handlers.errors import Discard
 from worker.handlers.function import SingleEventFunction
@@ -33,7 +34,7 @@ async def fail(event: StatusEvent) -> None:
 
 async def retry(server: Redis, shard: Shard, parts: Parts) -> None:
     """Process what is due."""
-    await Delayed(server, shard, "g").promote()
+    await Delayed(GroupRef(server, shard, "g")).promote()
     reply: Any = await server.xreadgroup("g", parts.liveness.consumer, {shard.retry("g"): ">"})
     due: RawEntries = [(entry_id, flat(fields)) for entry_id, fields in reply[0][1]]
     await process(parts.processor, due, parts.liveness.generation, Source.RETRY)

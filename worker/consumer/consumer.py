@@ -24,7 +24,7 @@ from worker.consumer.redis_health import Condition
 from worker.consumer.upkeep import Upkeep
 from worker.dispatch.dispatcher import Dispatcher
 from worker.group.claim import Claimer
-from worker.group.consumer_group import Group
+from worker.group.group_ref import GroupRef
 from worker.group.heartbeat import Liveness
 from worker.metrics import DROPPED, LAST_READ
 from worker.settle.ack_writer import BatchDropped
@@ -36,13 +36,13 @@ LEAVE_SECONDS = 2.0
 
 
 class Consumer:
-    """Consumes one group. ``servers`` are the clients that ``reader`` and the others use."""
+    """Consumes one group. ``servers`` are its clients."""
 
     def __init__(
         self,
         servers: Sequence[Redis],
         fetcher: Fetcher,
-        group: Group,
+        group: GroupRef,
         liveness: Liveness,
         claimer: Claimer,
         processor: Processor,
@@ -101,7 +101,7 @@ class Consumer:
 
     async def _prepare(self) -> None:
         await require_commands(self._server, ["FUNCTION"])  # as old as the scripts' flags: Redis 7.0
-        await self._group.ensure()
+        await self._upkeep.group.ensure()
         await self._upkeep.look()
         await self._liveness.announce()
         self._condition.recovered()

@@ -7,15 +7,13 @@ import asyncio
 import time
 from typing import Any
 
-from redis.asyncio import Redis
-
 from stream.redis.client import keep_raw
 from worker.consumer.fetch_plan import FetchPlan, next_batch_size, plan_fetch
 from worker.consumer.redis_health import Condition
-from worker.group.consumer_group import Group
+from worker.group.group_ref import GroupRef
 from worker.group.heartbeat import Liveness, RawEntries
 from worker.metrics import READ
-from worker.sources import FEW, Source, streams
+from worker.sources import FEW, Source
 
 BLOCK_MS = 1000
 LEAST_BLOCK_MS = 10
@@ -25,14 +23,14 @@ Found = dict[Source, RawEntries]
 
 
 class Fetcher:
-    """Reads a group's streams. ``server`` is a client of its own, for its replies take as long as BLOCK_MS."""
+    """Reads a group's streams. The client of ``group`` serves nothing else: its replies take up to BLOCK_MS."""
 
-    def __init__(self, server: Redis, group: Group, liveness: Liveness, batch_entries: int) -> None:
-        keep_raw(server, "XREADGROUP")  # a dictionary of each entry's fields would be made for nothing
-        self._server = server
+    def __init__(self, group: GroupRef, liveness: Liveness, batch_entries: int) -> None:
+        keep_raw(group.server, "XREADGROUP")  # a dictionary of each entry's fields would be made for nothing
+        self._server = group.server
         self._group = group.name
         self._liveness = liveness
-        self._streams = streams(group.shard, group.name)
+        self._streams = group.streams
         self._batch_entries = batch_entries
         self._seconds = 0.0
         self._ahead: tuple[int, asyncio.Task[Found]] | None = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from worker.dispatch.backlog import Backlog
 from worker.dispatch.circuit import Circuit
 from worker.dispatch.pause import Pause
-from worker.group.consumer_group import Group
+from worker.group.consumer_group import ConsumerGroup
 from worker.settle.delayed import Delayed
 from worker.settle.settler import Settler
 from worker.timing import TIMING, Timing
@@ -16,7 +16,7 @@ from worker.timing import TIMING, Timing
 class Upkeep:
     """The parts of one group that need it."""
 
-    group: Group
+    group: ConsumerGroup
     delayed: Delayed
     pause: Pause
     backlog: Backlog

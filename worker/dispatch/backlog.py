@@ -6,10 +6,9 @@ so that all groups together stay close to it.
 """
 
 import structlog
-from redis.asyncio import Redis
 
-from stream.keys import Shard
 from stream.redis.scripts import read_script
+from worker.group.group_ref import GroupRef
 from worker.metrics import BACKLOG_BYTES, PAUSED
 
 log = structlog.get_logger("backlog")
@@ -29,11 +28,11 @@ TIGHT_RATIO = 0.9
 class Backlog:
     """The delayed retries and dead letters of one group, as this worker measured them last."""
 
-    def __init__(self, server: Redis, shard: Shard, group: str, limit_bytes: int | None = None) -> None:
-        self._group = group
-        self._keys = [shard.delayed(group), shard.retry(group), shard.dead(group)]
+    def __init__(self, group: GroupRef, limit_bytes: int | None = None) -> None:
+        self._group = group.name
+        self._keys = [group.delayed, group.retry, group.dead]
         self._limit_bytes = limit_bytes
-        self._measure = server.register_script(MEASURE)
+        self._measure = group.server.register_script(MEASURE)
         self.bytes = 0
         self.is_full = False
         """Whether the group must not handle live entries."""

@@ -21,10 +21,9 @@ from enum import StrEnum
 from typing import Any
 
 import structlog
-from redis.asyncio import Redis
 
-from stream.keys import Shard
 from stream.redis.scripts import read_script
+from worker.group.group_ref import GroupRef
 from worker.metrics import PAUSED
 from worker.timing import TIMING, Timing
 
@@ -61,25 +60,23 @@ class Pause:
 
     def __init__(
         self,
-        server: Redis,
-        shard: Shard,
-        group: str,
+        group: GroupRef,
         most_letters: int,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
         timing: Timing = TIMING,
     ) -> None:
-        self._group = group
-        self._key, self._dead, self._alive = shard.paused(group), shard.dead(group), shard.alive(group)
+        self._group = group.name
+        self._key, self._dead, self._alive = group.paused, group.dead, group.alive
         self._most_letters = most_letters
         self._clock = clock
         self._chance = chance
         self._delays_ms = round(timing.first_probe * 1000), round(timing.longest_probe * 1000)
-        self._begin = server.register_script(BEGIN)
-        self._probe = server.register_script(PROBE)
-        self._failed = server.register_script(FAILED)
-        self._look = server.register_script(LOOK)
-        self._end = server.register_script(END)
+        self._begin = group.server.register_script(BEGIN)
+        self._probe = group.server.register_script(PROBE)
+        self._failed = group.server.register_script(FAILED)
+        self._look = group.server.register_script(LOOK)
+        self._end = group.server.register_script(END)
         self._since = 0.0
         self.why: str | None = None
         """Why it is paused; a later version may know other reasons than this one."""
@@ -143,15 +140,15 @@ def meaning(why: str) -> str:
     return MEANING.get(why, f"{why} (a reason that this version does not know)")
 
 
-async def paused(server: Redis, shard: Shard, group: str) -> str | None:
+async def read_pause_reason(group: GroupRef) -> str | None:
     """Return why a group is paused; None if it is not. Raises RedisError."""
-    why: Any = await server.hget(shard.paused(group), "why")
+    why: Any = await group.server.hget(group.paused, "why")
     return None if why is None else why.decode()
 
 
-async def resume(server: Redis, shard: Shard, group: str) -> str | None:
+async def resume(group: GroupRef) -> str | None:
     """Let a group go on, whatever the reason for its pause; returns that. Raises RedisError."""
-    why = await paused(server, shard, group)
+    why = await read_pause_reason(group)
     if why is not None:
-        await server.delete(shard.paused(group))
+        await group.server.delete(group.paused)
     return why

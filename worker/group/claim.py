@@ -7,14 +7,13 @@ each of them (worker.group.poison). So a reply that is lost loses no count.
 from typing import Any
 
 import structlog
-from redis.asyncio import Redis
 
-from stream.keys import Shard
 from stream.redis.scripts import read_script
+from worker.group.group_ref import GroupRef
 from worker.group.heartbeat import Liveness, RawEntries
 from worker.group.poison import KEPT_SECONDS, PoisonTracker
 from worker.metrics import CLAIMED
-from worker.sources import Source, streams
+from worker.sources import Source
 
 log = structlog.get_logger("claim")
 
@@ -26,13 +25,13 @@ CLAIM = read_script(__file__, "claim.lua")
 class Claimer:
     """Claims entries of the dead consumers of one group."""
 
-    def __init__(self, server: Redis, shard: Shard, group: str, liveness: Liveness, poison: PoisonTracker) -> None:
-        self._group = group
+    def __init__(self, group: GroupRef, liveness: Liveness, poison: PoisonTracker) -> None:
+        self._group = group.name
         self._liveness = liveness
         self._poison = poison
-        self._streams = streams(shard, group)
-        self._keys = [shard.alive(group), shard.poison(group), *self._streams.values()]
-        self._claim = server.register_script(CLAIM)
+        self._streams = group.streams
+        self._keys = [group.alive, group.poison, *self._streams.values()]
+        self._claim = group.server.register_script(CLAIM)
 
     async def claim(self, most: int) -> dict[Source, RawEntries]:
         """Claim at most ``most`` entries, and MOST_CLAIMED, of one stream from one dead consumer; empty without any.

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from stream.keys import Shard
 from stream.redis.errors import GroupGone
 from stream.redis.scripts import read_script
-from worker.sources import streams
+from worker.group.group_ref import GroupRef
 
 log = structlog.get_logger("group")
 
@@ -25,38 +25,37 @@ ENSURE = read_script(__file__, "ensure_group.lua")
 NOTE = read_script(__file__, "save_checkpoint.lua")
 
 
-class Group:
+class ConsumerGroup:
     """One consumer group of one shard."""
 
-    def __init__(self, server: Redis, shard: Shard, name: str) -> None:
-        self.shard = shard
-        self.name = name
-        self._ensure = server.register_script(ENSURE)
-        self._note = server.register_script(NOTE)
+    def __init__(self, group: GroupRef) -> None:
+        self._group = group
+        self._ensure = group.server.register_script(ENSURE)
+        self._note = group.server.register_script(NOTE)
 
     async def ensure(self) -> None:
         """Register the group, make it if it is missing, put it back if it is beyond its stream. Raises RedisError.
 
         Likewise on the streams of its copies, which have no checkpoint.
         """
-        checkpoint = self.shard.checkpoint(self.name)
-        for stream in streams(self.shard, self.name).values():
-            keys = [stream, self.shard.groups, *([checkpoint] if stream == self.shard.stream else [])]
-            start = await self._ensure(keys=keys, args=[self.name])
+        shard = self._group.shard
+        for stream in self._group.streams.values():
+            keys = [stream, shard.groups, *([self._group.checkpoint] if stream == shard.stream else [])]
+            start = await self._ensure(keys=keys, args=[self._group.name])
             if start is not None:
-                made = "group.made" if stream == self.shard.stream else "group.made_for_copies"
-                log.info(made, group=self.name, stream=stream, start=start.decode())
+                made = "group.made" if stream == shard.stream else "group.made_for_copies"
+                log.info(made, group=self._group.name, stream=stream, start=start.decode())
 
     async def save_checkpoint(self) -> None:
         """Note the id up to which everything is settled. One that is stale costs repeats only.
 
         Raises GroupGone, and notes nothing, if the group is missing or beyond its stream; and RedisError.
         """
-        if await self._note(keys=[self.shard.stream, self.shard.checkpoint(self.name)], args=[self.name]) is None:
+        if await self._note(keys=[self._group.shard.stream, self._group.checkpoint], args=[self._group.name]) is None:
             raise GroupGone
 
 
-async def registered(server: Redis, shard: Shard) -> list[str]:
+async def read_group_names(server: Redis, shard: Shard) -> list[str]:
     """Return the names of the shard's groups, whether or not they exist right now. Raises RedisError."""
     names: Any = await server.smembers(shard.groups)
     return sorted(name.decode() for name in names)

@@ -20,11 +20,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
-from redis.asyncio import Redis
 
-from stream.keys import Shard
 from stream.redis.scripts import read_script
-from worker.sources import Source, streams
+from worker.group.group_ref import GroupRef
+from worker.sources import Source
 from worker.timing import TIMING, Timing
 
 log = structlog.get_logger("liveness")
@@ -40,19 +39,17 @@ class Liveness:
 
     def __init__(
         self,
-        server: Redis,
-        shard: Shard,
-        group: str,
+        group: GroupRef,
         clock: Callable[[], float] = time.monotonic,
         timing: Timing = TIMING,
     ) -> None:
         self._timing = timing
-        self._server = server
-        self._streams = streams(shard, group)
-        self._group = group
-        self._alive = shard.alive(group)
+        self._server = group.server
+        self._streams = group.streams
+        self._group = group.name
+        self._alive = group.alive
         self._clock = clock
-        self._beat = server.register_script(BEAT)
+        self._beat = group.server.register_script(BEAT)
         self._last_beat: float | None = None
         self._abandoned: list[str] = []
         self._seen: dict[bytes, tuple[bytes, float]] = {}

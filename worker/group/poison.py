@@ -14,10 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis.asyncio import Redis
-
-from stream.keys import Shard
 from stream.redis.scripts import read_script
+from worker.group.group_ref import GroupRef
 from worker.sources import Source
 
 SUSPECT_AFTER = 2
@@ -52,10 +50,10 @@ NONE = Suspicion(0, 0)
 class PoisonTracker:
     """The suspects of one group that this worker has in flight. Every coroutine raises RedisError."""
 
-    def __init__(self, server: Redis, shard: Shard, group: str) -> None:
-        self._server = server
-        self._key = shard.poison(group)
-        self._mark = server.register_script(MARK)
+    def __init__(self, group: GroupRef) -> None:
+        self._server = group.server
+        self._key = group.poison
+        self._mark = group.server.register_script(MARK)
         self._known: dict[tuple[Source, bytes], Suspicion] = {}
 
     def note_claim(self, source: Source, entry_ids: Sequence[bytes], counts: Sequence[int]) -> None:

@@ -8,11 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis.asyncio import Redis
-
-from stream.keys import Shard
 from stream.redis.scripts import read_script
 from worker.events.event import StatusEvent
+from worker.group.group_ref import GroupRef
 
 MARK_BYTES = 16  # the scripts cut them apart
 ASKED_AT_ONCE = 1000  # Lua unpacks no more than 8,000 values
@@ -37,10 +35,10 @@ def mark(event: StatusEvent) -> bytes:
 class Dedup:
     """The events that one group has handled."""
 
-    def __init__(self, server: Redis, shard: Shard, group: str, memory: Memory) -> None:
-        self._keys = [shard.handled(group)]
+    def __init__(self, group: GroupRef, memory: Memory) -> None:
+        self._keys = [group.handled]
         self._memory = memory
-        self._known = server.register_script(KNOWN)
+        self._known = group.server.register_script(KNOWN)
 
     async def find_handled(self, events: Sequence[StatusEvent], settling: frozenset[bytes] = frozenset()) -> list[int]:
         """Return the places of the events that were handled before, or whose mark is in ``settling``.

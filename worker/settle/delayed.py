@@ -4,10 +4,8 @@ The settle script packs a copy (as an array of MessagePack) into one member of a
 the stream it came from. Its score is the moment at which it is due, by the server's clock.
 """
 
-from redis.asyncio import Redis
-
-from stream.keys import Shard
 from stream.redis.scripts import read_script
+from worker.group.group_ref import GroupRef
 from worker.handlers.errors import LONGEST_DELAY_SECONDS
 from worker.metrics import RETRIED
 
@@ -21,10 +19,10 @@ PROMOTE = read_script(__file__, "promote.lua")
 class Delayed:
     """The delayed retries of one group. Any number of workers may promote them."""
 
-    def __init__(self, server: Redis, shard: Shard, group: str) -> None:
-        self._keys = [shard.delayed(group), shard.retry(group)]
-        self._promote = server.register_script(PROMOTE)
-        self._retried = RETRIED.labels(group)
+    def __init__(self, group: GroupRef) -> None:
+        self._keys = [group.delayed, group.retry]
+        self._promote = group.server.register_script(PROMOTE)
+        self._retried = RETRIED.labels(group.name)
 
     async def promote(self) -> None:
         """Move due entries to the retry stream, as far as it has room. Raises RedisError; the rest stays delayed."""

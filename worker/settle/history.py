@@ -11,12 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
 
 from stream.entry import EntryId
-from stream.keys import Shard
 from stream.redis.scripts import read_script
+from worker.group.group_ref import GroupRef
 
 MOST_OUTCOMES = 10_000
 AT_ONCE = 1000
@@ -37,9 +36,9 @@ class EntryOutcome:
 class History:
     """The history of one group."""
 
-    def __init__(self, server: Redis, shard: Shard, group: str) -> None:
-        self._keys = [shard.history(group)]
-        self._note = server.register_script(NOTE)
+    def __init__(self, group: GroupRef) -> None:
+        self._keys = [group.history]
+        self._note = group.server.register_script(NOTE)
 
     async def note(self, outcomes: Sequence[EntryOutcome]) -> None:
         """Write these outcomes, unless the server is out of memory. Raises RedisError."""
@@ -51,13 +50,11 @@ class History:
                 await self._note(keys=self._keys, args=args)
 
 
-async def find_outcomes(
-    server: Redis, shard: Shard, group: str, origins: Collection[str]
-) -> AsyncIterator[tuple[int, EntryOutcome]]:
+async def find_outcomes(group: GroupRef, origins: Collection[str]) -> AsyncIterator[tuple[int, EntryOutcome]]:
     """Yield the outcomes of these entries in one group, oldest first, each with its time in ms. Raises RedisError."""
     start = str(min(EntryId.from_text(origin).ms for origin in origins)) if origins else "+"
     while True:
-        page: Any = await server.xrange(shard.history(group), start, count=AT_ONCE)
+        page: Any = await group.server.xrange(group.history, start, count=AT_ONCE)
         for outcome_id, fields in page:
             values = {name.decode(): value.decode(errors="replace") for name, value in fields.items()}
             if values["origin"] in origins:

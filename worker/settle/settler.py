@@ -12,14 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis.asyncio import Redis
-
-from stream.keys import Shard
 from stream.redis.scripts import read_script
+from worker.group.group_ref import GroupRef
 from worker.settle.copies import Copy
 from worker.settle.dedup import ACK_AND_MARK, Memory
 from worker.settle.invalid import Invalid, InvalidRecord, RecordLimits
-from worker.sources import Source, streams
+from worker.sources import Source
 from worker.timing import TIMING
 
 IDS_AT_ONCE = 1000  # Lua unpacks no more than 8,000 values
@@ -43,25 +41,23 @@ class Settler:
 
     def __init__(
         self,
-        server: Redis,
-        shard: Shard,
-        group: str,
+        group: GroupRef,
         memory: Memory | None = None,
         record_limits: RecordLimits | None = None,
         give_up_seconds: float = TIMING.give_up,
     ) -> None:
-        self._server = server
+        self._server = group.server
         self._memory = memory
-        self._marks = shard.handled(group)
-        self._group = group
+        self._marks = group.handled
+        self._group = group.name
         self._give_up_ms = round(give_up_seconds * 1000)
-        self._streams = streams(shard, group)
-        self._copies = [shard.delayed(group), shard.dead(group), shard.succeeded(group)]
-        self._ack_copies = server.register_script(ACK_COPIES)
-        self._ack_marked = server.register_script(ACK_AND_MARK)
-        self._copy = server.register_script(COPY)
-        self._succeeded = server.register_script(SUCCEEDED)
-        self._invalid = InvalidRecord(server, shard, record_limits)
+        self._streams = group.streams
+        self._copies = [group.delayed, group.dead, group.succeeded]
+        self._ack_copies = group.server.register_script(ACK_COPIES)
+        self._ack_marked = group.server.register_script(ACK_AND_MARK)
+        self._copy = group.server.register_script(COPY)
+        self._succeeded = group.server.register_script(SUCCEEDED)
+        self._invalid = InvalidRecord(group.server, group.shard, record_limits)
 
     async def ack(self, source: Source, entry_ids: Sequence[bytes], marks: Sequence[bytes] = ()) -> None:
         """End these entries, and mark the events that were handled with them if the group remembers them."""
