@@ -102,7 +102,7 @@ def test_the_annotation_tells_what_a_function_takes(written: Written, signature:
         ("", "the module 'refused' has no 'handle'"),
         ("async def handel(event): ...", "has no 'handle'; it has handel"),
         ("def handle(event: StatusEvent): ...", "'handle' is not `async def`; write it `async def handle(event: S"),
-        ("async def handle(event):\n    yield", "'handle' is an async generator, for it has a `yield`; write it"),
+        ("async def handle(event):\n    yield", "'handle' is an async generator, because it has a `yield`; write it"),
         ("class handle: ...", "'handle' is a class; write it"),
         ("handle = 5", "'handle' is not a function; write it"),
         ("handle = None", "'handle' is not a function; write it"),
@@ -135,7 +135,7 @@ def test_a_function_that_cannot_be_had_is_told_in_a_sentence(written: Written, t
 def test_a_module_that_is_not_there_is_told_with_where_it_was_looked_for(written: Written, target: str) -> None:
     """The part of its name that is missing, and the working folder."""
     written("refused", HEAD)
-    with pytest.raises(Refusal, match=r"there is no module '\w+(\.inside)?' on PYTHONPATH, nor in /"):
+    with pytest.raises(Refusal, match=r"no module '\w+(\.inside)?' on PYTHONPATH or in /"):
         load(target)
 
 

@@ -1,6 +1,6 @@
-"""The processing side: reads entries in consumer groups, parses them, hands events to handlers, settles last.
+"""The processing side: reads entries in consumer groups, parses them, calls handlers, settles last.
 
-Whoever writes a handler imports from here what it is given and what it may raise.
+A handler imports from here its argument, `StatusEvent`, and the exceptions that it may raise.
 """
 
 from worker.events.event import StatusEvent

@@ -1,4 +1,4 @@
-"""The processing side's process: one consumer for each handler, and the order in which its parts start and stop."""
+"""The worker process: one consumer for each handler, and the order in which its parts start and stop."""
 
 import asyncio
 
@@ -19,9 +19,9 @@ log = structlog.get_logger("worker")
 
 
 async def serve(settings: WorkerSettings, stop: asyncio.Event, timing: Timing = TIMING) -> None:
-    """Consume until ``stop``. Then: read no more, finish what is being handled, hand over the rest.
+    """Consume until ``stop``, then finish the running calls and return the other entries to their groups.
 
-    `/live` and `/metrics` are served first, whatever the handlers wait for.
+    `/live` and `/metrics` are served before the handlers are opened, because opening may take long.
     """
     server = client(settings.redis_url)
     reading = client(settings.redis_url, reply_seconds=BLOCK_MS / 1000 + REPLY_SECONDS)
@@ -29,7 +29,7 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event, timing: Timing = 
 
     def why_not() -> str | None:
         if not consumers:
-            return "the handlers are being opened"
+            return "the worker has not opened its handlers yet"
         return "\n".join(why for consumer in consumers if (why := consumer.why_not)) or None
 
     try:

@@ -1,4 +1,4 @@
-"""From the texts in ``ACKSTREAM_HANDLERS`` to handlers that are ready to work."""
+"""Makes the handlers that ``ACKSTREAM_HANDLERS`` names."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,22 +24,22 @@ log = structlog.get_logger("forward")
 
 @dataclass(frozen=True, slots=True)
 class LoadedHandler:
-    """A handler, and what it may take."""
+    """A handler with its limits and options."""
 
     handler: Handler
     limits: Limits
     schedule: Schedule
     remembers: bool = True
-    """Whether what it has handled is not handed over again when it is sent again; not needed where that is no harm."""
+    """Whether the group skips events that it has handled before; False if handling an event twice does no harm."""
     accepts: Callable[[StatusEvent], bool] | None = None
-    """Which events it is called with; the others are settled without a call. None for all."""
+    """Selects the events that the handler is called with. The others are settled without a call. None selects all."""
 
 
 @asynccontextmanager
 async def load_handlers(settings: WorkerSettings) -> AsyncIterator[Mapping[str, LoadedHandler]]:
-    """Yield the handlers by their group's name. Nothing is connected: a database that is away holds up ``store`` only.
+    """Yield the handlers by the name of their group. Opens no connection: a database that is away stops only ``store``.
 
-    Raises Refusal for a function, a file of handlers or a file of a header that cannot be had.
+    Raises Refusal if a function, a file of handlers or the file of a header cannot be read.
     """
     async with AsyncExitStack() as stack:
         specs = settings.specs
@@ -69,7 +69,8 @@ def _function(settings: WorkerSettings, spec: Spec) -> LoadedHandler:
         )
     if schedule.attempts == 1:
         raise Refusal(
-            f"handler {spec.target!r} takes lists, so it needs 2 attempts: each event of a list that failed alone"
+            f"handler {spec.target!r} takes lists, so it needs at least 2 attempts: the second one has each event "
+            "of a failed list alone"
         )
     limits = Limits(spec.options.concurrency or 1, timeout_seconds, batch_entries, schedule.attempts)
     return LoadedHandler(ListFunction(function, timeout_seconds), limits, schedule)
@@ -83,7 +84,7 @@ def _forward(settings: WorkerSettings, spec: Spec, client: aiohttp.ClientSession
     limits = Limits(concurrency, timeout_seconds, batch_entries, schedule.attempts, judged_attempts=1)
     secrets = settings.secrets_of(spec.group)
     if not secrets:
-        log.warning("forward.unsigned", group=spec.group, what="set ACKSTREAM_FORWARD_SECRETS to sign what is sent")
+        log.warning("forward.unsigned", group=spec.group, what="set ACKSTREAM_FORWARD_SECRETS to sign the requests")
     handler = Forward(
         client,
         url,
@@ -115,8 +116,8 @@ def _built_in(settings: WorkerSettings, spec: Spec, stack: AsyncExitStack) -> Lo
     limits = Limits(1, timeout_seconds, spec.options.batch or settings.batch_entries, schedule.attempts)
     if spec.target == "log":
         return LoadedHandler(Log(reveal=settings.log_reveal), limits, schedule, remembers=False)
-    from worker.store.database import open_engine  # noqa: PLC0415 - a quarter of a worker's start, for `store` only
-    from worker.store.handler import Store  # noqa: PLC0415 - likewise
+    from worker.store.database import open_engine  # noqa: PLC0415 - it takes a quarter of a worker's start
+    from worker.store.handler import Store  # noqa: PLC0415 - the same
 
     engine = open_engine(settings.database_url)
     stack.push_async_callback(engine.dispose)

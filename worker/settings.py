@@ -41,64 +41,74 @@ def _forward_secrets(value: str) -> str:
 
 
 class WorkerSettings(DatabaseSettings, RetentionSettings, ProcessSettings):
-    """What ``ackstream worker`` needs."""
+    """The settings of ``ackstream worker``."""
 
     secrets: ClassVar[frozenset[str]] = frozenset({"redis_url", "database_url", "forward_secrets"})
 
     admin_port: int = Field(0, ge=0, le=65535, description="a TCP port, 0 to 65535; 0 takes a free one")
     handlers: Annotated[str, AfterValidator(_handlers)] = Field(
         "store,log",
-        description=f"{KINDS}, each with NAME= before it if its group is to have a name, comma separated (a comma in a "
-        "URL is %2C); each may end with #OPTION=VALUE&…, see docs/handlers.md",
+        description=f"{KINDS}, comma separated (a comma in a URL is %2C). NAME= before a handler names its group; "
+        "#OPTION=VALUE&… after it sets its options, see docs/handlers.md",
     )
     handlers_file: Path | None = Field(
         None,
-        description="a file with one handler a line, written as in ACKSTREAM_HANDLERS; a line that starts with # is a "
-        "comment",
+        description="a file with one handler per line, written as in ACKSTREAM_HANDLERS; a line that starts with # "
+        "is a comment",
     )
-    batch_entries: BatchEntries = Field(4000, description="entries read at once, 1 to 5000")
+    batch_entries: BatchEntries = Field(4000, description="entries of one read, 1 to 5000")
     handler_concurrency: Concurrency = Field(32, description="events that a function handles at once, 1 to 1000")
     handler_timeout_seconds: TimeoutSeconds = Field(60, description="seconds for one call of a handler, 0.1 to 3600")
-    handler_batch: BatchEntries = Field(1000, description="events that a function is given at once, 1 to 5000")
+    handler_batch: BatchEntries = Field(
+        1000, description="events in one call of a function that takes lists, 1 to 5000"
+    )
     forward_secrets: Annotated[str, AfterValidator(_forward_secrets)] = Field(
         "",
-        description="whsec_BASE64 for all that is forwarded, or GROUP=whsec_BASE64 for one group, comma separated",
+        description="whsec_BASE64 for all groups, or GROUP=whsec_BASE64 for one group, comma separated",
     )
     retry_base_seconds: BaseSeconds = Field(5, description="the longest first delay, 0 to 3600 seconds")
-    retry_cap_seconds: CapSeconds = Field(900, description="the longest delay of all, 0 to 86400 seconds")
-    retry_attempts: Attempts = Field(24, description="attempts until an event is given up, 1 to 1000")
+    retry_cap_seconds: CapSeconds = Field(900, description="the longest delay, 0 to 86400 seconds")
+    retry_attempts: Attempts = Field(24, description="attempts until an event becomes a dead letter, 1 to 1000")
     dedup_seconds: float = Field(
-        3600, ge=0, le=86_400, description="seconds for which a handled event is not handled again, 0 to 86400"
+        3600,
+        ge=0,
+        le=86_400,
+        description="how long a group remembers a handled event and does not handle it again, 0 to 86400 seconds",
     )
     dedup_entries: int = Field(
         100_000, ge=1, le=10_000_000, description="how many handled events a group remembers, 1 to 10000000"
     )
-    dead_letters: int = Field(100_000, ge=1, description="dead letters of a group at which it is paused, at least 1")
+    dead_letters: int = Field(
+        100_000, ge=1, description="number of dead letters at which a group is paused, at least 1"
+    )
     invalid_entries: int = Field(
-        1000, ge=1, le=1_000_000, description="invalid payloads without a right signature that are kept, 1 to 1000000"
+        1000,
+        ge=1,
+        le=1_000_000,
+        description="how many invalid payloads without a valid signature are kept, 1 to 1000000",
     )
     invalid_bytes: int = Field(
-        32 * 1024**2, ge=1024**2, description="how many bytes of them are kept, at least 1048576"
+        32 * 1024**2, ge=1024**2, description="how many bytes of such invalid payloads are kept, at least 1048576"
     )
     backlog_bytes: int | None = Field(
         None,
         ge=1024**2,
-        description="bytes of a group's delayed retries and dead letters at which it handles no live entries, at least "
-        "1048576; by default a quarter of Redis's maxmemory",
+        description="bytes of delayed retries and dead letters at which a group handles no live entries, at least "
+        "1048576; by default a quarter of maxmemory of Redis",
     )
     log_reveal: bool = Field(
         False,
-        description="true or false; true makes the log handler write whole numbers",
+        description="true or false; with true the log handler writes phone numbers without masking them",
     )
 
     @classmethod
     def is_secret(cls, name: str, value: object) -> bool:
-        """Whether a value must not be shown; also one that may be a URL with a secret in it."""
+        """Whether a value must not be shown. A URL in ``handlers`` may contain a secret."""
         return super().is_secret(name, value) or (name == "handlers" and FORWARD in str(value))
 
     @property
     def specs(self) -> list[Spec]:
-        """The handlers, one by one; each is a consumer group of its own. Raises InvalidSettings for a wrong file."""
+        """The handlers, each with its own consumer group. Raises InvalidSettings if the file of handlers is invalid."""
         if self.handlers_file is None or "handlers" in self._flags:
             return parse_specs(self.handlers)
         if "handlers" in self.model_fields_set:
@@ -113,22 +123,22 @@ class WorkerSettings(DatabaseSettings, RetentionSettings, ProcessSettings):
             raise InvalidSettings(f"{file} cannot be read ({why}): correct the path, or the file's rights") from None
 
     def secrets_of(self, group: str) -> Sequence[str]:
-        """Return what the group's requests are signed with: its own secrets, or else those for all."""
-        found = parse_secrets(self.forward_secrets)
-        return found.get(group) or found.get(ALL, ())
+        """Return the secrets that sign the requests of a group: its own, or else those for all groups."""
+        secrets = parse_secrets(self.forward_secrets)
+        return secrets.get(group) or secrets.get(ALL, ())
 
     @property
     def memory(self) -> Memory | None:
-        """How groups of functions and forwards remember what they have handled; None if they do not."""
+        """How long and how many handled events a group of a function or forward remembers; None if dedup is off."""
         return Memory(self.dedup_seconds, self.dedup_entries) if self.dedup_seconds else None
 
     @property
     def record_limits(self) -> RecordLimits:
-        """How much the record of invalid payloads keeps."""
+        """The limits of the record of invalid payloads."""
         return RecordLimits(self.invalid_entries, self.invalid_bytes)
 
     def schedule(self, options: Options) -> Schedule:
-        """Return when a handler with these options tries again."""
+        """Return the retry schedule of a handler with these options."""
         return Schedule(
             self.retry_base_seconds if options.base is None else options.base,
             self.retry_cap_seconds if options.cap is None else options.cap,

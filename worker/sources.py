@@ -5,11 +5,11 @@ from enum import StrEnum
 from stream.keys import Shard
 
 FEW = 50
-"""Entries of each stream that are read at once while no live entries pile up."""
+"""Entries of each stream in one read while the group keeps up with live entries."""
 
 
 class Source(StrEnum):
-    """A group's streams, in the order in which entries that were read together are handled."""
+    """The streams of a group, in the order in which entries of one read are handled."""
 
     LIVE = "live"
     RETRY = "retry"
@@ -17,5 +17,5 @@ class Source(StrEnum):
 
 
 def streams(shard: Shard, group: str) -> dict[Source, str]:
-    """Return the key of each of the group's streams."""
+    """Return the keys of the streams that a group reads."""
     return {Source.LIVE: shard.stream, Source.RETRY: shard.retry(group), Source.REPLAY: shard.replay(group)}

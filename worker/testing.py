@@ -1,4 +1,4 @@
-"""For tests of your own handlers, without Redis.
+"""Helpers to test your own handlers without Redis.
 
 ::
 
@@ -9,9 +9,9 @@
         outcome = await testing.run(on_status, testing.event("whatsapp", "delivered", client_ref="order-7"))
         assert outcome.word == "done"
 
-``testing.event`` makes an event of any channel and status (``testing.STATUSES``) as the worker would, from a payload as
-the provider sends it; ``testing.event_of`` one of a payload that you have. ``testing.run`` calls the handler as the
-worker would, timeout included, and tells what would become of the event.
+``testing.event`` makes an event of any channel and status (``testing.STATUSES``) from a payload as the provider sends
+it. ``testing.event_of`` makes an event from your own payload. ``testing.run`` calls the handler as the worker does,
+with its timeout, and returns how the worker would settle the event.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,16 +30,16 @@ from worker.settle.schedule import Schedule
 __all__ = ["DISPATCH", "RECEIPT", "STATUSES", "Outcome", "event", "event_of", "payload", "run"]
 
 RECEIVED_MS = 1_738_584_866_000
-"""When the payload is said to have been received: 2025-02-03 12:14:26 UTC."""
+"""The time of receipt of every test payload: 2025-02-03 12:14:26 UTC."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What would become of the events.
+    """How the worker would settle the events.
 
-    ``word`` is ``done``; ``retry``, after at most ``after_seconds``; ``discarded`` or, after the last attempt, ``given
-    up``: both are dead letters; or ``unavailable``: tried again until the target is back, with no attempt counted.
-    ``reason`` is what ``ackstream dead-letters`` would show. ``error`` is what the handler raised.
+    ``word`` is ``done``; ``retry``: a delayed retry after at most ``after_seconds``; ``discarded`` or, after the last
+    attempt, ``given up``: a dead letter; or ``unavailable``: the worker tries again until the target is back and counts
+    no attempt. ``reason`` is the one that ``ackstream dead-letters`` would show. ``error`` is the handler's.
     """
 
     word: str
@@ -49,35 +49,35 @@ class Outcome:
 
 
 def event(channel: str = "sms", status: str = "delivered", /, *, attempt: int = 1, **changes: Any) -> StatusEvent:
-    """Return an event of this channel and status. Fields of its payload can be changed, or removed by None."""
+    """Return an event of a channel and status. ``changes`` replace fields of its payload; None removes a field."""
     return event_of(payload(channel, status, **changes), attempt=attempt)
 
 
 def event_of(payload: bytes, *, attempt: int = 1, replayed: bool = False) -> StatusEvent:
-    """Return the event of a payload: a JSON body, a form, or a query. Raises worker.status.InvalidStatus."""
-    known: dict[str, Any] = {"attempt": attempt - 1} if attempt > 1 else {}
+    """Return the event of a payload: a JSON body, a form, or a query. Raises worker.events.event.InvalidStatus."""
+    details: dict[str, Any] = {"attempt": attempt - 1} if attempt > 1 else {}
     if replayed:
-        known["replay"] = "testing"
-    return parse(Entry(payload, "application/json", RECEIVED_MS, "testing", **known), "0/1-0")
+        details["replay"] = "testing"
+    return parse(Entry(payload, "application/json", RECEIVED_MS, "testing", **details), "0/1-0")
 
 
 async def run(
     handler: Function | Callable[[Any], Any],
-    given: StatusEvent | Sequence[StatusEvent],
+    events: StatusEvent | Sequence[StatusEvent],
     *,
     timeout_seconds: float = 60.0,
     attempts: int = 24,
 ) -> Outcome:
-    """Call a handler with an event, or with a list if it takes lists. Raises Refusal for what is no handler."""
-    events = [given] if isinstance(given, StatusEvent) else list(given)
+    """Call a handler with an event, or with a list if it takes lists. Raises Refusal if it is not a handler."""
+    batch = [events] if isinstance(events, StatusEvent) else list(events)
     lists = takes_lists(getattr(handler, "__name__", repr(handler)), handler)
-    if not lists and len(events) != 1:
+    if not lists and len(batch) != 1:
         raise ValueError("this handler takes one event at a time")
-    called = (ListFunction if lists else SingleEventFunction)(handler, timeout_seconds)
+    function = (ListFunction if lists else SingleEventFunction)(handler, timeout_seconds)
     try:
-        await called.handle(events)
-    except (Exception, SystemExit) as exc:  # noqa: BLE001 - whatever a handler raises is its events' failure
-        return _outcome(exc, max(event.attempt for event in events), attempts)
+        await function.handle(batch)
+    except (Exception, SystemExit) as exc:  # noqa: BLE001 - any exception of a handler fails its events
+        return _outcome(exc, max(event.attempt for event in batch), attempts)
     return Outcome("done")
 
 

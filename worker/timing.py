@@ -1,4 +1,4 @@
-"""Intervals and limits of a worker's loops that no setting changes; tests scale them."""
+"""Intervals and limits of the loops of a worker. They are not settings; tests scale them."""
 
 from dataclasses import dataclass, fields
 from typing import Self
@@ -6,33 +6,33 @@ from typing import Self
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """All in seconds."""
+    """Intervals and limits in seconds."""
 
     beat: float = 3.0
     """Between two heartbeats."""
     late: float = 10.0
-    """A worker that has not beaten for this long settles and calls nothing more under its name."""
+    """A worker without a heartbeat for this long settles nothing and calls no handler under its old name."""
     dead: float = 15.0
-    """A worker whose counter has not moved for this long is dead; more than ``late``."""
+    """A worker whose heartbeat counter has not changed for this long is dead; greater than ``late``."""
     tidy: float = 10.0
     """Between two comparisons of the pending entries with those in flight."""
     upkeep: float = 1.0
-    """Between two checkpoints, promotions of due retries, and looks at the pause."""
+    """Between two checkpoints, promotions of due retries, and reads of the pause."""
     trip: float = 3.0
-    """For how long nearly everything fails until the breaker trips."""
+    """The circuit breaker trips when nearly all calls fail for this long."""
     window: float = 30.0
-    """After which a failure does not count any more."""
+    """A failure counts for this long."""
     first_probe: float = 0.5
     longest_probe: float = 15.0
     first_away: float = 0.1
     longest_away: float = 10.0
-    """How long calls wait while the target is unavailable."""
+    """The longest wait between calls while the target is unavailable."""
     give_up: float = 24 * 3600.0
-    """How long after its first failure an event is dead-lettered, whatever else fails."""
+    """An event becomes a dead letter this long after its first failure, even if its attempts are not used up."""
 
     def scale(self, factor: float) -> Self:
-        """Return the same with every interval multiplied."""
-        return type(self)(**{one.name: getattr(self, one.name) * factor for one in fields(self)})
+        """Return a Timing with every interval multiplied by the factor."""
+        return type(self)(**{interval.name: getattr(self, interval.name) * factor for interval in fields(self)})
 
 
 TIMING = Timing()

@@ -30,7 +30,7 @@ from worker.settle.history import History
 from worker.settle.settler import Settler
 from worker.timing import Timing
 
-SHORTEST_SECRET = 6  # a shorter one would blank words of an error's text that have nothing to do with it
+SHORTEST_SECRET = 6  # a shorter text also occurs by chance in the text of an error
 
 
 def make_consumer(
@@ -42,7 +42,7 @@ def make_consumer(
     stop: asyncio.Event,
     timing: Timing,
 ) -> Consumer:
-    """Make the consumer of one group. The second of the ``clients`` is for blocking reads; groups share ``turn``."""
+    """Make the consumer of one group. The second client is for blocking reads. All groups share ``turn``."""
     server, blocking = clients
     group = GroupRef(server, settings.shard, name)
     liveness = Liveness(group, timing=timing)
@@ -75,7 +75,7 @@ def make_consumer(
 
 
 def secrets_of(settings: WorkerSettings) -> Sequence[str]:
-    """Return all configured secrets, and the passwords in them, as they might stand in an error's text."""
+    """Return all configured secrets and the passwords in URLs, to remove them from the texts of errors."""
     secrets: set[str] = set()
     for name in settings.secrets:
         for text in str(getattr(settings, name) or "").split(","):

@@ -1,4 +1,4 @@
-"""A worker whose handlers cannot be had ends at its start with one sentence, and shows no secret."""
+"""A worker whose handlers cannot be loaded ends at its start with one sentence that shows no secret."""
 
 from pathlib import Path
 
@@ -15,15 +15,15 @@ from tests.processes import ackstream
         ({"handlers_file": "missing"}, "ACKSTREAM_HANDLERS_FILE: 'missing' cannot be read (No such file or directory)"),
         (
             {"handlers": "forward:http://127.0.0.1:1/?key=hunter2#header.X-Key=@missing"},
-            "the header X-Key of a forward handler is in the file 'missing', which cannot be read",
+            "the file 'missing' of the header X-Key of a forward handler cannot be read",
         ),
         (
             {"handlers": "log,shop=forward:http://127.0.0.1:1/?key=hunter2#header.webhook-id=hunter2"},
-            "handler 2: the header webhook-id is set by forward itself: leave it out",
+            "handler 2: forward sets the header webhook-id itself: remove it",
         ),
         (
             {"handlers": "nowhere:handle"},
-            "handler 'nowhere:handle': there is no module 'nowhere' on PYTHONPATH",
+            "handler 'nowhere:handle': no module 'nowhere' on PYTHONPATH",
         ),
         ({"handlers": "broken:handle"}, "handler 'broken:handle': importing 'broken' raises KeyError at broken.py:2"),
     ],

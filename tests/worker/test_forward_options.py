@@ -17,24 +17,24 @@ from worker.handlers.spec import Spec
         ("header.=x", "a header is written header.NAME=value"),
         ("header.X Y=hunter2", "a header is written header.NAME=value"),
         ("header.X%0d%0aY=hunter2", "a header is written header.NAME=value"),
-        ("header.Content-Length=5", "the header Content-Length is set by forward itself"),
-        ("header.webhook-ID=5", "the header webhook-ID is set by forward itself"),
+        ("header.Content-Length=5", "forward sets the header Content-Length itself"),
+        ("header.webhook-ID=5", "forward sets the header webhook-ID itself"),
         ("header.X=", "the header X is empty"),
         ("header.X=%20", "the header X is empty"),
         ("header.X=hunter2%0d%0aY: z", "the header X must be one line of printable ASCII"),
         ("header.X=hunter2%00", "the header X must be one line of printable ASCII"),
         ("header.X=hunter2ü", "the header X must be one line of printable ASCII"),
         ("header.X=" + "hunter2" * 2000, "the header X must be one line of printable ASCII, at most 8190 bytes"),
-        ("header.X=1&header.x=hunter2", "the header x comes twice"),
-        ("header.X", "an option is written NAME=VALUE"),
+        ("header.X=1&header.x=hunter2", "the header x is there twice"),
+        ("header.X", "write options as NAME=VALUE"),
         ("raw=true&query=true", "query=true adds to the JSON of forward"),
         ("only=", "option only: "),
         ("only=delivered||read", "option only: "),
-        ("only=delivered&only=read", "the option only comes twice"),
+        ("only=delivered&only=read", "the option only is there twice"),
         ("timeout=soon", "option timeout: "),
         (
             "hunter2=1",
-            "what comes before = is not an option of this handler: it takes attempts, base, batch, cap, channel",
+            "the text before = is not an option of this handler: it takes attempts, base, batch, cap, channel",
         ),
     ],
 )
@@ -49,7 +49,7 @@ def test_an_option_that_cannot_be_meant_is_refused_in_a_sentence(options: str, s
 
 def test_a_login_and_an_authorization_header_are_refused_together() -> None:
     """Only one of both could be sent."""
-    with pytest.raises(ValueError, match="the URL holds a user, and header"):
+    with pytest.raises(ValueError, match="the URL contains a user, and header"):
         Spec.parse("forward:https://user:hunter2@example.test/#header.authorization=Bearer x")
 
 

@@ -35,7 +35,7 @@ def test_a_file_names_one_handler_a_line(tmp_path: Path, monkeypatch: pytest.Mon
         ("shop=forward:ftp://hunter2\n", "line 1: forward needs a URL with a host"),
         ("log#speed=1\n", "line 1: 'speed' is not an option of this handler: it takes attempts, base, batch"),
         ("store,log\n", "line 1: 'store,log' is not a handler"),
-        ("# nothing\n\n", "it names no handler: write one a line"),
+        ("# nothing\n\n", "it names no handler: write one per line"),
         ("", "it names no handler"),
     ],
 )

@@ -1,7 +1,7 @@
-"""The time limit of a handler's calls, kept by one timer for all of them.
+"""The time limit of handler calls, with one timer for all calls.
 
-``asyncio.timeout`` sets a timer and looks up the loop three times for each call: 4 of the 10 µs that the worker took
-for a call of a function that does nothing.
+``asyncio.timeout`` sets a timer and looks up the loop three times for each call. That took 4 of the 10 µs of a call to
+a function that does nothing.
 """
 
 import asyncio
@@ -16,11 +16,11 @@ class Deadlines:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._times: dict[asyncio.Task[Any], float] = {}  # the earliest first, because all limits are equal
+        self._times: dict[asyncio.Task[Any], float] = {}  # earliest first, because all limits are equal
         self._timer: asyncio.TimerHandle | None = None
 
     async def call(self, function: Callable[[Any], Awaitable[None]], argument: object) -> None:
-        """Call the function. Raises TimedOut, and what the function raises."""
+        """Call the function. Raises TimedOut, or the exception of the function."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - coroutines run in tasks
         self._start(task)
@@ -39,11 +39,11 @@ class Deadlines:
             self._timer = loop.call_at(time, self._expire, loop)
 
     def _end(self, task: asyncio.Task[Any]) -> bool:
-        """Stop the time of a call; whether it was over, and nothing else has cancelled the task."""
+        """End the time limit of a call. Return whether it had expired and was the only reason to cancel the task."""
         return self._times.pop(task, None) is None and not task.uncancel()
 
     def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Cancel the calls whose time is over, and wait for the next."""
+        """Cancel the calls whose time limit has expired, and set the timer for the next call."""
         self._timer = None
         for task, time in list(self._times.items()):
             if time > loop.time():

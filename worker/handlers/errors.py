@@ -1,15 +1,15 @@
-"""What a handler may say of the events it was given. To return says that they are handled. No I/O.
+"""The exceptions that a handler may raise, and how the worker settles the event. No I/O.
 
 ========================  ==========================================================================================
-a handler                 then
+a handler                 the worker
 ========================  ==========================================================================================
-returns                   the event is handled
-raises ``Discard``        it is a dead letter at once
-raises ``Retry``          it is tried again after the time that the handler chose
-raises ``Throttled``      likewise, and the target as a whole wants to wait
-raises ``Unavailable``    it is tried again until the target is back; no attempt is counted
-raises ``Gone``           the group is paused until an operator resumes it; no attempt is counted
-raises anything else      it is tried again by the schedule (worker.schedule), and a dead letter after the last attempt
+returns                   acks the entry
+raises ``Discard``        dead-letters the event at once
+raises ``Retry``          tries the event again after the delay that the handler chose
+raises ``Throttled``      does the same, and counts it as a failure of the target
+raises ``Unavailable``    tries the event again until the target is back, and counts no attempt
+raises ``Gone``           pauses the group until an operator resumes it, and counts no attempt
+raises another exception  tries the event again (worker.settle.schedule), and dead-letters it after the last attempt
 ========================  ==========================================================================================
 """
 
@@ -18,8 +18,8 @@ import math
 LONGEST_DELAY_SECONDS = 24 * 3600.0
 
 
-class Discard(Exception):  # noqa: N818 - these are named for what the handler wants
-    """Give the event up: it becomes a dead letter with this reason, which people will read."""
+class Discard(Exception):  # noqa: N818 - the names in this module say how the worker must settle the event
+    """Dead-letter the event at once. Operators read the reason."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -27,7 +27,7 @@ class Discard(Exception):  # noqa: N818 - these are named for what the handler w
 
 
 class Retry(Exception):  # noqa: N818
-    """Try the event again after so many seconds, 0 to 24 h. It counts as an attempt. Raises ValueError for others."""
+    """Try the event again after a delay of 0 to 24 h, and count the attempt. Raises ValueError for another delay."""
 
     def __init__(self, after_seconds: float, reason: str | None = None) -> None:
         if not (math.isfinite(after_seconds) and 0 <= after_seconds <= LONGEST_DELAY_SECONDS):
@@ -38,7 +38,7 @@ class Retry(Exception):  # noqa: N818
 
 
 class Throttled(Retry):
-    """The target as a whole asks to wait so many seconds. It counts as an attempt. ``answer`` as in Refused."""
+    """The target asks the group to wait. The attempt counts. ``answer`` is as in Refused."""
 
     def __init__(self, after_seconds: float, reason: str, answer: str = "") -> None:
         super().__init__(after_seconds, reason)
@@ -46,10 +46,10 @@ class Throttled(Retry):
 
 
 class Refused(Exception):  # noqa: N818
-    """The target did not take the event: it is tried again by the schedule.
+    """The target did not accept the event. The worker tries it again by the schedule.
 
-    ``reason`` says why in words of our own. ``answer`` is what the target said, which may quote private data: it is in
-    the error's text only, and a log has the reason.
+    ``reason`` is a text of Ackstream and may be logged. ``answer`` is the answer of the target and may contain private
+    data, so it is only in the text of the error, and logs have the reason.
     """
 
     def __init__(self, reason: str, answer: str = "") -> None:
@@ -58,31 +58,31 @@ class Refused(Exception):  # noqa: N818
 
 
 class Unavailable(Exception):  # noqa: N818
-    """The target as a whole is away: no event is at fault, so none is counted, parked or given up for it."""
+    """The target is away and no event is at fault: none is delayed or dead-lettered, and no attempt is counted."""
 
 
 class Gone(Exception):  # noqa: N818
-    """The target wants no more events at all: the group is to be paused until somebody has decided what now."""
+    """The target refuses all further events. The group is paused until an operator resumes it."""
 
 
 class Divide(Exception):  # noqa: N818
-    """One of these events, and not the target, is at fault: hand them over again in smaller lists, at once."""
+    """An event of the list, and not the target, is at fault. The worker calls the handler again with smaller lists."""
 
 
 class TimedOut(Exception):  # noqa: N818
-    """The handler was not done within its time, and was cancelled."""
+    """The handler did not return within its time limit and was cancelled."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"not done within {seconds:g} s")
 
 
 def with_answer(reason: str, answer: str) -> str:
-    """Return the text of an error that has a reason and what the target said."""
+    """Return the text of an error: the reason, and the answer of the target if there is one."""
     return f"{reason}: {answer}" if answer else reason
 
 
 def is_target_failure(error: BaseException | None) -> bool:
-    """Whether this speaks against the target or the handler: a failure that is no judgement of this one event."""
+    """Whether the target or the handler is at fault, not only this event. The circuit breaker counts such errors."""
     if isinstance(error, Throttled):
         return True
     return error is not None and not isinstance(error, Discard | Retry | Divide)

@@ -3,17 +3,17 @@
 https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 
 =====================  =============================================================================================
-the receiver           then
+the receiver           the worker
 =====================  =============================================================================================
-answers 2xx            the event is handled
-answers 410            the group is paused until an operator resumes it
-answers 429 or 503     with a ``Retry-After`` (seconds or a date, at most 24 h) it is tried again then; else as below
-answers anything else  it is tried again by the schedule; a redirect is not followed
-does not answer        likewise: cannot be reached, closes early, or takes longer than the timeout
+answers 2xx            acks the entry
+answers 410            pauses the group until an operator resumes it
+answers 429 or 503     tries again after ``Retry-After`` (seconds or a date, at most 24 h), or else by the schedule
+answers another status tries again by the schedule; it does not follow redirects
+does not answer        tries again by the schedule: cannot be reached, closes early, or exceeds the timeout
 =====================  =============================================================================================
 
-``webhook-id`` is the event's id, the same at every attempt, so that the receiver can tell that it has seen it before.
-An error's text quotes up to ANSWER_BYTES of the answer, without the secrets that were sent; its reason does not.
+``webhook-id`` is the id of the event. It is the same at every attempt, so the receiver can detect repeats.
+The text of an error quotes up to ANSWER_BYTES of the answer, without the secrets of the request. Its reason does not.
 """
 
 import asyncio
@@ -36,16 +36,16 @@ from worker.handlers.errors import LONGEST_DELAY_SECONDS, Gone, Refused, Throttl
 
 ANSWER_BYTES = 1024
 DRAINED_BYTES = 64 * 1024
-SHORTEST_SECRET = 6  # characters; shorter texts come up by chance
+SHORTEST_SECRET = 6  # characters; shorter texts occur in answers by chance
 DRAIN_SECONDS = 1.0
-KEEP_ALIVE_SECONDS = 4.0  # less than what common servers keep an idle connection for
+KEEP_ALIVE_SECONDS = 4.0  # common servers keep an idle connection for longer
 
 ALL = ""
-"""Stands for all groups that have no secrets of their own."""
+"""The key of the secrets for all groups without secrets of their own."""
 
 
 def open_session() -> aiohttp.ClientSession:
-    """Open what all forwarding of a process shares: idle connections are used again. Keeps no cookies."""
+    """Open the HTTP client that all forward handlers share. It reuses idle connections and keeps no cookies."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS),
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -56,7 +56,7 @@ def open_session() -> aiohttp.ClientSession:
 
 
 class Forward:
-    """Posts to one URL. Without secrets what it sends is not signed."""
+    """Posts events to one URL. Without secrets it does not sign the requests."""
 
     def __init__(
         self,
@@ -81,16 +81,16 @@ class Forward:
         self._clock = clock
 
     def alone(self, _event: StatusEvent) -> bool:
-        """Return True: every event is a request of its own."""
+        """Return True: every event has a request of its own."""
         return True
 
     async def handle(self, events: Sequence[StatusEvent]) -> None:
-        """Post the one event. Raises Gone, Throttled, Refused and TimedOut."""
+        """Post the event. Raises Gone, Throttled, Refused or TimedOut."""
         (event,) = events
         body, content_type = (
             original_body(event) if self._raw else (encode_event(event, query=self._query), "application/json")
         )
-        headers = {**self._headers, "Content-Type": content_type, **self._signed(event.event_id, body)}
+        headers = {**self._headers, "Content-Type": content_type, **self._sign(event.event_id, body)}
         try:
             async with asyncio.timeout(self._timeout_seconds) as limit:
                 status, after, answer = await self._post(body, headers)
@@ -100,7 +100,7 @@ class Forward:
             raise Refused("no answer (TimeoutError)") from None
         except (aiohttp.ClientError, OSError) as exc:  # its text may name the URL
             raise Refused(f"no answer ({name_error(exc)})") from None
-        self._judge(status, after, self._without_secrets(answer))
+        self._raise_for_status(status, after, self._remove_secrets(answer))
 
     async def _post(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, str | None, bytes]:
         async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
@@ -109,22 +109,24 @@ class Forward:
                 response.close()
             return response.status, response.headers.get("Retry-After"), answer
 
-    def _signed(self, event_id: str, body: bytes) -> dict[str, str]:
+    def _sign(self, event_id: str, body: bytes) -> dict[str, str]:
         seconds = int(self._clock())
         headers = {"webhook-id": event_id, "webhook-timestamp": str(seconds)}
         if self._webhooks:
             at = datetime.fromtimestamp(seconds, UTC)
-            headers["webhook-signature"] = " ".join(one.sign(event_id, at, body.decode()) for one in self._webhooks)
+            headers["webhook-signature"] = " ".join(
+                webhook.sign(event_id, at, body.decode()) for webhook in self._webhooks
+            )
         return headers
 
-    def _without_secrets(self, answer: bytes) -> str:
-        """Return what the receiver said as text, with what was sent to it in confidence left out."""
+    def _remove_secrets(self, answer: bytes) -> str:
+        """Return the answer as text, without the secrets of the request."""
         text = answer.decode(errors="replace")
         for secret in self._hidden:
             text = text.replace(secret, "…")
         return text[:ANSWER_BYTES].strip()
 
-    def _judge(self, status: int, after: str | None, answer: str) -> None:
+    def _raise_for_status(self, status: int, after: str | None, answer: str) -> None:
         if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             return
         if status == HTTPStatus.GONE:
@@ -138,32 +140,34 @@ class Forward:
 
 
 def _texts_to_hide(url: URL, values: Iterable[str]) -> Sequence[str]:
-    """Return what an answer is quoted without, the longest first: the secrets of the URL and of the headers."""
+    """Return the secrets of the URL and of the headers, the longest first."""
     parts = [url.raw_path_qs if url.raw_query_string else "", url.password or "", *url.query.values()]
     texts = {text for value in values for text in (value, *value.split())} | set(parts)
     return sorted((text for text in texts if len(text) >= SHORTEST_SECRET), key=len, reverse=True)
 
 
 async def _read_answer(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
-    """Return the first bytes of the answer, and whether all was read: then the connection can be used again.
+    """Return the first bytes of the answer, and whether it was read to its end, so that the connection can be reused.
 
-    What is long, slow or broken is not read to its end.
+    A long, slow or broken answer is not read to its end.
     """
-    left, first = DRAINED_BYTES, b""
+    unread, first = DRAINED_BYTES, b""
     with suppress(aiohttp.ClientError, OSError, TimeoutError):
         async with asyncio.timeout(DRAIN_SECONDS):
-            while left > 0:
-                piece = await response.content.read(left)
+            while unread > 0:
+                piece = await response.content.read(unread)
                 if not piece:
                     return first, True
-                left -= len(piece)
-                if len(first) < 2 * ANSWER_BYTES:  # a secret at the cut is hidden whole
+                unread -= len(piece)
+                if (
+                    len(first) < 2 * ANSWER_BYTES
+                ):  # read more than is quoted, so that no part of a secret remains at the cut
                     first += piece[: 2 * ANSWER_BYTES]
     return first, False
 
 
 def after_seconds(value: str, now: float) -> float | None:
-    """Return what a ``Retry-After`` asks for, 0 to 24 h; None if it cannot be read."""
+    """Return the seconds of a ``Retry-After``, 0 to 24 h; None if it cannot be read."""
     text = value.strip()
     if text.isascii() and text.isdigit():
         return min(float(text[:10]), LONGEST_DELAY_SECONDS)
@@ -176,32 +180,32 @@ def after_seconds(value: str, now: float) -> float | None:
 
 
 def original_body(event: StatusEvent) -> tuple[bytes, str]:
-    """Return the payload as the provider sent it, and its type; of a GET it is the query."""
+    """Return the payload as the provider sent it, and its content type. The payload of a GET is its query."""
     is_json = event.raw.lstrip()[:1] == b"{"
     return event.raw, "application/json" if is_json else "application/x-www-form-urlencoded"
 
 
 def encode_event(event: StatusEvent, *, query: bool = False) -> bytes:
-    """Return the event as JSON, the same shape for everything that the provider sends; None is null.
+    """Return the event as JSON, with the same shape for all APIs of the provider. None is null.
 
-    ``query`` adds the parameters of the webhook's URL, which no signature proves.
+    ``query`` adds the parameters of the URL of the webhook, which no signature covers.
     """
-    left_out = {"raw", "attempt", "sender"} | (set() if query else {"query"})
-    data = {name: getattr(event, name) for name in StatusEvent.__slots__ if name not in left_out}
+    excluded = {"raw", "attempt", "sender"} | (set() if query else {"query"})
+    data = {name: getattr(event, name) for name in StatusEvent.__slots__ if name not in excluded}
     return orjson.dumps({"type": "message.status", "timestamp": event.time, "data": {**data, "from": event.sender}})
 
 
 def parse_secrets(text: str) -> Mapping[str, Sequence[str]]:
-    """Read ``whsec_…`` or ``GROUP=whsec_…``, comma separated or one a line. Raises ValueError.
+    """Parse ``whsec_…`` or ``GROUP=whsec_…``, separated by commas or line ends. Raises ValueError.
 
-    A group may stand there twice while its secret changes: then what is sent bears both signatures.
+    A group may have two secrets while its secret changes. Its requests then have both signatures.
     """
-    found: dict[str, list[str]] = {}
-    for one in filter(None, (part.strip() for part in text.replace("\n", ",").split(","))):
-        group, begins, rest = one.rpartition("whsec_")
-        if not begins or (group and not group.endswith("=")):
-            raise ValueError("a secret begins with whsec_")
+    secrets: dict[str, list[str]] = {}
+    for item in filter(None, (part.strip() for part in text.replace("\n", ",").split(","))):
+        group, prefix, rest = item.rpartition("whsec_")
+        if not prefix or (group and not group.endswith("=")):
+            raise ValueError("a secret starts with whsec_")
         if not base64.b64decode(rest + "=" * (-len(rest) % 4), validate=True):
             raise ValueError("an empty secret")
-        found.setdefault(group.removesuffix("=") or ALL, []).append(begins + rest)
-    return found
+        secrets.setdefault(group.removesuffix("=") or ALL, []).append(prefix + rest)
+    return secrets

@@ -1,4 +1,4 @@
-"""The ``log`` handler: one line per status, with what Vonage's Java quickstart prints."""
+"""The ``log`` handler: one line per status, with the fields that the Java quickstart of Vonage prints."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,13 +12,13 @@ Show = Callable[[str | None], str | None]
 
 
 class Log:
-    """Writes message id, status, time, from, to and channel; numbers are masked unless ``reveal``."""
+    """Writes message id, status, time, from, to and channel. Masks phone numbers unless ``reveal`` is set."""
 
     def __init__(self, *, reveal: bool) -> None:
         self._show: Show = (lambda number: number) if reveal else mask
 
     def alone(self, _event: StatusEvent) -> bool:
-        """Return False: any number of events is written together."""
+        """Return False: one call writes a whole batch."""
         return False
 
     async def handle(self, events: Sequence[StatusEvent]) -> None:

@@ -1,7 +1,7 @@
-"""Where `forward` posts to and which headers of its own it adds: read from a handler's text, checked, never shown.
+"""Parses and checks the URL and the headers of `forward`. They may contain secrets and are never shown.
 
-The URL is sent byte by byte as it is written. Only what no request can hold is changed: a host name that is not ASCII
-is sent in its IDNA form, and other characters that are not ASCII as the percent escapes of their UTF-8.
+The URL is sent byte by byte as it is written, except for non-ASCII characters: a host name is sent in its IDNA form,
+and other characters as the percent escapes of their UTF-8.
 """
 
 import re
@@ -15,7 +15,7 @@ from yarl import URL
 
 from runtime.errors import Refusal
 
-LONGEST_VALUE_BYTES = 8190  # what common servers take of one header
+LONGEST_VALUE_BYTES = 8190  # the limit of common servers for one header
 
 _ASCII = "".join(map(chr, range(33, 127)))
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
@@ -40,9 +40,11 @@ _OWN_NAMES = frozenset(
 
 
 def parse_url(text: str) -> URL:
-    """Return the URL to post to, its path and query as written. Raises ValueError without quoting the text."""
+    """Return the URL to post to, with path and query as written. Raises ValueError, which does not quote the text."""
     if not text.isprintable() or " " in text:
-        raise ValueError("the URL has a blank or a control character: write it as a percent escape, a blank as %20")
+        raise ValueError(
+            "the URL contains a blank or a control character: write it as a percent escape, a blank as %20"
+        )
     try:
         parts = urlsplit(text)
         is_http = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -51,7 +53,7 @@ def parse_url(text: str) -> URL:
     if not is_http or parts.hostname is None:
         raise ValueError("forward needs a URL with a host: forward:https://host/path or forward:http://host/path")
     if text.endswith("?"):
-        raise ValueError("the URL ends with ?, an empty query, which is not sent: leave the ? out")
+        raise ValueError("the URL ends with ?, an empty query that would not be sent: remove the ?")
     try:
         return URL(quote(_with_ascii_host(text, parts.netloc), safe=_ASCII), encoded=True)
     except ValueError:
@@ -69,7 +71,7 @@ def _with_ascii_host(text: str, netloc: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """One header that `forward` adds. Its value is written in the handler's text, or is what a file holds."""
+    """One header that `forward` adds. Its value is in the text of the handler or in a file."""
 
     name: str
     value: str = field(repr=False)
@@ -77,17 +79,17 @@ class Header:
 
     @classmethod
     def parse(cls, name: str, text: str) -> Self:
-        """Read ``header.NAME=text``; a text that begins with ``@`` names a file. Raises ValueError without the text."""
+        """Parse ``header.NAME=text``. A text that starts with ``@`` names a file. Raises ValueError."""
         if not _NAME.fullmatch(name):
-            raise ValueError("a header is written header.NAME=value, its name of letters, digits and - without blanks")
+            raise ValueError("a header is written header.NAME=value; its name consists of letters, digits and -")
         if name.lower() in _OWN_NAMES:
-            raise ValueError(f"the header {name} is set by forward itself: leave it out")
+            raise ValueError(f"forward sets the header {name} itself: remove it")
         if text.startswith("@"):
             return cls(name, "", Path(unquote(text[1:])))
-        return cls(name, _checked(f"the header {name}", unquote(text)))
+        return cls(name, _check_value(f"the header {name}", unquote(text)))
 
     def read(self) -> str:
-        """Return the value; that of a file without the blanks and line ends around it. Raises Refusal."""
+        """Return the value. Blanks and line ends around the value in a file are removed. Raises Refusal."""
         if self.file is None:
             return self.value
         try:
@@ -95,24 +97,24 @@ class Header:
         except (OSError, UnicodeDecodeError) as exc:
             why = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
             raise Refusal(
-                f"the header {self.name} of a forward handler is in the file {str(self.file)!r}, "
-                f"which cannot be read ({why}): correct the path after @, or the file's rights"
+                f"the file {str(self.file)!r} of the header {self.name} of a forward handler cannot be read ({why}): "
+                "correct the path after @, or the rights of the file"
             ) from None
         try:
-            return _checked(f"the file {str(self.file)!r} of the header {self.name}", text)
+            return _check_value(f"the file {str(self.file)!r} of the header {self.name}", text)
         except ValueError as exc:
             raise Refusal(str(exc)) from None
 
 
-def _checked(what: str, text: str) -> str:
+def _check_value(what: str, text: str) -> str:
     value = text.strip()
     if not value:
-        raise ValueError(f"{what} is empty: give it a value, or leave it out")
+        raise ValueError(f"{what} is empty: give it a value, or remove it")
     if not (value.isascii() and value.isprintable()) or len(value) > LONGEST_VALUE_BYTES:
         raise ValueError(f"{what} must be one line of printable ASCII, at most {LONGEST_VALUE_BYTES} bytes")
     return value
 
 
 def read_headers(headers: Sequence[Header]) -> Mapping[str, str]:
-    """Return the headers with their values. Raises Refusal for a file that cannot be read or holds no value."""
+    """Return the headers with their values. Raises Refusal if a file cannot be read or has no valid value."""
     return {header.name: header.read() for header in headers}

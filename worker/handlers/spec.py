@@ -1,9 +1,10 @@
-"""How a handler is written: ``[NAME=]TARGET[#OPTION=VALUE&OPTION=VALUE…]``. No I/O.
+"""Parses the text of a handler: ``[NAME=]TARGET[#OPTION=VALUE&OPTION=VALUE…]``. No I/O.
 
-TARGET is ``store``, ``log``, ``package.module:function`` or ``forward:URL``. The group is called NAME, or else by the
-target's text; a URL may hold secrets, so its group is called by the host and 8 hex digits. Options are no part of the
-name: changing one keeps the group. In an option's value ``%XX`` is a byte: ``%26`` for ``&``, ``%25`` for ``%``. Commas
-separate the handlers of one text, so there a comma is written ``%2C``; in a file each handler has a line of its own.
+TARGET is ``store``, ``log``, ``package.module:function`` or ``forward:URL``. NAME is the name of the group. Without it
+the group has the text of the target as its name; a URL may contain secrets, so its group is named after the host and 8
+hex digits. The options are not part of the name, so changing an option keeps the group. In the value of an option
+``%XX`` is a byte: ``%26`` is ``&``, ``%25`` is ``%``. Commas separate handlers, so a comma in a handler is written
+``%2C``. In a file each handler has a line of its own.
 """
 
 import hashlib
@@ -37,7 +38,7 @@ _HEADER = "header."
 def _words(value: object) -> frozenset[str]:
     words = str(value).lower().split("|")
     if not all(map(_WORD.fullmatch, words)):
-        raise ValueError("words with | between them are expected, such as delivered|read")
+        raise ValueError("write words separated by |, such as delivered|read")
     return frozenset(words)
 
 
@@ -45,7 +46,7 @@ Words = Annotated[frozenset[str], BeforeValidator(_words)]
 
 
 class Options(BaseModel):
-    """What one handler has of its own; None where the settings for all count."""
+    """The options of one handler. None means that the setting for all handlers applies."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -56,15 +57,15 @@ class Options(BaseModel):
     cap: CapSeconds | None = None
     attempts: Attempts | None = None
     raw: bool | None = None
-    """Whether ``forward`` sends the payload as it came."""
+    """Whether ``forward`` sends the payload unchanged."""
     query: bool | None = None
-    """Whether ``forward`` sends the parameters of the webhook's URL too."""
+    """Whether ``forward`` also sends the parameters of the URL of the webhook."""
     only: Words | None = None
     """The statuses that ``forward`` sends, in lower case; None for all."""
     channel: Words | None = None
     """The channels that ``forward`` sends, in lower case; None for all."""
     headers: tuple[Header, ...] = Field((), repr=False)
-    """What ``header.NAME=value`` adds to the requests of ``forward``."""
+    """The headers that ``forward`` adds to its requests, written ``header.NAME=value``."""
 
 
 ALL_OPTIONS = frozenset(Options.model_fields) - {"headers"}
@@ -72,7 +73,7 @@ FORWARD_OPTIONS = frozenset(("raw", "query", "only", "channel"))
 
 
 class Spec(BaseModel):
-    """One handler: its group's name, what it is, and its options."""
+    """One handler: the name of its group, its target, and its options."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -82,14 +83,14 @@ class Spec(BaseModel):
 
     @property
     def url(self) -> str | None:
-        """Where it forwards to, if it does."""
+        """The URL of a forward handler; None for another handler."""
         return self.target.removeprefix(FORWARD) if self.target.startswith(FORWARD) else None
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read one handler's text. Raises WrongValue, which quotes neither a URL nor a header."""
-        named, _, options_text = text.strip().partition("#")
-        name, target = _split_name(named)
+        """Parse the text of one handler. Raises WrongValue, which quotes neither a URL nor a header."""
+        handler, _, options_text = text.strip().partition("#")
+        name, target = _split_name(handler)
         if not target.startswith(FORWARD) and target not in BUILT_IN and not _FUNCTION.fullmatch(target):
             quoted = "it" if FORWARD in text else repr(target)
             raise WrongValue(f"{quoted} is not a handler: write {KINDS}")
@@ -106,17 +107,19 @@ class Spec(BaseModel):
         return cls(group=name or default, target=target, options=options)
 
 
-def _split_name(named: str) -> tuple[str | None, str]:
-    name, equals, target = named.partition("=")
+def _split_name(handler: str) -> tuple[str | None, str]:
+    name, equals, target = handler.partition("=")
     if not equals or ":" in name:  # an = behind a colon is part of a URL
-        return None, named
+        return None, handler
     if not _GROUP.fullmatch(name):
-        raise WrongValue("the name before = must have 1 to 64 letters, digits, _ - and . and begin with no sign")
+        raise WrongValue(
+            "the name before = must have 1 to 64 letters, digits, _ - and . and start with a letter or digit"
+        )
     return name, target
 
 
 def _group_of(target: str) -> str:
-    """Return the name of a group that was given none. Raises ValueError for a URL that cannot be posted to."""
+    """Return the default name of the group of a target. Raises ValueError if its URL is invalid."""
     if not target.startswith(FORWARD):
         return target
     url = target.removeprefix(FORWARD)
@@ -124,57 +127,57 @@ def _group_of(target: str) -> str:
 
 
 def _parse_options(text: str, target: str) -> Options:
-    """Read ``OPTION=VALUE&…``. Raises ValueError; pydantic's for a value that is not in range."""
+    """Parse ``OPTION=VALUE&…``. Raises ValueError, or ValidationError for a value that is out of range."""
     is_forward = target.startswith(FORWARD)
-    known = ALL_OPTIONS if is_forward else ALL_OPTIONS - FORWARD_OPTIONS
+    allowed = ALL_OPTIONS if is_forward else ALL_OPTIONS - FORWARD_OPTIONS
     if target in BUILT_IN:
-        known -= {"concurrency"}
+        allowed -= {"concurrency"}
     values: dict[str, Any] = {}
     headers: list[Header] = []
     for pair in text.split("&") if text else []:
         name, equals, value = pair.partition("=")
         if not equals:
-            raise ValueError("an option is written NAME=VALUE, options are separated by &, and & in a value is %26")
+            raise ValueError("write options as NAME=VALUE, separated by &; write & in a value as %26")
         if is_forward and name.startswith(_HEADER):
             headers.append(Header.parse(unquote(name.removeprefix(_HEADER)), value))
-        elif name not in known:
-            taken = ", ".join((*sorted(known), *([f"{_HEADER}NAME"] if is_forward else [])))
-            raise ValueError(f"{_quoted(name)} is not an option of this handler: it takes {taken}")
+        elif name not in allowed:
+            names = ", ".join((*sorted(allowed), *([f"{_HEADER}NAME"] if is_forward else [])))
+            raise ValueError(f"{_quote(name)} is not an option of this handler: it takes {names}")
         elif name in values:
-            raise ValueError(f"the option {name} comes twice: leave one out")
+            raise ValueError(f"the option {name} is there twice: remove one")
         else:
             values[name] = unquote(value)
     _check_headers(headers, has_login=is_forward and parse_url(target.removeprefix(FORWARD)).user is not None)
     options = Options.model_validate({**values, "headers": tuple(headers)})
     if options.raw and options.query:
-        raise ValueError("query=true adds to the JSON of forward, and raw=true sends none of it: leave one out")
+        raise ValueError("query=true adds to the JSON of forward, but raw=true sends the payload instead: remove one")
     return options
 
 
 def _check_headers(headers: Sequence[Header], *, has_login: bool) -> None:
     names = [header.name.lower() for header in headers]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"the header {twice} comes twice: leave one out")
+        raise ValueError(f"the header {twice} is there twice: remove one")
     if has_login and "authorization" in names:
-        raise ValueError("the URL holds a user, and header.Authorization is given: leave one out")
+        raise ValueError("the URL contains a user, and header.Authorization is set: remove one")
 
 
-def _quoted(name: str) -> str:
-    """Quote what stands where an option's name should be, unless it could be a part of a secret."""
-    return repr(name) if re.fullmatch(r"[a-z_]{1,20}", name) else "what comes before ="
+def _quote(name: str) -> str:
+    """Quote the name of an unknown option, unless it could be part of a secret."""
+    return repr(name) if re.fullmatch(r"[a-z_]{1,20}", name) else "the text before ="
 
 
 def parse_specs(text: str) -> list[Spec]:
-    """Read a comma separated list. Raises WrongValue that names the handler by its place."""
-    return _parse_each((f"handler {place}", one) for place, one in enumerate(text.split(","), 1))
+    """Parse a comma separated list. Raises WrongValue, which names the handler by its place."""
+    return _parse_each((f"handler {place}", part) for place, part in enumerate(text.split(","), 1))
 
 
 def parse_lines(text: str) -> list[Spec]:
-    """Read one handler a line; empty lines and those that begin with ``#`` count for nothing. Raises WrongValue."""
+    """Parse one handler per line. Empty lines and lines that start with ``#`` are ignored. Raises WrongValue."""
     lines = [(f"line {number}", line.strip()) for number, line in enumerate(text.splitlines(), 1)]
     specs = _parse_each((place, line) for place, line in lines if line and not line.startswith("#"))
     if not specs:
-        raise WrongValue(f"it names no handler: write one a line, {KINDS}")
+        raise WrongValue(f"it names no handler: write one per line, {KINDS}")
     return specs
 
 
