@@ -101,7 +101,7 @@ class ServerOptions:
         """Write one line about a change to standard error."""
         from runtime import logs
 
-        logs.line(self.settings.log_format, event, **pairs)
+        logs.write_line(self.settings.log_format, event, **pairs)
 
     def answer(self, value: object, people: str | Mapping[str, Any]) -> None:
         """Print the value as JSON, or for people a sentence or pairs."""

@@ -1,4 +1,4 @@
-"""What every process needs: signals, health, logs, metrics, back-off, file locks. Imports none of our packages.
+"""Parts that every process uses: signals, health, logs, metrics, back-off, file locks. Imports no other package here.
 
 Start with `process`.
 """

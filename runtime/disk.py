@@ -1,6 +1,6 @@
 """Files and folders that must survive a power cut, and locks on files.
 
-On Linux ``fsync`` is enough. On macOS it does not empty the disk's own cache; ``F_FULLFSYNC`` does.
+On Linux ``fsync`` is enough. On macOS ``fsync`` leaves data in the disk's own cache; ``F_FULLFSYNC`` empties it.
 """
 
 import fcntl
@@ -11,7 +11,7 @@ FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
 
 
 def sync_file(descriptor: int) -> None:
-    """Return when the file or folder that is open here is on the disk. Raises OSError."""
+    """Return when the file or folder of this descriptor is on the disk. Raises OSError."""
     if FULL_SYNC is None:
         os.fsync(descriptor)
     else:
@@ -28,7 +28,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder, mode 0700, and the parents it lacks; each new name is on the disk. Raises OSError."""
+    """Make the folder, mode 0700, and its missing parents, and sync each new name to the disk. Raises OSError."""
     if folder.is_dir():
         return
     make_folder(folder.parent)
@@ -37,7 +37,7 @@ def make_folder(folder: Path) -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Put the file in place, mode 0600, whole or not at all; it is on the disk then. Raises OSError."""
+    """Write the file atomically, mode 0600, and sync it to the disk. Raises OSError."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
@@ -49,10 +49,10 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def try_lock(path: Path) -> int | None:
-    """Return a descriptor that holds the lock until it is closed, or None while another has it. Makes the file.
+    """Lock a file, which is created if needed; return its descriptor, or None while another process holds the lock.
 
-    The system takes the lock back when its holder ends, however it ends. It holds among the processes of one machine;
-    on a network file system it may hold nothing.
+    Closing the descriptor unlocks the file. The system also unlocks it when the process ends, even by a crash. The lock
+    works between the processes of one machine; on a network file system it may have no effect.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:

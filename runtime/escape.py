@@ -1,8 +1,10 @@
-"""Making text from outside fit to be shown: a client must not be able to steer a terminal or to forge a line."""
+"""Escape text from outside before it is printed, so that a client cannot control a terminal or forge a line."""
 
 
 def escape_unprintable(text: str, *, keep: str = "") -> str:
-    """Escape what a terminal would act on, or hide: control characters, turned writing, lone surrogates."""
+    """Escape characters that a terminal acts on or hides: control characters, bidirectional marks, lone surrogates."""
     if text.isprintable():
         return text
-    return "".join(one if one.isprintable() or one in keep else one.encode("unicode_escape").decode() for one in text)
+    return "".join(
+        char if char.isprintable() or char in keep else char.encode("unicode_escape").decode() for char in text
+    )

@@ -1,4 +1,4 @@
-"""``/live``, ``/ready`` and ``/metrics`` of any process, on a port of their own."""
+"""Serves ``/live``, ``/ready`` and ``/metrics`` of a process on its admin port."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -9,24 +9,25 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from runtime.server_socket import open_listener, port_of
 
-MOST_CONNECTIONS = 32  # then the oldest is closed: they must not use up the files that a process may open
+MAX_CONNECTIONS = 32  # beyond these the oldest is closed, so that they cannot use up the process's open-file limit
 
 Ready = Callable[[], str | None]
 
 
 @asynccontextmanager
 async def run_health_server(host: str, port: int, ready: Ready) -> AsyncIterator[int]:
-    """Serve until the block ends; yields the port (0 asks for a free one). Raises Refusal if it is taken.
+    """Serve until the block ends; yields the port (0 asks for a free one). Raises Refusal if the port is taken.
 
-    ``/live`` is 200 while the loop turns. ``/ready`` is 200 when ``ready()`` gives None, else 503 with what it gives.
+    ``/live`` is 200 while the event loop runs. ``/ready`` is 200 if ``ready()`` returns None, else 503 with the reason
+    that it returns.
     """
 
     async def live(_request: web.Request) -> web.Response:
         return web.Response(text="live\n")
 
     async def is_ready(_request: web.Request) -> web.Response:
-        why_not = ready()
-        return web.Response(text="ready\n") if why_not is None else web.Response(status=503, text=f"{why_not}\n")
+        reason = ready()
+        return web.Response(text="ready\n") if reason is None else web.Response(status=503, text=f"{reason}\n")
 
     async def metrics(_request: web.Request) -> web.Response:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
@@ -40,7 +41,7 @@ async def run_health_server(host: str, port: int, ready: Ready) -> AsyncIterator
     assert server is not None  # noqa: S101 - it is set up
 
     def make_handler() -> asyncio.BaseProtocol:
-        for oldest in server.connections[: 1 - MOST_CONNECTIONS]:
+        for oldest in server.connections[: 1 - MAX_CONNECTIONS]:
             oldest.force_close()
         return server()
 

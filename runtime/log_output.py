@@ -1,8 +1,8 @@
 """Standard output for logs: lines go through a bounded queue and a thread, so logging never blocks and never raises.
 
-A reader that is gone, a disk that is full or a pipe that nobody reads must change nothing but the log. A line that
-cannot be written is lost and counted. One write has whole lines and is at most as long as a pipe takes at once, because
-processes may share the output.
+If the reader has gone, the disk is full or nobody reads the pipe, only the log suffers. A line that cannot be written
+is lost and counted. Each write holds whole lines and fits into a pipe's atomic size, because processes may share the
+output.
 """
 
 import os
@@ -13,15 +13,15 @@ from collections.abc import Iterator
 from runtime.metrics import LOST
 
 WAITING_CHARACTERS = 8 * 1024 * 1024
-LOOK_SECONDS = 1.0  # a descriptor that does not block is asked so often whether it takes more
+POLL_SECONDS = 1.0  # between two tries to write to a non-blocking descriptor
 
 
 class LogOutput:
-    """What loggers write lines to. ``descriptor`` is None where the process has no standard output."""
+    """The file object that loggers write lines to. A process without standard output gives no ``descriptor``."""
 
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor
-        self._lock = threading.RLock()  # a garbage collection may log while a line is put into the queue
+        self._lock = threading.RLock()  # reentrant: a garbage collection during `write` may log
         self._lines: list[str] = []
         self._characters = 0
         self._arrived = threading.Event()
@@ -31,7 +31,7 @@ class LogOutput:
         threading.Thread(target=self._run, name="log", daemon=True).start()
 
     def write(self, line: str) -> None:
-        """Take a line with its end. Returns at once; raises nothing."""
+        """Queue a line that ends with a newline. Returns at once and never raises."""
         with self._lock:
             if self._characters + len(line) > WAITING_CHARACTERS:
                 LOST.inc()
@@ -42,10 +42,10 @@ class LogOutput:
         self._arrived.set()
 
     def flush(self) -> None:
-        """Do nothing: the thread writes as soon as it can."""
+        """Do nothing: the thread writes each line as soon as it can."""
 
     def drain(self, seconds: float) -> None:
-        """Return when everything is written or lost, after ``seconds`` at the latest."""
+        """Return when every line is written or lost, or after ``seconds``."""
         self._empty.wait(seconds)
 
     def _run(self) -> None:
@@ -77,12 +77,12 @@ class LogOutput:
         try:
             return os.write(self._descriptor, rest)
         except BlockingIOError:
-            select.select((), (self._descriptor,), (), LOOK_SECONDS)
+            select.select((), (self._descriptor,), (), POLL_SECONDS)
             return 0
 
 
 def _join(lines: list[str]) -> Iterator[bytes]:
-    """Yield lines together, up to what a pipe takes in one piece; a longer line comes alone."""
+    """Join lines into chunks that a pipe takes atomically; a longer line is a chunk of its own."""
     part = b""
     for line in lines:
         encoded = line.encode(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""Bounding how many lines a log gets: whoever can cause a line must not be able to fill a disk with it."""
+"""Limits the number of log lines, so that a client that can cause a line cannot fill a disk with it."""
 
 import logging
 import time
@@ -8,23 +8,23 @@ from dataclasses import dataclass
 from runtime.metrics import SUPPRESSED
 
 LINES_PER_SECOND = 5
-MOST_KINDS = 1000
+MAX_KINDS = 1000
 
 
 @dataclass(slots=True)
 class _Period:
-    began: float
+    started_at: float
     passed: int = 0
     suppressed: int = 0
 
 
 class LogThrottle:
-    """Lets through ``most`` lines of each kind in each period of ``seconds``, and counts the others."""
+    """Admits ``limit`` lines of each kind in each period of ``seconds``, and counts the suppressed ones."""
 
     def __init__(
-        self, most: int = LINES_PER_SECOND, clock: Callable[[], float] = time.monotonic, *, seconds: float = 1.0
+        self, limit: int = LINES_PER_SECOND, clock: Callable[[], float] = time.monotonic, *, seconds: float = 1.0
     ) -> None:
-        self._most = most
+        self._limit = limit
         self._clock = clock
         self._seconds = seconds
         self._periods: dict[Hashable, _Period] = {}
@@ -32,16 +32,16 @@ class LogThrottle:
     def admit(self, kind: Hashable) -> int | None:
         """Return how many lines of this kind were suppressed since the last one, or None to suppress this one too.
 
-        Kinds are places in a program, or groups; never make one from what a client sends. At most MOST_KINDS are
-        remembered beyond their period.
+        A kind is a place in the code or a group, and never made from data of a client. At most MAX_KINDS are remembered
+        beyond their period.
         """
         now = self._clock()
-        if len(self._periods) > MOST_KINDS:
-            self._periods = {one: old for one, old in self._periods.items() if now - old.began < self._seconds}
+        if len(self._periods) > MAX_KINDS:
+            self._periods = {key: old for key, old in self._periods.items() if now - old.started_at < self._seconds}
         period = self._periods.setdefault(kind, _Period(now))
-        if now - period.began >= self._seconds:
-            period.began, period.passed = now, 0
-        if period.passed >= self._most:
+        if now - period.started_at >= self._seconds:
+            period.started_at, period.passed = now, 0
+        if period.passed >= self._limit:
             period.suppressed += 1
             return None
         period.passed += 1
@@ -50,18 +50,18 @@ class LogThrottle:
 
 
 class ThrottleFilter(logging.Filter):
-    """Samples the lines of the standard library's loggers, each place that logs by itself.
+    """Throttles the lines of the standard library's loggers, for each place in the code separately.
 
-    The next line from a place that was too loud carries the attribute ``suppressed``: how many are missing before it.
+    The first line after suppressed ones carries their number in the attribute ``suppressed``.
     """
 
-    def __init__(self, sampling: LogThrottle) -> None:
+    def __init__(self, throttle: LogThrottle) -> None:
         super().__init__()
-        self._sampling = sampling
+        self._throttle = throttle
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether the line is written."""
-        suppressed = self._sampling.admit((record.name, record.pathname, record.lineno))
+        suppressed = self._throttle.admit((record.name, record.pathname, record.lineno))
         if suppressed is None:
             SUPPRESSED.labels(record.name).inc()
             return False

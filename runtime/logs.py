@@ -1,10 +1,10 @@
 """Logs: one line per batch or event of interest, a constant dotted name and key=value pairs.
 
-Never a payload, a token, a secret or a whole phone number. So of a foreign logger's line only the first one is kept,
-and of its traceback the exception's class: the rest may quote what a client sent. What does not print is escaped. Of
-lines that a client can cause there are only so many each second: all of foreign loggers, and those of ours that are
-written with ``sampled=True``; ``suppressed`` says how many are missing before a line. Logging never raises and never
-blocks: a line that cannot be made or written is counted.
+A log holds no payload, token, secret or whole phone number. A record of a library's logger may quote a client, so only
+its first line and the class of its exception are kept. Unprintable characters are escaped. Lines that a client can
+cause are throttled: all lines of library loggers, and our own with ``sampled=True``; ``suppressed`` is the number of
+lines left out before this one. Logging never raises and never blocks; a line that cannot be built or written is
+counted.
 """
 
 import atexit
@@ -33,13 +33,13 @@ _outputs: list[LogOutput] = []
 
 
 def configure(log_format: Literal["text", "json"]) -> None:
-    """Send structlog's and the standard library's logs to standard output in one form."""
+    """Send structlog's and the standard library's logs to standard output in one format."""
     output = LogOutput(_descriptor(sys.stdout))
     _outputs.append(output)
     atexit.register(flush)
     shared, renderer = _SHARED, _renderer(log_format, sys.stdout)
     structlog.configure(
-        processors=[_Chain([_Sample(), *shared, structlog.processors.format_exc_info, _printable, renderer])],
+        processors=[_Chain([_Throttle(), *shared, structlog.processors.format_exc_info, _escape_event, renderer])],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=lambda *_args: _Lines(output),
         cache_logger_on_first_use=True,
@@ -50,23 +50,23 @@ def configure(log_format: Literal["text", "json"]) -> None:
         structlog.stdlib.ProcessorFormatter(
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                _printable,
+                _escape_event,
                 renderer,
             ],
-            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name, _cut, _missing],
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name, _drop_details, _add_suppressed],
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
 
 
 def flush() -> None:
-    """Return when all lines are written, after FLUSH_SECONDS at the latest: for the end of a process."""
+    """Wait until all lines are written, at most FLUSH_SECONDS. A process calls this before it ends."""
     for output in _outputs:
         output.drain(FLUSH_SECONDS)
 
 
 class _Lines:
-    """structlog's logger: each method takes a line that is ready."""
+    """structlog's innermost logger: each method writes a rendered line."""
 
     def __init__(self, output: LogOutput) -> None:
         self._output = output
@@ -79,27 +79,27 @@ class _Lines:
 
 class _Handler(logging.StreamHandler[LogOutput]):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - the library's interface
-        """Count the line; the library would write to standard error, which nobody may read."""
+        """Count the lost line. The library would write to standard error instead."""
         LOST.inc()
 
 
 class _Chain:
-    """Runs processors one after the other; a line that one of them cannot make is counted, and no error."""
+    """Runs processors in order. A line on which one of them fails is counted as lost; the error is dropped."""
 
     def __init__(self, processors: Sequence[structlog.typing.Processor]) -> None:
         self._processors = processors
 
     def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> Any:
-        made: Any = event
+        result: Any = event
         try:
             for process in self._processors:
-                made = process(logger, method, made)
+                result = process(logger, method, result)
         except structlog.DropEvent:
             raise
         except Exception:  # noqa: BLE001 - logging never raises
             LOST.inc()
             raise structlog.DropEvent from None
-        return made
+        return result
 
 
 def _descriptor(output: TextIO | None) -> int | None:
@@ -109,9 +109,9 @@ def _descriptor(output: TextIO | None) -> int | None:
         return None
 
 
-def line(log_format: Literal["text", "json"], event: str, **pairs: object) -> None:
-    """Write one line to standard error: for a command, whose standard output is its answer."""
-    processors = [*_SHARED, _printable, _renderer(log_format, sys.stderr)]
+def write_line(log_format: Literal["text", "json"], event: str, **pairs: object) -> None:
+    """Write one line to standard error. Commands use this, because their standard output holds the result."""
+    processors = [*_SHARED, _escape_event, _renderer(log_format, sys.stderr)]
     logger = structlog.wrap_logger(structlog.WriteLogger(sys.stderr), processors)
     logger.info(event, **pairs)
 
@@ -123,16 +123,16 @@ def _renderer(log_format: Literal["text", "json"], output: TextIO | None) -> str
     return structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=24, sort_keys=False)
 
 
-class _Sample:
-    """Samples our own lines that ask for it, by the event's name."""
+class _Throttle:
+    """Throttles our own lines that have ``sampled=True``, by event name."""
 
     def __init__(self) -> None:
-        self._sampling = LogThrottle()
+        self._throttle = LogThrottle()
 
     def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         if not event.pop("sampled", False):
             return event
-        suppressed = self._sampling.admit(event["event"])
+        suppressed = self._throttle.admit(event["event"])
         if suppressed is None:
             SUPPRESSED.labels("ackstream").inc()
             raise structlog.DropEvent
@@ -141,24 +141,24 @@ class _Sample:
         return event
 
 
-def _cut(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+def _drop_details(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     event["event"] = event["event"].partition("\n")[0]
     if exc_info := event.pop("exc_info", None):
         event["error"] = exc_info[0].__name__
     return event
 
 
-def _missing(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+def _add_suppressed(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     if suppressed := getattr(event["_record"], "suppressed", 0):
         event["suppressed"] = suppressed
     return event
 
 
-def _printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    return {name: _shown(value) for name, value in event.items()}
+def _escape_event(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    return {name: _escape(value) for name, value in event.items()}
 
 
-def _shown(value: object) -> object:
+def _escape(value: object) -> object:
     if isinstance(value, str):
         return escape_unprintable(value)
-    return [_shown(one) for one in value] if isinstance(value, list | tuple) else value
+    return [_escape(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,14 +1,15 @@
-"""The metrics of every process: what each counts, and what to do when it rises."""
+"""Metrics of every process. Each help text says what to do when the metric rises."""
 
 from prometheus_client import Counter
 
 SUPPRESSED = Counter(
     "ackstream_log_lines_suppressed_total",
-    "Log lines left out because there were too many like them, by logger. Rises: look at those that were written.",
+    "Log lines suppressed because too many came from the same place, by logger. Rises: read the lines that were "
+    "written.",
     ["logger"],
 )
 LOST = Counter(
     "ackstream_log_lines_lost_total",
-    "Log lines that could not be written: standard output is closed, full or not read. Rises: look at what takes the "
-    "logs; nothing else is held up by it.",
+    "Log lines that could not be written: standard output is closed, full or not read. Rises: check the program that "
+    "reads the logs; nothing else waits for it.",
 )

@@ -1,4 +1,4 @@
-"""A process's life: run until it is told to stop, then stop in good order; told twice, stop without waiting."""
+"""Runs a process until a signal stops it: the first signal asks for a clean stop, the second one does not wait."""
 
 import asyncio
 import gc
@@ -20,30 +20,31 @@ log = structlog.get_logger("process")
 
 STRAY_SECONDS = 1.0
 CANCEL_SECONDS = 1.0
-"""After a second signal, for what has to be put in order: children to end, files to close."""
+"""Time to clean up after a second signal."""
 CHILDREN_SECONDS = 20.0
+"""As CANCEL_SECONDS, for a process that has to stop its child processes."""
 THREAD_SECONDS = 2.0
-"""At the end, for threads that do not end: a disk that does not answer, a user's blocking call."""
+"""How long the end of a process waits for threads: a disk may not answer, a handler's call may block."""
 
-# A batch makes thousands of objects that no cycle holds; at Python's own threshold of 700 the collector looks at them
-# again and again, which cost the worker a tenth of its speed and more.
+# A batch makes thousands of objects without reference cycles. At Python's default threshold of 700 the collector scans
+# them again and again, which cost the worker more than a tenth of its speed.
 GC_THRESHOLDS = 100_000, 20, 100
 
 Serve = Callable[[asyncio.Event], Awaitable[None]]
 
 
 def run(serve: Serve, *, stop_with_stdin: bool = False, has_children: bool = False) -> None:
-    """Run ``serve(stop)`` on uvloop until it returns; Refusal leaves it out of whatever group of tasks it comes from.
+    """Run ``serve(stop)`` on uvloop until it returns. A Refusal inside nested exception groups is raised alone.
 
-    SIGTERM, SIGINT and SIGHUP (a closed terminal), unless ``serve`` handles the last one itself, set ``stop``; under
-    nohup SIGHUP stays ignored. A second SIGTERM or SIGINT cancels ``serve``, and ends the process a second later
-    whatever still runs, even code that blocks the loop or ignores its cancellation; a third ends it at once. Both give
-    exit code 130. After ``serve`` has ended, by an error too, neither tasks nor threads that go on hold up the end.
+    SIGTERM, SIGINT and SIGHUP (a closed terminal) set ``stop``; ``serve`` may handle SIGHUP itself, and under nohup it
+    stays ignored. A second SIGTERM or SIGINT cancels ``serve`` and ends the process a second later, even if code blocks
+    the loop or ignores its cancellation; a third ends it at once. Both give exit code 130. After ``serve`` has returned
+    or raised, running tasks and threads delay the end only for a short, fixed time.
 
-    With ``has_children`` a second signal leaves CHILDREN_SECONDS to end them, and a third one does nothing.
-    ``stop_with_stdin`` sets ``stop`` too when standard input ends: for a parent that may be killed without a word.
+    With ``has_children`` a second signal leaves CHILDREN_SECONDS to stop them, and a third one does nothing.
+    ``stop_with_stdin`` also sets ``stop`` when standard input ends, because a killed parent sends no signal.
     """
-    gc.freeze()  # what is loaded by now stays
+    gc.freeze()  # modules are never garbage
     gc.set_threshold(*GC_THRESHOLDS)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
@@ -57,17 +58,17 @@ def run(serve: Serve, *, stop_with_stdin: bool = False, has_children: bool = Fal
         code = INTERRUPTED
         sys.exit(code)
     finally:
-        logs.flush()  # so that the last lines come before what a command says about its error
+        logs.flush()  # so that the last lines come before the command's own error message
         _end_despite_threads(code)
 
 
 def _first(group: BaseExceptionGroup[Refusal]) -> Refusal:
-    one = group.exceptions[0]
-    return _first(one) if isinstance(one, BaseExceptionGroup) else one
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 class _Signals:
-    """Counts the signals to stop. Python's handler runs between two instructions, also while the loop is blocked."""
+    """Counts the signals to stop. Python runs the handler between two instructions, even while the loop is blocked."""
 
     def __init__(self, stop: Callable[[str], None], cancel: Callable[[], object], *, has_children: bool) -> None:
         self._loop = asyncio.get_running_loop()
@@ -122,7 +123,7 @@ async def _until_stopped(serve: Serve, *, stop_with_stdin: bool, has_children: b
 
 
 async def _cancel_strays(main: asyncio.Task[None]) -> None:
-    """Cancel what still runs, for example a user's code, and wait a moment for it."""
+    """Cancel the tasks that still run, such as those of a handler, and wait a moment for them."""
     strays = asyncio.all_tasks() - {main}
     for task in strays:
         task.cancel()
@@ -133,7 +134,7 @@ async def _cancel_strays(main: asyncio.Task[None]) -> None:
 
 
 def _end_despite_threads(code: int) -> None:
-    """Let the interpreter end in its own way, but not wait for long for threads: it joins all that are no daemons."""
+    """Limit the time that the interpreter waits for threads: at its end it joins all that are not daemons."""
     if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
         _end_after(THREAD_SECONDS, code)
 

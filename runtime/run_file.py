@@ -1,6 +1,6 @@
-"""Where a running ``ackstream up`` serves: it writes this file into its data folder, the other commands read it there.
+"""The addresses of a running ``ackstream up``, in a file in its data folder that the other commands read.
 
-The file counts only while its writer holds the lock beside it, so what a killed run left behind is ignored.
+The file is valid only while its writer holds the lock next to it, so the file of a killed run is ignored.
 """
 
 import fcntl
@@ -16,7 +16,7 @@ from runtime.errors import Refusal
 _FILE = "addresses.json"
 _LOCK = "up.lock"
 
-LOOK_SECONDS = 0.2  # another command that looks for addresses holds the lock for a moment
+LOCK_SECONDS = 0.2  # another command that reads the addresses holds the lock for a moment
 
 
 class FolderInUse(Refusal):
@@ -34,17 +34,17 @@ class Addresses:
     worker_admin_url: str
 
     def write(self, data: Path) -> None:
-        """Put the file in place, whole or not at all. The caller holds ``lock_folder``.
+        """Write the file atomically. The caller holds ``lock_folder``.
 
-        It is ASCII, because a folder's name may be something else than UTF-8.
+        The file is ASCII, because the name of a folder may not be valid UTF-8.
         """
         write_file(data / _FILE, json.dumps(asdict(self), indent=2).encode())
 
 
 def lock_folder(data: Path) -> int:
-    """Take the folder for this process, until it ends. Raises FolderInUse."""
+    """Lock the folder for this process until it ends. Raises FolderInUse."""
     make_folder(data)
-    deadline = time.monotonic() + LOOK_SECONDS
+    deadline = time.monotonic() + LOCK_SECONDS
     while (descriptor := try_lock(data / _LOCK)) is None:
         if time.monotonic() > deadline:
             raise FolderInUse(f"another `ackstream up` runs on {data}: stop it, or choose another folder (--data)")
@@ -59,7 +59,7 @@ def remove(data: Path) -> None:
 
 
 def find_running(data: Path) -> Addresses | None:
-    """Return the addresses of the ``ackstream up`` that runs on this folder, if one does."""
+    """Return the addresses of the ``ackstream up`` that runs on this folder, or None if none runs."""
     try:
         descriptor = os.open(data / _LOCK, os.O_RDWR)
     except OSError:
@@ -76,5 +76,5 @@ def find_running(data: Path) -> Addresses | None:
 def _read(file: Path) -> Addresses | None:
     try:
         return Addresses(**json.loads(file.read_bytes()))
-    except (OSError, ValueError, TypeError):  # not written yet, or of another version
+    except (OSError, ValueError, TypeError):  # not written yet, or written by another version
         return None

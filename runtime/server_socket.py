@@ -1,4 +1,4 @@
-"""Opening a port, with little memory of the kernel for each connection."""
+"""Listening sockets with small kernel buffers for each connection."""
 
 import asyncio
 import os
@@ -19,17 +19,17 @@ Factory = Callable[[], asyncio.BaseProtocol]
 async def open_listener(
     factory: Factory, hosts: Sequence[str], port: int, *, setting: str, receive_bytes: int = RECEIVE_BYTES
 ) -> AsyncIterator[asyncio.Server]:
-    """Listen on each address until the block ends; port 0 takes a free one for each. Raises Refusal if one is taken.
+    """Listen on each address until the block ends; port 0 picks a free one for each. Raises Refusal if one is taken.
 
-    ``setting`` is the name of the setting that the port comes from, for the Refusal. ``receive_bytes`` is how much of
-    what a client sends the kernel keeps while nobody reads it; its own limit is some megabytes for each connection. At
-    the end no new connection is taken; those that are open stay so.
+    ``setting`` is the name of the port's setting, for the error. ``receive_bytes`` limits the unread data that the
+    kernel buffers for a connection; its default is some megabytes. At the end the sockets stop listening; accepted
+    connections stay open.
     """
     try:
         server = await asyncio.get_running_loop().create_server(
             factory, hosts, port, backlog=BACKLOG_CONNECTIONS, start_serving=False
         )
-        for listener in server.sockets:  # an accepted socket is like its listener
+        for listener in server.sockets:  # accepted sockets inherit these options
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
         await server.start_serving()
@@ -46,12 +46,12 @@ async def open_listener(
 
 
 def port_of(server: asyncio.Server) -> int:
-    """Return the port that it listens on."""
+    """Return the port that the server listens on."""
     return int(server.sockets[0].getsockname()[1])
 
 
-def listens(server: asyncio.Server) -> bool:
-    """Whether all its sockets still take connections: uvloop closes one that fails, without a word."""
+def is_listening(server: asyncio.Server) -> bool:
+    """Whether all sockets of the server still accept connections. uvloop closes a failing one silently."""
     try:
         return all(listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) for listener in server.sockets)
     except OSError:

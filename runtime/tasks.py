@@ -1,4 +1,4 @@
-"""Waiting for an event or for a target that is away, and ending tasks for certain."""
+"""Waits with a limit, back-off, and reliable cancellation of tasks."""
 
 import asyncio
 import random
@@ -6,18 +6,18 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-AGAIN_SECONDS = 0.2
+RECANCEL_SECONDS = 0.2
 
 
 async def wait_for(event: asyncio.Event, seconds: float) -> None:
-    """Return when the event is set, after ``seconds`` at the latest."""
+    """Return when the event is set, or after ``seconds``."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
 
 
 class Backoff:
-    """Waits between half and the whole of a delay that doubles from ``first`` to ``longest`` seconds."""
+    """Exponential back-off with jitter: each wait is 50 to 100 % of a delay that doubles up to ``longest`` seconds."""
 
     def __init__(self, first: float = 0.1, longest: float = 10.0) -> None:
         self._first = first
@@ -35,13 +35,13 @@ class Backoff:
 
 
 async def cancel_and_wait(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel the tasks, and return when they are done; what they raise is left in them.
+    """Cancel the tasks and return when they are done. Their exceptions stay in the tasks.
 
-    A library or a user's code may lose one cancellation (``asyncio.wait_for`` does before Python 3.12): the task would
-    go on for ever, and the process with it. So it is cancelled again.
+    A library or a handler may lose a cancellation (``asyncio.wait_for`` does before Python 3.12), and its task would
+    run for ever. So tasks are cancelled again and again until they end.
     """
     pending = {task for task in tasks if not task.done()}
     while pending:
         for task in pending:
             task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=AGAIN_SECONDS)
+        _, pending = await asyncio.wait(pending, timeout=RECANCEL_SECONDS)

@@ -1,1 +1,1 @@
-"""The stream contract: what an entry is, what keys are called, how servers are reached and processes watched."""
+"""The stream contract: the layout of an entry, the names of the keys, the settings and the connection to Redis."""

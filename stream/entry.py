@@ -7,28 +7,28 @@ field          present   value
 =============  ========  =====================================================================
 v              always    ``1``
 payload        always    the webhook's raw bytes; for a GET the raw query string
-received_ms    always    when the last byte of the request was there, ms since 1970 UTC, decimal
-receipt        always    an id of this receipt; the same id may come twice (see ingest.appender)
+received_ms    always    when the last byte of the request arrived, ms since 1970 UTC, decimal
+receipt        always    the id of this receipt; two entries may have the same one (see ingest.append)
 content_type   always    the Content-Type as sent, or empty
-verified       always    how the sender was proved: ``jwt``, ``sig`` or ``none``
-account        if known  the provider's account (Vonage: API key) that the signature proved
-application    if known  the application that the signature proved
+verified       always    how the sender was verified: ``jwt``, ``sig`` or ``none``
+account        if known  the provider's account (Vonage: API key) that signed the webhook
+application    if known  the application that signed the webhook
 query          if any    the raw query string of a POST
 traceparent    if sent   the W3C trace context header
-signature      if bad    why ``verified`` is ``none`` although signatures are checked: ``missing`` or ``wrong``
+signature      if bad    the reason for ``none`` while signatures are checked: ``missing`` or ``wrong``
 replay         copies    the replay that made this copy
 origin         copies    the entry this one is a copy of, as ``shard/ms-seq``
-attempt        copies    how many attempts of the entry count, decimal
-error          copies    why the last attempt failed, as ``reason: text``
-message        copies    the last error's own text, at most 1 KiB without configured secrets; may quote private data
+attempt        copies    the number of counted attempts, decimal
+error          copies    the error of the last attempt, as ``reason: text``
+message        copies    the message of that error, at most 1 KiB without configured secrets; may quote private data
 errors         copies    the last 10 attempts: a JSON list of objects with ``class``, ``place`` and ``ms``
-failed_ms      delayed   when the last attempt failed, and ``first_failed_ms`` the first one, ms of the server
+failed_ms      delayed   the time of the last failed attempt, and ``first_failed_ms`` of the first, ms of the server
 =============  ========  =====================================================================
 
-A reader keeps fields that it does not know, so that versions run side by side: they are in ``others``, and in every
-copy of the entry.
+Several versions may run side by side: a reader keeps fields that it does not know (``unknown_fields``) and writes them
+into every copy of the entry.
 
-Every later version of this module reads version 1: ``tests/fixtures/entries/v1.json`` holds it to that.
+Later versions of this module must read version 1: ``tests/fixtures/entries/v1.json`` checks that.
 """
 
 import re
@@ -38,10 +38,10 @@ from typing import Any, Literal, NamedTuple, Self, get_args
 
 VERSION = b"1"
 LONGEST_NUMBER = 19  # digits
-LONGEST_MOMENT = 15  # digits
+LONGEST_TIME = 15  # digits
 GREATEST_SEQ = 2**64 - 1
-MOST_ATTEMPTS = 10**9
-LATEST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z, the last moment a datetime can hold
+MAX_ATTEMPTS = 10**9
+LATEST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z, the last millisecond of a datetime
 
 Verified = Literal["jwt", "sig", "none"]
 
@@ -56,11 +56,11 @@ _ENTRY_ID = re.compile(r"(\d{1,5})/(\d{1,20})-(\d{1,20})", re.ASCII)
 
 
 class InvalidEntry(ValueError):  # noqa: N818 - named for what it is, like InvalidStatus
-    """The fields are no entry of a version this code reads; the entry goes to the dead letters as it is."""
+    """The fields cannot be decoded by this version. The worker dead-letters the entry unchanged."""
 
 
-class Entry(NamedTuple):  # made in a third of the time that a frozen dataclass takes, for every webhook
-    """One receipt of one webhook, as it stands on the stream. The module's docstring gives every field's meaning."""
+class Entry(NamedTuple):  # created for every webhook, in a third of the time of a frozen dataclass
+    """One received webhook as it is stored on the stream. The module's docstring describes the fields."""
 
     payload: bytes
     content_type: str
@@ -76,11 +76,11 @@ class Entry(NamedTuple):  # made in a third of the time that a frozen dataclass 
     attempt: int | None = None
     error: str | None = None
     signature: str | None = None
-    others: tuple[tuple[bytes, bytes], ...] = ()
-    """Names and values of fields that this version does not know, by name."""
+    unknown_fields: tuple[tuple[bytes, bytes], ...] = ()
+    """Names and values of fields that this version does not know, sorted by name."""
 
     def to_fields(self) -> dict[bytes, bytes]:
-        """Encode for XADD. ``from_fields`` gives back an equal entry."""
+        """Encode for XADD. ``from_fields`` decodes the result to an equal entry."""
         fields = {
             b"v": VERSION,
             b"payload": self.payload,
@@ -97,18 +97,18 @@ class Entry(NamedTuple):  # made in a third of the time that a frozen dataclass 
             fields[b"query"] = self.query
         if self.attempt is not None:
             fields[b"attempt"] = b"%d" % self.attempt
-        return fields | dict(self.others)
+        return fields | dict(self.unknown_fields)
 
     @classmethod
     def from_fields(cls, fields: Mapping[bytes, bytes]) -> Self:
-        """Decode an entry's fields. Raises InvalidEntry for a known field with a value that none can have."""
+        """Decode an entry's fields. Raises InvalidEntry if a required field is missing or a known field is invalid."""
         if fields.get(b"v") != VERSION:
-            raise InvalidEntry("its version is not 1")
+            raise InvalidEntry("the version is not 1")
         if missing := _REQUIRED - fields.keys():
-            raise InvalidEntry(f"it lacks {_names(missing)}")
+            raise InvalidEntry(f"missing fields: {_names(missing)}")
         verified = _VERIFIED.get(fields[b"verified"])
         if verified is None:
-            raise InvalidEntry("verified is none of jwt, sig, none")
+            raise InvalidEntry("verified is not jwt, sig or none")
         return cls(
             fields[b"payload"],
             _text(b"content_type", fields[b"content_type"]),
@@ -120,46 +120,46 @@ class Entry(NamedTuple):  # made in a third of the time that a frozen dataclass 
 
     @classmethod
     def from_flat(cls, flat: list[bytes]) -> Self:
-        """Decode names and values in turn, as Redis gives them. Raises as ``from_fields``."""
+        """Decode Redis's flat list of alternating names and values. Raises as ``from_fields``."""
         if flat[:_REQUIRED_PARTS:2] != _ORDER or flat[1] != VERSION:
-            return cls.from_fields(_named_once(flat))
+            return cls.from_fields(_unique_fields(flat))
         _, payload, received_ms, receipt, content_type, proof = flat[1:_REQUIRED_PARTS:2]
         try:
             number = _number(b"received_ms", received_ms, LATEST_MS)
             entry = cls(payload, content_type.decode(), number, receipt.decode(), _VERIFIED[proof])
         except (ValueError, KeyError):
-            return cls.from_fields(_named_once(flat))  # which says why it is none
+            return cls.from_fields(_unique_fields(flat))  # raises the specific error
         more = flat[_REQUIRED_PARTS:]
-        return entry._replace(**_optional_values(_named_once(more))) if more else entry
+        return entry._replace(**_optional_values(_unique_fields(more))) if more else entry
 
 
 def fields_from_flat(flat: Sequence[bytes]) -> dict[bytes, bytes]:
-    """Return as fields what Redis gives as names and values in turn; of a name that comes twice the last one."""
+    """Convert Redis's flat list of names and values to a dict. The last value of a repeated name wins."""
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def read_received_ms(fields: Mapping[bytes, bytes]) -> int | None:
-    """Return when the entry was received, whatever else it holds; None for one that does not say so."""
+    """Return the receive time of an entry, even of an invalid one; None if the field is missing or malformed."""
     digits = fields.get(b"received_ms", b"")
-    return int(digits) if digits.isdigit() and len(digits) <= LONGEST_MOMENT else None
+    return int(digits) if digits.isdigit() and len(digits) <= LONGEST_TIME else None
 
 
 def find_origin(fields: Mapping[bytes, bytes]) -> str | None:
-    """Return the entry these fields are a copy of, whatever else they hold; None if they name no entry."""
+    """Return the id of the original entry if these fields are a copy, even an invalid one; else None."""
     origin = fields.get(b"origin", b"").decode(errors="replace")
     return origin if _ENTRY_ID.fullmatch(origin) else None
 
 
-def _named_once(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+def _unique_fields(flat: Sequence[bytes]) -> dict[bytes, bytes]:
     fields = fields_from_flat(flat)
     if 2 * len(fields) != len(flat):
-        raise InvalidEntry("one of its fields comes twice")
+        raise InvalidEntry("a field is repeated")
     return fields
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class EntryId:
-    """Where an entry stands, written ``shard/ms-seq`` wherever a person sees it."""
+    """The id of an entry, shown to people as ``shard/ms-seq``."""
 
     shard: int
     ms: int
@@ -167,32 +167,32 @@ class EntryId:
 
     @classmethod
     def from_redis(cls, shard: int, entry_id: bytes | str) -> Self:
-        """Take the ``ms-seq`` that Redis gives."""
+        """Parse Redis's ``ms-seq``."""
         text = entry_id.decode() if isinstance(entry_id, bytes) else entry_id
         ms, _, seq = text.partition("-")
         return cls(shard, int(ms), int(seq or 0))
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """Take ``shard/ms-seq``. Raises ValueError for anything else."""
-        found = _ENTRY_ID.fullmatch(text)
-        if not found:
-            raise ValueError(f"{text!r} is not an entry; one is written shard/ms-seq, for example 0/1700000000000-0")
-        return cls(*map(int, found.groups()))
+        """Parse ``shard/ms-seq``. Raises ValueError if the text is malformed."""
+        match = _ENTRY_ID.fullmatch(text)
+        if not match:
+            raise ValueError(f"{text!r} is not an entry id: write shard/ms-seq, for example 0/1700000000000-0")
+        return cls(*map(int, match.groups()))
 
     @property
     def redis(self) -> str:
-        """The ``ms-seq`` that Redis takes."""
+        """The id in Redis's form ``ms-seq``."""
         return f"{self.ms}-{self.seq}"
 
     def before(self) -> "EntryId":
-        """Return the greatest id that is less than this one; of 0-0, itself."""
+        """Return the previous id; 0-0 returns itself."""
         if self.seq:
             return EntryId(self.shard, self.ms, self.seq - 1)
         return EntryId(self.shard, self.ms - 1, GREATEST_SEQ) if self.ms else self
 
     def after(self) -> "EntryId":
-        """Return the least id that is greater than this one."""
+        """Return the next id."""
         return (
             EntryId(self.shard, self.ms, self.seq + 1)
             if self.seq < GREATEST_SEQ
@@ -208,18 +208,18 @@ def _names(fields: frozenset[bytes]) -> str:
 
 
 def _optional_values(fields: Mapping[bytes, bytes]) -> dict[str, Any]:
-    found: dict[str, Any] = {name: _text(field, fields[field]) for name, field in _TEXT_FIELDS if field in fields}
+    values: dict[str, Any] = {name: _text(field, fields[field]) for name, field in _TEXT_FIELDS if field in fields}
     if b"origin" in fields and find_origin(fields) is None:
-        raise InvalidEntry("origin is not an entry")
+        raise InvalidEntry("origin is not an entry id")
     if b"query" in fields:
-        found["query"] = fields[b"query"]
+        values["query"] = fields[b"query"]
     if b"attempt" in fields:
-        found["attempt"] = _number(b"attempt", fields[b"attempt"], MOST_ATTEMPTS)
+        values["attempt"] = _number(b"attempt", fields[b"attempt"], MAX_ATTEMPTS)
     if unknown := fields.keys() - _OPTIONAL:
         if twice := unknown & _REQUIRED:
-            raise InvalidEntry(f"{_names(frozenset(twice))} comes twice")
-        found["others"] = tuple((name, fields[name]) for name in sorted(unknown))
-    return found
+            raise InvalidEntry(f"{_names(frozenset(twice))} is repeated")
+        values["unknown_fields"] = tuple((name, fields[name]) for name in sorted(unknown))
+    return values
 
 
 def _text(name: bytes, value: bytes) -> str:

@@ -1,7 +1,7 @@
-"""The names of everything kept in Redis.
+"""The names of all keys in Redis.
 
-All keys of a shard carry the shard's number as their hash tag, so a shard lives whole on one node of a cluster and a
-script may touch several of its keys. The stream itself is ``<name>:{i}``, by default ``vonage:status:{0}``.
+The number of the shard is the hash tag of its keys, so all of them are on one node of a cluster and a script may use
+several of them. The stream itself is ``<name>:{i}``, by default ``vonage:status:{0}``.
 """
 
 from dataclasses import dataclass
@@ -95,7 +95,7 @@ class Shard:
 
     @property
     def invalid(self) -> str:
-        """A stream of bounded size: invalid payloads that no signature proves (worker.settle.invalid)."""
+        """A stream of bounded size: invalid payloads without a verified signature (worker.settle.invalid)."""
         return f"{self.stream}:invalid"
 
     @property
@@ -110,11 +110,11 @@ class Shard:
 
     @property
     def quarantine(self) -> str:
-        """A stream: the payloads refused last because their signature was wrong (ingest.quarantine)."""
+        """A stream: the latest payloads that ingest rejected for a wrong signature (ingest.auth.quarantine)."""
         return f"{self.stream}:quarantine"
 
     def progress(self, group: str) -> tuple[str, ...]:
-        """All keys that tell how far the group is; its dead letters are none of them."""
+        """Return the keys of the group's progress: all of its keys except the dead letters."""
         kinds = (
             self.alive,
             self.checkpoint,

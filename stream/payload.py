@@ -1,10 +1,10 @@
-"""What a payload holds, by the one rule that every part of Ackstream goes by. No I/O.
+"""Decodes payloads for every part of Ackstream. No I/O.
 
-The payload itself says what it is. The Content-Type is not asked: curl and misconfigured proxies get it wrong, and a
-status refused for it would be lost. Ingest and worker must agree on which payloads are delivery receipts, for these
-are signed in another way: what one takes for a receipt, the other never takes for anything else.
+The format is detected from the payload. The Content-Type is ignored: curl and misconfigured proxies send a wrong one,
+and a status that is refused for it would be lost. Ingest and worker use the same code to recognise delivery receipts,
+because receipts are signed in another way: a payload must not count as a receipt in one and as a status in the other.
 
-Decoding takes time and memory in proportion to the payload's length, whatever the payload holds.
+Decoding takes time and memory proportional to the length of the payload, even for hostile ones.
 """
 
 import json
@@ -21,22 +21,21 @@ _BLANK = b" \t\r\n"
 _ESCAPE = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
-"""One escape of a JSON string; group 1 is a surrogate without its other half."""
+"""One escape of a JSON string; group 1 matches a lone surrogate."""
 _PERCENT = re.compile(rb"%([0-9a-fA-F]{2})")
 
 Fields = Mapping[str, Any]
 
 
 class InvalidPayload(ValueError):  # noqa: N818 - named for what it is
-    """The payload holds no fields; the text says why, and has nothing of the payload in it."""
+    """The payload cannot be decoded to fields. The text gives the reason and quotes nothing of the payload."""
 
 
 def decode(payload: bytes) -> Fields:
-    """Decode a JSON object, or else a form or query; of a name that comes twice the last one counts.
+    """Decode a JSON object, a form or a query string; the last value of a repeated name wins.
 
-    What is no Unicode becomes U+FFFD: half of a surrogate pair, and in JSON bytes that are not UTF-8. A form's names
-    and values that are not UTF-8 are read as Latin-1, which older systems send. Raises InvalidPayload, and nothing
-    else.
+    Lone surrogates become U+FFFD, and in JSON also bytes that are not UTF-8. A form's names and values that are not
+    UTF-8 are decoded as Latin-1, because older systems send it. Raises only InvalidPayload.
     """
     body = payload if payload[:1] == b"{" else payload.removeprefix(BOM).strip(_BLANK)
     if body[:1] not in (b"{", b"["):
@@ -44,18 +43,18 @@ def decode(payload: bytes) -> Fields:
     try:
         return _check_object(orjson.loads(body))
     except orjson.JSONDecodeError as exc:
-        reason = f"not valid JSON: {exc.msg} at character {exc.pos}"  # exc itself holds the payload
+        reason = f"not valid JSON: {exc.msg} at character {exc.pos}"  # exc itself quotes the payload
     repaired = _repair(body)
     try:
         return _check_object(orjson.loads(repaired))
-    except orjson.JSONDecodeError:  # a number that is larger than a float holds is JSON all the same
+    except orjson.JSONDecodeError:  # a number larger than a float is valid JSON
         return _decode_numbers_as_text(repaired, reason)
 
 
 def decode_exactly(payload: bytes) -> Fields:
-    """Decode a JSON object that ``decode`` has taken, with every number as the text that was sent.
+    """Decode a JSON object that ``decode`` accepts, and keep every number as the text that was sent.
 
-    Takes five times as long. Raises InvalidPayload for one that is nested about a thousand deep.
+    Takes five times as long as ``decode``. Raises InvalidPayload if the object is nested about a thousand deep.
     """
     return _decode_numbers_as_text(_repair(payload.removeprefix(BOM)), "JSON, but nested too deeply")
 
@@ -68,28 +67,28 @@ def _decode_numbers_as_text(body: bytes, reason: str) -> Fields:
 
 
 def _refuse_constant(name: str) -> object:
-    raise ValueError(name)  # Python's own NaN and Infinity are no JSON
+    raise ValueError(name)  # Python accepts NaN and Infinity, JSON does not
 
 
 def is_receipt(fields: Fields) -> bool:
-    """Whether this is a delivery receipt: an id under its own name, and none of the Messages API."""
+    """Whether this is a delivery receipt: it has an id of the SMS API and no ``message_uuid`` of the Messages API."""
     return "message_uuid" not in fields and any(name in fields for name in RECEIPT_IDS)
 
 
 def _check_object(decoded: object) -> Fields:
     if not isinstance(decoded, dict):
-        raise InvalidPayload("JSON, but no object")
+        raise InvalidPayload("JSON, but not an object")
     return decoded
 
 
 def _repair(body: bytes) -> bytes:
-    """Put U+FFFD for bytes that are not UTF-8 and for surrogates that have lost their other half."""
+    """Replace bytes that are not UTF-8, and lone surrogates, with U+FFFD."""
     text = body.decode(errors="replace").encode()
     return _ESCAPE.sub(lambda escape: rb"\ufffd" if escape[1] else escape[0], text)
 
 
 def decode_form(body: bytes) -> Mapping[str, str]:
-    """Decode ``name=value&name=value`` as browsers write it: https://url.spec.whatwg.org/#urlencoded-parsing."""
+    """Decode ``name=value&name=value`` as browsers encode it: https://url.spec.whatwg.org/#urlencoded-parsing."""
     pairs = (pair.partition(b"=") for pair in body.split(b"&") if pair)
     return {_unescape(name): _unescape(value) for name, _, value in pairs}
 
@@ -101,5 +100,5 @@ def _unescape(escaped: bytes) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError as exc:
-        is_cut = exc.end == len(raw) and exc.end - exc.start > 1  # inside a character, an emoji for example
+        is_cut = exc.end == len(raw) and exc.end - exc.start > 1  # cut inside a UTF-8 character, such as an emoji
         return raw.decode(errors="replace") if is_cut else raw.decode("latin-1")

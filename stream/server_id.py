@@ -1,7 +1,7 @@
-"""Which server Redis is: a random id kept under the stream's key, written once by the first ingest that comes.
+"""The id of a Redis server: a random string under a key of the stream, written once by the first ingest process.
 
 The id is as durable as the stream. It moves with the data to a replica, or from a backup to another machine. A server
-that lost its data has no id, and gets the one that the next ingest proposes.
+that lost its data has no id, and takes the one that the next ingest process proposes.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ log = structlog.get_logger("server_id")
 
 
 async def ensure_server_id(server: Redis, shard: Shard, proposed: str) -> str | None:
-    """Return the server's id; one without an id takes the proposed one. None if this user may not ask.
+    """Return the server's id; a server without one takes the proposed id. None if the user lacks the rights.
 
     Raises RedisError or OSError if Redis does not answer.
     """
@@ -29,9 +29,9 @@ async def ensure_server_id(server: Redis, shard: Shard, proposed: str) -> str | 
 
 
 async def read_server_id(server: Redis, shard: Shard) -> str | None:
-    """Return the server's id; None if it has none, or if this user may not ask. Raises RedisError or OSError."""
+    """Return the server's id; None if it has none or the user lacks the rights. Raises RedisError or OSError."""
     try:
-        found: Any = await server.get(shard.server_id)
+        server_id: Any = await server.get(shard.server_id)
     except NoPermissionError:
         return None
-    return None if found is None else str(found, errors="replace")
+    return None if server_id is None else str(server_id, errors="replace")

@@ -1,9 +1,9 @@
-"""Settings that every process has, and how settings are read and refused.
+"""Settings of every process: sources, validation, error messages.
 
-From strongest to weakest: a command's flag, what a running ``ackstream up`` wrote into the data folder (its Redis and
-its database), ``ACKSTREAM_<NAME>``, ``ACKSTREAM_<NAME>_FILE`` (a file that holds the value: for secrets), the same two
-from a ``.env`` file in the working folder, the default. A variable that is empty is not set. A field's description says
-what is expected; a refusal quotes it.
+Sources from strongest to weakest: a command's flag, the addresses that a running ``ackstream up`` wrote into the data
+folder (Redis and database), ``ACKSTREAM_<NAME>``, ``ACKSTREAM_<NAME>_FILE`` (a file that holds the value, for secrets),
+the same two from a ``.env`` file in the working folder, the default. An empty variable counts as not set. The
+description of a field states the valid values; an error quotes it.
 """
 
 import os
@@ -29,7 +29,7 @@ PREFIX = "ACKSTREAM_"
 
 
 class InvalidSettings(Refusal):
-    """Some settings are wrong. The text has one line for each: its name, its value and what was expected."""
+    """Some settings are invalid. The text has a line for each with its name, its value and the valid values."""
 
 
 def _redis_url(value: str) -> str:
@@ -44,7 +44,7 @@ def _stream_name(value: str) -> str:
 
 
 class StreamSettings(BaseSettings):
-    """What every command needs. A command loads no more, so a wrong setting of a worker does not stop ``stats``."""
+    """Settings of every command. ``stats`` loads only these, so an invalid setting of a worker does not stop it."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
@@ -53,7 +53,7 @@ class StreamSettings(BaseSettings):
 
     data: Path = Field(
         Path("ackstream-data"),
-        description="the data folder of everything that runs on this machine",
+        description="the data folder of all processes on this machine",
     )
     redis_url: Annotated[str, AfterValidator(_redis_url)] = Field(
         "redis://127.0.0.1:6379",
@@ -68,30 +68,29 @@ class StreamSettings(BaseSettings):
 
     @property
     def shard(self) -> Shard:
-        """The one shard."""
+        """The only shard."""
         return Shard(self.stream)
 
     _flags: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def load(cls, **flags: Any) -> Self:
-        """Read the settings; a flag that is None was not given. Raises InvalidSettings that names every fault."""
-        given = {name: value for name, value in flags.items() if value is not None}
+        """Read the settings; a flag of None is ignored. Raises InvalidSettings, which lists every invalid setting."""
+        set_flags = {name: value for name, value in flags.items() if value is not None}
         try:
-            settings = cls(**given)
+            settings = cls(**set_flags)
         except (OSError, UnicodeDecodeError) as exc:
             raise InvalidSettings(f"the file .env cannot be read ({_reason(exc)}): save it as UTF-8 text") from None
         except ValidationError as exc:
-            faults = (
-                error for error in exc.errors() if error["type"] != "default_factory_not_called"
-            )  # none of its own
+            # pydantic adds this type for a default that depends on an invalid field
+            faults = (error for error in exc.errors() if error["type"] != "default_factory_not_called")
             raise InvalidSettings("\n".join(map(cls._fault, faults))) from None  # the cause would quote secrets
-        settings._flags = given
+        settings._flags = set_flags
         return settings
 
     @staticmethod
     def is_variable(name: str) -> bool:
-        """Whether an environment variable holds this setting's value itself, not the name of a file."""
+        """Whether an environment variable holds the value of this setting, not the path of a file."""
         variable = f"{PREFIX}{name}".upper()
         return any(value for key, value in os.environ.items() if key.upper() == variable)
 
@@ -104,10 +103,10 @@ class StreamSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - replaced by ACKSTREAM_<NAME>_FILE
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Put the sources in the order that the module's docstring gives."""
+        """Return the sources in the order of the module's docstring."""
         return (
             init_settings,
-            _Running(settings_cls, init_settings, env_settings, dotenv_settings),
+            _RunFile(settings_cls, init_settings, env_settings, dotenv_settings),
             env_settings,
             _SecretFiles(settings_cls, env_settings),
             dotenv_settings,
@@ -116,27 +115,27 @@ class StreamSettings(BaseSettings):
 
     @classmethod
     def names(cls) -> frozenset[str]:
-        """Return the names of the variables that mean something, in lower case and without the prefix."""
+        """Return the names of the valid variables, in lower case and without the prefix."""
         return frozenset(cls.model_fields) | {f"{name}_file" for name in cls.secrets}
 
     def origins(self) -> dict[str, list[str]]:
-        """Return which settings come from where, the strongest source first; what is left has its default."""
+        """Return the settings of each source, strongest first. Settings that are not listed have their default."""
         variables = find_variables()
         running = addresses.find_running(self.data) is not None
-        found: dict[str, list[str]] = {"flags": [], "ackstream up": [], "environment": [], ".env": []}
+        origins: dict[str, list[str]] = {"flags": [], "ackstream up": [], "environment": [], ".env": []}
         for name in type(self).model_fields:
-            given = variables.get(name) or variables.get(f"{name}_file")
+            variable_source = variables.get(name) or variables.get(f"{name}_file")
             if name in self._flags:
-                found["flags"].append(name)
-            elif running and name in _Running.FIELDS:
-                found["ackstream up"].append(name)
-            elif given:
-                found[given].append(name)
-        return {source: names for source, names in found.items() if names}
+                origins["flags"].append(name)
+            elif running and name in _RunFile.FIELDS:
+                origins["ackstream up"].append(name)
+            elif variable_source:
+                origins[variable_source].append(name)
+        return {source: names for source, names in origins.items() if names}
 
     @classmethod
-    def is_secret(cls, name: str, value: object) -> bool:  # noqa: ARG003 - settings of their own look at it
-        """Whether a value of this setting must not be shown."""
+    def is_secret(cls, name: str, value: object) -> bool:  # noqa: ARG003 - subclasses use the value
+        """Whether the value of this setting must not be shown."""
         return name in cls.secrets
 
     @classmethod
@@ -151,14 +150,14 @@ class StreamSettings(BaseSettings):
 
 
 class ProcessSettings(StreamSettings):
-    """What ingest and worker share."""
+    """Settings that ingest and worker share."""
 
     admin_host: str = Field("127.0.0.1", description="the address that /live, /ready and /metrics listen on")
     grace_seconds: float = Field(
         20,
         ge=0,
         le=600,
-        description="seconds to finish what is in hand at a stop, 0 to 600",
+        description="seconds to finish in-flight work at a stop, 0 to 600",
     )
 
 
@@ -167,16 +166,16 @@ def _reason(exc: OSError | UnicodeDecodeError) -> str:
 
 
 def child_environment(**settings: str) -> dict[str, str]:
-    """Return this process's environment with these settings put into it, for a child to start with."""
+    """Return a copy of this process's environment with these settings added, for a child process."""
     return {**os.environ, **{f"{PREFIX}{name.upper()}": value for name, value in settings.items()}}
 
 
 class _SecretFiles(PydanticBaseSettingsSource):
-    """``ACKSTREAM_<NAME>_FILE`` for the secret fields."""
+    """Reads ``ACKSTREAM_<NAME>_FILE`` of the secret fields."""
 
-    def __init__(self, settings_cls: type[BaseSettings], beside: PydanticBaseSettingsSource) -> None:
+    def __init__(self, settings_cls: type[BaseSettings], variables: PydanticBaseSettingsSource) -> None:
         super().__init__(settings_cls)
-        self._variables: Mapping[str, str | None] = getattr(beside, "env_vars", {})
+        self._variables: Mapping[str, str | None] = getattr(variables, "env_vars", {})
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         path = self._variables.get(f"{PREFIX}{field_name}_file".lower())
@@ -185,39 +184,39 @@ class _SecretFiles(PydanticBaseSettingsSource):
         try:
             text = Path(path).read_text().strip()
         except (OSError, UnicodeDecodeError) as exc:
-            raise InvalidSettings(f"{PREFIX}{field_name.upper()}_FILE: {path!r} cannot be read; {exc}") from None
+            raise InvalidSettings(f"{PREFIX}{field_name.upper()}_FILE: {path!r} cannot be read: {exc}") from None
         is_empty = all(not line.strip() or line.lstrip().startswith("#") for line in text.split("\n"))
-        return None if is_empty else text, field_name, False  # an empty one is not set, as an empty variable
+        return None if is_empty else text, field_name, False  # an empty file counts as not set
 
     def __call__(self) -> dict[str, Any]:
         secrets: frozenset[str] = getattr(self.settings_cls, "secrets", frozenset())
-        found = {name: self.get_field_value(self.settings_cls.model_fields[name], name)[0] for name in secrets}
-        return {name: value for name, value in found.items() if value is not None}
+        values = {name: self.get_field_value(self.settings_cls.model_fields[name], name)[0] for name in secrets}
+        return {name: value for name, value in values.items() if value is not None}
 
 
-class _Running(PydanticBaseSettingsSource):
-    """The addresses of an ``ackstream up`` that runs on the data folder."""
+class _RunFile(PydanticBaseSettingsSource):
+    """Reads the addresses of an ``ackstream up`` that runs on the data folder."""
 
     FIELDS = ("redis_url", "database_url")
 
     def __init__(self, settings_cls: type[BaseSettings], *sources: PydanticBaseSettingsSource) -> None:
         super().__init__(settings_cls)
-        self._sources = sources  # of the data folder's name
+        self._sources = sources  # these may set the data folder
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        return None, field_name, False  # this source gives all its values at once
+        return None, field_name, False  # `__call__` returns all values at once
 
     def __call__(self) -> dict[str, Any]:
         fields = self.settings_cls.model_fields
-        named = (source().get("data") for source in self._sources)
-        found = addresses.find_running(Path(next(filter(None, named), fields["data"].default)))
-        return {name: getattr(found, name) for name in self.FIELDS if name in fields} if found else {}
+        folders = (source().get("data") for source in self._sources)
+        running = addresses.find_running(Path(next(filter(None, folders), fields["data"].default)))
+        return {name: getattr(running, name) for name in self.FIELDS if name in fields} if running else {}
 
 
 def find_variables() -> dict[str, str]:
-    """Return all settings that are set: the name in lower case, without the prefix, and ``environment`` or ``.env``."""
+    """Return the source of each variable that is set, ``environment`` or ``.env``, by its lower-case name."""
     from_file = DotEnvSettingsSource(StreamSettings).env_vars
-    found = {name.lower(): ".env" for name, value in from_file.items() if value}
-    found |= {name.lower(): "environment" for name, value in os.environ.items() if value}
+    sources = {name.lower(): ".env" for name, value in from_file.items() if value}
+    sources |= {name.lower(): "environment" for name, value in os.environ.items() if value}
     prefix = PREFIX.lower()
-    return {name.removeprefix(prefix): source for name, source in found.items() if name.startswith(prefix)}
+    return {name.removeprefix(prefix): source for name, source in sources.items() if name.startswith(prefix)}

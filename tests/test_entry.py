@@ -30,7 +30,7 @@ entries = st.builds(
     attempt=st.none() | st.integers(0, 10**9),
     error=maybe,
     signature=maybe,
-    others=st.dictionaries(st.binary(max_size=5).map(b"later-".__add__), st.binary(max_size=5), max_size=2).map(
+    unknown_fields=st.dictionaries(st.binary(max_size=5).map(b"later-".__add__), st.binary(max_size=5), max_size=2).map(
         lambda fields: tuple(sorted(fields.items()))
     ),
 )
@@ -108,7 +108,7 @@ def test_a_field_that_comes_twice_is_refused(name: bytes, *, turned: bool) -> No
     """Redis would take it, and it is unknown which of both was meant."""
     fields = list(WHOLE.to_fields().items())
     twice = [*(fields[::-1] if turned else fields), (name, b"{}")]
-    with pytest.raises(InvalidEntry, match="twice"):
+    with pytest.raises(InvalidEntry, match="repeated"):
         Entry.from_flat([part for pair in twice for part in pair])
 
 

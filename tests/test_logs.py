@@ -82,7 +82,7 @@ def test_lines_that_a_client_can_cause_are_sampled_and_counted() -> None:
 def test_the_next_line_tells_how_many_are_missing_before_it() -> None:
     """Two lines a second: the third and fourth are left out, and the first of the next second says so."""
     now = 0.0
-    sampling = LogThrottle(most=2, clock=lambda: now)
+    sampling = LogThrottle(limit=2, clock=lambda: now)
     assert [sampling.admit("a") for _ in range(4)] == [0, 0, None, None]
     assert sampling.admit("b") == 0
     now = 0.99
@@ -95,7 +95,7 @@ def test_the_next_line_tells_how_many_are_missing_before_it() -> None:
 def test_no_second_has_more_lines_than_allowed_and_none_is_forgotten(times: list[float]) -> None:
     """However they come: at most twice the limit within any second, and what is missing is told or waits to be."""
     now = 0.0
-    sampling = LogThrottle(most=3, clock=lambda: now)
+    sampling = LogThrottle(limit=3, clock=lambda: now)
     passed, told = [], 0
     for now in times:
         if (suppressed := sampling.admit("a")) is not None:
@@ -108,7 +108,7 @@ def test_no_second_has_more_lines_than_allowed_and_none_is_forgotten(times: list
 
 def test_a_place_is_a_kind_whatever_it_says() -> None:
     """Foreign texts that quote a client differ each time; the place that logs them does not."""
-    sampled = ThrottleFilter(LogThrottle(most=1))
+    sampled = ThrottleFilter(LogThrottle(limit=1))
 
     def record(text: str, line: int) -> logging.LogRecord:
         return logging.LogRecord("asyncio", logging.ERROR, "base_events.py", line, text, None, None)

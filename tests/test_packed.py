@@ -7,7 +7,7 @@ from stream.entry import Entry
 from tests.test_entry import entries
 
 webhooks = entries.map(
-    lambda entry: entry._replace(replay=None, origin=None, attempt=None, error=None, others=())
+    lambda entry: entry._replace(replay=None, origin=None, attempt=None, error=None, unknown_fields=())
 )  # no copies
 
 

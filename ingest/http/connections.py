@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from ingest.http.connection import Connection
 from ingest.metrics import CONNECTIONS, CONNECTIONS_CLOSED
-from runtime.server_socket import listens
+from runtime.server_socket import is_listening
 
 SWEEP_SECONDS = 0.5
 DRAIN_SECONDS = 0.02  # between two looks at a stop
@@ -87,7 +87,7 @@ class Connections:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            if not listens(server):
+            if not is_listening(server):
                 raise ListenerLost
             closed, now = 0, loop.time()
             for connection in list(self._open):

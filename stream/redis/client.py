@@ -1,7 +1,7 @@
-"""Clients for Redis and Valkey, and what the server behind them can do.
+"""Clients for Redis and Valkey, and checks of the commands that a server has.
 
-Reads are bytes, replies have RESP2 shapes, nothing is retried behind the caller's back: a timed-out XADD has often
-landed, so whoever sent it decides. Every wait is bounded; a peer that is gone without a word is noticed by TCP as well.
+Replies are bytes in RESP2 shapes. The client never retries a command: a timed-out XADD has often reached the server, so
+the caller decides. Every wait has a limit, and TCP keepalive detects a peer that vanished.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from stream.redis.url import Target
 CONNECT_SECONDS = 3.0
 REPLY_SECONDS = 5.0
 
-# A connection whose peer does not answer any more, idle or with unconfirmed data, is given up by TCP after this time.
+# TCP closes a connection, idle or with unconfirmed data, when its peer has not answered for this time.
 GONE_SECONDS = 15
 _KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 2, "TCP_USER_TIMEOUT": GONE_SECONDS * 1000}
 KEEPALIVE = {getattr(socket, name): value for name, value in _KEEPALIVE.items() if hasattr(socket, name)}
@@ -34,7 +34,7 @@ KEEPALIVE = {getattr(socket, name): value for name, value in _KEEPALIVE.items() 
 
 @asynccontextmanager
 async def limit_wait(seconds: float) -> AsyncIterator[None]:
-    """Bound a block that waits for Redis. Raises redis.exceptions.TimeoutError."""
+    """Limit the time of a block that waits for Redis. Raises redis.exceptions.TimeoutError."""
     try:
         async with asyncio.timeout(seconds):
             yield
@@ -43,17 +43,17 @@ async def limit_wait(seconds: float) -> AsyncIterator[None]:
 
 
 class ServerUnfit(Refusal):
-    """The server cannot do what this process needs."""
+    """The server lacks a command that this process needs."""
 
 
 class Client(Redis):
-    """redis-py's client, with a limit for a whole command: finding the server, connecting, logging in, the reply."""
+    """redis-py's client with a time limit for each command, from the search for the primary to the reply."""
 
     limit_seconds = ASK_SECONDS + CONNECT_SECONDS + REPLY_SECONDS
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Execute one command. Raises redis.exceptions.TimeoutError when the limit is reached."""
-        try:  # not limit_wait: this is for every command
+        try:  # not limit_wait, which costs more: this runs for every command
             async with asyncio.timeout(self.limit_seconds):
                 return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
         except TimeoutError:
@@ -61,12 +61,13 @@ class Client(Redis):
 
 
 def client(url: str, *, reply_seconds: float = REPLY_SECONDS) -> Redis:
-    """Open a client on a URL that stream.redis.url describes; no connection is made yet. Raises ValueError.
+    """Open a client on a URL that stream.redis.url describes, without connecting. Raises ValueError.
 
-    ``reply_seconds`` bounds every reply; a blocking read needs more than its BLOCK. A command that finds no server
-    raises redis.exceptions.ConnectionError or TimeoutError at once. One that meets a server that is no primary closes
-    its connection and raises stream.redis.errors.Deposed; behind sentinels each new connection asks for the primary,
-    and one in use notices when it has moved. No OSError leaves a client: a lost socket is a ConnectionError.
+    ``reply_seconds`` limits the wait for a reply; a blocking read needs more than its BLOCK. A command that reaches no
+    server raises redis.exceptions.ConnectionError or TimeoutError. A command that reaches a server that is not the
+    primary closes its connection and raises stream.redis.errors.Deposed. Behind sentinels each new connection asks for
+    the primary, and a connection in use notices when the primary has moved. A client never raises OSError: a lost
+    socket is a ConnectionError.
     """
     target = Target.from_url(url)
     limits: dict[str, Any] = {
@@ -77,63 +78,63 @@ def client(url: str, *, reply_seconds: float = REPLY_SECONDS) -> Redis:
         "reply_seconds": reply_seconds,
         "health_check_interval": 30,
         "retry": Retry(NoBackoff(), 0),
-        "driver_info": None,  # CLIENT SETINFO would need a permission of its own
+        "driver_info": None,  # CLIENT SETINFO would need another permission
     }
     if target.scheme != "unix":
         limits |= {"socket_keepalive": True, "socket_keepalive_options": KEEPALIVE}
-    made = Client(connection_pool=primary.pool(target, limits))
-    made.auto_close_connection_pool = True
-    made.limit_seconds = ASK_SECONDS + CONNECT_SECONDS + reply_seconds
-    return made
+    redis = Client(connection_pool=primary.make_pool(target, limits))
+    redis.auto_close_connection_pool = True
+    redis.limit_seconds = ASK_SECONDS + CONNECT_SECONDS + reply_seconds
+    return redis
 
 
 async def find_commands(server: Redis, commands: Iterable[str]) -> frozenset[str]:
-    """Return those of ``commands`` that the server has. One that does not let us ask has none."""
-    asked = tuple(commands)
+    """Return the ``commands`` that the server has; none of them if this user may not run COMMAND INFO."""
+    names = tuple(commands)
     try:
-        # One string: redis-py reads COMMAND's reply in a shape of its own when it sees the two words apart.
+        # One string: redis-py parses the reply of COMMAND in another shape if the two words are separate arguments.
         ask: Any = server.execute_command
-        described = await ask("COMMAND INFO", *asked)
+        replies = await ask("COMMAND INFO", *names)
     except NoPermissionError:
         return frozenset()
-    return frozenset(name for name, found in zip(asked, described, strict=True) if found)
+    return frozenset(name for name, reply in zip(names, replies, strict=True) if reply)
 
 
 async def require_commands(server: Redis, commands: Iterable[str]) -> None:
-    """Raise ServerUnfit, in one sentence, if the server lacks one of ``commands``."""
-    wanted = frozenset(commands)
-    if missing := wanted - await find_commands(server, wanted):
+    """Raise ServerUnfit, which names the missing ones, unless the server has all ``commands``."""
+    required = frozenset(commands)
+    if missing := required - await find_commands(server, required):
         names = ", ".join(sorted(missing))
         raise ServerUnfit(
-            f"the Redis server has no {names}, or this user may not ask (COMMAND INFO): "
+            f"the Redis server has no {names}, or this user may not run COMMAND INFO: "
             "Ackstream needs Redis 7.0, Valkey 8, or later"
         )
 
 
 def redact_url(url: str) -> str:
-    """Return a Redis or database URL without its user, password and options, fit for a log."""
+    """Return a Redis or database URL for the log: without user, password and options."""
     parts = urlsplit(url)
     hosts = parts.netloc.rpartition("@")[2]
-    if parts.netloc and "@" not in parts.netloc and "@" in url:  # a password that should have been percent-encoded
+    if parts.netloc and "@" not in parts.netloc and "@" in url:  # an unescaped character in the password
         return f"{parts.scheme}://…"
     return f"{parts.scheme}://{hosts}{parts.path}"
 
 
 def describe_error(exc: BaseException) -> str:
-    """Name an error and what caused it, without their texts: those of databases quote values."""
+    """Name an error and its causes, without their texts, because texts of database errors quote values."""
     chain: list[str] = []
     cause: BaseException | None = exc
-    while cause is not None and len(chain) < 4:  # noqa: PLR2004 - enough to see the driver's own error
+    while cause is not None and len(chain) < 4:  # noqa: PLR2004 - enough to reach the driver's own error
         chain.append(name_error(cause))
         cause = cause.__cause__
     return " < ".join(chain)
 
 
 def name_error(exc: BaseException) -> str:
-    """Name an error without its text: the class, and of Redis the error code."""
+    """Name an error without its text: its class, and for an error reply of Redis its code."""
     return f"{type(exc).__name__}({error_code(exc)})" if error_code(exc) else type(exc).__name__
 
 
 def keep_raw(server: Redis, command: str) -> None:
-    """Make a client give the replies to this command as the server sends them."""
+    """Let a client return the replies to this command unparsed."""
     server.set_response_callback(command, lambda response, **_options: response)

@@ -1,8 +1,8 @@
-"""What Redis's errors mean for a loop that works with it: each kind is judged here, once.
+"""Classifies Redis's errors into kinds of faults.
 
-Whatever the fault, a loop drops what is in flight unsettled, waits (runtime.tasks) and starts again, for as long as
-it takes: no fault of Redis ends a process, acks an entry or gives one up. The kinds differ in two points: whether
-connections can still be trusted, and whether somebody has to act.
+After any fault a loop drops its in-flight entries without settling them, waits (runtime.tasks) and starts again, as
+often as needed. A fault of Redis never ends a process and never settles an entry. The kinds differ in two points:
+whether idle connections are still usable, and whether an operator has to act.
 """
 
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 
 class Deposed(RedisConnectionError):  # noqa: N818 - named for what has happened
-    """The server takes no writes, because it is not a primary or not sure to be one: the text is the error code.
+    """The server refuses writes, because it is not, or may not be, the primary. The text is Redis's error code.
 
-    Without a text: the sentinels name another.
+    The text is empty if the sentinels named another primary.
     """
 
 
@@ -24,19 +24,19 @@ class PrimaryUnknown(RedisConnectionError):  # noqa: N818 - likewise
 
 
 class GroupGone(RedisError):  # noqa: N818 - likewise
-    """The group is missing, or stands where it would read nothing."""
+    """The consumer group does not exist, or its last delivered id is beyond the end of the stream."""
 
     def __init__(self) -> None:
         super().__init__("NOGROUP")
 
 
 class Stalled(RedisTimeoutError):  # noqa: N818 - likewise
-    """A wait for Redis does not end, although every command has its limit."""
+    """A wait for Redis does not end, although every command has a time limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class RedisFault:
-    """A kind of fault: its name in logs and metrics, and two phrases for the person who looks."""
+    """A kind of fault: its name in logs and metrics, and two phrases for the operator."""
 
     name: str
     meaning: str
@@ -44,11 +44,11 @@ class RedisFault:
     connected: bool = True
     """Whether idle connections can still be used."""
     passing: bool = True
-    """Whether it usually ends by itself; if not, somebody has to act, and it is logged as an error."""
+    """Whether it usually ends by itself. If not, an operator has to act, and it is logged as an error."""
 
     @property
     def sentence(self) -> str:
-        """What is wrong and what to do, for a command's error."""
+        """The meaning and the next step in one sentence, for a command's error."""
         return f"{self.meaning}: {self.next_step}"
 
 
@@ -83,7 +83,7 @@ DENIED = RedisFault(
 FULL = RedisFault("full", "Redis is out of memory", "give it more, or trim the stream", passing=False)
 UNWRITABLE = RedisFault("unwritable", "Redis cannot write to its disk", "give it disk space", passing=False)
 BUSY = RedisFault("busy", "Redis is busy with a script", "end it with SCRIPT KILL")
-GONE = RedisFault("gone", "the stream or its group is gone, and is made again", "nothing")
+GONE = RedisFault("gone", "the stream or its group is gone; a worker creates it again", "nothing")
 WRONG_TYPE = RedisFault(
     "wrong-type",
     "a key of the stream holds another type (WRONGTYPE)",
@@ -93,25 +93,23 @@ WRONG_TYPE = RedisFault(
 CLUSTER = RedisFault(
     "cluster",
     "Redis is a node of a cluster, which is not supported",
-    "set ACKSTREAM_REDIS_URL to a server that is not",
+    "set ACKSTREAM_REDIS_URL to a server without cluster mode",
     passing=False,
 )
 UNSUPPORTED = RedisFault(
     "unsupported",
-    "Redis lacks a command, or does not let this user ask (COMMAND INFO)",
+    "Redis lacks a command, or this user may not run COMMAND INFO",
     "use Redis 7.0, Valkey 8, or later, and allow +command|info",
     passing=False,
 )
-UNKNOWN = RedisFault(
-    "unknown", "Redis gives an error that is not known", "see the error's code, and report it", passing=False
-)
+UNKNOWN = RedisFault("unknown", "Redis returns an unknown error", "report it with the error's code", passing=False)
 
 _BY_CODE = {
     "LOADING": LOADING,
     "READONLY": READ_ONLY,
     "MASTERDOWN": READ_ONLY,
     "NOREPLICAS": READ_ONLY,
-    "UNBLOCKED": GONE,  # the stream was deleted during BLOCK, or (then READONLY follows) the server deposed
+    "UNBLOCKED": GONE,  # the stream was deleted during BLOCK, or the server was deposed (then READONLY follows)
     "NOGROUP": GONE,
     "NOAUTH": DENIED,
     "NOPERM": DENIED,
@@ -141,14 +139,14 @@ _BY_CLASS: tuple[tuple[tuple[type[Exception], ...], RedisFault], ...] = (
 
 
 def identify_fault(exc: BaseException) -> RedisFault:
-    """Return the kind of an error that a client of `stream.redis` raised."""
+    """Return the kind of fault behind an error that a client of `stream.redis` raised."""
     by_text = (fault for text, fault in _BY_TEXT.items() if text in str(exc))
     by_class = (fault for classes, fault in _BY_CLASS if isinstance(exc, classes))
     return _BY_CODE.get(error_code(exc)) or next(by_text, None) or next(by_class, UNKNOWN)
 
 
 def error_code(exc: BaseException) -> str:
-    """Return the code of Redis's error reply, such as OOM; empty for any other error."""
+    """Return the code of Redis's error reply, such as OOM; an empty string for any other error."""
     if not isinstance(exc, RedisError):
         return ""
     first = str(exc).partition(" ")[0]

@@ -1,4 +1,4 @@
-"""Connections that end at the primary that the sentinels name, and find it again when it has moved."""
+"""Connections to the primary that the sentinels name. They follow it when it moves."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,21 +13,22 @@ from stream.redis.sentinel import ASK_SECONDS, Sentinels
 from stream.redis.url import Target
 
 
-def pool(target: Target, limits: Mapping[str, Any]) -> ConnectionPool:
-    """Make the pool of a client. ``limits`` are redis-py's options for every connection, to a sentinel too."""
+def make_pool(target: Target, limits: Mapping[str, Any]) -> ConnectionPool:
+    """Create a client's connection pool. ``limits`` are redis-py's options for all connections, also to sentinels."""
     if target.sentinels:
-        found = FoundTlsConnection if target.scheme == "rediss" else FoundConnection
+        kind: Any = PrimaryTlsConnection if target.scheme == "rediss" else PrimaryConnection
         sentinels = Sentinels(target, {**limits, "reply_seconds": ASK_SECONDS})
-        return FoundPool(found, sentinels=sentinels, **target.options, **limits)
-    kind: Any = {"redis": Tcp, "rediss": Tls, "unix": Unix}[target.scheme]
+        return PrimaryPool(kind, sentinels=sentinels, **target.options, **limits)
+    kind = {"redis": Tcp, "rediss": Tls, "unix": Unix}[target.scheme]
     return ConnectionPool(kind, **target.options, **limits)
 
 
-class FoundConnection(Tcp):
-    """By TCP, to the primary that the sentinels name; all of a pool lead to the same one.
+class PrimaryConnection(Tcp):
+    """A TCP connection to the primary that the sentinels name; all connections of a pool lead to the same server.
 
-    Every new connection asks them. One that is in use asks now and then by the way, for a deposed primary that has not
-    heard of it confirms what is lost; where they name another, it ends before its next command.
+    Every new connection asks the sentinels. A connection in use asks again in the background every
+    LOOK_SECONDS, because a deposed primary may still confirm writes that will be lost. If the sentinels name another
+    primary, the connection is closed before its next command.
     """
 
     def __init__(self, *, sentinels: Sentinels, **options: Any) -> None:
@@ -36,21 +37,21 @@ class FoundConnection(Tcp):
 
     @property
     def _has_moved(self) -> bool:
-        return self._sentinels.found != (self.host, self.port)
+        return self._sentinels.primary != (self.host, self.port)
 
     async def connect(self) -> None:
-        """Connect, unless connected to where the others lead."""
+        """Connect, unless connected to the pool's current primary."""
         if self.is_connected and self._has_moved:
             await self.disconnect(nowait=True)
         await super().connect()  # type: ignore[no-untyped-call]
 
     async def connect_check_health(self, *args: Any, **options: Any) -> None:
-        """Connect, unless connected. Raises PrimaryUnknown, or what the last address tried gave."""
+        """Connect, unless connected. Raises PrimaryUnknown, or the error of the last address that was tried."""
         if self.is_connected:
             return
         failed: Exception | None = None
-        for host, port in await self._sentinels.primaries():
-            self.host, self.port = self._sentinels.found = host, port
+        for host, port in await self._sentinels.find_primaries():
+            self.host, self.port = self._sentinels.primary = host, port
             try:
                 await super().connect_check_health(*args, **options)
             except (RedisConnectionError, RedisTimeoutError) as exc:
@@ -60,13 +61,13 @@ class FoundConnection(Tcp):
         raise failed or PrimaryUnknown
 
     def check_primary(self) -> None:
-        """Raise Deposed if the sentinels have named another; they are asked now and then, beside this."""
-        self._sentinels.look()
+        """Raise Deposed if the sentinels have named another primary. They are asked in the background."""
+        self._sentinels.refresh()
         if self._has_moved:
             raise Deposed
 
     async def check_health(self) -> None:
-        """Before a command: see that it goes to the primary. Raises Deposed."""
+        """Check before a command that the connection leads to the primary. Raises Deposed."""
         try:
             self.check_primary()
         except Deposed:
@@ -75,18 +76,18 @@ class FoundConnection(Tcp):
         await super().check_health()  # type: ignore[no-untyped-call]
 
 
-class FoundTlsConnection(FoundConnection, Tls):
-    """By TLS, to the primary that the sentinels name."""
+class PrimaryTlsConnection(PrimaryConnection, Tls):
+    """A TLS connection to the primary that the sentinels name."""
 
 
-class FoundPool(ConnectionPool):
-    """A pool of these."""
+class PrimaryPool(ConnectionPool):
+    """A pool of connections to the primary."""
 
     def __init__(self, *kind: Any, sentinels: Sentinels, **options: Any) -> None:
         super().__init__(*kind, sentinels=sentinels, **options)
         self._sentinels = sentinels
 
     async def aclose(self) -> None:
-        """Close all connections, and ask no more."""
+        """Close all connections and stop asking the sentinels."""
         await self._sentinels.aclose()
         await super().aclose()

@@ -1,4 +1,4 @@
-"""Lua scripts: each lives in a ``.lua`` file beside the module that calls it."""
+"""Reads Lua scripts from the ``.lua`` files next to the modules that call them."""
 
 import re
 from pathlib import Path
@@ -8,9 +8,9 @@ _INCLUDE = re.compile(r"^--- include (\w+\.lua)\n", re.MULTILINE)
 
 
 def read_script(module: str, name: str) -> str:
-    """Return the text of a script in the folder of a module (``__file__``).
+    """Return the text of a script in the folder of a module, given by its ``__file__``.
 
-    A line ``--- include FILE`` is replaced by that file, which is looked for in the same folder, then in this one.
+    A line ``--- include FILE`` is replaced by that file from the same folder, or else from the folder of this module.
     """
     folder = Path(module).parent
     return _expand(folder, (folder / name).read_text())

@@ -1,7 +1,8 @@
-"""Asking sentinels where the primary is.
+"""Asks sentinels for the address of the primary.
 
-redis-py's own Sentinel asks one after the other, each up to its time limit, and trusts the first answer, which may be
-that of one who was cut off. Here all are asked at once, and what most of them say counts most.
+redis-py's own Sentinel class asks one sentinel after the other, each up to its time limit, and trusts the first answer.
+That answer may be stale if the sentinel is cut off from the others. This module asks all at once and prefers the
+address that most of them name.
 """
 
 import asyncio
@@ -24,81 +25,84 @@ LOOK_SECONDS = 2.0
 
 
 class Sentinels:
-    """The sentinels of one service. Each asking has connections of its own, so that none can be half open."""
+    """The sentinels of one service. Each query opens new connections, so that none of them is half open."""
 
-    found: Host | None = None
-    """The primary, as far as is known: where connections lead."""
+    primary: Host | None = None
+    """The last known primary, to which the pool's connections lead."""
 
     def __init__(self, target: Target, limits: Mapping[str, Any]) -> None:
         self._service = target.service
         self._hosts = target.sentinels
         self._kind = Tls if target.scheme == "rediss" else Tcp
         self._options = {**target.sentinel_options, **limits}
-        self._looked = 0.0
-        self._looking: asyncio.Task[None] | None = None
+        self._refreshed_at = 0.0
+        self._refresh_task: asyncio.Task[None] | None = None
 
-    async def primaries(self) -> Sequence[Host]:
-        """Return the addresses that the sentinels name, most named first. Raises PrimaryUnknown after ASK_SECONDS."""
-        return [host for host, _ in (await self._named()).most_common()]
+    async def find_primaries(self) -> Sequence[Host]:
+        """Return the addresses that the sentinels name, most votes first. Raises PrimaryUnknown after ASK_SECONDS."""
+        return [host for host, _ in (await self._count_votes()).most_common()]
 
-    def look(self) -> None:
-        """See in the background, unless that was done a moment ago, whether most sentinels name another primary."""
-        if time.monotonic() - self._looked > LOOK_SECONDS and (self._looking is None or self._looking.done()):
-            self._looked = time.monotonic()
-            self._looking = asyncio.get_running_loop().create_task(self._look())
+    def refresh(self) -> None:
+        """Ask in the background whether most sentinels name another primary, at most once per LOOK_SECONDS."""
+        is_running = self._refresh_task is not None and not self._refresh_task.done()
+        if time.monotonic() - self._refreshed_at > LOOK_SECONDS and not is_running:
+            self._refreshed_at = time.monotonic()
+            self._refresh_task = asyncio.get_running_loop().create_task(self._refresh())
 
     async def aclose(self) -> None:
-        """Look no more."""
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.wait([self._looking])
+        """Stop asking the sentinels."""
+        if self._refresh_task is not None:
+            self._refresh_task.cancel()
+            await asyncio.wait([self._refresh_task])
 
-    async def _look(self) -> None:
+    async def _refresh(self) -> None:
         with suppress(PrimaryUnknown):
-            host, times = (await self._named()).most_common(1)[0]
-            if self._are_most(times):
-                self.found = host
+            host, votes = (await self._count_votes()).most_common(1)[0]
+            if self._is_majority(votes):
+                self.primary = host
 
-    def _are_most(self, times: int) -> bool:
-        return 2 * times > len(self._hosts)
+    def _is_majority(self, votes: int) -> bool:
+        return 2 * votes > len(self._hosts)
 
-    async def _named(self) -> Counter[Host]:
-        """Count what the sentinels say until most agree, all have spoken, or the time is over."""
-        asking = [asyncio.ensure_future(self._ask(*host)) for host in self._hosts]
+    async def _count_votes(self) -> Counter[Host]:
+        """Count the sentinels' answers until a majority agrees, all have answered, or the time is over."""
+        queries = [asyncio.ensure_future(self._ask(*host)) for host in self._hosts]
         try:
-            named, failed = await self._answers(asking)
+            votes, error = await self._collect_votes(queries)
         finally:
-            for one in asking:
-                one.cancel()
-            await asyncio.gather(*asking, return_exceptions=True)
-        if not named:
-            raise PrimaryUnknown(f"no sentinel names a primary of {self._service!r}") from failed
-        random.shuffle(named)  # so that of equals it is not always the same one that comes first
-        return Counter(named)
+            for query in queries:
+                query.cancel()
+            await asyncio.gather(*queries, return_exceptions=True)
+        if not votes:
+            raise PrimaryUnknown(f"no sentinel names a primary of {self._service!r}") from error
+        random.shuffle(votes)  # ties are broken at random
+        return Counter(votes)
 
-    async def _answers(self, asking: Sequence["asyncio.Future[Host | None]"]) -> tuple[list[Host], Exception | None]:
-        named: list[Host] = []
-        failed: Exception | None = None
+    async def _collect_votes(
+        self, queries: Sequence["asyncio.Future[Host | None]"]
+    ) -> tuple[list[Host], Exception | None]:
+        votes: list[Host] = []
+        error: Exception | None = None
         try:
             async with asyncio.timeout(ASK_SECONDS):
-                for answer in asyncio.as_completed(asking):
+                for answer in asyncio.as_completed(queries):
                     try:
                         if host := await answer:
-                            named.append(host)
+                            votes.append(host)
                     except RedisError as exc:
-                        failed = exc
-                    if any(map(self._are_most, Counter(named).values())):
+                        error = exc
+                    if any(map(self._is_majority, Counter(votes).values())):
                         break
         except TimeoutError:
-            failed = failed or RedisTimeoutError()
-        return named, failed
+            error = error or RedisTimeoutError()
+        return votes, error
 
     async def _ask(self, host: str, port: int) -> Host | None:
         connection: Any = self._kind(host=host, port=port, **self._options)
         try:
             await connection.connect()
             await connection.send_command("SENTINEL GET-MASTER-ADDR-BY-NAME", self._service)
-            found = await connection.read_response()
+            address = await connection.read_response()
         finally:
-            await connection.disconnect(nowait=True)  # at once, so that nothing can come between
-        return (found[0].decode(), int(found[1])) if found else None
+            await connection.disconnect(nowait=True)
+        return (address[0].decode(), int(address[1])) if address else None

@@ -91,7 +91,7 @@ def test_a_data_folder_that_is_a_file_is_told(command: str, folder: Path) -> Non
 @pytest.mark.parametrize(
     ("variable", "value", "sentence"),
     [
-        ("ACKSTREAM_REDIS_URL", "redis://h/?foo=1", "options that are not taken: foo"),
+        ("ACKSTREAM_REDIS_URL", "redis://h/?foo=1", "options that are not supported: foo"),
         ("ACKSTREAM_REDIS_URL", "http://u:hunter2@h", "the scheme is not known"),
         ("ACKSTREAM_STREAM", "a b", "ACKSTREAM_STREAM: 'a b' is not valid"),
     ],

@@ -76,7 +76,7 @@ def test_each_shortcoming_is_named(name: str, value: str) -> None:
         (("CONFIG SET", "no-appendfsync-on-rewrite", "yes"), "no-appendfsync-on-rewrite is yes, not no"),
         (("CONFIG SET", POLICY, "allkeys-lru"), "maxmemory-policy is allkeys-lru"),
         (("ACL SETUSER", "default", "-config|get"), "may not ask: allow it CONFIG GET"),
-        (("ACL SETUSER", "default", "-command"), "may not ask (COMMAND INFO)"),
+        (("ACL SETUSER", "default", "-command"), "may not run COMMAND INFO"),
     ],
 )
 async def test_fsync_does_not_start_on_less(away: Away, tmp_path: Path, command: tuple[Any, ...], words: str) -> None:
