@@ -22,8 +22,8 @@ else
 endif
 
 test-aiohttp: .venv/.dev
-	$(BIN)/python deploy/aiohttp_versions.py tests/ingest/test_http_answers.py tests/ingest/test_http_connections.py \
-		tests/test_framing.py tests/test_ingest.py
+	$(BIN)/python deploy/aiohttp_versions.py tests/ingest/test_ingest.py \
+		$(addprefix tests/system/ingest/test_,http_answers.py http_connections.py framing.py)
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

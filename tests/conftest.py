@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from console.up import valkey
 from stream.keys import Shard
 from stream.redis import client as connect
-from tests.node import Ask, install
+from tests.support.node_oracle import Ask, install
 from worker.store.database import open_engine
 from worker.store.migrate import migrate
 
@@ -38,7 +38,7 @@ SLOW_FIRST = (
     "replay_crash",
     "acl",
     "outage",
-    "killer",
+    "poison_crash",
     "handlers_crash",
     "up",
     "up_stops",

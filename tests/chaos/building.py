@@ -18,11 +18,11 @@ from tests.chaos.shim import Orders
 from tests.chaos.site import STREAM, Setup, Site
 from tests.chaos.supervised import Supervised
 from tests.chaos.verdict import GROUPS
-from tests.processes import ACKSTREAM, Process, Server
-from tests.proxy import proxying, through
-from tests.support import pgbouncer
-from tests.support.pgbouncer import PgBouncer
-from tests.waiting import until
+from tests.support.processes import ACKSTREAM, Process, Server
+from tests.support.servers import pgbouncer
+from tests.support.servers.pgbouncer import PgBouncer
+from tests.support.servers.proxy import proxying, through
+from tests.support.waiting import until
 from worker.store.migrate import migrate_at
 
 CONTROL_SECONDS = 2.0

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from tests.processes import Process, started
+from tests.support.processes import Process, started
 
 PIPE_BYTES = 4096
 READ_BYTES = 65536

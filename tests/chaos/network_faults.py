@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tests.chaos.site import Site
-from tests.proxy import Proxy
+from tests.support.servers.proxy import Proxy
 
 SIDES = (("ingest",), ("workers",), ("ingest", "workers"))
 DELAY_SECONDS = (0.02, 1.5)

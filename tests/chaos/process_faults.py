@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from tests.chaos.site import Site
 from tests.chaos.supervised import Supervised
-from tests.processes import Process
+from tests.support.processes import Process
 
 HARRIED_SECONDS = (0.2, 3.0)
 """Between two kills; a start takes about a second."""

@@ -14,8 +14,8 @@ from redis.exceptions import RedisError
 from tests.chaos.mounts import fill
 from tests.chaos.site import Site
 from tests.chaos.verdict import GROUPS
-from tests.processes import Process, answer
-from tests.waiting import until
+from tests.support.processes import Process, answer
+from tests.support.waiting import until
 
 FULL_BYTES = 1024 * 1024
 ROOM = "1gb"

@@ -12,9 +12,9 @@ from stream.keys import Shard
 from tests.chaos.log_pipe import LogPipe
 from tests.chaos.postgresql import Postgresql
 from tests.chaos.supervised import Supervised
-from tests.processes import ACKSTREAM, answer
-from tests.proxy import Proxy
-from tests.waiting import until
+from tests.support.processes import ACKSTREAM, answer
+from tests.support.servers.proxy import Proxy
+from tests.support.waiting import until
 
 STREAM = "chaos:status"
 READY_SECONDS = 60.0

@@ -5,7 +5,7 @@ import signal
 from typing import NoReturn
 
 from tests.chaos.shim import Orders
-from tests.processes import Process, Server
+from tests.support.processes import Process, Server
 
 LOOK_SECONDS = 0.02
 RESTART_SECONDS = 0.2

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
+from tests.stream.test_connect import user
 from tests.support.commands import run_command
-from tests.test_connect import user
 from worker.store.migrate import migrate_at
 
 AWAY = "redis://127.0.0.1:1"

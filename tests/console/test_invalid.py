@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from console.main import app
 from runtime.errors import Refusal
 from stream.keys import Shard
-from tests.events import body, entry
+from tests.support.samples.events import body, entry
 from worker.settle.invalid import Invalid, InvalidRecord
 
 NUMBER = "447700900123"

@@ -14,9 +14,9 @@ from console.output import print_pairs, print_rows
 from console.time_args import parse_time_ms
 from stream.keys import Shard
 from stream.redis.client import client
-from tests.events import RECEIVED_MS, body, entry
 from tests.support.commands import Outcome, run_command
-from tests.trims import add, group, register
+from tests.support.samples.events import RECEIVED_MS, body, entry
+from tests.support.streams.retention import add, group, register
 from worker.replay.entry_filter import ALL
 from worker.replay.job import Place, Replay
 from worker.replay.repository import Replays

@@ -24,7 +24,7 @@ from console.simulate.signing import ReceiptSigner, Signer
 from ingest.auth.secrets import parse_secrets
 from stream.entry import Entry
 from stream.keys import Shard
-from tests.processes import Ingest, ackstream, run_ackstream
+from tests.support.processes import Ingest, ackstream, run_ackstream
 from worker.events.vonage import parse
 
 SECRETS = "abcd1234:0123456789abcdef0123456789abcdef,efgh5678:short"

@@ -10,11 +10,11 @@ import orjson
 import pytest
 
 from stream.keys import Shard
-from tests.ingest.test_spool_owner import leave
-from tests.outages import away_redis, sending
-from tests.processes import Ingest, run_ackstream
-from tests.test_spool import OWNER
-from tests.waiting import until
+from tests.ingest.spool.test_spool import OWNER
+from tests.ingest.spool.test_spool_owner import leave
+from tests.support.faults.redis_outages import away_redis, sending
+from tests.support.processes import Ingest, run_ackstream
+from tests.support.waiting import until
 
 
 def run(folder: Path, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":

@@ -12,8 +12,8 @@ import pytest
 
 from stream.keys import Shard
 from stream.redis.client import client
-from tests.events import RECEIVED_MS, body, event
 from tests.support.commands import run_command
+from tests.support.samples.events import RECEIVED_MS, body, event
 from worker.group.group_ref import GroupRef
 from worker.settle.history import EntryOutcome, History
 from worker.store.database import open_engine

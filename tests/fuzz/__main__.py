@@ -8,10 +8,10 @@ from pathlib import Path
 
 from stream.keys import Shard
 from stream.redis.client import client
-from tests import signed
-from tests.edge import Edge
 from tests.fuzz import entries, requests
-from tests.processes import Valkey, ackstream
+from tests.support.http.raw_http import Edge
+from tests.support.processes import Valkey, ackstream
+from tests.support.samples import signed
 from worker.store.database import open_engine
 from worker.store.migrate import migrate
 

@@ -17,8 +17,8 @@ from console.queries.stats import gather_stats
 from stream.entry import Entry, EntryId, InvalidEntry
 from stream.keys import Shard
 from tests.fuzz.fields import Fields, entry
-from tests.processes import Process
-from tests.waiting import until
+from tests.support.processes import Process
+from tests.support.waiting import until
 from worker.events.event import InvalidStatus
 from worker.events.vonage import parse
 from worker.store.tables import status_events

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from tests.edge import LAST, Edge, connected, good, post
-from tests.events import body
 from tests.fuzz.mutations import mutated, spliced
-from tests.signed import bearer
+from tests.support.http.raw_http import LAST, Edge, connected, good, post
+from tests.support.samples.events import body
+from tests.support.samples.signed import bearer
 
 AT_ONCE = 48
 MOST_REQUESTS = 1_000_000

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from runtime.log_output import WAITING_CHARACTERS, LogOutput
-from tests.outages import counted
-from tests.processes import becomes
+from tests.support.faults.redis_outages import counted
+from tests.support.processes import becomes
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import becomes
+from tests.support.processes import becomes
 
 ROOT = Path(__file__).parents[2]
 

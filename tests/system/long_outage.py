@@ -14,8 +14,8 @@ from pathlib import Path
 
 from stream.keys import Shard
 from stream.redis.client import client
-from tests.processes import Valkey
-from tests.recording import ids, recording
+from tests.support.processes import Valkey
+from tests.support.workers.recording import ids, recording
 
 OPTIONS = "attempts=2&base=1&cap=20&concurrency=8"
 RECOVERY_SECONDS = 300

@@ -9,10 +9,10 @@ from redis.asyncio import Redis
 from console.queries.invalid import count_invalid
 from console.queries.stats import gather_stats
 from stream.keys import Shard
-from tests.events import body
-from tests.processes import Ingest, ackstream
-from tests.signed import SECRETS, bearer
-from tests.waiting import until
+from tests.support.processes import Ingest, ackstream
+from tests.support.samples.events import body
+from tests.support.samples.signed import SECRETS, bearer
+from tests.support.waiting import until
 
 JUNK = 30
 GROUPS = ("log", "other")

@@ -14,9 +14,9 @@ import pytest
 
 from console.up import valkey
 from stream.settings import child_environment
-from tests.events import body
-from tests.processes import ACKSTREAM, becomes, started
-from tests.test_up import STOP_SECONDS, Place
+from tests.support.processes import ACKSTREAM, becomes, started
+from tests.support.samples.events import body
+from tests.system.test_up import STOP_SECONDS, Place
 
 
 @pytest.fixture

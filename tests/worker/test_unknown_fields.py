@@ -9,10 +9,10 @@ from redis.asyncio import Redis
 
 from stream.entry import EntryId
 from stream.keys import Shard
-from tests.delayed import delayed
-from tests.events import body, entry
-from tests.serving import working
-from tests.waiting import until
+from tests.support.in_process import working
+from tests.support.samples.events import body, entry
+from tests.support.streams.delayed import delayed
+from tests.support.waiting import until
 from worker.replay.copier import plan_steps
 from worker.replay.entry_filter import ALL
 from worker.replay.entry_reader import Stored

@@ -1,0 +1,136 @@
+"""The connection that appends: pipelined batches, replies in order, and never one reply for another's batch."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import InvalidResponse, NoPermissionError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from ingest.append.connection import AppendConnection
+from ingest.encoding import pack
+from stream.keys import Shard
+from stream.redis.client import client
+from tests.support.samples.events import body, entry
+from tests.support.servers.proxy import proxying, through
+
+BATCH = [pack(entry(body()))[1]]
+
+
+@pytest.fixture
+async def connection(valkey_url: str, shard: Shard) -> AsyncIterator[AppendConnection]:
+    """A connection that has been open for longer than redis-py lets one be without asking for its health."""
+    own = client(valkey_url)
+    own.connection_pool.connection_kwargs["health_check_interval"] = 0.001
+    connection = await AppendConnection.open(own, shard.stream)
+    yield connection
+    await connection.close()
+    await own.aclose()
+
+
+async def connections(server: Redis) -> int:
+    """How many were made so far."""
+    found: Any = await server.info("stats")
+    return int(found["total_connections_received"])
+
+
+async def test_appends_need_no_connection_beside_their_own(
+    server: Redis, connection: AppendConnection, shard: Shard
+) -> None:
+    """Two at a time, however long it has been open; each returns when its batch is on the stream."""
+    before = await connections(server)
+    for number in range(1, 51):
+        await asyncio.gather(connection.append(BATCH, 5), connection.append(BATCH, 5))
+        assert await server.xlen(shard.stream) == 2 * number
+    assert await connections(server) == before
+
+
+async def test_a_server_that_forgot_its_scripts_is_told_again(
+    server: Redis, connection: AppendConnection, shard: Shard
+) -> None:
+    """After SCRIPT FLUSH overlapping batches are appended once each."""
+    await server.script_flush()
+    await asyncio.gather(*(connection.append(BATCH, 5) for _ in range(3)))
+    assert await server.xlen(shard.stream) == 3
+
+
+async def test_a_cancelled_append_takes_no_other_batch_s_reply(valkey_url: str, shard: Shard) -> None:
+    """Cancelled after any step, the connection is closed; the other batch is confirmed by its own reply or fails."""
+    own = client(valkey_url)
+    await (await AppendConnection.open(own, shard.stream)).close()  # the script is loaded
+    for steps in range(1, 30):
+        opened = await AppendConnection.open(own, shard.stream)
+        cancelled = asyncio.create_task(opened.append(BATCH, 5))
+        other = asyncio.create_task(opened.append(BATCH * 7, 5))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        if cancelled.done():
+            await other
+            await opened.close()
+            continue
+        cancelled.cancel()
+        await asyncio.wait([cancelled, other])
+        assert cancelled.cancelled()
+        assert other.exception() is None or isinstance(other.exception(), RedisConnectionError)
+        with pytest.raises(RedisConnectionError):
+            await opened.append(BATCH, 5)
+    await own.aclose()
+
+
+async def test_a_reply_that_is_late_closes_the_connection(valkey_url: str, shard: Shard) -> None:
+    """The batch times out, and so does each that waits behind it; none is ever confirmed by the late reply."""
+    async with proxying(urlsplit(valkey_url).port or 0) as proxy:
+        own = client(through(proxy, valkey_url))
+        opened = await AppendConnection.open(own, shard.stream)
+        proxy.swallows_replies = True
+        first, second = await asyncio.gather(opened.append(BATCH, 0.1), opened.append(BATCH, 5), return_exceptions=True)
+        assert isinstance(first, RedisTimeoutError)
+        assert isinstance(second, RedisConnectionError)
+        assert opened.is_closed
+        await own.aclose()
+
+
+async def test_a_reply_that_is_not_the_number_of_entries_is_no_confirmation(
+    server: Redis, valkey_url: str, shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Something between us and Redis that answers everything with OK or 1 is not believed."""
+    monkeypatch.setattr("ingest.append.connection.APPEND", "return 1")
+    own = client(valkey_url)
+    opened = await AppendConnection.open(own, shard.stream)
+    with pytest.raises(InvalidResponse):
+        await opened.append(BATCH * 2, 5)
+    assert await server.xlen(shard.stream) == 0
+    await own.aclose()
+
+
+async def test_an_empty_batch_tries_whether_an_append_is_allowed(
+    server: Redis, connection: AppendConnection, shard: Shard
+) -> None:
+    """It appends nothing, and does not make the stream."""
+    await connection.append((), 5)
+    assert not await server.exists(shard.stream)
+    await connection.append(BATCH, 5)
+    await connection.append((), 5)
+    assert await server.xlen(shard.stream) == 1
+
+
+async def test_an_empty_batch_meets_what_an_append_would_meet(
+    server: Redis, valkey_url: str, shard: Shard, connection: AppendConnection
+) -> None:
+    """A key of another type, and a user without the right to append."""
+    await server.set(shard.stream, "no stream")
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await connection.append((), 5)
+    await server.delete(shard.stream)
+    rights = ("+evalsha", "+script|load", "+ping", f"~{shard.name}:*")
+    name = f"{shard.name}-few"
+    await server.execute_command("ACL", "SETUSER", name, "on", ">secret", *rights)  # type: ignore[no-untyped-call]
+    own = client(f"redis://{name}:secret@127.0.0.1:{urlsplit(valkey_url).port}")
+    opened = await AppendConnection.open(own, shard.stream)
+    with pytest.raises((NoPermissionError, ResponseError), match=r"(?i)acl|permission"):
+        await opened.append((), 5)
+    await own.aclose()

@@ -1,0 +1,128 @@
+"""Group commit: which entries go to Redis together, and what becomes of those that are on their way when it is lost."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from ingest.append.group_commit import BATCHES, Appender
+from ingest.append.pipeline import open_pipeline
+from ingest.settings import IngestSettings
+from stream.keys import Shard
+from stream.redis.client import client
+from tests.support.faults.redis_outages import Away, away_redis, counted, is_open
+from tests.support.samples.events import body, entry
+from tests.support.waiting import until
+
+LONG_MS = 10_000  # nothing goes to the spool for being late
+SOON_SECONDS = 8
+
+
+@pytest.fixture
+async def away(tmp_path: Path, shard: Shard) -> AsyncIterator[Away]:
+    async with away_redis(tmp_path / "valkey", shard) as away:
+        yield away
+
+
+@asynccontextmanager
+async def silent(away: Away) -> AsyncIterator[Appender]:
+    """An appender whose server does all that it is told, but is not heard any more."""
+    server = client(away.settings["redis_url"])
+    settings = IngestSettings.load(**away.settings, signatures="off", ack_budget_ms=LONG_MS)
+    async with open_pipeline(server, settings) as appender:
+        await away.tell("CONFIG RESETSTAT")
+        away.proxy.swallows_replies = True
+        yield appender
+    await server.aclose()
+
+
+class Senders:
+    """What waits for its entry to be kept."""
+
+    def __init__(self, appender: Appender) -> None:
+        self._appender = appender
+        self.ids: list[str] = []
+        self.waiting: list[asyncio.Future[None]] = []
+
+    async def send(self, number: int) -> None:
+        """Send so many at once; return when they wait."""
+        for _ in range(number):
+            self.ids.append(f"m-{len(self.ids)}")
+            payload = body(message_uuid=self.ids[-1])
+            self.waiting.append(self._appender.append(entry(payload)))
+        await asyncio.sleep(0)
+
+    async def all_kept(self) -> None:
+        """Return when all of them are; fail if that takes as long as a reply may."""
+        async with asyncio.timeout(SOON_SECONDS):
+            await asyncio.gather(*self.waiting)
+
+
+async def appended(away: Away) -> tuple[int, int]:
+    """How many entries are on the stream, and how many calls brought them."""
+    calls = (await away.server.info("commandstats")).get("cmdstat_evalsha", {"calls": 0})["calls"]
+    return await away.server.xlen(away.shard.stream), calls
+
+
+async def test_a_second_batch_goes_out_when_as_many_wait_as_are_in_hand(away: Away) -> None:
+    """Fewer wait for more; and what comes while two are in hand goes out together when one of them has ended."""
+    async with silent(away) as appender:
+        senders = Senders(appender)
+        for number, expected in ((3, (3, 1)), (2, (3, 1)), (1, (6, 2)), (9, (6, 2))):
+            await senders.send(number)
+
+            async def is_so(expected: tuple[int, int] = expected) -> bool:
+                return await appended(away) == expected
+
+            await until(is_so)
+        away.proxy.swallows_replies = False
+        assert BATCHES == 2
+        assert not any(sender.done() for sender in senders.waiting)
+        away.proxy.cut()
+        await senders.all_kept()
+
+
+async def test_batches_in_flight_are_appended_again_when_their_connection_is_lost(away: Away) -> None:
+    """Redis is there, so a new connection takes them and what waits behind them: nothing goes by the spool."""
+    spooled = counted("spooled_entries_total", why="away")
+    async with silent(away) as appender:
+        senders = Senders(appender)
+        for number in (3, 3, 5):
+            await senders.send(number)
+
+        async def both_are_there() -> bool:
+            return await appended(away) == (6, 2)
+
+        await until(both_are_there)
+        away.proxy.swallows_replies = False
+        away.proxy.cut()
+        await senders.all_kept()
+        assert counted("spooled_entries_total", why="away") == spooled
+    times = Counter(await away.ids())
+    assert [times[one] for one in senders.ids] == [2] * 6 + [1] * 5
+
+
+async def test_batches_in_flight_are_spooled_when_redis_is_lost(away: Away) -> None:
+    """Both batches and what waits behind them go to the spool, though the server has the former; nobody waits on."""
+    spooled = counted("spooled_entries_total", why="away")
+    async with silent(away) as appender:
+        senders = Senders(appender)
+        for number in (3, 3, 5):
+            await senders.send(number)
+
+        async def both_are_there() -> bool:
+            return await appended(away) == (6, 2)
+
+        await until(both_are_there)
+        away.proxy.swallows_replies, away.proxy.refuses = False, True
+        away.proxy.cut()
+        await senders.all_kept()
+        assert counted("spooled_entries_total", why="away") - spooled == 11
+        away.proxy.refuses = False
+        await away.has(senders.ids)
+        await is_open()
+    times = Counter(await away.ids())
+    assert [times[one] for one in senders.ids] == [2] * 6 + [1] * 5

@@ -1,0 +1,171 @@
+"""The path to Redis: what closes it, when it is tried again, and what is said about it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import AuthenticationError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from structlog.testing import capture_logs
+
+from ingest.append.connection import AppendConnection
+from ingest.append.redis_writer import FIRST_SECONDS, LONGEST_SECONDS, REMIND_SECONDS, NotConfirmed, RedisWriter
+from ingest.append.server_checks import ServerChecks
+from ingest.encoding import pack
+from stream.keys import Shard
+from tests.support.faults.redis_outages import counted
+from tests.support.samples.events import body, entry
+
+BATCH = [pack(entry(body()))[1]]
+
+
+class Clock:
+    """A clock that stands still until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def writer(server: Redis, shard: Shard, clock: Clock) -> AsyncIterator[RedisWriter]:
+    """Open for a long time, with the longest delays."""
+    writer = RedisWriter(server, shard.stream, ServerChecks(server, "stream"), clock, lambda _least, most: most)
+    await writer.probe(feed_nothing)
+    clock.now += 3600
+    yield writer
+    await writer.close()
+
+
+async def feed_nothing(_connection: AppendConnection) -> None:
+    return
+
+
+def delay(writer: RedisWriter, clock: Clock) -> float:
+    """How long the next probe waits from now on."""
+    return round(writer._due - clock.now, 6)  # noqa: SLF001 - waiting for it would take seconds
+
+
+async def test_a_new_one_is_closed_and_probed_at_once(server: Redis, shard: Shard) -> None:
+    """Nothing is given to a server that was never tried."""
+    writer = RedisWriter(server, shard.stream, ServerChecks(server, "stream"))
+    with pytest.raises(NotConfirmed):
+        await writer.append(BATCH, 5)
+    async with asyncio.timeout(5):
+        await writer.probe(feed_nothing)
+    await writer.append(BATCH, 5)
+    assert await server.xlen(shard.stream) == 1
+    await writer.close()
+
+
+def test_one_failure_closes_it(writer: RedisWriter, clock: Clock) -> None:
+    """It knows the fault until it is open again, and the gauges show it."""
+    writer.fail(RedisTimeoutError())
+    assert (writer.is_open, writer.reason) == (False, "silent")
+    assert delay(writer, clock) == FIRST_SECONDS
+    assert (counted("breaker_state"), counted("redis_down", fault="silent")) == (1, 1)
+
+
+async def test_a_probe_that_succeeds_opens_it(writer: RedisWriter) -> None:
+    """The gauges are back at 0."""
+    writer.fail(RedisTimeoutError())
+    await writer.probe(feed_nothing)
+    assert writer.is_open
+    assert (counted("breaker_state"), counted("redis_down", fault="silent")) == (0, 0)
+
+
+def test_probes_that_fail_are_delayed_longer_up_to_a_limit(writer: RedisWriter, clock: Clock) -> None:
+    """Twice as long each time, and no longer than what finds Redis again within some seconds."""
+    delays = []
+    for _ in range(7):
+        writer.fail(RedisConnectionError())
+        delays.append(delay(writer, clock))
+        clock.now += delays[-1]
+    assert delays == [0.1, 0.2, 0.4, 0.8, 1.6, LONGEST_SECONDS, LONGEST_SECONDS]
+
+
+async def test_a_server_that_fails_right_after_success_is_tried_less_and_less(
+    writer: RedisWriter, clock: Clock
+) -> None:
+    """One that takes the probe and then fails again is not hammered; after a quiet time all is forgotten."""
+    delays = []
+    for _ in range(6):
+        writer.fail(RedisTimeoutError())
+        delays.append(delay(writer, clock))
+        clock.now += delays[-1]
+        await writer.probe(feed_nothing)
+    assert delays == [0.1, 0.2, 0.4, 0.8, 1.6, LONGEST_SECONDS]
+    clock.now += LONGEST_SECONDS
+    writer.fail(RedisTimeoutError())
+    assert delay(writer, clock) == FIRST_SECONDS
+
+
+def test_the_delay_has_jitter(server: Redis, shard: Shard, clock: Clock) -> None:
+    """Half of it to the whole, so that processes that lost Redis together do not come back together."""
+    asked = []
+
+    def least(least: float, most: float) -> float:
+        asked.append((least, most))
+        return least
+
+    writer = RedisWriter(server, shard.stream, ServerChecks(server, "stream"), clock, least)
+    writer.fail(RedisConnectionError())
+    assert asked == [(FIRST_SECONDS / 2, FIRST_SECONDS)]
+    assert delay(writer, clock) == FIRST_SECONDS / 2
+
+
+async def test_a_probe_that_is_given_up_closes_its_connection(server: Redis, shard: Shard) -> None:
+    """When ingest stops at that moment nobody else would."""
+    writer = RedisWriter(server, shard.stream, ServerChecks(server, "stream"))
+    fed: asyncio.Future[AppendConnection] = asyncio.get_running_loop().create_future()
+
+    async def feed(connection: AppendConnection) -> None:
+        fed.set_result(connection)
+        await asyncio.Event().wait()
+
+    probing = asyncio.create_task(writer.probe(feed))
+    connection = await asyncio.wait_for(fed, 5)
+    probing.cancel()
+    await asyncio.wait([probing])
+    assert not writer.is_open
+    with pytest.raises(RedisConnectionError):
+        await connection.append(BATCH, 5)
+
+
+async def test_an_idle_connection_that_redis_closes_is_replaced(
+    writer: RedisWriter, server: Redis, shard: Shard
+) -> None:
+    """As with `timeout 300`: the next append goes by a new connection, and nobody says that Redis is away."""
+    with capture_logs() as lines:
+        for _ in range(3):
+            await server.execute_command("CLIENT KILL", "TYPE", "normal", "SKIPME", "yes")  # type: ignore[no-untyped-call]
+            await asyncio.gather(*(writer.append(BATCH, 5) for _ in range(2)))
+    assert lines == []
+    assert writer.is_open
+    assert 6 <= await server.xlen(shard.stream) <= 12
+
+
+def test_a_fault_that_does_not_pass_is_an_error_every_minute(writer: RedisWriter, clock: Clock) -> None:
+    """With the number of spooled entries and what to do; one that passes by itself is one warning."""
+    with capture_logs() as lines:
+        writer.fail(AuthenticationError("WRONGPASS invalid username-password pair"))
+        for _ in range(3):
+            writer.remind(7)
+            writer.fail(AuthenticationError("WRONGPASS invalid username-password pair"))
+            clock.now += REMIND_SECONDS
+        writer.fail(RedisTimeoutError())
+        clock.now += REMIND_SECONDS
+        writer.remind(7)
+    said = [(line["log_level"], line["event"], line["why"], line.get("spool_entries")) for line in lines]
+    denied = ("error", "redis.down", "denied")
+    assert said == [(*denied, None), (*denied, 7), (*denied, 7), ("warning", "redis.down", "silent", None)]
+    assert "password" in lines[0]["what"]

@@ -1,0 +1,239 @@
+"""What a 200 is worth: the server's settings are asked for, and decide what is refused, spooled or warned of."""
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from console.up.valkey import find_free_port
+from ingest.append import pipeline
+from ingest.append.server_checks import POLICY, WANTED, find_shortcomings
+from stream.keys import Shard
+from tests.support.faults.redis_outages import Away, away_redis, counted, is_open, sending
+from tests.support.in_process import answers, ingesting
+from tests.support.processes import Process, ackstream
+from tests.support.waiting import until
+
+START_SECONDS = 30.0
+
+
+@pytest.fixture
+async def away(tmp_path: Path, shard: Shard) -> AsyncIterator[Away]:
+    async with away_redis(tmp_path / "valkey", shard) as away:
+        yield away
+
+
+def ingest(away: Away, folder: Path, **settings: str) -> Any:
+    """A real process."""
+    ports = {"port": str(find_free_port()), "admin_port": str(find_free_port())}
+    return ackstream("ingest", folder=folder, signatures="off", **{**ports, **away.settings, **settings})
+
+
+async def refusal(process: Process) -> str:
+    """The one sentence with which it ends."""
+    assert await process.ended(START_SECONDS) == 1
+    (sentence,) = [line for line in process.said.splitlines() if not line.startswith("{")]
+    assert sentence.startswith("ackstream: ")
+    return sentence
+
+
+ENOUGH = {**WANTED, POLICY: "noeviction"}
+
+
+@pytest.mark.parametrize("policy", ["noeviction", "volatile-lru", "volatile-ttl"])
+def test_a_server_that_fsyncs_and_keeps_has_no_shortcoming(policy: str) -> None:
+    """Policies that drop only what has a time to live cannot drop a stream."""
+    assert find_shortcomings({**WANTED, POLICY: policy}) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("appendonly", "no"),
+        ("appendfsync", "everysec"),
+        ("appendfsync", "no"),
+        ("no-appendfsync-on-rewrite", "yes"),
+        (POLICY, "allkeys-lru"),
+        (POLICY, "allkeys-random"),
+    ],
+)
+def test_each_shortcoming_is_named(name: str, value: str) -> None:
+    """By the setting, with what it is; one that is not told is one too."""
+    (one,) = find_shortcomings({**ENOUGH, name: value})
+    assert one.startswith(f"{name} is {value}")
+    (missing,) = find_shortcomings({known: is_ for known, is_ in ENOUGH.items() if known != name})
+    assert missing.startswith(f"{name} is unknown")
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("CONFIG SET", "appendonly", "no"), "appendonly is no, not yes"),
+        (("CONFIG SET", "appendfsync", "everysec"), "appendfsync is everysec, not always"),
+        (("CONFIG SET", "no-appendfsync-on-rewrite", "yes"), "no-appendfsync-on-rewrite is yes, not no"),
+        (("CONFIG SET", POLICY, "allkeys-lru"), "maxmemory-policy is allkeys-lru"),
+        (("ACL SETUSER", "default", "-config|get"), "may not ask: allow it CONFIG GET"),
+        (("ACL SETUSER", "default", "-command"), "may not run COMMAND INFO"),
+    ],
+)
+async def test_fsync_does_not_start_on_less(away: Away, tmp_path: Path, command: tuple[Any, ...], words: str) -> None:
+    """One sentence names what is missing, and the exit code is 1."""
+    await away.tell(*command)
+    with ingest(away, tmp_path, ack="fsync") as process:
+        assert words in await refusal(process)
+
+
+async def test_fsync_does_not_start_without_redis(away: Away, tmp_path: Path) -> None:
+    """It cannot know what a 200 would be worth: after a short wait it says so."""
+    away.kill()
+    with ingest(away, tmp_path, ack="fsync") as process:
+        assert re.search(r"redis://127.0.0.1:\d+ does not answer \(ConnectionError\): start it", await refusal(process))
+
+
+async def test_fsync_starts_on_a_server_that_fsyncs(away: Away, tmp_path: Path) -> None:
+    """As compose and `ackstream up` set it."""
+    with ingest(away, tmp_path, ack="fsync") as process:
+        await process.has_logged("ingest.started")
+        assert process.logged("durability.full")
+
+
+async def test_stream_does_not_start_on_a_server_that_is_too_old(away: Away, tmp_path: Path) -> None:
+    """One that lacks a command, or does not let us ask: one sentence, exit code 1."""
+    await away.tell("ACL SETUSER", "default", "-command")
+    with ingest(away, tmp_path) as process:
+        assert "Ackstream needs Redis 7.0, Valkey 8, or later" in await refusal(process)
+
+
+UNUSABLE: dict[str, tuple[tuple[Any, ...], str]] = {
+    "another password": (("CONFIG SET", "requirepass", "another"), "check the user and the password"),
+    "no right to append": (("ACL SETUSER", "default", "-xadd"), "the user's rights"),
+    "no right to run scripts": (("ACL SETUSER", "default", "-evalsha"), "the user's rights"),
+    "a key of another type": (("SET", "STREAM", "x"), "remove that key, or set ACKSTREAM_STREAM"),
+}
+
+
+@pytest.mark.parametrize("fault", UNUSABLE)
+async def test_a_server_that_cannot_be_used_is_refused_at_the_start(away: Away, tmp_path: Path, fault: str) -> None:
+    """One sentence that says what to do, exit code 1: as for any other wrong setting, while the spool is empty."""
+    command, words = UNUSABLE[fault]
+    await away.tell(*(away.shard.stream if word == "STREAM" else word for word in command))
+    with ingest(away, tmp_path) as process:
+        assert words in await refusal(process)
+
+
+async def test_a_node_of_a_cluster_is_refused_at_the_start(away: Away, tmp_path: Path) -> None:
+    """It would take entries only for the slots that it serves."""
+    away.kill()
+    with (tmp_path / "valkey" / "valkey.conf").open("a") as config:
+        config.write(f"appendonly no\ncluster-enabled yes\ncluster-port {find_free_port()}\n")
+    await away.valkey.start()
+    with ingest(away, tmp_path) as process:
+        assert "a node of a cluster" in await refusal(process)
+
+
+async def test_with_entries_in_the_spool_a_wrong_password_does_not_stop_the_start(away: Away, tmp_path: Path) -> None:
+    """The log has an error with what to do, a gauge shows it; with the right password all is drained."""
+    away.kill()
+    async with ingesting(**away.settings, data=tmp_path / "data") as running, sending(running.url) as sender:
+        assert await sender.posts(3) == [200] * 3
+        kept = list(sender.kept)
+    await away.start()
+    password = (await away.server.config_get("requirepass"))["requirepass"]
+    await away.tell("CONFIG SET", "requirepass", "another")
+    admin_port = find_free_port()
+    with ingest(away, tmp_path, admin_port=str(admin_port), data=str(tmp_path / "data")) as process:
+        await process.is_ready(admin_port)
+        (line,) = process.logged("redis.down")
+        assert (line["level"], line["why"]) == ("error", "denied")
+        assert "password" in line["what"]
+        async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{admin_port}/metrics") as answer:
+            assert 'ackstream_redis_down{fault="denied"} 1.0' in await answer.text()
+        await away.tell("CONFIG SET", "requirepass", password)
+        await away.has(kept)
+
+
+async def test_stream_warns_and_starts(away: Away, tmp_path: Path) -> None:
+    """On a server that may drop the stream and does not fsync: one line says all of it; a 200 is worth no more."""
+    await away.tell("CONFIG SET", POLICY, "allkeys-lru", "appendfsync", "everysec")
+    with ingest(away, tmp_path) as process:
+        await process.has_logged("ingest.started")
+        (line,) = process.logged("durability.short")
+        assert line["level"] == "error"
+        assert "appendfsync is everysec, not always; maxmemory-policy is allkeys-lru" in line["redis"]
+
+
+async def test_a_change_is_told_once(
+    away: Away, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Found while it runs, in a minute at most: a warning, and when all is well again a word of that too."""
+    monkeypatch.setattr(pipeline, "DURABILITY_SECONDS", 0.1)
+    async with ingesting(**away.settings) as running, sending(running.url) as sender:
+        await away.tell("CONFIG SET", "appendfsync", "no")
+        await until(lambda: durable(is_=0))
+        await until(lambda: looked_again(away))
+        assert await sender.posts(3) == [200] * 3
+        assert counted("breaker_state") == 0
+        await away.tell("CONFIG SET", "appendfsync", "always")
+        await until(lambda: durable(is_=1))
+    said = capsys.readouterr().out
+    assert said.count("durability.short") == 1
+    assert said.count("durability.full") == 2
+
+
+async def durable(*, is_: int) -> bool:
+    return counted("redis_durable") == is_
+
+
+async def looked_again(away: Away) -> bool:
+    await away.tell("CONFIG RESETSTAT")
+
+    async def asked() -> bool:
+        return "cmdstat_config|get" in await away.server.info("commandstats")
+
+    await until(asked)
+    return True
+
+
+async def test_what_is_not_fsynced_any_more_is_spooled(away: Away, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With fsync, from the moment it is found: nothing is answered on Redis's word, and nothing is given to it."""
+    monkeypatch.setattr(pipeline, "DURABILITY_SECONDS", 0.1)
+    async with ingesting(**away.settings, ack="fsync") as running, sending(running.url) as sender:
+        assert await sender.posts(3) == [200] * 3
+        await away.tell("CONFIG SET", "appendfsync", "everysec")
+        await until(lambda: durable(is_=0))
+        before = counted("spooled_entries_total", why="durability")
+        assert await sender.posts(3) == [200] * 3
+        assert await answers(running.ready_url, 200)
+        assert counted("spooled_entries_total", why="durability") - before == 3
+        assert len(await away.ids()) == 3
+        await away.tell("CONFIG SET", "appendfsync", "always")
+        await away.has(sender.kept)
+        await is_open()
+
+
+async def test_a_server_that_comes_back_weaker_is_found_at_once(away: Away) -> None:
+    """With fsync the settings are asked for on every reconnect, before anything is given to it."""
+    async with ingesting(**away.settings, ack="fsync") as running, sending(running.url) as sender:
+        assert await sender.post() == 200
+        away.proxy.refuses = True
+        away.proxy.cut()
+        assert await sender.post() == 200
+        await away.tell("CONFIG SET", "appendfsync", "everysec")
+        away.proxy.refuses = False
+        await until(lambda: durable(is_=0))
+        assert await sender.posts(3) == [200] * 3
+        assert len(await away.ids()) == 1
+        await away.tell("CONFIG SET", "appendfsync", "always")
+        await away.has(sender.kept)
+
+
+async def test_with_few_rights_it_works_and_knows_less(away: Away, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without CONFIG GET and INFO durability and memory are unknown: one warning, no more questions."""
+    await away.tell("ACL SETUSER", "default", "-config", "-info")
+    async with ingesting(**away.settings) as running, sending(running.url) as sender:
+        assert await sender.posts(3) == [200] * 3
+        assert await durable(is_=0)
+    assert capsys.readouterr().out.count("CONFIG GET is denied") == 1

@@ -1,0 +1,166 @@
+"""Signatures from the request to the tables: modes, secrets that change, several accounts on one URL."""
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+from redis.asyncio import Redis
+from typer.testing import CliRunner
+
+from console.main import app
+from ingest.settings import IngestSettings
+from stream.keys import Shard
+from stream.settings import InvalidSettings
+from tests.support.in_process import ingesting, working
+from tests.support.processes import Ingest, ackstream
+from tests.support.samples.events import body
+from tests.support.samples.signed import ACCOUNT, SECRETS, bearer
+from tests.support.waiting import until
+from tests.worker.test_worker import settled
+from worker.store.migrate import migrate_at
+
+
+def trace(message: str) -> Any:
+    return orjson.loads(CliRunner().invoke(app, ["trace", message, "--json"], catch_exceptions=False).stdout)
+
+
+async def post(url: str, payload: bytes, authorization: str) -> int:
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(url, data=payload, headers={"Authorization": authorization}) as answer,
+    ):
+        return answer.status
+
+
+async def test_accounts_and_applications_on_one_url_are_told_apart(
+    valkey_url: str, server: Redis, shard: Shard, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the signature proves stands in the tables, in `trace` and in the metrics."""
+    common: dict[str, Any] = {"redis_url": valkey_url, "stream": shard.name}
+    senders = {"m-1": ("one", "app-1"), "m-2": ("one", "app-2"), "m-3": ("two", None)}
+    await migrate_at(database_url)
+    async with ingesting(**common, signatures="required", signature_secrets="one:secret-1,two:secret-2") as ingest:
+        for message, (account, application) in senders.items():
+            payload = body(message_uuid=message)
+            claims = {"application_id": application} if application else {}
+            secret = "secret-1" if account == "one" else "secret-2"
+            assert await post(ingest.url, payload, bearer(payload, api_key=account, secret=secret, **claims)) == 200
+        async with aiohttp.ClientSession() as http, http.get(ingest.ready_url.replace("ready", "metrics")) as answer:
+            metrics = await answer.text()
+        assert 'ackstream_webhooks_proved_total{account="one",application="app-2",verified="jwt"}' in metrics
+        assert 'ackstream_webhooks_proved_total{account="two",application="",verified="jwt"}' in metrics
+    async with working(**common, database_url=database_url, handlers="store"):
+        await until(lambda: settled(server, shard, "store"))
+    monkeypatch.setenv("ACKSTREAM_DATABASE_URL", database_url)
+    traced = {message: await asyncio.to_thread(trace, message) for message in senders}
+    assert {message: (found["account"], found["application"]) for message, found in traced.items()} == senders
+
+
+async def test_secrets_change_without_a_restart(valkey_url: str, shard: Shard, tmp_path: Path) -> None:
+    """SIGHUP reads the file again; one that is wrong is told, with nothing of it, and changes nothing."""
+    file = tmp_path / "secrets"
+    file.write_text(f"# the account of the tests\n{SECRETS}\n")
+    payload = body()
+    settings = {"signatures": "required", "signature_secrets_file": str(file), "log_format": "json"}
+    async with Ingest(tmp_path, redis_url=valkey_url, stream=shard.name, **settings).running() as ingest:
+        assert await post(ingest.url, payload, bearer(payload)) == 200
+        assert await post(ingest.url, payload, bearer(payload, secret="new")) == 503
+        file.write_text(f"{SECRETS}\n{ACCOUNT}:new\n")
+        ingest.process.send(signal.SIGHUP)
+        await ingest.process.has_logged("authentication.secrets_read")
+        (line,) = ingest.process.logged("authentication.secrets_read")
+        assert (line["secrets"], line["result"]) == ("1 account, 2 secrets", "changed")
+        ingest.process.send(signal.SIGHUP)
+        await ingest.process.has_logged("authentication.secrets_read", times=2)
+        assert ingest.process.logged("authentication.secrets_read")[1]["result"] == "unchanged"
+        assert await post(ingest.url, payload, bearer(payload)) == 200
+        assert await post(ingest.url, payload, bearer(payload, secret="new")) == 200
+        file.write_text(f"{ACCOUNT};canary-of-the-tests")
+        ingest.process.send(signal.SIGHUP)
+        await ingest.process.has_logged("authentication.secrets_not_read")
+        assert await post(ingest.url, payload, bearer(payload, secret="new")) == 200
+        assert "canary" not in ingest.process.said
+
+
+async def test_secrets_in_a_variable_cannot_be_reloaded_and_the_log_says_so(
+    valkey_url: str, shard: Shard, tmp_path: Path
+) -> None:
+    """Nobody can change the environment of a process: SIGHUP logs a warning with the next step, and reads nothing."""
+    settings = {"signatures": "required", "signature_secrets": SECRETS, "log_format": "json"}
+    async with Ingest(tmp_path, redis_url=valkey_url, stream=shard.name, **settings).running() as ingest:
+        ingest.process.send(signal.SIGHUP)
+        await ingest.process.has_logged("authentication.secrets_fixed")
+        (line,) = ingest.process.logged("authentication.secrets_fixed")
+        assert (line["level"], "ACKSTREAM_SIGNATURE_SECRETS_FILE" in line["what"]) == ("warning", True)
+        assert not ingest.process.logged("authentication.secrets_read")
+
+
+async def test_a_reload_changes_nothing_but_the_secrets(valkey_url: str, shard: Shard, tmp_path: Path) -> None:
+    """Other lines of .env count from the next start on: signatures are not switched off by the way."""
+    (tmp_path / ".env").write_text(f"ACKSTREAM_SIGNATURE_SECRETS={SECRETS}\n")
+    payload = body()
+    settings = {"signatures": "required", "log_format": "json"}
+    environment = Ingest(tmp_path, redis_url=valkey_url, stream=shard.name, **settings)
+    async with environment.running() as ingest:
+        (tmp_path / ".env").write_text(
+            f"ACKSTREAM_SIGNATURE_SECRETS={ACCOUNT}:new\nACKSTREAM_DLR_SIGNATURE=off\nACKSTREAM_MAX_BODY=broken\n"
+        )
+        ingest.process.send(signal.SIGHUP)
+        await ingest.process.has_logged("authentication.secrets_read")
+        assert await post(ingest.url, payload, bearer(payload, secret="new")) == 200
+        assert await post(ingest.url, payload, bearer(payload)) == 503
+        assert await post(ingest.url, b"messageId=1&status=delivered", "Basic eA==") == 503
+
+
+@pytest.mark.parametrize("header", ["Authorization", "X-Vonage-Token"])
+async def test_a_setting_names_the_header_of_the_token(valkey_url: str, shard: Shard, header: str) -> None:
+    """A gateway may need Authorization for itself; then the token comes in a header of its own, bare or not."""
+    settings: dict[str, Any] = {"signatures": "required", "signature_secrets": SECRETS, "signature_header": header}
+    payload = body()
+    async with (
+        ingesting(redis_url=valkey_url, stream=shard.name, **settings) as ingest,
+        aiohttp.ClientSession() as http,
+    ):
+        values = [bearer(payload), bearer(payload).replace("Bearer", "bearer")]
+        if header != "Authorization":
+            values.append(bearer(payload).removeprefix("Bearer "))
+        for value in values:
+            async with http.post(ingest.url, data=payload, headers={header: value}) as answer:
+                assert answer.status == 200
+        async with http.post(ingest.url, data=payload, headers={"X-Other": bearer(payload)}) as answer:
+            assert answer.status == 503
+
+
+@pytest.mark.parametrize("command", ["ingest", "up"])
+async def test_required_without_a_secret_does_not_start(tmp_path: Path, command: str) -> None:
+    """It is the default, and fails closed: exit code 1, and one sentence that says what to set."""
+    settings = {"signatures": "required"} if command == "up" else {}
+    with ackstream(command, folder=tmp_path, **settings) as process:
+        assert await process.ended(20) == 1
+    (sentence,) = [line for line in process.said.splitlines() if not line.startswith("{")]
+    assert sentence.startswith("ackstream: ACKSTREAM_SIGNATURES is 'required', but there is no secret")
+    assert "ACKSTREAM_SIGNATURE_SECRETS=" in sentence
+
+
+@pytest.mark.parametrize("secrets", ["canary", "key:", ":canary", "key:ok,canary", ""])
+def test_secrets_that_are_none_are_refused_without_telling_them(secrets: str) -> None:
+    """The sentence says how they are written, and has nothing of the value."""
+    with pytest.raises(
+        InvalidSettings, match=r"ACKSTREAM_SIGNATURE_SECRETS: its value is not valid .*; expected"
+    ) as refused:
+        IngestSettings.load(signature_secrets=secrets)
+    assert "canary" not in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# nothing yet\n\n  # neither here\n"])
+def test_a_secrets_file_without_an_item_is_not_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """As compose passes it before anyone goes live; with signatures required the start is refused all the same."""
+    (tmp_path / "secrets").write_text(text)
+    monkeypatch.setenv("ACKSTREAM_SIGNATURE_SECRETS_FILE", str(tmp_path / "secrets"))
+    assert IngestSettings.load(signatures="off").signature_secrets is None
+    with pytest.raises(InvalidSettings, match="there is no secret to check"):
+        _ = IngestSettings.load().verifier

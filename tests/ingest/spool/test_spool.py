@@ -1,0 +1,259 @@
+"""The spool's files together: limits, faults, and what becomes of what others have left."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ingest.spool.errors import Failing, NotSpooled
+from ingest.spool.file import SpoolFile
+from ingest.spool.file_set import SpoolFiles
+from ingest.spool.folder import Owner, SpoolFolder
+from ingest.spool.record import size_of
+from runtime.errors import Refusal
+from tests.support.faults.redis_outages import counted
+from tests.support.samples.events import RECEIVED_MS
+from tests.support.samples.spooled import numbers, packed
+
+ROOT = Path(__file__).parents[3]
+LIMIT_BYTES = 40_000
+ENOUGH_BYTES = 2**30
+OWNER = Owner("test:{0}", "redis://127.0.0.1:6379")
+
+
+class Time:
+    """A clock that goes on by an hour each time somebody looks, so that nothing has to be waited for."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 3600
+        return self.now
+
+
+def started(data: Path, limit_bytes: int = ENOUGH_BYTES) -> SpoolFiles:
+    """What a process does first: lock a folder, and open what is there."""
+    files = SpoolFiles(data, OWNER, limit_bytes, Time())
+    files.open()
+    return files
+
+
+@contextmanager
+def opened(data: Path, limit_bytes: int = ENOUGH_BYTES) -> Iterator[SpoolFiles]:
+    """A process from its start to its end."""
+    files = started(data, limit_bytes)
+    yield files
+    files.close()
+
+
+def drained(files: SpoolFiles, most_entries: int = 100) -> list[int]:
+    found = []
+    while (part := files.read(most_entries)) is not None:
+        found += numbers(part.slice)
+        files.confirm(part)
+    return found
+
+
+def left(data: Path) -> list[str]:
+    """The names of the files that hold entries."""
+    return sorted(path.name for path in data.glob("spool/*/*.*") if not path.name.endswith("-wal"))
+
+
+def test_what_was_put_is_drained_in_order_by_the_next_process(tmp_path: Path) -> None:
+    """Also over several starts, each of which puts into a file of its own; what is drained leaves no file."""
+    for start in range(3):
+        with opened(tmp_path) as files:
+            assert files.held.entries == 2 * start
+            files.put(packed(2 * start))
+            files.put(packed(2 * start + 1))
+    assert len(left(tmp_path)) == 3
+    with opened(tmp_path) as files:
+        assert (files.held.entries, files.held.oldest_ms) == (6, RECEIVED_MS)
+        assert drained(files, 3) == list(range(6))
+        assert (files.held.entries, files.held.bytes, files.held.oldest_ms) == (0, 0, None)
+    assert left(tmp_path) == []
+
+
+def test_only_its_owner_may_look_in(tmp_path: Path) -> None:
+    """Folders 0700, files 0600."""
+    with opened(tmp_path / "data") as files:
+        files.put(packed(1))
+        modes = {path.name: oct(path.stat().st_mode)[-3:] for path in (tmp_path / "data").rglob("*")}
+    assert {modes.pop(name) for name in ("spool", "0")} == {"700"}
+    assert set(modes.values()) == {"600"}
+
+
+def test_the_limit_is_kept(tmp_path: Path) -> None:
+    """What would go beyond is refused as a whole; there is room again when something was drained."""
+    with opened(tmp_path, 10_000) as files:
+        files.put(packed(1, size=4000))
+        files.put(packed(2, size=4000))
+        with pytest.raises(NotSpooled, match="ACKSTREAM_SPOOL_BYTES"):
+            files.put(packed(3, 4, size=1000))
+        part = files.read(1)
+        assert part is not None
+        files.confirm(part)
+        files.put(packed(3, 4, size=1000))
+        assert drained(files) == [2, 3, 4]
+
+
+def test_two_processes_have_folders_of_their_own(tmp_path: Path) -> None:
+    """Neither drains what the living other one has; when that is gone, it does."""
+    with opened(tmp_path) as files:
+        with opened(tmp_path) as other:
+            other.put(packed(1, 2))
+            files.take_over()
+            assert files.held.entries == 0
+        files.put(packed(3))
+        found = counted("spool_found_entries_total")
+        files.take_over()
+        assert counted("spool_found_entries_total") - found == 2
+        assert drained(files) == [1, 2, 3]
+        with opened(tmp_path) as next_one:
+            assert next_one.held.entries == 0
+    assert left(tmp_path) == []
+
+
+def test_a_folder_that_was_taken_over_is_given_back(tmp_path: Path) -> None:
+    """Held while it is drained, so that no third one does the same; then free for a new process."""
+    with opened(tmp_path) as files:
+        with opened(tmp_path) as other:
+            other.put(packed(1))
+        files.take_over()
+        assert list(SpoolFolder.claim(tmp_path, OWNER).path.parts)[-1] == "2"
+        assert drained(files) == [1]
+        files.take_over()
+        assert list(SpoolFolder.claim(tmp_path, OWNER).path.parts)[-1] == "1"
+
+
+def test_a_damaged_file_is_set_aside_and_the_rest_goes_on(tmp_path: Path) -> None:
+    """It keeps its number and is never opened again; what is beside it is drained."""
+    for number in (1, 2):
+        with opened(tmp_path) as files:
+            files.put(packed(number))
+    (tmp_path / "spool" / "0" / "000001.db").write_bytes(os.urandom(5000))
+    with opened(tmp_path) as files:
+        assert drained(files) == [2]
+        files.put(packed(3))
+        assert left(tmp_path) == ["000001.damaged", "000003.db"]
+    with opened(tmp_path) as files:
+        assert drained(files) == [3]
+    assert left(tmp_path) == ["000001.damaged"]
+
+
+def test_what_is_damaged_in_use_is_counted(tmp_path: Path) -> None:
+    """A page has turned to garbage: what was found is all drained or set aside."""
+    with opened(tmp_path) as files:
+        for n in range(0, 1000, 50):
+            files.put(packed(*range(n, n + 50), size=500))
+    names = ("found_entries", "drained_entries", "set_aside_entries")
+    before = {name: counted(f"spool_{name}_total") for name in names}
+    with (tmp_path / "spool" / "0" / "000001.db").open("r+b") as file:
+        file.seek(50 * 4096)
+        file.write(os.urandom(4096))
+    with opened(tmp_path) as files:
+        got = drained(files)
+        assert 980 < len(got) < 1000
+        assert files.held.entries == 0
+    grown = {name: counted(f"spool_{name}_total") - before[name] for name in names}
+    assert grown["drained_entries"] == len(got)
+    assert grown["found_entries"] == grown["drained_entries"] + grown["set_aside_entries"]
+    assert left(tmp_path) == ["000001.damaged"]
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, victim: Path) -> None:
+    """Let every later put into this file fail."""
+    put = SpoolFile.put
+
+    def fail(file: SpoolFile, entries: object) -> None:
+        if file.path == victim:
+            raise Failing("SQLITE_IOERR_FSYNC")
+        put(file, entries)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SpoolFile, "put", fail)
+
+
+def test_a_file_that_failed_takes_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is put goes to a new one; what was put before is drained, and then the file is deleted."""
+    with opened(tmp_path) as files:
+        files.put(packed(1, 2))
+        failing(monkeypatch, tmp_path / "spool" / "0" / "000001.db")
+        files.put(packed(3))
+        assert left(tmp_path) == ["000001.db", "000002.db"]
+        assert files.held.entries == 3
+        assert drained(files, 2) == [1, 2, 3]
+        assert left(tmp_path) == ["000002.db"]
+
+
+def test_no_folder_is_a_refusal(tmp_path: Path) -> None:
+    """One sentence says which folder, why, and which setting."""
+    (tmp_path / "file").touch()
+    with pytest.raises(Refusal, match=r"the spool cannot be kept in \S+/file/spool \(.+\): set ACKSTREAM_DATA"):
+        SpoolFolder.claim(tmp_path / "file", OWNER)
+
+
+operations = st.lists(
+    st.tuples(st.just("put"), st.integers(1, 4))
+    | st.tuples(st.just("drain"), st.integers(1, 6))
+    | st.tuples(st.sampled_from(["kill", "stop", "take over", "fail"]), st.just(1)),
+    max_size=25,
+)
+
+
+def fail(files: SpoolFiles) -> None:
+    """As when an fsync of the file that is written fails."""
+    if files._writer is not None:  # noqa: SLF001 - no real disk fails on demand
+        files._seal(files._writer, Failing("SQLITE_IOERR_FSYNC"))  # noqa: SLF001 - likewise
+
+
+def killed(data: Path) -> Path:
+    """The data folder as a killed process leaves it."""
+    return Path(shutil.copytree(data, Path(tempfile.mkdtemp(dir=data.parent.parent)) / "data"))
+
+
+@given(operations)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_nothing_kept_is_lost_and_the_limit_holds(tmp_path: Path, done: list[tuple[str, int]]) -> None:
+    """Puts, drains, kills, stops, failing files in any order: all that was kept is drained, in each file in order.
+
+    Only what was drained from a file that had failed, and so could not be deleted, may come again after a kill.
+    """
+    data = Path(tempfile.mkdtemp(dir=tmp_path)) / "data"
+    files = started(data, LIMIT_BYTES)
+    kept, got, number, failed = set[int](), list[int](), 0, False
+    for name, count in done:
+        if name == "put":
+            new = packed(*range(number, number + count), size=1500)
+            try:
+                files.put(new)
+            except NotSpooled as exc:
+                assert (exc.why, files.held.bytes + size_of(new) > LIMIT_BYTES) == ("full", True)  # noqa: PT017 - either
+            else:
+                kept.update(range(number, number + count))
+            number += count
+        elif name == "drain" and (part := files.read(count)) is not None:
+            got += numbers(part.slice)
+            files.confirm(part)
+        elif name == "take over":
+            files.take_over()
+        elif name == "fail":
+            fail(files)
+            failed = True
+        elif name in ("kill", "stop"):
+            data, old = killed(data) if name == "kill" else data, files
+            old.close()
+            files = started(data, LIMIT_BYTES)
+        assert files.held.bytes <= LIMIT_BYTES
+        assert failed or files.held.entries == len(kept) - len(got)
+    got += drained(files)
+    files.close()
+    assert set(got) == kept
+    assert failed or got == sorted(kept)
+    assert left(data) == []

@@ -1,0 +1,160 @@
+"""What a file of the spool gives that was torn, damaged, or on a disk that is full."""
+
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ingest.spool.database import log_of
+from ingest.spool.errors import Damaged, Full
+from ingest.spool.file import SpoolFile
+from tests.support.faults.small_disk import fill, small_disk
+from tests.support.samples.spooled import MOST_BYTES, crashed, drained, looked_at, numbers, packed
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "spool").mkdir()
+    return tmp_path / "spool" / "000001.db"
+
+
+@pytest.fixture
+def file(path: Path) -> Iterator[SpoolFile]:
+    with closing(SpoolFile.create(path)) as file:
+        yield file
+
+
+def test_a_torn_tail_costs_nothing_that_was_acknowledged(path: Path, file: SpoolFile) -> None:
+    """Killed, or out of power, in the middle of a put: what was put before is there, and more can be put."""
+    file.put(packed(1, 2))
+    whole = log_of(path).stat().st_size
+    file.put(packed(3, size=20_000))
+    for kept_bytes in range(whole, log_of(path).stat().st_size, 1111):
+        left = crashed(path)
+        os.truncate(log_of(left), kept_bytes)
+        with closing(looked_at(left)) as found:
+            assert drained(found) == [1, 2]
+            found.put(packed(4))
+            assert drained(found) == [4]
+
+
+def test_a_file_that_is_none_is_told(path: Path) -> None:
+    """Garbage, another program's database, a file cut short: nothing can be found in it."""
+    path.write_bytes(os.urandom(20_000))
+    with pytest.raises(Damaged):
+        looked_at(path)
+    path.unlink()
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE entries (a)")
+    with pytest.raises(Damaged):
+        looked_at(path)
+
+
+def damaged(path: Path, where: int, garbage: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(where)
+        file.write(garbage)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with 2,000 entries on some hundred pages."""
+    path = tmp_path_factory.mktemp("large") / "spool" / "000001.db"
+    path.parent.mkdir()
+    with closing(SpoolFile.create(path)) as file:
+        for n in range(0, 2000, 50):
+            file.put(packed(*range(n, n + 50), size=500))
+    return path
+
+
+def test_of_a_damaged_file_all_is_read_that_is_not_damaged(large: Path) -> None:
+    """A page of garbage in the middle hides the few entries on it; they are counted."""
+    path = crashed(large)
+    damaged(path, 100 * 4096, os.urandom(4096))
+    with closing(looked_at(path)) as file:
+        left = set(range(2000)) - set(drained(file))
+        assert 0 < len(left) < 15
+        assert left == set(range(min(left), max(left) + 1))
+        assert file.damaged
+
+
+def test_an_entry_that_is_not_what_was_put_is_left_out(large: Path) -> None:
+    """A bit that has changed within a payload: SQLite does not see it, the checksum does."""
+    path = crashed(large)
+    content = path.read_bytes()
+    damaged(path, content.index(b"777:xxx") + 6, b"y")
+    with closing(looked_at(path)) as file:
+        part = file.read(2000, MOST_BYTES)
+        assert part is not None
+        assert part.damaged == 1
+        assert set(range(2000)) - set(numbers(part)) == {777}
+        file.confirm(part)
+        assert file.rows == 0
+
+
+@given(
+    st.integers(0, 2**20), st.binary(min_size=1, max_size=20_000), st.sampled_from(["cut", "overwrite"]), st.booleans()
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_damage_makes_up_entries(
+    large: Path, tmp_path: Path, where: int, garbage: bytes, how: str, in_log: bool
+) -> None:
+    """Whatever happens to its bytes, on their place or in the log: what is read was put, whole and in order."""
+    path = Path(shutil.copytree(large.parent, Path(tempfile.mkdtemp(dir=tmp_path)) / "left")) / large.name
+    with closing(looked_at(path)) as file:
+        file.put(packed(2000, 2001, size=500))
+        path = crashed(path)
+    victim = log_of(path) if in_log else path
+    place = where % victim.stat().st_size
+    if how == "cut":
+        os.truncate(victim, place)
+    else:
+        damaged(victim, place, garbage)
+    try:
+        file = looked_at(path)
+    except Damaged:
+        return
+    with closing(file):
+        found = drained(file, 300)
+        assert found == sorted(set(found))
+
+
+def test_a_full_disk_takes_nothing_and_gives_everything(tmp_path: Path) -> None:
+    """Full is told and harms nothing: what was put before is drained, though not even that can be noted."""
+    with small_disk(tmp_path / "disk", 2**20) as disk, closing(SpoolFile.create(disk / "000001.db")) as file:
+        count = 0
+        with suppress(Full):
+            while True:
+                file.put(packed(*range(count, count + 10), size=2000))
+                count += 10
+        fill(disk)
+        assert file.rows == count > 100
+        assert drained(file, 7) == list(range(count))
+        assert file.behind, "it was possible to note that: the disk was not full"
+        with pytest.raises(Full):
+            file.put(packed(count, size=2000))
+        file.remove()
+        assert os.statvfs(disk).f_bfree > 200, "its space was not given back"
+
+
+def test_after_a_kill_on_a_full_disk_some_comes_again_and_nothing_is_lost(tmp_path: Path) -> None:
+    """What was confirmed and could not be deleted is read once more by whoever comes later."""
+    with small_disk(tmp_path / "disk", 2**20) as disk:
+        file = SpoolFile.create(disk / "000001.db")
+        file.put(packed(*range(100), size=2000))
+        fill(disk)
+        part = file.read(60, MOST_BYTES)
+        assert part is not None
+        file.confirm(part)
+        log = log_of(file.path).read_bytes()
+        file.close()
+        log_of(file.path).write_bytes(log)  # as a kill leaves it
+        with closing(looked_at(file.path)) as found:
+            assert drained(found)[-40:] == list(range(60, 100))

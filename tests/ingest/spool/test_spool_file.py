@@ -1,0 +1,138 @@
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ingest.spool import file as spool_file
+from ingest.spool.database import log_of
+from ingest.spool.errors import Failing
+from ingest.spool.file import SpoolFile
+from ingest.spool.record import size_of
+from tests.support.samples.events import RECEIVED_MS
+from tests.support.samples.spooled import MOST_BYTES, crashed, drained, looked_at, numbers, packed
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "spool").mkdir()
+    return tmp_path / "spool" / "000001.db"
+
+
+@pytest.fixture
+def file(path: Path) -> Iterator[SpoolFile]:
+    with closing(SpoolFile.create(path)) as file:
+        yield file
+
+
+def test_what_was_put_comes_back_in_order_and_whole(file: SpoolFile) -> None:
+    """Entries of any bytes, over several puts."""
+    file.put(packed(1, 2, 3))
+    file.put(packed(4, size=200_000))
+    assert (file.rows, file.oldest_ms) == (4, RECEIVED_MS + 1)
+    assert drained(file, 3) == [1, 2, 3, 4]
+    assert (file.rows, file.bytes, file.oldest_ms) == (0, 0, None)
+    file.put(packed(5))
+    assert drained(file) == [5]
+
+
+def test_what_is_not_confirmed_comes_again(file: SpoolFile) -> None:
+    """Reading changes nothing."""
+    file.put(packed(1, 2))
+    assert numbers(file.read(1, MOST_BYTES)) == [1]
+    assert numbers(file.read(9, MOST_BYTES)) == [1, 2]
+
+
+def test_a_slice_has_limits(file: SpoolFile) -> None:
+    """In entries and in bytes, but never less than one entry."""
+    file.put(packed(*range(10), size=1000))
+    assert numbers(file.read(4, MOST_BYTES)) == [0, 1, 2, 3]
+    assert len(numbers(file.read(10, 5000))) < 5
+    assert numbers(file.read(10, 1)) == [0]
+
+
+def test_only_its_owner_may_read_it(path: Path, file: SpoolFile) -> None:
+    """Payloads hold phone numbers."""
+    file.put(packed(1))
+    assert {oct(one.stat().st_mode)[-3:] for one in path.parent.iterdir()} == {"600"}
+    assert {one.name for one in path.parent.iterdir()} == {path.name, log_of(path).name}
+
+
+def test_its_log_does_not_grow_without_end(path: Path, file: SpoolFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Moved to its place every so often, be it by puts or by confirmations."""
+    monkeypatch.setattr(spool_file, "CHECKPOINT_BYTES", 100_000)
+    for n in range(200):
+        file.put(packed(n, size=5000))
+    assert path.stat().st_size > 900_000
+    assert log_of(path).stat().st_size < 200_000
+    assert drained(file, 5) == list(range(200))
+    assert log_of(path).stat().st_size < 200_000
+
+
+def test_whoever_comes_later_finds_it(path: Path, file: SpoolFile) -> None:
+    """Killed after any put: all of it is there, with its count and its age."""
+    file.put(packed(1, 2))
+    part = file.read(1, MOST_BYTES)
+    assert part is not None
+    file.confirm(part)
+    file.put(packed(3))
+    with closing(looked_at(crashed(path))) as found:
+        assert (found.rows, found.bytes, found.oldest_ms) == (2, file.bytes, RECEIVED_MS + 2)
+        assert drained(found) == [2, 3]
+
+
+operations = st.lists(
+    st.tuples(st.just("put"), st.integers(1, 5))
+    | st.tuples(st.just("drain"), st.integers(1, 7))
+    | st.tuples(st.sampled_from(["read", "crash"]), st.just(1)),
+    max_size=25,
+)
+
+
+@given(operations)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_nothing_acknowledged_is_lost_whatever_happens_in_between(tmp_path: Path, done: list[tuple[str, int]]) -> None:
+    """Puts, drains, reads and kills in any order: what was put and not confirmed is there, once and in order."""
+    path = Path(tempfile.mkdtemp(dir=tmp_path)) / "000001.db"
+    file, waiting, number = SpoolFile.create(path), list[int](), 0
+    for name, count in done:
+        if name == "put":
+            new = list(range(number, number + count))
+            number += count
+            file.put(packed(*new))
+            waiting += new
+        elif name == "crash":
+            path = crashed(path)
+            file.close()
+            file = looked_at(path)
+        else:
+            part = file.read(count, MOST_BYTES)
+            assert numbers(part) == waiting[: count if part else 0]
+            if part is not None and name == "drain":
+                file.confirm(part)
+                del waiting[:count]
+        assert file.rows == len(waiting)
+    assert drained(file) == waiting
+    file.close()
+
+
+def test_it_is_nobody_elses(path: Path, file: SpoolFile) -> None:
+    """While it is open another program that opens it is told that it is locked, and does no harm."""
+    file.put(packed(1))
+    with closing(sqlite3.connect(path, timeout=0)) as other, pytest.raises(sqlite3.OperationalError, match="locked"):
+        other.execute("SELECT count(*) FROM entries")
+    with pytest.raises(Failing):
+        looked_at(path)
+
+
+def test_sizes_are_counted_with_what_a_row_takes(file: SpoolFile) -> None:
+    """So that the limit is one of the disk, about, not of payloads."""
+    entries = packed(*range(1000), size=300)
+    file.put(entries)
+    assert file.bytes == size_of(entries)
+    file.close()
+    assert 0.8 < file.bytes / file.size_bytes() < 1.2

@@ -1,0 +1,138 @@
+"""The spool as a state machine: puts, drains, kills, damage and servers that come and go, in any order."""
+
+import os
+import shutil
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from ingest.spool.file_set import SpoolFiles
+from tests.ingest.spool.test_spool import ENOUGH_BYTES, OWNER, Time, drained
+from tests.support.faults.redis_outages import counted
+from tests.support.samples.spooled import numbers, packed
+
+COUNTERS = ("found", "drained", "set_aside")
+SERVERS = ("one", "two")
+
+operations = st.lists(
+    st.tuples(st.just("put"), st.integers(1, 4))
+    | st.tuples(st.just("drain"), st.integers(1, 6))
+    | st.tuples(st.just("bind"), st.integers(0, 1))
+    | st.tuples(st.sampled_from(["kill", "stop", "take_over"]), st.just(0)),
+    max_size=30,
+)
+
+
+def start(data: Path) -> SpoolFiles:
+    files = SpoolFiles(data, OWNER, ENOUGH_BYTES, Time())
+    files.open()
+    return files
+
+
+def kill(data: Path) -> Path:
+    """The data folder as a killed process leaves it."""
+    return Path(shutil.copytree(data, Path(tempfile.mkdtemp(dir=data.parent.parent)) / "data"))
+
+
+class Machine:
+    """A process after the other on one data folder, and what a correct spool would have done."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.files = start(data)
+        self.server = ""
+        self.number = 0
+        self.put_by = defaultdict[str, set[int]](set)
+        self.got_by = defaultdict[str, set[int]](set)
+
+    def put(self, count: int) -> None:
+        new = range(self.number, self.number + count)
+        self.files.put(packed(*new, size=300))
+        self.put_by[self.server].update(new)
+        self.number += count
+
+    def drain(self, most: int) -> bool:
+        if not self.server or (part := self.files.read(most)) is None:  # nobody drains before Redis has answered
+            return False
+        self.got_by[self.server].update(numbers(part.slice))
+        self.files.confirm(part)
+        return True
+
+    def bind(self, place: int) -> None:
+        self.server = SERVERS[place]
+        self.files.bind(self.server)
+
+    def take_over(self, _: int) -> None:
+        self.files.take_over()
+
+    def kill(self, _: int) -> None:
+        self.data, old = kill(self.data), self.files
+        old.close()
+        self.files, self.server = start(self.data), ""
+
+    def stop(self, _: int) -> None:
+        self.files.close()
+        self.files, self.server = start(self.data), ""
+
+
+@given(operations)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_entries_go_to_their_server_alone_and_none_is_lost(tmp_path: Path, steps: list[tuple[str, int]]) -> None:
+    """What was put while a server was known is drained to no other; what was put before any was known, to the first."""
+    machine = Machine(Path(tempfile.mkdtemp(dir=tmp_path)) / "data")
+
+    for name, value in steps:
+        getattr(machine, name)(value)
+    for place in range(len(SERVERS)):
+        machine.stop(0)
+        machine.bind(place)
+        while machine.drain(100):
+            pass
+    machine.files.close()
+
+    put, got = machine.put_by, machine.got_by
+    assert set.union(*got.values(), set()) == set(range(machine.number))
+    for server, other in (SERVERS, SERVERS[::-1]):
+        assert not got[server] & put[other]
+        assert put[server] <= got[server]
+    assert not list(machine.data.glob("spool/*/*.db"))
+
+
+@given(
+    st.integers(1, 400),
+    st.integers(0, 400),
+    st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 3)), max_size=3),
+)
+@example(1, 0, [(0, 1)])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_counters_add_up_whatever_is_damaged(
+    tmp_path: Path, entries: int, before: int, damage: list[tuple[int, int]]
+) -> None:
+    """Any pages of any file, after any number was drained: found = drained + set aside, and the spool is empty then."""
+    data = Path(tempfile.mkdtemp(dir=tmp_path)) / "data"
+    files = start(data)
+    for first in range(0, entries, 100):
+        files.put(packed(*range(first, min(first + 100, entries)), size=900))
+    while before > 0 and (part := files.read(min(before, 50))):
+        files.confirm(part)
+        before -= len(part.slice.entries)
+    files.close()
+    for path in data.glob("spool/*/*.db"):
+        content = bytearray(path.read_bytes())
+        for place, pages in damage:
+            first = place % (len(content) // 4096)
+            content[first * 4096 : (first + pages) * 4096] = os.urandom(len(content[first * 4096 :][: pages * 4096]))
+        path.write_bytes(content)
+    counts = {name: counted(f"spool_{name}_entries_total") for name in COUNTERS}
+
+    files = start(data)
+    got = drained(files)
+    files.close()
+
+    found, given_back, lost = (counted(f"spool_{name}_entries_total") - counts[name] for name in COUNTERS)
+    assert got == sorted(set(got))
+    assert (found, given_back) == (given_back + lost, len(got))
+    assert (files.held.entries, counted("spool_entries")) == (0, 0)

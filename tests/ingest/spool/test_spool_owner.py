@@ -1,0 +1,195 @@
+"""Whose entries a folder of the spool holds, and who may drain them."""
+
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from ingest.spool import folder as folder_module
+from ingest.spool import queue
+from ingest.spool.file_set import SpoolFiles
+from ingest.spool.folder import Owner, SpoolFolder, read_owner
+from ingest.spool.queue import open_spool
+from runtime import disk
+from stream.keys import Shard
+from stream.server_id import ensure_server_id, read_server_id
+from tests.ingest.spool.test_spool import ENOUGH_BYTES, OWNER, Time, drained
+from tests.support.faults.redis_outages import away_redis, counted, sending
+from tests.support.processes import Ingest, Valkey
+from tests.support.samples.spooled import packed
+from tests.support.waiting import until
+
+
+def started(data: Path, owner: Owner) -> SpoolFiles:
+    files = SpoolFiles(data, owner, ENOUGH_BYTES, Time())
+    files.open()
+    return files
+
+
+def leave(data: Path, owner: Owner, server: str | None, *numbers: int) -> None:
+    """Spool entries for this owner, and end."""
+    files = started(data, owner)
+    if server is not None:
+        files.bind(server)
+    files.put(packed(*numbers))
+    files.close()
+
+
+def test_what_was_spooled_for_a_server_is_drained_to_it_alone(tmp_path: Path) -> None:
+    """Another server at the same address gets nothing of it, is told how much is left, and spools elsewhere."""
+    leave(tmp_path, OWNER, "one", 1, 2)
+
+    other = started(tmp_path, OWNER)
+    other.bind("two")
+    assert drained(other) == []
+    assert counted("spool_foreign_entries") == 2
+    other.put(packed(3))
+    assert {path.parent.name for path in tmp_path.glob("spool/*/*.db")} == {"0", "1"}
+    other.close()
+
+    same = started(tmp_path, OWNER)
+    same.bind("one")
+    assert drained(same) == [1, 2]
+    same.close()
+    assert counted("spool_foreign_entries") == 1
+
+
+def test_another_stream_of_the_same_server_gets_nothing(tmp_path: Path) -> None:
+    """Nor does it once it knows that the server is the same."""
+    leave(tmp_path, OWNER, "one", 1)
+    files = started(tmp_path, replace(OWNER, stream="other:{0}"))
+    files.bind("one")
+    assert drained(files) == []
+    files.close()
+
+
+def test_a_server_is_the_same_under_another_address(tmp_path: Path) -> None:
+    """A new name or port of one server, known by its id, gets what was spooled for it."""
+    leave(tmp_path, OWNER, "one", 1)
+    files = started(tmp_path, replace(OWNER, redis="redis://redis.internal:6379"))
+    files.bind("one")
+    assert drained(files) == [1]
+    files.close()
+
+
+def test_before_redis_has_answered_only_the_address_counts(tmp_path: Path) -> None:
+    """Spooled by processes that never reached Redis: one folder for all, drained to the server at that address."""
+    leave(tmp_path, OWNER, None, 1)
+    leave(tmp_path, replace(OWNER, redis="redis://10.0.0.1:6379"), None, 2)
+    files = started(tmp_path, OWNER)
+    files.put(packed(3))
+    files.bind("one")
+    assert drained(files) == [1, 3]
+    files.close()
+    owner = read_owner(tmp_path / "spool" / "0")
+    assert owner == replace(OWNER, server="one")
+
+
+def test_what_waits_for_an_answer_is_taken_when_it_comes(tmp_path: Path) -> None:
+    """Started while Redis is away: new entries go to a folder of their own, and both are drained to the same server."""
+    leave(tmp_path, OWNER, "one", 1)
+    files = started(tmp_path, OWNER)
+    assert counted("spool_foreign_entries") == 1
+    files.put(packed(2))
+    files.bind("one")
+    assert sorted(drained(files)) == [1, 2]
+    assert counted("spool_foreign_entries") == 0
+    files.close()
+
+
+def test_a_server_that_turns_into_another_one_leaves_a_folder_behind(tmp_path: Path) -> None:
+    """What was spooled for the first stays; what comes then is drained to the second."""
+    files = started(tmp_path, OWNER)
+    files.bind("one")
+    files.put(packed(1))
+    files.bind("two")
+    files.put(packed(2))
+    assert drained(files) == [2]
+    assert counted("spool_foreign_entries") == 1
+    files.close()
+
+
+async def test_a_server_is_named_once(server: Redis, shard: Shard) -> None:
+    """The first id stays; to look makes none."""
+    assert await read_server_id(server, shard) is None
+    assert await ensure_server_id(server, shard, "one") == "one"
+    assert await ensure_server_id(server, shard, "two") == "one"
+    assert await read_server_id(server, shard) == "one"
+
+
+async def test_a_redis_that_lost_its_data_gets_what_was_spooled_for_it(tmp_path: Path, shard: Shard) -> None:
+    """Restarted empty at the same address, with ingest restarted too: it takes its old id, and nothing is stranded."""
+    async with away_redis(tmp_path / "valkey", shard) as away:
+        ingest = Ingest(tmp_path, **away.settings)
+        async with ingest.running():
+            away.kill()
+            async with sending(ingest.url) as sender:
+                assert await sender.posts(5) == [200] * 5
+        await away.start()
+        await away.tell("FLUSHALL")
+        async with ingest.running():
+            await away.has(sender.kept)
+
+
+async def test_production_s_spool_never_goes_to_another_redis(tmp_path: Path, shard: Shard) -> None:
+    """The same data folder with another server, as `ackstream up` would bring: left, and logged with what to do."""
+    async with away_redis(tmp_path / "valkey", shard) as away, Valkey(tmp_path / "other").running() as other:
+        async with Ingest(tmp_path, **away.settings).running() as ingest, sending(ingest.url) as sender:
+            assert await sender.post() == 200
+            away.kill()
+            assert await sender.post() == 200
+        wrong = Ingest(tmp_path, redis_url=other.url, stream=shard.name, log_format="json")
+        async with wrong.running(), sending(wrong.url) as other_sender:
+            assert await other_sender.post() == 200
+            (report,) = wrong.process.logged("spool.foreign")
+            assert report["entries"] == 1
+            assert "ackstream spool adopt 0" in report["what"]
+        await away.start()
+        async with Ingest(tmp_path, **away.settings).running():
+            await away.has(sender.kept)
+
+        async def has_two() -> bool:
+            return len(await away.entries()) == 2
+
+        await until(has_two)
+
+
+async def test_the_loop_never_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A volume that hangs when it is asked for its room: `why_not` answers at once, that the disk does not answer."""
+    answers = threading.Event()
+    async with open_spool(tmp_path, OWNER, ENOUGH_BYTES) as spool:
+        monkeypatch.setattr(queue, "ANSWER_SECONDS", 0.05)
+        monkeypatch.setattr(SpoolFolder, "free_bytes", lambda _: answers.wait() and (2**40, 2**40))
+        await spool.look()
+        began = time.perf_counter()
+        assert spool.why_not == "the spool's disk does not answer"
+        assert time.perf_counter() - began < 0.05
+        answers.set()
+
+        async def is_back() -> bool:
+            await spool.look()
+            return spool.why_not is None
+
+        await until(is_back)
+
+
+def test_each_folder_that_is_made_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever parents the data folder lacked: the name of each is fsynced in its parent, outermost first."""
+    synced: list[Path] = []
+    monkeypatch.setattr(disk, "sync_folder", synced.append)
+    monkeypatch.setattr(folder_module, "make_folder", disk.make_folder)
+    SpoolFolder.claim(tmp_path / "a" / "b" / "data", OWNER).release()
+    made = [tmp_path, tmp_path / "a", tmp_path / "a" / "b", tmp_path / "a" / "b" / "data"]
+    assert synced[: len(made) + 1] == [*made, tmp_path / "a" / "b" / "data" / "spool"]
+
+
+def test_on_macos_the_disk_s_own_cache_is_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system has F_FULLFSYNC, that is what is asked for, of files and folders."""
+    asked: list[int] = []
+    monkeypatch.setattr(disk, "FULL_SYNC", 51)
+    monkeypatch.setattr("runtime.disk.fcntl.fcntl", lambda _, command: asked.append(command))
+    disk.write_file(tmp_path / "file", b"content")
+    assert asked == [51, 51]

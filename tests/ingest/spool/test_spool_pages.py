@@ -1,0 +1,190 @@
+"""Damaged pages of a spool file: what is lost, what is not, and how it is counted."""
+
+import os
+import shutil
+import sqlite3
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ingest.spool.file import SpoolFile
+from tests.ingest.spool.test_spool import drained, opened
+from tests.support.faults.redis_outages import counted
+from tests.support.samples.spooled import MOST_BYTES, looked_at, packed
+
+PAGE_BYTES = 4096
+ENTRIES = 1500
+COUNTERS = ("found", "drained", "set_aside")
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with one file of 1,500 entries."""
+    data = tmp_path_factory.mktemp("large") / "data"
+    with opened(data) as files:
+        for number in range(0, ENTRIES, 50):
+            files.put(packed(*range(number, number + 50), size=500))
+    return data
+
+
+def leaf_pages(path: Path) -> list[int]:
+    """The numbers, from 0, of the pages that hold entries: leaves of a table (13), the one with the marks left out."""
+    with closing(sqlite3.connect(path)) as connection:
+        roots = {root for (root,) in connection.execute("SELECT rootpage FROM sqlite_master")}
+    content = path.read_bytes()
+    pages = range(len(content) // PAGE_BYTES)
+    return [page for page in pages if content[page * PAGE_BYTES] == 13 and page + 1 not in roots]
+
+
+def other_pages(path: Path) -> list[int]:
+    """Those without entries but for the marks: the first, and the inner ones of the tree."""
+    content = path.read_bytes()
+    pages = range(len(content) // PAGE_BYTES)
+    return [page for page in pages if content[page * PAGE_BYTES] == 5 or page == 0]
+
+
+def marks_page(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        return int(connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'marks'").fetchone()[0]) - 1
+
+
+def damage(path: Path, page: int, garbage: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(page * PAGE_BYTES)
+        file.write((garbage * PAGE_BYTES)[:PAGE_BYTES])
+
+
+def copy(data: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(data, Path(tempfile.mkdtemp(dir=tmp_path)) / "data"))
+
+
+def file_in(data: Path) -> Path:
+    return data / "spool" / "0" / "000001.db"
+
+
+def drain_some(data: Path, number: int) -> None:
+    """Give so many entries to Redis, and be killed: the file is left as it is then."""
+    with closing(looked_at(file_in(data))) as file:
+        while number and (part := file.read(min(number, 250), MOST_BYTES)):
+            file.confirm(part)
+            number -= len(part.entries)
+
+
+@given(
+    st.integers(0, ENTRIES - 1),
+    st.lists(st.integers(0, 10_000), min_size=1, max_size=4),
+    st.sampled_from([b"\0", b"\xff", bytes(range(256)), b"\x0d\0\0\0\x01\x0f\xf0"]),
+    st.booleans(),
+)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_damaged_page_loses_only_its_entries_whatever_was_drained_before(
+    large: Path, tmp_path: Path, before: int, places: list[int], garbage: bytes, with_marks: bool
+) -> None:
+    """Any pages of entries, the first and the last too: found = drained + set aside, to the entry."""
+    data = copy(large, tmp_path)
+    drain_some(data, before)
+    path = file_in(data)
+    leaves = leaf_pages(path)
+    pages = {leaves[place % len(leaves)] for place in places}
+    for page in pages:
+        damage(path, page, garbage)
+    if with_marks:
+        damage(path, marks_page(path), garbage)
+    counts = {name: counted(f"spool_{name}_entries_total") for name in COUNTERS}
+
+    with opened(data) as files:
+        got = drained(files)
+
+    found, given_back, lost = (counted(f"spool_{name}_entries_total") - counts[name] for name in COUNTERS)
+    assert files.held.entries == 0
+    assert found == given_back + lost
+    assert given_back == len(got)
+    assert got == sorted(set(got))
+    per_page = ENTRIES // len(leaves) + 2
+    if with_marks:  # nobody knows what was drained: all comes again, but the end may be hidden
+        assert len(got) >= ENTRIES - before - per_page * len(pages) or max(pages) == leaves[-1]
+    else:
+        assert found == ENTRIES - before
+        assert set(got) <= set(range(before, ENTRIES))
+        assert lost <= per_page * len(pages)
+    assert path.with_suffix(".damaged").exists() or (not lost and not with_marks)
+
+
+@pytest.mark.parametrize("garbage", [b"\0", bytes(range(255, 0, -1))])
+def test_a_page_without_entries_loses_none(large: Path, tmp_path: Path, garbage: bytes) -> None:
+    """The first page of the file, the roots of its tables, an inner page: all entries are drained, in order."""
+    pages = other_pages(file_in(large))
+    assert len(pages) >= 2
+    for page in pages:
+        data = copy(large, tmp_path)
+        damage(file_in(data), page, garbage)
+        with opened(data) as files:
+            assert drained(files) == list(range(ENTRIES))
+        assert file_in(data).with_suffix(".damaged").exists()
+
+
+def test_without_a_tree_long_entries_and_those_of_the_log_are_found(tmp_path: Path) -> None:
+    """Payloads that spread over several pages, and what a kill left in the log."""
+    data = tmp_path / "data"
+    with opened(data) as files:
+        files.put(packed(0, 1, 2, size=60_000))
+        files.put(packed(3, 4))
+        left = copy(data, tmp_path)
+    log = file_in(left).with_name("000001.db-wal").read_bytes()
+    file_in(left).write_bytes(os.urandom(8192))
+    with opened(left) as files:
+        got = drained(files)
+    assert got == [0, 1, 2, 3, 4], len(log)
+
+
+def test_marks_that_were_changed_lose_nothing(large: Path, tmp_path: Path) -> None:
+    """A number that claims that all was drained is not believed: its checksum is wrong."""
+    data = copy(large, tmp_path)
+    with closing(sqlite3.connect(file_in(data))) as connection, connection:
+        connection.execute("UPDATE marks SET confirmed = last")
+    with opened(data) as files:
+        assert drained(files) == list(range(ENTRIES))
+
+
+@pytest.mark.parametrize("victim", ["file", "log"])
+def test_a_file_whose_setting_aside_fails_keeps_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, victim: str
+) -> None:
+    """Whichever of the two renames fails, the next start has both under one name."""
+    data = tmp_path / "data"
+    with opened(data) as files:
+        files.put(packed(1, 2))
+        left = copy(data, tmp_path)  # as a kill leaves it, with its log
+    path = file_in(left)
+    rename = Path.rename
+
+    def fail(self: Path, target: Path) -> Path:
+        if self.name.endswith("-wal") == (victim == "log"):
+            raise PermissionError
+        return rename(self, target)
+
+    with monkeypatch.context() as failing:
+        failing.setattr(Path, "rename", fail)
+        with closing(SpoolFile.left(path)) as file, pytest.raises(Exception, match="unknown"):
+            file.set_aside()
+    with opened(left) as files:
+        files.take_over()
+    names = {one.name for one in path.parent.iterdir()} - {"lock", "owner"}
+    assert names in (
+        {"000001.db", "000001.db-wal", "000002.db"},
+        {"000001.damaged", "000001.damaged-wal"},
+        {"000001.db"},
+    )
+
+
+def test_a_spool_that_is_filled_and_drained_in_turn_gives_its_space_back(tmp_path: Path) -> None:
+    """Nothing is deleted within a file, so a file goes when it is drained, and is never larger than its limit."""
+    with opened(tmp_path) as files:
+        for _ in range(20):
+            files.put(packed(*range(100), size=10_000))
+            assert drained(files) == list(range(100))
+        assert sum(path.stat().st_size for path in tmp_path.rglob("*")) < 12 * 2**20

@@ -1,0 +1,106 @@
+"""The ways in which Redis can be away, each real: how it begins, how it ends, and by which word ingest counts it."""
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from tests.support.faults.redis_outages import Away
+from tests.support.waiting import until
+
+Fault = Callable[[Away], Awaitable[Any]]
+
+
+async def killed(away: Away) -> None:
+    away.kill()
+
+
+async def frozen(away: Away) -> None:
+    away.freeze()
+
+
+async def silent(away: Away) -> None:
+    away.proxy.freeze()
+
+
+async def swallowing(away: Away) -> None:
+    away.proxy.swallows_replies = True
+
+
+async def refusing(away: Away) -> None:
+    away.proxy.refuses = True
+    away.proxy.cut()
+
+
+async def thawed(away: Away) -> None:
+    away.proxy.thaw()
+
+
+async def healed(away: Away) -> None:
+    away.proxy.swallows_replies = away.proxy.refuses = False
+
+
+async def heard(away: Away) -> None:
+    away.thaw()
+
+
+def told(*command: Any) -> Fault:
+    async def tell(away: Away) -> None:
+        await away.tell(*command)
+
+    return tell
+
+
+async def without_disk(away: Away) -> None:
+    """It can no longer write snapshots, and is told to mind: MISCONF."""
+    shutil.rmtree(str((await away.server.config_get("dir"))["dir"]))
+    await away.tell("CONFIG SET", "save", "3600 1")
+    await away.tell("BGSAVE")
+
+    async def failed() -> bool:
+        return bool((await away.server.info("persistence"))["rdb_last_bgsave_status"] == "err")
+
+    await until(failed)
+
+
+async def full(away: Away) -> None:
+    """Over its limit from one moment to the next, so that it refuses before anybody has looked."""
+    await away.tell("CONFIG SET", "maxmemory", 1)
+
+
+async def busy(away: Away) -> None:
+    """With a script that does not end."""
+    await away.tell("CONFIG SET", "busy-reply-threshold", 10)
+    script = asyncio.create_task(away.tell("EVAL", "while true do end", 0))
+    script.add_done_callback(lambda done: done.exception())
+
+    async def is_busy() -> bool:
+        try:
+            await away.tell("PING")
+        except ResponseError as exc:
+            return str(exc).startswith("BUSY")
+        return False
+
+    await until(is_busy)
+
+
+FAULTS: dict[str, tuple[str, Fault, Fault]] = {
+    "killed": ("away", killed, Away.start),
+    "refusing connections": ("away", refusing, healed),
+    "frozen": ("silent", frozen, heard),
+    "behind a network that passes nothing": ("silent", silent, thawed),
+    "swallowed replies": ("silent", swallowing, healed),
+    "paused": ("silent", told("CLIENT PAUSE", 60_000, "WRITE"), told("CLIENT UNPAUSE")),
+    "a replica": ("read-only", told("REPLICAOF", "127.0.0.1", 1), told("REPLICAOF", "NO", "ONE")),
+    "without replicas": (
+        "read-only",
+        told("CONFIG SET", "min-replicas-to-write", 1),
+        told("CONFIG SET", "min-replicas-to-write", 0),
+    ),
+    "out of memory": ("full", full, told("CONFIG SET", "maxmemory", 2**30)),
+    "without a disk": ("unwritable", without_disk, told("CONFIG SET", "stop-writes-on-bgsave-error", "no")),
+    "denying the user": ("denied", told("ACL SETUSER", "default", "-evalsha"), told("ACL SETUSER", "default", "+@all")),
+    "busy with a script": ("busy", busy, told("SCRIPT KILL")),
+}

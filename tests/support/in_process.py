@@ -1,0 +1,74 @@
+"""Running ingest and workers inside the test's own loop, on real sockets."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+import ingest.app
+import worker.app
+from console.up.valkey import find_free_port
+from ingest.settings import IngestSettings
+from tests.support.waiting import until
+from worker.settings import WorkerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A process's worth of ingest: where it listens, and how to stop it."""
+
+    port: int
+    admin_port: int
+    stop: asyncio.Event
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/webhooks/message-status"
+
+    @property
+    def ready_url(self) -> str:
+        return f"http://127.0.0.1:{self.admin_port}/ready"
+
+
+@asynccontextmanager
+async def ingesting(*, ready: bool = True, **settings: Any) -> AsyncIterator[Running]:
+    """Ingest with these settings, by default after it has become ready."""
+    running = Running(find_free_port(), find_free_port(), asyncio.Event())
+    loaded = IngestSettings.load(
+        **{"signatures": "off", "port": running.port, "admin_port": running.admin_port} | settings
+    )
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(ingest.app.serve(loaded, running.stop))
+        try:
+            if ready:
+                await until(lambda: answers(running.ready_url, 200))
+            else:
+                await until(lambda: answers(running.ready_url.replace("ready", "live"), 200))
+            yield running
+        finally:
+            running.stop.set()
+
+
+@asynccontextmanager
+async def working(**settings: Any) -> AsyncIterator[asyncio.Event]:
+    """A worker with these settings, until the block ends or the event is set."""
+    stop = asyncio.Event()
+    loaded = WorkerSettings.load(**settings)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(worker.app.serve(loaded, stop))
+        try:
+            yield stop
+        finally:
+            stop.set()
+
+
+async def answers(url: str, status: int) -> bool:
+    """Whether a GET is answered with this status."""
+    with contextlib.suppress(aiohttp.ClientConnectionError):
+        async with aiohttp.ClientSession() as http, http.get(url) as answer:
+            return answer.status == status
+    return False

@@ -1,0 +1,57 @@
+"""Entries for the spool's files, and how to look at what is in one."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import hiredis
+
+from ingest.encoding import Packed, pack
+from ingest.spool.file import SpoolFile
+from ingest.spool.record import Slice
+from tests.support.samples.events import RECEIVED_MS, entry
+
+MOST_BYTES = 2**30
+
+
+def packed(*numbers: int, size: int = 10) -> list[Packed]:
+    """Entries that can be told apart by their payload."""
+    return [pack(entry(b"%d:" % n + b"x" * size, RECEIVED_MS + n)) for n in numbers]
+
+
+def payload(array: bytes) -> bytes:
+    """What a Redis would read from it as the payload."""
+    reader = hiredis.Reader()
+    reader.feed(array)
+    parts = reader.gets()
+    found: bytes = parts[parts.index(b"payload") + 1]
+    return found
+
+
+def numbers(found: Slice | None) -> list[int]:
+    """Which entries these are; each must be whole."""
+    taken = [] if found is None else list(found.entries)
+    payloads = [payload(one).partition(b":") for one in taken]
+    assert taken == [packed(int(n), size=len(xs))[0][1] for n, _, xs in payloads]
+    return [int(n) for n, _, _ in payloads]
+
+
+def drained(file: SpoolFile, most_entries: int = 100) -> list[int]:
+    """All that is in it, slice by slice."""
+    found = []
+    while (part := file.read(most_entries, MOST_BYTES)) is not None:
+        found += numbers(part)
+        file.confirm(part)
+    return found
+
+
+def crashed(path: Path) -> Path:
+    """The file as a killed process leaves it: whatever the system was told to write."""
+    return Path(shutil.copytree(path.parent, Path(tempfile.mkdtemp(dir=path.parent.parent)) / "left")) / path.name
+
+
+def looked_at(path: Path) -> SpoolFile:
+    """What was left there, as the next process finds it."""
+    file = SpoolFile.left(path)
+    file.look()
+    return file

@@ -1,0 +1,126 @@
+"""A primary, two replicas and three sentinels, real processes on loopback, from the embedded server's program."""
+
+import random
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+
+from console.up.valkey import find_binary
+from stream.redis.client import client
+from tests.support.processes import START_SECONDS, Process, Server, becomes
+from tests.support.waiting import until
+
+SERVICE = "statuses"
+DOWN_AFTER_SECONDS = 1.0
+REPLICAS = 2
+SENTINELS = 3
+
+
+def quiet_port() -> int:
+    """A port that is free, and that no connection of these many processes takes by chance as its own end."""
+    while True:
+        port = random.randrange(20_000, 30_000)  # noqa: S311 - no secret
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+class Node(Server):
+    """One Valkey, a server or a sentinel."""
+
+    def __init__(self, folder: Path, port: int, config: str, *arguments: str) -> None:
+        folder.mkdir()
+        self.port = port
+        (folder / "node.conf").write_text(f"bind 127.0.0.1\nport {port}\n{config}")
+        super().__init__((find_binary(), str(folder / "node.conf"), *arguments), folder)
+
+    async def _is_ready(self, process: Process) -> None:
+        def has_begun() -> bool:
+            return "Ready to accept connections" in process.said or "Sentinel ID is" in process.said
+
+        await becomes(lambda: process.lives() and has_begun(), seconds=START_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """The whole. ``url`` leads to whoever is the primary; ``sentinel`` is a client of one sentinel."""
+
+    url: str
+    nodes: dict[int, Node]
+    sentinel: Redis
+    password: str
+
+    async def primary(self) -> Node:
+        """The server that the sentinels name."""
+        ask: Any = self.sentinel.execute_command
+        return self.nodes[(await ask("SENTINEL GET-MASTER-ADDR-BY-NAME", SERVICE))[1]]
+
+    @asynccontextmanager
+    async def directly(self, node: Node) -> AsyncIterator[Redis]:
+        """A client of this server, whatever it is."""
+        one = client(f"redis://:{self.password}@127.0.0.1:{node.port}")
+        try:
+            yield one
+        finally:
+            await one.aclose()
+
+    async def is_another(self, than: Node) -> None:
+        """Return when the sentinels name another server, and it takes writes."""
+
+        async def moved() -> bool:
+            named = await self.primary()
+            async with self.directly(named) as server:
+                return named is not than and str((await server.info("replication"))["role"]) == "master"
+
+        await until(moved, seconds=30)
+
+    async def agree(self) -> bool:
+        """Whether everybody knows everybody, so that a fail-over can begin."""
+        masters: Any = await self.sentinel.sentinel_masters()
+        known = masters[SERVICE]
+        async with self.directly(await self.primary()) as server:
+            connected = int((await server.info("replication"))["connected_slaves"])
+        others, replicas = int(known["num-other-sentinels"]), int(known["num-slaves"])
+        return (others, replicas, connected) == (SENTINELS - 1, REPLICAS, REPLICAS)
+
+
+@asynccontextmanager
+async def watched(folder: Path, *, least_replicas: int = 0) -> AsyncIterator[Watched]:
+    """Run them; the primary takes writes only with so many replicas."""
+    password, others = secrets.token_hex(8), secrets.token_hex(8)
+    ports = [quiet_port() for _ in range(1 + REPLICAS + SENTINELS)]
+    first, server_ports, sentinel_ports = ports[0], ports[: 1 + REPLICAS], ports[1 + REPLICAS :]
+    serving = (
+        f"requirepass {password}\nmasterauth {password}\nappendonly yes\nsave ''\nrepl-diskless-sync-delay 0\n"
+        f"min-replicas-to-write {least_replicas}\n"
+    )
+    watching = (
+        f"requirepass {others}\nsentinel sentinel-pass {others}\nsentinel monitor {SERVICE} 127.0.0.1 {first} 2\n"
+        f"sentinel auth-pass {SERVICE} {password}\nsentinel failover-timeout {SERVICE} 6000\n"
+        f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_SECONDS * 1000:.0f}\n"
+    )
+    nodes = {
+        port: Node(
+            folder / f"server-{port}", port, serving + ("" if port == first else f"replicaof 127.0.0.1 {first}\n")
+        )
+        for port in server_ports
+    }
+    sentinels = [Node(folder / f"sentinel-{port}", port, watching, "--sentinel") for port in sentinel_ports]
+    hosts = ",".join(f"127.0.0.1:{port}" for port in sentinel_ports)
+    sentinel = client(f"redis://:{others}@127.0.0.1:{sentinel_ports[0]}")
+    try:
+        async with AsyncExitStack() as stack:
+            for node in (*nodes.values(), *sentinels):
+                await stack.enter_async_context(node.running())
+            url = f"redis+sentinel://:{password}@{hosts}/{SERVICE}/0?sentinel_password={others}"
+            site = Watched(url, nodes, sentinel, password)
+            await until(site.agree, seconds=30)
+            yield site
+    finally:
+        await sentinel.aclose()

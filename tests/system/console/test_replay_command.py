@@ -1,0 +1,223 @@
+"""``ackstream replay``, beside a real worker whose handler notes its calls."""
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from typer.testing import CliRunner
+
+from console.main import app
+from console.queries import replay_progress
+from console.time_args import parse_time_ms
+from runtime.errors import Refusal
+from stream.keys import Shard
+from stream.redis import client as connect
+from tests.support.processes import ackstream
+from tests.support.samples.events import RECEIVED_MS
+from tests.support.workers.handled_entries import ENTRIES, HOUR_MS, Site, handled, name
+from tests.support.workers.recording import GROUP
+from worker.retention.archive_writer import Archive
+from worker.retention.pages import raw_ranges
+
+
+@pytest.fixture
+def site(valkey_url: str, shard: Shard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    with handled(valkey_url, shard, tmp_path, monkeypatch) as site:
+        yield site
+
+
+CHOICES: list[tuple[tuple[str, ...], Callable[[int], bool]]] = [
+    ((), lambda _: True),
+    (("--since", "2025-11-24T21:00"), lambda number: number >= 5),
+    (("--until", "2025-11-24T21:00:00+00:00"), lambda number: number < 5),
+    (("--since", "2025-11-24T18:00+01:00", "--until", "2025-11-24T21:00"), lambda number: 1 <= number < 5),
+    (("--id", "0/1003-0", "--id", "0/1007-0", "--id", "3/1009-0"), lambda number: number in (3, 7)),
+    (("--message", name(4), "--message", name(9)), lambda number: number in (4, 9)),
+    (("--status", "read"), lambda number: number % 3 == 2),
+    (("--status", "read", "--status", "submitted"), lambda number: number % 3 != 1),
+    (("--channel", "whatsapp"), lambda number: number % 2 == 1),
+    (("--account", "acme"), lambda number: number % 4 == 0),
+    (("--channel", "sms", "--status", "read", "--since", "2025-11-25"), lambda number: number % 6 == 2 and number > 7),
+    (("--since", "1h"), lambda _: False),
+]
+
+
+def test_each_choice_plans_and_replays_what_it_means(site: Site) -> None:
+    """The plan tells how many, received when, and how long; the group gets just these, the other group nothing."""
+    logged = len(site.worker.logged("message.status"))
+    for arguments, means in CHOICES:
+        meant = [number for number in range(ENTRIES) if means(number)]
+        plan = site.json("replay", "plan", *arguments, "--rate", "500")
+        assert (plan["entries"], plan["seconds"]) == (len(meant), len(meant) / 500), arguments
+        if meant:
+            assert (plan["first_entry"], plan["last_entry"]) == (f"0/{1000 + meant[0]}-0", f"0/{1000 + meant[-1]}-0")
+            assert parse_time_ms(plan["first"], 0) == RECEIVED_MS + meant[0] * HOUR_MS
+            assert plan["bytes"] > 100 * len(meant)
+        before = site.replayed()
+        run = site.json("replay", "run", "--group", GROUP, *arguments, "--rate", "500")
+        assert run["total"] == len(meant), arguments
+        site.wait_for(site.is_settled)
+        assert set(site.replayed() - before) == {name(number) for number in meant}, arguments
+        site.json("dead-letters", "discard", "--all")
+    assert len(site.worker.logged("message.status")) == logged
+    listed = site.json("replay", "list")["replays"]
+    assert {one["state"] for one in listed} == {"done"}
+    assert len(listed) == len(CHOICES) - 1
+    assert set(listed[0]) >= {"replay", "group", "state", "done", "total", "rate"}
+    assert site.worker.logged("replay.done")[0]["scope"] == "all"
+
+
+def test_the_archive_is_replayed_with_the_stream(site: Site) -> None:
+    """What was trimmed counts only with --archive; what is in both is planned and given once."""
+
+    async def archive(server: Redis) -> None:
+        entries: Any = await raw_ranges(server).xrange(site.shard.stream, "-", "1011-0")
+        made = Archive(site.folder / "archive")
+        with made.draft(site.shard) as draft:
+            draft.add(entries)
+            draft.finish()
+        await server.xtrim(site.shard.stream, minid="1008-0", approximate=False)
+
+    site.ask(archive)
+    choice = ("--until", "2025-11-25T14:00")
+    assert site.json("replay", "plan", *choice)["entries"] == ENTRIES - 2 - 8
+    plan = site.json("replay", "plan", "--archive", *choice)
+    assert (plan["entries"], plan["first_entry"]) == (ENTRIES - 2, "0/1000-0")
+    run = site.json("replay", "run", "--archive", "--group", GROUP, *choice)
+    assert (run["state"], run["done"]) == ("done", ENTRIES - 2)
+    site.wait_for(site.is_settled)
+    assert site.replayed() == Counter(name(number) for number in range(ENTRIES - 2))
+
+
+def test_a_replay_is_paused_resumed_and_cancelled(site: Site) -> None:
+    """While it is paused nothing is copied; resumed it goes on where it was; cancelled it never goes on."""
+    started = site.json("replay", "run", "--group", GROUP, "--rate", "8", "--detach")
+    assert started["total"] == ENTRIES
+    replay = started["replay"]
+    site.wait_for(lambda: state(site, replay)["done"] >= 3)
+    paused = site.json("replay", "pause", replay)
+    assert paused["state"] == "paused"
+    site.wait_for(lambda: site.worker.logged("replay.stopped"))
+    done = state(site, replay)["done"]
+    assert 3 <= done < ENTRIES
+    assert "paused" in site.run("replay", "list").output
+    assert site.json("replay", "resume", replay)["state"] == "running"
+    site.wait_for(lambda: state(site, replay)["done"] > done)
+    assert site.json("replay", "cancel", replay)["state"] == "cancelled"
+    site.wait_for(lambda: len(site.worker.logged("replay.stopped")) == 2)
+    done = state(site, replay)["done"]
+    refused = site.run("replay", "resume", replay)
+    assert (refused.exit_code, str(refused.exception)) == (1, f"replay {replay} is cancelled already")
+    site.wait_for(lambda: len(site.replayed()) == done)
+    assert set(site.replayed().values()) <= {1}
+    groups = site.ask(lambda server: server.xinfo_groups(site.shard.stream))
+    assert {one["name"] for one in groups} == {GROUP.encode(), b"log"}
+
+
+def state(site: Site, replay: str) -> Any:
+    return next(one for one in site.json("replay", "list", "--group", GROUP)["replays"] if one["replay"] == replay)
+
+
+def test_ctrl_c_leaves_it_running(site: Site) -> None:
+    """The command says so and ends with 130; the replay can be watched again."""
+    settings = {"redis_url": site.url, "stream": site.shard.name}
+    arguments = ("replay", "run", "--group", GROUP, "--rate", "4")
+    with ackstream(*arguments, folder=site.folder, **settings) as command:
+        site.wait_for(lambda: command.logged("replay.started"))
+        (started,) = command.logged("replay.started")
+        site.wait_for(lambda: state(site, started["replay"])["done"] > 0)
+        command.send(signal.SIGINT)
+        assert command.child.wait(10) == 130
+        assert f"replay {started['replay']} goes on without this command" in command.said
+    assert state(site, started["replay"])["state"] == "running"
+    watched = site.run("replay", "resume", started["replay"], "--watch")
+    assert f"replay {started['replay']} is done: 24 of 24 copied" in watched.stdout
+
+
+def test_without_a_worker_it_waits_for_one(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command says so after a while and ends; what is not copied is not outstanding, what is copied is."""
+    monkeypatch.setattr(replay_progress, "ALONE_SECONDS", 0.3)
+    site.worker.kill()
+    result = site.run("replay", "run", "--group", "log")
+    assert result.exit_code == 0
+    assert "no worker of the group copies it; it goes on when a worker runs" in result.stdout
+    site.ask(lambda server: server.xadd(site.shard.replay("log"), {"a": "b"}))
+    log = site.json("stats")["groups"]["log"]
+    assert (log["replays"], log["outstanding"]) == (1, 1)
+
+
+def test_a_dropped_group_leaves_nothing_of_its_replays(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither what they are of, nor what they keep on the stream."""
+    monkeypatch.setattr(replay_progress, "ALONE_SECONDS", 0.1)
+    site.worker.kill()
+    site.json("replay", "run", "--group", "log", "--detach")
+    groups = site.ask(lambda server: server.xinfo_groups(site.shard.stream))
+    assert len(groups) == 3
+    assert site.run("groups", "drop", "log", "--yes", "--force").exit_code == 0
+    groups = site.ask(lambda server: server.xinfo_groups(site.shard.stream))
+    assert [one["name"] for one in groups] == [GROUP.encode()]
+    assert not site.ask(lambda server: server.exists(site.shard.replays("log")))
+    assert site.run("replay", "run", "--group", "log").exit_code == 1
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (("run",), 1, "name the group that gets the entries again"),
+        (("run", "--group", "nobody"), 1, "no group 'nobody'; the groups are: log, recorder"),
+        (("plan", "--group", "nobody"), 1, "no group 'nobody'; the groups are: log, recorder"),
+        (("list", "--group", "nobody"), 1, "no group 'nobody'"),
+        (("run", "--group", "log", "--since", "1h", "--until", "2h"), 1, "--since must be before --until"),
+        (("plan", "--since", "yesterday"), 1, "invalid time 'yesterday'"),
+        (("plan", "--id", "1-1"), 1, "one is written shard/ms-seq"),
+        (("run", "--group", "log", "--rate", "0"), 2, "Invalid value for '--rate'"),
+        (("run", "--group", "log", "--rate", "nan"), 2, "Invalid value for '--rate'"),
+        (("plan", "--dead"), 1, "name the group with --group"),
+        (("plan", "--dead", "--archive", "--group", "log"), 1, "not both"),
+        (("plan", "--archive"), 1, "set ACKSTREAM_ARCHIVE"),
+        (("plan", "--until", "1d", "--since", "1d"), 1, "--since must be before --until"),
+        (("pause", "nothing"), 1, "no replay 'nothing'"),
+        (("resume", "nothing"), 1, "no replay 'nothing'"),
+        (("cancel", "nothing"), 1, "no replay 'nothing'"),
+    ],
+)
+def test_what_cannot_be_meant_is_told_in_a_sentence(arguments: tuple[str, ...], code: int, sentence: str) -> None:
+    """With exit code 1, or 2 for an option that is out of its range."""
+    result = CliRunner().invoke(app, ["replay", *arguments])
+    assert result.exit_code == code
+    assert sentence in (str(result.exception) if code == 1 else result.output)
+    assert code == 2 or isinstance(result.exception, Refusal)
+
+
+@pytest.fixture
+def registered(valkey_url: str, shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two groups, and nothing else."""
+    monkeypatch.setenv("ACKSTREAM_REDIS_URL", valkey_url)
+    monkeypatch.setenv("ACKSTREAM_STREAM", shard.name)
+
+    async def register() -> None:
+        server = connect.client(valkey_url)
+        await server.sadd(shard.groups, GROUP, "log")
+        await server.aclose()
+
+    asyncio.run(register())
+
+
+def test_moments_are_written_in_many_ways() -> None:
+    """Without a zone they are UTC; a number with a unit is so long ago."""
+    for text in ("2025-11-24T16:00", "2025-11-24 16:00:00", "2025-11-24T17:00+01:00", "2025-11-24T16:00:00.000Z"):
+        assert parse_time_ms(text, 0) == RECEIVED_MS
+    assert parse_time_ms("2025-11-24", 0) == RECEIVED_MS - 16 * HOUR_MS
+    assert [parse_time_ms(text, 10 * 86_400_000) for text in ("1s", "1m", "1h", "1d")] == [
+        10 * 86_400_000 - unit for unit in (1000, 60_000, HOUR_MS, 86_400_000)
+    ]
+    assert parse_time_ms("9d", 5) == 0
+    for text in ("", "h", "1w", "-1h", "12:00", "9999999999999"):
+        with pytest.raises(Refusal, match="invalid time"):
+            parse_time_ms(text, 0)

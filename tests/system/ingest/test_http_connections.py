@@ -1,0 +1,190 @@
+"""How connections are timed, bounded and closed, on a real process over raw sockets."""
+
+import asyncio
+import resource
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]  # the PostgreSQL wheel brings it, without its types
+import pytest
+
+from ingest.http.server import check_listener
+from runtime.errors import Refusal
+from stream.keys import Shard
+from tests.support.http.raw_http import LAST, Edge, connected, good, heard, post, served, talk
+from tests.support.processes import answer, becomes
+from tests.support.samples.signed import SECRETS
+from tests.support.waiting import until
+
+CLIENT_SECONDS, KEEPALIVE_SECONDS = 0.5, 2.0
+SLACK_SECONDS = 4.0
+MEBIBYTE = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def edge(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    settings = {"client_seconds": str(CLIENT_SECONDS), "keepalive_seconds": str(KEEPALIVE_SECONDS)}
+    yield from served(Edge(tmp_path_factory.mktemp("connections"), valkey_url, Shard("test-connections"), **settings))
+
+
+async def test_a_connection_on_which_nothing_has_come_is_idle_not_late(edge: Edge) -> None:
+    """A client that connects ahead of time may send its first request after the deadline of a head."""
+    with connected(edge.port) as client:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(heard(client), 2 * CLIENT_SECONDS)
+        await asyncio.get_running_loop().sock_sendall(client, good(b"late", b"Connection: close"))
+        assert (await heard(client)).answers == [200]
+    assert await edge.appended(1) == [b"late"]
+
+
+@pytest.mark.parametrize("first", [b"", good(b"first")])
+async def test_an_idle_connection_ends_after_the_keep_alive_time(edge: Edge, first: bytes) -> None:
+    """Without an answer and without a reset, whether or not a request had come by it."""
+    loop = asyncio.get_running_loop()
+    with connected(edge.port) as client:
+        if first:
+            await loop.sock_sendall(client, first)
+            assert b" 200 OK" in await loop.sock_recv(client, 1000)
+            await loop.sock_sendall(client, b"\r\n")  # a blank line starts no request
+        began = time.monotonic()
+        assert await asyncio.wait_for(loop.sock_recv(client, 1000), KEEPALIVE_SECONDS + SLACK_SECONDS) == b""
+    assert time.monotonic() - began > KEEPALIVE_SECONDS - 0.1
+    await edge.appended(bool(first))
+
+
+async def test_a_request_that_crosses_with_the_close_of_its_connection_is_stored(edge: Edge) -> None:
+    """The client sees the end of the connection, not a reset; if it does not send again, nothing is lost."""
+    loop = asyncio.get_running_loop()
+    with connected(edge.port) as client:
+        assert await asyncio.wait_for(loop.sock_recv(client, 1000), KEEPALIVE_SECONDS + SLACK_SECONDS) == b""
+        await loop.sock_sendall(client, good(b"crossed"))
+        assert await edge.appended(1) == [b"crossed"]
+
+
+@pytest.mark.parametrize("requests", [good(b"hello"), good(b"hello") * 3])
+async def test_a_client_that_half_closes_after_its_requests_is_answered(edge: Edge, requests: bytes) -> None:
+    """As `nc -N` does: every request has its answer, then the connection ends."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+    writer.write(requests)
+    writer.write_eof()
+
+    answered = await asyncio.wait_for(reader.read(), SLACK_SECONDS)
+
+    writer.close()
+    number = requests.count(b"hello")
+    assert answered.count(b"HTTP/1.1 200 OK") == number
+    assert await edge.appended(number) == [b"hello"] * number
+
+
+async def test_requests_sent_ahead_are_answered_whatever_came_before(edge: Edge) -> None:
+    """Also after many requests whose bodies came after their heads, by which aiohttp's count of its queue is wrong."""
+    loop, number = asyncio.get_running_loop(), 40
+    with connected(edge.port) as client:
+        for _ in range(number):
+            await loop.sock_sendall(client, post(b"Content-Length: 5"))
+            await asyncio.sleep(0.002)  # so that they do not arrive as one
+            await loop.sock_sendall(client, b"hello")
+            assert b" 200 OK" in await loop.sock_recv(client, 1000)
+        await loop.sock_sendall(client, post(line=b"GET /nowhere HTTP/1.1") * 100 + LAST)
+        assert (await asyncio.wait_for(heard(client), KEEPALIVE_SECONDS)).answers == [404] * 101
+    await edge.appended(number)
+
+
+async def test_large_requests_sent_ahead_are_all_answered(valkey_url: str, shard: Shard, tmp_path: Path) -> None:
+    """However fast the answers come: what waits before a request starts is not taken for an endless head."""
+    many = good(b"x" * 28 * 1024) * 40 + LAST
+    edge = Edge(tmp_path, valkey_url, shard, signatures="required", signature_secrets=SECRETS)
+
+    async with edge.running():
+        answers = [heard.answers for heard in await asyncio.gather(*(talk(edge.port, many) for _ in range(20)))]
+
+    assert answers == [[503] * 40 + [404]] * 20
+
+
+async def test_a_head_may_not_grow_while_a_request_is_in_flight(valkey_url: str, shard: Shard, tmp_path: Path) -> None:
+    """While Redis confirms a webhook, its client sends an endless head: that costs a bounded share of memory."""
+    edge, line, number = Edge(tmp_path, valkey_url, shard), b"A: " + b"x" * 8000 + b"\r\n", 60
+
+    async def flood() -> None:
+        with connected(edge.port) as client:
+            await asyncio.get_running_loop().sock_sendall(client, good(b"hello"))
+            with suppress(ConnectionError, TimeoutError):
+                async with asyncio.timeout(1):
+                    await asyncio.get_running_loop().sock_sendall(client, post()[:-2] + line * 60)
+                    await heard(client)
+
+    async with edge.running(), edge.redis() as server:
+        assert await edge.takes_a_good_one()
+        before = most = edge.resident_bytes
+        await server.execute_command("CLIENT PAUSE", 2000, "WRITE")  # type: ignore[no-untyped-call]
+        floods = [asyncio.create_task(flood()) for _ in range(number)]
+        while not all(task.done() for task in floods):
+            most = max(most, edge.resident_bytes)
+            await asyncio.wait(floods, timeout=0.02)
+        assert await edge.appended(number) == [b"hello"] * number
+
+    assert most - before < number * 160 * 1024
+
+
+async def test_a_stop_answers_a_request_whose_body_is_still_arriving(
+    valkey_url: str, shard: Shard, tmp_path: Path
+) -> None:
+    """SIGTERM in the middle of a body: the rest is read, stored and answered 200, then the process ends."""
+    edge, loop = Edge(tmp_path, valkey_url, shard), asyncio.get_running_loop()
+    async with edge.running():
+        with connected(edge.port) as client, connected(edge.port) as idle:
+            await loop.sock_sendall(client, post(b"Content-Length: 9", body=b"half"))
+            await until(edge.takes_a_good_one)
+            edge.process.send(signal.SIGTERM)
+            assert await asyncio.wait_for(loop.sock_recv(idle, 1000), SLACK_SECONDS) == b""
+            await loop.sock_sendall(client, b" more")
+            assert (await heard(client)).answers == [200]
+        assert await edge.process.ended(SLACK_SECONDS) == 0
+    assert await edge.appended(1) == [b"half more"]
+
+
+async def test_the_admin_port_keeps_few_connections(valkey_url: str, shard: Shard, tmp_path: Path) -> None:
+    """Whoever holds hundreds of them neither uses up the process's files nor keeps a probe out."""
+    edge = Edge(tmp_path, valkey_url, shard)
+    async with edge.running():
+        process = psutil.Process(edge.process.child.pid)
+        files = process.num_fds()
+        holding = [asyncio.create_task(talk(edge.admin_port, b"GET ")) for _ in range(200)]
+        await becomes(lambda: sum(task.done() for task in holding) >= 160, seconds=5)
+        assert process.num_fds() < files + 50
+        assert await answer(f"http://127.0.0.1:{edge.admin_port}/live") == 200
+        assert await edge.takes_a_good_one()
+        for task in holding:
+            task.cancel()
+        await asyncio.wait(holding)
+
+
+async def test_without_descriptors_the_admin_port_ends_nothing(valkey_url: str, shard: Shard, tmp_path: Path) -> None:
+    """No file left for a connection there: the process goes on."""
+    edge = Edge(tmp_path, valkey_url, shard)
+    async with edge.running():
+        process = psutil.Process(edge.process.child.pid)
+        files = process.num_fds() + 5
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (files, files))
+        holding = [asyncio.create_task(talk(edge.admin_port, b"GET ")) for _ in range(100)]
+        await becomes(lambda: sum(task.done() for task in holding) > 50)
+        for task in holding:
+            task.cancel()
+        await asyncio.wait(holding)
+        await until(edge.takes_a_good_one)
+
+
+@pytest.mark.parametrize("answered", [b"", b"HTTP/1.1 500 Internal Server Error\r\n\r\n", LAST])
+async def test_a_port_that_does_not_answer_as_it_must_stops_the_start(answered: bytes) -> None:
+    """The process says so in a sentence that names aiohttp's version, and never reports that it is ready."""
+
+    async def respond(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answered)
+        writer.close()
+
+    async with await asyncio.start_server(respond, "127.0.0.1", 0) as server:
+        with pytest.raises(Refusal, match=r"aiohttp 3\."):
+            await check_listener(server)

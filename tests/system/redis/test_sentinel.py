@@ -1,0 +1,171 @@
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.exceptions import RedisError
+from sqlalchemy import text
+
+from stream.keys import Shard
+from stream.redis.client import client
+from stream.redis.errors import READ_ONLY, identify_fault
+from stream.redis.sentinel import ASK_SECONDS, LOOK_SECONDS
+from tests.stream.test_redis_faults import met
+from tests.support.http.load import SENDERS, Load, loading
+from tests.support.processes import Ingest, becomes
+from tests.support.servers.sentinels import Node, Watched, watched
+from tests.support.waiting import until
+from tests.support.workers.worker_cluster import GROUP, Work, working
+
+pytestmark = pytest.mark.crash
+
+PAUSE_SECONDS = 0.04
+"""What is looked at takes seconds, and 200 messages in each are enough to see it."""
+
+
+@pytest.fixture
+def least_replicas() -> int:
+    """With how many replicas a primary takes writes."""
+    return 0
+
+
+@pytest.fixture
+async def site(tmp_path: Path, least_replicas: int) -> AsyncIterator[Watched]:
+    async with watched(tmp_path, least_replicas=least_replicas) as site:
+        yield site
+
+
+@pytest.fixture
+async def work(site: Watched, shard: Shard, tmp_path: Path) -> AsyncIterator[Work]:
+    """Work on it, stored in SQLite, with one worker."""
+    async with working(site.url, shard, f"sqlite:///{tmp_path / 'own.db'}", tmp_path) as work:
+        await work.start(1)
+        yield work
+
+
+@asynccontextmanager
+async def loaded(site: Watched, work: Work, **settings: str) -> AsyncIterator[Load]:
+    """Load through a real ingest."""
+    ingest = Ingest(work.folder, redis_url=site.url, stream=work.shard.name, **settings)
+    async with ingest.running(), loading(ingest.url, pause_seconds=PAUSE_SECONDS) as load:
+        await load.keeps(500)
+        yield load
+
+
+async def stored(work: Work) -> list[str]:
+    """The message of every event row."""
+    async with work.engine.connect() as connection:
+        return list((await connection.execute(text("SELECT message_uuid FROM status_events"))).scalars())
+
+
+async def is_stored(work: Work, message_uuid: str) -> None:
+    async def there() -> bool:
+        return message_uuid in await stored(work)
+
+    await until(there, seconds=60)
+
+
+async def lost(work: Work, load: Load) -> set[str]:
+    """What was answered 200 and is not stored, once nothing more comes; everything else is stored once."""
+    await until(lambda: is_done(work), seconds=60)
+    found = await stored(work)
+    assert len(found) == len(set(found))
+    assert await work.server.xlen(work.shard.dead(GROUP)) == 0
+    return set(load.kept) - set(found)
+
+
+async def is_done(work: Work) -> bool:
+    """Whether the group has settled all that is on the stream, and that for a second."""
+    if await work.left():
+        return False
+    length, began = await work.server.xlen(work.shard.stream), time.monotonic()
+    while time.monotonic() - began < 1:
+        if await work.left() or await work.server.xlen(work.shard.stream) != length:
+            return False
+    return True
+
+
+async def fails_over(site: Watched, load: Load, work: Work, old: Node) -> None:
+    """Return when what was answered 200 after the fail-over is stored; print how long that took."""
+    began = time.monotonic()
+    await site.is_another(old)
+    moved = time.monotonic() - began
+    await load.keeps(1)
+    await is_stored(work, load.kept[-1])
+    back = time.monotonic() - began
+    print(f"fail-over {moved:.1f} s, service back {back - moved:.1f} s later")  # noqa: T201 - for whoever looks
+    assert back - moved < 15
+
+
+async def test_a_primary_that_is_killed_is_replaced(site: Watched, work: Work) -> None:
+    """Ingest and worker find the new one by themselves; the old one's last entries, not yet replicated, may be lost."""
+    async with loaded(site, work) as load:
+        old = await site.primary()
+        old.kill()
+        before = len(load.kept)
+        await fails_over(site, load, work, old)
+        await load.keeps(200)
+    missing = await lost(work, load)
+    print(f"lost {len(missing)} of {len(load.kept)}")  # noqa: T201 - likewise
+    assert missing <= set(load.kept[: before + SENDERS])
+    assert len(missing) <= 10 * SENDERS
+    await old.start()
+    async with site.directly(old) as server:
+        await until(lambda: is_replica(server), seconds=30)
+        assert identify_fault(await met(server.set("a", "b"))) is READ_ONLY
+
+
+async def is_replica(server: Any) -> bool:
+    with suppress(RedisError):  # who becomes one drops its clients
+        return str((await server.info("replication"))["role"]) == "slave"
+    return False
+
+
+async def test_a_frozen_primary_is_replaced(site: Watched, work: Work) -> None:
+    """Nobody waits for it longer than for a reply; when it goes on, it is a replica soon."""
+    async with loaded(site, work) as load:
+        old = await site.primary()
+        old.process.send(signal.SIGSTOP)
+        await fails_over(site, load, work, old)
+        old.process.send(signal.SIGCONT)
+        await load.keeps(200)
+    missing = await lost(work, load)
+    print(f"lost {len(missing)} of {len(load.kept)}")  # noqa: T201 - likewise
+    assert len(missing) <= SENDERS
+
+
+@pytest.mark.parametrize("least_replicas", [0, 1], ids=["alone", "with a replica"])
+async def test_a_primary_that_was_deposed_meanwhile(site: Watched, work: Work, least_replicas: int) -> None:
+    """Away for so short a time that no connection ends, it goes on confirming what is on no other stream.
+
+    Whoever uses it asks the sentinels now and then, and so leaves it after a few seconds, long before it has heard of
+    its fall. With min-replicas-to-write 1 it confirms no more once its last replica has left it, which is sooner.
+    What the worker has acked there is pending at the new primary: it is handled again, and stored once.
+    """
+    async with loaded(site, work, ack_budget_ms="10000") as load:
+        old = await site.primary()
+        old.process.send(signal.SIGSTOP)
+        await site.is_another(old)
+        first = max(0, len(load.kept) - SENDERS)
+        old.process.send(signal.SIGCONT)
+        began = time.monotonic()
+        await becomes(lambda: time.monotonic() - began > LOOK_SECONDS + ASK_SECONDS + 2)
+        last = len(load.kept)
+        async with site.directly(old) as server:
+            await until(lambda: is_replica(server), seconds=30)
+        await load.keeps(100)
+        await is_stored(work, load.kept[-1])
+    gone = set(load.kept) - await work.on_stream()
+    print(f"{least_replicas} replicas wanted: {len(gone)} of {len(load.kept)} gone")  # noqa: T201 - likewise
+    assert gone <= set(load.kept[first:last])
+    assert await lost(work, load) <= gone
+
+
+async def test_one_sentinel_of_three_is_enough_to_find_the_primary(site: Watched) -> None:
+    """Who does not answer has no say."""
+    one = client(site.url.replace("@127.0.0.1:", "@127.0.0.1:1,127.0.0.1:2,127.0.0.1:", 1))
+    assert await one.ping()
+    await one.aclose()

@@ -1,0 +1,110 @@
+import itertools
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from stream.keys import Shard
+from tests.support.preload.wall_clock import WallClock, compiler
+from tests.support.processes import Process, Valkey, becomes
+from tests.support.waiting import until
+from tests.support.workers.worker_cluster import Work, working
+from tests.system.test_crash import is_stored_once, payloads
+
+pytestmark = [
+    pytest.mark.crash,
+    pytest.mark.skipif(not compiler() or sys.platform != "linux", reason="needs a C compiler and LD_PRELOAD"),
+]
+
+HOURS = 2
+ENTRIES = 20_000
+
+
+@pytest.fixture(autouse=True)
+def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WallClock:
+    """The wall clock of all that this test starts."""
+    clock = WallClock(tmp_path)
+    for name, value in clock.environment.items():
+        monkeypatch.setenv(name, value)
+    return clock
+
+
+@pytest.fixture
+async def valkey(tmp_path: Path) -> AsyncIterator[Valkey]:
+    async with Valkey(tmp_path / "valkey").running() as valkey:
+        yield valkey
+
+
+@pytest.fixture
+async def work(valkey: Valkey, shard: Shard, tmp_path: Path) -> AsyncIterator[Work]:
+    async with working(valkey.url, shard, f"sqlite:///{tmp_path / 'own.db'}", tmp_path) as work:
+        yield work
+
+
+def test_the_shim_moves_the_wall_clock_only(clock: WallClock) -> None:
+    """Or what follows would prove nothing."""
+    ask = "import time; print(time.time() - {wall}, time.monotonic() - {monotonic})"
+    import time  # noqa: PLC0415 - of this process, whose clock is right
+
+    clock.put(7200)
+    asked = ask.format(wall=time.time(), monotonic=time.monotonic())
+    said = subprocess.run((sys.executable, "-c", asked), capture_output=True, text=True, check=True, timeout=30)
+    wall, monotonic = map(float, said.stdout.split())
+    assert (7199 < wall < 7230, monotonic < 30) == (True, True)
+
+
+@pytest.mark.parametrize("direction", [1, -1], ids=["forward", "back"])
+async def test_a_jump_of_the_wall_clock_takes_nothing_from_anybody(
+    work: Work, clock: WallClock, direction: int
+) -> None:
+    """Of workers and server, by two hours, in the middle of work: nobody is taken for dead, all is stored once."""
+    workers = await work.start(2)
+    await work.append(payloads(ENTRIES))
+    await work.is_down_to(ENTRIES * 2 // 3)
+    clock.put(direction * HOURS * 3600)
+    await work.is_down_to(ENTRIES // 3)
+    clock.put(0)
+    await is_stored_once(work)
+    assert work.claimed() == set()
+    assert [line["event"] for worker in workers for line in trouble(worker)] == []
+
+
+async def test_an_idle_worker_goes_on_after_a_jump(work: Work, clock: WallClock) -> None:
+    """A server whose clock goes back forgets the end of a blocking read: the reply's limit ends it."""
+    (worker,) = await work.start(1)
+    put_back = itertools.count(1)
+
+    async def is_caught() -> bool:
+        """Put the clock back while the worker's read blocks, if it still does then."""
+        await until(lambda: blocked(work))
+        clock.put(-HOURS * 3600 * next(put_back))
+        with suppress(AssertionError):
+            await becomes(lambda: worker.logged("consumer.trouble"), seconds=10)
+        return bool(worker.logged("consumer.trouble"))
+
+    await until(is_caught, seconds=60)
+    await worker.has_logged("consumer.ready", times=2)
+    line = worker.logged("consumer.trouble")[0]
+    assert (line["trouble"], seen(line) < datetime.now(UTC) - timedelta(hours=1)) == ("silent", True)
+    await work.append(payloads(1000))
+    await is_stored_once(work)
+
+
+async def blocked(work: Work) -> bool:
+    return int((await work.server.info("clients"))["blocked_clients"]) > 0
+
+
+def trouble(worker: Process) -> list[dict[str, str]]:
+    return [
+        line
+        for event in ("liveness.late", "consumer.dropped", "consumer.trouble", "liveness.left_over")
+        for line in worker.logged(event)
+    ]
+
+
+def seen(line: dict[str, str]) -> datetime:
+    return datetime.fromisoformat(line["timestamp"])

@@ -1,0 +1,219 @@
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from redis.asyncio import Redis
+
+from stream.keys import Shard
+from tests.support.processes import ackstream, becomes
+from tests.support.samples.events import body, entry
+from tests.support.waiting import until
+from tests.support.workers.recording import GOOD, GROUP, Recording, ids, recording
+
+QUICK = "base=0.1&cap=0.5&attempts=3"
+
+
+@pytest.fixture
+def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[Recording]:
+    """Workers of a handler that notes its calls."""
+    with recording(valkey_url, server, shard, tmp_path) as site:
+        yield site
+
+
+async def test_every_outcome_of_a_function_of_one_event(site: Recording) -> None:
+    """What succeeds is called once, what fails as often as configured, what is discarded never again."""
+    kinds = ("ok", "fail", "until", "discard", "retry")
+    await site.append(*(one for kind in kinds for one in ids(kind, [2, 3])), "until-9")
+    await site.start(QUICK)
+    await site.is_done_among_good()
+    assert site.times("call") == {
+        **dict.fromkeys(("ok-2", "ok-3", "discard-2", "discard-3"), 1),
+        **dict.fromkeys(("until-2", "retry-2", "retry-3"), 2),
+        **dict.fromkeys(("until-3", "until-9", "fail-2", "fail-3"), 3),
+    }
+    attempts = sorted((one, int(attempt)) for one, attempt, *_ in site.noted("call"))
+    assert [attempt for one, attempt in attempts if one == "fail-2"] == [1, 2, 3]
+    place = "failed: ValueError at recorder.py:"
+    assert [(one, error.rstrip("0123456789"), count) for one, error, count in await site.letters()] == [
+        ("discard-2", "discarded: it is of no use", 1),
+        ("discard-3", "discarded: it is of no use", 1),
+        ("fail-2", f"attempts: {place}", 3),
+        ("fail-3", f"attempts: {place}", 3),
+        ("until-9", f"attempts: {place}", 3),
+    ]
+    assert (await site.group())["dead"] == 5
+    assert "447700900123" not in site.workers[0].said
+
+
+async def test_every_outcome_of_a_function_of_lists(site: Recording) -> None:
+    """One that fails spoils its list once: then each event comes alone, and only the one at fault is given up."""
+    await site.append("ok-1", "fail-1", "ok-2", "discard-1", "ok-3")
+    await site.start(QUICK, function="handle_all")
+    await site.is_done_among_good()
+    assert site.noted("call")[0] == ["ok-1", "fail-1", "ok-2", "discard-1", "ok-3"]
+    alone = sorted(words for words in site.noted("call")[1:] if not words[0].startswith(GOOD))
+    assert alone == [["discard-1"], ["fail-1"], ["fail-1"], ["ok-1"], ["ok-2"], ["ok-3"]]
+    assert [(one, count) for one, _, count in await site.letters()] == [("discard-1", 2), ("fail-1", 3)]
+
+
+async def test_what_waits_for_a_retry_is_counted(site: Recording) -> None:
+    """In `stats` as retries that are outstanding, and by the metrics of the worker that set it aside."""
+    await site.append("fail-1", "fail-2", "ok-1")
+    worker = await site.start("base=3600&cap=3600")
+
+    async def is_set_aside() -> bool:
+        return bool((await site.group())["retries"] == 2)
+
+    await until(is_set_aside)
+    group = await site.group()
+    assert {name: group[name] for name in ("unread", "pending", "dead", "outstanding")} == {
+        "unread": 0,
+        "pending": 0,
+        "dead": 0,
+        "outstanding": 2,
+    }
+    metrics = await text(f"http://127.0.0.1:{worker.logged('worker.started')[0]['admin_port']}/metrics")
+    for line in (
+        'ackstream_events_delayed_total{group="recorder"} 2.0',
+        'ackstream_events_handled_total{group="recorder"} 1.0',
+        'ackstream_handler_failures_total{error="ValueError",group="recorder"} 2.0',
+    ):
+        assert line in metrics.splitlines()
+
+
+async def text(url: str) -> str:
+    """What a GET is answered with."""
+    async with aiohttp.ClientSession() as http, http.get(url) as response:
+        return await response.text()
+
+
+async def test_retries_and_letters_keep_the_first_entry(site: Recording) -> None:
+    """Through all its copies an event says where it stood first."""
+    await site.append("ok-1", "fail-1")
+    await site.start(QUICK)
+    await site.is_done_among_good()
+    entries = {words[3] for words in site.noted("call") if words[0] == "fail-1"}
+    appended: Any = await site.server.xrange(site.shard.stream)
+    assert entries == {f"0/{appended[1][0].decode()}"}
+    letters: Any = await site.server.xrange(site.shard.dead(GROUP))
+    ((_, letter),) = letters
+    assert letter[b"origin"].decode() in entries
+
+
+async def test_what_stands_on_the_replay_stream_is_handled_as_replayed(site: Recording) -> None:
+    """With its origin; handled, the copy is deleted; failed, it is tried again and still says so."""
+    fields: Any = entry(body(message_uuid="until-2"), replay="r-1", origin="0/5-0").to_fields()
+    await site.start(QUICK)
+    await site.server.xadd(site.shard.replay(GROUP), fields)
+    await becomes(lambda: site.times("done")["until-2"])
+    assert site.noted("call") == [["until-2", attempt, "True", "0/5-0"] for attempt in ("1", "2")]
+    await site.is_done()
+    assert await site.server.xlen(site.shard.replay(GROUP)) == 0
+
+
+async def test_a_stream_of_copies_that_is_deleted_is_made_again(site: Recording) -> None:
+    """The read that waits on it fails; the worker makes it again and goes on with what is live."""
+    worker = await site.start()
+    for key in (site.shard.retry(GROUP), site.shard.replay(GROUP)):
+        await site.server.delete(key)
+        await worker.has_logged("consumer.ready", times=len(worker.logged("consumer.ready")) + 1)
+    await site.append("ok-1")
+    await site.is_done()
+    assert site.times("done") == {"ok-1": 1}
+
+
+async def test_an_event_that_hangs_holds_up_no_other(site: Recording) -> None:
+    """While some of its events do not end, the rest of their batch and what comes later are handled and settled."""
+    await site.append(*ids("hang", range(3)), *ids("ok", range(1500)))
+    await site.start("timeout=3600&concurrency=4&batch=200")
+    await becomes(lambda: len(site.noted("done")) == 1500)
+    await site.append("ok-late")
+    await becomes(lambda: site.times("done")["ok-late"])
+
+    async def only_those_are_left() -> bool:
+        return bool((await site.group())["outstanding"] == 3)
+
+    await until(only_those_are_left)
+    assert set(site.times("call").values()) == {1}
+
+
+async def test_an_event_that_takes_too_long_has_had_an_attempt(site: Recording) -> None:
+    """It is cancelled when its time is over, and tried again; after the last time its letter says so."""
+    await site.append(*ids("hang", range(3)), "ok-1")
+    await site.start("timeout=0.5&base=0&attempts=2")
+    await site.is_done_among_good()
+    error = "attempts: timeout: not done within 0.5 s"
+    assert await site.letters() == [(one, error, 2) for one in ids("hang", range(3))]
+    assert site.times("call") == {**dict.fromkeys(ids("hang", range(3)), 2), "ok-1": 1}
+
+
+async def test_an_away_target_costs_no_attempt(site: Recording) -> None:
+    """As long as the handler says so its entries stay where they are; then they are handled, first attempts all."""
+    await site.append(*ids("away", range(100)))
+    worker = await site.start(QUICK)
+    await worker.has_logged("handler.unavailable", times=4)
+    assert (await site.group())["retries"] == 0
+    assert len(site.noted("call")) < 60
+    (site.folder / "back").touch()
+    await site.is_done()
+    assert site.times("done") == dict.fromkeys(ids("away", range(100)), 1)
+    assert {attempt for _, attempt, *_ in site.noted("call")} == {"1"}
+    assert await site.letters() == []
+
+
+async def test_a_stop_finishes_what_is_being_handled_and_begins_no_more(site: Recording) -> None:
+    """After SIGTERM it exits with 0; what it had not begun another handles: each event is called once."""
+    await site.append(*(f"slow-0.5-{number}" for number in range(60)))
+    stopping = await site.start("concurrency=4", grace_seconds="4")
+    await becomes(lambda: len(site.noted("call")) >= 12)
+    stopping.send(signal.SIGTERM)
+    assert await stopping.ended(10) == 0
+    assert len(site.noted("call")) == len(site.noted("done")) < 60
+    assert await site.server.hgetall(site.shard.alive(GROUP)) == {}
+    await site.start("concurrency=60")
+    await site.is_done()
+    assert set(site.times("call").values()) == {1}
+    assert len(site.times("done")) == 60
+
+
+async def test_a_handler_that_cannot_be_cancelled_does_not_keep_a_worker_alive(site: Recording) -> None:
+    """When its grace is over the worker exits with 0, and leaves the event to others."""
+    await site.append("deaf-1", "ok-1")
+    worker = await site.start(grace_seconds="1")
+    await becomes(lambda: site.times("call")["deaf-1"] and site.times("done")["ok-1"])
+    worker.send(signal.SIGTERM)
+    assert await worker.ended(10) == 0
+    assert worker.logged("process.tasks_hang")
+    group = await site.group()
+    assert (group["pending"], group["unread"], group["dead"]) == (1, 0, 0)
+
+
+async def test_a_handler_that_cannot_be_had_is_told_at_the_start(site: Recording) -> None:
+    """The process exits with 1 and a sentence."""
+    with ackstream("worker", "--handler", "recorder:nothing", folder=site.folder, **site.settings) as worker:
+        assert await worker.ended(20) == 1
+        assert "handler 'recorder:nothing': the module 'recorder' has no 'nothing'" in worker.said
+        assert "Traceback" not in worker.said
+
+
+async def test_a_rolling_restart_handles_each_event_once(site: Recording) -> None:
+    """Each of four workers in turn gets SIGTERM and is replaced, while events come in: none is lost or called twice.
+
+    The longest time without an event handled is what bench.scenarios.rolling_restart measures.
+    """
+    for _ in range(4):
+        await site.start()
+    number = 0
+    for worker in site.workers[:4]:
+        for _ in range(40):
+            await site.append(*(f"slow-0.01-{number + more}" for more in range(10)))
+            number += 10
+        worker.send(signal.SIGTERM)
+        await site.start()
+        assert await worker.ended(10) == 0
+    await site.is_done()
+    assert site.times("call") == Counter({f"slow-0.01-{one}": 1 for one in range(number)})

@@ -1,0 +1,57 @@
+"""A live entry does not wait behind retries and replays, and suspects are handled at nearly normal speed."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from stream.keys import Shard
+from tests.support.processes import becomes
+from tests.support.samples.events import body, entry
+from tests.support.workers.recording import GROUP, Recording, ids, recording
+
+
+@pytest.fixture
+def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[Recording]:
+    """Workers of a handler that notes its calls."""
+    with recording(valkey_url, server, shard, tmp_path) as site:
+        yield site
+
+
+async def test_a_live_entry_starts_within_two_calls(site: Recording) -> None:
+    """With a thousand retries and a thousand replays before it, calls of 0.2 s, one at a time."""
+    async with site.server.pipeline(transaction=False) as pipe:
+        for number in range(1000):
+            origin = f"0/5-{number}"
+            retry: Any = entry(body(message_uuid=f"slow-0.2-r{number}"), origin=origin, attempt=1).to_fields()
+            copy: Any = entry(body(message_uuid=f"slow-0.2-c{number}"), origin=origin, replay="r").to_fields()
+            pipe.xadd(site.shard.retry(GROUP), retry)
+            pipe.xadd(site.shard.replay(GROUP), copy)
+        await pipe.execute()
+    await site.start("concurrency=1")
+    await becomes(lambda: len(site.noted("call")) > 10)
+    for number in range(3):
+        live = f"slow-0.2-live{number}"
+        before = len(site.noted("call"))
+        await site.append(live)
+        await becomes(lambda live=live: site.times("call")[live])  # type: ignore[misc]
+        order = [words[0] for words in site.noted("call")]
+        assert order.index(live) - before <= 2
+
+
+async def test_suspects_are_handled_at_nearly_normal_speed(site: Recording) -> None:
+    """200 entries of two killed workers, calls of 50 ms, 32 at once: not one after the other, which takes 10 s."""
+    await site.append(*ids("slow-0.05", range(200)))
+    await site.server.xgroup_create(site.shard.stream, GROUP, "0")
+    await site.server.sadd(site.shard.groups, GROUP)
+    reply: Any = await site.server.xreadgroup(GROUP, "dead", {site.shard.stream: ">"}, count=200)
+    await site.server.hset(site.shard.poison(GROUP), mapping={b"live:" + one: 2 for one, _ in reply[0][1]})
+    await site.start("concurrency=32")
+    await becomes(lambda: site.noted("call"))
+    began = time.monotonic()
+    await site.is_done()
+    assert time.monotonic() - began < 3
+    assert len(site.times("done")) == 200

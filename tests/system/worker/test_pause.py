@@ -1,0 +1,264 @@
+import asyncio
+import itertools
+import signal
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from random import Random
+
+import aiohttp
+import pytest
+from redis.asyncio import Redis
+
+from stream.keys import Shard
+from tests.support.processes import Process, becomes, run_ackstream
+from tests.support.waiting import until
+from tests.support.workers.recording import GROUP, Recording, ids, recording
+from worker.dispatch.pause import EXPIRES_SECONDS, Pause, Why
+from worker.group.group_ref import GroupRef
+
+LONGEST_SECONDS = 5
+PACE = 0.3
+"""Where a test waits for deaths and probes; the others need the intervals as they are."""
+
+
+@pytest.fixture
+def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[Recording]:
+    """Workers of a handler that notes its calls."""
+    with recording(valkey_url, server, shard, tmp_path) as site:
+        yield site
+
+
+async def is_paused(site: Recording, why: str | None) -> None:
+    """Return when the group is paused for this reason, or not at all."""
+
+    async def is_so() -> bool:
+        return bool((await site.group())["paused"] == why)
+
+    await until(is_so)
+
+
+async def get(worker: Process, path: str) -> str:
+    """What the worker's admin port says."""
+    url = f"http://127.0.0.1:{worker.logged('worker.started')[0]['admin_port']}/{path}"
+    async with aiohttp.ClientSession() as http, http.get(url) as response:
+        return await response.text()
+
+
+def run(site: Recording, *arguments: str) -> str:
+    """What a command prints."""
+    done = run_ackstream(*arguments, folder=site.folder, **site.settings)
+    assert done.returncode == 0
+    return done.stdout
+
+
+async def test_when_everything_fails_the_group_pauses_and_goes_on_by_itself(site: Recording) -> None:
+    """Soon, for all workers, seen everywhere; no event is given up, though each had but one attempt."""
+    options = "attempts=1&concurrency=10&base=0.5&cap=0.5"
+    await site.append(*ids("down", range(500)))
+    first = await site.start(options)
+    await first.has_logged("group.paused")
+    ready, paused = (
+        datetime.fromisoformat(first.logged(name)[0]["timestamp"]) for name in ("consumer.ready", "group.paused")
+    )
+    assert (paused - ready).total_seconds() < LONGEST_SECONDS
+    second = await site.start(options)
+    await second.has_logged("group.paused")
+    group = await site.group()
+    assert (group["paused"], group["dead"], group["outstanding"]) == ("failing", 0, 500)
+    for worker in (first, second):
+        assert "is paused: nearly everything fails" in await get(worker, "ready")
+        assert 'ackstream_group_paused{group="recorder",why="failing"} 1.0' in await get(worker, "metrics")
+    (site.folder / "back").touch()
+    await site.is_done(seconds=60)
+    assert site.times("done") == dict.fromkeys(ids("down", range(500)), 1)
+    assert (await site.letters(), (await site.group())["paused"]) == ([], None)
+    for worker in (first, second):
+        await worker.has_logged("group.resumed")
+        assert [len(worker.logged(f"group.{word}")) for word in ("paused", "resumed")] == [1, 1]
+        assert await get(worker, "ready") == "ready\n"
+
+
+async def test_with_few_events_it_pauses_within_seconds(site: Recording) -> None:
+    """Also for lists; and it does not depend on the worker that paused it: killed, another probes and goes on."""
+    worker = await site.start("attempts=2", function="handle_all")
+    number = itertools.count()
+    while (await site.group())["paused"] is None:
+        await site.append(f"down-{next(number)}")
+        await asyncio.sleep(0.4)
+    sent = next(number)
+    assert sent < 15
+    group = await site.group()
+    assert (group["dead"], group["outstanding"]) == (0, sent)
+    assert 0 < await site.server.pttl(site.shard.paused(GROUP)) <= EXPIRES_SECONDS * 1000
+    worker.kill()
+    (site.folder / "back").touch()
+    site.pace = PACE
+    await site.start("base=0.5&cap=0.5", function="handle_all")
+    await site.append("ok-1")
+    await site.is_done(seconds=60)
+    assert {one for words in site.noted("done") for one in words} == {*ids("down", range(sent)), "ok-1"}
+    assert await site.letters() == []
+
+
+async def test_a_few_bad_events_of_a_quiet_group_pause_nothing(site: Recording) -> None:
+    """They are tried again and, once others succeed, given up after just their attempts."""
+    worker = await site.start("base=0.2&cap=0.2&attempts=2")
+    for number in range(5):
+        await site.append(f"fail-{number}")
+        await asyncio.sleep(0.8)
+    await becomes(lambda: min(site.times("call")[one] for one in ids("fail", range(5))) > 1)
+    assert (worker.logged("group.paused"), await site.letters()) == ([], [])
+    await site.is_done_among_good()
+    assert [count for _, _, count in await site.letters()] == [2] * 5
+
+
+async def test_bad_events_among_good_ones_have_exactly_their_attempts(site: Recording) -> None:
+    """Half of them fail: nothing pauses, and each that fails is called three times."""
+    events = [*ids("fail", range(150)), *ids("ok", range(150))]
+    Random(7).shuffle(events)  # noqa: S311 - no secret
+    await site.append(*events)
+    worker = await site.start("base=0.5&cap=0.5&attempts=3")
+    await site.is_done_among_good()
+    assert worker.logged("group.paused") == []
+    assert site.times("call") == {
+        **dict.fromkeys(ids("fail", range(150)), 3),
+        **dict.fromkeys(ids("ok", range(150)), 1),
+    }
+    assert len(await site.letters()) == 150
+
+
+async def test_an_outage_kills_no_event(site: Recording) -> None:
+    """Two attempts, two restarts of the workers meanwhile, one of them in order: all are handled once it is over."""
+    site.pace = PACE
+    options = "attempts=2&base=0.2&cap=0.2&concurrency=8"
+    await site.append(*ids("ok", range(50)))
+    worker = await site.start(options)
+    await site.is_done()
+    await site.append(*ids("down", range(200)))
+    await worker.has_logged("group.paused")
+    worker.send(signal.SIGTERM)
+    assert await worker.ended(10) == 0
+    worker = await site.start(options)
+    await site.append(*ids("down", range(200, 260)))
+    await worker.has_logged("group.paused")
+    worker.kill()
+    worker = await site.start(options)
+    await worker.has_logged("group.paused")
+    assert await site.letters() == []
+    (site.folder / "back").touch()
+    await site.is_done(seconds=60)
+    assert set(site.times("done")) == {*ids("down", range(260)), *ids("ok", range(50))}
+    assert await site.letters() == []
+
+
+async def test_a_stop_in_an_outage_gives_up_no_event(site: Recording) -> None:
+    """Each event had its last attempt, and the worker stops before the group pauses: all are handled later."""
+    options = "attempts=1&base=0.5&cap=0.5&concurrency=8"
+    await site.append(*ids("down", range(200)))
+    worker = await site.start(options)
+    await becomes(lambda: len(site.times("call")) > 50)
+    worker.send(signal.SIGTERM)
+    assert await worker.ended(10) == 0
+    assert await site.letters() == []
+    (site.folder / "back").touch()
+    await site.start(options)
+    await site.is_done(seconds=60)
+    assert set(site.times("done")) == {*ids("down", range(200))}
+    assert await site.letters() == []
+
+
+async def test_thousands_that_never_succeed_do_not_hold_up_what_comes_behind_them(site: Recording) -> None:
+    """Whether they pause the group on the way or not: each has its attempt, and the newest tell that all is well."""
+    await site.append(*ids("fail", range(6000)))
+    await site.start("base=600&cap=600&concurrency=4")
+    await site.append(*ids("ok", range(20)))
+    await becomes(lambda: len(site.times("done")) == 20, seconds=60)
+
+    async def all_wait() -> bool:
+        return bool((await site.group())["retries"] == 6000)
+
+    await until(all_wait, seconds=60)
+
+
+async def test_too_many_dead_letters_pause_a_group(site: Recording) -> None:
+    """Until there are fewer; resumed by hand it is paused again."""
+    await site.append(*ids("discard", range(30)))
+    worker = await site.start(dead_letters="20")
+    await worker.has_logged("group.paused")
+    await site.append(*ids("ok", range(20)))
+    assert "it has too many dead letters" in await get(worker, "ready")
+    assert f"group '{GROUP}' is resumed; it was paused for: dead-letters" in run(site, "groups", "resume", GROUP)
+    await is_paused(site, "dead-letters")
+    assert len(site.times("done")) == 0
+    await site.server.delete(site.shard.dead(GROUP))
+    await site.is_done()
+    assert len(site.times("done")) == 20
+    assert f"group '{GROUP}' is not paused" in run(site, "groups", "resume", GROUP)
+
+
+async def test_one_worker_probes_at_a_time_and_less_and_less_often(server: Redis, shard: Shard) -> None:
+    """Of any number; only while everything fails, and not while the call of another one lasts."""
+    pauses = [Pause(GroupRef(server, shard, "g"), 100, chance=lambda: 1.0) for _ in range(3)]
+    assert not await pauses[0].may_probe(60, "c")
+    await pauses[0].begin(Why.FAILING)
+    for pause in pauses:
+        await pause.look()
+    await server.hset(shard.alive("g"), "c", "1")
+    delays = []
+    for _ in range(3):
+        await server.hset(shard.paused("g"), "probe", "0")
+        assert [await pause.may_probe(60, "c") for pause in pauses] == [True, False, False]
+        assert await probe_in(server, shard) > 60
+        await pauses[0].note_failed_probe()
+        delays.append(await probe_in(server, shard))
+    assert delays == [pytest.approx(seconds, abs=0.2) for seconds in (1, 2, 4)]
+
+
+async def test_a_worker_that_dies_with_its_probe_does_not_hold_up_the_next(server: Redis, shard: Shard) -> None:
+    """Its turn is over as soon as its consumer is removed, however long the call might have taken."""
+    pause = Pause(GroupRef(server, shard, "g"), 100)
+    await pause.begin(Why.FAILING)
+    await server.hset(shard.paused("g"), "probe", "0")
+    await server.hset(shard.alive("g"), "dead", "1")
+    assert await pause.may_probe(3600, "dead")
+    assert not await pause.may_probe(3600, "c")
+    await server.hdel(shard.alive("g"), "dead")
+    assert await pause.may_probe(3600, "c")
+
+
+async def probe_in(server: Redis, shard: Shard) -> float:
+    """In how many seconds the next worker may probe."""
+    seconds, microseconds = await server.time()
+    return int(await server.hget(shard.paused("g"), "probe") or 0) / 1000 - seconds - microseconds / 1e6
+
+
+async def test_a_probe_that_is_due_in_hours_is_due(server: Redis, shard: Shard) -> None:
+    """The server's clock stepped back: no probe is ever that far away."""
+    pause = Pause(GroupRef(server, shard, "g"), 100)
+    await pause.begin(Why.FAILING)
+    await server.hincrby(shard.paused("g"), "probe", 3_600_000)
+    assert await pause.may_probe(60, "c")
+
+
+async def test_a_pause_of_a_later_version_is_kept(server: Redis, shard: Shard) -> None:
+    """A worker that does not know the reason waits all the same."""
+    await server.hset(shard.paused("g"), "why", "weather")
+    pause = Pause(GroupRef(server, shard, "g"), 100)
+    await pause.look()
+    assert (pause.why, await pause.may_probe(60, "c")) == ("weather", False)
+    await pause.end(Why.FAILING)
+    await pause.begin(Why.FAILING)
+    assert pause.why == "weather"
+
+
+async def test_gone_stays_until_it_is_resumed(server: Redis, shard: Shard) -> None:
+    """It takes the place of a pause that would end by itself, does not expire, and nothing else takes its place."""
+    pause = Pause(GroupRef(server, shard, "g"), 100)
+    await pause.begin(Why.FAILING)
+    await pause.begin(Why.GONE)
+    assert await server.pttl(shard.paused("g")) == -1
+    await pause.begin(Why.FAILING)
+    await pause.end(Why.FAILING)
+    await pause.look()
+    assert (pause.why, await pause.may_probe(60, "c"), await server.pttl(shard.paused("g"))) == (Why.GONE, False, -1)

@@ -1,0 +1,52 @@
+"""An event whose handler ends the process: it alone is given up."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from stream.keys import Shard
+from tests.support.processes import Process
+from tests.support.waiting import until
+from tests.support.workers.recording import Recording, ids, recording
+from worker.group.poison import MOST_DEATHS, SUSPECT_AFTER
+from worker.timing import TIMING
+
+pytestmark = pytest.mark.crash
+
+PACE = 0.2
+TAKEN_OVER_SECONDS = PACE * (TIMING.dead + 3 * TIMING.beat) + 10
+MOST = SUSPECT_AFTER + 3 + MOST_DEATHS
+"""Deaths until one of 7 is found: each one under a mark halves them."""
+
+
+@pytest.fixture
+def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[Recording]:
+    """Workers of a handler that notes its calls."""
+    with recording(valkey_url, server, shard, tmp_path, PACE) as site:
+        yield site
+
+
+@pytest.mark.parametrize("function", ["handle", "handle_all"])
+async def test_an_event_that_kills_is_given_up_alone(site: Recording, function: str) -> None:
+    """Its neighbours are handled, and those that come meanwhile too; the reason is named."""
+    await site.append(*ids("slow-0.2", range(3)), "die-1", *ids("slow-0.2", range(3, 6)))
+    deaths = 0
+    while not await site.letters():
+        worker = await site.start("concurrency=8", function=function)
+        await until(lambda worker=worker: is_over(site, worker), seconds=TAKEN_OVER_SECONDS)  # type: ignore[misc]
+        deaths += worker.child.poll() == 3
+        assert deaths <= MOST
+        await site.append(f"ok-{deaths}")
+    await site.is_done(seconds=TAKEN_OVER_SECONDS)
+    error = f"poison: {MOST_DEATHS} workers died while they handled nothing else"
+    assert await site.letters() == [("die-1", error, 1)]
+    done = {one for words in site.noted("done") for one in words}
+    assert done >= {*ids("slow-0.2", range(6)), *ids("ok", range(1, deaths + 1))}
+    assert len(site.noted("dies")) == deaths >= SUSPECT_AFTER + MOST_DEATHS
+
+
+async def is_over(site: Recording, worker: Process) -> bool:
+    """Whether the worker has died, or has given the event up."""
+    return worker.child.poll() == 3 or bool(await site.letters())

@@ -1,0 +1,165 @@
+"""Which of the entries that dead workers had in flight is given up: halving, marks, and what counts for nothing."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from runtime.tasks import cancel_and_wait
+from stream.keys import Shard
+from tests.support.samples.events import body
+from tests.support.workers.parts import Parts, make_parts
+from tests.worker.consumer.test_processor import Recorder, read
+from worker.consumer.batch import Batch
+from worker.events.event import StatusEvent
+from worker.group.poison import MOST_DEATHS, SUSPECT_AFTER
+from worker.handlers.function import SingleEventFunction
+from worker.sources import Source
+from worker.timing import TIMING
+
+LIVE = Source.LIVE
+
+
+class Clock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def take_over(parts: Parts, clock: Clock) -> list[tuple[bytes, list[bytes]]]:
+    """Claim all that dead consumers had."""
+    for _ in range(6):
+        clock.now += TIMING.beat
+        await parts.liveness.beat()
+    taken = []
+    while found := await parts.claimer.claim(1000):
+        taken += found[LIVE]
+    return taken
+
+
+def successor(server: Redis, shard: Shard, clock: Clock) -> Parts:
+    return make_parts(server, shard, Recorder(server, shard, alone=True), clock=clock)
+
+
+def suspicions(parts: Parts, ids: Sequence[bytes]) -> list[tuple[int, int]]:
+    found = [parts.poison.find(LIVE, one) for one in ids]
+    return [(one.claims, one.deaths) for one in found]
+
+
+async def test_an_entry_is_suspect_from_the_second_death_on(server: Redis, shard: Shard) -> None:
+    """A worker that left in order counts for nothing."""
+    clock = Clock()
+    parts = successor(server, shard, clock)
+    ids = [one for one, _ in await read(server, shard, parts.liveness, [b"a", b"b"])]
+    seen = []
+    for number in range(4):
+        if number == 1:
+            await parts.liveness.leave()
+        parts = successor(server, shard, clock)
+        await take_over(parts, clock)
+        seen.append([parts.poison.find(LIVE, one).is_suspect for one in ids])
+    assert SUSPECT_AFTER == 2
+    assert seen == [[False] * 2, [False] * 2, [True] * 2, [True] * 2]
+
+
+@pytest.mark.parametrize("poison", [0, 3, 7])
+async def test_the_poison_entry_is_found_by_halving(server: Redis, shard: Shard, poison: int) -> None:
+    """Of eight entries only the one that kills is given up; the others are handled, and none of them is blamed."""
+    clock, handled, deaths = Clock(), set[str](), 1
+    payloads = [body(message_uuid=f"m-{number}") for number in range(8)]
+    await read(server, shard, successor(server, shard, clock).liveness, payloads)
+    while deaths < 20:
+        killed = asyncio.Event()
+
+        async def handle(event: StatusEvent, killed: asyncio.Event = killed) -> None:
+            if event.message_uuid == f"m-{poison}":
+                killed.set()
+            if killed.is_set():
+                await asyncio.sleep(3600)
+            handled.add(event.message_uuid)
+
+        parts = make_parts(server, shard, SingleEventFunction(handle, 60), clock=clock)
+        entries = await take_over(parts, clock)
+        batch = Batch.read(LIVE, entries, shard=0, generation=parts.liveness.generation)
+        nothing_more = asyncio.get_running_loop().create_future()
+        processing = asyncio.create_task(parts.processor.process([batch], nothing_more))
+        dying = asyncio.create_task(killed.wait())
+        await asyncio.wait([processing, dying], return_when=asyncio.FIRST_COMPLETED)
+        await cancel_and_wait([processing, dying])
+        await parts.processor.drop()
+        if not killed.is_set():
+            break
+        deaths += 1
+    letters: Any = await server.xrange(shard.dead("g"))
+    ((_, letter),) = letters
+    assert letter[b"error"] == b"poison: %d workers died while they handled nothing else" % MOST_DEATHS
+    assert b"m-%d" % poison in letter[b"payload"]
+    assert handled == {f"m-{number}" for number in range(8) if number != poison}
+    assert deaths <= SUSPECT_AFTER + 3 + MOST_DEATHS
+    assert await server.hgetall(shard.poison("g")) == {}
+
+
+async def marked(server: Redis, shard: Shard) -> int:
+    """How many workers have marked something."""
+    names: Any = await server.hkeys(shard.poison("g"))
+    return sum(name.startswith(b"mark:") for name in names)
+
+
+async def test_the_mark_ends_with_its_calls(server: Redis, shard: Shard) -> None:
+    """A worker that dies later does not speak against what it had handled under a mark, whatever came of that."""
+    clock = Clock()
+    parts = successor(server, shard, clock)
+    (entry_id,) = [
+        one for one, _ in await read(server, shard, parts.liveness, [b'{"message_uuid":"m","status":"read"}'])
+    ]
+    for _ in range(SUSPECT_AFTER):
+        parts = successor(server, shard, clock)
+        entries = await take_over(parts, clock)
+    marks = []
+
+    async def handle(_event: StatusEvent) -> None:
+        marks.append(await marked(server, shard))
+        raise ValueError
+
+    parts = make_parts(server, shard, SingleEventFunction(handle, 60), clock=clock, liveness=parts.liveness)
+    parts.poison.note_claim(LIVE, [entry_id], [SUSPECT_AFTER, 0])
+    await parts.processor._admit(Batch.read(LIVE, entries, shard=0, generation=parts.liveness.generation))  # noqa: SLF001
+    while not parts.dispatcher.take():
+        await parts.dispatcher.step()
+    assert (marks, await marked(server, shard)) == ([1], 0)
+    await parts.dispatcher.cancel()
+
+
+async def test_a_reply_that_is_lost_loses_no_count(server: Redis, shard: Shard) -> None:
+    """The claim counts in its own script: the next claimer knows of the death under the mark."""
+    clock = Clock()
+    parts = successor(server, shard, clock)
+    ids = [one for one, _ in await read(server, shard, parts.liveness, [b"a", b"b"])]
+    await parts.poison.mark(parts.liveness.consumer, [(LIVE, ids[0])])
+    lost = successor(server, shard, clock)
+    await take_over(lost, clock)
+    assert suspicions(lost, ids) == [(1, 1), (0, 0)]
+    lost.liveness.renew()
+    await lost.liveness.beat()
+    after = successor(server, shard, clock)
+    await take_over(after, clock)
+    assert suspicions(after, ids) == [(1, 1), (0, 0)]
+
+
+async def test_a_claim_is_bounded(server: Redis, shard: Shard) -> None:
+    """However much a dead worker had in flight: 250 entries of the greatest size are a batch."""
+    clock = Clock()
+    parts = successor(server, shard, clock)
+    await read(server, shard, parts.liveness, [b"x"] * 600)
+    parts = successor(server, shard, clock)
+    for _ in range(6):
+        clock.now += TIMING.beat
+        await parts.liveness.beat()
+    sizes = [len((await parts.claimer.claim(4000))[LIVE]) for _ in range(3)]
+    assert sizes == [250, 250, 100]

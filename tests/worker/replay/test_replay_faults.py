@@ -1,0 +1,96 @@
+"""A replay while Redis is in trouble: it waits, and goes on by itself."""
+
+import asyncio
+from collections.abc import Awaitable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from structlog.testing import capture_logs
+
+from stream.keys import Shard
+from stream.redis.client import client
+from tests.support.processes import Valkey
+from tests.support.waiting import until
+from tests.worker.replay.test_replays import GROUP, Site, beside
+from worker.replay.job import State
+
+
+async def test_a_full_server_copies_nothing_and_can_still_be_told_to_stop(
+    valkey_url: str, server: Redis, shard: Shard
+) -> None:
+    """A refused step has moved no cursor; with memory again each copy is made once."""
+    site = Site(valkey_url, server, shard)
+    await site.append(range(1, 601))
+    replay = await site.start(600, rate=2000)
+
+    async def is_full_for_a_while() -> None:
+        await site.has_copied(100)
+        await server.config_set("maxmemory", 1)
+        try:
+            await until(lambda: told(logs, "replay.interrupted"))
+            stopped = len(await site.copied())
+            await site.replays.move(replay, State.PAUSED, of=[State.RUNNING])
+            await site.replays.move(replay, State.RUNNING, of=[State.PAUSED])
+            await asyncio.sleep(0.1)
+            assert len(await site.copied()) == stopped < 600
+        finally:
+            await server.config_set("maxmemory", "1gb")
+        await site.has(State.DONE)
+
+    with capture_logs() as logs:
+        await beside([site.replaying()], is_full_for_a_while())
+    assert await site.copied() == list(range(1, 601))
+
+
+async def told(logs: list[Any], event: str) -> bool:
+    return any(line["event"] == event for line in logs)
+
+
+async def test_a_server_that_is_killed_in_the_middle_goes_on(tmp_path: Path, shard: Shard) -> None:
+    """What was copied and where the copying stood are there together, or neither."""
+    async with Valkey(tmp_path / "valkey").running() as valkey:
+        server = client(valkey.url)
+        site = Site(valkey.url, server, shard)
+        await site.append(range(1, 1201))
+        await site.start(1200, rate=1000)
+
+        async def is_killed_twice() -> None:
+            for wanted in (200, 600):
+                await until(lambda wanted=wanted: answers(has_copied(site, wanted)))  # type: ignore[misc]
+                valkey.kill()
+                await valkey.start()
+            await until(lambda: answers(is_done(site)))
+
+        await beside([site.replaying()], is_killed_twice())
+        assert await site.copied() == list(range(1, 1201))
+        await server.aclose()
+
+
+async def test_what_another_version_has_started_is_left_to_it(valkey_url: str, server: Redis, shard: Shard) -> None:
+    """It stops no worker, and nobody forgets it; others go on."""
+    site = Site(valkey_url, server, shard)
+    await site.append([1])
+    strange: Any = {"later": b'{"of":"the future"}', "broken": b"{", "broken:state": b"running"}
+    await server.hset(shard.replays(GROUP), mapping=strange)
+    await site.start(1)
+    await beside([site.replaying()], site.has(State.DONE))
+    assert [one.replay.id for one in await site.replays.all()] == ["r"]
+    assert await server.hexists(shard.replays(GROUP), "later")
+
+
+async def answers(question: Awaitable[bool]) -> bool:
+    """The answer; False too where the server, just back, has none yet."""
+    with suppress(RedisError, OSError):
+        return await question
+    return False
+
+
+async def has_copied(site: Site, number: int) -> bool:
+    return bool(await site.server.xlen(site.shard.replay(GROUP)) >= number)
+
+
+async def is_done(site: Site) -> bool:
+    return (await site.progress()).state is State.DONE

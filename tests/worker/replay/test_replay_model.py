@@ -1,0 +1,174 @@
+"""The script that copies against a model of what should be: two that copy, late and twice, and people who interfere."""
+
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from redis.asyncio import Redis
+
+from stream.entry import EntryId
+from stream.keys import Shard
+from stream.redis.client import client
+from tests.support.samples.events import body, entry
+from worker.group.lease import Lease
+from worker.replay.copier import plan_steps, split_steps
+from worker.replay.entry_filter import EntryFilter
+from worker.replay.entry_reader import Stored
+from worker.replay.job import ENDED, Place, Progress, Replay, State
+from worker.replay.repository import Replays, Superseded
+
+ENTRIES = 12
+GOING = (State.RUNNING, State.PAUSED, State.FAILED)
+
+who = st.sampled_from(["a", "b"])
+actions = st.one_of(
+    st.tuples(st.just("take"), who),
+    st.tuples(st.just("look"), who),
+    st.tuples(st.just("copy"), who, st.integers(1, 5)),
+    st.tuples(st.just("copy"), who, st.integers(1, 5)),
+    st.tuples(st.just("copy"), who, st.integers(1, 5)),
+    st.tuples(st.just("expire")),
+    st.tuples(st.just("seize"), who),
+    st.tuples(st.just("discard"), st.integers(1, ENTRIES)),
+    st.tuples(st.just("move"), st.sampled_from([State.PAUSED, State.RUNNING, State.RUNNING, State.CANCELLED])),
+)
+
+
+@dataclass(slots=True)
+class Model:
+    """What should be."""
+
+    holder: str = ""
+    state: State = State.RUNNING
+    cursor: int = 0
+    copied: list[int] = field(default_factory=list)
+    discarded: set[int] = field(default_factory=set)
+
+
+class Site:
+    """The same on a real server: entries 1 to ENTRIES, of which every third is not meant."""
+
+    def __init__(self, server: Redis, shard: Shard, place: Place) -> None:
+        self.server = server
+        self.shard = shard
+        self.place = place
+        self.key = shard.dead("g") if place is Place.DEAD else shard.stream
+        self.replays = Replays(server, shard, "g")
+        self.leases = {name: Lease(server, shard.copying("g", "r"), 60_000) for name in ("a", "b")}
+        self.known = dict.fromkeys(self.leases, 0)
+        self.model = Model()
+        self.replay = Replay(
+            id="r",
+            group="g",
+            place=place,
+            selection=EntryFilter(statuses=("read",)),
+            rate=1,
+            begin="0-0",
+            end=f"{ENTRIES}-0",
+            total=0,
+            started_ms=0,
+        )
+
+    async def prepare(self) -> None:
+        for number in range(1, ENTRIES + 1):
+            payload = body(message_uuid=f"m-{number}", status="read" if number % 3 else "seen")
+            fields: Any = entry(payload).to_fields()
+            await self.server.xadd(self.key, fields, id=f"{number}-0")
+        await self.server.sadd(self.shard.groups, "g")
+        assert await self.replays.start(self.replay)
+
+    async def take(self, name: str) -> None:
+        taken = await self.leases[name].take()
+        assert taken == (self.model.holder in ("", name))
+        if taken:
+            self.model.holder = name
+
+    async def expire(self) -> None:
+        await self.server.delete(self.shard.copying("g", "r"))
+        self.model.holder = ""
+
+    async def seize(self, name: str) -> None:
+        """The lease ends, and this one takes it, whatever it knows."""
+        await self.expire()
+        await self.take(name)
+
+    async def look(self, name: str) -> None:
+        found = await self.progress()
+        assert (found.cursor.ms, found.state) == (self.model.cursor, self.model.state)
+        self.known[name] = found.cursor.ms
+
+    async def copy(self, name: str, most: int) -> None:
+        """Copy what comes after what this one knows of."""
+        begin = self.known[name]
+        stored: Any = await self.server.xrange(self.key, f"({begin}-0", "+")
+        page = [Stored(EntryId.from_redis(0, one), fields) for one, fields in stored]
+        now, _ = split_steps(plan_steps(self.replay, page), most)
+        last = not now
+        to_be = EntryId(0, ENTRIES, 0) if last else now[-1].id
+        copies = [one for step in now for one in step.copies]
+        model = self.model
+        may = model.holder == name and model.state is State.RUNNING and model.cursor == begin
+        try:
+            cursors = EntryId(0, begin, 0), to_be
+            copied = await self.replays.copy(self.replay, self.leases[name], cursors, copies, last=last)
+        except Superseded:
+            assert not may
+            return
+        assert may
+        wanted = [one.id.ms for one in copies]
+        assert copied == len(wanted)
+        model.copied += wanted
+        model.cursor = self.known[name] = to_be.ms
+        model.state = State.DONE if last else model.state
+
+    async def discard(self, number: int) -> None:
+        """Somebody drops a dead letter; of the stream nothing is dropped."""
+        if self.place is Place.DEAD:
+            await self.server.xdel(self.key, f"{number}-0")
+            self.model.discarded.add(number)
+
+    async def move(self, to: State) -> None:
+        allowed = {State.PAUSED: [State.RUNNING], State.RUNNING: [State.PAUSED, State.FAILED]}.get(to, GOING)
+        assert await self.replays.move(self.replay, to, of=allowed) is self.model.state
+        if self.model.state in allowed:
+            self.model.state = to
+
+    async def progress(self) -> Progress:
+        found = await self.replays.find("r")
+        assert found is not None
+        return found
+
+    async def check(self) -> None:
+        """The copies are those that should be, in their order; the stream is held from the cursor on, or not at all."""
+        copies: Any = await self.server.xrange(self.shard.replay("g"))
+        assert [int(fields[b"origin"].split(b"/")[1].split(b"-")[0]) for _, fields in copies] == self.model.copied
+        assert {fields[b"replay"] for _, fields in copies} <= {b"r"}
+        found = await self.progress()
+        assert (found.done, found.state) == (len(self.model.copied), self.model.state)
+        left: Any = await self.server.xrange(self.key)
+        if self.place is Place.DEAD:
+            gone = {*self.model.copied, *self.model.discarded}
+            assert {one.decode() for one, _ in left} == {f"{n}-0" for n in range(1, ENTRIES + 1) if n not in gone}
+            return
+        assert len(left) == ENTRIES
+        groups: Any = await self.server.xinfo_groups(self.key)
+        holds = [(one["name"], one["last-delivered-id"]) for one in groups]
+        ended = self.model.state in ENDED
+        assert holds == ([] if ended else [(b"replay/r", b"%d-0" % self.model.cursor)])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from([Place.STREAM, Place.DEAD]), st.lists(actions, min_size=5, max_size=30))
+async def test_each_is_copied_once_whoever_copies(valkey_url: str, place: Place, done: list[tuple[Any, ...]]) -> None:
+    """What is copied is what was meant, in order; only who holds the lease, and knows where it stands, goes on."""
+    server, shard = client(valkey_url), Shard(f"test-{secrets.token_hex(6)}")
+    try:
+        site = Site(server, shard, place)
+        await site.prepare()
+        for name, *arguments in [("take", "a"), ("copy", "a", 2), *done]:
+            await getattr(site, name)(*arguments)
+            await site.check()
+    finally:
+        await server.aclose()

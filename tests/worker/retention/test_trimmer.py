@@ -1,0 +1,240 @@
+import asyncio
+import os
+import re
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+from redis.asyncio import Redis
+from structlog.testing import capture_logs
+
+from stream.keys import Shard
+from stream.redis import client as connect
+from tests.stream.test_connect import user
+from tests.support.in_process import working
+from tests.support.processes import Valkey
+from tests.support.samples.events import body
+from tests.support.streams.losses import NOTHING, missing
+from tests.support.streams.retention import OLD, add, group, left, look, register
+from tests.support.waiting import until
+from tests.system.redis.test_acl import USERS
+from tests.worker.test_worker import append
+from worker.retention.archive_reader import read
+from worker.retention.archive_writer import Archive
+from worker.retention.pages import raw_ranges
+from worker.retention.policy import RetentionPolicy
+from worker.retention.trimmer import Trimmer
+
+
+def metric(name: str, **labels: str) -> float | None:
+    return REGISTRY.get_sample_value(f"ackstream_{name}", labels)
+
+
+async def test_a_worker_trims(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> None:
+    """What its groups have handled and what is too old is archived and goes; it says so in its metrics."""
+    before = {name: metric(name) or 0 for name in ("trimmed_entries_total", "archived_entries_total")}
+    fields: Any = {b"payload": b"from 1970"}
+    ids = [await server.xadd(shard.stream, fields, id=f"{ms}-0") for ms in range(1, 6)]
+    await append(server, shard, body())
+    async with working(redis_url=valkey_url, stream=shard.name, handlers="log", archive=tmp_path / "archive"):
+        await until(lambda: is_left(server, shard, 1))
+        assert metric("stream_entries", shard="0") is not None
+    assert [entry.id.redis.encode() for entry in read(tmp_path / "archive", shard.stream)] == ids
+    assert {name: metric(name) for name in before} == {name: value + 5 for name, value in before.items()}
+    assert await server.get(shard.trimmer) is None
+    assert await server.xlen(shard.dead("log")) == 5
+
+
+async def is_left(server: Redis, shard: Shard, entries: int) -> bool:
+    return bool(await server.xlen(shard.stream) == entries)
+
+
+async def test_a_worker_told_not_to_trims_nothing(valkey_url: str, server: Redis, shard: Shard) -> None:
+    """With retention off it does not even ask for the lease."""
+    await add(server, shard, [1])
+    async with working(redis_url=valkey_url, stream=shard.name, handlers="log", retention="off"):
+        await until(lambda: dead(server, shard, 1))
+        assert await server.get(shard.trimmer) is None
+    assert await left(server, shard) == [b"1-0"]
+
+
+async def dead(server: Redis, shard: Shard, entries: int) -> bool:
+    return bool(await server.xlen(shard.dead("log")) == entries)
+
+
+async def test_a_worker_trims_with_the_rights_that_the_example_gives(
+    valkey_url: str, server: Redis, shard: Shard, tmp_path: Path
+) -> None:
+    """The user of the worker in deploy/redis-users.acl needs no more."""
+    (rights,) = re.findall(r"user worker .*? -@all (.*)", USERS)
+    url = await user(server, valkey_url, f"{shard.name}-worker", f"~{shard.name}:*", *rights.split())
+    await add(server, shard, range(1, 11))
+    await group(server, shard, "done", read=10)
+    await group(server, shard, "slow", read=5)
+    await register(server, shard, "done")
+    await look(url, shard, OLD, Archive(tmp_path))
+    assert await left(server, shard) == [b"%d-0" % ms for ms in range(6, 11)]
+
+
+async def test_who_holds_entries_back_is_told(valkey_url: str, server: Redis, shard: Shard) -> None:
+    """By name, with how many and how old, as long as it does; who has settled everything is not blamed."""
+    await add(server, shard, range(1, 11))
+    await group(server, shard, "slow", read=5, ack=2)
+    await group(server, shard, "done", read=10)
+    await group(server, shard, "foreign", read=4)
+    await register(server, shard, "slow", "done")
+    with capture_logs() as logs:
+        await look(valkey_url, shard, OLD)
+    assert {line["group"]: line["entries"] for line in logs if line["event"] == "retention.blocked"} == {
+        "slow": 8,
+        "foreign": 6,
+    }
+    assert await left(server, shard) == [b"%d-0" % ms for ms in range(3, 11)]
+    assert [metric("retention_blocked_entries", group=name) for name in ("slow", "foreign", "done")] == [8, 6, None]
+    assert (metric("retention_blocked_seconds", group="slow") or 0) > 40 * 365 * 86_400
+    await server.xack(shard.stream, "slow", *(b"%d-0" % ms for ms in range(3, 6)))
+    await server.xgroup_setid(shard.stream, "slow", "$")
+    await server.xgroup_destroy(shard.stream, "foreign")
+    await look(valkey_url, shard, OLD)
+    assert await left(server, shard) == []
+    assert [metric("retention_blocked_entries", group=name) for name in ("slow", "foreign")] == [None, None]
+
+
+class Clock:
+    """Time that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def forgotten(trimmer: Trimmer) -> list[bool]:
+    """Whether each group that a look reports now is called forgotten."""
+    with capture_logs() as logs:
+        await trimmer.look(asyncio.Event())
+    return [line["forgotten"] for line in logs if line["event"] == "retention.blocked"]
+
+
+async def test_a_group_that_nobody_reads_is_called_forgotten(server: Redis, shard: Shard) -> None:
+    """No consumer has come for an hour and no heartbeat moves; that is told once a minute, and nothing is dropped."""
+    await add(server, shard, [1])
+    await group(server, shard, "g")
+    clock = Clock()
+    trimmer = Trimmer(server, shard, OLD, None, clock=clock)
+    assert await forgotten(trimmer) == [True]
+    assert await forgotten(trimmer) == []
+    clock.now += 61
+    await server.hset(shard.alive("g"), "c", "1")
+    assert await forgotten(trimmer) == [False]
+    clock.now += 61
+    assert await forgotten(trimmer) == [True]  # the counter of who was killed stands still
+    clock.now += 61
+    await server.hincrby(shard.alive("g"), "c", 1)
+    assert await forgotten(trimmer) == [False]
+    clock.now += 61
+    await server.xgroup_createconsumer(shard.stream, "g", "foreign")
+    assert await forgotten(trimmer) == [False]
+    await server.xclaim(shard.stream, "g", "foreign", 0, ["1-0"])
+    assert await left(server, shard) == [b"1-0"]
+
+
+@pytest.fixture
+async def own(tmp_path: Path) -> AsyncIterator[tuple[str, Redis]]:
+    """A server that the test may empty."""
+    async with Valkey(tmp_path / "valkey").running() as valkey:
+        server = connect.client(valkey.url)
+        yield valkey.url, server
+        await server.aclose()
+
+
+async def test_the_account_outlives_a_restart(tmp_path: Path, shard: Shard) -> None:
+    """Also when the server has rewritten its append-only file meanwhile: nothing looks missing that is not."""
+    async with Valkey(tmp_path / "valkey").running() as valkey:
+        server = connect.client(valkey.url)
+        await add(server, shard, range(1, 101))
+        await group(server, shard, "done", read=60)
+        await register(server, shard, "done")
+        await look(valkey.url, shard, OLD)
+        await server.bgrewriteaof()
+        await until(lambda: rewritten(server))
+        valkey.kill()
+        await valkey.start()
+        assert len(await left(server, shard)) == 40
+        assert await missing(Trimmer(server, shard, NOTHING, None)) == 0
+        await server.aclose()
+
+
+async def rewritten(server: Redis) -> bool:
+    state: Any = await server.info("persistence")
+    return not state["aof_rewrite_in_progress"] and not state["aof_rewrite_scheduled"]
+
+
+async def test_the_groups_that_may_lack_something_are_named(valkey_url: str, server: Redis, shard: Shard) -> None:
+    """Those that had not settled what went; the counter rises by what is missing."""
+    await add(server, shard, range(1, 11))
+    await group(server, shard, "slow", read=5, ack=2)
+    await group(server, shard, "done", read=10)
+    await register(server, shard, "slow", "done")
+    await look(valkey_url, shard, OLD)
+    before = metric("missing_entries_total") or 0
+    await server.xtrim(shard.stream, minid="9", approximate=False)
+    with capture_logs() as logs:
+        await look(valkey_url, shard, OLD)
+    (line,) = [line for line in logs if line["event"] == "retention.missing"]
+    assert (line["entries"], line["groups_that_may_lack_them"]) == (6, ["slow"])
+    assert metric("missing_entries_total") == before + 6
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 256 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ("mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder))
+    mounted = subprocess.run(command, check=False, stderr=subprocess.PIPE)
+    if mounted.returncode:
+        pytest.skip(f"no disk can be mounted here: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(("umount", "-l", str(folder)), check=True)  # noqa: S607 - wherever the system has it
+
+
+async def test_on_a_full_disk_nothing_is_trimmed(
+    valkey_url: str, server: Redis, shard: Shard, small_disk: Path
+) -> None:
+    """It is told, tried again, and goes on as soon as there is room; nothing of the attempts is left."""
+    ids = [(await add(server, shard, [ms], os.urandom(500)))[0] for ms in range(1, 301)]
+    await group(server, shard, "done", read=300)
+    await register(server, shard, "done")
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"x" * 150_000)
+    failures = metric("trim_failures_total", error="archive") or 0
+    stop = asyncio.Event()
+    async with raw_ranges(connect.client(valkey_url)) as client, asyncio.TaskGroup() as tasks:
+        archive = Archive(small_disk, file_bytes=60_000, rest_seconds=0)
+        retention = RetentionPolicy(OLD.age_ms, OLD.most_bytes, together=True)
+        trimmer = Trimmer(client, shard, retention, archive, look_seconds=0.05)
+        with capture_logs() as logs:
+            tasks.create_task(trimmer.run(stop))
+            await until(lambda: has_failed(failures + 2))
+            kept = await left(server, shard)
+            ballast.unlink()
+            await until(lambda: is_left(server, shard, 0))
+            stop.set()
+    assert kept
+    assert kept == ids[-len(kept) :]
+    assert [line["what"] for line in logs if line["event"] == "retention.failed"] == ["No space left on device"]
+    assert [entry.id.redis.encode() for entry in read(small_disk, shard.stream)] == ids
+    assert all(path.suffix != ".part" for path in contents(small_disk))
+
+
+def contents(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
+async def has_failed(times: float) -> bool:
+    return (metric("trim_failures_total", error="archive") or 0) >= times

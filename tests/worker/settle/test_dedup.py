@@ -1,0 +1,121 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from stream.keys import Shard
+from tests.support.samples.events import body, entry, event
+from tests.support.waiting import until
+from tests.support.workers.recording import GROUP, Recording, ids, recording
+from tests.worker.settle.test_settler import left, pending
+from worker.group.group_ref import GroupRef
+from worker.settle.dedup import Dedup, Memory, mark
+from worker.settle.settler import Settler
+from worker.sources import Source
+
+HOUR = Memory(3600, 1000)
+EVENTS = [event(body(message_uuid=f"m-{number}")) for number in range(2500)]
+
+
+@pytest.fixture
+def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[Recording]:
+    """Workers of a handler that notes its calls."""
+    with recording(valkey_url, server, shard, tmp_path) as site:
+        yield site
+
+
+async def test_what_was_settled_as_handled_is_known(server: Redis, shard: Shard) -> None:
+    """In one step with its end, for its group alone; more than one script can take are asked about in parts."""
+    many = Memory(3600, 5000)
+    entry_ids = await pending(server, shard, 2500)
+    dedup = Dedup(GroupRef(server, shard, "g"), many)
+    assert await dedup.find_handled(EVENTS) == []
+    await Settler(GroupRef(server, shard, "g"), many).ack(Source.LIVE, entry_ids, [mark(one) for one in EVENTS])
+    assert await dedup.find_handled(EVENTS) == list(range(2500))
+    assert await dedup.find_handled([event(body(message_uuid="other")), EVENTS[3]]) == [1]
+    assert await Dedup(GroupRef(server, shard, "another"), many).find_handled(EVENTS) == []
+    assert await left(server, shard) == 0
+
+
+async def kept(server: Redis, shard: Shard) -> int:
+    """How many marks there are."""
+    return int(await server.zcard(shard.handled("g")))
+
+
+@pytest.mark.parametrize("source", Source)
+async def test_marks_are_limited_in_number(server: Redis, shard: Shard, source: Source) -> None:
+    """Of too many the oldest go; the newer ones are known, one batch or several; all goes when nothing comes."""
+    entry_ids = await pending(server, shard, 70, source)
+    memory = Memory(3600, 20)
+    settler, dedup = Settler(GroupRef(server, shard, "g"), memory), Dedup(GroupRef(server, shard, "g"), memory)
+    for number, (entry_id, one) in enumerate(zip(entry_ids[:45], EVENTS, strict=False)):
+        await settler.ack(source, [entry_id], [mark(one)])
+        assert await kept(server, shard) == min(20, number + 1)
+        assert number in await dedup.find_handled(EVENTS[: number + 1]) or number >= 20
+    await settler.ack(source, entry_ids[45:], [mark(one) for one in EVENTS[45:70]])
+    assert len(await dedup.find_handled(EVENTS[:70])) == 20
+    assert 0 < await server.pttl(shard.handled("g")) <= 3600 * 1000
+    assert await left(server, shard, source) == 0
+
+
+async def test_marks_are_limited_in_time(server: Redis, shard: Shard) -> None:
+    """A mark that is too old is not known, and is removed with the next; a newer one of the event counts."""
+    entry_ids = await pending(server, shard, 3)
+    settler, dedup = Settler(GroupRef(server, shard, "g"), HOUR), Dedup(GroupRef(server, shard, "g"), HOUR)
+    await settler.ack(Source.LIVE, entry_ids[:1], [mark(EVENTS[0])])
+    now_ms = (await server.time())[0] * 1000
+    for hours, known in ((0.9, [0]), (1.1, [])):
+        await server.zadd(shard.handled("g"), {mark(EVENTS[0]): now_ms - round(hours * 3_600_000)})
+        assert await dedup.find_handled(EVENTS[:1]) == known
+    await settler.ack(Source.LIVE, entry_ids[1:2], [mark(EVENTS[1])])
+    assert await kept(server, shard) == 1
+    await settler.ack(Source.LIVE, entry_ids[2:], [mark(EVENTS[0])])
+    assert await dedup.find_handled(EVENTS[:2]) == [0, 1]
+
+
+async def append(site: Recording, *payloads: bytes, **known: Any) -> None:
+    for payload in payloads:
+        fields: Any = entry(payload, **known).to_fields()
+        await site.server.xadd(site.shard.replay(GROUP) if known else site.shard.stream, fields)
+
+
+@pytest.mark.parametrize("function", ["handle", "handle_all"])
+async def test_a_payload_that_comes_again_is_not_handled_again(site: Recording, function: str) -> None:
+    """By another worker neither; told by a metric. What differs is handled, and so is a replay of the same."""
+    await site.append(*ids("ok", range(50)))
+    await site.start(function=function)
+    await site.is_done()
+    await site.start(function=function)
+    await site.append(*ids("ok", range(60)))
+    await site.is_done()
+    called = [one for words in site.noted("done") for one in words if one.startswith("ok")]
+    assert sorted(called) == sorted(ids("ok", range(60)))
+    replayed: bytes = body(message_uuid="ok-1", to="447700900123")
+    await append(site, replayed, replay="r-1", origin="0/1-0")
+    await site.is_done()
+    assert [one for words in site.noted("done") for one in words].count("ok-1") == 2
+
+
+async def test_what_failed_is_handled_when_it_comes_again(site: Recording) -> None:
+    """Only success is remembered; the retry of the first comes all the same."""
+    await site.append("until-2")
+    await site.start("base=600&cap=600")
+    await site.append("until-2")
+
+    async def both_wait() -> bool:
+        return bool((await site.group())["retries"] == 2)
+
+    await until(both_wait)
+    assert site.times("call") == {"until-2": 2}
+
+
+async def test_without_a_time_nothing_is_remembered(site: Recording) -> None:
+    """Each payload is handled as often as it comes."""
+    await site.start(dedup_seconds="0")
+    for _ in range(2):
+        await site.append("ok-1")
+        await site.is_done()
+    assert site.times("done") == {"ok-1": 2}
+    assert await site.server.exists(site.shard.handled(GROUP)) == 0

@@ -1,0 +1,54 @@
+"""Metrics and copies say what a settlement has written."""
+
+from prometheus_client import REGISTRY
+from redis.asyncio import Redis
+
+from stream.keys import Shard
+from tests.support.samples.events import body, entry, flat
+from tests.support.workers.parts import make_parts
+from tests.worker.consumer.test_processor import process, read
+from worker.consumer.batch import Batch
+from worker.events.event import StatusEvent
+from worker.handlers.errors import Discard
+from worker.handlers.function import SingleEventFunction
+from worker.sources import Source
+
+
+async def fail(event: StatusEvent) -> None:
+    """Fail, or discard, as the message's id says."""
+    if event.message_uuid == "discard":
+        raise Discard("not ours")
+    raise ValueError
+
+
+def counted(name: str, **labels: str) -> float:
+    """The value of a counter."""
+    return REGISTRY.get_sample_value(name, {"group": "g", **labels}) or 0.0
+
+
+async def test_only_what_was_written_is_counted(server: Redis, shard: Shard) -> None:
+    """An entry that somebody else has settled is neither delayed nor dead-lettered, and not counted so."""
+    parts = make_parts(server, shard, SingleEventFunction(fail, 60))
+    payloads = [body(message_uuid=one) for one in ("discard", "a", "b")]
+    entries = await read(server, shard, parts.liveness, payloads)
+    await server.xack(shard.stream, "g", entries[0][0], entries[1][0])
+    before = counted("ackstream_events_delayed_total"), counted("ackstream_dead_letters_total", reason="discarded")
+    await process(parts.processor, entries, parts.liveness.generation)
+    assert counted("ackstream_events_delayed_total") - before[0] == 1
+    assert counted("ackstream_dead_letters_total", reason="discarded") == before[1]
+
+
+def test_an_invalid_copy_keeps_its_origin() -> None:
+    """A replayed dead letter that is no status still says where it stood first."""
+    fields = entry(b"no status", replay="r", origin="0/5-0").to_fields()
+    batch = Batch.read(Source.REPLAY, [(b"9-0", flat(fields))], shard=0, generation=0)
+    broken = Batch.read(Source.REPLAY, [(b"9-0", [b"origin", b"0/5-0", b"v", b"1"])], shard=0, generation=0)
+    assert [copy.fields[b"origin"] for copy in (*batch.invalid, *broken.invalid)] == [b"0/5-0", b"0/5-0"]
+
+
+def test_an_origin_that_is_no_entry_counts_for_nothing() -> None:
+    """Whatever somebody has written there, the dead letter says where the entry stands."""
+    for origin in (b"", b"0/5", b"\xff", b"0/5-0\n"):
+        fields = {**entry(body()).to_fields(), b"origin": origin}
+        batch = Batch.read(Source.LIVE, [(b"9-0", flat(fields))], shard=0, generation=0)
+        assert [copy.fields[b"origin"] for copy in batch.invalid] == [b"0/9-0"]

@@ -1,0 +1,92 @@
+"""Copies of failed entries say what went wrong, and the history says how entries ended."""
+
+import json
+from typing import Any
+
+from redis.asyncio import Redis
+
+from stream.keys import Shard
+from tests.support.samples.events import body, flat
+from tests.support.streams.delayed import delayed
+from tests.support.workers.parts import Parts, make_parts
+from tests.worker.consumer.test_processor import process, read
+from worker.events.event import StatusEvent
+from worker.group.group_ref import GroupRef
+from worker.group.heartbeat import RawEntries  # noqa: TC001 - tests keep one habit
+from worker.handlers.errors import Discard
+from worker.handlers.function import SingleEventFunction
+from worker.settle.dedup import Memory
+from worker.settle.delayed import Delayed
+from worker.settle.retry_policy import LONGEST_MESSAGE_BYTES, message_of
+from worker.settle.schedule import Schedule
+from worker.sources import Source
+
+SECRET = "hunter2-hunter2"  # noqa: S105 - of this test
+
+
+async def fail(event: StatusEvent) -> None:
+    """Fail at the first attempts, or discard, as the message's id says."""
+    if event.message_uuid == "discard":
+        raise Discard("not ours")
+    if event.message_uuid == "late" and event.attempt < 13:
+        raise ValueError(f"no route with {SECRET} to {event.to}")
+
+
+async def retry(server: Redis, shard: Shard, parts: Parts) -> None:
+    """Process what is due."""
+    await Delayed(GroupRef(server, shard, "g")).promote()
+    reply: Any = await server.xreadgroup("g", parts.liveness.consumer, {shard.retry("g"): ">"})
+    due: RawEntries = [(entry_id, flat(fields)) for entry_id, fields in reply[0][1]]
+    await process(parts.processor, due, parts.liveness.generation, Source.RETRY)
+
+
+async def test_a_delayed_retry_carries_the_message_and_the_last_attempts(server: Redis, shard: Shard) -> None:
+    """The message without any configured secret; of the attempts the last ten, with class, place and time."""
+    parts = make_parts(
+        server, shard, SingleEventFunction(fail, 60), schedule=Schedule(base_seconds=0), secrets=[SECRET]
+    )
+    entries = await read(server, shard, parts.liveness, [body(message_uuid="late", to="447700900123")])
+    await process(parts.processor, entries, parts.liveness.generation)
+    for _ in range(11):
+        await retry(server, shard, parts)
+    ((copy, _),) = await delayed(server, shard, "g")
+    assert copy[b"message"] == "no route with … to 447700900123".encode()
+    assert copy[b"error"].startswith(b"failed: ValueError at test_visible_errors.py:")
+    errors = json.loads(copy[b"errors"])
+    assert len(errors) == 10
+    assert {error["class"] for error in errors} == {"ValueError"}
+    assert {error["place"].partition(":")[0] for error in errors} == {"test_visible_errors.py"}
+    assert [error["ms"] for error in errors] == sorted(error["ms"] for error in errors)
+    assert SECRET not in str(errors) + str(copy)
+    assert "447700900123" not in copy[b"error"].decode() + str(errors)
+    assert int(copy[b"first_failed_ms"]) <= int(copy[b"failed_ms"])
+
+
+async def test_entries_that_were_not_handled_at_once_leave_their_outcome(server: Redis, shard: Shard) -> None:
+    """At a later attempt, as a repeat, or as a dead letter; the others leave nothing."""
+    memory = Memory(3600, 100)
+    parts = make_parts(server, shard, SingleEventFunction(fail, 60), schedule=Schedule(base_seconds=0), memory=memory)
+    payloads = [body(message_uuid=one) for one in ("ok", "discard", "late", "ok")]
+    entries = await read(server, shard, parts.liveness, payloads[:3])
+    await process(parts.processor, entries, parts.liveness.generation)
+    again = await read(server, shard, parts.liveness, payloads[3:])
+    await process(parts.processor, again, parts.liveness.generation)
+    for _ in range(12):
+        await retry(server, shard, parts)
+    found: Any = await server.xrange(shard.history("g"))
+    assert [(one[b"origin"], one[b"outcome"], one[b"attempt"], one[b"error"]) for _, one in found] == [
+        (b"0/" + entries[1][0], b"dead-lettered", b"1", b"discarded: not ours"),
+        (b"0/" + again[0][0], b"repeated", b"1", b""),
+        (b"0/" + entries[2][0], b"handled", b"13", b""),
+    ]
+
+
+def test_a_message_is_bounded_in_bytes() -> None:
+    """Also of characters that take several, and of an error that cannot be written."""
+    assert len(message_of(ValueError("ü" * 5000)).encode()) <= LONGEST_MESSAGE_BYTES
+
+    class BrokenError(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    assert message_of(BrokenError()) == ""

@@ -1,0 +1,192 @@
+"""PostgreSQL as managed databases offer it: connection strings, TLS, and a pooler in transaction mode."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import orjson
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
+from typer.testing import CliRunner
+
+from console.main import app
+from runtime.errors import WrongValue
+from stream.keys import Shard
+from tests.conftest import count
+from tests.support.in_process import working
+from tests.support.samples.events import body, event
+from tests.support.servers.pooled_postgresql import PASSWORD, pgbouncer, tls_postgresql
+from tests.support.waiting import until
+from tests.worker.test_worker import append, settled
+from worker.handlers.errors import Unavailable
+from worker.settings import WorkerSettings
+from worker.store.database import open_engine
+from worker.store.handler import Store
+from worker.store.migrate import migrate
+from worker.store.postgresql_url import check, connect_arguments
+
+NUMBER = "447700900123"
+
+
+@pytest.fixture(scope="module")
+def tls() -> Iterator[tuple[str, Path]]:
+    """A PostgreSQL that takes nothing but TLS."""
+    with tls_postgresql() as found:
+        yield found
+
+
+@pytest.fixture
+def pooled_url(postgresql_url: str) -> Iterator[str]:
+    """An empty database behind a PgBouncer with three server connections."""
+    parts = urlsplit(postgresql_url)
+    with pgbouncer(parse_qs(parts.query)["host"][0], parts.path.removeprefix("/")) as url:
+        yield url
+
+
+async def work(valkey_url: str, server: Redis, shard: Shard, url: str) -> None:
+    """Migrate, let two workers store 3,000 statuses, and look at them with the commands."""
+    common = {"redis_url": valkey_url, "stream": shard.name, "database_url": url, "batch_entries": "50"}
+    run = CliRunner(env={f"ACKSTREAM_{name.upper()}": value for name, value in common.items()}).invoke
+    for _ in range(2):
+        assert (await asyncio.to_thread(run, app, ["migrate"])).exit_code == 0
+    await append(server, shard, *(body(message_uuid=f"m-{n % 120}", n=n) for n in range(600)))
+    async with (
+        working(**common, handlers="store"),
+        working(**common, handlers="store"),
+    ):
+        await until(lambda: settled(server, shard, "store"), seconds=60)
+        trace = await asyncio.to_thread(run, app, ["trace", "m-7", "--json"])
+        stats = await asyncio.to_thread(run, app, ["stats", "--json"])
+    assert len(orjson.loads(trace.stdout)["events"]) == 5
+    assert stats.exit_code == 0
+    engine = open_engine(url)
+    assert await count(engine, "status_events") == 600
+    await engine.dispose()
+
+
+async def test_a_pooler_in_transaction_mode_works(
+    valkey_url: str, server: Redis, shard: Shard, pooled_url: str
+) -> None:
+    """Migrate, two workers and the commands behind PgBouncer, whose server connections they share."""
+    await work(valkey_url, server, shard, pooled_url)
+
+
+async def test_many_clients_of_a_pooler_do_not_disturb_each_other(pooled_url: str) -> None:
+    """Statements of several processes at once, each transaction on another server connection, do not collide."""
+    engines = [open_engine(pooled_url) for _ in range(6)]
+    await migrate(engines[0])
+
+    async def store(engine: AsyncEngine, number: int) -> None:
+        handler = Store(engine)
+        for n in range(20):
+            await handler.handle([event(body(message_uuid=f"m-{(number + n) % 7}", n=n, by=number))])
+
+    await asyncio.gather(*(store(engine, number) for number, engine in enumerate(engines)))
+    assert await count(engines[0], "status_events") == 120
+    for engine in engines:
+        await engine.dispose()
+
+
+async def test_a_verified_connection_works(valkey_url: str, server: Redis, shard: Shard, tls: tuple[str, Path]) -> None:
+    """`sslmode=verify-full` with the authority of a test certificate."""
+    host, root = tls
+    await work(
+        valkey_url,
+        server,
+        shard,
+        f"postgres://postgres:{PASSWORD}@{host}/postgres?sslmode=verify-full&sslrootcert={root}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("query", "works"),
+    [
+        ("sslmode=require", True),
+        ("sslmode=require&connect_timeout=10&application_name=shop", True),
+        ("sslmode=prefer&target_session_attrs=read-write&channel_binding=prefer&gssencmode=disable", True),
+        ("sslmode=require&options=-c%20search_path%3Dpublic&pgbouncer=true", True),
+        ("sslmode=verify-ca&sslrootcert={root}", True),
+        ("channel_binding=require&sslmode=require&sslrootcert={root}", True),
+        ("", True),
+        ("sslmode=disable", False),
+        ("sslmode=verify-full", False),
+        ("sslmode=verify-full&sslrootcert=system", False),
+        ("sslmode=require&channel_binding=require", False),
+    ],
+)
+async def test_parameters_do_what_they_say(tls: tuple[str, Path], query: str, *, works: bool) -> None:
+    """As RDS, Neon, Supabase, Heroku and Render hand them out; a certificate of nobody known is refused if verified."""
+    host, root = tls
+    engine = open_engine(f"postgresql://postgres:{PASSWORD}@{host}/postgres?{query.format(root=root)}")
+    try:
+        if works:
+            await migrate(engine)
+            await Store(engine).handle([event(body())])
+        else:
+            with pytest.raises(Unavailable, match="away"):
+                await Store(engine).handle([event(body())])
+    finally:
+        await engine.dispose()
+
+
+async def test_another_host_than_the_certificates_is_refused(tls: tuple[str, Path]) -> None:
+    """`verify-full` compares the name, `verify-ca` does not."""
+    host, root = tls
+    address = host.replace("localhost", "127.0.0.1")
+    for mode, works in (("verify-full", False), ("verify-ca", True)):
+        url = f"postgresql://postgres:{PASSWORD}@{address}/postgres?sslmode={mode}&sslrootcert={root}"
+        engine = open_engine(url)
+        if works:
+            await migrate(engine)
+        else:
+            with pytest.raises(Unavailable, match="SSLCertVerificationError"):
+                await Store(engine).handle([event(body())])
+        await engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ("sslmode=always", "sslmode"),
+        ("keepalive=1", "keepalive"),
+        ("connect_timeout=soon", "connect_timeout"),
+        ("channel_binding=maybe", "channel_binding"),
+        ("target_session_attrs=x", "target_session_attrs"),
+        ("sslmode=require&statement_cache_size=0", "statement_cache_size"),
+    ],
+)
+def test_a_parameter_that_cannot_be_used_is_named(query: str, named: str) -> None:
+    """One line says which, and quotes no password."""
+    url = f"postgres://user:{PASSWORD}@db.example.test/x?{query}"
+    with pytest.raises(WrongValue, match=named):
+        check(url)
+    with pytest.raises(Exception, match=named) as caught:
+        WorkerSettings.load(database_url=url)
+    assert PASSWORD not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["postgres://u:p@host:port/x", "postgresql://u:p@[::1/x", "postgresql://u:p#w@host/x"])
+def test_a_url_that_cannot_be_read_is_refused(url: str) -> None:
+    """With what to do about special characters."""
+    with pytest.raises(WrongValue, match="%XX"):
+        check(url)
+
+
+def test_user_and_password_are_read_as_they_are_written() -> None:
+    """Escapes are undone, and an @ in the password needs none."""
+    arguments = connect_arguments("postgres://us%40er:p%2Fa@ss%23@a.test:1,b.test:2/db?application_name=shop")
+    assert (arguments["user"], arguments["password"]) == ("us@er", "p/a@ss#")
+    assert arguments["dsn"] == "postgresql://a.test:1,b.test:2/db"
+    assert arguments["server_settings"] == {"application_name": "shop"}
+
+
+async def test_what_postgresql_refuses_is_not_quoted(postgresql_url: str) -> None:
+    """Its errors quote values; what is told names classes only."""
+    engine = open_engine(postgresql_url.replace("postgres:@", f"{NUMBER}:x@"))
+    with pytest.raises(Unavailable) as caught:
+        await Store(engine).handle([event(body(to=NUMBER))])
+    assert NUMBER not in str(caught.value)
+    await engine.dispose()

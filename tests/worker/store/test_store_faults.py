@@ -1,0 +1,169 @@
+"""What `store` takes for the database's fault, and what for an event's."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from console.up.valkey import find_free_port
+from stream.keys import Shard
+from tests.conftest import count
+from tests.support.in_process import working
+from tests.support.samples.events import body, event
+from tests.support.streams.delayed import delayed
+from tests.support.waiting import until
+from tests.worker.test_worker import append
+from worker.handlers.errors import Divide, Unavailable
+from worker.store.database import is_away, open_engine
+from worker.store.handler import Store
+
+NUMBER = "447700900123"
+
+# On both databases: a row that it does not take.
+REFUSED = {
+    "sqlite": "CREATE TRIGGER refuse BEFORE INSERT ON status_events WHEN NEW.message_uuid = 'm-7' "
+    "BEGIN SELECT RAISE(ABORT, 'not this one'); END",
+    "postgresql": "ALTER TABLE status_events ADD CHECK (message_uuid <> 'm-7')",
+}
+
+
+async def refuse(engine: AsyncEngine) -> None:
+    """From now on the database takes no event of message m-7."""
+    async with engine.begin() as connection:
+        await connection.exec_driver_sql(REFUSED[engine.dialect.name])
+
+
+async def test_an_event_that_the_database_refuses_is_at_fault(engine: AsyncEngine) -> None:
+    """Its batch is to be divided; alone, it is the one that fails; nothing of either is stored."""
+    await refuse(engine)
+    store, bad = Store(engine), event(body(message_uuid="m-7", to=NUMBER))
+    for batch in ([event(body()), bad], [bad]):
+        with pytest.raises(Divide) as caught:
+            await store.handle(batch)
+        assert not is_away(caught.value.__cause__ or caught.value)
+    assert await count(engine, "status_events") == 0
+
+
+async def test_only_the_event_at_fault_is_parked(
+    valkey_url: str,
+    server: Redis,
+    shard: Shard,
+    engine: AsyncEngine,
+    database_url: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The rest of its batch is stored; of the database's error the class is told, and no value that it quotes."""
+    await refuse(engine)
+    await append(server, shard, *(body(message_uuid=f"m-{n}", to=NUMBER) for n in range(20)))
+
+    async def is_parked() -> bool:
+        return bool(await delayed(server, shard, "store"))
+
+    settings = {"redis_url": valkey_url, "stream": shard.name, "database_url": database_url, "handlers": "store"}
+    async with working(**settings, retry_base_seconds=3600, retry_cap_seconds=3600):
+        await until(is_parked)
+    assert await count(engine, "status_events") == 19
+    ((kept, _),) = await delayed(server, shard, "store")
+    assert kept[b"error"].startswith(b"failed: IntegrityError")
+    assert NUMBER.encode() not in kept[b"error"]
+    assert NUMBER not in capsys.readouterr().out
+    assert (await server.xpending(shard.stream, "store"))["pending"] == 0
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> str:
+    """An SQLite database, empty."""
+    return f"sqlite:///{tmp_path / 'test.db'}"
+
+
+async def fault_at(url: str, *statements: str, **parameters: Any) -> BaseException:
+    """What the last of these statements raises, in one transaction on the database of this URL."""
+    engine = open_engine(url, create=True)
+
+    async def execute() -> None:
+        async with engine.begin() as connection:
+            for statement in statements:
+                await connection.execute(text(statement), parameters)
+
+    with pytest.raises(Exception, match=r".") as caught:
+        await execute()
+    await engine.dispose()
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ("SELECT * FROM nowhere",),
+        ("CREATE TABLE t (x)", "PRAGMA query_only = ON", "INSERT INTO t VALUES (1)"),
+        ("CREATE TABLE t (x)", "PRAGMA max_page_count = 2", "INSERT INTO t VALUES (zeroblob(100000))"),
+    ],
+)
+async def test_a_database_that_cannot_be_written_is_away(sqlite: str, statements: tuple[str, ...]) -> None:
+    """SQLite without its tables, read-only, full: all that an owner can put right."""
+    assert is_away(await fault_at(sqlite, *statements))
+
+
+async def test_a_database_that_another_writes_is_away(sqlite: str) -> None:
+    """SQLite's one writer may take long: that is no fault of the events."""
+    writing = open_engine(sqlite, create=True)
+    async with writing.begin():
+        assert is_away(await fault_at(sqlite, "SELECT 1"))
+    await writing.dispose()
+
+
+async def test_a_file_that_is_no_database_is_away(sqlite: str, tmp_path: Path) -> None:
+    """Nothing is given up because a disk has failed."""
+    (tmp_path / "test.db").write_bytes(b"no database " * 1000)
+    assert is_away(await fault_at(sqlite, "SELECT 1"))
+
+
+@pytest.mark.parametrize(
+    ("statement", "value"),
+    [("SELECT :x", 2**70), ("INSERT INTO t VALUES (:x)", None)],
+)
+async def test_a_value_that_sqlite_does_not_take_is_at_fault(sqlite: str, statement: str, value: object) -> None:
+    """Too large for its type, or against a constraint."""
+    assert not is_away(await fault_at(sqlite, "CREATE TABLE t (x NOT NULL)", statement, x=value))
+
+
+@pytest.mark.parametrize(
+    ("state", "away"),
+    [
+        *((state, True) for state in ("08006", "25006", "28000", "40001", "40P01", "42P01", "53100", "53300")),
+        *((state, True) for state in ("55P03", "57014", "57P01", "57P03", "58030", "XX000")),
+        *((state, False) for state in ("22001", "22003", "22021", "23502", "23505", "23514", "54000", "P0001")),
+    ],
+)
+async def test_postgresql_tells_by_its_code(postgresql_url: str, state: str, away: bool) -> None:
+    """Connections, locks, deadlocks, a full disk, a shutdown: away; values, constraints, limits, triggers: at fault."""
+    error = await fault_at(postgresql_url, f"DO $$ BEGIN RAISE SQLSTATE '{state}'; END $$")
+    assert is_away(error) is away
+
+
+async def test_a_value_that_the_driver_does_not_take_is_at_fault(postgresql_url: str) -> None:
+    """Then PostgreSQL has not even seen it."""
+    assert not is_away(await fault_at(postgresql_url, "SELECT CAST(:x AS integer)", x=2**40))
+
+
+async def test_a_server_that_is_not_there_or_does_not_answer_is_away(engine: AsyncEngine) -> None:
+    """No connection, or none that is done in time: the batch is tried again."""
+    nowhere = open_engine(f"postgresql://postgres:@127.0.0.1:{find_free_port()}/postgres")
+    with pytest.raises(Unavailable):
+        await Store(nowhere).handle([event(body())])
+    with pytest.raises(Unavailable):
+        await Store(engine, timeout_seconds=0).handle([event(body())])
+    await nowhere.dispose()
+    assert not is_away(ValueError())
+
+
+async def test_an_error_that_says_nothing_of_the_server_is_not_waited_for(sqlite: str, postgresql_url: str) -> None:
+    """More parameters than the driver takes, a value that is too large, a statement that makes no sense."""
+    names = [f"p{n}" for n in range(33_000)]
+    too_many = f"SELECT 1 WHERE 1 IN ({', '.join(f':{name}' for name in names)})"
+    assert not is_away(await fault_at(postgresql_url, too_many, **dict.fromkeys(names, 1)))
+    for statement in ("SELECT zeroblob(2000000000)", "SELECT nonsense nonsense nonsense"):
+        assert not is_away(await fault_at(sqlite, statement))

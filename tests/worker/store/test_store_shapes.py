@@ -1,0 +1,153 @@
+"""`store` takes batches of any shape, and its work does not grow with what is stored."""
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, insert
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from tests.conftest import count
+from tests.support.samples.events import RECEIVED_MS, body, deliveries, event, events_of
+from tests.worker.store.test_store import clear, expected, rows
+from worker.events.event import StatusEvent
+from worker.store.database import open_engine
+from worker.store.handler import MOST_DECIDING, Store
+from worker.store.migrate import migrate
+from worker.store.projection import MOST_STATUSES, find_deciding, project
+from worker.store.tables import messages, status_events
+
+few_examples = settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+@pytest.mark.parametrize(("number", "each"), [(1, 33_000), (3000, 11)])
+async def test_more_stored_events_than_a_statement_takes_parameters(
+    engine: AsyncEngine, number: int, each: int
+) -> None:
+    """A batch whose messages have 33,000 stored events is stored, and the next one reads few of them."""
+    stored = [event(body(message_uuid=f"m-{m}", n=n), at=f"0/{n}-{m}") for m in range(number) for n in range(each)]
+    columns = ("event_id", "message_uuid", "status", "provider_status", "received_at", "entry", "account_verified")
+    async with engine.begin() as connection:
+        given = [{name: getattr(one, name) for name in columns} | {"payload": one.raw} for one in stored]
+        await connection.execute(insert(status_events), given)
+
+    store = Store(engine)
+    await store.handle([event(body(message_uuid=f"m-{m}", status="read")) for m in range(number)])
+    await store.handle([event(body(message_uuid=f"m-{m}", client_ref="x")) for m in range(number)])
+    await store.handle([event(body(message_uuid="other"))])
+
+    found, _ = await rows(engine)
+    assert len(found) == number + 1
+    assert {(row["status"], row["client_ref"]) for key, row in found.items() if key != "other"} == {("read", "x")}
+    async with engine.connect() as connection:
+        deciding = await connection.exec_driver_sql("SELECT count(*) FROM status_events WHERE decides")
+        assert deciding.scalar_one() <= number * MOST_DECIDING + 1
+
+
+def busy(rng: random.Random, number: int) -> list[StatusEvent]:
+    """Events of one message, with all that its state can depend on, some of them received again."""
+    events = []
+    for n in range(number):
+        fields: dict[str, Any] = {"status": rng.choice(["submitted", "delivered", "read", "seen", f"s-{n}"]), "n": n}
+        values = (
+            ("timestamp", f"2020-01-01T14:00:{rng.randrange(5):02}Z"),
+            ("client_ref", f"r-{n}"),
+            ("usage", {"price": rng.choice(["0", "0.1", "0.2"]), "currency": rng.choice(["EUR", "USD"])}),
+            ("error", {"title": f"{n}"}),
+            ("sms", {"count_total": f"{n}"}),
+        )
+        fields |= {name: value for name, value in values if rng.random() < 0.4}
+        for again in range(rng.choice([1, 1, 3])):
+            received_ms, account = RECEIVED_MS + rng.randrange(5000), rng.choice([None, None, "a", "b"])
+            known = {"account": account, "verified": "jwt" if account else "none"}
+            events.append(event(body(**fields), received_ms, f"0/{received_ms}-{n}{again}", **known))
+    rng.shuffle(events)
+    return events
+
+
+@few_examples
+@given(rng=st.randoms(use_true_random=False), size=st.integers(1, 20))
+def test_a_message_with_many_events_has_the_state_of_all_of_them(
+    database_url: str, rng: random.Random, size: int
+) -> None:
+    """Stored in any batches and order, repeated and received earlier than before: the row is what all events give.
+
+    Two writers remember what they stored before the other stored more; a third has just started.
+    """
+    events = busy(rng, 60)
+    batches = [(rng.randrange(3), events[start : start + size]) for start in range(0, len(events), size)]
+
+    async def store() -> Any:
+        engine = open_engine(database_url, create=True)
+        await migrate(engine)
+        await clear(engine)
+        writers = Store(engine), Store(engine)
+        for writer, batch in batches:
+            await (*writers, Store(engine))[writer].handle(batch)
+        found = await rows(engine)
+        await engine.dispose()
+        return found
+
+    found_messages, found_events = asyncio.run(store())
+    assert found_messages == expected(events)
+    assert len(found_events) == 60
+
+
+@given(st.randoms(use_true_random=False))
+def test_events_that_do_not_decide_can_be_left_out(rng: random.Random) -> None:
+    """The state of those that decide, and of any that come later, is that of all."""
+    events = list({one.event_id: one for one in busy(rng, 60)}.values())
+    before, later = events[:50], events[50:]
+    deciding = [one for one in before if one.event_id in find_deciding(before)]
+    assert project([*deciding, *later]) == project(events)
+
+
+def test_a_message_lists_the_statuses_that_it_reached_first() -> None:
+    """Made-up words do not make the row, and the work for it, grow without end."""
+    events = [event(body(status=f"s-{n}"), RECEIVED_MS + n) for n in range(2 * MOST_STATUSES)]
+    assert list(project(events).statuses) == [f"s-{n}" for n in range(MOST_STATUSES)]
+    assert len(find_deciding(events)) <= MOST_STATUSES + 16
+
+
+@few_examples
+@given(delivered=deliveries(), rng=st.randoms(use_true_random=False))
+def test_a_rebuilt_table_equals_that_of_a_fresh_replay(
+    database_url: str, delivered: list[tuple[bytes, int, str | None]], rng: random.Random
+) -> None:
+    """Whoever deletes rows of `messages` and replays gets the same rows as from the start, none of them empty."""
+    events = events_of(delivered)
+    again, all_are_lost = rng.sample(events, len(events)), rng.random() < 0.5
+
+    async def rebuild() -> tuple[Any, Any]:
+        engine = open_engine(database_url, create=True)
+        await migrate(engine)
+        await clear(engine)
+        await Store(engine).handle(events)
+        fresh = await rows(engine)
+        lost = random.Random(len(events)).choice(sorted(fresh[0]))  # noqa: S311 - no secret
+        async with engine.begin() as connection:
+            await connection.execute(
+                delete(messages) if all_are_lost else delete(messages).where(messages.c.message_uuid == lost)
+            )
+        await Store(engine).handle(again)
+        rebuilt = await rows(engine)
+        await engine.dispose()
+        return fresh, rebuilt
+
+    fresh, rebuilt = asyncio.run(rebuild())
+    assert rebuilt == fresh
+
+
+async def test_repeats_write_nothing(engine: AsyncEngine) -> None:
+    """A batch that is stored already leaves both tables as they are."""
+    events = [event(body(message_uuid=f"m-{n}"), at=f"0/{n}-0") for n in range(20)]
+    await Store(engine).handle(events)
+    before = await rows(engine)
+    await Store(engine).handle(events)
+    assert await rows(engine) == before
+    assert await count(engine, "messages") == 20

@@ -1,0 +1,179 @@
+"""When `store` may write: the database is there, its tables are, and its file is the one that was opened."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import aiohttp
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from console.up.valkey import find_free_port
+from stream.keys import Shard
+from tests.conftest import count
+from tests.support.in_process import answers, working
+from tests.support.samples.events import body, event
+from tests.support.waiting import until
+from tests.worker.test_worker import append, settled
+from worker.handlers.errors import Unavailable
+from worker.store.database import open_engine
+from worker.store.handler import Store
+from worker.store.migrate import migrate, migrate_at
+from worker.store.revision import SchemaMismatch, check_revision
+from worker.store.tables import REVISION
+
+AWAY = f"postgresql://postgres:x@127.0.0.1:{find_free_port()}/postgres"
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+async def test_a_database_that_is_away_at_the_start_holds_up_store_only(
+    valkey_url: str, server: Redis, shard: Shard
+) -> None:
+    """Another handler of the same worker handles everything meanwhile."""
+    await append(server, shard, *(body(message_uuid=f"m-{n}") for n in range(3)))
+    async with working(redis_url=valkey_url, stream=shard.name, database_url=AWAY, handlers="store,log"):
+        await until(lambda: settled(server, shard, "log"))
+    assert (await server.xpending(shard.stream, "store"))["pending"] == 3
+
+
+async def test_ready_says_what_the_database_lacks(
+    valkey_url: str, server: Redis, shard: Shard, postgresql_url: str
+) -> None:
+    """A worker on a database that is not migrated lives, and tells the next step."""
+    port = find_free_port()
+    await append(server, shard, body())
+
+    async def says_so() -> bool:
+        async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}/ready") as response:
+            return response.status == 503 and "run `ackstream migrate`" in await response.text()
+
+    settings = {"redis_url": valkey_url, "stream": shard.name, "database_url": postgresql_url, "admin_port": port}
+    async with working(**settings, handlers="store"):
+        await until(lambda: answers(f"http://127.0.0.1:{port}/live", 200))
+        await until(says_so)
+
+
+async def test_tables_that_are_not_there_are_waited_for(database_url: str) -> None:
+    """The first batch says that the tables lack and what to do; after `migrate` the same worker stores it."""
+    engine = open_engine(database_url, create=True)
+    store = Store(engine)
+    with pytest.raises(Unavailable, match=r"revision none.*run `ackstream migrate`"):
+        await store.handle([event(body())])
+    await migrate(engine)
+    await store.handle([event(body())])
+    assert await count(engine, "messages") == 1
+    await engine.dispose()
+
+
+async def test_a_file_that_is_not_there_is_not_made_by_a_reader_or_writer(tmp_path: Path) -> None:
+    """Only `migrate` makes a database."""
+    engine = open_engine(f"sqlite:///{tmp_path / 'no' / 'test.db'}")
+    with pytest.raises(Unavailable, match="away"):
+        await Store(engine).handle([event(body())])
+    await engine.dispose()
+    assert names_in(tmp_path) == []
+
+
+async def set_revision(engine: AsyncEngine, revision: str, earliest: str) -> None:
+    async with engine.begin() as connection:
+        await connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{revision}'")  # noqa: S608
+        await connection.exec_driver_sql(f"UPDATE ackstream_schema SET earliest_revision = '{earliest}'")  # noqa: S608
+
+
+async def test_a_later_database_that_is_compatible_is_taken(engine: AsyncEngine) -> None:
+    """Workers of the version before go on beside those that have migrated, and `migrate` of theirs changes nothing."""
+    await set_revision(engine, "9000", REVISION)
+    await migrate(engine)
+    await Store(engine).handle([event(body())])
+    assert await count(engine, "messages") == 1
+
+
+async def test_a_later_database_that_is_not_compatible_is_refused(engine: AsyncEngine) -> None:
+    """The sentence says which version to start."""
+    await set_revision(engine, "9000", "9000")
+    for refused in (check_revision, migrate):
+        with pytest.raises(SchemaMismatch, match=r"revision 9000.*start the later version"):
+            await refused(engine)
+    with pytest.raises(Unavailable, match="revision 9000"):
+        await Store(engine).handle([event(body())])
+
+
+@pytest.fixture
+async def file(tmp_path: Path) -> Path:
+    """An SQLite database with its tables."""
+    path = tmp_path / "test.db"
+    await migrate_at(f"sqlite:///{path}")
+    return path
+
+
+@pytest.mark.parametrize("removed", [("test.db", "test.db-wal", "test.db-shm"), ("test.db",), ("test.db-wal",)])
+async def test_a_removed_file_is_noticed_before_an_ack(file: Path, removed: tuple[str, ...]) -> None:
+    """What was written after the file, or its log, was removed is in no file: it is not taken for stored."""
+    engine = open_engine(f"sqlite:///{file}")
+    store = Store(engine)
+    await store.handle([event(body(message_uuid="before"))])
+    for name in removed:
+        (file.parent / name).unlink()
+    with pytest.raises(Unavailable, match="replaced or removed"):
+        await store.handle([event(body(message_uuid="after"))])
+
+    await migrate_at(f"sqlite:///{file}")
+    await store.handle([event(body(message_uuid="after"))])
+    await engine.dispose()
+    opened = open_engine(f"sqlite:///{file}", read_only=True)
+    assert await count(opened, "messages WHERE message_uuid = 'after'") == 1
+    await opened.dispose()
+
+
+async def test_a_replaced_file_is_noticed_before_an_ack(file: Path) -> None:
+    """After a restore the batch is written into the file that is there now."""
+    shutil.copy(file, file.with_suffix(".backup"))
+    engine = open_engine(f"sqlite:///{file}")
+    store = Store(engine)
+    await store.handle([event(body(message_uuid="before"))])
+    file.with_suffix(".backup").replace(file)
+    with pytest.raises(Unavailable, match="replaced or removed"):
+        await store.handle([event(body(message_uuid="after"))])
+
+    await store.handle([event(body(message_uuid="after"))])
+    await engine.dispose()
+    opened = open_engine(f"sqlite:///{file}", read_only=True)
+    assert await count(opened, "messages WHERE message_uuid = 'after'") == 1
+    await opened.dispose()
+
+
+@pytest.mark.parametrize(
+    "name", ["a%2Fb", "a b", "it's", 'say "x"', "why?", "a#b", "a;b&c=d", "\u00e9\u4e2d", "a:b@c", "[x]"]
+)
+async def test_any_folder_name_works(tmp_path: Path, name: str) -> None:
+    """All after `sqlite:///` is the path, as the file system has it."""
+    url = f"sqlite:///{tmp_path / name / 'test.db'}"
+    await migrate_at(url)
+    engine = open_engine(url)
+    await Store(engine).handle([event(body())])
+    assert await count(engine, "messages") == 1
+    await engine.dispose()
+    assert names_in(tmp_path) == [name]
+    assert names_in(tmp_path / name)[0] == "test.db"
+
+
+async def test_a_restore_by_sqlite_itself_needs_no_stop(file: Path) -> None:
+    """A worker that runs goes on with the restored tables, and stores again what they lack."""
+    engine = open_engine(f"sqlite:///{file}")
+    store = Store(engine)
+    await store.handle([event(body(message_uuid="before"))])
+    with closing(sqlite3.connect(file)) as database, closing(sqlite3.connect(":memory:")) as backup:
+        database.backup(backup)
+        await store.handle([event(body(message_uuid="lost"))])
+        backup.backup(database)
+
+    await store.handle([event(body(message_uuid=name)) for name in ("before", "after")])
+    assert await count(engine, "messages") == 2
+    await store.handle([event(body(message_uuid="lost"))])
+    assert await count(engine, "messages") == await count(engine, "status_events") == 3
+    await engine.dispose()

@@ -1,0 +1,81 @@
+"""The parameters of the webhook's URL."""
+
+from urllib.parse import urlencode
+
+import orjson
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from console.queries.trace import find_trace
+from tests.support.samples.events import RECEIVED_MS, body, event
+from tests.worker.store.test_store import clear, rows
+from worker.events.url_query import FORM
+from worker.store.handler import Store
+
+RECEIPT = {"messageId": "0A", "msisdn": "447700900000", "status": "delivered", "client-ref": "a b"}
+
+
+@pytest.mark.parametrize(
+    ("query", "parameters"),
+    [
+        (b"order=7&shop=a%20b", {"order": "7", "shop": "a b"}),
+        (b"order=1&order=2&empty=&bare", {"order": "2", "empty": "", "bare": ""}),
+        (b"caf%E9=%00", {"caf\xe9": "\ufffd"}),
+        (b"long=" + b"x" * 5000 + b"&short=1", {"short": "1"}),
+        (None, {}),
+    ],
+)
+def test_an_event_has_the_parameters_of_the_url(query: bytes | None, parameters: dict[str, str]) -> None:
+    """Decoded, the last one of a name; one that is too long is left out."""
+    assert event(body(), query=query).query == parameters
+
+
+def test_of_a_receipt_by_get_the_other_parameters_are_the_urls() -> None:
+    """The provider sends a receipt's fields and the URL's own parameters in one query."""
+    payload = urlencode({"order": "7", **RECEIPT, "sig": "x", "nonce": "y", "timestamp": "1"}).encode()
+    found = event(payload, content_type=FORM)
+    assert found.query == {"order": "7"}
+    assert found.client_ref == "a b"
+    assert event(body(), query=b"a=1").query == {"a": "1"}
+
+
+@pytest.mark.parametrize(
+    "queries", [(b"order=7", b"order=8"), (b"order=7", None), (b"messageId=x&status=read", b"a=b")]
+)
+async def test_another_query_changes_neither_identity_nor_state(
+    engine: AsyncEngine, queries: tuple[bytes, bytes | None]
+) -> None:
+    """The same payload with another query on the URL is the same event, and the tables show the first receipt's."""
+    payloads = (body(), orjson.dumps(RECEIPT))
+    first, again = (
+        [event(payload, RECEIVED_MS + n, f"0/{n}-0", query=query) for payload in payloads]
+        for n, query in enumerate(queries)
+    )
+    states = []
+    for order in ([*first], [*first, *again], [*again, *first]):
+        await clear(engine)
+        for one in order:
+            await Store(engine).handle([one])
+        states.append(await rows(engine))
+    assert [one.event_id for one in first] == [one.event_id for one in again]
+    assert states[0] == states[1] == states[2]
+
+
+def test_another_query_of_a_receipt_by_get_is_the_same_event() -> None:
+    """Also where the URL's parameters stand among the receipt's own."""
+    ids = {
+        event(urlencode({**own, **RECEIPT}).encode(), content_type=FORM).event_id
+        for own in ({}, {"order": "7"}, {"order": "8", "x": "y"})
+    }
+    assert len(ids) == 1
+    assert event(urlencode(RECEIPT | {"status": "failed"}).encode(), content_type=FORM).event_id not in ids
+
+
+async def test_trace_hides_the_values_unless_asked(engine: AsyncEngine) -> None:
+    """They may be anything, tokens too; a row keeps them, whatever they are."""
+    await Store(engine).handle([event(body(), query=b"order=7&token=%00secret")])
+    hidden, shown = [await find_trace(engine, "m-1", reveal=reveal) for reveal in (False, True)]
+    assert hidden is not None
+    assert hidden["events"][0]["query"] == {"order": "***", "token": "***"}
+    assert shown is not None
+    assert shown["events"][0]["query"] == {"order": "7", "token": "\ufffdsecret"}
