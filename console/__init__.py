@@ -1,1 +1,4 @@
-"""The `ackstream` command and what it shows: everything a person uses."""
+"""The `ackstream` command, for operators.
+
+Start with `main`, which lists the commands.
+"""

@@ -10,15 +10,15 @@ CLOSED_PIPE = 141
 
 
 def main() -> None:
-    """Run one command. Whatever a person can cause ends in a sentence on standard error and exit code 1.
+    """Run one command. An error that a user can cause prints one sentence to standard error and exits with 1.
 
-    Ctrl-C ends with 130; a reader of standard output that is gone, as in ``| head``, ends with 141 and no word.
+    Ctrl-C exits with 130. A closed standard output, as with ``| head``, exits with 141 and prints nothing.
     """
     _open_missing_outputs()
     try:
         if find_spec("typer") is None:
             sys.exit("ackstream: typer is missing: pip install 'ackstream[console]'")
-        from console.main import app  # noqa: PLC0415 - a missing library is explained before it is imported
+        from console.main import app  # noqa: PLC0415 - imported only after the check above
 
         try:
             app()
@@ -27,19 +27,19 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes standard output once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes standard output again at exit
         sys.exit(CLOSED_PIPE)
     except Exception as exc:
-        from console.errors import explain  # noqa: PLC0415 - nothing to explain, nothing to load
+        from console.errors import explain  # noqa: PLC0415 - loaded only after an error
 
         sentence = explain(exc)
         if sentence is None:
-            raise  # a fault of ours: its traceback is what a report needs
+            raise  # a bug in Ackstream: the bug report needs the traceback
         sys.exit(f"ackstream: {sentence}")
 
 
 def _open_missing_outputs() -> None:
-    """Give a process that was started with closed outputs something to write to."""
+    """Open the null device as standard output or error if the parent closed it."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123 - open for the life of the process

@@ -1,6 +1,6 @@
-"""How a command asks Redis or the database: one connection for one question.
+"""Query Redis or the database from a command, over a connection that lives for one query.
 
-An error is raised as it came, with a note that says where: ``console.errors`` makes a sentence of both.
+Errors are raised unchanged, with a note that names the server. ``console.errors`` turns both into one sentence.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def ask_redis(settings: StreamSettings, ask: "Callable[[Redis], Awaitable[T]]") -> T:
-    """Return what ``ask`` finds. Raises RedisError with a note."""
+    """Return the result of ``ask``. Raises RedisError with a note."""
 
     async def run_query() -> T:
         server = client(settings.redis_url)
@@ -34,14 +34,14 @@ def ask_redis(settings: StreamSettings, ask: "Callable[[Redis], Awaitable[T]]") 
 
 
 def ask_database(settings: "DatabaseSettings", ask: "Callable[[AsyncEngine], Awaitable[T]]") -> T:
-    """Return what ``ask`` finds. Raises Refusal if there is no database yet; a driver's error has a note."""
+    """Return the result of ``ask``. Raises Refusal if the database does not exist yet; driver errors have a note."""
     if settings.sqlite_file and not settings.sqlite_file.exists():
         raise Refusal(
-            f"there is no database at {settings.sqlite_file} yet: start `ackstream up` or a worker first, or set "
-            "ACKSTREAM_DATABASE_URL (or --data) to what the worker uses"
+            f"no database at {settings.sqlite_file} yet: start `ackstream up` or a worker first, or set "
+            "ACKSTREAM_DATABASE_URL (or --data) to the value that the worker has"
         )
-    from worker.store.database import open_engine  # noqa: PLC0415 - SQL only for who needs it
-    from worker.store.revision import check_revision  # noqa: PLC0415 - likewise
+    from worker.store.database import open_engine  # noqa: PLC0415 - loads SQLAlchemy only for commands that need it
+    from worker.store.revision import check_revision  # noqa: PLC0415 - as above
 
     async def run_query() -> T:
         engine = open_engine(settings.database_url, read_only=True)
@@ -63,7 +63,7 @@ def _run(query: Coroutine[Any, Any, T], where: str) -> T:
 
 
 def migrate_database(settings: "DatabaseSettings") -> None:
-    """Bring the tables up to date. A driver's error has a note."""
-    from worker.store.migrate import migrate_at  # noqa: PLC0415 - likewise
+    """Bring the tables up to date. Driver errors have a note."""
+    from worker.store.migrate import migrate_at  # noqa: PLC0415 - as in ask_database
 
     _run(migrate_at(settings.database_url), f"the database at {redact_url(settings.database_url)}")

@@ -1,4 +1,4 @@
-"""What to tell a person about an error: what failed, why, and the next step. Loaded only when there is one."""
+"""Explain errors to users: the failed part, the reason, and the next step. Loaded only after an error."""
 
 import os
 import ssl
@@ -16,19 +16,19 @@ _SQLSTATE_NEXT_STEPS = {
     "3D": "create the database, or correct its name in ACKSTREAM_DATABASE_URL",
     "42": "run `ackstream migrate`, and check this user's rights on the tables",
     "53": "free connections, memory or disk of the database server",
-    "57": "wait until the database server takes connections",
+    "57": "wait until the database server accepts connections",
 }
 _DATABASE_AWAY = "check that it runs, and ACKSTREAM_DATABASE_URL (or --database-url)"
 
 
 def explain(exc: BaseException) -> str | None:
-    """Return a sentence for an error that a person can cause and mend; None for a fault of this program.
+    """Return a sentence about an error that a user can fix; None for a bug in this program.
 
-    Whoever knows where the error came from, such as a server's address, has added it with ``add_note``. No value of
-    the database and no password is in the sentence.
+    The caller that knows the failed server adds its address with ``add_note``. The sentence contains no values from the
+    database and no password.
     """
     if isinstance(exc, BaseExceptionGroup):
-        sentences = [explain(one) for one in exc.exceptions]
+        sentences = [explain(error) for error in exc.exceptions]
         return sentences[0] if all(sentences) else None
     if isinstance(exc, Refusal):
         return str(exc)
@@ -51,17 +51,19 @@ def _explain_library(exc: BaseException) -> str | None:
 
 
 def _explain_redis(exc: BaseException, where: str) -> str:
-    from stream.redis.errors import error_code, identify_fault  # noqa: PLC0415 - redis is loaded, or it could not have failed
+    from stream.redis.errors import error_code, identify_fault  # noqa: PLC0415 - redis is loaded already: it raised exc
 
-    found, text = error_code(exc), str(exc)
+    reply_code, text = error_code(exc), str(exc)
     if "DB index is out of range" in text:
-        return f"{where}: it has no database of this number; correct the number at the end of ACKSTREAM_REDIS_URL"
+        return f"{where}: it has no database with this number; correct the number at the end of ACKSTREAM_REDIS_URL"
     fault = identify_fault(exc)
-    if not fault.connected and not found:
+    if not fault.connected and not reply_code:
         return f"{where} does not answer ({_cause(exc)}): {_REDIS_AWAY}"
-    may_quote = fault.name != "denied" or found in ("WRONGPASS", "NOAUTH")  # the text of a missing right names it
-    said = fault.meaning if may_quote else escape_unprintable(text)[:200]
-    return f"{where}: {said}{f' ({found})' if found and found not in said else ''}; {fault.next_step}"
+    may_quote = fault.name != "denied" or reply_code in ("WRONGPASS", "NOAUTH")  # NOPERM names the right
+    meaning = fault.meaning if may_quote else escape_unprintable(text)[:200]
+    return (
+        f"{where}: {meaning}{f' ({reply_code})' if reply_code and reply_code not in meaning else ''}; {fault.next_step}"
+    )
 
 
 def _explain_database(exc: BaseException, where: str) -> str:
@@ -78,7 +80,7 @@ def _explain_database(exc: BaseException, where: str) -> str:
 def _explain_file(exc: OSError) -> str:
     reason = _cause(exc)
     if exc.filename is None:
-        return f"the system refuses an operation: {reason}"
+        return f"the operating system refused an operation: {reason}"
     return (
         f"{escape_unprintable(str(exc.filename))}: {reason}; check this path and the rights on it "
         "(--data or ACKSTREAM_DATA names the data folder)"
@@ -86,12 +88,12 @@ def _explain_file(exc: OSError) -> str:
 
 
 def _cause(exc: BaseException) -> str:
-    """Name the operating system's reason if there is one, else the error's class: a text may quote values."""
-    one: BaseException | None = exc
-    while one is not None:
-        if isinstance(one, ssl.SSLCertVerificationError):
-            return f"its certificate is not valid: {one.verify_message}"
-        if isinstance(one, OSError) and one.errno:
-            return os.strerror(one.errno)
-        one = one.__cause__ or one.__context__
+    """Return the operating system's reason if there is one, else the error's class: its text may quote values."""
+    error: BaseException | None = exc
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return f"its certificate is not valid: {error.verify_message}"
+        if isinstance(error, OSError) and error.errno:
+            return os.strerror(error.errno)
+        error = error.__cause__ or error.__context__
     return "no answer in time" if "Timeout" in type(exc).__name__ else type(exc).__name__

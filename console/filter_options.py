@@ -1,4 +1,4 @@
-"""Options that choose among stored entries."""
+"""Options that select stored entries."""
 
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated
@@ -16,49 +16,49 @@ Since = Annotated[
 ]
 Until = Annotated[str | None, typer.Option(metavar="TIME", help="Received before this time, written like --since.")]
 Ids = Annotated[
-    list[str] | None, typer.Option("--id", metavar="SHARD/MS-SEQ", help="This entry. Give it again for another.")
+    list[str] | None, typer.Option("--id", metavar="SHARD/MS-SEQ", help="This entry. Repeat the option for more.")
 ]
 DeadIds = Annotated[
-    list[str] | None, typer.Option("--id", metavar="ID", help="An id that `list` shows. Give it again for another.")
+    list[str] | None, typer.Option("--id", metavar="ID", help="An id that `list` shows. Repeat the option for more.")
 ]
 Reasons = Annotated[
     list[str] | None,
-    typer.Option("--reason", help="This reason, as `list` shows it. Give it again for another."),
+    typer.Option("--reason", help="This reason, as `list` shows it. Repeat the option for more."),
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class EntryOptions:
-    """Options that choose among the entries of the stream and of the archive."""
+    """Options that select entries of the stream and of the archive."""
 
     since: Since = None
     until: Until = None
     ids: Ids = None
     messages: Annotated[
         list[str] | None,
-        typer.Option("--message", metavar="UUID", help="Statuses of this message. Give it again for another."),
+        typer.Option("--message", metavar="UUID", help="Statuses of this message. Repeat the option for more."),
     ] = None
     statuses: Annotated[
-        list[str] | None, typer.Option("--status", help="This status, such as delivered. Give it again for another.")
+        list[str] | None, typer.Option("--status", help="This status, such as delivered. Repeat the option for more.")
     ] = None
     channels: Annotated[
-        list[str] | None, typer.Option("--channel", help="This channel, such as sms. Give it again for another.")
+        list[str] | None, typer.Option("--channel", help="This channel, such as sms. Repeat the option for more.")
     ] = None
     accounts: Annotated[
-        list[str] | None, typer.Option("--account", help="This account. Give it again for another.")
+        list[str] | None, typer.Option("--account", help="This account. Repeat the option for more.")
     ] = None
 
     @property
     def selection(self) -> "EntryFilter":
-        """What they select. Raises Refusal for an invalid or an empty one."""
+        """The selection. Raises Refusal if it is invalid or can match nothing."""
         from console.queries.selection import build_filter
 
-        return build_filter(**{one.name: getattr(self, one.name) for one in fields(EntryOptions)})
+        return build_filter(**{option.name: getattr(self, option.name) for option in fields(EntryOptions)})
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterOptions:
-    """Options that choose among dead letters."""
+    """Options that select dead letters."""
 
     ids: DeadIds = None
     reasons: Reasons = None
@@ -67,7 +67,7 @@ class DeadLetterOptions:
     everything: Annotated[bool, typer.Option("--all", help="All dead letters.")] = False
 
     def choose(self, act: str) -> "EntryFilter":
-        """Return what they select. Raises Refusal for an invalid or an empty one, and for none without --all."""
+        """Return the selection. Raises Refusal if it is invalid, can match nothing, or is empty without --all."""
         from console.queries.selection import build_filter
         from runtime.errors import Refusal
 

@@ -1,4 +1,4 @@
-"""An entry's fields, times and ages for people to read, whatever is in them."""
+"""Format fields, times, ages and sizes for people. Any bytes are safe to print."""
 
 import re
 from collections.abc import Mapping
@@ -13,22 +13,22 @@ _NUMBER = re.compile(r"\d{6,}")
 
 
 def to_text(value: bytes) -> str:
-    """Return the bytes as text; what is no UTF-8 is escaped."""
+    """Return the bytes as text; invalid UTF-8 is escaped."""
     return value.decode(errors="backslashreplace")
 
 
 def mask_numbers(text: str) -> str:
-    """Hide all but the end of every long run of digits, which may be a phone number."""
+    """Mask all but the end of each long run of digits, which may be a phone number."""
     return _NUMBER.sub(lambda run: mask(run.group()) or "", text)
 
 
 def format_receipt_time(fields: Mapping[bytes, bytes]) -> str | None:
-    """Return when the entry was received, in ISO 8601; None for an entry that is none of ours."""
+    """Return when the entry was received, in ISO 8601; None if ingest did not write the entry."""
     return iso_time(read_received_ms(fields))
 
 
 def format_time(iso: str | None) -> str | None:
-    """Return an ISO 8601 time in this machine's zone, to the second, with the offset: ``--since`` takes it."""
+    """Return an ISO 8601 time in this machine's zone, to the second, with the offset; ``--since`` accepts it."""
     if iso is None:
         return None
     text = datetime.fromisoformat(iso).astimezone().isoformat(timespec="seconds")
@@ -36,7 +36,7 @@ def format_time(iso: str | None) -> str | None:
 
 
 def format_age(seconds: float | None) -> str | None:
-    """Return how long something takes or has waited, in one unit: ``45 s``, ``12 min``, ``3 h``, ``5 d``."""
+    """Return a duration in one unit: ``45 s``, ``12 min``, ``3 h``, ``5 d``."""
     if seconds is None:
         return None
     for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
@@ -46,26 +46,26 @@ def format_age(seconds: float | None) -> str | None:
 
 
 def format_ago(iso: str | None) -> str | None:
-    """Return the age of a time of the past: ``12 min ago``."""
+    """Return how long ago an ISO 8601 time was: ``12 min ago``."""
     if iso is None:
         return None
     return f"{format_age(max((datetime.now(UTC) - datetime.fromisoformat(iso)).total_seconds(), 0))} ago"
 
 
 def format_size(number: int | None) -> str | None:
-    """Return a number of bytes in the largest unit that keeps it above one."""
+    """Return a number of bytes in the largest unit in which it is at least 1."""
     if number is None:
         return None
     value = float(number)
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024 or unit == "GiB":  # noqa: PLR2004 - as the units are
+        if value < 1024 or unit == "GiB":  # noqa: PLR2004 - the factor between the units
             break
         value /= 1024
     return f"{number} B" if unit == "B" else f"{value:.1f} {unit}"
 
 
 def parse_entry_id(text: str) -> EntryId:
-    """Return the id that a person wrote. Raises Refusal for what is none."""
+    """Parse an entry id. Raises Refusal if it is malformed."""
     try:
         return EntryId.from_text(text)
     except ValueError as exc:

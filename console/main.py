@@ -1,7 +1,7 @@
-"""The command line: which commands there are.
+"""The command line: the list of all commands.
 
-A command module imports only what its options need. What does the work is imported when the command runs, so that
-``--help``, ``--version`` and shell completion answer at once.
+At import a command module loads only its options. The code behind a command is imported when the command runs, so that
+``--help``, ``--version`` and shell completion are fast.
 """
 
 from typing import Annotated
@@ -15,14 +15,14 @@ app = CommandGroup(
     name="ackstream",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # plain help: rich takes longer to import than everything else together
+    rich_markup_mode=None,  # plain help: importing rich takes longer than all other imports together
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version  # noqa: PLC0415 - only for who asks
+def _print_version(is_requested: bool) -> None:
+    if is_requested:
+        from importlib.metadata import version  # noqa: PLC0415 - only for --version
 
         typer.echo(f"ackstream {version('ackstream')}")
         raise typer.Exit

@@ -1,6 +1,6 @@
-"""Options that several commands take, and the typer application that reads them.
+"""Options that several commands share, and the typer application that reads them.
 
-A command takes options that belong together as one dataclass. The command line has an option for each of its fields.
+A command takes related options as one dataclass. The command line has one option for each field.
 """
 
 import inspect
@@ -28,7 +28,7 @@ RedisUrl = Annotated[
 ]
 DatabaseUrl = Annotated[str | None, typer.Option(help="sqlite:///path or postgresql://user:password@host/database.")]
 AdminHost = Annotated[str | None, typer.Option(help="Address of the admin port (default 127.0.0.1).")]
-AdminPort = Annotated[int | None, typer.Option(help="Port of /live, /ready and /metrics; 0 takes a free one.")]
+AdminPort = Annotated[int | None, typer.Option(help="Port of /live, /ready and /metrics; 0 picks a free one.")]
 StopWithStdin = Annotated[
     bool,
     typer.Option("--stop-with-stdin", help="Stop when standard input ends: for a parent process that may be killed."),
@@ -40,7 +40,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 class CommandGroup(typer.Typer):
-    """A typer application whose commands may take dataclasses of options."""
+    """A typer application whose commands can take dataclasses of options."""
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[Command], Command]:
         """Return a decorator that registers a command under this name."""
@@ -54,30 +54,30 @@ class CommandGroup(typer.Typer):
 
 
 def _flatten(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the command with an option for each field of the dataclasses that it takes, after its own options."""
+    """Return the command with one option for each field of its dataclasses, after its other options."""
     parameters = inspect.signature(command).parameters.values()
-    groups: dict[str, Any] = {one.name: one.annotation for one in parameters if is_dataclass(one.annotation)}
+    groups: dict[str, Any] = {item.name: item.annotation for item in parameters if is_dataclass(item.annotation)}
 
     @wraps(command)
     def run(**values: Any) -> None:
         for name, group in groups.items():
-            values[name] = group(**{one.name: values.pop(one.name) for one in fields(group)})
+            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
         command(**values)
 
     kind = inspect.Parameter.KEYWORD_ONLY
-    own = [one.replace(kind=kind) for one in parameters if one.name not in groups]
-    added = [
-        inspect.Parameter(one.name, kind, default=one.default, annotation=one.type)
+    plain = [item.replace(kind=kind) for item in parameters if item.name not in groups]
+    grouped = [
+        inspect.Parameter(field.name, kind, default=field.default, annotation=field.type)
         for group in groups.values()
-        for one in fields(group)
+        for field in fields(group)
     ]
-    run.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
+    run.__signature__ = inspect.Signature([*plain, *grouped])  # type: ignore[attr-defined]
     return run
 
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """The server and the stream that a command works on, and how it prints its answer."""
+    """The server and the stream that a command works on, and its output format."""
 
     data: Data = None
     redis_url: RedisUrl = None
@@ -91,20 +91,20 @@ class ServerOptions:
         return StreamSettings.load(data=self.data, redis_url=self.redis_url)
 
     def ask(self, question: "Callable[[Redis, Shard], Awaitable[T]]") -> T:
-        """Return the answer of the server. Raises RedisError with a note."""
+        """Return the result of the query. Raises RedisError with a note."""
         from console.ask import ask_redis
 
         settings = self.settings
         return ask_redis(settings, lambda server: question(server, settings.shard))
 
     def log(self, event: str, **pairs: object) -> None:
-        """Write one line about a change to standard error."""
+        """Log one line about a change to standard error."""
         from runtime import logs
 
         logs.write_line(self.settings.log_format, event, **pairs)
 
     def answer(self, value: object, people: str | Mapping[str, Any]) -> None:
-        """Print the value as JSON, or for people a sentence or pairs."""
+        """Print the value with ``--json``, else the sentence or the pairs for people."""
         from console.output import print_json, print_line, print_pairs
 
         if self.as_json:
@@ -117,13 +117,13 @@ class ServerOptions:
 
 @dataclass(frozen=True, slots=True)
 class ChosenIds:
-    """The entries that a command works on: some by their ids, or all."""
+    """The entries that a command works on: those with the given ids, or all."""
 
     ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="The ids that `list` shows.")] = None
     everything: Annotated[bool, typer.Option("--all", help="All that `list` shows.")] = False
 
     def parse(self, act: str) -> "list[EntryId] | None":
-        """Return the ids, each once; None for all. Raises Refusal unless there are ids or --all, and not both."""
+        """Return the ids without duplicates; None for all. Raises Refusal unless either ids or --all are given."""
         from console.format import parse_entry_id
         from runtime.errors import Refusal
 

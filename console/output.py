@@ -1,6 +1,6 @@
-"""How commands print what they found: tables that fit the terminal for people, or JSON for programs.
+"""Print results: as tables that fit the terminal for people, or as JSON for programs.
 
-A table that is too wide for the terminal is printed as one block of lines for each row, so an id is never cut.
+If a table is too wide for the terminal, each row is printed as a block of lines, so that ids are never cut.
 """
 
 import shutil
@@ -22,7 +22,7 @@ Row = Mapping[str, Any]
 
 
 def show(rows: Sequence[Row], name: str, *, as_json: bool, people: Callable[[Row], Row] | None = None) -> None:
-    """Print the rows: with ``as_json`` whole, as ``{name: [...]}``; else the columns that ``people`` makes of each."""
+    """Print the rows: as ``{name: [...]}`` with ``as_json``, else the columns that ``people`` returns for each row."""
     if as_json:
         print_json({name: rows})
     elif rows:
@@ -32,7 +32,7 @@ def show(rows: Sequence[Row], name: str, *, as_json: bool, people: Callable[[Row
 
 
 def print_json(value: object) -> None:
-    """Print JSON."""
+    """Print a value as indented JSON."""
     sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n")
 
 
@@ -42,7 +42,7 @@ def print_line(text: str) -> None:
 
 
 def confirm(question: str) -> None:
-    """Ask on standard error, for standard output is the command's answer. Raises Refusal unless a person says yes."""
+    """Ask on standard error; standard output is the command's result. Raises Refusal unless the user answers yes."""
     sys.stderr.writelines(f"{line}\n" for line in _fold(f"{question} [y/N]", _width()))
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
@@ -51,20 +51,20 @@ def confirm(question: str) -> None:
 
 def print_pairs(pairs: Row) -> None:
     """Print a line for each pair that has a value."""
-    given = {name: value for name, value in pairs.items() if value is not None}
-    left = max((_columns(escape_unprintable(name)) for name in given), default=0)
-    for name, value in given.items():
-        lines = _fold(_text(value), max(_width() - left - len(GAP), LEAST_LAST_COLUMN))
-        first, rest = _pad(escape_unprintable(name), left), " " * left
+    present = {name: value for name, value in pairs.items() if value is not None}
+    name_width = max((_columns(escape_unprintable(name)) for name in present), default=0)
+    for name, value in present.items():
+        lines = _fold(_text(value), max(_width() - name_width - len(GAP), LEAST_LAST_COLUMN))
+        first, rest = _pad(escape_unprintable(name), name_width), " " * name_width
         sys.stdout.writelines(
             f"{rest if place else first}{GAP}{line}".rstrip() + "\n" for place, line in enumerate(lines)
         )
 
 
 def print_rows(rows: Sequence[Row]) -> None:
-    """Print a table; nothing if there are no rows. The last column is folded where the terminal is too narrow for it.
+    """Print a table; nothing without rows. If the terminal is too narrow, the last column is folded.
 
-    Numbers are aligned to the right. Where even that is too wide, each row is a block of lines.
+    Numbers are aligned to the right. If a folded table is too wide, each row is a block of lines.
     """
     if not rows:
         return
@@ -108,7 +108,7 @@ def _width() -> int:
 
 
 def _columns(text: str) -> int:
-    """Return how many columns of a terminal the widest line takes."""
+    """Return the width of the widest line in terminal columns."""
     return max(sum(map(_character_columns, line)) for line in text.split("\n"))
 
 
@@ -124,7 +124,7 @@ def _pad(text: str, width: int, *, right: bool = False) -> str:
 
 
 def _fold(text: str, width: int) -> Iterator[str]:
-    """Yield lines of at most this width, broken at blanks where there are any."""
+    """Yield lines of at most this width, broken at blanks if possible."""
     for line in text.split("\n"):
         rest = line
         while _columns(rest) > width:
@@ -136,7 +136,7 @@ def _fold(text: str, width: int) -> Iterator[str]:
 
 
 def _count_fitting(text: str, width: int) -> int:
-    """Return how many characters fit, at least one."""
+    """Return how many characters fit into the width, at least one."""
     used = 0
     for place, character in enumerate(text):
         used += _character_columns(character)

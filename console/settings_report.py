@@ -1,4 +1,4 @@
-"""What a process that runs for long says of its settings at its start: where they come from, and which have no effect.
+"""Log the settings of a process at its start: where they come from, and which have no effect.
 
 Only names are logged, never values.
 """
@@ -16,7 +16,7 @@ log = structlog.get_logger("settings")
 def report_settings(settings: StreamSettings, overridden: Mapping[str, str] | None = None) -> None:
     """Log one line with the sources of all settings, and a warning for each variable without effect.
 
-    ``overridden`` maps settings that this process ignores to what to do instead.
+    ``overridden`` maps each setting that this process ignores to the advice for its user.
     """
     origins = settings.origins()
     log.info("settings.read", **{source.replace(" ", "_").lstrip("."): names for source, names in origins.items()})
@@ -28,9 +28,9 @@ def report_settings(settings: StreamSettings, overridden: Mapping[str, str] | No
         if source := variables.get(name) or variables.get(f"{name}_file"):
             what = "the running `ackstream up` on the data folder is used; stop it, or give another --data"
             log.warning("settings.overridden", setting=_variable(name), source=source, what=what)
-    known = _known_names(settings, variables)
-    for name in sorted(variables.keys() - known):
-        nearest = get_close_matches(name, known, n=1)
+    names = _list_names(settings, variables)
+    for name in sorted(variables.keys() - names):
+        nearest = get_close_matches(name, names, n=1)
         what = (
             f"did you mean {_variable(nearest[0])}?" if nearest else "remove it, or see docs/reference/configuration.md"
         )
@@ -41,12 +41,12 @@ def _variable(name: str) -> str:
     return f"{PREFIX}{name.upper()}"
 
 
-def _known_names(settings: StreamSettings, variables: Mapping[str, str]) -> frozenset[str]:
-    """Return the names that mean something to any command; those of other commands are loaded only if one is needed."""
-    known = type(settings).names()
-    if variables.keys() <= known:
-        return known
-    from ingest.settings import IngestSettings  # noqa: PLC0415 - see above
-    from worker.settings import WorkerSettings  # noqa: PLC0415 - likewise
+def _list_names(settings: StreamSettings, variables: Mapping[str, str]) -> frozenset[str]:
+    """Return the setting names of all commands; loads the other processes' settings only if a name needs them."""
+    names = type(settings).names()
+    if variables.keys() <= names:
+        return names
+    from ingest.settings import IngestSettings  # noqa: PLC0415 - loaded only if needed
+    from worker.settings import WorkerSettings  # noqa: PLC0415 - loaded only if needed
 
-    return known | IngestSettings.names() | WorkerSettings.names()
+    return names | IngestSettings.names() | WorkerSettings.names()

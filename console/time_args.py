@@ -1,4 +1,4 @@
-"""Times as people write them: a date, a time, or an age."""
+"""Parse times of the command line: a date, a time, or an age."""
 
 import re
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ from worker.retention.settings import UNIT_MS
 
 
 def parse_time_ms(text: str, now_ms: int) -> int:
-    """Return the time in ms since 1970. Without a zone it is UTC. Raises Refusal."""
+    """Return a time in ms since 1970; without a zone it is UTC. Raises Refusal if it is malformed."""
     ago = re.fullmatch(r"(\d{1,7})([smhd])", text, re.ASCII)
     if ago:
         return max(now_ms - int(ago.group(1)) * UNIT_MS[ago.group(2)], 0)

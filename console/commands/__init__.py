@@ -1,5 +1,5 @@
 """The subcommands of `ackstream`: arguments in, text or JSON out.
 
-Each module describes its options at import and imports what does the work when a command runs.
+Each module defines its options at import, and imports all other code when a command runs.
 Start with `trace`, the simplest one.
 """

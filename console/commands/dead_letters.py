@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 app = CommandGroup(
     no_args_is_help=True,
-    help="Events that a group gave up on, and why. Replay them, or discard them for good.",
+    help="Events that a group could not handle, and why. Replay them, or discard them for good.",
 )
 
 Group = Annotated[str | None, typer.Option(help="Only this group.")]
@@ -33,7 +33,7 @@ def list_command(
 ) -> None:
     """Count dead letters by error, and list the newest.
 
-    The error is the class and the place of the last failure; its message is private and in `show --reveal`.
+    The error is the class and the place of the last failure. `show --reveal` prints its message, which may be private.
 
     Example: ackstream dead-letters list --group store --since 1d
     """
@@ -46,21 +46,21 @@ def list_command(
     async def ask(server: "Redis", shard: "Shard") -> DeadLetters:
         return await list_dead(server, shard, await resolve_groups(server, shard, group), limit, selection)
 
-    found = options.ask(ask)
+    letters = options.ask(ask)
     if options.as_json:
-        print_json(found.as_dict())
+        print_json(letters.as_dict())
         return
-    if not found.newest:
+    if not letters.newest:
         print_line("no dead letters")
         return
-    print_rows([_error_columns(error) for error in found.by_error()])
-    print_line(f"\nthe newest {len(found.newest)} of {found.total}:\n")
-    print_rows([_columns(dead.summary()) for dead in found.newest])
+    print_rows([_error_columns(error) for error in letters.by_error()])
+    print_line(f"\nthe newest {len(letters.newest)} of {letters.total}:\n")
+    print_rows([_columns(dead.summary()) for dead in letters.newest])
 
 
 @app.command("show")
 def show_command(options: ServerOptions, dead_id: EntryArgument, group: Group = None, reveal: Reveal = False) -> None:
-    """Show one dead letter with its payload and its last errors, of each group that has it. Exits with 1 if none has.
+    """Show a dead letter with its payload and its last errors, for each group that has it. Exits with 1 if none has it.
 
     Example: ackstream dead-letters show 0/1764000000000-0 --reveal
     """
@@ -69,20 +69,20 @@ def show_command(options: ServerOptions, dead_id: EntryArgument, group: Group = 
     from console.queries.dead_letters import find_dead, resolve_groups
     from runtime.errors import Refusal
 
-    wanted = parse_entry_id(dead_id)
+    entry_id = parse_entry_id(dead_id)
 
     async def ask(server: "Redis", shard: "Shard") -> list[dict[str, Any]]:
         groups = await resolve_groups(server, shard, group)
-        return [dead.details(reveal=reveal) for dead in await find_dead(server, shard, groups, wanted)]
+        return [dead.details(reveal=reveal) for dead in await find_dead(server, shard, groups, entry_id)]
 
-    found = options.ask(ask)
-    if not found:
+    letters = options.ask(ask)
+    if not letters:
         where = f" in group {group!r}" if group else ""
         raise Refusal(f"no dead letter {dead_id}{where}; `ackstream dead-letters list` shows all")
     if options.as_json:
-        print_json({"dead_letters": found})
+        print_json({"dead_letters": letters})
         return
-    for dead in found:
+    for dead in letters:
         _print_details(dead)
 
 
@@ -94,9 +94,9 @@ def replay_command(
     rate: Rate = 1000,
     detach: Detach = False,
 ) -> None:
-    """Give a group its dead letters again, from attempt 1. Each leaves the list when it is copied.
+    """Replay the dead letters of a group, from attempt 1. A copied dead letter is removed from the list.
 
-    It is a replay like any other: `ackstream replay list` shows it.
+    `ackstream replay list` shows the replay.
 
     Example: ackstream dead-letters replay --group store --reason attempts
     """
@@ -166,8 +166,8 @@ def _print_details(dead: Mapping[str, Any]) -> None:
     from console.format import format_time
     from console.output import print_line, print_pairs
 
-    named = {name: value for name, value in dead.items() if name not in ("fields", "errors", "received_at")}
-    print_pairs({**named, "received": format_time(dead["received_at"]), **dead["fields"]})
+    columns = {name: value for name, value in dead.items() if name not in ("fields", "errors", "received_at")}
+    print_pairs({**columns, "received": format_time(dead["received_at"]), **dead["fields"]})
     for error in dead["errors"]:
         where = f" at {error['place']}" if error["place"] else ""
         print_line(f"failed {format_time(error['at']) or ''} {error['class']}{where}")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from console.queries.groups import GroupState
 
 app = CommandGroup(
-    no_args_is_help=True, help="The consumer groups of the stream, and the entries that are kept for each."
+    no_args_is_help=True, help="The consumer groups of the stream, and the entries that each one keeps on it."
 )
 
 Group = Annotated[str, typer.Argument(help="The group's name, as `list` shows it.")]
@@ -19,7 +19,7 @@ Group = Annotated[str, typer.Argument(help="The group's name, as `list` shows it
 
 @app.command("list")
 def list_command(options: ServerOptions) -> None:
-    """List all groups of the stream: live consumers, open work, and how much of the stream is kept for each.
+    """List all groups of the stream: live consumers, open work, and the part of the stream that each one keeps.
 
     Example: ackstream groups list
     """
@@ -35,7 +35,7 @@ def list_command(options: ServerOptions) -> None:
 
 @app.command("resume")
 def resume_command(options: ServerOptions, group: Group) -> None:
-    """Resume a paused group at once. It is paused again if the reason has not gone away.
+    """Resume a paused group at once. If the reason persists, a worker pauses it again.
 
     Example: ackstream groups resume store
     """
@@ -52,12 +52,12 @@ def drop_command(
     options: ServerOptions,
     group: Group,
     yes: Yes = False,
-    force: Annotated[bool, typer.Option("--force", help="Also if one of its consumers is alive.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Drop it even if it has live consumers.")] = False,
     dead: Annotated[bool, typer.Option("--dead", help="Drop its dead letters too; by default they are kept.")] = False,
 ) -> None:
-    """Give a group up, with everything that it has not handled.
+    """Remove a group with all its unhandled work.
 
-    Stop its workers first: a running worker makes the group again.
+    Stop its workers first: a running worker creates the group again.
 
     Example: ackstream groups drop old-name --yes
     """
@@ -66,9 +66,9 @@ def drop_command(
     from runtime.errors import Refusal
 
     state = options.ask(lambda server, shard: find_group(server, shard, group))
-    if state.seen.alive and not force:
+    if state.liveness.alive and not force:
         raise Refusal(
-            f"group {group!r} has live consumers ({state.seen.alive}): stop its workers first, or add --force"
+            f"group {group!r} has live consumers ({state.liveness.alive}): stop its workers first, or add --force"
         )
     if not yes:
         confirm(f"{_loss(state, dead=dead)}\nDrop it?")
@@ -80,7 +80,7 @@ def drop_command(
 
 def _loss(state: "GroupState", *, dead: bool) -> str:
     group = state.standing
-    unread = group.unread if group.unread is not None else f"{state.kept}{'' if state.exact else ' or more'}"
+    unread = group.unread if group.unread is not None else f"{state.kept_entries}{'' if state.exact else ' or more'}"
     return (
         f"Discarded with group {group.name!r}: {unread} unread entries, {group.pending} in flight, and all delayed "
         f"retries. Its {state.dead} dead letters are {'discarded too' if dead else 'kept'}."
@@ -88,10 +88,10 @@ def _loss(state: "GroupState", *, dead: bool) -> str:
 
 
 def _columns(group: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a person looks for first; the rest is in ``--json``."""
+    """Return the columns for people; ``--json`` has all fields."""
     from console.format import format_age, format_size
 
-    kept = f"{group['kept_entries']}{'' if group['kept_exact'] else '+'}"
+    kept_entries = f"{group['kept_entries']}{'' if group['kept_exact'] else '+'}"
     states = [
         f"paused: {group['paused']}" if group["paused"] else "",
         "" if group["exists"] else "missing",
@@ -103,7 +103,7 @@ def _columns(group: Mapping[str, Any]) -> dict[str, Any]:
         "unread": group["unread"],
         "pending": group["pending"],
         "dead": group["dead"],
-        "kept": kept,
+        "kept": kept_entries,
         "size": format_size(group["kept_bytes"]),
         "oldest": format_age(group["oldest_seconds"]),
         "state": ", ".join(filter(None, states)) or "ok",

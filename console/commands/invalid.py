@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 app = CommandGroup(
     no_args_is_help=True,
-    help="Payloads without a status and without a right signature: recorded once for all groups.",
+    help="Payloads without a status and without a valid signature, recorded once for all groups.",
 )
 
 
@@ -33,18 +33,18 @@ def list_command(
     from console.queries.invalid import count_invalid, list_invalid
 
     async def ask(server: "Redis", shard: "Shard") -> tuple[Mapping[str, int], list[dict[str, Any]]]:
-        found = await list_invalid(server, shard, limit)
-        return await count_invalid(server, shard), [one.summary() for one in found]
+        payloads = await list_invalid(server, shard, limit)
+        return await count_invalid(server, shard), [payload.summary() for payload in payloads]
 
-    counts, found = options.ask(ask)
+    counts, rows = options.ask(ask)
     if options.as_json:
-        print_json({**counts, "invalid": found})
+        print_json({**counts, "invalid": rows})
         return
-    if not found:
+    if not rows:
         print_line("no invalid payloads are recorded")
         return
-    print_line(f"the newest {len(found)} of {counts['entries']:,}; {counts['dropped']:,} older ones were dropped\n")
-    print_rows([_columns(one) for one in found])
+    print_line(f"the newest {len(rows)} of {counts['entries']:,}; {counts['dropped']:,} older ones were dropped\n")
+    print_rows([_columns(row) for row in rows])
 
 
 @app.command("show")
@@ -53,35 +53,37 @@ def show_command(
     record_id: EntryArgument,
     reveal: Annotated[bool, typer.Option("--reveal", help="Show the payload and the query of the URL.")] = False,
 ) -> None:
-    """Show one recorded payload: when it came, why it is invalid, and with --reveal what it is.
+    """Show one recorded payload: its time of receipt, why it is invalid, and with --reveal its content.
 
     Example: ackstream invalid show 0/1764000000000-0 --reveal
     """
     from console.format import format_time, parse_entry_id
 
-    [found] = _find(options, [parse_entry_id(record_id)])
-    shown = found.show(reveal=reveal)
-    options.answer(shown, {**shown, "received_at": format_time(shown["received_at"])})
+    [payload] = _find(options, [parse_entry_id(record_id)])
+    details = payload.show(reveal=reveal)
+    options.answer(details, {**details, "received_at": format_time(details["received_at"])})
 
 
 @app.command("replay")
 def replay_command(choice: ChosenIds, options: ServerOptions) -> None:
-    """Parse payloads again, for example after an upgrade, and give those that are valid now to every group.
+    """Parse payloads again, for example after an upgrade, and append the valid ones to the stream for all groups.
 
-    The others stay in the record. Exits with 1 if a named one stays.
+    The others stay in the record. Exits with 1 if a named payload is still invalid.
 
     Example: ackstream invalid replay --all
     """
     from console.queries.invalid import replay_invalid
 
-    wanted = choice.parse("replay")
-    _find(options, wanted or [])
-    replayed, left = options.ask(lambda server, shard: replay_invalid(server, shard, wanted))
+    ids = choice.parse("replay")
+    _find(options, ids or [])
+    replayed, still_invalid = options.ask(lambda server, shard: replay_invalid(server, shard, ids))
     if replayed:
-        options.log("invalid.replayed", payloads=replayed, left=left)
-    sentence = f"{replayed:,} payloads are given to every group; {left:,} are still invalid and stay recorded"
-    options.answer({"replayed": replayed, "left": left}, sentence)
-    if left and wanted:
+        options.log("invalid.replayed", payloads=replayed, left=still_invalid)
+    sentence = (
+        f"{replayed:,} payloads are replayed to all groups; {still_invalid:,} are still invalid and stay recorded"
+    )
+    options.answer({"replayed": replayed, "left": still_invalid}, sentence)
+    if still_invalid and ids:
         raise typer.Exit(1)
 
 
@@ -94,35 +96,35 @@ def discard_command(choice: ChosenIds, options: ServerOptions, yes: Yes = False)
     from console.output import confirm
     from console.queries.invalid import count_invalid, discard_invalid
 
-    wanted = choice.parse("discard")
-    _find(options, wanted or [])
+    ids = choice.parse("discard")
+    _find(options, ids or [])
     if not yes:
-        number = options.ask(count_invalid)["entries"] if wanted is None else len(wanted)
+        number = options.ask(count_invalid)["entries"] if ids is None else len(ids)
         confirm(f"Discard {number:,} invalid payloads for good?")
-    discarded = options.ask(lambda server, shard: discard_invalid(server, shard, wanted))
+    discarded = options.ask(lambda server, shard: discard_invalid(server, shard, ids))
     if discarded:
         options.log("invalid.discarded", payloads=discarded)
     options.answer({"discarded": discarded}, f"{discarded:,} invalid payloads are discarded")
 
 
-def _find(options: ServerOptions, wanted: "Sequence[EntryId]") -> "list[RecordedPayload]":
+def _find(options: ServerOptions, ids: "Sequence[EntryId]") -> "list[RecordedPayload]":
     """Return the records with these ids. Raises Refusal for an id without a record."""
     from console.queries.invalid import find_invalid
     from runtime.errors import Refusal
 
-    records = options.ask(lambda server, shard: find_invalid(server, shard, wanted)) if wanted else []
-    if missing := {str(one) for one in wanted} - {str(record.id) for record in records}:
+    records = options.ask(lambda server, shard: find_invalid(server, shard, ids)) if ids else []
+    if missing := {str(entry_id) for entry_id in ids} - {str(record.id) for record in records}:
         raise Refusal(f"no invalid payload {', '.join(sorted(missing))}; `ackstream invalid list` shows all")
     return records
 
 
-def _columns(one: Mapping[str, Any]) -> dict[str, Any]:
+def _columns(row: Mapping[str, Any]) -> dict[str, Any]:
     from console.format import format_ago, format_size
 
     return {
-        "id": one["id"],
-        "signature": one["signature"],
-        "received": format_ago(one["received_at"]),
-        "size": format_size(one["bytes"]),
-        "error": one["error"],
+        "id": row["id"],
+        "signature": row["signature"],
+        "received": format_ago(row["received_at"]),
+        "size": format_size(row["bytes"]),
+        "error": row["error"],
     }

@@ -15,26 +15,28 @@ if TYPE_CHECKING:
     from stream.entry import EntryId
     from stream.keys import Shard
 
-EVERYTHING = 100_000
-SLICE = 100
+MAX_LISTED = 100_000
+BATCH = 100
 
-app = CommandGroup(no_args_is_help=True, help="Payloads refused for a wrong signature, and accepting them after all.")
+app = CommandGroup(
+    no_args_is_help=True, help="Payloads that ingest refused for a wrong signature. Accept or discard them."
+)
 
 
 @app.command("list")
 def list_command(
     options: ServerOptions,
-    limit: Annotated[int, typer.Option(min=1, max=EVERYTHING, help="At most this many, newest first.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=MAX_LISTED, help="At most this many, newest first.")] = 100,
 ) -> None:
-    """List refused payloads, newest first: why, when received, how large.
+    """List refused payloads, newest first, with reason, time of receipt and size.
 
     Example: ackstream quarantine list
     """
     from console.output import show
     from console.queries.quarantine import list_refused
 
-    found = options.ask(lambda server, shard: list_refused(server, shard, limit))
-    show([refused.summary() for refused in found], "quarantine", as_json=options.as_json, people=_columns)
+    payloads = options.ask(lambda server, shard: list_refused(server, shard, limit))
+    show([refused.summary() for refused in payloads], "quarantine", as_json=options.as_json, people=_columns)
 
 
 @app.command("show")
@@ -45,10 +47,10 @@ def show_command(options: ServerOptions, entry_id: EntryArgument, reveal: Reveal
     """
     from console.format import parse_entry_id
 
-    wanted = [parse_entry_id(entry_id)]
-    [refused] = options.ask(lambda server, shard: _find(server, shard, wanted))
-    shown = refused.show(reveal=reveal)
-    options.answer(shown, shown)
+    ids = [parse_entry_id(entry_id)]
+    [refused] = options.ask(lambda server, shard: _find(server, shard, ids))
+    details = refused.show(reveal=reveal)
+    options.answer(details, details)
 
 
 @app.command("accept")
@@ -56,62 +58,64 @@ def accept_command(
     choice: ChosenIds,
     options: ServerOptions,
     unverified: Annotated[
-        bool, typer.Option("--unverified", help="Accept payloads that no secret proves too, as not verified.")
+        bool, typer.Option("--unverified", help="Also accept payloads that no secret verifies, marked as not verified.")
     ] = False,
 ) -> None:
-    """Verify refused payloads again, with the secrets set now, and append the valid ones to the stream.
+    """Verify refused payloads again with the current secrets, and append the valid ones to the stream.
 
-    Use it after a secret was missing or wrong. Set ACKSTREAM_SIGNATURE_SECRETS as ingest has it. Exits with 1 if a
-    named payload was not accepted, or if nothing was.
+    Use it after a secret was missing or wrong. Set ACKSTREAM_SIGNATURE_SECRETS to the value that ingest has. Exits with
+    1 if a named payload was not accepted, or if nothing was accepted.
 
     Example: ackstream quarantine accept --all
     """
     from ingest.settings import IngestSettings
     from runtime.errors import Refusal
 
-    wanted = choice.parse("accept")
+    ids = choice.parse("accept")
     settings = IngestSettings.load(data=options.data, redis_url=options.redis_url)
     if not unverified:
         _require_verifier(settings)
-    taken, left = options.ask(
-        lambda server, _shard: _accept(server, settings, wanted, unverified=unverified, quiet=options.as_json)
+    accepted, remaining = options.ask(
+        lambda server, _shard: _accept(server, settings, ids, unverified=unverified, quiet=options.as_json)
     )
-    if not taken and not options.as_json:
-        raise Refusal(_explain_failure(len(left)))
-    sentence = f"{len(taken)} accepted, {len(left)} left" + (": their signature is still wrong" if left else "")
-    options.answer({"accepted": taken, "left": left}, sentence)
-    if not taken or (left and wanted):
+    if not accepted and not options.as_json:
+        raise Refusal(_explain_failure(len(remaining)))
+    sentence = f"{len(accepted)} accepted, {len(remaining)} left" + (
+        ": their signature is still wrong" if remaining else ""
+    )
+    options.answer({"accepted": accepted, "left": remaining}, sentence)
+    if not accepted or (remaining and ids):
         raise typer.Exit(1)
 
 
-def _explain_failure(left: int) -> str:
-    if not left:
+def _explain_failure(remaining: int) -> str:
+    if not remaining:
         return "nothing was accepted: the quarantine is empty"
     return (
-        f"nothing was accepted, and {left} left: by the secrets set now their signature is wrong. Compare "
+        f"nothing was accepted, {remaining} left: their signature is wrong by the current secrets. Compare "
         "ACKSTREAM_SIGNATURE_SECRETS with the provider's dashboard, or give --unverified"
     )
 
 
 @app.command("discard")
 def discard_command(choice: ChosenIds, options: ServerOptions) -> None:
-    """Remove refused payloads for good, to make room for others.
+    """Remove refused payloads for good. This frees space in the quarantine.
 
     Example: ackstream quarantine discard --all
     """
     from console.queries.quarantine import discard
 
-    wanted = choice.parse("discard")
+    ids = choice.parse("discard")
 
     async def remove(server: "Redis", shard: "Shard") -> list[str]:
-        return await discard(server, shard, await _find(server, shard, wanted))
+        return await discard(server, shard, await _find(server, shard, ids))
 
     removed = options.ask(remove)
     options.answer({"discarded": removed}, f"{len(removed)} discarded")
 
 
 def _require_verifier(settings: "IngestSettings") -> None:
-    """Raise Refusal, with the setting that is missing, if no signature can be checked."""
+    """Raise Refusal, with the missing setting, if no signature can be checked."""
     from runtime.errors import Refusal
 
     if settings.signatures == "off":
@@ -119,11 +123,11 @@ def _require_verifier(settings: "IngestSettings") -> None:
             "signatures are off, so nothing can be checked: set ACKSTREAM_SIGNATURES=required, or give --unverified"
         )
     if settings.signature_secrets is None:
-        raise Refusal("there is no secret to check by: set ACKSTREAM_SIGNATURE_SECRETS, or give --unverified")
+        raise Refusal("no secret is configured: set ACKSTREAM_SIGNATURE_SECRETS, or give --unverified")
 
 
 async def _accept(
-    server: "Redis", settings: "IngestSettings", wanted: "list[EntryId] | None", *, unverified: bool, quiet: bool
+    server: "Redis", settings: "IngestSettings", ids: "list[EntryId] | None", *, unverified: bool, quiet: bool
 ) -> tuple[list[str], list[str]]:
     from rich.console import Console
     from rich.progress import track
@@ -131,29 +135,29 @@ async def _accept(
     from console.queries.quarantine import accept
 
     verifier = settings.verifier if settings.signature_secrets else None
-    refused = await _find(server, settings.shard, wanted)
-    slices = range(0, len(refused), SLICE)
-    taken: list[str] = []
-    left: list[str] = []
-    bar = track(slices, "accepting", console=Console(stderr=True), disable=quiet or len(slices) <= 1)
+    refused = await _find(server, settings.shard, ids)
+    batches = range(0, len(refused), BATCH)
+    accepted: list[str] = []
+    remaining: list[str] = []
+    bar = track(batches, "accepting", console=Console(stderr=True), disable=quiet or len(batches) <= 1)
     for start in bar:
-        some = await accept(server, settings.shard, refused[start : start + SLICE], verifier, unverified=unverified)
-        taken += some[0]
-        left += some[1]
-    return taken, left
+        batch = await accept(server, settings.shard, refused[start : start + BATCH], verifier, unverified=unverified)
+        accepted += batch[0]
+        remaining += batch[1]
+    return accepted, remaining
 
 
-async def _find(server: "Redis", shard: "Shard", wanted: "list[EntryId] | None") -> "list[RefusedPayload]":
-    """Return the payloads with these ids, or all, the oldest first. Raises Refusal for an id that is not there."""
+async def _find(server: "Redis", shard: "Shard", ids: "list[EntryId] | None") -> "list[RefusedPayload]":
+    """Return the payloads with these ids, or all, oldest first. Raises Refusal for an unknown id."""
     from console.queries.quarantine import find_refused, list_refused
     from runtime.errors import Refusal
 
-    if wanted is None:
-        return (await list_refused(server, shard, EVERYTHING))[::-1]
-    found: list[Any] = [await find_refused(server, shard, one) for one in wanted]
-    if missing := [str(one) for one, refused in zip(wanted, found, strict=True) if refused is None]:
-        raise Refusal(f"nothing in quarantine has the id {', '.join(missing)}")
-    return found
+    if ids is None:
+        return (await list_refused(server, shard, MAX_LISTED))[::-1]
+    payloads: list[Any] = [await find_refused(server, shard, entry_id) for entry_id in ids]
+    if missing := [str(entry_id) for entry_id, refused in zip(ids, payloads, strict=True) if refused is None]:
+        raise Refusal(f"no refused payload {', '.join(missing)}; `ackstream quarantine list` shows all")
+    return payloads
 
 
 def _columns(refused: Mapping[str, Any]) -> dict[str, Any]:

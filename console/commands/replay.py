@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 app = CommandGroup(
     no_args_is_help=True,
-    help="Give stored entries to a group again: of one message, of last night, of one status. Other groups do not see "
-    "them, and live entries go first.\n\nAsk with `plan`, start with `run`; both take the same options. The workers "
-    "of the group copy the entries, so a replay continues when the command ends.",
+    help="Replay stored entries to one group: of a message, of last night, of one status. Other groups do not get "
+    "them, and live entries go first.\n\nPreview with `plan`, start with `run`; both take the same options. Workers of "
+    "the group copy the entries, so a replay continues after the command ends.",
 )
 
 Id = Annotated[str, typer.Argument(metavar="REPLAY", help="The replay, as `list` shows it.")]
@@ -25,21 +25,22 @@ Id = Annotated[str, typer.Argument(metavar="REPLAY", help="The replay, as `list`
 
 @dataclass(frozen=True, slots=True)
 class ReplayOptions(EntryOptions):
-    """The replay that `plan` and `run` are about."""
+    """Options that describe a replay, for `plan` and `run`."""
 
-    group: Annotated[
-        str | None, typer.Option(help="The group that gets the entries again, as `groups list` shows it.")
-    ] = None
+    group: Annotated[str | None, typer.Option(help="The group that gets the entries, as `groups list` shows it.")] = (
+        None
+    )
     dead: Annotated[
         bool, typer.Option("--dead", help="Replay the group's dead letters instead of the stream's entries.")
     ] = False
     archive: Annotated[
-        bool, typer.Option("--archive", help="Also entries that were trimmed to ACKSTREAM_ARCHIVE; they go first.")
+        bool,
+        typer.Option("--archive", help="Also replay entries that were trimmed to ACKSTREAM_ARCHIVE; they go first."),
     ] = False
     rate: Rate = 1000
 
     def resolve(self, options: ServerOptions) -> "ReplayRequest":
-        """Return what is wanted. Raises Refusal."""
+        """Return the request. Raises Refusal for options that conflict."""
         from console.queries.replays import ReplayRequest
         from runtime.errors import Refusal
         from worker.replay.job import Place
@@ -48,52 +49,52 @@ class ReplayOptions(EntryOptions):
         settings = ArchiveSettings.load(data=options.data, redis_url=options.redis_url)
         selection = self.selection
         if self.dead and self.archive:
-            raise Refusal("a replay is of dead letters, or of stream and archive: give --dead or --archive, not both")
+            raise Refusal("a replay copies dead letters, or stream and archive: give --dead or --archive, not both")
         if self.dead and self.group is None:
             raise Refusal("each group has its own dead letters: name the group with --group")
         if self.archive and settings.archive is None:
-            raise Refusal("there is no archive: set ACKSTREAM_ARCHIVE to the folder that the workers use")
+            raise Refusal("no archive is configured: set ACKSTREAM_ARCHIVE to the folder that the workers use")
         place = Place.DEAD if self.dead else Place.ARCHIVE if self.archive else Place.STREAM
         return ReplayRequest(settings.shard, self.group, place, selection, self.rate, settings.archive)
 
 
 @app.command("plan")
 def plan_command(replay: ReplayOptions, options: ServerOptions) -> None:
-    """Show what `run` would replay: how many entries, when they were received, how long it takes. Changes nothing.
+    """Show what `run` would replay: the number of entries, their times of receipt, the duration. Changes nothing.
 
     Example: ackstream replay plan --since 2h --status delivered
     """
     from console.format import format_age, format_size, format_time
     from console.queries.replays import plan
 
-    wanted = replay.resolve(options)
-    found = options.ask(lambda server, _shard: plan(server, wanted)).summary(replay.rate)
-    times = {name: format_time(found[name]) for name in ("first", "last")}
-    takes = {"bytes": format_size(found["bytes"]), **times, "seconds": None, "takes": format_age(found["seconds"])}
-    options.answer(found, {**found, **takes})
+    request = replay.resolve(options)
+    summary = options.ask(lambda server, _shard: plan(server, request)).summary(replay.rate)
+    times = {name: format_time(summary[name]) for name in ("first", "last")}
+    takes = {"bytes": format_size(summary["bytes"]), **times, "seconds": None, "takes": format_age(summary["seconds"])}
+    options.answer(summary, {**summary, **takes})
 
 
 @app.command("run")
 def run_command(replay: ReplayOptions, options: ServerOptions, detach: Detach = False) -> None:
     """Start a replay, and watch it. Without a filter it replays all entries on the stream.
 
-    Ctrl-C only ends the watching: `pause` or `cancel` stops the replay, `resume --watch` watches it again.
+    Ctrl-C ends only this command: `pause` or `cancel` stops the replay, `resume --watch` watches it again.
 
     Example: ackstream replay run --group store --since 2h --rate 500
     """
     from runtime.errors import Refusal
 
-    wanted = replay.resolve(options)
-    if wanted.group is None:
-        raise Refusal("name the group that gets the entries again: --group; `ackstream groups list` shows them")
-    run(options, wanted, detach=detach)
+    request = replay.resolve(options)
+    if request.group is None:
+        raise Refusal("name the group that gets the entries with --group; `ackstream groups list` shows all groups")
+    run(options, request, detach=detach)
 
 
 @app.command("list")
 def list_command(
     options: ServerOptions, group: Annotated[str | None, typer.Option(help="Only this group.")] = None
 ) -> None:
-    """List replays, newest first for each group: all that have not ended, and the last 20 that have.
+    """List replays, newest first for each group: all that have not ended, and the last 20 that have ended.
 
     Example: ackstream replay list --group store
     """
@@ -106,7 +107,7 @@ def list_command(
 
 @app.command("pause")
 def pause_command(options: ServerOptions, replay: Id) -> None:
-    """Stop copying until `resume`. Copied entries are handled; the others are kept on the stream until then.
+    """Stop copying until `resume`. Workers handle the copied entries; the stream keeps the others until then.
 
     Example: ackstream replay pause 1f2e3d4c
     """
@@ -117,7 +118,7 @@ def pause_command(options: ServerOptions, replay: Id) -> None:
 def resume_command(
     options: ServerOptions,
     replay: Id,
-    watch: Annotated[bool, typer.Option("--watch", help="Watch it then.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Watch it after resuming.")] = False,
 ) -> None:
     """Continue a replay after `pause` or a failure. A running replay is left as it is.
 
@@ -130,7 +131,7 @@ def resume_command(
 
 @app.command("cancel")
 def cancel_command(options: ServerOptions, replay: Id) -> None:
-    """Stop copying for good. Copied entries are handled all the same.
+    """Stop copying for good. Workers still handle the copied entries.
 
     Example: ackstream replay cancel 1f2e3d4c
     """

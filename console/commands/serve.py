@@ -6,15 +6,15 @@ import typer
 
 from console.options import AdminHost, AdminPort, Data, DatabaseUrl, RedisUrl, StopWithStdin
 
-Host = Annotated[str | None, typer.Option(help="Address that webhooks come to (default 127.0.0.1).")]
-Port = Annotated[int | None, typer.Option(help="Port that webhooks come to (default 3000).")]
+Host = Annotated[str | None, typer.Option(help="Address that webhooks are sent to (default 127.0.0.1).")]
+Port = Annotated[int | None, typer.Option(help="Port that webhooks are sent to (default 3000).")]
 Handlers = Annotated[
     list[str] | None,
     typer.Option(
         metavar="HANDLER",
         help="[NAME=]store, log, package.module:function or forward:URL, with options after #: "
-        "shop=forward:https://host/hook#only=delivered&header.X-Key=@/path. Give it again for another handler "
-        "(default store and log).",
+        "shop=forward:https://host/hook#only=delivered&header.X-Key=@/path. Repeat the option for more "
+        "handlers (default store and log).",
     ),
 ]
 
@@ -44,7 +44,7 @@ def ingest(
     admin_port: AdminPort = None,
     stop_with_stdin: StopWithStdin = False,
 ) -> None:
-    """Take webhooks and append them to the stream.
+    """Receive webhooks and append them to the stream.
 
     Example: ackstream ingest --host 0.0.0.0 --redis-url redis://redis:6379
     """
@@ -57,7 +57,7 @@ def ingest(
         data=data, redis_url=redis_url, host=host, port=port, admin_host=admin_host, admin_port=admin_port
     )
     logs.configure(settings.log_format)
-    if not stop_with_stdin:  # else the parent has reported them
+    if not stop_with_stdin:  # else the parent process has reported them
         report_settings(settings)
     process.run(lambda stop: ingest.app.serve(settings, stop), stop_with_stdin=stop_with_stdin)
 
@@ -89,7 +89,7 @@ def worker(
         admin_port=admin_port,
     )
     logs.configure(settings.log_format)
-    if not stop_with_stdin:  # else the parent has reported them
+    if not stop_with_stdin:  # else the parent process has reported them
         report_settings(settings)
     process.run(lambda stop: worker.app.serve(settings, stop), stop_with_stdin=stop_with_stdin)
 

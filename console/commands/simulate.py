@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MessageOptions:
-    """The messages that are made up."""
+    """Options for the simulated messages."""
 
     messages: Annotated[
         int, typer.Option(min=1, max=1_000_000, help="How many messages; each has 1 to 3 statuses.")
@@ -49,22 +49,22 @@ class MessageOptions:
 
 @dataclass(frozen=True, slots=True)
 class SendOptions:
-    """How the webhooks are sent."""
+    """Options for sending the webhooks."""
 
-    rate: Annotated[float | None, typer.Option(min=0.1, help="Webhooks a second (default: as fast as answered).")] = (
-        None
-    )
+    rate: Annotated[
+        float | None, typer.Option(min=0.1, help="Webhooks a second (default: as fast as ingest answers).")
+    ] = None
     repeats: Annotated[
         int,
-        typer.Option(min=0, max=8, help="Send again after 429 or 5xx up to so often: after 5 s, 10 s, 20 s, …"),
+        typer.Option(min=0, max=8, help="Send up to this many times again after 429 or 5xx: after 5 s, 10 s, 20 s, …"),
     ] = 2
     connections: Annotated[int, typer.Option(min=1, max=512, help="Webhooks in flight at once.")] = 32
-    url: Annotated[str | None, typer.Option(help="Where to send (default: the running `up`, else this machine).")] = (
+    url: Annotated[str | None, typer.Option(help="URL to send to (default: the running `up`, else this machine).")] = (
         None
     )
 
     def find_url(self, settings: "IngestSettings") -> str:
-        """Return where to send: to the URL that was given, to the running `up`, or to this machine."""
+        """Return the URL to send to: that of --url, of the running `up`, or of this machine."""
         from runtime import run_file
 
         running = run_file.find_running(settings.data)
@@ -74,7 +74,7 @@ class SendOptions:
     async def send(
         self, webhooks: "Iterator[SimulatedWebhook]", url: str, messages: int, sign: "Sign | None", stop: asyncio.Event
     ) -> "Report":
-        """Send them with a progress bar, until SIGINT or SIGTERM sets ``stop``."""
+        """Send the webhooks with a progress bar, until SIGINT or SIGTERM sets ``stop``."""
         import signal
 
         from rich.console import Console
@@ -97,11 +97,13 @@ class SendOptions:
             )
 
 
-def simulate(made_up: MessageOptions, sending: SendOptions, data: Data = None, as_json: AsJson = False) -> None:
-    """Send the statuses of made-up messages over all channels, as the provider does, and report the answers.
+def simulate(
+    message_options: MessageOptions, send_options: SendOptions, data: Data = None, as_json: AsJson = False
+) -> None:
+    """Send statuses of made-up messages over all channels, as the provider does, and report the responses.
 
-    Signs them if ACKSTREAM_SIGNATURE_SECRETS is set, and delivery receipts by ACKSTREAM_DLR_SIGNATURE. Exits with
-    1 if nothing was accepted. Ctrl-C ends it with a report.
+    Signs the webhooks if ACKSTREAM_SIGNATURE_SECRETS is set, and delivery receipts by ACKSTREAM_DLR_SIGNATURE. Exits
+    with 1 if nothing was accepted. Ctrl-C stops it and prints the report.
 
     Example: ackstream simulate --messages 500 --rate 200 --duplicates 0.1
     """
@@ -112,10 +114,10 @@ def simulate(made_up: MessageOptions, sending: SendOptions, data: Data = None, a
     from runtime.errors import Refusal
 
     settings = IngestSettings.load(data=data)
-    url, sign, stop = sending.find_url(settings), _signer(settings), asyncio.Event()
-    seed = secrets.randbelow(2**32) if made_up.seed is None else made_up.seed
-    webhooks = made_up.plan(seed, _receipt_signer(settings))
-    report = asyncio.run(sending.send(webhooks, url, made_up.messages, sign, stop))
+    url, sign, stop = send_options.find_url(settings), _signer(settings), asyncio.Event()
+    seed = secrets.randbelow(2**32) if message_options.seed is None else message_options.seed
+    webhooks = message_options.plan(seed, _receipt_signer(settings))
+    report = asyncio.run(send_options.send(webhooks, url, message_options.messages, sign, stop))
     print_report({"seed": seed, "url": url, "signed": sign is not None, **report.as_dict()}, as_json=as_json)
     if stop.is_set():
         raise typer.Exit(INTERRUPTED)

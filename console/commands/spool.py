@@ -10,15 +10,15 @@ if TYPE_CHECKING:
     from ingest.spool.folder import Owner
 
 app = CommandGroup(
-    no_args_is_help=True, help="Entries that ingest keeps on this machine's disk until Redis takes them."
+    no_args_is_help=True, help="Entries that ingest stores on this machine's disk until Redis accepts them."
 )
 
 
 @app.command("list")
 def list_command(options: ServerOptions) -> None:
-    """List the folders of the spool: how many entries are in each, and which stream and server they belong to.
+    """List the folders of the spool: the number of entries in each, and the stream and server that they belong to.
 
-    in use: a running ingest has the folder. waiting: ingest drains it, within 10 s if it runs. foreign: it belongs to
+    in use: a running ingest has the folder. waiting: a running ingest drains it within 10 s. foreign: it belongs to
     another stream or server, and stays until `ackstream spool adopt`.
 
     Example: ackstream spool list
@@ -41,10 +41,10 @@ def adopt_command(
     folders: Annotated[list[str] | None, typer.Argument(metavar="FOLDER", help="Numbers from `list`.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All foreign folders.")] = False,
 ) -> None:
-    """Drain what was spooled for another stream or server to this one: for after Redis was replaced or moved.
+    """Drain folders of another stream or server to this one. Use it after Redis was replaced or moved.
 
-    The settings say which: ACKSTREAM_STREAM and ACKSTREAM_REDIS_URL, as ingest has them. A running ingest drains the
-    folders within 10 s, else the next one does.
+    The target is ACKSTREAM_STREAM at ACKSTREAM_REDIS_URL; set both as for ingest. A running ingest drains the folders
+    within 10 s, else the next ingest does.
 
     Example: ackstream spool adopt 0
     """
@@ -66,11 +66,11 @@ def adopt_command(
         print_line(
             f"folder {state.folder}: {state.entries} entries of {before} now go to {owner.stream} at {owner.redis}"
         )
-    print_line("A running ingest drains them within 10 s." if adopted else "There are no foreign folders.")
+    print_line("A running ingest drains them within 10 s." if adopted else "The spool has no foreign folders.")
 
 
 def _owner(options: ServerOptions, *, ask: bool) -> "Owner":
-    """Return whose entries these settings mean; with ``ask``, with the server's id if Redis answers."""
+    """Return the owner that these settings describe; with ``ask``, including the server's id if Redis answers."""
     from redis.exceptions import RedisError
 
     from ingest.spool.folder import Owner

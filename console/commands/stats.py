@@ -1,10 +1,10 @@
-"""``ackstream stats``: what each group has still to do."""
+"""``ackstream stats``: the open work of each group."""
 
 from console.options import ServerOptions
 
 
 def stats(options: ServerOptions) -> None:
-    """Show what each group has still to do: unread and pending entries, retries, replays, dead letters.
+    """Show the open work of each group: unread and pending entries, retries, replays, dead letters.
 
     Example: ackstream stats --json
     """
@@ -12,11 +12,11 @@ def stats(options: ServerOptions) -> None:
     from console.output import print_json, print_line, print_rows
     from console.queries.stats import gather_stats
 
-    found = options.ask(gather_stats)
+    state = options.ask(gather_stats)
     if options.as_json:
-        print_json(found)
+        print_json(state)
         return
-    for shard in found["shards"]:
+    for shard in state["shards"]:
         print_line(f"shard {shard['shard']} of {options.settings.stream} has {shard['length']:,} entries")
         if shard["invalid"]["entries"]:
             print_line(f"{shard['invalid']['entries']:,} invalid payloads are recorded: see `ackstream invalid list`")
@@ -29,8 +29,8 @@ def stats(options: ServerOptions) -> None:
                 "oldest": format_age(group["oldest_seconds"]),
                 "paused": group["paused"],
             }
-            for name, group in found["groups"].items()
+            for name, group in state["groups"].items()
         ]
     )
-    if not found["groups"]:
+    if not state["groups"]:
         print_line("no groups yet: start a worker")

@@ -1,4 +1,4 @@
-"""``ackstream trace``: one message."""
+"""``ackstream trace``: show one message."""
 
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any
@@ -10,14 +10,14 @@ from console.options import DatabaseUrl, Reveal, ServerOptions
 
 def trace(
     options: ServerOptions,
-    message_uuid: Annotated[str, typer.Argument(help="The message's id; of a delivery receipt its messageId.")],
+    message_uuid: Annotated[str, typer.Argument(help="The message_uuid, or the messageId of a delivery receipt.")],
     database_url: DatabaseUrl = None,
     reveal: Reveal = False,
 ) -> None:
     """Show a message: its state, its events, and the outcomes of entries not handled at their first attempt.
 
     Exits with 1 if the message is unknown. Outcomes are retries, repeats, filtered events and dead letters; each group
-    keeps its last ones in Redis.
+    keeps its latest outcomes in Redis.
 
     Example: ackstream trace aaaaaaaa-bbbb-4ccc-8ddd-0123456789ab
     """
@@ -30,19 +30,19 @@ def trace(
     from worker.store.settings import DatabaseSettings
 
     settings = DatabaseSettings.load(data=options.data, redis_url=options.redis_url, database_url=database_url)
-    found = ask_database(settings, lambda engine: find_trace(engine, message_uuid, reveal=reveal))
-    if found is None:
+    message = ask_database(settings, lambda engine: find_trace(engine, message_uuid, reveal=reveal))
+    if message is None:
         where = redact_url(settings.database_url)
         raise Refusal(f"no message {message_uuid!r} in {where}; `ackstream stats` shows what is not handled yet")
-    history = _find_history(options, {event["entry"] for event in found["events"]}, reveal=reveal)
+    history = _find_history(options, {event["entry"] for event in message["events"]}, reveal=reveal)
     if options.as_json:
-        print_json({**found, "history": history})
+        print_json({**message, "history": history})
         return
-    state = {name: value for name, value in found.items() if name not in ("statuses", "events")}
-    print_pairs({**state, **{f"{status} at": format_time(time) for status, time in found["statuses"].items()}})
+    state = {name: value for name, value in message.items() if name not in ("statuses", "events")}
+    print_pairs({**state, **{f"{status} at": format_time(time) for status, time in message["statuses"].items()}})
     typer.echo()
-    has_query = any(event["query"] for event in found["events"])
-    print_rows([_columns(event, has_query=has_query) for event in found["events"]])
+    has_query = any(event["query"] for event in message["events"])
+    print_rows([_columns(event, has_query=has_query) for event in message["events"]])
     if history:
         typer.echo()
         print_rows([{**outcome, "at": format_time(outcome["at"])} for outcome in history])

@@ -1,1 +1,4 @@
-"""What the commands ask of Redis and the database. No output."""
+"""Queries of Redis and the database for the commands. They print nothing.
+
+Start with `stats`.
+"""

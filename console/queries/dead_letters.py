@@ -1,4 +1,4 @@
-"""Dead letters: each entry as it was, why its group gave it up, and how many have the same error."""
+"""List, count and discard dead letters."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -19,7 +19,7 @@ from worker.replay.entry_reader import Span, read_stream
 
 PAGE = 250
 MOST_ERRORS = 1000
-"""This many different errors are counted; those beyond are counted together."""
+"""At most this many different errors are counted separately; all others are counted together."""
 OTHERS = "(other errors)"
 
 _ERROR = ("group", "reason", "error")
@@ -29,14 +29,14 @@ _NUMBERS = ("received_ms", "receipt", "origin", "failed_ms", "first_failed_ms")
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One dead letter of one group. ``fields`` are the entry's as they were read, whatever they were."""
+    """One dead letter of one group. ``fields`` are the raw fields of its entry."""
 
     id: EntryId
     group: str
     fields: Mapping[bytes, bytes]
 
     def summary(self) -> dict[str, Any]:
-        """Return the line of a listing. ``error`` is the class and the place of the last failure."""
+        """Return the row of a listing. ``error`` is the class and the place of the last failure."""
         reason, _, error = self._text(b"error").partition(": ")
         return {
             "id": str(self.id),
@@ -48,9 +48,9 @@ class DeadLetter:
         }
 
     def details(self, *, reveal: bool) -> dict[str, Any]:
-        """Return everything; bytes that are not UTF-8 are escaped.
+        """Return all fields; bytes that are not UTF-8 are escaped.
 
-        Unless ``reveal``, long digit runs are masked, and the error's message is left out: it may quote private data.
+        Without ``reveal``, long digit runs are masked, and the error's message is omitted: it may quote private data.
         """
         show = str if reveal else mask_numbers
         fields = {to_text(name): to_text(value) for name, value in self.fields.items() if to_text(name) not in _OWN}
@@ -69,28 +69,28 @@ class DeadLetter:
         return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 10 else 1  # noqa: PLR2004
 
     def _errors(self) -> list[dict[str, Any]]:
-        """Return when, by which class and at which place the last attempts failed, oldest first; empty if unknown."""
+        """Return the time, error class and place of the last failed attempts, oldest first; empty if unknown."""
         with suppress(orjson.JSONDecodeError):
-            found = orjson.loads(self.fields.get(b"errors", b"[]"))
-            return [_attempt(one) for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+            errors = orjson.loads(self.fields.get(b"errors", b"[]"))
+            return [_attempt(error) for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
         return []
 
     def _text(self, name: bytes) -> str:
         return self.fields.get(name, b"").decode(errors="replace")
 
 
-def _attempt(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Take what worker.settle notes of an attempt."""
+def _attempt(error: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert one failed attempt as worker.settle writes it."""
     return {
-        "at": format_receipt_time({b"received_ms": str(found.get("ms", "")).encode()}),
-        "class": mask_numbers(str(found.get("class", ""))),
-        "place": mask_numbers(str(found.get("place", ""))),
+        "at": format_receipt_time({b"received_ms": str(error.get("ms", "")).encode()}),
+        "class": mask_numbers(str(error.get("class", ""))),
+        "place": mask_numbers(str(error.get("place", ""))),
     }
 
 
 @dataclass(slots=True)
 class DeadLetters:
-    """The newest dead letters of some groups, and how many there are of each error."""
+    """The newest dead letters of some groups, and the number for each error."""
 
     newest: list[DeadLetter] = field(default_factory=list)
     counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
@@ -99,11 +99,11 @@ class DeadLetters:
 
     @property
     def total(self) -> int:
-        """How many there are in all."""
+        """The number of dead letters."""
         return self.counts.total()
 
     def count(self, letter: DeadLetter) -> None:
-        """Count one, after all newer ones of its group."""
+        """Count a dead letter; call it for the newest of a group first."""
         line = letter.summary()
         key = line["group"], line["reason"], line["error"]
         if key not in self.counts and len(self.counts) >= MOST_ERRORS:
@@ -112,14 +112,14 @@ class DeadLetters:
         self.newest_at.setdefault(key, line["received_at"])
 
     def by_error(self) -> list[dict[str, Any]]:
-        """Return the errors, the most frequent first."""
+        """Return the errors with their counts, the most frequent first."""
         return [
             {**dict(zip(_ERROR, key, strict=True)), "count": count, "newest_received_at": self.newest_at[key]}
             for key, count in self.counts.most_common()
         ]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as what JSON can hold."""
+        """Return a dictionary for JSON."""
         return {
             "dead_letters": [letter.summary() for letter in self.newest],
             "by_error": self.by_error(),
@@ -128,23 +128,23 @@ class DeadLetters:
 
 
 async def list_dead(
-    server: Redis, shard: Shard, groups: Sequence[str], most: int, selection: EntryFilter = ALL
+    server: Redis, shard: Shard, groups: Sequence[str], limit: int, selection: EntryFilter = ALL
 ) -> DeadLetters:
-    """Return the selected dead letters: all are counted, at most ``most`` of each group are kept, newest first.
+    """Count the selected dead letters, and return at most ``limit`` of each group, newest first.
 
     Reads each group's dead letters once, in pages. Raises RedisError.
     """
-    found = DeadLetters()
+    letters = DeadLetters()
     for group in groups:
-        kept = 0
+        listed = 0
         async for letter in _newest_first(server, shard, group):
             if not selection.matches(letter.id, letter.fields, dead=True):
                 continue
-            found.count(letter)
-            if kept < most:
-                found.newest.append(letter)
-                kept += 1
-    return found
+            letters.count(letter)
+            if listed < limit:
+                letters.newest.append(letter)
+                listed += 1
+    return letters
 
 
 async def _newest_first(server: Redis, shard: Shard, group: str) -> AsyncIterator[DeadLetter]:
@@ -158,16 +158,16 @@ async def _newest_first(server: Redis, shard: Shard, group: str) -> AsyncIterato
 
 
 async def find_dead(server: Redis, shard: Shard, groups: Sequence[str], dead_id: EntryId) -> list[DeadLetter]:
-    """Return the dead letters with this id, at most one of each group. Raises RedisError."""
-    found = []
+    """Return the dead letters with this id, at most one for each group. Raises RedisError."""
+    letters = []
     for group in groups:
         entries: Any = await server.xrange(shard.dead(group), dead_id.redis, dead_id.redis)
-        found += [DeadLetter(dead_id, group, fields) for _, fields in entries]
-    return found
+        letters += [DeadLetter(dead_id, group, fields) for _, fields in entries]
+    return letters
 
 
 async def require_all(server: Redis, shard: Shard, groups: Sequence[str], selection: EntryFilter) -> None:
-    """Raise Refusal for an id of the selection that none of the groups has, and RedisError."""
+    """Raise Refusal for an id of the selection that no group has. Raises RedisError."""
     for dead_id in selection.ids:
         if not await find_dead(server, shard, groups, EntryId.from_text(dead_id)):
             where = f" in group {groups[0]!r}" if len(groups) == 1 else ""
@@ -175,7 +175,7 @@ async def require_all(server: Redis, shard: Shard, groups: Sequence[str], select
 
 
 async def discard_dead(server: Redis, shard: Shard, group: str, selection: EntryFilter) -> int:
-    """Drop the group's selected dead letters that exist by now; return how many. Raises RedisError."""
+    """Drop the group's selected dead letters that exist now; return their number. Raises RedisError."""
     key, discarded = shard.dead(group), 0
     newest: Any = await server.xrevrange(key, count=1)
     if not newest:
@@ -183,17 +183,17 @@ async def discard_dead(server: Redis, shard: Shard, group: str, selection: Entry
     span = Span.of(shard.number, selection.ids)
     end = min(span.end, EntryId.from_redis(shard.number, newest[0][0]))
     async for page in read_stream(server, key, Span(span.begin, end)):
-        ids = [one.id.redis for one in page if selection.matches(one.id, one.fields, dead=True)]
+        ids = [entry.id.redis for entry in page if selection.matches(entry.id, entry.fields, dead=True)]
         if ids:
             discarded += await server.xdel(key, *ids)
     return discarded
 
 
 async def resolve_groups(server: Redis, shard: Shard, group: str | None) -> list[str]:
-    """Return the group, or all that are registered. Raises Refusal for an unknown one, and RedisError."""
-    known = await read_group_names(server, shard)
+    """Return the named group, or all read_group_names groups. Raises Refusal for an unknown name, and RedisError."""
+    names = await read_group_names(server, shard)
     if group is None:
-        return known
-    if group not in known and not await server.exists(shard.dead(group)):  # a dropped group's may be kept
-        raise Refusal(f"no group {group!r}; the groups are: {', '.join(known) or 'none yet, start a worker'}")
+        return names
+    if group not in names and not await server.exists(shard.dead(group)):  # a dropped group may keep its dead letters
+        raise Refusal(f"no group {group!r}; the groups are: {', '.join(names) or 'none yet, start a worker'}")
     return [group]

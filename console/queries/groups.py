@@ -1,4 +1,4 @@
-"""Every group of a stream, registered or foreign: where it stands, what it holds back, and how it is given up."""
+"""List, resume and drop the consumer groups of a stream, registered or foreign."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ from worker.timing import TIMING
 
 WATCH_SECONDS = TIMING.beat + 1.0
 READING_SECONDS = 5.0
-"""A consumer that has asked for entries within this time counts as alive in a listing, without a look at its beats."""
+"""In a listing, a consumer that read within this time counts as alive without a check of its heartbeat."""
 FOREIGN_IDLE_SECONDS = 60.0
 COUNTED_AT_MOST = 10_000
 
@@ -33,7 +33,7 @@ DROP = read_script(__file__, "drop_group.lua")
 
 @dataclass(frozen=True, slots=True)
 class GroupLiveness:
-    """What was seen of a group's consumers: how many are alive, and every heartbeat."""
+    """The number of a group's live consumers, and the counters of all heartbeats."""
 
     alive: int
     beats: Beats
@@ -41,11 +41,14 @@ class GroupLiveness:
 
 @dataclass(frozen=True, slots=True)
 class GroupState:
-    """One group. ``kept`` entries stay on the stream because of it, or more unless that is ``exact``."""
+    """The state of one group.
+
+    The group keeps ``kept_entries`` entries on the stream; if ``exact`` is false, it keeps at least that many.
+    """
 
     standing: GroupPosition
-    seen: GroupLiveness
-    kept: int
+    liveness: GroupLiveness
+    kept_entries: int
     exact: bool
     kept_bytes: int
     oldest_seconds: float | None
@@ -59,13 +62,13 @@ class GroupState:
             "group": self.standing.name,
             "registered": self.standing.registered,
             "exists": self.standing.exists,
-            "alive": self.seen.alive,
+            "alive": self.liveness.alive,
             "unread": self.standing.unread,
             "pending": self.standing.pending,
             "dead": self.dead,
             "paused": self.paused,
             "checkpoint": None if self.checkpoint is None else str(self.checkpoint),
-            "kept_entries": self.kept,
+            "kept_entries": self.kept_entries,
             "kept_exact": self.exact,
             "kept_bytes": self.kept_bytes,
             "oldest_seconds": self.oldest_seconds,
@@ -73,29 +76,29 @@ class GroupState:
 
 
 async def list_groups(server: Redis, shard: Shard, report_wait: Callable[[float], None]) -> list[GroupState]:
-    """Return all groups by name. Raises RedisError.
+    """Return all groups, sorted by name. Raises RedisError.
 
-    Consumers that have not read lately are watched for up to WATCH_SECONDS, after a call of ``report_wait``: only a
-    heartbeat that moves tells a busy consumer from a dead one.
+    Consumers that have not read lately are watched for up to WATCH_SECONDS, after a call of ``report_wait``: a busy
+    consumer differs from a dead one only by a heartbeat that advances.
     """
     survey = await AckFloor(server, shard).survey()
-    seen = await _watch(server, shard, survey.groups, report_wait)
-    groups = sorted(survey.groups, key=lambda one: one.name)
-    return [await _state(server, shard, survey, one, seen[one.name]) for one in groups]
+    liveness = await _watch(server, shard, survey.groups, report_wait)
+    groups = sorted(survey.groups, key=lambda position: position.name)
+    return [await _state(server, shard, survey, position, liveness[position.name]) for position in groups]
 
 
 async def find_group(server: Redis, shard: Shard, name: str) -> GroupState:
-    """Return the group of this name; its heartbeats are watched. Raises Refusal if there is none, and RedisError."""
+    """Return the group with this name. Watches its heartbeats. Raises Refusal if it does not exist, and RedisError."""
     survey = await AckFloor(server, shard).survey()
-    found = next((one for one in survey.groups if one.name == name), None)
-    if found is None:
+    position = next((group for group in survey.groups if group.name == name), None)
+    if position is None:
         raise _unknown(name, survey)
-    seen = await _watch(server, shard, [found])
-    return await _state(server, shard, survey, found, seen[name])
+    liveness = await _watch(server, shard, [position])
+    return await _state(server, shard, survey, position, liveness[name])
 
 
 async def resume_group(server: Redis, shard: Shard, name: str) -> str | None:
-    """Resume the group; return why it was paused, or None. Raises Refusal if there is no such group, and RedisError."""
+    """Resume the group; return why it was paused, or None. Raises Refusal if it does not exist, and RedisError."""
     survey = await AckFloor(server, shard).survey()
     if name not in {group.name for group in survey.groups}:
         raise _unknown(name, survey)
@@ -103,44 +106,43 @@ async def resume_group(server: Redis, shard: Shard, name: str) -> str | None:
 
 
 def _unknown(name: str, survey: Survey) -> Refusal:
-    known = ", ".join(sorted(group.name for group in survey.groups))
-    return Refusal(f"no group {name!r}; the groups are: {known or 'none yet, start a worker'}")
+    names = ", ".join(sorted(group.name for group in survey.groups))
+    return Refusal(f"no group {name!r}; the groups are: {names or 'none yet, start a worker'}")
 
 
 async def drop_group(server: Redis, shard: Shard, state: GroupState, *, force: bool, dead: bool) -> bool:
-    """Remove the group and all that tells of it, and its dead letters if ``dead``.
+    """Remove the group and all its keys, and with ``dead`` its dead letters; return whether it was removed.
 
-    False, and nothing is removed, if a consumer has come or come back since the group was seen, unless ``force``.
-    Raises RedisError.
+    Without ``force`` nothing is removed if a consumer has started since ``state`` was read. Raises RedisError.
     """
     name = state.standing.name
     letters = [shard.dead(name)] if dead else []
-    beats = [part for pair in state.seen.beats.items() for part in pair]
+    beats = [part for pair in state.liveness.beats.items() for part in pair]
     drop = server.register_script(DROP)
     keys = [shard.stream, shard.groups, shard.alive(name), shard.replays(name), *shard.progress(name), *letters]
     return bool(await drop(keys=keys, args=[name, int(force), *beats]))
 
 
 async def _state(
-    server: Redis, shard: Shard, survey: Survey, standing: GroupPosition, seen: GroupLiveness
+    server: Redis, shard: Shard, survey: Survey, standing: GroupPosition, liveness: GroupLiveness
 ) -> GroupState:
-    kept, exact = await _kept(server, shard, standing)
+    kept_entries, exact = await _count_kept(server, shard, standing)
     saved = await server.get(shard.checkpoint(standing.name))
     return GroupState(
         standing=standing,
-        seen=seen,
-        kept=kept,
+        liveness=liveness,
+        kept_entries=kept_entries,
         exact=exact,
-        kept_bytes=kept * survey.stream_bytes // max(survey.length, 1),
-        oldest_seconds=survey.oldest_unsettled_seconds(standing) if kept else None,
+        kept_bytes=kept_entries * survey.stream_bytes // max(survey.length, 1),
+        oldest_seconds=survey.oldest_unsettled_seconds(standing) if kept_entries else None,
         checkpoint=None if saved is None else EntryId.from_redis(shard.number, saved),
         dead=await server.xlen(shard.dead(standing.name)),
         paused=await read_pause_reason(GroupRef(server, shard, standing.name)),
     )
 
 
-async def _kept(server: Redis, shard: Shard, standing: GroupPosition) -> tuple[int, bool]:
-    """Return how many entries there are from the group's floor on, at least, and whether it is just so many."""
+async def _count_kept(server: Redis, shard: Shard, standing: GroupPosition) -> tuple[int, bool]:
+    """Count the entries from the group's floor on, up to a limit; return the least number and whether it is exact."""
     if standing.unread is not None and not standing.pending:
         return standing.unread, True
     entries: Any = await server.xrange(shard.stream, standing.floor.redis, count=COUNTED_AT_MOST)
@@ -152,29 +154,34 @@ async def _kept(server: Redis, shard: Shard, standing: GroupPosition) -> tuple[i
 async def _watch(
     server: Redis, shard: Shard, groups: Sequence[GroupPosition], report_wait: Callable[[float], None] | None = None
 ) -> dict[str, GroupLiveness]:
-    """Find the live consumers: of a registered group those whose beats move, of another those seen within a minute.
+    """Find the live consumers of each group.
 
-    With ``report_wait`` a consumer that reads counts too, so that the answer usually comes at once.
+    In a registered group a consumer is alive if its heartbeat advances, in a foreign group if it was active within
+    FOREIGN_IDLE_SECONDS. With ``report_wait`` a consumer that read lately counts too, so most listings need no wait.
     """
     idle = {group.name: await _idle_seconds(server, shard, group) for group in groups}
     reading = {name: _below(consumers, READING_SECONDS if report_wait else 0) for name, consumers in idle.items()}
     before = {group.name: await _beats(server, shard, group.name) for group in groups}
     now, deadline = before, time.monotonic() + WATCH_SECONDS
 
-    def alive(name: str) -> set[bytes]:
-        return {one for one, beat in now[name].items() if before[name].get(one) != beat or one in reading[name]}
+    def find_alive(name: str) -> set[bytes]:
+        return {
+            consumer
+            for consumer, beat in now[name].items()
+            if before[name].get(consumer) != beat or consumer in reading[name]
+        }
 
-    if report_wait and any(len(alive(name)) < len(before[name]) for name in before):
+    if report_wait and any(len(find_alive(name)) < len(before[name]) for name in before):
         report_wait(WATCH_SECONDS)
-    while any(len(alive(name)) < len(before[name]) for name in before) and time.monotonic() < deadline:
+    while any(len(find_alive(name)) < len(before[name]) for name in before) and time.monotonic() < deadline:
         await asyncio.sleep(POLL_SECONDS)
         now = {name: await _beats(server, shard, name) for name in before}
     foreign = {group.name: _below(idle[group.name], FOREIGN_IDLE_SECONDS) for group in groups if not group.registered}
-    return {name: GroupLiveness(len(foreign.get(name, alive(name))), now[name]) for name in before}
+    return {name: GroupLiveness(len(foreign.get(name, find_alive(name))), now[name]) for name in before}
 
 
 async def _idle_seconds(server: Redis, shard: Shard, group: GroupPosition) -> Mapping[bytes, float]:
-    """Return for how long each consumer of the group has asked for nothing."""
+    """Return the seconds since each consumer of the group last read."""
     consumers: Any = await server.xinfo_consumers(shard.stream, group.name) if group.exists else []
     return {consumer["name"]: consumer["idle"] / 1000 for consumer in consumers}
 

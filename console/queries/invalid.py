@@ -1,4 +1,4 @@
-"""Invalid payloads that no signature proves: list and find them, parse them again, drop them."""
+"""List, replay and discard the record of invalid payloads that no signature verifies."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ PAGE = 250
 
 @dataclass(frozen=True, slots=True)
 class RecordedPayload:
-    """One payload of the record. ``fields`` are the entry's, with ``origin`` and ``error``."""
+    """One recorded payload. ``fields`` are the entry's fields with ``origin`` and ``error``."""
 
     id: EntryId
     fields: Mapping[bytes, bytes]
 
     def summary(self) -> dict[str, Any]:
-        """Return the line of a listing."""
+        """Return the row of a listing."""
         return {
             "id": str(self.id),
             "entry": self._text(b"origin"),
@@ -35,14 +35,14 @@ class RecordedPayload:
         }
 
     def show(self, *, reveal: bool) -> dict[str, Any]:
-        """Return everything that came; the payload and the query only if they are to be revealed."""
-        shown = {**self.summary(), "content_type": mask_numbers(self._text(b"content_type"))}
+        """Return all fields; payload and query only with ``reveal``."""
+        details = {**self.summary(), "content_type": mask_numbers(self._text(b"content_type"))}
         if reveal:
-            shown |= {"payload": self._text(b"payload"), "query": self._text(b"query") or None}
-        return shown
+            details |= {"payload": self._text(b"payload"), "query": self._text(b"query") or None}
+        return details
 
     def entry(self) -> Entry | None:
-        """Return the entry to give to the groups again; None if this version takes its payload for invalid too."""
+        """Return the entry to replay to all groups; None if its payload is still invalid."""
         fields = {name: value for name, value in self.fields.items() if name not in (b"error", b"attempt", b"replay")}
         try:
             entry = Entry.from_fields(fields)
@@ -55,50 +55,51 @@ class RecordedPayload:
         return to_text(self.fields.get(name, b""))
 
 
-async def list_invalid(server: Redis, shard: Shard, most: int) -> list[RecordedPayload]:
-    """Return at most ``most`` payloads, the newest first. Raises RedisError."""
-    found: Any = await server.xrevrange(shard.invalid, count=most)
-    return [RecordedPayload(EntryId.from_redis(shard.number, record_id), fields) for record_id, fields in found]
+async def list_invalid(server: Redis, shard: Shard, limit: int) -> list[RecordedPayload]:
+    """Return at most ``limit`` payloads, the newest first. Raises RedisError."""
+    records: Any = await server.xrevrange(shard.invalid, count=limit)
+    return [RecordedPayload(EntryId.from_redis(shard.number, record_id), fields) for record_id, fields in records]
 
 
-async def find_invalid(server: Redis, shard: Shard, wanted: Sequence[EntryId]) -> list[RecordedPayload]:
-    """Return those of these payloads that are there. Raises RedisError."""
-    found = []
-    for one in wanted:
-        entries: Any = await server.xrange(shard.invalid, one.redis, one.redis)
-        found += [RecordedPayload(one, fields) for _, fields in entries]
-    return found
+async def find_invalid(server: Redis, shard: Shard, ids: Sequence[EntryId]) -> list[RecordedPayload]:
+    """Return the existing payloads among these ids. Raises RedisError."""
+    payloads = []
+    for record_id in ids:
+        records: Any = await server.xrange(shard.invalid, record_id.redis, record_id.redis)
+        payloads += [RecordedPayload(record_id, fields) for _, fields in records]
+    return payloads
 
 
 async def _page(server: Redis, key: str, start: str, end: bytes) -> Any:
     return await server.xrange(key, start, end, count=PAGE)
 
 
-async def discard_invalid(server: Redis, shard: Shard, wanted: Sequence[EntryId] | None) -> int:
-    """Drop these payloads, or all that are there by now, for good; return how many. Raises RedisError."""
+async def discard_invalid(server: Redis, shard: Shard, ids: Sequence[EntryId] | None) -> int:
+    """Drop the payloads with these ids, or all without ids; return their number. Raises RedisError."""
     record = InvalidRecord(server, shard)
-    return sum([await record.discard(one.id) async for one in _chosen(server, shard, wanted)])
+    return sum([await record.discard(payload.id) async for payload in _select(server, shard, ids)])
 
 
-async def replay_invalid(server: Redis, shard: Shard, wanted: Sequence[EntryId] | None) -> tuple[int, int]:
-    """Parse these payloads, or all that are there by now, again, and append what is valid now to the stream.
+async def replay_invalid(server: Redis, shard: Shard, ids: Sequence[EntryId] | None) -> tuple[int, int]:
+    """Parse the payloads with these ids, or without ids all, again; append the valid ones to the stream.
 
-    Returns how many were appended, and how many are still invalid: these stay. Raises RedisError.
+    Returns the numbers of appended payloads and of those that are still invalid; these stay in the record. Raises
+    RedisError.
     """
     record = InvalidRecord(server, shard)
-    replayed = left = 0
-    async for one in _chosen(server, shard, wanted):
-        entry = one.entry()
+    replayed = still_invalid = 0
+    async for payload in _select(server, shard, ids):
+        entry = payload.entry()
         if entry is None:
-            left += 1
-        elif await record.replay(one.id, entry):
+            still_invalid += 1
+        elif await record.replay(payload.id, entry):
             replayed += 1
-    return replayed, left
+    return replayed, still_invalid
 
 
-async def _chosen(server: Redis, shard: Shard, wanted: Sequence[EntryId] | None) -> AsyncIterator[RecordedPayload]:
-    if wanted is not None:
-        for payload in await find_invalid(server, shard, wanted):
+async def _select(server: Redis, shard: Shard, ids: Sequence[EntryId] | None) -> AsyncIterator[RecordedPayload]:
+    if ids is not None:
+        for payload in await find_invalid(server, shard, ids):
             yield payload
         return
     newest: Any = await server.xrevrange(shard.invalid, count=1)
@@ -110,7 +111,7 @@ async def _chosen(server: Redis, shard: Shard, wanted: Sequence[EntryId] | None)
 
 
 async def count_invalid(server: Redis, shard: Shard) -> Mapping[str, int]:
-    """Return how many payloads the record holds, and how many it took and lost so far. Raises RedisError."""
+    """Count the payloads in the record, and those recorded, dropped, discarded or replayed. Raises RedisError."""
     totals: Any = await server.hgetall(shard.invalid_totals)
     names = ("bytes", "recorded", "dropped", "discarded", "replayed")
     return {"entries": await server.xlen(shard.invalid)} | {name: int(totals.get(name.encode(), 0)) for name in names}

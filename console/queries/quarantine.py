@@ -1,4 +1,4 @@
-"""Payloads whose signature was wrong: what came, why it was refused, and appending it after all."""
+"""List, accept and discard quarantined payloads, those with a wrong signature."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,55 +18,55 @@ PAGE = 500
 
 REMOVE = read_script(__file__, "quarantine_remove.lua")
 
-_OWN = (b"reason", b"fingerprint", b"authorization", b"size")
+_QUARANTINE_FIELDS = (b"reason", b"fingerprint", b"authorization", b"size")
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedPayload:
-    """One refused payload. ``fields`` are as ``ingest.quarantine`` wrote them."""
+    """One refused payload. ``fields`` are those that ``ingest.auth.quarantine`` wrote."""
 
     id: EntryId
     fields: Mapping[bytes, bytes]
 
     @property
     def reason(self) -> str:
-        """Why it was refused, in a word."""
+        """The reason code of the refusal."""
         return to_text(self.fields.get(b"reason", b""))
 
     @property
-    def whole(self) -> bool:
-        """Whether the payload was kept."""
+    def has_payload(self) -> bool:
+        """Whether the payload is stored; a large one is not."""
         return b"size" not in self.fields
 
     @property
     def size(self) -> int:
-        """The payload's bytes, as they came; 0 if the entry does not say."""
-        if self.whole:
+        """The size of the received payload in bytes; 0 if unknown."""
+        if self.has_payload:
             return len(self.fields.get(b"payload", b""))
         digits = self.fields[b"size"]
         return int(digits) if digits.isdigit() and len(digits) <= LONGEST_NUMBER else 0
 
     def summary(self) -> dict[str, Any]:
-        """Return the line of a listing."""
+        """Return the row of a listing."""
         return {
             "id": str(self.id),
             "reason": self.reason,
             "received_at": format_receipt_time(self.fields),
             "bytes": self.size,
-            "kept": self.whole,
+            "kept": self.has_payload,
         }
 
     def show(self, *, reveal: bool) -> dict[str, Any]:
-        """Return everything but the token; long digit runs are mask_numbers unless ``reveal``."""
+        """Return all fields except the token; without ``reveal`` long digit runs are masked."""
         show = str if reveal else mask_numbers
-        shown = ("payload", "content_type", "query")
+        names = ("payload", "content_type", "query")
         return {
             **self.summary(),
-            **{name: show(to_text(self.fields.get(name.encode(), b""))) for name in shown},
+            **{name: show(to_text(self.fields.get(name.encode(), b""))) for name in names},
         }
 
     def proof(self, verifier: Verifier | None) -> Proof | None:
-        """Return what the signature proves by the secrets of today, on the clock of then; None if it is still wrong."""
+        """Verify the signature with today's secrets at the time of receipt; None if it is still wrong."""
         if verifier is None:
             return None
         values = self.fields.get(b"authorization", b"").decode(errors="surrogateescape").split("\n")
@@ -79,51 +79,53 @@ class RefusedPayload:
 
     def entry(self, proof: Proof) -> Entry:
         """Return the entry to append. Raises InvalidEntry."""
-        entry = Entry.from_fields({name: value for name, value in self.fields.items() if name not in _OWN})
+        entry = Entry.from_fields(
+            {name: value for name, value in self.fields.items() if name not in _QUARANTINE_FIELDS}
+        )
         return entry._replace(
             verified=proof.verified, account=proof.account, application=proof.application, signature=proof.signature
         )
 
 
-async def list_refused(server: Redis, shard: Shard, most: int) -> list[RefusedPayload]:
-    """Return at most ``most`` refused payloads, the newest first. Raises RedisError."""
-    found: Any = await server.xrevrange(shard.quarantine, count=most)
-    return [RefusedPayload(EntryId.from_redis(shard.number, entry_id), fields) for entry_id, fields in found]
+async def list_refused(server: Redis, shard: Shard, limit: int) -> list[RefusedPayload]:
+    """Return at most ``limit`` refused payloads, the newest first. Raises RedisError."""
+    entries: Any = await server.xrevrange(shard.quarantine, count=limit)
+    return [RefusedPayload(EntryId.from_redis(shard.number, entry_id), fields) for entry_id, fields in entries]
 
 
-async def find_refused(server: Redis, shard: Shard, wanted: EntryId) -> RefusedPayload | None:
-    """Return the refused payload with this id. Raises RedisError."""
-    found: Any = await server.xrange(shard.quarantine, wanted.redis, wanted.redis)
-    return RefusedPayload(wanted, found[0][1]) if found else None
+async def find_refused(server: Redis, shard: Shard, entry_id: EntryId) -> RefusedPayload | None:
+    """Return the refused payload with this id, or None. Raises RedisError."""
+    entries: Any = await server.xrange(shard.quarantine, entry_id.redis, entry_id.redis)
+    return RefusedPayload(entry_id, entries[0][1]) if entries else None
 
 
 async def accept(
     server: Redis, shard: Shard, refused: Sequence[RefusedPayload], verifier: Verifier | None, *, unverified: bool
 ) -> tuple[list[str], list[str]]:
-    """Append those whose signature is right by now, each once; return their ids, and the ids of the others.
+    """Append each payload whose signature is now right; return their ids, and the ids of the remaining payloads.
 
-    With ``unverified`` those with a signature that is still wrong are appended too, as not verified. One that was too
-    large to be kept stays. Raises RedisError.
+    With ``unverified`` payloads with a wrong signature are appended too, marked as not verified. A payload that was too
+    large to store remains. Raises RedisError.
     """
-    taken: list[str] = []
-    left: list[str] = []
-    for one in refused:
-        proof = one.proof(verifier) or (Proof("none", None, None, "wrong") if unverified else None)
-        fields = _fields(one, proof)
-        if fields is not None and await _remove(server, shard, one, fields):
-            taken.append(str(one.id))
+    accepted: list[str] = []
+    remaining: list[str] = []
+    for payload in refused:
+        proof = payload.proof(verifier) or (Proof("none", None, None, "wrong") if unverified else None)
+        fields = _fields(payload, proof)
+        if fields is not None and await _remove(server, shard, payload, fields):
+            accepted.append(str(payload.id))
         elif fields is None:
-            left.append(str(one.id))
-    return taken, left
+            remaining.append(str(payload.id))
+    return accepted, remaining
 
 
 async def discard(server: Redis, shard: Shard, refused: Sequence[RefusedPayload]) -> list[str]:
-    """Remove these for good; return the ids of those that were there. Raises RedisError."""
-    return [str(one.id) for one in refused if await _remove(server, shard, one, {})]
+    """Drop these payloads; return the ids of those that still existed. Raises RedisError."""
+    return [str(payload.id) for payload in refused if await _remove(server, shard, payload, {})]
 
 
 async def _remove(server: Redis, shard: Shard, refused: RefusedPayload, fields: Mapping[bytes, bytes]) -> bool:
-    """Take it out of the quarantine, and append the fields if there are any; whether it was there."""
+    """Remove the payload from the quarantine, and append the fields if any; return whether it was there."""
     remove = server.register_script(REMOVE)
     keys = [shard.quarantine, index_of(shard.quarantine), shard.stream]
     flat = [part for pair in fields.items() for part in pair]
@@ -131,9 +133,9 @@ async def _remove(server: Redis, shard: Shard, refused: RefusedPayload, fields: 
 
 
 def _fields(refused: RefusedPayload, proof: Proof | None) -> Mapping[bytes, bytes] | None:
-    if proof is None or not refused.whole:
+    if proof is None or not refused.has_payload:
         return None
     try:
         return refused.entry(proof).to_fields()
-    except InvalidEntry:  # somebody else wrote it
+    except InvalidEntry:  # ingest did not write it
         return None

@@ -1,4 +1,4 @@
-"""Watching a replay, and saying how far it is."""
+"""Watch a replay and describe its progress."""
 
 import asyncio
 import time
@@ -19,31 +19,31 @@ ALONE_SECONDS = 10.0
 
 
 async def watch(server: Redis, shard: Shard, replay_id: str, console: Console) -> ReplayProgress:
-    """Show a progress bar until the replay no longer runs, or until no worker has copied it for ALONE_SECONDS."""
-    known = await find(server, shard, replay_id)
+    """Show a progress bar until the replay ends or stops, or until no worker has copied it for ALONE_SECONDS."""
+    progress = await find(server, shard, replay_id)
     columns = (TextColumn("copying"), BarColumn(), MofNCompleteColumn(), SpeedColumn(), TimeRemainingColumn())
     alone_since = time.monotonic()
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        shown = bar.add_task("", total=known.replay.total, completed=known.done)
-        while known.state is State.RUNNING:
-            if await server.exists(shard.copying(known.replay.group, replay_id)):
+        task = bar.add_task("", total=progress.replay.total, completed=progress.done)
+        while progress.state is State.RUNNING:
+            if await server.exists(shard.copying(progress.replay.group, replay_id)):
                 alone_since = time.monotonic()
             elif time.monotonic() - alone_since > ALONE_SECONDS:
                 break
             await asyncio.sleep(WATCH_SECONDS)
-            known = await find(server, shard, replay_id)
-            bar.update(shown, completed=known.done)
-    return known
+            progress = await find(server, shard, replay_id)
+            bar.update(task, completed=progress.done)
+    return progress
 
 
-def describe_progress(known: ReplayProgress) -> Iterator[str]:
-    """Yield the sentences about a replay that is no longer watched."""
-    replay = known.replay
-    copied = f"{known.done:,} of {replay.total:,} copied"
-    yield f"replay {replay.id} is {known.state}: {copied} for group {replay.group!r}"
-    if known.state is State.RUNNING:
-        yield "no worker of the group copies it; it goes on when a worker runs" + (
+def describe_progress(progress: ReplayProgress) -> Iterator[str]:
+    """Yield sentences about the state of a replay that the command no longer watches."""
+    replay = progress.replay
+    copied = f"{progress.done:,} of {replay.total:,} copied"
+    yield f"replay {replay.id} is {progress.state}: {copied} for group {replay.group!r}"
+    if progress.state is State.RUNNING:
+        yield "no worker of the group copies it; it continues when a worker runs" + (
             " that has ACKSTREAM_ARCHIVE" if replay.place is Place.ARCHIVE else ""
         )
-    if known.error and known.state is State.FAILED:
-        yield f"{known.error}; then: ackstream replay resume {replay.id}"
+    if progress.error and progress.state is State.FAILED:
+        yield f"{progress.error}; then: ackstream replay resume {replay.id}"

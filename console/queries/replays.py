@@ -1,4 +1,4 @@
-"""Replays as a person sees them: what one would copy, starting it, changing its state."""
+"""Plan, start, list and control replays."""
 
 import secrets
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from worker.retention.archive_reader import ArchiveDamaged
 
 @dataclass(frozen=True, slots=True)
 class ReplayRequest:
-    """What a replay is to be of. ``group`` may be missing as long as nothing is started."""
+    """The entries to replay and the target group. A plan needs no group; a start does."""
 
     shard: Shard
     group: str | None
@@ -34,17 +34,17 @@ class ReplayRequest:
 
 @dataclass(slots=True)
 class ReplayPlan:
-    """What would be replayed."""
+    """The entries that a replay would copy."""
 
     entries: int = 0
     bytes: int = 0
     received_ms: tuple[int, int] | None = None
-    """The least and the greatest of them; None if none says."""
+    """The earliest and the latest time of receipt; None if no entry has one."""
     span: tuple[EntryId, EntryId] | None = None
-    """The first and the last entry."""
+    """The ids of the first and the last entry."""
 
     def add(self, stored: Stored) -> None:
-        """Count one more, after all those before."""
+        """Count an entry; call it in the order of the ids."""
         self.entries += 1
         self.bytes += stored.size
         moment = read_received_ms(stored.fields)
@@ -54,7 +54,7 @@ class ReplayPlan:
         self.span = (self.span[0] if self.span else stored.id), stored.id
 
     def summary(self, rate: float) -> dict[str, Any]:
-        """Return it as what JSON can hold."""
+        """Return a dictionary for JSON."""
         first, last = self.received_ms or (None, None)
         first_entry, last_entry = self.span or (None, None)
         return {
@@ -68,89 +68,92 @@ class ReplayPlan:
         }
 
 
-async def plan(server: Redis, wanted: ReplayRequest) -> ReplayPlan:
-    """Look at all that is stored now. Raises RedisError, and Refusal for an unknown group or a damaged archive."""
-    await check_group(server, wanted.shard, wanted.group)
-    found, dead = ReplayPlan(), wanted.place is Place.DEAD
+async def plan(server: Redis, request: ReplayRequest) -> ReplayPlan:
+    """Plan a replay of the stored entries. Raises Refusal for an unknown group or a damaged archive, and RedisError."""
+    await check_group(server, request.shard, request.group)
+    result, dead = ReplayPlan(), request.place is Place.DEAD
     try:
-        async for page in await _pages(server, wanted):
+        async for page in await _pages(server, request):
             for stored in page:
-                if wanted.selection.matches(stored.id, stored.fields, dead=dead):
-                    found.add(stored)
+                if request.selection.matches(stored.id, stored.fields, dead=dead):
+                    result.add(stored)
     except ArchiveDamaged as exc:
         raise Refusal(f"the archive cannot be used: {exc}; restore the file, or leave out its time") from None
-    return found
+    return result
 
 
-async def _pages(server: Redis, wanted: ReplayRequest) -> Pages:
-    """Read as far as there is something now: what comes meanwhile is no part of it."""
-    shard = wanted.shard
-    key = shard.dead(wanted.group or "") if wanted.place is Place.DEAD else shard.stream
-    named = Span.of(shard.number, wanted.selection.ids)
+async def _pages(server: Redis, request: ReplayRequest) -> Pages:
+    """Read up to the newest entry; the plan ignores entries that arrive later."""
+    shard = request.shard
+    key = shard.dead(request.group or "") if request.place is Place.DEAD else shard.stream
+    named = Span.of(shard.number, request.selection.ids)
     first: Any = await server.xrange(key, count=1)
     last: Any = await server.xrevrange(key, count=1)
     newest = EntryId.from_redis(shard.number, last[0][0]) if last else named.begin
     boundary = EntryId.from_redis(shard.number, first[0][0]) if first else None
-    if wanted.place is Place.ARCHIVE and wanted.archive is not None:
+    if request.place is Place.ARCHIVE and request.archive is not None:
         span = Span(named.begin, min(named.end, newest) if last else named.end)
-        return read_archive_and_stream(server, key, wanted.archive, span, boundary, wanted.selection.received_span)
+        return read_archive_and_stream(server, key, request.archive, span, boundary, request.selection.received_span)
     return read_stream(server, key, Span(named.begin, min(named.end, newest)))
 
 
-async def start(server: Redis, wanted: ReplayRequest, found: ReplayPlan) -> Replay:
-    """Have a worker of the group begin with what was found. Raises Refusal if the group is gone, and RedisError."""
-    assert wanted.group is not None  # noqa: S101 - whoever starts one has named it
-    assert found.span is not None  # noqa: S101 - nor does anybody start one of nothing
+async def start(server: Redis, request: ReplayRequest, replay_plan: ReplayPlan) -> Replay:
+    """Start a planned replay; a worker of the group copies it. Raises Refusal if the group is gone, and RedisError."""
+    assert request.group is not None  # noqa: S101 - the command requires a group
+    assert replay_plan.span is not None  # noqa: S101 - the command does not start an empty replay
     seconds, microseconds = await server.time()
     replay = Replay(
         id=secrets.token_hex(4),
-        group=wanted.group,
-        place=wanted.place,
-        selection=wanted.selection,
-        rate=wanted.rate,
-        begin=(await _begin(server, wanted, found.span[0])).redis,
-        end=found.span[1].redis,
-        total=found.entries,
+        group=request.group,
+        place=request.place,
+        selection=request.selection,
+        rate=request.rate,
+        begin=(await _find_start(server, request, replay_plan.span[0])).redis,
+        end=replay_plan.span[1].redis,
+        total=replay_plan.entries,
         started_ms=seconds * 1000 + microseconds // 1000,
     )
-    if not await Replays(server, wanted.shard, wanted.group).start(replay):
-        raise Refusal(f"no group {wanted.group!r} is registered: start a worker of it first")
+    if not await Replays(server, request.shard, request.group).start(replay):
+        raise Refusal(f"no group {request.group!r} is registered: start a worker of it first")
     return replay
 
 
-async def _begin(server: Redis, wanted: ReplayRequest, first: EntryId) -> EntryId:
-    """Return where to begin: with the archive no later than the stream, from which more may be archived by now."""
-    if wanted.place is Place.ARCHIVE:
-        oldest: Any = await server.xrange(wanted.shard.stream, count=1)
+async def _find_start(server: Redis, request: ReplayRequest, first: EntryId) -> EntryId:
+    """Return the id before the first entry; with the archive at most the oldest id of the stream.
+
+    Workers may have archived more of the stream since the plan was made.
+    """
+    if request.place is Place.ARCHIVE:
+        oldest: Any = await server.xrange(request.shard.stream, count=1)
         if oldest:
-            first = min(first, EntryId.from_redis(wanted.shard.number, oldest[0][0]))
+            first = min(first, EntryId.from_redis(request.shard.number, oldest[0][0]))
     return first.before()
 
 
 async def check_group(server: Redis, shard: Shard, group: str | None) -> None:
-    """Raise Refusal if somebody named a group that there is not."""
-    known = await read_group_names(server, shard)
-    if group is not None and group not in known:
-        raise Refusal(f"no group {group!r}; the groups are: {', '.join(known) or 'none yet, start a worker'}")
+    """Raise Refusal if the group is named and not read_group_names."""
+    names = await read_group_names(server, shard)
+    if group is not None and group not in names:
+        raise Refusal(f"no group {group!r}; the groups are: {', '.join(names) or 'none yet, start a worker'}")
 
 
 async def list_replays(server: Redis, shard: Shard, group: str | None) -> list[Progress]:
-    """Return the replays of the group, or of all; of each group the newest first. Raises Refusal, RedisError."""
+    """Return the replays of the group, or of all groups; the newest of each group first. Raises Refusal, RedisError."""
     await check_group(server, shard, group)
     groups = await read_group_names(server, shard) if group is None else [group]
-    return [one for name in groups for one in await Replays(server, shard, name).all()]
+    return [progress for name in groups for progress in await Replays(server, shard, name).all()]
 
 
 async def find(server: Redis, shard: Shard, replay_id: str) -> Progress:
-    """Return the replay of this id. Raises Refusal if there is none, and RedisError."""
-    for one in await list_replays(server, shard, None):
-        if one.replay.id == replay_id:
-            return one
+    """Return the replay with this id. Raises Refusal if it does not exist, and RedisError."""
+    for progress in await list_replays(server, shard, None):
+        if progress.replay.id == replay_id:
+            return progress
     raise Refusal(f"no replay {replay_id!r}; `ackstream replay list` shows all")
 
 
 async def move(server: Redis, shard: Shard, replay_id: str, to: State, of: Sequence[State]) -> Progress:
-    """Give the replay this state; return it as it is then. Raises Refusal if its state does not allow that."""
+    """Change the state of the replay from one of ``of``; return its progress. Raises Refusal in any other state."""
     replay = (await find(server, shard, replay_id)).replay
     was = await Replays(server, shard, replay.group).move(replay, to, of=of)
     if was not in (*of, to):

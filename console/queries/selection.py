@@ -1,4 +1,4 @@
-"""What the filter options of a command select."""
+"""Build the selection for the filter options of a command."""
 
 import time
 from collections.abc import Sequence
@@ -20,15 +20,15 @@ def build_filter(
     accounts: Sequence[str] | None = None,
     reasons: Sequence[str] | None = None,
 ) -> EntryFilter:
-    """Return the selection that these options make. Raises Refusal for an invalid or empty one."""
+    """Return the selection of these options. Raises Refusal if it is invalid or can match nothing."""
     now_ms = int(time.time() * 1000)
-    since_ms, until_ms = (None if one is None else parse_time_ms(one, now_ms) for one in (since, until))
+    since_ms, until_ms = (None if text is None else parse_time_ms(text, now_ms) for text in (since, until))
     if since_ms is not None and until_ms is not None and since_ms >= until_ms:
         raise Refusal(f"no time is both after {since} and before {until}: --since must be before --until")
     return EntryFilter(
         since_ms=since_ms,
         until_ms=until_ms,
-        ids=tuple(str(parse_entry_id(one)) for one in ids or ()),
+        ids=tuple(str(parse_entry_id(text)) for text in ids or ()),
         messages=tuple(messages or ()),
         statuses=tuple(statuses or ()),
         channels=tuple(channels or ()),

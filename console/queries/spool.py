@@ -1,4 +1,4 @@
-"""What lies in the folders of the spool on this machine, and whose it is."""
+"""Inspect the spool folders of this machine, and change their owner."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,7 +17,10 @@ State = Literal["in use", "waiting", "foreign", "empty"]
 
 @dataclass(frozen=True, slots=True)
 class SpoolState:
-    """One folder. ``entries``, ``bytes`` and ``oldest_ms`` are None while a running ingest has it."""
+    """The state of one folder.
+
+    While a running ingest has the folder, ``entries``, ``bytes`` and ``oldest_ms`` are unknown (None).
+    """
 
     folder: str
     state: State
@@ -30,7 +33,7 @@ class SpoolState:
 
 
 def list_folders(data: Path, owner: Owner) -> list[SpoolState]:
-    """Return the state of each folder, seen by this owner; ``owner.server`` is None if Redis did not tell it.
+    """Return the state of each folder for this owner; ``owner.server`` may be None if Redis did not answer.
 
     Raises Refusal if the folders cannot be read.
     """
@@ -41,9 +44,10 @@ def list_folders(data: Path, owner: Owner) -> list[SpoolState]:
 
 
 def adopt_folders(data: Path, owner: Owner, names: Sequence[str]) -> list[SpoolState]:
-    """Make the folders with these names the owner's, of whatever server answers at its address; no names: all foreign.
+    """Give the named folders, or without names all foreign ones, to this owner. Returns their states.
 
-    Returns what they hold. Raises Refusal, before anything is changed, if one does not exist or is in use.
+    The owner is then identified by stream and address. Raises Refusal before any change if a folder is
+    missing or in use.
     """
     states = {state.folder: state for state in list_folders(data, owner)}
     if unknown := [name for name in names if name not in states]:
@@ -56,7 +60,7 @@ def adopt_folders(data: Path, owner: Owner, names: Sequence[str]) -> list[SpoolS
     for state in chosen:
         folder = SpoolFolder.lock(data / "spool" / state.folder)
         if folder is None:
-            raise Refusal(f"folder {state.folder} is in use by now: try again")
+            raise Refusal(f"folder {state.folder} has come into use: try again")
         try:
             folder.write_owner(owner)
         except OSError as exc:
@@ -67,20 +71,20 @@ def adopt_folders(data: Path, owner: Owner, names: Sequence[str]) -> list[SpoolS
 
 
 def _state_of(path: Path, owner: Owner) -> SpoolState:
-    found = read_owner(path)
+    folder_owner = read_owner(path)
     damaged = len(list(path.glob("*.damaged")))
     folder = SpoolFolder.lock(path)
     if folder is None:
-        return SpoolState(path.name, "in use", None, None, None, damaged, found, escape_unprintable(str(path)))
+        return SpoolState(path.name, "in use", None, None, None, damaged, folder_owner, escape_unprintable(str(path)))
     try:
         files = [_inspect(file) for file in folder.files()]
     finally:
         folder.release()
     entries = sum(file.rows for file in files)
-    state: State = "empty" if not entries else "waiting" if _is_drained_by(owner, found) else "foreign"
+    state: State = "empty" if not entries else "waiting" if _is_drained_by(owner, folder_owner) else "foreign"
     oldest_ms = min((file.oldest_ms for file in files if file.oldest_ms is not None), default=None)
     size = sum(file.bytes for file in files)
-    return SpoolState(path.name, state, entries, size, oldest_ms, damaged, found, escape_unprintable(str(path)))
+    return SpoolState(path.name, state, entries, size, oldest_ms, damaged, folder_owner, escape_unprintable(str(path)))
 
 
 def _inspect(path: Path) -> SpoolFile:
@@ -90,15 +94,15 @@ def _inspect(path: Path) -> SpoolFile:
     return file
 
 
-def _is_drained_by(owner: Owner, found: Owner | None) -> bool:
-    """Whether an ingest of this owner drains it; by address where the server's id is not known."""
-    if owner.server is not None or found is None:
-        return owner.owns(found)
-    return (owner.stream, owner.redis) == (found.stream, found.redis)
+def _is_drained_by(owner: Owner, folder_owner: Owner | None) -> bool:
+    """Whether an ingest of this owner drains the folder; compares addresses if the server's id is unknown."""
+    if owner.server is not None or folder_owner is None:
+        return owner.owns(folder_owner)
+    return (owner.stream, owner.redis) == (folder_owner.stream, folder_owner.redis)
 
 
 def summarize(state: SpoolState, now_ms: int) -> dict[str, Any]:
-    """Return what people want to see of a folder."""
+    """Return the columns of a folder in a listing."""
     oldest = None if state.oldest_ms is None else f"{max(0, now_ms - state.oldest_ms) // 1000} s"
     return {
         "folder": state.folder,

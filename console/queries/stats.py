@@ -1,4 +1,4 @@
-"""How much each group has still to do: unread and pending entries, retries, dead letters, and how old the oldest is."""
+"""Count the open work of each group: unread and pending entries, retries, dead letters, age of the oldest entry."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,14 +17,14 @@ COUNTED_AT_MOST = 10_000
 
 
 async def gather_stats(server: Redis, shard: Shard) -> Mapping[str, Any]:
-    """Return the shard's length, and for each registered group what is left. Raises RedisError.
+    """Return the shard's length, and the open work of each registered group. Raises RedisError.
 
-    ``unread`` is the group's lag; where the server gives none, entries are counted up to a limit and ``unread_exact``
-    is false if it was reached. ``retries`` are the copies that wait for another attempt or are at it, ``replays`` those
-    that the group is given again and has not settled. ``paused`` is why the group is paused (worker.pause), None if it
-    is not. ``outstanding`` is what is neither settled nor dead. ``oldest_seconds`` is the age of the oldest entry that
-    is unread or pending, on the server's clock, None when there is none; copies do not count. ``invalid`` counts the
-    shard's record of invalid payloads that no signature proves.
+    ``unread`` is the group's lag. If the server does not report the lag, entries are counted up to COUNTED_AT_MOST, and
+    ``unread_exact`` is false if that limit was reached. ``retries`` counts delayed retries, waiting or in flight;
+    ``replays`` counts replayed entries that are not settled. ``paused`` is the reason of a pause, or None.
+    ``outstanding`` is the sum of all work that is neither settled nor dead-lettered. ``oldest_seconds`` is the age of
+    the oldest unread or pending entry by the server's clock, or None; retries and replays do not count. ``invalid``
+    counts the shard's recorded invalid payloads that no signature verifies.
     """
     names = await read_group_names(server, shard)
     length, groups, counts = await _counts(server, shard, names)
@@ -37,9 +37,9 @@ async def gather_stats(server: Redis, shard: Shard) -> Mapping[str, Any]:
 async def _counts(
     server: Redis, shard: Shard, names: Sequence[str]
 ) -> tuple[int, Mapping[str, Any], Mapping[str, list[int]]]:
-    """Return the stream's length, what Redis knows of its groups, and the length of each group's own keys.
+    """Return the stream's length, XINFO GROUPS by name, and the lengths of each group's keys.
 
-    All of one moment, for copies go to and fro between the keys.
+    One transaction reads all of them, because workers move copies between these keys.
     """
     async with server.pipeline(transaction=True) as pipe:
         pipe.xlen(shard.stream)
@@ -49,11 +49,11 @@ async def _counts(
             for stream in (shard.retry(name), shard.replay(name), shard.dead(name)):
                 pipe.xlen(stream)
         length, groups, *lengths = await pipe.execute(raise_on_error=False)
-    if failed := [one for one in (length, *lengths) if isinstance(one, Exception)]:
-        raise failed[0]
-    known = [] if isinstance(groups, ResponseError) else groups  # there is no such stream
+    if failures := [reply for reply in (length, *lengths) if isinstance(reply, Exception)]:
+        raise failures[0]
+    existing = [] if isinstance(groups, ResponseError) else groups  # the stream does not exist yet
     counts = {name: lengths[4 * place : 4 * place + 4] for place, name in enumerate(names)}
-    return length, {group["name"].decode(): group for group in known}, counts
+    return length, {group["name"].decode(): group for group in existing}, counts
 
 
 async def _group(
@@ -61,18 +61,18 @@ async def _group(
 ) -> Mapping[str, Any]:
     delivered = group["last-delivered-id"].decode() if group else "0-0"
     lag = group["lag"] if group else None
-    counted = len(await _unread(server, shard, delivered, COUNTED_AT_MOST)) if lag is None else lag
+    unread = len(await _unread(server, shard, delivered, COUNTED_AT_MOST)) if lag is None else lag
     pending = group["pending"] if group else 0
-    parked, retry, replays, dead = counts
+    delayed, retry, replays, dead = counts
     return {
-        "unread": counted,
-        "unread_exact": lag is not None or counted < COUNTED_AT_MOST,
+        "unread": unread,
+        "unread_exact": lag is not None or unread < COUNTED_AT_MOST,
         "pending": pending,
-        "retries": parked + retry,
+        "retries": delayed + retry,
         "replays": replays,
         "dead": dead,
         "paused": await read_pause_reason(GroupRef(server, shard, name)),
-        "outstanding": counted + pending + parked + retry + replays,
+        "outstanding": unread + pending + delayed + retry + replays,
         "oldest_seconds": await _oldest_seconds(server, shard, name, delivered, pending),
     }
 
@@ -90,6 +90,6 @@ async def _oldest_seconds(server: Redis, shard: Shard, name: str, delivered: str
     return round(max(age, 0.0), 3)
 
 
-async def _unread(server: Redis, shard: Shard, delivered: str, most: int) -> list[Any]:
-    found: Any = await server.xrange(shard.stream, f"({delivered}", "+", count=most)
-    return list(found)
+async def _unread(server: Redis, shard: Shard, delivered: str, limit: int) -> list[Any]:
+    entries: Any = await server.xrange(shard.stream, f"({delivered}", "+", count=limit)
+    return list(entries)

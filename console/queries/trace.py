@@ -1,4 +1,4 @@
-"""One message: its state and events, out of the tables, and what its groups did with its entries, out of Redis."""
+"""Trace one message: its state and events from the tables, and the outcomes of its entries from Redis."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -22,17 +22,17 @@ HIDDEN = "***"
 
 Show = Callable[[str | None], str | None]
 
-_SHOWN = ("account", "application", "status", "channel", "client_ref", "error_code", "price", "currency")
+_STATE_COLUMNS = ("account", "application", "status", "channel", "client_ref", "error_code", "price", "currency")
 
 
 async def find_trace(engine: AsyncEngine, message_uuid: str, *, reveal: bool) -> Mapping[str, Any] | None:
-    """Return the message and its events, the current one last; None if the tables do not know it.
+    """Return the message and its events, the current one last; None if it is not in the tables.
 
-    Numbers and the values of query parameters are masked unless ``reveal``. Times are ISO 8601 in UTC.
+    Without ``reveal`` numbers and the values of query parameters are masked. Times are ISO 8601 in UTC.
     """
     async with engine.connect() as connection:
-        found = await connection.execute(select(messages).where(messages.c.message_uuid == message_uuid))
-        state = found.mappings().one_or_none()
+        result = await connection.execute(select(messages).where(messages.c.message_uuid == message_uuid))
+        state = result.mappings().one_or_none()
         rows = await connection.execute(select(status_events).where(status_events.c.message_uuid == message_uuid))
         events = sorted(map(read_event, rows), key=sort_key)
     if state is None:
@@ -40,7 +40,7 @@ async def find_trace(engine: AsyncEngine, message_uuid: str, *, reveal: bool) ->
     show: Show = (lambda number: number) if reveal else mask
     return {
         "message_uuid": message_uuid,
-        **{name: state[messages.c[name]] for name in _SHOWN},
+        **{name: state[messages.c[name]] for name in _STATE_COLUMNS},
         "to": show(state[messages.c.to]),
         "from": show(state[messages.c.sender]),
         "statuses": state[messages.c.statuses],
@@ -61,7 +61,7 @@ async def find_trace(engine: AsyncEngine, message_uuid: str, *, reveal: bool) ->
 async def find_history(server: Redis, shard: Shard, entries: Collection[str], *, reveal: bool) -> list[dict[str, Any]]:
     """Return the outcomes of entries that a group did not handle at their first attempt, oldest first for each group.
 
-    Each group keeps its last outcomes only. Raises RedisError.
+    Each group keeps only its latest outcomes. Raises RedisError.
     """
     show = str if reveal else mask_numbers
     return [

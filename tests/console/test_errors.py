@@ -68,7 +68,7 @@ async def test_redis_faults_are_told_in_its_own_words(user_url: str, valkey_url:
         (wrong_password, "s"): ("WRONGPASS", "check the user and the password"),
         (user_url, "s"): ("NOPERM", "deploy/redis-users.acl"),
         (valkey_url, stream): ("WRONGTYPE", "set ACKSTREAM_STREAM to another name"),
-        (f"{valkey_url}/999", "s"): ("no database of this number", "ACKSTREAM_REDIS_URL"),
+        (f"{valkey_url}/999", "s"): ("no database with this number", "ACKSTREAM_REDIS_URL"),
     }
     for (url, name), (word, step) in expected.items():
         with pytest.MonkeyPatch.context() as patch:
@@ -143,7 +143,7 @@ def test_a_wrong_worker_setting_stops_no_other_command(command: str, monkeypatch
         monkeypatch.setenv(f"ACKSTREAM_{name.upper()}", value)
     monkeypatch.setenv("ACKSTREAM_REDIS_URL", AWAY)
     error = run_command(*command.split()).error
-    assert "does not answer" in error or "there is no database" in error
+    assert "does not answer" in error or "no database at" in error
 
 
 @pytest.mark.parametrize("command", [*READS_REDIS, "trace x", "groups resume g", "dead-letters show 0/1-1"])
@@ -169,7 +169,7 @@ async def _keys(url: str, stream: str) -> list[bytes]:
 def test_trace_before_anything_was_started_says_what_to_start() -> None:
     """There is no database yet: the sentence says where it looked and what makes one."""
     error = run_command("trace", "x").error
-    assert "there is no database at ackstream-data/ackstream.db yet: start `ackstream up`" in error
+    assert "no database at ackstream-data/ackstream.db yet: start `ackstream up`" in error
 
 
 def test_tables_of_another_version_are_told(folder: Path) -> None:

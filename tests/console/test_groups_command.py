@@ -163,8 +163,8 @@ async def test_a_group_with_a_live_worker_is_not_dropped(valkey_url: str, server
     async with working(redis_url=valkey_url, stream=shard.name, handlers="log"):
         await until(lambda: beats(server, shard))
         state = await groups.find_group(server, shard, "log")
-        assert state.seen.alive == 1
-    assert (await groups.find_group(server, shard, "log")).seen.alive == 0
+        assert state.liveness.alive == 1
+    assert (await groups.find_group(server, shard, "log")).liveness.alive == 0
 
 
 async def beats(server: Redis, shard: Shard) -> bool:
@@ -187,7 +187,7 @@ async def test_a_consumer_that_comes_back_meanwhile_saves_its_group(server: Redi
     await register(server, shard, "slow")
     await server.hset(shard.alive("slow"), "stopped", "7")
     state = await groups.find_group(server, shard, "slow")
-    assert state.seen.alive == 0
+    assert state.liveness.alive == 0
     await server.hincrby(shard.alive("slow"), "stopped", 1)
     assert not await groups.drop_group(server, shard, state, force=False, dead=True)
     assert await server.sismember(shard.groups, "slow")

@@ -108,7 +108,7 @@ async def test_a_replay_appends_what_is_valid_now_and_leaves_the_rest(site: Site
 
     assert (again.exit_code, again.stdout) == (
         1,
-        "0 payloads are given to every group; 1 are still invalid and stay recorded\n",
+        "0 payloads are replayed to all groups; 1 are still invalid and stay recorded\n",
     )
     assert valid != junk
 

@@ -231,11 +231,11 @@ async def test_what_no_secret_proves_is_taken_in_only_if_that_is_said(site: Site
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("show", "0/1-1"), "nothing in quarantine has the id 0/1-1"),
+        (("show", "0/1-1"), "no refused payload 0/1-1"),
         (("show", "x"), "is not an entry"),
         (("accept",), "name the ids to accept, or --all"),
         (("accept", "0/1-1", "--all"), "name the ids to accept, or --all"),
-        (("accept", "0/1-1"), "nothing in quarantine has the id 0/1-1"),
+        (("accept", "0/1-1"), "no refused payload 0/1-1"),
     ],
 )
 async def test_a_wrong_question_is_told(site: Site, arguments: tuple[str, ...], sentence: str) -> None:

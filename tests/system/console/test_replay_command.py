@@ -133,7 +133,7 @@ def test_ctrl_c_leaves_it_running(site: Site) -> None:
         site.wait_for(lambda: state(site, started["replay"])["done"] > 0)
         command.send(signal.SIGINT)
         assert command.child.wait(10) == 130
-        assert f"replay {started['replay']} goes on without this command" in command.said
+        assert f"replay {started['replay']} continues without this command" in command.said
     assert state(site, started["replay"])["state"] == "running"
     watched = site.run("replay", "resume", started["replay"], "--watch")
     assert f"replay {started['replay']} is done: 24 of 24 copied" in watched.stdout
@@ -145,7 +145,7 @@ def test_without_a_worker_it_waits_for_one(site: Site, monkeypatch: pytest.Monke
     site.worker.kill()
     result = site.run("replay", "run", "--group", "log")
     assert result.exit_code == 0
-    assert "no worker of the group copies it; it goes on when a worker runs" in result.stdout
+    assert "no worker of the group copies it; it continues when a worker runs" in result.stdout
     site.ask(lambda server: server.xadd(site.shard.replay("log"), {"a": "b"}))
     log = site.json("stats")["groups"]["log"]
     assert (log["replays"], log["outstanding"]) == (1, 1)
@@ -169,7 +169,7 @@ def test_a_dropped_group_leaves_nothing_of_its_replays(site: Site, monkeypatch: 
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (("run",), 1, "name the group that gets the entries again"),
+        (("run",), 1, "name the group that gets the entries with --group"),
         (("run", "--group", "nobody"), 1, "no group 'nobody'; the groups are: log, recorder"),
         (("plan", "--group", "nobody"), 1, "no group 'nobody'; the groups are: log, recorder"),
         (("list", "--group", "nobody"), 1, "no group 'nobody'"),
