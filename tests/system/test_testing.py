@@ -47,7 +47,7 @@ def test_an_events_payload_can_be_changed() -> None:
     assert testing.event().event_id != event.event_id
     assert testing.event_of(event.raw, replayed=True).replayed
     for kind in (("pigeon", "delivered"), ("sms", "read")):
-        with pytest.raises(ValueError, match="no payload of channel"):
+        with pytest.raises(ValueError, match="no sample of channel"):
             testing.event(*kind)
 
 

@@ -1,7 +1,7 @@
-"""Delivery receipts of Vonage's SMS API: what is their own. No I/O.
+"""The fields, statuses and error codes of delivery receipts of the SMS API of Vonage. No I/O.
 
-https://developer.vonage.com/en/messaging/sms/guides/delivery-receipts gives the fields, statuses and error codes. They
-come as a GET's query, as a form or as JSON; the same receipt has the same ``event_id`` in each.
+https://developer.vonage.com/en/messaging/sms/guides/delivery-receipts lists them. A receipt comes as the query of a
+GET, as a form or as JSON, and has the same ``event_id`` in each of these forms.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ ERRORS = {
     "99": "General error",
 }
 
-_SIGNED_ANEW = frozenset(("sig", "nonce", "timestamp"))  # each time that it is sent
+_CHANGING = frozenset(("sig", "nonce", "timestamp"))  # differ each time that a receipt is sent
 _IDENTITY = frozenset(
     (
         *RECEIPT_IDS,
@@ -65,15 +65,15 @@ _IDENTITY = frozenset(
 
 
 def message_id(fields: Fields) -> object:
-    """Return the id of the SMS part that this receipt is for."""
+    """Return the id of the SMS part of this receipt."""
     return next(fields[name] for name in RECEIPT_IDS if name in fields)
 
 
 def event_id(fields: Fields, payload: bytes) -> str:
-    """Return the sha256 of the pairs that the documentation gives, sorted, as compact JSON.
+    """Return the sha256 of the documented fields, sorted, as compact JSON.
 
-    What differs from sending to sending is no part of it, nor is a parameter of the URL, which the provider sends among
-    the receipt's own when it sends by GET. Of values that are nested deeper than any receipt's it is the payload's.
+    Fields that differ each time that the receipt is sent do not count, nor do the parameters of the URL, which a GET
+    mixes with the fields of the receipt. If values are nested too deeply for JSON, return the sha256 of the payload.
     """
     pairs = sorted((name, value) for name, value in fields.items() if name in _IDENTITY)
     try:
@@ -83,5 +83,5 @@ def event_id(fields: Fields, payload: bytes) -> str:
 
 
 def other_fields(fields: Fields) -> Fields:
-    """Return the fields that no receipt has."""
-    return {name: value for name, value in fields.items() if name not in _IDENTITY | _SIGNED_ANEW}
+    """Return the fields that are not fields of a receipt."""
+    return {name: value for name, value in fields.items() if name not in _IDENTITY | _CHANGING}

@@ -1,4 +1,4 @@
-"""A parsed payload: one status of one message, with everything the state tables and handlers need. No I/O."""
+"""`StatusEvent`, a parsed payload: one status of one message. No I/O."""
 
 import re
 from collections.abc import Mapping
@@ -10,39 +10,40 @@ SUBMITTED, DELIVERED, READ = "submitted", "delivered", "read"
 REJECTED, UNDELIVERABLE = "rejected", "undeliverable"
 
 
-class InvalidStatus(ValueError):  # noqa: N818 - named for what it is: the entry is buried with this reason
-    """The payload is no status of a message."""
+class InvalidStatus(ValueError):  # noqa: N818 - the reason of the dead letter
+    """The payload is not a status of a message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusEvent:
     """One status of one message.
 
-    Texts are as sent, save that U+0000 is U+FFFD; None where the payload says nothing. ``raw`` is the payload itself;
-    ``worker.vonage.decode`` gives all its fields, unknown ones included. Times are aware and in UTC.
+    Texts are as sent, except that U+0000 is replaced by U+FFFD. None means that the payload does not have the field.
+    ``raw`` is the payload; ``worker.events.vonage.decode`` returns all its fields, also unknown ones. Times are aware
+    and in UTC.
     """
 
     event_id: str
-    """sha256 of the payload in hex (of a delivery receipt, see worker.vonage): equal for a payload sent twice, and the
-    key by which a handler can tell that it has seen an event before."""
+    """sha256 of the payload in hex, or of the documented fields of a delivery receipt. A payload that is sent twice has
+    the same id both times, so a handler can detect repeats."""
     message_uuid: str
     status: str
     provider_status: str
-    """The status word as sent; differs from ``status`` for delivery receipts of the SMS API only."""
+    """The status as sent. It differs from ``status`` only for delivery receipts of the SMS API."""
     occurred_at: datetime | None
-    """When the provider says it happened; None where it does not, or not in a form that can be read."""
+    """When the status was reached, by the clock of the provider; None if the payload has no readable time."""
     received_at: datetime
-    """When the payload's first receipt was here, to the millisecond."""
+    """When ingest first received the payload, to the millisecond."""
     entry: str
-    """The entry of the first receipt, as ``shard/ms-seq``."""
+    """The first entry with this payload, as ``shard/ms-seq``."""
     channel: str | None = None
     to: str | None = None
     sender: str | None = None
-    """Who sent the message: the payload's ``from``, which is no name in Python."""
+    """The sender of the message: ``from`` in the payload, which is a reserved word in Python."""
     client_ref: str | None = None
     account: str | None = None
     account_verified: bool = False
-    """Whether a signature proved ``account``; if not, the payload merely says so."""
+    """Whether a signature proves ``account``. Otherwise the payload only claims it."""
     application: str | None = None
     error_code: str | None = None
     error_text: str | None = None
@@ -52,39 +53,41 @@ class StatusEvent:
     parts: int | None = None
     network_code: str | None = None
     workflow_id: str | None = None
-    """What joins the attempts of a failover."""
+    """Equal for all attempts of one failover."""
     workflow_item: str | None = None
     workflow_items: str | None = None
     query: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """The parameters of the URL to which the first receipt came; of a delivery receipt that came as a query, those that
-    are no receipt's. Nothing proves them, and they are no part of the event's identity."""
+    """The parameters of the URL of the first webhook with this payload, without the fields of a delivery receipt. No
+    signature covers them, and they do not change the event id."""
     raw: bytes = field(default=b"", repr=False)
     attempt: int = field(default=1, compare=False)
-    """Which attempt of the group's handler this is, from 1."""
+    """The number of this attempt of the handler of the group, from 1."""
     replayed: bool = field(default=False, compare=False)
-    """Whether somebody had the group given this event again."""
+    """Whether this is a copy that a replay made."""
 
     @property
     def time(self) -> datetime:
-        """When it happened, or else when it was received."""
+        """When the status was reached, or else when the payload was received."""
         return self.occurred_at or self.received_at
 
 
 def _draft_of(frozen: type) -> Any:
-    """Return a class of the same fields that can be written to: its instances become ``frozen`` by their ``__class__``.
+    """Return a writable class with the fields of ``frozen``. Setting ``__class__`` turns an instance into a ``frozen``.
 
-    So thousands are made in a fourth of the time that a frozen dataclass takes to fill itself.
+    This takes a fourth of the time in which a frozen dataclass fills its fields.
     """
-    own = [(one.name, Any, field(default=None if one.default is MISSING else one.default)) for one in fields(frozen)]
-    return make_dataclass("EventDraft", own, slots=True, eq=False, repr=False)
+    columns = [
+        (each.name, Any, field(default=None if each.default is MISSING else each.default)) for each in fields(frozen)
+    ]
+    return make_dataclass("EventDraft", columns, slots=True, eq=False, repr=False)
 
 
 EventDraft = _draft_of(StatusEvent)
-"""A StatusEvent while it is written."""
+"""A StatusEvent while the parser fills it."""
 
 
 def mask(number: str | None) -> str | None:
-    """Hide a number or id for logs and listings: of its digits the last four stay, of a short one the last third."""
+    """Mask the digits of a number or id for logs and listings, except the last four (the last third of a short one)."""
     if number is None:
         return None
     digits = len(re.findall(r"\d", number))

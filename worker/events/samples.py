@@ -1,7 +1,7 @@
-"""Payloads as the provider sends them, for tests: one for every channel and status. No I/O.
+"""Sample payloads for tests, one for every channel and status. No I/O.
 
-Composed after the examples of Vonage's specification: https://developer.vonage.com/en/api/messages#message-status
-All numbers are of the range that Ofcom keeps free for fiction, 447700900000 to 447700900999.
+They follow the examples of the specification: https://developer.vonage.com/en/api/messages#message-status
+All numbers are in the range that Ofcom reserves for fiction, 447700900000 to 447700900999.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ MESSAGE_UUID = "aaaaaaaa-bbbb-4ccc-8ddd-0123456789ab"
 TO, SENDER = "447700900000", "447700900001"
 
 RECEIPT, DISPATCH = "receipt", "dispatch"
-"""What stands for a channel where the payload is a delivery receipt of the SMS API, or Dispatch's final report."""
+"""The channels of two payloads without one: the delivery receipt of the SMS API and the final report of Dispatch."""
 
 _DOCS = "https://developer.vonage.com/api-errors/messages"
 _ERRORS: Mapping[str, Mapping[str, Any]] = {
@@ -43,28 +43,28 @@ _CHANNELS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "messenger": (DELIVERED, "0.0008", {}),
     "viber_service": (DELIVERED, "0.0243", {}),
 }
-"""The status that is charged, the price, and what only this channel has."""
+"""For each channel: the status with a price, the price, and the fields that only this channel has."""
 _RECEIPTS = {SUBMITTED: ("accepted", "0"), DELIVERED: ("delivered", "0"), REJECTED: ("failed", "6")}
 _SECONDS = {SUBMITTED: "00", DELIVERED: "03", READ: "09", REJECTED: "02", UNDELIVERABLE: "05"}
 
 
-def _tells(channel: str) -> list[str]:
+def _statuses_of(channel: str) -> list[str]:
     read = [] if channel in ("sms", "mms") else [READ]
     return [SUBMITTED, DELIVERED, *read, REJECTED, UNDELIVERABLE]
 
 
 STATUSES: Mapping[str, list[str]] = {
-    **{channel: _tells(channel) for channel in _CHANNELS},
+    **{channel: _statuses_of(channel) for channel in _CHANNELS},
     RECEIPT: list(_RECEIPTS),
     DISPATCH: ["completed", "error"],
 }
-"""The statuses that each channel tells."""
+"""The statuses of each channel."""
 
 
 def fields(channel: str, status: str) -> dict[str, Any]:
-    """Return the fields of such a payload. Raises ValueError for a channel or a status that is not in STATUSES."""
+    """Return the fields of a sample payload. Raises ValueError if the channel or status is not in STATUSES."""
     if status not in STATUSES.get(channel, ()):
-        raise ValueError(f"no payload of channel {channel!r} with status {status!r}; there are: {dict(STATUSES)}")
+        raise ValueError(f"no sample of channel {channel!r} with status {status!r}; use one of: {dict(STATUSES)}")
     if channel == RECEIPT:
         return _receipt(status)
     if channel == DISPATCH:
@@ -87,9 +87,9 @@ def fields(channel: str, status: str) -> dict[str, Any]:
 
 
 def payload(channel: str, status: str, **changes: Any) -> bytes:
-    """Return such a payload; each change replaces a field, or removes it if it is None. Raises as ``fields``.
+    """Return a sample payload. Each change replaces a field, or removes it if it is None. Raises as ``fields``.
 
-    A field that is no name in Python is given as in ``**{"from": "AcmeInc"}``.
+    Pass a field with a reserved name as in ``**{"from": "AcmeInc"}``.
     """
     changed = fields(channel, status) | changes
     return orjson.dumps({name: value for name, value in changed.items() if value is not None})

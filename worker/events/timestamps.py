@@ -1,7 +1,7 @@
-"""Every form of time that Vonage's payloads have been seen with. No I/O.
+"""Parses every form of time that payloads of Vonage have. No I/O.
 
-ISO 8601 with Z, an offset or none; ``2020-01-01 14:00:00 +0000``; ``… UTC``; a delivery receipt's ``scts``, which is
-``YYMMDDHHMM`` or an epoch. Without a zone it is UTC.
+ISO 8601 with Z, with an offset or with neither; ``2020-01-01 14:00:00 +0000``; ``… UTC``; the ``scts`` of a delivery
+receipt, which is ``YYMMDDHHMM`` or an epoch. A time without a zone is in UTC.
 """
 
 import re
@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta, timezone
 
 from stream.entry import LATEST_MS
 
-FIRST_YEAR, LAST_YEAR = 1970, 9998  # beyond lies nothing a provider means; at the ends asyncpg reads infinity
+FIRST_YEAR, LAST_YEAR = 1970, 9998  # other years are errors; asyncpg reads the first and last as infinity
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-LONGEST_TIME = 64  # characters; the longest form seen has 32
+LONGEST_TIME = 64  # characters; the longest form has 32
 
 _CALENDAR = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s*(?:(?:Z|UTC|GMT)|([+-])(\d\d):?(\d\d)?)?",
@@ -25,23 +25,23 @@ _COMPACT = re.compile(r"(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)", re.ASCII)
 _EPOCH = re.compile(r"\d{9,10}|\d{13}", re.ASCII)
 _EPOCH_MS_DIGITS = 13
 _LONGEST_INTEGER_BITS = 64
-_FLOAT_MS = 2**32 * 1000  # until here, in 2106, seconds in a float are exact to far less than a microsecond
+_FLOAT_MS = 2**32 * 1000  # up to 2106, where a float of seconds is exact to much less than a microsecond
 
 
 def from_ms(ms: int) -> datetime:
-    """Return the moment, exact to the millisecond; the first way takes half as long."""
+    """Return the time, exact to the millisecond. ``fromtimestamp`` takes half as long as the addition."""
     return datetime.fromtimestamp(ms / 1000, UTC) if ms < _FLOAT_MS else EPOCH + timedelta(milliseconds=ms)
 
 
 def iso_time(ms: int | None) -> str | None:
-    """Return the moment in ISO 8601; None for none, and for one after the year 9999."""
+    """Return the time in ISO 8601; None for None and for a time after the year 9999."""
     return None if ms is None or ms > LATEST_MS else from_ms(ms).isoformat()
 
 
 def parse_time(value: object, received_at: datetime) -> datetime | None:
-    """Return the moment in UTC, digits past the microsecond cut off; None for what is no time (seen: ``{}``).
+    """Return the time in UTC, cut to microseconds; None if the value is not a time (some payloads have ``{}``).
 
-    Ten digits can be ``YYMMDDHHMM`` and an epoch: they are the one that is nearer to when the payload was received.
+    Ten digits can be ``YYMMDDHHMM`` or an epoch. The one that is nearer to the time of receipt counts.
     """
     if isinstance(value, str):
         text = value
@@ -58,7 +58,7 @@ def parse_time(value: object, received_at: datetime) -> datetime | None:
 
 
 def _common(text: str) -> datetime | None:
-    """Read the form of nearly all, in a tenth of the time."""
+    """Parse the most frequent forms, in a tenth of the time."""
     if len(text) not in _COMMON_LENGTHS or text[_T] != "T" or text[-1] != "Z":
         return None
     try:
@@ -68,21 +68,21 @@ def _common(text: str) -> datetime | None:
 
 
 def _readings(text: str) -> Iterator[datetime]:
-    """Yield every moment that the text can mean."""
+    """Yield every time that the text can mean."""
     for read in (_calendar, _compact, _epoch):
         try:
             moment = read(text)
-        except (ValueError, OverflowError):  # no such day, or beyond what a datetime holds
+        except (ValueError, OverflowError):  # no such day, or out of the range of datetime
             continue
         if moment is not None:
             yield moment
 
 
 def _calendar(text: str) -> datetime | None:
-    found = _CALENDAR.fullmatch(text)
-    if not found:
+    match = _CALENDAR.fullmatch(text)
+    if not match:
         return None
-    *date, second, fraction, sign, zone_hours, zone_minutes = found.groups()
+    *date, second, fraction, sign, zone_hours, zone_minutes = match.groups()
     offset = timedelta(hours=int(zone_hours or 0), minutes=int(zone_minutes or 0))
     zone = timezone(-offset if sign == "-" else offset) if sign else UTC
     microsecond = int((fraction or "").ljust(6, "0")[:6])
@@ -91,11 +91,11 @@ def _calendar(text: str) -> datetime | None:
 
 
 def _compact(text: str) -> datetime | None:
-    """Read YYMMDDHHMM."""
-    found = _COMPACT.fullmatch(text)
-    if not found:
+    """Parse YYMMDDHHMM."""
+    match = _COMPACT.fullmatch(text)
+    if not match:
         return None
-    year, month, day, hour, minute = map(int, found.groups())
+    year, month, day, hour, minute = map(int, match.groups())
     return datetime(2000 + year, month, day, hour, minute, tzinfo=UTC)
 
 

@@ -1,4 +1,4 @@
-"""The parameters of the URL that a webhook came to. No I/O."""
+"""Reads the parameters of the URL of a webhook. No I/O."""
 
 from collections.abc import Mapping
 from itertools import islice
@@ -15,9 +15,9 @@ FORM = "application/x-www-form-urlencoded"
 
 
 def read_query(entry: Entry, receipt_fields: Fields | None) -> Mapping[str, str]:
-    """Return the parameters of the URL; one that is too long is left out.
+    """Return the parameters of the URL, without those that are too long.
 
-    Of a receipt that came by GET the URL's query is the payload: there they stand among the receipt's own.
+    The query of a GET is the payload, so the parameters are mixed with the fields of the receipt.
     """
     if entry.query is not None:
         parameters: Fields = decode_form(entry.query)

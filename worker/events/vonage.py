@@ -1,12 +1,13 @@
-"""From a payload to a StatusEvent, for every shape that Vonage sends. No I/O.
+"""Parses every shape of payload that Vonage sends into a StatusEvent. No I/O.
 
 * Messages API v1: https://developer.vonage.com/en/api/messages#message-status
 * Messages API v0.1 and Dispatch: ``to`` and ``from`` are objects; Dispatch ends with a report without message_uuid
-* SMS API delivery receipts: https://developer.vonage.com/en/api/sms#delivery-receipt (see worker.receipt)
+* SMS API delivery receipts: https://developer.vonage.com/en/api/sms#delivery-receipt (see
+  worker.events.delivery_receipt)
 
-The payload itself says which it is (see stream.payload). No payload is expensive: a text longer than its limit is not
-looked at, and no step takes more than time in proportion to the payload. An optional field that is too long is None,
-for the payload itself still has it; only a bad id or status makes the payload no status.
+The fields of the payload decide which shape it has (see stream.payload). The time to parse a payload is at most in
+proportion to its size, and a text longer than its limit is skipped. An optional field that is too long is None; ``raw``
+still has it. Only an invalid id or status makes the payload invalid.
 """
 
 import hashlib
@@ -26,21 +27,21 @@ from worker.events.url_query import read_query
 
 LONGEST_ID_BYTES = 255
 _SURELY_SHORT = LONGEST_ID_BYTES // 4  # characters, of at most four bytes
-LONGEST_STATUS = 255  # characters; the longest known has 13
+LONGEST_STATUS = 255  # characters; the longest that Vonage sends has 13
 LONGEST_PRICE = 64  # characters
-MOST_ERRORS = 8  # one inside the other; two have been seen
+MOST_ERRORS = 8  # one inside the other; Vonage sends at most two
 
 _DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _CODE = re.compile(r"[\w-]+")
 _COUNT = re.compile(r"\d{1,6}", re.ASCII)
 
 
-class InexactNumber(Exception):  # noqa: N818 - named for what it is
-    """A value was sent as a number that a float may not hold exactly: decode again, numbers as text."""
+class InexactNumber(Exception):  # noqa: N818 - the caller decodes again
+    """A value is a number that a float may not hold exactly. Decode the payload again with numbers as text."""
 
 
 def parse(entry: Entry, entry_id: str) -> StatusEvent:
-    """Return the event of this receipt. Raises InvalidStatus, and nothing else, for a payload that is no status."""
+    """Return the event of this entry. Raises InvalidStatus, and only that, if the payload is not a status."""
     received_at = from_ms(entry.received_ms)
     draft, receipt_fields = _read(entry.payload, received_at)
     draft.received_at = received_at
@@ -61,7 +62,7 @@ def parse(entry: Entry, entry_id: str) -> StatusEvent:
 
 
 def _read(payload: bytes, received_at: datetime) -> tuple[Any, Fields | None]:
-    """Return what the payload says with its event_id, and a receipt's fields; the account is the one that it claims."""
+    """Return the draft of the event with the claimed account, and the fields of the payload if it is a receipt."""
     fields = decode(payload)
     of_receipt = is_receipt(fields)
     contents = _from_receipt if of_receipt else _from_message
@@ -74,7 +75,7 @@ def _read(payload: bytes, received_at: datetime) -> tuple[Any, Fields | None]:
 
 
 def decode(payload: bytes) -> Fields:
-    """Decode a JSON object, or else a form or query. Raises InvalidStatus."""
+    """Decode a JSON object, a form or a query. Raises InvalidStatus."""
     try:
         return decode_payload(payload)
     except InvalidPayload as exc:
@@ -82,7 +83,7 @@ def decode(payload: bytes) -> Fields:
 
 
 def _exact(payload: bytes, fields: Fields) -> Fields:
-    """Decode again with numbers as text; where that is nested too deeply, leave out what a float may not hold."""
+    """Decode again with numbers as text. If the payload is nested too deeply for that, remove floats instead."""
     try:
         return decode_exactly(payload)
     except InvalidPayload:
@@ -90,7 +91,7 @@ def _exact(payload: bytes, fields: Fields) -> Fields:
 
 
 def _without_floats(fields: Fields, depth: int) -> Fields:
-    """Leave floats out, and objects that are nested deeper than any that is looked at."""
+    """Remove floats, and objects that are nested more deeply than the parser reads."""
     return {
         name: _without_floats(value, depth - 1) if isinstance(value, dict) else value
         for name, value in fields.items()
@@ -106,7 +107,7 @@ def _from_message(fields: Fields, received_at: datetime) -> Any:
         raise InvalidStatus("no message_uuid, dispatch_uuid or messageId")
     status = _status(fields.get("status"))
     to, sender = fields.get("to"), fields.get("from")
-    draft = EventDraft(  # in the order of StatusEvent's fields: by their names it takes twice as long
+    draft = EventDraft(  # positional arguments in the order of StatusEvent: keywords take twice as long
         None,
         _id(message_uuid),
         status,
@@ -160,7 +161,7 @@ def _add_workflow(draft: Any, workflow: object) -> None:
         draft.workflow_items = _text(workflow.get("items_total")) or _text(workflow.get("total_items"))
 
 
-# In this order: of what tells the workflow, the last one that does counts.
+# In this order, because the last part with a workflow id decides the id.
 _PARTS = (
     ("error", _add_error),
     ("usage", _add_usage),
@@ -196,10 +197,7 @@ def _from_receipt(fields: Fields, received_at: datetime) -> Any:
 
 
 def _text(value: object) -> str | None:
-    """Take a text or a number as text; nothing for an empty or over-long one, nor for anything else.
-
-    Raises InexactNumber.
-    """
+    """Return a text or an integer as text; None if it is empty, too long or of another type. Raises InexactNumber."""
     if value is None:
         return None
     if isinstance(value, str):
@@ -217,7 +215,7 @@ def _object(fields: Fields, name: str) -> Fields:
 def _id(value: object) -> str:
     text = _text(value)
     if not text or (len(text) > _SURELY_SHORT and len(text.encode()) > LONGEST_ID_BYTES):
-        raise InvalidStatus(f"the message's id is not a text of 1 to {LONGEST_ID_BYTES} bytes")
+        raise InvalidStatus(f"the id of the message is not a text of 1 to {LONGEST_ID_BYTES} bytes")
     return text
 
 
@@ -228,7 +226,7 @@ def _status(value: object) -> str:
 
 
 def _party(value: object) -> str | None:
-    """v1 sends a text, v0.1 an object with a number or an id."""
+    """Return the number or id of a party: v1 sends a text, v0.1 an object."""
     return _text(value.get("number")) or _text(value.get("id")) if isinstance(value, dict) else _text(value)
 
 
@@ -237,22 +235,22 @@ def _party_type(value: object) -> str | None:
 
 
 def _error(error: object) -> tuple[str | None, str | None]:
-    """Return code and text. An error may stand inside another, ``error.error``: the outermost that has either counts.
+    """Return code and text of the outermost error that has either. An error may contain another in its ``error``.
 
-    v1: ``title`` is the code, and so is the end of ``type``; v0.1: ``code`` and ``reason``. The deeper form stands
-    in a test of the provider's Kotlin SDK: https://github.com/Vonage/vonage-kotlin-sdk.
+    v1: ``title`` is the code, and so is the end of ``type``; v0.1: ``code`` and ``reason``. A test of the Kotlin SDK
+    has the nested form: https://github.com/Vonage/vonage-kotlin-sdk.
     """
-    for one in _errors(error):
-        title, in_type = _text(one.get("title")), _code_in(_text(one.get("type")))
-        code = _text(one.get("code")) or (in_type if in_type and not _is_code(title) else title)
-        text = _text(one.get("detail")) or _text(one.get("reason")) or (title if title != code else None)
+    for level in _errors(error):
+        title, in_type = _text(level.get("title")), _code_in(_text(level.get("type")))
+        code = _text(level.get("code")) or (in_type if in_type and not _is_code(title) else title)
+        text = _text(level.get("detail")) or _text(level.get("reason")) or (title if title != code else None)
         if code or text:
             return code, text
     return None, None
 
 
 def _errors(error: object) -> Iterator[Fields]:
-    """Yield the error, and the ones inside it, from the outside."""
+    """Yield the error and the errors inside it, the outermost first."""
     for _ in range(MOST_ERRORS):
         if not isinstance(error, dict):
             return
@@ -261,7 +259,7 @@ def _errors(error: object) -> Iterator[Fields]:
 
 
 def _code_in(url: str | None) -> str | None:
-    """Return the code at the end of an error's type, ``https://…#code``."""
+    """Return the code at the end of the type of an error, ``https://…#code``."""
     _, mark, code = (url or "").rpartition("#")
     return code if mark and _CODE.fullmatch(code) else None
 

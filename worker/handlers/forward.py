@@ -8,7 +8,7 @@ the receiver           the worker
 answers 2xx            acks the entry
 answers 410            pauses the group until an operator resumes it
 answers 429 or 503     tries again after ``Retry-After`` (seconds or a date, at most 24 h), or else by the schedule
-answers another status tries again by the schedule; it does not follow redirects
+answers otherwise      tries again by the schedule; it does not follow redirects
 does not answer        tries again by the schedule: cannot be reached, closes early, or exceeds the timeout
 =====================  =============================================================================================
 
@@ -159,9 +159,8 @@ async def _read_answer(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
                 if not piece:
                     return first, True
                 unread -= len(piece)
-                if (
-                    len(first) < 2 * ANSWER_BYTES
-                ):  # read more than is quoted, so that no part of a secret remains at the cut
+                # Keep more than is quoted, so that no part of a secret remains at the end of the quotation.
+                if len(first) < 2 * ANSWER_BYTES:
                     first += piece[: 2 * ANSWER_BYTES]
     return first, False
 

@@ -1,4 +1,4 @@
-"""Engines for the two databases, with every wait bounded, and what their errors mean."""
+"""Opens SQLite and PostgreSQL, with a limit for every wait, and classifies their errors."""
 
 import os
 import sqlite3
@@ -23,17 +23,17 @@ from stream.redis.client import describe_error
 from worker.store import postgresql_url
 from worker.store.settings import SQLITE
 
-SQLITE_BUSY_SECONDS = 3.0  # a stop has to wait for it; after it the batch is tried again
-# A writer that hangs while it holds locks (frozen process, lost host) is cut off, so that the others go on. The limits
-# are set in each transaction: a pooler in transaction mode gives each one another server connection, and refuses them
-# at the start of a connection (https://www.pgbouncer.org/features.html).
+SQLITE_BUSY_SECONDS = 3.0  # a stop waits for it; afterwards the worker tries the batch again
+# The server disconnects a writer that hangs while it holds locks (frozen process, lost host), so that others continue.
+# The limits are set in each transaction: a pooler in transaction mode gives each transaction another connection, and
+# refuses settings at the start of a connection (https://www.pgbouncer.org/features.html).
 POSTGRESQL_LIMITS = (
     "SELECT set_config('idle_in_transaction_session_timeout', '15s', true), "
     "set_config('lock_timeout', '10s', true), set_config('statement_timeout', '30s', true)"
 )
-COMMAND_SECONDS = 40.0  # asyncpg has none of its own: a frozen server would hang for ever
+COMMAND_SECONDS = 40.0  # asyncpg has no limit of its own and would wait for a frozen server for ever
 POOL_SIZE = 4
-# Classes of SQLSTATE that speak of the server, or of what its owner has to put right: connection, transaction state,
+# Classes of SQLSTATE with a fault of the server, or one that an operator has to correct: connection, transaction state,
 # authorisation, no such database, rollback, no such table, resources, state of objects, an operator, system, internal.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 AWAY_STATES = frozenset(("08", "25", "26", "28", "3D", "40", "42", "53", "55", "57", "58", "F0", "XX"))
@@ -56,25 +56,25 @@ AWAY_CODES = frozenset(
 _PRIMARY_CODE = 0xFF
 
 
-class DatabaseAway(Exception):  # noqa: N818 - named for what it says
-    """No connection to the database can be had, whatever was to be done with it; the text has no values in it."""
+class DatabaseAway(Exception):  # noqa: N818 - the caller waits until it is back
+    """The database accepts no connection. The text contains no values."""
 
     @property
     def orig(self) -> BaseException | None:
-        """The driver's error."""
+        """The error of the driver."""
         return getattr(self.__cause__, "orig", None) or self.__cause__
 
 
 class FileReplaced(DatabaseAway):
-    """SQLite's file or write-ahead log is another than the one that was opened: what was written is in neither."""
+    """The SQLite file or its write-ahead log was replaced after it was opened, so the last writes are lost."""
 
 
 def open_engine(url: str, *, read_only: bool = False, create: bool = False) -> AsyncEngine:
-    """Open an engine on ``sqlite:///path`` or ``postgresql://…`` (worker.store.postgresql_url); nothing is connected.
+    """Open an engine on ``sqlite:///path`` or ``postgresql://…`` (worker.store.postgresql_url) without connecting.
 
-    Of SQLite all after ``sqlite:///`` is the path, whatever characters it has; only with ``create`` a file that is not
-    there is made. Every transaction takes the write lock at its start (one that turns into a writer later fails at
-    once when another writes), unless ``read_only``. Errors never show the parameters. Raises Refusal and WrongValue.
+    For SQLite, all characters after ``sqlite:///`` are the path. A missing file is created only with ``create``. Unless
+    ``read_only``, every transaction takes the write lock at its start, because a transaction that becomes a writer
+    later fails at once if another one writes. Errors never show the parameters. Raises Refusal or WrongValue.
     """
     if url.startswith(SQLITE):
         path, begin = Path(url.removeprefix(SQLITE)).absolute(), "BEGIN" if read_only else "BEGIN IMMEDIATE"
@@ -95,8 +95,8 @@ def _create_engine(url: str | URL, **arguments: Any) -> AsyncEngine:
 
 def _open_postgresql(url: str) -> AsyncEngine:
     arguments = postgresql_url.connect_arguments(url)
-    # Nothing is prepared for longer than a statement takes: behind a pooler the next one meets another server
-    # connection. https://docs.sqlalchemy.org/en/20/dialects/postgresql.html#prepared-statement-name-with-pgbouncer
+    # A prepared statement is dropped after its use: behind a pooler the next statement uses another server connection.
+    # https://docs.sqlalchemy.org/en/20/dialects/postgresql.html#prepared-statement-name-with-pgbouncer
     pooled = {"prepared_statement_cache_size": 0, "statement_cache_size": 0, "prepared_statement_name_func": str}
     try:
         engine = _create_engine(
@@ -105,7 +105,7 @@ def _open_postgresql(url: str) -> AsyncEngine:
             pool_pre_ping=True,
         )
     except ModuleNotFoundError:
-        raise Refusal("PostgreSQL needs its driver: pip install 'ackstream[postgres]'") from None
+        raise Refusal("the driver of PostgreSQL is not installed: pip install 'ackstream[postgres]'") from None
 
     @event.listens_for(engine.sync_engine, "begin")
     def on_begin(connection: Any) -> None:
@@ -125,20 +125,22 @@ def _open_sqlite(path: Path, begin: str, *, create: bool) -> AsyncEngine:
     def before_connect(*_: Any) -> None:
         if create:
             make_folder(path.parent)
-            path.touch(mode=0o600)  # it holds payloads and numbers; SQLite gives its log the same mode
+            path.touch(mode=0o600)  # it contains payloads and numbers; SQLite gives its log the same mode
         else:
-            path.stat()  # so that a file that is not there costs no thread of the driver's
+            path.stat()  # fail here if the file is missing, without starting a thread of the driver
 
     @event.listens_for(engine.sync_engine, "connect")
     def on_connect(connection: Any, record: Any) -> None:
-        connection.isolation_level = None  # the driver shall not begin transactions on its own
+        connection.isolation_level = None  # so that the driver starts no transactions of its own
         connection.run_async(_use_wal)
         cursor = connection.cursor()
-        cursor.execute("PRAGMA synchronous = FULL")  # what is acked must be on the disk
-        cursor.execute("PRAGMA fullfsync = ON")  # macOS; elsewhere it changes nothing
+        cursor.execute("PRAGMA synchronous = FULL")  # acked events must be on the disk
+        cursor.execute("PRAGMA fullfsync = ON")  # for macOS; without effect elsewhere
         cursor.execute("PRAGMA checkpoint_fullfsync = ON")
-        cursor.execute("PRAGMA cache_size = -65536")  # 64 MiB: ids are random, so the index is visited everywhere
-        cursor.execute("PRAGMA wal_autocheckpoint = 10000")  # 40 MB; by default nearly every batch made one
+        cursor.execute("PRAGMA cache_size = -65536")  # 64 MiB: ids are random, so all pages of the index are in use
+        cursor.execute(
+            "PRAGMA wal_autocheckpoint = 10000"
+        )  # 40 MB; with the default nearly every batch makes a checkpoint
         cursor.close()
         record.info["log"] = path.with_name(f"{path.name}-wal")
         record.info["files"] = {path: _identity(path)}
@@ -151,7 +153,7 @@ def _open_sqlite(path: Path, begin: str, *, create: bool) -> AsyncEngine:
 
 
 async def _use_wal(connection: Connection) -> None:
-    """Switch to the write-ahead log. Where several do so at once, SQLite refuses all but one without waiting."""
+    """Switch to the write-ahead log. If several switch at once, SQLite refuses all but one without waiting."""
     patient_until, backoff = time.monotonic() + SQLITE_BUSY_SECONDS, Backoff(0.01, 0.1)
     while True:
         try:
@@ -173,20 +175,20 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 @asynccontextmanager
 async def open_connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """Yield a connection. Raises DatabaseAway if none can be had, whatever the driver says."""
+    """Yield a connection. Raises DatabaseAway if connecting fails, for every error of the driver."""
     async with AsyncExitStack() as stack:
         try:
             connection = await stack.enter_async_context(engine.connect())
-        except Exception as exc:  # drivers raise errors of any class here, and none speaks of what is to be written
+        except Exception as exc:  # drivers raise any class here, and no events were written yet
             raise DatabaseAway(f"the database does not answer ({describe_error(exc)})") from exc
         yield connection
 
 
 def confirm_files(connection: AsyncConnection) -> None:
-    """Raise FileReplaced unless what this connection has committed is in the files that have the database's names.
+    """Raise FileReplaced unless the files of the database are those that this connection has opened.
 
-    A SQLite file that was removed or replaced takes writes as before, and they are gone when the process ends. To be
-    asked after a commit: then the write-ahead log is there, so that it is known from the first time on.
+    A SQLite file that was removed or replaced accepts writes as before, but they are lost when the process ends. Call
+    this after a commit: the write-ahead log exists then, so its identity is recorded at the first call.
     """
     files: dict[Path, tuple[int, int] | None] = connection.info.get("files", {})
     if log := connection.info.get("log"):
@@ -197,10 +199,9 @@ def confirm_files(connection: AsyncConnection) -> None:
 
 
 def is_away(exc: BaseException) -> bool:
-    """Whether the error says that the server is away, or that its owner has to put something right.
+    """Whether the server is away, or an operator has to correct it, so that the same batch can succeed later.
 
-    Then the same will succeed later. Everything else, an error that is not known too, is the fault of what was to be
-    written.
+    All other errors, also unknown ones, count as faults of the events in the batch.
     """
     if isinstance(exc, DBAPIError):
         state, code = getattr(exc.orig, "sqlstate", None), getattr(exc.orig, "sqlite_errorcode", None)
@@ -209,6 +210,6 @@ def is_away(exc: BaseException) -> bool:
         if state is not None:
             return str(state)[:2] in AWAY_STATES
         if code == sqlite3.SQLITE_ERROR:
-            return str(exc.orig).startswith("no such")  # table or column; the code says nothing more
+            return str(exc.orig).startswith("no such")  # table or column; the code is not more precise
         return code is not None and code & _PRIMARY_CODE in AWAY_CODES
     return isinstance(exc, DatabaseAway | OSError | PoolTimeoutError | DisconnectionError)  # OSError: TimeoutError too

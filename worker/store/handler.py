@@ -1,11 +1,11 @@
-"""The ``store`` handler: keeps every event and every message's state in SQL.
+"""The ``store`` handler: writes every event and the state of every message to SQL.
 
-One transaction a batch: lock the batch's messages in one order, read what decides their states, join and project, write
-what changed. Under the locks the state is computed as from all events of a message, so concurrent writers, repetitions
-and any order end in the same rows.
+Each batch is one transaction: lock the messages of the batch in one order, read the events that decide their states,
+merge and project, write the changes. Under the locks the state equals the one computed from all events of a message, so
+concurrent writers, repetitions and any order give the same rows.
 
-The work is bounded by the batch: of a message with more than MOST_DECIDING events those that its state does not depend
-on (worker.store.projection) are marked in the table, and not read again.
+The size of the batch limits the work. If a message has more than MOST_DECIDING events, those that its state does not
+depend on (worker.store.projection) are marked in the table and not read again.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ log = structlog.get_logger("store")
 
 MOST_DECIDING = 8
 LEAST_DECIDING = 4
-"""Fewer are never left, so a message of which fewer events decide has no others."""
+"""At least this many events stay marked, so a message with fewer deciding events has only deciding events."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EVENT_COLUMNS = tuple(column.key for column in status_events.columns if column.key not in ("query", "decides"))
@@ -50,20 +50,20 @@ class _Message:
 
     arrived: dict[str, StatusEvent]
     deciding: Mapping[str, StatusEvent] = field(default_factory=dict)
-    """The stored events that decide, and those that came."""
+    """The stored deciding events, and the events of the batch."""
     changed: Mapping[str, StatusEvent] = field(default_factory=dict)
-    """What is new, or has a new receipt."""
-    others: Mapping[str, StatusEvent] = field(default_factory=dict)
-    """Of what arrived, the events that are stored and do not decide."""
+    """Events that are new or have another receipt."""
+    undecisive: Mapping[str, StatusEvent] = field(default_factory=dict)
+    """Events of the batch that are stored and do not decide."""
     read: Collection[str] = ()
-    """Ids of the stored events that decide, if there are LEAST_DECIDING of them."""
+    """Ids of the stored deciding events, if there are at least LEAST_DECIDING."""
 
-    def may_have_others(self) -> bool:
+    def may_have_undecisive(self) -> bool:
         """Whether there can be stored events that do not decide."""
         return bool(self.read)
 
     def take_arrived(self) -> bool:
-        """Join what arrived into what is known; return whether a deciding event has got another receipt."""
+        """Merge the events of the batch into the stored ones. Return whether a deciding event has another receipt."""
         if not self.deciding:
             self.deciding = self.changed = self.arrived
             return False
@@ -71,25 +71,25 @@ class _Message:
         changed: dict[str, StatusEvent] = {}
         for event_id, event in self.arrived.items():
             decided = self.deciding.get(event_id)
-            before = decided or self.others.get(event_id)
-            joined = event if before is None else merge_receipts(before, event)
-            if joined != before:
-                changed[event_id] = joined
+            before = decided or self.undecisive.get(event_id)
+            merged = event if before is None else merge_receipts(before, event)
+            if merged != before:
+                changed[event_id] = merged
                 is_moved |= decided is not None
         self.changed = changed
         self.deciding = {**self.deciding, **changed}
         return is_moved
 
     def reduce(self) -> None:
-        """Leave out what does not decide, if there is much; at least LEAST_DECIDING are left."""
+        """Drop events that do not decide if there are more than MOST_DECIDING; keep at least LEAST_DECIDING."""
         if len(self.deciding) <= MOST_DECIDING:
             return
-        kept = find_deciding(self.deciding.values(), LEAST_DECIDING)
-        self.deciding = {event_id: event for event_id, event in self.deciding.items() if event_id in kept}
+        ids = find_deciding(self.deciding.values(), LEAST_DECIDING)
+        self.deciding = {event_id: event for event_id, event in self.deciding.items() if event_id in ids}
 
 
 class Store:
-    """Writes events and states. Safe with any number of writers; a batch that was written before changes nothing."""
+    """Writes events and states. Safe with any number of writers; writing a batch again changes nothing."""
 
     def __init__(self, engine: AsyncEngine, timeout_seconds: float = 60.0) -> None:
         self._engine = engine
@@ -104,9 +104,9 @@ class Store:
         return False
 
     async def handle(self, events: Sequence[StatusEvent]) -> None:
-        """Store the batch in one transaction. Raises Unavailable or Divide; then nothing of it is stored.
+        """Store the batch in one transaction. Raises Unavailable or Divide if the batch was not stored.
 
-        The first batch also checks that the tables are there, so a handler is opened without its database.
+        The first batch also checks the tables, so the handler opens without its database.
         """
         try:
             async with asyncio.timeout(self._timeout_seconds), open_connection(self._engine) as connection:
@@ -118,9 +118,9 @@ class Store:
         except FileReplaced as exc:
             self._is_checked = False
             self._recent = RecentEvents()
-            await self._engine.dispose()  # the next batch opens the file that bears the name by now
-            log.error(  # noqa: TRY400 - the text says all
-                "store.file_replaced", why=str(exc), what="replay what was stored since, if it is missing"
+            await self._engine.dispose()  # the next batch opens the file that has the name now
+            log.error(  # noqa: TRY400 - a traceback adds nothing
+                "store.file_replaced", why=str(exc), what="replay the entries since then if their events are missing"
             )
             raise Unavailable(str(exc)) from exc
         except SchemaMismatch as exc:
@@ -128,7 +128,7 @@ class Store:
             raise Unavailable(str(exc)) from exc
         except Exception as exc:
             raise (Unavailable(f"the database is away ({describe_error(exc)})") if is_away(exc) else Divide()) from exc
-        self._recent.keep(changed)
+        self._recent.remember(changed)
 
     def _report(self, mismatch: str) -> None:
         if mismatch != self._mismatch:
@@ -136,7 +136,7 @@ class Store:
             log.error("store.waits", why=mismatch)
 
     async def _write(self, connection: AsyncConnection, events: Sequence[StatusEvent]) -> list[StatusEvent]:
-        """Return the events that were new, or had a new receipt."""
+        """Write the batch. Return the events that are new or have another receipt."""
         arrived = _by_message(dedupe(events).values())
         batch = {message_uuid: _Message(arrived[message_uuid]) for message_uuid in sorted(arrived)}
         async with connection.begin():
@@ -152,7 +152,7 @@ class Store:
                     changed += message.changed.values()
                 else:
                     quiet.append(message_uuid)
-            missing = set(quiet) - await self._filled(connection, quiet)
+            missing = set(quiet) - await self._find_filled(connection, quiet)
             written = {key: message for key, message in batch.items() if message.changed or key in missing}
             await self._put(connection, written)
         return changed
@@ -185,8 +185,8 @@ class Store:
                 await connection.execute(self._sql.mark, {"ids": self._sql.ids(sorted(ids)), "to": to})
 
     async def _read(self, connection: AsyncConnection, batch: dict[str, _Message]) -> None:
-        """Read the stored events that decide, and those that arrived again."""
-        stored = _by_message(await self._stored(connection, self._sql.deciding_receipts, batch))
+        """Read the stored deciding events, and the stored events that the batch has again."""
+        stored = _by_message(await self._read_events(connection, self._sql.deciding_receipts, batch))
         for message_uuid, events in stored.items():
             message = batch[message_uuid]
             message.deciding = events
@@ -194,50 +194,50 @@ class Store:
         again = [
             event_id
             for message in batch.values()
-            if message.may_have_others()
+            if message.may_have_undecisive()
             for event_id in message.arrived.keys() - message.deciding.keys()
         ]
         if again:
-            stored = _by_message(await self._stored(connection, self._sql.receipts, again))
+            stored = _by_message(await self._read_events(connection, self._sql.receipts, again))
             for message_uuid, events in stored.items():
-                batch[message_uuid].others = events
+                batch[message_uuid].undecisive = events
 
     async def _read_all(self, connection: AsyncConnection, message_uuid: str, message: _Message) -> None:
-        """Look at all events of a message once more: one that decided may decide no longer."""
-        seen, after = set(message.deciding), ""
-        while message.may_have_others():
+        """Read all events of a message, because an event that decided may no longer decide."""
+        read, after = set(message.deciding), ""
+        while message.may_have_undecisive():
             rows = (await connection.execute(self._sql.page, {"message_uuid": message_uuid, "after": after})).all()
-            page = {row.event_id: read_event(row) for row in rows if row.event_id not in seen}
+            page = {row.event_id: read_event(row) for row in rows if row.event_id not in read}
             message.deciding = {**message.deciding, **page}
-            message.reduce()  # what does not decide among some does not among all
+            message.reduce()  # an event that does not decide among some events does not decide among all
             if len(rows) < PAGE:
                 return
             after = rows[-1].event_id
 
-    async def _filled(self, connection: AsyncConnection, ids: list[str]) -> set[str]:
-        """Return which of these messages have a row with a state: somebody may have emptied the table."""
+    async def _find_filled(self, connection: AsyncConnection, ids: list[str]) -> set[str]:
+        """Return the messages that have a row with a state. Others can lack one if rows were deleted by hand."""
         if not ids:
             return set()
         return set((await connection.execute(self._sql.filled, {"ids": self._sql.ids(ids)})).scalars())
 
-    async def _stored(self, connection: AsyncConnection, receipts: Any, ids: Iterable[str]) -> list[StatusEvent]:
-        """Return the stored events that these receipts are of; only those that are not remembered are read whole."""
-        found: list[StatusEvent] = []
-        others: list[str] = []
+    async def _read_events(self, connection: AsyncConnection, receipts: Any, ids: Iterable[str]) -> list[StatusEvent]:
+        """Return the stored events of these receipts; read the rows only of events that are not remembered."""
+        events: list[StatusEvent] = []
+        unremembered: list[str] = []
         for receipt in (await connection.execute(receipts, {"ids": self._sql.ids(ids)})).all():
             event = self._recent.find(tuple(receipt))
             if event is None:
-                others.append(receipt.event_id)
+                unremembered.append(receipt.event_id)
             else:
-                found.append(event)
-        if others:
-            rows = await connection.execute(self._sql.events, {"ids": self._sql.ids(others)})
-            found += [read_event(row) for row in rows]
-        return found
+                events.append(event)
+        if unremembered:
+            rows = await connection.execute(self._sql.events, {"ids": self._sql.ids(unremembered)})
+            events += [read_event(row) for row in rows]
+        return events
 
 
 def read_event(row: Row[Any]) -> StatusEvent:
-    """Read an event back from its row: the payload says everything that the receipt does not."""
+    """Parse an event from its row: its payload, and the columns of its receipt."""
     return parse(
         Entry(
             payload=row.payload,
@@ -254,7 +254,7 @@ def read_event(row: Row[Any]) -> StatusEvent:
 
 
 def _by_message(events: Iterable[StatusEvent]) -> dict[str, dict[str, StatusEvent]]:
-    found: defaultdict[str, dict[str, StatusEvent]] = defaultdict(dict)
+    messages: defaultdict[str, dict[str, StatusEvent]] = defaultdict(dict)
     for event in events:
-        found[event.message_uuid][event.event_id] = event
-    return found
+        messages[event.message_uuid][event.event_id] = event
+    return messages

@@ -16,10 +16,10 @@ LOCK = 0x61636B73  # "acks"
 
 
 async def migrate(engine: AsyncEngine) -> None:
-    """Run the migrations that are missing in one transaction; a second process waits, then finds nothing to do.
+    """Run the missing migrations in one transaction. A second process waits and then has nothing to do.
 
     Tables of a later version stay as they are. Raises DatabaseAway, SchemaMismatch if this version cannot work with
-    them, and what the database raises.
+    them, or an error of the database.
     """
     async with open_connection(engine) as connection:
         if (await read_revision(connection) or "") > REVISION:
@@ -34,7 +34,7 @@ async def migrate(engine: AsyncEngine) -> None:
 
 
 async def migrate_at(database_url: str) -> None:
-    """Migrate the database at this URL; an SQLite file that is not there is made. Raises as ``migrate``."""
+    """Migrate the database at this URL; a missing SQLite file is created. Raises the errors of ``migrate``."""
     engine = open_engine(database_url, create=True)
     try:
         await migrate(engine)

@@ -1,6 +1,6 @@
-"""PostgreSQL's URLs, as managed databases hand them out, turned into what the driver takes. No connection is made.
+"""Turns URLs of PostgreSQL, as managed databases give them, into arguments of the driver. Does not connect.
 
-``postgres://`` or ``postgresql://``, ``user:password@host:port,host:port/database`` and libpq's parameters:
+``postgres://`` or ``postgresql://``, ``user:password@host:port,host:port/database`` and the parameters of libpq:
 https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 """
 
@@ -17,7 +17,7 @@ from runtime.errors import Refusal, WrongValue
 SCHEMES = ("postgres://", "postgresql://")
 CONNECT_SECONDS = 5.0
 SYSTEM = "system"
-"""As ``sslrootcert``: the authorities that this machine trusts."""
+"""The ``sslrootcert`` that means the certificate authorities of this machine."""
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]]*)(:\d{1,5})?", re.ASCII)
 _VALUES: Mapping[str, frozenset[str]] = {
@@ -32,34 +32,34 @@ _FOR_THE_DRIVER = frozenset(
     ("host", "port", "dbname", "user", "password", "sslmode", "sslpassword", "target_session_attrs", *_FILES)
 )
 _FOR_THE_SERVER = frozenset(("application_name", "options"))
-_DONE_ANYWAY = frozenset(("gssencmode", "client_encoding", "pgbouncer", "supa"))
-"""What some providers add, and what changes nothing here: a pooler is always reckoned with."""
+_WITHOUT_EFFECT = frozenset(("gssencmode", "client_encoding", "pgbouncer", "supa"))
+"""Parameters of some providers without effect here, because the code always works behind a pooler."""
 _OURS = frozenset(("connect_timeout", "channel_binding"))
-_KNOWN = _FOR_THE_DRIVER | _FOR_THE_SERVER | _DONE_ANYWAY | _OURS
+_KNOWN = _FOR_THE_DRIVER | _FOR_THE_SERVER | _WITHOUT_EFFECT | _OURS
 
 
 def check(url: str) -> None:
-    """Raise WrongValue, which names the parameter, for a URL that cannot be used."""
+    """Raise WrongValue, which names the parameter, if the URL is invalid."""
     _parse(url)
 
 
 def connect_arguments(url: str) -> dict[str, Any]:
-    """Return the keyword arguments of ``asyncpg.connect`` for this URL. Raises WrongValue, and Refusal for a file.
+    """Return the keyword arguments of ``asyncpg.connect`` for this URL. Raises WrongValue, or Refusal for a file.
 
-    With ``sslmode=verify-full`` or ``verify-ca`` and no ``sslrootcert`` the authorities of this machine count.
-    ``channel_binding=require`` is done as ``sslmode=verify-full``: the driver has no channel binding, and this too
-    proves that nobody is between.
+    ``sslmode=verify-full`` and ``verify-ca`` without ``sslrootcert`` use the authorities of this machine. The driver
+    has no channel binding, so ``channel_binding=require`` means ``sslmode=verify-full``, which also prevents
+    interception.
     """
     base, auth, parameters = _parse(url)
     for name in _FILES:
         path = parameters.get(name)
         if path and path != SYSTEM and not os.access(path, os.R_OK):
-            raise Refusal(f"ACKSTREAM_DATABASE_URL: the file of {name} cannot be read; put it there, or name another")
+            raise Refusal(f"ACKSTREAM_DATABASE_URL: the file of {name} cannot be read; correct its path or its rights")
     arguments: dict[str, Any] = {**auth, "timeout": float(parameters.get("connect_timeout", 0)) or CONNECT_SECONDS}
     mode = "verify-full" if parameters.get("channel_binding") == "require" else parameters.get("sslmode", "")
     driver = {name: value for name, value in parameters.items() if name in _FOR_THE_DRIVER}
     if mode.startswith("verify-"):
-        arguments["ssl"] = _verifying_context(mode, parameters)
+        arguments["ssl"] = _make_ssl_context(mode, parameters)
         driver = {name: value for name, value in driver.items() if not name.startswith("ssl")}
     arguments["dsn"] = f"{base}?{urlencode(driver)}" if driver else base
     server = {name: value for name, value in parameters.items() if name in _FOR_THE_SERVER}
@@ -68,11 +68,11 @@ def connect_arguments(url: str) -> dict[str, Any]:
 
 
 def _parse(url: str) -> tuple[str, dict[str, str], dict[str, str]]:
-    """Return the URL without user, password and parameters; user and password; and the parameters."""
+    """Split the URL: the rest without user, password and parameters; user and password; the parameters."""
     try:
         parts = urlsplit(url)
     except ValueError:
-        raise WrongValue("it is no URL; write special characters of the password as %XX") from None
+        raise WrongValue("it is not a URL; write special characters of the password as %XX") from None
     auth, _, hosts = parts.netloc.rpartition("@")
     user, _, password = auth.partition(":")
     if parts.fragment or "#" in url or not all(_HOST.fullmatch(host) for host in hosts.split(",")):
@@ -82,16 +82,16 @@ def _parse(url: str) -> tuple[str, dict[str, str], dict[str, str]]:
         if name not in _KNOWN:
             raise WrongValue(f"its parameter {name!r} is not supported; remove it")
         if name in _VALUES and value not in _VALUES[name]:
-            raise WrongValue(f"its parameter {name} is none of {', '.join(sorted(_VALUES[name]))}")
+            raise WrongValue(f"its parameter {name} must be one of {', '.join(sorted(_VALUES[name]))}")
     if not re.fullmatch(r"\d{1,5}", parameters.get("connect_timeout", "0"), re.ASCII):
         raise WrongValue("its parameter connect_timeout is not a whole number of seconds")
-    given = {"user": unquote(user), "password": unquote(password)} if auth else {}
+    login = {"user": unquote(user), "password": unquote(password)} if auth else {}
     base = f"postgresql://{hosts}{parts.path}"
-    return base, {name: value for name, value in given.items() if value}, parameters
+    return base, {name: value for name, value in login.items() if value}, parameters
 
 
-def _verifying_context(mode: str, parameters: Mapping[str, str]) -> ssl.SSLContext:
-    """Return what checks the server's certificate: always its signature, its host only with ``verify-full``."""
+def _make_ssl_context(mode: str, parameters: Mapping[str, str]) -> ssl.SSLContext:
+    """Return a context that verifies the certificate of the server, and its host only with ``verify-full``."""
     root = parameters.get("sslrootcert", SYSTEM)
     try:
         context = ssl.create_default_context(cafile=None if root == SYSTEM else root)
@@ -103,6 +103,6 @@ def _verifying_context(mode: str, parameters: Mapping[str, str]) -> ssl.SSLConte
             context.load_cert_chain(Path(certificate), key, password)
     except (OSError, ValueError) as exc:
         names = "sslrootcert, sslcrl, sslcert and sslkey"
-        raise Refusal(f"ACKSTREAM_DATABASE_URL: of {names} one holds no valid PEM ({type(exc).__name__})") from None
+        raise Refusal(f"ACKSTREAM_DATABASE_URL: a file of {names} is not valid PEM ({type(exc).__name__})") from None
     context.check_hostname = mode == "verify-full"
     return context

@@ -1,12 +1,12 @@
-"""From the events of a message to its state. No I/O.
+"""Computes the state of a message from its events. No I/O.
 
-The state is a function of the set of events, so any order, any repetition and any number of writers give the same. The
-current event is the greatest by (rank, time, received, event_id); every other column has its value from the greatest
-event that carries one. A price of 0 comes after every other price: https://developer.vonage.com/en/api/messages has it
-beside ``read`` of a message that was charged before.
+The state is a function of the set of events, so any order, any repetition and any number of writers give the same
+state. The current event is the greatest by (rank, time, received, event_id). Every other column has its value from the
+greatest event that has one. A price of 0 never replaces another price, because Vonage sends it with ``read`` of a
+message that was charged before: https://developer.vonage.com/en/api/messages
 
-Few events of a message decide its state. Those that do not may be left out: the state of the others, and of any event
-that comes later, is the same. So the work for an event does not grow with the events before it.
+Few events of a message decide its state. Without the other events the state, also with events that come later, is the
+same. So the work for an event does not grow with the number of events before it.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -26,10 +26,10 @@ from worker.events.event import (
 )
 
 RANKS = {SUBMITTED: 1, DELIVERED: 2, UNDELIVERABLE: 2, REJECTED: 2, READ: 3}
-UNKNOWN_RANK = RANKS[SUBMITTED]  # a word that is not known yet may mean anything: of it and submitted the later counts
+UNKNOWN_RANK = RANKS[SUBMITTED]  # between an unknown status and submitted, the later one counts
 
 MOST_STATUSES = 100
-"""Of a message that has reached more statuses, those that it reached first are listed in ``statuses``."""
+"""``statuses`` lists at most this many statuses, those that the message reached first."""
 
 _CARRIED = (
     "channel",
@@ -47,9 +47,9 @@ _CARRIED_VALUES = attrgetter(*_CARRIED)
 
 
 class MessageState(NamedTuple):
-    """What is known of one message, in the order of the columns of its row; a tuple is made at the least cost.
+    """The state of one message, in the order of the columns of its row. A tuple is the cheapest type to create.
 
-    ``statuses``: when each status was first reached, in the order of their time, the first MOST_STATUSES of them.
+    ``statuses`` has the time at which each status was first reached, the earliest first, at most MOST_STATUSES.
     """
 
     message_uuid: str
@@ -74,17 +74,17 @@ class MessageState(NamedTuple):
 
 
 def sort_key(event: StatusEvent) -> tuple[int, datetime, datetime, str]:
-    """Return the key by which one event of a message is greater than another; no two events have the same."""
+    """Return the sort key of an event of a message. No two events have the same key."""
     received_at = event.received_at
     return RANKS.get(event.status, UNKNOWN_RANK), event.occurred_at or received_at, received_at, event.event_id
 
 
-def merge_receipts(one: StatusEvent, other: StatusEvent) -> StatusEvent:
-    """Merge two receipts of one event: first receipt's time and entry, a verified account before a claimed one."""
-    first = min(one, other, key=lambda event: (event.received_at, event.entry))
-    known = max(
-        one,
-        other,
+def merge_receipts(a: StatusEvent, b: StatusEvent) -> StatusEvent:
+    """Merge two receipts of one event: time and entry of the first, a verified account rather than a claimed one."""
+    first = min(a, b, key=lambda event: (event.received_at, event.entry))
+    best = max(
+        a,
+        b,
         key=lambda event: (
             event.account_verified,
             event.account or "",
@@ -93,32 +93,32 @@ def merge_receipts(one: StatusEvent, other: StatusEvent) -> StatusEvent:
     )
     return replace(
         first,
-        account=known.account,
-        account_verified=known.account_verified,
-        application=known.application,
+        account=best.account,
+        account_verified=best.account_verified,
+        application=best.application,
     )
 
 
 def dedupe(events: Iterable[StatusEvent]) -> dict[str, StatusEvent]:
-    """Return the events by their id, receipts of the same one joined."""
-    found: dict[str, StatusEvent] = {}
+    """Return the events by their id, with the receipts of each event merged."""
+    by_id: dict[str, StatusEvent] = {}
     for event in events:
-        known = found.get(event.event_id)
-        found[event.event_id] = event if known is None else merge_receipts(known, event)
-    return found
+        previous = by_id.get(event.event_id)
+        by_id[event.event_id] = event if previous is None else merge_receipts(previous, event)
+    return by_id
 
 
 def project(events: Collection[StatusEvent]) -> MessageState:
-    """Return the state of the one message that these distinct events, at least one, belong to."""
+    """Return the state of the message of these events: at least one, all with distinct ids."""
     greatest_first = sorted(events, key=sort_key, reverse=True)
     current = greatest_first[0]
     verified = [event for event in greatest_first if event.account_verified]
-    channel, to, sender, client_ref, application, *others = _carried(greatest_first)
-    return MessageState(  # in the order of its fields: by their names it takes twice as long
+    channel, to, sender, client_ref, application, *columns = _carry_values(greatest_first)
+    return MessageState(  # positional arguments: keywords take twice as long
         current.message_uuid,
         current.status,
         current.time,
-        {status: event.time for status, event in _reached(greatest_first).items()},
+        {status: event.time for status, event in _first_of_each_status(greatest_first).items()},
         channel,
         to,
         sender,
@@ -128,11 +128,11 @@ def project(events: Collection[StatusEvent]) -> MessageState:
         current.error_code,
         current.error_text,
         *_usage(greatest_first),
-        *others,
+        *columns,
     )
 
 
-def _carried(greatest_first: Sequence[StatusEvent]) -> Sequence[Any]:
+def _carry_values(greatest_first: Sequence[StatusEvent]) -> Sequence[Any]:
     """Return the values of the columns in _CARRIED, each from the first event that has one."""
     values: Sequence[Any] = _CARRIED_VALUES(greatest_first[0])
     for event in greatest_first[1:]:
@@ -143,40 +143,40 @@ def _carried(greatest_first: Sequence[StatusEvent]) -> Sequence[Any]:
 
 
 def find_deciding(events: Collection[StatusEvent], least: int = 1) -> set[str]:
-    """Return the ids of those of a message's events that its state depends on, now or with later events.
+    """Return the ids of the events of a message that its state depends on, now or with later events.
 
-    If they are fewer than ``least``, other events fill up, the greatest first.
-    They are at most 16 and MOST_STATUSES. ``project`` of them equals that of all; if one of them changes by a receipt
-    that came earlier, all have to be looked at.
+    If there are fewer than ``least``, the greatest other events are added. There are at most 16 and MOST_STATUSES.
+    ``project`` gives the same state for them as for all events. If an earlier receipt changes one of them, all events
+    must be read again.
     """
     greatest_first = sorted(events, key=sort_key, reverse=True)
-    deciding = {event.event_id for event in _reached(greatest_first).values()}
-    known: Sequence[Any] = ()
+    deciding = {event.event_id for event in _first_of_each_status(greatest_first).values()}
+    filled: Sequence[Any] = ()
     for event in greatest_first:
         facts = _facts(event)
-        more = _fill(known, facts) if known else facts
-        if more != known:
+        more = _fill(filled, facts) if filled else facts
+        if more != filled:
             deciding.add(event.event_id)
-        known = more
-    others = (event.event_id for event in greatest_first if event.event_id not in deciding)
-    return deciding | set(islice(others, max(0, least - len(deciding))))
+        filled = more
+    rest = (event.event_id for event in greatest_first if event.event_id not in deciding)
+    return deciding | set(islice(rest, max(0, least - len(deciding))))
 
 
 def _facts(event: StatusEvent) -> Sequence[Any]:
-    """Return what a state may have from an event; of each fact the greatest event that has it decides."""
+    """Return the facts of an event that a state may use. The greatest event with a fact decides it."""
     price = event.price
     charged = None if price is None or _is_zero(price) else price
     verified = event.account_verified or None
     return [*_CARRIED_VALUES(event), event.account, event.currency, price, charged, verified]
 
 
-def _fill(values: Sequence[Any], others: Sequence[Any]) -> Sequence[Any]:
-    """Return the values, each that is None from the others."""
-    return [other if value is None else value for value, other in zip(values, others, strict=True)]
+def _fill(values: Sequence[Any], defaults: Sequence[Any]) -> Sequence[Any]:
+    """Return the values, with the default in the place of each None."""
+    return [default if value is None else value for value, default in zip(values, defaults, strict=True)]
 
 
 def _usage(greatest_first: Sequence[StatusEvent]) -> tuple[str | None, str | None]:
-    """Return price and currency of the event that says what was charged."""
+    """Return price and currency of the greatest event with a price, if possible one other than 0."""
     charged: StatusEvent | None = None
     currency: str | None = None
     for event in greatest_first:
@@ -188,11 +188,13 @@ def _usage(greatest_first: Sequence[StatusEvent]) -> tuple[str | None, str | Non
 
 
 def _is_zero(price: str) -> bool:
-    """Whether a decimal number is 0, in whatever way that is written."""
+    """Whether a decimal number is 0, in any notation."""
     return not price.lower().partition("e")[0].strip("+-.0")
 
 
-def _reached(greatest_first: Iterable[StatusEvent]) -> dict[str, StatusEvent]:
-    """Return the earliest event of each status, in the order of their time, the first MOST_STATUSES of them."""
-    earliest = {event.status: event for event in greatest_first}  # a status has one rank, so its last one is its first
+def _first_of_each_status(greatest_first: Iterable[StatusEvent]) -> dict[str, StatusEvent]:
+    """Return the earliest event of each status, ordered by time, at most MOST_STATUSES."""
+    earliest = {
+        event.status: event for event in greatest_first
+    }  # a status has one rank, so its last event here is its earliest
     return dict(sorted(earliest.items(), key=lambda item: (item[1].time, item[0]))[:MOST_STATUSES])

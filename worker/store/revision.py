@@ -1,7 +1,7 @@
-"""Whether the tables of a database are such that this version can work with them.
+"""Checks that this version can work with the tables of a database.
 
-Revisions have four digits, and later ones are greater. A later version may run beside this one: its migration says in
-``ackstream_schema`` which is the earliest revision whose code still reads and writes these tables.
+Revisions have four digits, and later revisions are greater. A later version may run at the same time: its migration
+writes to ``ackstream_schema`` the earliest revision whose code can still read and write the tables.
 """
 
 from sqlalchemy import text
@@ -14,17 +14,17 @@ from worker.store.tables import REVISION
 
 
 class SchemaMismatch(Refusal):
-    """The tables are not those that this code needs; the text says what to do."""
+    """The tables have another revision than this code needs; the text names the next step."""
 
 
 async def check_revision(engine: AsyncEngine) -> None:
-    """Raise SchemaMismatch unless this version can work with the tables; DatabaseAway, and what the database raises."""
+    """Raise SchemaMismatch if this version cannot work with the tables, DatabaseAway, or an error of the database."""
     async with open_connection(engine) as connection:
         await check_tables(connection)
 
 
 async def check_tables(connection: AsyncConnection) -> str:
-    """Do the same on this connection, which is in no transaction; return the revision."""
+    """Return the revision. Raise SchemaMismatch as ``check_revision``. The connection must be outside a transaction."""
     revision = await read_revision(connection)
     if revision is None or revision < REVISION:
         raise SchemaMismatch(
@@ -42,17 +42,17 @@ async def check_tables(connection: AsyncConnection) -> str:
 
 
 async def read_revision(connection: AsyncConnection) -> str | None:
-    """Return the migration that the database stands at; None before the first."""
+    """Return the revision of the tables; None before the first migration."""
     return await _read(connection, "SELECT version_num FROM alembic_version")
 
 
 async def _read(connection: AsyncConnection, statement: str) -> str | None:
-    """Return the one value; None where there is no such table."""
+    """Return the value; None if the table does not exist."""
     try:
         async with connection.begin():
             value: str | None = (await connection.execute(text(statement))).scalar_one_or_none()
     except DBAPIError as exc:
-        if statement.rpartition(" ")[2] in str(exc.orig):  # no such table, in the words of either database
+        if statement.rpartition(" ")[2] in str(exc.orig):  # both databases name the missing table
             return None
         raise
     return value

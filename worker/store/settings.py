@@ -1,4 +1,4 @@
-"""Settings of what reads or writes the tables."""
+"""Settings of commands that read or write the tables."""
 
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -14,7 +14,7 @@ SQLITE = "sqlite:///"
 
 def _database_url(value: str) -> str:
     if value in (SQLITE, f"{SQLITE}:memory:"):
-        raise WrongValue("no file is named")
+        raise WrongValue("it names no file; write sqlite:///path")
     if value.startswith(postgresql_url.SCHEMES):
         postgresql_url.check(value)
     elif not value.startswith(SQLITE):
@@ -23,17 +23,17 @@ def _database_url(value: str) -> str:
 
 
 class DatabaseSettings(StreamSettings):
-    """What ``ackstream trace`` and ``migrate`` need, and no more: a wrong setting of the worker does not stop them."""
+    """The settings of ``ackstream trace`` and ``migrate``, which work even if a setting of the worker is invalid."""
 
     secrets: ClassVar[frozenset[str]] = frozenset({"redis_url", "database_url"})
 
     database_url: Annotated[str, AfterValidator(_database_url)] = Field(
-        default_factory=lambda known: f"sqlite:///{Path(known.get('data', '.')) / 'ackstream.db'}",
+        default_factory=lambda values: f"sqlite:///{Path(values.get('data', '.')) / 'ackstream.db'}",
         description="sqlite:///path or postgres://user:password@host:port/database",
     )
 
     @property
     def sqlite_file(self) -> Path | None:
-        """The file that SQLite keeps the tables in; None for another database."""
+        """The SQLite file with the tables; None for another database."""
         path = self.database_url.removeprefix(SQLITE)
         return None if path == self.database_url else Path(path)

@@ -1,4 +1,4 @@
-"""The statements of ``store``, in the words of either database. Ids go as one parameter, however many they are."""
+"""The SQL statements of ``store`` for both databases. All ids of a statement are one parameter."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -26,11 +26,11 @@ from sqlalchemy.types import JSON
 
 from worker.store.tables import UtcTime, messages, status_events
 
-RECEIPT = ("entry", "account", "account_verified", "application")  # an entry has one time of receipt, and one query
+RECEIPT = ("entry", "account", "account_verified", "application")  # time of receipt and query depend on the entry
 PAGE = 5000
-"""Events of one message that are read at once."""
+"""Events of one message in one read."""
 
-# Rows that are not there cannot be locked: put empty ones in place first. Both in code point order, as every writer.
+# A missing row cannot be locked, so empty rows are inserted first. All writers lock in code point order.
 _INSERT_MISSING = text(
     "INSERT INTO messages (message_uuid, status, statuses) "
     "SELECT id, '', '{}' FROM unnest(CAST(:ids AS text[])) AS id ON CONFLICT (message_uuid) DO NOTHING"
@@ -42,10 +42,10 @@ _LOCK = text(
 
 
 class Upsert:
-    """Writes rows of a table, new ones and others; rows go without ``defaults``, which are the table's own defaults.
+    """Inserts or replaces rows of a table. The rows have no values for ``defaults``, which the database fills in.
 
-    SQLAlchemy takes rows as mappings and makes the driver's parameters value by value. That took about a fifth of the
-    processor time of an event, so rows are tuples here, and only the columns that need it are converted.
+    SQLAlchemy takes rows as mappings and converts value by value. That took about a fifth of the processor time of an
+    event, so rows are tuples here, and only the columns that need it are converted.
     """
 
     def __init__(self, table: Table, dialect: Dialect, **defaults: ColumnElement[Any]) -> None:
@@ -67,7 +67,7 @@ class Upsert:
         }
 
     def parameters(self, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """Return the rows, values in the order of the table's columns, as the driver takes them."""
+        """Return the parameters of the driver for rows with values in the order of the columns."""
         columns: list[Iterable[Any]] = list(zip(*rows, strict=True))
         for place, convert in self._converters.items():
             if convert is not None:
@@ -76,12 +76,14 @@ class Upsert:
 
 
 class Statements:
-    """All that ``store`` asks and writes; ``ids`` makes the parameter of those that take ids."""
+    """All statements of ``store``. ``ids`` makes the parameter of those that take ids."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._is_postgresql = dialect.name == "postgresql"
         receipts = select(status_events.c.event_id, *(status_events.c[column] for column in RECEIPT))
-        self.lock = (_INSERT_MISSING, _LOCK) if self._is_postgresql else ()  # SQLite's write lock is the transaction's
+        self.lock = (
+            (_INSERT_MISSING, _LOCK) if self._is_postgresql else ()
+        )  # on SQLite the transaction has the write lock
         self.deciding_receipts = receipts.where(
             self._among(status_events.c.message_uuid), status_events.c.decides.is_(True)
         )
@@ -103,7 +105,7 @@ class Statements:
         self.put_messages = Upsert(messages, dialect)
 
     def ids(self, ids: Iterable[str]) -> list[str] | str:
-        """Return these ids as the statements take them, as the parameter ``ids``."""
+        """Return the ids as the parameter ``ids`` of the statements."""
         return list(ids) if self._is_postgresql else orjson.dumps(list(ids)).decode()
 
     def _among(self, column: Column[str]) -> ColumnElement[bool]:

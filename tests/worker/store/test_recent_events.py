@@ -15,11 +15,11 @@ def test_what_was_not_used_for_the_longest_time_is_forgotten() -> None:
     """An event that is used again outlives those that came after it; one that is kept twice takes its bytes once."""
     one, two, three = (replace(event(body(n=n)), raw=bytes(REMEMBERED_BYTES // 5)) for n in range(3))
     recent = RecentEvents()
-    recent.keep([one, two, two])
+    recent.remember([one, two, two])
     assert is_found(recent, one)
     assert is_found(recent, two)
     assert is_found(recent, one)
-    recent.keep([three])
+    recent.remember([three])
     assert [is_found(recent, each) for each in (one, two, three)] == [True, False, True]
 
 
@@ -27,12 +27,12 @@ def test_an_event_with_another_receipt_is_not_found() -> None:
     """Another writer has stored an earlier one: the row has to be read."""
     one = event(body())
     recent = RecentEvents()
-    recent.keep([one])
+    recent.remember([one])
     assert not is_found(recent, replace(one, entry="0/1-1"))
 
 
 def test_the_bytes_of_a_query_count() -> None:
     """It may be much longer than the payload."""
     recent, query = RecentEvents(), {"q": "x" * REMEMBERED_BYTES}
-    recent.keep([replace(event(body()), query=query)])
+    recent.remember([replace(event(body()), query=query)])
     assert not is_found(recent, replace(event(body()), query=query))
