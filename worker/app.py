@@ -27,14 +27,14 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event, timing: Timing = 
     reading = client(settings.redis_url, reply_seconds=BLOCK_MS / 1000 + REPLY_SECONDS)
     consumers: list[Consumer] = []
 
-    def why_not() -> str | None:
+    def not_ready_reason() -> str | None:
         if not consumers:
             return "the worker has not opened its handlers yet"
-        return "\n".join(why for consumer in consumers if (why := consumer.why_not)) or None
+        return "\n".join(why for consumer in consumers if (why := consumer.not_ready_reason)) or None
 
     try:
         async with (
-            health.run_health_server(settings.admin_host, settings.admin_port, why_not) as admin_port,
+            health.run_health_server(settings.admin_host, settings.admin_port, not_ready_reason) as admin_port,
             load_handlers(settings) as handlers,
             run_trimmer(settings, stop),
             run_replays(settings, handlers, stop),

@@ -17,7 +17,7 @@ from worker.handlers.log import Log
 from worker.handlers.request import parse_url, read_headers
 from worker.handlers.spec import BUILT_IN, Options, Spec
 from worker.settings import WorkerSettings
-from worker.settle.schedule import Schedule
+from worker.settle.retry_policy import RetryPolicy
 
 log = structlog.get_logger("forward")
 
@@ -28,7 +28,7 @@ class LoadedHandler:
 
     handler: Handler
     limits: Limits
-    schedule: Schedule
+    policy: RetryPolicy
     remembers: bool = True
     """Whether the group skips events that it has handled before; False if handling an event twice does no harm."""
     accepts: Callable[[StatusEvent], bool] | None = None
@@ -57,31 +57,31 @@ def _open(
 
 def _function(settings: WorkerSettings, spec: Spec) -> LoadedHandler:
     function, takes_lists = load(spec.target)
-    schedule = settings.schedule(spec.options)
+    policy = settings.retry_policy(spec.options)
     timeout_seconds = spec.options.timeout or settings.handler_timeout_seconds
     batch_entries = spec.options.batch or settings.handler_batch
     if not takes_lists:
         concurrency = spec.options.concurrency or settings.handler_concurrency
         return LoadedHandler(
             SingleEventFunction(function, timeout_seconds),
-            Limits(concurrency, timeout_seconds, batch_entries, schedule.attempts, judged_attempts=1),
-            schedule,
+            Limits(concurrency, timeout_seconds, batch_entries, policy.attempts, judged_attempts=1),
+            policy,
         )
-    if schedule.attempts == 1:
+    if policy.attempts == 1:
         raise Refusal(
             f"handler {spec.target!r} takes lists, so it needs at least 2 attempts: the second one has each event "
             "of a failed list alone"
         )
-    limits = Limits(spec.options.concurrency or 1, timeout_seconds, batch_entries, schedule.attempts)
-    return LoadedHandler(ListFunction(function, timeout_seconds), limits, schedule)
+    limits = Limits(spec.options.concurrency or 1, timeout_seconds, batch_entries, policy.attempts)
+    return LoadedHandler(ListFunction(function, timeout_seconds), limits, policy)
 
 
 def _forward(settings: WorkerSettings, spec: Spec, client: aiohttp.ClientSession, url: URL) -> LoadedHandler:
     timeout_seconds = spec.options.timeout or settings.handler_timeout_seconds
     concurrency = spec.options.concurrency or settings.handler_concurrency
-    schedule = settings.schedule(spec.options)
+    policy = settings.retry_policy(spec.options)
     batch_entries = spec.options.batch or settings.handler_batch
-    limits = Limits(concurrency, timeout_seconds, batch_entries, schedule.attempts, judged_attempts=1)
+    limits = Limits(concurrency, timeout_seconds, batch_entries, policy.attempts, judged_attempts=1)
     secrets = settings.secrets_of(spec.group)
     if not secrets:
         log.warning("forward.unsigned", group=spec.group, what="set ACKSTREAM_FORWARD_SECRETS to sign the requests")
@@ -94,7 +94,7 @@ def _forward(settings: WorkerSettings, spec: Spec, client: aiohttp.ClientSession
         raw=bool(spec.options.raw),
         query=bool(spec.options.query),
     )
-    return LoadedHandler(handler, limits, schedule, accepts=_filter_of(spec.options))
+    return LoadedHandler(handler, limits, policy, accepts=_filter_of(spec.options))
 
 
 def _filter_of(options: Options) -> Callable[[StatusEvent], bool] | None:
@@ -112,13 +112,13 @@ def _filter_of(options: Options) -> Callable[[StatusEvent], bool] | None:
 
 def _built_in(settings: WorkerSettings, spec: Spec, stack: AsyncExitStack) -> LoadedHandler:
     timeout_seconds = spec.options.timeout or settings.handler_timeout_seconds
-    schedule = settings.schedule(spec.options)
-    limits = Limits(1, timeout_seconds, spec.options.batch or settings.batch_entries, schedule.attempts)
+    policy = settings.retry_policy(spec.options)
+    limits = Limits(1, timeout_seconds, spec.options.batch or settings.batch_entries, policy.attempts)
     if spec.target == "log":
-        return LoadedHandler(Log(reveal=settings.log_reveal), limits, schedule, remembers=False)
+        return LoadedHandler(Log(reveal=settings.log_reveal), limits, policy, remembers=False)
     from worker.store.database import open_engine  # noqa: PLC0415 - it takes a quarter of a worker's start
     from worker.store.handler import Store  # noqa: PLC0415 - the same
 
     engine = open_engine(settings.database_url)
     stack.push_async_callback(engine.dispose)
-    return LoadedHandler(Store(engine, timeout_seconds), limits, schedule, remembers=False)
+    return LoadedHandler(Store(engine, timeout_seconds), limits, policy, remembers=False)

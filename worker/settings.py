@@ -24,9 +24,9 @@ from worker.handlers.spec import (
     parse_specs,
 )
 from worker.retention.settings import RetentionSettings
-from worker.settle.dedup import Memory
+from worker.settle.dedup import DedupWindow
 from worker.settle.invalid import RecordLimits
-from worker.settle.schedule import Schedule
+from worker.settle.retry_policy import RetryPolicy
 from worker.store.settings import DatabaseSettings
 
 
@@ -128,18 +128,18 @@ class WorkerSettings(DatabaseSettings, RetentionSettings, ProcessSettings):
         return secrets.get(group) or secrets.get(ALL, ())
 
     @property
-    def memory(self) -> Memory | None:
+    def memory(self) -> DedupWindow | None:
         """How long and how many handled events a group of a function or forward remembers; None if dedup is off."""
-        return Memory(self.dedup_seconds, self.dedup_entries) if self.dedup_seconds else None
+        return DedupWindow(self.dedup_seconds, self.dedup_entries) if self.dedup_seconds else None
 
     @property
     def record_limits(self) -> RecordLimits:
         """The limits of the record of invalid payloads."""
         return RecordLimits(self.invalid_entries, self.invalid_bytes)
 
-    def schedule(self, options: Options) -> Schedule:
+    def retry_policy(self, options: Options) -> RetryPolicy:
         """Return the retry schedule of a handler with these options."""
-        return Schedule(
+        return RetryPolicy(
             self.retry_base_seconds if options.base is None else options.base,
             self.retry_cap_seconds if options.cap is None else options.cap,
             options.attempts or self.retry_attempts,

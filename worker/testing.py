@@ -24,8 +24,7 @@ from worker.events.samples import DISPATCH, RECEIPT, STATUSES, payload
 from worker.events.vonage import parse
 from worker.handlers.errors import Unavailable
 from worker.handlers.function import Function, ListFunction, SingleEventFunction, takes_lists
-from worker.settle.retry_policy import judge
-from worker.settle.schedule import Schedule
+from worker.settle.retry_policy import RetryPolicy
 
 __all__ = ["DISPATCH", "RECEIPT", "STATUSES", "Outcome", "event", "event_of", "payload", "run"]
 
@@ -84,9 +83,9 @@ async def run(
 def _outcome(error: BaseException, attempt: int, attempts: int) -> Outcome:
     if isinstance(error, Unavailable):
         return Outcome("unavailable", error=error)
-    verdict = judge(error, attempt, Schedule(attempts=attempts), 1.0)
-    if verdict.delay_seconds is None:
-        return Outcome("discarded", None, verdict.error, error)
-    if verdict.last:
-        return Outcome("given up", None, f"attempts: {verdict.error}", error)
-    return Outcome("retry", verdict.delay_seconds, verdict.error, error)
+    disposition = RetryPolicy(attempts=attempts).decide(error, attempt, 1.0)
+    if disposition.delay_seconds is None:
+        return Outcome("discarded", None, disposition.error, error)
+    if disposition.last:
+        return Outcome("given up", None, f"attempts: {disposition.error}", error)
+    return Outcome("retry", disposition.delay_seconds, disposition.error, error)

@@ -14,7 +14,7 @@ class Timing:
     """A worker without a heartbeat for this long settles nothing and calls no handler under its old name."""
     dead: float = 15.0
     """A worker whose heartbeat counter has not changed for this long is dead; greater than ``late``."""
-    tidy: float = 10.0
+    orphan_check: float = 10.0
     """Between two comparisons of the pending entries with those in flight."""
     upkeep: float = 1.0
     """Between two checkpoints, promotions of due retries, and reads of the pause."""

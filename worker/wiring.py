@@ -19,13 +19,13 @@ from worker.dispatch.suspects import Suspects
 from worker.group.claim import Claimer
 from worker.group.consumer_group import ConsumerGroup
 from worker.group.group_ref import GroupRef
-from worker.group.heartbeat import Liveness
+from worker.group.heartbeat import Heartbeat
 from worker.group.poison import PoisonTracker
 from worker.handler_loader import LoadedHandler
 from worker.settings import WorkerSettings
 from worker.settle.ack_writer import AckWriter
-from worker.settle.dedup import Dedup
-from worker.settle.delayed import Delayed
+from worker.settle.dedup import Deduplicator
+from worker.settle.delayed import DelayedRetries
 from worker.settle.history import History
 from worker.settle.settler import Settler
 from worker.timing import Timing
@@ -45,33 +45,35 @@ def make_consumer(
     """Make the consumer of one group. The second client is for blocking reads. All groups share ``turn``."""
     server, blocking = clients
     group = GroupRef(server, settings.shard, name)
-    liveness = Liveness(group, timing=timing)
+    heartbeat = Heartbeat(group, timing=timing)
     poison = PoisonTracker(group)
     pause = Pause(group, settings.dead_letters, timing=timing)
     backlog = Backlog(group, settings.backlog_bytes)
-    circuit = Circuit(name, loaded.limits, pause, is_late=liveness.late, timing=timing)
-    dispatcher = Dispatcher(loaded.handler, loaded.limits, circuit, Suspects(poison, liveness, turn), backlog)
+    circuit = Circuit(name, loaded.limits, pause, is_late=heartbeat.is_late, timing=timing)
+    dispatcher = Dispatcher(loaded.handler, loaded.limits, circuit, Suspects(poison, heartbeat, turn), backlog)
     memory = settings.memory if loaded.remembers else None
     settler = Settler(group, memory, settings.record_limits, timing.give_up)
     history = History(group)
-    writer = AckWriter(name, settler, history, liveness, poison, backlog.measure, lambda: circuit.succeeded_seconds_ago)
+    writer = AckWriter(
+        name, settler, history, heartbeat, poison, backlog.measure, lambda: circuit.succeeded_seconds_ago
+    )
     processor = Processor(
         name,
         dispatcher,
         circuit,
-        loaded.schedule,
+        loaded.policy,
         writer,
-        liveness,
+        heartbeat,
         poison,
         stop,
-        dedup=None if memory is None else Dedup(group, memory),
+        dedup=None if memory is None else Deduplicator(group, memory),
         secrets=secrets_of(settings),
         accepts=loaded.accepts,
     )
-    upkeep = Upkeep(ConsumerGroup(group), Delayed(group), pause, backlog, circuit, settler, timing)
-    fetcher = Fetcher(replace(group, server=blocking), liveness, loaded.limits.batch_entries)
-    claimer = Claimer(group, liveness, poison)
-    return Consumer(clients, fetcher, group, liveness, claimer, processor, dispatcher, upkeep)
+    upkeep = Upkeep(ConsumerGroup(group), DelayedRetries(group), pause, backlog, circuit, settler, timing)
+    fetcher = Fetcher(replace(group, server=blocking), heartbeat, loaded.limits.batch_entries)
+    claimer = Claimer(group, heartbeat, poison)
+    return Consumer(clients, fetcher, group, heartbeat, claimer, processor, dispatcher, upkeep)
 
 
 def secrets_of(settings: WorkerSettings) -> Sequence[str]:

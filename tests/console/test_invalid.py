@@ -13,7 +13,7 @@ from console.main import app
 from runtime.errors import Refusal
 from stream.keys import Shard
 from tests.support.samples.events import body, entry
-from worker.settle.invalid import Invalid, InvalidRecord
+from worker.settle.invalid import InvalidRecord, UnverifiedPayload
 
 NUMBER = "447700900123"
 JUNK = b'{"text":"hello","to":"%b"}' % NUMBER.encode()
@@ -34,7 +34,9 @@ class Site:
             entry_id: Any = await self.server.xadd(self.shard.stream, fields)
             await self.server.xreadgroup("g", "c", {self.shard.stream: ">"})
             origin = f"0/{entry_id.decode()}"
-            invalid = Invalid.of(entry_id, fields, origin=origin, error=f"invalid-status: no id for {NUMBER}")
+            invalid = UnverifiedPayload.from_entry(
+                entry_id, fields, origin=origin, error=f"invalid-status: no id for {NUMBER}"
+            )
             await InvalidRecord(self.server, self.shard).record(self.shard.stream, "g", [invalid], are_copies=False)
 
     async def run(self, *arguments: str, answer: str | None = None) -> Result:

@@ -82,8 +82,8 @@ def history(valkey_url: str, shard: Shard) -> Iterator[tuple[str, ...]]:
     async def fill() -> None:
         async with client(valkey_url) as server:
             await server.sadd(shard.groups, "crm", "store")
-            await History(GroupRef(server, shard, "crm")).note([outcomes[0], outcomes[2]])
-            await History(GroupRef(server, shard, "store")).note([outcomes[1]])
+            await History(GroupRef(server, shard, "crm")).append([outcomes[0], outcomes[2]])
+            await History(GroupRef(server, shard, "store")).append([outcomes[1]])
 
     asyncio.run(fill())
     with patch.dict("os.environ", {"ACKSTREAM_STREAM": shard.name}):

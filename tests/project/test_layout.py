@@ -19,7 +19,6 @@ PURE = {
     "worker/store/projection.py",
     "worker/events/delivery_receipt.py",
     "worker/replay/job.py",
-    "worker/settle/schedule.py",
     "worker/replay/entry_filter.py",
     "worker/events/event.py",
     "worker/events/timestamps.py",

@@ -126,7 +126,7 @@ async def test_a_worker_that_stood_still_comes_back_without_its_batch(work: Work
             await work.is_claimed_from(still, seconds=TIMING.dead + 2 * TIMING.beat + 2)
         assert time.monotonic() - stopped_at > TIMING.late, "who lives was taken for dead"
         workers[0].send(signal.SIGCONT)
-        await workers[0].has_logged("liveness.late", times=number)
+        await workers[0].has_logged("heartbeat.late", times=number)
         await workers[0].has_logged("consumer.dropped", times=number)
     await is_stored_once(work)
     assert stood <= work.claimed(), "a batch was left to the one that stood still"
@@ -237,7 +237,7 @@ async def test_a_destroyed_group_goes_on_at_its_checkpoint(lonely: Work, rng: ra
         await lonely.is_down_to(moment)
         await lonely.server.xgroup_destroy(lonely.shard.stream, GROUP)
     await is_stored_once(lonely)
-    starts = [line["start"] for worker in workers for line in worker.logged("group.made")]
+    starts = [line["start"] for worker in workers for line in worker.logged("group.created")]
     assert (len(starts), starts.count("0")) == (4, 1)
     assert all(worker.lives() for worker in workers)
 
@@ -267,7 +267,7 @@ async def test_a_worker_waits_for_valkey(lonely: Work, own_valkey: Valkey, rng: 
     for moment in moments(rng, 2):
         await lonely.is_down_to(moment)
         own_valkey.kill()
-        await worker.has_logged("consumer.trouble", times=len(worker.logged("consumer.trouble")) + 5)
+        await worker.has_logged("consumer.redis_fault", times=len(worker.logged("consumer.redis_fault")) + 5)
         assert await answer(f"http://127.0.0.1:{admin_port}/ready") == 503
         await own_valkey.start()
         await worker.is_ready(admin_port)

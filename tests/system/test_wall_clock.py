@@ -83,13 +83,13 @@ async def test_an_idle_worker_goes_on_after_a_jump(work: Work, clock: WallClock)
         await until(lambda: blocked(work))
         clock.put(-HOURS * 3600 * next(put_back))
         with suppress(AssertionError):
-            await becomes(lambda: worker.logged("consumer.trouble"), seconds=10)
-        return bool(worker.logged("consumer.trouble"))
+            await becomes(lambda: worker.logged("consumer.redis_fault"), seconds=10)
+        return bool(worker.logged("consumer.redis_fault"))
 
     await until(is_caught, seconds=60)
     await worker.has_logged("consumer.ready", times=2)
-    line = worker.logged("consumer.trouble")[0]
-    assert (line["trouble"], seen(line) < datetime.now(UTC) - timedelta(hours=1)) == ("silent", True)
+    line = worker.logged("consumer.redis_fault")[0]
+    assert (line["fault"], seen(line) < datetime.now(UTC) - timedelta(hours=1)) == ("silent", True)
     await work.append(payloads(1000))
     await is_stored_once(work)
 
@@ -101,7 +101,7 @@ async def blocked(work: Work) -> bool:
 def trouble(worker: Process) -> list[dict[str, str]]:
     return [
         line
-        for event in ("liveness.late", "consumer.dropped", "consumer.trouble", "liveness.left_over")
+        for event in ("heartbeat.late", "consumer.dropped", "consumer.redis_fault", "heartbeat.orphans")
         for line in worker.logged(event)
     ]
 

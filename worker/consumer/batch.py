@@ -9,7 +9,7 @@ from worker.events.event import InvalidStatus, StatusEvent
 from worker.events.vonage import parse
 from worker.group.heartbeat import RawEntries
 from worker.settle.copies import MOST_FIELDS, Copy
-from worker.settle.invalid import Invalid
+from worker.settle.invalid import UnverifiedPayload
 from worker.sources import Source
 
 
@@ -24,7 +24,7 @@ class Batch:
     """The event of each of ``entries``."""
     invalid: list[Copy] = field(default_factory=list)
     """Dead letters: entries that cannot be read, and invalid payloads of a sender that a signature proves."""
-    unproved: list[Invalid] = field(default_factory=list)
+    unverified: list[UnverifiedPayload] = field(default_factory=list)
     """Invalid payloads that no signature proves, although signatures are checked: anybody may have sent them."""
 
     def without(self, places: Sequence[int]) -> "Batch":
@@ -44,7 +44,7 @@ class Batch:
             except InvalidEntry as exc:
                 fields = fields_from_flat(flat)
                 origin = find_origin(fields) or own
-                batch.invalid.append(Copy.invalid(entry_id, fields, origin=origin, error=f"invalid-entry: {exc}"))
+                batch.invalid.append(Copy.from_invalid(entry_id, fields, origin=origin, error=f"invalid-entry: {exc}"))
                 continue
             try:
                 event = parse(entry, entry.origin or own)
@@ -61,6 +61,6 @@ class Batch:
         self, entry_id: bytes, fields: Mapping[bytes, bytes], entry: Entry, origin: str, error: str
     ) -> None:
         if entry.verified == "none" and entry.signature is not None and len(fields) < MOST_FIELDS:
-            self.unproved.append(Invalid.of(entry_id, fields, origin=origin, error=error))
+            self.unverified.append(UnverifiedPayload.from_entry(entry_id, fields, origin=origin, error=error))
         else:
-            self.invalid.append(Copy.invalid(entry_id, fields, origin=origin, error=error))
+            self.invalid.append(Copy.from_invalid(entry_id, fields, origin=origin, error=error))

@@ -20,12 +20,12 @@ from stream.redis.errors import SILENT
 from worker.consumer.batch import Batch
 from worker.consumer.fetcher import BLOCK_MS, Fetcher
 from worker.consumer.processor import Processor
-from worker.consumer.redis_health import Condition
+from worker.consumer.redis_health import RedisHealth
 from worker.consumer.upkeep import Upkeep
 from worker.dispatch.dispatcher import Dispatcher
 from worker.group.claim import Claimer
 from worker.group.group_ref import GroupRef
-from worker.group.heartbeat import Liveness
+from worker.group.heartbeat import Heartbeat
 from worker.metrics import DROPPED, LAST_READ
 from worker.settle.ack_writer import BatchDropped
 
@@ -43,7 +43,7 @@ class Consumer:
         servers: Sequence[Redis],
         fetcher: Fetcher,
         group: GroupRef,
-        liveness: Liveness,
+        heartbeat: Heartbeat,
         claimer: Claimer,
         processor: Processor,
         dispatcher: Dispatcher,
@@ -52,27 +52,27 @@ class Consumer:
         self._server = servers[0]
         self._fetcher = fetcher
         self._group = group
-        self._liveness = liveness
+        self._heartbeat = heartbeat
         self._claimer = claimer
         self._processor = processor
         self._dispatcher = dispatcher
         self._upkeep = upkeep
-        self._condition = Condition(group.name, servers)
+        self._health = RedisHealth(group.name, servers)
         self._last_read = LAST_READ.labels(group.name)
 
     @property
-    def why_not(self) -> str | None:
+    def not_ready_reason(self) -> str | None:
         """Why the group is not being consumed right now; None while it is."""
         if self._processor.hangs:
             return f"group {self._group.name}: its handler hangs"
-        return self._condition.why_not or self._upkeep.why_not
+        return self._health.not_ready_reason or self._upkeep.not_ready_reason
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until ``stop``, finishing what is in hand. Raises ServerUnfit if it could not even begin."""
         backoff = Backoff(*RETRY_SECONDS)
         while not stop.is_set():
             try:
-                if not self._condition.well:
+                if not self._health.is_healthy:
                     await self._prepare()
                 await self._consume(stop, backoff)
             except BatchDropped:
@@ -84,7 +84,7 @@ class Consumer:
     @property
     def upkeep(self) -> Sequence[Coroutine[Any, Any, NoReturn]]:
         """The loops that run beside ``run``, for ever."""
-        acts = [self._every(self._upkeep.timing.upkeep, act) for act in self._upkeep.acts]
+        acts = [self._every(self._upkeep.timing.upkeep, act) for act in self._upkeep.steps]
         return [self._every(self._upkeep.timing.beat, self._beat), *acts]
 
     def close(self) -> None:
@@ -95,39 +95,39 @@ class Consumer:
         """Hand over what is still pending."""
         try:
             async with limit_wait(LEAVE_SECONDS):
-                await self._liveness.leave()
+                await self._heartbeat.leave()
         except RedisError as exc:  # then the others find the counter standing still
-            log.warning("consumer.left_silently", group=self._group.name, error=name_error(exc))
+            log.warning("consumer.leave_failed", group=self._group.name, error=name_error(exc))
 
     async def _prepare(self) -> None:
         await require_commands(self._server, ["FUNCTION"])  # as old as the scripts' flags: Redis 7.0
         await self._upkeep.group.ensure()
-        await self._upkeep.look()
-        await self._liveness.announce()
-        self._condition.recovered()
-        log.info("consumer.ready", group=self._group.name, consumer=self._liveness.consumer)
+        await self._upkeep.refresh()
+        await self._heartbeat.announce()
+        self._health.mark_healthy()
+        log.info("consumer.ready", group=self._group.name, consumer=self._heartbeat.consumer)
 
     async def _consume(self, stop: asyncio.Event, backoff: Backoff) -> None:
         """Process batch after batch; while one is being handled, the next is read and parsed, unless tidying is due."""
         reading = asyncio.create_task(self._next(stop))
         try:
             while not stop.is_set():
-                batches = await self._condition.ended(reading)
-                if self._liveness.untidy and self._fetcher.idle:
-                    await self._liveness.tidy(await self._processor.count_in_flight(batches))
-                was_busy, began = self._fetcher.busy, time.monotonic()
+                batches = await self._health.wait_for(reading)
+                if self._heartbeat.orphan_check_due and self._fetcher.is_idle:
+                    await self._heartbeat.check_orphans(await self._processor.count_in_flight(batches))
+                was_busy, began = self._fetcher.is_busy, time.monotonic()
                 reading = asyncio.create_task(self._next(stop))
                 await self._processor.process(batches, reading)
                 if was_busy:
-                    self._fetcher.pace(time.monotonic() - began)
+                    self._fetcher.adapt_count(time.monotonic() - began)
                 backoff.reset()
-            await self._processor.process(await self._condition.ended(reading), reading)
-            if not self._fetcher.idle:
+            await self._processor.process(await self._health.wait_for(reading), reading)
+            if not self._fetcher.is_idle:
                 reading = asyncio.create_task(self._next(stop))
-                await self._processor.process(await self._condition.ended(reading), reading)
+                await self._processor.process(await self._health.wait_for(reading), reading)
             await self._processor.finish()
         finally:
-            await self._condition.abandon(reading)  # what it read stays pending, and is claimed
+            await self._health.abandon(reading)  # what it read stays pending, and is claimed
             await self._fetcher.abandon()
             await self._processor.drop()
 
@@ -136,18 +136,18 @@ class Consumer:
         if self._processor.hangs:
             await asyncio.sleep(BLOCK_MS / 1000)
             return []
-        await self._liveness.announce()
-        generation = self._liveness.generation
+        await self._heartbeat.announce()
+        generation = self._heartbeat.generation
         if self._upkeep.backlog.is_tight:
             self._fetcher.read_few()
         found = await self._claimer.claim(self._fetcher.count)
         if not found:
-            others = self._dispatcher.others_wanted()
+            copies = self._dispatcher.count_wanted_copies()
             generation, found = await self._fetcher.read(
-                go_on=not (stop.is_set() or self._liveness.untidy),
-                others=others,
+                prefetch=not (stop.is_set() or self._heartbeat.orphan_check_due),
+                copies=copies,
                 live=not self._upkeep.backlog.is_full,
-                seconds=BLOCK_MS / 1000 if others else self._dispatcher.others_due_seconds(),
+                seconds=BLOCK_MS / 1000 if copies else self._dispatcher.seconds_until_copies_due(),
             )
         self._last_read.set_to_current_time()
         shard = self._group.shard.number
@@ -157,30 +157,30 @@ class Consumer:
         if self._processor.hangs:  # others have to claim what it has in flight
             log.error("consumer.hangs", group=self._group.name, what="its handler goes on after its time")
         else:
-            await self._liveness.beat()
+            await self._heartbeat.beat()
 
     def _drop(self, why: str) -> None:
         log.warning("consumer.dropped", group=self._group.name, why=why)
         DROPPED.labels(self._group.name).inc()
-        self._liveness.renew()
+        self._heartbeat.renew()
 
     async def _recover(self, exc: Exception) -> None:
         """Drop what is in hand, and make ready for a new beginning."""
-        if self._condition.well:
+        if self._health.is_healthy:
             self._drop(name_error(exc))
-        if await self._condition.suffer(exc) is SILENT:
+        if await self._health.record_failure(exc) is SILENT:
             self._fetcher.slow_down()  # perhaps a batch takes the network too long
 
     async def _every(self, seconds: float, act: Callable[[], Awaitable[None]]) -> NoReturn:
         while True:
             await asyncio.sleep(seconds)
-            if not self._condition.well:
+            if not self._health.is_healthy:
                 continue
             try:
                 await act()
             except RedisError as exc:
                 log.warning("consumer.upkeep_failed", group=self._group.name, error=name_error(exc))
-                self._condition.notice(exc)
+                self._health.record_upkeep_error(exc)
 
 
 async def consume(consumers: Sequence[Consumer], stop: asyncio.Event, grace_seconds: float) -> None:

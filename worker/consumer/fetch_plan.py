@@ -18,11 +18,11 @@ BATCH_SECONDS = 1.0
 class FetchPlan:
     """The most entries of each stream. A read that ``waits`` takes as many of each and returns once there are any."""
 
-    most: Mapping[Source, int]
+    counts: Mapping[Source, int]
     waits: bool
 
 
-def plan_fetch(batch_entries: int, *, busy: bool, others: int = FEW, live: bool = True) -> FetchPlan:
+def plan_fetch(batch_entries: int, *, busy: bool, copies: int = FEW, live: bool = True) -> FetchPlan:
     """Return the next read; it may be of no stream at all.
 
     ``busy``: the last one got as many live entries as it asked for. ``others``: how many retries and how many replays
@@ -30,12 +30,12 @@ def plan_fetch(batch_entries: int, *, busy: bool, others: int = FEW, live: bool 
     """
     few = min(FEW, batch_entries)
     if busy and live:
-        share = max(few, batch_entries // SHARE) if others else 0
+        share = max(few, batch_entries // SHARE) if copies else 0
         most = {Source.LIVE: batch_entries, Source.RETRY: share, Source.REPLAY: share}
         return FetchPlan({source: count for source, count in most.items() if count}, waits=False)
     wanted = [Source.LIVE] if live else []
-    if others:
-        few = min(few, others)
+    if copies:
+        few = min(few, copies)
         wanted += [Source.RETRY, Source.REPLAY]
     return FetchPlan(dict.fromkeys(wanted, few), waits=True)
 

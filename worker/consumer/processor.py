@@ -16,15 +16,14 @@ from worker.dispatch.circuit import Circuit
 from worker.dispatch.dispatcher import Dispatcher
 from worker.dispatch.suspects import Suspect
 from worker.events.event import StatusEvent
-from worker.group.heartbeat import Liveness
+from worker.group.heartbeat import Heartbeat
 from worker.group.poison import PoisonTracker
 from worker.metrics import DEDUPLICATED, FILTERED, HANDLE_SECONDS, HANDLED, HANDLER_FAILURES
-from worker.settle.ack_writer import AckWriter, BatchDropped, counted, note_attempts
+from worker.settle.ack_writer import AckWriter, BatchDropped, format_counts, observe_attempts
 from worker.settle.copies import Copy
-from worker.settle.dedup import Dedup, mark
+from worker.settle.dedup import Deduplicator, mark
 from worker.settle.history import EntryOutcome
-from worker.settle.retry_policy import Failure, judge, kind
-from worker.settle.schedule import Schedule
+from worker.settle.retry_policy import Failure, RetryPolicy, failure_kind
 from worker.sources import Source
 
 log = structlog.get_logger("processor")
@@ -38,13 +37,13 @@ class Processor:
         group: str,
         dispatcher: Dispatcher,
         circuit: Circuit,
-        schedule: Schedule,
+        policy: RetryPolicy,
         writer: AckWriter,
-        liveness: Liveness,
+        heartbeat: Heartbeat,
         poison: PoisonTracker,
         stop: asyncio.Event,
         *,
-        dedup: Dedup | None = None,
+        dedup: Deduplicator | None = None,
         secrets: Sequence[str] = (),
         chance: Callable[[], float] = random.random,
         accepts: Callable[[StatusEvent], bool] | None = None,
@@ -52,9 +51,9 @@ class Processor:
         self._group = group
         self._dispatcher = dispatcher
         self._circuit = circuit
-        self._schedule = schedule
+        self._policy = policy
         self._writer = writer
-        self._liveness = liveness
+        self._heartbeat = heartbeat
         self._poison = poison
         self._stop = stop
         self._dedup = dedup
@@ -76,10 +75,10 @@ class Processor:
 
         Raises as ``process``.
         """
-        await self._writer.written()
+        await self._writer.wait_until_written()
         counts = self._dispatcher.count()
         for batch in batches:
-            counts[batch.source] += len(batch.entries) + len(batch.invalid) + len(batch.unproved)
+            counts[batch.source] += len(batch.entries) + len(batch.invalid) + len(batch.unverified)
         return counts
 
     async def process(self, batches: Iterable[Batch], reading: asyncio.Future[Any]) -> None:
@@ -92,22 +91,22 @@ class Processor:
             await self._admit(batch)
         while True:
             await self._heed()
-            if self._dispatcher.busy:
+            if self._dispatcher.is_busy:
                 await self._dispatcher.step(reading)
             await self._settle()
-            if self._closed or not self._dispatcher.busy:
-                await self._writer.written(unless=reading)
+            if self._closed or not self._dispatcher.is_busy:
+                await self._writer.wait_until_written(unless=reading)
                 return
-            if reading.done() and self._dispatcher.wants_more:
+            if reading.done() and self._dispatcher.can_take_more:
                 return
 
     async def finish(self) -> None:
         """Begin nothing more, and settle what is being handled. Raises as ``process``."""
         self.close()
-        while self._dispatcher.busy:
+        while self._dispatcher.is_busy:
             await self._dispatcher.step()
             await self._settle()
-        await self._writer.written()
+        await self._writer.wait_until_written()
 
     def close(self) -> None:
         """Begin nothing more: what has not begun stays pending, and others claim it."""
@@ -121,15 +120,15 @@ class Processor:
         await self._dispatcher.cancel()
 
     async def _admit(self, batch: Batch) -> None:
-        if batch.generation != self._generation and self._dispatcher.busy:
+        if batch.generation != self._generation and self._dispatcher.is_busy:
             raise BatchDropped  # others may have by now what is being handled
         self._generation = self._circuit.generation = batch.generation
         if self._closed:
             return
         if batch.invalid:
-            self._writer.of(batch.source).copies += batch.invalid
-        if batch.unproved:
-            self._writer.of(batch.source).invalid += batch.unproved
+            self._writer.next_settlement(batch.source).copies += batch.invalid
+        if batch.unverified:
+            self._writer.next_settlement(batch.source).invalid += batch.unverified
         if self._accepts is not None:
             batch = self._filter(batch, self._accepts)
         if self._dedup is not None and batch.source is Source.LIVE and batch.events:
@@ -147,7 +146,7 @@ class Processor:
         FILTERED.labels(self._group).inc(len(places))
         return batch.without(places)
 
-    async def _drop_handled(self, dedup: Dedup, batch: Batch) -> Batch:
+    async def _drop_handled(self, dedup: Deduplicator, batch: Batch) -> Batch:
         """Return the batch without the events that were handled before, and have those settled."""
         places = await dedup.find_handled(batch.events, self._writer.marks)
         if not places:
@@ -158,7 +157,7 @@ class Processor:
 
     def _skip(self, batch: Batch, places: Sequence[int], outcome: str) -> None:
         """Have events settled without a call."""
-        settlement = self._writer.of(batch.source)
+        settlement = self._writer.next_settlement(batch.source)
         for place in places:
             event = batch.events[place]
             settlement.acks.append(batch.entries[place][0])
@@ -173,21 +172,21 @@ class Processor:
             (entry_id, flat), event, deaths = batch.entries[place], batch.events[place], found[place].deaths
             if found[place].is_proven:
                 error = f"poison: {deaths} workers died while they handled nothing else"
-                copy = Copy.invalid(entry_id, fields_from_flat(flat), origin=event.entry, error=error)
-                self._writer.of(batch.source).copies.append(copy)
+                copy = Copy.from_invalid(entry_id, fields_from_flat(flat), origin=event.entry, error=error)
+                self._writer.next_settlement(batch.source).copies.append(copy)
             else:
                 suspects.append(Suspect(batch.source, (entry_id, flat), event, deaths))
         self._dispatcher.put_suspects(suspects)
         return batch.without(places) if places else batch
 
     async def _heed(self) -> None:
-        await self._circuit.heed()
-        if self._dispatcher.busy and self._liveness.late(self._generation):
+        await self._circuit.apply()
+        if self._dispatcher.is_busy and self._heartbeat.is_late(self._generation):
             raise BatchDropped
-        if self._stop.is_set() and not self._circuit.may_begin:
+        if self._stop.is_set() and not self._circuit.can_start:
             self.close()
         if not self._closed:
-            await self._dispatcher.probe(self._liveness.consumer)
+            await self._dispatcher.probe(self._heartbeat.consumer)
 
     async def _settle(self) -> None:
         """Have the calls settled that have ended."""
@@ -207,7 +206,7 @@ class Processor:
     def _succeed(self, source: Source, calls: Sequence[Call]) -> None:
         """Have the events of these calls acked: all at once takes half the time that one call after the other does."""
         events = [event for call in calls for event in call.events]
-        settlement = self._writer.of(source)
+        settlement = self._writer.next_settlement(source)
         settlement.acks += [entry_id for call in calls for entry_id, _ in call.entries]
         if self._dedup is not None:
             settlement.marks += map(mark, events)
@@ -216,30 +215,30 @@ class Processor:
             again = (event for event in events if event.attempt > 1)
             settlement.outcomes += [EntryOutcome(event.entry, "handled", event.attempt) for event in again]
         if source is Source.RETRY:
-            note_attempts(self._group, (event.attempt for event in events))
+            observe_attempts(self._group, (event.attempt for event in events))
 
     def _fail(self, failed: Sequence[tuple[Call, BaseException]]) -> None:
         kinds: Counter[str] = Counter()
         for call, error in failed:
-            kinds[kind(error)] += len(call.events)
-            self._writer.of(call.source).copies += self._copies(call, error)
+            kinds[failure_kind(error)] += len(call.events)
+            self._writer.next_settlement(call.source).copies += self._copies(call, error)
         for name, count in kinds.items():
             HANDLER_FAILURES.labels(self._group, name).inc(count)
         first = failed[0][0].events[0].entry
-        log.warning("handler.failed", group=self._group, events=kinds.total(), errors=counted(kinds), first=first)
+        log.warning("handler.failed", group=self._group, events=kinds.total(), errors=format_counts(kinds), first=first)
 
     def _copies(self, call: Call, error: BaseException) -> list[Copy]:
         failure = Failure.from_error(error, time.time_ns() // 1_000_000, self._secrets)
         stopping = self._stop.is_set()
         return [
-            Copy.failed(
+            Copy.from_failure(
                 entry_id,
                 fields_from_flat(flat),
                 origin=event.entry,
                 attempt=event.attempt,
-                verdict=judge(error, event.attempt, self._schedule, self._chance(), stopping=stopping),
+                disposition=self._policy.decide(error, event.attempt, self._chance(), stopping=stopping),
                 failure=failure,
-                began_seconds_ago=call.seconds,
+                started_seconds_ago=call.seconds,
             )
             for (entry_id, flat), event in zip(call.entries, call.events, strict=True)
         ]

@@ -26,55 +26,61 @@ STALLED_SECONDS = 30.0
 T = TypeVar("T")
 
 
-class Condition:
+class RedisHealth:
     """The condition of one consumer. ``servers`` are its clients."""
 
     def __init__(self, group: str, servers: Sequence[Redis], clock: Callable[[], float] = time.monotonic) -> None:
         self._group = group
         self._servers = servers
         self._clock = clock
-        self._trouble: RedisFault | None = None
+        self._fault: RedisFault | None = None
         self._waiting_since: float | None = None
-        self._noticed = False
-        self._was_well = False
-        self.well = False
+        self._group_is_gone = False
+        self._was_healthy = False
+        self.is_healthy = False
 
     @property
-    def why_not(self) -> str | None:
+    def not_ready_reason(self) -> str | None:
         """Why the group is not being consumed right now; None while it is."""
-        if not self.well:
-            return f"group {self._group}: {self._trouble.meaning if self._trouble else 'starting'}"
+        if not self.is_healthy:
+            return f"group {self._group}: {self._fault.meaning if self._fault else 'starting'}"
         waited = 0.0 if self._waiting_since is None else self._clock() - self._waiting_since
         return f"group {self._group}: no answer from Redis for {waited:.0f} s" if waited > SLOW_SECONDS else None
 
-    def recovered(self) -> None:
+    def mark_healthy(self) -> None:
         """Say that everything is prepared for reading."""
-        self.well = self._was_well = True
-        self._trouble, self._noticed = None, False
+        self.is_healthy = self._was_healthy = True
+        self._fault, self._group_is_gone = None, False
 
-    def notice(self, exc: Exception) -> None:
-        """Take in what the upkeep met: that the group is gone, a read may not tell."""
-        self._noticed = self._noticed or identify_fault(exc) is GONE
+    def record_upkeep_error(self, exc: Exception) -> None:
+        """Take in what the upkeep fault: that the group is gone, a read may not tell."""
+        self._group_is_gone = self._group_is_gone or identify_fault(exc) is GONE
 
-    async def suffer(self, exc: Exception) -> RedisFault:
+    async def record_failure(self, exc: Exception) -> RedisFault:
         """Judge the error that ended the loop's work, tell it, and drop connections that cannot be trusted.
 
         A server that is unfit at the very start is no trouble that passes: raises ServerUnfit again.
         """
-        if isinstance(exc, ServerUnfit) and not self._was_well:
+        if isinstance(exc, ServerUnfit) and not self._was_healthy:
             raise exc
-        met = UNSUPPORTED if isinstance(exc, ServerUnfit) else identify_fault(exc)
-        self.well, self._trouble = False, met
-        REDIS_FAULTS.labels(self._group, met.name).inc()
-        tell = log.warning if met.passing else log.error
-        tell("consumer.trouble", group=self._group, trouble=met.name, meaning=met.meaning, error=describe_error(exc))
-        if not met.connected:
+        fault = UNSUPPORTED if isinstance(exc, ServerUnfit) else identify_fault(exc)
+        self.is_healthy, self._fault = False, fault
+        REDIS_FAULTS.labels(self._group, fault.name).inc()
+        tell = log.warning if fault.passing else log.error
+        tell(
+            "consumer.redis_fault",
+            group=self._group,
+            fault=fault.name,
+            meaning=fault.meaning,
+            error=describe_error(exc),
+        )
+        if not fault.connected:
             for server in self._servers:
                 await server.connection_pool.disconnect(inuse_connections=False)
-        return met
+        return fault
 
-    async def ended(self, reading: "asyncio.Task[T]") -> T:
-        """Return what the read gave. Raises what it or the upkeep met, and Stalled if it does not end."""
+    async def wait_for(self, reading: "asyncio.Task[T]") -> T:
+        """Return what the read gave. Raises what it or the upkeep fault, and Stalled if it does not end."""
         self._waiting_since = self._clock()
         try:
             await asyncio.wait([reading], timeout=STALLED_SECONDS)
@@ -83,7 +89,7 @@ class Condition:
         if not reading.done():
             raise Stalled
         batch = reading.result()
-        if self._noticed:
+        if self._group_is_gone:
             raise GroupGone
         return batch
 

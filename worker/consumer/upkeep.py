@@ -7,7 +7,7 @@ from worker.dispatch.backlog import Backlog
 from worker.dispatch.circuit import Circuit
 from worker.dispatch.pause import Pause
 from worker.group.consumer_group import ConsumerGroup
-from worker.settle.delayed import Delayed
+from worker.settle.delayed import DelayedRetries
 from worker.settle.settler import Settler
 from worker.timing import TIMING, Timing
 
@@ -17,7 +17,7 @@ class Upkeep:
     """The parts of one group that need it."""
 
     group: ConsumerGroup
-    delayed: Delayed
+    delayed: DelayedRetries
     pause: Pause
     backlog: Backlog
     circuit: Circuit
@@ -25,18 +25,18 @@ class Upkeep:
     timing: Timing = TIMING
 
     @property
-    def acts(self) -> Sequence[Callable[[], Awaitable[None]]]:
+    def steps(self) -> Sequence[Callable[[], Awaitable[None]]]:
         """The steps, each of which may fail without the others; each raises RedisError."""
-        return self.group.save_checkpoint, self.delayed.promote, self.look, self.note_success
+        return self.group.save_checkpoint, self.delayed.promote, self.refresh, self.note_success
 
     @property
-    def why_not(self) -> str | None:
+    def not_ready_reason(self) -> str | None:
         """Why the group's events are not all being handled; None if they are."""
-        return self.circuit.why_not or self.backlog.why_not
+        return self.circuit.not_ready_reason or self.backlog.not_ready_reason
 
-    async def look(self) -> None:
+    async def refresh(self) -> None:
         """See whether the group is paused, and how much it has delayed and dead-lettered. Raises RedisError."""
-        await self.pause.look()
+        await self.pause.refresh()
         await self.backlog.measure()
 
     async def note_success(self) -> None:

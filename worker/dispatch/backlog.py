@@ -47,14 +47,16 @@ class Backlog:
         was_full, self.is_full = self.is_full, limit is not None and self.bytes >= limit
         BACKLOG_BYTES.labels(self._group).set(self.bytes)
         if self.is_full and not was_full:
-            log.warning("group.backlog_full", group=self._group, bytes=self.bytes, limit=limit, what=self.why_not)
+            log.warning(
+                "group.backlog_full", group=self._group, bytes=self.bytes, limit=limit, what=self.not_ready_reason
+            )
         elif was_full and not self.is_full:
             log.info("group.backlog_shrunk", group=self._group, bytes=self.bytes)
         if self.is_full != was_full:
             PAUSED.labels(self._group, "backlog").set(self.is_full)
 
     @property
-    def why_not(self) -> str | None:
+    def not_ready_reason(self) -> str | None:
         """Why the group handles no live entries, and what to do; None if it does."""
         if not self.is_full:
             return None

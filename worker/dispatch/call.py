@@ -43,7 +43,7 @@ class Call:
     source: Source
     entries: Sequence[tuple[bytes, list[bytes]]]
     events: Sequence[StatusEvent]
-    began: float = 0.0
+    started: float = 0.0
     seconds: float = 0.0
     error: BaseException | None = None
 
@@ -52,7 +52,7 @@ class Call:
         return Call(self.source, self.entries[start:end], self.events[start:end])
 
 
-def divide(handler: Handler, call: Call) -> list[Call]:
+def split_by_handler(handler: Handler, call: Call) -> list[Call]:
     """Return the calls to make for what was read together."""
     alone = [place for place, event in enumerate(call.events) if handler.alone(event)]
     if not alone:

@@ -12,10 +12,10 @@ import structlog
 from stream.redis.client import describe_error
 from worker.dispatch.call import Call, Limits
 from worker.dispatch.circuit_breaker import CircuitBreaker
-from worker.dispatch.pause import Pause, Why, meaning
+from worker.dispatch.pause import Pause, PauseReason, describe_reason
 from worker.handlers.errors import Gone, Unavailable, is_target_failure
 from worker.metrics import HANDLER_FAILURES
-from worker.settle.retry_policy import kind
+from worker.settle.retry_policy import failure_kind
 from worker.sources import Source
 from worker.timing import TIMING, Timing
 
@@ -42,7 +42,7 @@ class Circuit:
         self._clock = clock
         self._timing = timing
         self._breaker = CircuitBreaker(clock, timing.trip, timing.window)
-        self._halt: Why | None = None
+        self._halt: PauseReason | None = None
         self._probe: Call | None = None
         self._probe_succeeded: bool | None = None
         self._was_paused = False
@@ -51,12 +51,12 @@ class Circuit:
         self._away_seconds = timing.first_away
         self.generation = 0
         """The consumer's generation when the entries in flight were read."""
-        self.goes_alone = False
+        self.allows_one_call = False
         """Whether one call has to come back before others begin: the target was away."""
         self._succeeded: float | None = None
 
     @property
-    def may_begin(self) -> bool:
+    def can_start(self) -> bool:
         """Whether a call may begin; asked before each one."""
         if self._halt is not None or self.is_paused or self._is_late(self.generation):
             return False
@@ -65,13 +65,13 @@ class Circuit:
     @property
     def is_paused(self) -> bool:
         """Whether the group is paused."""
-        return self._pause.why is not None
+        return self._pause.reason is not None
 
     @property
-    def why_not(self) -> str | None:
+    def not_ready_reason(self) -> str | None:
         """Why the group's events are not being handled, for `/ready`; None if they are."""
-        if self._pause.why is not None:
-            return f"group {self._group} is paused: {meaning(self._pause.why)}"
+        if self._pause.reason is not None:
+            return f"group {self._group} is paused: {describe_reason(self._pause.reason)}"
         if self._unavailable is not None:
             if self._group == "store":  # its texts have no value in them, and say what to do
                 return f"group store waits for its database: {self._unavailable}"
@@ -83,39 +83,39 @@ class Circuit:
         """How long ago the latest call that succeeded began; None if there was none."""
         return None if self._succeeded is None else max(0.0, self._clock() - self._succeeded)
 
-    def note(self, call: Call) -> bool:
+    def record(self, call: Call) -> bool:
         """Take in a call that has ended; whether it has to be made again because its events had no attempt."""
         failed = call.error is not None and is_target_failure(call.error)
         if call is self._probe:
             self._probe, self._probe_succeeded = None, not failed
         if isinstance(call.error, Gone):
-            self._halt = Why.GONE
+            self._halt = PauseReason.GONE
             return True
         if isinstance(call.error, Unavailable):
             if not self.is_paused:
                 self._wait_for_target(call.error)
             return True
-        self._unavailable, self._away_seconds, self.goes_alone = None, self._timing.first_away, False
+        self._unavailable, self._away_seconds, self.allows_one_call = None, self._timing.first_away, False
         if call.error is None:
-            self._succeeded = call.began if self._succeeded is None else max(self._succeeded, call.began)
-        if (failed or self._breaker.counts_failures) and not self.is_paused and self._judges(call):
-            self._breaker.note(failed=failed, events=len(call.events))
-            self._look_at_breaker()
+            self._succeeded = call.started if self._succeeded is None else max(self._succeeded, call.started)
+        if (failed or self._breaker.counts_failures) and not self.is_paused and self._counts(call):
+            self._breaker.record(failed=failed, events=len(call.events))
+            self._check_breaker()
         return False
 
-    async def heed(self) -> None:
+    async def apply(self) -> None:
         """Tell the group's other workers what the last calls showed, and heed what theirs did. Raises RedisError."""
-        self._look_at_pause()
-        self._look_at_breaker()
+        self._follow_pause()
+        self._check_breaker()
         if self._halt is not None:
-            await self._pause.begin(self._halt)
+            await self._pause.start(self._halt)
             self._halt = None
         if self._probe_succeeded is not None:
-            await (self._pause.end(Why.FAILING) if self._probe_succeeded else self._pause.note_failed_probe())
+            await (self._pause.end(PauseReason.FAILING) if self._probe_succeeded else self._pause.note_failed_probe())
             self._probe_succeeded = None
-        self._look_at_pause()
+        self._follow_pause()
 
-    async def may_probe(self, consumer: str) -> bool:
+    async def take_probe(self, consumer: str) -> bool:
         """Whether this consumer may make one call although the group is paused. Raises RedisError."""
         if (
             self._probe is not None
@@ -124,37 +124,37 @@ class Circuit:
             or self._is_late(self.generation)
         ):
             return False
-        return await self._pause.may_probe(self._limits.timeout_seconds, consumer)
+        return await self._pause.take_probe(self._limits.timeout_seconds, consumer)
 
-    def begin_probe(self, call: Call) -> None:
+    def start_probe(self, call: Call) -> None:
         """Take this call for the probe."""
         self._probe = call
 
     def drop(self) -> None:
         """Forget the calls that are under way."""
         self._halt = self._probe = self._probe_succeeded = None
-        self.goes_alone = False
+        self.allows_one_call = False
 
-    def _look_at_pause(self) -> None:
+    def _follow_pause(self) -> None:
         if self._was_paused and not self.is_paused:  # a probe has succeeded, here or in another worker, or an operator
             self._breaker.reset()  # says that the target is there
-            self.goes_alone = True
+            self.allows_one_call = True
         self._was_paused = self.is_paused
 
-    def _look_at_breaker(self) -> None:
+    def _check_breaker(self) -> None:
         if self._halt is None and not self.is_paused and self._breaker.is_tripped:
-            self._halt = Why.FAILING
+            self._halt = PauseReason.FAILING
 
     def _wait_for_target(self, error: Unavailable) -> None:
         if self._unavailable is None or self._clock() >= self._away_until:  # of many calls at once one is enough
-            HANDLER_FAILURES.labels(self._group, kind(error)).inc()
+            HANDLER_FAILURES.labels(self._group, failure_kind(error)).inc()
             log.warning("handler.unavailable", group=self._group, error=describe_error(error))
             jitter = random.uniform(0.5, 1)  # noqa: S311 - jitter
             self._away_until = self._clock() + self._away_seconds * jitter
             self._away_seconds = min(2 * self._away_seconds, self._timing.longest_away)
-        self._unavailable, self.goes_alone = error, True
+        self._unavailable, self.allows_one_call = error, True
 
-    def _judges(self, call: Call) -> bool:
+    def _counts(self, call: Call) -> bool:
         """Whether it tells how the handler is: retries, and dead letters that are replayed, may never succeed."""
         if call.source is Source.LIVE:
             return True

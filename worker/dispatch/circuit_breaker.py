@@ -33,10 +33,10 @@ class CircuitBreaker:
         self._failures.clear()
         self._weight = self._successes = self._in_a_row = 0
 
-    def note(self, *, failed: bool, events: int) -> None:
+    def record(self, *, failed: bool, events: int) -> None:
         """Take in the outcome of a call of this many events."""
         if not failed:
-            self._note_success()
+            self._record_success()
             return
         now = self._clock()
         while self._failures and now - self._failures[0][0] > self._window_seconds:
@@ -51,7 +51,7 @@ class CircuitBreaker:
         self._weight += weight
         self._in_a_row = 0
 
-    def _note_success(self) -> None:
+    def _record_success(self) -> None:
         self._successes += 1
         self._in_a_row += 1
         if self._successes > self._weight // FAILURES_TO_A_SUCCESS or self._in_a_row >= FEW_SUCCESSES:

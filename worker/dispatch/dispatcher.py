@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from worker.dispatch.backlog import Backlog
-from worker.dispatch.call import Call, Handler, Limits, divide
+from worker.dispatch.call import Call, Handler, Limits, split_by_handler
 from worker.dispatch.circuit import Circuit
 from worker.dispatch.queue import CallQueue
 from worker.dispatch.suspects import Suspect, Suspects
@@ -59,19 +59,19 @@ class Dispatcher:
         self._failures = 0
 
     @property
-    def busy(self) -> bool:
+    def is_busy(self) -> bool:
         """Whether anything has to be handled, is being handled, or is handled and not taken yet."""
         return bool(self._queue.calls or self._suspects or self._running or self._ended)
 
     @property
-    def wants_more(self) -> bool:
+    def can_take_more(self) -> bool:
         """Whether more entries can be put: no live call waits, and one more could begin if it were put."""
         if self._suspects or self._isolates:
             return False
         if self._circuit.is_paused:  # keep some to probe with: what came first may be what never succeeds
             events = [event for call in self._queue.calls for event in call.events]
             return len(events) < KEPT_ENTRIES and sum(len(event.raw) for event in events) < KEPT_BYTES
-        if self._queue.live_waits:
+        if self._queue.has_live:
             return False
         live = sum(call is not None and call.source is Source.LIVE for call in self._running.values())
         return live + len(self._lost) < self._limits.concurrency
@@ -81,20 +81,20 @@ class Dispatcher:
         """Whether a call goes on although its time was over long enough ago for it to be cancelled."""
         begun_before = self._clock() - self._limits.timeout_seconds - CANCEL_SECONDS
         calls = (*self._running.values(), *self._lost.values())
-        return any(call is not None and call.began < begun_before for call in calls)
+        return any(call is not None and call.started < begun_before for call in calls)
 
-    def others_wanted(self) -> int:
+    def count_wanted_copies(self) -> int:
         """How many retries and replays to read now: as many as the calls handle in OTHERS_SECONDS, and few at most."""
         pace = self._limits.concurrency * OTHERS_SECONDS / self._event_seconds if self._event_seconds else FEW
         most = min(FEW, max(self._limits.concurrency, int(pace)))
-        waiting = self._queue.other_events
+        waiting = self._queue.copy_events
         return most - waiting if 2 * waiting <= most else 0
 
-    def others_due_seconds(self) -> float:
+    def seconds_until_copies_due(self) -> float:
         """In how many seconds half of the waiting retries and replays are handled, so that more are wanted."""
-        if not self._circuit.may_begin or not self._event_seconds:
+        if not self._circuit.can_start or not self._event_seconds:
             return LONGEST_STEP_SECONDS
-        seconds = self._queue.other_events / 2 * self._event_seconds / self._limits.concurrency
+        seconds = self._queue.copy_events / 2 * self._event_seconds / self._limits.concurrency
         return min(LONGEST_STEP_SECONDS, seconds)
 
     def count(self) -> Counter[Source]:
@@ -107,7 +107,7 @@ class Dispatcher:
 
     def put(self, call: Call) -> None:
         """Queue what was read together."""
-        self._queue.put(divide(self._handler, call))
+        self._queue.put(split_by_handler(self._handler, call))
 
     def put_suspects(self, suspects: Iterable[Suspect]) -> None:
         """Queue entries that have to be handled under a mark."""
@@ -123,13 +123,13 @@ class Dispatcher:
 
     async def probe(self, consumer: str) -> None:
         """Begin one call with a single event, if it is this consumer's turn. Raises RedisError."""
-        if not (self._queue.calls or self._suspects) or not await self._circuit.may_probe(consumer):
+        if not (self._queue.calls or self._suspects) or not await self._circuit.take_probe(consumer):
             return
         call = self._queue.take_newest()
         if call is None:
             self._start(self._isolate(probes=True))
             return
-        self._circuit.begin_probe(call)
+        self._circuit.start_probe(call)
         self._start(self._make(call))
 
     async def step(self, aside: asyncio.Future[Any] | None = None) -> None:
@@ -139,14 +139,14 @@ class Dispatcher:
         if self._ended and not self._running:
             return
         waiting: set[asyncio.Future[Any]] = {*self._running, *self._lost}
-        self._watches = aside is None or self.wants_more
+        self._watches = aside is None or self.can_take_more
         if aside is not None and self._watches:
             waiting.add(aside)
         if waiting:
-            idle = not self._running and self.busy
+            idle = not self._running and self.is_busy
             timeout = IDLE_SECONDS if idle else LONGEST_STEP_SECONDS
             await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        elif self.busy:
+        elif self.is_busy:
             await asyncio.sleep(IDLE_SECONDS)
 
     def close(self) -> None:
@@ -169,13 +169,13 @@ class Dispatcher:
 
     def _begin(self) -> None:
         """Begin as many calls as may run. Suspects wait for the end of all others."""
-        if not self._circuit.may_begin or self._isolates:
+        if not self._circuit.can_start or self._isolates:
             return
         if self._suspects:
             if not self._running:
                 self._start(self._isolate())
             return
-        free = (1 if self._circuit.goes_alone else self._limits.concurrency) - len(self._running) - len(self._lost)
+        free = (1 if self._circuit.allows_one_call else self._limits.concurrency) - len(self._running) - len(self._lost)
         for _ in range(min(free, len(self._queue))):
             self._start(self._work())
 
@@ -188,12 +188,12 @@ class Dispatcher:
     async def _work(self, isolated: deque[Call] | None = None) -> None:
         """Make one call after the other, of the queue or of these."""
         turn_ends = self._clock() + TURN_SECONDS
-        while self._circuit.may_begin and (isolated is not None or not self._suspects):
+        while self._circuit.can_start and (isolated is not None or not self._suspects):
             call = self._queue.take() if isolated is None else isolated.popleft() if isolated else None
             if call is None or not await self._make(call, isolated) or self._failures >= MOST_FAILURES:
                 return  # so that the step ends, and failures are settled
-            if call.began + call.seconds >= turn_ends:
-                if not self._watches and self.wants_more:
+            if call.started + call.seconds >= turn_ends:
+                if not self._watches and self.can_take_more:
                     return  # so that what was read is looked at
                 await asyncio.sleep(0)  # a handler that never waits must not keep the loop to itself
                 turn_ends = self._clock() + TURN_SECONDS
@@ -202,11 +202,11 @@ class Dispatcher:
         """Handle some of the suspects, marked, while nothing else of the group runs in this worker."""
         self._isolates = True
         calls = self._suspects.take()
-        waiting: deque[Call] = deque(one for call in calls for one in divide(self._handler, call))
+        waiting: deque[Call] = deque(one for call in calls for one in split_by_handler(self._handler, call))
         try:
             async with self._suspects.mark(calls, self._limits.timeout_seconds):
                 if probes:
-                    self._circuit.begin_probe(waiting[0])
+                    self._circuit.start_probe(waiting[0])
                     await self._make(waiting.popleft(), waiting)
                 else:
                     most = min(self._limits.concurrency, len(waiting))
@@ -220,11 +220,11 @@ class Dispatcher:
         own = asyncio.current_task()
         assert own is not None  # noqa: S101 - a coroutine that runs as a task
         self._running[own] = call
-        call.began = self._clock()
+        call.started = self._clock()
         call.error = await self._error(call.events, own)
         if own.cancelling():  # and swallowed: the call is lost
             return False
-        call.seconds = self._clock() - call.began
+        call.seconds = self._clock() - call.started
         self._event_seconds += (call.seconds / len(call.events) - self._event_seconds) / 8
         self._running[own] = None
         self._sort(call, isolated)
@@ -254,7 +254,7 @@ class Dispatcher:
                 self._put_back((call.part(0, half), call.part(half)), isolated)
                 return
             call.error = call.error.__cause__ or call.error
-        if self._circuit.note(call):
+        if self._circuit.record(call):
             call.error = None
             self._put_back((call,), isolated)
         else:

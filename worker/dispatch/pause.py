@@ -34,18 +34,18 @@ RESULT_SECONDS = 10.0
 """For how long after its call's time a worker may take to note the result of its probe."""
 
 
-class Why(StrEnum):
+class PauseReason(StrEnum):
     """Why a group is paused."""
 
     FAILING = "failing"
-    LETTERS = "dead-letters"
+    DEAD_LETTERS = "dead-letters"
     GONE = "gone"
 
 
 MEANING = {
-    Why.FAILING.value: "nearly everything fails; it is tried now and then, and goes on by itself",
-    Why.LETTERS.value: "it has too many dead letters; replay or discard some, or raise ACKSTREAM_DEAD_LETTERS",
-    Why.GONE.value: "its target wants no more events (410); `ackstream groups resume` it when that has changed",
+    PauseReason.FAILING.value: "nearly everything fails; it is tried now and then, and goes on by itself",
+    PauseReason.DEAD_LETTERS.value: "too many dead letters; replay or discard some, or raise ACKSTREAM_DEAD_LETTERS",
+    PauseReason.GONE.value: "its target wants no more events (410); `ackstream groups resume` it when that has changed",
 }
 
 BEGIN = read_script(__file__, "start_pause.lua")
@@ -61,54 +61,54 @@ class Pause:
     def __init__(
         self,
         group: GroupRef,
-        most_letters: int,
+        max_dead_letters: int,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
         timing: Timing = TIMING,
     ) -> None:
         self._group = group.name
         self._key, self._dead, self._alive = group.paused, group.dead, group.alive
-        self._most_letters = most_letters
+        self._max_dead_letters = max_dead_letters
         self._clock = clock
         self._chance = chance
         self._delays_ms = round(timing.first_probe * 1000), round(timing.longest_probe * 1000)
-        self._begin = group.server.register_script(BEGIN)
+        self._start = group.server.register_script(BEGIN)
         self._probe = group.server.register_script(PROBE)
         self._failed = group.server.register_script(FAILED)
         self._look = group.server.register_script(LOOK)
         self._end = group.server.register_script(END)
         self._since = 0.0
-        self.why: str | None = None
+        self.reason: str | None = None
         """Why it is paused; a later version may know other reasons than this one."""
 
-    async def look(self) -> None:
+    async def refresh(self) -> None:
         """See whether the group is paused; pause it while it has too many dead letters."""
-        found: Any = await self._look(keys=[self._key, self._dead], args=[Why.GONE, EXPIRES_SECONDS * 1000])
+        found: Any = await self._look(keys=[self._key, self._dead], args=[PauseReason.GONE, EXPIRES_SECONDS * 1000])
         why, letters = found[0].decode() or None, int(found[1])
-        if why is None and letters >= self._most_letters:
-            await self.begin(Why.LETTERS)
-        elif why == Why.LETTERS and letters < self._most_letters:
-            await self.end(Why.LETTERS)
+        if why is None and letters >= self._max_dead_letters:
+            await self.start(PauseReason.DEAD_LETTERS)
+        elif why == PauseReason.DEAD_LETTERS and letters < self._max_dead_letters:
+            await self.end(PauseReason.DEAD_LETTERS)
         else:
             self._set(why)
 
-    async def begin(self, why: Why) -> None:
+    async def start(self, reason: PauseReason) -> None:
         """Pause the group for all its workers, unless it is paused already."""
-        stays = int(why is Why.GONE)
-        args: list[str | int] = [why, stays, EXPIRES_SECONDS * 1000, self._delays_ms[0]]
-        self._set((await self._begin(keys=[self._key], args=args)).decode())
+        stays = int(reason is PauseReason.GONE)
+        args: list[str | int] = [reason, stays, EXPIRES_SECONDS * 1000, self._delays_ms[0]]
+        self._set((await self._start(keys=[self._key], args=args)).decode())
 
-    async def end(self, why: Why) -> None:
+    async def end(self, reason: PauseReason) -> None:
         """Let the group go on, unless it is paused for another reason by now."""
-        self._set((await self._end(keys=[self._key], args=[why])).decode() or None)
+        self._set((await self._end(keys=[self._key], args=[reason])).decode() or None)
 
-    async def may_probe(self, call_seconds: float, consumer: str) -> bool:
+    async def take_probe(self, call_seconds: float, consumer: str) -> bool:
         """Whether it is this consumer's turn to make one call, which may take so long."""
-        if self.why != Why.FAILING:
+        if self.reason != PauseReason.FAILING:
             return False
         turn_ms = round((call_seconds + RESULT_SECONDS) * 1000)
         args: list[str | int] = [
-            Why.FAILING,
+            PauseReason.FAILING,
             max(EXPIRES_SECONDS * 1000, turn_ms),
             turn_ms,
             self._delays_ms[1],
@@ -118,37 +118,37 @@ class Pause:
 
     async def note_failed_probe(self) -> None:
         """End this worker's turn: the next one may probe after a delay."""
-        args: list[str | int | float] = [Why.FAILING, *self._delays_ms, 0.5 + self._chance() / 2]
+        args: list[str | int | float] = [PauseReason.FAILING, *self._delays_ms, 0.5 + self._chance() / 2]
         await self._failed(keys=[self._key], args=args)
 
-    def _set(self, why: str | None) -> None:
-        if why == self.why:
+    def _set(self, reason: str | None) -> None:
+        if reason == self.reason:
             return
-        if self.why is not None:
-            PAUSED.labels(self._group, self.why).set(0)
-        if why is not None:
-            PAUSED.labels(self._group, why).set(1)
-            log.warning("group.paused", group=self._group, why=why, meaning=meaning(why))
+        if self.reason is not None:
+            PAUSED.labels(self._group, self.reason).set(0)
+        if reason is not None:
+            PAUSED.labels(self._group, reason).set(1)
+            log.warning("group.paused", group=self._group, reason=reason, meaning=describe_reason(reason))
             self._since = self._clock()
         else:
             log.info("group.resumed", group=self._group, seconds=round(self._clock() - self._since, 1))
-        self.why = why
+        self.reason = reason
 
 
-def meaning(why: str) -> str:
+def describe_reason(reason: str) -> str:
     """Say for people what a reason means."""
-    return MEANING.get(why, f"{why} (a reason that this version does not know)")
+    return MEANING.get(reason, f"{reason} (a reason that this version does not know)")
 
 
 async def read_pause_reason(group: GroupRef) -> str | None:
-    """Return why a group is paused; None if it is not. Raises RedisError."""
-    why: Any = await group.server.hget(group.paused, "why")
-    return None if why is None else why.decode()
+    """Return reason a group is paused; None if it is not. Raises RedisError."""
+    reason: Any = await group.server.hget(group.paused, "why")
+    return None if reason is None else reason.decode()
 
 
 async def resume(group: GroupRef) -> str | None:
     """Let a group go on, whatever the reason for its pause; returns that. Raises RedisError."""
-    why = await read_pause_reason(group)
-    if why is not None:
+    reason = await read_pause_reason(group)
+    if reason is not None:
         await group.server.delete(group.paused)
-    return why
+    return reason

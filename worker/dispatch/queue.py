@@ -17,27 +17,27 @@ class CallQueue:
     def __init__(self, blocks_live: Callable[[], bool]) -> None:
         self._blocks_live = blocks_live
         self._live: deque[Call] = deque()
-        self._others: deque[Call] = deque()
+        self._copies: deque[Call] = deque()
         self._in_a_row = 0
 
     def __len__(self) -> int:
         """Count the calls that can be taken."""
-        return len(self._others) + (0 if self._blocks_live() else len(self._live))
+        return len(self._copies) + (0 if self._blocks_live() else len(self._live))
 
     @property
     def calls(self) -> list[Call]:
         """All calls, also those that cannot be taken."""
-        return [*self._live, *self._others]
+        return [*self._live, *self._copies]
 
     @property
-    def live_waits(self) -> bool:
+    def has_live(self) -> bool:
         """Whether a live call waits that can be taken."""
         return bool(self._live) and not self._blocks_live()
 
     @property
-    def other_events(self) -> int:
+    def copy_events(self) -> int:
         """How many retries and replays wait."""
-        return sum(len(call.events) for call in self._others)
+        return sum(len(call.events) for call in self._copies)
 
     def count(self) -> Counter[Source]:
         """Count the entries of each stream."""
@@ -58,20 +58,20 @@ class CallQueue:
 
     def take(self) -> Call | None:
         """Return the next call; None if no call can be taken."""
-        if self.live_waits and (not self._others or self._in_a_row < LIVE_IN_A_ROW):
-            self._in_a_row = self._in_a_row + 1 if self._others else 0
+        if self.has_live and (not self._copies or self._in_a_row < LIVE_IN_A_ROW):
+            self._in_a_row = self._in_a_row + 1 if self._copies else 0
             return self._live.popleft()
         self._in_a_row = 0
-        return self._others.popleft() if self._others else None
+        return self._copies.popleft() if self._copies else None
 
     def take_newest(self) -> Call | None:
         """Return a call with the newest event that has not failed yet; without one, any; None if no call waits."""
-        new = next((call for call in reversed(self._others) if max(e.attempt for e in call.events) == 1), None)
+        new = next((call for call in reversed(self._copies) if max(e.attempt for e in call.events) == 1), None)
         if self._live:
             call = self._live.pop()
-        elif new is not None or self._others:
-            call = new or random.choice(self._others)  # noqa: S311 - no secret
-            self._others.remove(call)
+        elif new is not None or self._copies:
+            call = new or random.choice(self._copies)  # noqa: S311 - no secret
+            self._copies.remove(call)
         else:
             return None
         if len(call.events) > 1:
@@ -82,7 +82,7 @@ class CallQueue:
     def clear(self) -> None:
         """Forget all calls."""
         self._live.clear()
-        self._others.clear()
+        self._copies.clear()
 
     def _of(self, call: Call) -> deque[Call]:
-        return self._live if call.source is Source.LIVE else self._others
+        return self._live if call.source is Source.LIVE else self._copies

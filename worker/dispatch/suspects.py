@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from worker.dispatch.call import Call
 from worker.events.event import StatusEvent
-from worker.group.heartbeat import Liveness
+from worker.group.heartbeat import Heartbeat
 from worker.group.poison import PoisonTracker
 from worker.sources import Source
 
@@ -25,9 +25,9 @@ class Suspect(NamedTuple):
 class Suspects:
     """The suspects of one group that wait. All groups of a process share ``turn``: one of them is marked at a time."""
 
-    def __init__(self, poison: PoisonTracker, liveness: Liveness, turn: asyncio.Lock) -> None:
+    def __init__(self, poison: PoisonTracker, heartbeat: Heartbeat, turn: asyncio.Lock) -> None:
         self._poison = poison
-        self._liveness = liveness
+        self._heartbeat = heartbeat
         self._turn = turn
         self._waiting: list[Suspect] = []
         self._half = 0
@@ -71,7 +71,7 @@ class Suspects:
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_seconds):
                     await stack.enter_async_context(self._turn)
-            consumer = self._liveness.consumer
+            consumer = self._heartbeat.consumer
             await self._poison.mark(consumer, [(call.source, one) for call in calls for one, _ in call.entries])
             yield
             await self._poison.unmark(consumer)

@@ -10,7 +10,7 @@ import structlog
 
 from stream.redis.scripts import read_script
 from worker.group.group_ref import GroupRef
-from worker.group.heartbeat import Liveness, RawEntries
+from worker.group.heartbeat import Heartbeat, RawEntries
 from worker.group.poison import KEPT_SECONDS, PoisonTracker
 from worker.metrics import CLAIMED
 from worker.sources import Source
@@ -25,9 +25,9 @@ CLAIM = read_script(__file__, "claim.lua")
 class Claimer:
     """Claims entries of the dead consumers of one group."""
 
-    def __init__(self, group: GroupRef, liveness: Liveness, poison: PoisonTracker) -> None:
+    def __init__(self, group: GroupRef, heartbeat: Heartbeat, poison: PoisonTracker) -> None:
         self._group = group.name
-        self._liveness = liveness
+        self._heartbeat = heartbeat
         self._poison = poison
         self._streams = group.streams
         self._keys = [group.alive, group.poison, *self._streams.values()]
@@ -38,9 +38,9 @@ class Claimer:
 
         Raises RedisError.
         """
-        while (dead := self._liveness.find_dead()) is not None:
+        while (dead := self._heartbeat.find_dead()) is not None:
             name, counter = dead
-            args: list[str | bytes | int] = [self._group, self._liveness.consumer, name, counter]
+            args: list[str | bytes | int] = [self._group, self._heartbeat.consumer, name, counter]
             args += [min(most, MOST_CLAIMED), KEPT_SECONDS * 1000, *self._streams]
             taken: Any = await self._claim(keys=self._keys, args=args)
             if taken:
@@ -50,11 +50,11 @@ class Claimer:
                 if not entries:  # deleted while they were pending: XCLAIM has dropped them
                     continue
                 log.warning(
-                    "liveness.claimed", group=self._group, dead=name.decode(), source=source, entries=len(entries)
+                    "heartbeat.claimed", group=self._group, dead=name.decode(), source=source, entries=len(entries)
                 )
                 CLAIMED.labels(self._group).inc(len(entries))
                 return {source: entries}
             if taken is not None:
-                log.info("liveness.removed", group=self._group, consumer=name.decode())
-            self._liveness.forget_dead(name)
+                log.info("heartbeat.removed", group=self._group, consumer=name.decode())
+            self._heartbeat.forget_dead(name)
         return {}

@@ -43,7 +43,7 @@ class ConsumerGroup:
             keys = [stream, shard.groups, *([self._group.checkpoint] if stream == shard.stream else [])]
             start = await self._ensure(keys=keys, args=[self._group.name])
             if start is not None:
-                made = "group.made" if stream == shard.stream else "group.made_for_copies"
+                made = "group.created" if stream == shard.stream else "group.created_for_copies"
                 log.info(made, group=self._group.name, stream=stream, start=start.decode())
 
     async def save_checkpoint(self) -> None:

@@ -26,7 +26,7 @@ from worker.group.group_ref import GroupRef
 from worker.sources import Source
 from worker.timing import TIMING, Timing
 
-log = structlog.get_logger("liveness")
+log = structlog.get_logger("heartbeat")
 
 RawEntries = list[tuple[bytes, list[bytes]]]
 """Ids, and names and values in turn, as Redis gives them."""
@@ -34,7 +34,7 @@ RawEntries = list[tuple[bytes, list[bytes]]]
 BEAT = read_script(__file__, "beat.lua")
 
 
-class Liveness:
+class Heartbeat:
     """The own consumer in one group, and its view of the others."""
 
     def __init__(
@@ -55,11 +55,11 @@ class Liveness:
         self._seen: dict[bytes, tuple[bytes, float]] = {}
         self._dead: dict[bytes, bytes] = {}
         self._announced = False
-        self._tidied = clock()
+        self._checked_at = clock()
         self.generation = 0
         self.consumer = _unique_name()
 
-    def late(self, generation: int) -> bool:
+    def is_late(self, generation: int) -> bool:
         """Whether what was read in this generation may be in other hands by now."""
         if generation != self.generation or self._last_beat is None:
             return True
@@ -86,7 +86,7 @@ class Liveness:
         began = self._clock()
         if self._last_beat is not None and began - self._last_beat > self._timing.late:
             log.warning(
-                "liveness.late",
+                "heartbeat.is_late",
                 group=self._group,
                 seconds=round(began - self._last_beat, 1),
             )
@@ -105,11 +105,11 @@ class Liveness:
         self._dead.pop(name, None)
 
     @property
-    def untidy(self) -> bool:
+    def orphan_check_due(self) -> bool:
         """Whether it is time to ``tidy``: the caller then comes to a moment at which nothing is being read."""
-        return self._clock() - self._tidied > self._timing.tidy
+        return self._clock() - self._checked_at > self._timing.orphan_check
 
-    async def tidy(self, in_hand: Mapping[Source, int]) -> None:
+    async def check_orphans(self, in_flight: Mapping[Source, int]) -> None:
         """Take a new name if more is pending under the own one than is in hand. Raises RedisError.
 
         Only while nothing is being read: else what is on its way counts as left over.
@@ -120,10 +120,10 @@ class Liveness:
             found: list[Any] = await pipe.execute()
         own = self.consumer.encode()
         pending = [sum(one["pending"] for one in of["consumers"] if one["name"] == own) for of in found]
-        if any(count > in_hand.get(source, 0) for source, count in zip(self._streams, pending, strict=True)):
-            log.warning("liveness.left_over", group=self._group, consumer=self.consumer)
+        if any(count > in_flight.get(source, 0) for source, count in zip(self._streams, pending, strict=True)):
+            log.warning("heartbeat.orphans", group=self._group, consumer=self.consumer)
             self.renew()
-        self._tidied = self._clock()
+        self._checked_at = self._clock()
 
     async def leave(self) -> None:
         """Take the own counter away: whoever looks next claims what is left. Raises RedisError."""

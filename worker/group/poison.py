@@ -27,7 +27,7 @@ MARK = read_script(__file__, "mark.lua")
 
 
 @dataclass(frozen=True, slots=True)
-class Suspicion:
+class CrashRecord:
     """How often an entry was claimed from dead workers, and how many of them died while it alone was marked."""
 
     claims: int
@@ -44,7 +44,7 @@ class Suspicion:
         return self.deaths >= MOST_DEATHS
 
 
-NONE = Suspicion(0, 0)
+NONE = CrashRecord(0, 0)
 
 
 class PoisonTracker:
@@ -54,25 +54,25 @@ class PoisonTracker:
         self._server = group.server
         self._key = group.poison
         self._mark = group.server.register_script(MARK)
-        self._known: dict[tuple[Source, bytes], Suspicion] = {}
+        self._known: dict[tuple[Source, bytes], CrashRecord] = {}
 
     def note_claim(self, source: Source, entry_ids: Sequence[bytes], counts: Sequence[int]) -> None:
         """Take in the counts, two for each entry, that the claim script gave."""
         pairs = zip(entry_ids, counts[::2], counts[1::2], strict=True)
-        self._known |= {(source, one): Suspicion(claims, deaths) for one, claims, deaths in pairs if claims or deaths}
+        self._known |= {(source, one): CrashRecord(claims, deaths) for one, claims, deaths in pairs if claims or deaths}
 
     @property
     def has_any(self) -> bool:
         """Whether anything speaks against any entry that is in flight."""
         return bool(self._known)
 
-    def find(self, source: Source, entry_id: bytes) -> Suspicion:
+    def find(self, source: Source, entry_id: bytes) -> CrashRecord:
         """Return what speaks against an entry that is in flight."""
         return self._known.get((source, entry_id), NONE)
 
     async def mark(self, consumer: str, entries: Iterable[tuple[Source, bytes]]) -> None:
         """Note that this consumer is about to handle these entries, and nothing else."""
-        marked = b"".join(b" %b " % name(*one) for one in entries)
+        marked = b"".join(b" %b " % entry_name(*one) for one in entries)
         await self._mark(keys=[self._key], args=[consumer, marked, KEPT_SECONDS * 1000])
 
     async def unmark(self, consumer: str) -> None:
@@ -82,7 +82,7 @@ class PoisonTracker:
     async def clear(self, source: Source, entry_ids: Sequence[bytes]) -> None:
         """Forget entries that are settled."""
         known = [one for one in entry_ids if self._known.pop((source, one), None)] if self._known else []
-        names = [name(source, one) for one in known]
+        names = [entry_name(source, one) for one in known]
         for start in range(0, len(names), IDS_AT_ONCE):
             some = names[start : start + IDS_AT_ONCE]
             fields: Any = [*some, *(b"deaths:" + one for one in some)]
@@ -93,6 +93,6 @@ class PoisonTracker:
         self._known.clear()
 
 
-def name(source: Source, entry_id: bytes) -> bytes:
+def entry_name(source: Source, entry_id: bytes) -> bytes:
     """Return an entry's name in the hash."""
     return b"%b:%b" % (source.encode(), entry_id)

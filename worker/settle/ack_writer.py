@@ -12,12 +12,12 @@ from typing import Any
 import structlog
 
 from runtime.tasks import cancel_and_wait
-from worker.group.heartbeat import Liveness
+from worker.group.heartbeat import Heartbeat
 from worker.group.poison import PoisonTracker
 from worker.metrics import ATTEMPTS, DEAD_LETTERS, DELAYED
 from worker.settle.copies import Copy
 from worker.settle.history import EntryOutcome, History
-from worker.settle.invalid import Invalid
+from worker.settle.invalid import UnverifiedPayload
 from worker.settle.settler import Settler
 from worker.sources import Source
 
@@ -38,7 +38,7 @@ class Settlement:
     copies: list[Copy] = field(default_factory=list)
     outcomes: list[EntryOutcome] = field(default_factory=list)
     """Of the acked entries that were not handled at their first attempt (worker.settle.history)."""
-    invalid: list[Invalid] = field(default_factory=list)
+    invalid: list[UnverifiedPayload] = field(default_factory=list)
     """Invalid payloads that no signature proves, for the record (worker.settle.invalid)."""
 
 
@@ -50,7 +50,7 @@ class AckWriter:
         group: str,
         settler: Settler,
         history: History,
-        liveness: Liveness,
+        heartbeat: Heartbeat,
         poison: PoisonTracker,
         measure: Callable[[], Awaitable[None]],
         succeeded_seconds_ago: Callable[[], float | None] = lambda: None,
@@ -58,7 +58,7 @@ class AckWriter:
         self._group = group
         self._settler = settler
         self._history = history
-        self._liveness = liveness
+        self._heartbeat = heartbeat
         self._poison = poison
         self._measure = measure
         self._succeeded_seconds_ago = succeeded_seconds_ago
@@ -68,20 +68,23 @@ class AckWriter:
         self.marks: frozenset[bytes] = frozenset()
         """Of events that are being settled right now, and that the server may know or not."""
 
-    def of(self, source: Source) -> Settlement:
+    def next_settlement(self, source: Source) -> Settlement:
         """Return the settlement that the next write makes, to be added to."""
         return self._ended[source]
 
     async def write(self, generation: int) -> None:
-        """Begin to settle what has ended, if anything has, once the last write is done. Raises as ``written``."""
+        """Start to settle the finished entries, if any, once the last write is done.
+
+        Raises as ``wait_until_written``.
+        """
         if self._writing is not None and (self._ended or self._writing.done()):
-            await self.written()
+            await self.wait_until_written()
         if self._ended:
             ended, self._ended = self._ended, defaultdict(Settlement)
             self.marks = frozenset(mark for settlement in ended.values() for mark in settlement.marks)
             self._writing = asyncio.create_task(self._write(ended, generation))
 
-    async def written(self, *, unless: asyncio.Future[Any] | None = None) -> None:
+    async def wait_until_written(self, *, unless: asyncio.Future[Any] | None = None) -> None:
         """Wait until every write that was begun is done, or until ``unless`` is done.
 
         Raises BatchDropped, or RedisError if it is unknown what is settled.
@@ -112,7 +115,7 @@ class AckWriter:
                 self._require_current(generation)
                 await self._settler.ack(source, settlement.acks, settlement.marks)
                 await self._poison.clear(source, settlement.acks)
-                await self._history.note(settlement.outcomes)
+                await self._history.append(settlement.outcomes)
             if settlement.copies:
                 self._require_current(generation)
                 await self._copy(source, settlement.copies)
@@ -126,28 +129,30 @@ class AckWriter:
         written = await self._settler.copy(source, copies, self._succeeded_seconds_ago())
         await self._measure()
         self._delayed.inc(len(written.delayed))
-        note_attempts(self._group, (copy.attempts for copy in written.dead))
-        await self._history.note([copy.outcome for copy in written.dead])
+        observe_attempts(self._group, (copy.attempts for copy in written.dead))
+        await self._history.append([copy.outcome for copy in written.dead])
         reasons = Counter(copy.reason for copy in written.dead)
         for reason, count in reasons.items():
             DEAD_LETTERS.labels(self._group, reason).inc(count)
         if reasons:
-            log.warning("entries.dead_lettered", group=self._group, entries=len(written.dead), reasons=counted(reasons))
+            log.warning(
+                "entries.dead_lettered", group=self._group, entries=len(written.dead), reasons=format_counts(reasons)
+            )
         if written.delayed:
             log.info("entries.delayed", group=self._group, entries=len(written.delayed))
 
     def _require_current(self, generation: int) -> None:
-        if self._liveness.late(generation):
+        if self._heartbeat.is_late(generation):
             raise BatchDropped  # another worker may have the entries by now
 
 
-def note_attempts(group: str, attempts: Iterable[int]) -> None:
+def observe_attempts(group: str, attempts: Iterable[int]) -> None:
     """Observe how many attempts events have had that are at their end now."""
     for attempt in attempts:
         if attempt > 1:
             ATTEMPTS.labels(group).observe(attempt)
 
 
-def counted(counts: Counter[str]) -> str:
+def format_counts(counts: Counter[str]) -> str:
     """Return the counts as text for the log, the greatest first."""
     return " ".join(f"{name}:{count}" for name, count in counts.most_common())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from worker.settle.history import EntryOutcome
-from worker.settle.retry_policy import Failure, Verdict
+from worker.settle.retry_policy import Disposition, Failure
 
 MOST_FIELDS = 1000
 MOST_ERRORS = 10
@@ -33,45 +33,45 @@ class Copy:
     failed_ms: bytes = b""
     """When its previous attempt failed."""
     first_failed_ms: bytes = b""
-    began_seconds_ago: float = 0.0
+    started_seconds_ago: float = 0.0
     """When this attempt began: stands for the previous one if there was none."""
 
     @classmethod
-    def invalid(cls, entry_id: bytes, fields: Mapping[bytes, bytes], *, origin: str, error: str) -> "Copy":
+    def from_invalid(cls, entry_id: bytes, fields: Mapping[bytes, bytes], *, origin: str, error: str) -> "Copy":
         """Make the dead letter of an entry that no handler is given."""
         attempts = _number(fields.get(b"attempt", b""))
-        return cls(entry_id, _noted(fields, origin, attempts + 1, error))
+        return cls(entry_id, _copy_fields(fields, origin, attempts + 1, error))
 
     @classmethod
-    def failed(
+    def from_failure(
         cls,
         entry_id: bytes,
         fields: Mapping[bytes, bytes],
         *,
         origin: str,
         attempt: int,
-        verdict: Verdict,
+        disposition: Disposition,
         failure: Failure,
-        began_seconds_ago: float = 0.0,
+        started_seconds_ago: float = 0.0,
     ) -> "Copy":
         """Make the copy of an entry whose handler has failed at this attempt, counted from 1."""
         retried = b"attempt" in fields
-        counted = attempt if verdict.counts else attempt - 1
-        noted = _noted(fields, origin, counted, verdict.error)
+        counted = attempt if disposition.counts else attempt - 1
+        noted = _copy_fields(fields, origin, counted, disposition.error)
         noted[b"errors"] = _errors(fields.get(b"errors", b"") if retried else b"", failure)
         noted.pop(b"message", None)
         if failure.message:
             noted[b"message"] = failure.message.encode()
         failed_ms, first_failed_ms = (fields.get(name, b"") if retried else b"" for name in _MOMENTS)
-        final = (attempt, f"attempts: {verdict.error}") if verdict.last else None
-        return cls(entry_id, noted, verdict.delay_seconds, final, failed_ms, first_failed_ms, began_seconds_ago)
+        final = (attempt, f"attempts: {disposition.error}") if disposition.last else None
+        return cls(entry_id, noted, disposition.delay_seconds, final, failed_ms, first_failed_ms, started_seconds_ago)
 
     @property
     def arguments(self) -> list[bytes | str | int]:
         """The arguments of the settle script for this entry."""
         delay_ms = "" if self.delay_seconds is None else round(self.delay_seconds * 1000)
         attempt, error = self.final or ("", "")
-        began_ms = round(self.began_seconds_ago * 1000)
+        began_ms = round(self.started_seconds_ago * 1000)
         moments = self.failed_ms, self.first_failed_ms, began_ms
         fields = chain.from_iterable(self.fields.items())
         return [self.entry_id, delay_ms, attempt, error, *moments, 2 * len(self.fields), *fields]
@@ -94,7 +94,7 @@ class Copy:
         return self.final[0] if self.final else int(self.fields[b"attempt"])
 
 
-def _noted(fields: Mapping[bytes, bytes], origin: str, attempt: int, error: str) -> dict[bytes, bytes]:
+def _copy_fields(fields: Mapping[bytes, bytes], origin: str, attempt: int, error: str) -> dict[bytes, bytes]:
     kept = fields if len(fields) <= MOST_FIELDS else {b"payload": _in_one(fields)}
     noted = {name: value for name, value in kept.items() if name not in _MOMENTS}
     return noted | {b"origin": origin.encode(), b"attempt": b"%d" % attempt, b"error": error.encode()}

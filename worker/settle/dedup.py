@@ -20,7 +20,7 @@ KNOWN = read_script(__file__, "find_marks.lua")
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class DedupWindow:
     """For how long, and of how many events at most, a group remembers that it has handled them."""
 
     seconds: float
@@ -32,10 +32,10 @@ def mark(event: StatusEvent) -> bytes:
     return bytes.fromhex(event.event_id[: 2 * MARK_BYTES])
 
 
-class Dedup:
+class Deduplicator:
     """The events that one group has handled."""
 
-    def __init__(self, group: GroupRef, memory: Memory) -> None:
+    def __init__(self, group: GroupRef, memory: DedupWindow) -> None:
         self._keys = [group.handled]
         self._memory = memory
         self._known = group.server.register_script(KNOWN)

@@ -16,7 +16,7 @@ MOST_RETRIES = 2000
 PROMOTE = read_script(__file__, "promote.lua")
 
 
-class Delayed:
+class DelayedRetries:
     """The delayed retries of one group. Any number of workers may promote them."""
 
     def __init__(self, group: GroupRef) -> None:

@@ -40,7 +40,7 @@ class History:
         self._keys = [group.history]
         self._note = group.server.register_script(NOTE)
 
-    async def note(self, outcomes: Sequence[EntryOutcome]) -> None:
+    async def append(self, outcomes: Sequence[EntryOutcome]) -> None:
         """Write these outcomes, unless the server is out of memory. Raises RedisError."""
         with suppress(OutOfMemoryError):
             for start in range(0, len(outcomes), AT_ONCE):

@@ -38,14 +38,14 @@ class RecordLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Invalid:
+class UnverifiedPayload:
     """An entry to be recorded: its id as Redis writes it, and the fields to record."""
 
     entry_id: bytes
     fields: Mapping[bytes, bytes]
 
     @classmethod
-    def of(cls, entry_id: bytes, fields: Mapping[bytes, bytes], *, origin: str, error: str) -> Self:
+    def from_entry(cls, entry_id: bytes, fields: Mapping[bytes, bytes], *, origin: str, error: str) -> Self:
         """Take an entry's fields, the id of its first receipt, and why its payload is invalid."""
         return cls(entry_id, {**fields, b"origin": origin.encode(), b"error": error.encode()})
 
@@ -65,7 +65,9 @@ class InvalidRecord:
         self._record = server.register_script(RECORD)
         self._take = server.register_script(TAKE)
 
-    async def record(self, stream: str, group: str, entries: Sequence[Invalid], *, are_copies: bool) -> tuple[int, int]:
+    async def record(
+        self, stream: str, group: str, entries: Sequence[UnverifiedPayload], *, are_copies: bool
+    ) -> tuple[int, int]:
         """Settle these entries of a group. Returns how many were new to the record, and how many it dropped."""
         keys = [stream, self._shard.invalid, self._shard.invalid_ids, self._shard.invalid_totals]
         limits = self._limits.entries, self._limits.total_bytes, IDS_PER_ENTRY * self._limits.entries

@@ -1,4 +1,4 @@
-"""Decides what happens to an event whose handler has failed: when it is tried again, or why it is given up. No I/O."""
+"""The retry policy: decides when a failed event is tried again, or why it is dead-lettered. No I/O."""
 
 import re
 from collections.abc import Sequence
@@ -7,20 +7,21 @@ from traceback import walk_tb
 
 from stream.redis.client import describe_error
 from worker.handlers.errors import Discard, Refused, Retry, TimedOut
-from worker.settle.schedule import Schedule
 
 LONGEST_ERROR = 500
 LONGEST_MESSAGE_BYTES = 1024
 
+_DOUBLINGS = 64  # after these, every delay is at its cap
 _LIBRARY = re.compile(r"/lib/python3\.\d+/")
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """``error`` is ``reason: text``, as the copy carries it. Without a ``delay_seconds`` it is a dead letter at once.
+class Disposition:
+    """The decision on one failed event.
 
-    ``last``: this was the last attempt, so it becomes a dead letter if the event is at fault and not its target; else
-    it is delayed again, and this attempt does not count.
+    ``error`` is ``reason: text``, as the copy carries it. Without a ``delay_seconds`` the event becomes a dead letter
+    at once. ``last`` marks the last attempt: the settle script then dead-letters the event if the event is at fault,
+    or delays it again, without counting the attempt, if the target is at fault.
     """
 
     error: str
@@ -30,8 +31,40 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Delays that double from ``base_seconds`` up to ``cap_seconds``, for at most ``attempts`` attempts."""
+
+    base_seconds: float = 5.0
+    cap_seconds: float = 900.0
+    attempts: int = 24
+
+    def is_last(self, attempt: int) -> bool:
+        """Whether this attempt, counted from 1, is the last one."""
+        return attempt >= self.attempts
+
+    def longest_seconds(self, attempt: int) -> float:
+        """Return the longest delay after this attempt, counted from 1."""
+        return min(self.cap_seconds, self.base_seconds * 2.0 ** min(attempt - 1, _DOUBLINGS))
+
+    def delay_seconds(self, attempt: int, chance: float) -> float:
+        """Return the delay after this attempt: ``chance``, from [0, 1), of the longest delay (full jitter)."""
+        return chance * self.longest_seconds(attempt)
+
+    def decide(self, error: BaseException, attempt: int, chance: float, *, stopping: bool = False) -> Disposition:
+        """Return the decision on an event after this attempt, counted from 1. ``chance`` is from [0, 1).
+
+        While the worker is ``stopping``, only events that the handler discards are dead-lettered.
+        """
+        if isinstance(error, Discard):
+            return Disposition(_shorten(f"discarded: {error.reason}"), None)
+        delay = error.after_seconds if isinstance(error, Retry) else self.delay_seconds(attempt, chance)
+        last = self.is_last(attempt)
+        return Disposition(_shorten(error_text(error)), delay, last=last and not stopping, counts=not last)
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
-    """One failed attempt, for people: the class of the error, its place, its text, and when, in ms since 1970."""
+    """One failed attempt, for people: the class of the error, its place, its text, and the time in ms since 1970."""
 
     kind: str
     place: str
@@ -40,31 +73,19 @@ class Failure:
 
     @classmethod
     def from_error(cls, error: BaseException, ms: int, secrets: Sequence[str] = ()) -> "Failure":
-        """Describe an error, without any of the secrets in its text."""
-        return cls(kind(error), _place(error), message_of(error, secrets), ms)
+        """Describe an error, and replace each of the secrets in its text."""
+        return cls(failure_kind(error), _find_place(error), error_message(error, secrets), ms)
 
     @property
     def summary(self) -> dict[str, str | int]:
-        """The parts that may be shown to anybody."""
+        """The parts that hold no private data."""
         return {"class": self.kind, "place": self.place, "ms": self.ms}
 
 
-def judge(error: BaseException, attempt: int, schedule: Schedule, chance: float, *, stopping: bool = False) -> Verdict:
-    """Return what happens to an event after this attempt, counted from 1. ``chance`` is from [0, 1).
+def error_text(error: BaseException) -> str:
+    """Return ``reason: text``: the handler's own words, or the class and place of any other error.
 
-    While the worker is ``stopping`` nothing is given up but what the handler discards.
-    """
-    if isinstance(error, Discard):
-        return Verdict(_bounded(f"discarded: {error.reason}"), None)
-    delay = error.after_seconds if isinstance(error, Retry) else schedule.delay_seconds(attempt, chance)
-    last = schedule.is_last(attempt)
-    return Verdict(_bounded(said_of(error)), delay, last=last and not stopping, counts=not last)
-
-
-def said_of(error: BaseException) -> str:
-    """Say what went wrong as ``reason: text``: a handler's own words, and of any other error its class and place.
-
-    The text of an error that the handler did not choose may quote private data.
+    The text of an error that the handler did not write may quote private data, so it is left out.
     """
     if isinstance(error, Retry):
         return f"retry: {error.reason or 'asked for by the handler'}"
@@ -72,17 +93,17 @@ def said_of(error: BaseException) -> str:
         return f"timeout: {error}"
     if isinstance(error, Refused):
         return f"refused: {error.reason}"
-    place = _place(error)
+    place = _find_place(error)
     return f"failed: {describe_error(error)}{f' at {place}' if place else ''}"
 
 
-def kind(error: BaseException) -> str:
-    """Name a failure for logs and metrics."""
+def failure_kind(error: BaseException) -> str:
+    """Return the name of a failure for logs and metrics."""
     return "timeout" if isinstance(error, TimedOut) else type(error).__name__
 
 
-def message_of(error: BaseException, secrets: Sequence[str] = ()) -> str:
-    """Return an error's own text, at most LONGEST_MESSAGE_BYTES in UTF-8, with every secret replaced."""
+def error_message(error: BaseException, secrets: Sequence[str] = ()) -> str:
+    """Return an error's own text, at most LONGEST_MESSAGE_BYTES in UTF-8, with each secret replaced."""
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 - a handler's own class may do anything
@@ -92,13 +113,13 @@ def message_of(error: BaseException, secrets: Sequence[str] = ()) -> str:
     return text.encode(errors="replace")[:LONGEST_MESSAGE_BYTES].decode(errors="ignore")
 
 
-def _place(error: BaseException) -> str:
-    """Return the file, without its folder, and the line: the last that is no library's; empty if there is none."""
+def _find_place(error: BaseException) -> str:
+    """Return the name and line of the last file outside libraries, else of the last file; empty without a traceback."""
     places = [(frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__)]
-    own = (place for place in reversed(places) if not _LIBRARY.search(place[0]))
-    file, line = next(own, places[-1] if places else ("", 0))
+    in_handler = (place for place in reversed(places) if not _LIBRARY.search(place[0]))
+    file, line = next(in_handler, places[-1] if places else ("", 0))
     return f"{file.rpartition('/')[2]}:{line}" if file else ""
 
 
-def _bounded(text: str) -> str:
+def _shorten(text: str) -> str:
     return text.encode(errors="replace").decode()[:LONGEST_ERROR]

@@ -15,8 +15,8 @@ from typing import Any
 from stream.redis.scripts import read_script
 from worker.group.group_ref import GroupRef
 from worker.settle.copies import Copy
-from worker.settle.dedup import ACK_AND_MARK, Memory
-from worker.settle.invalid import Invalid, InvalidRecord, RecordLimits
+from worker.settle.dedup import ACK_AND_MARK, DedupWindow
+from worker.settle.invalid import InvalidRecord, RecordLimits, UnverifiedPayload
 from worker.sources import Source
 from worker.timing import TIMING
 
@@ -29,7 +29,7 @@ SUCCEEDED = read_script(__file__, "note_success.lua")
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenCopies:
     """The copies that a settlement has written; entries that somebody else had settled have none."""
 
     delayed: Sequence[Copy]
@@ -42,7 +42,7 @@ class Settler:
     def __init__(
         self,
         group: GroupRef,
-        memory: Memory | None = None,
+        memory: DedupWindow | None = None,
         record_limits: RecordLimits | None = None,
         give_up_seconds: float = TIMING.give_up,
     ) -> None:
@@ -71,7 +71,7 @@ class Settler:
                 await self._ack_copies(keys=[stream], args=[self._group, *entry_ids[start : start + IDS_AT_ONCE]])
 
     async def _ack_and_mark(
-        self, memory: Memory, source: Source, entry_ids: Sequence[bytes], marks: Sequence[bytes]
+        self, memory: DedupWindow, source: Source, entry_ids: Sequence[bytes], marks: Sequence[bytes]
     ) -> None:
         kept = round(memory.seconds * 1000), memory.entries
         for start in range(0, len(entry_ids), IDS_AT_ONCE):
@@ -82,7 +82,9 @@ class Settler:
             args: list[bytes | str | int] = [self._group, int(source is not Source.LIVE), *kept, b"".join(some), *ids]
             await self._ack_marked(keys=[self._streams[source], self._marks], args=args)
 
-    async def copy(self, source: Source, copies: Sequence[Copy], succeeded_seconds_ago: float | None = None) -> Written:
+    async def copy(
+        self, source: Source, copies: Sequence[Copy], succeeded_seconds_ago: float | None = None
+    ) -> WrittenCopies:
         """Delay or dead-letter these entries.
 
         ``succeeded_seconds_ago`` is when this worker's latest call that succeeded began, None if there was none.
@@ -98,9 +100,9 @@ class Settler:
             for copy, outcome in zip(some, outcomes, strict=True):
                 if outcome:
                     (dead if outcome == 2 else delayed).append(copy)  # noqa: PLR2004 - as the script says
-        return Written(delayed, dead)
+        return WrittenCopies(delayed, dead)
 
-    async def record(self, source: Source, entries: Sequence[Invalid]) -> None:
+    async def record(self, source: Source, entries: Sequence[UnverifiedPayload]) -> None:
         """End entries with an invalid payload that no signature proves: each is recorded once for all groups."""
         stream = self._streams[source]
         await self._invalid.record(stream, self._group, entries, are_copies=source is not Source.LIVE)

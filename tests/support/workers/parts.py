@@ -17,12 +17,12 @@ from worker.dispatch.pause import Pause
 from worker.dispatch.suspects import Suspects
 from worker.group.claim import Claimer
 from worker.group.group_ref import GroupRef
-from worker.group.heartbeat import Liveness
+from worker.group.heartbeat import Heartbeat
 from worker.group.poison import PoisonTracker
 from worker.settle.ack_writer import AckWriter
-from worker.settle.dedup import Dedup, Memory
+from worker.settle.dedup import Deduplicator, DedupWindow
 from worker.settle.history import History
-from worker.settle.schedule import Schedule
+from worker.settle.retry_policy import RetryPolicy
 from worker.settle.settler import Settler
 from worker.timing import TIMING, Timing
 
@@ -33,7 +33,7 @@ GROUP = "g"
 class Parts:
     """The objects of group g."""
 
-    liveness: Liveness
+    heartbeat: Heartbeat
     poison: PoisonTracker
     claimer: Claimer
     pause: Pause
@@ -50,29 +50,29 @@ def make_parts(
     handler: Handler,
     *,
     limits: Limits | None = None,
-    schedule: Schedule | None = None,
+    policy: RetryPolicy | None = None,
     stop: asyncio.Event | None = None,
     clock: Callable[[], float] = time.monotonic,
-    memory: Memory | None = None,
-    liveness: Liveness | None = None,
+    memory: DedupWindow | None = None,
+    heartbeat: Heartbeat | None = None,
     timing: Timing = TIMING,
     secrets: Sequence[str] = (),
     chance: Callable[[], float] = lambda: 0.5,
 ) -> Parts:
     """Make them; a retry comes after half the longest delay unless ``chance`` says otherwise."""
     limits = limits or Limits()
-    liveness = liveness or Liveness(GroupRef(server, shard, GROUP), clock, timing)
+    heartbeat = heartbeat or Heartbeat(GroupRef(server, shard, GROUP), clock, timing)
     poison = PoisonTracker(GroupRef(server, shard, GROUP))
     pause = Pause(GroupRef(server, shard, GROUP), 100, clock, chance, timing)
     backlog = Backlog(GroupRef(server, shard, GROUP))
-    circuit = Circuit(GROUP, limits, pause, is_late=liveness.late, clock=clock, timing=timing)
-    dispatcher = Dispatcher(handler, limits, circuit, Suspects(poison, liveness, asyncio.Lock()), backlog, clock)
+    circuit = Circuit(GROUP, limits, pause, is_late=heartbeat.is_late, clock=clock, timing=timing)
+    dispatcher = Dispatcher(handler, limits, circuit, Suspects(poison, heartbeat, asyncio.Lock()), backlog, clock)
     settler = Settler(GroupRef(server, shard, GROUP), memory, None, timing.give_up)
     writer = AckWriter(
         GROUP,
         settler,
         History(GroupRef(server, shard, GROUP)),
-        liveness,
+        heartbeat,
         poison,
         backlog.measure,
         lambda: circuit.succeeded_seconds_ago,
@@ -81,14 +81,14 @@ def make_parts(
         GROUP,
         dispatcher,
         circuit,
-        schedule or Schedule(),
+        policy or RetryPolicy(),
         writer,
-        liveness,
+        heartbeat,
         poison,
         stop or asyncio.Event(),
-        dedup=None if memory is None else Dedup(GroupRef(server, shard, GROUP), memory),
+        dedup=None if memory is None else Deduplicator(GroupRef(server, shard, GROUP), memory),
         secrets=secrets,
         chance=chance,
     )
-    claimer = Claimer(GroupRef(server, shard, GROUP), liveness, poison)
-    return Parts(liveness, poison, claimer, pause, backlog, circuit, dispatcher, settler, processor)
+    claimer = Claimer(GroupRef(server, shard, GROUP), heartbeat, poison)
+    return Parts(heartbeat, poison, claimer, pause, backlog, circuit, dispatcher, settler, processor)

@@ -125,7 +125,7 @@ class Work:
 
     def claimed(self) -> set[str]:
         """The names from which a worker has taken entries over."""
-        return {line["dead"] for worker in self.workers for line in worker.logged("liveness.claimed")}
+        return {line["dead"] for worker in self.workers for line in worker.logged("heartbeat.claimed")}
 
 
 @asynccontextmanager

@@ -117,7 +117,7 @@ async def test_a_worker_waits_for_a_server_that_answers_nothing(work: Work, site
         await says(worker, fault.trouble.meaning)
         began = time.monotonic()
         await becomes(lambda: time.monotonic() - began > TIMING.dead, seconds=TIMING.dead + 5)
-        assert len(worker.logged("consumer.trouble")) < 2 * TIMING.dead
+        assert len(worker.logged("consumer.redis_fault")) < 2 * TIMING.dead
     await is_ready(worker)
     await is_stored_once(work)
 
@@ -162,7 +162,7 @@ async def test_a_batch_that_the_network_cannot_carry_in_time_is_read_in_parts(wo
     async with slow(urlsplit(site.url).port or 0) as port:
         worker = work.worker(redis_url=site.url.replace(f":{urlsplit(site.url).port}", f":{port}"))
         await work.is_down_to(0)
-        assert "silent" in {line["trouble"] for line in worker.logged("consumer.trouble")}
+        assert "silent" in {line["fault"] for line in worker.logged("consumer.redis_fault")}
         await is_stored_once(work)
         worker.kill()
 
@@ -179,7 +179,7 @@ async def test_a_full_server_holds_nobody_up(work: Work, site: Site) -> None:
         await is_stored_once(work)
         last = max(int(entry_id.partition("-")[0]) for entry_id, _ in work.appended)
         await until(lambda: noted(work, last))
-    assert (in_hand != set(), other.logged("consumer.trouble")) == (True, [])
+    assert (in_hand != set(), other.logged("consumer.redis_fault")) == (True, [])
 
 
 async def noted(work: Work, ms: int) -> bool:
@@ -197,9 +197,9 @@ async def test_a_group_that_was_moved_away_is_put_back(work: Work, site: Site, w
         await site.server.xgroup_destroy(work.shard.stream, GROUP)
     else:
         await site.server.xgroup_setid(work.shard.stream, GROUP, where)
-    await worker.has_logged("group.made", times=2)
+    await worker.has_logged("group.created", times=2)
     await is_stored_once(work)
-    made = worker.logged("group.made")
+    made = worker.logged("group.created")
     assert (len(made), made[1]["start"] not in ("0", "0-0")) == (2, True)
 
 

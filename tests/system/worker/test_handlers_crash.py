@@ -46,7 +46,7 @@ async def test_a_handler_that_blocks_the_loop_is_taken_over_from(site: Recording
     await site.append(f"block-{seconds}-1", *ids("ok", range(20)))
     await becomes((site.folder / "blocked").exists)
     other = await site.start()
-    await becomes(lambda: other.logged("liveness.claimed"), seconds=2 * TAKEN_OVER_SECONDS)
+    await becomes(lambda: other.logged("heartbeat.claimed"), seconds=2 * TAKEN_OVER_SECONDS)
     await blocked.has_logged("consumer.dropped")
     await site.append("ok-last")
     await site.is_done()
@@ -65,7 +65,7 @@ async def test_a_handler_that_hangs_is_taken_over_from(site: Recording) -> None:
     admin_port = hanging.logged("worker.started")[0]["admin_port"]
     assert await answer(f"http://127.0.0.1:{admin_port}/ready") == 503
     await site.append(*ids("ok", range(20)))
-    await becomes(lambda: other.logged("liveness.claimed"), seconds=CANCEL_SECONDS + TAKEN_OVER_SECONDS)
+    await becomes(lambda: other.logged("heartbeat.claimed"), seconds=CANCEL_SECONDS + TAKEN_OVER_SECONDS)
     (site.folder / "back").touch()
     await hanging.has_logged("consumer.dropped")
     await hanging.is_ready(admin_port)
@@ -85,7 +85,7 @@ async def test_a_slow_handler_is_not_run_by_a_second_worker(site: Recording) -> 
     await site.append(*ids("ok", range(20)))
     await site.is_done(seconds=3 * seconds)
     assert site.times("call") == dict.fromkeys([*slow, *ids("ok", range(20))], 1)
-    assert other.logged("liveness.claimed") == []
+    assert other.logged("heartbeat.claimed") == []
 
 
 async def test_failing_and_hanging_events_hold_up_no_others(site: Recording) -> None:

@@ -14,7 +14,7 @@ from stream.keys import Shard
 from tests.support.processes import Process, becomes, run_ackstream
 from tests.support.waiting import until
 from tests.support.workers.recording import GROUP, Recording, ids, recording
-from worker.dispatch.pause import EXPIRES_SECONDS, Pause, Why
+from worker.dispatch.pause import EXPIRES_SECONDS, Pause, PauseReason
 from worker.group.group_ref import GroupRef
 
 LONGEST_SECONDS = 5
@@ -200,15 +200,15 @@ async def test_too_many_dead_letters_pause_a_group(site: Recording) -> None:
 async def test_one_worker_probes_at_a_time_and_less_and_less_often(server: Redis, shard: Shard) -> None:
     """Of any number; only while everything fails, and not while the call of another one lasts."""
     pauses = [Pause(GroupRef(server, shard, "g"), 100, chance=lambda: 1.0) for _ in range(3)]
-    assert not await pauses[0].may_probe(60, "c")
-    await pauses[0].begin(Why.FAILING)
+    assert not await pauses[0].take_probe(60, "c")
+    await pauses[0].start(PauseReason.FAILING)
     for pause in pauses:
-        await pause.look()
+        await pause.refresh()
     await server.hset(shard.alive("g"), "c", "1")
     delays = []
     for _ in range(3):
         await server.hset(shard.paused("g"), "probe", "0")
-        assert [await pause.may_probe(60, "c") for pause in pauses] == [True, False, False]
+        assert [await pause.take_probe(60, "c") for pause in pauses] == [True, False, False]
         assert await probe_in(server, shard) > 60
         await pauses[0].note_failed_probe()
         delays.append(await probe_in(server, shard))
@@ -218,13 +218,13 @@ async def test_one_worker_probes_at_a_time_and_less_and_less_often(server: Redis
 async def test_a_worker_that_dies_with_its_probe_does_not_hold_up_the_next(server: Redis, shard: Shard) -> None:
     """Its turn is over as soon as its consumer is removed, however long the call might have taken."""
     pause = Pause(GroupRef(server, shard, "g"), 100)
-    await pause.begin(Why.FAILING)
+    await pause.start(PauseReason.FAILING)
     await server.hset(shard.paused("g"), "probe", "0")
     await server.hset(shard.alive("g"), "dead", "1")
-    assert await pause.may_probe(3600, "dead")
-    assert not await pause.may_probe(3600, "c")
+    assert await pause.take_probe(3600, "dead")
+    assert not await pause.take_probe(3600, "c")
     await server.hdel(shard.alive("g"), "dead")
-    assert await pause.may_probe(3600, "c")
+    assert await pause.take_probe(3600, "c")
 
 
 async def probe_in(server: Redis, shard: Shard) -> float:
@@ -236,29 +236,33 @@ async def probe_in(server: Redis, shard: Shard) -> float:
 async def test_a_probe_that_is_due_in_hours_is_due(server: Redis, shard: Shard) -> None:
     """The server's clock stepped back: no probe is ever that far away."""
     pause = Pause(GroupRef(server, shard, "g"), 100)
-    await pause.begin(Why.FAILING)
+    await pause.start(PauseReason.FAILING)
     await server.hincrby(shard.paused("g"), "probe", 3_600_000)
-    assert await pause.may_probe(60, "c")
+    assert await pause.take_probe(60, "c")
 
 
 async def test_a_pause_of_a_later_version_is_kept(server: Redis, shard: Shard) -> None:
     """A worker that does not know the reason waits all the same."""
     await server.hset(shard.paused("g"), "why", "weather")
     pause = Pause(GroupRef(server, shard, "g"), 100)
-    await pause.look()
-    assert (pause.why, await pause.may_probe(60, "c")) == ("weather", False)
-    await pause.end(Why.FAILING)
-    await pause.begin(Why.FAILING)
-    assert pause.why == "weather"
+    await pause.refresh()
+    assert (pause.reason, await pause.take_probe(60, "c")) == ("weather", False)
+    await pause.end(PauseReason.FAILING)
+    await pause.start(PauseReason.FAILING)
+    assert pause.reason == "weather"
 
 
 async def test_gone_stays_until_it_is_resumed(server: Redis, shard: Shard) -> None:
     """It takes the place of a pause that would end by itself, does not expire, and nothing else takes its place."""
     pause = Pause(GroupRef(server, shard, "g"), 100)
-    await pause.begin(Why.FAILING)
-    await pause.begin(Why.GONE)
+    await pause.start(PauseReason.FAILING)
+    await pause.start(PauseReason.GONE)
     assert await server.pttl(shard.paused("g")) == -1
-    await pause.begin(Why.FAILING)
-    await pause.end(Why.FAILING)
-    await pause.look()
-    assert (pause.why, await pause.may_probe(60, "c"), await server.pttl(shard.paused("g"))) == (Why.GONE, False, -1)
+    await pause.start(PauseReason.FAILING)
+    await pause.end(PauseReason.FAILING)
+    await pause.refresh()
+    assert (pause.reason, await pause.take_probe(60, "c"), await server.pttl(shard.paused("g"))) == (
+        PauseReason.GONE,
+        False,
+        -1,
+    )

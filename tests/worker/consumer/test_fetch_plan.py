@@ -6,7 +6,7 @@ from worker.consumer.fetch_plan import BATCH_SECONDS, SHARE, next_batch_size, pl
 from worker.sources import FEW, Source, streams
 
 sizes = st.integers(1, 5000)
-others = st.integers(0, FEW)
+copies = st.integers(0, FEW)
 
 
 @given(sizes)
@@ -14,8 +14,8 @@ def test_while_nothing_is_piled_up_one_read_waits_for_a_few_of_each(size: int) -
     """The same number of every stream, for that is how Redis counts; never more than a batch."""
     idle = plan_fetch(size, busy=False)
     assert idle.waits
-    assert set(idle.most) == set(Source)
-    assert set(idle.most.values()) == {min(FEW, size)}
+    assert set(idle.counts) == set(Source)
+    assert set(idle.counts.values()) == {min(FEW, size)}
 
 
 @given(sizes)
@@ -23,22 +23,22 @@ def test_under_load_what_is_not_live_gets_a_share(size: int) -> None:
     """Live entries come in whole batches, retries and replays with at most a fourth of one, or a few."""
     busy = plan_fetch(size, busy=True)
     assert not busy.waits
-    assert busy.most[Source.LIVE] == size
-    assert busy.most[Source.RETRY] == busy.most[Source.REPLAY] <= max(size // SHARE, min(FEW, size))
+    assert busy.counts[Source.LIVE] == size
+    assert busy.counts[Source.RETRY] == busy.counts[Source.REPLAY] <= max(size // SHARE, min(FEW, size))
 
 
-@given(sizes, others, st.booleans(), st.booleans())
-def test_only_what_is_wanted_is_read(size: int, others: int, busy: bool, live: bool) -> None:
+@given(sizes, copies, st.booleans(), st.booleans())
+def test_only_what_is_wanted_is_read(size: int, copies: int, busy: bool, live: bool) -> None:
     """No retries and replays while enough of them wait, no live entries at the limit of the backlog."""
-    most = plan_fetch(size, busy=busy, others=others, live=live).most
+    most = plan_fetch(size, busy=busy, copies=copies, live=live).counts
     assert (Source.LIVE in most) == live
-    assert (Source.RETRY in most) == (Source.REPLAY in most) == bool(others)
+    assert (Source.RETRY in most) == (Source.REPLAY in most) == bool(copies)
     assert all(most.values())
 
 
 def test_live_entries_come_first_and_replays_last() -> None:
     """Whatever was read together is admitted in this order."""
-    assert list(plan_fetch(100, busy=True).most) == [Source.LIVE, Source.RETRY, Source.REPLAY]
+    assert list(plan_fetch(100, busy=True).counts) == [Source.LIVE, Source.RETRY, Source.REPLAY]
     assert list(streams(Shard(), "g")) == [Source.LIVE, Source.RETRY, Source.REPLAY]
 
 

@@ -6,27 +6,27 @@ from redis.asyncio import Redis
 
 from stream.keys import Shard
 from tests.worker.group.test_heartbeat import group
-from worker.consumer.fetcher import Fetcher, Found
+from worker.consumer.fetcher import FetchedEntries, Fetcher
 from worker.group.group_ref import GroupRef
-from worker.group.heartbeat import Liveness
+from worker.group.heartbeat import Heartbeat
 from worker.sources import FEW, Source
 
 
 @pytest.fixture
-async def liveness(server: Redis, shard: Shard) -> Liveness:
+async def heartbeat(server: Redis, shard: Shard) -> Heartbeat:
     """A consumer of group g, which has entries for three turns."""
     await group(server, shard, 3 * FEW)
-    return Liveness(GroupRef(server, shard, "g"))
+    return Heartbeat(GroupRef(server, shard, "g"))
 
 
 @pytest.fixture
-async def reader(server: Redis, shard: Shard, liveness: Liveness) -> AsyncIterator[Fetcher]:
-    reader = Fetcher(GroupRef(server, shard, "g"), liveness, FEW)
+async def reader(server: Redis, shard: Shard, heartbeat: Heartbeat) -> AsyncIterator[Fetcher]:
+    reader = Fetcher(GroupRef(server, shard, "g"), heartbeat, FEW)
     yield reader
     await reader.abandon()
 
 
-def numbers(found: Found) -> list[int]:
+def numbers(found: FetchedEntries) -> list[int]:
     """Which live entries these are."""
     return [int(flat[1]) for _, flat in found.get(Source.LIVE, []) if flat is not None]
 
@@ -39,34 +39,34 @@ async def test_while_entries_pile_up_the_next_read_is_under_way(reader: Fetcher)
     """Each entry comes once, in order; the read that finds no more begins none."""
     found = []
     for turn in range(4):
-        _, entries = await reader.read(go_on=turn < 3)
+        _, entries = await reader.read(prefetch=turn < 3)
         found += numbers(entries)
-        assert reader.idle == (turn == 3)
+        assert reader.is_idle == (turn == 3)
     assert found == list(range(3 * FEW))
 
 
 async def test_it_reads_no_further_than_it_is_told(server: Redis, shard: Shard, reader: Fetcher) -> None:
     """Then nothing is in hand but what it has returned."""
-    _, entries = await reader.read(go_on=False)
-    assert (numbers(entries), reader.idle, await pending(server, shard)) == (list(range(FEW)), True, FEW)
+    _, entries = await reader.read(prefetch=False)
+    assert (numbers(entries), reader.is_idle, await pending(server, shard)) == (list(range(FEW)), True, FEW)
 
 
 async def test_what_was_read_under_a_former_name_is_left_to_be_claimed(
-    server: Redis, shard: Shard, reader: Fetcher, liveness: Liveness
+    server: Redis, shard: Shard, reader: Fetcher, heartbeat: Heartbeat
 ) -> None:
     """It is not returned, and stays pending; the turn after that goes on behind it."""
-    await reader.read(go_on=True)
-    liveness.renew()
-    generation, entries = await reader.read(go_on=False)
-    assert (generation, entries) == (liveness.generation - 1, {})
+    await reader.read(prefetch=True)
+    heartbeat.renew()
+    generation, entries = await reader.read(prefetch=False)
+    assert (generation, entries) == (heartbeat.generation - 1, {})
     assert await pending(server, shard) == 2 * FEW
-    assert numbers((await reader.read(go_on=False))[1]) == list(range(2 * FEW, 3 * FEW))
+    assert numbers((await reader.read(prefetch=False))[1]) == list(range(2 * FEW, 3 * FEW))
 
 
 async def test_a_read_that_is_abandoned_ends(reader: Fetcher) -> None:
     """Nothing of it goes on, and the next read is a new one."""
-    await reader.read(go_on=True)
+    await reader.read(prefetch=True)
     tasks = asyncio.all_tasks()
     await reader.abandon()
-    assert reader.idle
+    assert reader.is_idle
     assert [task for task in tasks if task.done()]

@@ -17,11 +17,11 @@ from worker.consumer.processor import Processor
 from worker.dispatch.call import Limits
 from worker.events.event import StatusEvent
 from worker.group.group_ref import GroupRef
-from worker.group.heartbeat import Liveness, RawEntries
+from worker.group.heartbeat import Heartbeat, RawEntries
 from worker.handlers.errors import Discard, Divide, Retry, Unavailable
 from worker.settle.ack_writer import BatchDropped
-from worker.settle.delayed import Delayed
-from worker.settle.schedule import Schedule
+from worker.settle.delayed import DelayedRetries
+from worker.settle.retry_policy import RetryPolicy
 from worker.sources import Source, streams
 from worker.timing import TIMING
 
@@ -61,16 +61,16 @@ async def pending(server: Redis, shard: Shard) -> int:
     return int((await server.xpending(shard.stream, "g"))["pending"])
 
 
-async def read(server: Redis, shard: Shard, liveness: Liveness, payloads: Sequence[bytes]) -> RawEntries:
+async def read(server: Redis, shard: Shard, heartbeat: Heartbeat, payloads: Sequence[bytes]) -> RawEntries:
     """These payloads, appended and read."""
     for stream in streams(shard, "g").values():
         with suppress(ResponseError):  # it is there
             await server.xgroup_create(stream, "g", "0", mkstream=True)
-    await liveness.beat()
+    await heartbeat.beat()
     for payload in payloads:
         fields: Any = entry(payload).to_fields()
         await server.xadd(shard.stream, fields)
-    reply: Any = await server.xreadgroup("g", liveness.consumer, {shard.stream: ">"})
+    reply: Any = await server.xreadgroup("g", heartbeat.consumer, {shard.stream: ">"})
     entries: RawEntries = [(entry_id, flat(fields)) for entry_id, fields in reply[0][1]]
     return entries
 
@@ -84,16 +84,16 @@ async def process(own: Processor, entries: RawEntries, generation: int, source: 
 def processor(
     server: Redis,
     shard: Shard,
-    liveness: Liveness,
+    heartbeat: Heartbeat,
     handler: Recorder,
     *,
     stop: asyncio.Event | None = None,
     limits: Limits | None = None,
-    schedule: Schedule | None = None,
+    policy: RetryPolicy | None = None,
 ) -> Processor:
     """A processor of group g, which tries again after half the longest delay."""
     timing = replace(TIMING, longest_away=0.2)
-    more: Any = {"limits": limits, "schedule": schedule, "stop": stop, "liveness": liveness, "timing": timing}
+    more: Any = {"limits": limits, "policy": policy, "stop": stop, "heartbeat": heartbeat, "timing": timing}
     return make_parts(server, shard, handler, **more).processor
 
 
@@ -105,12 +105,12 @@ async def dead(server: Redis, shard: Shard) -> list[bytes]:
 
 async def test_what_cannot_be_parsed_is_buried_and_the_rest_proceeds(server: Redis, shard: Shard) -> None:
     """One batch with good payloads, bad ones and a foreign entry: all are settled, each in its way."""
-    liveness = Liveness(GroupRef(server, shard, "g"))
+    heartbeat = Heartbeat(GroupRef(server, shard, "g"))
     recorder = Recorder(server, shard)
     await server.xadd(shard.stream, {b"foreign": b"\xff"})
     payloads = [body(message_uuid="a"), b"\xff\xfe", body(message_uuid="b"), b"{}"]
-    entries = await read(server, shard, liveness, payloads)
-    await process(processor(server, shard, liveness, recorder), entries, liveness.generation)
+    entries = await read(server, shard, heartbeat, payloads)
+    await process(processor(server, shard, heartbeat, recorder), entries, heartbeat.generation)
     assert recorder.seen == [["a", "b"]]
     assert await pending(server, shard) == 0
     dead: Any = await server.xrange(shard.dead("g"))
@@ -122,21 +122,21 @@ async def test_what_cannot_be_parsed_is_buried_and_the_rest_proceeds(server: Red
 
 async def test_settling_is_the_last_step(server: Redis, shard: Shard) -> None:
     """While the handler works everything is still pending; a death there loses nothing."""
-    liveness = Liveness(GroupRef(server, shard, "g"))
+    heartbeat = Heartbeat(GroupRef(server, shard, "g"))
     recorder = Recorder(server, shard)
-    entries = await read(server, shard, liveness, [body(), b"bad", body(status="read")])
-    await process(processor(server, shard, liveness, recorder), entries, liveness.generation)
+    entries = await read(server, shard, heartbeat, [body(), b"bad", body(status="read")])
+    await process(processor(server, shard, heartbeat, recorder), entries, heartbeat.generation)
     assert recorder.pending == [3]
     assert await pending(server, shard) == 0
 
 
 async def test_while_the_target_is_away_nothing_is_counted(server: Redis, shard: Shard) -> None:
     """The batch stays pending and is tried again, first attempts as before, until the target is back."""
-    liveness = Liveness(GroupRef(server, shard, "g"))
+    heartbeat = Heartbeat(GroupRef(server, shard, "g"))
     failures = [Unavailable(), Unavailable()]
     recorder = Recorder(server, shard, lambda _ids: failures.pop() if failures else None)
-    entries = await read(server, shard, liveness, [body()])
-    await process(processor(server, shard, liveness, recorder), entries, liveness.generation)
+    entries = await read(server, shard, heartbeat, [body()])
+    await process(processor(server, shard, heartbeat, recorder), entries, heartbeat.generation)
     assert recorder.seen == [["m-1"]] * 3
     assert recorder.attempts == [1, 1, 1]
     assert recorder.pending == [1, 1, 1]
@@ -146,12 +146,12 @@ async def test_while_the_target_is_away_nothing_is_counted(server: Redis, shard:
 
 async def test_while_the_target_is_away_one_call_asks_for_all(server: Redis, shard: Shard) -> None:
     """Of many calls at most those that had begun meet the absence; then one at a time, until it is back."""
-    liveness = Liveness(GroupRef(server, shard, "g"))
+    heartbeat = Heartbeat(GroupRef(server, shard, "g"))
     answers = [None, *[Unavailable()] * 6]
     recorder = Recorder(server, shard, lambda _ids: answers.pop() if answers else None, alone=True)
-    entries = await read(server, shard, liveness, [body(message_uuid=f"m-{n}") for n in range(50)])
-    own = processor(server, shard, liveness, recorder, limits=Limits(concurrency=4))
-    await process(own, entries, liveness.generation)
+    entries = await read(server, shard, heartbeat, [body(message_uuid=f"m-{n}") for n in range(50)])
+    own = processor(server, shard, heartbeat, recorder, limits=Limits(concurrency=4))
+    await process(own, entries, heartbeat.generation)
     assert len(recorder.seen) == 56
     assert {ids[0] for ids in recorder.seen} == {f"m-{n}" for n in range(50)}
     assert await pending(server, shard) == 0
@@ -159,23 +159,23 @@ async def test_while_the_target_is_away_one_call_asks_for_all(server: Redis, sha
 
 async def test_at_a_stop_what_waits_for_its_target_is_left_pending(server: Redis, shard: Shard) -> None:
     """A worker that is told to stop does not wait for a database that is away."""
-    liveness = Liveness(GroupRef(server, shard, "g"))
+    heartbeat = Heartbeat(GroupRef(server, shard, "g"))
     stop = asyncio.Event()
     stop.set()
-    entries = await read(server, shard, liveness, [body()])
+    entries = await read(server, shard, heartbeat, [body()])
     recorder = Recorder(server, shard, lambda _ids: Unavailable())
-    await process(processor(server, shard, liveness, recorder, stop=stop), entries, liveness.generation)
+    await process(processor(server, shard, heartbeat, recorder, stop=stop), entries, heartbeat.generation)
     assert recorder.seen == [["m-1"]]
     assert await pending(server, shard) == 1
 
 
 async def test_what_fails_is_parked_and_the_rest_is_settled(server: Redis, shard: Shard) -> None:
     """Each event has its own outcome: the schedule's delay, the handler's, or none at all."""
-    liveness = Liveness(GroupRef(server, shard, "g"))
+    heartbeat = Heartbeat(GroupRef(server, shard, "g"))
     outcomes = {"b": ValueError("secret"), "c": Retry(60, "too early"), "d": Discard("not ours"), "e": SystemExit()}
     recorder = Recorder(server, shard, lambda ids: outcomes.get(ids[0]), alone=True)
-    entries = await read(server, shard, liveness, [body(message_uuid=one) for one in "abcde"])
-    await process(processor(server, shard, liveness, recorder), entries, liveness.generation)
+    entries = await read(server, shard, heartbeat, [body(message_uuid=one) for one in "abcde"])
+    await process(processor(server, shard, heartbeat, recorder), entries, heartbeat.generation)
     assert await pending(server, shard) == 0
     assert await dead(server, shard) == [b"discarded: not ours"]
     waiting = await delayed(server, shard, "g")
@@ -188,18 +188,18 @@ async def test_what_fails_is_parked_and_the_rest_is_settled(server: Redis, shard
 
 async def test_after_the_last_attempt_it_is_buried(server: Redis, shard: Shard) -> None:
     """While others succeed: attempts are counted in the copy, and the letter has their number and the last error."""
-    liveness = Liveness(GroupRef(server, shard, "g"))
+    heartbeat = Heartbeat(GroupRef(server, shard, "g"))
     recorder = Recorder(server, shard, lambda ids: None if ids == ["good"] else KeyError("447700900123"))
-    own = processor(server, shard, liveness, recorder, schedule=Schedule(base_seconds=0, attempts=3))
-    entries = await read(server, shard, liveness, [body()])
-    await process(own, entries, liveness.generation)
+    own = processor(server, shard, heartbeat, recorder, policy=RetryPolicy(base_seconds=0, attempts=3))
+    entries = await read(server, shard, heartbeat, [body()])
+    await process(own, entries, heartbeat.generation)
     while await server.zcard(shard.delayed("g")):
-        await Delayed(GroupRef(server, shard, "g")).promote()
-        reply: Any = await server.xreadgroup("g", liveness.consumer, {shard.retry("g"): ">"})
+        await DelayedRetries(GroupRef(server, shard, "g")).promote()
+        reply: Any = await server.xreadgroup("g", heartbeat.consumer, {shard.retry("g"): ">"})
         due: RawEntries = [(entry_id, flat(fields)) for entry_id, fields in reply[0][1]]
-        good = await read(server, shard, liveness, [body(message_uuid="good")])
-        await process(own, good, liveness.generation)
-        await process(own, due, liveness.generation, Source.RETRY)
+        good = await read(server, shard, heartbeat, [body(message_uuid="good")])
+        await process(own, good, heartbeat.generation)
+        await process(own, due, heartbeat.generation, Source.RETRY)
     assert [attempt for ids, attempt in zip(recorder.seen, recorder.attempts, strict=True) if ids != ["good"]] == [
         1,
         2,
@@ -214,10 +214,10 @@ async def test_after_the_last_attempt_it_is_buried(server: Redis, shard: Shard) 
 
 async def test_a_list_that_one_event_spoils_is_divided(server: Redis, shard: Shard) -> None:
     """A handler that says so gets smaller lists at once, until the one event is alone; it alone is parked."""
-    liveness = Liveness(GroupRef(server, shard, "g"))
+    heartbeat = Heartbeat(GroupRef(server, shard, "g"))
     recorder = Recorder(server, shard, lambda ids: Divide() if "m-5" in ids else None)
-    entries = await read(server, shard, liveness, [body(message_uuid=f"m-{n}") for n in range(8)])
-    await process(processor(server, shard, liveness, recorder), entries, liveness.generation)
+    entries = await read(server, shard, heartbeat, [body(message_uuid=f"m-{n}") for n in range(8)])
+    await process(processor(server, shard, heartbeat, recorder), entries, heartbeat.generation)
     assert recorder.seen[1:3] == [[f"m-{n}" for n in range(4)], [f"m-{n}" for n in range(4, 8)]]
     assert ["m-5"] in recorder.seen
     assert await pending(server, shard) == 0
@@ -227,12 +227,12 @@ async def test_a_list_that_one_event_spoils_is_divided(server: Redis, shard: Sha
 
 async def test_on_a_full_server_a_failed_event_is_delayed_and_the_group_goes_on(server: Redis, shard: Shard) -> None:
     """Nothing waits for memory."""
-    liveness = Liveness(GroupRef(server, shard, "g"))
+    heartbeat = Heartbeat(GroupRef(server, shard, "g"))
     recorder = Recorder(server, shard, lambda ids: ValueError() if ids == ["a"] else None, alone=True)
-    entries = await read(server, shard, liveness, [body(message_uuid="a"), body(message_uuid="b"), b"bad"])
+    entries = await read(server, shard, heartbeat, [body(message_uuid="a"), body(message_uuid="b"), b"bad"])
     await server.config_set("maxmemory", 1)
     try:
-        await process(processor(server, shard, liveness, recorder), entries, liveness.generation)
+        await process(processor(server, shard, heartbeat, recorder), entries, heartbeat.generation)
     finally:
         await server.config_set("maxmemory", "1gb")
     assert await pending(server, shard) == 0
@@ -241,13 +241,13 @@ async def test_on_a_full_server_a_failed_event_is_delayed_and_the_group_goes_on(
 
 async def test_what_has_ended_unseen_is_settled_at_a_stop(server: Redis, shard: Shard) -> None:
     """Calls that were left to run beside the next read, and have ended since: they are not handled a second time."""
-    liveness = Liveness(GroupRef(server, shard, "g"))
+    heartbeat = Heartbeat(GroupRef(server, shard, "g"))
     recorder = Recorder(server, shard, alone=True)
-    entries = await read(server, shard, liveness, [body(message_uuid=one) for one in "abc"])
-    own = processor(server, shard, liveness, recorder, limits=Limits(concurrency=9))
+    entries = await read(server, shard, heartbeat, [body(message_uuid=one) for one in "abc"])
+    own = processor(server, shard, heartbeat, recorder, limits=Limits(concurrency=9))
     there_is_more = asyncio.get_running_loop().create_future()
     there_is_more.set_result(None)
-    await own.process([Batch.read(Source.LIVE, entries, shard=0, generation=liveness.generation)], there_is_more)
+    await own.process([Batch.read(Source.LIVE, entries, shard=0, generation=heartbeat.generation)], there_is_more)
     await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})
     assert await pending(server, shard) == 3
     await own.finish()
@@ -256,11 +256,11 @@ async def test_what_has_ended_unseen_is_settled_at_a_stop(server: Redis, shard: 
 
 async def test_a_late_worker_settles_nothing(server: Redis, shard: Shard) -> None:
     """What was read before the consumer was late may be in other hands: it stays pending, dead letters included."""
-    liveness = Liveness(GroupRef(server, shard, "g"))
-    entries = await read(server, shard, liveness, [body(), b"bad"])
-    generation = liveness.generation
-    liveness.renew()
+    heartbeat = Heartbeat(GroupRef(server, shard, "g"))
+    entries = await read(server, shard, heartbeat, [body(), b"bad"])
+    generation = heartbeat.generation
+    heartbeat.renew()
     with pytest.raises(BatchDropped):
-        await process(processor(server, shard, liveness, Recorder(server, shard)), entries, generation)
+        await process(processor(server, shard, heartbeat, Recorder(server, shard)), entries, generation)
     assert await pending(server, shard) == 2
     assert await server.xlen(shard.dead("g")) == 0

@@ -15,7 +15,7 @@ from tests.support.waiting import until
 from tests.worker.group.test_heartbeat import Clock
 from tests.worker.test_worker import append, settled
 from worker.consumer import redis_health as condition
-from worker.consumer.redis_health import SLOW_SECONDS, Condition
+from worker.consumer.redis_health import SLOW_SECONDS, RedisHealth
 from worker.metrics import REDIS_FAULTS
 
 
@@ -23,29 +23,29 @@ async def never() -> None:
     await asyncio.Event().wait()
 
 
-def words(one: Condition) -> str | None:
-    return one.why_not
+def words(one: RedisHealth) -> str | None:
+    return one.not_ready_reason
 
 
 async def test_it_is_told_in_words_until_it_is_well() -> None:
     """Before the first read, in trouble, and well again."""
-    one = Condition("g", ())
+    one = RedisHealth("g", ())
     assert words(one) == "group g: starting"
-    one.recovered()
+    one.mark_healthy()
     assert words(one) is None
-    assert await one.suffer(OutOfMemoryError("OOM")) is FULL
+    assert await one.record_failure(OutOfMemoryError("OOM")) is FULL
     assert words(one) == f"group g: {FULL.meaning}"
-    one.recovered()
+    one.mark_healthy()
     assert words(one) is None
 
 
 async def test_a_read_that_takes_too_long_is_told_before_it_is_given_up() -> None:
     """`/ready` does not wait for the end of a wait that should have ended."""
     clock = Clock()
-    one = Condition("g", (), clock)
-    one.recovered()
+    one = RedisHealth("g", (), clock)
+    one.mark_healthy()
     reading = asyncio.ensure_future(never())
-    waiting = asyncio.ensure_future(one.ended(reading))
+    waiting = asyncio.ensure_future(one.wait_for(reading))
     await asyncio.sleep(0)
     assert words(one) is None
     clock.now += SLOW_SECONDS + 1
@@ -58,7 +58,7 @@ async def test_a_read_that_takes_too_long_is_told_before_it_is_given_up() -> Non
 async def test_a_read_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it hangs in, and even if it cannot be cancelled."""
     monkeypatch.setattr(condition, "STALLED_SECONDS", 0.05)
-    one = Condition("g", ())
+    one = RedisHealth("g", ())
     release = asyncio.Event()
 
     async def stubborn() -> None:
@@ -70,7 +70,7 @@ async def test_a_read_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPa
 
     reading = asyncio.ensure_future(stubborn())
     with pytest.raises(Stalled):
-        await one.ended(reading)
+        await one.wait_for(reading)
     await one.abandon(reading)
     assert not reading.done()
     release.set()
@@ -79,34 +79,34 @@ async def test_a_read_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPa
 
 async def test_what_the_upkeep_saw_ends_the_reading() -> None:
     """A read may find nothing wrong in a group that stands beyond its stream: the upkeep does."""
-    one = Condition("g", ())
-    one.recovered()
-    one.notice(ResponseError("WRONGTYPE"))
-    await one.ended(asyncio.ensure_future(asyncio.sleep(0)))
-    one.notice(GroupGone())
+    one = RedisHealth("g", ())
+    one.mark_healthy()
+    one.record_upkeep_error(ResponseError("WRONGTYPE"))
+    await one.wait_for(asyncio.ensure_future(asyncio.sleep(0)))
+    one.record_upkeep_error(GroupGone())
     with pytest.raises(GroupGone):
-        await one.ended(asyncio.ensure_future(asyncio.sleep(0)))
-    assert await one.suffer(GroupGone()) is GONE
-    one.recovered()
-    await one.ended(asyncio.ensure_future(asyncio.sleep(0)))
+        await one.wait_for(asyncio.ensure_future(asyncio.sleep(0)))
+    assert await one.record_failure(GroupGone()) is GONE
+    one.mark_healthy()
+    await one.wait_for(asyncio.ensure_future(asyncio.sleep(0)))
 
 
 async def test_a_server_is_unfit_at_the_start_only() -> None:
     """Then the process says so and ends; a server that changes under a running worker is waited for."""
-    one = Condition("g", ())
+    one = RedisHealth("g", ())
     with pytest.raises(ServerUnfit):
-        await one.suffer(ServerUnfit("no XADD"))
-    one.recovered()
-    assert await one.suffer(ServerUnfit("no XADD")) is UNSUPPORTED
+        await one.record_failure(ServerUnfit("no XADD"))
+    one.mark_healthy()
+    assert await one.record_failure(ServerUnfit("no XADD")) is UNSUPPORTED
 
 
 async def test_connections_that_cannot_be_trusted_are_not_used_again(server: Redis) -> None:
     """After a lost connection the idle ones go too; after an error reply they stay."""
-    one = Condition("g", (server,))
+    one = RedisHealth("g", (server,))
     before = await server.client_id()
-    await one.suffer(OutOfMemoryError("OOM"))
+    await one.record_failure(OutOfMemoryError("OOM"))
     assert await server.client_id() == before
-    assert await one.suffer(RedisConnectionError("Connection reset by peer")) is AWAY
+    assert await one.record_failure(RedisConnectionError("Connection reset by peer")) is AWAY
     assert await server.client_id() != before
 
 

@@ -34,7 +34,7 @@ class Clock:
 def note(breaker: CircuitBreaker, outcomes: str, events: int = 1) -> None:
     """Take in calls, of which those marked with an x failed."""
     for outcome in outcomes:
-        breaker.note(failed=outcome == "x", events=events)
+        breaker.record(failed=outcome == "x", events=events)
 
 
 def trips(before: str, outcomes: str, events: int = 1, *, after: str = "", seconds: float = TIMING.trip) -> bool:
@@ -95,7 +95,7 @@ def test_it_does_not_trip_for_events_that_fail_by_key(share: float) -> None:
     breaker = CircuitBreaker(clock)
     for _ in range(20_000):
         clock.now += 0.01
-        breaker.note(failed=chance() < share, events=1)
+        breaker.record(failed=chance() < share, events=1)
         assert not breaker.is_tripped
 
 
@@ -105,7 +105,7 @@ def test_a_quiet_group_with_a_few_bad_events_never_trips_it(seconds: float) -> N
     clock = Clock()
     breaker = CircuitBreaker(clock)
     for number in range(200):
-        breaker.note(failed=True, events=1)
+        breaker.record(failed=True, events=1)
         assert not breaker.is_tripped
         clock.now += 100 if number % 5 == 4 else seconds
         assert not breaker.is_tripped
@@ -137,10 +137,10 @@ async def trips_for(server: Redis, shard: Shard, source: Source, attempt: int, *
     flat = [b"error", b"failed: ValueError"] if dead else []
     for _ in range(2):
         for _ in range(MANY_FAILURES):
-            parts.circuit.note(Call(source, [(b"1-0", flat)], [failed], began=clock.now, error=ValueError()))
+            parts.circuit.record(Call(source, [(b"1-0", flat)], [failed], started=clock.now, error=ValueError()))
         clock.now += TIMING.trip
-    await parts.circuit.heed()
-    paused = parts.pause.why is not None
+    await parts.circuit.apply()
+    paused = parts.pause.reason is not None
     await server.delete(shard.paused("g"))
     return paused
 

@@ -84,7 +84,7 @@ async def make(server: Redis, shard: Shard) -> AsyncIterator[Make]:
 
     async def make(handler: Gates, limits: Limits, clock: Callable[[], float] = time.monotonic) -> Dispatcher:
         parts = make_parts(server, shard, handler, limits=limits, clock=clock, timing=replace(TIMING, late=1e9))
-        await parts.liveness.announce()
+        await parts.heartbeat.announce()
         made.append((handler, parts.dispatcher))
         return parts.dispatcher
 
@@ -96,13 +96,13 @@ async def make(server: Redis, shard: Shard) -> AsyncIterator[Make]:
 
 
 async def wants_nothing(dispatcher: Dispatcher) -> bool:
-    return not dispatcher.wants_more
+    return not dispatcher.can_take_more
 
 
 async def until_idle(calls: Dispatcher) -> list[Call]:
     """All calls, once they have ended."""
     ended = []
-    while calls.busy:
+    while calls.is_busy:
         await calls.step()
         ended += calls.take()
     return ended
@@ -160,7 +160,7 @@ async def test_a_slow_event_holds_up_no_other(make: Make) -> None:
     while len(ended) < 2:
         await calls.step()
         ended += calls.take()
-    assert calls.wants_more
+    assert calls.can_take_more
     calls.put(batch("c", "d"))
     while len(ended) < 4:
         await calls.step()
@@ -215,7 +215,7 @@ async def test_a_late_worker_begins_no_call(server: Redis, shard: Shard) -> None
     handler, now = Gates(), [100.0]
     await group(server, shard, 0)
     parts = make_parts(server, shard, handler, limits=Limits(concurrency=4), clock=lambda: now[0])
-    await parts.liveness.announce()
+    await parts.heartbeat.announce()
     handler.shut = set("0123")
     parts.dispatcher.put(batch(*(str(n) for n in range(9))))
     parts.dispatcher._begin()  # noqa: SLF001 - without a step, which ends with the calls

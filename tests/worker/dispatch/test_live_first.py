@@ -19,7 +19,7 @@ async def test_live_calls_go_first(make: Make) -> None:
     read = asyncio.get_running_loop().create_future()
     read.set_result(None)
     await calls.step(read)
-    assert calls.wants_more
+    assert calls.can_take_more
     calls.put(batch(*(f"live-{n}" for n in range(8))))
     handler.open("retry-0")
     await until_idle(calls)
@@ -31,7 +31,7 @@ async def test_no_more_retries_and_replays_are_wanted_than_the_calls_handle_soon
     """A few while calls are quick; of slow calls hardly more than run at once."""
     handler, now = Gates(), [0.0]
     calls = await make(handler, Limits(), lambda: now[0])
-    assert (calls.others_wanted(), calls.others_due_seconds()) == (FEW, 1.0)
+    assert (calls.count_wanted_copies(), calls.seconds_until_copies_due()) == (FEW, 1.0)
     for number in range(30):
         handler.shut = {f"a-{number}"}
         calls.put(batch(f"a-{number}", attempt=1, source=Source.RETRY))
@@ -41,7 +41,7 @@ async def test_no_more_retries_and_replays_are_wanted_than_the_calls_handle_soon
         now[0] += 0.2
         handler.open(f"a-{number}")
         await until_idle(calls)
-    assert 9 <= calls.others_wanted() <= 11
+    assert 9 <= calls.count_wanted_copies() <= 11
     calls.put(batch(*"abcdef", attempt=1, source=Source.REPLAY))
-    assert calls.others_wanted() == 0
-    assert 0.5 < calls.others_due_seconds() < 0.7
+    assert calls.count_wanted_copies() == 0
+    assert 0.5 < calls.seconds_until_copies_due() < 0.7

@@ -3,7 +3,7 @@ from redis.asyncio import Redis
 from stream.keys import Shard
 from worker.group.claim import Claimer
 from worker.group.group_ref import GroupRef
-from worker.group.heartbeat import Liveness, RawEntries
+from worker.group.heartbeat import Heartbeat, RawEntries
 from worker.group.poison import PoisonTracker
 from worker.sources import Source, streams
 from worker.timing import TIMING
@@ -26,11 +26,11 @@ async def group(server: Redis, shard: Shard, entries: int) -> None:
         await server.xadd(shard.stream, {b"n": b"%d" % n})
 
 
-async def read(server: Redis, shard: Shard, liveness: Liveness) -> None:
-    await server.xreadgroup("g", liveness.consumer, {shard.stream: ">"}, count=100)
+async def read(server: Redis, shard: Shard, heartbeat: Heartbeat) -> None:
+    await server.xreadgroup("g", heartbeat.consumer, {shard.stream: ">"}, count=100)
 
 
-class Consumer(Liveness):
+class Consumer(Heartbeat):
     """A consumer that beats and claims."""
 
     def __init__(self, group: GroupRef, clock: "Clock") -> None:
@@ -52,13 +52,13 @@ async def holders(server: Redis, shard: Shard) -> dict[str, int]:
     }
 
 
-async def pass_time(clock: Clock, seconds: float, *beating: Liveness) -> None:
+async def pass_time(clock: Clock, seconds: float, *beating: Heartbeat) -> None:
     """Let time go by in steps in which those who live raise their counters."""
     end = clock.now + seconds
     while clock.now < end:
         clock.now = min(clock.now + TIMING.beat, end)
-        for liveness in beating:
-            await liveness.beat()
+        for heartbeat in beating:
+            await heartbeat.beat()
 
 
 async def test_the_entries_of_a_dead_consumer_are_claimed(server: Redis, shard: Shard) -> None:
@@ -120,17 +120,17 @@ async def test_a_late_one_takes_a_new_name_and_drops_what_it_has(server: Redis, 
     """Late by its own clock, before and after the next beat, what it read counts as lost to others."""
     clock = Clock()
     await group(server, shard, 1)
-    liveness = Consumer(GroupRef(server, shard, "g"), clock)
-    assert liveness.late(liveness.generation)
-    await liveness.beat()
-    generation, name = liveness.generation, liveness.consumer
-    assert not liveness.late(generation)
+    heartbeat = Consumer(GroupRef(server, shard, "g"), clock)
+    assert heartbeat.is_late(heartbeat.generation)
+    await heartbeat.beat()
+    generation, name = heartbeat.generation, heartbeat.consumer
+    assert not heartbeat.is_late(generation)
     clock.now += TIMING.late + 1
-    assert liveness.late(generation)
-    await liveness.beat()
-    assert liveness.late(generation)
-    assert not liveness.late(liveness.generation)
-    assert liveness.consumer != name
+    assert heartbeat.is_late(generation)
+    await heartbeat.beat()
+    assert heartbeat.is_late(generation)
+    assert not heartbeat.is_late(heartbeat.generation)
+    assert heartbeat.consumer != name
 
 
 async def test_one_who_stood_still_does_not_judge_others_by_old_sight(server: Redis, shard: Shard) -> None:
@@ -151,14 +151,14 @@ async def test_an_abandoned_name_is_claimed_like_any_dead_one(server: Redis, sha
     """Who renews gets its own entries back under the new name, as soon as it looks."""
     clock = Clock()
     await group(server, shard, 5)
-    liveness = Consumer(GroupRef(server, shard, "g"), clock)
-    await liveness.beat()
-    await read(server, shard, liveness)
-    liveness.renew()
-    await liveness.beat()
-    assert await claimed(liveness, 100) == 5
-    assert await liveness.claim(100) == {}
-    assert await holders(server, shard) == {liveness.consumer: 5}
+    heartbeat = Consumer(GroupRef(server, shard, "g"), clock)
+    await heartbeat.beat()
+    await read(server, shard, heartbeat)
+    heartbeat.renew()
+    await heartbeat.beat()
+    assert await claimed(heartbeat, 100) == 5
+    assert await heartbeat.claim(100) == {}
+    assert await holders(server, shard) == {heartbeat.consumer: 5}
 
 
 async def test_entries_deleted_while_pending_do_not_stand_in_the_way(server: Redis, shard: Shard) -> None:
@@ -187,7 +187,7 @@ async def test_a_full_server_makes_nobody_dead(server: Redis, shard: Shard) -> N
     await server.config_set("maxmemory", 1)
     try:
         await pass_time(clock, 2 * TIMING.dead, other, one)
-        assert not one.late(one.generation)
+        assert not one.is_late(one.generation)
         assert await other.claim(100) == {}
     finally:
         await server.config_set("maxmemory", "1gb")
@@ -197,13 +197,13 @@ async def test_a_full_server_makes_nobody_dead(server: Redis, shard: Shard) -> N
 
 async def test_a_new_name_has_its_counter_before_it_reads(server: Redis, shard: Shard) -> None:
     """Who renewed announces the new name first, so that nobody takes it for dead between two beats."""
-    liveness = Consumer(GroupRef(server, shard, "g"), Clock())
+    heartbeat = Consumer(GroupRef(server, shard, "g"), Clock())
     await group(server, shard, 0)
-    await liveness.announce()
-    liveness.renew()
-    assert not await server.hexists(shard.alive("g"), liveness.consumer)
-    await liveness.announce()
-    assert await server.hexists(shard.alive("g"), liveness.consumer)
+    await heartbeat.announce()
+    heartbeat.renew()
+    assert not await server.hexists(shard.alive("g"), heartbeat.consumer)
+    await heartbeat.announce()
+    assert await server.hexists(shard.alive("g"), heartbeat.consumer)
 
 
 async def test_copies_in_a_dead_consumers_hand_are_claimed_too(server: Redis, shard: Shard) -> None:
@@ -234,17 +234,17 @@ async def test_what_the_server_has_forgotten_to_end_is_left_to_be_claimed(server
     """More pending under the own name than is in hand: the name is left, and its entries come back under the next."""
     clock = Clock()
     await group(server, shard, 5)
-    liveness = Consumer(GroupRef(server, shard, "g"), clock)
-    await liveness.beat()
-    due, name = [liveness.untidy], liveness.consumer
-    await pass_time(clock, TIMING.tidy + TIMING.beat, liveness)
-    due.append(liveness.untidy)
-    await liveness.tidy({})
-    assert ([*due, liveness.untidy], liveness.consumer) == ([False, True, False], name)
-    await read(server, shard, liveness)
-    await liveness.tidy({Source.LIVE: 5})
-    assert liveness.consumer == name
-    await liveness.tidy({Source.LIVE: 4})
-    assert liveness.consumer != name
-    await liveness.announce()
-    assert await claimed(liveness, 100) == 5
+    heartbeat = Consumer(GroupRef(server, shard, "g"), clock)
+    await heartbeat.beat()
+    due, name = [heartbeat.orphan_check_due], heartbeat.consumer
+    await pass_time(clock, TIMING.orphan_check + TIMING.beat, heartbeat)
+    due.append(heartbeat.orphan_check_due)
+    await heartbeat.check_orphans({})
+    assert ([*due, heartbeat.orphan_check_due], heartbeat.consumer) == ([False, True, False], name)
+    await read(server, shard, heartbeat)
+    await heartbeat.check_orphans({Source.LIVE: 5})
+    assert heartbeat.consumer == name
+    await heartbeat.check_orphans({Source.LIVE: 4})
+    assert heartbeat.consumer != name
+    await heartbeat.announce()
+    assert await claimed(heartbeat, 100) == 5

@@ -36,7 +36,7 @@ async def take_over(parts: Parts, clock: Clock) -> list[tuple[bytes, list[bytes]
     """Claim all that dead consumers had."""
     for _ in range(6):
         clock.now += TIMING.beat
-        await parts.liveness.beat()
+        await parts.heartbeat.beat()
     taken = []
     while found := await parts.claimer.claim(1000):
         taken += found[LIVE]
@@ -56,11 +56,11 @@ async def test_an_entry_is_suspect_from_the_second_death_on(server: Redis, shard
     """A worker that left in order counts for nothing."""
     clock = Clock()
     parts = successor(server, shard, clock)
-    ids = [one for one, _ in await read(server, shard, parts.liveness, [b"a", b"b"])]
+    ids = [one for one, _ in await read(server, shard, parts.heartbeat, [b"a", b"b"])]
     seen = []
     for number in range(4):
         if number == 1:
-            await parts.liveness.leave()
+            await parts.heartbeat.leave()
         parts = successor(server, shard, clock)
         await take_over(parts, clock)
         seen.append([parts.poison.find(LIVE, one).is_suspect for one in ids])
@@ -73,7 +73,7 @@ async def test_the_poison_entry_is_found_by_halving(server: Redis, shard: Shard,
     """Of eight entries only the one that kills is given up; the others are handled, and none of them is blamed."""
     clock, handled, deaths = Clock(), set[str](), 1
     payloads = [body(message_uuid=f"m-{number}") for number in range(8)]
-    await read(server, shard, successor(server, shard, clock).liveness, payloads)
+    await read(server, shard, successor(server, shard, clock).heartbeat, payloads)
     while deaths < 20:
         killed = asyncio.Event()
 
@@ -86,7 +86,7 @@ async def test_the_poison_entry_is_found_by_halving(server: Redis, shard: Shard,
 
         parts = make_parts(server, shard, SingleEventFunction(handle, 60), clock=clock)
         entries = await take_over(parts, clock)
-        batch = Batch.read(LIVE, entries, shard=0, generation=parts.liveness.generation)
+        batch = Batch.read(LIVE, entries, shard=0, generation=parts.heartbeat.generation)
         nothing_more = asyncio.get_running_loop().create_future()
         processing = asyncio.create_task(parts.processor.process([batch], nothing_more))
         dying = asyncio.create_task(killed.wait())
@@ -116,7 +116,7 @@ async def test_the_mark_ends_with_its_calls(server: Redis, shard: Shard) -> None
     clock = Clock()
     parts = successor(server, shard, clock)
     (entry_id,) = [
-        one for one, _ in await read(server, shard, parts.liveness, [b'{"message_uuid":"m","status":"read"}'])
+        one for one, _ in await read(server, shard, parts.heartbeat, [b'{"message_uuid":"m","status":"read"}'])
     ]
     for _ in range(SUSPECT_AFTER):
         parts = successor(server, shard, clock)
@@ -127,9 +127,9 @@ async def test_the_mark_ends_with_its_calls(server: Redis, shard: Shard) -> None
         marks.append(await marked(server, shard))
         raise ValueError
 
-    parts = make_parts(server, shard, SingleEventFunction(handle, 60), clock=clock, liveness=parts.liveness)
+    parts = make_parts(server, shard, SingleEventFunction(handle, 60), clock=clock, heartbeat=parts.heartbeat)
     parts.poison.note_claim(LIVE, [entry_id], [SUSPECT_AFTER, 0])
-    await parts.processor._admit(Batch.read(LIVE, entries, shard=0, generation=parts.liveness.generation))  # noqa: SLF001
+    await parts.processor._admit(Batch.read(LIVE, entries, shard=0, generation=parts.heartbeat.generation))  # noqa: SLF001
     while not parts.dispatcher.take():
         await parts.dispatcher.step()
     assert (marks, await marked(server, shard)) == ([1], 0)
@@ -140,13 +140,13 @@ async def test_a_reply_that_is_lost_loses_no_count(server: Redis, shard: Shard) 
     """The claim counts in its own script: the next claimer knows of the death under the mark."""
     clock = Clock()
     parts = successor(server, shard, clock)
-    ids = [one for one, _ in await read(server, shard, parts.liveness, [b"a", b"b"])]
-    await parts.poison.mark(parts.liveness.consumer, [(LIVE, ids[0])])
+    ids = [one for one, _ in await read(server, shard, parts.heartbeat, [b"a", b"b"])]
+    await parts.poison.mark(parts.heartbeat.consumer, [(LIVE, ids[0])])
     lost = successor(server, shard, clock)
     await take_over(lost, clock)
     assert suspicions(lost, ids) == [(1, 1), (0, 0)]
-    lost.liveness.renew()
-    await lost.liveness.beat()
+    lost.heartbeat.renew()
+    await lost.heartbeat.beat()
     after = successor(server, shard, clock)
     await take_over(after, clock)
     assert suspicions(after, ids) == [(1, 1), (0, 0)]
@@ -156,10 +156,10 @@ async def test_a_claim_is_bounded(server: Redis, shard: Shard) -> None:
     """However much a dead worker had in flight: 250 entries of the greatest size are a batch."""
     clock = Clock()
     parts = successor(server, shard, clock)
-    await read(server, shard, parts.liveness, [b"x"] * 600)
+    await read(server, shard, parts.heartbeat, [b"x"] * 600)
     parts = successor(server, shard, clock)
     for _ in range(6):
         clock.now += TIMING.beat
-        await parts.liveness.beat()
+        await parts.heartbeat.beat()
     sizes = [len((await parts.claimer.claim(4000))[LIVE]) for _ in range(3)]
     assert sizes == [250, 250, 100]

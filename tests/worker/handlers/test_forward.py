@@ -15,7 +15,7 @@ from worker.handlers.forward import ALL, Forward, after_seconds, encode_event, o
 from worker.handlers.request import parse_url
 from worker.handlers.spec import Spec
 from worker.settings import WorkerSettings
-from worker.settle.retry_policy import said_of
+from worker.settle.retry_policy import error_text
 
 EVENT = event(body(to="447700900123", client_ref="order-7", **{"from": "AcmeInc"}))
 
@@ -86,7 +86,7 @@ async def test_what_is_no_2xx_is_a_failure(
     receiver.headers = {"Location": receiver.url} if how == "302" else {}
     with pytest.raises(error) as caught:
         await forward(client, receiver.url, seconds=0.5).handle([EVENT])
-    assert said_of(caught.value) == said
+    assert error_text(caught.value) == said
     assert (len(receiver.bodies), isinstance(caught.value, Retry)) == (1, False)
 
 
@@ -94,7 +94,7 @@ async def test_a_receiver_that_is_not_there_is_a_failure(client: aiohttp.ClientS
     """Said without the address."""
     with pytest.raises(Refused) as caught:
         await forward(client, f"http://127.0.0.1:{find_free_port()}/hook").handle([EVENT])
-    assert said_of(caught.value) == "refused: no answer (ClientConnectorError)"
+    assert error_text(caught.value) == "refused: no answer (ClientConnectorError)"
 
 
 @pytest.mark.parametrize("status", ["429", "503"])

@@ -16,7 +16,7 @@ from worker.handlers.errors import Refused, Throttled
 from worker.handlers.forward import Forward, open_session
 from worker.handlers.request import parse_url, read_headers
 from worker.handlers.spec import Spec
-from worker.settle.retry_policy import said_of
+from worker.settle.retry_policy import error_text
 
 EVENT = event(body())
 
@@ -178,7 +178,7 @@ async def test_an_error_quotes_the_answer_and_its_reason_does_not(
             await handler.handle([EVENT])
 
     assert str(caught.value) == f"answered {how}: … in the answer"
-    assert said_of(caught.value) == f"{reason}: answered {how}"
+    assert error_text(caught.value) == f"{reason}: answered {how}"
 
 
 async def test_an_answer_is_quoted_up_to_a_limit_without_what_was_sent_in_confidence() -> None:

@@ -11,11 +11,11 @@ from tests.support.waiting import until
 from tests.support.workers.recording import GROUP, Recording, ids, recording
 from tests.worker.settle.test_settler import left, pending
 from worker.group.group_ref import GroupRef
-from worker.settle.dedup import Dedup, Memory, mark
+from worker.settle.dedup import Deduplicator, DedupWindow, mark
 from worker.settle.settler import Settler
 from worker.sources import Source
 
-HOUR = Memory(3600, 1000)
+HOUR = DedupWindow(3600, 1000)
 EVENTS = [event(body(message_uuid=f"m-{number}")) for number in range(2500)]
 
 
@@ -28,14 +28,14 @@ def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterat
 
 async def test_what_was_settled_as_handled_is_known(server: Redis, shard: Shard) -> None:
     """In one step with its end, for its group alone; more than one script can take are asked about in parts."""
-    many = Memory(3600, 5000)
+    many = DedupWindow(3600, 5000)
     entry_ids = await pending(server, shard, 2500)
-    dedup = Dedup(GroupRef(server, shard, "g"), many)
+    dedup = Deduplicator(GroupRef(server, shard, "g"), many)
     assert await dedup.find_handled(EVENTS) == []
     await Settler(GroupRef(server, shard, "g"), many).ack(Source.LIVE, entry_ids, [mark(one) for one in EVENTS])
     assert await dedup.find_handled(EVENTS) == list(range(2500))
     assert await dedup.find_handled([event(body(message_uuid="other")), EVENTS[3]]) == [1]
-    assert await Dedup(GroupRef(server, shard, "another"), many).find_handled(EVENTS) == []
+    assert await Deduplicator(GroupRef(server, shard, "another"), many).find_handled(EVENTS) == []
     assert await left(server, shard) == 0
 
 
@@ -48,8 +48,8 @@ async def kept(server: Redis, shard: Shard) -> int:
 async def test_marks_are_limited_in_number(server: Redis, shard: Shard, source: Source) -> None:
     """Of too many the oldest go; the newer ones are known, one batch or several; all goes when nothing comes."""
     entry_ids = await pending(server, shard, 70, source)
-    memory = Memory(3600, 20)
-    settler, dedup = Settler(GroupRef(server, shard, "g"), memory), Dedup(GroupRef(server, shard, "g"), memory)
+    memory = DedupWindow(3600, 20)
+    settler, dedup = Settler(GroupRef(server, shard, "g"), memory), Deduplicator(GroupRef(server, shard, "g"), memory)
     for number, (entry_id, one) in enumerate(zip(entry_ids[:45], EVENTS, strict=False)):
         await settler.ack(source, [entry_id], [mark(one)])
         assert await kept(server, shard) == min(20, number + 1)
@@ -63,7 +63,7 @@ async def test_marks_are_limited_in_number(server: Redis, shard: Shard, source: 
 async def test_marks_are_limited_in_time(server: Redis, shard: Shard) -> None:
     """A mark that is too old is not known, and is removed with the next; a newer one of the event counts."""
     entry_ids = await pending(server, shard, 3)
-    settler, dedup = Settler(GroupRef(server, shard, "g"), HOUR), Dedup(GroupRef(server, shard, "g"), HOUR)
+    settler, dedup = Settler(GroupRef(server, shard, "g"), HOUR), Deduplicator(GroupRef(server, shard, "g"), HOUR)
     await settler.ack(Source.LIVE, entry_ids[:1], [mark(EVENTS[0])])
     now_ms = (await server.time())[0] * 1000
     for hours, known in ((0.9, [0]), (1.1, [])):

@@ -18,7 +18,7 @@ from stream.keys import Shard
 from tests.support.samples.events import body, entry, flat
 from worker.consumer.batch import Batch
 from worker.group.group_ref import GroupRef
-from worker.settle.invalid import Invalid, InvalidRecord, RecordLimits
+from worker.settle.invalid import InvalidRecord, RecordLimits, UnverifiedPayload
 from worker.settle.settler import Settler
 from worker.sources import Source
 
@@ -44,7 +44,7 @@ async def read(server: Redis, shard: Shard, group: str, source: Source = Source.
 async def settle(server: Redis, shard: Shard, group: str, limits: RecordLimits | None = None) -> Batch:
     """Read all, and record what is to be recorded."""
     batch = await read(server, shard, group)
-    await Settler(GroupRef(server, shard, group), record_limits=limits).record(Source.LIVE, batch.unproved)
+    await Settler(GroupRef(server, shard, group), record_limits=limits).record(Source.LIVE, batch.unverified)
     return batch
 
 
@@ -55,8 +55,8 @@ def unproved(payload: bytes = JUNK, **known: Any) -> Entry:
 @pytest.mark.parametrize(
     ("one", "kind"),
     [
-        (unproved(), "unproved"),
-        (entry(JUNK, signature="missing"), "unproved"),
+        (unproved(), "unverified"),
+        (entry(JUNK, signature="missing"), "unverified"),
         (entry(JUNK), "invalid"),
         (entry(JUNK, verified="jwt", account="a"), "invalid"),
         (entry(JUNK, verified="sig"), "invalid"),
@@ -71,7 +71,7 @@ async def test_only_invalid_payloads_that_failed_their_check_are_recorded(
 
     batch = await read(server, shard, "g")
 
-    assert [name for name in ("events", "invalid", "unproved") if getattr(batch, name)] == [kind]
+    assert [name for name in ("events", "invalid", "unverified") if getattr(batch, name)] == [kind]
 
 
 async def test_a_payload_is_recorded_once_for_all_groups(server: Redis, shard: Shard) -> None:
@@ -80,7 +80,7 @@ async def test_a_payload_is_recorded_once_for_all_groups(server: Redis, shard: S
 
     for group in ("a", "b", "c"):
         batch = await settle(server, shard, group)
-        assert [one.entry_id for one in batch.unproved] == ids
+        assert [one.entry_id for one in batch.unverified] == ids
         assert (await server.xpending(shard.stream, group))["pending"] == 0
 
     found = await list_invalid(server, shard, 100)
@@ -94,7 +94,7 @@ async def test_an_entry_that_another_settled_meanwhile_is_not_recorded(server: R
     batch = await read(server, shard, "g")
     await server.xack(shard.stream, "g", entry_id)
 
-    await Settler(GroupRef(server, shard, "g")).record(Source.LIVE, batch.unproved)
+    await Settler(GroupRef(server, shard, "g")).record(Source.LIVE, batch.unverified)
 
     assert await server.xlen(shard.invalid) == 0
 
@@ -107,7 +107,7 @@ async def test_a_copy_is_recorded_under_its_first_entry_and_deleted(server: Redi
     await server.xadd(shard.retry("b"), copy)
 
     batch = await read(server, shard, "b", Source.RETRY)
-    await Settler(GroupRef(server, shard, "b")).record(Source.RETRY, batch.unproved)
+    await Settler(GroupRef(server, shard, "b")).record(Source.RETRY, batch.unverified)
 
     assert (await server.xlen(shard.retry("b")), await server.xlen(shard.invalid)) == (0, 1)
 
@@ -152,7 +152,7 @@ async def test_a_full_server_takes_the_record(server: Redis, shard: Shard) -> No
     batch = await read(server, shard, "g")
     await server.config_set("maxmemory", 1)
     try:
-        await Settler(GroupRef(server, shard, "g")).record(Source.LIVE, batch.unproved)
+        await Settler(GroupRef(server, shard, "g")).record(Source.LIVE, batch.unverified)
     finally:
         await server.config_set("maxmemory", "1gb")
 
@@ -166,7 +166,7 @@ async def test_a_key_of_another_type_leaves_everything_as_it_was(server: Redis, 
     await server.set(shard.invalid_ids, "x")
 
     with pytest.raises(Exception, match="WRONGTYPE"):
-        await Settler(GroupRef(server, shard, "g")).record(Source.LIVE, batch.unproved)
+        await Settler(GroupRef(server, shard, "g")).record(Source.LIVE, batch.unverified)
 
     assert (await server.xlen(shard.invalid), (await server.xpending(shard.stream, "g"))["pending"]) == (0, 1)
 
@@ -179,8 +179,14 @@ async def test_a_replay_parses_again_and_gives_what_is_valid_to_every_group(serv
     await server.xgroup_create(shard.stream, "g", "0", mkstream=True)
     taken = await append(server, shard, unproved(), unproved())
     await server.xreadgroup("g", "c", {shard.stream: ">"})
-    invalid = [Invalid.of(taken[0], known, origin=origin, error="invalid-status: of an older version")]
-    invalid += [Invalid.of(taken[1], unproved().to_fields(), origin="0/1700000000000-6", error="invalid-status: no id")]
+    invalid = [
+        UnverifiedPayload.from_entry(taken[0], known, origin=origin, error="invalid-status: of an older version")
+    ]
+    invalid += [
+        UnverifiedPayload.from_entry(
+            taken[1], unproved().to_fields(), origin="0/1700000000000-6", error="invalid-status: no id"
+        )
+    ]
     await record.record(shard.stream, "g", invalid, are_copies=False)
 
     assert await replay_invalid(server, shard, None) == (1, 1)
@@ -197,7 +203,9 @@ async def test_a_full_server_refuses_a_replay_whole(server: Redis, shard: Shard)
     """The payload stays in the record."""
     (taken,) = await append(server, shard, unproved())
     await read(server, shard, "g")
-    one = Invalid.of(taken, unproved(body()).to_fields(), origin=f"0/{taken.decode()}", error="invalid-status: x")
+    one = UnverifiedPayload.from_entry(
+        taken, unproved(body()).to_fields(), origin=f"0/{taken.decode()}", error="invalid-status: x"
+    )
     await InvalidRecord(server, shard).record(shard.stream, "g", [one], are_copies=False)
     await server.config_set("maxmemory", 1)
     try:

@@ -6,10 +6,9 @@ from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument
 
 from worker.handlers.errors import LONGEST_DELAY_SECONDS, Discard, Retry, TimedOut
-from worker.settle.retry_policy import LONGEST_ERROR, Verdict, judge, kind
-from worker.settle.schedule import Schedule
+from worker.settle.retry_policy import LONGEST_ERROR, Disposition, RetryPolicy, failure_kind
 
-SCHEDULE = Schedule(base_seconds=8, cap_seconds=100, attempts=3)
+POLICY = RetryPolicy(base_seconds=8, cap_seconds=100, attempts=3)
 NUMBER = "447700900123"
 
 
@@ -35,16 +34,16 @@ def test_what_becomes_of_an_event(error: BaseException, attempt: int, said: str,
     The last attempt has a delay too: whether the event or its target is at fault, the settle script decides.
     """
     last = attempt == 3 and delay is not None
-    assert judge(error, attempt, SCHEDULE, 0.5) == Verdict(said, delay, last=last, counts=not last)
+    assert POLICY.decide(error, attempt, 0.5) == Disposition(said, delay, last=last, counts=not last)
     if delay is not None:
-        assert judge(error, attempt, SCHEDULE, 0.5, stopping=True) == Verdict(said, delay, counts=not last)
+        assert POLICY.decide(error, attempt, 0.5, stopping=True) == Disposition(said, delay, counts=not last)
 
 
 def test_an_errors_place_is_told_and_its_text_is_not() -> None:
     """The class of the error, that of its cause, and the line: its text may quote what nobody shall see."""
     with pytest.raises(ValueError, match=NUMBER) as caught:
         raise ValueError(NUMBER) from KeyError(NUMBER)
-    said = judge(caught.value, 1, SCHEDULE, 0.5).error
+    said = POLICY.decide(caught.value, 1, 0.5).error
     assert said == f"failed: ValueError < KeyError at test_retry_policy.py:{caught.traceback[-1].lineno + 1}"
 
 
@@ -53,13 +52,13 @@ def test_of_a_librarys_error_the_callers_line_is_told() -> None:
     with pytest.raises(InvalidArgument) as caught:
         st.integers(2, 1).validate()
     assert "hypothesis" in str(caught.traceback[-1].path)
-    assert judge(caught.value, 1, SCHEDULE, 0.5).error.startswith("failed: InvalidArgument at test_retry_policy.py:")
+    assert POLICY.decide(caught.value, 1, 0.5).error.startswith("failed: InvalidArgument at test_retry_policy.py:")
 
 
 @given(st.text() | st.text(st.characters(categories=["Cs"])), st.booleans())
 def test_a_handlers_own_words_always_fit(words: str, discard: bool) -> None:
     """Of any length and with anything in them, they are a text of bounded length in UTF-8."""
-    error = judge(Discard(words) if discard else Retry(1, words * 100), 1, SCHEDULE, 0.5).error
+    error = POLICY.decide(Discard(words) if discard else Retry(1, words * 100), 1, 0.5).error
     assert len(error.encode()) <= 4 * LONGEST_ERROR
 
 
@@ -73,4 +72,4 @@ def test_a_delay_that_makes_no_sense_is_the_handlers_error(seconds: float) -> No
 @pytest.mark.parametrize(("error", "name"), [(TimedOut(1), "timeout"), (Retry(1), "Retry"), (OSError(), "OSError")])
 def test_failures_are_counted_by_a_few_names(error: BaseException, name: str) -> None:
     """The class of what was raised; of a handler past its time, `timeout`."""
-    assert kind(error) == name
+    assert failure_kind(error) == name

@@ -14,8 +14,8 @@ from stream.redis.client import client
 from tests.support.streams.delayed import delayed
 from worker.group.group_ref import GroupRef
 from worker.settle.copies import Copy
-from worker.settle.delayed import Delayed
-from worker.settle.retry_policy import Failure, Verdict
+from worker.settle.delayed import DelayedRetries
+from worker.settle.retry_policy import Disposition, Failure
 from worker.settle.settler import Settler
 from worker.sources import Source, streams
 
@@ -65,8 +65,10 @@ def named(fields: Any) -> tuple[bytes, bytes]:
 def copy(entry_id: bytes, fields: dict[bytes, bytes], how: str) -> Copy:
     attempt = int(fields.get(b"attempt", 0)) + 1
     delay = 0.0 if how == "park" else None
-    verdict, failure = Verdict("failed: x", delay), Failure("x", "", "", 0)
-    return Copy.failed(entry_id, fields, origin="0/1-0", attempt=attempt, verdict=verdict, failure=failure)
+    disposition, failure = Disposition("failed: x", delay), Failure("x", "", "", 0)
+    return Copy.from_failure(
+        entry_id, fields, origin="0/1-0", attempt=attempt, disposition=disposition, failure=failure
+    )
 
 
 class Site:
@@ -126,7 +128,7 @@ class Site:
                 await self.settler.copy(source, copies)
 
     async def promote(self) -> None:
-        await Delayed(GroupRef(self.server, self.shard, "g")).promote()
+        await DelayedRetries(GroupRef(self.server, self.shard, "g")).promote()
         self.model.parked.clear()
 
     async def check(self) -> None:

@@ -8,9 +8,9 @@ from stream.keys import Shard
 from tests.support.streams.delayed import delayed
 from worker.group.group_ref import GroupRef
 from worker.settle.copies import MOST_FIELDS, Copy
-from worker.settle.delayed import Delayed
-from worker.settle.retry_policy import Failure, Verdict
-from worker.settle.settler import COPIES_AT_ONCE, IDS_AT_ONCE, Settler, Written
+from worker.settle.delayed import DelayedRetries
+from worker.settle.retry_policy import Disposition, Failure
+from worker.settle.settler import COPIES_AT_ONCE, IDS_AT_ONCE, Settler, WrittenCopies
 from worker.sources import Source, streams
 
 FIELDS: dict[Any, Any] = {b"v": b"1", b"payload": b"\x00\xff"}
@@ -32,9 +32,9 @@ async def pending(server: Redis, shard: Shard, entries: int, source: Source = So
 
 def copy(entry_id: bytes, delay_seconds: float | None = None) -> Copy:
     """A copy of the entry, by default for the dead letters."""
-    verdict, failure = Verdict("failed: ValueError", delay_seconds), Failure("ValueError", "x.py:1", "", 5)
+    disposition, failure = Disposition("failed: ValueError", delay_seconds), Failure("ValueError", "x.py:1", "", 5)
     origin = f"0/{entry_id.decode()}"
-    return Copy.failed(entry_id, FIELDS, origin=origin, attempt=3, verdict=verdict, failure=failure)
+    return Copy.from_failure(entry_id, FIELDS, origin=origin, attempt=3, disposition=disposition, failure=failure)
 
 
 def copied(entry_id: bytes) -> dict[Any, Any]:
@@ -54,7 +54,7 @@ async def copies(server: Redis, shard: Shard) -> list[tuple[dict[bytes, bytes], 
     return [({name: fields[name] for name in fields if not name.endswith(b"_ms")}, due) for fields, due in waiting]
 
 
-def number(written: Written) -> int:
+def number(written: WrittenCopies) -> int:
     """How many copies were written."""
     return len(written.delayed) + len(written.dead)
 
@@ -102,7 +102,7 @@ async def test_a_parked_entry_comes_back_whole_when_it_is_due(server: Redis, sha
         (copied(ids[0]), 0),
         (copied(ids[1]), 3600),
     ]
-    await Delayed(GroupRef(server, shard, "g")).promote()
+    await DelayedRetries(GroupRef(server, shard, "g")).promote()
     ((kept_fields),) = await kept(server, shard.retry("g"))
     assert kept_fields.items() >= copied(ids[0]).items()
     assert len(await delayed(server, shard, "g")) == 1
@@ -140,7 +140,7 @@ async def test_without_its_group_nothing_is_copied(server: Redis, shard: Shard) 
 
 async def test_a_full_server_takes_every_settlement(server: Redis, shard: Shard) -> None:
     """Acks, delayed retries, dead letters and promotions: each ends an entry that can then be trimmed."""
-    settler, store = Settler(GroupRef(server, shard, "g")), Delayed(GroupRef(server, shard, "g"))
+    settler, store = Settler(GroupRef(server, shard, "g")), DelayedRetries(GroupRef(server, shard, "g"))
     ids = await pending(server, shard, 4)
     retries = await pending(server, shard, 2, Source.RETRY)
     await server.config_set("maxmemory", 1)
@@ -162,7 +162,7 @@ async def test_any_number_of_copies_is_settled(server: Redis, shard: Shard) -> N
     assert number(
         await Settler(GroupRef(server, shard, "g")).copy(Source.LIVE, [copy(entry_id, 0) for entry_id in ids])
     ) == len(ids)
-    await Delayed(GroupRef(server, shard, "g")).promote()
+    await DelayedRetries(GroupRef(server, shard, "g")).promote()
     assert await server.xlen(shard.retry("g")) == len(ids)
     assert await delayed(server, shard, "g") == []
 
@@ -171,7 +171,7 @@ async def test_an_entry_of_too_many_fields_is_buried_as_text(server: Redis, shar
     """A script cannot take them all one by one; nothing of them is lost, and the batch is not stuck."""
     ids = await pending(server, shard, 1)
     many = {b"%d" % number: b"\xff" for number in range(5 * MOST_FIELDS)}
-    letter = Copy.invalid(ids[0], many, origin="0/1-0", error="invalid-entry: it lacks v")
+    letter = Copy.from_invalid(ids[0], many, origin="0/1-0", error="invalid-entry: it lacks v")
     assert number(await Settler(GroupRef(server, shard, "g")).copy(Source.LIVE, [letter])) == 1
     (found,) = await kept(server, shard.dead("g"))
     assert found.keys() == {b"payload", b"origin", b"attempt", b"error"}
@@ -184,7 +184,7 @@ async def test_a_retry_further_away_than_any_delay_is_due(server: Redis, shard: 
     await Settler(GroupRef(server, shard, "g")).copy(Source.LIVE, [copy(entry_id, 60) for entry_id in ids])
     members: Any = await server.zrange(shard.delayed("g"), 0, -1)
     await server.zincrby(shard.delayed("g"), 25 * 3_600_000, members[1])
-    await Delayed(GroupRef(server, shard, "g")).promote()
+    await DelayedRetries(GroupRef(server, shard, "g")).promote()
     assert (await server.xlen(shard.retry("g")), len(await delayed(server, shard, "g"))) == (1, 1)
 
 
@@ -210,8 +210,11 @@ async def test_after_the_last_attempt_a_later_success_decides(
         b"failed_ms": b"%d" % (now_ms - 1000),
         b"first_failed_ms": b"%d" % (now_ms + first_failed_ms),
     }
-    verdict, failure = Verdict("failed: ValueError", 60, last=True, counts=False), Failure("ValueError", "", "", 5)
-    last = Copy.failed(ids[0], fields, origin="0/1-0", attempt=2, verdict=verdict, failure=failure)
+    disposition, failure = (
+        Disposition("failed: ValueError", 60, last=True, counts=False),
+        Failure("ValueError", "", "", 5),
+    )
+    last = Copy.from_failure(ids[0], fields, origin="0/1-0", attempt=2, disposition=disposition, failure=failure)
     written = await Settler(GroupRef(server, shard, "g")).copy(Source.LIVE, [last])
     assert (len(written.dead), len(written.delayed)) == (dead, 1 - dead)
     if dead:

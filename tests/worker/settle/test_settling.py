@@ -15,10 +15,10 @@ from tests.worker.consumer.test_processor import pending, read
 from worker.consumer.batch import Batch
 from worker.events.event import StatusEvent
 from worker.group.heartbeat import RawEntries
-from worker.settle.dedup import Memory
+from worker.settle.dedup import DedupWindow
 from worker.sources import Source
 
-HOUR = Memory(3600, 1000)
+HOUR = DedupWindow(3600, 1000)
 
 
 class Noting:
@@ -42,16 +42,16 @@ class Site:
         self._shard = shard
         self._noting = Noting()
         parts = make_parts(server, shard, self._noting, memory=HOUR)
-        self._liveness, self.processor = parts.liveness, parts.processor
+        self._heartbeat, self.processor = parts.heartbeat, parts.processor
 
     async def read(self, *payloads: bytes) -> RawEntries:
         """Append these and read them."""
         if not await self._server.exists(self._shard.stream):
-            return await read(self._server, self._shard, self._liveness, payloads)
+            return await read(self._server, self._shard, self._heartbeat, payloads)
         for payload in payloads:
             fields: Any = entry(payload).to_fields()
             await self._server.xadd(self._shard.stream, fields)
-        reply: Any = await self._server.xreadgroup("g", self._liveness.consumer, {self._shard.stream: ">"})
+        reply: Any = await self._server.xreadgroup("g", self._heartbeat.consumer, {self._shard.stream: ">"})
         entries: RawEntries = [(entry_id, flat(fields)) for entry_id, fields in reply[0][1]]
         return entries
 
@@ -60,7 +60,7 @@ class Site:
         reading = asyncio.get_running_loop().create_future()
         if more:
             reading.set_result(None)
-        batch = Batch.read(Source.LIVE, entries, shard=0, generation=self._liveness.generation)
+        batch = Batch.read(Source.LIVE, entries, shard=0, generation=self._heartbeat.generation)
         await self.processor.process([batch], reading)
 
     @property

@@ -15,10 +15,9 @@ from worker.group.group_ref import GroupRef
 from worker.group.heartbeat import RawEntries  # noqa: TC001 - tests keep one habit
 from worker.handlers.errors import Discard
 from worker.handlers.function import SingleEventFunction
-from worker.settle.dedup import Memory
-from worker.settle.delayed import Delayed
-from worker.settle.retry_policy import LONGEST_MESSAGE_BYTES, message_of
-from worker.settle.schedule import Schedule
+from worker.settle.dedup import DedupWindow
+from worker.settle.delayed import DelayedRetries
+from worker.settle.retry_policy import LONGEST_MESSAGE_BYTES, RetryPolicy, error_message
 from worker.sources import Source
 
 SECRET = "hunter2-hunter2"  # noqa: S105 - of this test
@@ -34,19 +33,19 @@ async def fail(event: StatusEvent) -> None:
 
 async def retry(server: Redis, shard: Shard, parts: Parts) -> None:
     """Process what is due."""
-    await Delayed(GroupRef(server, shard, "g")).promote()
-    reply: Any = await server.xreadgroup("g", parts.liveness.consumer, {shard.retry("g"): ">"})
+    await DelayedRetries(GroupRef(server, shard, "g")).promote()
+    reply: Any = await server.xreadgroup("g", parts.heartbeat.consumer, {shard.retry("g"): ">"})
     due: RawEntries = [(entry_id, flat(fields)) for entry_id, fields in reply[0][1]]
-    await process(parts.processor, due, parts.liveness.generation, Source.RETRY)
+    await process(parts.processor, due, parts.heartbeat.generation, Source.RETRY)
 
 
 async def test_a_delayed_retry_carries_the_message_and_the_last_attempts(server: Redis, shard: Shard) -> None:
     """The message without any configured secret; of the attempts the last ten, with class, place and time."""
     parts = make_parts(
-        server, shard, SingleEventFunction(fail, 60), schedule=Schedule(base_seconds=0), secrets=[SECRET]
+        server, shard, SingleEventFunction(fail, 60), policy=RetryPolicy(base_seconds=0), secrets=[SECRET]
     )
-    entries = await read(server, shard, parts.liveness, [body(message_uuid="late", to="447700900123")])
-    await process(parts.processor, entries, parts.liveness.generation)
+    entries = await read(server, shard, parts.heartbeat, [body(message_uuid="late", to="447700900123")])
+    await process(parts.processor, entries, parts.heartbeat.generation)
     for _ in range(11):
         await retry(server, shard, parts)
     ((copy, _),) = await delayed(server, shard, "g")
@@ -64,13 +63,13 @@ async def test_a_delayed_retry_carries_the_message_and_the_last_attempts(server:
 
 async def test_entries_that_were_not_handled_at_once_leave_their_outcome(server: Redis, shard: Shard) -> None:
     """At a later attempt, as a repeat, or as a dead letter; the others leave nothing."""
-    memory = Memory(3600, 100)
-    parts = make_parts(server, shard, SingleEventFunction(fail, 60), schedule=Schedule(base_seconds=0), memory=memory)
+    memory = DedupWindow(3600, 100)
+    parts = make_parts(server, shard, SingleEventFunction(fail, 60), policy=RetryPolicy(base_seconds=0), memory=memory)
     payloads = [body(message_uuid=one) for one in ("ok", "discard", "late", "ok")]
-    entries = await read(server, shard, parts.liveness, payloads[:3])
-    await process(parts.processor, entries, parts.liveness.generation)
-    again = await read(server, shard, parts.liveness, payloads[3:])
-    await process(parts.processor, again, parts.liveness.generation)
+    entries = await read(server, shard, parts.heartbeat, payloads[:3])
+    await process(parts.processor, entries, parts.heartbeat.generation)
+    again = await read(server, shard, parts.heartbeat, payloads[3:])
+    await process(parts.processor, again, parts.heartbeat.generation)
     for _ in range(12):
         await retry(server, shard, parts)
     found: Any = await server.xrange(shard.history("g"))
@@ -83,10 +82,10 @@ async def test_entries_that_were_not_handled_at_once_leave_their_outcome(server:
 
 def test_a_message_is_bounded_in_bytes() -> None:
     """Also of characters that take several, and of an error that cannot be written."""
-    assert len(message_of(ValueError("ü" * 5000)).encode()) <= LONGEST_MESSAGE_BYTES
+    assert len(error_message(ValueError("ü" * 5000)).encode()) <= LONGEST_MESSAGE_BYTES
 
     class BrokenError(Exception):
         def __str__(self) -> str:
             raise ValueError
 
-    assert message_of(BrokenError()) == ""
+    assert error_message(BrokenError()) == ""
