@@ -5,21 +5,21 @@
 -- KEYS[2]  the names of the registered groups
 -- KEYS[3]  the heartbeats of the group
 -- KEYS[4]  the replays of the group
--- KEYS     then its other keys
+-- KEYS     then the other keys of the group
 -- ARGV[1]  the group
--- ARGV[2]  '1' to drop it even if a consumer lives
--- ARGV     then the heartbeats seen before: consumer and counter in turn
--- Reply    0 if a heartbeat has moved since or is new; 1 if the group is dropped
+-- ARGV[2]  '1' to drop it even if a consumer is alive
+-- ARGV     then the heartbeats read before: pairs of consumer and counter
+-- Reply    1 if the group is dropped, 0 if a heartbeat is new or has advanced since
 --
 -- The consumer groups that hold the stream for its replays (Replay.hold) are dropped too.
 
-local seen = {}
+local counters = {}
 for i = 3, #ARGV, 2 do
-  seen[ARGV[i]] = ARGV[i + 1]
+  counters[ARGV[i]] = ARGV[i + 1]
 end
 local beats = redis.call('HGETALL', KEYS[3])
 for i = 1, #beats, 2 do
-  if ARGV[2] == '0' and seen[beats[i]] ~= beats[i + 1] then
+  if ARGV[2] == '0' and counters[beats[i]] ~= beats[i + 1] then
     return 0
   end
 end

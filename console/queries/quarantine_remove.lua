@@ -1,14 +1,14 @@
--- Append a refused payload to the stream and take it out of the quarantine, or only take it out.
+-- Remove a refused payload from the quarantine, and append it to the stream if fields are given.
 --
 -- KEYS[1]  the quarantine, a stream
 -- KEYS[2]  its index, as in ingest/auth/quarantine.lua
 -- KEYS[3]  the stream to append to
 -- ARGV[1]  the entry's id in the quarantine
 -- ARGV[2]  the payload's fingerprint
--- ARGV     then the field names and values to append; none, and nothing is appended
--- Reply    1, or 0 if somebody else has taken it out
+-- ARGV     then the field names and values to append, if any
+-- Reply    1, or 0 if the payload is not in the quarantine
 --
--- The payload is appended before it is removed: if the append fails, it is still in the quarantine.
+-- The script appends before it removes: if the append fails, the payload is still in the quarantine.
 
 if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 0 then
   return 0

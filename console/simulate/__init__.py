@@ -1,4 +1,4 @@
-"""Sends made-up webhooks to an ingest.
+"""Send made-up webhooks to ingest.
 
 Start with `sender`.
 """

@@ -1,4 +1,4 @@
-"""How long answers took, in memory that does not grow."""
+"""Measure latencies in memory of constant size."""
 
 import math
 from collections import Counter
@@ -7,7 +7,7 @@ from console.simulate.report import LatencyMs
 
 
 class Latencies:
-    """Milliseconds counted in classes 1 % wide, so that any number of them takes the same memory."""
+    """A histogram of milliseconds, with bins 1 % wide; its memory does not grow with the number of values."""
 
     _WIDTH = math.log(1.01)
     _LEAST_MS = 0.001
@@ -17,20 +17,20 @@ class Latencies:
         self._max = 0.0
 
     def add(self, ms: float) -> None:
-        """Count one."""
+        """Count one latency."""
         self._counts[math.ceil(math.log(max(ms, self._LEAST_MS)) / self._WIDTH)] += 1
         self._max = max(self._max, ms)
 
     def summary(self) -> LatencyMs | None:
-        """Return the percentiles; None if there are none."""
+        """Return the percentiles; None without latencies."""
         if not self._counts:
             return None
         return LatencyMs(self._percentile(0.5), self._percentile(0.9), self._percentile(0.99), round(self._max, 3))
 
     def _percentile(self, share: float) -> float:
-        wanted, seen = math.ceil(share * self._counts.total()), 0
+        rank, counted = math.ceil(share * self._counts.total()), 0
         for number in sorted(self._counts):
-            seen += self._counts[number]
-            if seen >= wanted:
+            counted += self._counts[number]
+            if counted >= rank:
                 return round(min(math.exp(number * self._WIDTH), self._max), 3)
         return round(self._max, 3)

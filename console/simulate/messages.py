@@ -1,7 +1,8 @@
-"""What ``ackstream simulate`` sends: the status webhooks of made-up messages, as Vonage would send them. No I/O.
+"""Make up messages and their status webhooks, in the form that Vonage sends. No I/O.
 
-Messages API v1 (https://developer.vonage.com/en/api/messages#message-status): every channel, every status, real looking
-errors and prices. All numbers are of the range 447700900000 to 447700900999, which Ofcom keeps free for fiction.
+The webhooks follow Messages API v1 (https://developer.vonage.com/en/api/messages#message-status), with all channels and
+statuses, and realistic errors and prices. All numbers are in the range 447700900000 to 447700900999, which Ofcom
+reserves for fiction.
 """
 
 import random
@@ -20,22 +21,22 @@ import orjson
 from worker.events.event import DELIVERED, READ, REJECTED, SUBMITTED, UNDELIVERABLE
 
 SPACING = timedelta(milliseconds=20)
-"""How far apart the messages begin."""
+"""The time between the starts of two messages."""
 
 RANKS = {SUBMITTED: 1, DELIVERED: 2, UNDELIVERABLE: 2, REJECTED: 2, READ: 3}
-"""Stated here a second time: what judges the service must not take its rule from it (worker.projection)."""
+"""A copy of the ranks in worker.store.projection: a test of the product must not import its rule."""
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedWebhook:
-    """One webhook of the provider: ``body`` says that the message has reached ``status``."""
+    """One webhook of the provider: ``body`` reports ``status`` for the message."""
 
     message_uuid: str
     status: str
     body: bytes
     content_type: str = "application/json"
     is_last: bool = field(default=False, compare=False)
-    """Whether it is the last one of its message, sent for the first time."""
+    """Whether it is the last webhook of its message and no duplicate."""
 
 
 SignReceipt = Callable[[Mapping[str, str]], Mapping[str, str]]
@@ -44,7 +45,7 @@ SignReceipt = Callable[[Mapping[str, str]], Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """How messages of a channel behave. ``price`` is in EUR, of one part; it comes with the status ``charged_on``."""
+    """The behaviour of a channel. ``price`` is in EUR for one part; the status ``charged_on`` reports it."""
 
     name: str
     charged_on: str
@@ -61,7 +62,7 @@ CHANNELS = (
     Channel("viber_service", DELIVERED, "0.02430000", reports_read=True),
 )
 
-_COURSES = {  # the statuses that a message goes through, and how many in a hundred do
+_COURSES = {  # the statuses of a message in order → share in percent
     (SUBMITTED, DELIVERED, READ): 40,
     (SUBMITTED, DELIVERED): 35,
     (SUBMITTED,): 10,
@@ -69,14 +70,14 @@ _COURSES = {  # the statuses that a message goes through, and how many in a hund
     (SUBMITTED, REJECTED): 4,
     (REJECTED,): 4,
 }
-_DELAY_SECONDS = {  # at least and at most, after the status before; 1 or more, so that whole seconds increase too
+_DELAY_SECONDS = {  # least and most after the previous status; 1 or more, so that whole seconds increase too
     DELIVERED: (1.0, 30.0),
     UNDELIVERABLE: (1.0, 30.0),
     REJECTED: (1.0, 10.0),
     READ: (2.0, 60.0),
 }
 LONGEST = timedelta(seconds=90)
-"""What lies between a message's first status and its last, at most."""
+"""The longest time between a message's first and last status."""
 _DUPLICATE_SECONDS = (1.0, 60.0)
 _ERRORS = {  # https://developer.vonage.com/en/api-errors/messages
     REJECTED: (
@@ -94,7 +95,7 @@ _ERRORS = {  # https://developer.vonage.com/en/api-errors/messages
 }
 _NETWORK_CODES = ("23410", "23415", "23420", "23430")
 _CATEGORIES = ("authentication", "marketing", "service", "utility")
-_RECEIPT_SHARE = 8  # one SMS in so many reports by delivery receipts, where these are signed
+_RECEIPT_SHARE = 8  # one SMS in this many reports by signed delivery receipts
 _RECEIPTS = {SUBMITTED: ("accepted", "0"), DELIVERED: ("delivered", "0"), REJECTED: ("failed", "6")}
 SHUFFLE_WEBHOOKS = 10_000
 
@@ -108,13 +109,13 @@ def plan(
     shuffle: bool = False,
     sign_receipt: SignReceipt | None = None,
 ) -> Iterator[SimulatedWebhook]:
-    """Yield every webhook of so many messages, in the order of their timestamps; equal arguments give equal bytes.
+    """Yield all webhooks of this number of messages in the order of their timestamps; equal arguments give equal bytes.
 
-    ``start``, an aware time, is when the first message begins; see ``latest_start``. ``duplicates``, 0 to 1, is the
-    share of webhooks that come a second time, byte for byte, later than the first. ``shuffle`` puts them in random
-    order within SHUFFLE_WEBHOOKS. Neither changes the webhooks themselves. With ``sign_receipt`` some messages report
-    by delivery receipts of the SMS API. A message reaches at most one of delivered, undeliverable and rejected. Takes
-    the same memory for any number of messages.
+    ``start``, an aware time, is the start of the first message; see ``latest_start``. ``duplicates``, 0 to 1, is the
+    share of webhooks that are sent again later with equal bytes. ``shuffle`` puts the webhooks in random order within
+    SHUFFLE_WEBHOOKS. Neither option changes the webhooks. With ``sign_receipt`` some messages report by delivery
+    receipts of the SMS API. A message reaches at most one of delivered, undeliverable and rejected. The memory does not
+    grow with the number of messages.
     """
     order = random.Random(f"{seed} order")  # noqa: S311 - made-up data, the same for a seed
     webhooks = _sort_by_time(_plan_messages(messages, seed, start.astimezone(UTC), sign_receipt), order, duplicates)
@@ -122,28 +123,31 @@ def plan(
 
 
 def latest_start(messages: int, now: datetime) -> datetime:
-    """Return when the first of so many messages may begin at the latest, so that no timestamp is later than ``now``."""
+    """Return the latest start of the first message for which no timestamp of the messages is later than ``now``."""
     return now - messages * SPACING - LONGEST
 
 
 def _plan_messages(
     messages: int, seed: int, start: datetime, sign_receipt: SignReceipt | None
 ) -> Iterator[tuple[datetime, list[tuple[datetime, SimulatedWebhook]]]]:
-    """Yield for each message the time before which no later message has a webhook, and its webhooks with theirs."""
+    """Yield each message as its start time and its webhooks with their timestamps.
+
+    No later message has a webhook before that start time.
+    """
     rng = random.Random(seed)  # noqa: S311 - made-up data, the same for a seed
     for number in range(messages):
-        begin = start + number * SPACING
-        yield begin.replace(microsecond=0), list(_plan_message(rng, begin, sign_receipt))
+        message_start = start + number * SPACING
+        yield message_start.replace(microsecond=0), list(_plan_message(rng, message_start, sign_receipt))
 
 
 def _sort_by_time(
     messages: Iterable[tuple[datetime, list[tuple[datetime, SimulatedWebhook]]]], rng: random.Random, duplicates: float
 ) -> Iterator[SimulatedWebhook]:
-    waiting: list[tuple[datetime, int, SimulatedWebhook]] = []  # those of about LONGEST / SPACING messages
+    waiting: list[tuple[datetime, int, SimulatedWebhook]] = []  # holds the webhooks of about LONGEST / SPACING messages
     numbers = count()
     sent = 0
-    for begin, webhooks in messages:
-        while waiting and waiting[0][0] < begin:
+    for message_start, webhooks in messages:
+        while waiting and waiting[0][0] < message_start:
             yield heappop(waiting)[2]
         for at, webhook in webhooks:
             heappush(waiting, (at, next(numbers), webhook))
@@ -168,27 +172,27 @@ def _shuffle(webhooks: Iterable[SimulatedWebhook], rng: random.Random) -> Iterat
 
 
 def predict_statuses(webhooks: Iterable[SimulatedWebhook]) -> dict[str, str]:
-    """Return the status that each message must have once all of these were handled, in whatever order."""
+    """Return the final status of each message after all these webhooks, which is the same in any order."""
     final: dict[str, str] = {}
     for webhook in webhooks:
-        known = final.setdefault(webhook.message_uuid, webhook.status)
-        if RANKS[webhook.status] > RANKS[known]:
+        current = final.setdefault(webhook.message_uuid, webhook.status)
+        if RANKS[webhook.status] > RANKS[current]:
             final[webhook.message_uuid] = webhook.status
     return final
 
 
 def _plan_message(
-    rng: random.Random, begin: datetime, sign_receipt: SignReceipt | None
+    rng: random.Random, start: datetime, sign_receipt: SignReceipt | None
 ) -> Iterator[tuple[datetime, SimulatedWebhook]]:
-    """Yield the webhooks of one message with their timestamps, which increase."""
+    """Yield the webhooks of one message with their increasing timestamps."""
     channel = rng.choice(CHANNELS)
     message_uuid = str(UUID(int=rng.getrandbits(128), version=4))
     to, sender = _choose_parties(rng, channel)
-    about = _common_fields(rng, channel)
+    common = _common_fields(rng, channel)
     precision = rng.choice(("milliseconds", "seconds"))
     course = _choose_course(rng, channel)
     with_receipts = channel.name == "sms" and not rng.randrange(_RECEIPT_SHARE) and UNDELIVERABLE not in course
-    at = begin
+    at = start
     for number, status in enumerate(course):
         if number:
             at += _random_delay(rng, _DELAY_SECONDS[status])
@@ -200,8 +204,8 @@ def _plan_message(
             "timestamp": timestamp,
             "status": status,
             "channel": channel.name,
-            **about,
-            **_status_fields(rng, channel, status, int(about.get("sms", {}).get("count_total", 1))),
+            **common,
+            **_status_fields(rng, channel, status, int(common.get("sms", {}).get("count_total", 1))),
         }
         is_last = number == len(course) - 1
         webhook = SimulatedWebhook(message_uuid, status, orjson.dumps(fields), is_last=is_last)
@@ -213,7 +217,7 @@ def _plan_message(
 def _to_receipt(
     webhook: SimulatedWebhook, fields: Mapping[str, Any], at: datetime, sign: SignReceipt
 ) -> SimulatedWebhook:
-    """Return the same as a delivery receipt of the SMS API, a form: of one part, whatever the message had."""
+    """Convert the webhook to a delivery receipt of the SMS API, a form; a receipt always reports one part."""
     status, code = _RECEIPTS[webhook.status]
     receipt = {
         "msisdn": fields["to"],
@@ -243,7 +247,7 @@ def _random_delay(rng: random.Random, seconds: tuple[float, float]) -> timedelta
 
 
 def _choose_parties(rng: random.Random, channel: Channel) -> tuple[str, str]:
-    """Return whom the message goes to and whom it comes from, as the channel writes them."""
+    """Return the recipient and the sender in the form of the channel."""
     number = f"447700900{rng.randrange(100, 1000)}"
     match channel.name:
         case "messenger":
@@ -257,19 +261,19 @@ def _choose_parties(rng: random.Random, channel: Channel) -> tuple[str, str]:
 
 
 def _common_fields(rng: random.Random, channel: Channel) -> dict[str, Any]:
-    """Return what every webhook of the message repeats."""
-    about: dict[str, Any] = {}
-    if rng.random() < 0.8:  # noqa: PLR2004 - most senders set one
-        about["client_ref"] = f"order-{rng.randrange(10**8):08}"
+    """Return the fields that every webhook of the message has."""
+    common: dict[str, Any] = {}
+    if rng.random() < 0.8:  # noqa: PLR2004 - most senders set a client_ref
+        common["client_ref"] = f"order-{rng.randrange(10**8):08}"
     if channel.name in {"sms", "mms"}:
-        about["destination"] = {"network_code": rng.choice(_NETWORK_CODES)}
+        common["destination"] = {"network_code": rng.choice(_NETWORK_CODES)}
     if channel.name == "sms":
-        about["sms"] = {"count_total": str(rng.choices((1, 2, 3), (80, 15, 5))[0])}
-    return about
+        common["sms"] = {"count_total": str(rng.choices((1, 2, 3), (80, 15, 5))[0])}
+    return common
 
 
 def _status_fields(rng: random.Random, channel: Channel, status: str, parts: int) -> dict[str, Any]:
-    """Return what the webhook of this status alone says."""
+    """Return the fields that only the webhook of this status has."""
     outcome: dict[str, Any] = {}
     if status in _ERRORS:
         code, detail = rng.choice(_ERRORS[status])

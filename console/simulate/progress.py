@@ -1,4 +1,4 @@
-"""The progress bar of a simulation."""
+"""Show the progress of a simulation."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from console.simulate.messages import SimulatedWebhook
 
 
 class SpeedColumn(ProgressColumn):
-    """Messages a second, as they were lately."""
+    """The recent number of messages a second."""
 
     def render(self, task: Task) -> Text:
         """Return the speed as text."""
@@ -20,11 +20,11 @@ class SpeedColumn(ProgressColumn):
 
 @contextmanager
 def open_bar(messages: int, console: Console) -> Iterator[Callable[[SimulatedWebhook], None]]:
-    """Show how many of so many messages are sent whole; yields what is called with each webhook that was sent.
+    """Show how many messages are complete; yields a function to call with each webhook that was sent.
 
-    ``console`` is one of standard error; where that is no terminal nothing is shown.
+    ``console`` writes to standard error; if that is not a terminal, nothing is shown.
     """
     columns = (TextColumn("messages"), BarColumn(), MofNCompleteColumn(), SpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        sending = bar.add_task("", total=messages)
-        yield lambda webhook: bar.advance(sending) if webhook.is_last else None
+        task = bar.add_task("", total=messages)
+        yield lambda webhook: bar.advance(task) if webhook.is_last else None

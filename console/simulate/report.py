@@ -1,4 +1,4 @@
-"""The report of a simulation, for people or programs, and what to do if nothing was accepted."""
+"""Report a simulation to people or programs, with the next step if nothing was accepted."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -9,24 +9,24 @@ import orjson
 from console.output import print_json, print_pairs
 
 _NEXT_STEPS = {
-    "401": "the signature is not accepted: give simulate the ACKSTREAM_SIGNATURE_SECRETS that ingest has",
-    "404": "ingest does not take webhooks on this path: give one of its ACKSTREAM_PATHS in --url",
-    "405": "something else than ingest listens there: check --url",
-    "413": "the webhooks are larger than ACKSTREAM_MAX_BODY of ingest",
+    "401": "ingest rejects the signature: give simulate the ACKSTREAM_SIGNATURE_SECRETS that ingest has",
+    "404": "ingest accepts no webhooks on this path: use one of its ACKSTREAM_PATHS in --url",
+    "405": "another program than ingest listens there: check --url",
+    "413": "the webhooks are larger than the ACKSTREAM_MAX_BODY of ingest: raise it",
 }
 _UNSIGNED = (
-    "signatures are required there, perhaps: set ACKSTREAM_SIGNATURE_SECRETS for simulate too, to what ingest has; "
-    "else look at ingest's /ready and its log"
+    "ingest may require signatures: set ACKSTREAM_SIGNATURE_SECRETS for simulate to the value that ingest has; "
+    "otherwise see the /ready page and the log of ingest"
 )
 _SIGNED = (
-    "the secrets are not those of ingest (ACKSTREAM_SIGNATURE_SECRETS), or it can store nothing: look at its /ready "
-    "and its log"
+    "the secrets differ from those of ingest (ACKSTREAM_SIGNATURE_SECRETS), or ingest cannot store payloads: see its "
+    "/ready page and its log"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class LatencyMs:
-    """Milliseconds from sending a webhook to the end of its answer. The percentiles are at most 1 % too high."""
+    """Milliseconds from sending a webhook to the end of the response. The percentiles are at most 1 % too high."""
 
     p50: float
     p90: float
@@ -36,13 +36,13 @@ class LatencyMs:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What became of the webhooks: ``webhooks`` = accepted + refused + unanswered + unfinished.
+    """The results of the webhooks: ``webhooks`` = accepted + refused + unanswered + unfinished.
 
-    ``accepted`` were answered 2xx at last, ``refused`` otherwise, ``unanswered`` not at all (not connected, cut off, or
-    later than ANSWER_SECONDS), ``unfinished`` were in flight or waited for a repeat when it was stopped. ``sent``
-    counts requests, ``repeated`` those that were repeats, ``answered`` all by status code, or ``no answer``.
-    ``rate`` is requests a second over ``seconds``. ``latency_ms`` is of those that were answered, whatever the code;
-    None if none was.
+    The last response to an ``accepted`` webhook was 2xx, and to a ``refused`` one another status. An ``unanswered``
+    webhook got no response: no connection, a closed one, or later than ANSWER_SECONDS. An ``unfinished`` one was in
+    flight or waited for a repeat at the stop. ``sent`` counts requests, ``repeated`` the repeats among them.
+    ``answered`` counts requests by status code, or ``no answer``. ``rate`` is requests a second over ``seconds``.
+    ``latency_ms`` covers all responses with any status; None without a response.
     """
 
     webhooks: int
@@ -58,7 +58,7 @@ class Report:
     latency_ms: LatencyMs | None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the report as what JSON can hold, under the fields' names."""
+        """Return the report as a dictionary for JSON."""
         return asdict(self)
 
     def to_json(self) -> str:
@@ -66,21 +66,21 @@ class Report:
         return orjson.dumps(self.as_dict()).decode()
 
     def explain_failure(self, url: str, *, signed: bool) -> str | None:
-        """Return a sentence with the next step if nothing was accepted; None if something was, or nothing was sent."""
+        """Return a sentence with the next step if nothing was accepted; None if a webhook was, or none was sent."""
         if self.accepted or not self.sent:
             return None
         answers = sorted(self.answered, key=lambda answer: -self.answered[answer])
         if answers == ["no answer"]:
             return f"nothing answers at {url}: start `ackstream up` (or `ackstream ingest`), or give --url"
-        most = next(answer for answer in answers if answer != "no answer")
-        step = _NEXT_STEPS.get(most)
+        status = next(answer for answer in answers if answer != "no answer")
+        step = _NEXT_STEPS.get(status)
         if step is None:
-            step = (_SIGNED if signed else _UNSIGNED) if most == "503" else "look at the log of what listens there"
-        return f"nothing was accepted at {url}, most answers were {most}: {step}"
+            step = (_SIGNED if signed else _UNSIGNED) if status == "503" else "see the log of the server there"
+        return f"nothing was accepted at {url}, most responses were {status}: {step}"
 
 
 def print_report(report: Mapping[str, Any], *, as_json: bool) -> None:
-    """Show how a simulation was answered."""
+    """Print the report of a simulation."""
     if as_json:
         print_json(report)
         return

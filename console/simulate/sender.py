@@ -1,4 +1,4 @@
-"""How ``ackstream simulate`` sends: webhooks over HTTP at a steady rate, with the provider's time limit and repeats."""
+"""Send webhooks over HTTP at a steady rate, with the provider's time limit and repeats."""
 
 import asyncio
 import time
@@ -19,13 +19,13 @@ from console.simulate.report import Report
 from runtime.errors import Refusal
 
 ANSWER_SECONDS = 15.0
-"""The provider waits this long for an answer, connecting included."""
+"""The time that the provider waits for a connection and a response."""
 NO_ANSWER = "no answer"
 FIRST_REPEAT_SECONDS = 5.0
-"""The provider sends again after 429 and 5xx: after 5 s, and twice as long each time."""
+"""After 429 or 5xx the provider repeats: after 5 s, and then each time after twice the delay."""
 LONGEST_REPEAT_SECONDS = 900.0
 MOST_REPEATS = 10_000
-"""Webhooks that wait to be sent again; beyond that one that is refused is given up."""
+"""The most webhooks that wait for a repeat; beyond that, refused webhooks are not repeated."""
 
 _POLL_SECONDS = 0.05
 _CATCH_UP_SECONDS = 1.0
@@ -33,13 +33,13 @@ _TOO_MANY = 429
 _USER_AGENT = "ackstream-simulate"
 
 Sign = Callable[[bytes, float], dict[str, str]]
-"""Returns the headers that prove who sent a payload, at a time in seconds since 1970."""
+"""Returns the headers that sign a payload, at a time in seconds since 1970."""
 
 
 class SendSchedule:
-    """When each webhook is due: the n-th never before (n - 1) / rate seconds. Without a rate, at once.
+    """The due time of each webhook: the n-th after (n - 1) / rate seconds, or at once without a rate.
 
-    A sender that falls behind catches up by at most what one second holds.
+    A sender that falls behind catches up by at most the webhooks of one second.
     """
 
     def __init__(self, rate: float | None, now: float) -> None:
@@ -47,7 +47,7 @@ class SendSchedule:
         self._due = now - self._interval_seconds
 
     def delay_seconds(self, now: float) -> float:
-        """Return how long the next webhook has to wait; each call is for one more."""
+        """Return the delay of the next webhook; each call counts one webhook."""
         self._due = max(self._due + self._interval_seconds, now - _CATCH_UP_SECONDS)
         return max(self._due - now, 0.0)
 
@@ -59,7 +59,7 @@ class _Attempt:
 
 
 class Provider:
-    """Sends webhooks, repeats those that are refused, and counts the answers."""
+    """Sends webhooks, repeats refused ones, and counts the responses."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class Provider:
         self._latencies = Latencies()
 
     async def send(self, sign: Sign | None, progress: Callable[[SimulatedWebhook], None]) -> None:
-        """Send each webhook when it is due, until all are done. Calls at the same time share the webhooks."""
+        """Send each webhook when it is due, until all are finished. Concurrent calls share the webhooks."""
         while True:
             attempt = self._next()
             if attempt is None:
@@ -104,7 +104,7 @@ class Provider:
                 progress(attempt.webhook)
 
     def report(self, seconds: float) -> Report:
-        """Return the counts of what took so many seconds."""
+        """Return the counts after a run of this many seconds."""
         requests = self._answered.total()
         accepted = sum(number for answer, number in self._final.items() if _is_accepted(answer))
         return Report(
@@ -143,14 +143,14 @@ class Provider:
     async def _post(self, webhook: SimulatedWebhook, sign: Sign | None) -> str:
         started = perf_counter()
         headers = {"Content-Type": webhook.content_type, "User-Agent": _USER_AGENT}
-        if sign is not None and webhook.content_type == "application/json":  # a receipt has its own signature
+        if sign is not None and webhook.content_type == "application/json":  # receipts have a signature of their own
             headers |= sign(webhook.body, time.time())
         try:
             async with self._session.post(
                 self._url, data=webhook.body, headers=headers, allow_redirects=False
             ) as answer:
                 async for _ in answer.content.iter_any():
-                    pass  # the answer's end frees the connection; what it says does not matter
+                    pass  # the end of the body frees the connection; its content does not matter
         except (aiohttp.ClientError, TimeoutError, OSError):
             return NO_ANSWER
         self._latencies.add((perf_counter() - started) * 1000)
@@ -176,13 +176,13 @@ async def send(
     stop: asyncio.Event | None = None,
     progress: Callable[[SimulatedWebhook], None],
 ) -> Report:
-    """POST each webhook in their order, and report; a request that fails is counted, never raised.
+    """POST the webhooks in order, and return the report; failed requests are counted, not raised.
 
-    A webhook answered 429 or 5xx is sent again up to ``repeats`` times, as the provider does. ``rate``, more than 0, is
-    in requests a second; None sends as fast as the connections allow. At most ``connections`` (1 or more) are in
-    flight, each for at most ANSWER_SECONDS. ``progress`` is called after each webhook's first answer. ``stop`` ends it
-    early; what is in flight then is not counted. Takes the same memory for any number of webhooks, which may be a
-    generator. Raises Refusal if ``url`` is not one of http.
+    Like the provider, it repeats a webhook up to ``repeats`` times after 429 or 5xx. ``rate``, above 0, is in requests
+    a second; None sends as fast as the connections allow. At most ``connections`` (1 or more) requests are in flight,
+    each for at most ANSWER_SECONDS. ``progress`` is called after the first response to each webhook. ``stop`` ends the
+    run early and does not count requests in flight. The webhooks may be a generator: the memory does not grow with
+    their number. Raises Refusal if ``url`` is not an HTTP URL.
     """
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
         raise Refusal(f"{url!r} is not a URL to send to: write it as http://host:port/path (--url)")

@@ -1,8 +1,8 @@
-"""Signs made-up webhooks as the provider does.
+"""Sign made-up webhooks in the way of the provider.
 
 https://developer.vonage.com/en/getting-started/concepts/webhooks#signed-webhooks
 
-Messages bear a JWT (HS256, with the payload's hash), delivery receipts of the SMS API the older ``sig`` parameter.
+Messages have a JWT (HS256, with the payload's hash). Delivery receipts of the SMS API have the older ``sig`` parameter.
 """
 
 import hashlib
@@ -17,13 +17,13 @@ from ingest.auth.receipts import ReceiptMethod, build_signed_text, signature
 from ingest.auth.secrets import Secrets
 
 APPLICATION = "11111111-2222-4333-8444-555555555555"
-"""A made-up application, the same for all webhooks."""
+"""A made-up application id for all webhooks."""
 
 
 class Signer:
-    """Signs with the first live secret of each account, the accounts in turn by the payload's hash.
+    """Signs with the first live secret of an account; the payload's hash selects the account.
 
-    ``header`` is the name of the header that has the token.
+    ``header`` is the name of the header for the token.
     """
 
     def __init__(self, secrets: Secrets, header: str) -> None:
@@ -31,7 +31,7 @@ class Signer:
         self._header = header
 
     def sign(self, payload: bytes, now: float) -> dict[str, str]:
-        """Return the headers that prove who sent this payload. ``now`` is in seconds since 1970 UTC."""
+        """Return the headers with the signature of this payload. ``now`` is in seconds since 1970 UTC."""
         digest = hashlib.sha256(payload)
         account, secret = self._accounts[digest.digest()[0] % len(self._accounts)]
         claims = {
@@ -48,7 +48,7 @@ class Signer:
 
 
 class ReceiptSigner:
-    """Signs delivery receipts of the first account by this method."""
+    """Signs delivery receipts with the secret of the first account, by this method."""
 
     def __init__(self, secrets: Secrets, method: ReceiptMethod) -> None:
         self._account, live = next(iter(secrets.items()))
@@ -57,8 +57,11 @@ class ReceiptSigner:
 
     def sign(self, fields: Mapping[str, str]) -> dict[str, str]:
         """Return the fields with the account's key and ``sig``."""
-        known = {**fields, "api-key": self._account}
-        return {**known, "sig": signature(self._method, self._secret, build_signed_text(known)).decode()}
+        fields_with_key = {**fields, "api-key": self._account}
+        return {
+            **fields_with_key,
+            "sig": signature(self._method, self._secret, build_signed_text(fields_with_key)).decode(),
+        }
 
 
 def _encode(part: bytes) -> bytes:

