@@ -180,7 +180,7 @@ async def discard_dead(server: Redis, shard: Shard, group: str, selection: Entry
     newest: Any = await server.xrevrange(key, count=1)
     if not newest:
         return 0
-    span = Span.of(shard.number, selection.ids)
+    span = Span.from_ids(shard.number, selection.ids)
     end = min(span.end, EntryId.from_redis(shard.number, newest[0][0]))
     async for page in read_stream(server, key, Span(span.begin, end)):
         ids = [entry.id.redis for entry in page if selection.matches(entry.id, entry.fields, dead=True)]

@@ -86,7 +86,7 @@ async def _pages(server: Redis, request: ReplayRequest) -> Pages:
     """Read up to the newest entry; the plan ignores entries that arrive later."""
     shard = request.shard
     key = shard.dead(request.group or "") if request.place is Place.DEAD else shard.stream
-    named = Span.of(shard.number, request.selection.ids)
+    named = Span.from_ids(shard.number, request.selection.ids)
     first: Any = await server.xrange(key, count=1)
     last: Any = await server.xrevrange(key, count=1)
     newest = EntryId.from_redis(shard.number, last[0][0]) if last else named.begin
@@ -155,7 +155,7 @@ async def find(server: Redis, shard: Shard, replay_id: str) -> Progress:
 async def move(server: Redis, shard: Shard, replay_id: str, to: State, of: Sequence[State]) -> Progress:
     """Change the state of the replay from one of ``of``; return its progress. Raises Refusal in any other state."""
     replay = (await find(server, shard, replay_id)).replay
-    was = await Replays(server, shard, replay.group).move(replay, to, of=of)
+    was = await Replays(server, shard, replay.group).change_state(replay, to, allowed=of)
     if was not in (*of, to):
         raise Refusal(f"replay {replay_id} is {was} already" if was else f"no replay {replay_id!r}")
     return await find(server, shard, replay_id)

@@ -1,4 +1,4 @@
-"""Replays stored entries to one group at a rate.
+"""Copies stored entries to one group, at a limited rate.
 
 Start with `job`; `copier` does the work.
 """

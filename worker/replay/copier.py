@@ -1,7 +1,7 @@
-"""The copying of one replay: look at what is stored, give the group those entries again that are meant, at the rate.
+"""Copies the entries of one replay: reads stored entries, and copies those that match to the group, at the rate.
 
-It ends when all is copied, when somebody pauses or cancels the replay, or when another process copies for it. Nothing
-of where it is stands here alone: whoever takes the lease next goes on from the cursor.
+The copier ends when all entries are copied, when an operator pauses or cancels the replay, or when another process
+copies for it. Its progress is in Redis, so the next process that takes the lease continues from the cursor.
 """
 
 import asyncio
@@ -33,20 +33,20 @@ ROOM_SECONDS = 0.1
 LONGEST_WAIT_SECONDS = 1.0
 PAUSE_MOST_SECONDS = 0.05
 
-_OF_ATTEMPTS = (b"attempt", b"message", b"errors", b"failed_ms", b"first_failed_ms")
-"""What a copy leaves behind: its attempts start with the first. All other fields stay, unknown ones included."""
+_ATTEMPT_FIELDS = (b"attempt", b"message", b"errors", b"failed_ms", b"first_failed_ms")
+"""A copy lacks these fields, so its attempts start at the first. It has all other fields, also unknown ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """An id that was looked at, and the copies to make of what stands there."""
+    """An id of a stored entry, and the copies to make of the entries with this id."""
 
     id: EntryId
     copies: tuple[ReplayCopy, ...]
 
 
 class Copier:
-    """Copies for one replay. The lease is taken already."""
+    """Copies for one replay. The caller holds the lease."""
 
     def __init__(
         self, server: Redis, shard: Shard, replays: Replays, progress: Progress, lease: Lease, archive: Path | None
@@ -59,13 +59,13 @@ class Copier:
         self._lease = lease
         self._archive = archive
         self._cursor = progress.cursor
-        self._pace = RateLimiter(self._replay.rate, time.monotonic)
+        self._limiter = RateLimiter(self._replay.rate, time.monotonic)
         self._replayed = REPLAYED.labels(self._replay.group)
         self._done = progress.done
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Copy until it is done, is to stop, or is another's. Raises RedisError; then another copying may go on."""
-        self._tell("replay.copying")
+        """Copy until the replay is done, stopped or taken over. Raises RedisError; another copier may then continue."""
+        self._log("replay.copying")
         try:
             async with aclosing(self._pages()) as pages:
                 async for page in pages:
@@ -74,43 +74,43 @@ class Copier:
                         return
             await self._step([], self._end, last=True)
         except Superseded:
-            self._tell("replay.stopped")
+            self._log("replay.stopped")
         except ArchiveDamaged as exc:
             await self._fail(str(exc))
         else:
-            self._tell("replay.done")
+            self._log("replay.done")
 
     async def _copy_page(self, page: Page, stop: asyncio.Event) -> None:
-        began = time.perf_counter()
+        started = time.perf_counter()
         steps = plan_steps(self._replay, page)
-        looking_seconds = time.perf_counter() - began
+        plan_seconds = time.perf_counter() - started
         while steps and not stop.is_set():
-            now, steps = split_steps(steps, min(self._pace.due(), COPIES_AT_ONCE))
-            if not now:
-                await self._wait(max(self._pace.seconds(), TICK_SECONDS), stop)
+            batch, steps = split_steps(steps, min(self._limiter.count_due(), COPIES_AT_ONCE))
+            if not batch:
+                await self._wait(max(self._limiter.seconds_until_next(), TICK_SECONDS), stop)
                 continue
             try:
-                await self._step([one for step in now for one in step.copies], now[-1].id)
+                await self._step([copy for step in batch for copy in step.copies], batch[-1].id)
             except NoRoom:
-                steps = [*now, *steps]
+                steps = [*batch, *steps]
                 await self._wait(ROOM_SECONDS, stop)
-        await asyncio.sleep(min(looking_seconds, PAUSE_MOST_SECONDS))  # half of the loop's time is for others
+        await asyncio.sleep(min(plan_seconds, PAUSE_MOST_SECONDS))  # leaves half of the time of the loop to handlers
 
-    async def _step(self, copies: Sequence[ReplayCopy], to_be: EntryId, *, last: bool = False) -> None:
-        copied = await self._replays.copy(self._replay, self._lease, (self._cursor, to_be), copies, last=last)
-        self._cursor = to_be
-        self._pace.let(len(copies))
+    async def _step(self, copies: Sequence[ReplayCopy], cursor: EntryId, *, last: bool = False) -> None:
+        copied = await self._replays.copy(self._replay, self._lease, (self._cursor, cursor), copies, last=last)
+        self._cursor = cursor
+        self._limiter.record(len(copies))
         self._done += copied
         self._replayed.inc(copied)
 
     async def _wait(self, seconds: float, stop: asyncio.Event) -> None:
-        """Wait, but keep the lease. Raises Superseded if it is another's by now."""
+        """Wait, and extend the lease. Raises Superseded if another process holds it."""
         await wait_for(stop, min(seconds, LONGEST_WAIT_SECONDS))
         if seconds > TICK_SECONDS and not await self._lease.take():
             raise Superseded
 
     async def _fail(self, why: str) -> None:
-        await self._replays.move(self._replay, State.FAILED, of=[State.RUNNING], error=why)
+        await self._replays.change_state(self._replay, State.FAILED, allowed=[State.RUNNING], error=why)
         log.error("replay.failed", replay=self._replay.id, group=self._replay.group, error=why)
 
     def _pages(self) -> Pages:
@@ -126,13 +126,13 @@ class Copier:
     def _end(self) -> EntryId:
         return max(self._cursor, EntryId.from_redis(self._shard.number, self._replay.end))
 
-    def _tell(self, event: str) -> None:
-        one = self._replay
-        log.info(event, replay=one.id, group=one.group, scope=one.scope, done=self._done, total=one.total)
+    def _log(self, event: str) -> None:
+        replay = self._replay
+        log.info(event, replay=replay.id, group=replay.group, scope=replay.scope, done=self._done, total=replay.total)
 
 
 def plan_steps(replay: Replay, page: Page) -> list[Step]:
-    """Return what to do for each id of the page, in their order."""
+    """Return a step for each id of the page, in their order."""
     steps: list[Step] = []
     dead = replay.place is Place.DEAD
     for stored in page:
@@ -144,20 +144,20 @@ def plan_steps(replay: Replay, page: Page) -> list[Step]:
     return steps
 
 
-def split_steps(steps: list[Step], most: int) -> tuple[list[Step], list[Step]]:
-    """Return the first steps that together make at most so many copies, and the rest.
+def split_steps(steps: list[Step], limit: int) -> tuple[list[Step], list[Step]]:
+    """Split off the first steps with at most ``limit`` copies; return them and the rest.
 
-    Of a step with several copies all are made together, so there may be more, if any may be made at all.
+    A step is never divided, so the first one may exceed a limit above 0.
     """
     copies = 0
     for place, step in enumerate(steps):
         copies += len(step.copies)
-        if copies > most and (place or not most):
+        if copies > limit and (place or not limit):
             return steps[:place], steps[place:]
     return steps, []
 
 
 def _make_copy(replay: Replay, stored: Stored) -> ReplayCopy:
-    fields = {name: value for name, value in stored.fields.items() if name not in _OF_ATTEMPTS}
+    fields = {name: value for name, value in stored.fields.items() if name not in _ATTEMPT_FIELDS}
     fields.setdefault(b"origin", str(stored.id).encode())
     return ReplayCopy(stored.id, {**fields, b"replay": replay.id.encode()})

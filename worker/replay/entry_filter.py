@@ -1,6 +1,6 @@
-"""Which stored entries are meant: by when they were received, by their ids, by what their payloads say. No I/O.
+"""Filters stored entries by time of receipt, by id and by the contents of their payloads. No I/O.
 
-Receipt counts, not the entry's id: what was spooled came to the stream later than it was received.
+The time is the time of receipt and not that of the id, because a spooled entry reached the stream later.
 """
 
 from collections.abc import Mapping
@@ -17,9 +17,10 @@ Fields = Mapping[bytes, bytes]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryFilter:
-    """What is meant: all that fits everything given; of several values of one kind, any. Nothing given means all.
+    """A filter. An entry must match every criterion, by any of its values. Without criteria all entries match.
 
-    ``since_ms`` is in it, ``until_ms`` is not. ``ids`` are written ``shard/ms-seq``. ``reasons`` are of dead letters.
+    ``since_ms`` is inclusive, ``until_ms`` exclusive. ``ids`` are written ``shard/ms-seq``. ``reasons`` are those of
+    dead letters.
     """
 
     since_ms: int | None = None
@@ -33,57 +34,61 @@ class EntryFilter:
 
     @property
     def is_all(self) -> bool:
-        """Whether nothing was given."""
+        """Whether the filter has no criteria."""
         return self == ALL
 
     @property
     def scope(self) -> str:
-        """Say it in words for logs and listings."""
-        moments = {name: iso_time(getattr(self, f"{name}_ms")) for name in ("since", "until")}
-        said = [f"{name}={moment}" for name, moment in moments.items() if moment]
-        said += [f"{word}={','.join(values)}" for name, word in _WORDS.items() if (values := getattr(self, name))]
-        return " ".join(said) or "all"
+        """The filter as text, for logs and listings."""
+        times = {name: iso_time(getattr(self, f"{name}_ms")) for name in ("since", "until")}
+        words = [f"{name}={time}" for name, time in times.items() if time]
+        words += [f"{word}={','.join(values)}" for name, word in _WORDS.items() if (values := getattr(self, name))]
+        return " ".join(words) or "all"
 
     @property
     def received_span(self) -> tuple[int, int] | None:
-        """The least and the greatest time of receipt that is selected, in ms; None for any, or none given."""
+        """The earliest and latest time of receipt that match, in ms; None if the filter has no times."""
         if self.since_ms is None and self.until_ms is None:
             return None
         return self.since_ms or 0, LATEST_MS if self.until_ms is None else self.until_ms - 1
 
     def matches(self, entry_id: EntryId, stored: Fields, *, dead: bool = False) -> bool:
-        """Whether this entry is meant. What is no status is not, unless it is dead and its contents are not asked for.
+        """Whether the entry matches. An invalid payload matches only as a dead letter, without criteria on contents.
 
-        On the stream it would only be buried once more; among dead letters somebody may want that.
+        A replay from the stream would only dead-letter it again, but an operator may replay the dead letter.
         """
         if self.ids and str(entry_id) not in self.ids:
             return False
         if self.reasons and reason_of(stored) not in self.reasons:
             return False
-        if not self._in_time(read_received_ms(stored)):
+        if not self._is_in_time(read_received_ms(stored)):
             return False
-        asks = self.messages or self.statuses or self.channels or self.accounts
-        if dead and not asks:
+        needs_event = self.messages or self.statuses or self.channels or self.accounts
+        if dead and not needs_event:
             return True
         event = _event(stored)
-        return event is not None and self._fits(event)
+        return event is not None and self._matches_event(event)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what was given, as JSON can hold it. ``from_json`` gives back an equal selection."""
+        """Return the criteria as values for JSON. ``from_json`` makes an equal filter from them."""
         return {name: value for name, value in asdict(self).items() if value not in (None, ())}
 
     @classmethod
-    def from_json(cls, given: Mapping[str, Any]) -> Self:
-        """Take what ``to_json`` gave. Raises TypeError for anything else."""
-        values: dict[str, Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in given.items()}
+    def from_json(cls, criteria: Mapping[str, Any]) -> Self:
+        """Make a filter from the values of ``to_json``. Raises TypeError for other values."""
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in criteria.items()
+        }
         return cls(**values)
 
-    def _in_time(self, moment: int | None) -> bool:
-        if moment is None:
+    def _is_in_time(self, time_ms: int | None) -> bool:
+        if time_ms is None:
             return self.since_ms is None and self.until_ms is None
-        return (self.since_ms is None or self.since_ms <= moment) and (self.until_ms is None or moment < self.until_ms)
+        return (self.since_ms is None or self.since_ms <= time_ms) and (
+            self.until_ms is None or time_ms < self.until_ms
+        )
 
-    def _fits(self, event: StatusEvent) -> bool:
+    def _matches_event(self, event: StatusEvent) -> bool:
         return (
             (not self.messages or event.message_uuid in self.messages)
             and (not self.statuses or event.status in self.statuses)
@@ -105,7 +110,7 @@ _WORDS = {
 
 
 def reason_of(stored: Fields) -> str:
-    """Return the first word of a dead letter's error."""
+    """Return the reason of a dead letter, which starts its error."""
     return stored.get(b"error", b"").partition(b": ")[0].decode(errors="replace")
 
 

@@ -1,7 +1,7 @@
-"""Reading stored entries in pages of a bounded size: of a stream, or of the archive and then of the stream.
+"""Reads stored entries in pages of limited size, from a stream or from the archive and then the stream.
 
-What is trimmed goes to the archive first, so the same entry may be in both. Who gives the stream's first entry as the
-boundary, and keeps what is on the stream from then on, reads each once.
+The trimmer writes entries to the archive before it removes them, so an entry may be in both. A caller that passes the
+first entry of the stream as the boundary, and prevents trimming from then on, reads each entry once.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ GREATEST_MS = GREATEST_SEQ
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An entry as it is stored, whatever it holds."""
+    """A stored entry, with any fields."""
 
     id: EntryId
     fields: Mapping[bytes, bytes]
@@ -38,48 +38,49 @@ Pages = AsyncGenerator[Page, None]
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Entries after ``begin`` up to ``end``."""
+    """The entries after ``begin`` up to and including ``end``."""
 
     begin: EntryId
     end: EntryId
 
     @classmethod
-    def whole(cls, shard: int) -> "Span":
+    def full(cls, shard: int) -> "Span":
         """Return the span of all entries."""
         return cls(EntryId(shard, 0, 0), EntryId(shard, GREATEST_MS, GREATEST_SEQ))
 
     @classmethod
-    def of(cls, shard: int, ids: Sequence[str]) -> "Span":
-        """Return the span of these entries, which are written as people see them; of all if there are none."""
+    def from_ids(cls, shard: int, ids: Sequence[str]) -> "Span":
+        """Return the span from the first to the last of these ids (``shard/ms-seq``); of all entries without ids."""
         if not ids:
-            return cls.whole(shard)
-        whole = cls.whole(shard)
-        here = [
-            one for one in map(EntryId.from_text, ids) if whole.begin < one <= whole.end and one.seq <= GREATEST_SEQ
+            return cls.full(shard)
+        span = cls.full(shard)
+        entry_ids = [
+            entry_id
+            for entry_id in map(EntryId.from_text, ids)
+            if span.begin < entry_id <= span.end and entry_id.seq <= GREATEST_SEQ
         ]
-        return cls(min(here).before(), max(here)) if here else cls(whole.begin, whole.begin)
+        return cls(min(entry_ids).before(), max(entry_ids)) if entry_ids else cls(span.begin, span.begin)
 
 
 async def read_stream(server: Redis, key: str, span: Span) -> Pages:
-    """Yield what is on this stream. Raises RedisError."""
+    """Yield the entries of a stream. Raises RedisError."""
     after, count, entries, size = span.begin, FIRST_PAGE_ENTRIES, 0, 0
     while after < span.end:
-        found: Any = await server.xrange(key, f"({after.redis}", span.end.redis, count=count)
-        if not found:
+        reply: Any = await server.xrange(key, f"({after.redis}", span.end.redis, count=count)
+        if not reply:
             return
-        page = [Stored(EntryId.from_redis(after.shard, entry_id), fields) for entry_id, fields in found]
+        page = [Stored(EntryId.from_redis(after.shard, entry_id), fields) for entry_id, fields in reply]
         yield page
-        after, entries, size = page[-1].id, entries + len(page), size + sum(one.size for one in page)
+        after, entries, size = page[-1].id, entries + len(page), size + sum(entry.size for entry in page)
         count = next_page_size(entries, size)
 
 
 async def read_archive(
     folder: Path, stream: str, span: Span, boundary: EntryId | None, received_ms: tuple[int, int] | None
 ) -> Pages:
-    """Yield what is archived of this stream before the boundary; read in a thread. Raises ArchiveDamaged.
+    """Yield the archived entries of a stream before the boundary, read in a thread. Raises ArchiveDamaged.
 
-    Files that hold nothing received in ``received_ms`` are not opened. An id that was used for several entries has all
-    of them in one page.
+    Files without an entry received in ``received_ms`` are not opened. All entries with the same id are in one page.
     """
     until = span.end if boundary is None else min(span.end, boundary.before())
     if until <= span.begin:
@@ -98,7 +99,7 @@ async def read_archive_and_stream(
     boundary: EntryId | None,
     received_ms: tuple[int, int] | None,
 ) -> Pages:
-    """Yield what is archived before the boundary, the stream's first entry, and then what is on the stream."""
+    """Yield the archived entries before the boundary, the first entry of the stream, and then those of the stream."""
     async for page in read_archive(folder, key, span, boundary, received_ms):
         yield page
     if boundary is not None:

@@ -1,4 +1,4 @@
-"""A replay: what somebody wants a group to be given again, and how far that is. No I/O."""
+"""A replay job: the entries to copy to a group, and the progress. No I/O."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,22 +13,22 @@ from worker.replay.entry_filter import EntryFilter
 
 
 class Place(StrEnum):
-    """Where the entries are looked for."""
+    """The source of the entries."""
 
     STREAM = "stream"
     ARCHIVE = "archive"
-    """In the archive, and on the stream from where that begins."""
+    """The archive, and then the stream from its first entry."""
     DEAD = "dead"
-    """Among the group's dead letters, from where each goes when its copy is made."""
+    """The dead letters of the group; each is removed when its copy is made."""
 
 
 class State(StrEnum):
-    """Running, or why not."""
+    """The state of a replay."""
 
     RUNNING = "running"
     PAUSED = "paused"
     FAILED = "failed"
-    """It cannot go on as things are; ``error`` says why. It may be resumed."""
+    """The replay stopped at an error, which is in ``error``. It can be resumed."""
     CANCELLED = "cancelled"
     DONE = "done"
 
@@ -38,7 +38,7 @@ ENDED = (State.CANCELLED, State.DONE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """What is wanted. Entries after ``begin`` up to ``end``, both in Redis's form, are looked at."""
+    """The parameters of a replay. It reads the entries after ``begin`` up to ``end``, both in the form of Redis."""
 
     id: str
     group: str
@@ -49,57 +49,54 @@ class Replay:
     begin: str
     end: str
     total: int
-    """How many entries were found when it was planned."""
+    """The number of matching entries when the replay was planned."""
     started_ms: int
 
     @property
     def hold(self) -> str:
-        """The consumer group that keeps the stream from being trimmed beyond what is copied; no handler is named so."""
+        """The consumer group that stops the trimmer at the cursor. No handler can have such a name."""
         return "" if self.place is Place.DEAD else f"replay/{self.id}"
 
     @property
     def scope(self) -> str:
-        """Say in words what it is of."""
+        """The source and filter as text."""
         where = {Place.STREAM: "", Place.ARCHIVE: "with the archive: ", Place.DEAD: "dead letters: "}
         return where[self.place] + self.selection.scope
 
     def to_json(self) -> bytes:
-        """Encode. ``from_json`` gives back an equal one."""
-        given = {name: getattr(self, name) for name in self.__slots__ if name != "selection"}
-        return orjson.dumps({**given, "selection": self.selection.to_json()})
+        """Encode the parameters. ``from_json`` makes an equal Replay from them."""
+        values = {name: getattr(self, name) for name in self.__slots__ if name != "selection"}
+        return orjson.dumps({**values, "selection": self.selection.to_json()})
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:
-        """Decode. Raises ValueError, TypeError or KeyError for anything else."""
-        given = orjson.loads(text)
-        selection = EntryFilter.from_json(given.pop("selection"))
-        return cls(**{**given, "place": Place(given["place"])}, selection=selection)
+        """Decode the text of ``to_json``. Raises ValueError, TypeError or KeyError for other texts."""
+        values = orjson.loads(text)
+        selection = EntryFilter.from_json(values.pop("selection"))
+        return cls(**{**values, "place": Place(values["place"])}, selection=selection)
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a replay is. All entries up to ``cursor`` have been looked at."""
+    """The progress of a replay. It has read all entries up to ``cursor``."""
 
     replay: Replay
     state: State
     cursor: EntryId
     boundary: EntryId | None
-    """Of the archive's entries those before this one are looked at; None: all."""
+    """Entries of the archive are read only before this one; None means all."""
     done: int
-    """How many copies were made."""
+    """The number of copies."""
     error: str
 
     @classmethod
     def all_from(cls, shard: int, stored: Mapping[bytes, bytes]) -> list[Self]:
-        """Take what is kept of a group's replays; the one that was started last comes first.
-
-        What cannot be read, for another version wrote it, is left to that.
-        """
-        found: list[Self] = []
+        """Decode the replays of a group, the one that started last first. Replays of another version are skipped."""
+        replays: list[Self] = []
         for replay_id in (name for name in stored if b":" not in name):
             with suppress(ValueError, TypeError, KeyError):
-                found.append(cls._from(shard, replay_id, stored))
-        return sorted(found, key=lambda one: (one.replay.started_ms, one.replay.id), reverse=True)
+                replays.append(cls._from(shard, replay_id, stored))
+        return sorted(replays, key=lambda progress: (progress.replay.started_ms, progress.replay.id), reverse=True)
 
     @classmethod
     def _from(cls, shard: int, replay_id: bytes, stored: Mapping[bytes, bytes]) -> Self:
@@ -116,7 +113,7 @@ class Progress:
         )
 
     def summary(self) -> dict[str, Any]:
-        """Return the line of a listing."""
+        """Return the fields of this replay in a listing."""
         return {
             "replay": self.replay.id,
             "group": self.replay.group,

@@ -1,4 +1,4 @@
-"""Keeping to a rate, whatever holds one up: what was missed is made up slowly, never in one go. No I/O."""
+"""A rate limiter that catches up slowly after a stall and never bursts. No I/O."""
 
 from collections.abc import Callable
 
@@ -8,11 +8,10 @@ BURST_SECONDS = 0.25
 
 
 class RateLimiter:
-    """Lets through ``rate`` a second, from its making on; what it lets through at least is one.
+    """Allows ``rate`` items a second from its creation on.
 
-    Over any time of ``t`` seconds it lets through at most ``rate * (CATCH_UP * t + BURST_SECONDS) + 1``. Who was held
-    up for up to BEHIND_SECONDS comes back to what the rate asks for by going faster by CATCH_UP; what was missed
-    beyond that is not made up.
+    In any ``t`` seconds it allows at most ``rate * (CATCH_UP * t + BURST_SECONDS) + 1`` items. After a stall of up to
+    BEHIND_SECONDS the caller catches up at CATCH_UP times the rate. Items of a longer stall are not made up.
     """
 
     def __init__(self, rate: float, clock: Callable[[], float]) -> None:
@@ -21,20 +20,20 @@ class RateLimiter:
         self._last = clock()
         self._behind = self._burst = 0.0
 
-    def due(self) -> int:
-        """Return how many may go now."""
+    def count_due(self) -> int:
+        """Return how many items are allowed now."""
         now = self._clock()
         passed, self._last = max(now - self._last, 0.0), now
         self._behind = min(self._behind + passed * self._rate, self._rate * BEHIND_SECONDS + 1)
         self._burst = min(self._burst + passed * self._rate * CATCH_UP, self._rate * BURST_SECONDS + 1)
         return int(min(self._behind, self._burst))
 
-    def let(self, number: int) -> None:
-        """Count what has gone: no more than were due, or a few more, which are then waited for."""
+    def record(self, number: int) -> None:
+        """Count items that were processed. If they are more than were due, the next ones become due later."""
         self._behind -= number
         self._burst -= number
 
-    def seconds(self) -> float:
-        """Return after how many seconds one more is due."""
+    def seconds_until_next(self) -> float:
+        """Return the seconds until the next item is due."""
         missing = 1 - min(self._behind, self._burst)
         return max(missing, 0.0) / self._rate

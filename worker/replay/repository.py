@@ -1,10 +1,11 @@
-"""The replays of a group, kept in one hash: what each is of, how far it is, and the scripts that move it on.
+"""Stores the replays of a group in one Redis hash, with their progress, and makes the copies.
 
-A copy and the cursor that says so are one script, which asks for the lease, the state and the cursor first: whoever
-copies late, twice or beside another changes nothing, and whoever comes after a crash goes on where it was.
+One script makes copies and moves the cursor. It first checks the lease, the state and the cursor. So a process that
+copies late, or at the same time as another one, changes nothing, and after a crash the next process continues from the
+cursor.
 
-On the stream a consumer group of its own, which nobody reads, stands where the replay is: so nothing is trimmed that it
-still has to copy (worker.floor counts every group).
+A replay of the stream has a consumer group of its own, without consumers, at its cursor. The trimmer therefore keeps
+the entries that the replay has not copied (worker.retention.ack_floor counts every group).
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,21 +24,21 @@ MOST_UNREAD = 10_000
 KEPT_ENDED = 20
 
 START = read_script(__file__, "start_replay.lua")
-MOVE = read_script(__file__, "set_state.lua")
+SET_STATE = read_script(__file__, "set_state.lua")
 COPY = read_script(__file__, "copy_entries.lua")
 
 
-class Superseded(Exception):  # noqa: N818 - named for what it means: another copies, or nobody shall
-    """The replay is not this process's to go on with."""
+class Superseded(Exception):  # noqa: N818 - the caller stops copying
+    """Another process copies for the replay, or its state has changed."""
 
 
 class NoRoom(Exception):  # noqa: N818
-    """The group has as many copies before it as it may have."""
+    """The group already has the greatest allowed number of unread copies."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayCopy:
-    """A copy to make: of which entry, and its fields."""
+    """A copy to make: the id of its entry, and the fields of the copy."""
 
     id: EntryId
     fields: Mapping[bytes, bytes]
@@ -52,35 +53,37 @@ class Replays:
         self._group = group
         self._key = shard.replays(group)
         self._start = server.register_script(START)
-        self._move = server.register_script(MOVE)
+        self._set_state = server.register_script(SET_STATE)
         self._copy = server.register_script(COPY)
 
     async def all(self) -> list[Progress]:
-        """Return those that are known: all that have not ended, and the last ones that have."""
+        """Return the progress of all replays that have not ended, and of those that ended last."""
         stored: Any = await self._server.hgetall(self._key)
         return Progress.all_from(self._shard.number, stored)
 
     async def find(self, replay_id: str) -> Progress | None:
-        """Return the one of this id."""
-        return next((one for one in await self.all() if one.replay.id == replay_id), None)
+        """Return the progress of the replay with this id, or None."""
+        return next((progress for progress in await self.all() if progress.replay.id == replay_id), None)
 
     async def start(self, replay: Replay) -> bool:
-        """Have it begin; False if the group is not registered. Old ones that have ended are forgotten."""
+        """Start the replay, and delete old replays that have ended. Return False if the group is not registered."""
         keys = [self._shard.groups, self._key, self._shard.stream]
         args: list[Any] = [self._group, replay.id, replay.to_json(), replay.begin, replay.hold]
         if not await self._start(keys=keys, args=args):
             return False
-        ended = [one.replay.id for one in await self.all() if one.state in ENDED][KEPT_ENDED:]
+        ended = [progress.replay.id for progress in await self.all() if progress.state in ENDED][KEPT_ENDED:]
         if ended:
             parts = ("", ":state", ":cursor", ":boundary", ":done", ":error")
-            await self._server.hdel(self._key, *(f"{one}{part}" for one in ended for part in parts))
+            await self._server.hdel(self._key, *(f"{replay_id}{part}" for replay_id in ended for part in parts))
         return True
 
-    async def move(self, replay: Replay, to: State, *, of: Sequence[State], error: str = "") -> State | None:
-        """Give it this state if it has one of those; return the one it had, None if it is not known."""
-        args: list[Any] = [replay.id, to, error, replay.hold, int(to in ENDED), *of]
-        found = await self._move(keys=[self._key, self._shard.stream], args=args)
-        return None if found is None else State(found.decode())
+    async def change_state(
+        self, replay: Replay, state: State, *, allowed: Sequence[State], error: str = ""
+    ) -> State | None:
+        """Set the state if the replay is in one of the allowed states. Return the state before, None if unknown."""
+        args: list[Any] = [replay.id, state, error, replay.hold, int(state in ENDED), *allowed]
+        previous = await self._set_state(keys=[self._key, self._shard.stream], args=args)
+        return None if previous is None else State(previous.decode())
 
     async def copy(
         self,
@@ -91,16 +94,16 @@ class Replays:
         *,
         last: bool,
     ) -> int:
-        """Make these copies and move the cursor from the first to the second; if ``last``, end the replay.
+        """Make the copies and move the cursor from the first id to the second. ``last`` ends the replay.
 
-        Returns how many were made: fewer where dead letters have gone meanwhile. Raises Superseded, and NoRoom.
+        Returns the number of copies: fewer if dead letters were deleted in the meantime. Raises Superseded or NoRoom.
         """
-        shard, (known, to_be) = self._shard, cursors
-        args: list[Any] = [lease.token, lease.lease_ms, replay.id, known.redis, to_be.redis, replay.hold]
+        shard, (cursor, next_cursor) = self._shard, cursors
+        args: list[Any] = [lease.token, lease.lease_ms, replay.id, cursor.redis, next_cursor.redis, replay.hold]
         args += [int(last), int(replay.place is Place.DEAD), MOST_UNREAD, len(copies)]
-        for one in copies:
-            flat = [part for pair in one.fields.items() for part in pair]
-            args += [one.id.redis, len(flat), *flat]
+        for copy in copies:
+            flat = [part for pair in copy.fields.items() for part in pair]
+            args += [copy.id.redis, len(flat), *flat]
         lease_key = shard.copying(self._group, replay.id)
         keys = [self._key, lease_key, shard.replay(self._group), shard.stream, shard.dead(self._group)]
         copied = int(await self._copy(keys=keys, args=args))

@@ -1,10 +1,10 @@
-"""The floor of a stream: the oldest entry that some group still needs. Nothing from there on is ever trimmed.
+"""The ack floor of a stream: the oldest entry that some group has not settled. The stream is only trimmed before it.
 
-Each group on the stream counts, whoever made it, and each registered group: one that is missing, or that is beyond its
-stream's end, stands at its checkpoint, where worker.groups will put it. Where no group is registered, the floor is the
-stream's beginning.
+Every group on the stream counts, also one of another program, and every registered group. A registered group that is
+missing, or beyond the end of the stream, has its floor at its checkpoint, where worker.group.consumer_group creates it
+again. If no group is registered, the floor is the start of the stream.
 
-One script finds the floor and trims, so nothing can come in between, and it does no harm whoever runs it, however late.
+One script computes the floor and trims, so the floor cannot change in between, and any process may run it at any time.
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ from stream.keys import Shard
 from stream.redis.scripts import read_script
 from worker.retention.loss_detector import Account
 
-SAMPLES = 1000  # of the stream's nodes, which hold 4 KiB or one entry; takes 0.2 ms
-NODE_ENTRIES = 100  # at most, unless the server is configured otherwise
+SAMPLES = 1000  # nodes of the stream, each of 4 KiB or one entry; takes 0.2 ms
+NODE_ENTRIES = 100  # the default of the server for the entries of a node
 
 
 SURVEY = read_script(__file__, "survey.lua")
@@ -29,56 +29,56 @@ RECORD = read_script(__file__, "record_account.lua")
 
 @dataclass(frozen=True, slots=True)
 class GroupPosition:
-    """Where a group stands. Of entries before ``floor`` it has no need."""
+    """The position of a group: it has settled every entry before ``floor``."""
 
     name: str
     registered: bool
     exists: bool
     floor: EntryId
     unread: int | None
-    """None where the server cannot tell."""
+    """None if the server does not know."""
     pending: int
 
     def count_unsettled(self, length: int) -> int:
-        """Return how many of the stream's entries it has not settled; where the server cannot tell, at most so many."""
+        """Return how many entries the group has not settled; an upper limit if the server does not know."""
         return length if self.unread is None else self.unread + self.pending
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """A shard as it was at one moment. ``now_ms`` is the server's clock, which also makes the entries' ids."""
+    """A snapshot of a shard. ``now_ms`` is the clock of the server, which also makes the ids of the entries."""
 
     shard: int
     now_ms: int
     account: Account
     recorded: Account | None
-    """What the ledger says; None before the first record."""
+    """The recorded loss account; None before the first record."""
     first: EntryId | None
     stream_bytes: int
     maxmemory: int
-    """0: the server has no limit, or does not tell."""
+    """0 if the server has no limit or hides it."""
     groups: tuple[GroupPosition, ...]
 
     @property
     def length(self) -> int:
-        """How many entries the stream has."""
+        """The number of entries on the stream."""
         return self.account.length
 
     @property
     def floor(self) -> EntryId | None:
-        """The least of the floors; None where no group is registered, for then nothing may be trimmed."""
+        """The lowest floor of all groups; None if no group is registered, so that the stream is not trimmed."""
         if not any(group.registered for group in self.groups):
             return None
         return min(group.floor for group in self.groups)
 
     def oldest_unsettled_seconds(self, group: GroupPosition) -> float:
-        """Return the age of the oldest entry on the stream that the group needs."""
+        """Return the age of the oldest entry on the stream that the group has not settled."""
         oldest = max(group.floor, self.first or group.floor)
         return round(max(self.now_ms - oldest.ms, 0) / 1000, 3)
 
 
 class AckFloor:
-    """Surveys one shard, and trims it. The registered groups are those of the last survey."""
+    """Surveys and trims one shard. Trimming uses the registered groups of the last survey."""
 
     def __init__(self, server: Redis, shard: Shard) -> None:
         self._server = server
@@ -89,47 +89,48 @@ class AckFloor:
         self._names: list[bytes] = []
 
     async def survey(self) -> Survey:
-        """Look where all groups stand. Raises RedisError."""
+        """Return a snapshot of the stream and all groups. Raises RedisError."""
         names: Any = await self._server.smembers(self._shard.groups)
         self._names = sorted(names)
         shard = self._shard
         keys: list[str | bytes] = [shard.stream, shard.groups, shard.removed, *self._checkpoints()]
         reply: Any = await self._survey(keys=keys, args=[SAMPLES, *self._names])
-        now_ms, length, added, recorded, first, used, most, found = reply
+        now_ms, length, added, recorded, first, stream_bytes, maxmemory, positions = reply
         return Survey(
             shard=shard.number,
             now_ms=now_ms,
             account=Account(length, added, added - length),
             recorded=None if None in recorded else Account(*map(int, recorded)),
             first=first and self._id(first),
-            stream_bytes=used,
-            maxmemory=most,
-            groups=tuple(map(self._standing, found)),
+            stream_bytes=stream_bytes,
+            maxmemory=maxmemory,
+            groups=tuple(map(self._parse_position, positions)),
         )
 
     async def record(self, token: str, account: Account) -> None:
-        """Write the account to the ledger, if the lease is this token's. Raises RedisError."""
+        """Record the loss account if this token holds the lease. Raises RedisError."""
         values = [account.length, account.added, account.gone]
         await self._record(keys=[self._shard.trimmer, self._shard.removed], args=[token, *values])
 
-    async def trim(self, token: str, lease_ms: int, stays: EntryId, *, most: int | None = None) -> int | None:
-        """Remove what is before ``stays`` and before the floor; returns how many entries.
+    async def trim(self, token: str, lease_ms: int, stays: EntryId, *, limit: int | None = None) -> int | None:
+        """Remove entries before ``stays`` and before the floor, and return their number. Raises RedisError.
 
-        ``most`` bounds a step, 1,000 take 0.1 ms: whole nodes of the stream go, and then what is left of one.  None:
-        the lease is not this token's, or other groups are registered now; nothing is removed. Raises RedisError.
+        ``limit`` is the greatest number of entries of a step; 1,000 take 0.1 ms. Redis removes whole nodes of the
+        stream, and single entries only if no whole node can go. Returns None and removes nothing if the token does not
+        hold the lease, or if other groups are registered than in the last survey.
         """
         shard = self._shard
         removed = await self._trim(
             keys=[shard.stream, shard.groups, shard.trimmer, shard.removed, *self._checkpoints()],
-            args=[token, lease_ms, stays.redis, most or 0, NODE_ENTRIES, *self._names],
+            args=[token, lease_ms, stays.redis, limit or 0, NODE_ENTRIES, *self._names],
         )
         return None if removed is None else int(removed)
 
     def _checkpoints(self) -> list[bytes]:
         return [self._shard.checkpoint("").encode() + name for name in self._names]
 
-    def _standing(self, found: Sequence[Any]) -> GroupPosition:
-        name, registered, exists, floor, unread, pending = found
+    def _parse_position(self, reply: Sequence[Any]) -> GroupPosition:
+        name, registered, exists, floor, unread, pending = reply
         lag = None if unread < 0 else int(unread)
         return GroupPosition(_text(name), bool(registered), bool(exists), self._id(floor), lag, int(pending))
 
@@ -138,4 +139,4 @@ class AckFloor:
 
 
 def _text(name: bytes) -> str:
-    return name.decode(errors="backslashreplace")  # a foreign group may be called anything
+    return name.decode(errors="backslashreplace")  # the group of another program may have any name

@@ -1,12 +1,12 @@
-"""The archive: what is trimmed from the stream, in compressed files with one index.
+"""Reads the archive: trimmed entries in compressed files with one index.
 
-A file holds a run of a stream's entries, each as the command that appended it, in Redis's own protocol, gzipped: bit
-for bit what stood on the stream, and ``zcat FILE | redis-cli --pipe`` puts it back. (gzip, for every machine reads it;
-at its lightest level one core packs more entries a second than ever come in.)
+A file contains a range of entries of a stream, each as its XADD command in the protocol of Redis, compressed with gzip.
+``zcat FILE | redis-cli --pipe`` restores the entries bit for bit. Every machine can read gzip, and at its lowest level
+one core compresses more entries a second than ingest receives.
 
-The index, ``index.jsonl``, has a line for each file, written once the file is on the disk for good. What is not in the
-index does not count: a file that a crash cut off, or that was whole but not yet entered, holds only entries that are
-still on the stream. So a crash may put entries into two files, never into none; ``read`` yields each once.
+The index, ``index.jsonl``, has a line for each file. The writer adds it after it has fsynced the file. A file without a
+line is ignored: after a crash it contains only entries that are still on the stream. So a crash can put entries into
+two files, but never drops them, and ``read`` yields each entry once.
 """
 
 import gzip
@@ -27,13 +27,13 @@ INDEX = "index.jsonl"
 CHUNK_BYTES = 64 * 1024
 
 
-class ArchiveDamaged(Exception):  # noqa: N818 - named for what it is, like InvalidEntry
-    """A file that the index names is not there or not whole; the text names it."""
+class ArchiveDamaged(Exception):  # noqa: N818 - named like InvalidEntry
+    """A file of the index is missing or damaged; the text names the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexLine:
-    """What the index says of a file. Ids are in Redis's form; ``size`` is in bytes, before compression."""
+    """One file in the index. Ids are in the form of Redis; ``size`` is in bytes before compression."""
 
     file: str
     stream: str
@@ -43,30 +43,30 @@ class IndexLine:
     entries: int
     size: int
     received_ms: tuple[int, int] | None
-    """The least and the greatest of its entries'; None where none has one."""
+    """The earliest and latest time of receipt of its entries; None if they have no such time."""
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:
-        """Take a line of the index. Raises ValueError or TypeError for anything else."""
-        found = orjson.loads(text)
-        received = found["received_ms"]
-        return cls(**{**found, "received_ms": None if received is None else (received[0], received[1])})
+        """Parse a line of the index. Raises ValueError, TypeError or KeyError if it is not one."""
+        values = orjson.loads(text)
+        received = values["received_ms"]
+        return cls(**{**values, "received_ms": None if received is None else (received[0], received[1])})
 
     def span(self) -> tuple[EntryId, EntryId]:
-        """Return its first and its last entry."""
+        """Return the ids of the first and the last entry."""
         return EntryId.from_redis(self.shard, self.first), EntryId.from_redis(self.shard, self.last)
 
 
 @dataclass(frozen=True, slots=True)
 class ArchivedEntry:
-    """An entry out of the archive. ``flat`` is all that it had: names and values in turn."""
+    """An entry of the archive. ``flat`` has the names and values of its fields in turn."""
 
     id: EntryId
     flat: tuple[bytes, ...]
 
     @property
     def fields(self) -> dict[bytes, bytes]:
-        """The entry as XRANGE of a client gives it."""
+        """The fields, as XRANGE of a client returns them."""
         return dict(zip(self.flat[::2], self.flat[1::2], strict=True))
 
 
@@ -78,39 +78,38 @@ def read(
     until: EntryId | None = None,
     received_ms: tuple[int, int] | None = None,
 ) -> Iterator[ArchivedEntry]:
-    """Yield the stream's archived entries in the order of their ids, each once, from ``since`` to ``until`` inclusive.
+    """Yield the archived entries of the stream from ``since`` to ``until`` inclusive, each once, ordered by id.
 
-    ``received_ms`` leaves out files that hold nothing received in this span; what the others hold is yielded whole.
-    A file that is left out may be damaged: only what is asked for has to be readable. It holds no more than a chunk of
-    each file that it reads at a time. Raises ArchiveDamaged.
+    ``received_ms`` skips files without an entry received in this span; all entries of the other files are yielded. A
+    skipped file may be damaged. Memory has at most one chunk of each open file. Raises ArchiveDamaged.
     """
     lines = sorted((line for line in _index(folder) if line.stream == stream), key=IndexLine.span)
-    run: list[IndexLine] = []  # files that overlap
-    reached: EntryId | None = None
+    run: list[IndexLine] = []  # overlapping files
+    run_end: EntryId | None = None
     for line in lines:
         first, last = line.span()
-        if (since and last < since) or (until and until < first) or not _received_within(line, received_ms):
+        if (since and last < since) or (until and until < first) or not _overlaps(line, received_ms):
             continue
-        if run and reached is not None and reached < first:
-            yield from _merged(folder, run, since, until)
+        if run and run_end is not None and run_end < first:
+            yield from _merge(folder, run, since, until)
             run = []
         run.append(line)
-        reached = max(last, reached or last)
-    yield from _merged(folder, run, since, until)
+        run_end = max(last, run_end or last)
+    yield from _merge(folder, run, since, until)
 
 
-def _merged(
+def _merge(
     folder: Path, run: Sequence[IndexLine], since: EntryId | None, until: EntryId | None
 ) -> Iterator[ArchivedEntry]:
-    """Yield what is in these files, which overlap where a crash had the same entries archived again."""
-    same: list[ArchivedEntry] = []
+    """Yield the entries of files that overlap, because after a crash the same entries were archived again."""
+    equal_ids: list[ArchivedEntry] = []
     for entry in heapq.merge(*(_entries(folder, line) for line in run), key=lambda entry: entry.id):
         if (since and entry.id < since) or (until and until < entry.id):
             continue
-        if same and same[0].id != entry.id:
-            same.clear()
-        if entry not in same:  # a stream that was deleted and begun again may have used an id twice
-            same.append(entry)
+        if equal_ids and equal_ids[0].id != entry.id:
+            equal_ids.clear()
+        if entry not in equal_ids:  # a stream that was deleted and created again may have used an id twice
+            equal_ids.append(entry)
             yield entry
 
 
@@ -127,14 +126,14 @@ def _entries(folder: Path, line: IndexLine) -> Iterator[ArchivedEntry]:
     except (OSError, EOFError, ValueError, TypeError, zlib.error, hiredis.ProtocolError) as exc:
         raise ArchiveDamaged(f"{path} cannot be read ({type(exc).__name__})") from exc
     if count != line.entries:
-        raise ArchiveDamaged(f"{path} holds {count} entries, its index says {line.entries}")
+        raise ArchiveDamaged(f"{path} has {count} entries, but {line.entries} in the index")
 
 
 def _index(folder: Path) -> Iterator[IndexLine]:
     try:
         with (folder / INDEX).open("rb") as index:
             for text in index:
-                with suppress(ValueError, TypeError, KeyError):  # cut off by a crash: its file was not used
+                with suppress(ValueError, TypeError, KeyError):  # a crash cut the line off, so its file does not count
                     yield IndexLine.from_json(text)
     except FileNotFoundError:
         return
@@ -142,7 +141,7 @@ def _index(folder: Path) -> Iterator[IndexLine]:
         raise ArchiveDamaged(f"{folder / INDEX} cannot be read ({exc.strerror})") from exc
 
 
-def _received_within(line: IndexLine, span: tuple[int, int] | None) -> bool:
+def _overlaps(line: IndexLine, span: tuple[int, int] | None) -> bool:
     if span is None:
         return True
     return line.received_ms is not None and line.received_ms[0] <= span[1] and span[0] <= line.received_ms[1]

@@ -1,4 +1,4 @@
-"""Archiving: the making of an archive's file (worker.archive has the layout), up to the point where it counts."""
+"""Writes a file of the archive and its line in the index (worker.retention.archive_reader describes the layout)."""
 
 import errno
 import math
@@ -23,20 +23,20 @@ from worker.retention.archive_reader import INDEX, IndexLine
 from worker.retention.pages import RawEntry
 
 FILE_BYTES = 32 * 1024 * 1024  # before compression
-REST_SECONDS = 60.0
+REST_SECONDS = 60.0  # between two files, after a small one
 ABANDONED_SECONDS = 3600.0
 
 _LEVEL = 1
-_GZIP = 31  # what zlib takes for it
+_GZIP = 31  # the value of wbits with which zlib writes gzip
 _DRAFT = ".part"
 
 
-class ArchiveFailed(Exception):  # noqa: N818 - named for what the loop must do: trim nothing
-    """These entries are not in the archive; the text says why."""
+class ArchiveFailed(Exception):  # noqa: N818 - the trimmer then trims nothing
+    """The entries were not archived; the text says why."""
 
 
 class Archive:
-    """A folder that entries are archived in; several processes may use it at once."""
+    """A folder of archived entries. Several processes may write to it at the same time."""
 
     def __init__(self, folder: Path, *, file_bytes: int = FILE_BYTES, rest_seconds: float = REST_SECONDS) -> None:
         self.folder = folder
@@ -45,31 +45,33 @@ class Archive:
         self._rests_until = -math.inf
 
     def prepare(self) -> None:
-        """Make the folder. Raises Refusal if nothing can be written there."""
+        """Create the folder. Raises Refusal if this process cannot write to it."""
         try:
-            made = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
+            missing = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for folder in made:
+            for folder in missing:
                 _sync_folder(folder.parent)
         except OSError as exc:
-            raise Refusal(f"the archive's folder {self.folder} cannot be made ({exc.strerror})") from None
+            raise Refusal(
+                f"the folder of the archive {self.folder} cannot be created ({exc.strerror}): correct ACKSTREAM_ARCHIVE"
+            ) from None
         if not os.access(self.folder, os.W_OK | os.X_OK):
-            raise Refusal(f"the archive's folder {self.folder} cannot be written: give this user the right to")
+            raise Refusal(f"the folder of the archive {self.folder} is not writable: give this user the right to write")
 
     @property
     def is_resting(self) -> bool:
-        """Whether the last file was so small that the next one shall wait, for a minute at most."""
+        """Whether the last file was small, so that the next one waits for up to a minute and becomes larger."""
         return time.monotonic() < self._rests_until
 
     def finish(self, draft: "ArchiveDraft") -> str:
-        """Put the draft on the disk for good, and return its file's name. Raises ArchiveFailed."""
+        """Write the draft durably, and return the name of its file. Raises ArchiveFailed."""
         name = draft.finish()
         if draft.bytes < self.file_bytes // 2:
             self._rests_until = time.monotonic() + self._rest_seconds
         return name
 
     def draft(self, shard: Shard) -> "ArchiveDraft":
-        """Begin a file; what a crash left of others is cleared away."""
+        """Start a file, and remove files that a crash left unfinished."""
         with suppress(OSError):
             for path in self.folder.glob(f"*{_DRAFT}"):
                 if path.stat().st_mtime < time.time() - ABANDONED_SECONDS:
@@ -78,13 +80,13 @@ class Archive:
 
 
 class ArchiveDraft:
-    """A file in the making. Leaving its block before ``finish`` leaves nothing of it behind."""
+    """An unfinished file. Leaving its block before ``finish`` removes it."""
 
     def __init__(self, folder: Path, shard: Shard) -> None:
         self._folder = folder
         self._shard = shard
         self._path = folder / f"{shard.number}-{secrets.token_hex(8)}{_DRAFT}"
-        self._packing = zlib.compressobj(_LEVEL, wbits=_GZIP)
+        self._compressor = zlib.compressobj(_LEVEL, wbits=_GZIP)
         self._file: IO[bytes] | None = None
         self._first = self._last = b""
         self._received: list[int] = []
@@ -96,23 +98,23 @@ class ArchiveDraft:
 
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
-            with suppress(OSError):  # nothing of it is wanted
+            with suppress(OSError):  # the file is removed below
                 self._file.close()
-            with suppress(OSError):  # an abandoned one is removed later
+            with suppress(OSError):  # a later draft removes it
                 self._path.unlink(missing_ok=True)
 
     def add(self, entries: Sequence[RawEntry]) -> None:
-        """Append entries, of which there must be some, all after those before. Raises ArchiveFailed."""
+        """Append at least one entry; all must follow those of the calls before. Raises ArchiveFailed."""
         stream = self._shard.stream
         commands = b"".join(_command(stream, *entry) for entry in entries)
         try:
             if self._file is None:
-                self._file = open(self._path, "xb", opener=_private)  # noqa: SIM115 - at the block's end
-            self._file.write(self._packing.compress(commands))
+                self._file = open(self._path, "xb", opener=_private)  # noqa: SIM115 - closed at the end of the block
+            self._file.write(self._compressor.compress(commands))
         except OSError as exc:
             raise ArchiveFailed(exc.strerror or type(exc).__name__) from exc
         received = self._received + [
-            moment for _, flat in entries if (moment := read_received_ms(fields_from_flat(flat))) is not None
+            time_ms for _, flat in entries if (time_ms := read_received_ms(fields_from_flat(flat))) is not None
         ]
         self._received = [min(received), max(received)] if received else []
         self._first = self._first or entries[0][0]
@@ -121,35 +123,35 @@ class ArchiveDraft:
         self.bytes += len(commands)
 
     def finish(self) -> str:
-        """Put the file and its line in the index on the disk, for good; returns its name. Raises ArchiveFailed."""
-        assert self._file is not None  # noqa: S101 - there are entries in it
+        """Fsync the file and its line in the index, and return its name. Raises ArchiveFailed."""
+        assert self._file is not None  # noqa: S101 - the caller has added entries
         name = f"{self._shard.number}_{self._first.decode()}_{self._last.decode()}_{secrets.token_hex(4)}.gz"
         try:
             with open(self._folder / INDEX, "ab", buffering=0, opener=_private) as index:
-                self._file.write(self._packing.flush())
+                self._file.write(self._compressor.flush())
                 self._file.flush()
                 os.fsync(self._file.fileno())
                 self._file.close()
                 self._path.rename(self._folder / name)
                 try:
                     _sync_folder(self._folder)
-                    self._enter(index, name)
+                    self._append_line(index, name)
                 except OSError:
-                    (self._folder / name).unlink()  # no index names it, so nothing would ever clear it
+                    (self._folder / name).unlink()  # without a line in the index, no code would ever remove it
                     raise
                 os.fsync(index.fileno())
         except OSError as exc:
             raise ArchiveFailed(exc.strerror or type(exc).__name__) from exc
         return name
 
-    def _enter(self, index: RawIOBase, name: str) -> None:
-        """Append the file's line to the index. Raises OSError if the index does not have it whole."""
+    def _append_line(self, index: RawIOBase, name: str) -> None:
+        """Append the line of the file to the index. Raises OSError if the line is not written completely."""
         received = (self._received[0], self._received[1]) if self._received else None
         first, last = self._first.decode(), self._last.decode()
         line = IndexLine(name, self._shard.stream, self._shard.number, first, last, self.entries, self.bytes, received)
-        text = b"\n" + orjson.dumps(asdict(line)) + b"\n"  # the first ends what a crash may have cut off before
+        text = b"\n" + orjson.dumps(asdict(line)) + b"\n"  # the first line end completes a line that a crash cut off
         written = index.write(text) or 0
-        if written < len(text) - 1:  # without the line's end it is whole: the next line begins with one
+        if written < len(text) - 1:  # the last line end may be missing, because the next line starts with one
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -159,8 +161,8 @@ def _private(path: str, flags: int) -> int:
 
 def _command(stream: str, entry_id: bytes, flat: Sequence[bytes]) -> bytes:
     command: Any = ("XADD", stream, entry_id, *flat)
-    packed: bytes = hiredis.pack_command(command)
-    return packed
+    encoded: bytes = hiredis.pack_command(command)
+    return encoded
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What may go from a stream, and which groups keep what should have gone; decided from a survey, without I/O."""
+"""Decides which entries to trim, and which groups block trimming, from a survey. No I/O."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ TOGETHER_SHARE = 32
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What goes: all that is before an entry, or so many entries of it, the oldest first."""
+    """The entries to trim: all before an entry, or at most ``entries`` of them, the oldest first."""
 
     before: EntryId
     entries: int | None
@@ -21,10 +21,11 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class RetentionPolicy:
-    """How long and how much is kept: ``most_bytes`` None is half of the server's memory, 1 GiB if that has no limit.
+    """The age and size of the stream. ``most_bytes`` None means half of maxmemory, or 1 GiB without maxmemory.
 
-    ``together``: what goes shall be worth a file. Entries stay for up to an hour more, a 24th of the age if that is
-    less, and then all go that are too old; of a stream that is too large a 32nd goes at a time.
+    ``together`` collects enough entries for a file of the archive. Entries then stay for up to an hour longer, or for a
+    24th of the age if that is less, and all old entries are trimmed at once. A stream that is too large is trimmed by a
+    32nd at a time.
     """
 
     age_ms: int
@@ -32,7 +33,7 @@ class RetentionPolicy:
     together: bool
 
     def due(self, survey: Survey) -> Due | None:
-        """Return what goes now; None if nothing does. What a group still needs never does."""
+        """Return the entries to trim now, or None. An entry that a group has not settled is never trimmed."""
         first, floor, oldest = survey.first, survey.floor, self._oldest(survey)
         if first is None or floor is None or not first < floor:
             return None
@@ -46,17 +47,17 @@ class RetentionPolicy:
         return Due(floor, -(-survey.length * excess // survey.stream_bytes))
 
     def find_blocking_groups(self, survey: Survey) -> Iterator[GroupPosition]:
-        """Yield the groups that keep entries which are too old, or the first ones of a stream that is too large."""
+        """Yield the groups that block trimming: with entries that are too old, or the first of a too large stream."""
         first, oldest, large = survey.first, self._oldest(survey), self._excess_bytes(survey) > 0
         if first is None:
             return
         for group in survey.groups:
-            keeps = (large and not first < group.floor) or (first < oldest and group.floor < oldest)
-            if keeps and group.count_unsettled(survey.length):
+            blocks = (large and not first < group.floor) or (first < oldest and group.floor < oldest)
+            if blocks and group.count_unsettled(survey.length):
                 yield group
 
     def _oldest(self, survey: Survey) -> EntryId:
-        """Return the id that an entry of just the greatest age would have."""
+        """Return the id of an entry of exactly the greatest age."""
         return EntryId(survey.shard, max(survey.now_ms - self.age_ms, 0), 0)
 
     def _most_bytes(self, survey: Survey) -> int:

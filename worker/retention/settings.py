@@ -1,4 +1,4 @@
-"""Settings of what trims the stream, and of what reads or writes the archive."""
+"""Settings of the trimmer and the archive."""
 
 import re
 from pathlib import Path
@@ -25,22 +25,22 @@ def _duration_ms(value: str) -> int:
 
 
 class ArchiveSettings(StreamSettings):
-    """What ``ackstream replay`` needs, and no more: a wrong setting of the worker does not stop it."""
+    """The settings of ``ackstream replay``, which works even if a setting of the worker is invalid."""
 
     archive: Path | None = Field(None, description="a folder that keeps entries after they are trimmed")
 
 
 class RetentionSettings(ArchiveSettings):
-    """What the trimmer needs."""
+    """The settings of the trimmer."""
 
     retention: Annotated[str, AfterValidator(_duration)] = Field(
-        "7d", description="how long entries are kept: a number with m, h or d, such as 90m, 12h or 7d; or off"
+        "7d", description="how long entries stay on the stream: a number with m, h or d, such as 90m, 12h or 7d; or off"
     )
     retention_bytes: int | None = Field(
-        None, ge=1024**2, description="how large the stream may become, in bytes, at least 1048576"
+        None, ge=1024**2, description="the greatest size of the stream in bytes, at least 1048576"
     )
 
     @property
     def retention_ms(self) -> int | None:
-        """How long entries are kept; None if this worker trims nothing."""
+        """How long entries stay on the stream, in ms; None if this worker does not trim."""
         return None if self.retention == "off" else _duration_ms(self.retention)

@@ -1,7 +1,7 @@
-"""The trimmer: takes from the stream what retention no longer wants, in steps too small to disturb anybody.
+"""The trimmer: removes old entries from the stream, in steps that are too small to delay other clients.
 
-Any number of workers run it; the one that holds the lease does the work. With an archive, what is to go is first read
-and written there, and then exactly this is removed. What fails, Redis or the archive's disk, is tried again later.
+Every worker runs it, but only the one that holds the lease trims. With an archive, the trimmer first writes the entries
+to the archive and then removes exactly these entries. After an error of Redis or the disk it tries again.
 """
 
 import asyncio
@@ -41,13 +41,13 @@ from worker.retention.settings import RetentionSettings
 
 log = structlog.get_logger("retention")
 
-LOOK_SECONDS = 5.0
+POLL_SECONDS = 5.0
 LEASE_MS = 60_000
 STEP_ENTRIES = 1000
 STEPS_AT_ONCE = 50
 STEP_PAGES = STEP_ENTRIES // PAGE_ENTRIES
 PAUSE_SECONDS = 0.002
-PAUSE_TIMES = 3.0  # as long as the step took: three quarters of the server's time are for others
+PAUSE_TIMES = 3.0  # times as long as the step took, so that other clients have three quarters of the server's time
 PAUSE_MOST_SECONDS = 0.05
 STOP_SECONDS = 0.5
 REPORT_SECONDS = 60.0
@@ -57,7 +57,7 @@ T = TypeVar("T")
 
 
 class Trimmer:
-    """Trims one shard. ``server`` gives raw ranges (worker.retention.pages)."""
+    """Trims one shard. ``server`` must return raw ranges (worker.retention.pages)."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Trimmer:
         retention: RetentionPolicy,
         archive: Archive | None,
         *,
-        look_seconds: float = LOOK_SECONDS,
+        poll_seconds: float = POLL_SECONDS,
         lease_ms: int = LEASE_MS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -74,7 +74,7 @@ class Trimmer:
         self._shard = shard
         self._retention = retention
         self._archive = archive
-        self._look_seconds = look_seconds
+        self._look_seconds = poll_seconds
         self._lease = Lease(server, shard.trimmer, lease_ms)
         self._floor = AckFloor(server, shard)
         self._losses = LossDetector()
@@ -82,20 +82,20 @@ class Trimmer:
         self._throttle = LogThrottle(1, clock, seconds=REPORT_SECONDS)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look and trim again and again until ``stop``."""
+        """Trim at regular intervals until ``stop``."""
         while not stop.is_set():
             try:
-                await self.look(stop)
+                await self.run_once(stop)
             except ArchiveFailed as exc:
                 self._fail("archive", str(exc))
             except RedisError as exc:
                 self._fail(name_error(exc), "Redis")
             await wait_for(stop, self._look_seconds)
-        with suppress(RedisError):  # then the lease ends by itself
+        with suppress(RedisError):  # the lease then expires
             await self._lease.leave()
 
-    async def look(self, stop: asyncio.Event) -> None:
-        """Trim all that is due, if this process holds the lease. Raises ArchiveFailed or RedisError."""
+    async def run_once(self, stop: asyncio.Event) -> None:
+        """Trim all entries that are due, if this process holds the lease. Raises ArchiveFailed or RedisError."""
         if not await self._lease.take():
             self._losses.forget()
             for gauge in (RETENTION_BLOCKED_ENTRIES, RETENTION_BLOCKED_SECONDS, STREAM_ENTRIES, STREAM_BYTES):
@@ -109,54 +109,54 @@ class Trimmer:
             if not await self._remove(due, stop):
                 break
             survey = await self._survey()
-        await self._report_blocking(survey)
+        await self._report_blocking_groups(survey)
 
     async def _remove(self, due: Due, stop: asyncio.Event) -> int:
-        """Remove a part of what is due; returns how many entries, 0 if no more can go now."""
+        """Remove some of the due entries. Return their number, 0 if no more can be removed now."""
         if self._archive is None:
-            most = STEP_ENTRIES * STEPS_AT_ONCE
-            return await self._trim(due.before, most if due.entries is None else min(most, due.entries), stop)
+            limit = STEP_ENTRIES * STEPS_AT_ONCE
+            return await self._trim(due.before, limit if due.entries is None else min(limit, due.entries), stop)
         removed = 0
-        for archived in await self._archived(self._archive, due, stop):
-            removed += await self._step(archived.after(), None)
+        for last in await self._write_archive(self._archive, due, stop):
+            removed += await self._step(last.after(), None)
         return removed
 
-    async def _archived(self, archive: Archive, due: Due, stop: asyncio.Event) -> list[EntryId]:
-        """Archive a file's worth of what is due; returns where each step of removing it ends."""
+    async def _write_archive(self, archive: Archive, due: Due, stop: asyncio.Event) -> list[EntryId]:
+        """Write one file of due entries. Return the last entry of each step in which they are to go."""
         if archive.is_resting:
             return []
         with archive.draft(self._shard) as draft:
             ends = await self._fill(draft, due, archive.file_bytes, stop)
             if not ends or stop.is_set():
                 return []
-            file = await _in_thread(archive.finish, draft)
+            file = await _run_in_thread(archive.finish, draft)
         ARCHIVED.inc(draft.entries)
         log.info("retention.archived", file=file, entries=draft.entries)
         return ends
 
     async def _trim(self, before: EntryId, entries: int, stop: asyncio.Event) -> int:
-        left = entries
-        while left > 0 and not stop.is_set():
-            removed = await self._step(before, min(left, STEP_ENTRIES))
+        remaining = entries
+        while remaining > 0 and not stop.is_set():
+            removed = await self._step(before, min(remaining, STEP_ENTRIES))
             if not removed:
                 break
-            left -= removed
-        return entries - left
+            remaining -= removed
+        return entries - remaining
 
-    async def _step(self, before: EntryId, most: int | None) -> int:
-        step = self._floor.trim(self._lease.token, self._lease.lease_ms, before, most=most)
-        removed = await _paced(step)
+    async def _step(self, before: EntryId, limit: int | None) -> int:
+        step = self._floor.trim(self._lease.token, self._lease.lease_ms, before, limit=limit)
+        removed = await _run_paced(step)
         if removed:
             TRIMMED.inc(removed)
             LAST_TRIM.set_to_current_time()
         return removed or 0
 
     async def _fill(self, draft: ArchiveDraft, due: Due, most_bytes: int, stop: asyncio.Event) -> list[EntryId]:
-        """Read what is due into the draft."""
+        """Read due entries into the draft."""
         ends: list[EntryId] = []
-        after, count, most = "", FIRST_PAGE_ENTRIES, due.entries or sys.maxsize
-        while draft.bytes < most_bytes and draft.entries < most and not stop.is_set():
-            page = await _paced(self._add_page(draft, after, due.before.redis, min(count, most - draft.entries)))
+        after, count, limit = "", FIRST_PAGE_ENTRIES, due.entries or sys.maxsize
+        while draft.bytes < most_bytes and draft.entries < limit and not stop.is_set():
+            page = await _run_paced(self._add_page(draft, after, due.before.redis, min(count, limit - draft.entries)))
             if not page:
                 break
             ends.append(EntryId.from_redis(self._shard.number, page[-1][0]))
@@ -166,7 +166,7 @@ class Trimmer:
     async def _add_page(self, draft: ArchiveDraft, after: str, before: str, count: int) -> list[RawEntry]:
         page = await read_page(self._server, self._shard.stream, after, before, count)
         if page:
-            await _in_thread(draft.add, page)
+            await _run_in_thread(draft.add, page)
         return page
 
     async def _survey(self) -> Survey:
@@ -183,12 +183,12 @@ class Trimmer:
             groups = [group.name for group in survey.groups if first is None or group.floor < first]
             log.error("retention.missing", entries=missing, groups_that_may_lack_them=groups)
 
-    async def _report_blocking(self, survey: Survey) -> None:
-        """Report the groups that keep more than retention wants: by gauges at each look, by a line once a minute."""
+    async def _report_blocking_groups(self, survey: Survey) -> None:
+        """Report the groups that block trimming: in gauges each time, and in the log once a minute."""
         groups = list(self._retention.find_blocking_groups(survey))
         RETENTION_BLOCKED_ENTRIES.clear()
         RETENTION_BLOCKED_SECONDS.clear()
-        for group in groups:  # without a pause, so that no scrape sees a part of them
+        for group in groups:  # without an await, so that a scrape sees all groups
             RETENTION_BLOCKED_ENTRIES.labels(group.name).set(group.count_unsettled(survey.length))
             RETENTION_BLOCKED_SECONDS.labels(group.name).set(survey.oldest_unsettled_seconds(group))
         for group in groups:
@@ -203,7 +203,7 @@ class Trimmer:
                 )
 
     async def _is_forgotten(self, group: GroupPosition) -> bool:
-        """Whether nobody reads the group: no heartbeat has moved since the last line, no consumer came for an hour."""
+        """Whether no worker reads the group: no heartbeat since the last report, and no idle time under an hour."""
         beats: Any = await self._server.hgetall(self._shard.alive(group.name))
         before = self._beats.get(group.name, dict.fromkeys(beats, b""))
         self._beats[group.name] = beats
@@ -220,7 +220,7 @@ class Trimmer:
 
 @asynccontextmanager
 async def run_trimmer(settings: RetentionSettings, stop: asyncio.Event) -> AsyncIterator[None]:
-    """Trim beside the block, which ends soon after ``stop``. Raises Refusal if the archive cannot be used."""
+    """Run the trimmer in the background; it ends soon after ``stop``. Raises Refusal if the archive is unusable."""
     if settings.retention_ms is None:
         yield
         return
@@ -229,26 +229,26 @@ async def run_trimmer(settings: RetentionSettings, stop: asyncio.Event) -> Async
         archive.prepare()
     retention = RetentionPolicy(settings.retention_ms, settings.retention_bytes, together=archive is not None)
     async with raw_ranges(client(settings.redis_url)) as server, asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(Trimmer(server, settings.shard, retention, archive).run(stop))
+        task = tasks.create_task(Trimmer(server, settings.shard, retention, archive).run(stop))
         yield
-        await asyncio.wait([running], timeout=STOP_SECONDS)
-        await cancel_and_wait([running])
+        await asyncio.wait([task], timeout=STOP_SECONDS)
+        await cancel_and_wait([task])
 
 
-async def _paced(step: Awaitable[T]) -> T:
-    """Take a step and then a pause, for the others."""
-    began = time.perf_counter()
+async def _run_paced(step: Awaitable[T]) -> T:
+    """Run a step and then pause, so that other clients get their turn."""
+    started = time.perf_counter()
     result = await step
-    pause = PAUSE_TIMES * (time.perf_counter() - began)
+    pause = PAUSE_TIMES * (time.perf_counter() - started)
     await asyncio.sleep(min(max(pause, PAUSE_SECONDS), PAUSE_MOST_SECONDS))
     return result
 
 
-async def _in_thread(act: Callable[..., T], *arguments: object) -> T:
-    """Run this, which waits for the disk, in a thread; also when cancelled, return only when it has ended."""
-    acting = asyncio.ensure_future(asyncio.to_thread(act, *arguments))
+async def _run_in_thread(function: Callable[..., T], *arguments: object) -> T:
+    """Run a function that waits for the disk in a thread. Return only after it has ended, also when cancelled."""
+    future = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
     try:
-        return await asyncio.shield(acting)
+        return await asyncio.shield(future)
     finally:
-        if not acting.done():
-            await asyncio.wait([acting])
+        if not future.done():
+            await asyncio.wait([future])

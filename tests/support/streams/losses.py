@@ -16,7 +16,7 @@ NOTHING = RetentionPolicy(36_500 * DAY_MS, 1024**4, together=False)
 async def missing(trimmer: Trimmer) -> int:
     """How many entries one look reports."""
     with capture_logs() as logs:
-        await trimmer.look(asyncio.Event())
+        await trimmer.run_once(asyncio.Event())
     return sum(line["entries"] for line in logs if line["event"] == "retention.missing")
 
 

@@ -53,5 +53,5 @@ async def group(server: Redis, shard: Shard, name: str, *, read: int = 0, ack: i
 async def look(url: str, shard: Shard, retention: RetentionPolicy, archive: Archive | None = None) -> None:
     """Have a trimmer look once, and trim what is due."""
     async with raw_ranges(connect.client(url)) as client:
-        await Trimmer(client, shard, retention, archive).look(asyncio.Event())
+        await Trimmer(client, shard, retention, archive).run_once(asyncio.Event())
         await client.pexpire(shard.trimmer, 0)

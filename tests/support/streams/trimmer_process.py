@@ -26,7 +26,7 @@ async def trim(url: str, stream: str, folder: str) -> None:
     archive = Archive(Path(folder), file_bytes=FILE_BYTES, rest_seconds=0)
     archive.prepare()
     async with raw_ranges(client(url)) as server:
-        trimmer = Trimmer(server, Shard(stream), retention, archive, look_seconds=0.01, lease_ms=LEASE_MS)
+        trimmer = Trimmer(server, Shard(stream), retention, archive, poll_seconds=0.01, lease_ms=LEASE_MS)
         await trimmer.run(asyncio.Event())
 
 

@@ -21,8 +21,8 @@ def run(rate: float, waits: list[float], most: int | None = None) -> list[tuple[
     went = []
     for seconds in waits:
         clock.now += seconds
-        number = pace.due() if most is None else min(pace.due(), most)
-        pace.let(number)
+        number = pace.count_due() if most is None else min(pace.count_due(), most)
+        pace.record(number)
         went.append((clock.now - 1000, number))
     return went
 
@@ -71,8 +71,8 @@ def test_it_says_how_long_to_wait() -> None:
     clock = Clock()
     pace = RateLimiter(0.5, clock)
     for _ in range(3):
-        assert pace.due() == 0
-        assert pace.seconds() == 2
+        assert pace.count_due() == 0
+        assert pace.seconds_until_next() == 2
         clock.now += 2
-        assert pace.due() == 1
-        pace.let(1)
+        assert pace.count_due() == 1
+        pace.record(1)

@@ -32,8 +32,8 @@ async def test_a_full_server_copies_nothing_and_can_still_be_told_to_stop(
         try:
             await until(lambda: told(logs, "replay.interrupted"))
             stopped = len(await site.copied())
-            await site.replays.move(replay, State.PAUSED, of=[State.RUNNING])
-            await site.replays.move(replay, State.RUNNING, of=[State.PAUSED])
+            await site.replays.change_state(replay, State.PAUSED, allowed=[State.RUNNING])
+            await site.replays.change_state(replay, State.RUNNING, allowed=[State.PAUSED])
             await asyncio.sleep(0.1)
             assert len(await site.copied()) == stopped < 600
         finally:

@@ -131,7 +131,7 @@ class Site:
 
     async def move(self, to: State) -> None:
         allowed = {State.PAUSED: [State.RUNNING], State.RUNNING: [State.PAUSED, State.FAILED]}.get(to, GOING)
-        assert await self.replays.move(self.replay, to, of=allowed) is self.model.state
+        assert await self.replays.change_state(self.replay, to, allowed=allowed) is self.model.state
         if self.model.state in allowed:
             self.model.state = to
 

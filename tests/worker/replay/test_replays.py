@@ -85,7 +85,7 @@ class Site:
         return [EntryId.from_text(fields[b"origin"].decode()).ms for _, fields in copies]
 
     def replaying(self, archive: Path | None = None) -> ReplayScheduler:
-        return ReplayScheduler(self.server, self.shard, GROUP, archive, look_seconds=0.02, lease_ms=300)
+        return ReplayScheduler(self.server, self.shard, GROUP, archive, poll_seconds=0.02, lease_ms=300)
 
 
 @pytest.fixture
@@ -145,12 +145,12 @@ async def test_nothing_is_trimmed_that_is_still_to_be_copied(site: Site) -> None
     await site.server.xgroup_create(site.shard.stream, GROUP, "$")
     replay = await site.start(1000, rate=500)
     await beside([site.replaying()], site.has_copied(100))
-    await site.replays.move(replay, State.PAUSED, of=[State.RUNNING])
+    await site.replays.change_state(replay, State.PAUSED, allowed=[State.RUNNING])
     cursor = (await site.progress()).cursor.ms
     await look(site.url, site.shard, OLD)
     left: Any = await site.server.xrange(site.shard.stream, count=1)
     assert left[0][0] == b"%d-0" % (cursor + 1)
-    await site.replays.move(replay, State.RUNNING, of=[State.PAUSED])
+    await site.replays.change_state(replay, State.RUNNING, allowed=[State.PAUSED])
     await beside([site.replaying()], site.has(State.DONE))
     assert await site.copied() == list(range(1, 1001))
     await look(site.url, site.shard, OLD)
@@ -213,7 +213,7 @@ async def test_a_damaged_archive_fails_the_replay_until_it_is_mended(site: Site,
     await beside([site.replaying(tmp_path)], site.has(State.FAILED))
     assert second.name in (await site.progress()).error
     (tmp_path / "away").rename(second)
-    await site.replays.move(replay, State.RUNNING, of=[State.FAILED])
+    await site.replays.change_state(replay, State.RUNNING, allowed=[State.FAILED])
     await beside([site.replaying(tmp_path)], site.has(State.DONE))
     assert await site.copied() == list(range(1, 1001))
 
@@ -238,7 +238,7 @@ async def test_an_id_that_was_used_twice_gives_both(site: Site, tmp_path: Path) 
         await archive(site, tmp_path, first, 400)
         await site.server.delete(site.shard.stream)
     replay = await site.start(400, place=Place.ARCHIVE)
-    pages = [page async for page in read_archive(tmp_path, site.shard.stream, Span.whole(0), None, None)]
+    pages = [page async for page in read_archive(tmp_path, site.shard.stream, Span.full(0), None, None)]
     steps = [step for page in pages for step in plan_steps(replay, page)]
     assert [(step.id.ms, len(step.copies)) for step in steps] == [(1, 1), *((number, 2) for number in range(2, 401))]
     assert [len(part) for part in split_steps(steps[1:], 1)] == [1, 398]
@@ -295,4 +295,4 @@ async def beside(running: Sequence[ReplayScheduler], condition: Awaitable[Any]) 
 
 
 def _copying(running: Sequence[ReplayScheduler]) -> list[asyncio.Task[None]]:
-    return [task for one in running for task in one.copying]
+    return [task for one in running for task in one.copiers]

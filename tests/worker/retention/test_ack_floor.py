@@ -149,7 +149,7 @@ async def test_the_floor_is_never_passed(valkey_url: str, case: Case) -> None:
     lease, floor = Lease(server, shard.trimmer, 5000), AckFloor(server, shard)
     await lease.take()
     await floor.survey()
-    removed = await floor.trim(lease.token, 5000, EntryId(0, *case.stays), most=case.most)
+    removed = await floor.trim(lease.token, 5000, EntryId(0, *case.stays), limit=case.most)
     kept = [(entry.ms, entry.seq) for entry in (EntryId.from_redis(0, one) for one in await left(server, shard))]
     assert kept == case.ids[len(case.ids) - len(kept) :]
     assert removed == len(case.ids) - len(kept)

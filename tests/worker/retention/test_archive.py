@@ -192,7 +192,7 @@ def test_a_draft_taken_away_fails(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     """In a sentence that names it."""
     (tmp_path / "file").touch()
-    with pytest.raises(Refusal, match=r"the archive's folder .*/file cannot be"):
+    with pytest.raises(Refusal, match=r"the folder of the archive .*/file cannot be"):
         Archive(tmp_path / "file").prepare()
 
 

@@ -50,13 +50,10 @@ def damaged(tmp_path: Path) -> Path:
 async def test_a_damaged_old_file_does_not_fail_a_replay_of_a_later_time(damaged: Path) -> None:
     """Only files that hold something received in the selection's time are opened."""
     later = EntryFilter(since_ms=RECEIVED_MS + HOUR_MS, until_ms=RECEIVED_MS + 2 * HOUR_MS)
-    pages = [page async for page in read_archive(damaged, STREAM + ":{0}", Span.whole(0), None, later.received_span)]
+    pages = [page async for page in read_archive(damaged, STREAM + ":{0}", Span.full(0), None, later.received_span)]
     assert [stored.id.redis for page in pages for stored in page] == ["2-0"]
     with pytest.raises(ArchiveDamaged, match="0_1-0"):
-        [
-            page
-            async for page in read_archive(damaged, STREAM + ":{0}", Span.whole(0), None, EntryFilter().received_span)
-        ]
+        [page async for page in read_archive(damaged, STREAM + ":{0}", Span.full(0), None, EntryFilter().received_span)]
 
 
 def test_plan_reads_only_the_files_of_the_time_that_it_is_given(

@@ -104,7 +104,7 @@ async def _reports(trimmer: Trimmer) -> int:
     """How many entries a look reports that then fails."""
     before = _metric()
     with pytest.raises(RedisConnectionError):
-        await trimmer.look(asyncio.Event())
+        await trimmer.run_once(asyncio.Event())
     return int(_metric() - before)
 
 

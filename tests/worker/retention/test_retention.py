@@ -128,10 +128,10 @@ async def test_a_group_made_in_the_middle_keeps_what_is_left(server: Redis, shar
     await lease.take()
     await floor.survey()
     end = EntryId(0, 2000, 0)
-    removed = await floor.trim(lease.token, 5000, end, most=100)
+    removed = await floor.trim(lease.token, 5000, end, limit=100)
     assert removed
     await (register(server, shard, "new") if registered else group(server, shard, "new"))
-    assert not await floor.trim(lease.token, 5000, end, most=100)
+    assert not await floor.trim(lease.token, 5000, end, limit=100)
     await floor.survey()
     assert await floor.trim(lease.token, 5000, end) == 0
     assert await left(server, shard) == ids[removed:]

@@ -116,7 +116,7 @@ class Clock:
 async def forgotten(trimmer: Trimmer) -> list[bool]:
     """Whether each group that a look reports now is called forgotten."""
     with capture_logs() as logs:
-        await trimmer.look(asyncio.Event())
+        await trimmer.run_once(asyncio.Event())
     return [line["forgotten"] for line in logs if line["event"] == "retention.blocked"]
 
 
@@ -217,7 +217,7 @@ async def test_on_a_full_disk_nothing_is_trimmed(
     async with raw_ranges(connect.client(valkey_url)) as client, asyncio.TaskGroup() as tasks:
         archive = Archive(small_disk, file_bytes=60_000, rest_seconds=0)
         retention = RetentionPolicy(OLD.age_ms, OLD.most_bytes, together=True)
-        trimmer = Trimmer(client, shard, retention, archive, look_seconds=0.05)
+        trimmer = Trimmer(client, shard, retention, archive, poll_seconds=0.05)
         with capture_logs() as logs:
             tasks.create_task(trimmer.run(stop))
             await until(lambda: has_failed(failures + 2))
