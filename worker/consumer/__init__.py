@@ -1,4 +1,4 @@
-"""The loop of one consumer group: fetch entries, process them, settle them.
+"""Consumes one group in a loop: fetches entries, processes them and settles them.
 
 Start with `consumer`.
 """

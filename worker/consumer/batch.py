@@ -1,4 +1,4 @@
-"""Entries that were read together, sorted into events and invalid entries. No I/O."""
+"""Parses the entries of one read, and sorts them into events and invalid entries. No I/O."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from worker.sources import Source
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Entries in flight, parsed. ``generation`` is the consumer's when they were read (worker.group.heartbeat)."""
+    """Parsed entries in flight. ``generation`` is the consumer's when they were read (worker.group.heartbeat)."""
 
     source: Source
     generation: int
@@ -23,34 +23,34 @@ class Batch:
     events: list[StatusEvent] = field(default_factory=list)
     """The event of each of ``entries``."""
     invalid: list[Copy] = field(default_factory=list)
-    """Dead letters: entries that cannot be read, and invalid payloads of a sender that a signature proves."""
+    """Dead letters: malformed entries, and invalid payloads with a valid signature or where none is checked."""
     unverified: list[UnverifiedPayload] = field(default_factory=list)
-    """Invalid payloads that no signature proves, although signatures are checked: anybody may have sent them."""
+    """Invalid payloads without a valid signature although signatures are checked: anybody may have sent them."""
 
     def without(self, places: Sequence[int]) -> "Batch":
-        """Return the batch without some of its events, and without the invalid entries."""
-        left = sorted(set(range(len(self.entries))) - set(places))
-        entries, events = [self.entries[one] for one in left], [self.events[one] for one in left]
+        """Return the batch without the events at these places, and without its invalid entries."""
+        rest = sorted(set(range(len(self.entries))) - set(places))
+        entries, events = [self.entries[place] for place in rest], [self.events[place] for place in rest]
         return Batch(self.source, self.generation, entries, events)
 
     @classmethod
     def read(cls, source: Source, entries: RawEntries, *, shard: int, generation: int) -> Self:
-        """Parse what was read."""
+        """Parse raw entries of one stream."""
         batch = cls(source, generation)
         for entry_id, flat in entries:
-            own = f"{shard}/{entry_id.decode()}"
+            live_id = f"{shard}/{entry_id.decode()}"
             try:
                 entry = Entry.from_flat(flat)
             except InvalidEntry as exc:
                 fields = fields_from_flat(flat)
-                origin = find_origin(fields) or own
+                origin = find_origin(fields) or live_id
                 batch.invalid.append(Copy.from_invalid(entry_id, fields, origin=origin, error=f"invalid-entry: {exc}"))
                 continue
             try:
-                event = parse(entry, entry.origin or own)
+                event = parse(entry, entry.origin or live_id)
             except InvalidStatus as exc:
                 batch._sort_invalid(
-                    entry_id, fields_from_flat(flat), entry, entry.origin or own, f"invalid-status: {exc}"
+                    entry_id, fields_from_flat(flat), entry, entry.origin or live_id, f"invalid-status: {exc}"
                 )
             else:
                 batch.entries.append((entry_id, flat))

@@ -1,8 +1,8 @@
-"""The loop of one group: claim or read a batch, have it processed, and start again.
+"""The main loop of one group: claims or reads a batch, processes it, and repeats.
 
-When Redis fails (stream.redis.errors), nothing in flight is settled, the consumer takes a
-new name, waits, and begins from the start; its old name's entries are claimed like those of any dead consumer, by this
-process or another. A read that does not end, whatever the reason, is given up like one that failed.
+When Redis fails (stream.redis.errors), the consumer settles nothing that is in flight. It takes a new name, waits, and
+starts again. A worker (this one or another) then claims the entries of the old name, like those of any dead consumer.
+A read that does not end is treated like a failed read.
 """
 
 import asyncio
@@ -68,7 +68,10 @@ class Consumer:
         return self._health.not_ready_reason or self._upkeep.not_ready_reason
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Consume until ``stop``, finishing what is in hand. Raises ServerUnfit if it could not even begin."""
+        """Consume until ``stop``, then finish the entries in flight.
+
+        Raises ServerUnfit if the server lacks what the worker needs at the start.
+        """
         backoff = Backoff(*RETRY_SECONDS)
         while not stop.is_set():
             try:
@@ -83,20 +86,20 @@ class Consumer:
 
     @property
     def upkeep(self) -> Sequence[Coroutine[Any, Any, NoReturn]]:
-        """The loops that run beside ``run``, for ever."""
-        acts = [self._every(self._upkeep.timing.upkeep, act) for act in self._upkeep.steps]
-        return [self._every(self._upkeep.timing.beat, self._beat), *acts]
+        """The endless loops that run at the same time as ``run``."""
+        steps = [self._repeat(self._upkeep.timing.upkeep, step) for step in self._upkeep.steps]
+        return [self._repeat(self._upkeep.timing.beat, self._beat), *steps]
 
     def close(self) -> None:
-        """Begin nothing more of what is in flight."""
+        """Start no further calls: entries in flight that have no call yet stay pending."""
         self._processor.close()
 
     async def leave(self) -> None:
-        """Hand over what is still pending."""
+        """Remove the heartbeat, so that other workers claim the pending entries at once."""
         try:
             async with limit_wait(LEAVE_SECONDS):
                 await self._heartbeat.leave()
-        except RedisError as exc:  # then the others find the counter standing still
+        except RedisError as exc:  # the others then see that the counter does not move
             log.warning("consumer.leave_failed", group=self._group.name, error=name_error(exc))
 
     async def _prepare(self) -> None:
@@ -108,18 +111,18 @@ class Consumer:
         log.info("consumer.ready", group=self._group.name, consumer=self._heartbeat.consumer)
 
     async def _consume(self, stop: asyncio.Event, backoff: Backoff) -> None:
-        """Process batch after batch; while one is being handled, the next is read and parsed, unless tidying is due."""
+        """Process batch after batch. While one is handled, read the next one, unless an orphan check is due."""
         reading = asyncio.create_task(self._next(stop))
         try:
             while not stop.is_set():
                 batches = await self._health.wait_for(reading)
                 if self._heartbeat.orphan_check_due and self._fetcher.is_idle:
                     await self._heartbeat.check_orphans(await self._processor.count_in_flight(batches))
-                was_busy, began = self._fetcher.is_busy, time.monotonic()
+                was_busy, started = self._fetcher.is_busy, time.monotonic()
                 reading = asyncio.create_task(self._next(stop))
                 await self._processor.process(batches, reading)
                 if was_busy:
-                    self._fetcher.adapt_count(time.monotonic() - began)
+                    self._fetcher.adapt_count(time.monotonic() - started)
                 backoff.reset()
             await self._processor.process(await self._health.wait_for(reading), reading)
             if not self._fetcher.is_idle:
@@ -127,12 +130,12 @@ class Consumer:
                 await self._processor.process(await self._health.wait_for(reading), reading)
             await self._processor.finish()
         finally:
-            await self._health.abandon(reading)  # what it read stays pending, and is claimed
+            await self._health.abandon(reading)  # entries that it reads stay pending until a worker claims them
             await self._fetcher.abandon()
             await self._processor.drop()
 
     async def _next(self, stop: asyncio.Event) -> list[Batch]:
-        """Claim entries of dead consumers, or else read the next ones."""
+        """Claim entries of dead consumers; without any, read the next entries."""
         if self._processor.hangs:
             await asyncio.sleep(BLOCK_MS / 1000)
             return []
@@ -140,10 +143,10 @@ class Consumer:
         generation = self._heartbeat.generation
         if self._upkeep.backlog.is_tight:
             self._fetcher.read_few()
-        found = await self._claimer.claim(self._fetcher.count)
-        if not found:
+        entries = await self._claimer.claim(self._fetcher.count)
+        if not entries:
             copies = self._dispatcher.count_wanted_copies()
-            generation, found = await self._fetcher.read(
+            generation, entries = await self._fetcher.read(
                 prefetch=not (stop.is_set() or self._heartbeat.orphan_check_due),
                 copies=copies,
                 live=not self._upkeep.backlog.is_full,
@@ -151,11 +154,11 @@ class Consumer:
             )
         self._last_read.set_to_current_time()
         shard = self._group.shard.number
-        return [Batch.read(source, entries, shard=shard, generation=generation) for source, entries in found.items()]
+        return [Batch.read(source, raw, shard=shard, generation=generation) for source, raw in entries.items()]
 
     async def _beat(self) -> None:
-        if self._processor.hangs:  # others have to claim what it has in flight
-            log.error("consumer.hangs", group=self._group.name, what="its handler goes on after its time")
+        if self._processor.hangs:  # without a heartbeat, other workers claim the entries in flight
+            log.error("consumer.hangs", group=self._group.name, what="its handler did not end after its timeout")
         else:
             await self._heartbeat.beat()
 
@@ -165,26 +168,26 @@ class Consumer:
         self._heartbeat.renew()
 
     async def _recover(self, exc: Exception) -> None:
-        """Drop what is in hand, and make ready for a new beginning."""
+        """Drop the entries in flight after an error of Redis."""
         if self._health.is_healthy:
             self._drop(name_error(exc))
         if await self._health.record_failure(exc) is SILENT:
-            self._fetcher.slow_down()  # perhaps a batch takes the network too long
+            self._fetcher.slow_down()  # a batch may be too large for the network
 
-    async def _every(self, seconds: float, act: Callable[[], Awaitable[None]]) -> NoReturn:
+    async def _repeat(self, seconds: float, step: Callable[[], Awaitable[None]]) -> NoReturn:
         while True:
             await asyncio.sleep(seconds)
             if not self._health.is_healthy:
                 continue
             try:
-                await act()
+                await step()
             except RedisError as exc:
                 log.warning("consumer.upkeep_failed", group=self._group.name, error=name_error(exc))
                 self._health.record_upkeep_error(exc)
 
 
 async def consume(consumers: Sequence[Consumer], stop: asyncio.Event, grace_seconds: float) -> None:
-    """Run all consumers until ``stop``; then let them finish for at most ``grace_seconds`` and hand over the rest."""
+    """Run all consumers until ``stop``, then let them finish for at most ``grace_seconds`` and hand over the rest."""
     async with asyncio.TaskGroup() as tasks:
         loops = [tasks.create_task(consumer.run(stop)) for consumer in consumers]
         upkeep = [tasks.create_task(loop) for consumer in consumers for loop in consumer.upkeep]

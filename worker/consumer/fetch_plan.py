@@ -1,8 +1,8 @@
-"""Plans the next read: how many entries of which of a group's streams. No I/O.
+"""Plans the next read: the number of entries from each of a group's streams. No I/O.
 
-While no live entries pile up, one read waits for all streams and takes a few entries of each. Once more live entries
-are waiting than that, they are read in whole batches, and each other stream gets a fourth of such a batch. Retries and
-replays are read no faster than they are handled, and not while enough of them wait.
+While the group keeps up, one read waits for all streams and takes a few entries of each. Once more live entries wait,
+the worker reads them in full batches, with up to a quarter of a batch from the retry and the replay stream each. It
+reads retries and replays (copies) only as fast as it handles them, and not while enough of them wait.
 """
 
 from collections.abc import Mapping
@@ -16,32 +16,32 @@ BATCH_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class FetchPlan:
-    """The most entries of each stream. A read that ``waits`` takes as many of each and returns once there are any."""
+    """The maximum of entries from each stream. A read that ``waits`` returns as soon as one stream has an entry."""
 
     counts: Mapping[Source, int]
     waits: bool
 
 
 def plan_fetch(batch_entries: int, *, busy: bool, copies: int = FEW, live: bool = True) -> FetchPlan:
-    """Return the next read; it may be of no stream at all.
+    """Return the plan of the next read; it may name no stream.
 
-    ``busy``: the last one got as many live entries as it asked for. ``others``: how many retries and how many replays
-    are wanted. ``live``: whether live entries are.
+    ``busy``: the last read got as many live entries as it asked for. ``copies``: the number of retries, and of replays,
+    to read. ``live``: whether to read live entries.
     """
     few = min(FEW, batch_entries)
     if busy and live:
         share = max(few, batch_entries // SHARE) if copies else 0
-        most = {Source.LIVE: batch_entries, Source.RETRY: share, Source.REPLAY: share}
-        return FetchPlan({source: count for source, count in most.items() if count}, waits=False)
-    wanted = [Source.LIVE] if live else []
+        counts = {Source.LIVE: batch_entries, Source.RETRY: share, Source.REPLAY: share}
+        return FetchPlan({source: count for source, count in counts.items() if count}, waits=False)
+    sources = [Source.LIVE] if live else []
     if copies:
         few = min(few, copies)
-        wanted += [Source.RETRY, Source.REPLAY]
-    return FetchPlan(dict.fromkeys(wanted, few), waits=True)
+        sources += [Source.RETRY, Source.REPLAY]
+    return FetchPlan(dict.fromkeys(sources, few), waits=True)
 
 
-def next_batch_size(batch_entries: int, most: int, seconds: float) -> int:
-    """Return the size of the next batch, when one of this size took so long: at most BATCH_SECONDS' worth."""
+def next_batch_size(batch_entries: int, maximum: int, seconds: float) -> int:
+    """Return the size of the next batch after one of this size took ``seconds``: at most BATCH_SECONDS of work."""
     if seconds > BATCH_SECONDS:
         return max(1, int(batch_entries * BATCH_SECONDS / seconds))
-    return min(most, 2 * batch_entries) if seconds < BATCH_SECONDS / 2 else batch_entries
+    return min(maximum, 2 * batch_entries) if seconds < BATCH_SECONDS / 2 else batch_entries

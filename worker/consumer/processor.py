@@ -1,4 +1,4 @@
-"""Takes the batches of a group through dispatch and settle: decides between ack, delayed retry and dead letter."""
+"""Processes the batches of a group: dispatches their events, then acks, delays or dead-letters their entries."""
 
 import asyncio
 import random
@@ -30,7 +30,7 @@ log = structlog.get_logger("processor")
 
 
 class Processor:
-    """Processes the batches of one group. Its parts are those that wiring has made for the same group."""
+    """Processes the batches of one group, with the objects that worker.wiring made for that group."""
 
     def __init__(
         self,
@@ -67,11 +67,11 @@ class Processor:
 
     @property
     def hangs(self) -> bool:
-        """Whether the handler goes on although its time was over and it was cancelled."""
+        """Whether a call still runs although it was cancelled at its timeout."""
         return self._dispatcher.hangs
 
     async def count_in_flight(self, batches: Iterable[Batch]) -> Counter[Source]:
-        """Count the entries of each stream that are in flight once these batches are, but not settled.
+        """Count the entries of each stream that are in flight and not settled, including these batches.
 
         Raises as ``process``.
         """
@@ -82,15 +82,15 @@ class Processor:
         return counts
 
     async def process(self, batches: Iterable[Batch], reading: asyncio.Future[Any]) -> None:
-        """Handle and settle. Raises BatchDropped, or RedisError if it is unknown what is settled.
+        """Handle and settle batches. Raises BatchDropped; and RedisError, after which it is unknown what is settled.
 
-        Returns when all is settled; or when ``reading`` is done and more is wanted, and then slow calls and the
-        settling go on beside the next batch.
+        Returns once all entries are settled; or once ``reading`` is done and the dispatcher can take more. Slow calls
+        and the current write then continue during the next batch.
         """
         for batch in batches:
             await self._admit(batch)
         while True:
-            await self._heed()
+            await self._check_not_late()
             if self._dispatcher.is_busy:
                 await self._dispatcher.step(reading)
             await self._settle()
@@ -101,7 +101,7 @@ class Processor:
                 return
 
     async def finish(self) -> None:
-        """Begin nothing more, and settle what is being handled. Raises as ``process``."""
+        """Start no further call, and settle the running ones. Raises as ``process``."""
         self.close()
         while self._dispatcher.is_busy:
             await self._dispatcher.step()
@@ -109,19 +109,19 @@ class Processor:
         await self._writer.wait_until_written()
 
     def close(self) -> None:
-        """Begin nothing more: what has not begun stays pending, and others claim it."""
+        """Start no further call. Entries without a call stay pending, and another worker claims them."""
         self._closed = True
         self._dispatcher.close()
 
     async def drop(self) -> None:
-        """Forget what is in flight: it stays pending, and the worker that claims it handles it again."""
+        """Forget the entries in flight. They stay pending, and the worker that claims them handles them again."""
         await self._writer.drop()
         self._poison.forget()
         await self._dispatcher.cancel()
 
     async def _admit(self, batch: Batch) -> None:
         if batch.generation != self._generation and self._dispatcher.is_busy:
-            raise BatchDropped  # others may have by now what is being handled
+            raise BatchDropped  # another worker may have claimed the entries of the running calls
         self._generation = self._circuit.generation = batch.generation
         if self._closed:
             return
@@ -138,7 +138,7 @@ class Processor:
         self._dispatcher.put(Call(batch.source, batch.entries, batch.events))
 
     def _filter(self, batch: Batch, accepts: Callable[[StatusEvent], bool]) -> Batch:
-        """Return the batch without the events that its handler is not meant for, and have those settled."""
+        """Return the batch without the events that the handler's filter excludes, and settle those."""
         places = [place for place, event in enumerate(batch.events) if not accepts(event)]
         if not places:
             return batch
@@ -147,7 +147,7 @@ class Processor:
         return batch.without(places)
 
     async def _drop_handled(self, dedup: Deduplicator, batch: Batch) -> Batch:
-        """Return the batch without the events that were handled before, and have those settled."""
+        """Return the batch without the events that were handled before, and settle those."""
         places = await dedup.find_handled(batch.events, self._writer.marks)
         if not places:
             return batch
@@ -156,7 +156,7 @@ class Processor:
         return batch.without(places)
 
     def _skip(self, batch: Batch, places: Sequence[int], outcome: str) -> None:
-        """Have events settled without a call."""
+        """Settle events without a call."""
         settlement = self._writer.next_settlement(batch.source)
         for place in places:
             event = batch.events[place]
@@ -164,14 +164,14 @@ class Processor:
             settlement.outcomes.append(EntryOutcome(event.entry, outcome, event.attempt))
 
     def _admit_suspects(self, batch: Batch) -> Batch:
-        """Return the batch without suspects; these are handled under a mark, or given up if they are proven poison."""
-        found = [self._poison.find(batch.source, entry_id) for entry_id, _ in batch.entries]
-        places = [place for place, suspicion in enumerate(found) if suspicion.is_suspect]
+        """Return the batch without suspects. Those are handled under a mark, or dead-lettered if proven poison."""
+        records = [self._poison.find(batch.source, entry_id) for entry_id, _ in batch.entries]
+        places = [place for place, record in enumerate(records) if record.is_suspect]
         suspects: list[Suspect] = []
         for place in places:
-            (entry_id, flat), event, deaths = batch.entries[place], batch.events[place], found[place].deaths
-            if found[place].is_proven:
-                error = f"poison: {deaths} workers died while they handled nothing else"
+            (entry_id, flat), event, deaths = batch.entries[place], batch.events[place], records[place].deaths
+            if records[place].is_proven:
+                error = f"poison: {deaths} workers died while they handled only this entry"
                 copy = Copy.from_invalid(entry_id, fields_from_flat(flat), origin=event.entry, error=error)
                 self._writer.next_settlement(batch.source).copies.append(copy)
             else:
@@ -179,7 +179,8 @@ class Processor:
         self._dispatcher.put_suspects(suspects)
         return batch.without(places) if places else batch
 
-    async def _heed(self) -> None:
+    async def _check_not_late(self) -> None:
+        """Apply the pause, and probe. Raises BatchDropped if the worker is late: others may have the entries."""
         await self._circuit.apply()
         if self._dispatcher.is_busy and self._heartbeat.is_late(self._generation):
             raise BatchDropped
@@ -189,22 +190,22 @@ class Processor:
             await self._dispatcher.probe(self._heartbeat.consumer)
 
     async def _settle(self) -> None:
-        """Have the calls settled that have ended."""
-        self._judge(self._dispatcher.take())
+        """Settle the calls that have ended."""
+        self._sort_ended(self._dispatcher.take())
         await self._writer.write(self._generation)
 
-    def _judge(self, ended: Sequence[Call]) -> None:
+    def _sort_ended(self, ended: Sequence[Call]) -> None:
         """Sort the calls that have ended into entries to ack, to delay and to dead-letter."""
         for call in ended:
             self._seconds.observe(call.seconds)
         for source in Source:
             if calls := [call for call in ended if call.error is None and call.source is source]:
-                self._succeed(source, calls)
+                self._record_successes(source, calls)
         if failed := [(call, call.error) for call in ended if call.error is not None]:
-            self._fail(failed)
+            self._record_failures(failed)
 
-    def _succeed(self, source: Source, calls: Sequence[Call]) -> None:
-        """Have the events of these calls acked: all at once takes half the time that one call after the other does."""
+    def _record_successes(self, source: Source, calls: Sequence[Call]) -> None:
+        """Ack the events of these calls, all at once: that takes half the time of one call after the other."""
         events = [event for call in calls for event in call.events]
         settlement = self._writer.next_settlement(source)
         settlement.acks += [entry_id for call in calls for entry_id, _ in call.entries]
@@ -212,12 +213,12 @@ class Processor:
             settlement.marks += map(mark, events)
         self._handled.inc(len(events))
         if source is not Source.LIVE:
-            again = (event for event in events if event.attempt > 1)
-            settlement.outcomes += [EntryOutcome(event.entry, "handled", event.attempt) for event in again]
+            retried = (event for event in events if event.attempt > 1)
+            settlement.outcomes += [EntryOutcome(event.entry, "handled", event.attempt) for event in retried]
         if source is Source.RETRY:
             observe_attempts(self._group, (event.attempt for event in events))
 
-    def _fail(self, failed: Sequence[tuple[Call, BaseException]]) -> None:
+    def _record_failures(self, failed: Sequence[tuple[Call, BaseException]]) -> None:
         kinds: Counter[str] = Counter()
         for call, error in failed:
             kinds[failure_kind(error)] += len(call.events)

@@ -1,7 +1,7 @@
-"""How one consumer gets on with Redis: well, or in what trouble; told to `/ready`, the log and the metrics.
+"""The health of one consumer's connection to Redis, for `/ready`, the log and the metrics.
 
-The loop asks here whether it may go on. It never waits for ever: redis-py bounds every reply, stream.connect every
-command, and a read that still does not end is given up here.
+Every wait has a limit: redis-py limits each reply, stream.redis.client limits each command, and this module limits each
+read as a whole.
 """
 
 import asyncio
@@ -18,16 +18,16 @@ from worker.metrics import REDIS_FAULTS
 
 log = structlog.get_logger("condition")
 
-# More than BLOCK and the limit of one command, so it does not happen while Redis answers in time.
+# Longer than a blocking read and the limit of one command together: Redis is late.
 SLOW_SECONDS = 10.0
-# More than all commands of one read may take together.
+# Longer than the limits of all commands of one read together.
 STALLED_SECONDS = 30.0
 
 T = TypeVar("T")
 
 
 class RedisHealth:
-    """The condition of one consumer. ``servers`` are its clients."""
+    """Whether Redis serves one consumer. ``servers`` are its clients."""
 
     def __init__(self, group: str, servers: Sequence[Redis], clock: Callable[[], float] = time.monotonic) -> None:
         self._group = group
@@ -48,26 +48,26 @@ class RedisHealth:
         return f"group {self._group}: no answer from Redis for {waited:.0f} s" if waited > SLOW_SECONDS else None
 
     def mark_healthy(self) -> None:
-        """Say that everything is prepared for reading."""
+        """Mark the consumer healthy: it is ready to read."""
         self.is_healthy = self._was_healthy = True
         self._fault, self._group_is_gone = None, False
 
     def record_upkeep_error(self, exc: Exception) -> None:
-        """Take in what the upkeep fault: that the group is gone, a read may not tell."""
+        """Note an error of the upkeep: a read may not notice that the group is gone."""
         self._group_is_gone = self._group_is_gone or identify_fault(exc) is GONE
 
     async def record_failure(self, exc: Exception) -> RedisFault:
-        """Judge the error that ended the loop's work, tell it, and drop connections that cannot be trusted.
+        """Classify the error that ended the loop, log it, and drop broken connections.
 
-        A server that is unfit at the very start is no trouble that passes: raises ServerUnfit again.
+        Raises ServerUnfit again if the server cannot be used at the start: a retry would not help.
         """
         if isinstance(exc, ServerUnfit) and not self._was_healthy:
             raise exc
         fault = UNSUPPORTED if isinstance(exc, ServerUnfit) else identify_fault(exc)
         self.is_healthy, self._fault = False, fault
         REDIS_FAULTS.labels(self._group, fault.name).inc()
-        tell = log.warning if fault.passing else log.error
-        tell(
+        log_fault = log.warning if fault.passing else log.error
+        log_fault(
             "consumer.redis_fault",
             group=self._group,
             fault=fault.name,
@@ -80,7 +80,7 @@ class RedisHealth:
         return fault
 
     async def wait_for(self, reading: "asyncio.Task[T]") -> T:
-        """Return what the read gave. Raises what it or the upkeep fault, and Stalled if it does not end."""
+        """Return the result of a read. Raises its error, GroupGone if the upkeep met it, and Stalled on timeout."""
         self._waiting_since = self._clock()
         try:
             await asyncio.wait([reading], timeout=STALLED_SECONDS)
@@ -95,8 +95,8 @@ class RedisHealth:
 
     @staticmethod
     async def abandon(reading: "asyncio.Task[T]") -> None:
-        """Cancel a read, and wait no longer than a moment for its end; what it has read stays pending."""
+        """Cancel a read, and wait at most a second for its end. Its entries stay pending."""
         reading.cancel()
         await asyncio.wait([reading], timeout=1)
         if reading.done() and not reading.cancelled():
-            reading.exception()  # looked at, so that asyncio does not complain
+            reading.exception()  # marks it as retrieved: asyncio would log it

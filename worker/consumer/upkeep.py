@@ -1,4 +1,4 @@
-"""What a consumer does once a second beside its loop: checkpoint, due retries, pause, backlog, latest success."""
+"""The upkeep of one group, once a second: checkpoint, due retries, pause, backlog and latest success."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from worker.timing import TIMING, Timing
 
 @dataclass(frozen=True, slots=True)
 class Upkeep:
-    """The parts of one group that need it."""
+    """The objects of one group that need upkeep."""
 
     group: ConsumerGroup
     delayed: DelayedRetries
@@ -26,19 +26,19 @@ class Upkeep:
 
     @property
     def steps(self) -> Sequence[Callable[[], Awaitable[None]]]:
-        """The steps, each of which may fail without the others; each raises RedisError."""
+        """The steps of the upkeep. Each runs in a loop of its own and raises RedisError."""
         return self.group.save_checkpoint, self.delayed.promote, self.refresh, self.note_success
 
     @property
     def not_ready_reason(self) -> str | None:
-        """Why the group's events are not all being handled; None if they are."""
+        """Why some of the group's events are not handled; None if all are."""
         return self.circuit.not_ready_reason or self.backlog.not_ready_reason
 
     async def refresh(self) -> None:
-        """See whether the group is paused, and how much it has delayed and dead-lettered. Raises RedisError."""
+        """Read whether the group is paused, and measure its backlog. Raises RedisError."""
         await self.pause.refresh()
         await self.backlog.measure()
 
     async def note_success(self) -> None:
-        """Let the group's other workers know when the latest call began that succeeded. Raises RedisError."""
+        """Publish the start of the latest successful call to the group's other workers. Raises RedisError."""
         await self.settler.note_success(self.circuit.succeeded_seconds_ago)

@@ -1,4 +1,4 @@
-"""Calls a handler: concurrency, timeouts, circuit breaker and pause.
+"""Calls a handler, with limits on concurrency and time, a circuit breaker and a pause.
 
 Start with `dispatcher`.
 """

@@ -1,8 +1,8 @@
-"""The bytes of a group's delayed retries and dead letters, and their limit.
+"""The backlog of a group, the bytes of its delayed retries and dead letters, and its limit.
 
-Delaying and dead-lettering go on when Redis is out of memory, so their bytes need a limit: at it the group reads and
-handles no live entries, while its retries go on. While Redis is at its maxmemory the limit is a 250th of that,
-so that all groups together stay close to it.
+The worker still delays and dead-letters entries when Redis is out of memory, so the backlog needs a limit. At the
+limit the group reads and handles no live entries; its retries continue. While Redis is at its maxmemory, the limit is
+1/250 of maxmemory, so that all groups together exceed it by little.
 """
 
 import structlog
@@ -18,15 +18,15 @@ MEASURE = read_script(__file__, "measure_backlog.lua")
 DEFAULT_SHARE = 4
 """The default limit is the server's maxmemory divided by this."""
 FULL_SHARE = 250
-"""The limit while Redis is full is its maxmemory divided by this: four groups at it, whose copies grow to twice their
-size with the record of their attempts, add less than a tenth."""
+"""While Redis is full, the limit is its maxmemory divided by this. Four groups at the limit add less than 10 %, even if
+their copies double in size with the records of attempts."""
 FULL_RATIO = 1.0
 TIGHT_RATIO = 0.9
-"""From this share of the server's maxmemory on, groups read few live entries at a time."""
+"""From this share of the server's maxmemory on, a group reads at most FEW live entries at a time."""
 
 
 class Backlog:
-    """The delayed retries and dead letters of one group, as this worker measured them last."""
+    """The backlog of one group, as this worker measured it last."""
 
     def __init__(self, group: GroupRef, limit_bytes: int | None = None) -> None:
         self._group = group.name
@@ -35,12 +35,12 @@ class Backlog:
         self._measure = group.server.register_script(MEASURE)
         self.bytes = 0
         self.is_full = False
-        """Whether the group must not handle live entries."""
+        """Whether the backlog is at its limit: the group handles no live entries."""
         self.is_tight = False
-        """Whether the server is nearly out of memory: a large batch that fails would take it far beyond its limit."""
+        """Whether Redis is nearly out of memory: a large batch that fails would exceed the limit by far."""
 
     async def measure(self) -> None:
-        """Measure it again. Raises RedisError."""
+        """Measure the backlog. Raises RedisError."""
         self.bytes, used, maxmemory = map(int, await self._measure(keys=self._keys))
         limit = limit_of(self._limit_bytes, used, maxmemory)
         self.is_tight = maxmemory > 0 and used >= TIGHT_RATIO * maxmemory
@@ -57,7 +57,7 @@ class Backlog:
 
     @property
     def not_ready_reason(self) -> str | None:
-        """Why the group handles no live entries, and what to do; None if it does."""
+        """Why the group handles no live entries, with the next step; None if it does."""
         if not self.is_full:
             return None
         return (
@@ -67,7 +67,7 @@ class Backlog:
 
 
 def limit_of(configured: int | None, used: int, maxmemory: int) -> int | None:
-    """Return the limit in bytes; None without a setting and a maxmemory."""
+    """Return the limit in bytes; None with neither a setting nor a maxmemory."""
     limits = [] if configured is None else [configured]
     if maxmemory:
         limits += [] if limits else [maxmemory // DEFAULT_SHARE]

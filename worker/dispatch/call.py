@@ -1,4 +1,4 @@
-"""A call of a handler: which events are handed over together, and what came of them."""
+"""One call of a handler: the events it receives together, and the result."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,36 +9,36 @@ from worker.sources import Source
 
 
 class Handler(Protocol):
-    """What a group does with its events. It may see an event again, and must then come to the same effect."""
+    """The handler of a group. It may receive an event again, and must then have the same effect."""
 
     def alone(self, event: StatusEvent) -> bool:
-        """Whether this event is handed over by itself, not in one list with others of its batch."""
+        """Whether this event needs a call of its own instead of a list with others of its batch."""
 
     async def handle(self, events: Sequence[StatusEvent]) -> None:
-        """Return when the effect is there to stay. Whatever is raised is about all these events (worker.outcome).
+        """Return once the effect is durable. An error applies to all these events (worker.handlers.errors).
 
-        It ends within ``Limits.timeout_seconds`` by itself, for example by raising TimedOut.
+        The handler itself must end within ``Limits.timeout_seconds``, for example by raising TimedOut.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a handler may take."""
+    """The limits of one handler."""
 
     concurrency: int = 1
     """How many calls run at once."""
     timeout_seconds: float = 60.0
     batch_entries: int = 4000
-    """How many entries, at most, are read at once and handed over in one list."""
+    """The maximum of entries in one read and in one list."""
     attempts: int = 24
-    """After how many an event is given up."""
+    """An event is dead-lettered after this many attempts."""
     judged_attempts: int = 2
-    """Up to which attempt calls tell how the handler is: 1, or 2 where what fails in a list comes alone after that."""
+    """The breaker counts attempts up to this one: 1, or 2 for lists, whose events are retried one by one."""
 
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """Events that are handed over together, with their entries, all of one stream; and why they failed, if they did."""
+    """Events of one stream that a handler receives together, their entries, and the error if the call failed."""
 
     source: Source
     entries: Sequence[tuple[bytes, list[bytes]]]
@@ -48,18 +48,18 @@ class Call:
     error: BaseException | None = None
 
     def part(self, start: int, end: int | None = None) -> "Call":
-        """Return a call of its own for some of the events."""
+        """Return a new call with some of the events."""
         return Call(self.source, self.entries[start:end], self.events[start:end])
 
 
 def split_by_handler(handler: Handler, call: Call) -> list[Call]:
-    """Return the calls to make for what was read together."""
+    """Return the calls for events that were read together: single events alone, the others in one list."""
     alone = [place for place, event in enumerate(call.events) if handler.alone(event)]
     if not alone:
         return [call] if call.events else []
-    apart = [call.part(place, place + 1) for place in alone]
+    single = [call.part(place, place + 1) for place in alone]
     if len(alone) == len(call.events):
-        return apart
+        return single
     together = [place for place, event in enumerate(call.events) if not handler.alone(event)]
     entries = [call.entries[place] for place in together]
-    return [Call(call.source, entries, [call.events[place] for place in together]), *apart]
+    return [Call(call.source, entries, [call.events[place] for place in together]), *single]

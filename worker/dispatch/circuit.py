@@ -1,6 +1,7 @@
-"""The circuit of one handler: whether its calls may begin, from everything that may forbid it.
+"""The circuit of one handler: decides whether a call may start.
 
-That is: the group's pause, a target that is unavailable, a breaker that has just tripped, and a worker that was late.
+No call starts while the group is paused, the target is unavailable, the breaker has just tripped, or the worker is
+late with its heartbeat.
 """
 
 import random
@@ -23,7 +24,7 @@ log = structlog.get_logger("handler")
 
 
 class Circuit:
-    """Takes in the outcome of each call, and opens and closes."""
+    """Records the result of each call, and opens and closes the circuit."""
 
     def __init__(
         self,
@@ -52,12 +53,12 @@ class Circuit:
         self.generation = 0
         """The consumer's generation when the entries in flight were read."""
         self.allows_one_call = False
-        """Whether one call has to come back before others begin: the target was away."""
+        """Whether one call must return before others start, because the target was unavailable."""
         self._succeeded: float | None = None
 
     @property
     def can_start(self) -> bool:
-        """Whether a call may begin; asked before each one."""
+        """Whether a call may start. The dispatcher asks before each call."""
         if self._halt is not None or self.is_paused or self._is_late(self.generation):
             return False
         return self._unavailable is None or self._clock() >= self._away_until
@@ -69,22 +70,22 @@ class Circuit:
 
     @property
     def not_ready_reason(self) -> str | None:
-        """Why the group's events are not being handled, for `/ready`; None if they are."""
+        """Why the group's events are not handled, for `/ready`; None if they are."""
         if self._pause.reason is not None:
             return f"group {self._group} is paused: {describe_reason(self._pause.reason)}"
         if self._unavailable is not None:
-            if self._group == "store":  # its texts have no value in them, and say what to do
+            if self._group == "store":  # these texts hold no private values, and give the next step
                 return f"group store waits for its database: {self._unavailable}"
             return f"group {self._group} waits for its target: {describe_error(self._unavailable)}"
         return None
 
     @property
     def succeeded_seconds_ago(self) -> float | None:
-        """How long ago the latest call that succeeded began; None if there was none."""
+        """Seconds since the start of the latest successful call; None without one."""
         return None if self._succeeded is None else max(0.0, self._clock() - self._succeeded)
 
     def record(self, call: Call) -> bool:
-        """Take in a call that has ended; whether it has to be made again because its events had no attempt."""
+        """Record a call that has ended. Return whether to repeat it, because it does not count as an attempt."""
         failed = call.error is not None and is_target_failure(call.error)
         if call is self._probe:
             self._probe, self._probe_succeeded = None, not failed
@@ -104,7 +105,7 @@ class Circuit:
         return False
 
     async def apply(self) -> None:
-        """Tell the group's other workers what the last calls showed, and heed what theirs did. Raises RedisError."""
+        """Apply pause and resume: publish the results of this worker, and adopt those of others. Raises RedisError."""
         self._follow_pause()
         self._check_breaker()
         if self._halt is not None:
@@ -116,7 +117,7 @@ class Circuit:
         self._follow_pause()
 
     async def take_probe(self, consumer: str) -> bool:
-        """Whether this consumer may make one call although the group is paused. Raises RedisError."""
+        """Take the turn to make one call while the group is paused; False if not possible. Raises RedisError."""
         if (
             self._probe is not None
             or self._probe_succeeded is not None
@@ -127,17 +128,17 @@ class Circuit:
         return await self._pause.take_probe(self._limits.timeout_seconds, consumer)
 
     def start_probe(self, call: Call) -> None:
-        """Take this call for the probe."""
+        """Use this call as the probe."""
         self._probe = call
 
     def drop(self) -> None:
-        """Forget the calls that are under way."""
+        """Forget the running calls."""
         self._halt = self._probe = self._probe_succeeded = None
         self.allows_one_call = False
 
     def _follow_pause(self) -> None:
-        if self._was_paused and not self.is_paused:  # a probe has succeeded, here or in another worker, or an operator
-            self._breaker.reset()  # says that the target is there
+        if self._was_paused and not self.is_paused:  # a probe succeeded, or an operator resumed the group
+            self._breaker.reset()
             self.allows_one_call = True
         self._was_paused = self.is_paused
 
@@ -146,7 +147,7 @@ class Circuit:
             self._halt = PauseReason.FAILING
 
     def _wait_for_target(self, error: Unavailable) -> None:
-        if self._unavailable is None or self._clock() >= self._away_until:  # of many calls at once one is enough
+        if self._unavailable is None or self._clock() >= self._away_until:  # only once for calls that fail together
             HANDLER_FAILURES.labels(self._group, failure_kind(error)).inc()
             log.warning("handler.unavailable", group=self._group, error=describe_error(error))
             jitter = random.uniform(0.5, 1)  # noqa: S311 - jitter
@@ -155,7 +156,7 @@ class Circuit:
         self._unavailable, self.allows_one_call = error, True
 
     def _counts(self, call: Call) -> bool:
-        """Whether it tells how the handler is: retries, and dead letters that are replayed, may never succeed."""
+        """Whether the breaker counts this call: later retries and replayed dead letters may never succeed."""
         if call.source is Source.LIVE:
             return True
         if max(event.attempt for event in call.events) > self._limits.judged_attempts:

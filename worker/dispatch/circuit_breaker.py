@@ -1,9 +1,9 @@
-"""The circuit breaker: whether nearly every call of a handler fails. Then its target is at fault and not the events.
+"""The circuit breaker detects that nearly every call of a handler fails: the target is at fault, not the events.
 
-It judges calls with events that are handled for the first time, because some retries never succeed, and neither do some
-dead letters that are replayed. It trips when for ``trip_seconds`` at most one call in FAILURES_TO_A_SUCCESS succeeded
-and many failed, or a few over all that time. A few successes in a row close it. Failures older than ``window_seconds``
-do not count, so a quiet group with a few bad events never trips it. No I/O.
+It counts only calls with new events, because some retries and some replayed dead letters never succeed. It trips if for
+``trip_seconds`` at most one call in FAILURES_TO_A_SUCCESS succeeds while many fail, or while a few fail throughout that
+time. A few successes in a row reset it. Failures older than ``window_seconds`` do not count, so a quiet group with a
+few bad events never trips it. No I/O.
 """
 
 from collections import deque
@@ -14,12 +14,12 @@ MANY_FAILURES = 36
 FEW_CALLS = 10
 FEW_SUCCESSES = 5
 LIST_WEIGHT = 5
-"""A list that fails counts as this many calls, because one of its events is enough to spoil it."""
+"""A failed list counts as this many calls only, because one bad event fails the list."""
 MOST_KEPT = 1000
 
 
 class CircuitBreaker:
-    """The outcomes of the last calls of one handler."""
+    """The results of the last calls of one handler."""
 
     def __init__(self, clock: Callable[[], float], trip_seconds: float = 3.0, window_seconds: float = 30.0) -> None:
         self._clock = clock
@@ -29,12 +29,12 @@ class CircuitBreaker:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Forget all results."""
         self._failures.clear()
         self._weight = self._successes = self._in_a_row = 0
 
     def record(self, *, failed: bool, events: int) -> None:
-        """Take in the outcome of a call of this many events."""
+        """Record the result of a call with this many events."""
         if not failed:
             self._record_success()
             return
@@ -46,7 +46,7 @@ class CircuitBreaker:
         weight = 1 if events == 1 else LIST_WEIGHT
         if len(self._failures) == MOST_KEPT:
             self._weight -= self._failures[1][1]
-            del self._failures[1]  # and keeps the first, by whose time it trips
+            del self._failures[1]  # the first one stays: it says since when calls fail
         self._failures.append((now, weight))
         self._weight += weight
         self._in_a_row = 0
@@ -59,12 +59,12 @@ class CircuitBreaker:
 
     @property
     def counts_failures(self) -> bool:
-        """Whether any failure counts; without one, a success changes nothing."""
+        """Whether failures are recorded. Without any, a success changes nothing."""
         return bool(self._failures)
 
     @property
     def is_tripped(self) -> bool:
-        """Whether nearly everything fails."""
+        """Whether nearly every call fails."""
         if not self._failures:
             return False
         first, last = self._failures[0][0], self._failures[-1][0]

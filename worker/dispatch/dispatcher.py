@@ -1,6 +1,6 @@
-"""Calls a handler: how many calls run at once, which one begins next, and which are made again.
+"""Calls a handler: limits the number of running calls, picks the next call, and repeats calls.
 
-A call that is slow holds up its own events only: the others are settled, and the next batch begins beside it.
+A slow call delays its own events only. The worker settles the others, and starts the next batch while the call runs.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ LONGEST_STEP_SECONDS = 1.0
 IDLE_SECONDS = 0.2
 KEPT_ENTRIES = 1000
 KEPT_BYTES = 32 * 1024 * 1024
-OTHERS_SECONDS = 2.0
+COPIES_SECONDS = 2.0
 TURN_SECONDS = 0.0001
-"""Calls that do not wait are made for so long before the loop has its turn. Giving it one after each call, and asking
-each time whether more is wanted, took a tenth of the time of a call that does nothing."""
+"""A task makes calls for this long before it yields to the event loop, if the calls themselves do not wait. Yielding
+after each call, with a check for more entries, took a tenth of the time of a no-op call."""
 MOST_FAILURES = 100
-"""After so many failed calls they are settled, because what is delayed has a limit in bytes."""
+"""After this many failed calls the worker settles them, because the backlog has a limit in bytes."""
 
 
 class Dispatcher:
@@ -60,15 +60,15 @@ class Dispatcher:
 
     @property
     def is_busy(self) -> bool:
-        """Whether anything has to be handled, is being handled, or is handled and not taken yet."""
+        """Whether a call waits, runs, or has ended and is not taken yet."""
         return bool(self._queue.calls or self._suspects or self._running or self._ended)
 
     @property
     def can_take_more(self) -> bool:
-        """Whether more entries can be put: no live call waits, and one more could begin if it were put."""
+        """Whether to put more entries: no live call waits, and one more call could start."""
         if self._suspects or self._isolates:
             return False
-        if self._circuit.is_paused:  # keep some to probe with: what came first may be what never succeeds
+        if self._circuit.is_paused:  # some to probe with: the first ones may never succeed
             events = [event for call in self._queue.calls for event in call.events]
             return len(events) < KEPT_ENTRIES and sum(len(event.raw) for event in events) < KEPT_BYTES
         if self._queue.has_live:
@@ -78,27 +78,27 @@ class Dispatcher:
 
     @property
     def hangs(self) -> bool:
-        """Whether a call goes on although its time was over long enough ago for it to be cancelled."""
-        begun_before = self._clock() - self._limits.timeout_seconds - CANCEL_SECONDS
+        """Whether a call still runs CANCEL_SECONDS after its timeout."""
+        latest_start = self._clock() - self._limits.timeout_seconds - CANCEL_SECONDS
         calls = (*self._running.values(), *self._lost.values())
-        return any(call is not None and call.started < begun_before for call in calls)
+        return any(call is not None and call.started < latest_start for call in calls)
 
     def count_wanted_copies(self) -> int:
-        """How many retries and replays to read now: as many as the calls handle in OTHERS_SECONDS, and few at most."""
-        pace = self._limits.concurrency * OTHERS_SECONDS / self._event_seconds if self._event_seconds else FEW
-        most = min(FEW, max(self._limits.concurrency, int(pace)))
+        """Return how many retries and replays to read: those handled in COPIES_SECONDS, and at most FEW."""
+        rate = self._limits.concurrency * COPIES_SECONDS / self._event_seconds if self._event_seconds else FEW
+        target = min(FEW, max(self._limits.concurrency, int(rate)))
         waiting = self._queue.copy_events
-        return most - waiting if 2 * waiting <= most else 0
+        return target - waiting if 2 * waiting <= target else 0
 
     def seconds_until_copies_due(self) -> float:
-        """In how many seconds half of the waiting retries and replays are handled, so that more are wanted."""
+        """Return the seconds until half of the waiting retries and replays are handled: then more can be read."""
         if not self._circuit.can_start or not self._event_seconds:
             return LONGEST_STEP_SECONDS
         seconds = self._queue.copy_events / 2 * self._event_seconds / self._limits.concurrency
         return min(LONGEST_STEP_SECONDS, seconds)
 
     def count(self) -> Counter[Source]:
-        """Count the entries of each stream that are in flight: waiting, being handled, or not taken yet."""
+        """Count the entries of each stream in calls that wait, run, or are not taken yet."""
         counts = self._queue.count() + self._suspects.count()
         for call in (*self._running.values(), *self._ended):
             if call is not None:
@@ -106,15 +106,15 @@ class Dispatcher:
         return counts
 
     def put(self, call: Call) -> None:
-        """Queue what was read together."""
+        """Queue events that were read together."""
         self._queue.put(split_by_handler(self._handler, call))
 
     def put_suspects(self, suspects: Iterable[Suspect]) -> None:
-        """Queue entries that have to be handled under a mark."""
+        """Queue suspects, which are handled under a mark."""
         self._suspects.put(suspects)
 
     def take(self) -> list[Call]:
-        """Return the calls that have ended since the last time. Raises what Redis raised at a mark."""
+        """Return the calls that have ended since the last time. Raises RedisError if a mark failed."""
         if (fault := self._fault) is not None:
             self._fault = None
             raise fault
@@ -122,7 +122,7 @@ class Dispatcher:
         return ended
 
     async def probe(self, consumer: str) -> None:
-        """Begin one call with a single event, if it is this consumer's turn. Raises RedisError."""
+        """Start one call with a single event, if it is this consumer's turn. Raises RedisError."""
         if not (self._queue.calls or self._suspects) or not await self._circuit.take_probe(consumer):
             return
         call = self._queue.take_newest()
@@ -133,9 +133,9 @@ class Dispatcher:
         self._start(self._make(call))
 
     async def step(self, aside: asyncio.Future[Any] | None = None) -> None:
-        """Let calls run until one place is free or, if more is wanted, ``aside`` is done; for a second at most."""
-        self._begin()
-        await asyncio.sleep(0)  # by now those have begun
+        """Run calls until one ends or, if more can be taken, ``aside`` is done; at most LONGEST_STEP_SECONDS."""
+        self._start_calls()
+        await asyncio.sleep(0)  # lets them start
         if self._ended and not self._running:
             return
         waiting: set[asyncio.Future[Any]] = {*self._running, *self._lost}
@@ -150,12 +150,12 @@ class Dispatcher:
             await asyncio.sleep(IDLE_SECONDS)
 
     def close(self) -> None:
-        """Begin nothing more, and forget what waits."""
+        """Start no further call, and forget the calls that wait."""
         self._queue.clear()
         self._suspects.clear()
 
     async def cancel(self) -> None:
-        """Drop everything. A call that does not let itself be cancelled keeps its place while it runs."""
+        """Drop all calls. A call that ignores its cancellation still counts as running until it ends."""
         self.close()
         self._ended.clear()
         self._circuit.drop()
@@ -167,8 +167,8 @@ class Dispatcher:
         self._running.clear()
         self._isolates = False
 
-    def _begin(self) -> None:
-        """Begin as many calls as may run. Suspects wait for the end of all others."""
+    def _start_calls(self) -> None:
+        """Start as many calls as may run. Suspects wait until no other call runs."""
         if not self._circuit.can_start or self._isolates:
             return
         if self._suspects:
@@ -179,65 +179,66 @@ class Dispatcher:
         for _ in range(min(free, len(self._queue))):
             self._start(self._work())
 
-    def _start(self, working: Coroutine[Any, Any, object]) -> "asyncio.Task[Any]":
-        task: asyncio.Task[Any] = asyncio.create_task(working)
+    def _start(self, work: Coroutine[Any, Any, object]) -> "asyncio.Task[Any]":
+        task: asyncio.Task[Any] = asyncio.create_task(work)
         self._running[task] = None
         task.add_done_callback(self._end)
         return task
 
     async def _work(self, isolated: deque[Call] | None = None) -> None:
-        """Make one call after the other, of the queue or of these."""
-        turn_ends = self._clock() + TURN_SECONDS
+        """Make one call after the other, from the queue or from ``isolated``."""
+        turn_end = self._clock() + TURN_SECONDS
         while self._circuit.can_start and (isolated is not None or not self._suspects):
             call = self._queue.take() if isolated is None else isolated.popleft() if isolated else None
             if call is None or not await self._make(call, isolated) or self._failures >= MOST_FAILURES:
-                return  # so that the step ends, and failures are settled
-            if call.started + call.seconds >= turn_ends:
+                return  # the step ends, and failures are settled
+            if call.started + call.seconds >= turn_end:
                 if not self._watches and self.can_take_more:
-                    return  # so that what was read is looked at
-                await asyncio.sleep(0)  # a handler that never waits must not keep the loop to itself
-                turn_ends = self._clock() + TURN_SECONDS
+                    return  # the step ends, and the next batch is put
+                await asyncio.sleep(0)  # a handler that never waits must not block the event loop
+                turn_end = self._clock() + TURN_SECONDS
 
     async def _isolate(self, *, probes: bool = False) -> None:
-        """Handle some of the suspects, marked, while nothing else of the group runs in this worker."""
+        """Handle some of the suspects under a mark, while no other call of the group runs in this worker."""
         self._isolates = True
         calls = self._suspects.take()
-        waiting: deque[Call] = deque(one for call in calls for one in split_by_handler(self._handler, call))
+        waiting: deque[Call] = deque(part for call in calls for part in split_by_handler(self._handler, call))
         try:
             async with self._suspects.mark(calls, self._limits.timeout_seconds):
                 if probes:
                     self._circuit.start_probe(waiting[0])
                     await self._make(waiting.popleft(), waiting)
                 else:
-                    most = min(self._limits.concurrency, len(waiting))
-                    await asyncio.wait([self._start(self._work(waiting)) for _ in range(most)])
+                    count = min(self._limits.concurrency, len(waiting))
+                    await asyncio.wait([self._start(self._work(waiting)) for _ in range(count)])
         finally:
             self._isolates = False
         self._suspects.put_back(waiting)
 
     async def _make(self, call: Call, isolated: deque[Call] | None = None) -> bool:
-        """Make one call; whether it was not lost."""
-        own = asyncio.current_task()
-        assert own is not None  # noqa: S101 - a coroutine that runs as a task
-        self._running[own] = call
+        """Make one call. Return False if it was cancelled."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine that runs as a task
+        self._running[task] = call
         call.started = self._clock()
-        call.error = await self._error(call.events, own)
-        if own.cancelling():  # and swallowed: the call is lost
+        call.error = await self._call_handler(call.events, task)
+        if task.cancelling():  # the handler swallowed the cancellation
             return False
         call.seconds = self._clock() - call.started
         self._event_seconds += (call.seconds / len(call.events) - self._event_seconds) / 8
-        self._running[own] = None
+        self._running[task] = None
         self._sort(call, isolated)
         return True
 
-    async def _error(self, events: Sequence[StatusEvent], own: asyncio.Task[Any]) -> BaseException | None:
+    async def _call_handler(self, events: Sequence[StatusEvent], task: asyncio.Task[Any]) -> BaseException | None:
+        """Return the handler's error, None without one. Raises CancelledError if the task is cancelled."""
         try:
             await self._handler.handle(events)
         except asyncio.CancelledError as exc:
-            if own.cancelling():
+            if task.cancelling():
                 raise
-            return exc  # the handler's own doing
-        except (Exception, SystemExit) as exc:  # noqa: BLE001 - whatever a handler raises is its events' failure
+            return exc  # the handler raised it itself
+        except (Exception, SystemExit) as exc:  # noqa: BLE001 - each error of a handler fails its events
             return exc
         return None
 
@@ -248,7 +249,7 @@ class Dispatcher:
             self._fault = task.exception()
 
     def _sort(self, call: Call, isolated: deque[Call] | None) -> None:
-        """Decide whether a call has ended or has to be made again."""
+        """Decide whether a call has ended or is repeated."""
         if isinstance(call.error, Divide):
             if (half := len(call.events) // 2) > 0:
                 self._put_back((call.part(0, half), call.part(half)), isolated)

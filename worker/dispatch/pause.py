@@ -1,17 +1,16 @@
-"""The pause of a group: all its workers keep what they have in flight, and call nothing.
+"""The pause of a group: its workers keep their entries in flight, and make no calls.
 
 ====================  ======================================================================  =========================
-why                   because                                                                 it ends
+reason                cause                                                                   end
 ====================  ======================================================================  =========================
-``failing``           nearly everything failed (worker.dispatch.circuit_breaker)              when a probe succeeds
-``dead-letters``      there are so many that an operator should look                          when there are fewer
-``gone``              the target wants no more (worker.handlers.errors.Gone)                  by `groups resume`
+``failing``           nearly every call failed (worker.dispatch.circuit_breaker)             when a probe succeeds
+``dead-letters``      the group has too many dead letters                                     when it has fewer
+``gone``              the target refuses all events (worker.handlers.errors.Gone)             by `groups resume`
 ====================  ======================================================================  =========================
 
-It is a hash that expires unless a worker refreshes it, so no crash leaves a group paused; only ``gone`` stays, because
-the target gave it as an answer. While nearly everything fails, one worker of the group at a time makes one call to see
-whether that is still so: its turn lasts as long as the call may take, and the time between two turns grows, with
-jitter.
+The pause is a hash that expires unless a worker refreshes it, so a crash cannot leave a group paused. Only ``gone``
+stays, because the target itself asked for it. While the group is failing, one worker at a time makes one call, the
+probe. Its turn lasts as long as the call may take, and the time between two turns grows, with jitter.
 """
 
 import random
@@ -31,7 +30,7 @@ log = structlog.get_logger("pause")
 
 EXPIRES_SECONDS = 60
 RESULT_SECONDS = 10.0
-"""For how long after its call's time a worker may take to note the result of its probe."""
+"""The time that a worker has to record the result of its probe, after the timeout of the call."""
 
 
 class PauseReason(StrEnum):
@@ -43,9 +42,9 @@ class PauseReason(StrEnum):
 
 
 MEANING = {
-    PauseReason.FAILING.value: "nearly everything fails; it is tried now and then, and goes on by itself",
+    PauseReason.FAILING.value: "nearly every call fails; the workers probe the target, and resume on success",
     PauseReason.DEAD_LETTERS.value: "too many dead letters; replay or discard some, or raise ACKSTREAM_DEAD_LETTERS",
-    PauseReason.GONE.value: "its target wants no more events (410); `ackstream groups resume` it when that has changed",
+    PauseReason.GONE.value: "its target refuses all events (410); run `ackstream groups resume` once it accepts them",
 }
 
 BEGIN = read_script(__file__, "start_pause.lua")
@@ -56,7 +55,7 @@ END = read_script(__file__, "end_pause.lua")
 
 
 class Pause:
-    """Whether one group is paused, as this worker saw it last. Every coroutine raises RedisError."""
+    """The pause of one group, as this worker read it last. Each coroutine raises RedisError."""
 
     def __init__(
         self,
@@ -79,18 +78,18 @@ class Pause:
         self._end = group.server.register_script(END)
         self._since = 0.0
         self.reason: str | None = None
-        """Why it is paused; a later version may know other reasons than this one."""
+        """Why the group is paused, None if it is not. A later version may write reasons that this one does not know."""
 
     async def refresh(self) -> None:
-        """See whether the group is paused; pause it while it has too many dead letters."""
-        found: Any = await self._look(keys=[self._key, self._dead], args=[PauseReason.GONE, EXPIRES_SECONDS * 1000])
-        why, letters = found[0].decode() or None, int(found[1])
-        if why is None and letters >= self._max_dead_letters:
+        """Read whether the group is paused, and pause it while it has too many dead letters."""
+        reply: Any = await self._look(keys=[self._key, self._dead], args=[PauseReason.GONE, EXPIRES_SECONDS * 1000])
+        reason, letters = reply[0].decode() or None, int(reply[1])
+        if reason is None and letters >= self._max_dead_letters:
             await self.start(PauseReason.DEAD_LETTERS)
-        elif why == PauseReason.DEAD_LETTERS and letters < self._max_dead_letters:
+        elif reason == PauseReason.DEAD_LETTERS and letters < self._max_dead_letters:
             await self.end(PauseReason.DEAD_LETTERS)
         else:
-            self._set(why)
+            self._set(reason)
 
     async def start(self, reason: PauseReason) -> None:
         """Pause the group for all its workers, unless it is paused already."""
@@ -99,11 +98,11 @@ class Pause:
         self._set((await self._start(keys=[self._key], args=args)).decode())
 
     async def end(self, reason: PauseReason) -> None:
-        """Let the group go on, unless it is paused for another reason by now."""
+        """Resume the group, unless it is now paused for another reason."""
         self._set((await self._end(keys=[self._key], args=[reason])).decode() or None)
 
     async def take_probe(self, call_seconds: float, consumer: str) -> bool:
-        """Whether it is this consumer's turn to make one call, which may take so long."""
+        """Take the turn to make one call of at most ``call_seconds``; False if another consumer has it."""
         if self.reason != PauseReason.FAILING:
             return False
         turn_ms = round((call_seconds + RESULT_SECONDS) * 1000)
@@ -117,7 +116,7 @@ class Pause:
         return bool(await self._probe(keys=[self._key, self._alive], args=args))
 
     async def note_failed_probe(self) -> None:
-        """End this worker's turn: the next one may probe after a delay."""
+        """End this worker's turn after a failed probe. The next probe waits for a delay."""
         args: list[str | int | float] = [PauseReason.FAILING, *self._delays_ms, 0.5 + self._chance() / 2]
         await self._failed(keys=[self._key], args=args)
 
@@ -128,7 +127,7 @@ class Pause:
             PAUSED.labels(self._group, self.reason).set(0)
         if reason is not None:
             PAUSED.labels(self._group, reason).set(1)
-            log.warning("group.paused", group=self._group, reason=reason, meaning=describe_reason(reason))
+            log.warning("group.paused", group=self._group, why=reason, meaning=describe_reason(reason))
             self._since = self._clock()
         else:
             log.info("group.resumed", group=self._group, seconds=round(self._clock() - self._since, 1))
@@ -136,18 +135,18 @@ class Pause:
 
 
 def describe_reason(reason: str) -> str:
-    """Say for people what a reason means."""
+    """Return the text of a reason, with the next step."""
     return MEANING.get(reason, f"{reason} (a reason that this version does not know)")
 
 
 async def read_pause_reason(group: GroupRef) -> str | None:
-    """Return reason a group is paused; None if it is not. Raises RedisError."""
+    """Return why a group is paused; None if it is not. Raises RedisError."""
     reason: Any = await group.server.hget(group.paused, "why")
     return None if reason is None else reason.decode()
 
 
 async def resume(group: GroupRef) -> str | None:
-    """Let a group go on, whatever the reason for its pause; returns that. Raises RedisError."""
+    """Resume a group, and return why it was paused, or None. Raises RedisError."""
     reason = await read_pause_reason(group)
     if reason is not None:
         await group.server.delete(group.paused)

@@ -1,4 +1,4 @@
-"""The calls of one handler that wait to begin: live ones first, delayed retries and replays one in four. No I/O."""
+"""The waiting calls of one handler: three live calls, then one retry or replay. No I/O."""
 
 import random
 from collections import Counter, deque
@@ -8,11 +8,11 @@ from worker.dispatch.call import Call
 from worker.sources import Source
 
 LIVE_IN_A_ROW = 3
-"""So many live calls begin until one of the others does, if any waits."""
+"""After this many live calls the queue returns one retry or replay, if one waits."""
 
 
 class CallQueue:
-    """Waiting calls. While ``blocks_live`` returns True no live one is taken."""
+    """The queue of one handler. It returns no live call while ``blocks_live`` returns True."""
 
     def __init__(self, blocks_live: Callable[[], bool]) -> None:
         self._blocks_live = blocks_live
@@ -21,38 +21,38 @@ class CallQueue:
         self._in_a_row = 0
 
     def __len__(self) -> int:
-        """Count the calls that can be taken."""
+        """Return how many calls can be taken."""
         return len(self._copies) + (0 if self._blocks_live() else len(self._live))
 
     @property
     def calls(self) -> list[Call]:
-        """All calls, also those that cannot be taken."""
+        """All waiting calls, including blocked live ones."""
         return [*self._live, *self._copies]
 
     @property
     def has_live(self) -> bool:
-        """Whether a live call waits that can be taken."""
+        """Whether a live call waits and can be taken."""
         return bool(self._live) and not self._blocks_live()
 
     @property
     def copy_events(self) -> int:
-        """How many retries and replays wait."""
+        """How many events of retries and replays wait."""
         return sum(len(call.events) for call in self._copies)
 
     def count(self) -> Counter[Source]:
-        """Count the entries of each stream."""
+        """Count the waiting entries of each stream."""
         counts: Counter[Source] = Counter()
         for call in self.calls:
             counts[call.source] += len(call.entries)
         return counts
 
     def put(self, calls: Iterable[Call]) -> None:
-        """Add calls at the end."""
+        """Append calls."""
         for call in calls:
             self._of(call).append(call)
 
     def put_back(self, *calls: Call) -> None:
-        """Add calls before all others, in their order."""
+        """Insert calls before all others, in their order."""
         for call in reversed(calls):
             self._of(call).appendleft(call)
 
@@ -65,12 +65,12 @@ class CallQueue:
         return self._copies.popleft() if self._copies else None
 
     def take_newest(self) -> Call | None:
-        """Return a call with the newest event that has not failed yet; without one, any; None if no call waits."""
-        new = next((call for call in reversed(self._copies) if max(e.attempt for e in call.events) == 1), None)
+        """Return a call with the newest event without a failed attempt, else any call; None if no call waits."""
+        newest = next((call for call in reversed(self._copies) if max(e.attempt for e in call.events) == 1), None)
         if self._live:
             call = self._live.pop()
-        elif new is not None or self._copies:
-            call = new or random.choice(self._copies)  # noqa: S311 - no secret
+        elif newest is not None or self._copies:
+            call = newest or random.choice(self._copies)  # noqa: S311 - no secret
             self._copies.remove(call)
         else:
             return None

@@ -1,4 +1,4 @@
-"""One consumer group in Redis: its position, the heartbeats of its consumers, claims and poison entries.
+"""One consumer group in Redis: position, heartbeats of its consumers, claims and poison entries.
 
 Start with `consumer_group`.
 """

@@ -1,7 +1,7 @@
-"""Claims: moves the entries of a dead consumer to this one, a bounded share at a time.
+"""Claims the entries of dead consumers, a limited number at a time.
 
-One script looks whether the consumer is still as dead as it was observed, moves the entries, and counts the claim for
-each of them (worker.group.poison). So a reply that is lost loses no count.
+One script checks that the consumer's heartbeat has not moved since, claims the entries, and counts the claim of each
+(worker.group.poison). So the loss of a reply loses no count.
 """
 
 from typing import Any
@@ -33,18 +33,18 @@ class Claimer:
         self._keys = [group.alive, group.poison, *self._streams.values()]
         self._claim = group.server.register_script(CLAIM)
 
-    async def claim(self, most: int) -> dict[Source, RawEntries]:
-        """Claim at most ``most`` entries, and MOST_CLAIMED, of one stream from one dead consumer; empty without any.
+    async def claim(self, limit: int) -> dict[Source, RawEntries]:
+        """Claim up to ``limit`` entries, at most MOST_CLAIMED, of one stream from one dead consumer. Empty without any.
 
         Raises RedisError.
         """
         while (dead := self._heartbeat.find_dead()) is not None:
             name, counter = dead
             args: list[str | bytes | int] = [self._group, self._heartbeat.consumer, name, counter]
-            args += [min(most, MOST_CLAIMED), KEPT_SECONDS * 1000, *self._streams]
-            taken: Any = await self._claim(keys=self._keys, args=args)
-            if taken:
-                place, entries, counts = taken
+            args += [min(limit, MOST_CLAIMED), KEPT_SECONDS * 1000, *self._streams]
+            reply: Any = await self._claim(keys=self._keys, args=args)
+            if reply:
+                place, entries, counts = reply
                 source = list(self._streams)[place]
                 self._poison.note_claim(source, [entry_id for entry_id, _ in entries], list(map(int, counts)))
                 if not entries:  # deleted while they were pending: XCLAIM has dropped them
@@ -54,7 +54,7 @@ class Claimer:
                 )
                 CLAIMED.labels(self._group).inc(len(entries))
                 return {source: entries}
-            if taken is not None:
+            if reply is not None:
                 log.info("heartbeat.removed", group=self._group, consumer=name.decode())
             self._heartbeat.forget_dead(name)
         return {}

@@ -1,11 +1,12 @@
-"""A consumer group: registered, made again where it belongs when it is gone, its progress noted.
+"""Registers a consumer group, creates it again if it is gone, and saves its checkpoint.
 
-A group that is missing (FLUSHALL, a fail-over, an operator's slip) is made again at its checkpoint, so that nothing it
-has not settled is passed by; if the stream is younger than the checkpoint, at its beginning. Never at its end. A group
-that stands beyond the last entry of its stream would pass by what comes next without an error: it is put back likewise.
+If a group is missing (FLUSHALL, a fail-over, an operator's error), the worker creates it at its checkpoint, so that it
+skips no entry that it has not settled. If the stream is newer than the checkpoint, it starts at the stream's first
+entry, never at its end. A group whose position is after the last entry of its stream would skip the next entries
+without an error: the worker moves it back in the same way.
 
-Each of both is one script, so nothing can happen to the stream between question and act. A full server runs them too.
-A group that an operator moves within the stream (XGROUP SETID) is left where it was put.
+Each check and its change are one script, so the stream cannot change in between. The scripts also run while Redis is
+out of memory. If an operator moves a group within the stream (XGROUP SETID), it stays there.
 """
 
 from typing import Any
@@ -34,28 +35,28 @@ class ConsumerGroup:
         self._note = group.server.register_script(NOTE)
 
     async def ensure(self) -> None:
-        """Register the group, make it if it is missing, put it back if it is beyond its stream. Raises RedisError.
+        """Register the group, create it if it is missing, and move it back if it is beyond its stream.
 
-        Likewise on the streams of its copies, which have no checkpoint.
+        Creates it also on the retry and replay streams, which have no checkpoint. Raises RedisError.
         """
         shard = self._group.shard
         for stream in self._group.streams.values():
             keys = [stream, shard.groups, *([self._group.checkpoint] if stream == shard.stream else [])]
             start = await self._ensure(keys=keys, args=[self._group.name])
             if start is not None:
-                made = "group.created" if stream == shard.stream else "group.created_for_copies"
-                log.info(made, group=self._group.name, stream=stream, start=start.decode())
+                event = "group.created" if stream == shard.stream else "group.created_for_copies"
+                log.info(event, group=self._group.name, stream=stream, start=start.decode())
 
     async def save_checkpoint(self) -> None:
-        """Note the id up to which everything is settled. One that is stale costs repeats only.
+        """Save the id up to which all entries are settled. A stale checkpoint only costs repeats.
 
-        Raises GroupGone, and notes nothing, if the group is missing or beyond its stream; and RedisError.
+        Raises GroupGone, and saves nothing, if the group is missing or beyond its stream; and RedisError.
         """
         if await self._note(keys=[self._group.shard.stream, self._group.checkpoint], args=[self._group.name]) is None:
             raise GroupGone
 
 
 async def read_group_names(server: Redis, shard: Shard) -> list[str]:
-    """Return the names of the shard's groups, whether or not they exist right now. Raises RedisError."""
+    """Return the names of the shard's registered groups, whether or not they exist now. Raises RedisError."""
     names: Any = await server.smembers(shard.groups)
     return sorted(name.decode() for name in names)

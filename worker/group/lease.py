@@ -1,7 +1,7 @@
-"""A lease: who of several processes does something right now. It ends by itself when its holder is gone.
+"""A lease: one of several processes holds it at a time. It expires if its holder is gone.
 
-The server alone counts its time; nobody compares clocks. A holder that was stopped for longer does not notice, so what
-it does must be harmless or must ask for the lease in the same script.
+Only the server measures its time. A holder that was stopped for longer does not notice, so its actions must be
+harmless, or check the lease in the same script.
 """
 
 import secrets
@@ -15,7 +15,7 @@ LEAVE = read_script(__file__, "leave_lease.lua")
 
 
 class Lease:
-    """One process's claim to a lease; it lasts ``lease_ms`` from the last time it was taken."""
+    """One process's view of a lease, which lasts ``lease_ms`` after each ``take``."""
 
     def __init__(self, server: Redis, key: str, lease_ms: int) -> None:
         self._key = key
@@ -25,9 +25,9 @@ class Lease:
         self.token = secrets.token_hex(8)
 
     async def take(self) -> bool:
-        """Take the lease, or keep it for longer; False if another has it. Raises RedisError."""
+        """Take or extend the lease. Return False if another process holds it. Raises RedisError."""
         return bool(await self._take(keys=[self._key], args=[self.token, self.lease_ms]))
 
     async def leave(self) -> None:
-        """Give it up, so that another need not wait for its end. Raises RedisError."""
+        """Release the lease, so that another process can take it at once. Raises RedisError."""
         await self._leave(keys=[self._key], args=[self.token])

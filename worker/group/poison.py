@@ -1,13 +1,13 @@
-"""Poison entries: their handler kills the process. Finds the one among the entries that dead workers had in flight.
+"""Poison entries: their handler kills the process. The tracker finds them among the entries of dead workers.
 
-A worker that claims entries from a dead one counts that for each of them, in the script that claims. An entry that was
-claimed so twice is a suspect. Half of the suspects are handled at a time, marked together, while nothing else of the
-group runs in that worker; the mark ends with their calls. If the worker dies under a mark, the marked half is suspect
-again and the others are not: so the set is halved at each death. Only a death under a mark of its own speaks against an
-entry; at MOST_DEATHS it is dead-lettered. An orderly stop counts for nothing, nothing is marked on the normal path, and
-Redis's own delivery count is not asked: it rises for other reasons too.
+When a worker claims the entries of a dead worker, the claim script counts one crash for each. An entry with two such
+claims is a suspect. A worker handles half of the suspects at a time, under one mark, while no other call of the group
+runs in that worker; the mark ends with the calls. If the worker dies under a mark, only the marked half stays suspect:
+each death halves the set. Only a death while an entry alone was marked counts against it; at MOST_DEATHS the worker
+dead-letters it. An orderly stop counts nothing, and entries without suspicion need no mark. Redis's own delivery count
+is not used, because it also rises for other reasons.
 
-All is kept in one hash that expires, so what is left of entries that are gone goes as well.
+One hash that expires holds all of this, so the data of settled entries disappears too.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,19 +28,19 @@ MARK = read_script(__file__, "mark.lua")
 
 @dataclass(frozen=True, slots=True)
 class CrashRecord:
-    """How often an entry was claimed from dead workers, and how many of them died while it alone was marked."""
+    """How often dead workers had an entry in flight, and how many died while this entry alone was marked."""
 
     claims: int
     deaths: int
 
     @property
     def is_suspect(self) -> bool:
-        """Whether it has to be handled under a mark."""
+        """Whether the entry needs a mark."""
         return self.claims >= SUSPECT_AFTER or self.deaths > 0
 
     @property
     def is_proven(self) -> bool:
-        """Whether it has to be given up."""
+        """Whether to dead-letter the entry."""
         return self.deaths >= MOST_DEATHS
 
 
@@ -48,49 +48,53 @@ NONE = CrashRecord(0, 0)
 
 
 class PoisonTracker:
-    """The suspects of one group that this worker has in flight. Every coroutine raises RedisError."""
+    """The crash records of the entries that this worker has in flight. Each coroutine raises RedisError."""
 
     def __init__(self, group: GroupRef) -> None:
         self._server = group.server
         self._key = group.poison
         self._mark = group.server.register_script(MARK)
-        self._known: dict[tuple[Source, bytes], CrashRecord] = {}
+        self._records: dict[tuple[Source, bytes], CrashRecord] = {}
 
     def note_claim(self, source: Source, entry_ids: Sequence[bytes], counts: Sequence[int]) -> None:
-        """Take in the counts, two for each entry, that the claim script gave."""
+        """Store the counts from the reply of the claim script, two for each entry."""
         pairs = zip(entry_ids, counts[::2], counts[1::2], strict=True)
-        self._known |= {(source, one): CrashRecord(claims, deaths) for one, claims, deaths in pairs if claims or deaths}
+        self._records |= {
+            (source, entry_id): CrashRecord(claims, deaths) for entry_id, claims, deaths in pairs if claims or deaths
+        }
 
     @property
     def has_any(self) -> bool:
-        """Whether anything speaks against any entry that is in flight."""
-        return bool(self._known)
+        """Whether any entry in flight has a crash record."""
+        return bool(self._records)
 
     def find(self, source: Source, entry_id: bytes) -> CrashRecord:
-        """Return what speaks against an entry that is in flight."""
-        return self._known.get((source, entry_id), NONE)
+        """Return the crash record of an entry in flight."""
+        return self._records.get((source, entry_id), NONE)
 
     async def mark(self, consumer: str, entries: Iterable[tuple[Source, bytes]]) -> None:
-        """Note that this consumer is about to handle these entries, and nothing else."""
-        marked = b"".join(b" %b " % entry_name(*one) for one in entries)
+        """Mark the entries that this consumer handles next, with no other call of the group."""
+        marked = b"".join(b" %b " % entry_name(*key) for key in entries)
         await self._mark(keys=[self._key], args=[consumer, marked, KEPT_SECONDS * 1000])
 
     async def unmark(self, consumer: str) -> None:
-        """Note that the calls of the marked entries have ended."""
+        """Remove the mark: the calls of the marked entries have ended."""
         await self._server.hdel(self._key, f"mark:{consumer}")
 
     async def clear(self, source: Source, entry_ids: Sequence[bytes]) -> None:
-        """Forget entries that are settled."""
-        known = [one for one in entry_ids if self._known.pop((source, one), None)] if self._known else []
-        names = [entry_name(source, one) for one in known]
+        """Delete the crash records of settled entries."""
+        if not self._records:
+            return
+        suspects = [entry_id for entry_id in entry_ids if self._records.pop((source, entry_id), None)]
+        names = [entry_name(source, entry_id) for entry_id in suspects]
         for start in range(0, len(names), IDS_AT_ONCE):
-            some = names[start : start + IDS_AT_ONCE]
-            fields: Any = [*some, *(b"deaths:" + one for one in some)]
+            batch = names[start : start + IDS_AT_ONCE]
+            fields: Any = [*batch, *(b"deaths:" + name for name in batch)]
             await self._server.hdel(self._key, *fields)
 
     def forget(self) -> None:
-        """Forget the entries in flight, for this worker has dropped them."""
-        self._known.clear()
+        """Forget the entries in flight, because this worker has dropped them."""
+        self._records.clear()
 
 
 def entry_name(source: Source, entry_id: bytes) -> bytes:

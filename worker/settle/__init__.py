@@ -1,4 +1,4 @@
-"""Ends each entry of a group: ack, delayed retry or dead letter.
+"""Settles each entry of a group: acks, delays or dead-letters it.
 
-Start with `ack_writer`, which batches the settlements; `settler` holds the scripts.
+Start with `ack_writer`, which batches the settlements; `settler` runs the scripts.
 """

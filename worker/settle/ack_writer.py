@@ -1,6 +1,6 @@
-"""Settles finished entries while the next ones are handled: one write after the other, each of all that has ended.
+"""Settles finished entries while the worker handles the next ones: one write at a time, each with all finished entries.
 
-An error of a write is raised to the caller that waits for it, begins the next one, or looks whether it is done.
+The caller that waits for a write, or starts the next one, gets its error.
 """
 
 import asyncio
@@ -30,20 +30,20 @@ class BatchDropped(Exception):  # noqa: N818 - named for what the loop must do
 
 @dataclass(slots=True)
 class Settlement:
-    """Ends entries of one stream: ids to ack, copies to write."""
+    """The settlements of one stream for one write: ids to ack, copies and records to write."""
 
     acks: list[bytes] = field(default_factory=list)
     marks: list[bytes] = field(default_factory=list)
-    """Of the handled events among them (worker.settle.dedup)."""
+    """The dedup marks of the handled events (worker.settle.dedup)."""
     copies: list[Copy] = field(default_factory=list)
     outcomes: list[EntryOutcome] = field(default_factory=list)
-    """Of the acked entries that were not handled at their first attempt (worker.settle.history)."""
+    """The outcomes of acked entries that were not handled at their first attempt (worker.settle.history)."""
     invalid: list[UnverifiedPayload] = field(default_factory=list)
-    """Invalid payloads that no signature proves, for the record (worker.settle.invalid)."""
+    """Invalid payloads without a valid signature, for the record (worker.settle.invalid)."""
 
 
 class AckWriter:
-    """Settles the finished entries of one group. ``measure`` is awaited after copies: they add to the backlog."""
+    """Settles the finished entries of one group. Awaits ``measure`` after copies, because they add to the backlog."""
 
     def __init__(
         self,
@@ -62,32 +62,32 @@ class AckWriter:
         self._poison = poison
         self._measure = measure
         self._succeeded_seconds_ago = succeeded_seconds_ago
-        self._ended: defaultdict[Source, Settlement] = defaultdict(Settlement)
+        self._finished: defaultdict[Source, Settlement] = defaultdict(Settlement)
         self._writing: asyncio.Task[None] | None = None
         self._delayed = DELAYED.labels(group)
         self.marks: frozenset[bytes] = frozenset()
-        """Of events that are being settled right now, and that the server may know or not."""
+        """The marks of the write that is under way: the server may or may not know them yet."""
 
     def next_settlement(self, source: Source) -> Settlement:
-        """Return the settlement that the next write makes, to be added to."""
-        return self._ended[source]
+        """Return the settlement of the next write, to which callers add entries."""
+        return self._finished[source]
 
     async def write(self, generation: int) -> None:
         """Start to settle the finished entries, if any, once the last write is done.
 
         Raises as ``wait_until_written``.
         """
-        if self._writing is not None and (self._ended or self._writing.done()):
+        if self._writing is not None and (self._finished or self._writing.done()):
             await self.wait_until_written()
-        if self._ended:
-            ended, self._ended = self._ended, defaultdict(Settlement)
-            self.marks = frozenset(mark for settlement in ended.values() for mark in settlement.marks)
-            self._writing = asyncio.create_task(self._write(ended, generation))
+        if self._finished:
+            finished, self._finished = self._finished, defaultdict(Settlement)
+            self.marks = frozenset(mark for settlement in finished.values() for mark in settlement.marks)
+            self._writing = asyncio.create_task(self._write(finished, generation))
 
     async def wait_until_written(self, *, unless: asyncio.Future[Any] | None = None) -> None:
-        """Wait until every write that was begun is done, or until ``unless`` is done.
+        """Wait until the current write is done, or until ``unless`` is done.
 
-        Raises BatchDropped, or RedisError if it is unknown what is settled.
+        Raises BatchDropped; and RedisError, after which it is unknown which entries are settled.
         """
         if self._writing is None:
             return
@@ -101,16 +101,16 @@ class AckWriter:
             self._writing, self.marks = None, frozenset()
 
     async def drop(self) -> None:
-        """Forget what has ended, and give up the write that is under way."""
-        self._ended.clear()
+        """Forget the finished entries, and cancel the write that is under way."""
+        self._finished.clear()
         if self._writing is not None:
             await cancel_and_wait([self._writing])
             if not self._writing.cancelled():
-                self._writing.exception()  # looked at, so that asyncio does not complain
+                self._writing.exception()  # marks it as retrieved: asyncio would log it
             self._writing, self.marks = None, frozenset()
 
-    async def _write(self, ended: Mapping[Source, Settlement], generation: int) -> None:
-        for source, settlement in ended.items():
+    async def _write(self, finished: Mapping[Source, Settlement], generation: int) -> None:
+        for source, settlement in finished.items():
             if settlement.acks:
                 self._require_current(generation)
                 await self._settler.ack(source, settlement.acks, settlement.marks)
@@ -123,7 +123,7 @@ class AckWriter:
             if settlement.invalid:
                 self._require_current(generation)
                 await self._settler.record(source, settlement.invalid)
-                await self._poison.clear(source, [one.entry_id for one in settlement.invalid])
+                await self._poison.clear(source, [payload.entry_id for payload in settlement.invalid])
 
     async def _copy(self, source: Source, copies: Sequence[Copy]) -> None:
         written = await self._settler.copy(source, copies, self._succeeded_seconds_ago())
@@ -147,12 +147,12 @@ class AckWriter:
 
 
 def observe_attempts(group: str, attempts: Iterable[int]) -> None:
-    """Observe how many attempts events have had that are at their end now."""
+    """Observe the attempts of events that are settled for good."""
     for attempt in attempts:
         if attempt > 1:
             ATTEMPTS.labels(group).observe(attempt)
 
 
 def format_counts(counts: Counter[str]) -> str:
-    """Return the counts as text for the log, the greatest first."""
+    """Return counts as text for the log, the largest first."""
     return " ".join(f"{name}:{count}" for name, count in counts.most_common())

@@ -1,8 +1,8 @@
-"""Copies of entries that were not handled, as delayed retries and dead letters carry them. No I/O.
+"""Builds the copies of failed entries that become delayed retries and dead letters. No I/O.
 
-A copy has all fields of its entry and, for people: ``origin``, ``attempt``, ``error`` (reason, class and place),
-``message`` (the error's own text, which may quote private data) and ``errors`` (the last attempts, as JSON: a list of
-objects with ``class``, ``place`` and ``ms``). ``failed_ms`` and ``first_failed_ms`` are moments of the server.
+A copy has all fields of its entry and these: ``origin``, ``attempt``, ``error`` (reason, class and place), ``message``
+(the error's own text, which may quote private data) and ``errors`` (the last attempts as a JSON list of objects with
+``class``, ``place`` and ``ms``). ``failed_ms`` and ``first_failed_ms`` are times of the server's clock.
 """
 
 import json
@@ -15,15 +15,15 @@ from worker.settle.retry_policy import Disposition, Failure
 
 MOST_FIELDS = 1000
 MOST_ERRORS = 10
-_MOMENTS = (b"failed_ms", b"first_failed_ms")
+_TIMES = (b"failed_ms", b"first_failed_ms")
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """An entry to be delayed or dead-lettered: its id as Redis writes it, and the fields of the copy.
+    """The copy of an entry to delay or dead-letter: the entry's id as in Redis, and the fields of the copy.
 
-    Without a ``delay_seconds`` it becomes a dead letter. ``final`` is the pair of attempt and error with which it is
-    dead-lettered after all, if the settle script finds that the event is at fault and not its target.
+    Without a ``delay_seconds`` the copy becomes a dead letter. ``final`` is the attempt and the error with which the
+    settle script dead-letters the entry if the event is at fault and not its target.
     """
 
     entry_id: bytes
@@ -31,14 +31,14 @@ class Copy:
     delay_seconds: float | None = None
     final: tuple[int, str] | None = None
     failed_ms: bytes = b""
-    """When its previous attempt failed."""
+    """The time of the previous failure."""
     first_failed_ms: bytes = b""
     started_seconds_ago: float = 0.0
-    """When this attempt began: stands for the previous one if there was none."""
+    """The start of this attempt: replaces the time of the previous failure at the first one."""
 
     @classmethod
     def from_invalid(cls, entry_id: bytes, fields: Mapping[bytes, bytes], *, origin: str, error: str) -> "Copy":
-        """Make the dead letter of an entry that no handler is given."""
+        """Return the dead letter of an entry that no handler receives."""
         attempts = _number(fields.get(b"attempt", b""))
         return cls(entry_id, _copy_fields(fields, origin, attempts + 1, error))
 
@@ -54,54 +54,54 @@ class Copy:
         failure: Failure,
         started_seconds_ago: float = 0.0,
     ) -> "Copy":
-        """Make the copy of an entry whose handler has failed at this attempt, counted from 1."""
+        """Return the copy of an entry whose handler failed at this attempt, counted from 1."""
         retried = b"attempt" in fields
-        counted = attempt if disposition.counts else attempt - 1
-        noted = _copy_fields(fields, origin, counted, disposition.error)
-        noted[b"errors"] = _errors(fields.get(b"errors", b"") if retried else b"", failure)
-        noted.pop(b"message", None)
+        counted_attempts = attempt if disposition.counts else attempt - 1
+        copied = _copy_fields(fields, origin, counted_attempts, disposition.error)
+        copied[b"errors"] = _errors(fields.get(b"errors", b"") if retried else b"", failure)
+        copied.pop(b"message", None)
         if failure.message:
-            noted[b"message"] = failure.message.encode()
-        failed_ms, first_failed_ms = (fields.get(name, b"") if retried else b"" for name in _MOMENTS)
+            copied[b"message"] = failure.message.encode()
+        failed_ms, first_failed_ms = (fields.get(name, b"") if retried else b"" for name in _TIMES)
         final = (attempt, f"attempts: {disposition.error}") if disposition.last else None
-        return cls(entry_id, noted, disposition.delay_seconds, final, failed_ms, first_failed_ms, started_seconds_ago)
+        return cls(entry_id, copied, disposition.delay_seconds, final, failed_ms, first_failed_ms, started_seconds_ago)
 
     @property
     def arguments(self) -> list[bytes | str | int]:
-        """The arguments of the settle script for this entry."""
+        """The arguments of the settle script for this copy."""
         delay_ms = "" if self.delay_seconds is None else round(self.delay_seconds * 1000)
         attempt, error = self.final or ("", "")
-        began_ms = round(self.started_seconds_ago * 1000)
-        moments = self.failed_ms, self.first_failed_ms, began_ms
+        started_ms = round(self.started_seconds_ago * 1000)
+        times = self.failed_ms, self.first_failed_ms, started_ms
         fields = chain.from_iterable(self.fields.items())
-        return [self.entry_id, delay_ms, attempt, error, *moments, 2 * len(self.fields), *fields]
+        return [self.entry_id, delay_ms, attempt, error, *times, 2 * len(self.fields), *fields]
 
     @property
     def reason(self) -> str:
-        """The first word of the error with which it is dead-lettered."""
+        """The reason with which the entry is dead-lettered: the first word of the error."""
         error = self.final[1] if self.final else self.fields[b"error"].decode()
         return error.partition(": ")[0]
 
     @property
     def outcome(self) -> EntryOutcome:
-        """Its outcome if it is dead-lettered."""
+        """The outcome for the history if the entry is dead-lettered."""
         error = self.final[1] if self.final else self.fields[b"error"].decode(errors="replace")
         return EntryOutcome(self.fields[b"origin"].decode(errors="replace"), "dead-lettered", self.attempts, error)
 
     @property
     def attempts(self) -> int:
-        """How many attempts it has had when it is dead-lettered."""
+        """The number of attempts if the entry is dead-lettered."""
         return self.final[0] if self.final else int(self.fields[b"attempt"])
 
 
 def _copy_fields(fields: Mapping[bytes, bytes], origin: str, attempt: int, error: str) -> dict[bytes, bytes]:
-    kept = fields if len(fields) <= MOST_FIELDS else {b"payload": _in_one(fields)}
-    noted = {name: value for name, value in kept.items() if name not in _MOMENTS}
-    return noted | {b"origin": origin.encode(), b"attempt": b"%d" % attempt, b"error": error.encode()}
+    carried = fields if len(fields) <= MOST_FIELDS else {b"payload": _in_one(fields)}
+    copied = {name: value for name, value in carried.items() if name not in _TIMES}
+    return copied | {b"origin": origin.encode(), b"attempt": b"%d" % attempt, b"error": error.encode()}
 
 
 def _errors(previous: bytes, failure: Failure) -> bytes:
-    """Add an attempt to the last ones; a list that cannot be read starts again."""
+    """Add an attempt to the list of the last ones; an unreadable list starts again."""
     try:
         errors = json.loads(previous or b"[]")
     except ValueError:
@@ -115,5 +115,5 @@ def _number(digits: bytes) -> int:
 
 
 def _in_one(fields: Mapping[bytes, bytes]) -> bytes:
-    """Write more fields than a script can take as one text, with what is not ASCII escaped."""
+    """Return fields that are too many for a script as one text, with non-ASCII bytes escaped."""
     return b"\n".join(b"%a=%a" % (name, value) for name, value in fields.items())

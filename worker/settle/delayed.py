@@ -1,7 +1,7 @@
-"""Delayed retries: copies that wait for their next attempt, and the script that moves due ones to the retry stream.
+"""Delayed retries: copies of entries that wait for their next attempt, and then move to the retry stream.
 
-The settle script packs a copy (as an array of MessagePack) into one member of a sorted set: whole, whatever happens to
-the stream it came from. Its score is the moment at which it is due, by the server's clock.
+The settle script packs all fields of a copy into one member of a sorted set, as a MessagePack array, so the copy does
+not depend on its stream. The score is the time at which the copy is due, by the server's clock.
 """
 
 from stream.redis.scripts import read_script
@@ -11,13 +11,13 @@ from worker.metrics import RETRIED
 
 MOVED_AT_ONCE = 100
 MOST_RETRIES = 2000
-"""The retry stream is filled up to so many entries; the rest stays delayed."""
+"""The retry stream takes up to this many entries; the others stay delayed."""
 
 PROMOTE = read_script(__file__, "promote.lua")
 
 
 class DelayedRetries:
-    """The delayed retries of one group. Any number of workers may promote them."""
+    """Promotes the delayed retries of one group. Any number of workers may do this at the same time."""
 
     def __init__(self, group: GroupRef) -> None:
         self._keys = [group.delayed, group.retry]
@@ -25,7 +25,7 @@ class DelayedRetries:
         self._retried = RETRIED.labels(group.name)
 
     async def promote(self) -> None:
-        """Move due entries to the retry stream, as far as it has room. Raises RedisError; the rest stays delayed."""
+        """Move due copies to the retry stream while it has room. Raises RedisError; the other copies stay delayed."""
         moved = MOVED_AT_ONCE
         while moved == MOVED_AT_ONCE:
             args = [MOVED_AT_ONCE, round(LONGEST_DELAY_SECONDS * 1000), MOST_RETRIES]

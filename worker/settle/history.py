@@ -1,9 +1,9 @@
-"""The history of a group: a bounded stream with outcomes of entries that were not handled at their first attempt.
+"""The history of a group: a bounded stream of outcomes, for entries that were not handled at their first attempt.
 
-The group's position proves that an entry is settled, not that it was handled. So an entry that took another way
-leaves its outcome here: ``handled`` at a later attempt, ``repeated`` (a copy of the event had been handled),
-``filtered`` (by the handler's options) or ``dead-lettered``. It is written after the settlement: no outcome is
-left if the worker dies in between, and none while Redis is out of memory.
+The group's position proves that an entry is settled, not that it was handled. The history has the outcome of each other
+entry: ``handled`` at a later attempt, ``repeated`` (a copy of the event was handled before), ``filtered`` (by the
+handler's options) or ``dead-lettered``. The worker writes it after the settlement. An outcome is missing if the worker
+dies in between, or if Redis is out of memory.
 """
 
 from collections.abc import AsyncIterator, Collection, Sequence
@@ -25,7 +25,7 @@ NOTE = read_script(__file__, "note_outcomes.lua")
 
 @dataclass(frozen=True, slots=True)
 class EntryOutcome:
-    """The end of an entry: ``origin`` is written ``shard/ms-seq``, ``error`` as in a dead letter or empty."""
+    """The outcome of an entry. ``origin`` is ``shard/ms-seq``; ``error`` is that of a dead letter, or empty."""
 
     origin: str
     outcome: str
@@ -41,12 +41,12 @@ class History:
         self._note = group.server.register_script(NOTE)
 
     async def append(self, outcomes: Sequence[EntryOutcome]) -> None:
-        """Write these outcomes, unless the server is out of memory. Raises RedisError."""
+        """Append outcomes, unless the server is out of memory. Raises RedisError."""
         with suppress(OutOfMemoryError):
             for start in range(0, len(outcomes), AT_ONCE):
                 args: list[str | int] = [MOST_OUTCOMES]
-                for one in outcomes[start : start + AT_ONCE]:
-                    args += [one.origin, one.outcome, one.attempt, one.error]
+                for entry in outcomes[start : start + AT_ONCE]:
+                    args += [entry.origin, entry.outcome, entry.attempt, entry.error]
                 await self._note(keys=self._keys, args=args)
 
 

@@ -1,8 +1,8 @@
-"""The record of invalid payloads that no signature proves: one per shard, for all groups, of bounded size.
+"""The record of invalid payloads without a valid signature: one per shard, shared by all groups, of bounded size.
 
-Such a payload came with a wrong or missing signature that was let in (entry field ``signature``). Anybody can send it,
-so it must neither fill the dead letters of a group nor pause it. Recording and ack are one script, and an entry that
-one group has recorded is only acked by the others. At the limit the oldest payloads are dropped and counted.
+Ingest accepted such a payload with a wrong or missing signature (entry field ``signature``). Anybody can send it, so it
+must not fill the dead letters of a group, nor pause the group. One script records and acks. After one group has
+recorded an entry, the other groups only ack it. At the limit the script drops the oldest payloads and counts them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ log = structlog.get_logger("invalid")
 RECORDED_AT_ONCE = 250
 SHOW = "`ackstream invalid list` shows them"
 IDS_PER_ENTRY = 10
-"""How many ids are remembered for each entry that may be kept: a group that lags further behind records it again."""
+"""Ids kept for each entry of the limit. A group that lags further behind records an entry again."""
 
 RECORD = read_script(__file__, "record_invalid.lua")
 TAKE = read_script(__file__, "take_invalid.lua")
@@ -31,7 +31,7 @@ TAKE = read_script(__file__, "take_invalid.lua")
 
 @dataclass(frozen=True, slots=True)
 class RecordLimits:
-    """How much the record of one shard keeps."""
+    """The limits of one shard's record."""
 
     entries: int = 1000
     total_bytes: int = 32 * 1024 * 1024
@@ -39,25 +39,25 @@ class RecordLimits:
 
 @dataclass(frozen=True, slots=True)
 class UnverifiedPayload:
-    """An entry to be recorded: its id as Redis writes it, and the fields to record."""
+    """An entry to record: its id as in Redis, and the fields to store."""
 
     entry_id: bytes
     fields: Mapping[bytes, bytes]
 
     @classmethod
     def from_entry(cls, entry_id: bytes, fields: Mapping[bytes, bytes], *, origin: str, error: str) -> Self:
-        """Take an entry's fields, the id of its first receipt, and why its payload is invalid."""
+        """Build it from an entry's fields, the id of its first receipt, and the reason why its payload is invalid."""
         return cls(entry_id, {**fields, b"origin": origin.encode(), b"error": error.encode()})
 
     @property
     def arguments(self) -> list[bytes | str | int]:
-        """The arguments of the script for this entry."""
+        """The arguments of the record script for this entry."""
         first = self.fields[b"origin"].rpartition(b"/")[2]
         return [self.entry_id, first, 2 * len(self.fields), *chain.from_iterable(self.fields.items())]
 
 
 class InvalidRecord:
-    """The record of one shard. Every method raises RedisError."""
+    """The record of one shard. Each method raises RedisError."""
 
     def __init__(self, server: Redis, shard: Shard, limits: RecordLimits | None = None) -> None:
         self._shard = shard
@@ -68,7 +68,7 @@ class InvalidRecord:
     async def record(
         self, stream: str, group: str, entries: Sequence[UnverifiedPayload], *, are_copies: bool
     ) -> tuple[int, int]:
-        """Settle these entries of a group. Returns how many were new to the record, and how many it dropped."""
+        """Settle entries of a group. Return how many were new to the record, and how many it dropped."""
         keys = [stream, self._shard.invalid, self._shard.invalid_ids, self._shard.invalid_totals]
         limits = self._limits.entries, self._limits.total_bytes, IDS_PER_ENTRY * self._limits.entries
         recorded = dropped = 0
@@ -76,8 +76,8 @@ class InvalidRecord:
             args: list[bytes | str | int] = [group, int(are_copies), *limits]
             for entry in entries[start : start + RECORDED_AT_ONCE]:
                 args += entry.arguments
-            found: Any = await self._record(keys=keys, args=args)
-            recorded, dropped = recorded + found[0], dropped + found[1]
+            counts: Any = await self._record(keys=keys, args=args)
+            recorded, dropped = recorded + counts[0], dropped + counts[1]
         INVALID.labels("recorded").inc(recorded)
         INVALID.labels("dropped").inc(dropped)
         if recorded:
@@ -85,11 +85,11 @@ class InvalidRecord:
         return recorded, dropped
 
     async def discard(self, record_id: EntryId) -> bool:
-        """Remove a payload from the record for good; whether it was there."""
+        """Remove a payload from the record for good. Return whether it was there."""
         return bool(await self._take(keys=self._taken_keys, args=[record_id.redis, "discarded"]))
 
     async def replay(self, record_id: EntryId, entry: Entry) -> bool:
-        """Append an entry of the record to the stream, for every group, and remove it; whether it was there."""
+        """Move an entry from the record to the stream, for all groups. Return whether it was there."""
         first = (entry.origin or "").rpartition("/")[2]
         args: list[bytes | str] = [record_id.redis, "replayed", first, *chain.from_iterable(entry.to_fields().items())]
         return bool(await self._take(keys=self._taken_keys, args=args))

@@ -1,11 +1,11 @@
-"""Settling: ends an entry for a group. It is the last step of every batch.
+"""Settles entries of a group: acks, delays, dead-letters or records them, as the last step of each batch.
 
-An ack is one XACK, or one script that also marks the handled events. Entries of the retry and the replay stream are
-deleted as well. Delaying and dead-lettering are one script: it writes the copy only if XACK says that it ended the
-entry, so a late or a repeated settlement changes nothing, there is no copy without an ack and no ack without a copy.
+An ack is one XACK, or one script that also adds the dedup marks. Entries of the retry and replay streams are deleted
+too. One script delays and dead-letters: it writes the copy only if its XACK removed the pending entry. So a late or
+repeated settlement changes nothing, and there is never a copy without an ack or an ack without a copy.
 
-A full server runs all of them: each ends an entry that retention can then trim, and the bytes of the copies have a
-limit (worker.dispatch.backlog).
+These commands also run while Redis is out of window: each lets retention trim an entry, and the bytes of the copies
+have a limit (worker.dispatch.backlog).
 """
 
 from collections.abc import Sequence
@@ -30,24 +30,24 @@ SUCCEEDED = read_script(__file__, "note_success.lua")
 
 @dataclass(frozen=True, slots=True)
 class WrittenCopies:
-    """The copies that a settlement has written; entries that somebody else had settled have none."""
+    """The copies that a settlement wrote. Entries that another worker settled before have none."""
 
     delayed: Sequence[Copy]
     dead: Sequence[Copy]
 
 
 class Settler:
-    """Settles entries of one group. Every method raises RedisError; then it is unknown which of them are settled."""
+    """Settles entries of one group. Each method raises RedisError, after which it is unknown which are settled."""
 
     def __init__(
         self,
         group: GroupRef,
-        memory: DedupWindow | None = None,
+        window: DedupWindow | None = None,
         record_limits: RecordLimits | None = None,
         give_up_seconds: float = TIMING.give_up,
     ) -> None:
         self._server = group.server
-        self._memory = memory
+        self._window = window
         self._marks = group.handled
         self._group = group.name
         self._give_up_ms = round(give_up_seconds * 1000)
@@ -60,10 +60,10 @@ class Settler:
         self._invalid = InvalidRecord(group.server, group.shard, record_limits)
 
     async def ack(self, source: Source, entry_ids: Sequence[bytes], marks: Sequence[bytes] = ()) -> None:
-        """End these entries, and mark the events that were handled with them if the group remembers them."""
+        """Ack these entries and, if the group deduplicates, add the marks of their events."""
         stream = self._streams[source]
-        if self._memory is not None and marks:
-            await self._ack_and_mark(self._memory, source, entry_ids, marks)
+        if self._window is not None and marks:
+            await self._ack_and_mark(self._window, source, entry_ids, marks)
         elif source is Source.LIVE:
             await self._server.xack(stream, self._group, *entry_ids)
         else:
@@ -71,15 +71,21 @@ class Settler:
                 await self._ack_copies(keys=[stream], args=[self._group, *entry_ids[start : start + IDS_AT_ONCE]])
 
     async def _ack_and_mark(
-        self, memory: DedupWindow, source: Source, entry_ids: Sequence[bytes], marks: Sequence[bytes]
+        self, window: DedupWindow, source: Source, entry_ids: Sequence[bytes], marks: Sequence[bytes]
     ) -> None:
-        kept = round(memory.seconds * 1000), memory.entries
+        limits = round(window.seconds * 1000), window.entries
         for start in range(0, len(entry_ids), IDS_AT_ONCE):
-            ids, some = entry_ids[start : start + IDS_AT_ONCE], marks[start : start + IDS_AT_ONCE]
-            if not some:
+            ids, batch = entry_ids[start : start + IDS_AT_ONCE], marks[start : start + IDS_AT_ONCE]
+            if not batch:
                 await self.ack(source, ids)
                 continue
-            args: list[bytes | str | int] = [self._group, int(source is not Source.LIVE), *kept, b"".join(some), *ids]
+            args: list[bytes | str | int] = [
+                self._group,
+                int(source is not Source.LIVE),
+                *limits,
+                b"".join(batch),
+                *ids,
+            ]
             await self._ack_marked(keys=[self._streams[source], self._marks], args=args)
 
     async def copy(
@@ -87,27 +93,27 @@ class Settler:
     ) -> WrittenCopies:
         """Delay or dead-letter these entries.
 
-        ``succeeded_seconds_ago`` is when this worker's latest call that succeeded began, None if there was none.
+        ``succeeded_seconds_ago`` is the age of this worker's latest successful call, by its start; None without one.
         """
         delayed: list[Copy] = []
         dead: list[Copy] = []
         ago = "" if succeeded_seconds_ago is None else round(succeeded_seconds_ago * 1000)
-        own: list[bytes | str | int] = [self._group, int(source is not Source.LIVE), ago, self._give_up_ms]
+        common: list[bytes | str | int] = [self._group, int(source is not Source.LIVE), ago, self._give_up_ms]
         for start in range(0, len(copies), COPIES_AT_ONCE):
-            some = copies[start : start + COPIES_AT_ONCE]
-            args = own + [argument for copy in some for argument in copy.arguments]
+            batch = copies[start : start + COPIES_AT_ONCE]
+            args = common + [argument for copy in batch for argument in copy.arguments]
             outcomes: Any = await self._copy(keys=[self._streams[source], *self._copies], args=args)
-            for copy, outcome in zip(some, outcomes, strict=True):
+            for copy, outcome in zip(batch, outcomes, strict=True):
                 if outcome:
-                    (dead if outcome == 2 else delayed).append(copy)  # noqa: PLR2004 - as the script says
+                    (dead if outcome == 2 else delayed).append(copy)  # noqa: PLR2004 - the reply of the script
         return WrittenCopies(delayed, dead)
 
     async def record(self, source: Source, entries: Sequence[UnverifiedPayload]) -> None:
-        """End entries with an invalid payload that no signature proves: each is recorded once for all groups."""
+        """Record and ack unverified invalid payloads. The record has each once, for all groups."""
         stream = self._streams[source]
         await self._invalid.record(stream, self._group, entries, are_copies=source is not Source.LIVE)
 
     async def note_success(self, seconds_ago: float | None) -> None:
-        """Note when the latest call of this worker that succeeded began, so that the others' events can be judged."""
+        """Publish the start of this worker's latest successful call: it shows that the target is up."""
         if seconds_ago is not None:
             await self._succeeded(keys=self._copies[2:], args=[round(seconds_ago * 1000)])

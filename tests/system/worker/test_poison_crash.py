@@ -40,7 +40,7 @@ async def test_an_event_that_kills_is_given_up_alone(site: Recording, function: 
         assert deaths <= MOST
         await site.append(f"ok-{deaths}")
     await site.is_done(seconds=TAKEN_OVER_SECONDS)
-    error = f"poison: {MOST_DEATHS} workers died while they handled nothing else"
+    error = f"poison: {MOST_DEATHS} workers died while they handled only this entry"
     assert await site.letters() == [("die-1", error, 1)]
     done = {one for words in site.noted("done") for one in words}
     assert done >= {*ids("slow-0.2", range(6)), *ids("ok", range(1, deaths + 1))}

@@ -218,7 +218,7 @@ async def test_a_late_worker_begins_no_call(server: Redis, shard: Shard) -> None
     await parts.heartbeat.announce()
     handler.shut = set("0123")
     parts.dispatcher.put(batch(*(str(n) for n in range(9))))
-    parts.dispatcher._begin()  # noqa: SLF001 - without a step, which ends with the calls
+    parts.dispatcher._start_calls()  # noqa: SLF001 - without a step, which ends with the calls
     await until(lambda: began(handler, 4))
     now[0] += TIMING.late + 1
     handler.open(*"0123")

@@ -98,7 +98,7 @@ async def test_the_poison_entry_is_found_by_halving(server: Redis, shard: Shard,
         deaths += 1
     letters: Any = await server.xrange(shard.dead("g"))
     ((_, letter),) = letters
-    assert letter[b"error"] == b"poison: %d workers died while they handled nothing else" % MOST_DEATHS
+    assert letter[b"error"] == b"poison: %d workers died while they handled only this entry" % MOST_DEATHS
     assert b"m-%d" % poison in letter[b"payload"]
     assert handled == {f"m-{number}" for number in range(8) if number != poison}
     assert deaths <= SUSPECT_AFTER + 3 + MOST_DEATHS
