@@ -1,4 +1,4 @@
-"""No payload is expensive, whatever it holds."""
+"""Parsing a payload is cheap for any contents."""
 
 import heapq
 import itertools
@@ -30,21 +30,21 @@ CHEAP_SECONDS = 0.0002  # of less than this, most is the system giving memory fo
 
 
 def test_no_hostile_payload_takes_long(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each JSON type, endless digits and texts, nesting and regex traps in each field: CPU and memory stay small."""
+    """Each JSON type, endless digits and texts, nesting and regex traps in each field take little CPU and memory."""
     number = itertools.count()
     timed = ((cpu_seconds(event, payload, runs=1), next(number), payload) for payload in corpus())
     slowest = [payload for *_, payload in heapq.nlargest(10, timed)]  # without the others in memory, which are large
 
     seconds = cpu_seconds(event, slowest[0])
     half = cpu_seconds(event, slowest[0][: len(slowest[0]) // 2])
-    most = max(peak_bytes(event, payload) for payload in slowest)  # tracing is slow
+    peak = max(peak_bytes(event, payload) for payload in slowest)  # tracing is slow
     with capsys.disabled():
         print(  # noqa: T201 - figures for people
             f"\n{next(number)} hostile payloads: slowest {seconds * 1000:.1f} ms of CPU for {len(slowest[0]):,} bytes, "
-            f"{half * 1000:.1f} ms for half of them ({slowest[0][:60]!r}); at most {most / 2**20:.1f} MiB of memory"
+            f"{half * 1000:.1f} ms for half of them ({slowest[0][:60]!r}); at most {peak / 2**20:.1f} MiB of memory"
         )
     assert seconds < MOST_SECONDS
-    assert most < MOST_BYTES
+    assert peak < MOST_BYTES
 
 
 @settings(max_examples=60)
@@ -54,7 +54,7 @@ def test_no_hostile_payload_takes_long(capsys: pytest.CaptureFixture[str]) -> No
     st.sampled_from(ENDINGS),
 )
 def test_twice_the_length_takes_about_twice_the_time(field: tuple[str, bool], unit: bytes, ending: bytes) -> None:
-    """Doubling any field's length multiplies the CPU time by at most 2.5."""
+    """Doubling the length of any field multiplies the CPU time by at most 2.5."""
     path, receipt = field
     short, long = (put(path, long_text(unit, size, ending), receipt=receipt) for size in (LONGEST // 2, LONGEST))
 
@@ -70,14 +70,14 @@ def test_twice_the_length_takes_about_twice_the_time(field: tuple[str, bool], un
 @pytest.mark.parametrize(
     ("path", "receipt"), [(path, False) for path in MESSAGE_PATHS] + [(path, True) for path in RECEIPT_PATHS]
 )
-def test_only_a_bad_id_or_status_makes_a_payload_no_status(path: str, *, receipt: bool) -> None:
-    """Every other field may hold anything: what cannot be read, or is too long, is None."""
+def test_only_an_invalid_id_or_status_makes_a_payload_invalid(path: str, *, receipt: bool) -> None:
+    """Any other unreadable or too long field becomes None."""
     decisive = path in ("messageId", "message-id", "status") if receipt else path in ("message_uuid", "status")
     for value in (b"1" * 5000, b'"%b"' % (b"y" * 5000), b"[" * 300 + b"]" * 300, b'{"a":1.5}', b'"\\ud83d"', b'"\xe9"'):
         try:
-            found = event(put(path, value, receipt=receipt))
+            status_event = event(put(path, value, receipt=receipt))
         except InvalidStatus:
             assert decisive
         else:
-            texts = (getattr(found, name) for name in StatusEvent.__slots__)
+            texts = (getattr(status_event, name) for name in StatusEvent.__slots__)
             assert all(len(text) <= 1024 for text in texts if isinstance(text, str))

@@ -35,8 +35,8 @@ def utc(*parts: int) -> datetime:
         (1582650446, utc(2020, 2, 25, 17, 7, 26)),
     ],
 )
-def test_every_form_that_was_seen_is_read(value: object, moment: datetime) -> None:
-    """Each form gives the moment in UTC."""
+def test_every_form_of_the_provider_is_read(value: object, moment: datetime) -> None:
+    """Each form gives the time in UTC."""
     assert parse_time(value, RECEIVED_AT) == moment
 
 
@@ -57,13 +57,13 @@ def test_every_form_that_was_seen_is_read(value: object, moment: datetime) -> No
         "9999-12-31T23:59:59.999999Z",
     ],
 )
-def test_what_is_no_time_is_none(value: object) -> None:
-    """Nothing raises; the event then counts from its receipt."""
+def test_an_unreadable_time_is_none(value: object) -> None:
+    """No value raises an error; the event then has only its time of receipt."""
     assert parse_time(value, RECEIVED_AT) is None
 
 
 @pytest.mark.parametrize(
-    ("digits", "meant"),
+    ("digits", "expected"),
     [
         ("1801152030", utc(2027, 1, 28, 16, 0, 30)),
         ("1801152030", utc(2018, 1, 15, 20, 30)),
@@ -72,16 +72,16 @@ def test_what_is_no_time_is_none(value: object) -> None:
         ("1812312359", utc(2027, 6, 6, 20, 5, 59)),
     ],
 )
-def test_ten_digits_are_the_reading_nearer_to_the_receipt(digits: str, meant: datetime) -> None:
-    """Where they make a date and an epoch, the one that is nearer to when the payload came counts; also as a number."""
-    for received_at in (meant, meant + timedelta(days=2), meant - timedelta(minutes=1)):
-        assert parse_time(digits, received_at) == parse_time(int(digits), received_at) == meant
+def test_ten_digits_are_the_reading_nearer_to_the_receipt(digits: str, expected: datetime) -> None:
+    """If ten digits are both a date and an epoch, the one nearer to the time of receipt counts, also for a number."""
+    for received_at in (expected, expected + timedelta(days=2), expected - timedelta(minutes=1)):
+        assert parse_time(digits, received_at) == parse_time(int(digits), received_at) == expected
 
 
 @given(
     st.text() | st.integers() | st.from_regex(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d( ?[+-]\d\d:?\d\d|Z)?", fullmatch=True)
 )
-def test_anything_gives_a_utc_moment_or_none(value: object) -> None:
-    """Whatever stands in a timestamp, the outcome is an aware UTC moment or None."""
+def test_any_value_gives_a_utc_time_or_none(value: object) -> None:
+    """Every value gives an aware time in UTC, or None."""
     moment = parse_time(value, RECEIVED_AT)
     assert moment is None or moment.tzinfo is UTC

@@ -49,43 +49,43 @@ status_like = st.dictionaries(names, json_values | st.sampled_from(["m-1", "deli
 
 def try_parse(payload: bytes) -> None:
     try:
-        found = event(payload)
+        status_event = event(payload)
     except InvalidStatus:
         return
     texts = [
-        found.message_uuid,
-        found.status,
-        found.to,
-        found.sender,
-        found.client_ref,
-        found.error_text,
-        found.channel,
+        status_event.message_uuid,
+        status_event.status,
+        status_event.to,
+        status_event.sender,
+        status_event.client_ref,
+        status_event.error_text,
+        status_event.channel,
     ]
     assert all("\0" not in text for text in texts if text is not None)
-    assert 1 <= len(found.message_uuid) <= 255
+    assert 1 <= len(status_event.message_uuid) <= 255
 
 
 @given(st.binary())
 def test_any_bytes_give_an_event_or_invalid_status(payload: bytes) -> None:
-    """Nothing else comes out of parse, whatever comes in."""
+    """For any bytes, parse returns an event or raises InvalidStatus."""
     try_parse(payload)
 
 
 @given(status_like)
 def test_any_object_gives_an_event_or_invalid_status(fields: dict[str, Any]) -> None:
-    """Also for objects with the right names and anything under them."""
+    """For objects with the fields of a status and any values, parse returns an event or raises InvalidStatus."""
     try_parse(json.dumps(fields).encode())
 
 
 @given(st.dictionaries(names, st.text(st.characters(exclude_categories=["Cs"])), max_size=10))
 def test_any_form_gives_an_event_or_invalid_status(fields: dict[str, str]) -> None:
-    """Also for forms."""
+    """For any form, parse returns an event or raises InvalidStatus."""
     try_parse(urlencode(fields).encode())
 
 
 @given(st.data())
 def test_any_damage_to_an_example_gives_an_event_or_invalid_status(data: st.DataObject) -> None:
-    """Also for real payloads with a piece cut out or put in."""
+    """For real payloads with a part removed or inserted, parse returns an event or raises InvalidStatus."""
     payload = example(data.draw(st.sampled_from(NAMES))).payload
     start = data.draw(st.integers(0, len(payload)))
     end = data.draw(st.integers(start, len(payload)))
@@ -113,24 +113,24 @@ def test_any_damage_to_an_example_gives_an_event_or_invalid_status(data: st.Data
         (b'{"message_uuid":"1","status":"x","x":' + b"[" * 1100 + b"]" * 1100 + b"}", "not valid JSON"),
     ],
 )
-def test_what_is_no_status_is_refused_with_the_reason(payload: bytes, why: str) -> None:
-    """The reason tells a person what is wrong, and quotes nothing of the payload."""
+def test_an_invalid_payload_is_refused_with_the_reason(payload: bytes, why: str) -> None:
+    """The reason says why the payload is invalid, and quotes no part of it."""
     with pytest.raises(InvalidStatus, match=why):
         event(payload)
 
 
 @pytest.mark.parametrize("name", sorted(NO_STATUS))
-def test_examples_that_are_no_status_are_refused(name: str) -> None:
-    """Some real bodies speak of no message."""
+def test_examples_without_a_status_are_refused(name: str) -> None:
+    """Some real webhooks are not about a message."""
     with pytest.raises(InvalidStatus, match=NO_STATUS[name]):
         event(example(name).payload)
 
 
-def test_unknown_words_and_fields_are_kept() -> None:
-    """A status or channel that nobody knows is stored as sent, and unknown fields stay in `raw`."""
+def test_unknown_statuses_channels_and_fields_are_accepted() -> None:
+    """An unknown status or channel is stored as sent, and unknown fields stay in `raw`."""
     payload = body(status="seen", channel="carrier-pigeon", wubwub={"Prop0": 1})
-    found = event(payload)
-    assert (found.status, found.channel, decode(found.raw)["wubwub"], found.raw) == (
+    status_event = event(payload)
+    assert (status_event.status, status_event.channel, decode(status_event.raw)["wubwub"], status_event.raw) == (
         "seen",
         "carrier-pigeon",
         {"Prop0": 1},
@@ -139,7 +139,7 @@ def test_unknown_words_and_fields_are_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "kept"),
+    ("sent", "price"),
     [
         (b'"0.0333"', "0.0333"),
         (b'"0.03330000"', "0.03330000"),
@@ -153,14 +153,14 @@ def test_unknown_words_and_fields_are_kept() -> None:
         (b"{}", None),
     ],
 )
-def test_prices_are_exact(sent: bytes, kept: str | None) -> None:
-    """A price is the decimal as sent, digit by digit, whether it came as a text or as a number."""
-    assert event(b'{"message_uuid":"m","status":"s","usage":{"price":%b}}' % sent).price == kept
-    assert event(b'{"messageId":"m","status":"s","price":%b}' % sent).price == kept
+def test_prices_are_exact(sent: bytes, price: str | None) -> None:
+    """A price is the decimal exactly as sent, as a text or as a number."""
+    assert event(b'{"message_uuid":"m","status":"s","usage":{"price":%b}}' % sent).price == price
+    assert event(b'{"messageId":"m","status":"s","price":%b}' % sent).price == price
 
 
 def test_a_claimed_account_may_be_any_number() -> None:
-    """Also one with a fraction, which is read digit by digit like every other."""
+    """A number with a fraction keeps its digits."""
     assert event(b'{"messageId":"m","status":"s","api-key":1.50}').account == "1.50"
 
 
@@ -177,40 +177,42 @@ def test_a_claimed_account_may_be_any_number() -> None:
     ],
 )
 def test_errors_of_both_versions_are_read(error: object, code: str | None, text: str | None) -> None:
-    """v1 names the code in title or type, v0.1 in code; the text is detail, reason or a title in words."""
-    found = event(body(error=error))
-    assert (found.error_code, found.error_text) == (code, text)
+    """v1 has the code in title or type, v0.1 in code; the text is detail, reason or a title in words."""
+    status_event = event(body(error=error))
+    assert (status_event.error_code, status_event.error_text) == (code, text)
 
 
 def test_workflows_are_read_in_both_spellings() -> None:
-    """One set of columns for both; an empty workflow is none."""
+    """Both spellings fill the same columns; an empty workflow gives None."""
     long = event(body(workflow={"workflow_id": "w", "items_number": "1", "items_total": "2"}))
     short = event(body(workflow={"id": "w", "item_number": "1", "total_items": "2"}))
-    for found in (long, short):
-        assert (found.workflow_id, found.workflow_item, found.workflow_items) == ("w", "1", "2")
+    for status_event in (long, short):
+        assert (status_event.workflow_id, status_event.workflow_item, status_event.workflow_items) == ("w", "1", "2")
     assert event(body(workflow={})).workflow_id is None
 
 
-def test_ids_that_are_no_phone_numbers_are_kept() -> None:
-    """A WhatsApp user id or a sender's name stands as sent."""
-    found = event(body(to="US.13491208655302741918", **{"from": "AcmeInc"}))
-    assert (found.to, found.sender) == ("US.13491208655302741918", "AcmeInc")
+def test_ids_other_than_phone_numbers_are_accepted() -> None:
+    """The id of a WhatsApp user or the name of a sender stays as sent."""
+    status_event = event(body(to="US.13491208655302741918", **{"from": "AcmeInc"}))
+    assert (status_event.to, status_event.sender) == ("US.13491208655302741918", "AcmeInc")
 
 
 def test_a_viber_message_of_v01_has_its_channel_from_its_party() -> None:
-    """v0.1 has no channel: it is the type of `to`."""
-    found = event(b'{"message_uuid":"m","status":"read","to":{"type":"viber_service_msg","number":"447700900001"}}')
-    assert (found.channel, found.to) == ("viber_service_msg", "447700900001")
+    """v0.1 has no channel; the type of `to` gives it."""
+    status_event = event(
+        b'{"message_uuid":"m","status":"read","to":{"type":"viber_service_msg","number":"447700900001"}}'
+    )
+    assert (status_event.channel, status_event.to) == ("viber_service_msg", "447700900001")
 
 
 @pytest.mark.parametrize("depth", range(4))
 def test_an_error_inside_another_is_read(depth: int) -> None:
-    """`error.error`, and deeper, gives the same code and text as `error`."""
+    """`error.error`, and deeper levels, give the same code and text as `error`."""
     error: dict[str, Any] = {"type": "https://x.test/e#1000", "title": "Throttled", "detail": "d"}
     for _ in range(depth):
         error = {"error": error, "instance": "x"}
-    found = event(body(error=error))
-    assert (found.error_code, found.error_text) == ("1000", "d")
+    status_event = event(body(error=error))
+    assert (status_event.error_code, status_event.error_text) == ("1000", "d")
 
 
 @pytest.mark.parametrize(
@@ -227,14 +229,14 @@ def test_an_error_inside_another_is_read(depth: int) -> None:
     ],
 )
 def test_statuses_of_delivery_receipts_are_mapped(sent: str, status: str) -> None:
-    """The mapped status decides, the provider's word is kept beside it."""
-    found = event(orjson.dumps({"messageId": "1", "status": sent, "err-code": "4"}))
-    assert (found.status, found.provider_status) == (status, sent)
-    assert (found.error_code, found.error_text) == ("4", "Call barred by the user")
+    """`status` has the mapped status, and `provider_status` the one that was sent."""
+    status_event = event(orjson.dumps({"messageId": "1", "status": sent, "err-code": "4"}))
+    assert (status_event.status, status_event.provider_status) == (status, sent)
+    assert (status_event.error_code, status_event.error_text) == ("4", "Call barred by the user")
 
 
 def test_a_delivery_receipt_is_the_same_event_in_every_form() -> None:
-    """Query, form and JSON of one receipt, in any order and signed anew, have one event_id; another receipt another."""
+    """Query, form and JSON of one receipt, in any order and with any signature, have the same event_id."""
     fields = {"messageId": "0A", "msisdn": "447700900000", "status": "delivered", "client-ref": "a b"}
     signed = fields | {"sig": "x", "nonce": "y", "timestamp": "1"}
     other_order = dict(reversed(fields.items()))
@@ -245,26 +247,26 @@ def test_a_delivery_receipt_is_the_same_event_in_every_form() -> None:
     assert event(urlencode(fields | {"status": "failed"}).encode()).event_id not in ids
 
 
-def test_other_events_are_known_by_the_hash_of_their_bytes() -> None:
+def test_the_id_of_other_events_is_the_hash_of_their_bytes() -> None:
     """event_id is the sha256 of the payload."""
     assert event(body()).event_id == hashlib.sha256(body()).hexdigest()
 
 
-def test_a_proved_account_replaces_a_claimed_one() -> None:
-    """A delivery receipt claims its api-key; what a signature proved stands instead."""
+def test_a_verified_account_replaces_a_claimed_one() -> None:
+    """A delivery receipt claims its api-key; the account of a signature replaces it."""
     claim = b'{"messageId":"1","status":"delivered","api-key":"claimed"}'
     assert (event(claim).account, event(claim).account_verified) == ("claimed", False)
     proved = event(claim, account="proved", verified="sig")
     assert (proved.account, proved.account_verified) == ("proved", True)
 
 
-def test_the_receipt_is_told_to_the_millisecond() -> None:
-    """received_at is the entry's received_ms, in UTC."""
-    found = parse(entry(body(), RECEIVED_MS + 7), "0/1-0")
-    assert found.received_at.isoformat() == "2025-11-24T16:00:00.007000+00:00"
-    assert found.time == found.received_at
+def test_the_time_of_receipt_is_exact_to_the_millisecond() -> None:
+    """received_at is received_ms of the entry, in UTC."""
+    status_event = parse(entry(body(), RECEIVED_MS + 7), "0/1-0")
+    assert status_event.received_at.isoformat() == "2025-11-24T16:00:00.007000+00:00"
+    assert status_event.time == status_event.received_at
 
 
 def test_blanks_and_a_byte_order_mark_around_json_do_not_matter() -> None:
-    """JSON is recognised by its first character, whatever the Content-Type said."""
+    """The first character decides that a payload is JSON, and not the Content-Type."""
     assert event(b"\xef\xbb\xbf\r\n " + body() + b"\n").message_uuid == "m-1"

@@ -1,4 +1,4 @@
-"""The time limit of a function's calls."""
+"""The time limit of the calls of a function."""
 
 import asyncio
 
@@ -11,12 +11,12 @@ LIMIT_SECONDS = 0.05
 
 
 async def wait_for_ever(_argument: object) -> None:
-    """Never end."""
+    """Wait without an end."""
     await asyncio.Event().wait()
 
 
 async def test_each_call_of_many_ends_after_its_own_limit() -> None:
-    """Calls that start one after the other share a timer, and each has its whole time."""
+    """Calls that start one after the other share a timer, and each has its full time."""
     deadlines = Deadlines(LIMIT_SECONDS)
     loop = asyncio.get_running_loop()
 
@@ -33,7 +33,7 @@ async def test_each_call_of_many_ends_after_its_own_limit() -> None:
 
 
 async def test_a_call_that_ends_in_time_leaves_the_others_their_limit() -> None:
-    """A timer that was set for a call that has ended is set again for the next one."""
+    """After a call has ended, its timer is set again for the next call."""
     deadlines = Deadlines(LIMIT_SECONDS)
     await deadlines.call(asyncio.sleep, 0)
 
@@ -62,7 +62,7 @@ async def test_a_function_may_end_after_its_limit_in_its_own_way() -> None:
 
 @pytest.mark.parametrize("error", [ValueError, TimeoutError, asyncio.CancelledError])
 async def test_an_error_of_the_function_within_its_limit_is_its_own(error: type[BaseException]) -> None:
-    """TimedOut is raised for the limit only."""
+    """TimedOut is raised only for the limit."""
 
     async def fail(_argument: object) -> None:
         raise error
@@ -72,7 +72,7 @@ async def test_an_error_of_the_function_within_its_limit_is_its_own(error: type[
 
 
 async def test_a_call_that_is_cancelled_from_outside_is_cancelled() -> None:
-    """A stop of the worker is not taken for the limit."""
+    """A stop of the worker raises CancelledError and not TimedOut."""
     task = asyncio.create_task(Deadlines(60).call(wait_for_ever, None))
     await asyncio.sleep(0)
 

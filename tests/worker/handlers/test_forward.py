@@ -37,7 +37,7 @@ def forward(client: aiohttp.ClientSession, url: str, *secrets: str, raw: bool = 
 
 
 async def test_an_event_is_posted_signed_in_one_shape(receiver: Receiver, client: aiohttp.ClientSession) -> None:
-    """The receiver has checked the signature; the id is the event's, and no answer is kept or shown."""
+    """The signature verifies, the webhook id is the event id, and the answer is neither kept nor logged."""
     await forward(client, receiver.url).handle([EVENT])
     sent = orjson.loads(receiver.bodies[0])
     assert (sent["type"], sent["timestamp"][:4]) == ("message.status", "2025")
@@ -56,19 +56,19 @@ async def test_an_event_is_posted_signed_in_one_shape(receiver: Receiver, client
 async def test_every_example_is_forwarded_raw_and_normalised(
     receiver: Receiver, client: aiohttp.ClientSession, name: str
 ) -> None:
-    """Raw is byte by byte what the provider sent, with its type; normalised has one set of names for all."""
-    one = example(name)
-    made = event(one.payload)
-    await forward(client, receiver.url, raw=True).handle([made])
-    await forward(client, receiver.url).handle([made])
-    assert receiver.bodies[0] == one.payload
-    is_json = one.payload.lstrip().startswith(b"{")
+    """Raw is the payload byte by byte with its type; the default JSON has the same fields for all payloads."""
+    stored = example(name)
+    status_event = event(stored.payload)
+    await forward(client, receiver.url, raw=True).handle([status_event])
+    await forward(client, receiver.url).handle([status_event])
+    assert receiver.bodies[0] == stored.payload
+    is_json = stored.payload.lstrip().startswith(b"{")
     assert receiver.sent[0]["Content-Type"] == f"application/{'json' if is_json else 'x-www-form-urlencoded'}"
     assert orjson.loads(receiver.bodies[1])["data"].keys() == orjson.loads(encode_event(EVENT))["data"].keys()
 
 
 @pytest.mark.parametrize(
-    ("how", "error", "said"),
+    ("how", "error", "message"),
     [
         ("500", Refused, "refused: answered 500"),
         ("404", Refused, "refused: answered 404"),
@@ -78,20 +78,20 @@ async def test_every_example_is_forwarded_raw_and_normalised(
         ("hang", TimedOut, "timeout: not done within 0.5 s"),
     ],
 )
-async def test_what_is_no_2xx_is_a_failure(
-    receiver: Receiver, client: aiohttp.ClientSession, how: str, error: type[Exception], said: str
+async def test_an_answer_other_than_2xx_is_a_failure(
+    receiver: Receiver, client: aiohttp.ClientSession, how: str, error: type[Exception], message: str
 ) -> None:
-    """It says the status, or what kind of error it was, and nothing of the URL or the answer; no redirect is taken."""
+    """The error has the status or the kind of error, but neither URL nor answer; redirects are not followed."""
     receiver.how = how
     receiver.headers = {"Location": receiver.url} if how == "302" else {}
     with pytest.raises(error) as caught:
         await forward(client, receiver.url, seconds=0.5).handle([EVENT])
-    assert error_text(caught.value) == said
+    assert error_text(caught.value) == message
     assert (len(receiver.bodies), isinstance(caught.value, Retry)) == (1, False)
 
 
 async def test_a_receiver_that_is_not_there_is_a_failure(client: aiohttp.ClientSession) -> None:
-    """Said without the address."""
+    """The error does not contain the address."""
     with pytest.raises(Refused) as caught:
         await forward(client, f"http://127.0.0.1:{find_free_port()}/hook").handle([EVENT])
     assert error_text(caught.value) == "refused: no answer (ClientConnectorError)"
@@ -99,7 +99,7 @@ async def test_a_receiver_that_is_not_there_is_a_failure(client: aiohttp.ClientS
 
 @pytest.mark.parametrize("status", ["429", "503"])
 async def test_retry_after_is_honoured(receiver: Receiver, client: aiohttp.ClientSession, status: str) -> None:
-    """As the delay until the next attempt."""
+    """`Retry-After` sets the delay until the next attempt."""
     receiver.how, receiver.headers = status, {"Retry-After": "17"}
     with pytest.raises(Throttled) as caught:
         await forward(client, receiver.url).handle([EVENT])
@@ -119,20 +119,20 @@ async def test_retry_after_is_honoured(receiver: Receiver, client: aiohttp.Clien
         *((value, None) for value in ("", "-1", "1.5", "soon", "٣", "Fri, 99 Dec 1999 99:99:99 GMT")),
     ],
 )
-def test_retry_after_is_seconds_or_a_date_and_bounded(value: str, seconds: float | None) -> None:
-    """At most a day; what is past means now; what cannot be read means nothing."""
+def test_retry_after_is_seconds_or_a_date_with_a_limit(value: str, seconds: float | None) -> None:
+    """The limit is a day; a time in the past means now; an unreadable value means None."""
     assert after_seconds(value, 946_684_700) == seconds
 
 
 async def test_gone_stops_the_group(receiver: Receiver, client: aiohttp.ClientSession) -> None:
-    """410 is an outcome of its own."""
+    """A receiver that answers 410 raises Gone."""
     receiver.how = "410"
     with pytest.raises(Gone):
         await forward(client, receiver.url).handle([EVENT])
 
 
 async def test_connections_are_used_again(receiver: Receiver, client: aiohttp.ClientSession) -> None:
-    """Also after a failure; not after an answer without end, which is cut off, and counts by its status."""
+    """A connection is reused, also after a failure, but not after an endless answer, which is cut off."""
     handler = forward(client, receiver.url)
     for how in ("200", "500", "200"):
         receiver.how = how
@@ -145,15 +145,15 @@ async def test_connections_are_used_again(receiver: Receiver, client: aiohttp.Cl
     assert len(receiver.peers) == 2
 
 
-async def test_while_a_secret_changes_both_are_good(receiver: Receiver, client: aiohttp.ClientSession) -> None:
-    """Each request bears a signature of each."""
+async def test_two_secrets_give_two_signatures(receiver: Receiver, client: aiohttp.ClientSession) -> None:
+    """Each request has a signature of each secret."""
     for secret in (SECRET, OTHER):
         receiver.secret = secret
         await forward(client, receiver.url, SECRET, OTHER).handle([EVENT])
     assert len(receiver.bodies) == 2
 
 
-async def test_without_a_secret_nothing_is_signed(receiver: Receiver, client: aiohttp.ClientSession) -> None:
+async def test_without_a_secret_requests_are_not_signed(receiver: Receiver, client: aiohttp.ClientSession) -> None:
     """The other two headers are there."""
     receiver.secret = None
     await Forward(client, parse_url(receiver.url), (), 5).handle([EVENT])
@@ -163,7 +163,7 @@ async def test_without_a_secret_nothing_is_signed(receiver: Receiver, client: ai
 
 
 def test_secrets_are_for_all_or_for_one_group() -> None:
-    """A group's own come before those for all; what is no secret is refused without being shown."""
+    """The secrets of a group replace those for all; an invalid secret is refused without being shown."""
     text = f"{SECRET}\nshop={OTHER}, shop={SECRET}"
     assert parse_secrets(text) == {ALL: [SECRET], "shop": [OTHER, SECRET]}
     settings = WorkerSettings.load(forward_secrets=text)
@@ -176,7 +176,7 @@ def test_secrets_are_for_all_or_for_one_group() -> None:
 
 
 def test_a_group_is_named_without_the_secrets_of_its_url() -> None:
-    """By the host and 8 hex digits, unless it has a name; other options are no part of it."""
+    """The default name has the host and 8 hex digits, and other options do not change it."""
     spec = Spec.parse("forward:https://user:hunter2@example.test/a=b?key=hunter2#raw=true&concurrency=2")
     assert spec.url == "https://user:hunter2@example.test/a=b?key=hunter2"
     assert (spec.options.raw, spec.group[:-8], len(spec.group)) == (True, "forward:example.test-", 29)
@@ -190,8 +190,8 @@ def test_a_group_is_named_without_the_secrets_of_its_url() -> None:
         *("forward:http://example.test:hunter2", "forward:https://example.test#raw=perhaps", "log#raw=true"),
     ],
 )
-def test_what_cannot_be_forwarded_to_is_refused(text: str) -> None:
-    """Without showing the URL."""
+def test_an_invalid_url_is_refused(text: str) -> None:
+    """The error does not show the URL."""
     with pytest.raises(Exception, match="HANDLERS: ") as caught:
         WorkerSettings.load(handlers=text)
     assert "hunter2" not in str(caught.value).partition("expected")[0]

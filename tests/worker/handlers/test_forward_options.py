@@ -1,4 +1,4 @@
-"""Options of `forward` that cannot be meant are refused in a sentence that shows no secret."""
+"""Invalid options of `forward` are refused in a sentence that shows no secret."""
 
 from pathlib import Path
 
@@ -38,8 +38,8 @@ from worker.handlers.spec import Spec
         ),
     ],
 )
-def test_an_option_that_cannot_be_meant_is_refused_in_a_sentence(options: str, sentence: str) -> None:
-    """It names the header or the option, and shows no value of a header."""
+def test_an_invalid_option_is_refused_in_a_sentence(options: str, sentence: str) -> None:
+    """The sentence names the header or the option, and shows no value of a header."""
     with pytest.raises(ValueError, match=r".") as caught:
         Spec.parse(f"shop=forward:https://example.test/#{options}")
 
@@ -48,14 +48,14 @@ def test_an_option_that_cannot_be_meant_is_refused_in_a_sentence(options: str, s
 
 
 def test_a_login_and_an_authorization_header_are_refused_together() -> None:
-    """Only one of both could be sent."""
+    """A request can have only one of them."""
     with pytest.raises(ValueError, match="the URL contains a user, and header"):
         Spec.parse("forward:https://user:hunter2@example.test/#header.authorization=Bearer x")
 
 
 @pytest.mark.parametrize("options", ["header.X=1", "only=read", "channel=sms", "query=true", "raw=true"])
 def test_options_of_forward_are_refused_for_other_handlers(options: str) -> None:
-    """They would do nothing there."""
+    """They would have no effect there."""
     for target in ("store", "log", "mine:handle"):
         with pytest.raises(ValueError, match="is not an option of this handler"):
             Spec.parse(f"{target}#{options}")
@@ -70,8 +70,8 @@ def test_options_of_forward_are_refused_for_other_handlers(options: str) -> None
         (b"hunter2\nhunter3\n", "of the header X-Key must be one line of printable ASCII"),
     ],
 )
-def test_a_header_file_that_cannot_be_used_is_refused(tmp_path: Path, content: bytes | None, sentence: str) -> None:
-    """The sentence names the header and the path, and shows nothing of what is in the file."""
+def test_an_invalid_header_file_is_refused(tmp_path: Path, content: bytes | None, sentence: str) -> None:
+    """The sentence names the header and the path, and shows no contents of the file."""
     file = tmp_path / "key"
     if content is not None:
         file.write_bytes(content)
@@ -85,7 +85,7 @@ def test_a_header_file_that_cannot_be_used_is_refused(tmp_path: Path, content: b
 
 
 def test_no_secret_of_a_handler_is_in_its_texts() -> None:
-    """Neither the group's name nor what Python shows of a header holds it."""
+    """Neither the name of the group nor the repr of a header contains it."""
     spec = Spec.parse("forward:https://u:hunter2@example.test/hunter2?key=hunter2#header.X=hunter2")
 
     assert "hunter2" not in spec.group
@@ -106,7 +106,7 @@ handler_texts = st.text() | st.builds(
 
 @given(handler_texts)
 def test_any_text_is_a_handler_or_is_refused_in_a_sentence(text: str) -> None:
-    """Nothing that a person writes ends in another error."""
+    """Any text is either parsed or raises WrongValue."""
     try:
         spec = Spec.parse(text)
     except WrongValue:

@@ -1,4 +1,4 @@
-"""What `forward` puts on the wire, seen by a receiver that reads the raw bytes of a socket."""
+"""The raw bytes that `forward` sends, as a socket receives them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ EVENT = event(body())
 
 @dataclass(slots=True)
 class RawReceiver:
-    """A socket that notes each request head byte by byte and answers 204."""
+    """A socket that records each request head byte by byte and answers 204."""
 
     port: int = 0
     heads: list[bytes] = field(default_factory=list)
@@ -40,7 +40,7 @@ class RawReceiver:
         return self.heads[-1].split(b" ")[1]
 
     def header(self, name: str) -> list[str]:
-        """The values of a header of the last request."""
+        """Return the values of a header of the last request."""
         lines = (line.partition(b": ") for line in self.heads[-1].split(b"\r\n"))
         return [value.decode() for key, _, value in lines if key.lower() == name.lower().encode()]
 
@@ -60,8 +60,8 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 
 @asynccontextmanager
-async def forwarding(text: str) -> AsyncIterator[Forward]:
-    """A forward handler made from a handler's text."""
+async def open_handler(text: str) -> AsyncIterator[Forward]:
+    """Yield the forward handler of a text."""
     spec = Spec.parse(text)
     assert spec.url is not None
     headers = read_headers(spec.options.headers)
@@ -83,8 +83,8 @@ async def forwarding(text: str) -> AsyncIterator[Forward]:
     ],
 )
 async def test_a_url_is_sent_byte_by_byte_as_written(raw: RawReceiver, target: str) -> None:
-    """Escapes, their case, dots and odd characters reach the receiver unchanged, so a signed URL stays valid."""
-    async with forwarding(f"forward:http://127.0.0.1:{raw.port}{target}#timeout=5") as handler:
+    """Escapes, their case, dots and odd characters stay unchanged, so a signed URL stays valid."""
+    async with open_handler(f"forward:http://127.0.0.1:{raw.port}{target}#timeout=5") as handler:
         await handler.handle([EVENT])
 
     assert raw.target == target.encode()
@@ -92,15 +92,15 @@ async def test_a_url_is_sent_byte_by_byte_as_written(raw: RawReceiver, target: s
 
 async def test_a_url_without_a_path_is_sent_with_a_slash(raw: RawReceiver) -> None:
     """HTTP has no empty path; the query follows as written."""
-    async with forwarding(f"forward:http://127.0.0.1:{raw.port}?a=%2f") as handler:
+    async with open_handler(f"forward:http://127.0.0.1:{raw.port}?a=%2f") as handler:
         await handler.handle([EVENT])
 
     assert raw.target == b"/?a=%2f"
 
 
-async def test_what_is_not_ascii_is_sent_as_utf8_escapes(raw: RawReceiver) -> None:
-    """Only those characters change; escapes beside them stay."""
-    async with forwarding(f"forward:http://127.0.0.1:{raw.port}/straße%2Fx?q=ü+%C3") as handler:
+async def test_other_characters_than_ascii_are_sent_as_utf8_escapes(raw: RawReceiver) -> None:
+    """Only these characters change; escapes in the same URL stay."""
+    async with open_handler(f"forward:http://127.0.0.1:{raw.port}/straße%2Fx?q=ü+%C3") as handler:
         await handler.handle([EVENT])
 
     assert raw.target == b"/stra%C3%9Fe%2Fx?q=%C3%BC+%C3"
@@ -115,8 +115,8 @@ async def test_what_is_not_ascii_is_sent_as_utf8_escapes(raw: RawReceiver) -> No
         ("http://[::1]:8080/a", "::1", "/a"),
     ],
 )
-def test_a_host_that_is_not_ascii_is_asked_for_by_its_idna_form(text: str, host: str, path: str) -> None:
-    """The rest of the URL stays as written, a password's escapes included."""
+def test_a_host_that_is_not_ascii_is_sent_in_its_idna_form(text: str, host: str, path: str) -> None:
+    """The rest of the URL stays as written, also the escapes of a password."""
     url = parse_url(text)
 
     assert (url.raw_host, url.raw_path_qs) == (host, path)
@@ -124,8 +124,8 @@ def test_a_host_that_is_not_ascii_is_asked_for_by_its_idna_form(text: str, host:
 
 
 async def test_a_login_in_the_url_is_sent_as_basic_authorization(raw: RawReceiver) -> None:
-    """Its escapes are decoded, and the request target does not hold it."""
-    async with forwarding(f"forward:http://us%65r:p%40w@127.0.0.1:{raw.port}/a%2Fb") as handler:
+    """Its escapes are decoded, and the request target does not contain it."""
+    async with open_handler(f"forward:http://us%65r:p%40w@127.0.0.1:{raw.port}/a%2Fb") as handler:
         await handler.handle([EVENT])
 
     assert (raw.target, raw.header("Authorization")) == (b"/a%2Fb", ["Basic dXNlcjpwQHc="])
@@ -139,22 +139,22 @@ async def test_a_login_in_the_url_is_sent_as_basic_authorization(raw: RawReceive
         *("https://example.test/a b", "https://example.test/\x7f", "https://example.test/a?", "https://a..ü/hunter2"),
     ],
 )
-def test_a_url_that_cannot_be_posted_to_is_refused_without_being_shown(url: str) -> None:
-    """The sentence says what is wrong and what to write."""
+def test_an_invalid_url_is_refused_without_being_shown(url: str) -> None:
+    """The sentence says why the URL is invalid and how to write it."""
     with pytest.raises(ValueError, match="URL") as caught:
         Spec.parse(f"forward:{url}")
 
     assert "hunter2" not in str(caught.value)
 
 
-async def test_headers_of_ones_own_are_sent(raw: RawReceiver, tmp_path: Path) -> None:
-    """Several, blanks and signs as written, escapes decoded, the last one from a file without its line end."""
+async def test_configured_headers_are_sent(raw: RawReceiver, tmp_path: Path) -> None:
+    """Several headers keep blanks and signs, escapes are decoded, and a file gives a value without its line end."""
     (tmp_path / "key").write_text("s3cr3t+key/==\n")
     options = (
         "header.Authorization=Bearer abc+def/==%26%2525&header.X-Team=sms, rcs&timeout=5"
         f"&header.X-Key=@{tmp_path}/key&header.X-At=%40home"
     )
-    async with forwarding(f"forward:http://127.0.0.1:{raw.port}/#{options}") as handler:
+    async with open_handler(f"forward:http://127.0.0.1:{raw.port}/#{options}") as handler:
         await handler.handle([EVENT])
 
     assert raw.header("Authorization") == ["Bearer abc+def/==&%25"]
@@ -171,9 +171,9 @@ async def test_headers_of_ones_own_are_sent(raw: RawReceiver, tmp_path: Path) ->
 async def test_an_error_quotes_the_answer_and_its_reason_does_not(
     receiver: Receiver, how: str, error: type[Exception], reason: str
 ) -> None:
-    """The text of the error has the status and what the receiver said; what a log shows has the status only."""
+    """The text of the error has the status and the answer; its reason, which is logged, has only the status."""
     receiver.how, receiver.headers = how, {"Retry-After": "5"}
-    async with forwarding(f"forward:{receiver.url}") as handler:
+    async with open_handler(f"forward:{receiver.url}") as handler:
         with pytest.raises(error) as caught:
             await handler.handle([EVENT])
 
@@ -181,8 +181,8 @@ async def test_an_error_quotes_the_answer_and_its_reason_does_not(
     assert error_text(caught.value) == f"{reason}: answered {how}"
 
 
-async def test_an_answer_is_quoted_up_to_a_limit_without_what_was_sent_in_confidence() -> None:
-    """A receiver that echoes its request discloses neither the headers nor the URL's secrets."""
+async def test_an_answer_is_quoted_up_to_a_limit_without_secrets() -> None:
+    """A receiver that echoes its request reveals neither the headers nor the secrets of the URL."""
     echo = b"Bearer tok-123456 tok-123456 /hook?sig=abcdef123 abcdef123 " + b"x" * 5000
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -192,21 +192,21 @@ async def test_an_answer_is_quoted_up_to_a_limit_without_what_was_sent_in_confid
 
     async with listening(serve) as port:
         text = f"forward:http://127.0.0.1:{port}/hook?sig=abcdef123#header.Authorization=Bearer tok-123456"
-        async with forwarding(text) as handler:
+        async with open_handler(text) as handler:
             with pytest.raises(Refused) as caught:
                 await handler.handle([EVENT])
 
-    said = str(caught.value)
-    assert said.startswith("answered 400: … … … … xxx")
-    assert len(said) == len("answered 400: ") + 1024
+    message = str(caught.value)
+    assert message.startswith("answered 400: … … … … xxx")
+    assert len(message) == len("answered 400: ") + 1024
 
 
 async def test_the_query_of_the_webhook_is_forwarded_only_when_asked_for(receiver: Receiver) -> None:
-    """No signature proves it, so a receiver gets it with query=true only."""
-    one = event(body(), query=b"ref=order%207&tenant=a&tenant=b")
+    """No signature covers the query, so a receiver gets it only with query=true."""
+    status_event = event(body(), query=b"ref=order%207&tenant=a&tenant=b")
     for options in ("", "query=false", "query=true"):
-        async with forwarding(f"forward:{receiver.url}#{options}") as handler:
-            await handler.handle([one])
+        async with open_handler(f"forward:{receiver.url}#{options}") as handler:
+            await handler.handle([status_event])
 
     sent = [orjson.loads(payload)["data"] for payload in receiver.bodies]
     assert ["query" in data for data in sent] == [False, False, True]

@@ -16,12 +16,12 @@ from worker.handlers.spec import Options, Spec, parse_specs
 
 HEAD = "from __future__ import annotations\nfrom worker import StatusEvent\n"
 
-Written = Callable[[str, str], None]
+WriteModule = Callable[[str, str], None]
 
 
 @pytest.fixture
-def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Written]:
-    """Writes a module into the working folder; all is forgotten afterwards."""
+def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WriteModule]:
+    """Return a function that writes a module into the working folder. Its modules are unloaded afterwards."""
     before = set(sys.modules)
     monkeypatch.setattr("sys.path", sys.path.copy())
 
@@ -50,8 +50,8 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Written
         ("second=store", "second", "store", {}),
     ],
 )
-def test_a_handlers_text_is_understood(text: str, group: str, target: str, options: dict[str, float]) -> None:
-    """The group bears the name or the target's text, whatever the options are."""
+def test_the_text_of_a_handler_is_parsed(text: str, group: str, target: str, options: dict[str, float]) -> None:
+    """The group has the name or else the text of the target, with any options."""
     assert Spec.parse(text) == Spec(group=group, target=target, options=Options.model_validate(options))
 
 
@@ -65,13 +65,13 @@ def test_a_handlers_text_is_understood(text: str, group: str, target: str, optio
     ],
 )
 def test_a_text_that_names_no_handler_is_refused(text: str) -> None:
-    """Whatever part of it is wrong."""
+    """Each part of the text can be invalid."""
     with pytest.raises(ValueError, match=r"."):
         Spec.parse(text)
 
 
 def test_two_handlers_of_one_group_are_refused() -> None:
-    """Under two names the same function is two handlers; under one, neither would be seen."""
+    """The same function needs two names to be two handlers."""
     assert [spec.group for spec in parse_specs("a=mine:handle,b=mine:handle,log")] == ["a", "b", "log"]
     with pytest.raises(ValueError, match="handler 2: the group 'mine:handle' has a handler already"):
         parse_specs("mine:handle,mine:handle#batch=5")
@@ -90,9 +90,11 @@ def test_two_handlers_of_one_group_are_refused() -> None:
         ("async def handle(events: list[StatusEvent], tries: int = 3): ...", True),
     ],
 )
-def test_the_annotation_tells_what_a_function_takes(written: Written, signature: str, takes_lists: bool) -> None:
-    """Also where annotations are kept as texts; without one it takes single events. The working folder is searched."""
-    written("signatures", HEAD + signature)
+def test_the_annotation_decides_between_single_events_and_lists(
+    write_module: WriteModule, signature: str, takes_lists: bool
+) -> None:
+    """Annotations may be strings; without one a function takes single events. The working folder is searched."""
+    write_module("signatures", HEAD + signature)
     assert load("signatures:handle")[1] is takes_lists
 
 
@@ -121,9 +123,11 @@ def test_the_annotation_tells_what_a_function_takes(written: Written, signature:
         ("a b", "importing 'refused' raises SyntaxError at refused.py:3"),
     ],
 )
-def test_a_function_that_cannot_be_had_is_told_in_a_sentence(written: Written, text: str, sentence: str) -> None:
-    """It names the handler and what is wrong, and no text of the module's own errors."""
-    written("refused", HEAD + text)
+def test_a_function_that_cannot_be_loaded_is_refused_in_a_sentence(
+    write_module: WriteModule, text: str, sentence: str
+) -> None:
+    """The sentence names the handler and the fault, and shows no text of an error of the module."""
+    write_module("refused", HEAD + text)
     with pytest.raises(Refusal) as caught:
         load("refused:handle")
     assert str(caught.value).startswith("handler 'refused:handle': ")
@@ -132,23 +136,23 @@ def test_a_function_that_cannot_be_had_is_told_in_a_sentence(written: Written, t
 
 
 @pytest.mark.parametrize("target", ["nowhere:handle", "nowhere.inside:handle", "refused.inside:handle"])
-def test_a_module_that_is_not_there_is_told_with_where_it_was_looked_for(written: Written, target: str) -> None:
-    """The part of its name that is missing, and the working folder."""
-    written("refused", HEAD)
+def test_a_missing_module_is_named_with_the_search_path(write_module: WriteModule, target: str) -> None:
+    """The sentence has the missing part of the name, and the working folder."""
+    write_module("refused", HEAD)
     with pytest.raises(Refusal, match=r"no module '\w+(\.inside)?' on PYTHONPATH or in /"):
         load(target)
 
 
-def test_a_file_of_the_working_folder_hides_no_library(written: Written) -> None:
-    """It comes last: a file named like a library is not what the library's name means."""
-    written("bisect", "raise ValueError")
-    written("mine", HEAD + "import bisect\nbisect.bisect\nasync def handle(event: StatusEvent): ...")
+def test_a_file_of_the_working_folder_hides_no_library(write_module: WriteModule) -> None:
+    """The working folder is searched last, so a file with the name of a library does not replace it."""
+    write_module("bisect", "raise ValueError")
+    write_module("mine", HEAD + "import bisect\nbisect.bisect\nasync def handle(event: StatusEvent): ...")
     sys.modules.pop("bisect", None)
     load("mine:handle")
 
 
-def test_what_a_handlers_author_imports_stands_in_one_place() -> None:
-    """The package itself has the names, and they are those that the worker knows."""
+def test_the_package_exports_the_names_for_handlers() -> None:
+    """The names of the package are the classes that the worker uses."""
     assert (Discard, Retry, StatusEvent, Unavailable) == (
         outcome.Discard,
         outcome.Retry,
@@ -158,35 +162,35 @@ def test_what_a_handlers_author_imports_stands_in_one_place() -> None:
 
 
 async def test_a_function_of_one_event_gets_each_by_itself() -> None:
-    """Whatever its attempt, as the event it is."""
-    seen: list[StatusEvent] = []
+    """The function is called with the event itself, at any attempt."""
+    calls: list[StatusEvent] = []
 
     async def handle(event: StatusEvent) -> None:
-        seen.append(event)
+        calls.append(event)
 
-    handler, one = SingleEventFunction(handle, 1), event(body(), attempt=3)
-    assert handler.alone(one)
-    await handler.handle([one])
-    assert seen == [one]
+    handler, status_event = SingleEventFunction(handle, 1), event(body(), attempt=3)
+    assert handler.alone(status_event)
+    await handler.handle([status_event])
+    assert calls == [status_event]
 
 
-async def test_a_function_of_lists_gets_those_alone_that_failed_before() -> None:
-    """A list of its own that it may change; an event that has had an attempt is not put among others again."""
-    seen: list[list[StatusEvent]] = []
+async def test_a_function_of_lists_gets_failed_events_alone() -> None:
+    """The function may change its list; an event that has failed before comes alone."""
+    calls: list[list[StatusEvent]] = []
 
     async def handle(events: list[StatusEvent]) -> None:
-        seen.append(events.copy())
+        calls.append(events.copy())
         events.clear()
 
     handler, events = ListFunction(handle, 1), [event(body()), event(body(status="read"))]
-    assert [handler.alone(one) for one in (*events, event(body(), attempt=1))] == [False, False, True]
+    assert [handler.alone(status_event) for status_event in (*events, event(body(), attempt=1))] == [False, False, True]
     await handler.handle(events)
-    assert seen == [events]
+    assert calls == [events]
     assert len(events) == 2
 
 
 async def test_a_function_is_cancelled_when_its_time_is_over() -> None:
-    """That is told apart from a TimeoutError of the function's own."""
+    """TimedOut differs from a TimeoutError that the function raises."""
 
     async def slow(_event: StatusEvent) -> None:
         await asyncio.Event().wait()

@@ -1,4 +1,4 @@
-"""Handlers from a file, one a line."""
+"""Handlers from a file with one handler per line."""
 
 from pathlib import Path
 
@@ -16,8 +16,8 @@ def file_of(tmp_path: Path, text: str) -> Path:
     return file
 
 
-def test_a_file_names_one_handler_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Comment lines and empty ones count for nothing, and a comma needs no escape."""
+def test_a_file_has_one_handler_per_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comments and empty lines are ignored, and a comma needs no escape."""
     text = f"# the tables\nstore\n\n  log#batch=5  \r\n\t# the shop\nshop=forward:{URL}#header.X-Team=sms, rcs\n"
     monkeypatch.setenv("ACKSTREAM_HANDLERS_FILE", str(file_of(tmp_path, text)))
 
@@ -39,10 +39,10 @@ def test_a_file_names_one_handler_a_line(tmp_path: Path, monkeypatch: pytest.Mon
         ("", "it names no handler"),
     ],
 )
-def test_a_fault_in_the_file_is_told_with_its_line(
+def test_an_error_in_the_file_names_its_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, sentence: str
 ) -> None:
-    """The refusal names the setting, the file, the line and what to write, and shows no URL."""
+    """The error names the setting, the file, the line and the correct form, and shows no URL."""
     file = file_of(tmp_path, text)
     monkeypatch.setenv("ACKSTREAM_HANDLERS_FILE", str(file))
 
@@ -54,7 +54,7 @@ def test_a_fault_in_the_file_is_told_with_its_line(
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Missing, a folder, or not text: a sentence with the path."""
+    """A missing file, a folder, or a binary file gives a sentence with the path."""
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     for path in (tmp_path / "missing", tmp_path, tmp_path / "binary"):
         monkeypatch.setenv("ACKSTREAM_HANDLERS_FILE", str(path))
@@ -63,7 +63,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pyte
 
 
 def test_both_settings_at_once_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody could say which of both counts; a flag is stronger than either."""
+    """The intended setting is unclear, except that a flag overrides both."""
     monkeypatch.setenv("ACKSTREAM_HANDLERS_FILE", str(file_of(tmp_path, "log\n")))
     monkeypatch.setenv("ACKSTREAM_HANDLERS", "store")
 
@@ -73,8 +73,8 @@ def test_both_settings_at_once_are_refused(tmp_path: Path, monkeypatch: pytest.M
     assert [spec.group for spec in WorkerSettings.load(handlers="mine:handle").specs] == ["mine:handle"]
 
 
-def test_a_wrong_handler_in_the_variable_is_named_by_its_place() -> None:
-    """The refusal says which one it is, why it is wrong, and names forward:URL among what it could be."""
+def test_an_invalid_handler_in_the_variable_is_named_by_its_place() -> None:
+    """The error has its place, the reason, and the list of valid forms."""
     with pytest.raises(InvalidSettings) as caught:
         WorkerSettings.load(handlers="store,nothing")
 
@@ -83,10 +83,8 @@ def test_a_wrong_handler_in_the_variable_is_named_by_its_place() -> None:
     )
 
 
-def test_a_wrong_file_of_handlers_stops_no_command_that_needs_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Only a worker reads it."""
+def test_an_invalid_file_of_handlers_stops_only_the_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a worker reads the file."""
     monkeypatch.setenv("ACKSTREAM_HANDLERS_FILE", str(tmp_path / "missing"))
 
     assert WorkerSettings.load().redis_url
