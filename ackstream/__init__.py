@@ -1,4 +1,4 @@
-"""The public import for your own code: events, and the errors that a handler may raise.
+"""The public import for your code: events, and the errors that a handler can raise.
 
 ``from ackstream import StatusEvent, Discard, Retry, Unavailable``. `ackstream.testing` runs a handler in your tests.
 """

@@ -1,4 +1,4 @@
-"""Run your handlers in tests, without Redis: see `worker.testing`, whose functions these are."""
+"""Run your handlers in tests, without Redis. The functions are those of `worker.testing`."""
 
 from worker.testing import DISPATCH, RECEIPT, STATUSES, Outcome, event, event_of, payload, run
 

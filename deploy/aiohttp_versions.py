@@ -1,7 +1,7 @@
-"""``python deploy/aiohttp_versions.py TESTS``: the tests on the lowest and the newest aiohttp that is allowed.
+"""``python deploy/aiohttp_versions.py TESTS``: runs the tests on the lowest and the newest allowed aiohttp.
 
-The endpoint uses aiohttp's public API only; this shows that it works with each version that a user may have installed.
-Each version is installed over the packages of ``.venv``, in an environment of its own. Exits with 1 if a test fails.
+The endpoint uses only aiohttp's public API. These runs check both ends of the version range in pyproject.toml. Each
+version has an environment of its own, which takes all other packages from ``.venv``. Exits with 1 if a test fails.
 """
 
 import subprocess
@@ -14,22 +14,22 @@ VERSION = "from importlib.metadata import version; print(version('aiohttp'))"
 
 
 def main() -> None:
-    """Install, and test."""
+    """Install each version, and run the tests on it."""
     dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    allowed = next(one for one in dependencies if one.startswith("aiohttp"))
+    allowed = next(name for name in dependencies if name.startswith("aiohttp"))
     lowest = allowed.partition(",")[0].replace(">=", "==")
     tested: set[str] = set()
-    for name, wanted in (("lowest", lowest), ("newest", allowed)):
-        python = install(name, wanted)
+    for name, requirement in (("lowest", lowest), ("newest", allowed)):
+        python = install(name, requirement)
         version = run(python, "-c", VERSION, capture_output=True).stdout.strip()
         if version not in tested:
             tested.add(version)
-            print(f"aiohttp {version}, the {name} that is allowed", flush=True)
+            print(f"aiohttp {version}, the {name} allowed version", flush=True)
             run(python, "-m", "pytest", "-q", "-n", "4", *sys.argv[1:])
 
 
-def install(name: str, wanted: str) -> Path:
-    """Return the Python of an environment that has this aiohttp, and everything else from the one that runs this."""
+def install(name: str, requirement: str) -> Path:
+    """Create an environment with this aiohttp and all other packages of .venv; return its Python."""
     folder = ROOT / ".venv" / f"aiohttp-{name}"
     python = folder / "bin" / "python"
     if not python.exists():
@@ -37,16 +37,16 @@ def install(name: str, wanted: str) -> Path:
     (site,) = folder.glob("lib/python*/site-packages")
     (base,) = (ROOT / ".venv").glob("lib/python*/site-packages")
     (site / "base.pth").write_text(f"import site; site.addsitedir({str(base)!r})\n")
-    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade", wanted)
+    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade", requirement)
     return python
 
 
 def run(*command: str | Path, capture_output: bool = False) -> subprocess.CompletedProcess[str]:
     """Run a program in the project's folder; exit with 1 if it fails."""
-    done = subprocess.run(command, cwd=ROOT, check=False, text=True, capture_output=capture_output)
-    if done.returncode:
+    process = subprocess.run(command, cwd=ROOT, check=False, text=True, capture_output=capture_output)
+    if process.returncode:
         sys.exit(1)
-    return done
+    return process
 
 
 if __name__ == "__main__":

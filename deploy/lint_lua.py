@@ -1,6 +1,6 @@
 """Compile each Lua script of the packages with Lua 5.1, the language of Redis: ``python deploy/lint_lua.py``.
 
-Exits with 1 and names the file and line of each syntax error, of a missing include, and of a script whose head does not
+Exits with 1 and prints each syntax error with file and line, each missing include, and each script whose head does not
 describe its keys.
 """
 
@@ -16,7 +16,7 @@ PACKAGES = ("console", "ingest", "stream", "worker")
 
 
 def main() -> int:
-    """Check every script; return the exit code."""
+    """Check all scripts; return the exit code."""
     load = lua51.LuaRuntime().eval("function(text, name) local _, err = loadstring(text, '=' .. name) return err end")
     errors: list[str] = []
     files = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.lua"))
@@ -29,7 +29,7 @@ def main() -> int:
             continue
         head, _, body = text.partition("\n")
         if head.startswith("#!lua") and "-- KEYS" not in body:
-            errors.append(f"{name}: the comment at its head does not describe KEYS")
+            errors.append(f"{name}: the comment at the top does not describe KEYS")
         error = load(text.removeprefix(head) if head.startswith("#!lua") else text, name)
         errors += [error] if error else []
     print("\n".join(errors) or f"{len(files)} Lua files compile")

@@ -1,7 +1,7 @@
 """``python deploy/package.py``: builds wheel and sdist, checks both, and installs the wheel in clean environments.
 
-It runs in the environment of deploy/tools.lock (`make package`). Without extras the packages can be imported and the
-command explains what is missing; with extras `ackstream up` starts, takes a webhook and ends.
+`make package` runs it in the environment of deploy/tools.lock. Without extras, the packages can be imported and the
+command names the missing extra. With extras, `ackstream up` starts, accepts a webhook and stops.
 """
 
 import os
@@ -23,7 +23,7 @@ PORT, ADMIN_PORT = 38731, 38732
 
 
 def main() -> None:
-    """Build and check."""
+    """Build both files, and check them."""
     shutil.rmtree(DIST, ignore_errors=True)
     _run(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(DIST), str(ROOT))
     files = sorted(map(str, DIST.iterdir()))
@@ -33,7 +33,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ackstream-package-") as name:
         _check_without_extras(wheel, Path(name) / "plain")
         _check_with_extras(wheel, Path(name) / "extras")
-    print(f"package: {', '.join(Path(file).name for file in files)} are good")
+    print(f"package: {', '.join(Path(file).name for file in files)} are valid")
 
 
 def _check_without_extras(wheel: Path, folder: Path) -> None:
@@ -41,7 +41,7 @@ def _check_without_extras(wheel: Path, folder: Path) -> None:
     _run(str(python), "-c", f"import {', '.join(PACKAGES)}", cwd=folder)
     refused = subprocess.run([python.parent / "ackstream"], capture_output=True, text=True, check=False, cwd=folder)
     if refused.returncode != 1 or "pip install 'ackstream[console]'" not in refused.stderr:
-        sys.exit(f"package: without extras `ackstream` does not explain itself: {refused.stderr}")
+        sys.exit(f"package: without extras `ackstream` does not name the missing extra: {refused.stderr}")
 
 
 def _check_with_extras(wheel: Path, folder: Path) -> None:
@@ -51,24 +51,24 @@ def _check_with_extras(wheel: Path, folder: Path) -> None:
     up = subprocess.Popen([command, "up", "--port", str(PORT), "--admin-port", str(ADMIN_PORT)], cwd=folder)
     try:
         deadline = time.monotonic() + START_SECONDS
-        while not _takes_a_webhook():
+        while not _accepts_webhook():
             if time.monotonic() > deadline or up.poll() is not None:
-                sys.exit("package: the installed `ackstream up` takes no webhook")
+                sys.exit("package: the installed `ackstream up` accepts no webhook")
             time.sleep(0.2)
     finally:
         up.send_signal(signal.SIGINT)
         up.wait(STOP_SECONDS)
 
 
-def _takes_a_webhook() -> bool:
+def _accepts_webhook() -> bool:
     body = b'{"message_uuid":"m-1","status":"delivered","channel":"sms"}'
     with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{PORT}/webhooks/message-status", body) as answer:
-        return bool(answer.status == 200)  # noqa: PLR2004 - the code
+        return bool(answer.status == 200)  # noqa: PLR2004 - the status code
     return False
 
 
 def _install(requirement: str, folder: Path) -> Path:
-    """Return the Python of a new environment that has this requirement and nothing else."""
+    """Create an environment with only this requirement; return its Python."""
     _run(sys.executable, "-m", "venv", str(folder))
     python = folder / "bin" / "python"
     _run(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", requirement)
@@ -78,7 +78,7 @@ def _install(requirement: str, folder: Path) -> Path:
 def _run(*command: str, cwd: Path | None = None) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ACKSTREAM_")}
     if subprocess.run(command, check=False, cwd=cwd, env=environment).returncode != 0:
-        sys.exit(f"package: this failed: {' '.join(command)}")
+        sys.exit(f"package: command failed: {' '.join(command)}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Marks an order as delivered in a table of your own.
 
-The table is SQLite here, with a row for each order that was sent. It is opened for each event, in a thread, so the
-event loop continues. An event that comes twice sets the same value again.
+This example uses SQLite, with a row for each order. It opens the file for each event, in a thread, so that the event
+loop does not block. A repeated event sets the same value again.
 """
 
 import asyncio
@@ -14,17 +14,17 @@ DATABASE = os.environ.get("ORDERS_DATABASE", "orders.db")
 
 
 async def on_status(event: StatusEvent) -> None:
-    """Take one status."""
+    """Handle one status."""
     if event.status != "delivered":
         return
     if event.client_ref is None:
-        raise Discard("no client_ref: sent by someone else")
+        raise Discard("no client_ref: another program sent it")
     if not await asyncio.to_thread(mark, event.client_ref, event.time.isoformat()):
-        raise Retry(30, "no such order yet")  # the status can be faster than the one who writes the order
+        raise Retry(30, "no such order yet")  # the status can arrive before the order is written
 
 
 def mark(order: str, at: str) -> bool:
-    """Mark the order; whether there is one. The first time that it was delivered stays."""
+    """Mark the order and keep its first time of delivery; return whether the order exists."""
     connection = sqlite3.connect(DATABASE, timeout=10)
     try:
         with connection:

@@ -1,4 +1,4 @@
-"""The commands that look, on what a real worker left behind."""
+"""The read commands on the data of a real worker."""
 
 import asyncio
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ NUMBER = "447700900123"
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where commands look."""
+    """A stream and the commands on it."""
 
     redis_url: str
     shard: Shard
@@ -36,7 +36,7 @@ class Site:
         return CliRunner().invoke(app, arguments)
 
     def json(self, *arguments: str) -> Any:
-        """Run one command with --json, which has to succeed."""
+        """Run one command with --json, which must succeed; return the value."""
         result = self.run(*arguments, "--json")
         assert result.exit_code == 0, result.output
         return orjson.loads(result.output)
@@ -44,19 +44,19 @@ class Site:
 
 @pytest.fixture
 def site(valkey_url: str, shard: Shard, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """Two statuses of one message, and one payload that is no status, all processed."""
+    """A stream with two statuses of one message and an invalid payload, all settled."""
     settings = {"redis_url": valkey_url, "stream": shard.name, "database_url": database_url}
 
     async def prepare() -> None:
         await migrate_at(database_url)
         server = connect.client(valkey_url)
         common = {"to": NUMBER, "from": "AcmeInc", "client_ref": "order-7"}
-        sent = {
+        submitted = {
             "status": "submitted",
             "timestamp": "2020-01-01T14:00:00Z",
             "usage": {"price": "0.0330", "currency": "EUR"},
         }
-        await append(server, shard, body(**common, **sent), body(**common, timestamp="2020-01-01T14:00:01.5Z"))
+        await append(server, shard, body(**common, **submitted), body(**common, timestamp="2020-01-01T14:00:01.5Z"))
         await append(server, shard, b'{"note":"call %s"}' % NUMBER.encode())
         async with working(**settings):
             await until(lambda: settled(server, shard, "store", "log"))
@@ -68,12 +68,12 @@ def site(valkey_url: str, shard: Shard, database_url: str, monkeypatch: pytest.M
     return Site(valkey_url, shard)
 
 
-def test_trace_tells_a_message_and_its_events(site: Site) -> None:
-    """State, times of each status, and every event; of numbers the last four digits unless --reveal."""
-    found = site.json("trace", "m-1")
-    events = found.pop("events")
-    assert found.pop("history") == []
-    assert found == {
+def test_trace_shows_a_message_and_its_events(site: Site) -> None:
+    """`trace` shows the state, the time of each status and every event; numbers are masked without --reveal."""
+    message = site.json("trace", "m-1")
+    events = message.pop("events")
+    assert message.pop("history") == []
+    assert message == {
         "message_uuid": "m-1",
         "account": None,
         "application": None,
@@ -87,8 +87,8 @@ def test_trace_tells_a_message_and_its_events(site: Site) -> None:
         "currency": "EUR",
         "statuses": {"submitted": "2020-01-01T14:00:00+00:00", "delivered": "2020-01-01T14:00:01.500000+00:00"},
     }
-    known = {"event_id", "status", "occurred_at", "received_at", "entry", "query"}
-    assert [set(event) for event in events] == [known] * 2
+    columns = {"event_id", "status", "occurred_at", "received_at", "entry", "query"}
+    assert [set(event) for event in events] == [columns] * 2
     assert [event["status"] for event in events] == ["submitted", "delivered"]
     assert EntryId.from_text(events[0]["entry"]) < EntryId.from_text(events[1]["entry"])
     assert site.json("trace", "m-1", "--reveal")["to"] == NUMBER
@@ -98,7 +98,7 @@ def test_trace_tells_a_message_and_its_events(site: Site) -> None:
 
 
 def test_trace_of_an_unknown_message_exits_with_1(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And says in a sentence where it looked."""
+    """The error names the database."""
     result = site.run("trace", "nobody")
     assert (result.exit_code, type(result.exception)) == (1, Refusal)
     monkeypatch.setattr("sys.argv", ["ackstream", "trace", "nobody"])
@@ -106,27 +106,27 @@ def test_trace_of_an_unknown_message_exits_with_1(site: Site, monkeypatch: pytes
         main()
 
 
-def test_stats_tell_what_each_group_has_to_do(site: Site) -> None:
-    """Everything is read and acked here, and one entry of each group is dead."""
+def test_stats_show_the_open_work_of_each_group(site: Site) -> None:
+    """`stats` shows no open work after all entries are settled, and one dead letter for each group."""
     waiting = {"unread": 0, "unread_exact": True, "pending": 0, "retries": 0, "replays": 0}
     group = waiting | {"dead": 1, "paused": None, "outstanding": 0}
     idle = group | {"oldest_seconds": None}
-    found = site.json("stats")
-    assert found["groups"] == {"log": idle, "store": idle}
-    assert [(shard["shard"], shard["length"]) for shard in found["shards"]] == [(0, 3)]
+    stats = site.json("stats")
+    assert stats["groups"] == {"log": idle, "store": idle}
+    assert [(shard["shard"], shard["length"]) for shard in stats["shards"]] == [(0, 3)]
     assert "store" in site.run("stats").output
 
 
-def test_stats_count_what_is_left_and_how_old_it_is(site: Site) -> None:
-    """Entries that nobody has read yet and one that is in hand count as outstanding, from the oldest on."""
+def test_stats_count_outstanding_entries_and_their_age(site: Site) -> None:
+    """Unread entries and one in flight count as outstanding; the age is that of the oldest."""
 
-    async def leave_some() -> None:
+    async def append_entries() -> None:
         server = connect.client(site.redis_url)
         await append(server, site.shard, *[body()] * 3)
-        await server.xreadgroup("store", "somebody", {site.shard.stream: ">"}, count=1)
+        await server.xreadgroup("store", "other-worker", {site.shard.stream: ">"}, count=1)
         await server.aclose()
 
-    asyncio.run(leave_some())
+    asyncio.run(append_entries())
     groups = site.json("stats")["groups"]
     assert [groups[name]["unread"] for name in ("log", "store")] == [3, 2]
     assert [groups[name]["pending"] for name in ("log", "store")] == [0, 1]
@@ -134,8 +134,8 @@ def test_stats_count_what_is_left_and_how_old_it_is(site: Site) -> None:
     assert all(0 <= groups[name]["oldest_seconds"] < 60 for name in ("log", "store"))
 
 
-def test_stats_count_themselves_where_the_server_gives_no_lag(site: Site) -> None:
-    """After an XDEL ahead of a group the server's lag is unknown: entries are counted, and it says so when exact."""
+def test_stats_count_entries_if_the_lag_is_unknown(site: Site) -> None:
+    """After an XDEL ahead of a group its lag is unknown: `stats` counts entries and reports if the count is exact."""
 
     async def delete_ahead() -> None:
         server = connect.client(site.redis_url)
@@ -152,40 +152,40 @@ def test_stats_count_themselves_where_the_server_gives_no_lag(site: Site) -> Non
 
 
 def test_dead_letters_are_listed_and_shown(site: Site) -> None:
-    """The list has the reason; the whole has the payload, long numbers masked unless --reveal."""
-    listed = site.json("dead-letters", "list")["dead_letters"]
-    assert [dead["group"] for dead in listed] == ["log", "store"]
-    (one,) = site.json("dead-letters", "list", "--group", "store")["dead_letters"]
-    assert set(one) == {"id", "group", "reason", "error", "attempts", "received_at"}
-    assert (one["reason"], one["attempts"]) == ("invalid-status", 1)
-    assert one["error"] == "no message_uuid, dispatch_uuid or messageId"
-    (whole,) = site.json("dead-letters", "show", one["id"], "--group", "store")["dead_letters"]
-    assert whole["payload"] == '{"note":"call ********0123"}'
-    assert EntryId.from_text(whole["origin"]).shard == 0
-    (whole,) = site.json("dead-letters", "show", one["id"], "--group", "store", "--reveal")["dead_letters"]
-    assert whole["payload"] == f'{{"note":"call {NUMBER}"}}'
+    """`list` shows the reason, `show` the payload; long numbers are masked without --reveal."""
+    rows = site.json("dead-letters", "list")["dead_letters"]
+    assert [dead["group"] for dead in rows] == ["log", "store"]
+    (row,) = site.json("dead-letters", "list", "--group", "store")["dead_letters"]
+    assert set(row) == {"id", "group", "reason", "error", "attempts", "received_at"}
+    assert (row["reason"], row["attempts"]) == ("invalid-status", 1)
+    assert row["error"] == "no message_uuid, dispatch_uuid or messageId"
+    (details,) = site.json("dead-letters", "show", row["id"], "--group", "store")["dead_letters"]
+    assert details["payload"] == '{"note":"call ********0123"}'
+    assert EntryId.from_text(details["origin"]).shard == 0
+    (details,) = site.json("dead-letters", "show", row["id"], "--group", "store", "--reveal")["dead_letters"]
+    assert details["payload"] == f'{{"note":"call {NUMBER}"}}'
     assert "invalid-status" in site.run("dead-letters", "list").output
-    assert NUMBER not in site.run("dead-letters", "show", one["id"]).output
+    assert NUMBER not in site.run("dead-letters", "show", row["id"]).output
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (("show", "0/1-1"), "no dead letter 0/1-1"),
-        (("show", "1-1"), "one is written shard/ms-seq"),
+        (("show", "1-1"), "write shard/ms-seq"),
         (("list", "--group", "nobody"), "no group 'nobody'; the groups are: log, store"),
     ],
 )
-def test_a_wrong_question_about_dead_letters_is_told(site: Site, arguments: tuple[str, ...], sentence: str) -> None:
-    """Exit code 1 and a sentence."""
+def test_wrong_arguments_of_dead_letters_are_an_error(site: Site, arguments: tuple[str, ...], sentence: str) -> None:
+    """The command exits with 1 and names the fault."""
     result = site.run("dead-letters", *arguments)
     assert result.exit_code == 1
     assert sentence in str(result.exception)
 
 
-def test_what_a_table_shows_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    """Control and format characters of whoever wrote a value are shown escaped."""
+def test_a_report_cannot_send_control_characters_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Control and format characters of a value are printed escaped."""
     print_report({"url": "a\x1b[31mb\u202ec\r\n", "answered": {"\x9b": 1}, "latency_ms": None}, as_json=False)
-    shown = capsys.readouterr().out
-    assert "a\\x1b[31mb\\u202ec\\r" in shown
-    assert all(line.isprintable() for line in shown.split("\n"))
+    output = capsys.readouterr().out
+    assert "a\\x1b[31mb\\u202ec\\r" in output
+    assert all(line.isprintable() for line in output.split("\n"))

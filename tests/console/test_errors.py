@@ -1,4 +1,4 @@
-"""Everything that a person can cause ends in a sentence: what, why, the next step."""
+"""Each error that a user can cause prints one sentence with the reason and the next step."""
 
 import asyncio
 import os
@@ -28,7 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("command", [*READS_REDIS, "groups resume g", "groups drop g", "replay pause r"])
 def test_redis_that_is_away_is_named_with_the_next_step(command: str) -> None:
-    """The sentence has the address, the system's reason, and what to start or set."""
+    """The error has the address, the system's reason, and the command or setting that helps."""
     error = run_command(*command.split(), "--redis-url", "redis://u:hunter2@127.0.0.1:1").error
     assert "Redis at redis://127.0.0.1:1 does not answer (Connection refused)" in error
     assert "start `ackstream up`, or set ACKSTREAM_REDIS_URL" in error
@@ -37,7 +37,7 @@ def test_redis_that_is_away_is_named_with_the_next_step(command: str) -> None:
 
 @pytest.mark.parametrize("command", ["trace x", "migrate"])
 def test_a_database_that_is_away_is_named_without_its_password(command: str) -> None:
-    """The sentence has the address, the system's reason, and the setting."""
+    """The error has the address, the system's reason, and the setting."""
     error = run_command(*command.split(), "--database-url", POSTGRESQL_AWAY).error
     assert "postgresql://127.0.0.1:1/d does not answer (Connection refused)" in error
     assert "ACKSTREAM_DATABASE_URL" in error
@@ -46,12 +46,12 @@ def test_a_database_that_is_away_is_named_without_its_password(command: str) -> 
 
 @pytest.fixture
 async def user_url(server: Redis, valkey_url: str) -> str:
-    """A URL of a user that may ask for nothing but PING."""
+    """The URL of a Redis user whose only command is PING."""
     return await user(server, valkey_url, f"user-{secrets.token_hex(4)}", "-@all", "+ping")
 
 
 async def test_a_right_that_a_script_lacks_is_named(server: Redis, valkey_url: str) -> None:
-    """Whoever writes the user's rights reads which command is missing."""
+    """The error names the command that the Redis user may not run, and the file with all rights."""
     rights = ("~*", "+@all", "-hmget")
     url = await user(server, valkey_url, f"user-{secrets.token_hex(4)}", *rights)
     error = (await asyncio.to_thread(run_command, "groups", "list", "--redis-url", url)).error
@@ -59,8 +59,8 @@ async def test_a_right_that_a_script_lacks_is_named(server: Redis, valkey_url: s
     assert "deploy/redis-users.acl" in error
 
 
-async def test_redis_faults_are_told_in_its_own_words(user_url: str, valkey_url: str, server: Redis) -> None:
-    """A wrong password, a missing right, a foreign key and a wrong number of a database each have their own step."""
+async def test_redis_faults_keep_the_words_of_redis(user_url: str, valkey_url: str, server: Redis) -> None:
+    """A wrong password, a missing right, a key of another type and a wrong database number each have a next step."""
     stream = f"foreign-{secrets.token_hex(4)}"
     await server.set(f"{stream}:{{0}}:groups", "not a set")
     wrong_password = user_url.replace(":secret@", ":hunter2@")
@@ -80,8 +80,8 @@ async def test_redis_faults_are_told_in_its_own_words(user_url: str, valkey_url:
 
 
 @pytest.mark.parametrize("command", ["up --data F", "up --data F/x", "trace x --data F", "migrate --data F"])
-def test_a_data_folder_that_is_a_file_is_told(command: str, folder: Path) -> None:
-    """The sentence names the path or the database, and --data or its variable."""
+def test_a_data_folder_that_is_a_file_is_an_error(command: str, folder: Path) -> None:
+    """The error names the path or the database, and the option --data."""
     (folder / "F").touch()
     error = run_command(*command.split()).error
     assert "F" in error
@@ -99,7 +99,7 @@ def test_a_data_folder_that_is_a_file_is_told(command: str, folder: Path) -> Non
 def test_a_refused_setting_keeps_its_reason(
     variable: str, value: str, sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The refusal says why as well as what was expected, without a secret."""
+    """The error has the reason and the expected form, and no secret."""
     monkeypatch.setenv(variable, value)
     error = run_command("stats").error
     assert sentence in error
@@ -108,7 +108,7 @@ def test_a_refused_setting_keeps_its_reason(
 
 
 def test_the_reason_of_a_refused_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The item is named by its number, never by its text."""
+    """The error names the invalid item by its number, never by its text."""
     monkeypatch.setenv("ACKSTREAM_SIGNATURE_SECRETS", "key:secret,hunter2")
     error = run_command("quarantine", "accept", "--all", "--redis-url", AWAY).error
     assert "item 2 is not written api_key:secret" in error
@@ -117,21 +117,21 @@ def test_the_reason_of_a_refused_secret_is_shown(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("url", ["sqlite:///", "sqlite:///:memory:", "sqlite://x", "nonsense", "postgresql://h:port/d"])
 def test_a_database_url_that_cannot_be_used_is_refused(url: str) -> None:
-    """One line names the setting."""
+    """The error is one line that names the setting."""
     error = run_command("trace", "x", "--database-url", url).error
     assert "ACKSTREAM_DATABASE_URL" in error
     assert len(error.splitlines()) == 1
 
 
-def test_a_file_that_is_no_database_is_told(folder: Path) -> None:
-    """SQLite's own reason is in the sentence."""
+def test_a_file_of_another_kind_than_a_database_is_an_error(folder: Path) -> None:
+    """The error has the reason that SQLite gives."""
     (folder / "x.db").write_bytes(b"no database" * 1000)
     assert "file is not a database" in run_command("trace", "x", "--database-url", "sqlite:///x.db").error
 
 
 @pytest.mark.parametrize("command", ["stats", "trace x", "replay list", "ingest"])
-def test_an_env_file_that_is_not_utf8_is_told(command: str, folder: Path) -> None:
-    """The sentence names the file and the first wrong byte."""
+def test_an_env_file_that_is_not_utf8_is_an_error(command: str, folder: Path) -> None:
+    """The error names the file and the first invalid byte."""
     (folder / ".env").write_bytes(b"ACKSTREAM_STREAM=caf\xe9\n")
     assert ".env cannot be read (byte 20 is not UTF-8)" in run_command(*command.split()).error
 
@@ -148,7 +148,7 @@ def test_a_wrong_worker_setting_stops_no_other_command(command: str, monkeypatch
 
 @pytest.mark.parametrize("command", [*READS_REDIS, "trace x", "groups resume g", "dead-letters show 0/1-1"])
 def test_a_command_that_reads_creates_nothing(command: str, folder: Path, valkey_url: str, server: Redis) -> None:
-    """Neither a folder nor a database nor a key is there afterwards."""
+    """A read command creates no folder, database or key."""
     del server
     stream = f"nothing-{secrets.token_hex(4)}"
     with pytest.MonkeyPatch.context() as patch:
@@ -166,20 +166,20 @@ async def _keys(url: str, stream: str) -> list[bytes]:
         return [key async for key in server.scan_iter(f"{stream}*")]
 
 
-def test_trace_before_anything_was_started_says_what_to_start() -> None:
-    """There is no database yet: the sentence says where it looked and what makes one."""
+def test_trace_before_the_first_start_names_the_command_to_start() -> None:
+    """Without a database, the error names its path and the command that creates it."""
     error = run_command("trace", "x").error
     assert "no database at ackstream-data/ackstream.db yet: start `ackstream up`" in error
 
 
-def test_tables_of_another_version_are_told(folder: Path) -> None:
-    """The sentence names `ackstream migrate`."""
+def test_tables_of_another_version_are_an_error(folder: Path) -> None:
+    """The error names `ackstream migrate`."""
     (folder / "old.db").touch()
     assert "run `ackstream migrate`" in run_command("trace", "x", "--database-url", "sqlite:///old.db").error
 
 
 def test_an_archive_that_is_a_file_is_named(folder: Path, valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Redis is not blamed for a path that is no folder."""
+    """The error names the archive and its fault, and does not blame Redis."""
     (folder / "archive").touch()
     monkeypatch.setenv("ACKSTREAM_ARCHIVE", str(folder / "archive"))
     error = run_command("replay", "plan", "--archive", "--redis-url", valkey_url).error
@@ -189,7 +189,7 @@ def test_an_archive_that_is_a_file_is_named(folder: Path, valkey_url: str, monke
 
 
 def test_an_error_of_this_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only what a person can cause is made into a sentence: a report needs the rest."""
+    """A bug keeps its traceback, because a bug report needs it."""
 
     def fail(_url: str) -> None:
         raise KeyError
@@ -205,22 +205,22 @@ def _ackstream(*arguments: str, **outputs: object) -> "subprocess.CompletedProce
 
 
 @pytest.mark.parametrize("arguments", [("--version",), ("replay", "run", "--help")])
-def test_a_reader_that_is_gone_causes_no_traceback(arguments: tuple[str, ...]) -> None:
-    """The command ends without a word."""
+def test_a_closed_pipe_causes_no_traceback(arguments: tuple[str, ...]) -> None:
+    """If its reader is gone, the command exits and prints nothing."""
     reader, writer = os.pipe()
     os.close(reader)
-    ended = _ackstream(*arguments, stdout=writer)
+    process = _ackstream(*arguments, stdout=writer)
     os.close(writer)
-    assert (ended.returncode in (1, 141), ended.stderr) == (True, b"")
+    assert (process.returncode in (1, 141), process.stderr) == (True, b"")
 
 
 def test_a_full_or_closed_output_causes_no_traceback() -> None:
-    """A full device is told on standard error; a closed output is no error."""
+    """A full device is an error on standard error; a closed output is not an error."""
     with Path("/dev/full").open("wb") as full:
-        ended = _ackstream("--help", stdout=full)
-    assert ended.returncode == 1
-    assert b"No space left on device" in ended.stderr
-    assert b"Traceback" not in ended.stderr
+        process = _ackstream("--help", stdout=full)
+    assert process.returncode == 1
+    assert b"No space left on device" in process.stderr
+    assert b"Traceback" not in process.stderr
     closed = subprocess.run(
         ["/bin/sh", "-c", f"{sys.executable} -P -m console --help >&-"], check=False, stderr=subprocess.PIPE, timeout=60
     )
@@ -228,7 +228,7 @@ def test_a_full_or_closed_output_causes_no_traceback() -> None:
 
 
 def test_migrate_twice_says_that_the_tables_are_up_to_date(folder: Path) -> None:
-    """It is safe to run again."""
+    """A second `migrate` succeeds and prints that the tables are up to date."""
     asyncio.run(migrate_at(f"sqlite:///{folder}/a.db"))
     outcome = run_command("migrate", "--database-url", f"sqlite:///{folder}/a.db")
     assert (outcome.code, outcome.stdout) == (0, "the tables are up to date\n")

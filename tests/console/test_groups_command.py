@@ -1,4 +1,4 @@
-"""`ackstream groups list` and `drop`."""
+"""`ackstream groups list` and `ackstream groups drop`."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -21,7 +21,7 @@ from tests.support.waiting import until
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A stream, and the commands on it."""
+    """A stream, and the group commands on it."""
 
     url: str
     shard: Shard
@@ -30,24 +30,25 @@ class Site:
         """Run `ackstream groups …`."""
         return CliRunner().invoke(app, ["groups", *arguments, "--redis-url", self.url], input=answer)
 
-    def listed(self) -> dict[str, dict[str, Any]]:
+    def list_groups(self) -> dict[str, dict[str, Any]]:
+        """Return the rows of `list --json` by group."""
         result = self.run("list", "--json")
         assert result.exit_code == 0, result.output
-        return {one.pop("group"): one for one in orjson.loads(result.output)["groups"]}
+        return {row.pop("group"): row for row in orjson.loads(result.output)["groups"]}
 
     def do(self, act: Callable[[Redis], Awaitable[Any]]) -> Any:
-        """Do something on the server."""
+        """Run a coroutine with a client of the server."""
 
-        async def doing() -> Any:
+        async def run() -> Any:
             async with connect.client(self.url) as server:
                 return await act(server)
 
-        return asyncio.run(doing())
+        return asyncio.run(run())
 
 
 @pytest.fixture
 def site(valkey_url: str, shard: Shard, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """Ten entries; groups that have read all, some and none of them, one that is missing, and a foreign one."""
+    """A stream of ten entries with groups that have read all, some or none, a missing and a foreign group."""
     monkeypatch.setenv("ACKSTREAM_STREAM", shard.name)
 
     async def prepare(server: Redis) -> None:
@@ -60,17 +61,17 @@ def site(valkey_url: str, shard: Shard, monkeypatch: pytest.MonkeyPatch) -> Site
         await server.set(shard.checkpoint("slow"), "2-0")
         await server.xadd(shard.dead("slow"), {"payload": "x"})
 
-    made = Site(valkey_url, shard)
-    made.do(prepare)
-    return made
+    site = Site(valkey_url, shard)
+    site.do(prepare)
+    return site
 
 
-def test_every_group_is_listed_with_what_is_kept_for_it(site: Site) -> None:
-    """Registered or not, there or not; what is kept counts from the oldest entry that the group needs."""
-    found = site.listed()
-    sizes = {name: one.pop("kept_bytes") for name, one in found.items()}
-    ages = {name: one.pop("oldest_seconds") for name, one in found.items()}
-    here = {
+def test_every_group_is_listed_with_its_kept_entries(site: Site) -> None:
+    """`list` shows registered, foreign and missing groups; kept entries count from the oldest that the group needs."""
+    rows = site.list_groups()
+    sizes = {name: row.pop("kept_bytes") for name, row in rows.items()}
+    ages = {name: row.pop("oldest_seconds") for name, row in rows.items()}
+    defaults = {
         "registered": True,
         "exists": True,
         "alive": 0,
@@ -79,11 +80,11 @@ def test_every_group_is_listed_with_what_is_kept_for_it(site: Site) -> None:
         "checkpoint": None,
         "kept_exact": True,
     }
-    assert found == {
-        "done": here | {"unread": 0, "pending": 0, "kept_entries": 0},
-        "slow": here | {"unread": 5, "pending": 3, "kept_entries": 8, "checkpoint": "0/2-0", "dead": 1},
-        "foreign": here | {"unread": 10, "pending": 0, "kept_entries": 10, "registered": False},
-        "missing": here | {"unread": None, "pending": 0, "kept_entries": 3, "checkpoint": "0/7-0", "exists": False},
+    assert rows == {
+        "done": defaults | {"unread": 0, "pending": 0, "kept_entries": 0},
+        "slow": defaults | {"unread": 5, "pending": 3, "kept_entries": 8, "checkpoint": "0/2-0", "dead": 1},
+        "foreign": defaults | {"unread": 10, "pending": 0, "kept_entries": 10, "registered": False},
+        "missing": defaults | {"unread": None, "pending": 0, "kept_entries": 3, "checkpoint": "0/7-0", "exists": False},
     }
     assert sizes["done"] == 0
     assert 0 < sizes["missing"] < sizes["slow"] < sizes["foreign"]
@@ -92,11 +93,11 @@ def test_every_group_is_listed_with_what_is_kept_for_it(site: Site) -> None:
     assert "foreign" in site.run("list").output
 
 
-def test_a_long_way_behind_is_not_counted_to_its_end(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then the number is a least one, and says so."""
+def test_the_count_of_kept_entries_is_limited(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the limit the count is a minimum, and `kept_exact` is false."""
     monkeypatch.setattr(groups, "COUNTED_AT_MOST", 2)
-    found = site.listed()
-    assert [(found[name]["kept_entries"], found[name]["kept_exact"]) for name in ("slow", "missing", "foreign")] == [
+    rows = site.list_groups()
+    assert [(rows[name]["kept_entries"], rows[name]["kept_exact"]) for name in ("slow", "missing", "foreign")] == [
         (8, False),
         (2, False),
         (10, True),
@@ -104,10 +105,10 @@ def test_a_long_way_behind_is_not_counted_to_its_end(site: Site, monkeypatch: py
 
 
 def test_a_stream_without_groups_lists_none(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where there is no stream at all."""
+    """`list` and `drop` work without groups, and without a stream."""
     monkeypatch.setenv("ACKSTREAM_STREAM", "nothing-here")
     site = Site(valkey_url, Shard("nothing-here"))
-    assert site.listed() == {}
+    assert site.list_groups() == {}
     assert "no groups" in site.run("list").output
     assert "the groups are: none yet" in str(site.run("drop", "x").exception)
 
@@ -116,49 +117,49 @@ async def _keys(server: Redis, shard: Shard) -> set[str]:
     return {key.decode().removeprefix(f"{shard.stream}:") async for key in server.scan_iter(f"{shard.name}:*")}
 
 
-def test_a_dropped_group_is_gone_and_its_dead_letters_stay(site: Site) -> None:
-    """It is told what goes with it; another group, and the letters unless asked, are left."""
+def test_drop_removes_a_group_and_keeps_its_dead_letters(site: Site) -> None:
+    """`drop` prints the discarded work; other groups and the dead letters stay."""
     shard = site.shard
     everything = {shard.stream, "groups", "checkpoint:missing", "checkpoint:slow", "dead:slow"}
     site.do(lambda server: server.hset(shard.alive("slow"), "killed", "7"))
     site.do(lambda server: server.xadd(f"{shard.stream}:retry:slow", {"a": "b"}))
     result = site.run("drop", "slow", "--yes")
     assert result.exit_code == 0, result.output
-    told = " ".join(result.output.split())
-    assert "Discarded with group 'slow': 5 unread entries, 3 in flight" in told
-    assert "Its 1 dead letters are kept" in told
-    assert set(site.listed()) == {"done", "foreign", "missing"}
+    output = " ".join(result.output.split())
+    assert "Discarded with group 'slow': 5 unread entries, 3 in flight" in output
+    assert "Its 1 dead letters are kept" in output
+    assert set(site.list_groups()) == {"done", "foreign", "missing"}
     assert site.do(lambda server: _keys(server, shard)) == everything - {"checkpoint:slow"}
-    shown = CliRunner().invoke(app, ["dead-letters", "list", "--group", "slow", "--redis-url", site.url, "--json"])
-    assert len(orjson.loads(shown.output)["dead_letters"]) == 1
+    letters = CliRunner().invoke(app, ["dead-letters", "list", "--group", "slow", "--redis-url", site.url, "--json"])
+    assert len(orjson.loads(letters.output)["dead_letters"]) == 1
 
 
-def test_dead_letters_go_with_a_group_when_asked(site: Site) -> None:
-    """Then nothing of the group is left."""
-    told = " ".join(site.run("drop", "slow", "--yes", "--dead").output.split())
-    assert "1 dead letters are discarded too" in told
+def test_drop_with_dead_removes_the_dead_letters(site: Site) -> None:
+    """With --dead, `drop` removes the dead letters too."""
+    output = " ".join(site.run("drop", "slow", "--yes", "--dead").output.split())
+    assert "1 dead letters are discarded too" in output
     assert site.do(lambda server: server.exists(site.shard.dead("slow"))) == 0
 
 
 @pytest.mark.parametrize("name", ["foreign", "missing"])
-def test_a_group_that_is_foreign_or_missing_is_dropped_likewise(site: Site, name: str) -> None:
-    """Each may hold entries back, so each may be given up."""
+def test_a_foreign_or_missing_group_can_be_dropped(site: Site, name: str) -> None:
+    """`drop` removes a foreign or a missing group, because either can block retention."""
     assert site.run("drop", name, answer="y\n").exit_code == 0
-    assert name not in site.listed()
+    assert name not in site.list_groups()
 
 
 def test_nothing_is_dropped_unless_confirmed(site: Site) -> None:
-    """A no, or nobody to ask, leaves everything."""
+    """The answer no, or no answer, leaves every group."""
     for answer in ("n\n", ""):
         assert site.run("drop", "slow", answer=answer).exit_code == 1
     assert "no group 'nobody'; the groups are: done, foreign, missing, slow" in str(
         site.run("drop", "nobody").exception
     )
-    assert set(site.listed()) == {"done", "slow", "foreign", "missing"}
+    assert set(site.list_groups()) == {"done", "slow", "foreign", "missing"}
 
 
 async def test_a_group_with_a_live_worker_is_not_dropped(valkey_url: str, server: Redis, shard: Shard) -> None:
-    """It counts as alive while its heartbeat moves, and no longer once it has stopped."""
+    """A worker counts as alive while its heartbeat advances, and not after it has stopped."""
     await add(server, shard, ["*"])
     async with working(redis_url=valkey_url, stream=shard.name, handlers="log"):
         await until(lambda: beats(server, shard))
@@ -171,8 +172,8 @@ async def beats(server: Redis, shard: Shard) -> bool:
     return bool(await server.hlen(shard.alive("log")))
 
 
-def test_a_live_consumer_is_told_by_number(site: Site) -> None:
-    """A foreign group's lives if it has come within a minute; --force does it all the same."""
+def test_a_group_with_live_consumers_is_dropped_only_by_force(site: Site) -> None:
+    """A consumer of a foreign group counts as alive for a minute after its last read; --force drops the group."""
     site.do(lambda server: server.xgroup_createconsumer(site.shard.stream, "foreign", "c"))
     result = site.run("drop", "foreign", "--yes")
     assert result.exit_code == 1
@@ -180,8 +181,8 @@ def test_a_live_consumer_is_told_by_number(site: Site) -> None:
     assert site.run("drop", "foreign", "--yes", "--force").exit_code == 0
 
 
-async def test_a_consumer_that_comes_back_meanwhile_saves_its_group(server: Redis, shard: Shard) -> None:
-    """Between question and act a worker may start: the act looks once more."""
+async def test_a_consumer_that_returns_before_the_drop_prevents_it(server: Redis, shard: Shard) -> None:
+    """`drop` checks the heartbeats again, because a worker can start after the question."""
     await add(server, shard, [1])
     await group(server, shard, "slow")
     await register(server, shard, "slow")

@@ -1,4 +1,4 @@
-"""``ackstream invalid``: what is recorded is counted, shown, parsed again and discarded."""
+"""``ackstream invalid`` counts, shows, replays and discards recorded payloads."""
 
 import asyncio
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ JUNK = b'{"text":"hello","to":"%b"}' % NUMBER.encode()
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A stream with a group, a record of invalid payloads, and the commands that look at it."""
+    """A stream with a group, its record of invalid payloads, and the commands on it."""
 
     server: Redis
     shard: Shard
     settings: dict[str, str]
 
     async def record(self, *payloads: bytes) -> None:
-        """Record these payloads, as invalid by whatever version recorded them."""
+        """Record these payloads as invalid."""
         for payload in payloads:
             fields: Any = entry(payload, signature="wrong", query=b"ref=7").to_fields()
             entry_id: Any = await self.server.xadd(self.shard.stream, fields)
@@ -40,17 +40,17 @@ class Site:
             await InvalidRecord(self.server, self.shard).record(self.shard.stream, "g", [invalid], are_copies=False)
 
     async def run(self, *arguments: str, answer: str | None = None) -> Result:
-        """Run one command, with what somebody types."""
+        """Run one command, with this input from the user."""
         environment = {f"ACKSTREAM_{name.upper()}": value for name, value in self.settings.items()}
         return await asyncio.to_thread(CliRunner().invoke, app, ["invalid", *arguments], env=environment, input=answer)
 
     async def json(self, *arguments: str) -> Any:
-        """Run one command with --json; what it printed."""
+        """Run one command with --json; return the printed value."""
         return orjson.loads((await self.run(*arguments, "--json")).stdout)
 
     async def ids(self) -> list[str]:
-        """What `list` shows, the oldest first."""
-        return [one["id"] for one in reversed((await self.json("list"))["invalid"])]
+        """Return the ids that `list` shows, oldest first."""
+        return [row["id"] for row in reversed((await self.json("list"))["invalid"])]
 
 
 @pytest.fixture
@@ -59,32 +59,32 @@ async def site(valkey_url: str, server: Redis, shard: Shard) -> Site:
     return Site(server, shard, {"redis_url": valkey_url, "stream": shard.name})
 
 
-async def test_what_is_recorded_is_listed_without_its_payload(site: Site) -> None:
-    """The newest first, with the entry it came with, why it is invalid and why nothing proves it."""
+async def test_a_list_has_no_payload(site: Site) -> None:
+    """`list` shows the newest first, with the entry, why it is invalid, and the result of the signature check."""
     await site.record(JUNK, b"second")
 
-    found = await site.json("list", "--limit", "1")
-    shown = await site.run("list")
+    listing = await site.json("list", "--limit", "1")
+    table = await site.run("list")
 
-    (newest,) = found["invalid"]
-    assert (found["entries"], found["recorded"], found["dropped"]) == (2, 2, 0)
+    (newest,) = listing["invalid"]
+    assert (listing["entries"], listing["recorded"], listing["dropped"]) == (2, 2, 0)
     assert (newest["bytes"], newest["signature"], newest["entry"][:2]) == (6, "wrong", "0/")
     assert newest["error"] == "no id for ********0123"
-    assert newest["id"] in shown.stdout
-    assert NUMBER not in shown.stdout
-    assert "hello" not in shown.stdout
+    assert newest["id"] in table.stdout
+    assert NUMBER not in table.stdout
+    assert "hello" not in table.stdout
 
 
-async def test_an_empty_record_is_told_and_made_by_no_reader(site: Site) -> None:
-    """Looking creates nothing."""
-    shown = await site.run("list")
+async def test_a_list_of_an_empty_record_creates_no_key(site: Site) -> None:
+    """`list` prints that the record is empty, and creates nothing."""
+    outcome = await site.run("list")
 
-    assert (shown.exit_code, shown.stdout) == (0, "no invalid payloads are recorded\n")
+    assert (outcome.exit_code, outcome.stdout) == (0, "no invalid payloads are recorded\n")
     assert await site.server.keys(f"{site.shard.invalid}*") == []
 
 
 async def test_the_payload_and_the_query_are_shown_only_when_revealed(site: Site) -> None:
-    """In both forms of output."""
+    """Without --reveal, neither the table nor the JSON of `show` has payload or query."""
     await site.record(JUNK)
     (record_id,) = await site.ids()
 
@@ -98,7 +98,7 @@ async def test_the_payload_and_the_query_are_shown_only_when_revealed(site: Site
 
 
 async def test_a_replay_appends_what_is_valid_now_and_leaves_the_rest(site: Site) -> None:
-    """Named ids that stay make the exit code 1."""
+    """A replay of a named payload that is still invalid exits with 1."""
     await site.record(JUNK, body(message_uuid="m-7"))
     junk, valid = await site.ids()
     length = await site.server.xlen(site.shard.stream)
@@ -116,22 +116,22 @@ async def test_a_replay_appends_what_is_valid_now_and_leaves_the_rest(site: Site
 
 
 async def test_discard_asks_first(site: Site) -> None:
-    """Only a yes, or --yes, drops anything."""
+    """`discard` drops payloads only after the answer yes, or with --yes."""
     await site.record(JUNK, b"second", b"third")
     first, *_ = await site.ids()
 
     refused = await site.run("discard", "--all", answer="n\n")
-    one = await site.run("discard", first, answer="y\n")
+    discarded = await site.run("discard", first, answer="y\n")
 
     assert (refused.exit_code, len(await site.ids())) == (1, 2)
-    assert one.stdout.endswith("1 invalid payloads are discarded\n")
+    assert discarded.stdout.endswith("1 invalid payloads are discarded\n")
     assert await site.json("discard", "--all", "--yes") == {"discarded": 2}
     assert await site.ids() == []
 
 
 @pytest.mark.parametrize("act", ["replay", "discard"])
-async def test_what_to_act_on_must_be_chosen(site: Site, act: str) -> None:
-    """Ids or --all, never both; an id that is not recorded is named."""
+async def test_ids_or_all_are_required(site: Site, act: str) -> None:
+    """A command needs ids or --all, not both; the error names an id without a record."""
     for arguments in ((), ("0/1-1", "--all")):
         refused = await site.run(act, *arguments)
         assert isinstance(refused.exception, Refusal)
@@ -142,8 +142,8 @@ async def test_what_to_act_on_must_be_chosen(site: Site, act: str) -> None:
     assert "not an entry" in str((await site.run(act, "nonsense")).exception)
 
 
-async def test_stats_say_how_much_is_recorded(site: Site) -> None:
-    """A line for people, the counts for programs."""
+async def test_stats_count_recorded_payloads(site: Site) -> None:
+    """`stats` prints a line for people, and the counts with --json."""
     await site.record(JUNK)
     environment = {f"ACKSTREAM_{name.upper()}": value for name, value in site.settings.items()}
     people = await asyncio.to_thread(CliRunner().invoke, app, ["stats"], env=environment)

@@ -1,4 +1,4 @@
-"""Tables are for people and fit the terminal; JSON is for programs and stands alone on standard output."""
+"""Tables fit the terminal; with --json, standard output has only JSON."""
 
 import asyncio
 import secrets
@@ -27,18 +27,18 @@ ENTRY = "1764000000000-12"
 
 
 @pytest.fixture(scope="module")
-def filled(valkey_url: str) -> Shard:
-    """A stream that has everything that a list can show."""
+def sample_shard(valkey_url: str) -> Shard:
+    """A stream with entries for every list command."""
     shard = Shard(f"output-{secrets.token_hex(4)}")
     asyncio.run(_fill(valkey_url, shard))
     return shard
 
 
 @pytest.fixture
-def commands(valkey_url: str, filled: Shard, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
-    """What runs a command on that stream."""
+def commands(valkey_url: str, sample_shard: Shard, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    """A function that runs a command on that stream."""
     monkeypatch.setenv("ACKSTREAM_REDIS_URL", valkey_url)
-    monkeypatch.setenv("ACKSTREAM_STREAM", filled.name)
+    monkeypatch.setenv("ACKSTREAM_STREAM", sample_shard.name)
     return run_command
 
 
@@ -53,8 +53,8 @@ async def _fill(url: str, shard: Shard) -> None:
             error = f"attempts: KeyError at orders.py:{number % 3 + 10} in on_status"
             errors = orjson.dumps([{"class": "KeyError", "place": "orders.py:10", "ms": RECEIVED_MS}] * 3)
             fields: Any = entry(body(), RECEIVED_MS, error=error, attempt=24).to_fields()
-            more: Any = {b"message": b"no order 447700900123", b"errors": errors}
-            await server.xadd(shard.dead("store"), fields | more, id=f"{1764000000000 + number}-12")
+            error_fields: Any = {b"message": b"no order 447700900123", b"errors": errors}
+            await server.xadd(shard.dead("store"), fields | error_fields, id=f"{1764000000000 + number}-12")
         await server.xadd(shard.dead("store"), {"payload": "foreign"}, id="1764000000999-0")
         await _start_replay(server, shard)
         refused: Any = entry(b"{}", RECEIVED_MS).to_fields() | {b"reason": b"signature"}
@@ -79,7 +79,7 @@ async def _start_replay(server: Redis, shard: Shard) -> None:
 @pytest.mark.parametrize("columns", [60, 80, 120])
 @pytest.mark.parametrize("command", LISTS)
 def test_no_line_is_wider_than_the_terminal(commands: Callable[..., Outcome], command: str, columns: int) -> None:
-    """Whatever names are in it; on a wide terminal as well as on a narrow one."""
+    """Long names do not make lines wider than the terminal, at any width."""
     outcome = commands(*command.split(), columns=columns)
     assert outcome.code == 0, outcome.stderr
     assert outcome.stdout
@@ -87,10 +87,10 @@ def test_no_line_is_wider_than_the_terminal(commands: Callable[..., Outcome], co
 
 
 @pytest.mark.parametrize("columns", [40, 80])
-def test_ids_are_shown_whole_and_other_commands_take_them(commands: Callable[..., Outcome], columns: int) -> None:
-    """An id that was cut off could be used nowhere."""
-    listed = commands("dead-letters", "list", columns=columns).stdout
-    assert "0/1764000000039-12" in listed
+def test_ids_are_never_cut_and_other_commands_accept_them(commands: Callable[..., Outcome], columns: int) -> None:
+    """Each id of a list works in the other commands."""
+    table = commands("dead-letters", "list", columns=columns).stdout
+    assert "0/1764000000039-12" in table
     assert commands("dead-letters", "show", "0/1764000000039-12").code == 0
     assert f"0/{ENTRY}" in commands("quarantine", "list", columns=columns).stdout
     assert commands("quarantine", "show", f"0/{ENTRY}").code == 0
@@ -104,16 +104,18 @@ def test_ids_are_shown_whole_and_other_commands_take_them(commands: Callable[...
     "command", [*LISTS, "dead-letters show 0/1764000000039-12", "replay plan", "groups resume store"]
 )
 def test_json_is_alone_on_standard_output(commands: Callable[..., Outcome], command: str) -> None:
-    """A program reads all of it."""
+    """A program can parse all of standard output."""
     assert commands(*command.split(), "--json").json
 
 
-def test_groups_resume_and_drop_have_json(commands: Callable[..., Outcome], valkey_url: str, filled: Shard) -> None:
-    """What was done and what was lost are in it; the question of `drop` goes to standard error."""
+def test_groups_resume_and_drop_have_json(
+    commands: Callable[..., Outcome], valkey_url: str, sample_shard: Shard
+) -> None:
+    """The JSON has the result and the losses; `drop` asks its question on standard error."""
     resumed = commands("groups", "resume", LONG, "--json").json
     assert resumed == {"group": LONG, "resumed": True, "reason": "failing"}
     assert commands("groups", "resume", LONG, "--json").json == {"group": LONG, "resumed": False, "reason": None}
-    asyncio.run(_with(valkey_url, lambda server: server.xgroup_create(filled.stream, "old", "0")))
+    asyncio.run(_with(valkey_url, lambda server: server.xgroup_create(sample_shard.stream, "old", "0")))
     refused = commands("groups", "drop", "old", "--json", answer="n\n")
     assert (refused.code, refused.stdout) == (1, "")
     assert "30 unread entries" in refused.stderr
@@ -130,16 +132,16 @@ async def _with(url: str, act: Callable[[Redis], Awaitable[Any]]) -> Any:
     "command", ["groups resume", "groups drop", "dead-letters list --group", "replay list --group"]
 )
 def test_a_group_that_does_not_exist_is_an_error(commands: Callable[..., Outcome], command: str) -> None:
-    """The sentence names the groups that do."""
+    """The error names the groups that exist."""
     assert "no group 'nobody'; the groups are: " in commands(*command.split(), "nobody").error
 
 
 def test_dead_letters_are_counted_by_error(commands: Callable[..., Outcome]) -> None:
-    """All of them, however few are listed: class and place of the error, the most frequent first."""
-    found = commands("dead-letters", "list", "--limit", "2", "--json").json
-    assert len(found["dead_letters"]) == 2
-    assert found["total"] == 41
-    assert [(one["group"], one["reason"], one["error"], one["count"]) for one in found["by_error"]] == [
+    """All dead letters are counted by class and place of the error, most frequent first, even if few are listed."""
+    listing = commands("dead-letters", "list", "--limit", "2", "--json").json
+    assert len(listing["dead_letters"]) == 2
+    assert listing["total"] == 41
+    assert [(row["group"], row["reason"], row["error"], row["count"]) for row in listing["by_error"]] == [
         ("store", "attempts", "KeyError at orders.py:10 in on_status", 14),
         ("store", "attempts", "KeyError at orders.py:12 in on_status", 13),
         ("store", "attempts", "KeyError at orders.py:11 in on_status", 13),
@@ -151,7 +153,7 @@ def test_dead_letters_are_counted_by_error(commands: Callable[..., Outcome]) -> 
 
 
 def test_a_dead_letter_s_message_is_private(commands: Callable[..., Outcome]) -> None:
-    """`list` never has it, `show` only with --reveal; class and place of the last attempts are always shown."""
+    """`list` never shows the message, `show` only with --reveal; both show class and place of the error."""
     show = ("dead-letters", "show", "0/1764000000039-12")
     (hidden,) = commands(*show, "--json").json["dead_letters"]
     assert hidden["message"] is None
@@ -166,37 +168,37 @@ def test_a_dead_letter_s_message_is_private(commands: Callable[..., Outcome]) ->
 
 
 def test_lists_have_no_microseconds(commands: Callable[..., Outcome]) -> None:
-    """People read ages; JSON has the exact time."""
+    """Tables have ages and times to the second; only JSON has the exact time."""
     assert "ago" in commands("dead-letters", "list").stdout
     assert "00:00.000" not in commands("dead-letters", "show", "0/1764000000039-12").stdout
 
 
 def test_a_table_that_is_too_wide_becomes_a_block_for_each_row(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each value has a line of its own, and none is cut."""
+    """Each value of a row is on a line of its own, and is not cut."""
     print_rows([{"id": "x" * 70, "name": "y" * 30, "count": 3}, {"id": "z", "name": "", "count": 4}])
     assert capsys.readouterr().out == f"id     {'x' * 70}\nname   {'y' * 30}\ncount  3\n\nid     z\ncount  4\n"
 
 
 def test_the_last_column_is_folded_at_blanks(capsys: pytest.CaptureFixture[str]) -> None:
-    """Numbers stand to the right, wide characters take two columns."""
+    """Numbers are aligned to the right, and wide characters count as two columns."""
     print_rows([{"count": 7, "text": "word " * 20}, {"count": 1234, "text": "漢字" * 30}])
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].startswith("    7  word word")
     assert lines[3].startswith("       word")
-    assert all(len(line) + sum(not one.isascii() for one in line) <= 80 for line in lines)
+    assert all(len(line) + sum(not character.isascii() for character in line) <= 80 for line in lines)
     assert "漢字" * 18 in lines[4]
 
 
-def test_a_value_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    """Control and format characters are shown escaped, in tables and in pairs."""
+def test_a_value_cannot_send_control_characters_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Tables and pairs show control and format characters escaped."""
     print_rows([{"a": "\x1b[31m", "b": "x\u202ey"}])
     print_pairs({"a": "\x1b[31m\r", "b\x9b": "x\u202ey"})
     assert all(line.isprintable() for line in capsys.readouterr().out.split("\n"))
 
 
 def test_times_and_sizes_are_short() -> None:
-    """A time that is shown is one that --since takes."""
-    assert [format_age(one) for one in (0, 1.26, 45, 130, 7300, 200_000)] == [
+    """Times and sizes have one unit, and --since accepts a printed time."""
+    assert [format_age(seconds) for seconds in (0, 1.26, 45, 130, 7300, 200_000)] == [
         "0.0 s",
         "1.3 s",
         "45 s",
@@ -204,8 +206,8 @@ def test_times_and_sizes_are_short() -> None:
         "2 h",
         "2 d",
     ]
-    assert [format_size(one) for one in (0, 1023, 1536, 5 * 2**30)] == ["0 B", "1023 B", "1.5 KiB", "5.0 GiB"]
-    shown = format_time("2025-11-24T16:00:00.123456+00:00")
-    assert shown is not None
-    assert len(shown) <= 25
-    assert parse_time_ms(shown, 0) == RECEIVED_MS
+    assert [format_size(number) for number in (0, 1023, 1536, 5 * 2**30)] == ["0 B", "1023 B", "1.5 KiB", "5.0 GiB"]
+    text = format_time("2025-11-24T16:00:00.123456+00:00")
+    assert text is not None
+    assert len(text) <= 25
+    assert parse_time_ms(text, 0) == RECEIVED_MS

@@ -1,4 +1,4 @@
-"""What a process says of its settings when it starts."""
+"""A process reports the sources and the faults of its settings at its start."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from stream.settings import StreamSettings
 from worker.settings import WorkerSettings
 
 
-def reported(settings: StreamSettings) -> dict[str, list[dict[str, Any]]]:
+def capture_report(settings: StreamSettings) -> dict[str, list[dict[str, Any]]]:
+    """Return the log lines of the report by event."""
     with capture_logs() as lines:
         report_settings(settings)
     return {
@@ -31,35 +32,35 @@ def reported(settings: StreamSettings) -> dict[str, list[dict[str, Any]]]:
         ("ACKSTREAM_RETENTIONS", "ACKSTREAM_RETENTION"),
     ],
 )
-def test_a_name_that_means_nothing_is_named_with_the_nearest(
+def test_an_unknown_name_is_reported_with_the_nearest_name(
     monkeypatch: pytest.MonkeyPatch, wrong: str, right: str
 ) -> None:
-    """Once, with where it stands; its value is never shown."""
+    """One log line has the name and its source, never its value."""
     monkeypatch.setenv(wrong, "hunter2")
-    lines = reported(IngestSettings.load(signatures="off"))
+    lines = capture_report(IngestSettings.load(signatures="off"))
     (unknown,) = lines["settings.unknown"]
     assert (unknown["setting"], unknown["source"]) == (wrong.upper(), "environment")
     assert unknown["what"] == f"did you mean {right}?"
     assert "hunter2" not in str(lines)
 
 
-def test_what_any_command_knows_is_not_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """One `.env` for ingest and worker, secrets in files, and variables that are empty."""
+def test_the_names_of_other_commands_are_not_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One `.env` can serve ingest and worker; `_FILE` variables and empty ones are not unknown either."""
     (tmp_path / "secret").write_text("k:s")
     (tmp_path / ".env").write_text("ACKSTREAM_RETENTION=3d\nACKSTREAM_MAX_BODY=4096\nOTHER=1\n")
     monkeypatch.setenv("ACKSTREAM_SIGNATURE_SECRETS_FILE", str(tmp_path / "secret"))
     monkeypatch.setenv("ACKSTREAM_NOTHING", "")
     for settings in (IngestSettings.load(), WorkerSettings.load()):
-        assert reported(settings)["settings.unknown"] == []
+        assert capture_report(settings)["settings.unknown"] == []
 
 
-def test_each_source_is_named_with_what_it_gives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The strongest one that has a setting."""
+def test_each_source_is_reported_with_its_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A setting is listed under the source with the highest precedence."""
     (tmp_path / ".env").write_text("ACKSTREAM_PORT=1\nACKSTREAM_ACK=stream\nACKSTREAM_MAX_BODY=4096\n")
     monkeypatch.setenv("ACKSTREAM_PORT", "2")
     monkeypatch.setenv("ACKSTREAM_ACK", "stream")
-    (read,) = reported(IngestSettings.load(port=3))["settings.read"]
-    assert {name: read[name] for name in ("flags", "environment", "env")} == {
+    (line,) = capture_report(IngestSettings.load(port=3))["settings.read"]
+    assert {name: line[name] for name in ("flags", "environment", "env")} == {
         "flags": ["port"],
         "environment": ["ack"],
         "env": ["max_body"],

@@ -1,4 +1,4 @@
-"""`ackstream simulate` as a person runs it, against real processes and against whatever else may listen."""
+"""`ackstream simulate` against real processes and other HTTP servers."""
 
 import asyncio
 import re
@@ -47,21 +47,21 @@ KEYS = {
 
 
 async def run(folder: Path, *arguments: str, **settings: str) -> tuple[int, dict[str, Any], str]:
-    """The exit code, the report, and what stands on standard error."""
-    done = await asyncio.to_thread(run_ackstream, "simulate", "--json", *arguments, folder=folder, **settings)
-    report: dict[str, Any] = orjson.loads(done.stdout)
+    """Run simulate; return the exit code, the report, and the text of standard error."""
+    process = await asyncio.to_thread(run_ackstream, "simulate", "--json", *arguments, folder=folder, **settings)
+    report: dict[str, Any] = orjson.loads(process.stdout)
     assert set(report) == KEYS
     assert report["webhooks"] == sum(report[key] for key in ("accepted", "refused", "unanswered", "unfinished"))
-    return done.returncode, report, done.stderr
+    return process.returncode, report, process.stderr
 
 
 @asynccontextmanager
-async def answering(*statuses: int) -> AsyncIterator[str]:
-    """Listen and give these answers in turn, the last one for ever."""
-    left = deque(statuses)
+async def open_server(*statuses: int) -> AsyncIterator[str]:
+    """Run a server that responds with these statuses in turn, and then always with the last one."""
+    queue = deque(statuses)
 
     async def answer(_request: web.BaseRequest) -> web.Response:
-        return web.Response(status=left.popleft() if len(left) > 1 else left[0])
+        return web.Response(status=queue.popleft() if len(queue) > 1 else queue[0])
 
     app = web.Application()
     app.router.add_post("/", answer)
@@ -70,10 +70,10 @@ async def answering(*statuses: int) -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize("method", ["md5hash", "md5", "sha1", "sha256", "sha512"])
-async def test_with_a_secret_all_is_signed_and_taken_as_such(
+async def test_with_secrets_all_webhooks_are_signed_and_accepted(
     tmp_path: Path, valkey_url: str, shard: Shard, method: str
 ) -> None:
-    """Ingest requires signatures: messages by token, some receipts by `sig`, of several accounts; none is refused."""
+    """Ingest with required signatures accepts all tokens and all `sig` parameters of several accounts."""
     signed = {"signature_secrets": SECRETS, "dlr_signature": method, "signature_header": "X-Vonage-Token"}
     ingest = Ingest(tmp_path, redis_url=valkey_url, stream=shard.name, **{"signatures": "required", **signed})
     async with ingest.running():
@@ -83,42 +83,44 @@ async def test_with_a_secret_all_is_signed_and_taken_as_such(
     assert report["answered"] == {"200": report["webhooks"]}
 
 
-async def test_refused_for_want_of_a_signature_it_says_so(tmp_path: Path, valkey_url: str, shard: Shard) -> None:
-    """All 503: exit code 1, and the setting that is missing."""
+async def test_a_missing_secret_is_named_if_all_webhooks_are_refused(
+    tmp_path: Path, valkey_url: str, shard: Shard
+) -> None:
+    """If ingest answers 503 to all webhooks, simulate exits with 1 and names the missing setting."""
     ingest = Ingest(tmp_path, redis_url=valkey_url, stream=shard.name, signatures="required", signature_secrets=SECRETS)
     async with ingest.running():
-        code, report, said = await run(tmp_path, "--messages", "3", "--repeats", "0", "--url", ingest.url)
+        code, report, errors = await run(tmp_path, "--messages", "3", "--repeats", "0", "--url", ingest.url)
     assert code == 1
     assert (report["accepted"], report["refused"]) == (0, report["webhooks"])
-    assert "ACKSTREAM_SIGNATURE_SECRETS" in said
+    assert "ACKSTREAM_SIGNATURE_SECRETS" in errors
 
 
 @pytest.mark.parametrize(
     ("status", "words"), [(401, "ingest rejects the signature"), (404, "ACKSTREAM_PATHS"), (500, "log")]
 )
 async def test_nothing_accepted_is_a_failure_with_a_next_step(tmp_path: Path, status: int, words: str) -> None:
-    """Whatever listens there."""
-    async with answering(status) as url:
-        code, report, said = await run(tmp_path, "--messages", "2", "--repeats", "0", "--url", url)
+    """Simulate exits with 1 and names a next step for each status."""
+    async with open_server(status) as url:
+        code, report, errors = await run(tmp_path, "--messages", "2", "--repeats", "0", "--url", url)
     assert (code, report["accepted"]) == (1, 0)
-    assert words in said
+    assert words in errors
 
 
-async def test_nobody_there_is_a_failure_with_a_next_step(tmp_path: Path) -> None:
-    """Nothing listens: exit code 1, and how to start it. A URL without a host is refused before anything is sent."""
-    code, report, said = await run(tmp_path, "--messages", "2", "--url", f"http://127.0.0.1:{unused_port()}/")
+async def test_no_server_is_a_failure_with_a_next_step(tmp_path: Path) -> None:
+    """Without a server, simulate exits with 1 and names the command to start; it rejects a URL without a host."""
+    code, report, errors = await run(tmp_path, "--messages", "2", "--url", f"http://127.0.0.1:{unused_port()}/")
     assert (code, report["unanswered"], report["latency_ms"]) == (1, report["webhooks"], None)
-    assert "nothing answers" in said
-    assert "ackstream up" in said
+    assert "nothing answers" in errors
+    assert "ackstream up" in errors
     for url in ("http://", "http:///x", "localhost:3000"):
-        done = run_ackstream("simulate", "--url", url, folder=tmp_path)
-        assert done.returncode == 1
-        assert "--url" in done.stderr
-        assert "Traceback" not in done.stderr
+        process = run_ackstream("simulate", "--url", url, folder=tmp_path)
+        assert process.returncode == 1
+        assert "--url" in process.stderr
+        assert "Traceback" not in process.stderr
 
 
-async def test_what_is_refused_for_now_is_sent_again_as_the_provider_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """429 and 5xx after a delay that doubles, up to a limit; other refusals never."""
+async def test_429_and_5xx_are_repeated_as_by_the_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulate repeats after 429 and 5xx with doubling delays, up to a limit, and never after another status."""
     monkeypatch.setattr(sender, "FIRST_REPEAT_SECONDS", 0.05)
     webhooks = list(plan(1, 3, start=datetime(2026, 1, 1, tzinfo=UTC)))[:1]
     for statuses, repeats, expected in (
@@ -126,19 +128,19 @@ async def test_what_is_refused_for_now_is_sent_again_as_the_provider_does(monkey
         ((503, 503, 200), 1, {"503": 2}),
         ((404, 200), 5, {"404": 1}),
     ):
-        async with answering(*statuses) as url:
+        async with open_server(*statuses) as url:
             report = await send(webhooks, url, rate=None, connections=3, repeats=repeats, progress=lambda _: None)
         assert report.answered == expected
         assert report.repeated == sum(expected.values()) - 1
         assert (report.accepted, report.refused) == ((1, 0) if "200" in expected else (0, 1))
 
 
-async def test_interrupted_it_reports_what_was_sent_by_then(tmp_path: Path) -> None:
-    """Ctrl-C: exit code 130, and the whole report."""
-    seen = asyncio.Event()
+async def test_an_interrupt_ends_with_the_report(tmp_path: Path) -> None:
+    """Ctrl-C prints the complete report and exits with 130."""
+    request_received = asyncio.Event()
 
     async def answer(_request: web.Request) -> web.Response:
-        seen.set()
+        request_received.set()
         return web.Response()
 
     app = web.Application()
@@ -147,7 +149,7 @@ async def test_interrupted_it_reports_what_was_sent_by_then(tmp_path: Path) -> N
         url = str(server.make_url("/"))
         arguments = ("simulate", "--json", "--messages", "1000000", "--rate", "50", "--url", url)
         with ackstream(*arguments, folder=tmp_path) as process:
-            await asyncio.wait_for(seen.wait(), 30)
+            await asyncio.wait_for(request_received.wait(), 30)
             process.send(signal.SIGINT)
             assert await process.ended(10) == 130
             report = orjson.loads(process.said[process.said.index("{") :])
@@ -156,7 +158,7 @@ async def test_interrupted_it_reports_what_was_sent_by_then(tmp_path: Path) -> N
 
 
 def test_no_timestamp_is_in_the_future() -> None:
-    """Nor does a message report later than now, however many there are; the last ones are of today."""
+    """No timestamp is later than now for any number of messages, and the last one is recent."""
     now = datetime(2026, 5, 4, 12, tzinfo=UTC)
     for messages in (1, 10, 2000):
         events = [
@@ -170,7 +172,7 @@ def test_no_timestamp_is_in_the_future() -> None:
 
 
 def test_a_million_messages_take_no_more_memory_than_a_few() -> None:
-    """The plan holds what overlaps, whatever is still to come."""
+    """The plan holds only overlapping messages in memory."""
     tracemalloc.start()
     webhooks = plan(1_000_000, 1, start=datetime(2026, 1, 1, tzinfo=UTC), duplicates=0.1)
     sizes = []
@@ -182,8 +184,8 @@ def test_a_million_messages_take_no_more_memory_than_a_few() -> None:
     assert sizes[1] - sizes[0] < 2 * 2**20
 
 
-def test_receipts_are_what_the_parser_knows() -> None:
-    """With a method some SMS report by receipts, whose statuses are those that the message must have."""
+def test_the_parser_accepts_the_receipts() -> None:
+    """With a signature method some SMS report by receipts, and the parser reads the planned statuses."""
     secrets = parse_secrets(SECRETS)
     webhooks = list(
         plan(600, 7, start=datetime(2026, 1, 1, tzinfo=UTC), sign_receipt=ReceiptSigner(secrets, "sha256").sign)
@@ -195,8 +197,8 @@ def test_receipts_are_what_the_parser_knows() -> None:
         assert (event.message_uuid, event.status, event.channel) == (webhook.message_uuid, webhook.status, "sms")
 
 
-def test_a_token_is_of_now_and_never_shows_a_secret() -> None:
-    """Each call signs anew."""
+def test_each_token_is_new_and_contains_no_secret() -> None:
+    """Two calls return different tokens, without the secret."""
     signer = Signer(parse_secrets(SECRETS), "Authorization")
     first, second = (signer.sign(b"{}", 1_700_000_000.0)["Authorization"] for _ in range(2))
     assert first != second

@@ -1,4 +1,4 @@
-"""`ackstream spool`: what an operator sees of the spool, and how entries of another server are drained."""
+"""`ackstream spool` lists the folders of the spool and drains those of another server."""
 
 import subprocess
 from asyncio import to_thread
@@ -18,63 +18,65 @@ from tests.support.waiting import until
 
 
 def run(folder: Path, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
+    """Run one command of `ackstream spool`."""
     return run_ackstream("spool", *arguments, folder=folder, **settings)
 
 
-def listed(folder: Path, **settings: str) -> list[dict[str, Any]]:
-    done = run(folder, "list", "--json", **settings)
-    assert done.returncode == 0, done.stderr
-    found: list[dict[str, Any]] = orjson.loads(done.stdout)["folders"]
-    return found
+def list_folders(folder: Path, **settings: str) -> list[dict[str, Any]]:
+    """Return the folders that `list --json` prints."""
+    process = run(folder, "list", "--json", **settings)
+    assert process.returncode == 0, process.stderr
+    folders: list[dict[str, Any]] = orjson.loads(process.stdout)["folders"]
+    return folders
 
 
-def test_without_a_spool_there_is_nothing_and_nothing_is_made(tmp_path: Path) -> None:
-    """Looking creates no folder; to adopt needs a name or --all, and a name that is not there is a sentence."""
-    assert listed(tmp_path, redis_url="redis://127.0.0.1:1") == []
+def test_without_a_spool_the_commands_create_nothing(tmp_path: Path) -> None:
+    """`list` creates no folder; `adopt` needs a folder or --all, and an unknown folder is an error."""
+    assert list_folders(tmp_path, redis_url="redis://127.0.0.1:1") == []
     assert run(tmp_path, "list", redis_url="redis://127.0.0.1:1").stdout == "no folders\n"
     for arguments, words in ((("adopt",), "name the folders"), (("adopt", "7"), "has no folder 7")):
-        done = run(tmp_path, *arguments, redis_url="redis://127.0.0.1:1")
-        assert (done.returncode, done.stdout) == (1, "")
-        assert words in done.stderr
-        assert "Traceback" not in done.stderr
+        process = run(tmp_path, *arguments, redis_url="redis://127.0.0.1:1")
+        assert (process.returncode, process.stdout) == (1, "")
+        assert words in process.stderr
+        assert "Traceback" not in process.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["data", "a b%2Fc?d#e'f\"g", "données"])
-def test_folders_are_listed_by_whose_they_are(tmp_path: Path, name: str) -> None:
-    """Also in a data folder of any name, and while Redis is away: then the address tells."""
+def test_each_folder_is_listed_with_its_owner(tmp_path: Path, name: str) -> None:
+    """The data folder can have any name; while Redis is away, the address identifies the owner."""
     data = tmp_path / name
     leave(data, OWNER, "one", 1, 2)
     leave(data, replace(OWNER, redis="redis://10.0.0.1:6379"), "two", 3)
-    found = listed(tmp_path, data=str(data), redis_url="redis://127.0.0.1:1", stream="test")
-    assert [(one["folder"], one["state"], one["entries"], one["owner"]["stream"]) for one in found] == [
+    folders = list_folders(tmp_path, data=str(data), redis_url="redis://127.0.0.1:1", stream="test")
+    assert [(row["folder"], row["state"], row["entries"], row["owner"]["stream"]) for row in folders] == [
         ("0", "foreign", 2, "test:{0}"),
         ("1", "foreign", 1, "test:{0}"),
     ]
-    same = listed(tmp_path, data=str(data), redis_url="redis://10.0.0.1:6379", stream="test")
-    assert [one["state"] for one in same] == ["foreign", "waiting"]
+    other_server = list_folders(tmp_path, data=str(data), redis_url="redis://10.0.0.1:6379", stream="test")
+    assert [row["state"] for row in other_server] == ["foreign", "waiting"]
 
 
 async def test_a_running_ingest_drains_what_is_adopted(tmp_path: Path, shard: Shard) -> None:
-    """Of another server: left, until it is adopted while ingest runs; a folder in use is refused with what to do."""
+    """A foreign folder waits until `adopt`, then the running ingest drains it; a folder in use cannot be adopted."""
     data = tmp_path / "ackstream-data"
     leave(data, OWNER, "another", 1, 2)
     async with away_redis(tmp_path / "valkey", shard) as away:
         settings = {name: str(value) for name, value in away.settings.items()}
         async with Ingest(tmp_path, **away.settings).running() as ingest, sending(ingest.url) as sender:
             assert await sender.post() == 200
-            states = {one["folder"]: one["state"] for one in await to_thread(listed, tmp_path, **settings)}
+            states = {row["folder"]: row["state"] for row in await to_thread(list_folders, tmp_path, **settings)}
             assert states == {"0": "foreign", "1": "in use"}
             busy = await to_thread(run, tmp_path, "adopt", "1", **settings)
             assert busy.returncode == 1
             assert "in use by a running ingest: stop it" in busy.stderr
 
-            done = await to_thread(run, tmp_path, "adopt", "--all", "--json", **settings)
-            assert done.returncode == 0, done.stderr
-            assert [(one["folder"], one["entries"]) for one in orjson.loads(done.stdout)["adopted"]] == [("0", 2)]
+            process = await to_thread(run, tmp_path, "adopt", "--all", "--json", **settings)
+            assert process.returncode == 0, process.stderr
+            assert [(row["folder"], row["entries"]) for row in orjson.loads(process.stdout)["adopted"]] == [("0", 2)]
 
             async def is_drained() -> bool:
                 return len(await away.entries()) == 3
 
             await until(is_drained, seconds=30)
-            assert {one["state"] for one in await to_thread(listed, tmp_path, **settings)} == {"empty", "in use"}
+            assert {row["state"] for row in await to_thread(list_folders, tmp_path, **settings)} == {"empty", "in use"}

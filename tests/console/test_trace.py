@@ -48,7 +48,7 @@ def url(tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("columns", [50, 80, 120])
 def test_a_message_fits_the_terminal_with_its_ids_whole(url: str, columns: int) -> None:
-    """Times have no microseconds; the entry's id is one that `replay` takes."""
+    """Times have no microseconds, and no id is cut."""
     outcome = run_command("trace", MESSAGE, "--database-url", url, columns=columns)
     assert outcome.code == 0, outcome.stderr
     assert [line for line in outcome.stdout.splitlines() if len(line) > columns] == []
@@ -58,20 +58,20 @@ def test_a_message_fits_the_terminal_with_its_ids_whole(url: str, columns: int) 
 
 
 def test_the_parameters_of_the_webhook_s_url_are_masked_unless_revealed(url: str) -> None:
-    """Their names are shown, their values only with --reveal, and never what could steer a terminal."""
+    """`trace` shows the names; it shows the values only with --reveal, without control characters."""
     hidden = run_command("trace", MESSAGE, "--database-url", url).stdout
     assert "tenant=***" in hidden
     assert "447700900123" not in hidden
-    shown = run_command("trace", MESSAGE, "--database-url", url, "--reveal", columns=160).stdout
-    assert "tenant=447700900123" in shown
-    assert "\x1b" not in shown
-    found = run_command("trace", MESSAGE, "--database-url", url, "--json").json
-    assert [one["query"] for one in found["events"]] == [{"tenant": "***", "note": "***"}, {}]
+    revealed = run_command("trace", MESSAGE, "--database-url", url, "--reveal", columns=160).stdout
+    assert "tenant=447700900123" in revealed
+    assert "\x1b" not in revealed
+    trace = run_command("trace", MESSAGE, "--database-url", url, "--json").json
+    assert [row["query"] for row in trace["events"]] == [{"tenant": "***", "note": "***"}, {}]
 
 
 @pytest.fixture
 def history(valkey_url: str, shard: Shard) -> Iterator[tuple[str, ...]]:
-    """The options of a server with outcomes of the message's second entry in two groups, and of another entry."""
+    """Options for a server where two groups have outcomes of the message's second entry, and one of another entry."""
     error = "failed: ValueError at crm.py:7 447700900123"
     outcomes = [
         EntryOutcome("0/1-1", "handled", 2),
@@ -92,22 +92,22 @@ def history(valkey_url: str, shard: Shard) -> Iterator[tuple[str, ...]]:
 
 def test_a_trace_has_the_outcomes_of_its_entries_in_each_group(url: str, history: tuple[str, ...]) -> None:
     """The history of a group shows retries, repeats, filtered events and dead letters; errors are masked."""
-    found = run_command("trace", MESSAGE, "--database-url", url, *history, "--json").json["history"]
+    outcomes = run_command("trace", MESSAGE, "--database-url", url, *history, "--json").json["history"]
 
-    assert [(one["group"], one["entry"], one["outcome"], one["attempt"]) for one in found] == [
+    assert [(row["group"], row["entry"], row["outcome"], row["attempt"]) for row in outcomes] == [
         ("crm", f"0/{RECEIVED_MS}-1", "dead-lettered", 24),
         ("store", f"0/{RECEIVED_MS}-1", "repeated", 1),
     ]
-    assert [one["error"] for one in found] == ["failed: ValueError at crm.py:7 ********0123", None]
-    shown = run_command("trace", MESSAGE, "--database-url", url, *history, columns=160).stdout
-    assert "dead-lettered" in shown
-    assert "447700900123" not in shown
+    assert [row["error"] for row in outcomes] == ["failed: ValueError at crm.py:7 ********0123", None]
+    masked = run_command("trace", MESSAGE, "--database-url", url, *history, columns=160).stdout
+    assert "dead-lettered" in masked
+    assert "447700900123" not in masked
     revealed = run_command("trace", MESSAGE, "--database-url", url, *history, "--reveal", columns=160).stdout
     assert "447700900123" in revealed
 
 
-def test_a_trace_without_redis_shows_what_the_tables_have(url: str) -> None:
-    """The outcomes are null then, and standard error says why."""
+def test_a_trace_without_redis_shows_the_tables(url: str) -> None:
+    """Without Redis the history is null, and standard error has the reason."""
     outcome = run_command("trace", MESSAGE, "--database-url", url, "--redis-url", "redis://127.0.0.1:1", "--json")
 
     assert outcome.json["history"] is None
@@ -116,14 +116,14 @@ def test_a_trace_without_redis_shows_what_the_tables_have(url: str) -> None:
 
 
 def test_an_unknown_message_is_an_error_with_the_next_step(url: str) -> None:
-    """The sentence says where it looked and which command shows what is not handled yet."""
+    """The error names the database, and the command that shows unhandled entries."""
     error = run_command("trace", "nobody", "--database-url", url).error
     assert "no message 'nobody' in sqlite:///" in error
     assert "`ackstream stats`" in error
 
 
 def test_a_worker_without_store_loads_no_database_library() -> None:
-    """Each start of a worker would pay for it."""
+    """A worker without `store` does not import SQLAlchemy, which would slow its start."""
     code = "import sys, worker.app; print('sqlalchemy' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
     assert ended.stdout == "False\n"

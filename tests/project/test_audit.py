@@ -13,7 +13,7 @@ AUDIT = runpy.run_path(str(Path(__file__).parents[2] / "deploy" / "audit.py"))
 
 
 def judge(output: str, errors: str, code: int) -> int:
-    return int(AUDIT["judge"](output, errors, code))
+    return int(AUDIT["report"](output, errors, code))
 
 
 def report(*vulnerabilities: dict[str, Any]) -> str:
