@@ -100,7 +100,7 @@ def test_any_damage_to_an_example_gives_an_event_or_invalid_status(data: st.Data
         (b"\xff\xfe", "no message_uuid"),
         (b"{", "not valid JSON"),
         (b'{"message_uuid":"m-1","status":"x","n":NaN}', "not valid JSON"),
-        (b"[]", "no object"),
+        (b"[]", "not an object"),
         (b'{"status":"delivered"}', "no message_uuid"),
         (b'{"message_uuid":"","status":"delivered"}', "1 to 255 bytes"),
         (b'{"message_uuid":{},"status":"delivered"}', "1 to 255 bytes"),
