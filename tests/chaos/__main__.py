@@ -20,7 +20,7 @@ from tests.chaos.court import sitting
 from tests.chaos.faults import Kind
 from tests.chaos.judge import WHOLE, Ending
 from tests.chaos.rounds import Plan, Round, play
-from tests.chaos.site import Setup, Site
+from tests.chaos.site import Cluster, Setup
 
 
 def main() -> None:
@@ -72,7 +72,7 @@ async def _rounds(given: argparse.Namespace, folder: Path, *, may_mount: bool) -
     return rounds, whole
 
 
-def _chosen(site: Site, names: Sequence[str]) -> Mapping[str, Kind]:
+def _chosen(site: Cluster, names: Sequence[str]) -> Mapping[str, Kind]:
     possible = kinds.possible(site)
     for name in sorted((set(names) or set(kinds.KINDS)) - set(possible)):
         _say(f"{name} is left out: it needs {kinds.KINDS[name].needs}, which is not here")

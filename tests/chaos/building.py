@@ -15,7 +15,7 @@ from tests.chaos import postgresql, shim
 from tests.chaos.log_pipe import LogPipe
 from tests.chaos.mounts import mounted
 from tests.chaos.shim import Orders
-from tests.chaos.site import STREAM, Setup, Site
+from tests.chaos.site import STREAM, Cluster, Setup
 from tests.chaos.supervised import Supervised
 from tests.chaos.verdict import GROUPS
 from tests.support.processes import ACKSTREAM, Process, Server
@@ -54,7 +54,7 @@ class Valkey(Spawned):
 
 
 @asynccontextmanager
-async def built(setup: Setup) -> AsyncIterator[Site]:
+async def built(setup: Setup) -> AsyncIterator[Cluster]:
     """Run a site for the length of the block; it is ready at its beginning, and ended whole at its end."""
     async with AsyncExitStack() as stack:
         ingest_data = setup.folder / "ingest"
@@ -70,7 +70,7 @@ async def built(setup: Setup) -> AsyncIterator[Site]:
         if setup.may_mount:
             stack.enter_context(mounted(ingest_data))
         pooler = PgBouncer(setup.folder, database.folder) if database and pgbouncer.COMMAND else None
-        site = Site(redis_url, database_url, redis, control, proxies, database, ingest_data, setup.may_mount)
+        site = Cluster(redis_url, database_url, redis, control, proxies, database, ingest_data, setup.may_mount)
         if pooler is not None:
             site.pgbouncer = Supervised("pgbouncer", pooler, None)
         _add_ingests(site, setup, library, stack)
@@ -95,7 +95,7 @@ def _redis(setup: Setup, library: Path | None) -> tuple[Supervised, str, int]:
 COMMON = {"stream": STREAM, "log_format": "json"}
 
 
-def _add_ingests(site: Site, setup: Setup, library: Path | None, stack: AsyncExitStack) -> None:
+def _add_ingests(site: Cluster, setup: Setup, library: Path | None, stack: AsyncExitStack) -> None:
     unsigned = {"signatures": "off", "ack": setup.ack, "data": str(site.ingest_data)}
     for number in range(setup.ingests):
         port, admin_port = valkey.find_free_port(), valkey.find_free_port()
@@ -112,7 +112,7 @@ def _add_ingests(site: Site, setup: Setup, library: Path | None, stack: AsyncExi
         site.ingest_admin_urls.append(f"http://127.0.0.1:{admin_port}")
 
 
-def _add_workers(site: Site, setup: Setup, library: Path | None, pooler: PgBouncer | None) -> None:
+def _add_workers(site: Cluster, setup: Setup, library: Path | None, pooler: PgBouncer | None) -> None:
     for number in range(setup.workers):
         admin_port = valkey.find_free_port()
         url = through(site.proxies["workers"], site.redis_url)
@@ -137,7 +137,7 @@ def _environment(orders: Orders | None, **settings: str) -> Mapping[str, str]:
 
 
 @asynccontextmanager
-async def _supervised(site: Site) -> AsyncIterator[None]:
+async def _supervised(site: Cluster) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as tasks:
         keeping = [tasks.create_task(site.redis.run())]
         try:

@@ -13,7 +13,7 @@ from tests.chaos import early_ack
 from tests.chaos.building import built
 from tests.chaos.court import sitting
 from tests.chaos.process_faults import Ended, Fsync, Stopped, Victim
-from tests.chaos.site import Setup, Site
+from tests.chaos.site import Cluster, Setup
 
 RATE, COUNT = 400.0, 1600
 LOAD_SECONDS = COUNT / RATE
@@ -25,7 +25,7 @@ FSYNC_MS = 2000
 class Control:
     """How its site differs, and what happens on it while the load is on."""
 
-    happens: Callable[[Site], Coroutine[Any, Any, None]]
+    happens: Callable[[Cluster], Coroutine[Any, Any, None]]
     changes: Mapping[str, Any] = field(default_factory=dict)
     forges: bool = False
     """Whether the judge is told of a 200 that nobody gave."""
@@ -63,7 +63,7 @@ async def watch(name: str, folder: Path) -> Seen:
     return Seen(name, ending.verdict.acked, ending.verdict.lost, ending.left)
 
 
-async def _redis_dies_unread(site: Site) -> None:
+async def _redis_dies_unread(site: Cluster) -> None:
     """Redis dies while nobody reads, so that what is confirmed is there only."""
     workers = [Stopped(Victim("worker", number)) for number in range(len(site.workers))]
     for one in workers:
@@ -76,7 +76,7 @@ async def _redis_dies_unread(site: Site) -> None:
         await one.end(site)
 
 
-async def _slow_disk(site: Site) -> None:
+async def _slow_disk(site: Cluster) -> None:
     """The same on a slow disk: while an fsync is under way Redis puts off even the writing."""
     disk = Fsync(Victim("redis", 0), delay_ms=FSYNC_MS)
     await disk.begin(site)
@@ -84,7 +84,7 @@ async def _slow_disk(site: Site) -> None:
     await disk.end(site)
 
 
-async def _workers_die(site: Site) -> None:
+async def _workers_die(site: Cluster) -> None:
     await asyncio.sleep(LOAD_SECONDS / 2)
     for number in range(len(site.workers)):
         death = Ended(Victim("worker", number), SIGKILL)
@@ -92,7 +92,7 @@ async def _workers_die(site: Site) -> None:
         await death.end(site)
 
 
-async def _nothing(_site: Site) -> None:
+async def _nothing(_site: Cluster) -> None:
     pass
 
 

@@ -12,7 +12,7 @@ import orjson
 from tests.chaos import judge
 from tests.chaos.judge import Case, Ending
 from tests.chaos.provider import Tally
-from tests.chaos.site import STREAM, Site
+from tests.chaos.site import STREAM, Cluster
 from tests.chaos.verdict import Verdict
 
 ANSWER_BYTES = 1024 * 1024
@@ -55,7 +55,7 @@ class Court:
 
 
 @asynccontextmanager
-async def sitting(site: Site, folder: Path) -> AsyncIterator[Court]:
+async def sitting(site: Cluster, folder: Path) -> AsyncIterator[Court]:
     """Have a judge for the site for the length of the block."""
     case = Case(
         redis_url=site.redis_url,

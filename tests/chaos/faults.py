@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from tests.chaos.site import Site
+from tests.chaos.site import Cluster
 
 START_SECONDS = (0.3, 3.0)
 BESIDE_SECONDS = (-0.2, 0.5)
@@ -18,9 +18,9 @@ BESIDE_SHARE = (0.6, 1.2)
 class Fault(Protocol):
     """Something that goes wrong between ``begin`` and ``end``, which puts it right. ``str`` says what exactly."""
 
-    async def begin(self, site: Site) -> None: ...
+    async def begin(self, site: Cluster) -> None: ...
 
-    async def end(self, site: Site) -> None: ...
+    async def end(self, site: Cluster) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Planned:
     def end_seconds(self) -> float:
         return self.start_seconds + self.seconds
 
-    async def happen(self, site: Site) -> None:
+    async def happen(self, site: Cluster) -> None:
         await asyncio.sleep(self.start_seconds)
         try:
             await self.fault.begin(site)

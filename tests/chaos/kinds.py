@@ -18,7 +18,7 @@ from tests.chaos.server_faults import (
     SpoolFull,
     StreamFull,
 )
-from tests.chaos.site import Site
+from tests.chaos.site import Cluster
 
 HOUR = 3600
 ROLES = ("ingest", "worker", "redis")
@@ -96,7 +96,7 @@ AWAY: Mapping[str, Kind] = {
 """While one of these lasts, ingest cannot append."""
 
 
-def possible(site: Site) -> Mapping[str, Kind]:
+def possible(site: Cluster) -> Mapping[str, Kind]:
     """Return those that this site has what is needed for."""
     has = {SHIM: site.redis.orders is not None, DISK: site.has_disk, POSTGRESQL: site.postgresql is not None}
     has[PGBOUNCER] = site.pgbouncer is not None

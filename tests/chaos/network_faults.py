@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tests.chaos.site import Site
+from tests.chaos.site import Cluster
 from tests.support.servers.proxy import Proxy
 
 SIDES = (("ingest",), ("workers",), ("ingest", "workers"))
@@ -28,11 +28,11 @@ class Switched:
     def made(cls, what: str, rng: random.Random) -> "Switched":
         return cls(what, rng.choice(SIDES), round(rng.uniform(*DELAY_SECONDS), 2))
 
-    async def begin(self, site: Site) -> None:
+    async def begin(self, site: Cluster) -> None:
         for side in self.sides:
             self._spoil(site.proxies[side])
 
-    async def end(self, site: Site) -> None:
+    async def end(self, site: Cluster) -> None:
         for side in self.sides:
             self._mend(site.proxies[side])
 
@@ -76,10 +76,10 @@ class Torn:
     def made(cls, rng: random.Random) -> "Torn":
         return cls(rng.choice(SIDES), random.Random(rng.random()))
 
-    async def begin(self, site: Site) -> None:
+    async def begin(self, site: Cluster) -> None:
         self._tearing = asyncio.create_task(self._tear([site.proxies[side] for side in self.sides]))
 
-    async def end(self, site: Site) -> None:
+    async def end(self, site: Cluster) -> None:
         self._over.set()
         if self._tearing is not None:
             await self._tearing

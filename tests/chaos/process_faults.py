@@ -5,7 +5,7 @@ import random
 import signal
 from dataclasses import dataclass, field
 
-from tests.chaos.site import Site
+from tests.chaos.site import Cluster
 from tests.chaos.supervised import Supervised
 from tests.support.processes import Process
 
@@ -24,7 +24,7 @@ class Victim:
     def chosen(cls, role: str, rng: random.Random) -> "Victim":
         return cls(role, rng.randrange(2))
 
-    def of(self, site: Site) -> Supervised:
+    def of(self, site: Cluster) -> Supervised:
         alone = [one for one in (site.pgbouncer,) if one]
         of_role = {"redis": [site.redis], "ingest": site.ingests, "worker": site.workers, "pgbouncer": alone}[self.role]
         return of_role[self.number % len(of_role)]
@@ -41,10 +41,10 @@ class Ended:
     number: signal.Signals
     _process: Process | None = None
 
-    async def begin(self, site: Site) -> None:
+    async def begin(self, site: Cluster) -> None:
         self._process = self.victim.of(site).hold(self.number)
 
-    async def end(self, site: Site) -> None:
+    async def end(self, site: Cluster) -> None:
         if self._process is not None:
             await self.victim.of(site).release(self._process)
 
@@ -61,10 +61,10 @@ class Harried:
     _over: asyncio.Event = field(default_factory=asyncio.Event)
     _killing: asyncio.Task[None] | None = None
 
-    async def begin(self, site: Site) -> None:
+    async def begin(self, site: Cluster) -> None:
         self._killing = asyncio.create_task(self._kill(self.victim.of(site)))
 
-    async def end(self, site: Site) -> None:  # noqa: ARG002 - the interface of a fault
+    async def end(self, site: Cluster) -> None:  # noqa: ARG002 - the interface of a fault
         self._over.set()
         if self._killing is not None:
             await self._killing
@@ -87,11 +87,11 @@ class Stopped:
     victim: Victim
     _process: Process | None = field(default=None)
 
-    async def begin(self, site: Site) -> None:
+    async def begin(self, site: Cluster) -> None:
         self._process = self.victim.of(site).process
         self._process.send(signal.SIGSTOP)
 
-    async def end(self, site: Site) -> None:  # noqa: ARG002 - the interface of a fault
+    async def end(self, site: Cluster) -> None:  # noqa: ARG002 - the interface of a fault
         if self._process is not None:
             self._process.send(signal.SIGCONT)
 
@@ -106,13 +106,13 @@ class ClockShifted:
     victim: Victim
     seconds: int
 
-    async def begin(self, site: Site) -> None:
+    async def begin(self, site: Cluster) -> None:
         self._give(site, self.seconds)
 
-    async def end(self, site: Site) -> None:
+    async def end(self, site: Cluster) -> None:
         self._give(site, 0)
 
-    def _give(self, site: Site, seconds: int) -> None:
+    def _give(self, site: Cluster, seconds: int) -> None:
         orders = self.victim.of(site).orders
         assert orders is not None, "needs the shim"
         orders.give(clock_seconds=seconds)
@@ -129,12 +129,12 @@ class Fsync:
     delay_ms: int = 0
     error: int = 0
 
-    async def begin(self, site: Site) -> None:
+    async def begin(self, site: Cluster) -> None:
         victim = self.victim.of(site)
         victim.mortal += bool(self.error)
         self._give(victim, self.delay_ms, self.error)
 
-    async def end(self, site: Site) -> None:
+    async def end(self, site: Cluster) -> None:
         victim = self.victim.of(site)
         self._give(victim, 0, 0)
         victim.mortal -= bool(self.error)
@@ -157,14 +157,14 @@ class Unread:
     victim: Victim
     is_gone: bool
 
-    async def begin(self, site: Site) -> None:
+    async def begin(self, site: Cluster) -> None:
         log = site.logs[self.victim.number % len(site.logs)]
         if self.is_gone:
             log.leave()
         else:
             log.stall()
 
-    async def end(self, site: Site) -> None:
+    async def end(self, site: Cluster) -> None:
         site.logs[self.victim.number % len(site.logs)].read()
 
     def __str__(self) -> str:

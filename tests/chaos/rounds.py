@@ -12,7 +12,7 @@ from tests.chaos.faults import Kind, Planned, draw
 from tests.chaos.judge import Ending
 from tests.chaos.kinds import AWAY
 from tests.chaos.provider import BUSY, KEPT, NONE, Tally
-from tests.chaos.site import Site
+from tests.chaos.site import Cluster
 
 RATE = (300.0, 700.0)
 LOAD_SECONDS = (3.0, 6.0)
@@ -61,7 +61,7 @@ class Round:
     """What makes it a failed one, in words; empty if nothing does."""
 
 
-async def play(site: Site, court: Court, plan: Plan) -> Round:
+async def play(site: Cluster, court: Court, plan: Plan) -> Round:
     """Play a round on a site that is ready."""
     began = time.monotonic()
     count, seed = round(plan.rate * plan.seconds), f"{plan.seed}:{plan.number}:load"

@@ -12,7 +12,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from tests.chaos.mounts import fill
-from tests.chaos.site import Site
+from tests.chaos.site import Cluster
 from tests.chaos.verdict import GROUPS
 from tests.support.processes import Process, answer
 from tests.support.waiting import until
@@ -38,11 +38,11 @@ class GroupDestroyed:
     def made(cls, rng: random.Random) -> "GroupDestroyed":
         return cls(rng.sample(GROUPS, rng.randint(1, len(GROUPS))))
 
-    async def begin(self, site: Site) -> None:
+    async def begin(self, site: Cluster) -> None:
         for group in self.groups:
             await site.order("XGROUP DESTROY", site.shard.stream, group)
 
-    async def end(self, site: Site) -> None:
+    async def end(self, site: Cluster) -> None:
         pass
 
     def __str__(self) -> str:
@@ -53,10 +53,10 @@ class GroupDestroyed:
 class RedisFull:
     """Redis holds more than its maxmemory allows, and refuses what takes more."""
 
-    async def begin(self, site: Site) -> None:
+    async def begin(self, site: Cluster) -> None:
         await site.order("CONFIG SET", "maxmemory", FULL_BYTES)
 
-    async def end(self, site: Site) -> None:
+    async def end(self, site: Cluster) -> None:
         await site.order("CONFIG SET", "maxmemory", ROOM)
 
     def __str__(self) -> str:
@@ -69,7 +69,7 @@ class StreamFull:
 
     _filling: asyncio.Task[None] | None = None
 
-    async def begin(self, site: Site) -> None:
+    async def begin(self, site: Cluster) -> None:
         workers = [worker.process for worker in site.workers]
         for worker in workers:
             worker.send(signal.SIGSTOP)
@@ -77,14 +77,14 @@ class StreamFull:
         await site.order("CONFIG SET", "maxmemory", limit)
         self._filling = asyncio.create_task(self._fill(site, workers, limit))
 
-    async def _fill(self, site: Site, workers: Sequence[Process], limit: int) -> None:
+    async def _fill(self, site: Cluster, workers: Sequence[Process], limit: int) -> None:
         deadline = time.monotonic() + FILL_SECONDS
         while time.monotonic() < deadline and await _used_bytes(site) < limit:
             await asyncio.sleep(LOOK_SECONDS)
         for worker in workers:
             worker.send(signal.SIGCONT)
 
-    async def end(self, site: Site) -> None:
+    async def end(self, site: Cluster) -> None:
         if self._filling is not None:
             await self._filling
         try:
@@ -97,7 +97,7 @@ class StreamFull:
         return f"{STREAM_BYTES} bytes of room for the stream"
 
 
-async def _used_bytes(site: Site) -> int:
+async def _used_bytes(site: Cluster) -> int:
     """Return what Redis's data takes; 0 while it does not say."""
     try:
         return int((await site.control.info("memory"))["used_memory"])
@@ -105,7 +105,7 @@ async def _used_bytes(site: Site) -> int:
         return 0
 
 
-async def _takes_writes(site: Site) -> bool:
+async def _takes_writes(site: Cluster) -> bool:
     try:
         await site.control.set("chaos:room", "x", px=1)
     except (RedisError, OSError):
@@ -117,13 +117,13 @@ async def _takes_writes(site: Site) -> bool:
 class DatabaseAwayAtStart:
     """The postmaster is killed, and then all workers start again; they must be alive before it is back."""
 
-    async def begin(self, site: Site) -> None:
+    async def begin(self, site: Cluster) -> None:
         assert site.postgresql is not None
         await site.postgresql.kill()
         for worker, ended in [(worker, worker.hold(signal.SIGKILL)) for worker in site.workers]:
             await worker.release(ended)
 
-    async def end(self, site: Site) -> None:
+    async def end(self, site: Cluster) -> None:
         assert site.postgresql is not None
         for worker, url in zip(site.workers, site.worker_admin_urls, strict=True):
             if not await _becomes_alive(url):
@@ -149,11 +149,11 @@ async def _becomes_alive(admin_url: str) -> bool:
 class DatabaseKilled:
     """SIGKILL of the postmaster; started again when the fault ends."""
 
-    async def begin(self, site: Site) -> None:
+    async def begin(self, site: Cluster) -> None:
         assert site.postgresql is not None
         await site.postgresql.kill()
 
-    async def end(self, site: Site) -> None:
+    async def end(self, site: Cluster) -> None:
         assert site.postgresql is not None
         await site.postgresql.restart()
 
@@ -167,11 +167,11 @@ class DatabaseStopped:
 
     _stopped: Sequence[Any] = ()
 
-    async def begin(self, site: Site) -> None:
+    async def begin(self, site: Cluster) -> None:
         assert site.postgresql is not None
         self._stopped = site.postgresql.stop()
 
-    async def end(self, site: Site) -> None:
+    async def end(self, site: Cluster) -> None:
         assert site.postgresql is not None
         site.postgresql.go_on(self._stopped)
 
@@ -185,11 +185,11 @@ class SpoolFull:
 
     _ballast: Path | None = None
 
-    async def begin(self, site: Site) -> None:
+    async def begin(self, site: Cluster) -> None:
         assert site.has_disk
         self._ballast = fill(site.ingest_data)
 
-    async def end(self, site: Site) -> None:  # noqa: ARG002 - the interface of a fault
+    async def end(self, site: Cluster) -> None:  # noqa: ARG002 - the interface of a fault
         if self._ballast is not None:
             self._ballast.unlink()
 

@@ -39,7 +39,7 @@ class Setup:
 
 
 @dataclass(slots=True)
-class Site:
+class Cluster:
     """Redis, ingest, workers, the database, and a proxy before Redis for each side."""
 
     redis_url: str

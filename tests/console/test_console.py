@@ -17,15 +17,15 @@ from stream.keys import Shard
 from stream.redis import client as connect
 from tests.support.in_process import working
 from tests.support.samples.events import body
+from tests.support.streams.settled import append_payloads, is_settled
 from tests.support.waiting import until
-from tests.worker.test_worker import append, settled
 from worker.store.migrate import migrate_at
 
 NUMBER = "447700900123"
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class StreamCommands:
     """A stream and the commands on it."""
 
     redis_url: str
@@ -43,7 +43,7 @@ class Site:
 
 
 @pytest.fixture
-def site(valkey_url: str, shard: Shard, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Site:
+def site(valkey_url: str, shard: Shard, database_url: str, monkeypatch: pytest.MonkeyPatch) -> StreamCommands:
     """A stream with two statuses of one message and an invalid payload, all settled."""
     settings = {"redis_url": valkey_url, "stream": shard.name, "database_url": database_url}
 
@@ -56,19 +56,21 @@ def site(valkey_url: str, shard: Shard, database_url: str, monkeypatch: pytest.M
             "timestamp": "2020-01-01T14:00:00Z",
             "usage": {"price": "0.0330", "currency": "EUR"},
         }
-        await append(server, shard, body(**common, **submitted), body(**common, timestamp="2020-01-01T14:00:01.5Z"))
-        await append(server, shard, b'{"note":"call %s"}' % NUMBER.encode())
+        await append_payloads(
+            server, shard, body(**common, **submitted), body(**common, timestamp="2020-01-01T14:00:01.5Z")
+        )
+        await append_payloads(server, shard, b'{"note":"call %s"}' % NUMBER.encode())
         async with working(**settings):
-            await until(lambda: settled(server, shard, "store", "log"))
+            await until(lambda: is_settled(server, shard, "store", "log"))
         await server.aclose()
 
     asyncio.run(prepare())
     for name, value in settings.items():
         monkeypatch.setenv(f"ACKSTREAM_{name.upper()}", value)
-    return Site(valkey_url, shard)
+    return StreamCommands(valkey_url, shard)
 
 
-def test_trace_shows_a_message_and_its_events(site: Site) -> None:
+def test_trace_shows_a_message_and_its_events(site: StreamCommands) -> None:
     """`trace` shows the state, the time of each status and every event; numbers are masked without --reveal."""
     message = site.json("trace", "m-1")
     events = message.pop("events")
@@ -97,7 +99,7 @@ def test_trace_shows_a_message_and_its_events(site: Site) -> None:
     assert NUMBER not in table.output
 
 
-def test_trace_of_an_unknown_message_exits_with_1(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trace_of_an_unknown_message_exits_with_1(site: StreamCommands, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the database."""
     result = site.run("trace", "nobody")
     assert (result.exit_code, type(result.exception)) == (1, Refusal)
@@ -106,7 +108,7 @@ def test_trace_of_an_unknown_message_exits_with_1(site: Site, monkeypatch: pytes
         main()
 
 
-def test_stats_show_the_open_work_of_each_group(site: Site) -> None:
+def test_stats_show_the_open_work_of_each_group(site: StreamCommands) -> None:
     """`stats` shows no open work after all entries are settled, and one dead letter for each group."""
     waiting = {"unread": 0, "unread_exact": True, "pending": 0, "retries": 0, "replays": 0}
     group = waiting | {"dead": 1, "paused": None, "outstanding": 0}
@@ -117,12 +119,12 @@ def test_stats_show_the_open_work_of_each_group(site: Site) -> None:
     assert "store" in site.run("stats").output
 
 
-def test_stats_count_outstanding_entries_and_their_age(site: Site) -> None:
+def test_stats_count_outstanding_entries_and_their_age(site: StreamCommands) -> None:
     """Unread entries and one in flight count as outstanding; the age is that of the oldest."""
 
     async def append_entries() -> None:
         server = connect.client(site.redis_url)
-        await append(server, site.shard, *[body()] * 3)
+        await append_payloads(server, site.shard, *[body()] * 3)
         await server.xreadgroup("store", "other-worker", {site.shard.stream: ">"}, count=1)
         await server.aclose()
 
@@ -134,12 +136,12 @@ def test_stats_count_outstanding_entries_and_their_age(site: Site) -> None:
     assert all(0 <= groups[name]["oldest_seconds"] < 60 for name in ("log", "store"))
 
 
-def test_stats_count_entries_if_the_lag_is_unknown(site: Site) -> None:
+def test_stats_count_entries_if_the_lag_is_unknown(site: StreamCommands) -> None:
     """After an XDEL ahead of a group its lag is unknown: `stats` counts entries and reports if the count is exact."""
 
     async def delete_ahead() -> None:
         server = connect.client(site.redis_url)
-        await append(server, site.shard, *[body()] * 3)
+        await append_payloads(server, site.shard, *[body()] * 3)
         entries: Any = await server.xrange(site.shard.stream)
         await server.xdel(site.shard.stream, entries[-2][0])
         groups: Any = await server.xinfo_groups(site.shard.stream)
@@ -151,7 +153,7 @@ def test_stats_count_entries_if_the_lag_is_unknown(site: Site) -> None:
     assert (group["unread"], group["unread_exact"]) == (2, True)
 
 
-def test_dead_letters_are_listed_and_shown(site: Site) -> None:
+def test_dead_letters_are_listed_and_shown(site: StreamCommands) -> None:
     """`list` shows the reason, `show` the payload; long numbers are masked without --reveal."""
     rows = site.json("dead-letters", "list")["dead_letters"]
     assert [dead["group"] for dead in rows] == ["log", "store"]
@@ -176,7 +178,9 @@ def test_dead_letters_are_listed_and_shown(site: Site) -> None:
         (("list", "--group", "nobody"), "no group 'nobody'; the groups are: log, store"),
     ],
 )
-def test_wrong_arguments_of_dead_letters_are_an_error(site: Site, arguments: tuple[str, ...], sentence: str) -> None:
+def test_wrong_arguments_of_dead_letters_are_an_error(
+    site: StreamCommands, arguments: tuple[str, ...], sentence: str
+) -> None:
     """The command exits with 1 and names the fault."""
     result = site.run("dead-letters", *arguments)
     assert result.exit_code == 1

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from tests.stream.test_connect import user
 from tests.support.commands import run_command
+from tests.support.servers.redis_users import add_user
 from worker.store.migrate import migrate_at
 
 AWAY = "redis://127.0.0.1:1"
@@ -47,13 +47,13 @@ def test_a_database_that_is_away_is_named_without_its_password(command: str) -> 
 @pytest.fixture
 async def user_url(server: Redis, valkey_url: str) -> str:
     """The URL of a Redis user whose only command is PING."""
-    return await user(server, valkey_url, f"user-{secrets.token_hex(4)}", "-@all", "+ping")
+    return await add_user(server, valkey_url, f"user-{secrets.token_hex(4)}", "-@all", "+ping")
 
 
 async def test_a_right_that_a_script_lacks_is_named(server: Redis, valkey_url: str) -> None:
     """The error names the command that the Redis user may not run, and the file with all rights."""
     rights = ("~*", "+@all", "-hmget")
-    url = await user(server, valkey_url, f"user-{secrets.token_hex(4)}", *rights)
+    url = await add_user(server, valkey_url, f"user-{secrets.token_hex(4)}", *rights)
     error = (await asyncio.to_thread(run_command, "groups", "list", "--redis-url", url)).error
     assert "no permissions to run the 'hmget' command" in error
     assert "deploy/redis-users.acl" in error

@@ -20,7 +20,7 @@ from tests.support.waiting import until
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class GroupCommands:
     """A stream, and the group commands on it."""
 
     url: str
@@ -47,7 +47,7 @@ class Site:
 
 
 @pytest.fixture
-def site(valkey_url: str, shard: Shard, monkeypatch: pytest.MonkeyPatch) -> Site:
+def site(valkey_url: str, shard: Shard, monkeypatch: pytest.MonkeyPatch) -> GroupCommands:
     """A stream of ten entries with groups that have read all, some or none, a missing and a foreign group."""
     monkeypatch.setenv("ACKSTREAM_STREAM", shard.name)
 
@@ -61,12 +61,12 @@ def site(valkey_url: str, shard: Shard, monkeypatch: pytest.MonkeyPatch) -> Site
         await server.set(shard.checkpoint("slow"), "2-0")
         await server.xadd(shard.dead("slow"), {"payload": "x"})
 
-    site = Site(valkey_url, shard)
+    site = GroupCommands(valkey_url, shard)
     site.do(prepare)
     return site
 
 
-def test_every_group_is_listed_with_its_kept_entries(site: Site) -> None:
+def test_every_group_is_listed_with_its_kept_entries(site: GroupCommands) -> None:
     """`list` shows registered, foreign and missing groups; kept entries count from the oldest that the group needs."""
     rows = site.list_groups()
     sizes = {name: row.pop("kept_bytes") for name, row in rows.items()}
@@ -93,7 +93,7 @@ def test_every_group_is_listed_with_its_kept_entries(site: Site) -> None:
     assert "foreign" in site.run("list").output
 
 
-def test_the_count_of_kept_entries_is_limited(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_count_of_kept_entries_is_limited(site: GroupCommands, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the limit the count is a minimum, and `kept_exact` is false."""
     monkeypatch.setattr(groups, "COUNTED_AT_MOST", 2)
     rows = site.list_groups()
@@ -107,7 +107,7 @@ def test_the_count_of_kept_entries_is_limited(site: Site, monkeypatch: pytest.Mo
 def test_a_stream_without_groups_lists_none(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """`list` and `drop` work without groups, and without a stream."""
     monkeypatch.setenv("ACKSTREAM_STREAM", "nothing-here")
-    site = Site(valkey_url, Shard("nothing-here"))
+    site = GroupCommands(valkey_url, Shard("nothing-here"))
     assert site.list_groups() == {}
     assert "no groups" in site.run("list").output
     assert "the groups are: none yet" in str(site.run("drop", "x").exception)
@@ -117,7 +117,7 @@ async def _keys(server: Redis, shard: Shard) -> set[str]:
     return {key.decode().removeprefix(f"{shard.stream}:") async for key in server.scan_iter(f"{shard.name}:*")}
 
 
-def test_drop_removes_a_group_and_keeps_its_dead_letters(site: Site) -> None:
+def test_drop_removes_a_group_and_keeps_its_dead_letters(site: GroupCommands) -> None:
     """`drop` prints the discarded work; other groups and the dead letters stay."""
     shard = site.shard
     everything = {shard.stream, "groups", "checkpoint:missing", "checkpoint:slow", "dead:slow"}
@@ -134,7 +134,7 @@ def test_drop_removes_a_group_and_keeps_its_dead_letters(site: Site) -> None:
     assert len(orjson.loads(letters.output)["dead_letters"]) == 1
 
 
-def test_drop_with_dead_removes_the_dead_letters(site: Site) -> None:
+def test_drop_with_dead_removes_the_dead_letters(site: GroupCommands) -> None:
     """With --dead, `drop` removes the dead letters too."""
     output = " ".join(site.run("drop", "slow", "--yes", "--dead").output.split())
     assert "1 dead letters are discarded too" in output
@@ -142,13 +142,13 @@ def test_drop_with_dead_removes_the_dead_letters(site: Site) -> None:
 
 
 @pytest.mark.parametrize("name", ["foreign", "missing"])
-def test_a_foreign_or_missing_group_can_be_dropped(site: Site, name: str) -> None:
+def test_a_foreign_or_missing_group_can_be_dropped(site: GroupCommands, name: str) -> None:
     """`drop` removes a foreign or a missing group, because either can block retention."""
     assert site.run("drop", name, answer="y\n").exit_code == 0
     assert name not in site.list_groups()
 
 
-def test_nothing_is_dropped_unless_confirmed(site: Site) -> None:
+def test_nothing_is_dropped_unless_confirmed(site: GroupCommands) -> None:
     """The answer no, or no answer, leaves every group."""
     for answer in ("n\n", ""):
         assert site.run("drop", "slow", answer=answer).exit_code == 1
@@ -172,7 +172,7 @@ async def beats(server: Redis, shard: Shard) -> bool:
     return bool(await server.hlen(shard.alive("log")))
 
 
-def test_a_group_with_live_consumers_is_dropped_only_by_force(site: Site) -> None:
+def test_a_group_with_live_consumers_is_dropped_only_by_force(site: GroupCommands) -> None:
     """A consumer of a foreign group counts as alive for a minute after its last read; --force drops the group."""
     site.do(lambda server: server.xgroup_createconsumer(site.shard.stream, "foreign", "c"))
     result = site.run("drop", "foreign", "--yes")

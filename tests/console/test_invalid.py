@@ -20,7 +20,7 @@ JUNK = b'{"text":"hello","to":"%b"}' % NUMBER.encode()
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class InvalidCommands:
     """A stream with a group, its record of invalid payloads, and the commands on it."""
 
     server: Redis
@@ -54,12 +54,12 @@ class Site:
 
 
 @pytest.fixture
-async def site(valkey_url: str, server: Redis, shard: Shard) -> Site:
+async def site(valkey_url: str, server: Redis, shard: Shard) -> InvalidCommands:
     await server.xgroup_create(shard.stream, "g", "0", mkstream=True)
-    return Site(server, shard, {"redis_url": valkey_url, "stream": shard.name})
+    return InvalidCommands(server, shard, {"redis_url": valkey_url, "stream": shard.name})
 
 
-async def test_a_list_has_no_payload(site: Site) -> None:
+async def test_a_list_has_no_payload(site: InvalidCommands) -> None:
     """`list` shows the newest first, with the entry, why it is invalid, and the result of the signature check."""
     await site.record(JUNK, b"second")
 
@@ -75,7 +75,7 @@ async def test_a_list_has_no_payload(site: Site) -> None:
     assert "hello" not in table.stdout
 
 
-async def test_a_list_of_an_empty_record_creates_no_key(site: Site) -> None:
+async def test_a_list_of_an_empty_record_creates_no_key(site: InvalidCommands) -> None:
     """`list` prints that the record is empty, and creates nothing."""
     outcome = await site.run("list")
 
@@ -83,7 +83,7 @@ async def test_a_list_of_an_empty_record_creates_no_key(site: Site) -> None:
     assert await site.server.keys(f"{site.shard.invalid}*") == []
 
 
-async def test_the_payload_and_the_query_are_shown_only_when_revealed(site: Site) -> None:
+async def test_the_payload_and_the_query_are_shown_only_when_revealed(site: InvalidCommands) -> None:
     """Without --reveal, neither the table nor the JSON of `show` has payload or query."""
     await site.record(JUNK)
     (record_id,) = await site.ids()
@@ -97,7 +97,7 @@ async def test_the_payload_and_the_query_are_shown_only_when_revealed(site: Site
     assert (revealed["payload"], revealed["query"]) == (JUNK.decode(), "ref=7")
 
 
-async def test_a_replay_appends_what_is_valid_now_and_leaves_the_rest(site: Site) -> None:
+async def test_a_replay_appends_what_is_valid_now_and_leaves_the_rest(site: InvalidCommands) -> None:
     """A replay of a named payload that is still invalid exits with 1."""
     await site.record(JUNK, body(message_uuid="m-7"))
     junk, valid = await site.ids()
@@ -115,7 +115,7 @@ async def test_a_replay_appends_what_is_valid_now_and_leaves_the_rest(site: Site
     assert valid != junk
 
 
-async def test_discard_asks_first(site: Site) -> None:
+async def test_discard_asks_first(site: InvalidCommands) -> None:
     """`discard` drops payloads only after the answer yes, or with --yes."""
     await site.record(JUNK, b"second", b"third")
     first, *_ = await site.ids()
@@ -130,7 +130,7 @@ async def test_discard_asks_first(site: Site) -> None:
 
 
 @pytest.mark.parametrize("act", ["replay", "discard"])
-async def test_ids_or_all_are_required(site: Site, act: str) -> None:
+async def test_ids_or_all_are_required(site: InvalidCommands, act: str) -> None:
     """A command needs ids or --all, not both; the error names an id without a record."""
     for arguments in ((), ("0/1-1", "--all")):
         refused = await site.run(act, *arguments)
@@ -142,7 +142,7 @@ async def test_ids_or_all_are_required(site: Site, act: str) -> None:
     assert "not an entry" in str((await site.run(act, "nonsense")).exception)
 
 
-async def test_stats_count_recorded_payloads(site: Site) -> None:
+async def test_stats_count_recorded_payloads(site: InvalidCommands) -> None:
     """`stats` prints a line for people, and the counts with --json."""
     await site.record(JUNK)
     environment = {f"ACKSTREAM_{name.upper()}": value for name, value in site.settings.items()}

@@ -10,10 +10,9 @@ import orjson
 import pytest
 
 from stream.keys import Shard
-from tests.ingest.spool.test_spool import OWNER
-from tests.ingest.spool.test_spool_owner import leave
 from tests.support.faults.redis_outages import away_redis, sending
 from tests.support.processes import Ingest, run_ackstream
+from tests.support.samples.spool_folders import OWNER, spool_and_end
 from tests.support.waiting import until
 
 
@@ -46,8 +45,8 @@ def test_without_a_spool_the_commands_create_nothing(tmp_path: Path) -> None:
 def test_each_folder_is_listed_with_its_owner(tmp_path: Path, name: str) -> None:
     """The data folder can have any name; while Redis is away, the address identifies the owner."""
     data = tmp_path / name
-    leave(data, OWNER, "one", 1, 2)
-    leave(data, replace(OWNER, redis="redis://10.0.0.1:6379"), "two", 3)
+    spool_and_end(data, OWNER, "one", 1, 2)
+    spool_and_end(data, replace(OWNER, redis="redis://10.0.0.1:6379"), "two", 3)
     folders = list_folders(tmp_path, data=str(data), redis_url="redis://127.0.0.1:1", stream="test")
     assert [(row["folder"], row["state"], row["entries"], row["owner"]["stream"]) for row in folders] == [
         ("0", "foreign", 2, "test:{0}"),
@@ -60,7 +59,7 @@ def test_each_folder_is_listed_with_its_owner(tmp_path: Path, name: str) -> None
 async def test_a_running_ingest_drains_what_is_adopted(tmp_path: Path, shard: Shard) -> None:
     """A foreign folder waits until `adopt`, then the running ingest drains it; a folder in use cannot be adopted."""
     data = tmp_path / "ackstream-data"
-    leave(data, OWNER, "another", 1, 2)
+    spool_and_end(data, OWNER, "another", 1, 2)
     async with away_redis(tmp_path / "valkey", shard) as away:
         settings = {name: str(value) for name, value in away.settings.items()}
         async with Ingest(tmp_path, **away.settings).running() as ingest, sending(ingest.url) as sender:

@@ -151,6 +151,38 @@ def test_functions_stay_short() -> None:
     assert {name: length for name, length in lengths.items() if length > 45} == {}
 
 
+def test_only_support_is_shared_between_tests() -> None:
+    """A module of tests imports tests.support and its own chaos, fuzz or project package, and never a test module."""
+    crossed = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in (ROOT / "tests").rglob("*.py")
+        for name in sorted(imported(path.relative_to(ROOT)))
+        if name.startswith("tests.") and not is_shared_with(path, name)
+    ]
+
+    assert crossed == []
+
+
+def is_shared_with(path: Path, name: str) -> bool:
+    """Whether this file may import this module of tests."""
+    _, package, *rest = name.split(".")
+    if any(part.startswith("test_") for part in rest):
+        return False
+    return package == "support" or (package in {"chaos", "fuzz", "project"} and path.parts[-2] == package)
+
+
+def test_no_class_of_the_tests_is_called_site() -> None:
+    """The name of a class in tests says what it is."""
+    classes = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in (ROOT / "tests").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and node.name == "Site"
+    ]
+
+    assert classes == []
+
+
 def test_no_two_classes_have_one_name() -> None:
     """A class name is used once in all packages, so that a search finds one class."""
     places: dict[str, list[str]] = {}

@@ -24,8 +24,9 @@ from tests.support.processes import Valkey
 from tests.support.samples.events import body
 from tests.support.servers.listen import listening
 from tests.support.servers.proxy import proxying, through
+from tests.support.servers.redis_users import add_user
+from tests.support.streams.settled import is_settled
 from tests.support.waiting import until
-from tests.worker.test_worker import settled
 
 
 async def test_a_server_is_asked_what_it_can_do(server: Redis) -> None:
@@ -41,7 +42,7 @@ async def test_a_server_that_lacks_a_command_is_refused_in_one_sentence(server: 
 
 async def test_what_may_not_be_asked_counts_as_absent(server: Redis, valkey_url: str, shard: Shard) -> None:
     """A user without COMMAND INFO is told so."""
-    url = await user(server, valkey_url, shard.name, "+@all", "-command")
+    url = await add_user(server, valkey_url, shard.name, "+@all", "-command")
     client = connect.client(url)
     with pytest.raises(connect.ServerUnfit, match="may not run COMMAND INFO"):
         await connect.require_commands(client, ["XADD"])
@@ -96,12 +97,6 @@ def test_a_connection_that_was_reset_is_lost_whichever_loop_runs(valkey_url: str
     uvloop.run(reset())
 
 
-async def user(server: Redis, url: str, name: str, *rules: str) -> str:
-    """Make a user with these rights, and return the URL that logs it in."""
-    await server.execute_command("ACL", "SETUSER", name, "on", ">secret", *rules)  # type: ignore[no-untyped-call]
-    return f"redis://{name}:secret@127.0.0.1:{urlsplit(url).port}"
-
-
 WORKER_COMMANDS = (
     "evalsha script time get set del pexpire hget hset hdel hexists hgetall hincrby hlen hmget sadd sismember info "
     "xack xadd xclaim xdel xgroup xinfo xlen xpending xreadgroup zadd zcard zmscore zrangebyscore zrem zremrangebyrank "
@@ -115,8 +110,8 @@ async def test_ingest_and_worker_need_few_rights(server: Redis, valkey_url: str,
     health = ("+ping", "+command|info")
     ingest_commands = [f"+{name.lower()}" for name in append_connection.COMMANDS]
     worker_commands = [f"+{name}" for name in WORKER_COMMANDS.split()]
-    ingest_url = await user(server, valkey_url, f"{shard.name}-ingest", keys, *health, *ingest_commands)
-    worker_url = await user(server, valkey_url, f"{shard.name}-worker", keys, *health, *worker_commands)
+    ingest_url = await add_user(server, valkey_url, f"{shard.name}-ingest", keys, *health, *ingest_commands)
+    worker_url = await add_user(server, valkey_url, f"{shard.name}-worker", keys, *health, *worker_commands)
     async with (
         ingesting(redis_url=ingest_url, stream=shard.name) as running,
         working(redis_url=worker_url, stream=shard.name, handlers="log"),
@@ -125,7 +120,7 @@ async def test_ingest_and_worker_need_few_rights(server: Redis, valkey_url: str,
         for payload in (body(), b"bad"):
             async with http.post(running.url, data=payload) as answer:
                 assert answer.status == 200
-        await until(lambda: settled(server, shard, "log"))
+        await until(lambda: is_settled(server, shard, "log"))
         await until(lambda: exists(server, shard.checkpoint("log")))
     assert await server.xlen(shard.dead("log")) == 1
 
@@ -172,7 +167,7 @@ async def test_tls_is_spoken_and_certificates_are_checked(
         ):
             async with http.post(running.url, data=body()) as answer:
                 assert answer.status == 200
-            await until(lambda: settled(server, shard, "log"))
+            await until(lambda: is_settled(server, shard, "log"))
         wrong = connect.client(f"{url}/other.pem")
         with pytest.raises(RedisConnectionError, match="certificate"):
             await wrong.ping()

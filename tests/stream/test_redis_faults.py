@@ -1,6 +1,6 @@
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from stream.redis.errors import (
     RedisFault,
     identify_fault,
 )
-from tests.support.faults.redis_faults import FAULTS, Fault, Site, full
+from tests.support.faults.redis_faults import FAULTS, Fault, FaultyValkey, catch_error, full
 from tests.support.processes import Valkey
 from tests.support.waiting import until
 from worker.group.consumer_group import ConsumerGroup
@@ -46,19 +46,13 @@ async def valkey(tmp_path: Path) -> AsyncIterator[Valkey]:
 
 
 @pytest.fixture
-async def site(valkey: Valkey, shard: Shard, tmp_path: Path) -> AsyncIterator[Site]:
+async def site(valkey: Valkey, shard: Shard, tmp_path: Path) -> AsyncIterator[FaultyValkey]:
     """It, with a stream of one entry and the group `g`."""
     server = client(valkey.url)
     await ConsumerGroup(GroupRef(server, shard, "g")).ensure()
     await server.xadd(shard.stream, {"n": "1"})
-    yield Site(server, valkey.url, tmp_path / "valkey", shard)
+    yield FaultyValkey(server, valkey.url, tmp_path / "valkey", shard)
     await server.aclose()
-
-
-async def met(act: Awaitable[Any]) -> Exception:
-    with pytest.raises((RedisError, OSError, ServerUnfit)) as caught:
-        await act
-    return caught.value
 
 
 async def read(url: str, shard: Shard, *, block: int | None = None) -> Any:
@@ -72,24 +66,24 @@ async def read(url: str, shard: Shard, *, block: int | None = None) -> Any:
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-async def test_every_fault_of_a_server_is_known(site: Site, fault: Fault) -> None:
+async def test_every_fault_of_a_server_is_known(site: FaultyValkey, fault: Fault) -> None:
     """What a reader meets while the fault is there is judged by what it means; afterwards it reads."""
     async with fault.inflicted(site):
-        exc = await met(read(site.url, site.shard))
+        exc = await catch_error(read(site.url, site.shard))
         judged = UNSUPPORTED if isinstance(exc, ServerUnfit) else identify_fault(exc)
     assert (judged, len(await read(site.url, site.shard))) == (fault.trouble, 1)
 
 
-async def test_a_full_server_is_told_by_a_write(site: Site) -> None:
+async def test_a_full_server_is_told_by_a_write(site: FaultyValkey) -> None:
     """A write is refused, a group is read all the same."""
     async with full(site):
-        assert identify_fault(await met(site.server.xadd(site.shard.stream, {"n": "2"}))) is FULL
+        assert identify_fault(await catch_error(site.server.xadd(site.shard.stream, {"n": "2"}))) is FULL
         assert len(await read(site.url, site.shard)) == 1
 
 
 @pytest.mark.parametrize("command", ["XGROUP DESTROY", "DEL", "FLUSHALL", "FLUSHDB"])
 @pytest.mark.parametrize("block", [None, 60_000])
-async def test_a_group_that_is_gone_is_told(site: Site, command: str, block: int | None) -> None:
+async def test_a_group_that_is_gone_is_told(site: FaultyValkey, command: str, block: int | None) -> None:
     """Whether the read begins afterwards or waits already, and whoever went: group, stream or all keys."""
     await read(site.url, site.shard)
     words = {"XGROUP DESTROY": (site.shard.stream, "g"), "DEL": (site.shard.stream,)}.get(command, ())
@@ -97,7 +91,7 @@ async def test_a_group_that_is_gone_is_told(site: Site, command: str, block: int
     if block is None:
         await site.do(command, *words)
     reading: Any = reader.xreadgroup("g", "c", {site.shard.stream: ">"}, block=block)
-    waiting = asyncio.ensure_future(met(reading))
+    waiting = asyncio.ensure_future(catch_error(reading))
     if block is not None:
         await until(lambda: blocked(site))
         await site.do(command, *words)
@@ -105,67 +99,67 @@ async def test_a_group_that_is_gone_is_told(site: Site, command: str, block: int
     await reader.aclose()
 
 
-async def blocked(site: Site) -> bool:
+async def blocked(site: FaultyValkey) -> bool:
     return int((await site.server.info("clients"))["blocked_clients"]) > 0
 
 
-async def test_a_read_that_waits_ends_when_its_server_is_deposed(site: Site) -> None:
+async def test_a_read_that_waits_ends_when_its_server_is_deposed(site: FaultyValkey) -> None:
     """The wait ends at once; as soon as the server has closed the connection that waited, a command tells why."""
     await read(site.url, site.shard)
     reader = client(site.url)
     reading: Any = reader.xreadgroup("g", "c", {site.shard.stream: ">"}, block=60_000)
-    waiting = asyncio.ensure_future(met(reading))
+    waiting = asyncio.ensure_future(catch_error(reading))
     await until(lambda: blocked(site))
     await site.do("REPLICAOF", "127.0.0.1", 1)
     assert identify_fault(await waiting) is GONE
 
     async def told() -> bool:
-        return isinstance(await met(reader.xack(site.shard.stream, "g", "1-0")), Deposed)
+        return isinstance(await catch_error(reader.xack(site.shard.stream, "g", "1-0")), Deposed)
 
     await until(told)
     await reader.aclose()
 
 
-async def test_a_deposed_server_s_connection_is_not_used_again(site: Site) -> None:
+async def test_a_deposed_server_s_connection_is_not_used_again(site: FaultyValkey) -> None:
     """After READONLY the connection is closed: the next command connects anew, to whoever is there then."""
     reader = client(site.url)
     before = await reader.client_id()
     await site.do("REPLICAOF", "127.0.0.1", 1)
-    assert isinstance(await met(reader.set("a", "b")), Deposed)
+    assert isinstance(await catch_error(reader.set("a", "b")), Deposed)
     await site.do("REPLICAOF", "NO", "ONE")
     assert await reader.client_id() != before
     await reader.aclose()
 
 
-async def test_a_stale_replica_is_no_primary(site: Site) -> None:
+async def test_a_stale_replica_is_no_primary(site: FaultyValkey) -> None:
     """MASTERDOWN, to a reading command, means the same as READONLY."""
     await site.configure("replica-serve-stale-data", "no")
     await site.do("REPLICAOF", "127.0.0.1", 1)
-    assert isinstance(await met(site.server.xlen(site.shard.stream)), Deposed)
+    assert isinstance(await catch_error(site.server.xlen(site.shard.stream)), Deposed)
 
 
-async def test_an_unknown_user_is_denied(site: Site) -> None:
+async def test_an_unknown_user_is_denied(site: FaultyValkey) -> None:
     """No password, and a password where none is wanted, are told like a wrong one."""
     nobody = client(site.url.replace(site.url.partition("://")[2].partition("@")[0] + "@", ""))
-    assert identify_fault(await met(nobody.ping())) is DENIED
+    assert identify_fault(await catch_error(nobody.ping())) is DENIED
     await nobody.aclose()
     await site.configure("requirepass", "")
     too_much = client(site.url)
-    assert identify_fault(await met(too_much.ping())) is DENIED
+    assert identify_fault(await catch_error(too_much.ping())) is DENIED
     await too_much.aclose()
 
 
-async def test_a_server_that_loads_its_data_is_told_from_one_that_is_away(valkey: Valkey, site: Site) -> None:
+async def test_a_server_that_loads_its_data_is_told_from_one_that_is_away(valkey: Valkey, site: FaultyValkey) -> None:
     """Away: refused, and cut off in the middle. Loading: there, but not yet."""
     reading: Any = site.server.xreadgroup("none", "c", {site.shard.stream: ">"}, block=60_000)
     await site.server.xgroup_create(site.shard.stream, "none", "$")
     for _ in range(3000):
         await site.server.incr("loaded")
-    waiting = asyncio.ensure_future(met(reading))
+    waiting = asyncio.ensure_future(catch_error(reading))
     await until(lambda: blocked(site))
     valkey.kill()
     assert identify_fault(await waiting) is AWAY
-    assert identify_fault(await met(site.server.ping())) is AWAY
+    assert identify_fault(await catch_error(site.server.ping())) is AWAY
     with (site.folder / "valkey.conf").open("a") as config:
         config.write("key-load-delay 1000\n")
     starting = asyncio.ensure_future(valkey.start())
@@ -190,8 +184,8 @@ async def test_a_node_of_a_cluster_is_told(tmp_path: Path, valkey: Valkey, shard
         )  # else 10000 above its own
     await valkey.start()
     node = client(valkey.url)
-    assert identify_fault(await met(node.get(shard.stream))) is CLUSTER
-    assert identify_fault(await met(node.mget("a", "b"))) is CLUSTER
+    assert identify_fault(await catch_error(node.get(shard.stream))) is CLUSTER
+    assert identify_fault(await catch_error(node.mget("a", "b"))) is CLUSTER
     await node.aclose()
 
 
@@ -211,9 +205,9 @@ async def test_a_transaction_that_was_refused_is_tried_again(server: Redis) -> N
         if words == ("MULTI",):
             await connection.read_response()
         else:
-            await met(connection.read_response())
+            await catch_error(connection.read_response())
     await connection.send_command("EXEC")
-    exc = await met(connection.read_response())
+    exc = await catch_error(connection.read_response())
     assert (type(exc), identify_fault(exc)) == (ExecAbortError, BUSY)
     await pool.release(connection)
 
@@ -221,24 +215,24 @@ async def test_a_transaction_that_was_refused_is_tried_again(server: Redis) -> N
 async def test_a_command_that_is_not_known_is_an_error_of_its_own(server: Redis) -> None:
     """It is waited for like the others, and logged as an error."""
     do: Any = server.execute_command
-    exc = await met(do("XFUTURE"))
+    exc = await catch_error(do("XFUTURE"))
     assert (identify_fault(exc), UNKNOWN.passing) == (UNKNOWN, False)
 
 
 async def test_sentinels_that_are_away_name_nobody() -> None:
     """The trouble is the sentinels', not the server's."""
     nowhere = client("redis+sentinel://127.0.0.1:1,127.0.0.1:2/mymaster")
-    assert identify_fault(await met(nowhere.ping())) is NO_PRIMARY
+    assert identify_fault(await catch_error(nowhere.ping())) is NO_PRIMARY
     await nowhere.aclose()
 
 
-async def test_a_command_has_a_limit_of_its_own(site: Site) -> None:
+async def test_a_command_has_a_limit_of_its_own(site: FaultyValkey) -> None:
     """Even where the reply's limit would never come, the command ends."""
     patient = client(site.url, reply_seconds=60)
     await patient.ping()
     patient.limit_seconds = 0.2  # type: ignore[attr-defined]
     await site.do("CLIENT PAUSE", 1000, "ALL")
-    assert identify_fault(await met(patient.ping())) is SILENT
+    assert identify_fault(await catch_error(patient.ping())) is SILENT
     patient.limit_seconds = 60.0  # type: ignore[attr-defined]
     assert await patient.ping()
     await patient.aclose()

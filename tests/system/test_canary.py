@@ -25,7 +25,7 @@ PLAIN = {"to": NUMBER, "from": f"+{NUMBER}"}
 
 
 @dataclass(slots=True)
-class Site:
+class CanarySystem:
     """Ingest and a worker, and everything that they have shown to anyone."""
 
     ingest: Ingest
@@ -76,18 +76,18 @@ async def site(
     engine: AsyncEngine,  # noqa: ARG001 - it makes the tables
     database_url: str,
     tmp_path: Path,
-) -> AsyncIterator[Site]:
+) -> AsyncIterator[CanarySystem]:
     common = {"redis_url": valkey_url, "stream": shard.name, "signature_secrets": f"{ACCOUNT}:{SECRET}"}
     worker = {"database_url": database_url, "admin_port": str(find_free_port())}
     with ExitStack() as stack:
         async with Ingest(tmp_path, **common, signatures="required").running() as ingest:
             started = stack.enter_context(ackstream("worker", folder=tmp_path, **{**common, **worker}))
             await started.has_logged("consumer.ready", times=2)
-            yield Site(ingest, started, int(worker["admin_port"]), tmp_path, {**common, **worker})
+            yield CanarySystem(ingest, started, int(worker["admin_port"]), tmp_path, {**common, **worker})
 
 
 async def test_no_secret_and_no_number_is_seen_anywhere(
-    site: Site, server: Redis, shard: Shard, engine: AsyncEngine
+    site: CanarySystem, server: Redis, shard: Shard, engine: AsyncEngine
 ) -> None:
     """Good, unsigned, forged, misdirected, unparsable, and refused by the database with a text that quotes the row."""
     good, bad = body(**PLAIN), orjson.dumps({"note": f"call {NUMBER}", "text": NUMBER})

@@ -1,38 +1,37 @@
 import itertools
-import os
 import random
-import secrets
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from console.queries.stats import gather_stats
-from console.simulate.messages import plan
 from stream.keys import Shard
 from tests.support.http.load import loading
 from tests.support.processes import Ingest, Process, Valkey, answer
 from tests.support.waiting import until
+from tests.support.workers.crash_rounds import (
+    PACE,
+    ROUND_ENTRIES,
+    ROUNDS,
+    SEED,
+    TIMING,
+    check_stored_once,
+    choose_moments,
+    make_payloads,
+)
+from tests.support.workers.store_rows import project_rows, read_rows
 from tests.support.workers.worker_cluster import BATCH_ENTRIES, GROUP, Work, working
-from tests.worker.store.test_store import expected, rows
 from worker import timing
 from worker.events.vonage import parse
 from worker.store.projection import dedupe
 
 pytestmark = pytest.mark.crash
 
-# Read here, for in a test the machine's settings are gone. A round takes about 10 s; more of them, more kills.
-ROUNDS = int(os.environ.get("ACKSTREAM_CRASH_ROUNDS", "1"))
-SEED = int(os.environ.get("ACKSTREAM_CRASH_SEED", "0")) or secrets.randbits(32)
 
-ROUND_ENTRIES = 6_000
 ROUND_KILLS = 4
-PACE = 0.3  # a worker that lives must beat in time also on a busy machine: death comes after 4.5 s
-TIMING = timing.TIMING.scale(PACE)
 TAKEN_OVER_SECONDS = TIMING.dead + 2 * TIMING.beat + 20  # the other may hang so long in the locks of the dead one
 
 
@@ -63,32 +62,9 @@ async def lonely(own_valkey: Valkey, shard: Shard, tmp_path: Path) -> AsyncItera
         yield work
 
 
-def payloads(number: int, seed: int = SEED) -> list[bytes]:
-    """Statuses of made-up messages, up to three of each, in random order, no two equal."""
-    webhooks = list(plan(number, seed, start=datetime.now(UTC), shuffle=True))
-    return [webhook.body for webhook in webhooks[:number]]
-
-
 def portions(entries: int) -> Iterator[list[bytes]]:
     """So many payloads, again and again, no two equal."""
-    return (payloads(entries, seed) for seed in itertools.count(SEED))
-
-
-def moments(rng: random.Random, number: int, entries: int = ROUND_ENTRIES) -> list[int]:
-    """When things shall happen: at how many entries left, while there is enough to do for what shall happen in it."""
-    return sorted((rng.randint(entries // 2, entries) for _ in range(number)), reverse=True)
-
-
-async def is_stored_once(work: Work) -> None:
-    """Every event has its row and every message its state, and nothing is left over anywhere."""
-    await work.is_down_to(0)
-    events = [parse(entry, f"0/{entry_id}") for entry_id, entry in work.appended]
-    stored_messages, stored_events = await rows(work.engine)
-    assert len(stored_events) == len(events)
-    assert {event_id: stored["event"] for event_id, stored in stored_events.items()} == dedupe(events)
-    assert stored_messages == expected(events)
-    group = (await gather_stats(work.server, work.shard))["groups"][GROUP]
-    assert {name: group[name] for name in ("unread", "pending", "dead")} == {"unread": 0, "pending": 0, "dead": 0}
+    return (make_payloads(entries, seed) for seed in itertools.count(SEED))
 
 
 async def test_workers_killed_again_and_again_lose_nothing(work: Work, rng: random.Random) -> None:
@@ -99,14 +75,14 @@ async def test_workers_killed_again_and_again_lose_nothing(work: Work, rng: rand
         in_hand = set[str]()
         for _ in range(ROUND_KILLS):
             await work.append(next(portion))
-            await work.is_down_to(*moments(rng, 1, await work.left()))
+            await work.is_down_to(*choose_moments(rng, 1, await work.left()))
             victim = rng.randrange(2)
             in_hand |= await stopped_with_a_batch(work, workers[victim], portion)
             workers[victim].kill()
             (workers[victim],) = await work.start(1)
         dead |= in_hand
         await work.is_claimed_from(in_hand, seconds=TAKEN_OVER_SECONDS)  # then the next deaths fall into claims too
-    await is_stored_once(work)
+    await check_stored_once(work)
     assert work.claimed() <= dead, "who lives was taken for dead"
 
 
@@ -115,7 +91,7 @@ async def test_a_worker_that_stood_still_comes_back_without_its_batch(work: Work
     workers, dead, stood, portion = await work.start(3), set[str](), set[str](), portions(ROUND_ENTRIES)
     for number in range(1, ROUNDS + 1):
         await work.append(next(portion))
-        await work.is_down_to(*moments(rng, 1))
+        await work.is_down_to(*choose_moments(rng, 1))
         still = await stopped_with_a_batch(work, workers[0], portion)
         stopped_at = time.monotonic()
         workers[1].kill()
@@ -128,7 +104,7 @@ async def test_a_worker_that_stood_still_comes_back_without_its_batch(work: Work
         workers[0].send(signal.SIGCONT)
         await workers[0].has_logged("heartbeat.late", times=number)
         await workers[0].has_logged("consumer.dropped", times=number)
-    await is_stored_once(work)
+    await check_stored_once(work)
     assert stood <= work.claimed(), "a batch was left to the one that stood still"
     own = {name for name in work.claimed() if work.is_of(workers[0], name)}  # it left each of its names but the last
     assert work.claimed() - own <= dead, "who lives was taken for dead"
@@ -154,13 +130,13 @@ async def stopped_with_a_batch(work: Work, worker: Process, portion: Iterator[li
 
 async def test_a_worker_told_to_stop_finishes_its_batch(work: Work) -> None:
     """After SIGTERM it exits with 0 and has left nothing pending; another does the rest."""
-    await work.append(payloads(ROUND_ENTRIES))
+    await work.append(make_payloads(ROUND_ENTRIES))
     stopping, _ = await work.start(2)
     await work.is_down_to(ROUND_ENTRIES * 4 // 5)
     stopping.send(signal.SIGTERM)
     assert await stopping.ended(10) == 0
     assert not await work.in_hand(stopping)
-    await is_stored_once(work)
+    await check_stored_once(work)
     assert work.claimed() == set()
 
 
@@ -176,13 +152,13 @@ async def test_what_a_stopped_worker_cannot_finish_is_taken_over_at_once(
 
         async with work.engine.begin() as connection:
             await connection.exec_driver_sql("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE")
-            await work.append(payloads(4 * BATCH_ENTRIES))
+            await work.append(make_payloads(4 * BATCH_ENTRIES))
             await until(both_have_a_batch)
             stopping.send(signal.SIGTERM)
             assert await stopping.ended(10) == 0
             assert await work.in_hand(stopping)
         await work.is_down_to(0, seconds=timing.TIMING.dead / 2)
-        await is_stored_once(work)
+        await check_stored_once(work)
 
 
 @pytest.fixture
@@ -231,12 +207,12 @@ async def has_checkpoint(work: Work) -> bool:
 async def test_a_destroyed_group_goes_on_at_its_checkpoint(lonely: Work, rng: random.Random) -> None:
     """XGROUP DESTROY again and again in the middle of work: the workers go on, and every entry is stored once."""
     workers = await lonely.start(2)
-    await lonely.append(payloads(ROUND_ENTRIES))
+    await lonely.append(make_payloads(ROUND_ENTRIES))
     await until(lambda: has_checkpoint(lonely))
-    for moment in moments(rng, 3, await lonely.left()):
+    for moment in choose_moments(rng, 3, await lonely.left()):
         await lonely.is_down_to(moment)
         await lonely.server.xgroup_destroy(lonely.shard.stream, GROUP)
-    await is_stored_once(lonely)
+    await check_stored_once(lonely)
     starts = [line["start"] for worker in workers for line in worker.logged("group.created")]
     assert (len(starts), starts.count("0")) == (4, 1)
     assert all(worker.lives() for worker in workers)
@@ -246,16 +222,16 @@ async def test_a_destroyed_group_goes_on_at_its_checkpoint(lonely: Work, rng: ra
 async def test_a_lost_stream_is_read_from_its_beginning(lonely: Work, command: str) -> None:
     """After FLUSHALL or DEL in the middle of work what comes is stored, though its ids are below the checkpoint."""
     workers = await lonely.start(2)
-    bodies = payloads(ROUND_ENTRIES)
+    bodies = make_payloads(ROUND_ENTRIES)
     await lonely.append(bodies[1000:])
     await until(lambda: has_checkpoint(lonely))
     lonely.appended.clear()
     lose = (command, *([lonely.shard.stream] if command == "DEL" else []))
     await lonely.append(bodies[:1000], entry_id="5-*", after=lose)
     await lonely.is_down_to(0)
-    stored_messages, stored_events = await rows(lonely.engine)
+    stored_messages, stored_events = await read_rows(lonely.engine)
     assert dedupe(parse(entry, f"0/{at}") for at, entry in lonely.appended).keys() <= stored_events.keys()
-    assert stored_messages == expected([stored["event"] for stored in stored_events.values()])
+    assert stored_messages == project_rows([stored["event"] for stored in stored_events.values()])
     assert all(worker.lives() for worker in workers)
 
 
@@ -263,8 +239,8 @@ async def test_a_worker_waits_for_valkey(lonely: Work, own_valkey: Valkey, rng: 
     """While Valkey is away the worker is not ready; once it is back the worker goes on by itself: stored once."""
     (worker,) = await lonely.start(1)
     admin_port = worker.logged("worker.started")[0]["admin_port"]
-    await lonely.append(payloads(ROUND_ENTRIES))
-    for moment in moments(rng, 2):
+    await lonely.append(make_payloads(ROUND_ENTRIES))
+    for moment in choose_moments(rng, 2):
         await lonely.is_down_to(moment)
         own_valkey.kill()
         await worker.has_logged("consumer.redis_fault", times=len(worker.logged("consumer.redis_fault")) + 5)
@@ -272,4 +248,4 @@ async def test_a_worker_waits_for_valkey(lonely: Work, own_valkey: Valkey, rng: 
         await own_valkey.start()
         await worker.is_ready(admin_port)
         await lonely.is_down_to(max(await lonely.left() - 1, 0))
-    await is_stored_once(lonely)
+    await check_stored_once(lonely)

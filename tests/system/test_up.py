@@ -3,98 +3,23 @@ import re
 import signal
 import socket
 import sqlite3
-import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
-import aiohttp
-import orjson
 import psutil  # type: ignore[import-untyped]  # the PostgreSQL wheel brings it, without its types
 import pytest
 
-from console.queries.stats import gather_stats
-from console.up.valkey import find_free_port
-from stream.keys import Shard
-from stream.redis.client import client
-from stream.settings import StreamSettings, child_environment
-from tests.support.http.load import JSON, loading
-from tests.support.processes import ACKSTREAM, INSTALLED, Process, becomes, run_ackstream, runs, started
+from stream.settings import StreamSettings
+from tests.support.http.load import loading
+from tests.support.processes import INSTALLED, Process, becomes
 from tests.support.samples.events import body
-from tests.support.waiting import until
+from tests.support.workers.up_folder import STOP_SECONDS, UpFolder
 from worker.settings import WorkerSettings
-
-STOP_SECONDS = 15.0
-
-
-class Place:
-    """A folder with the data of an `ackstream up`, and its ports."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.data = folder / "data"
-        self.command: tuple[str, ...] = ACKSTREAM
-        self.port, self.admin_port = find_free_port(), find_free_port()
-        self.url = f"http://127.0.0.1:{self.port}/webhooks/message-status"
-
-    @property
-    def options(self) -> tuple[str, ...]:
-        return "--data", str(self.data), "--port", str(self.port), "--admin-port", str(self.admin_port)
-
-    @contextmanager
-    def up(self, **settings: str) -> Iterator[Process]:
-        """Run `ackstream up` for the length of a block."""
-        environment = child_environment(**{"log_format": "json", **settings})
-        process = started((*self.command, "up", *self.options), self.folder, "up", environment)
-        try:
-            yield process
-        finally:
-            process.end()
-
-    def told(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        """Run another command to its end, with only `--data` to go by."""
-        return run_ackstream(*arguments, "--data", str(self.data), folder=self.folder)
-
-    def asked(self, *arguments: str) -> Any:
-        """What a command answers in JSON; None if it exits with 1."""
-        answered = self.told(*arguments, "--json")
-        return None if answered.returncode else orjson.loads(answered.stdout)
-
-    async def post(self, *bodies: bytes) -> list[int]:
-        """Send webhooks; their answers."""
-        async with aiohttp.ClientSession(headers=JSON) as http:
-            return [(await http.post(self.url, data=one)).status for one in bodies]
-
-    async def settles(self) -> Mapping[str, Any]:
-        """The answer of `stats`, once both groups have nothing left to do."""
-        settings = WorkerSettings.load(data=self.data)
-        server = client(settings.redis_url)
-
-        async def is_done() -> bool:  # asked here: a command takes a second of its own
-            groups = (await gather_stats(server, Shard(settings.stream)))["groups"]
-            return {name: group["outstanding"] for name, group in groups.items()} == {"store": 0, "log": 0}
-
-        try:
-            await until(is_done)
-        finally:
-            await server.aclose()
-        found: Mapping[str, Any] = self.asked("stats")
-        return found
-
-    def left(self) -> list[str]:
-        """The names of the processes that run on the folder."""
-        return sorted(process.name() for process in psutil.process_iter() if runs(process) and self._is_on(process))
-
-    def _is_on(self, process: psutil.Process) -> bool:
-        with suppress(psutil.Error):
-            return str(self.data) in process.cmdline() or process.cwd().startswith(str(self.data))
-        return False
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
+def place(tmp_path: Path) -> UpFolder:
+    return UpFolder(tmp_path)
 
 
 def part(up: Process, name: str) -> psutil.Process | None:
@@ -108,7 +33,7 @@ async def stopped_by_ctrl_c(up: Process) -> int:
     return await up.ended(STOP_SECONDS)
 
 
-async def test_it_runs_everything_and_goes_on_where_it_was(place: Place) -> None:
+async def test_it_runs_everything_and_goes_on_where_it_was(place: UpFolder) -> None:
     """Webhooks are stored and buried, the commands need only `--data`; after Ctrl-C and a start nothing is redone."""
     place.command = INSTALLED
     with place.up() as up:
@@ -143,7 +68,7 @@ async def test_it_runs_everything_and_goes_on_where_it_was(place: Place) -> None
         assert len(up.logged("message.status")) == 1
 
 
-async def test_ctrl_c_under_load_loses_nothing_that_was_answered_200(place: Place) -> None:
+async def test_ctrl_c_under_load_loses_nothing_that_was_answered_200(place: UpFolder) -> None:
     """It ends in time though webhooks keep coming, with 0; what was answered 200 is stored, then or later."""
     with place.up() as up:
         await up.is_ready(place.admin_port)
@@ -159,7 +84,7 @@ async def test_ctrl_c_under_load_loses_nothing_that_was_answered_200(place: Plac
         assert set(load.kept) <= stored
 
 
-async def test_ctrl_c_while_it_starts_ends_it_too(place: Place) -> None:
+async def test_ctrl_c_while_it_starts_ends_it_too(place: UpFolder) -> None:
     """As soon as Valkey runs: it ends in time, with 0, and nothing is left."""
     with place.up() as up:
         await up.has_logged("valkey.started")
@@ -167,7 +92,7 @@ async def test_ctrl_c_while_it_starts_ends_it_too(place: Place) -> None:
     assert place.left() == []
 
 
-async def test_after_a_kill_its_parts_end_and_its_addresses_count_no_more(place: Place) -> None:
+async def test_after_a_kill_its_parts_end_and_its_addresses_count_no_more(place: UpFolder) -> None:
     """SIGKILL leaves Valkey alone behind; the commands no longer take it for what runs."""
     with place.up() as up:
         await up.is_ready(place.admin_port)
@@ -180,7 +105,7 @@ async def test_after_a_kill_its_parts_end_and_its_addresses_count_no_more(place:
         assert stats.returncode == 0 or f"Redis at {default} does not answer" in stats.stderr  # someone may serve there
 
 
-async def test_the_next_start_after_a_kill_adopts_valkey(place: Place) -> None:
+async def test_the_next_start_after_a_kill_adopts_valkey(place: UpFolder) -> None:
     """Started at once after SIGKILL it goes on with the same Valkey and all that is in it, and ends it as its own."""
     with place.up() as killed:
         await killed.is_ready(place.admin_port)
@@ -197,9 +122,9 @@ async def test_the_next_start_after_a_kill_adopts_valkey(place: Place) -> None:
         assert place.left() == []
 
 
-async def test_a_second_one_on_the_same_folder_is_refused(place: Place, tmp_path: Path) -> None:
+async def test_a_second_one_on_the_same_folder_is_refused(place: UpFolder, tmp_path: Path) -> None:
     """One sentence and exit code 1; the first does not notice."""
-    other = Place(tmp_path)
+    other = UpFolder(tmp_path)
     with place.up() as up:
         await up.is_ready(place.admin_port)
         before = place.left()
@@ -212,7 +137,7 @@ async def test_a_second_one_on_the_same_folder_is_refused(place: Place, tmp_path
 
 
 @pytest.mark.parametrize("taken", ["port", "admin_port"])
-async def test_a_taken_port_is_told_in_a_sentence(place: Place, taken: str) -> None:
+async def test_a_taken_port_is_told_in_a_sentence(place: UpFolder, taken: str) -> None:
     """It names the port and exits with 1; nothing is left running."""
     with socket.create_server(("127.0.0.1", getattr(place, taken))) as holder, place.up() as up:
         assert await up.ended(20) == 1
@@ -222,7 +147,7 @@ async def test_a_taken_port_is_told_in_a_sentence(place: Place, taken: str) -> N
     assert place.left() == []
 
 
-async def test_a_part_that_dies_is_started_again(place: Place) -> None:
+async def test_a_part_that_dies_is_started_again(place: UpFolder) -> None:
     """Killed once it was ready it comes back by itself and webhooks are stored again; after SIGTERM all ends with 0."""
     with place.up() as up:
         await up.is_ready(place.admin_port)
@@ -243,7 +168,7 @@ async def test_a_part_that_dies_is_started_again(place: Place) -> None:
     assert place.left() == []
 
 
-async def test_a_valkey_that_dies_is_started_again(place: Place) -> None:
+async def test_a_valkey_that_dies_is_started_again(place: UpFolder) -> None:
     """Killed it comes back with all that was confirmed, and with what was spooled meanwhile; all go on."""
     with place.up() as up:
         await up.is_ready(place.admin_port)
@@ -258,7 +183,7 @@ async def test_a_valkey_that_dies_is_started_again(place: Place) -> None:
     assert place.left() == []
 
 
-async def test_it_says_where_it_is(place: Place) -> None:
+async def test_it_says_where_it_is(place: UpFolder) -> None:
     """Once everything is ready a person reads where webhooks go and where the data is."""
     with place.up(log_format="text") as up:
         await becomes(lambda: up.lives() and "Ackstream is up" in up.said)

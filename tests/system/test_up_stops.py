@@ -16,12 +16,12 @@ from console.up import valkey
 from stream.settings import child_environment
 from tests.support.processes import ACKSTREAM, becomes, started
 from tests.support.samples.events import body
-from tests.system.test_up import STOP_SECONDS, Place
+from tests.support.workers.up_folder import STOP_SECONDS, UpFolder
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
+def place(tmp_path: Path) -> UpFolder:
+    return UpFolder(tmp_path)
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def in_terminal(command: tuple[str, ...], folder: Path) -> tuple["subprocess.Pop
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
-async def test_every_signal_that_can_be_caught_stops_all_of_it(place: Place, number: signal.Signals) -> None:
+async def test_every_signal_that_can_be_caught_stops_all_of_it(place: UpFolder, number: signal.Signals) -> None:
     """Sent once or again and again: it ends in time, and nothing that it started is left."""
     with place.up() as up:
         await up.is_ready(place.admin_port)
@@ -68,7 +68,7 @@ async def test_every_signal_that_can_be_caught_stops_all_of_it(place: Place, num
         assert place.left() == []
 
 
-async def test_a_closed_terminal_stops_all_of_it(place: Place) -> None:
+async def test_a_closed_terminal_stops_all_of_it(place: UpFolder) -> None:
     """The terminal's end hangs up; nothing runs on without one."""
     up, control = in_terminal((*ACKSTREAM, "up", *place.options), place.folder)
     said = b""
@@ -91,7 +91,7 @@ async def test_a_closed_terminal_stops_all_of_it(place: Place) -> None:
         up.wait()
 
 
-async def test_under_nohup_it_goes_on(place: Place) -> None:
+async def test_under_nohup_it_goes_on(place: UpFolder) -> None:
     """Who ignores SIGHUP on purpose is not stopped by it."""
     command = ("nohup", *ACKSTREAM, "up", *place.options)
     up = started(command, place.folder, "up", child_environment(log_format="json"))
@@ -106,7 +106,7 @@ async def test_under_nohup_it_goes_on(place: Place) -> None:
         up.end()
 
 
-async def test_a_number_that_another_process_has_now_is_not_signalled(place: Place) -> None:
+async def test_a_number_that_another_process_has_now_is_not_signalled(place: UpFolder) -> None:
     """Valkey was killed and its number given to another: that one lives on, whatever the pid file says."""
     with sleeper() as innocent, place.up() as up:
         await up.is_ready(place.admin_port)
@@ -130,7 +130,7 @@ async def test_a_server_that_is_gone_is_not_stopped_by_its_number(tmp_path: Path
 
 
 @pytest.mark.parametrize("how", ["frozen", "forgotten"])
-async def test_what_a_kill_has_left_is_ended_by_the_next_start(place: Place, how: str) -> None:
+async def test_what_a_kill_has_left_is_ended_by_the_next_start(place: UpFolder, how: str) -> None:
     """A Valkey that does not answer, or whose password is not known any more, is ended by the lock that it holds."""
     with place.up() as killed:
         await killed.is_ready(place.admin_port)
@@ -150,7 +150,7 @@ async def test_what_a_kill_has_left_is_ended_by_the_next_start(place: Place, how
         assert place.left() == []
 
 
-async def test_settings_without_effect_are_named_and_the_commands_reach_what_runs(place: Place) -> None:
+async def test_settings_without_effect_are_named_and_the_commands_reach_what_runs(place: UpFolder) -> None:
     """Variables for another Redis and database: warned about, and `stats` and `trace` work."""
     (place.folder / ".env").write_text("ACKSTREAM_DATABASE_URL=sqlite:////nowhere/x.db\nACKSTREAM_ADMIN_HOST=::\n")
     elsewhere = {"redis_url": "redis://:hunter2@127.0.0.1:1", "host": "::", "signature_secret": "k:hunter2"}
@@ -174,7 +174,7 @@ async def test_settings_without_effect_are_named_and_the_commands_reach_what_run
         (place.folder / ".env").unlink()
 
 
-async def test_in_an_open_folder_the_data_is_still_the_owner_s_alone(place: Place) -> None:
+async def test_in_an_open_folder_the_data_is_still_the_owner_s_alone(place: UpFolder) -> None:
     """A folder that others may look into: database, log, passwords and spool are 0600, also those of before."""
     place.data.mkdir(mode=0o755)
     place.data.chmod(0o755)
@@ -191,7 +191,7 @@ async def test_in_an_open_folder_the_data_is_still_the_owner_s_alone(place: Plac
 async def test_any_folder_name_works(tmp_path: Path) -> None:
     """Whatever the file system takes: webhooks are kept, stored and traced, and nothing is made outside the folder."""
     name = os.fsdecode("a b 50%2Foff a'b\"c what?#x naïve ☂".encode() + b" latin-\xe9")
-    place = Place(tmp_path)
+    place = UpFolder(tmp_path)
     place.data = tmp_path / name
     with place.up() as up:
         await up.is_ready(place.admin_port)
@@ -205,7 +205,7 @@ async def test_any_folder_name_works(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["file", "file/below"])
-def test_a_data_folder_that_cannot_be_is_a_sentence(place: Place, where: str) -> None:
+def test_a_data_folder_that_cannot_be_is_a_sentence(place: UpFolder, where: str) -> None:
     """A file in its place, or above it."""
     (place.folder / "file").touch()
     command = (*ACKSTREAM, "up", "--data", where)

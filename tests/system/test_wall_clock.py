@@ -12,8 +12,8 @@ from stream.keys import Shard
 from tests.support.preload.wall_clock import WallClock, compiler
 from tests.support.processes import Process, Valkey, becomes
 from tests.support.waiting import until
+from tests.support.workers.crash_rounds import check_stored_once, make_payloads
 from tests.support.workers.worker_cluster import Work, working
-from tests.system.test_crash import is_stored_once, payloads
 
 pytestmark = [
     pytest.mark.crash,
@@ -63,12 +63,12 @@ async def test_a_jump_of_the_wall_clock_takes_nothing_from_anybody(
 ) -> None:
     """Of workers and server, by two hours, in the middle of work: nobody is taken for dead, all is stored once."""
     workers = await work.start(2)
-    await work.append(payloads(ENTRIES))
+    await work.append(make_payloads(ENTRIES))
     await work.is_down_to(ENTRIES * 2 // 3)
     clock.put(direction * HOURS * 3600)
     await work.is_down_to(ENTRIES // 3)
     clock.put(0)
-    await is_stored_once(work)
+    await check_stored_once(work)
     assert work.claimed() == set()
     assert [line["event"] for worker in workers for line in trouble(worker)] == []
 
@@ -90,8 +90,8 @@ async def test_an_idle_worker_goes_on_after_a_jump(work: Work, clock: WallClock)
     await worker.has_logged("consumer.ready", times=2)
     line = worker.logged("consumer.redis_fault")[0]
     assert (line["fault"], seen(line) < datetime.now(UTC) - timedelta(hours=1)) == ("silent", True)
-    await work.append(payloads(1000))
-    await is_stored_once(work)
+    await work.append(make_payloads(1000))
+    await check_stored_once(work)
 
 
 async def blocked(work: Work) -> bool:

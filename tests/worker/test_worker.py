@@ -8,17 +8,12 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from stream.keys import Shard
-from tests.conftest import count
 from tests.support.in_process import working
 from tests.support.processes import ackstream
-from tests.support.samples.events import body, entry
+from tests.support.samples.events import body
+from tests.support.streams.settled import append_payloads, is_settled
 from tests.support.waiting import until
-
-
-async def append(server: Redis, shard: Shard, *payloads: bytes) -> None:
-    for payload in payloads:
-        fields: Any = entry(payload).to_fields()
-        await server.xadd(shard.stream, fields)
+from tests.support.workers.store_rows import count_rows
 
 
 async def test_every_handler_is_a_group_with_its_own_progress_and_dead_letters(
@@ -30,13 +25,13 @@ async def test_every_handler_is_a_group_with_its_own_progress_and_dead_letters(
     tmp_path: Path,
 ) -> None:
     """`store` and `log` each see every entry; what is no status is a dead letter of each."""
-    await append(server, shard, *(body(message_uuid=f"m-{n}") for n in range(5)), b"bad")
+    await append_payloads(server, shard, *(body(message_uuid=f"m-{n}") for n in range(5)), b"bad")
     settings = {"redis_url": valkey_url, "stream": shard.name, "database_url": database_url}
     with ackstream("worker", folder=tmp_path, **settings) as worker:
-        await until(lambda: settled(server, shard, "store", "log"))
+        await until(lambda: is_settled(server, shard, "store", "log"))
         worker.send(signal.SIGTERM)
         assert await worker.ended(20) == 0
-    assert await count(engine, "messages") == 5
+    assert await count_rows(engine, "messages") == 5
     assert [await server.xlen(shard.dead(group)) for group in ("store", "log")] == [1, 1]
     assert [line["message_uuid"] for line in worker.logged("message.status")] == [f"m-{n}" for n in range(5)]
 
@@ -46,10 +41,11 @@ async def test_the_log_masks_numbers_unless_asked(
     valkey_url: str, server: Redis, shard: Shard, tmp_path: Path, reveal: bool, to: str
 ) -> None:
     """One line with id, status, time, from, to and channel; of a number the last four digits."""
-    await append(server, shard, body(to="447700900123", **{"from": "AcmeInc"}, timestamp="2020-01-01T14:00:00Z"))
+    payload = body(to="447700900123", **{"from": "AcmeInc"}, timestamp="2020-01-01T14:00:00Z")
+    await append_payloads(server, shard, payload)
     settings = {"redis_url": valkey_url, "stream": shard.name, "log_reveal": str(reveal), "log_format": "text"}
     with ackstream("worker", "--handler", "log", folder=tmp_path, **settings) as worker:
-        await until(lambda: settled(server, shard, "log"))
+        await until(lambda: is_settled(server, shard, "log"))
         worker.send(signal.SIGTERM)
         assert await worker.ended(20) == 0
     (line,) = [line for line in worker.said.splitlines() if "message.status" in line]
@@ -67,10 +63,10 @@ async def test_every_status_is_logged_in_order_before_the_end(
     valkey_url: str, server: Redis, shard: Shard, tmp_path: Path
 ) -> None:
     """Lines go through a thread: one that is stopped as soon as all is settled has written every one."""
-    await append(server, shard, *(body(message_uuid=f"m-{n}") for n in range(1000)))
+    await append_payloads(server, shard, *(body(message_uuid=f"m-{n}") for n in range(1000)))
     settings = {"redis_url": valkey_url, "stream": shard.name}
     with ackstream("worker", "--handler", "log", folder=tmp_path, **settings) as worker:
-        await until(lambda: settled(server, shard, "log"))
+        await until(lambda: is_settled(server, shard, "log"))
         worker.send(signal.SIGTERM)
         assert await worker.ended(20) == 0
     assert [line["message_uuid"] for line in worker.logged("message.status")] == [f"m-{n}" for n in range(1000)]
@@ -82,13 +78,13 @@ async def test_a_worker_waits_for_a_database_that_is_away(
     """While the tables cannot be written nothing is acked or buried; then everything is stored."""
     async with engine.begin() as connection:
         await connection.exec_driver_sql("ALTER TABLE messages RENAME TO elsewhere")
-    await append(server, shard, *(body(message_uuid=f"m-{n}") for n in range(3)))
+    await append_payloads(server, shard, *(body(message_uuid=f"m-{n}") for n in range(3)))
     async with working(redis_url=valkey_url, stream=shard.name, database_url=database_url, handlers="store"):
         await until(lambda: read(server, shard, 3))
         async with engine.begin() as connection:
             await connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO messages")
-        await until(lambda: settled(server, shard, "store"))
-    assert await count(engine, "messages") == 3
+        await until(lambda: is_settled(server, shard, "store"))
+    assert await count_rows(engine, "messages") == 3
     assert await server.xlen(shard.dead("store")) == 0
 
 
@@ -97,22 +93,15 @@ async def test_two_workers_share_the_work_and_a_stop_hands_over(
 ) -> None:
     """Each entry is stored once whoever reads it, and after an orderly stop nothing waits for the time of death."""
     common = {"redis_url": valkey_url, "stream": shard.name, "database_url": database_url, "handlers": "store"}
-    await append(server, shard, *(body(message_uuid=f"m-{n}") for n in range(300)))
+    await append_payloads(server, shard, *(body(message_uuid=f"m-{n}") for n in range(300)))
     async with working(**common, batch_entries=10):
         async with working(**common, batch_entries=10):
             await asyncio.sleep(0)
-        await until(lambda: settled(server, shard, "store"))
-    assert await count(engine, "status_events") == 300
+        await until(lambda: is_settled(server, shard, "store"))
+    assert await count_rows(engine, "status_events") == 300
     assert await server.hgetall(shard.alive("store")) == {}
 
 
 async def read(server: Redis, shard: Shard, entries: int) -> bool:
     groups: Any = await server.xinfo_groups(shard.stream)
     return bool(groups) and groups[0]["pending"] == entries
-
-
-async def settled(server: Redis, shard: Shard, *names: str) -> bool:
-    """Whether these groups exist, have read everything and have nothing pending."""
-    groups: Any = await server.xinfo_groups(shard.stream)
-    known = {group["name"].decode(): group for group in groups}
-    return all(name in known and known[name]["pending"] == 0 and known[name]["lag"] == 0 for name in names)

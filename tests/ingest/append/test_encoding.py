@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from ingest.encoding import as_arguments, command, pack
 from stream.entry import Entry
-from tests.stream.test_entry import entries
+from tests.support.samples.entries import entries
 
 webhooks = entries.map(
     lambda entry: entry._replace(replay=None, origin=None, attempt=None, error=None, unknown_fields=())

@@ -15,29 +15,20 @@ from ingest.append.redis_writer import FIRST_SECONDS, LONGEST_SECONDS, REMIND_SE
 from ingest.append.server_checks import ServerChecks
 from ingest.encoding import pack
 from stream.keys import Shard
+from tests.support.fake_clock import FakeClock
 from tests.support.faults.redis_outages import counted
 from tests.support.samples.events import body, entry
 
 BATCH = [pack(entry(body()))[1]]
 
 
-class Clock:
-    """A clock that stands still until it is told to go on."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def writer(server: Redis, shard: Shard, clock: Clock) -> AsyncIterator[RedisWriter]:
+async def writer(server: Redis, shard: Shard, clock: FakeClock) -> AsyncIterator[RedisWriter]:
     """Open for a long time, with the longest delays."""
     writer = RedisWriter(server, shard.stream, ServerChecks(server, "stream"), clock, lambda _least, most: most)
     await writer.probe(feed_nothing)
@@ -50,7 +41,7 @@ async def feed_nothing(_connection: AppendConnection) -> None:
     return
 
 
-def delay(writer: RedisWriter, clock: Clock) -> float:
+def delay(writer: RedisWriter, clock: FakeClock) -> float:
     """How long the next probe waits from now on."""
     return round(writer._due - clock.now, 6)  # noqa: SLF001 - waiting for it would take seconds
 
@@ -67,7 +58,7 @@ async def test_a_new_one_is_closed_and_probed_at_once(server: Redis, shard: Shar
     await writer.close()
 
 
-def test_one_failure_closes_it(writer: RedisWriter, clock: Clock) -> None:
+def test_one_failure_closes_it(writer: RedisWriter, clock: FakeClock) -> None:
     """It knows the fault until it is open again, and the gauges show it."""
     writer.fail(RedisTimeoutError())
     assert (writer.is_open, writer.reason) == (False, "silent")
@@ -83,7 +74,7 @@ async def test_a_probe_that_succeeds_opens_it(writer: RedisWriter) -> None:
     assert (counted("breaker_state"), counted("redis_down", fault="silent")) == (0, 0)
 
 
-def test_probes_that_fail_are_delayed_longer_up_to_a_limit(writer: RedisWriter, clock: Clock) -> None:
+def test_probes_that_fail_are_delayed_longer_up_to_a_limit(writer: RedisWriter, clock: FakeClock) -> None:
     """Twice as long each time, and no longer than what finds Redis again within some seconds."""
     delays = []
     for _ in range(7):
@@ -94,7 +85,7 @@ def test_probes_that_fail_are_delayed_longer_up_to_a_limit(writer: RedisWriter, 
 
 
 async def test_a_server_that_fails_right_after_success_is_tried_less_and_less(
-    writer: RedisWriter, clock: Clock
+    writer: RedisWriter, clock: FakeClock
 ) -> None:
     """One that takes the probe and then fails again is not hammered; after a quiet time all is forgotten."""
     delays = []
@@ -109,7 +100,7 @@ async def test_a_server_that_fails_right_after_success_is_tried_less_and_less(
     assert delay(writer, clock) == FIRST_SECONDS
 
 
-def test_the_delay_has_jitter(server: Redis, shard: Shard, clock: Clock) -> None:
+def test_the_delay_has_jitter(server: Redis, shard: Shard, clock: FakeClock) -> None:
     """Half of it to the whole, so that processes that lost Redis together do not come back together."""
     asked = []
 
@@ -154,7 +145,7 @@ async def test_an_idle_connection_that_redis_closes_is_replaced(
     assert 6 <= await server.xlen(shard.stream) <= 12
 
 
-def test_a_fault_that_does_not_pass_is_an_error_every_minute(writer: RedisWriter, clock: Clock) -> None:
+def test_a_fault_that_does_not_pass_is_an_error_every_minute(writer: RedisWriter, clock: FakeClock) -> None:
     """With the number of spooled entries and what to do; one that passes by itself is one warning."""
     with capture_logs() as lines:
         writer.fail(AuthenticationError("WRONGPASS invalid username-password pair"))

@@ -19,8 +19,8 @@ from tests.support.in_process import ingesting, working
 from tests.support.processes import Ingest, ackstream
 from tests.support.samples.events import body
 from tests.support.samples.signed import ACCOUNT, SECRETS, bearer
+from tests.support.streams.settled import is_settled
 from tests.support.waiting import until
-from tests.worker.test_worker import settled
 from worker.store.migrate import migrate_at
 
 
@@ -54,7 +54,7 @@ async def test_accounts_and_applications_on_one_url_are_told_apart(
         assert 'ackstream_webhooks_proved_total{account="one",application="app-2",verified="jwt"}' in metrics
         assert 'ackstream_webhooks_proved_total{account="two",application="",verified="jwt"}' in metrics
     async with working(**common, database_url=database_url, handlers="store"):
-        await until(lambda: settled(server, shard, "store"))
+        await until(lambda: is_settled(server, shard, "store"))
     monkeypatch.setenv("ACKSTREAM_DATABASE_URL", database_url)
     traced = {message: await asyncio.to_thread(trace, message) for message in senders}
     assert {message: (found["account"], found["application"]) for message, found in traced.items()} == senders

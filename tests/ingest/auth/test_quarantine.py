@@ -27,7 +27,7 @@ PAYLOAD = body(to=NUMBER)
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class QuarantiningIngest:
     """Ingest that requires signatures, and the commands that look at its quarantine."""
 
     url: str
@@ -66,14 +66,14 @@ class Site:
 
 
 @pytest.fixture
-async def site(valkey_url: str, server: Redis, shard: Shard) -> AsyncIterator[Site]:
+async def site(valkey_url: str, server: Redis, shard: Shard) -> AsyncIterator[QuarantiningIngest]:
     settings = {"redis_url": valkey_url, "stream": shard.name, "signature_secrets": SECRETS}
     limits: dict[str, Any] = {"quarantine_entries": 20, "quarantine_bytes": 20 * 4096}
     async with ingesting(**{**settings, **limits, "signatures": "required"}) as ingest:
-        yield Site(ingest.url, server, shard, settings)
+        yield QuarantiningIngest(ingest.url, server, shard, settings)
 
 
-async def test_a_full_budget_keeps_the_old_and_refuses_the_new(site: Site) -> None:
+async def test_a_full_budget_keeps_the_old_and_refuses_the_new(site: QuarantiningIngest) -> None:
     """Each of the two budgets holds half of the entries; what a right signature stands behind has one of its own."""
     first = [(b'{"n":%d}' % n, bearer(b'{"n":%d}' % n, secret="guess")) for n in range(10)]
     await site.refused(*first)
@@ -94,14 +94,14 @@ async def test_a_full_budget_keeps_the_old_and_refuses_the_new(site: Site) -> No
     assert sorted(shown) == sorted(payload.decode() for payload, _ in first)
 
 
-async def test_of_a_payload_that_is_too_large_only_that_it_came_is_kept(site: Site) -> None:
+async def test_of_a_payload_that_is_too_large_only_that_it_came_is_kept(site: QuarantiningIngest) -> None:
     """Its share of ACKSTREAM_QUARANTINE_BYTES is smaller; `list` has its size."""
     await site.refused((b"x" * 50_000, bearer(b"other")))
     (line,) = (await site.json("list"))["quarantine"]
     assert (line["bytes"], line["kept"], line["reason"]) == (50_000, False, "payload")
 
 
-async def test_a_webhook_that_is_sent_again_is_kept_once(site: Site) -> None:
+async def test_a_webhook_that_is_sent_again_is_kept_once(site: QuarantiningIngest) -> None:
     """The provider repeats it about 103 times, with a new token or the same; after a discard it would be kept again."""
     repeated = counted("quarantined_total", result="repeated")
     await site.refused((PAYLOAD, bearer(PAYLOAD, secret="old", jti="0")))
@@ -130,7 +130,7 @@ JUNK = [
 ]
 
 
-async def test_neither_junk_nor_forgeries_remove_a_genuine_webhook(site: Site) -> None:
+async def test_neither_junk_nor_forgeries_remove_a_genuine_webhook(site: QuarantiningIngest) -> None:
     """Junk, unknown accounts and well-formed tokens that name the configured account: the genuine one stays."""
     genuine = bearer(PAYLOAD, secret="the new one")
     await site.refused((PAYLOAD, genuine))
@@ -151,7 +151,7 @@ async def test_neither_junk_nor_forgeries_remove_a_genuine_webhook(site: Site) -
     assert len(taken["accepted"]) == 1
 
 
-async def test_an_entry_that_somebody_else_wrote_breaks_no_command(site: Site) -> None:
+async def test_an_entry_that_somebody_else_wrote_breaks_no_command(site: QuarantiningIngest) -> None:
     """Fields that are missing or no numbers: it is listed and left, the others are accepted."""
     foreign: list[Any] = [{"a": "b"}, {"size": "x"}, {"v": "1", "received_ms": "\xff", "authorization": "Bearer x"}]
     for fields in foreign:
@@ -165,7 +165,7 @@ async def test_an_entry_that_somebody_else_wrote_breaks_no_command(site: Site) -
     assert len((await site.json("discard", "--all"))["discarded"]) == 3
 
 
-async def test_what_cannot_be_appended_stays_in_quarantine(site: Site) -> None:
+async def test_what_cannot_be_appended_stays_in_quarantine(site: QuarantiningIngest) -> None:
     """It is removed only after the append: a stream that was replaced does not swallow it."""
     await site.refused((PAYLOAD, bearer(PAYLOAD, secret="late")))
     await site.server.set(site.shard.stream, "no stream")
@@ -175,7 +175,7 @@ async def test_what_cannot_be_appended_stays_in_quarantine(site: Site) -> None:
     assert len((await site.json("accept", "--all", signature_secrets=f"{ACCOUNT}:late"))["accepted"]) == 1
 
 
-async def test_when_nothing_is_accepted_the_command_fails(site: Site) -> None:
+async def test_when_nothing_is_accepted_the_command_fails(site: QuarantiningIngest) -> None:
     """Exit code 1 and a sentence with the next step, for an empty quarantine too."""
     empty = await site.run("accept", "--all")
     assert (empty.exit_code, "the quarantine is empty" in str(empty.exception)) == (1, True)
@@ -186,7 +186,7 @@ async def test_when_nothing_is_accepted_the_command_fails(site: Site) -> None:
     assert (off.exit_code, "signatures are off" in str(off.exception)) == (1, True)
 
 
-async def test_numbers_are_masked_and_tokens_never_shown(site: Site) -> None:
+async def test_numbers_are_masked_and_tokens_never_shown(site: QuarantiningIngest) -> None:
     """`list` tells nothing of the payload, `show` masks numbers unless --reveal, and neither shows the token."""
     token = bearer(PAYLOAD, secret="another")
     await site.refused((PAYLOAD, token))
@@ -200,7 +200,7 @@ async def test_numbers_are_masked_and_tokens_never_shown(site: Site) -> None:
     assert not any(token[7:40] in output for output in (*outputs, str(revealed)))
 
 
-async def test_after_a_secret_was_missing_what_is_right_is_taken_in(site: Site) -> None:
+async def test_after_a_secret_was_missing_what_is_right_is_taken_in(site: QuarantiningIngest) -> None:
     """Checked by the secrets set now, on the clock of then: what is right is appended once, the rest stays."""
     right = bearer(PAYLOAD, secret="late", application_id="app-9")
     await site.refused((PAYLOAD, right), (b"forged", bearer(b"forged", secret="guess")))
@@ -215,7 +215,7 @@ async def test_after_a_secret_was_missing_what_is_right_is_taken_in(site: Site) 
     assert len(await site.entries()) == 1
 
 
-async def test_what_no_secret_proves_is_taken_in_only_if_that_is_said(site: Site) -> None:
+async def test_what_no_secret_proves_is_taken_in_only_if_that_is_said(site: QuarantiningIngest) -> None:
     """With --unverified it is appended as not verified; without, the command exits with 1."""
     await site.refused((PAYLOAD, bearer(PAYLOAD, secret="guess")))
     (line,) = (await site.json("list"))["quarantine"]
@@ -238,7 +238,7 @@ async def test_what_no_secret_proves_is_taken_in_only_if_that_is_said(site: Site
         (("accept", "0/1-1"), "no refused payload 0/1-1"),
     ],
 )
-async def test_a_wrong_question_is_told(site: Site, arguments: tuple[str, ...], sentence: str) -> None:
+async def test_a_wrong_question_is_told(site: QuarantiningIngest, arguments: tuple[str, ...], sentence: str) -> None:
     """One sentence, and exit code 1."""
     result = await site.run(*arguments)
     assert isinstance(result.exception, Refusal)
@@ -246,7 +246,7 @@ async def test_a_wrong_question_is_told(site: Site, arguments: tuple[str, ...], 
     assert result.exit_code == 1
 
 
-async def test_a_flood_of_forged_webhooks_does_not_wait_for_redis(site: Site) -> None:
+async def test_a_flood_of_forged_webhooks_does_not_wait_for_redis(site: QuarantiningIngest) -> None:
     """While Redis stands still every one is answered 503, and what does not fit into the queue is counted."""
 
     async def forge(http: aiohttp.ClientSession, n: int) -> int:

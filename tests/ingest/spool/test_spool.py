@@ -3,8 +3,6 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,51 +12,16 @@ from hypothesis import strategies as st
 from ingest.spool.errors import Failing, NotSpooled
 from ingest.spool.file import SpoolFile
 from ingest.spool.file_set import SpoolFiles
-from ingest.spool.folder import Owner, SpoolFolder
+from ingest.spool.folder import SpoolFolder
 from ingest.spool.record import size_of
 from runtime.errors import Refusal
 from tests.support.faults.redis_outages import counted
 from tests.support.samples.events import RECEIVED_MS
+from tests.support.samples.spool_folders import OWNER, drain_files, open_files, run_files
 from tests.support.samples.spooled import numbers, packed
 
 ROOT = Path(__file__).parents[3]
 LIMIT_BYTES = 40_000
-ENOUGH_BYTES = 2**30
-OWNER = Owner("test:{0}", "redis://127.0.0.1:6379")
-
-
-class Time:
-    """A clock that goes on by an hour each time somebody looks, so that nothing has to be waited for."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        self.now += 3600
-        return self.now
-
-
-def started(data: Path, limit_bytes: int = ENOUGH_BYTES) -> SpoolFiles:
-    """What a process does first: lock a folder, and open what is there."""
-    files = SpoolFiles(data, OWNER, limit_bytes, Time())
-    files.open()
-    return files
-
-
-@contextmanager
-def opened(data: Path, limit_bytes: int = ENOUGH_BYTES) -> Iterator[SpoolFiles]:
-    """A process from its start to its end."""
-    files = started(data, limit_bytes)
-    yield files
-    files.close()
-
-
-def drained(files: SpoolFiles, most_entries: int = 100) -> list[int]:
-    found = []
-    while (part := files.read(most_entries)) is not None:
-        found += numbers(part.slice)
-        files.confirm(part)
-    return found
 
 
 def left(data: Path) -> list[str]:
@@ -69,21 +32,21 @@ def left(data: Path) -> list[str]:
 def test_what_was_put_is_drained_in_order_by_the_next_process(tmp_path: Path) -> None:
     """Also over several starts, each of which puts into a file of its own; what is drained leaves no file."""
     for start in range(3):
-        with opened(tmp_path) as files:
+        with run_files(tmp_path) as files:
             assert files.held.entries == 2 * start
             files.put(packed(2 * start))
             files.put(packed(2 * start + 1))
     assert len(left(tmp_path)) == 3
-    with opened(tmp_path) as files:
+    with run_files(tmp_path) as files:
         assert (files.held.entries, files.held.oldest_ms) == (6, RECEIVED_MS)
-        assert drained(files, 3) == list(range(6))
+        assert drain_files(files, 3) == list(range(6))
         assert (files.held.entries, files.held.bytes, files.held.oldest_ms) == (0, 0, None)
     assert left(tmp_path) == []
 
 
 def test_only_its_owner_may_look_in(tmp_path: Path) -> None:
     """Folders 0700, files 0600."""
-    with opened(tmp_path / "data") as files:
+    with run_files(tmp_path / "data") as files:
         files.put(packed(1))
         modes = {path.name: oct(path.stat().st_mode)[-3:] for path in (tmp_path / "data").rglob("*")}
     assert {modes.pop(name) for name in ("spool", "0")} == {"700"}
@@ -92,7 +55,7 @@ def test_only_its_owner_may_look_in(tmp_path: Path) -> None:
 
 def test_the_limit_is_kept(tmp_path: Path) -> None:
     """What would go beyond is refused as a whole; there is room again when something was drained."""
-    with opened(tmp_path, 10_000) as files:
+    with run_files(tmp_path, 10_000) as files:
         files.put(packed(1, size=4000))
         files.put(packed(2, size=4000))
         with pytest.raises(NotSpooled, match="ACKSTREAM_SPOOL_BYTES"):
@@ -101,13 +64,13 @@ def test_the_limit_is_kept(tmp_path: Path) -> None:
         assert part is not None
         files.confirm(part)
         files.put(packed(3, 4, size=1000))
-        assert drained(files) == [2, 3, 4]
+        assert drain_files(files) == [2, 3, 4]
 
 
 def test_two_processes_have_folders_of_their_own(tmp_path: Path) -> None:
     """Neither drains what the living other one has; when that is gone, it does."""
-    with opened(tmp_path) as files:
-        with opened(tmp_path) as other:
+    with run_files(tmp_path) as files:
+        with run_files(tmp_path) as other:
             other.put(packed(1, 2))
             files.take_over()
             assert files.held.entries == 0
@@ -115,20 +78,20 @@ def test_two_processes_have_folders_of_their_own(tmp_path: Path) -> None:
         found = counted("spool_found_entries_total")
         files.take_over()
         assert counted("spool_found_entries_total") - found == 2
-        assert drained(files) == [1, 2, 3]
-        with opened(tmp_path) as next_one:
+        assert drain_files(files) == [1, 2, 3]
+        with run_files(tmp_path) as next_one:
             assert next_one.held.entries == 0
     assert left(tmp_path) == []
 
 
 def test_a_folder_that_was_taken_over_is_given_back(tmp_path: Path) -> None:
     """Held while it is drained, so that no third one does the same; then free for a new process."""
-    with opened(tmp_path) as files:
-        with opened(tmp_path) as other:
+    with run_files(tmp_path) as files:
+        with run_files(tmp_path) as other:
             other.put(packed(1))
         files.take_over()
         assert list(SpoolFolder.claim(tmp_path, OWNER).path.parts)[-1] == "2"
-        assert drained(files) == [1]
+        assert drain_files(files) == [1]
         files.take_over()
         assert list(SpoolFolder.claim(tmp_path, OWNER).path.parts)[-1] == "1"
 
@@ -136,21 +99,21 @@ def test_a_folder_that_was_taken_over_is_given_back(tmp_path: Path) -> None:
 def test_a_damaged_file_is_set_aside_and_the_rest_goes_on(tmp_path: Path) -> None:
     """It keeps its number and is never opened again; what is beside it is drained."""
     for number in (1, 2):
-        with opened(tmp_path) as files:
+        with run_files(tmp_path) as files:
             files.put(packed(number))
     (tmp_path / "spool" / "0" / "000001.db").write_bytes(os.urandom(5000))
-    with opened(tmp_path) as files:
-        assert drained(files) == [2]
+    with run_files(tmp_path) as files:
+        assert drain_files(files) == [2]
         files.put(packed(3))
         assert left(tmp_path) == ["000001.damaged", "000003.db"]
-    with opened(tmp_path) as files:
-        assert drained(files) == [3]
+    with run_files(tmp_path) as files:
+        assert drain_files(files) == [3]
     assert left(tmp_path) == ["000001.damaged"]
 
 
 def test_what_is_damaged_in_use_is_counted(tmp_path: Path) -> None:
     """A page has turned to garbage: what was found is all drained or set aside."""
-    with opened(tmp_path) as files:
+    with run_files(tmp_path) as files:
         for n in range(0, 1000, 50):
             files.put(packed(*range(n, n + 50), size=500))
     names = ("found_entries", "drained_entries", "set_aside_entries")
@@ -158,8 +121,8 @@ def test_what_is_damaged_in_use_is_counted(tmp_path: Path) -> None:
     with (tmp_path / "spool" / "0" / "000001.db").open("r+b") as file:
         file.seek(50 * 4096)
         file.write(os.urandom(4096))
-    with opened(tmp_path) as files:
-        got = drained(files)
+    with run_files(tmp_path) as files:
+        got = drain_files(files)
         assert 980 < len(got) < 1000
         assert files.held.entries == 0
     grown = {name: counted(f"spool_{name}_total") - before[name] for name in names}
@@ -182,13 +145,13 @@ def failing(monkeypatch: pytest.MonkeyPatch, victim: Path) -> None:
 
 def test_a_file_that_failed_takes_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is put goes to a new one; what was put before is drained, and then the file is deleted."""
-    with opened(tmp_path) as files:
+    with run_files(tmp_path) as files:
         files.put(packed(1, 2))
         failing(monkeypatch, tmp_path / "spool" / "0" / "000001.db")
         files.put(packed(3))
         assert left(tmp_path) == ["000001.db", "000002.db"]
         assert files.held.entries == 3
-        assert drained(files, 2) == [1, 2, 3]
+        assert drain_files(files, 2) == [1, 2, 3]
         assert left(tmp_path) == ["000002.db"]
 
 
@@ -226,7 +189,7 @@ def test_nothing_kept_is_lost_and_the_limit_holds(tmp_path: Path, done: list[tup
     Only what was drained from a file that had failed, and so could not be deleted, may come again after a kill.
     """
     data = Path(tempfile.mkdtemp(dir=tmp_path)) / "data"
-    files = started(data, LIMIT_BYTES)
+    files = open_files(data, LIMIT_BYTES)
     kept, got, number, failed = set[int](), list[int](), 0, False
     for name, count in done:
         if name == "put":
@@ -249,10 +212,10 @@ def test_nothing_kept_is_lost_and_the_limit_holds(tmp_path: Path, done: list[tup
         elif name in ("kill", "stop"):
             data, old = killed(data) if name == "kill" else data, files
             old.close()
-            files = started(data, LIMIT_BYTES)
+            files = open_files(data, LIMIT_BYTES)
         assert files.held.bytes <= LIMIT_BYTES
         assert failed or files.held.entries == len(kept) - len(got)
-    got += drained(files)
+    got += drain_files(files)
     files.close()
     assert set(got) == kept
     assert failed or got == sorted(kept)

@@ -11,8 +11,8 @@ import pytest
 
 from ingest.spool import file_set as spool_files
 from ingest.spool.errors import NotSpooled
-from tests.ingest.spool.test_spool import drained, opened
 from tests.support.faults.small_disk import fill, small_disk
+from tests.support.samples.spool_folders import drain_files, run_files
 from tests.support.samples.spooled import packed
 
 ROOT = Path(__file__).parents[3]
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[3]
 
 def test_some_of_the_volume_stays_free(tmp_path: Path) -> None:
     """Before the disk is full, others need it too; the own limit does not matter then."""
-    with small_disk(tmp_path / "disk", 2**21) as disk, opened(disk) as files:
+    with small_disk(tmp_path / "disk", 2**21) as disk, run_files(disk) as files:
         count = 0
         with suppress(NotSpooled):
             for count in range(10_000):
@@ -28,29 +28,29 @@ def test_some_of_the_volume_stays_free(tmp_path: Path) -> None:
         assert files.why_not(2000) == "volume"
         found = os.statvfs(disk)
         assert found.f_bavail / found.f_blocks > spool_files.FREE_SHARE - 0.01
-        assert drained(files) == list(range(count))
+        assert drain_files(files) == list(range(count))
 
 
 def test_a_full_disk_is_drained_and_given_back(tmp_path: Path) -> None:
     """Nothing can be put and nothing deleted; all is drained, then the whole file goes and there is room again."""
-    with small_disk(tmp_path / "disk", 2**20) as disk, opened(disk) as files:
+    with small_disk(tmp_path / "disk", 2**20) as disk, run_files(disk) as files:
         files.put(packed(*range(200), size=2000))
         filler = fill(disk)
         with pytest.raises(NotSpooled, match="full"):
             files.put(packed(200, size=2000))
-        assert drained(files) == list(range(200))
+        assert drain_files(files) == list(range(200))
         assert files.held.bytes == 0
         files.put(packed(200, size=2000))
         filler.unlink()
-        assert drained(files) == [200]
+        assert drain_files(files) == [200]
 
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
 from tests.support.samples.spooled import packed
-from tests.ingest.spool.test_spool import started
-files = started(Path(sys.argv[1]))
+from tests.support.samples.spool_folders import open_files
+files = open_files(Path(sys.argv[1]))
 files.put(packed(*range(200), size=2000))
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -62,19 +62,19 @@ def test_the_next_one_drains_it_though_the_disk_is_full(tmp_path: Path) -> None:
         done = subprocess.run((sys.executable, "-c", KILLED, str(disk)), cwd=ROOT, check=False)
         assert done.returncode == -signal.SIGKILL
         fill(disk)
-        with opened(disk) as files:
+        with run_files(disk) as files:
             with pytest.raises(NotSpooled):
                 files.put(packed(200))
-            assert drained(files) == list(range(200))
+            assert drain_files(files) == list(range(200))
             files.put(packed(200))
-            assert drained(files) == [200]
+            assert drain_files(files) == [200]
 
 
 def test_disk_space_is_given_back(tmp_path: Path) -> None:
     """A file that has grown large is not kept when it is empty."""
-    with opened(tmp_path) as files:
+    with run_files(tmp_path) as files:
         files.put(packed(*range(100), size=120_000))
-        assert drained(files) == list(range(100))
+        assert drain_files(files) == list(range(100))
         assert sum(path.stat().st_size for path in tmp_path.rglob("*")) < 100_000
         files.put(packed(100))
-        assert drained(files) == [100]
+        assert drain_files(files) == [100]

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ingest.spool.file_set import SpoolFiles
-from tests.ingest.spool.test_spool import ENOUGH_BYTES, OWNER, Time, drained
 from tests.support.faults.redis_outages import counted
+from tests.support.samples.spool_folders import ENOUGH_BYTES, OWNER, HourlyClock, drain_files
 from tests.support.samples.spooled import numbers, packed
 
 COUNTERS = ("found", "drained", "set_aside")
@@ -27,7 +27,7 @@ operations = st.lists(
 
 
 def start(data: Path) -> SpoolFiles:
-    files = SpoolFiles(data, OWNER, ENOUGH_BYTES, Time())
+    files = SpoolFiles(data, OWNER, ENOUGH_BYTES, HourlyClock())
     files.open()
     return files
 
@@ -129,7 +129,7 @@ def test_the_counters_add_up_whatever_is_damaged(
     counts = {name: counted(f"spool_{name}_entries_total") for name in COUNTERS}
 
     files = start(data)
-    got = drained(files)
+    got = drain_files(files)
     files.close()
 
     found, given_back, lost = (counted(f"spool_{name}_entries_total") - counts[name] for name in COUNTERS)

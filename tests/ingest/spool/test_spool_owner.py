@@ -10,79 +10,69 @@ from redis.asyncio import Redis
 
 from ingest.spool import folder as folder_module
 from ingest.spool import queue
-from ingest.spool.file_set import SpoolFiles
-from ingest.spool.folder import Owner, SpoolFolder, read_owner
+from ingest.spool.folder import SpoolFolder, read_owner
 from ingest.spool.queue import open_spool
 from runtime import disk
 from stream.keys import Shard
 from stream.server_id import ensure_server_id, read_server_id
-from tests.ingest.spool.test_spool import ENOUGH_BYTES, OWNER, Time, drained
 from tests.support.faults.redis_outages import away_redis, counted, sending
 from tests.support.processes import Ingest, Valkey
+from tests.support.samples.spool_folders import (
+    ENOUGH_BYTES,
+    OWNER,
+    drain_files,
+    open_files,
+    spool_and_end,
+)
 from tests.support.samples.spooled import packed
 from tests.support.waiting import until
 
 
-def started(data: Path, owner: Owner) -> SpoolFiles:
-    files = SpoolFiles(data, owner, ENOUGH_BYTES, Time())
-    files.open()
-    return files
-
-
-def leave(data: Path, owner: Owner, server: str | None, *numbers: int) -> None:
-    """Spool entries for this owner, and end."""
-    files = started(data, owner)
-    if server is not None:
-        files.bind(server)
-    files.put(packed(*numbers))
-    files.close()
-
-
 def test_what_was_spooled_for_a_server_is_drained_to_it_alone(tmp_path: Path) -> None:
     """Another server at the same address gets nothing of it, is told how much is left, and spools elsewhere."""
-    leave(tmp_path, OWNER, "one", 1, 2)
+    spool_and_end(tmp_path, OWNER, "one", 1, 2)
 
-    other = started(tmp_path, OWNER)
+    other = open_files(tmp_path, owner=OWNER)
     other.bind("two")
-    assert drained(other) == []
+    assert drain_files(other) == []
     assert counted("spool_foreign_entries") == 2
     other.put(packed(3))
     assert {path.parent.name for path in tmp_path.glob("spool/*/*.db")} == {"0", "1"}
     other.close()
 
-    same = started(tmp_path, OWNER)
+    same = open_files(tmp_path, owner=OWNER)
     same.bind("one")
-    assert drained(same) == [1, 2]
+    assert drain_files(same) == [1, 2]
     same.close()
     assert counted("spool_foreign_entries") == 1
 
 
 def test_another_stream_of_the_same_server_gets_nothing(tmp_path: Path) -> None:
     """Nor does it once it knows that the server is the same."""
-    leave(tmp_path, OWNER, "one", 1)
-    files = started(tmp_path, replace(OWNER, stream="other:{0}"))
+    spool_and_end(tmp_path, OWNER, "one", 1)
+    files = open_files(tmp_path, owner=replace(OWNER, stream="other:{0}"))
     files.bind("one")
-    assert drained(files) == []
+    assert drain_files(files) == []
     files.close()
 
 
 def test_a_server_is_the_same_under_another_address(tmp_path: Path) -> None:
     """A new name or port of one server, known by its id, gets what was spooled for it."""
-    leave(tmp_path, OWNER, "one", 1)
-    files = started(tmp_path, replace(OWNER, redis="redis://redis.internal:6379"))
+    spool_and_end(tmp_path, OWNER, "one", 1)
+    files = open_files(tmp_path, owner=replace(OWNER, redis="redis://redis.internal:6379"))
     files.bind("one")
-    assert drained(files) == [1]
+    assert drain_files(files) == [1]
     files.close()
 
 
 def test_before_redis_has_answered_only_the_address_counts(tmp_path: Path) -> None:
     """Spooled by processes that never reached Redis: one folder for all, drained to the server at that address."""
-    leave(tmp_path, OWNER, None, 1)
-    leave(tmp_path, replace(OWNER, redis="redis://10.0.0.1:6379"), None, 2)
-    files = started(tmp_path, OWNER)
+    spool_and_end(tmp_path, OWNER, None, 1)
+    spool_and_end(tmp_path, replace(OWNER, redis="redis://10.0.0.1:6379"), None, 2)
+    files = open_files(tmp_path, owner=OWNER)
     files.put(packed(3))
     files.bind("one")
-    assert drained(files) == [1, 3]
+    assert drain_files(files) == [1, 3]
     files.close()
     owner = read_owner(tmp_path / "spool" / "0")
     assert owner == replace(OWNER, server="one")
@@ -90,24 +80,24 @@ def test_before_redis_has_answered_only_the_address_counts(tmp_path: Path) -> No
 
 def test_what_waits_for_an_answer_is_taken_when_it_comes(tmp_path: Path) -> None:
     """Started while Redis is away: new entries go to a folder of their own, and both are drained to the same server."""
-    leave(tmp_path, OWNER, "one", 1)
-    files = started(tmp_path, OWNER)
+    spool_and_end(tmp_path, OWNER, "one", 1)
+    files = open_files(tmp_path, owner=OWNER)
     assert counted("spool_foreign_entries") == 1
     files.put(packed(2))
     files.bind("one")
-    assert sorted(drained(files)) == [1, 2]
+    assert sorted(drain_files(files)) == [1, 2]
     assert counted("spool_foreign_entries") == 0
     files.close()
 
 
 def test_a_server_that_turns_into_another_one_leaves_a_folder_behind(tmp_path: Path) -> None:
     """What was spooled for the first stays; what comes then is drained to the second."""
-    files = started(tmp_path, OWNER)
+    files = open_files(tmp_path, owner=OWNER)
     files.bind("one")
     files.put(packed(1))
     files.bind("two")
     files.put(packed(2))
-    assert drained(files) == [2]
+    assert drain_files(files) == [2]
     assert counted("spool_foreign_entries") == 1
     files.close()
 

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingest.spool.file import SpoolFile
-from tests.ingest.spool.test_spool import drained, opened
 from tests.support.faults.redis_outages import counted
+from tests.support.samples.spool_folders import drain_files, run_files
 from tests.support.samples.spooled import MOST_BYTES, looked_at, packed
 
 PAGE_BYTES = 4096
@@ -25,7 +25,7 @@ COUNTERS = ("found", "drained", "set_aside")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with one file of 1,500 entries."""
     data = tmp_path_factory.mktemp("large") / "data"
-    with opened(data) as files:
+    with run_files(data) as files:
         for number in range(0, ENTRIES, 50):
             files.put(packed(*range(number, number + 50), size=500))
     return data
@@ -96,8 +96,8 @@ def test_a_damaged_page_loses_only_its_entries_whatever_was_drained_before(
         damage(path, marks_page(path), garbage)
     counts = {name: counted(f"spool_{name}_entries_total") for name in COUNTERS}
 
-    with opened(data) as files:
-        got = drained(files)
+    with run_files(data) as files:
+        got = drain_files(files)
 
     found, given_back, lost = (counted(f"spool_{name}_entries_total") - counts[name] for name in COUNTERS)
     assert files.held.entries == 0
@@ -122,22 +122,22 @@ def test_a_page_without_entries_loses_none(large: Path, tmp_path: Path, garbage:
     for page in pages:
         data = copy(large, tmp_path)
         damage(file_in(data), page, garbage)
-        with opened(data) as files:
-            assert drained(files) == list(range(ENTRIES))
+        with run_files(data) as files:
+            assert drain_files(files) == list(range(ENTRIES))
         assert file_in(data).with_suffix(".damaged").exists()
 
 
 def test_without_a_tree_long_entries_and_those_of_the_log_are_found(tmp_path: Path) -> None:
     """Payloads that spread over several pages, and what a kill left in the log."""
     data = tmp_path / "data"
-    with opened(data) as files:
+    with run_files(data) as files:
         files.put(packed(0, 1, 2, size=60_000))
         files.put(packed(3, 4))
         left = copy(data, tmp_path)
     log = file_in(left).with_name("000001.db-wal").read_bytes()
     file_in(left).write_bytes(os.urandom(8192))
-    with opened(left) as files:
-        got = drained(files)
+    with run_files(left) as files:
+        got = drain_files(files)
     assert got == [0, 1, 2, 3, 4], len(log)
 
 
@@ -146,8 +146,8 @@ def test_marks_that_were_changed_lose_nothing(large: Path, tmp_path: Path) -> No
     data = copy(large, tmp_path)
     with closing(sqlite3.connect(file_in(data))) as connection, connection:
         connection.execute("UPDATE marks SET confirmed = last")
-    with opened(data) as files:
-        assert drained(files) == list(range(ENTRIES))
+    with run_files(data) as files:
+        assert drain_files(files) == list(range(ENTRIES))
 
 
 @pytest.mark.parametrize("victim", ["file", "log"])
@@ -156,7 +156,7 @@ def test_a_file_whose_setting_aside_fails_keeps_its_log(
 ) -> None:
     """Whichever of the two renames fails, the next start has both under one name."""
     data = tmp_path / "data"
-    with opened(data) as files:
+    with run_files(data) as files:
         files.put(packed(1, 2))
         left = copy(data, tmp_path)  # as a kill leaves it, with its log
     path = file_in(left)
@@ -171,7 +171,7 @@ def test_a_file_whose_setting_aside_fails_keeps_its_log(
         failing.setattr(Path, "rename", fail)
         with closing(SpoolFile.left(path)) as file, pytest.raises(Exception, match="unknown"):
             file.set_aside()
-    with opened(left) as files:
+    with run_files(left) as files:
         files.take_over()
     names = {one.name for one in path.parent.iterdir()} - {"lock", "owner"}
     assert names in (
@@ -183,8 +183,8 @@ def test_a_file_whose_setting_aside_fails_keeps_its_log(
 
 def test_a_spool_that_is_filled_and_drained_in_turn_gives_its_space_back(tmp_path: Path) -> None:
     """Nothing is deleted within a file, so a file goes when it is drained, and is never larger than its limit."""
-    with opened(tmp_path) as files:
+    with run_files(tmp_path) as files:
         for _ in range(20):
             files.put(packed(*range(100), size=10_000))
-            assert drained(files) == list(range(100))
+            assert drain_files(files) == list(range(100))
         assert sum(path.stat().st_size for path in tmp_path.rglob("*")) < 12 * 2**20

@@ -3,18 +3,19 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from stream.keys import Shard
-from stream.redis.client import client
+from stream.redis.client import ServerUnfit, client
 from stream.redis.errors import (
     BUSY,
     DENIED,
@@ -28,11 +29,11 @@ from stream.redis.errors import (
 )
 from tests.support.waiting import until
 
-Inflict = Callable[["Site"], AbstractAsyncContextManager[None]]
+Inflict = Callable[["FaultyValkey"], AbstractAsyncContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class FaultyValkey:
     """A Valkey that the test may harm: a client that is logged in, its URL, its folder, and a stream on it."""
 
     server: Redis
@@ -68,10 +69,10 @@ class Fault:
 FAULTS: list[Fault] = []
 
 
-def fault(trouble: RedisFault) -> Callable[[Callable[[Site], AsyncIterator[None]]], Inflict]:
+def fault(trouble: RedisFault) -> Callable[[Callable[[FaultyValkey], AsyncIterator[None]]], Inflict]:
     """Put a fault into the table."""
 
-    def put(inflict: Callable[[Site], AsyncIterator[None]]) -> Inflict:
+    def put(inflict: Callable[[FaultyValkey], AsyncIterator[None]]) -> Inflict:
         inflicted = asynccontextmanager(inflict)
         FAULTS.append(Fault(inflict.__name__, trouble, inflicted))
         return inflicted
@@ -80,7 +81,7 @@ def fault(trouble: RedisFault) -> Callable[[Callable[[Site], AsyncIterator[None]
 
 
 @fault(READ_ONLY)
-async def replica(site: Site) -> AsyncIterator[None]:
+async def replica(site: FaultyValkey) -> AsyncIterator[None]:
     """It is a replica now, of a server that is not there."""
     await site.do("REPLICAOF", "127.0.0.1", 1)
     yield
@@ -88,7 +89,7 @@ async def replica(site: Site) -> AsyncIterator[None]:
 
 
 @fault(READ_ONLY)
-async def without_replicas(site: Site) -> AsyncIterator[None]:
+async def without_replicas(site: FaultyValkey) -> AsyncIterator[None]:
     """It wants a replica before it takes writes, and has none."""
     await site.configure("min-replicas-to-write", 1)
     yield
@@ -96,7 +97,7 @@ async def without_replicas(site: Site) -> AsyncIterator[None]:
 
 
 @fault(UNWRITABLE)
-async def unwritable(site: Site) -> AsyncIterator[None]:
+async def unwritable(site: FaultyValkey) -> AsyncIterator[None]:
     """It cannot write its snapshot, and so refuses every write (stop-writes-on-bgsave-error)."""
 
     async def saved(status: str) -> bool:
@@ -114,7 +115,7 @@ async def unwritable(site: Site) -> AsyncIterator[None]:
 
 
 @fault(BUSY)
-async def busy(site: Site) -> AsyncIterator[None]:
+async def busy(site: FaultyValkey) -> AsyncIterator[None]:
     """Somebody's script does not end."""
     await site.configure("busy-reply-threshold", 50)
     culprit = client(site.url, reply_seconds=60)
@@ -137,7 +138,7 @@ async def busy(site: Site) -> AsyncIterator[None]:
 
 
 @fault(WRONG_TYPE)
-async def replaced(site: Site) -> AsyncIterator[None]:
+async def replaced(site: FaultyValkey) -> AsyncIterator[None]:
     """Something else stands where the stream was."""
     await site.server.rename(site.shard.stream, f"{site.shard.stream}:aside")
     await site.server.set(site.shard.stream, "no stream")
@@ -146,7 +147,7 @@ async def replaced(site: Site) -> AsyncIterator[None]:
 
 
 @fault(DENIED)
-async def another_password(site: Site) -> AsyncIterator[None]:
+async def another_password(site: FaultyValkey) -> AsyncIterator[None]:
     """The password is another one, and everybody has to log in again."""
     password = urlsplit(site.url).password or ""
     await site.configure("requirepass", "another")
@@ -156,7 +157,7 @@ async def another_password(site: Site) -> AsyncIterator[None]:
 
 
 @fault(DENIED)
-async def fewer_rights(site: Site) -> AsyncIterator[None]:
+async def fewer_rights(site: FaultyValkey) -> AsyncIterator[None]:
     """The user may not read groups any more."""
     await site.do("ACL SETUSER", "default", "-xreadgroup")
     yield
@@ -164,7 +165,7 @@ async def fewer_rights(site: Site) -> AsyncIterator[None]:
 
 
 @fault(UNSUPPORTED)
-async def may_not_ask(site: Site) -> AsyncIterator[None]:
+async def may_not_ask(site: FaultyValkey) -> AsyncIterator[None]:
     """The user may not read, and when it begins again, may not even ask what the server can."""
     await site.do("ACL SETUSER", "default", "-command", "-xreadgroup")
     yield
@@ -172,7 +173,7 @@ async def may_not_ask(site: Site) -> AsyncIterator[None]:
 
 
 @fault(MAX_CLIENTS)
-async def crowded(site: Site) -> AsyncIterator[None]:
+async def crowded(site: FaultyValkey) -> AsyncIterator[None]:
     """It takes no more clients, and has just lost those it had."""
     await site.configure("maxclients", 1)
     await site.disconnect_others()
@@ -181,7 +182,7 @@ async def crowded(site: Site) -> AsyncIterator[None]:
 
 
 @fault(SILENT)
-async def frozen(site: Site) -> AsyncIterator[None]:
+async def frozen(site: FaultyValkey) -> AsyncIterator[None]:
     """It is stopped: connections are open, and nothing comes."""
     pid = await site.pid()
     os.kill(pid, signal.SIGSTOP)
@@ -190,8 +191,14 @@ async def frozen(site: Site) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def full(site: Site) -> AsyncIterator[None]:
+async def full(site: FaultyValkey) -> AsyncIterator[None]:
     """It has no memory left; groups can still be read and acked, so for a worker this is no fault."""
     await site.configure("maxmemory", int((await site.server.info("memory"))["used_memory"]) // 2)
     yield
     await site.configure("maxmemory", "1gb")
+
+
+async def catch_error(act: Awaitable[Any]) -> Exception:
+    with pytest.raises((RedisError, OSError, ServerUnfit)) as caught:
+        await act
+    return caught.value

@@ -30,7 +30,7 @@ ENTRIES = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class HandledStream:
     """A stream of statuses, an hour apart, and two groups that have handled them."""
 
     url: str
@@ -94,7 +94,7 @@ def name(number: int) -> str:
 
 
 @contextmanager
-def handled(url: str, shard: Shard, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+def handled(url: str, shard: Shard, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HandledStream]:
     """Two groups that have handled ENTRIES statuses, of which one has given up two; their worker runs on."""
     shutil.copy(MODULE, folder)
     Archive(folder / "archive").prepare()
@@ -104,7 +104,7 @@ def handled(url: str, shard: Shard, folder: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv(f"ACKSTREAM_{setting.upper()}", value)
     handlers = ("--handler", f"{GROUP}=recorder:handle#attempts=2&concurrency=4", "--handler", "log")
     with ackstream("worker", *handlers, folder=folder, **settings) as worker:
-        made = Site(url, shard, folder, worker)
+        made = HandledStream(url, shard, folder, worker)
 
         async def append(server: Redis) -> None:
             for number in range(ENTRIES):

@@ -9,17 +9,17 @@ from redis.asyncio import Redis
 
 from stream.keys import Shard
 from tests.support.samples.events import RECEIVED_MS, entry
-from tests.support.workers.handled_entries import ENTRIES, Site, handled, name
+from tests.support.workers.handled_entries import ENTRIES, HandledStream, handled, name
 from tests.support.workers.recording import GROUP
 
 
 @pytest.fixture
-def site(valkey_url: str, shard: Shard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+def site(valkey_url: str, shard: Shard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HandledStream]:
     with handled(valkey_url, shard, tmp_path, monkeypatch) as site:
         yield site
 
 
-def test_dead_letters_are_replayed_by_name(site: Site) -> None:
+def test_dead_letters_are_replayed_by_name(site: HandledStream) -> None:
     """Only with their scope named. They begin with attempt 1 again, and are dead letters once more if that fails."""
     before = site.json("dead-letters", "list", "--group", GROUP)["dead_letters"]
     assert [(one["reason"], one["attempts"]) for one in before] == [("attempts", 2)] * 2
@@ -39,12 +39,12 @@ def test_dead_letters_are_replayed_by_name(site: Site) -> None:
     assert site.json("replay", "run", "--dead", "--group", GROUP, "--message", name(ENTRIES - 2))["done"] == 1
 
 
-def dead(site: Site) -> int:
+def dead(site: HandledStream) -> int:
     """How many dead letters the group has once nothing is left to do."""
     return int(site.json("stats")["groups"][GROUP]["dead"]) if site.is_settled() else -1
 
 
-def test_dead_letters_are_discarded_by_name(site: Site) -> None:
+def test_dead_letters_are_discarded_by_name(site: HandledStream) -> None:
     """Nothing without a scope; a log line tells how many, of which group and scope."""
     listed = site.json("dead-letters", "list")["dead_letters"]
     for arguments in ((), ("--group", GROUP)):
@@ -60,7 +60,7 @@ def test_dead_letters_are_discarded_by_name(site: Site) -> None:
     assert site.json("dead-letters", "discard", "--since", "2025-11-25T14:00")["discarded"] == {GROUP: 1, "log": 0}
 
 
-def test_dead_letters_are_listed_by_reason_and_time(site: Site) -> None:
+def test_dead_letters_are_listed_by_reason_and_time(site: HandledStream) -> None:
     """The newest first, as many as asked for, whatever stands between them."""
     key = site.shard.dead(GROUP)
 

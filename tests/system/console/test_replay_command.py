@@ -19,14 +19,14 @@ from stream.keys import Shard
 from stream.redis import client as connect
 from tests.support.processes import ackstream
 from tests.support.samples.events import RECEIVED_MS
-from tests.support.workers.handled_entries import ENTRIES, HOUR_MS, Site, handled, name
+from tests.support.workers.handled_entries import ENTRIES, HOUR_MS, HandledStream, handled, name
 from tests.support.workers.recording import GROUP
 from worker.retention.archive_writer import Archive
 from worker.retention.pages import raw_ranges
 
 
 @pytest.fixture
-def site(valkey_url: str, shard: Shard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+def site(valkey_url: str, shard: Shard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HandledStream]:
     with handled(valkey_url, shard, tmp_path, monkeypatch) as site:
         yield site
 
@@ -47,7 +47,7 @@ CHOICES: list[tuple[tuple[str, ...], Callable[[int], bool]]] = [
 ]
 
 
-def test_each_choice_plans_and_replays_what_it_means(site: Site) -> None:
+def test_each_choice_plans_and_replays_what_it_means(site: HandledStream) -> None:
     """The plan tells how many, received when, and how long; the group gets just these, the other group nothing."""
     logged = len(site.worker.logged("message.status"))
     for arguments, means in CHOICES:
@@ -72,7 +72,7 @@ def test_each_choice_plans_and_replays_what_it_means(site: Site) -> None:
     assert site.worker.logged("replay.done")[0]["scope"] == "all"
 
 
-def test_the_archive_is_replayed_with_the_stream(site: Site) -> None:
+def test_the_archive_is_replayed_with_the_stream(site: HandledStream) -> None:
     """What was trimmed counts only with --archive; what is in both is planned and given once."""
 
     async def archive(server: Redis) -> None:
@@ -94,7 +94,7 @@ def test_the_archive_is_replayed_with_the_stream(site: Site) -> None:
     assert site.replayed() == Counter(name(number) for number in range(ENTRIES - 2))
 
 
-def test_a_replay_is_paused_resumed_and_cancelled(site: Site) -> None:
+def test_a_replay_is_paused_resumed_and_cancelled(site: HandledStream) -> None:
     """While it is paused nothing is copied; resumed it goes on where it was; cancelled it never goes on."""
     started = site.json("replay", "run", "--group", GROUP, "--rate", "8", "--detach")
     assert started["total"] == ENTRIES
@@ -119,11 +119,11 @@ def test_a_replay_is_paused_resumed_and_cancelled(site: Site) -> None:
     assert {one["name"] for one in groups} == {GROUP.encode(), b"log"}
 
 
-def state(site: Site, replay: str) -> Any:
+def state(site: HandledStream, replay: str) -> Any:
     return next(one for one in site.json("replay", "list", "--group", GROUP)["replays"] if one["replay"] == replay)
 
 
-def test_ctrl_c_leaves_it_running(site: Site) -> None:
+def test_ctrl_c_leaves_it_running(site: HandledStream) -> None:
     """The command says so and ends with 130; the replay can be watched again."""
     settings = {"redis_url": site.url, "stream": site.shard.name}
     arguments = ("replay", "run", "--group", GROUP, "--rate", "4")
@@ -139,7 +139,7 @@ def test_ctrl_c_leaves_it_running(site: Site) -> None:
     assert f"replay {started['replay']} is done: 24 of 24 copied" in watched.stdout
 
 
-def test_without_a_worker_it_waits_for_one(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_worker_it_waits_for_one(site: HandledStream, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command says so after a while and ends; what is not copied is not outstanding, what is copied is."""
     monkeypatch.setattr(replay_progress, "ALONE_SECONDS", 0.3)
     site.worker.kill()
@@ -151,7 +151,7 @@ def test_without_a_worker_it_waits_for_one(site: Site, monkeypatch: pytest.Monke
     assert (log["replays"], log["outstanding"]) == (1, 1)
 
 
-def test_a_dropped_group_leaves_nothing_of_its_replays(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dropped_group_leaves_nothing_of_its_replays(site: HandledStream, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither what they are of, nor what they keep on the stream."""
     monkeypatch.setattr(replay_progress, "ALONE_SECONDS", 0.1)
     site.worker.kill()

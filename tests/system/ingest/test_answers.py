@@ -49,7 +49,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class AnsweringIngest:
     """An ingest process, and the stream that it appends to."""
 
     port: int
@@ -81,19 +81,21 @@ class Site:
         return [fields for _, fields in found]
 
 
-async def site_of(server: Redis, url: str, shard: Shard, folder: Path, **settings: str) -> AsyncIterator[Site]:
+async def site_of(
+    server: Redis, url: str, shard: Shard, folder: Path, **settings: str
+) -> AsyncIterator[AnsweringIngest]:
     common = {"redis_url": url, "stream": shard.name, "signature_secrets": SECRETS}
     async with Ingest(folder, **{**common, **settings}).running() as ingest:
-        yield Site(ingest.port, server, shard)
+        yield AnsweringIngest(ingest.port, server, shard)
 
 
 @pytest.fixture
-async def required(server: Redis, valkey_url: str, shard: Shard, tmp_path: Path) -> AsyncIterator[Site]:
+async def required(server: Redis, valkey_url: str, shard: Shard, tmp_path: Path) -> AsyncIterator[AnsweringIngest]:
     async for site in site_of(server, valkey_url, shard, tmp_path, signatures="required", dlr_signature="sha256"):
         yield site
 
 
-async def test_what_is_authentic_is_appended_whatever_it_is(required: Site) -> None:
+async def test_what_is_authentic_is_appended_whatever_it_is(required: AnsweringIngest) -> None:
     """200 and an empty body; account and application stand in the entry. What is no JSON is the worker's to bury."""
     for payload in (PAYLOAD, b"no JSON", b"\xff\xfe", b"{" * 2000, b'{"a":1}'):
         for kind in ("application/json", "text/plain", "x"):
@@ -111,7 +113,7 @@ async def test_what_is_authentic_is_appended_whatever_it_is(required: Site) -> N
     assert await required.quarantined() == []
 
 
-async def test_what_is_unsigned_is_asked_for_again_and_dropped(required: Site) -> None:
+async def test_what_is_unsigned_is_asked_for_again_and_dropped(required: AnsweringIngest) -> None:
     """503 with Retry-After: the provider sends it again, signed. Nothing is kept of it."""
     for payload in (PAYLOAD, RECEIPT, b"no JSON"):
         answer = await required.ask(request(payload))
@@ -141,7 +143,7 @@ JUNK = {
 }
 
 
-async def test_a_wrong_signature_is_sent_again_and_kept_in_quarantine(required: Site) -> None:
+async def test_a_wrong_signature_is_sent_again_and_kept_in_quarantine(required: AnsweringIngest) -> None:
     """503 with the same empty body, whatever is wrong; it is kept, with the reason, and not on the stream."""
     for reason, header in WRONG.values():
         answer = await required.ask(request(PAYLOAD, header))
@@ -157,7 +159,7 @@ async def test_a_wrong_signature_is_sent_again_and_kept_in_quarantine(required: 
     assert await required.appended() == []
 
 
-async def test_what_cannot_be_the_provider_s_is_sent_again_and_not_kept(required: Site) -> None:
+async def test_what_cannot_be_the_provider_s_is_sent_again_and_not_kept(required: AnsweringIngest) -> None:
     """503 with an empty body; after all of it the quarantine holds what came last, which may be the provider's."""
     for header in JUNK.values():
         answer = await required.ask(request(PAYLOAD, header))
@@ -173,7 +175,7 @@ async def test_what_cannot_be_the_provider_s_is_sent_again_and_not_kept(required
     assert await required.appended() == []
 
 
-async def test_a_wrong_receipt_is_refused_like_any_other(required: Site) -> None:
+async def test_a_wrong_receipt_is_refused_like_any_other(required: AnsweringIngest) -> None:
     """A ``sig`` that is wrong gives 503, by GET, form and JSON; two tokens do too."""
     wrong = SIGNED_RECEIPT.replace(b"m-2", b"m-3")
     assert (await required.ask(request(wrong))).status == 503
@@ -237,7 +239,7 @@ async def test_without_a_method_a_signed_receipt_is_unsigned_like_any_other(
         assert await site.appended() == []
 
 
-async def test_what_is_no_webhook_has_an_answer_of_its_own(required: Site) -> None:
+async def test_what_is_no_webhook_has_an_answer_of_its_own(required: AnsweringIngest) -> None:
     """Too large 413, compressed 415, another method 405 with Allow, another path 404: nothing is appended."""
     long = b"x" * (LIMIT + 1)
     chunked = b"".join(b"8000\r\n" + b"x" * 0x8000 + b"\r\n" for _ in range(5)) + b"0\r\n\r\n"

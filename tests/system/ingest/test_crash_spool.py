@@ -17,7 +17,7 @@ from tests.support.faults.redis_outages import Away, away_redis
 from tests.support.http.load import loading
 from tests.support.processes import Ingest, ackstream
 from tests.support.waiting import until
-from tests.system.test_crash import ROUNDS, SEED
+from tests.support.workers.crash_rounds import ROUNDS, SEED
 
 pytestmark = pytest.mark.crash
 

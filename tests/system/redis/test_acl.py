@@ -19,10 +19,10 @@ from stream.redis.client import client
 from tests.support.processes import Ingest, Process, Server, ackstream, becomes, run_ackstream
 from tests.support.samples.events import body, entry
 from tests.support.samples.signed import SECRETS, bearer
+from tests.support.servers.redis_users import ACL_FILE
 from tests.support.waiting import until
 from worker.store.migrate import migrate_at
 
-USERS = (Path(__file__).parents[3] / "deploy" / "redis-users.acl").read_text()
 HANDLERS = ("store", "log", "failing:handle#attempts=2&base=0")
 FAILING = """from worker import StatusEvent
 async def handle(event: StatusEvent):
@@ -54,7 +54,7 @@ class Guarded(Server):
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
         self.port = valkey.find_free_port()
-        (folder / "users.acl").write_text(re.sub(r"<(\w+)-password>", r"\1", USERS) + OWNER)
+        (folder / "users.acl").write_text(re.sub(r"<(\w+)-password>", r"\1", ACL_FILE) + OWNER)
         options = ("--port", str(self.port), "--aclfile", str(folder / "users.acl"), "--dir", str(folder))
         super().__init__((valkey.find_binary(), *options, "--appendonly", "yes", "--appendfsync", "always"), folder)
 
@@ -66,7 +66,7 @@ class Guarded(Server):
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class GuardedSystem:
     """The server, and the settings of those who use it."""
 
     server: Guarded
@@ -80,15 +80,15 @@ class Site:
 
 
 @pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
+async def site(tmp_path: Path) -> AsyncIterator[GuardedSystem]:
     database_url = f"sqlite:///{tmp_path / 'test.db'}"
     await migrate_at(database_url)
     settings = {"database_url": database_url, "signature_secrets": SECRETS, "retention_bytes": str(2**20)}
     async with Guarded(tmp_path / "valkey").running() as server:
-        yield Site(server, tmp_path, settings)
+        yield GuardedSystem(server, tmp_path, settings)
 
 
-async def test_each_role_does_its_work_as_its_user(site: Site) -> None:
+async def test_each_role_does_its_work_as_its_user(site: GuardedSystem) -> None:
     """Webhooks are kept, refused ones quarantined, stored, tried again, buried and trimmed; every command answers."""
     (site.folder / "failing.py").write_text(FAILING)
     shard, owner = Shard(), client(site.server.url("owner"))
@@ -160,7 +160,7 @@ REFUSED = (
 )
 
 
-async def test_ingest_can_append_and_ask_and_nothing_else(site: Site) -> None:
+async def test_ingest_can_append_and_ask_and_nothing_else(site: GuardedSystem) -> None:
     """Whoever takes over the process that faces the world can neither read nor remove what is kept."""
     server: Redis = client(site.server.url("ingest"))
     do: Any = server.execute_command
@@ -170,7 +170,7 @@ async def test_ingest_can_append_and_ask_and_nothing_else(site: Site) -> None:
     await server.aclose()
 
 
-async def test_without_a_user_there_is_nothing(site: Site) -> None:
+async def test_without_a_user_there_is_nothing(site: GuardedSystem) -> None:
     """The default user is off."""
     server: Redis = client(f"redis://127.0.0.1:{site.server.port}")
     with pytest.raises(Exception, match=r"(?i)authentication required|NOAUTH"):

@@ -16,15 +16,15 @@ from redis.asyncio import Redis
 from console.up import valkey as embedded
 from stream.keys import Shard
 from stream.redis.errors import AWAY, SILENT, UNWRITABLE
-from tests.support.faults.redis_faults import FAULTS, Fault, Site, frozen, full
+from tests.support.faults.redis_faults import FAULTS, Fault, FaultyValkey, frozen, full
 from tests.support.processes import Process, Valkey, becomes
 from tests.support.processes import started as begun
 from tests.support.samples.events import body
 from tests.support.servers.listen import listening
 from tests.support.waiting import until
+from tests.support.workers.crash_rounds import PACE, TIMING, check_stored_once, make_payloads
+from tests.support.workers.store_rows import read_rows
 from tests.support.workers.worker_cluster import GROUP, Work, working
-from tests.system.test_crash import PACE, TIMING, is_stored_once, payloads
-from tests.worker.store.test_store import rows
 
 pytestmark = pytest.mark.crash
 
@@ -49,13 +49,13 @@ async def work(valkey: Valkey, shard: Shard, tmp_path: Path) -> AsyncIterator[Wo
 
 
 @pytest.fixture
-def site(work: Work, valkey: Valkey, tmp_path: Path) -> Site:
-    return Site(work.server, valkey.url, tmp_path / "valkey", work.shard)
+def site(work: Work, valkey: Valkey, tmp_path: Path) -> FaultyValkey:
+    return FaultyValkey(work.server, valkey.url, tmp_path / "valkey", work.shard)
 
 
 async def half_done(work: Work) -> Process:
     """Have one worker in the middle of its work."""
-    await work.append(payloads(ENTRIES))
+    await work.append(make_payloads(ENTRIES))
     (worker,) = await work.start(1)
     await work.is_down_to(ENTRIES * 4 // 5)
     return worker
@@ -94,7 +94,7 @@ ANSWERING = [fault for fault in FAULTS if fault.name not in ("frozen", "busy")]
 
 
 @pytest.mark.parametrize("fault", ANSWERING, ids=lambda fault: fault.name)
-async def test_a_worker_waits_through_every_fault_and_goes_on(work: Work, site: Site, fault: Fault) -> None:
+async def test_a_worker_waits_through_every_fault_and_goes_on(work: Work, site: FaultyValkey, fault: Fault) -> None:
     """It says what is wrong, asks now and then, ends nothing, and stores everything once the fault is repaired."""
     worker = await half_done(work)
     async with fault.inflicted(site):
@@ -103,12 +103,12 @@ async def test_a_worker_waits_through_every_fault_and_goes_on(work: Work, site: 
     print(f"{fault.name}: {reads:.1f} reads, {commands:.1f} commands a second")  # noqa: T201 - for whoever looks
     assert (reads < READS_PER_SECOND, commands < COMMANDS_PER_SECOND) == (True, True)
     await is_ready(worker)
-    await is_stored_once(work)
+    await check_stored_once(work)
     assert worker.lives()
 
 
 @pytest.mark.parametrize("name", ["frozen", "busy"])
-async def test_a_worker_waits_for_a_server_that_answers_nothing(work: Work, site: Site, name: str) -> None:
+async def test_a_worker_waits_for_a_server_that_answers_nothing(work: Work, site: FaultyValkey, name: str) -> None:
     """For longer than the time of death: no wait is without end, and everything is stored once."""
     (fault,) = [fault for fault in FAULTS if fault.name == name]
     work.pace = PACE
@@ -119,10 +119,10 @@ async def test_a_worker_waits_for_a_server_that_answers_nothing(work: Work, site
         await becomes(lambda: time.monotonic() - began > TIMING.dead, seconds=TIMING.dead + 5)
         assert len(worker.logged("consumer.redis_fault")) < 2 * TIMING.dead
     await is_ready(worker)
-    await is_stored_once(work)
+    await check_stored_once(work)
 
 
-async def test_a_worker_can_be_stopped_while_it_waits(work: Work, site: Site) -> None:
+async def test_a_worker_can_be_stopped_while_it_waits(work: Work, site: FaultyValkey) -> None:
     """SIGTERM ends it in good order though nothing answers; another one does the rest."""
     work.pace = PACE
     worker = await half_done(work)
@@ -131,7 +131,7 @@ async def test_a_worker_can_be_stopped_while_it_waits(work: Work, site: Site) ->
         worker.send(signal.SIGTERM)
         assert await worker.ended(20) == 0
     await work.start(1)
-    await is_stored_once(work)
+    await check_stored_once(work)
 
 
 @asynccontextmanager
@@ -156,18 +156,18 @@ async def slow(port: int) -> AsyncIterator[int]:
         yield listened
 
 
-async def test_a_batch_that_the_network_cannot_carry_in_time_is_read_in_parts(work: Work, site: Site) -> None:
+async def test_a_batch_that_the_network_cannot_carry_in_time_is_read_in_parts(work: Work, site: FaultyValkey) -> None:
     """A reply that is cut off for its size would be cut off for ever: so fewer entries are read at once."""
     await work.append([body(message_uuid=f"m-{n}", more="x" * 100_000) for n in range(80)])
     async with slow(urlsplit(site.url).port or 0) as port:
         worker = work.worker(redis_url=site.url.replace(f":{urlsplit(site.url).port}", f":{port}"))
         await work.is_down_to(0)
         assert "silent" in {line["fault"] for line in worker.logged("consumer.redis_fault")}
-        await is_stored_once(work)
+        await check_stored_once(work)
         worker.kill()
 
 
-async def test_a_full_server_holds_nobody_up(work: Work, site: Site) -> None:
+async def test_a_full_server_holds_nobody_up(work: Work, site: FaultyValkey) -> None:
     """Without memory to append, groups are read, acked and noted, and a dead worker's entries are taken over."""
     work.pace = PACE
     worker = await half_done(work)
@@ -176,7 +176,7 @@ async def test_a_full_server_holds_nobody_up(work: Work, site: Site) -> None:
         in_hand = await work.in_hand(worker)
         (other,) = await work.start(1)
         await work.is_claimed_from(in_hand, seconds=TIMING.dead + 20)
-        await is_stored_once(work)
+        await check_stored_once(work)
         last = max(int(entry_id.partition("-")[0]) for entry_id, _ in work.appended)
         await until(lambda: noted(work, last))
     assert (in_hand != set(), other.logged("consumer.redis_fault")) == (True, [])
@@ -189,7 +189,7 @@ async def noted(work: Work, ms: int) -> bool:
 
 
 @pytest.mark.parametrize("where", ["99999999999999-0", "destroyed"])
-async def test_a_group_that_was_moved_away_is_put_back(work: Work, site: Site, where: str) -> None:
+async def test_a_group_that_was_moved_away_is_put_back(work: Work, site: FaultyValkey, where: str) -> None:
     """Beyond its stream it would read nothing, without an error; destroyed, with one: nothing is passed by."""
     worker = await half_done(work)
     await until(lambda: noted(work, 1))
@@ -198,12 +198,12 @@ async def test_a_group_that_was_moved_away_is_put_back(work: Work, site: Site, w
     else:
         await site.server.xgroup_setid(work.shard.stream, GROUP, where)
     await worker.has_logged("group.created", times=2)
-    await is_stored_once(work)
+    await check_stored_once(work)
     made = worker.logged("group.created")
     assert (len(made), made[1]["start"] not in ("0", "0-0")) == (2, True)
 
 
-async def test_a_server_that_has_lost_everything_is_begun_anew(work: Work, site: Site, valkey: Valkey) -> None:
+async def test_a_server_that_has_lost_everything_is_begun_anew(work: Work, site: FaultyValkey, valkey: Valkey) -> None:
     """Started again on an empty disk, with a clock that went back: what comes then is stored once."""
     worker = await half_done(work)
     await until(lambda: noted(work, 1))
@@ -213,7 +213,7 @@ async def test_a_server_that_has_lost_everything_is_begun_anew(work: Work, site:
     await valkey.start()
     await work.append([body(message_uuid=f"later-{n}") for n in range(1000)], entry_id="5-*")
     await work.is_down_to(0)
-    _, stored_events = await rows(work.engine)
+    _, stored_events = await read_rows(work.engine)
     stored = [one for one in stored_events.values() if one["event"].message_uuid.startswith("later-")]
     assert (len(stored), await work.server.xlen(work.shard.dead(GROUP)), worker.lives()) == (1000, 0, True)
 
@@ -249,4 +249,4 @@ async def test_a_full_disk_is_waited_for(shard: Shard, tmp_path: Path, fsync: st
             valkey.kill()  # it has ended by itself
             await valkey.start()
         await is_ready(worker)
-        await is_stored_once(work)
+        await check_stored_once(work)

@@ -13,7 +13,7 @@ from stream.keys import Shard
 from stream.redis.client import client
 from stream.redis.errors import READ_ONLY, identify_fault
 from stream.redis.sentinel import ASK_SECONDS, LOOK_SECONDS
-from tests.stream.test_redis_faults import met
+from tests.support.faults.redis_faults import catch_error
 from tests.support.http.load import SENDERS, Load, loading
 from tests.support.processes import Ingest, becomes
 from tests.support.servers.sentinels import Node, Watched, watched
@@ -115,7 +115,7 @@ async def test_a_primary_that_is_killed_is_replaced(site: Watched, work: Work) -
     await old.start()
     async with site.directly(old) as server:
         await until(lambda: is_replica(server), seconds=30)
-        assert identify_fault(await met(server.set("a", "b"))) is READ_ONLY
+        assert identify_fault(await catch_error(server.set("a", "b"))) is READ_ONLY
 
 
 async def is_replica(server: Any) -> bool:

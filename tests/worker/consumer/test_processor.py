@@ -1,91 +1,33 @@
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
 
 from stream.keys import Shard
-from tests.support.samples.events import body, entry, flat
+from tests.support.samples.events import body, flat
 from tests.support.streams.delayed import delayed
 from tests.support.workers.parts import make_parts
+from tests.support.workers.processing import RecordingHandler, append_and_read, count_unacked, process_entries
 from worker.consumer.batch import Batch
 from worker.consumer.processor import Processor
 from worker.dispatch.call import Limits
-from worker.events.event import StatusEvent
 from worker.group.group_ref import GroupRef
 from worker.group.heartbeat import Heartbeat, RawEntries
 from worker.handlers.errors import Discard, Divide, Retry, Unavailable
 from worker.settle.ack_writer import BatchDropped
 from worker.settle.delayed import DelayedRetries
 from worker.settle.retry_policy import RetryPolicy
-from worker.sources import Source, streams
+from worker.sources import Source
 from worker.timing import TIMING
-
-
-class Recorder:
-    """A handler that raises what it is told to, and notes what it saw and what was pending then."""
-
-    def __init__(
-        self,
-        server: Redis,
-        shard: Shard,
-        fail: Callable[[Sequence[str]], BaseException | None] = lambda _ids: None,
-        *,
-        alone: bool = False,
-    ) -> None:
-        self._server = server
-        self._shard = shard
-        self._fail = fail
-        self._alone = alone
-        self.seen: list[list[str]] = []
-        self.attempts: list[int] = []
-        self.pending: list[int] = []
-
-    def alone(self, _event: StatusEvent) -> bool:
-        return self._alone
-
-    async def handle(self, events: Sequence[StatusEvent]) -> None:
-        ids = [event.message_uuid for event in events]
-        self.seen.append(ids)
-        self.attempts += [event.attempt for event in events]
-        self.pending.append(await pending(self._server, self._shard))
-        if (error := self._fail(ids)) is not None:
-            raise error
-
-
-async def pending(server: Redis, shard: Shard) -> int:
-    return int((await server.xpending(shard.stream, "g"))["pending"])
-
-
-async def read(server: Redis, shard: Shard, heartbeat: Heartbeat, payloads: Sequence[bytes]) -> RawEntries:
-    """These payloads, appended and read."""
-    for stream in streams(shard, "g").values():
-        with suppress(ResponseError):  # it is there
-            await server.xgroup_create(stream, "g", "0", mkstream=True)
-    await heartbeat.beat()
-    for payload in payloads:
-        fields: Any = entry(payload).to_fields()
-        await server.xadd(shard.stream, fields)
-    reply: Any = await server.xreadgroup("g", heartbeat.consumer, {shard.stream: ">"})
-    entries: RawEntries = [(entry_id, flat(fields)) for entry_id, fields in reply[0][1]]
-    return entries
-
-
-async def process(own: Processor, entries: RawEntries, generation: int, source: Source = Source.LIVE) -> None:
-    """Process them as if there were nothing else to read."""
-    nothing_more = asyncio.get_running_loop().create_future()
-    await own.process([Batch.read(source, entries, shard=0, generation=generation)], nothing_more)
 
 
 def processor(
     server: Redis,
     shard: Shard,
     heartbeat: Heartbeat,
-    handler: Recorder,
+    handler: RecordingHandler,
     *,
     stop: asyncio.Event | None = None,
     limits: Limits | None = None,
@@ -106,13 +48,13 @@ async def dead(server: Redis, shard: Shard) -> list[bytes]:
 async def test_what_cannot_be_parsed_is_buried_and_the_rest_proceeds(server: Redis, shard: Shard) -> None:
     """One batch with good payloads, bad ones and a foreign entry: all are settled, each in its way."""
     heartbeat = Heartbeat(GroupRef(server, shard, "g"))
-    recorder = Recorder(server, shard)
+    recorder = RecordingHandler(server, shard)
     await server.xadd(shard.stream, {b"foreign": b"\xff"})
     payloads = [body(message_uuid="a"), b"\xff\xfe", body(message_uuid="b"), b"{}"]
-    entries = await read(server, shard, heartbeat, payloads)
-    await process(processor(server, shard, heartbeat, recorder), entries, heartbeat.generation)
+    entries = await append_and_read(server, shard, heartbeat, payloads)
+    await process_entries(processor(server, shard, heartbeat, recorder), entries, heartbeat.generation)
     assert recorder.seen == [["a", "b"]]
-    assert await pending(server, shard) == 0
+    assert await count_unacked(server, shard) == 0
     dead: Any = await server.xrange(shard.dead("g"))
     errors = [fields[b"error"].partition(b": ")[0] for _, fields in dead]
     assert errors == [b"invalid-entry", b"invalid-status", b"invalid-status"]
@@ -123,24 +65,24 @@ async def test_what_cannot_be_parsed_is_buried_and_the_rest_proceeds(server: Red
 async def test_settling_is_the_last_step(server: Redis, shard: Shard) -> None:
     """While the handler works everything is still pending; a death there loses nothing."""
     heartbeat = Heartbeat(GroupRef(server, shard, "g"))
-    recorder = Recorder(server, shard)
-    entries = await read(server, shard, heartbeat, [body(), b"bad", body(status="read")])
-    await process(processor(server, shard, heartbeat, recorder), entries, heartbeat.generation)
+    recorder = RecordingHandler(server, shard)
+    entries = await append_and_read(server, shard, heartbeat, [body(), b"bad", body(status="read")])
+    await process_entries(processor(server, shard, heartbeat, recorder), entries, heartbeat.generation)
     assert recorder.pending == [3]
-    assert await pending(server, shard) == 0
+    assert await count_unacked(server, shard) == 0
 
 
 async def test_while_the_target_is_away_nothing_is_counted(server: Redis, shard: Shard) -> None:
     """The batch stays pending and is tried again, first attempts as before, until the target is back."""
     heartbeat = Heartbeat(GroupRef(server, shard, "g"))
     failures = [Unavailable(), Unavailable()]
-    recorder = Recorder(server, shard, lambda _ids: failures.pop() if failures else None)
-    entries = await read(server, shard, heartbeat, [body()])
-    await process(processor(server, shard, heartbeat, recorder), entries, heartbeat.generation)
+    recorder = RecordingHandler(server, shard, lambda _ids: failures.pop() if failures else None)
+    entries = await append_and_read(server, shard, heartbeat, [body()])
+    await process_entries(processor(server, shard, heartbeat, recorder), entries, heartbeat.generation)
     assert recorder.seen == [["m-1"]] * 3
     assert recorder.attempts == [1, 1, 1]
     assert recorder.pending == [1, 1, 1]
-    assert await pending(server, shard) == 0
+    assert await count_unacked(server, shard) == 0
     assert await delayed(server, shard, "g") == []
 
 
@@ -148,13 +90,13 @@ async def test_while_the_target_is_away_one_call_asks_for_all(server: Redis, sha
     """Of many calls at most those that had begun meet the absence; then one at a time, until it is back."""
     heartbeat = Heartbeat(GroupRef(server, shard, "g"))
     answers = [None, *[Unavailable()] * 6]
-    recorder = Recorder(server, shard, lambda _ids: answers.pop() if answers else None, alone=True)
-    entries = await read(server, shard, heartbeat, [body(message_uuid=f"m-{n}") for n in range(50)])
+    recorder = RecordingHandler(server, shard, lambda _ids: answers.pop() if answers else None, alone=True)
+    entries = await append_and_read(server, shard, heartbeat, [body(message_uuid=f"m-{n}") for n in range(50)])
     own = processor(server, shard, heartbeat, recorder, limits=Limits(concurrency=4))
-    await process(own, entries, heartbeat.generation)
+    await process_entries(own, entries, heartbeat.generation)
     assert len(recorder.seen) == 56
     assert {ids[0] for ids in recorder.seen} == {f"m-{n}" for n in range(50)}
-    assert await pending(server, shard) == 0
+    assert await count_unacked(server, shard) == 0
 
 
 async def test_at_a_stop_what_waits_for_its_target_is_left_pending(server: Redis, shard: Shard) -> None:
@@ -162,21 +104,21 @@ async def test_at_a_stop_what_waits_for_its_target_is_left_pending(server: Redis
     heartbeat = Heartbeat(GroupRef(server, shard, "g"))
     stop = asyncio.Event()
     stop.set()
-    entries = await read(server, shard, heartbeat, [body()])
-    recorder = Recorder(server, shard, lambda _ids: Unavailable())
-    await process(processor(server, shard, heartbeat, recorder, stop=stop), entries, heartbeat.generation)
+    entries = await append_and_read(server, shard, heartbeat, [body()])
+    recorder = RecordingHandler(server, shard, lambda _ids: Unavailable())
+    await process_entries(processor(server, shard, heartbeat, recorder, stop=stop), entries, heartbeat.generation)
     assert recorder.seen == [["m-1"]]
-    assert await pending(server, shard) == 1
+    assert await count_unacked(server, shard) == 1
 
 
 async def test_what_fails_is_parked_and_the_rest_is_settled(server: Redis, shard: Shard) -> None:
     """Each event has its own outcome: the schedule's delay, the handler's, or none at all."""
     heartbeat = Heartbeat(GroupRef(server, shard, "g"))
     outcomes = {"b": ValueError("secret"), "c": Retry(60, "too early"), "d": Discard("not ours"), "e": SystemExit()}
-    recorder = Recorder(server, shard, lambda ids: outcomes.get(ids[0]), alone=True)
-    entries = await read(server, shard, heartbeat, [body(message_uuid=one) for one in "abcde"])
-    await process(processor(server, shard, heartbeat, recorder), entries, heartbeat.generation)
-    assert await pending(server, shard) == 0
+    recorder = RecordingHandler(server, shard, lambda ids: outcomes.get(ids[0]), alone=True)
+    entries = await append_and_read(server, shard, heartbeat, [body(message_uuid=one) for one in "abcde"])
+    await process_entries(processor(server, shard, heartbeat, recorder), entries, heartbeat.generation)
+    assert await count_unacked(server, shard) == 0
     assert await dead(server, shard) == [b"discarded: not ours"]
     waiting = await delayed(server, shard, "g")
     said = [fields[b"error"].partition(b" at ")[0] for fields, _ in waiting]
@@ -189,17 +131,17 @@ async def test_what_fails_is_parked_and_the_rest_is_settled(server: Redis, shard
 async def test_after_the_last_attempt_it_is_buried(server: Redis, shard: Shard) -> None:
     """While others succeed: attempts are counted in the copy, and the letter has their number and the last error."""
     heartbeat = Heartbeat(GroupRef(server, shard, "g"))
-    recorder = Recorder(server, shard, lambda ids: None if ids == ["good"] else KeyError("447700900123"))
+    recorder = RecordingHandler(server, shard, lambda ids: None if ids == ["good"] else KeyError("447700900123"))
     own = processor(server, shard, heartbeat, recorder, policy=RetryPolicy(base_seconds=0, attempts=3))
-    entries = await read(server, shard, heartbeat, [body()])
-    await process(own, entries, heartbeat.generation)
+    entries = await append_and_read(server, shard, heartbeat, [body()])
+    await process_entries(own, entries, heartbeat.generation)
     while await server.zcard(shard.delayed("g")):
         await DelayedRetries(GroupRef(server, shard, "g")).promote()
         reply: Any = await server.xreadgroup("g", heartbeat.consumer, {shard.retry("g"): ">"})
         due: RawEntries = [(entry_id, flat(fields)) for entry_id, fields in reply[0][1]]
-        good = await read(server, shard, heartbeat, [body(message_uuid="good")])
-        await process(own, good, heartbeat.generation)
-        await process(own, due, heartbeat.generation, Source.RETRY)
+        good = await append_and_read(server, shard, heartbeat, [body(message_uuid="good")])
+        await process_entries(own, good, heartbeat.generation)
+        await process_entries(own, due, heartbeat.generation, Source.RETRY)
     assert [attempt for ids, attempt in zip(recorder.seen, recorder.attempts, strict=True) if ids != ["good"]] == [
         1,
         2,
@@ -215,12 +157,12 @@ async def test_after_the_last_attempt_it_is_buried(server: Redis, shard: Shard) 
 async def test_a_list_that_one_event_spoils_is_divided(server: Redis, shard: Shard) -> None:
     """A handler that says so gets smaller lists at once, until the one event is alone; it alone is parked."""
     heartbeat = Heartbeat(GroupRef(server, shard, "g"))
-    recorder = Recorder(server, shard, lambda ids: Divide() if "m-5" in ids else None)
-    entries = await read(server, shard, heartbeat, [body(message_uuid=f"m-{n}") for n in range(8)])
-    await process(processor(server, shard, heartbeat, recorder), entries, heartbeat.generation)
+    recorder = RecordingHandler(server, shard, lambda ids: Divide() if "m-5" in ids else None)
+    entries = await append_and_read(server, shard, heartbeat, [body(message_uuid=f"m-{n}") for n in range(8)])
+    await process_entries(processor(server, shard, heartbeat, recorder), entries, heartbeat.generation)
     assert recorder.seen[1:3] == [[f"m-{n}" for n in range(4)], [f"m-{n}" for n in range(4, 8)]]
     assert ["m-5"] in recorder.seen
-    assert await pending(server, shard) == 0
+    assert await count_unacked(server, shard) == 0
     ((kept, _),) = await delayed(server, shard, "g")
     assert kept[b"origin"] == b"0/" + entries[5][0]
 
@@ -228,39 +170,39 @@ async def test_a_list_that_one_event_spoils_is_divided(server: Redis, shard: Sha
 async def test_on_a_full_server_a_failed_event_is_delayed_and_the_group_goes_on(server: Redis, shard: Shard) -> None:
     """Nothing waits for memory."""
     heartbeat = Heartbeat(GroupRef(server, shard, "g"))
-    recorder = Recorder(server, shard, lambda ids: ValueError() if ids == ["a"] else None, alone=True)
-    entries = await read(server, shard, heartbeat, [body(message_uuid="a"), body(message_uuid="b"), b"bad"])
+    recorder = RecordingHandler(server, shard, lambda ids: ValueError() if ids == ["a"] else None, alone=True)
+    entries = await append_and_read(server, shard, heartbeat, [body(message_uuid="a"), body(message_uuid="b"), b"bad"])
     await server.config_set("maxmemory", 1)
     try:
-        await process(processor(server, shard, heartbeat, recorder), entries, heartbeat.generation)
+        await process_entries(processor(server, shard, heartbeat, recorder), entries, heartbeat.generation)
     finally:
         await server.config_set("maxmemory", "1gb")
-    assert await pending(server, shard) == 0
+    assert await count_unacked(server, shard) == 0
     assert (len(await delayed(server, shard, "g")), len(await dead(server, shard))) == (1, 1)
 
 
 async def test_what_has_ended_unseen_is_settled_at_a_stop(server: Redis, shard: Shard) -> None:
     """Calls that were left to run beside the next read, and have ended since: they are not handled a second time."""
     heartbeat = Heartbeat(GroupRef(server, shard, "g"))
-    recorder = Recorder(server, shard, alone=True)
-    entries = await read(server, shard, heartbeat, [body(message_uuid=one) for one in "abc"])
+    recorder = RecordingHandler(server, shard, alone=True)
+    entries = await append_and_read(server, shard, heartbeat, [body(message_uuid=one) for one in "abc"])
     own = processor(server, shard, heartbeat, recorder, limits=Limits(concurrency=9))
     there_is_more = asyncio.get_running_loop().create_future()
     there_is_more.set_result(None)
     await own.process([Batch.read(Source.LIVE, entries, shard=0, generation=heartbeat.generation)], there_is_more)
     await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})
-    assert await pending(server, shard) == 3
+    assert await count_unacked(server, shard) == 3
     await own.finish()
-    assert await pending(server, shard) == 0
+    assert await count_unacked(server, shard) == 0
 
 
 async def test_a_late_worker_settles_nothing(server: Redis, shard: Shard) -> None:
     """What was read before the consumer was late may be in other hands: it stays pending, dead letters included."""
     heartbeat = Heartbeat(GroupRef(server, shard, "g"))
-    entries = await read(server, shard, heartbeat, [body(), b"bad"])
+    entries = await append_and_read(server, shard, heartbeat, [body(), b"bad"])
     generation = heartbeat.generation
     heartbeat.renew()
     with pytest.raises(BatchDropped):
-        await process(processor(server, shard, heartbeat, Recorder(server, shard)), entries, generation)
-    assert await pending(server, shard) == 2
+        await process_entries(processor(server, shard, heartbeat, RecordingHandler(server, shard)), entries, generation)
+    assert await count_unacked(server, shard) == 2
     assert await server.xlen(shard.dead("g")) == 0

@@ -9,11 +9,11 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from stream.keys import Shard
 from stream.redis.client import ServerUnfit
 from stream.redis.errors import AWAY, FULL, GONE, UNSUPPORTED, GroupGone, Stalled
+from tests.support.fake_clock import FakeClock
 from tests.support.in_process import working
 from tests.support.samples.events import body
+from tests.support.streams.settled import append_payloads, is_settled
 from tests.support.waiting import until
-from tests.worker.group.test_heartbeat import Clock
-from tests.worker.test_worker import append, settled
 from worker.consumer import redis_health as condition
 from worker.consumer.redis_health import SLOW_SECONDS, RedisHealth
 from worker.metrics import REDIS_FAULTS
@@ -41,7 +41,7 @@ async def test_it_is_told_in_words_until_it_is_well() -> None:
 
 async def test_a_read_that_takes_too_long_is_told_before_it_is_given_up() -> None:
     """`/ready` does not wait for the end of a wait that should have ended."""
-    clock = Clock()
+    clock = FakeClock()
     one = RedisHealth("g", (), clock)
     one.mark_healthy()
     reading = asyncio.ensure_future(never())
@@ -121,8 +121,8 @@ async def test_a_worker_whose_reads_stall_begins_again(
         async with working(redis_url=valkey_url, stream=shard.name, handlers="log"):
             await until(lambda: _grown(stalls, before + 2))
             patched.undo()
-            await append(server, shard, body())
-            await until(lambda: settled(server, shard, "log"))
+            await append_payloads(server, shard, body())
+            await until(lambda: is_settled(server, shard, "log"))
 
 
 async def _grown(counter: Any, value: float) -> bool:

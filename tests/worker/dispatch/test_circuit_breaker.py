@@ -5,6 +5,7 @@ import pytest
 from redis.asyncio import Redis
 
 from stream.keys import Shard
+from tests.support.fake_clock import FakeClock
 from tests.support.samples.events import body, event
 from tests.support.workers.parts import make_parts
 from worker.dispatch.call import Call, Limits
@@ -21,16 +22,6 @@ from worker.sources import Source
 from worker.timing import TIMING
 
 
-class Clock:
-    """A clock that stands until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def note(breaker: CircuitBreaker, outcomes: str, events: int = 1) -> None:
     """Take in calls, of which those marked with an x failed."""
     for outcome in outcomes:
@@ -39,7 +30,7 @@ def note(breaker: CircuitBreaker, outcomes: str, events: int = 1) -> None:
 
 def trips(before: str, outcomes: str, events: int = 1, *, after: str = "", seconds: float = TIMING.trip) -> bool:
     """Whether it has tripped after these, some time, and those."""
-    clock = Clock()
+    clock = FakeClock()
     breaker = CircuitBreaker(clock)
     note(breaker, before)
     note(breaker, outcomes, events)
@@ -91,7 +82,7 @@ def test_a_list_that_failed_speaks_for_some_of_its_events_only() -> None:
 def test_it_does_not_trip_for_events_that_fail_by_key(share: float) -> None:
     """However many of them there are, as long as some succeed all the time."""
     chance: Callable[[], float] = Random(1).random  # noqa: S311 - no secret
-    clock = Clock()
+    clock = FakeClock()
     breaker = CircuitBreaker(clock)
     for _ in range(20_000):
         clock.now += 0.01
@@ -102,7 +93,7 @@ def test_it_does_not_trip_for_events_that_fail_by_key(share: float) -> None:
 @pytest.mark.parametrize("seconds", [720, 60, 0.8])
 def test_a_quiet_group_with_a_few_bad_events_never_trips_it(seconds: float) -> None:
     """Five an hour, one a minute, or five within seconds and nothing else: they have their attempts."""
-    clock = Clock()
+    clock = FakeClock()
     breaker = CircuitBreaker(clock)
     for number in range(200):
         breaker.record(failed=True, events=1)
@@ -113,7 +104,7 @@ def test_a_quiet_group_with_a_few_bad_events_never_trips_it(seconds: float) -> N
 
 def test_a_failure_of_long_ago_does_not_count() -> None:
     """Many failures in one moment are told from an outage by their time, whatever failed an hour before."""
-    clock = Clock()
+    clock = FakeClock()
     breaker = CircuitBreaker(clock)
     note(breaker, "x")
     clock.now += 3600
@@ -131,7 +122,7 @@ async def test_what_may_never_succeed_says_nothing(server: Redis, shard: Shard) 
 
 async def trips_for(server: Redis, shard: Shard, source: Source, attempt: int, *, dead: bool = False) -> bool:
     """Whether the group pauses after many calls that failed, each with an entry of this kind."""
-    clock = Clock()
+    clock = FakeClock()
     parts = make_parts(server, shard, SingleEventFunction(_nothing, 60), limits=Limits(judged_attempts=1), clock=clock)
     failed = event(body(), attempt=attempt - 1 or None)
     flat = [b"error", b"failed: ValueError"] if dead else []

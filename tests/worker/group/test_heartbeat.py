@@ -1,29 +1,14 @@
 from redis.asyncio import Redis
 
 from stream.keys import Shard
+from tests.support.fake_clock import FakeClock
+from tests.support.streams.pending import make_group
 from worker.group.claim import Claimer
 from worker.group.group_ref import GroupRef
 from worker.group.heartbeat import Heartbeat, RawEntries
 from worker.group.poison import PoisonTracker
 from worker.sources import Source, streams
 from worker.timing import TIMING
-
-
-class Clock:
-    """A clock that stands until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-async def group(server: Redis, shard: Shard, entries: int) -> None:
-    for stream in streams(shard, "g").values():
-        await server.xgroup_create(stream, "g", "0", mkstream=True)
-    for n in range(entries):
-        await server.xadd(shard.stream, {b"n": b"%d" % n})
 
 
 async def read(server: Redis, shard: Shard, heartbeat: Heartbeat) -> None:
@@ -33,7 +18,7 @@ async def read(server: Redis, shard: Shard, heartbeat: Heartbeat) -> None:
 class Consumer(Heartbeat):
     """A consumer that beats and claims."""
 
-    def __init__(self, group: GroupRef, clock: "Clock") -> None:
+    def __init__(self, group: GroupRef, clock: "FakeClock") -> None:
         super().__init__(group, clock)
         self._claimer = Claimer(group, self, PoisonTracker(group))
 
@@ -52,7 +37,7 @@ async def holders(server: Redis, shard: Shard) -> dict[str, int]:
     }
 
 
-async def pass_time(clock: Clock, seconds: float, *beating: Heartbeat) -> None:
+async def pass_time(clock: FakeClock, seconds: float, *beating: Heartbeat) -> None:
     """Let time go by in steps in which those who live raise their counters."""
     end = clock.now + seconds
     while clock.now < end:
@@ -63,8 +48,8 @@ async def pass_time(clock: Clock, seconds: float, *beating: Heartbeat) -> None:
 
 async def test_the_entries_of_a_dead_consumer_are_claimed(server: Redis, shard: Shard) -> None:
     """A counter that stands still for the time of death makes its consumer's entries another's; then it is removed."""
-    clock = Clock()
-    await group(server, shard, 5)
+    clock = FakeClock()
+    await make_group(server, shard, 5)
     dead, living = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
     await dead.beat()
     await living.beat()
@@ -81,8 +66,8 @@ async def test_the_entries_of_a_dead_consumer_are_claimed(server: Redis, shard: 
 
 async def test_a_living_consumer_is_left_alone(server: Redis, shard: Shard) -> None:
     """As long as its counter moves, however seldom it reads, nothing of its is claimed."""
-    clock = Clock()
-    await group(server, shard, 5)
+    clock = FakeClock()
+    await make_group(server, shard, 5)
     one, other = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
     await one.beat()
     await read(server, shard, one)
@@ -93,8 +78,8 @@ async def test_a_living_consumer_is_left_alone(server: Redis, shard: Shard) -> N
 
 async def test_who_left_is_claimed_at_once(server: Redis, shard: Shard) -> None:
     """Without a counter nobody waits: an orderly stop hands over at the next look."""
-    clock = Clock()
-    await group(server, shard, 5)
+    clock = FakeClock()
+    await make_group(server, shard, 5)
     leaving, living = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
     await leaving.beat()
     await read(server, shard, leaving)
@@ -105,8 +90,8 @@ async def test_who_left_is_claimed_at_once(server: Redis, shard: Shard) -> None:
 
 async def test_one_who_comes_back_between_look_and_claim_keeps_its_entries(server: Redis, shard: Shard) -> None:
     """The script checks the counter again: what was judged dead and has moved since is not robbed."""
-    clock = Clock()
-    await group(server, shard, 5)
+    clock = FakeClock()
+    await make_group(server, shard, 5)
     back, living = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
     await back.beat()
     await read(server, shard, back)
@@ -118,8 +103,8 @@ async def test_one_who_comes_back_between_look_and_claim_keeps_its_entries(serve
 
 async def test_a_late_one_takes_a_new_name_and_drops_what_it_has(server: Redis, shard: Shard) -> None:
     """Late by its own clock, before and after the next beat, what it read counts as lost to others."""
-    clock = Clock()
-    await group(server, shard, 1)
+    clock = FakeClock()
+    await make_group(server, shard, 1)
     heartbeat = Consumer(GroupRef(server, shard, "g"), clock)
     assert heartbeat.is_late(heartbeat.generation)
     await heartbeat.beat()
@@ -135,8 +120,8 @@ async def test_a_late_one_takes_a_new_name_and_drops_what_it_has(server: Redis, 
 
 async def test_one_who_stood_still_does_not_judge_others_by_old_sight(server: Redis, shard: Shard) -> None:
     """After the whole machine stood still everybody's counter is old: nobody is taken for dead for that."""
-    clock = Clock()
-    await group(server, shard, 5)
+    clock = FakeClock()
+    await make_group(server, shard, 5)
     one, other = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
     await one.beat()
     await read(server, shard, one)
@@ -149,8 +134,8 @@ async def test_one_who_stood_still_does_not_judge_others_by_old_sight(server: Re
 
 async def test_an_abandoned_name_is_claimed_like_any_dead_one(server: Redis, shard: Shard) -> None:
     """Who renews gets its own entries back under the new name, as soon as it looks."""
-    clock = Clock()
-    await group(server, shard, 5)
+    clock = FakeClock()
+    await make_group(server, shard, 5)
     heartbeat = Consumer(GroupRef(server, shard, "g"), clock)
     await heartbeat.beat()
     await read(server, shard, heartbeat)
@@ -163,8 +148,8 @@ async def test_an_abandoned_name_is_claimed_like_any_dead_one(server: Redis, sha
 
 async def test_entries_deleted_while_pending_do_not_stand_in_the_way(server: Redis, shard: Shard) -> None:
     """A dead consumer whose entries were trimmed is cleared away."""
-    clock = Clock()
-    await group(server, shard, 5)
+    clock = FakeClock()
+    await make_group(server, shard, 5)
     leaving, living = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
     await leaving.beat()
     await read(server, shard, leaving)
@@ -178,8 +163,8 @@ async def test_entries_deleted_while_pending_do_not_stand_in_the_way(server: Red
 
 async def test_a_full_server_makes_nobody_dead(server: Redis, shard: Shard) -> None:
     """When the server refuses all counters for want of memory, work goes on and nobody is claimed from."""
-    clock = Clock()
-    await group(server, shard, 5)
+    clock = FakeClock()
+    await make_group(server, shard, 5)
     one, other = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
     await one.beat()
     await read(server, shard, one)
@@ -197,8 +182,8 @@ async def test_a_full_server_makes_nobody_dead(server: Redis, shard: Shard) -> N
 
 async def test_a_new_name_has_its_counter_before_it_reads(server: Redis, shard: Shard) -> None:
     """Who renewed announces the new name first, so that nobody takes it for dead between two beats."""
-    heartbeat = Consumer(GroupRef(server, shard, "g"), Clock())
-    await group(server, shard, 0)
+    heartbeat = Consumer(GroupRef(server, shard, "g"), FakeClock())
+    await make_group(server, shard, 0)
     await heartbeat.announce()
     heartbeat.renew()
     assert not await server.hexists(shard.alive("g"), heartbeat.consumer)
@@ -208,8 +193,8 @@ async def test_a_new_name_has_its_counter_before_it_reads(server: Redis, shard: 
 
 async def test_copies_in_a_dead_consumers_hand_are_claimed_too(server: Redis, shard: Shard) -> None:
     """Of whichever of the group's streams they are; only then is the consumer removed, from all of them."""
-    clock = Clock()
-    await group(server, shard, 2)
+    clock = FakeClock()
+    await make_group(server, shard, 2)
     leaving, living = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
     await leaving.beat()
     keys = streams(shard, "g")
@@ -232,8 +217,8 @@ async def test_copies_in_a_dead_consumers_hand_are_claimed_too(server: Redis, sh
 
 async def test_what_the_server_has_forgotten_to_end_is_left_to_be_claimed(server: Redis, shard: Shard) -> None:
     """More pending under the own name than is in hand: the name is left, and its entries come back under the next."""
-    clock = Clock()
-    await group(server, shard, 5)
+    clock = FakeClock()
+    await make_group(server, shard, 5)
     heartbeat = Consumer(GroupRef(server, shard, "g"), clock)
     await heartbeat.beat()
     due, name = [heartbeat.orphan_check_due], heartbeat.consumer

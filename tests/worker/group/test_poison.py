@@ -9,9 +9,10 @@ from redis.asyncio import Redis
 
 from runtime.tasks import cancel_and_wait
 from stream.keys import Shard
+from tests.support.fake_clock import FakeClock
 from tests.support.samples.events import body
 from tests.support.workers.parts import Parts, make_parts
-from tests.worker.consumer.test_processor import Recorder, read
+from tests.support.workers.processing import RecordingHandler, append_and_read
 from worker.consumer.batch import Batch
 from worker.events.event import StatusEvent
 from worker.group.poison import MOST_DEATHS, SUSPECT_AFTER
@@ -22,17 +23,7 @@ from worker.timing import TIMING
 LIVE = Source.LIVE
 
 
-class Clock:
-    """A clock that stands until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-async def take_over(parts: Parts, clock: Clock) -> list[tuple[bytes, list[bytes]]]:
+async def take_over(parts: Parts, clock: FakeClock) -> list[tuple[bytes, list[bytes]]]:
     """Claim all that dead consumers had."""
     for _ in range(6):
         clock.now += TIMING.beat
@@ -43,8 +34,8 @@ async def take_over(parts: Parts, clock: Clock) -> list[tuple[bytes, list[bytes]
     return taken
 
 
-def successor(server: Redis, shard: Shard, clock: Clock) -> Parts:
-    return make_parts(server, shard, Recorder(server, shard, alone=True), clock=clock)
+def successor(server: Redis, shard: Shard, clock: FakeClock) -> Parts:
+    return make_parts(server, shard, RecordingHandler(server, shard, alone=True), clock=clock)
 
 
 def suspicions(parts: Parts, ids: Sequence[bytes]) -> list[tuple[int, int]]:
@@ -54,9 +45,9 @@ def suspicions(parts: Parts, ids: Sequence[bytes]) -> list[tuple[int, int]]:
 
 async def test_an_entry_is_suspect_from_the_second_death_on(server: Redis, shard: Shard) -> None:
     """A worker that left in order counts for nothing."""
-    clock = Clock()
+    clock = FakeClock()
     parts = successor(server, shard, clock)
-    ids = [one for one, _ in await read(server, shard, parts.heartbeat, [b"a", b"b"])]
+    ids = [one for one, _ in await append_and_read(server, shard, parts.heartbeat, [b"a", b"b"])]
     seen = []
     for number in range(4):
         if number == 1:
@@ -71,9 +62,9 @@ async def test_an_entry_is_suspect_from_the_second_death_on(server: Redis, shard
 @pytest.mark.parametrize("poison", [0, 3, 7])
 async def test_the_poison_entry_is_found_by_halving(server: Redis, shard: Shard, poison: int) -> None:
     """Of eight entries only the one that kills is given up; the others are handled, and none of them is blamed."""
-    clock, handled, deaths = Clock(), set[str](), 1
+    clock, handled, deaths = FakeClock(), set[str](), 1
     payloads = [body(message_uuid=f"m-{number}") for number in range(8)]
-    await read(server, shard, successor(server, shard, clock).heartbeat, payloads)
+    await append_and_read(server, shard, successor(server, shard, clock).heartbeat, payloads)
     while deaths < 20:
         killed = asyncio.Event()
 
@@ -113,11 +104,10 @@ async def marked(server: Redis, shard: Shard) -> int:
 
 async def test_the_mark_ends_with_its_calls(server: Redis, shard: Shard) -> None:
     """A worker that dies later does not speak against what it had handled under a mark, whatever came of that."""
-    clock = Clock()
+    clock = FakeClock()
     parts = successor(server, shard, clock)
-    (entry_id,) = [
-        one for one, _ in await read(server, shard, parts.heartbeat, [b'{"message_uuid":"m","status":"read"}'])
-    ]
+    payloads = [b'{"message_uuid":"m","status":"read"}']
+    ((entry_id, _),) = await append_and_read(server, shard, parts.heartbeat, payloads)
     for _ in range(SUSPECT_AFTER):
         parts = successor(server, shard, clock)
         entries = await take_over(parts, clock)
@@ -138,9 +128,9 @@ async def test_the_mark_ends_with_its_calls(server: Redis, shard: Shard) -> None
 
 async def test_a_reply_that_is_lost_loses_no_count(server: Redis, shard: Shard) -> None:
     """The claim counts in its own script: the next claimer knows of the death under the mark."""
-    clock = Clock()
+    clock = FakeClock()
     parts = successor(server, shard, clock)
-    ids = [one for one, _ in await read(server, shard, parts.heartbeat, [b"a", b"b"])]
+    ids = [one for one, _ in await append_and_read(server, shard, parts.heartbeat, [b"a", b"b"])]
     await parts.poison.mark(parts.heartbeat.consumer, [(LIVE, ids[0])])
     lost = successor(server, shard, clock)
     await take_over(lost, clock)
@@ -154,9 +144,9 @@ async def test_a_reply_that_is_lost_loses_no_count(server: Redis, shard: Shard) 
 
 async def test_a_claim_is_bounded(server: Redis, shard: Shard) -> None:
     """However much a dead worker had in flight: 250 entries of the greatest size are a batch."""
-    clock = Clock()
+    clock = FakeClock()
     parts = successor(server, shard, clock)
-    await read(server, shard, parts.heartbeat, [b"x"] * 600)
+    await append_and_read(server, shard, parts.heartbeat, [b"x"] * 600)
     parts = successor(server, shard, clock)
     for _ in range(6):
         clock.now += TIMING.beat

@@ -1,22 +1,13 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.support.fake_clock import FakeClock
 from worker.replay.rate_limiter import BEHIND_SECONDS, BURST_SECONDS, CATCH_UP, RateLimiter
-
-
-class Clock:
-    """A clock that stands until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def run(rate: float, waits: list[float], most: int | None = None) -> list[tuple[float, int]]:
     """What goes after each wait, by a clock that begins at 0: all that is due, or at most so many."""
-    clock = Clock()
+    clock = FakeClock()
     pace = RateLimiter(rate, clock)
     went = []
     for seconds in waits:
@@ -68,7 +59,7 @@ def test_what_is_held_up_for_long_is_not_made_up() -> None:
 
 def test_it_says_how_long_to_wait() -> None:
     """At half an entry a second the first one is due after 2 s, and so on."""
-    clock = Clock()
+    clock = FakeClock()
     pace = RateLimiter(0.5, clock)
     for _ in range(3):
         assert pace.count_due() == 0

@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 from stream.keys import Shard
 from stream.redis.client import client
 from tests.support.processes import Valkey
+from tests.support.streams.replayed_stream import GROUP, ReplayedStream, run_beside
 from tests.support.waiting import until
-from tests.worker.replay.test_replays import GROUP, Site, beside
 from worker.replay.job import State
 
 
@@ -22,7 +22,7 @@ async def test_a_full_server_copies_nothing_and_can_still_be_told_to_stop(
     valkey_url: str, server: Redis, shard: Shard
 ) -> None:
     """A refused step has moved no cursor; with memory again each copy is made once."""
-    site = Site(valkey_url, server, shard)
+    site = ReplayedStream(valkey_url, server, shard)
     await site.append(range(1, 601))
     replay = await site.start(600, rate=2000)
 
@@ -41,7 +41,7 @@ async def test_a_full_server_copies_nothing_and_can_still_be_told_to_stop(
         await site.has(State.DONE)
 
     with capture_logs() as logs:
-        await beside([site.replaying()], is_full_for_a_while())
+        await run_beside([site.replaying()], is_full_for_a_while())
     assert await site.copied() == list(range(1, 601))
 
 
@@ -53,7 +53,7 @@ async def test_a_server_that_is_killed_in_the_middle_goes_on(tmp_path: Path, sha
     """What was copied and where the copying stood are there together, or neither."""
     async with Valkey(tmp_path / "valkey").running() as valkey:
         server = client(valkey.url)
-        site = Site(valkey.url, server, shard)
+        site = ReplayedStream(valkey.url, server, shard)
         await site.append(range(1, 1201))
         await site.start(1200, rate=1000)
 
@@ -64,19 +64,19 @@ async def test_a_server_that_is_killed_in_the_middle_goes_on(tmp_path: Path, sha
                 await valkey.start()
             await until(lambda: answers(is_done(site)))
 
-        await beside([site.replaying()], is_killed_twice())
+        await run_beside([site.replaying()], is_killed_twice())
         assert await site.copied() == list(range(1, 1201))
         await server.aclose()
 
 
 async def test_what_another_version_has_started_is_left_to_it(valkey_url: str, server: Redis, shard: Shard) -> None:
     """It stops no worker, and nobody forgets it; others go on."""
-    site = Site(valkey_url, server, shard)
+    site = ReplayedStream(valkey_url, server, shard)
     await site.append([1])
     strange: Any = {"later": b'{"of":"the future"}', "broken": b"{", "broken:state": b"running"}
     await server.hset(shard.replays(GROUP), mapping=strange)
     await site.start(1)
-    await beside([site.replaying()], site.has(State.DONE))
+    await run_beside([site.replaying()], site.has(State.DONE))
     assert [one.replay.id for one in await site.replays.all()] == ["r"]
     assert await server.hexists(shard.replays(GROUP), "later")
 
@@ -88,9 +88,9 @@ async def answers(question: Awaitable[bool]) -> bool:
     return False
 
 
-async def has_copied(site: Site, number: int) -> bool:
+async def has_copied(site: ReplayedStream, number: int) -> bool:
     return bool(await site.server.xlen(site.shard.replay(GROUP)) >= number)
 
 
-async def is_done(site: Site) -> bool:
+async def is_done(site: ReplayedStream) -> bool:
     return (await site.progress()).state is State.DONE

@@ -47,7 +47,7 @@ class Model:
     discarded: set[int] = field(default_factory=set)
 
 
-class Site:
+class RedisReplay:
     """The same on a real server: entries 1 to ENTRIES, of which every third is not meant."""
 
     def __init__(self, server: Redis, shard: Shard, place: Place) -> None:
@@ -165,7 +165,7 @@ async def test_each_is_copied_once_whoever_copies(valkey_url: str, place: Place,
     """What is copied is what was meant, in order; only who holds the lease, and knows where it stands, goes on."""
     server, shard = client(valkey_url), Shard(f"test-{secrets.token_hex(6)}")
     try:
-        site = Site(server, shard, place)
+        site = RedisReplay(server, shard, place)
         await site.prepare()
         for name, *arguments in [("take", "a"), ("copy", "a", 2), *done]:
             await getattr(site, name)(*arguments)

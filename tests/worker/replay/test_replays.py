@@ -1,5 +1,4 @@
 import asyncio
-from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,119 +7,52 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from runtime.tasks import cancel_and_wait
-from stream.entry import EntryId
 from stream.keys import Shard
 from stream.redis.client import client
-from tests.support.samples.events import body, entry
+from tests.support.streams.replayed_stream import GROUP, ReplayedStream, run_beside
 from tests.support.streams.retention import OLD, look
-from tests.support.waiting import until
 from worker.replay.copier import plan_steps, split_steps
-from worker.replay.entry_filter import ALL, EntryFilter
+from worker.replay.entry_filter import EntryFilter
 from worker.replay.entry_reader import Span, read_archive
-from worker.replay.job import Place, Progress, Replay, State
-from worker.replay.repository import KEPT_ENDED, MOST_UNREAD, Replays
-from worker.replay.scheduler import ReplayScheduler
+from worker.replay.job import Place, State
+from worker.replay.repository import KEPT_ENDED, MOST_UNREAD
 from worker.retention.archive_writer import Archive
 from worker.retention.pages import raw_ranges
 
-GROUP = "g"
-
-
-class Site:
-    """A stream with entries, and replays of one group of it that nobody handles."""
-
-    def __init__(self, url: str, server: Redis, shard: Shard) -> None:
-        self.url = url
-        self.server = server
-        self.shard = shard
-        self.replays = Replays(server, shard, GROUP)
-
-    async def append(self, numbers: Sequence[int], key: str = "", *, payload: Any = None, **known: Any) -> None:
-        """Append a status of each of these messages, as an entry of that millisecond."""
-        for start in range(0, len(numbers), 1000):
-            async with self.server.pipeline(transaction=False) as pipe:
-                for number in numbers[start : start + 1000]:
-                    fields: Any = entry(body(message_uuid=f"m-{number}", **(payload or {})), **known).to_fields()
-                    pipe.xadd(key or self.shard.stream, fields, id=f"{number}-0")
-                await pipe.execute()
-
-    async def start(
-        self, end: int, replay_id: str = "r", place: Place = Place.STREAM, rate: float = 100_000, selection: Any = ALL
-    ) -> Replay:
-        await self.server.sadd(self.shard.groups, GROUP)
-        replay = Replay(
-            id=replay_id,
-            group=GROUP,
-            place=place,
-            selection=selection,
-            rate=rate,
-            begin="0-0",
-            end=f"{end}-0",
-            total=end,
-            started_ms=0,
-        )
-        assert await self.replays.start(replay)
-        return replay
-
-    async def progress(self, replay_id: str = "r") -> Progress:
-        found = await self.replays.find(replay_id)
-        assert found is not None
-        return found
-
-    async def has(self, state: State, replay_id: str = "r") -> None:
-        async def reached() -> bool:
-            return (await self.progress(replay_id)).state is state
-
-        await until(reached)
-
-    async def has_copied(self, number: int) -> None:
-        async def reached() -> bool:
-            return bool(await self.server.xlen(self.shard.replay(GROUP)) >= number)
-
-        await until(reached)
-
-    async def copied(self) -> list[int]:
-        """The entries that were copied, in the order of the copies."""
-        copies: Any = await self.server.xrange(self.shard.replay(GROUP))
-        return [EntryId.from_text(fields[b"origin"].decode()).ms for _, fields in copies]
-
-    def replaying(self, archive: Path | None = None) -> ReplayScheduler:
-        return ReplayScheduler(self.server, self.shard, GROUP, archive, poll_seconds=0.02, lease_ms=300)
-
 
 @pytest.fixture
-def site(valkey_url: str, server: Redis, shard: Shard) -> Site:
-    return Site(valkey_url, server, shard)
+def site(valkey_url: str, server: Redis, shard: Shard) -> ReplayedStream:
+    return ReplayedStream(valkey_url, server, shard)
 
 
-async def test_copies_are_made_by_one_of_many(site: Site) -> None:
+async def test_copies_are_made_by_one_of_many(site: ReplayedStream) -> None:
     """Three that look beside each other make each copy once; a log line tells when it begins and ends, and of what."""
     await site.append(range(1, 801))
     await site.start(700, rate=5000)
     with capture_logs() as logs:
-        await beside([site.replaying() for _ in range(3)], site.has(State.DONE))
+        await run_beside([site.replaying() for _ in range(3)], site.has(State.DONE))
     assert await site.copied() == list(range(1, 701))
     (begun,) = [line for line in logs if line["event"] == "replay.copying"]
     assert (begun["replay"], begun["group"], begun["scope"], begun["total"]) == ("r", GROUP, "all", 700)
     assert [line["done"] for line in logs if line["event"] == "replay.done"] == [700]
 
 
-async def test_whoever_is_cancelled_at_any_moment_another_goes_on(site: Site) -> None:
+async def test_whoever_is_cancelled_at_any_moment_another_goes_on(site: ReplayedStream) -> None:
     """Ended without a word again and again, they make each copy once all the same."""
     await site.append(range(1, 1501))
     await site.start(1500, rate=500)
     ended = 0
     for wanted in range(150, 1500, 150):
-        running = asyncio.create_task(beside([site.replaying()], asyncio.sleep(3600)))
+        running = asyncio.create_task(run_beside([site.replaying()], asyncio.sleep(3600)))
         await site.has_copied(wanted)
         await cancel_and_wait([running])
         ended += (await site.progress()).state is State.RUNNING
     assert ended  # on a busy machine it may be done before the second time
-    await beside([site.replaying()], site.has(State.DONE))
+    await run_beside([site.replaying()], site.has(State.DONE))
     assert await site.copied() == list(range(1, 1501))
 
 
-async def test_no_more_than_so_many_are_before_the_group(site: Site) -> None:
+async def test_no_more_than_so_many_are_before_the_group(site: ReplayedStream) -> None:
     """At 10,000 that nobody has handled the copying waits; for each that goes it makes another."""
     await site.append(range(1, MOST_UNREAD + 51))
     await site.start(MOST_UNREAD + 50)
@@ -136,28 +68,28 @@ async def test_no_more_than_so_many_are_before_the_group(site: Site) -> None:
             removed += await site.server.xdel(key, *(one for one, _ in oldest))
         assert await site.server.xlen(key) + removed == MOST_UNREAD + 50
 
-    await beside([site.replaying()], goes_on_with_room())
+    await run_beside([site.replaying()], goes_on_with_room())
 
 
-async def test_nothing_is_trimmed_that_is_still_to_be_copied(site: Site) -> None:
+async def test_nothing_is_trimmed_that_is_still_to_be_copied(site: ReplayedStream) -> None:
     """A replay holds the stream from where it is, also while it is paused; when it has ended, all of it may go."""
     await site.append(range(1, 1001))
     await site.server.xgroup_create(site.shard.stream, GROUP, "$")
     replay = await site.start(1000, rate=500)
-    await beside([site.replaying()], site.has_copied(100))
+    await run_beside([site.replaying()], site.has_copied(100))
     await site.replays.change_state(replay, State.PAUSED, allowed=[State.RUNNING])
     cursor = (await site.progress()).cursor.ms
     await look(site.url, site.shard, OLD)
     left: Any = await site.server.xrange(site.shard.stream, count=1)
     assert left[0][0] == b"%d-0" % (cursor + 1)
     await site.replays.change_state(replay, State.RUNNING, allowed=[State.PAUSED])
-    await beside([site.replaying()], site.has(State.DONE))
+    await run_beside([site.replaying()], site.has(State.DONE))
     assert await site.copied() == list(range(1, 1001))
     await look(site.url, site.shard, OLD)
     assert await site.server.xlen(site.shard.stream) == 0
 
 
-async def archive(site: Site, folder: Path, first: int, last: int) -> None:
+async def archive(site: ReplayedStream, folder: Path, first: int, last: int) -> None:
     """Archive these entries, which are on the stream."""
     async with raw_ranges(client(site.url)) as raw:
         entries: Any = await raw.xrange(site.shard.stream, f"{first}-0", f"{last}-0")
@@ -168,7 +100,7 @@ async def archive(site: Site, folder: Path, first: int, last: int) -> None:
         draft.finish()
 
 
-async def test_archive_and_stream_are_one(site: Site, tmp_path: Path) -> None:
+async def test_archive_and_stream_are_one(site: ReplayedStream, tmp_path: Path) -> None:
     """What is in one file, in two, or in the archive and still on the stream, is copied once, in the entries' order."""
     await site.append(range(1, 2001))
     for first, last in ((1, 700), (500, 900), (850, 1200)):  # crashes left files that overlap
@@ -176,32 +108,32 @@ async def test_archive_and_stream_are_one(site: Site, tmp_path: Path) -> None:
     await site.server.xtrim(site.shard.stream, minid="1001-0", approximate=False)
     await site.start(1900, place=Place.ARCHIVE, rate=4000)
     while (await site.progress()).state is not State.DONE:
-        await beside([site.replaying(tmp_path)], asyncio.sleep(0.1))  # each goes on in the middle of something
+        await run_beside([site.replaying(tmp_path)], asyncio.sleep(0.1))  # each goes on in the middle of something
     assert await site.copied() == list(range(1, 1901))
 
 
-async def test_what_is_archived_while_it_is_replayed_is_not_missed(site: Site, tmp_path: Path) -> None:
+async def test_what_is_archived_while_it_is_replayed_is_not_missed(site: ReplayedStream, tmp_path: Path) -> None:
     """The stream is held from its first entry on, so what is archived after that is read from it."""
     await site.append(range(1, 301))
     await archive(site, tmp_path, 1, 100)
     await site.server.xtrim(site.shard.stream, minid="101-0", approximate=False)
     await site.start(300, place=Place.ARCHIVE)
     await archive(site, tmp_path, 101, 200)
-    await beside([site.replaying(tmp_path)], site.has(State.DONE))
+    await run_beside([site.replaying(tmp_path)], site.has(State.DONE))
     assert await site.copied() == list(range(1, 301))
 
 
-async def test_an_archive_without_its_stream(site: Site, tmp_path: Path) -> None:
+async def test_an_archive_without_its_stream(site: ReplayedStream, tmp_path: Path) -> None:
     """When Redis has lost everything, the archive can be replayed all the same."""
     await site.append(range(1, 301))
     await archive(site, tmp_path, 1, 300)
     await site.server.delete(site.shard.stream)
     await site.start(300, place=Place.ARCHIVE)
-    await beside([site.replaying(tmp_path)], site.has(State.DONE))
+    await run_beside([site.replaying(tmp_path)], site.has(State.DONE))
     assert await site.copied() == list(range(1, 301))
 
 
-async def test_a_damaged_archive_fails_the_replay_until_it_is_mended(site: Site, tmp_path: Path) -> None:
+async def test_a_damaged_archive_fails_the_replay_until_it_is_mended(site: ReplayedStream, tmp_path: Path) -> None:
     """Its error names the file; resumed with the file back, it goes on where it was."""
     await site.append(range(1, 1001))
     await archive(site, tmp_path, 1, 500)
@@ -210,28 +142,28 @@ async def test_a_damaged_archive_fails_the_replay_until_it_is_mended(site: Site,
     (second,) = tmp_path.glob("*_501-0_*")  # noqa: ASYNC240 - a folder of two files
     second.rename(tmp_path / "away")
     replay = await site.start(1000, place=Place.ARCHIVE)
-    await beside([site.replaying(tmp_path)], site.has(State.FAILED))
+    await run_beside([site.replaying(tmp_path)], site.has(State.FAILED))
     assert second.name in (await site.progress()).error
     (tmp_path / "away").rename(second)
     await site.replays.change_state(replay, State.RUNNING, allowed=[State.FAILED])
-    await beside([site.replaying(tmp_path)], site.has(State.DONE))
+    await run_beside([site.replaying(tmp_path)], site.has(State.DONE))
     assert await site.copied() == list(range(1, 1001))
 
 
-async def test_a_worker_without_the_archive_leaves_it_to_others(site: Site, tmp_path: Path) -> None:
+async def test_a_worker_without_the_archive_leaves_it_to_others(site: ReplayedStream, tmp_path: Path) -> None:
     """It says so, and copies for the other replays."""
     await site.append(range(1, 101))
     await archive(site, tmp_path, 1, 50)
     await site.start(100, "with", Place.ARCHIVE)
     await site.start(100, "without")
     with capture_logs() as logs:
-        await beside([site.replaying()], site.has(State.DONE, "without"))
+        await run_beside([site.replaying()], site.has(State.DONE, "without"))
     assert (await site.progress("with")).done == 0
     assert {line["replay"] for line in logs if line["event"] == "replay.skipped"} == {"with"}
-    await beside([site.replaying(tmp_path)], site.has(State.DONE, "with"))
+    await run_beside([site.replaying(tmp_path)], site.has(State.DONE, "with"))
 
 
-async def test_an_id_that_was_used_twice_gives_both(site: Site, tmp_path: Path) -> None:
+async def test_an_id_that_was_used_twice_gives_both(site: ReplayedStream, tmp_path: Path) -> None:
     """Of a stream that was deleted and begun again. They are in one page and in one step, so no crash parts them."""
     for channel, first in (("sms", 1), ("viber", 2)):  # so that a page would end between two of one id
         await site.append(range(first, 401), payload={"channel": channel})
@@ -246,14 +178,14 @@ async def test_an_id_that_was_used_twice_gives_both(site: Site, tmp_path: Path) 
     assert [len(part) for part in split_steps(steps[1:], 0)] == [0, 399]
 
 
-async def test_dead_letters_go_when_their_copy_is_made(site: Site) -> None:
+async def test_dead_letters_go_when_their_copy_is_made(site: ReplayedStream) -> None:
     """Their attempts begin anew, with why they were given up; what was discarded is not given back; the others stay."""
     key = site.shard.dead(GROUP)
     await site.append(range(1, 101), key, origin="0/7-7", attempt=24, error="failed: x", replay="former")
     await site.append(range(101, 111), key, origin="0/7-7", attempt=1, error="discarded: x")
     await site.start(110, place=Place.DEAD, selection=EntryFilter(reasons=("failed",)))
     await site.server.xdel(key, "50-0")
-    await beside([site.replaying()], site.has(State.DONE))
+    await run_beside([site.replaying()], site.has(State.DONE))
     assert await site.server.xlen(key) == 10
     copies: Any = await site.server.xrange(site.shard.replay(GROUP))
     assert len(copies) == 99 == (await site.progress()).done
@@ -262,7 +194,7 @@ async def test_dead_letters_go_when_their_copy_is_made(site: Site) -> None:
         assert (fields[b"error"], b"attempt" in fields) == (b"failed: x", False)
 
 
-async def test_old_replays_are_forgotten(site: Site) -> None:
+async def test_old_replays_are_forgotten(site: ReplayedStream) -> None:
     """Of those that have ended the last 20 stay known, of others all."""
     await site.append(range(1, 3))
     await site.start(2, "kept", rate=0.01)
@@ -276,23 +208,3 @@ async def test_old_replays_are_forgotten(site: Site) -> None:
     await site.start(2, "last")
     assert len(await site.replays.all()) == KEPT_ENDED + 2
     assert (await site.progress("kept")).state is State.RUNNING
-
-
-async def beside(running: Sequence[ReplayScheduler], condition: Awaitable[Any]) -> None:
-    """Await the condition while these look and copy; then they end in good order. Cancelled, it ends them at once."""
-    stop = asyncio.Event()
-    async with asyncio.TaskGroup() as tasks:
-        looking = [tasks.create_task(one.run(stop, tasks)) for one in running]
-        try:
-            await condition
-            stop.set()
-            await asyncio.wait(looking)
-            while copying := _copying(running):
-                await asyncio.wait(copying)
-        finally:
-            await cancel_and_wait(looking)
-            await cancel_and_wait(_copying(running))
-
-
-def _copying(running: Sequence[ReplayScheduler]) -> list[asyncio.Task[None]]:
-    return [task for one in running for task in one.copiers]

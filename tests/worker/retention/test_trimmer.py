@@ -13,15 +13,15 @@ from structlog.testing import capture_logs
 
 from stream.keys import Shard
 from stream.redis import client as connect
-from tests.stream.test_connect import user
+from tests.support.fake_clock import FakeClock
 from tests.support.in_process import working
 from tests.support.processes import Valkey
 from tests.support.samples.events import body
+from tests.support.servers.redis_users import ACL_FILE, add_user
 from tests.support.streams.losses import NOTHING, missing
 from tests.support.streams.retention import OLD, add, group, left, look, register
+from tests.support.streams.settled import append_payloads
 from tests.support.waiting import until
-from tests.system.redis.test_acl import USERS
-from tests.worker.test_worker import append
 from worker.retention.archive_reader import read
 from worker.retention.archive_writer import Archive
 from worker.retention.pages import raw_ranges
@@ -38,7 +38,7 @@ async def test_a_worker_trims(valkey_url: str, server: Redis, shard: Shard, tmp_
     before = {name: metric(name) or 0 for name in ("trimmed_entries_total", "archived_entries_total")}
     fields: Any = {b"payload": b"from 1970"}
     ids = [await server.xadd(shard.stream, fields, id=f"{ms}-0") for ms in range(1, 6)]
-    await append(server, shard, body())
+    await append_payloads(server, shard, body())
     async with working(redis_url=valkey_url, stream=shard.name, handlers="log", archive=tmp_path / "archive"):
         await until(lambda: is_left(server, shard, 1))
         assert metric("stream_entries", shard="0") is not None
@@ -69,8 +69,8 @@ async def test_a_worker_trims_with_the_rights_that_the_example_gives(
     valkey_url: str, server: Redis, shard: Shard, tmp_path: Path
 ) -> None:
     """The user of the worker in deploy/redis-users.acl needs no more."""
-    (rights,) = re.findall(r"user worker .*? -@all (.*)", USERS)
-    url = await user(server, valkey_url, f"{shard.name}-worker", f"~{shard.name}:*", *rights.split())
+    (rights,) = re.findall(r"user worker .*? -@all (.*)", ACL_FILE)
+    url = await add_user(server, valkey_url, f"{shard.name}-worker", f"~{shard.name}:*", *rights.split())
     await add(server, shard, range(1, 11))
     await group(server, shard, "done", read=10)
     await group(server, shard, "slow", read=5)
@@ -103,16 +103,6 @@ async def test_who_holds_entries_back_is_told(valkey_url: str, server: Redis, sh
     assert [metric("retention_blocked_entries", group=name) for name in ("slow", "foreign")] == [None, None]
 
 
-class Clock:
-    """Time that a test sets."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 async def forgotten(trimmer: Trimmer) -> list[bool]:
     """Whether each group that a look reports now is called forgotten."""
     with capture_logs() as logs:
@@ -124,7 +114,7 @@ async def test_a_group_that_nobody_reads_is_called_forgotten(server: Redis, shar
     """No consumer has come for an hour and no heartbeat moves; that is told once a minute, and nothing is dropped."""
     await add(server, shard, [1])
     await group(server, shard, "g")
-    clock = Clock()
+    clock = FakeClock()
     trimmer = Trimmer(server, shard, OLD, None, clock=clock)
     assert await forgotten(trimmer) == [True]
     assert await forgotten(trimmer) == []

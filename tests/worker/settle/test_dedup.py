@@ -7,9 +7,9 @@ from redis.asyncio import Redis
 
 from stream.keys import Shard
 from tests.support.samples.events import body, entry, event
+from tests.support.streams.pending import count_pending, read_new_entries
 from tests.support.waiting import until
 from tests.support.workers.recording import GROUP, Recording, ids, recording
-from tests.worker.settle.test_settler import left, pending
 from worker.group.group_ref import GroupRef
 from worker.settle.dedup import Deduplicator, DedupWindow, mark
 from worker.settle.settler import Settler
@@ -29,14 +29,14 @@ def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterat
 async def test_what_was_settled_as_handled_is_known(server: Redis, shard: Shard) -> None:
     """In one step with its end, for its group alone; more than one script can take are asked about in parts."""
     many = DedupWindow(3600, 5000)
-    entry_ids = await pending(server, shard, 2500)
+    entry_ids = await read_new_entries(server, shard, 2500)
     dedup = Deduplicator(GroupRef(server, shard, "g"), many)
     assert await dedup.find_handled(EVENTS) == []
     await Settler(GroupRef(server, shard, "g"), many).ack(Source.LIVE, entry_ids, [mark(one) for one in EVENTS])
     assert await dedup.find_handled(EVENTS) == list(range(2500))
     assert await dedup.find_handled([event(body(message_uuid="other")), EVENTS[3]]) == [1]
     assert await Deduplicator(GroupRef(server, shard, "another"), many).find_handled(EVENTS) == []
-    assert await left(server, shard) == 0
+    assert await count_pending(server, shard) == 0
 
 
 async def kept(server: Redis, shard: Shard) -> int:
@@ -47,7 +47,7 @@ async def kept(server: Redis, shard: Shard) -> int:
 @pytest.mark.parametrize("source", Source)
 async def test_marks_are_limited_in_number(server: Redis, shard: Shard, source: Source) -> None:
     """Of too many the oldest go; the newer ones are known, one batch or several; all goes when nothing comes."""
-    entry_ids = await pending(server, shard, 70, source)
+    entry_ids = await read_new_entries(server, shard, 70, source)
     memory = DedupWindow(3600, 20)
     settler, dedup = Settler(GroupRef(server, shard, "g"), memory), Deduplicator(GroupRef(server, shard, "g"), memory)
     for number, (entry_id, one) in enumerate(zip(entry_ids[:45], EVENTS, strict=False)):
@@ -57,12 +57,12 @@ async def test_marks_are_limited_in_number(server: Redis, shard: Shard, source: 
     await settler.ack(source, entry_ids[45:], [mark(one) for one in EVENTS[45:70]])
     assert len(await dedup.find_handled(EVENTS[:70])) == 20
     assert 0 < await server.pttl(shard.handled("g")) <= 3600 * 1000
-    assert await left(server, shard, source) == 0
+    assert await count_pending(server, shard, source) == 0
 
 
 async def test_marks_are_limited_in_time(server: Redis, shard: Shard) -> None:
     """A mark that is too old is not known, and is removed with the next; a newer one of the event counts."""
-    entry_ids = await pending(server, shard, 3)
+    entry_ids = await read_new_entries(server, shard, 3)
     settler, dedup = Settler(GroupRef(server, shard, "g"), HOUR), Deduplicator(GroupRef(server, shard, "g"), HOUR)
     await settler.ack(Source.LIVE, entry_ids[:1], [mark(EVENTS[0])])
     now_ms = (await server.time())[0] * 1000

@@ -71,7 +71,7 @@ def copy(entry_id: bytes, fields: dict[bytes, bytes], how: str) -> Copy:
     )
 
 
-class Site:
+class RedisGroup:
     """The same on a real server."""
 
     def __init__(self, server: Redis, shard: Shard) -> None:
@@ -153,7 +153,7 @@ async def test_no_copy_without_an_ack_and_no_ack_without_a_copy(valkey_url: str,
     """After any sequence of reads, claims, settlings in time, late and twice, and retries: what should be, is."""
     server, shard = client(valkey_url), Shard(f"test-{secrets.token_hex(6)}")
     try:
-        site = Site(server, shard)
+        site = RedisGroup(server, shard)
         await site.prepare()
         for name, *arguments in [("append",)] * 3 + [("read", "a", Source.LIVE, 3)] + done:
             await getattr(site, name)(*arguments)

@@ -6,7 +6,7 @@ from redis.asyncio import Redis
 from stream.keys import Shard
 from tests.support.samples.events import body, entry, flat
 from tests.support.workers.parts import make_parts
-from tests.worker.consumer.test_processor import process, read
+from tests.support.workers.processing import append_and_read, process_entries
 from worker.consumer.batch import Batch
 from worker.events.event import StatusEvent
 from worker.handlers.errors import Discard
@@ -30,13 +30,13 @@ async def test_only_what_was_written_is_counted(server: Redis, shard: Shard) -> 
     """An entry that somebody else has settled is neither delayed nor dead-lettered, and not counted so."""
     parts = make_parts(server, shard, SingleEventFunction(fail, 60))
     payloads = [body(message_uuid=one) for one in ("discard", "a", "b")]
-    entries = await read(server, shard, parts.heartbeat, payloads)
+    entries = await append_and_read(server, shard, parts.heartbeat, payloads)
     await server.xack(shard.stream, "g", entries[0][0], entries[1][0])
     before = (
         counted("ackstream_events_delayed_total"),
         counted("ackstream_dead_letters_total", reason="discarded"),
     )
-    await process(parts.processor, entries, parts.heartbeat.generation)
+    await process_entries(parts.processor, entries, parts.heartbeat.generation)
     assert counted("ackstream_events_delayed_total") - before[0] == 1
     assert counted("ackstream_dead_letters_total", reason="discarded") == before[1]
 

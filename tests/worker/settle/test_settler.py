@@ -6,6 +6,7 @@ from redis.exceptions import ResponseError
 
 from stream.keys import Shard
 from tests.support.streams.delayed import delayed
+from tests.support.streams.pending import FIELDS, count_pending, read_new_entries
 from worker.group.group_ref import GroupRef
 from worker.settle.copies import MOST_FIELDS, Copy
 from worker.settle.delayed import DelayedRetries
@@ -13,21 +14,7 @@ from worker.settle.retry_policy import Disposition, Failure
 from worker.settle.settler import COPIES_AT_ONCE, IDS_AT_ONCE, Settler, WrittenCopies
 from worker.sources import Source, streams
 
-FIELDS: dict[Any, Any] = {b"v": b"1", b"payload": b"\x00\xff"}
-
 every_source = pytest.mark.parametrize("source", list(Source))
-
-
-async def pending(server: Redis, shard: Shard, entries: int, source: Source = Source.LIVE) -> list[bytes]:
-    """Entries of this stream, read by a consumer of group g."""
-    stream = streams(shard, "g")[source]
-    await server.xgroup_create(stream, "g", "0", mkstream=True)
-    async with server.pipeline(transaction=False) as pipe:
-        for _ in range(entries):
-            pipe.xadd(stream, FIELDS)
-        pipe.xreadgroup("g", "c", {stream: ">"})
-        reply: Any = (await pipe.execute())[-1]
-    return [entry_id for entry_id, _ in reply[0][1]]
 
 
 def copy(entry_id: bytes, delay_seconds: float | None = None) -> Copy:
@@ -59,10 +46,6 @@ def number(written: WrittenCopies) -> int:
     return len(written.delayed) + len(written.dead)
 
 
-async def left(server: Redis, shard: Shard, source: Source = Source.LIVE) -> int:
-    return int((await server.xpending(streams(shard, "g")[source], "g"))["pending"])
-
-
 async def kept(server: Redis, stream: str) -> list[Any]:
     """The fields of all entries of a stream."""
     entries: Any = await server.xrange(stream)
@@ -72,9 +55,9 @@ async def kept(server: Redis, stream: str) -> list[Any]:
 @every_source
 async def test_acked_entries_are_no_longer_pending(server: Redis, shard: Shard, source: Source) -> None:
     """To ack ends just these entries, however many; a copy is deleted as well, an entry of the live stream stays."""
-    ids = await pending(server, shard, 2 * IDS_AT_ONCE + 1, source)
+    ids = await read_new_entries(server, shard, 2 * IDS_AT_ONCE + 1, source)
     await Settler(GroupRef(server, shard, "g")).ack(source, ids[:-1])
-    assert await left(server, shard, source) == 1
+    assert await count_pending(server, shard, source) == 1
     assert await server.xlen(streams(shard, "g")[source]) == (len(ids) if source is Source.LIVE else 1)
 
 
@@ -83,19 +66,19 @@ async def test_a_buried_entry_is_a_dead_letter_with_its_bytes_and_the_reason(
     server: Redis, shard: Shard, source: Source
 ) -> None:
     """The letter has every field as it was read, and origin, attempt and error; the entry is no longer pending."""
-    ids = await pending(server, shard, 2, source)
+    ids = await read_new_entries(server, shard, 2, source)
     assert number(await Settler(GroupRef(server, shard, "g")).copy(source, [copy(ids[0])])) == 1
     assert await kept(server, shard.dead("g")) == [copied(ids[0])]
-    assert await left(server, shard, source) == 1
+    assert await count_pending(server, shard, source) == 1
     assert await server.xlen(streams(shard, "g")[source]) == (2 if source is Source.LIVE else 1)
 
 
 @every_source
 async def test_a_parked_entry_comes_back_whole_when_it_is_due(server: Redis, shard: Shard, source: Source) -> None:
     """Parked, it waits outside of every stream; due by the server's clock, it is on the retry stream, whole."""
-    ids = await pending(server, shard, 2, source)
+    ids = await read_new_entries(server, shard, 2, source)
     assert number(await Settler(GroupRef(server, shard, "g")).copy(source, [copy(ids[0], 0), copy(ids[1], 3600)])) == 2
-    assert await left(server, shard, source) == 0
+    assert await count_pending(server, shard, source) == 0
     assert await server.xlen(shard.retry("g")) == 0
     waiting = await copies(server, shard)
     assert [(fields, round(seconds, -1)) for fields, seconds in waiting] == [
@@ -111,7 +94,7 @@ async def test_a_parked_entry_comes_back_whole_when_it_is_due(server: Redis, sha
 @pytest.mark.parametrize("delay", [None, 0.0])
 async def test_a_repeated_or_late_settling_changes_nothing(server: Redis, shard: Shard, delay: float | None) -> None:
     """Only who ends the entry leaves a copy: not the second time, and not after an ack by somebody else."""
-    ids = await pending(server, shard, 2)
+    ids = await read_new_entries(server, shard, 2)
     settler = Settler(GroupRef(server, shard, "g"))
     await settler.ack(Source.LIVE, [ids[1]])
     copies = [copy(entry_id, delay) for entry_id in ids]
@@ -123,16 +106,16 @@ async def test_a_repeated_or_late_settling_changes_nothing(server: Redis, shard:
 @pytest.mark.parametrize("delay", [None, 0.0])
 async def test_a_settling_that_fails_leaves_the_entry_pending(server: Redis, shard: Shard, delay: float | None) -> None:
     """When the copy cannot be written (here: its key is of another type) nothing is acked."""
-    ids = await pending(server, shard, 2)
+    ids = await read_new_entries(server, shard, 2)
     await server.set(shard.dead("g") if delay is None else shard.delayed("g"), "in the way")
     with pytest.raises(ResponseError, match="WRONGTYPE"):
         await Settler(GroupRef(server, shard, "g")).copy(Source.LIVE, [copy(entry_id, delay) for entry_id in ids])
-    assert await left(server, shard) == 2
+    assert await count_pending(server, shard) == 2
 
 
 async def test_without_its_group_nothing_is_copied(server: Redis, shard: Shard) -> None:
     """A group that is gone acks nothing, so no dead letter is left either."""
-    ids = await pending(server, shard, 1)
+    ids = await read_new_entries(server, shard, 1)
     await server.xgroup_destroy(shard.stream, "g")
     assert number(await Settler(GroupRef(server, shard, "g")).copy(Source.LIVE, [copy(ids[0])])) == 0
     assert await server.xlen(shard.dead("g")) == 0
@@ -141,8 +124,8 @@ async def test_without_its_group_nothing_is_copied(server: Redis, shard: Shard) 
 async def test_a_full_server_takes_every_settlement(server: Redis, shard: Shard) -> None:
     """Acks, delayed retries, dead letters and promotions: each ends an entry that can then be trimmed."""
     settler, store = Settler(GroupRef(server, shard, "g")), DelayedRetries(GroupRef(server, shard, "g"))
-    ids = await pending(server, shard, 4)
-    retries = await pending(server, shard, 2, Source.RETRY)
+    ids = await read_new_entries(server, shard, 4)
+    retries = await read_new_entries(server, shard, 2, Source.RETRY)
     await server.config_set("maxmemory", 1)
     try:
         assert number(await settler.copy(Source.LIVE, [copy(ids[0], 0), copy(ids[1], 60), copy(ids[2])])) == 3
@@ -151,14 +134,14 @@ async def test_a_full_server_takes_every_settlement(server: Redis, shard: Shard)
         await settler.ack(Source.RETRY, retries)
     finally:
         await server.config_set("maxmemory", "1gb")
-    assert [await left(server, shard, source) for source in (Source.LIVE, Source.RETRY)] == [0, 0]
+    assert [await count_pending(server, shard, source) for source in (Source.LIVE, Source.RETRY)] == [0, 0]
     assert (len(await delayed(server, shard, "g")), await server.xlen(shard.dead("g"))) == (1, 1)
     assert await server.xlen(shard.retry("g")) == 1
 
 
 async def test_any_number_of_copies_is_settled(server: Redis, shard: Shard) -> None:
     """More than one script takes, and more than it moves at once."""
-    ids = await pending(server, shard, 2 * COPIES_AT_ONCE + 1)
+    ids = await read_new_entries(server, shard, 2 * COPIES_AT_ONCE + 1)
     assert number(
         await Settler(GroupRef(server, shard, "g")).copy(Source.LIVE, [copy(entry_id, 0) for entry_id in ids])
     ) == len(ids)
@@ -169,7 +152,7 @@ async def test_any_number_of_copies_is_settled(server: Redis, shard: Shard) -> N
 
 async def test_an_entry_of_too_many_fields_is_buried_as_text(server: Redis, shard: Shard) -> None:
     """A script cannot take them all one by one; nothing of them is lost, and the batch is not stuck."""
-    ids = await pending(server, shard, 1)
+    ids = await read_new_entries(server, shard, 1)
     many = {b"%d" % number: b"\xff" for number in range(5 * MOST_FIELDS)}
     letter = Copy.from_invalid(ids[0], many, origin="0/1-0", error="invalid-entry: it lacks v")
     assert number(await Settler(GroupRef(server, shard, "g")).copy(Source.LIVE, [letter])) == 1
@@ -180,7 +163,7 @@ async def test_an_entry_of_too_many_fields_is_buried_as_text(server: Redis, shar
 
 async def test_a_retry_further_away_than_any_delay_is_due(server: Redis, shard: Shard) -> None:
     """It was delayed before the server's clock stepped back by more than a day."""
-    ids = await pending(server, shard, 2)
+    ids = await read_new_entries(server, shard, 2)
     await Settler(GroupRef(server, shard, "g")).copy(Source.LIVE, [copy(entry_id, 60) for entry_id in ids])
     members: Any = await server.zrange(shard.delayed("g"), 0, -1)
     await server.zincrby(shard.delayed("g"), 25 * 3_600_000, members[1])
@@ -199,7 +182,7 @@ async def test_after_the_last_attempt_a_later_success_decides(
 
     A success of the future was noted before the server's clock stepped back, and proves nothing.
     """
-    ids = await pending(server, shard, 1)
+    ids = await read_new_entries(server, shard, 1)
     seconds, _ = await server.time()
     now_ms = 1000 * seconds
     if succeeded_ms is not None:

@@ -11,7 +11,7 @@ from stream.keys import Shard
 from tests.support.samples.events import body, entry, flat
 from tests.support.waiting import until
 from tests.support.workers.parts import make_parts
-from tests.worker.consumer.test_processor import pending, read
+from tests.support.workers.processing import append_and_read, count_unacked
 from worker.consumer.batch import Batch
 from worker.events.event import StatusEvent
 from worker.group.heartbeat import RawEntries
@@ -34,7 +34,7 @@ class Noting:
         self.seen.append([event.message_uuid for event in events])
 
 
-class Site:
+class DedupProcessor:
     """A processor of group g that recognises repeats, with what its handler has seen."""
 
     def __init__(self, server: Redis, shard: Shard) -> None:
@@ -47,7 +47,7 @@ class Site:
     async def read(self, *payloads: bytes) -> RawEntries:
         """Append these and read them."""
         if not await self._server.exists(self._shard.stream):
-            return await read(self._server, self._shard, self._heartbeat, payloads)
+            return await append_and_read(self._server, self._shard, self._heartbeat, payloads)
         for payload in payloads:
             fields: Any = entry(payload).to_fields()
             await self._server.xadd(self._shard.stream, fields)
@@ -69,8 +69,8 @@ class Site:
 
 
 @pytest.fixture
-async def site(server: Redis, shard: Shard) -> AsyncIterator[Site]:
-    site = Site(server, shard)
+async def site(server: Redis, shard: Shard) -> AsyncIterator[DedupProcessor]:
+    site = DedupProcessor(server, shard)
     yield site
     await site.processor.drop()
 
@@ -85,7 +85,7 @@ async def nothing_is_written(server: Redis) -> AsyncIterator[None]:
         await server.execute_command("CLIENT UNPAUSE")  # type: ignore[no-untyped-call]
 
 
-async def test_the_next_is_handled_while_the_last_is_settled(server: Redis, shard: Shard, site: Site) -> None:
+async def test_the_next_is_handled_while_the_last_is_settled(server: Redis, shard: Shard, site: DedupProcessor) -> None:
     """And what repeats an event that is being settled is not handled: nobody has to know yet which was first."""
     await site.process(await site.read(body(message_uuid="x")), more=False)  # by now the server knows the scripts
     first = await site.read(body(message_uuid="a"), body(message_uuid="b"))
@@ -99,20 +99,24 @@ async def test_the_next_is_handled_while_the_last_is_settled(server: Redis, shar
 
         await until(both_are_seen)
         assert site.seen[1:] == [["a", "b"], ["c"]]
-        assert await pending(server, shard) == 4
+        assert await count_unacked(server, shard) == 4
     await processing
     await site.processor.finish()
-    assert await pending(server, shard) == 0
+    assert await count_unacked(server, shard) == 0
 
 
-async def test_with_nothing_more_to_read_it_waits_for_the_settling(server: Redis, shard: Shard, site: Site) -> None:
+async def test_with_nothing_more_to_read_it_waits_for_the_settling(
+    server: Redis, shard: Shard, site: DedupProcessor
+) -> None:
     """What has returned then is settled."""
     await site.process(await site.read(body()), more=False)
-    assert await pending(server, shard) == 0
+    assert await count_unacked(server, shard) == 0
 
 
 @pytest.mark.parametrize("more", [False, True])
-async def test_what_the_settling_meets_is_raised(server: Redis, shard: Shard, site: Site, *, more: bool) -> None:
+async def test_what_the_settling_meets_is_raised(
+    server: Redis, shard: Shard, site: DedupProcessor, *, more: bool
+) -> None:
     """At once, or where the next batch would be settled."""
     first, second = await site.read(body(message_uuid="a")), await site.read(body(message_uuid="b"))
     await server.set(shard.stream, "no stream")

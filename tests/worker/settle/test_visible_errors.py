@@ -9,7 +9,7 @@ from stream.keys import Shard
 from tests.support.samples.events import body, flat
 from tests.support.streams.delayed import delayed
 from tests.support.workers.parts import Parts, make_parts
-from tests.worker.consumer.test_processor import process, read
+from tests.support.workers.processing import append_and_read, process_entries
 from worker.events.event import StatusEvent
 from worker.group.group_ref import GroupRef
 from worker.group.heartbeat import RawEntries  # noqa: TC001 - tests keep one habit
@@ -36,7 +36,7 @@ async def retry(server: Redis, shard: Shard, parts: Parts) -> None:
     await DelayedRetries(GroupRef(server, shard, "g")).promote()
     reply: Any = await server.xreadgroup("g", parts.heartbeat.consumer, {shard.retry("g"): ">"})
     due: RawEntries = [(entry_id, flat(fields)) for entry_id, fields in reply[0][1]]
-    await process(parts.processor, due, parts.heartbeat.generation, Source.RETRY)
+    await process_entries(parts.processor, due, parts.heartbeat.generation, Source.RETRY)
 
 
 async def test_a_delayed_retry_carries_the_message_and_the_last_attempts(server: Redis, shard: Shard) -> None:
@@ -44,8 +44,8 @@ async def test_a_delayed_retry_carries_the_message_and_the_last_attempts(server:
     parts = make_parts(
         server, shard, SingleEventFunction(fail, 60), policy=RetryPolicy(base_seconds=0), secrets=[SECRET]
     )
-    entries = await read(server, shard, parts.heartbeat, [body(message_uuid="late", to="447700900123")])
-    await process(parts.processor, entries, parts.heartbeat.generation)
+    entries = await append_and_read(server, shard, parts.heartbeat, [body(message_uuid="late", to="447700900123")])
+    await process_entries(parts.processor, entries, parts.heartbeat.generation)
     for _ in range(11):
         await retry(server, shard, parts)
     ((copy, _),) = await delayed(server, shard, "g")
@@ -66,10 +66,10 @@ async def test_entries_that_were_not_handled_at_once_leave_their_outcome(server:
     memory = DedupWindow(3600, 100)
     parts = make_parts(server, shard, SingleEventFunction(fail, 60), policy=RetryPolicy(base_seconds=0), memory=memory)
     payloads = [body(message_uuid=one) for one in ("ok", "discard", "late", "ok")]
-    entries = await read(server, shard, parts.heartbeat, payloads[:3])
-    await process(parts.processor, entries, parts.heartbeat.generation)
-    again = await read(server, shard, parts.heartbeat, payloads[3:])
-    await process(parts.processor, again, parts.heartbeat.generation)
+    entries = await append_and_read(server, shard, parts.heartbeat, payloads[:3])
+    await process_entries(parts.processor, entries, parts.heartbeat.generation)
+    again = await append_and_read(server, shard, parts.heartbeat, payloads[3:])
+    await process_entries(parts.processor, again, parts.heartbeat.generation)
     for _ in range(12):
         await retry(server, shard, parts)
     found: Any = await server.xrange(shard.history("g"))

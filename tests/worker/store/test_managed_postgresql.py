@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 from console.main import app
 from runtime.errors import WrongValue
 from stream.keys import Shard
-from tests.conftest import count
 from tests.support.in_process import working
 from tests.support.samples.events import body, event
 from tests.support.servers.pooled_postgresql import PASSWORD, pgbouncer, tls_postgresql
+from tests.support.streams.settled import append_payloads, is_settled
 from tests.support.waiting import until
-from tests.worker.test_worker import append, settled
+from tests.support.workers.store_rows import count_rows
 from worker.handlers.errors import Unavailable
 from worker.settings import WorkerSettings
 from worker.store.database import open_engine
@@ -51,18 +51,18 @@ async def work(valkey_url: str, server: Redis, shard: Shard, url: str) -> None:
     run = CliRunner(env={f"ACKSTREAM_{name.upper()}": value for name, value in common.items()}).invoke
     for _ in range(2):
         assert (await asyncio.to_thread(run, app, ["migrate"])).exit_code == 0
-    await append(server, shard, *(body(message_uuid=f"m-{n % 120}", n=n) for n in range(600)))
+    await append_payloads(server, shard, *(body(message_uuid=f"m-{n % 120}", n=n) for n in range(600)))
     async with (
         working(**common, handlers="store"),
         working(**common, handlers="store"),
     ):
-        await until(lambda: settled(server, shard, "store"), seconds=60)
+        await until(lambda: is_settled(server, shard, "store"), seconds=60)
         trace = await asyncio.to_thread(run, app, ["trace", "m-7", "--json"])
         stats = await asyncio.to_thread(run, app, ["stats", "--json"])
     assert len(orjson.loads(trace.stdout)["events"]) == 5
     assert stats.exit_code == 0
     engine = open_engine(url)
-    assert await count(engine, "status_events") == 600
+    assert await count_rows(engine, "status_events") == 600
     await engine.dispose()
 
 
@@ -84,7 +84,7 @@ async def test_many_clients_of_a_pooler_do_not_disturb_each_other(pooled_url: st
             await handler.handle([event(body(message_uuid=f"m-{(number + n) % 7}", n=n, by=number))])
 
     await asyncio.gather(*(store(engine, number) for number, engine in enumerate(engines)))
-    assert await count(engines[0], "status_events") == 120
+    assert await count_rows(engines[0], "status_events") == 120
     for engine in engines:
         await engine.dispose()
 

@@ -1,20 +1,12 @@
 import random
-from collections import defaultdict
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.samples.events import RECEIVED_MS, body, deliveries, event, events_of
-from worker.events.event import StatusEvent
-from worker.store.projection import MessageState, dedupe, merge_receipts, project, sort_key
-
-
-def states(events: list[StatusEvent]) -> dict[str, MessageState]:
-    found: defaultdict[str, list[StatusEvent]] = defaultdict(list)
-    for each in dedupe(events).values():
-        found[each.message_uuid].append(each)
-    return {message_uuid: project(own) for message_uuid, own in found.items()}
+from tests.support.workers.store_rows import project_states
+from worker.store.projection import dedupe, merge_receipts, project, sort_key
 
 
 @given(deliveries(), st.randoms(use_true_random=False))
@@ -25,7 +17,7 @@ def test_order_and_repetition_change_nothing(
     events = events_of(delivered)
     other = events + rng.choices(events, k=3)
     rng.shuffle(other)
-    assert states(other) == states(events)
+    assert project_states(other) == project_states(events)
     assert dedupe(other) == dedupe(events)
 
 

@@ -1,51 +1,20 @@
 import asyncio
 import random
 from contextlib import suppress
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.conftest import count
 from tests.support.samples.events import body, deliveries, event, events_of
-from tests.worker.store.test_projection import states
+from tests.support.workers.store_rows import Rows, clear_tables, count_rows, project_rows, read_rows
 from worker.events.event import StatusEvent
 from worker.handlers.errors import Unavailable
 from worker.store.database import open_engine
-from worker.store.handler import Store, read_event
+from worker.store.handler import Store
 from worker.store.migrate import migrate
 from worker.store.projection import dedupe
-from worker.store.tables import messages, status_events
-
-Rows = dict[str, dict[str, Any]]
-
-
-async def rows(engine: AsyncEngine) -> tuple[Rows, Rows]:
-    """Both tables by their key."""
-    async with engine.connect() as connection:
-        states = (await connection.execute(select(messages))).all()
-        events = (await connection.execute(select(status_events))).all()
-    by_key = [column.key for column in messages.columns]
-    found = {row[0]: dict(zip(by_key, row, strict=True)) for row in states}
-    return found, {row.event_id: {"row": tuple(row), "event": read_event(row)} for row in events}
-
-
-def expected(events: list[StatusEvent]) -> Rows:
-    """What the projection of these events says."""
-    found: Rows = {}
-    for message_uuid, state in states(events).items():
-        row = {column.key: getattr(state, column.key) for column in messages.columns}
-        found[message_uuid] = row | {"statuses": {name: at.isoformat() for name, at in state.statuses.items()}}
-    return found
-
-
-async def clear(engine: AsyncEngine) -> None:
-    async with engine.begin() as connection:
-        await connection.execute(delete(messages))
-        await connection.execute(delete(status_events))
 
 
 @settings(
@@ -63,16 +32,16 @@ def test_any_order_repetition_and_two_writers_give_the_same_rows(
     async def store() -> tuple[Rows, Rows]:
         engines = [open_engine(database_url, create=True) for _ in range(2)]
         await migrate(engines[0])
-        await clear(engines[0])
+        await clear_tables(engines[0])
         halves = [half for half in (shuffled[:cut], shuffled[cut:]) if half]
         await asyncio.gather(*(write_in_parts(engine, half) for engine, half in zip(engines, halves, strict=False)))
-        found = await rows(engines[0])
+        found = await read_rows(engines[0])
         for engine in engines:
             await engine.dispose()
         return found
 
     found_messages, found_events = asyncio.run(store())
-    assert found_messages == expected(events)
+    assert found_messages == project_rows(events)
     assert {key: value["event"] for key, value in found_events.items()} == dedupe(events)
 
 
@@ -95,8 +64,8 @@ async def test_writers_that_share_messages_neither_block_each_other_for_good_nor
     parts[0] += events
     async with asyncio.timeout(60):
         await asyncio.gather(*(write_in_parts(engine, part) for part in parts))
-    assert await count(engine, "status_events") == 400
-    assert (await rows(engine))[0] == expected(events)
+    assert await count_rows(engine, "status_events") == 400
+    assert (await read_rows(engine))[0] == project_rows(events)
 
 
 async def test_a_batch_is_stored_whole_or_not_at_all(engine: AsyncEngine) -> None:
@@ -105,14 +74,14 @@ async def test_a_batch_is_stored_whole_or_not_at_all(engine: AsyncEngine) -> Non
         await connection.exec_driver_sql("DROP TABLE messages")
     with pytest.raises(Unavailable):
         await Store(engine).handle([event(body())])
-    assert await count(engine, "status_events") == 0
+    assert await count_rows(engine, "status_events") == 0
 
 
 async def test_nul_characters_and_odd_texts_are_stored_in_both(engine: AsyncEngine) -> None:
     """U+0000 becomes U+FFFD in text columns; the payload's bytes stay as they came."""
     payload = body(message_uuid="a\0b", client_ref="x\0", status="s\0", to="\U0001f600")
     await Store(engine).handle([event(payload)])
-    found, events = await rows(engine)
+    found, events = await read_rows(engine)
     assert list(found) == ["a\ufffdb"]
     assert (found["a\ufffdb"]["client_ref"], found["a\ufffdb"]["status"]) == ("x\ufffd", "s\ufffd")
     assert next(iter(events.values()))["event"].raw == payload
@@ -124,5 +93,5 @@ async def test_times_are_kept_to_the_microsecond_over_the_whole_range(engine: As
     sent = event(body(timestamp=when))
     assert sent.occurred_at is not None
     await Store(engine).handle([sent])
-    found, _ = await rows(engine)
+    found, _ = await read_rows(engine)
     assert found["m-1"]["status_at"] == sent.occurred_at

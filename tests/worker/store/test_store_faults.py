@@ -10,12 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from console.up.valkey import find_free_port
 from stream.keys import Shard
-from tests.conftest import count
 from tests.support.in_process import working
 from tests.support.samples.events import body, event
 from tests.support.streams.delayed import delayed
+from tests.support.streams.settled import append_payloads
 from tests.support.waiting import until
-from tests.worker.test_worker import append
+from tests.support.workers.store_rows import count_rows
 from worker.handlers.errors import Divide, Unavailable
 from worker.store.database import is_away, open_engine
 from worker.store.handler import Store
@@ -44,7 +44,7 @@ async def test_an_event_that_the_database_refuses_is_at_fault(engine: AsyncEngin
         with pytest.raises(Divide) as caught:
             await store.handle(batch)
         assert not is_away(caught.value.__cause__ or caught.value)
-    assert await count(engine, "status_events") == 0
+    assert await count_rows(engine, "status_events") == 0
 
 
 async def test_only_the_event_at_fault_is_parked(
@@ -57,7 +57,7 @@ async def test_only_the_event_at_fault_is_parked(
 ) -> None:
     """The rest of its batch is stored; of the database's error the class is told, and no value that it quotes."""
     await refuse(engine)
-    await append(server, shard, *(body(message_uuid=f"m-{n}", to=NUMBER) for n in range(20)))
+    await append_payloads(server, shard, *(body(message_uuid=f"m-{n}", to=NUMBER) for n in range(20)))
 
     async def is_parked() -> bool:
         return bool(await delayed(server, shard, "store"))
@@ -65,7 +65,7 @@ async def test_only_the_event_at_fault_is_parked(
     settings = {"redis_url": valkey_url, "stream": shard.name, "database_url": database_url, "handlers": "store"}
     async with working(**settings, retry_base_seconds=3600, retry_cap_seconds=3600):
         await until(is_parked)
-    assert await count(engine, "status_events") == 19
+    assert await count_rows(engine, "status_events") == 19
     ((kept, _),) = await delayed(server, shard, "store")
     assert kept[b"error"].startswith(b"failed: IntegrityError")
     assert NUMBER.encode() not in kept[b"error"]

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.conftest import count
 from tests.support.samples.events import RECEIVED_MS, body, deliveries, event, events_of
-from tests.worker.store.test_store import clear, expected, rows
+from tests.support.workers.store_rows import clear_tables, count_rows, project_rows, read_rows
 from worker.events.event import StatusEvent
 from worker.store.database import open_engine
 from worker.store.handler import MOST_DECIDING, Store
@@ -41,7 +40,7 @@ async def test_more_stored_events_than_a_statement_takes_parameters(
     await store.handle([event(body(message_uuid=f"m-{m}", client_ref="x")) for m in range(number)])
     await store.handle([event(body(message_uuid="other"))])
 
-    found, _ = await rows(engine)
+    found, _ = await read_rows(engine)
     assert len(found) == number + 1
     assert {(row["status"], row["client_ref"]) for key, row in found.items() if key != "other"} == {("read", "x")}
     async with engine.connect() as connection:
@@ -85,16 +84,16 @@ def test_a_message_with_many_events_has_the_state_of_all_of_them(
     async def store() -> Any:
         engine = open_engine(database_url, create=True)
         await migrate(engine)
-        await clear(engine)
+        await clear_tables(engine)
         writers = Store(engine), Store(engine)
         for writer, batch in batches:
             await (*writers, Store(engine))[writer].handle(batch)
-        found = await rows(engine)
+        found = await read_rows(engine)
         await engine.dispose()
         return found
 
     found_messages, found_events = asyncio.run(store())
-    assert found_messages == expected(events)
+    assert found_messages == project_rows(events)
     assert len(found_events) == 60
 
 
@@ -126,16 +125,16 @@ def test_a_rebuilt_table_equals_that_of_a_fresh_replay(
     async def rebuild() -> tuple[Any, Any]:
         engine = open_engine(database_url, create=True)
         await migrate(engine)
-        await clear(engine)
+        await clear_tables(engine)
         await Store(engine).handle(events)
-        fresh = await rows(engine)
+        fresh = await read_rows(engine)
         lost = random.Random(len(events)).choice(sorted(fresh[0]))  # noqa: S311 - no secret
         async with engine.begin() as connection:
             await connection.execute(
                 delete(messages) if all_are_lost else delete(messages).where(messages.c.message_uuid == lost)
             )
         await Store(engine).handle(again)
-        rebuilt = await rows(engine)
+        rebuilt = await read_rows(engine)
         await engine.dispose()
         return fresh, rebuilt
 
@@ -147,7 +146,7 @@ async def test_repeats_write_nothing(engine: AsyncEngine) -> None:
     """A batch that is stored already leaves both tables as they are."""
     events = [event(body(message_uuid=f"m-{n}"), at=f"0/{n}-0") for n in range(20)]
     await Store(engine).handle(events)
-    before = await rows(engine)
+    before = await read_rows(engine)
     await Store(engine).handle(events)
-    assert await rows(engine) == before
-    assert await count(engine, "messages") == 20
+    assert await read_rows(engine) == before
+    assert await count_rows(engine, "messages") == 20

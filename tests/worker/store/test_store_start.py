@@ -12,11 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from console.up.valkey import find_free_port
 from stream.keys import Shard
-from tests.conftest import count
 from tests.support.in_process import answers, working
 from tests.support.samples.events import body, event
+from tests.support.streams.settled import append_payloads, is_settled
 from tests.support.waiting import until
-from tests.worker.test_worker import append, settled
+from tests.support.workers.store_rows import count_rows
 from worker.handlers.errors import Unavailable
 from worker.store.database import open_engine
 from worker.store.handler import Store
@@ -35,9 +35,9 @@ async def test_a_database_that_is_away_at_the_start_holds_up_store_only(
     valkey_url: str, server: Redis, shard: Shard
 ) -> None:
     """Another handler of the same worker handles everything meanwhile."""
-    await append(server, shard, *(body(message_uuid=f"m-{n}") for n in range(3)))
+    await append_payloads(server, shard, *(body(message_uuid=f"m-{n}") for n in range(3)))
     async with working(redis_url=valkey_url, stream=shard.name, database_url=AWAY, handlers="store,log"):
-        await until(lambda: settled(server, shard, "log"))
+        await until(lambda: is_settled(server, shard, "log"))
     assert (await server.xpending(shard.stream, "store"))["pending"] == 3
 
 
@@ -46,7 +46,7 @@ async def test_ready_says_what_the_database_lacks(
 ) -> None:
     """A worker on a database that is not migrated lives, and tells the next step."""
     port = find_free_port()
-    await append(server, shard, body())
+    await append_payloads(server, shard, body())
 
     async def says_so() -> bool:
         async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}/ready") as response:
@@ -66,7 +66,7 @@ async def test_tables_that_are_not_there_are_waited_for(database_url: str) -> No
         await store.handle([event(body())])
     await migrate(engine)
     await store.handle([event(body())])
-    assert await count(engine, "messages") == 1
+    assert await count_rows(engine, "messages") == 1
     await engine.dispose()
 
 
@@ -90,7 +90,7 @@ async def test_a_later_database_that_is_compatible_is_taken(engine: AsyncEngine)
     await set_revision(engine, "9000", REVISION)
     await migrate(engine)
     await Store(engine).handle([event(body())])
-    assert await count(engine, "messages") == 1
+    assert await count_rows(engine, "messages") == 1
 
 
 async def test_a_later_database_that_is_not_compatible_is_refused(engine: AsyncEngine) -> None:
@@ -126,7 +126,7 @@ async def test_a_removed_file_is_noticed_before_an_ack(file: Path, removed: tupl
     await store.handle([event(body(message_uuid="after"))])
     await engine.dispose()
     opened = open_engine(f"sqlite:///{file}", read_only=True)
-    assert await count(opened, "messages WHERE message_uuid = 'after'") == 1
+    assert await count_rows(opened, "messages WHERE message_uuid = 'after'") == 1
     await opened.dispose()
 
 
@@ -143,7 +143,7 @@ async def test_a_replaced_file_is_noticed_before_an_ack(file: Path) -> None:
     await store.handle([event(body(message_uuid="after"))])
     await engine.dispose()
     opened = open_engine(f"sqlite:///{file}", read_only=True)
-    assert await count(opened, "messages WHERE message_uuid = 'after'") == 1
+    assert await count_rows(opened, "messages WHERE message_uuid = 'after'") == 1
     await opened.dispose()
 
 
@@ -156,7 +156,7 @@ async def test_any_folder_name_works(tmp_path: Path, name: str) -> None:
     await migrate_at(url)
     engine = open_engine(url)
     await Store(engine).handle([event(body())])
-    assert await count(engine, "messages") == 1
+    assert await count_rows(engine, "messages") == 1
     await engine.dispose()
     assert names_in(tmp_path) == [name]
     assert names_in(tmp_path / name)[0] == "test.db"
@@ -173,7 +173,7 @@ async def test_a_restore_by_sqlite_itself_needs_no_stop(file: Path) -> None:
         backup.backup(database)
 
     await store.handle([event(body(message_uuid=name)) for name in ("before", "after")])
-    assert await count(engine, "messages") == 2
+    assert await count_rows(engine, "messages") == 2
     await store.handle([event(body(message_uuid="lost"))])
-    assert await count(engine, "messages") == await count(engine, "status_events") == 3
+    assert await count_rows(engine, "messages") == await count_rows(engine, "status_events") == 3
     await engine.dispose()

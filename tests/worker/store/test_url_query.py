@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from console.queries.trace import find_trace
 from tests.support.samples.events import RECEIVED_MS, body, event
-from tests.worker.store.test_store import clear, rows
+from tests.support.workers.store_rows import clear_tables, read_rows
 from worker.events.url_query import FORM
 from worker.store.handler import Store
 
@@ -53,10 +53,10 @@ async def test_another_query_changes_neither_identity_nor_state(
     )
     states = []
     for order in ([*first], [*first, *again], [*again, *first]):
-        await clear(engine)
+        await clear_tables(engine)
         for one in order:
             await Store(engine).handle([one])
-        states.append(await rows(engine))
+        states.append(await read_rows(engine))
     assert [one.event_id for one in first] == [one.event_id for one in again]
     assert states[0] == states[1] == states[2]
 

@@ -1,0 +1,44 @@
+"""The rounds of the crash tests: their number, their random payloads, and what is stored after them."""
+
+import os
+import random
+import secrets
+from datetime import UTC, datetime
+
+from console.queries.stats import gather_stats
+from console.simulate.messages import plan
+from tests.support.workers.store_rows import project_rows, read_rows
+from tests.support.workers.worker_cluster import GROUP, Work
+from worker import timing
+from worker.events.vonage import parse
+from worker.store.projection import dedupe
+
+# Read at import, because a test sees no setting of the machine. A round takes about 10 s.
+ROUNDS = int(os.environ.get("ACKSTREAM_CRASH_ROUNDS", "1"))
+SEED = int(os.environ.get("ACKSTREAM_CRASH_SEED", "0")) or secrets.randbits(32)
+ROUND_ENTRIES = 6_000
+PACE = 0.3  # a worker is dead after 4.5 s: a live worker beats in time also on a busy machine
+TIMING = timing.TIMING.scale(PACE)
+
+
+def make_payloads(number: int, seed: int = SEED) -> list[bytes]:
+    """Return statuses of random messages, up to three of each, in random order, no two equal."""
+    webhooks = list(plan(number, seed, start=datetime.now(UTC), shuffle=True))
+    return [webhook.body for webhook in webhooks[:number]]
+
+
+def choose_moments(rng: random.Random, number: int, entries: int = ROUND_ENTRIES) -> list[int]:
+    """Choose when to interfere: numbers of entries left, high enough that work remains after each."""
+    return sorted((rng.randint(entries // 2, entries) for _ in range(number)), reverse=True)
+
+
+async def check_stored_once(work: Work) -> None:
+    """Assert that each event has its row and each message its state, and that no entry waits anywhere."""
+    await work.is_down_to(0)
+    events = [parse(entry, f"0/{entry_id}") for entry_id, entry in work.appended]
+    stored_messages, stored_events = await read_rows(work.engine)
+    assert len(stored_events) == len(events)
+    assert {event_id: stored["event"] for event_id, stored in stored_events.items()} == dedupe(events)
+    assert stored_messages == project_rows(events)
+    group = (await gather_stats(work.server, work.shard))["groups"][GROUP]
+    assert {name: group[name] for name in ("unread", "pending", "dead")} == {"unread": 0, "pending": 0, "dead": 0}
