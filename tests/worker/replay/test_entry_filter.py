@@ -38,24 +38,24 @@ selections = st.builds(
     st.sampled_from(ids),
     st.integers(RECEIVED_MS - 3, RECEIVED_MS + 3),
 )
-def test_an_entry_is_meant_if_it_fits_all_that_was_given(
-    selection: EntryFilter, own: dict[str, str], own_id: str, moment: int
+def test_an_entry_matches_if_it_meets_every_criterion(
+    selection: EntryFilter, fields: dict[str, str], own_id: str, moment: int
 ) -> None:
-    """Of several values of one kind any will do; the beginning of a time is in it, its end is not."""
-    payload = body(message_uuid=own["messages"], status=own["statuses"], channel=own["channels"])
+    """Any value of a criterion is enough; the start of a time is inclusive, its end exclusive."""
+    payload = body(message_uuid=fields["messages"], status=fields["statuses"], channel=fields["channels"])
     stored = entry(
-        payload, moment, account=own["accounts"], verified="jwt", error=f"{own['reasons']}: x", attempt=1
+        payload, moment, account=fields["accounts"], verified="jwt", error=f"{fields['reasons']}: x", attempt=1
     ).to_fields()
-    asked = [(getattr(selection, name), value) for name, value in own.items()] + [(selection.ids, own_id)]
-    fits = all(not wanted or value in wanted for wanted, value in asked)
+    asked = [(getattr(selection, name), value) for name, value in fields.items()] + [(selection.ids, own_id)]
+    fits = all(not values or value in values for values, value in asked)
     in_time = (selection.since_ms or 0) <= moment < (selection.until_ms or 2**60)
     for dead in (False, True):
         assert selection.matches(EntryId.from_text(own_id), stored, dead=dead) == (fits and in_time)
 
 
 @given(selections, st.sampled_from(Place))
-def test_a_replay_comes_back_as_it_was(selection: EntryFilter, place: Place) -> None:
-    """Through JSON, with all that it is of."""
+def test_a_replay_survives_json(selection: EntryFilter, place: Place) -> None:
+    """A replay that is encoded and decoded equals the original."""
     replay = Replay(
         id="a1", group="g", place=place, selection=selection, rate=0.5, begin="0-0", end="5-1", total=7, started_ms=9
     )
@@ -64,29 +64,29 @@ def test_a_replay_comes_back_as_it_was(selection: EntryFilter, place: Place) -> 
 
 
 @pytest.mark.parametrize("payload", [b"no status", b"{}", b"\xff"])
-def test_what_is_no_status_is_meant_among_dead_letters_only(payload: bytes) -> None:
-    """And only if nothing is asked that it cannot answer."""
+def test_an_invalid_payload_matches_only_as_a_dead_letter(payload: bytes) -> None:
+    """It matches only without criteria on its contents."""
     stored = entry(payload).to_fields()
-    one = EntryId(0, 1, 0)
-    assert not ALL.matches(one, stored)
-    assert ALL.matches(one, stored, dead=True)
-    assert EntryFilter(since_ms=RECEIVED_MS).matches(one, stored, dead=True)
-    assert not EntryFilter(statuses=("delivered",)).matches(one, stored, dead=True)
+    entry_id = EntryId(0, 1, 0)
+    assert not ALL.matches(entry_id, stored)
+    assert ALL.matches(entry_id, stored, dead=True)
+    assert EntryFilter(since_ms=RECEIVED_MS).matches(entry_id, stored, dead=True)
+    assert not EntryFilter(statuses=("delivered",)).matches(entry_id, stored, dead=True)
 
 
-def test_what_says_no_time_is_in_none() -> None:
-    """An entry of somebody else's is given back by its id, or with all."""
+def test_an_entry_without_a_time_matches_no_time() -> None:
+    """An entry of another program matches by its id, or without criteria."""
     stored = {b"payload": b"x", b"received_ms": b"yesterday"}
-    one = EntryId(0, 1, 0)
-    assert EntryFilter(ids=("0/1-0",)).matches(one, stored, dead=True)
-    assert not EntryFilter(since_ms=0).matches(one, stored, dead=True)
-    assert not EntryFilter(until_ms=2**60).matches(one, stored, dead=True)
+    entry_id = EntryId(0, 1, 0)
+    assert EntryFilter(ids=("0/1-0",)).matches(entry_id, stored, dead=True)
+    assert not EntryFilter(since_ms=0).matches(entry_id, stored, dead=True)
+    assert not EntryFilter(until_ms=2**60).matches(entry_id, stored, dead=True)
 
 
-def test_the_scope_says_all_that_was_given() -> None:
-    """For logs and listings."""
+def test_the_scope_has_all_criteria() -> None:
+    """Logs and listings show the scope."""
     assert ALL.scope == "all"
-    given = EntryFilter(since_ms=0, until_ms=1500, statuses=("read", "delivered"), messages=("m-1",))
-    assert given.scope == (
+    selection = EntryFilter(since_ms=0, until_ms=1500, statuses=("read", "delivered"), messages=("m-1",))
+    assert selection.scope == (
         "since=1970-01-01T00:00:00+00:00 until=1970-01-01T00:00:01.500000+00:00 message=m-1 status=read,delivered"
     )

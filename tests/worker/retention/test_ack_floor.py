@@ -19,7 +19,7 @@ BEYOND = (99, 0)
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A group: what it does, in this order, and what of it is left on the server."""
+    """A group: its reads and acks in order, and the parts of it that are left on the server."""
 
     registered: bool
     read: int
@@ -33,41 +33,41 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A stream, its groups, and a trim: up to what is to stay, exactly or in one step."""
+    """A stream, its groups, and a trim up to an entry, without a limit or in one step."""
 
     ids: list[Id]
     groups: list[Read]
     stays: Id
-    most: int | None = field(default=None)
+    limit: int | None = field(default=None)
 
 
-def model_floor(case: Case, one: Read) -> Id:
-    """What a group needs, said once more and as plainly as can be."""
-    saved = model_checkpoint(case, one)
-    if one.destroyed:
+def model_floor(case: Case, group: Read) -> Id:
+    """Return the oldest entry that a group has not settled, computed in the simplest way."""
+    saved = model_checkpoint(case, group)
+    if group.destroyed:
         return saved
-    read = case.ids[: one.read]
-    in_hand = [entry for place, entry in enumerate(read) if place not in one.acked]
-    delivered = len(read) if one.set_to is None else one.set_to
-    if one.registered and delivered > len(case.ids):
-        return min([*in_hand, saved])
-    return min([*in_hand, after(place(case, delivered))])
+    read = case.ids[: group.read]
+    in_flight = [entry for place, entry in enumerate(read) if place not in group.acked]
+    delivered = len(read) if group.set_to is None else group.set_to
+    if group.registered and delivered > len(case.ids):
+        return min([*in_flight, saved])
+    return min([*in_flight, after(place(case, delivered))])
 
 
-def model_unread(case: Case, one: Read) -> int:
-    delivered = place(case, one.read if one.set_to is None else one.set_to)
+def model_unread(case: Case, group: Read) -> int:
+    delivered = place(case, group.read if group.set_to is None else group.set_to)
     return sum(entry > delivered for entry in case.ids)
 
 
 def place(case: Case, number: int) -> Id:
-    """The entry at this place; (0, 0) is before the first, and after the last one comes what is not there."""
+    """Return the id at this place. (0, 0) is before the first entry; a place past the last has an unused id."""
     return [(0, 0), *case.ids, BEYOND][number]
 
 
-def model_checkpoint(case: Case, one: Read) -> Id:
-    if one.checkpoint in (None, "garbage"):
+def model_checkpoint(case: Case, group: Read) -> Id:
+    if group.checkpoint in (None, "garbage"):
         return 0, 0
-    saved = tuple(map(int, str(one.checkpoint).split("-")))
+    saved = tuple(map(int, str(group.checkpoint).split("-")))
     return after((saved[0], saved[1])) if saved <= case.ids[-1] else (0, 0)
 
 
@@ -75,12 +75,12 @@ def after(entry: Id) -> Id:
     return (entry[0], entry[1] + 1) if entry[1] < HUGE else (entry[0] + 1, 0)
 
 
-def model_kept(case: Case) -> list[Id]:
-    """All entries that no trim may remove, whatever the limit."""
-    counted = [one for one in case.groups if one.registered or not one.destroyed]
-    if not any(one.registered for one in case.groups):
+def model_stays(case: Case) -> list[Id]:
+    """Return the entries that no trim may remove, for any limit."""
+    counted = [group for group in case.groups if group.registered or not group.destroyed]
+    if not any(group.registered for group in case.groups):
         return case.ids
-    floor = min(model_floor(case, one) for one in counted)
+    floor = min(model_floor(case, group) for group in counted)
     return [entry for entry in case.ids if entry >= min(floor, case.stays)]
 
 
@@ -116,32 +116,32 @@ def cases(draw: st.DrawFn) -> Case:
 
 async def build(server: Redis, shard: Shard, case: Case) -> None:
     await add(server, shard, [f"{ms}-{seq}" for ms, seq in case.ids], b"x")
-    for number, one in enumerate(case.groups):
+    for number, state in enumerate(case.groups):
         name = f"g{number}"
-        read = await group(server, shard, name, read=one.read, ack=0)
-        if acked := [entry for place, entry in enumerate(read) if place in one.acked]:
+        read = await group(server, shard, name, read=state.read, ack=0)
+        if acked := [entry for place, entry in enumerate(read) if place in state.acked]:
             await server.xack(shard.stream, name, *acked)
-        if one.set_to is not None:
-            ms, seq = place(case, one.set_to)
+        if state.set_to is not None:
+            ms, seq = place(case, state.set_to)
             await server.xgroup_setid(shard.stream, name, f"{ms}-{seq}")
-        if one.checkpoint is not None:
-            await server.set(shard.checkpoint(name), one.checkpoint)
-        if one.registered:
+        if state.checkpoint is not None:
+            await server.set(shard.checkpoint(name), state.checkpoint)
+        if state.registered:
             await register(server, shard, name)
-        if one.destroyed:
+        if state.destroyed:
             await server.xgroup_destroy(shard.stream, name)
 
 
-IN_HAND = Read(registered=True, read=2, acked=frozenset({1}), set_to=None, checkpoint=None, destroyed=False)
+IN_FLIGHT = Read(registered=True, read=2, acked=frozenset({1}), set_to=None, checkpoint=None, destroyed=False)
 
 
 @given(case=cases())
-@example(Case([(1, HUGE - 1), (1, HUGE)], [IN_HAND], (1, HUGE)))  # the same number to Lua
+@example(Case([(1, HUGE - 1), (1, HUGE)], [IN_FLIGHT], (1, HUGE)))  # the same number to Lua
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_the_floor_is_never_passed(valkey_url: str, case: Case) -> None:
-    """Whatever the groups have read, acked or lost, what one needs stays; exactly asked, exactly the rest goes.
+    """No trim removes an entry that a group has not settled, and a trim without a limit removes all others.
 
-    And the server's count of what is unread stays true, or it gives none.
+    The server's count of unread entries stays correct, or is missing.
     """
     shard = Shard(f"floor-{secrets.token_hex(6)}")
     server = connect.client(valkey_url)
@@ -149,15 +149,17 @@ async def test_the_floor_is_never_passed(valkey_url: str, case: Case) -> None:
     lease, floor = Lease(server, shard.trimmer, 5000), AckFloor(server, shard)
     await lease.take()
     await floor.survey()
-    removed = await floor.trim(lease.token, 5000, EntryId(0, *case.stays), limit=case.most)
-    kept = [(entry.ms, entry.seq) for entry in (EntryId.from_redis(0, one) for one in await left(server, shard))]
-    assert kept == case.ids[len(case.ids) - len(kept) :]
-    assert removed == len(case.ids) - len(kept)
-    expected = model_kept(case)
-    assert set(expected) <= set(kept)
-    if case.most is None or case.most >= 100:
-        assert kept == expected
-    for one in (await floor.survey()).groups:
-        assert one.unread in (None, model_unread(case, case.groups[int(one.name[1:])]))
+    removed = await floor.trim(lease.token, 5000, EntryId(0, *case.stays), limit=case.limit)
+    stays = [
+        (entry.ms, entry.seq) for entry in (EntryId.from_redis(0, entry_id) for entry_id in await left(server, shard))
+    ]
+    assert stays == case.ids[len(case.ids) - len(stays) :]
+    assert removed == len(case.ids) - len(stays)
+    expected = model_stays(case)
+    assert set(expected) <= set(stays)
+    if case.limit is None or case.limit >= 100:
+        assert stays == expected
+    for position in (await floor.survey()).groups:
+        assert position.unread in (None, model_unread(case, case.groups[int(position.name[1:])]))
     await server.delete(shard.stream)
     await server.aclose()

@@ -23,13 +23,13 @@ STREAM = SHARD.stream
 
 
 def raw(*ids: str, payload: bytes = b"x", received_ms: int | None = None) -> list[RawEntry]:
-    """Entries as the server gives them."""
+    """Return entries as the server gives them."""
     received = [] if received_ms is None else [b"received_ms", b"%d" % received_ms]
     return [(entry_id.encode(), [b"payload", payload, *received]) for entry_id in ids]
 
 
 def write(folder: Path, entries: Sequence[RawEntry], shard: Shard = SHARD, page: int = 100) -> None:
-    """Archive these entries in one file, so many at a time."""
+    """Archive the entries in one file, a given number at a time."""
     archive = Archive(folder)
     archive.prepare()
     with archive.draft(shard) as draft:
@@ -53,8 +53,8 @@ raw_entries = st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=2000
 
 @given(flats=st.lists(raw_entries, min_size=1, max_size=30))
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_an_entry_holds_comes_back(tmp_path_factory: pytest.TempPathFactory, flats: list[list[bytes]]) -> None:
-    """Any bytes, empty ones and names that stand twice, in their order."""
+def test_any_entry_comes_back(tmp_path_factory: pytest.TempPathFactory, flats: list[list[bytes]]) -> None:
+    """Any bytes, empty texts and repeated names come back in their order."""
     folder = tmp_path_factory.mktemp("archive")
     entries = [(b"%d-%d" % (number // 3, number), flat) for number, flat in enumerate(flats, 1)]
     write(folder, entries, page=2)
@@ -62,8 +62,8 @@ def test_whatever_an_entry_holds_comes_back(tmp_path_factory: pytest.TempPathFac
     assert next(read(folder, STREAM)).fields == dict(zip(flats[0][::2], flats[0][1::2], strict=True))
 
 
-def test_a_file_is_what_redis_takes(tmp_path: Path) -> None:
-    """Unpacked by gzip's own program it is the commands that append the entries again."""
+def test_a_file_is_input_for_redis_cli(tmp_path: Path) -> None:
+    """The file, decompressed by gzip, consists of the commands that append the entries again."""
     write(tmp_path, raw("5-0", "6-1"))
     (file,) = tmp_path.glob("*.gz")
     unpacked = subprocess.run(["gzip", "-dc", str(file)], check=True, stdout=subprocess.PIPE).stdout  # noqa: S607
@@ -72,8 +72,8 @@ def test_a_file_is_what_redis_takes(tmp_path: Path) -> None:
     assert reader.gets() == [b"XADD", STREAM.encode(), b"5-0", b"payload", b"x"]
 
 
-def test_nobody_else_can_read_it(tmp_path: Path) -> None:
-    """The folder is 0700, its files 0600; a file's name tells its shard and its first and last entry."""
+def test_other_users_cannot_read_it(tmp_path: Path) -> None:
+    """The folder has mode 0700 and its files 0600; the name of a file has its shard and its first and last entry."""
     write(tmp_path / "new", raw("5-0", "6-1"), Shard("archived", 3))
     modes = {path.name: oct(path.stat().st_mode)[-3:] for path in (tmp_path / "new").iterdir()}
     assert set(modes.values()) == {"600"}
@@ -82,8 +82,8 @@ def test_nobody_else_can_read_it(tmp_path: Path) -> None:
     assert name.startswith("3_5-0_6-1_")
 
 
-def test_the_index_tells_what_a_file_holds(tmp_path: Path) -> None:
-    """Which stream, which entries, how many, how large, and when they were received."""
+def test_the_index_describes_each_file(tmp_path: Path) -> None:
+    """A line has the stream, the first and last entry, the number, the size, and the times of receipt."""
     payload = b"x" * 100
     write(tmp_path, [*raw("5-0", "6-1", payload=payload, received_ms=40), *raw("7-0", received_ms=20), *raw("8-0")])
     line = orjson.loads((tmp_path / INDEX).read_bytes())
@@ -100,7 +100,7 @@ def test_the_index_tells_what_a_file_holds(tmp_path: Path) -> None:
 
 
 def test_files_are_read_in_the_order_of_their_entries(tmp_path: Path) -> None:
-    """Not in that of their writing; another stream's are left out; an archive that is not there is empty."""
+    """The order of writing does not count; files of another stream are skipped; a missing archive is empty."""
     write(tmp_path, raw("10-0", "11-0"))
     write(tmp_path, raw("2-0", "9-0"))
     write(tmp_path, raw("1-0"), Shard("other"))
@@ -109,8 +109,8 @@ def test_files_are_read_in_the_order_of_their_entries(tmp_path: Path) -> None:
     assert ids(tmp_path / "nowhere") == []
 
 
-def test_what_was_archived_twice_is_read_once(tmp_path: Path) -> None:
-    """Files that overlap in any way; only an id that was used for two different entries gives both."""
+def test_an_entry_that_was_archived_twice_is_read_once(tmp_path: Path) -> None:
+    """Files may overlap in any way; only an id of two different entries gives both."""
     write(tmp_path, raw("1-0", "2-0", "3-0"))
     write(tmp_path, raw("1-0", "2-0", "3-0", "4-0"))
     write(tmp_path, raw("4-0", "5-0", "9-0"))
@@ -120,8 +120,8 @@ def test_what_was_archived_twice_is_read_once(tmp_path: Path) -> None:
     assert ids(tmp_path) == ["1-0", "2-0", "3-0", "4-0", "5-0", "6-0", "9-0", "9-0"]
 
 
-def test_a_part_of_it_is_read(tmp_path: Path) -> None:
-    """Both ends are in it; files outside, or that hold nothing received in a span, are not even opened."""
+def test_a_span_is_read(tmp_path: Path) -> None:
+    """Both ends are included; files outside, or without an entry received in the span, are not opened."""
     for first in (1, 4, 7):
         write(tmp_path, raw(*(f"{ms}-5" for ms in range(first, first + 3)), received_ms=first * 100))
     write(tmp_path, raw("10-0"))
@@ -135,17 +135,17 @@ def test_a_part_of_it_is_read(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def cut(tmp_path: Path) -> None:
-    """A crash has cut off the index's last line."""
+def cut_index(tmp_path: Path) -> None:
+    """Cut off the last line of the index, as a crash does."""
     write(tmp_path, raw("1-0"))
     write(tmp_path, raw("2-0"))
     text = (tmp_path / INDEX).read_bytes()
     (tmp_path / INDEX).write_bytes(text[:-20])
 
 
-@pytest.mark.usefixtures("cut")
+@pytest.mark.usefixtures("cut_index")
 def test_a_file_that_is_not_in_the_index_does_not_count(tmp_path: Path) -> None:
-    """A line that was cut off, and drafts, are passed over; the next file is entered all the same."""
+    """Incomplete lines and drafts are ignored, and the next file gets a complete line."""
     (tmp_path / "0-abc.part").write_bytes(b"half")
     assert ids(tmp_path) == ["1-0"]
     write(tmp_path, raw("2-0", "3-0"))
@@ -153,22 +153,22 @@ def test_a_file_that_is_not_in_the_index_does_not_count(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["gone", "cut", "changed", "emptied"])
-def test_a_file_that_is_damaged_is_told_by_name(tmp_path: Path, how: str) -> None:
-    """Nobody takes a part of it for the whole."""
+def test_a_damaged_file_is_named(tmp_path: Path, how: str) -> None:
+    """A part of a file is never taken for the whole file."""
     write(tmp_path, raw(*(f"{ms}-0" for ms in range(1, 100)), payload=os.urandom(1000)))
     (file,) = tmp_path.glob("*.gz")
-    whole = file.read_bytes()
+    contents = file.read_bytes()
     if how == "gone":
         file.unlink()
     else:
-        changed = whole[:-30] + b"?" + whole[-29:]
-        file.write_bytes({"cut": whole[:-100], "changed": changed, "emptied": gzip.compress(b"")}[how])
+        changed = contents[:-30] + b"?" + contents[-29:]
+        file.write_bytes({"cut": contents[:-100], "changed": changed, "emptied": gzip.compress(b"")}[how])
     with pytest.raises(ArchiveDamaged, match=file.name):
         ids(tmp_path)
 
 
 def test_a_draft_that_is_not_finished_leaves_nothing(tmp_path: Path) -> None:
-    """Neither a file nor a line; what a crash left of others goes after an hour."""
+    """Neither a file nor a line remains; drafts of a crash are removed after an hour."""
     old = tmp_path / "0-old.part"
     old.write_bytes(b"half")
     (tmp_path / "0-new.part").write_bytes(b"half")
@@ -178,8 +178,8 @@ def test_a_draft_that_is_not_finished_leaves_nothing(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"0-new.part"}
 
 
-def test_a_draft_taken_away_fails(tmp_path: Path) -> None:
-    """Who was stopped for so long that its draft was cleared away does not think it archived."""
+def test_a_draft_that_was_removed_fails(tmp_path: Path) -> None:
+    """A process whose draft was removed while it was stopped does not report it as archived."""
     with Archive(tmp_path).draft(SHARD) as draft:
         draft.add(raw("1-0"))
         (path,) = tmp_path.glob("*.part")
@@ -189,15 +189,15 @@ def test_a_draft_taken_away_fails(tmp_path: Path) -> None:
     assert ids(tmp_path) == []
 
 
-def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
-    """In a sentence that names it."""
+def test_a_folder_that_cannot_be_created_is_refused(tmp_path: Path) -> None:
+    """The error names the folder."""
     (tmp_path / "file").touch()
     with pytest.raises(Refusal, match=r"the folder of the archive .*/file cannot be"):
         Archive(tmp_path / "file").prepare()
 
 
 def test_after_a_small_file_the_next_one_waits(tmp_path: Path) -> None:
-    """So that a group which settles a few old entries now and then does not fill the folder with files."""
+    """A group that settles a few old entries from time to time does not cause many small files."""
     archive = Archive(tmp_path, file_bytes=1000)
     for size, rests in ((2000, False), (100, True)):
         with archive.draft(SHARD) as draft:
@@ -206,8 +206,8 @@ def test_after_a_small_file_the_next_one_waits(tmp_path: Path) -> None:
         assert archive.is_resting == rests
 
 
-def test_a_file_that_cannot_be_entered_does_not_stay(tmp_path: Path) -> None:
-    """Again and again that would fill the disk."""
+def test_a_file_without_a_line_in_the_index_is_removed(tmp_path: Path) -> None:
+    """Repeated attempts would otherwise fill the disk."""
     (tmp_path / INDEX).mkdir()
     with Archive(tmp_path).draft(SHARD) as draft:
         draft.add(raw("1-0"))

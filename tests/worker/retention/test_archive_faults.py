@@ -1,4 +1,4 @@
-"""What the archive does on a disk that fills, with files that are damaged, and with entries of another version."""
+"""The archive on a full disk, with damaged files, and with entries of another version."""
 
 import resource
 from collections.abc import Iterator
@@ -36,8 +36,8 @@ def write(folder: Path, entries: Any, shard: Shard) -> None:
 
 
 @pytest.fixture
-def damaged(tmp_path: Path) -> Path:
-    """An archive of three hours, a file each, of which the first is gone."""
+def damaged_archive(tmp_path: Path) -> Path:
+    """Return an archive of three hours, one file each; the first file is missing."""
     for hour in range(3):
         received = b"%d" % (RECEIVED_MS + hour * HOUR_MS)
         fields: Any = entry(body(message_uuid=f"m-{hour}"), int(received)).to_fields()
@@ -47,20 +47,27 @@ def damaged(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def test_a_damaged_old_file_does_not_fail_a_replay_of_a_later_time(damaged: Path) -> None:
-    """Only files that hold something received in the selection's time are opened."""
+async def test_a_damaged_old_file_does_not_fail_a_replay_of_a_later_time(damaged_archive: Path) -> None:
+    """Only files with entries that were received in the time of the filter are opened."""
     later = EntryFilter(since_ms=RECEIVED_MS + HOUR_MS, until_ms=RECEIVED_MS + 2 * HOUR_MS)
-    pages = [page async for page in read_archive(damaged, STREAM + ":{0}", Span.full(0), None, later.received_span)]
+    pages = [
+        page async for page in read_archive(damaged_archive, STREAM + ":{0}", Span.full(0), None, later.received_span)
+    ]
     assert [stored.id.redis for page in pages for stored in page] == ["2-0"]
     with pytest.raises(ArchiveDamaged, match="0_1-0"):
-        [page async for page in read_archive(damaged, STREAM + ":{0}", Span.full(0), None, EntryFilter().received_span)]
+        [
+            page
+            async for page in read_archive(
+                damaged_archive, STREAM + ":{0}", Span.full(0), None, EntryFilter().received_span
+            )
+        ]
 
 
-def test_plan_reads_only_the_files_of_the_time_that_it_is_given(
-    damaged: Path, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+def test_plan_reads_only_files_of_the_given_time(
+    damaged_archive: Path, valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With --since it succeeds, without it names the file that is damaged."""
-    monkeypatch.setenv("ACKSTREAM_ARCHIVE", str(damaged))
+    """With --since it succeeds; without it, the error names the damaged file."""
+    monkeypatch.setenv("ACKSTREAM_ARCHIVE", str(damaged_archive))
     monkeypatch.setenv("ACKSTREAM_STREAM", STREAM)
     plan = ("replay", "plan", "--archive", "--redis-url", valkey_url)
     since = run_command(*plan, "--since", "2025-11-24T17:00Z", "--json").json
@@ -68,8 +75,8 @@ def test_plan_reads_only_the_files_of_the_time_that_it_is_given(
     assert "the archive cannot be used" in run_command(*plan).error
 
 
-def test_the_time_of_receipt_of_a_selection_includes_its_ends() -> None:
-    """``--until`` itself is outside."""
+def test_the_received_span_of_a_filter_includes_both_ends() -> None:
+    """``--until`` is exclusive, so the span ends 1 ms before."""
     assert EntryFilter(messages=("m",)).received_span is None
     assert EntryFilter(since_ms=5, until_ms=9).received_span == (5, 8)
     assert EntryFilter(until_ms=9).received_span == (0, 8)
@@ -77,19 +84,19 @@ def test_the_time_of_receipt_of_a_selection_includes_its_ends() -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 10**9])
 def test_pages_of_entries_of_any_size_have_a_next_page(size: int) -> None:
-    """Entries without a byte are no fault."""
+    """Entries without any bytes are valid."""
     assert 1 <= next_page_size(100, size) <= PAGE_ENTRIES
 
 
 @pytest.fixture
 def full_index(tmp_path: Path) -> Path:
-    """A folder whose index is on a device that is full."""
+    """Return a folder whose index is on a full device."""
     (tmp_path / INDEX).symlink_to("/dev/full")
     return tmp_path
 
 
-def test_a_file_whose_line_does_not_fit_into_the_index_does_not_stay(full_index: Path) -> None:
-    """Tried again and again it would fill the disk with files that no index names."""
+def test_a_file_whose_line_does_not_fit_into_the_index_is_removed(full_index: Path) -> None:
+    """Repeated attempts would otherwise fill the disk with files without a line."""
     for _ in range(3):
         with pytest.raises(ArchiveFailed, match="No space left on device"):
             write(full_index, [(b"1-0", [b"payload", b"x"])], Shard(STREAM))
@@ -98,7 +105,7 @@ def test_a_file_whose_line_does_not_fit_into_the_index_does_not_stay(full_index:
 
 @contextmanager
 def file_size_limit(size: int) -> Iterator[None]:
-    """Let no file of this process grow beyond this size: the write that reaches it is cut off."""
+    """Limit the size of every file of this process: a write that exceeds it is cut off."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -108,8 +115,8 @@ def file_size_limit(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(("short", "stays"), [(40, False), (1, True)])
-def test_a_line_that_is_cut_off_counts_only_if_it_is_whole(tmp_path: Path, short: int, stays: bool) -> None:
-    """A short write leaves no file behind; where only the line's end is missing, the line and its file count."""
+def test_a_line_that_is_cut_off_counts_only_if_it_is_complete(tmp_path: Path, short: int, stays: bool) -> None:
+    """A short write leaves no file; if only the line end is missing, the line and its file count."""
     write(tmp_path, [(b"1-0", [b"payload", b"x"])], Shard(STREAM))
     folder = tmp_path / "limited"
     with file_size_limit((tmp_path / INDEX).stat().st_size - short):
@@ -120,13 +127,13 @@ def test_a_line_that_is_cut_off_counts_only_if_it_is_whole(tmp_path: Path, short
                 write(folder, [(b"1-0", [b"payload", b"x"])], Shard(STREAM))
     assert len(list(folder.glob("*.gz"))) == int(stays)
     write(folder, [(b"2-0", [b"payload", b"x"])], Shard(STREAM))
-    assert [one.id.redis for one in read(folder, STREAM + ":{0}")] == (["1-0", "2-0"] if stays else ["2-0"])
+    assert [entry.id.redis for entry in read(folder, STREAM + ":{0}")] == (["1-0", "2-0"] if stays else ["2-0"])
 
 
-async def test_fields_that_this_version_does_not_know_survive_archive_and_replay(
+async def test_unknown_fields_survive_archive_and_replay(
     valkey_url: str, server: Redis, shard: Shard, tmp_path: Path
 ) -> None:
-    """A later version may add some: they are archived and copied as they are."""
+    """Fields that a later version adds are archived and copied unchanged."""
     fields: Any = entry(body(message_uuid="m"), RECEIVED_MS).to_fields() | {b"future": b"\xff\x00"}
     await server.xadd(shard.stream, fields, id="1-0")
     await group(server, shard, "done", read=1)
@@ -138,10 +145,10 @@ async def test_fields_that_this_version_does_not_know_survive_archive_and_replay
     assert archived.fields == fields
 
 
-def test_a_replayed_dead_letter_starts_afresh_and_keeps_fields_of_another_version() -> None:
-    """Its attempts and their errors are left behind; fields that this version does not know are copied."""
-    own: Any = entry(body(message_uuid="m"), RECEIVED_MS, attempt=3, error="attempts: KeyError").to_fields()
-    stored = Stored(EntryId(0, 1, 0), own | {b"message": b"private", b"errors": b"[]", b"future": b"\xff\x00"})
+def test_a_replayed_dead_letter_starts_at_the_first_attempt_with_its_unknown_fields() -> None:
+    """The copy has no fields about attempts, but it has fields that this version does not know."""
+    fields: Any = entry(body(message_uuid="m"), RECEIVED_MS, attempt=3, error="attempts: KeyError").to_fields()
+    stored = Stored(EntryId(0, 1, 0), fields | {b"message": b"private", b"errors": b"[]", b"future": b"\xff\x00"})
     replay = Replay(
         id="r", group="g", place=Place.DEAD, selection=ALL, rate=1, begin="0-0", end="1-0", total=1, started_ms=0
     )

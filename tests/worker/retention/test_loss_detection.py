@@ -1,4 +1,4 @@
-"""Every entry that leaves the stream otherwise than by the trimmer is reported, once."""
+"""Every entry that leaves the stream without being trimmed by a worker is reported once."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,17 +20,17 @@ from worker.retention.trimmer import Trimmer
 
 
 @pytest.fixture
-async def own(tmp_path: Path) -> AsyncIterator[tuple[str, Redis]]:
-    """A server that the test may empty."""
+async def own_server(tmp_path: Path) -> AsyncIterator[tuple[str, Redis]]:
+    """Yield a server that the test may empty."""
     async with Valkey(tmp_path / "valkey").running() as valkey:
         server = connect.client(valkey.url)
         yield valkey.url, server
         await server.aclose()
 
 
-async def test_what_went_otherwise_is_counted(own: tuple[str, Redis], shard: Shard) -> None:
-    """Trimmed by hand, deleted one by one, with the whole stream, with the whole server: each entry counts once."""
-    url, server = own
+async def test_entries_removed_by_others_are_counted(own_server: tuple[str, Redis], shard: Shard) -> None:
+    """Entries removed by XTRIM, XDEL, DEL or FLUSHALL count once each."""
+    url, server = own_server
     trimmer = Trimmer(server, shard, NOTHING, None)
     assert await missing(trimmer) == 0
     await add(server, shard, range(1, 101))
@@ -55,8 +55,8 @@ async def test_what_went_otherwise_is_counted(own: tuple[str, Redis], shard: Sha
     assert await missing(Trimmer(server, shard, NOTHING, None)) == 0
 
 
-async def test_what_went_while_no_worker_ran_is_counted_later(server: Redis, shard: Shard) -> None:
-    """The account is kept on the server."""
+async def test_entries_that_left_while_no_worker_ran_are_counted_later(server: Redis, shard: Shard) -> None:
+    """The loss account is on the server."""
     await add(server, shard, range(1, 11))
     assert await missing(Trimmer(server, shard, NOTHING, None)) == 0
     await server.xtrim(shard.stream, maxlen=4, approximate=False)
@@ -64,9 +64,9 @@ async def test_what_went_while_no_worker_ran_is_counted_later(server: Redis, sha
     assert await missing(Trimmer(server, shard, NOTHING, None)) == 6
 
 
-async def test_what_the_trimmer_took_is_not_missed_when_the_stream_is_deleted(own: tuple[str, Redis]) -> None:
-    """Of a stream that is deleted only the entries that it still had are missing."""
-    url, server = own
+async def test_trimmed_entries_are_not_missing_when_the_stream_is_deleted(own_server: tuple[str, Redis]) -> None:
+    """Only the entries that the stream still had are missing."""
+    url, server = own_server
     shard = Shard("deleted")
     await add(server, shard, range(1, 101))
     await group(server, shard, "done", read=60)
@@ -81,7 +81,7 @@ async def test_what_the_trimmer_took_is_not_missed_when_the_stream_is_deleted(ow
 async def test_a_loss_is_reported_once_although_the_next_command_fails(
     server: Redis, shard: Shard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Entries vanish just when Redis is in trouble: the report does not wait for the commands that follow it."""
+    """The report does not wait for the next commands, because losses happen when Redis has faults."""
     await add(server, shard, range(1, 11))
     trimmer = Trimmer(server, shard, NOTHING, None)
     assert await missing(trimmer) == 0
@@ -101,7 +101,7 @@ async def _fail(*_: object, **__: object) -> None:
 
 
 async def _reports(trimmer: Trimmer) -> int:
-    """How many entries a look reports that then fails."""
+    """Return the number of entries that a failing run of the trimmer reports."""
     before = _metric()
     with pytest.raises(RedisConnectionError):
         await trimmer.run_once(asyncio.Event())
@@ -112,9 +112,9 @@ def _metric() -> float:
     return REGISTRY.get_sample_value("ackstream_missing_entries_total") or 0.0
 
 
-async def test_a_full_server_takes_the_account(own: tuple[str, Redis], shard: Shard) -> None:
-    """Over its memory limit the trimmer still surveys, records and trims."""
-    url, server = own
+async def test_a_full_server_accepts_the_account(own_server: tuple[str, Redis], shard: Shard) -> None:
+    """The trimmer surveys, records and trims also over the memory limit of the server."""
+    url, server = own_server
     await add(server, shard, range(1, 2001))
     await group(server, shard, "done", read=2000)
     await register(server, shard, "done")
@@ -124,8 +124,8 @@ async def test_a_full_server_takes_the_account(own: tuple[str, Redis], shard: Sh
     await server.config_set("maxmemory", 0)
 
 
-def test_a_loss_of_the_server_s_memory_counts_once() -> None:
-    """A server that came back with fewer entries and no ledger lacks what was there before."""
+def test_a_server_that_lost_its_last_entries_counts_them_once() -> None:
+    """A server that restarts with fewer entries and without the account lacks the entries that it had before."""
     detector = LossDetector()
     assert detector.count_missing(Account(100, 100, 0), None) == 0
     assert detector.count_missing(Account(90, 90, 0), None) == 10

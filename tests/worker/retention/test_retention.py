@@ -21,8 +21,8 @@ from worker.retention.policy import RetentionPolicy
 either_limit = pytest.mark.parametrize("retention", [OLD, LARGE], ids=["age", "bytes"])
 
 
-async def settled(server: Redis, shard: Shard, entries: int = 1000) -> list[bytes]:
-    """A stream whose one registered group has acked everything."""
+async def fill_settled_stream(server: Redis, shard: Shard, entries: int = 1000) -> list[bytes]:
+    """Fill a stream whose only registered group has acked everything."""
     ids = await add(server, shard, range(1, entries + 1))
     await group(server, shard, "done", read=entries)
     await register(server, shard, "done")
@@ -33,31 +33,31 @@ def files(archive: Path) -> list[Path]:
     return list(archive.glob("*.gz"))
 
 
-async def is_left_from(server: Redis, shard: Shard, ids: list[bytes], start: int) -> None:
-    """All from there on is left; before it at most what is in one node with it."""
-    kept = await left(server, shard)
-    assert ids[start:] == kept[-len(ids[start:]) :]
-    assert len(kept) < len(ids) - start + 10
+async def check_starts_at(server: Redis, shard: Shard, ids: list[bytes], start: int) -> None:
+    """Check that all entries from this one on are there, and before it at most those of the same node."""
+    remaining = await left(server, shard)
+    assert ids[start:] == remaining[-len(ids[start:]) :]
+    assert len(remaining) < len(ids) - start + 10
 
 
 @either_limit
-async def test_what_every_group_has_settled_goes(
+async def test_entries_that_every_group_has_settled_are_trimmed(
     valkey_url: str, server: Redis, shard: Shard, retention: RetentionPolicy
 ) -> None:
-    """If too old, all of it; of a stream that is too large, until it is no more."""
-    ids = await settled(server, shard)
+    """All old entries are removed, or entries of a large stream until it is small enough."""
+    ids = await fill_settled_stream(server, shard)
     await look(valkey_url, shard, retention)
-    kept = await left(server, shard)
+    remaining = await left(server, shard)
     if retention is OLD:
-        assert kept == []
+        assert remaining == []
     else:
-        assert kept == ids[-len(kept) :]
-        assert 1 < len(kept) < 20
+        assert remaining == ids[-len(remaining) :]
+        assert 1 < len(remaining) < 20
         assert int(await server.memory_usage(shard.stream) or 0) <= LARGE_BYTES + 4200
 
 
-async def test_what_is_younger_stays(valkey_url: str, server: Redis, shard: Shard) -> None:
-    """Age counts from an entry's id, which is when it was appended, on the server's clock."""
+async def test_younger_entries_stay(valkey_url: str, server: Redis, shard: Shard) -> None:
+    """The age counts from the id of an entry, which has the time of the append by the clock of the server."""
     now_ms = time.time_ns() // 1_000_000
     ids = await add(server, shard, [now_ms - DAY_MS * days for days in (3, 2, 1)] + [now_ms - DAY_MS + 60_000, "*"])
     await group(server, shard, "done", read=10)
@@ -71,8 +71,8 @@ async def test_what_is_younger_stays(valkey_url: str, server: Redis, shard: Shar
 async def test_a_group_that_never_reads_keeps_everything(
     valkey_url: str, server: Redis, shard: Shard, retention: RetentionPolicy, registered: bool
 ) -> None:
-    """A registered one, and one that somebody else made."""
-    ids = await settled(server, shard)
+    """A registered group and a group of another program both block trimming."""
+    ids = await fill_settled_stream(server, shard)
     await group(server, shard, "never")
     if registered:
         await register(server, shard, "never")
@@ -81,12 +81,14 @@ async def test_a_group_that_never_reads_keeps_everything(
 
 
 @either_limit
-async def test_what_is_in_hand_holds(valkey_url: str, server: Redis, shard: Shard, retention: RetentionPolicy) -> None:
-    """The oldest entry that a group has not acked stays, with all that came after it."""
-    ids = await settled(server, shard)
+async def test_an_entry_in_flight_blocks_trimming(
+    valkey_url: str, server: Redis, shard: Shard, retention: RetentionPolicy
+) -> None:
+    """The oldest entry that a group has not acked stays, with all later entries."""
+    ids = await fill_settled_stream(server, shard)
     await group(server, shard, "slow", read=995, ack=990)
     await look(valkey_url, shard, retention)
-    await is_left_from(server, shard, ids, 990)
+    await check_starts_at(server, shard, ids, 990)
     await server.xack(shard.stream, "slow", *ids[990:995])
     await look(valkey_url, shard, OLD)
     assert await left(server, shard) == ids[995:]
@@ -97,33 +99,35 @@ async def test_what_is_in_hand_holds(valkey_url: str, server: Redis, shard: Shar
     ("checkpoint", "kept_from"),
     [("990-0", 990), (None, 0), ("1001-0", 0), ("1e3", 0), ("990-18446744073709551615", 990)],
 )
-async def test_a_registered_group_that_is_missing_stands_at_its_checkpoint(
+async def test_a_registered_group_that_is_missing_has_its_floor_at_its_checkpoint(
     valkey_url: str, server: Redis, shard: Shard, retention: RetentionPolicy, checkpoint: str | None, kept_from: int
 ) -> None:
-    """Without one, or with one that is beyond the stream's end, where the group would begin at 0, everything stays."""
-    ids = await settled(server, shard)
+    """Without a checkpoint, or with one past the end of the stream, all entries stay."""
+    ids = await fill_settled_stream(server, shard)
     await register(server, shard, "missing")
     if checkpoint:
         await server.set(shard.checkpoint("missing"), checkpoint)
     await look(valkey_url, shard, retention)
-    await is_left_from(server, shard, ids, kept_from)
+    await check_starts_at(server, shard, ids, kept_from)
 
 
 @either_limit
-async def test_where_no_group_is_registered_nothing_goes(
+async def test_without_a_registered_group_all_entries_stay(
     valkey_url: str, server: Redis, shard: Shard, retention: RetentionPolicy
 ) -> None:
-    """Whatever other groups have settled."""
-    ids = await settled(server, shard)
+    """Acks of groups of other programs do not count."""
+    ids = await fill_settled_stream(server, shard)
     await server.delete(shard.groups)
     await look(valkey_url, shard, retention)
     assert await left(server, shard) == ids
 
 
 @pytest.mark.parametrize("registered", [True, False])
-async def test_a_group_made_in_the_middle_keeps_what_is_left(server: Redis, shard: Shard, registered: bool) -> None:
-    """From the very next step on: a foreign one, and one that is registered and will be made in a moment."""
-    ids = await settled(server, shard)
+async def test_a_group_created_in_the_middle_keeps_the_remaining_entries(
+    server: Redis, shard: Shard, registered: bool
+) -> None:
+    """The next step respects a new group of another program, and a group that is only registered."""
+    ids = await fill_settled_stream(server, shard)
     floor, lease = AckFloor(server, shard), Lease(server, shard.trimmer, 5000)
     await lease.take()
     await floor.survey()
@@ -137,9 +141,9 @@ async def test_a_group_made_in_the_middle_keeps_what_is_left(server: Redis, shar
     assert await left(server, shard) == ids[removed:]
 
 
-async def test_when_a_group_is_dropped_the_trimmer_looks_again(server: Redis, shard: Shard) -> None:
-    """A step made for other groups than there are now removes nothing; least of all when none is left."""
-    ids = await settled(server, shard)
+async def test_when_a_group_is_dropped_the_trimmer_surveys_again(server: Redis, shard: Shard) -> None:
+    """A step with an outdated set of groups removes no entries, above all if no group is left."""
+    ids = await fill_settled_stream(server, shard)
     floor, lease = AckFloor(server, shard), Lease(server, shard.trimmer, 5000)
     await lease.take()
     await floor.survey()
@@ -148,9 +152,9 @@ async def test_when_a_group_is_dropped_the_trimmer_looks_again(server: Redis, sh
     assert await left(server, shard) == ids
 
 
-async def test_one_trims_at_a_time(valkey_url: str, server: Redis, shard: Shard) -> None:
-    """Who has not the lease does nothing; when its holder is gone or gives it up another takes it."""
-    ids = await settled(server, shard)
+async def test_one_process_trims_at_a_time(valkey_url: str, server: Redis, shard: Shard) -> None:
+    """A process without the lease does nothing; another one takes the lease after its holder has ended."""
+    ids = await fill_settled_stream(server, shard)
     holder = Lease(server, shard.trimmer, 60_000)
     assert await holder.take()
     await look(valkey_url, shard, OLD)
@@ -160,22 +164,28 @@ async def test_one_trims_at_a_time(valkey_url: str, server: Redis, shard: Shard)
     assert await left(server, shard) == []
 
 
-async def test_who_comes_back_late_trims_nothing(server: Redis, shard: Shard) -> None:
-    """Once its lease has run out, or is another's, a step removes nothing and takes the lease from nobody."""
-    ids = await settled(server, shard)
-    late, other, floor = Lease(server, shard.trimmer, 30), Lease(server, shard.trimmer, 60_000), AckFloor(server, shard)
+async def test_a_late_trimmer_trims_nothing(server: Redis, shard: Shard) -> None:
+    """After the lease has expired or changed hands, a step removes no entries and does not take the lease."""
+    ids = await fill_settled_stream(server, shard)
+    late, next_lease, floor = (
+        Lease(server, shard.trimmer, 30),
+        Lease(server, shard.trimmer, 60_000),
+        AckFloor(server, shard),
+    )
     await late.take()
     await floor.survey()
-    await until(other.take)
+    await until(next_lease.take)
     assert await floor.trim(late.token, 30, EntryId(0, 2000, 0)) is None
     assert not await late.take()
     await late.leave()
     assert await left(server, shard) == ids
-    assert await floor.trim(other.token, 60_000, EntryId(0, 2000, 0)) == len(ids)
+    assert await floor.trim(next_lease.token, 60_000, EntryId(0, 2000, 0)) == len(ids)
 
 
-async def test_archived_entries_go_exactly(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> None:
-    """All that was removed is in the archive and nothing else is, over several files; what came after stays."""
+async def test_exactly_the_archived_entries_are_removed(
+    valkey_url: str, server: Redis, shard: Shard, tmp_path: Path
+) -> None:
+    """The archive has all removed entries and no others, in several files; later entries stay."""
     ids = await add(server, shard, [f"{ms}-{ms}" for ms in range(1, 2001)])
     young = await add(server, shard, ["*"] * 3)
     await group(server, shard, "done", read=5000)
@@ -188,10 +198,10 @@ async def test_archived_entries_go_exactly(valkey_url: str, server: Redis, shard
     assert len(files(tmp_path)) == 3
 
 
-async def test_what_goes_to_an_archive_goes_together(
+async def test_entries_for_the_archive_are_collected(
     valkey_url: str, server: Redis, shard: Shard, tmp_path: Path
 ) -> None:
-    """Entries wait for each other for an hour at most, and a stream that is too large is cut down by a 32nd."""
+    """Entries wait for each other for at most an hour, and a large stream is trimmed by a 32nd."""
     hour_ms = DAY_MS // 24
     now_ms = time.time_ns() // 1_000_000
     week = RetentionPolicy(7 * DAY_MS, 1024**3, together=True)
@@ -209,28 +219,28 @@ async def test_what_goes_to_an_archive_goes_together(
 
 
 @pytest.fixture
-async def full(tmp_path: Path, shard: Shard) -> AsyncIterator[tuple[str, Redis]]:
-    """A server at its limit, its stream settled."""
+async def full_server(tmp_path: Path, shard: Shard) -> AsyncIterator[tuple[str, Redis]]:
+    """Yield a server at its memory limit with a settled stream."""
     async with Valkey(tmp_path / "valkey").running() as valkey:
         server = connect.client(valkey.url)
-        await settled(server, shard)
+        await fill_settled_stream(server, shard)
         await server.config_set("maxmemory", "1")
         yield valkey.url, server
         await server.aclose()
 
 
-async def test_a_full_server_is_trimmed(full: tuple[str, Redis], shard: Shard) -> None:
-    """That is when it is needed most: neither the lease nor a step wants memory."""
-    url, server = full
+async def test_a_full_server_is_trimmed(full_server: tuple[str, Redis], shard: Shard) -> None:
+    """Neither the lease nor a step needs memory, because a full server needs trimming most."""
+    url, server = full_server
     with pytest.raises(OutOfMemoryError):
         await add(server, shard, ["*"])
     await look(url, shard, OLD)
     assert await left(server, shard) == []
 
 
-async def test_half_of_the_servers_memory_is_the_default(full: tuple[str, Redis], shard: Shard) -> None:
-    """Without one, 1 GiB."""
-    url, server = full
+async def test_half_of_the_servers_memory_is_the_default(full_server: tuple[str, Redis], shard: Shard) -> None:
+    """Without maxmemory the default is 1 GiB."""
+    url, server = full_server
     await server.config_set("maxmemory", "200000")
     await look(url, shard, RetentionPolicy(36_500 * DAY_MS, None, together=False))
     assert 50_000 < int(await server.memory_usage(shard.stream) or 0) <= 100_000 + 4200
