@@ -1,4 +1,4 @@
-"""``ackstream replay``, beside a real worker whose handler notes its calls."""
+"""``ackstream replay`` with a real worker whose handler records its calls."""
 
 import asyncio
 import signal
@@ -47,43 +47,46 @@ CHOICES: list[tuple[tuple[str, ...], Callable[[int], bool]]] = [
 ]
 
 
-def test_each_choice_plans_and_replays_what_it_means(site: HandledStream) -> None:
-    """The plan tells how many, received when, and how long; the group gets just these, the other group nothing."""
+def test_each_filter_plans_and_replays_its_entries(site: HandledStream) -> None:
+    """`plan` shows number, times and duration; the group gets only the selected entries, the other group none."""
     logged = len(site.worker.logged("message.status"))
-    for arguments, means in CHOICES:
-        meant = [number for number in range(ENTRIES) if means(number)]
+    for arguments, is_selected in CHOICES:
+        selected = [number for number in range(ENTRIES) if is_selected(number)]
         plan = site.json("replay", "plan", *arguments, "--rate", "500")
-        assert (plan["entries"], plan["seconds"]) == (len(meant), len(meant) / 500), arguments
-        if meant:
-            assert (plan["first_entry"], plan["last_entry"]) == (f"0/{1000 + meant[0]}-0", f"0/{1000 + meant[-1]}-0")
-            assert parse_time_ms(plan["first"], 0) == RECEIVED_MS + meant[0] * HOUR_MS
-            assert plan["bytes"] > 100 * len(meant)
+        assert (plan["entries"], plan["seconds"]) == (len(selected), len(selected) / 500), arguments
+        if selected:
+            assert (plan["first_entry"], plan["last_entry"]) == (
+                f"0/{1000 + selected[0]}-0",
+                f"0/{1000 + selected[-1]}-0",
+            )
+            assert parse_time_ms(plan["first"], 0) == RECEIVED_MS + selected[0] * HOUR_MS
+            assert plan["bytes"] > 100 * len(selected)
         before = site.replayed()
         run = site.json("replay", "run", "--group", GROUP, *arguments, "--rate", "500")
-        assert run["total"] == len(meant), arguments
+        assert run["total"] == len(selected), arguments
         site.wait_for(site.is_settled)
-        assert set(site.replayed() - before) == {name(number) for number in meant}, arguments
+        assert set(site.replayed() - before) == {name(number) for number in selected}, arguments
         site.json("dead-letters", "discard", "--all")
     assert len(site.worker.logged("message.status")) == logged
-    listed = site.json("replay", "list")["replays"]
-    assert {one["state"] for one in listed} == {"done"}
-    assert len(listed) == len(CHOICES) - 1
-    assert set(listed[0]) >= {"replay", "group", "state", "done", "total", "rate"}
+    replays = site.json("replay", "list")["replays"]
+    assert {row["state"] for row in replays} == {"done"}
+    assert len(replays) == len(CHOICES) - 1
+    assert set(replays[0]) >= {"replay", "group", "state", "done", "total", "rate"}
     assert site.worker.logged("replay.done")[0]["scope"] == "all"
 
 
 def test_the_archive_is_replayed_with_the_stream(site: HandledStream) -> None:
-    """What was trimmed counts only with --archive; what is in both is planned and given once."""
+    """Trimmed entries count only with --archive; an entry in stream and archive is planned and replayed once."""
 
-    async def archive(server: Redis) -> None:
+    async def move_to_archive(server: Redis) -> None:
         entries: Any = await raw_ranges(server).xrange(site.shard.stream, "-", "1011-0")
-        made = Archive(site.folder / "archive")
-        with made.draft(site.shard) as draft:
+        archive = Archive(site.folder / "archive")
+        with archive.draft(site.shard) as draft:
             draft.add(entries)
             draft.finish()
         await server.xtrim(site.shard.stream, minid="1008-0", approximate=False)
 
-    site.ask(archive)
+    site.ask(move_to_archive)
     choice = ("--until", "2025-11-25T14:00")
     assert site.json("replay", "plan", *choice)["entries"] == ENTRIES - 2 - 8
     plan = site.json("replay", "plan", "--archive", *choice)
@@ -95,7 +98,7 @@ def test_the_archive_is_replayed_with_the_stream(site: HandledStream) -> None:
 
 
 def test_a_replay_is_paused_resumed_and_cancelled(site: HandledStream) -> None:
-    """While it is paused nothing is copied; resumed it goes on where it was; cancelled it never goes on."""
+    """A paused replay copies nothing, a resumed one continues, and a cancelled one cannot be resumed."""
     started = site.json("replay", "run", "--group", GROUP, "--rate", "8", "--detach")
     assert started["total"] == ENTRIES
     replay = started["replay"]
@@ -103,28 +106,29 @@ def test_a_replay_is_paused_resumed_and_cancelled(site: HandledStream) -> None:
     paused = site.json("replay", "pause", replay)
     assert paused["state"] == "paused"
     site.wait_for(lambda: site.worker.logged("replay.stopped"))
-    done = state(site, replay)["done"]
-    assert 3 <= done < ENTRIES
+    copied = state(site, replay)["done"]
+    assert 3 <= copied < ENTRIES
     assert "paused" in site.run("replay", "list").output
     assert site.json("replay", "resume", replay)["state"] == "running"
-    site.wait_for(lambda: state(site, replay)["done"] > done)
+    site.wait_for(lambda: state(site, replay)["done"] > copied)
     assert site.json("replay", "cancel", replay)["state"] == "cancelled"
     site.wait_for(lambda: len(site.worker.logged("replay.stopped")) == 2)
-    done = state(site, replay)["done"]
+    copied = state(site, replay)["done"]
     refused = site.run("replay", "resume", replay)
     assert (refused.exit_code, str(refused.exception)) == (1, f"replay {replay} is cancelled already")
-    site.wait_for(lambda: len(site.replayed()) == done)
+    site.wait_for(lambda: len(site.replayed()) == copied)
     assert set(site.replayed().values()) <= {1}
     groups = site.ask(lambda server: server.xinfo_groups(site.shard.stream))
-    assert {one["name"] for one in groups} == {GROUP.encode(), b"log"}
+    assert {row["name"] for row in groups} == {GROUP.encode(), b"log"}
 
 
 def state(site: HandledStream, replay: str) -> Any:
-    return next(one for one in site.json("replay", "list", "--group", GROUP)["replays"] if one["replay"] == replay)
+    """Return the row of this replay in `list`."""
+    return next(row for row in site.json("replay", "list", "--group", GROUP)["replays"] if row["replay"] == replay)
 
 
-def test_ctrl_c_leaves_it_running(site: HandledStream) -> None:
-    """The command says so and ends with 130; the replay can be watched again."""
+def test_ctrl_c_leaves_a_replay_running(site: HandledStream) -> None:
+    """Ctrl-C exits with 130 and prints that the replay continues; `resume --watch` watches it again."""
     settings = {"redis_url": site.url, "stream": site.shard.name}
     arguments = ("replay", "run", "--group", GROUP, "--rate", "4")
     with ackstream(*arguments, folder=site.folder, **settings) as command:
@@ -139,8 +143,8 @@ def test_ctrl_c_leaves_it_running(site: HandledStream) -> None:
     assert f"replay {started['replay']} is done: 24 of 24 copied" in watched.stdout
 
 
-def test_without_a_worker_it_waits_for_one(site: HandledStream, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command says so after a while and ends; what is not copied is not outstanding, what is copied is."""
+def test_a_replay_waits_for_a_worker(site: HandledStream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a worker the command prints that and exits; only copied entries are outstanding."""
     monkeypatch.setattr(replay_progress, "ALONE_SECONDS", 0.3)
     site.worker.kill()
     result = site.run("replay", "run", "--group", "log")
@@ -151,8 +155,8 @@ def test_without_a_worker_it_waits_for_one(site: HandledStream, monkeypatch: pyt
     assert (log["replays"], log["outstanding"]) == (1, 1)
 
 
-def test_a_dropped_group_leaves_nothing_of_its_replays(site: HandledStream, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither what they are of, nor what they keep on the stream."""
+def test_a_dropped_group_loses_its_replays(site: HandledStream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`groups drop` removes the replays of the group and the groups that hold their entries."""
     monkeypatch.setattr(replay_progress, "ALONE_SECONDS", 0.1)
     site.worker.kill()
     site.json("replay", "run", "--group", "log", "--detach")
@@ -160,12 +164,12 @@ def test_a_dropped_group_leaves_nothing_of_its_replays(site: HandledStream, monk
     assert len(groups) == 3
     assert site.run("groups", "drop", "log", "--yes", "--force").exit_code == 0
     groups = site.ask(lambda server: server.xinfo_groups(site.shard.stream))
-    assert [one["name"] for one in groups] == [GROUP.encode()]
+    assert [row["name"] for row in groups] == [GROUP.encode()]
     assert not site.ask(lambda server: server.exists(site.shard.replays("log")))
     assert site.run("replay", "run", "--group", "log").exit_code == 1
 
 
-@pytest.mark.usefixtures("registered")
+@pytest.mark.usefixtures("group_names")
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
@@ -175,7 +179,7 @@ def test_a_dropped_group_leaves_nothing_of_its_replays(site: HandledStream, monk
         (("list", "--group", "nobody"), 1, "no group 'nobody'"),
         (("run", "--group", "log", "--since", "1h", "--until", "2h"), 1, "--since must be before --until"),
         (("plan", "--since", "yesterday"), 1, "invalid time 'yesterday'"),
-        (("plan", "--id", "1-1"), 1, "one is written shard/ms-seq"),
+        (("plan", "--id", "1-1"), 1, "write shard/ms-seq"),
         (("run", "--group", "log", "--rate", "0"), 2, "Invalid value for '--rate'"),
         (("run", "--group", "log", "--rate", "nan"), 2, "Invalid value for '--rate'"),
         (("plan", "--dead"), 1, "name the group with --group"),
@@ -187,8 +191,8 @@ def test_a_dropped_group_leaves_nothing_of_its_replays(site: HandledStream, monk
         (("cancel", "nothing"), 1, "no replay 'nothing'"),
     ],
 )
-def test_what_cannot_be_meant_is_told_in_a_sentence(arguments: tuple[str, ...], code: int, sentence: str) -> None:
-    """With exit code 1, or 2 for an option that is out of its range."""
+def test_invalid_arguments_are_an_error(arguments: tuple[str, ...], code: int, sentence: str) -> None:
+    """The error exits with 1, or with 2 for an option out of its range."""
     result = CliRunner().invoke(app, ["replay", *arguments])
     assert result.exit_code == code
     assert sentence in (str(result.exception) if code == 1 else result.output)
@@ -196,8 +200,8 @@ def test_what_cannot_be_meant_is_told_in_a_sentence(arguments: tuple[str, ...], 
 
 
 @pytest.fixture
-def registered(valkey_url: str, shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two groups, and nothing else."""
+def group_names(valkey_url: str, shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Register two groups on an empty stream."""
     monkeypatch.setenv("ACKSTREAM_REDIS_URL", valkey_url)
     monkeypatch.setenv("ACKSTREAM_STREAM", shard.name)
 
@@ -209,8 +213,8 @@ def registered(valkey_url: str, shard: Shard, monkeypatch: pytest.MonkeyPatch) -
     asyncio.run(register())
 
 
-def test_moments_are_written_in_many_ways() -> None:
-    """Without a zone they are UTC; a number with a unit is so long ago."""
+def test_times_have_several_forms() -> None:
+    """A time without a zone is UTC, and a number with a unit is an age."""
     for text in ("2025-11-24T16:00", "2025-11-24 16:00:00", "2025-11-24T17:00+01:00", "2025-11-24T16:00:00.000Z"):
         assert parse_time_ms(text, 0) == RECEIVED_MS
     assert parse_time_ms("2025-11-24", 0) == RECEIVED_MS - 16 * HOUR_MS
