@@ -16,7 +16,7 @@ from stream.redis.client import ServerUnfit, describe_error
 from stream.redis.errors import GONE, UNSUPPORTED, GroupGone, RedisFault, Stalled, identify_fault
 from worker.metrics import REDIS_FAULTS
 
-log = structlog.get_logger("condition")
+log = structlog.get_logger("redis_health")
 
 # Longer than a blocking read and the limit of one command together: Redis is late.
 SLOW_SECONDS = 10.0

@@ -3,7 +3,7 @@
 ====================  ======================================================================  =========================
 reason                cause                                                                   end
 ====================  ======================================================================  =========================
-``failing``           nearly every call failed (worker.dispatch.circuit_breaker)             when a probe succeeds
+``failing``           nearly every call failed (worker.dispatch.circuit_breaker)              when a probe succeeds
 ``dead-letters``      the group has too many dead letters                                     when it has fewer
 ``gone``              the target refuses all events (worker.handlers.errors.Gone)             by `groups resume`
 ====================  ======================================================================  =========================

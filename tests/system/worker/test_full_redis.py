@@ -1,4 +1,4 @@
-"""A Redis that is out of memory, filled by the stream itself: no group stops, and its memory stays bounded."""
+"""While the stream itself fills Redis, no group stops, and the memory of Redis stays bounded."""
 
 import asyncio
 import time
@@ -33,7 +33,7 @@ async def most(event: StatusEvent) -> None:
 
 @pytest.fixture(params=[300])
 async def full(request: pytest.FixtureRequest, tmp_path: Path, shard: Shard) -> AsyncIterator[tuple[str, Redis]]:
-    """A server of its own that the stream has filled, and the group of a worker that died twice."""
+    """Yield a server that the stream has filled, with a group whose worker died twice."""
     async with Valkey(tmp_path / "valkey").running() as valkey:
         server = client(valkey.url)
         await server.config_set("maxmemory", MAXMEMORY)
@@ -45,7 +45,7 @@ async def full(request: pytest.FixtureRequest, tmp_path: Path, shard: Shard) -> 
         try:
             while True:
                 async with server.pipeline(transaction=False) as pipe:
-                    for number in range(number, number + 500):  # noqa: B020 - it goes on where it was
+                    for number in range(number, number + 500):  # noqa: B020 - one iterator for both loops
                         fields: Any = entry(body(message_uuid=str(number), text="x" * request.param)).to_fields()
                         pipe.xadd(shard.stream, fields)
                     await pipe.execute()
@@ -60,14 +60,14 @@ async def full(request: pytest.FixtureRequest, tmp_path: Path, shard: Shard) -> 
         await server.aclose()
 
 
-async def used(server: Redis) -> int:
-    """How much memory the server uses."""
+async def memory_used(server: Redis) -> int:
+    """Return the memory that the server uses."""
     return int((await server.info("memory"))["used_memory"])
 
 
 @pytest.mark.parametrize("full", [1500], indirect=True, ids=["large"])
 async def test_every_group_drains_and_appends_resume(full: tuple[str, Redis], shard: Shard, tmp_path: Path) -> None:
-    """Entries to delay, to dead-letter and to isolate hold up nothing: in a minute the trimmer has freed memory."""
+    """Delayed, dead-lettered and suspect entries block no group: within a minute the trimmer frees memory."""
     url, server = full
     began = time.monotonic()
     settings = {"redis_url": url, "stream": shard.name, "retention_bytes": str(2**20), "log_format": "json"}
@@ -96,7 +96,7 @@ async def test_every_group_drains_and_appends_resume(full: tuple[str, Redis], sh
 async def test_four_groups_of_failing_events_stay_close_to_maxmemory(
     full: tuple[str, Redis], shard: Shard, tmp_path: Path
 ) -> None:
-    """Nine in ten fail for good: at the limit a group reads no live entries, says so, and its retries go on."""
+    """With nine in ten events failing, a group at the limit reads no live entries, reports it, and still retries."""
     url, server = full
     port = 0
     settings = {"redis_url": url, "stream": shard.name, "retention": "off", "admin_port": str(port)}
@@ -106,7 +106,7 @@ async def test_four_groups_of_failing_events_stay_close_to_maxmemory(
         highest, deadline = 0, time.monotonic() + 20
         while time.monotonic() < deadline:
             worker.lives()
-            highest = max(highest, await used(server))
+            highest = max(highest, await memory_used(server))
             await asyncio.sleep(0.05)
         assert worker.logged("group.backlog_full")
         assert highest <= 1.1 * MAXMEMORY
@@ -119,7 +119,7 @@ async def grows(worker: Any, before: int) -> bool:
 
 
 def test_the_limit_follows_the_memory() -> None:
-    """A quarter of maxmemory or the setting; a 250th while the server is above its maxmemory."""
+    """The limit is the setting or a quarter of maxmemory, and 1/250 of it while the server is full."""
     assert limit_of(None, 10, 0) is None
     assert limit_of(5, 10, 0) == 5
     assert limit_of(None, 50, 100) == 25

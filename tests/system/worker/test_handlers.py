@@ -19,15 +19,15 @@ QUICK = "base=0.1&cap=0.5&attempts=3"
 
 @pytest.fixture
 def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[Recording]:
-    """Workers of a handler that notes its calls."""
+    """Yield workers whose handler records its calls."""
     with recording(valkey_url, server, shard, tmp_path) as site:
         yield site
 
 
 async def test_every_outcome_of_a_function_of_one_event(site: Recording) -> None:
-    """What succeeds is called once, what fails as often as configured, what is discarded never again."""
+    """A success is called once, a failure as often as configured, a discarded event never again."""
     kinds = ("ok", "fail", "until", "discard", "retry")
-    await site.append(*(one for kind in kinds for one in ids(kind, [2, 3])), "until-9")
+    await site.append(*(name for kind in kinds for name in ids(kind, [2, 3])), "until-9")
     await site.start(QUICK)
     await site.is_done_among_good()
     assert site.times("call") == {
@@ -35,10 +35,10 @@ async def test_every_outcome_of_a_function_of_one_event(site: Recording) -> None
         **dict.fromkeys(("until-2", "retry-2", "retry-3"), 2),
         **dict.fromkeys(("until-3", "until-9", "fail-2", "fail-3"), 3),
     }
-    attempts = sorted((one, int(attempt)) for one, attempt, *_ in site.noted("call"))
-    assert [attempt for one, attempt in attempts if one == "fail-2"] == [1, 2, 3]
+    attempts = sorted((name, int(attempt)) for name, attempt, *_ in site.noted("call"))
+    assert [attempt for name, attempt in attempts if name == "fail-2"] == [1, 2, 3]
     place = "failed: ValueError at recorder.py:"
-    assert [(one, error.rstrip("0123456789"), count) for one, error, count in await site.letters()] == [
+    assert [(name, error.rstrip("0123456789"), count) for name, error, count in await site.letters()] == [
         ("discard-2", "discarded: it is of no use", 1),
         ("discard-3", "discarded: it is of no use", 1),
         ("fail-2", f"attempts: {place}", 3),
@@ -50,18 +50,18 @@ async def test_every_outcome_of_a_function_of_one_event(site: Recording) -> None
 
 
 async def test_every_outcome_of_a_function_of_lists(site: Recording) -> None:
-    """One that fails spoils its list once: then each event comes alone, and only the one at fault is given up."""
+    """A bad event fails its list once; then each event comes alone, and only the bad one is dead-lettered."""
     await site.append("ok-1", "fail-1", "ok-2", "discard-1", "ok-3")
     await site.start(QUICK, function="handle_all")
     await site.is_done_among_good()
     assert site.noted("call")[0] == ["ok-1", "fail-1", "ok-2", "discard-1", "ok-3"]
     alone = sorted(words for words in site.noted("call")[1:] if not words[0].startswith(GOOD))
     assert alone == [["discard-1"], ["fail-1"], ["fail-1"], ["ok-1"], ["ok-2"], ["ok-3"]]
-    assert [(one, count) for one, _, count in await site.letters()] == [("discard-1", 2), ("fail-1", 3)]
+    assert [(name, count) for name, _, count in await site.letters()] == [("discard-1", 2), ("fail-1", 3)]
 
 
-async def test_what_waits_for_a_retry_is_counted(site: Recording) -> None:
-    """In `stats` as retries that are outstanding, and by the metrics of the worker that set it aside."""
+async def test_waiting_retries_are_counted(site: Recording) -> None:
+    """`stats` counts waiting retries, and the metrics of the worker count delayed ones."""
     await site.append("fail-1", "fail-2", "ok-1")
     worker = await site.start("base=3600&cap=3600")
 
@@ -86,13 +86,13 @@ async def test_what_waits_for_a_retry_is_counted(site: Recording) -> None:
 
 
 async def text(url: str) -> str:
-    """What a GET is answered with."""
+    """Return the body of the response to a GET."""
     async with aiohttp.ClientSession() as http, http.get(url) as response:
         return await response.text()
 
 
 async def test_retries_and_letters_keep_the_first_entry(site: Recording) -> None:
-    """Through all its copies an event says where it stood first."""
+    """Each copy of an event has the id of its first entry."""
     await site.append("ok-1", "fail-1")
     await site.start(QUICK)
     await site.is_done_among_good()
@@ -104,8 +104,8 @@ async def test_retries_and_letters_keep_the_first_entry(site: Recording) -> None
     assert letter[b"origin"].decode() in entries
 
 
-async def test_what_stands_on_the_replay_stream_is_handled_as_replayed(site: Recording) -> None:
-    """With its origin; handled, the copy is deleted; failed, it is tried again and still says so."""
+async def test_entries_of_the_replay_stream_are_handled_as_replayed(site: Recording) -> None:
+    """A replayed event has its origin; its copy is deleted once handled, and a retry is still marked as replayed."""
     fields: Any = entry(body(message_uuid="until-2"), replay="r-1", origin="0/5-0").to_fields()
     await site.start(QUICK)
     await site.server.xadd(site.shard.replay(GROUP), fields)
@@ -115,8 +115,8 @@ async def test_what_stands_on_the_replay_stream_is_handled_as_replayed(site: Rec
     assert await site.server.xlen(site.shard.replay(GROUP)) == 0
 
 
-async def test_a_stream_of_copies_that_is_deleted_is_made_again(site: Recording) -> None:
-    """The read that waits on it fails; the worker makes it again and goes on with what is live."""
+async def test_a_deleted_stream_of_copies_is_created_again(site: Recording) -> None:
+    """If a stream of copies is deleted, the worker creates it again and handles live entries."""
     worker = await site.start()
     for key in (site.shard.retry(GROUP), site.shard.replay(GROUP)):
         await site.server.delete(key)
@@ -127,7 +127,7 @@ async def test_a_stream_of_copies_that_is_deleted_is_made_again(site: Recording)
 
 
 async def test_an_event_that_hangs_holds_up_no_other(site: Recording) -> None:
-    """While some of its events do not end, the rest of their batch and what comes later are handled and settled."""
+    """While some events do not end, the others of the batch and later ones are handled and settled."""
     await site.append(*ids("hang", range(3)), *ids("ok", range(1500)))
     await site.start("timeout=3600&concurrency=4&batch=200")
     await becomes(lambda: len(site.noted("done")) == 1500)
@@ -141,18 +141,18 @@ async def test_an_event_that_hangs_holds_up_no_other(site: Recording) -> None:
     assert set(site.times("call").values()) == {1}
 
 
-async def test_an_event_that_takes_too_long_has_had_an_attempt(site: Recording) -> None:
-    """It is cancelled when its time is over, and tried again; after the last time its letter says so."""
+async def test_a_timeout_counts_as_an_attempt(site: Recording) -> None:
+    """An event is cancelled at its timeout and retried; after the last attempt its dead letter names the timeout."""
     await site.append(*ids("hang", range(3)), "ok-1")
     await site.start("timeout=0.5&base=0&attempts=2")
     await site.is_done_among_good()
     error = "attempts: timeout: not done within 0.5 s"
-    assert await site.letters() == [(one, error, 2) for one in ids("hang", range(3))]
+    assert await site.letters() == [(name, error, 2) for name in ids("hang", range(3))]
     assert site.times("call") == {**dict.fromkeys(ids("hang", range(3)), 2), "ok-1": 1}
 
 
-async def test_an_away_target_costs_no_attempt(site: Recording) -> None:
-    """As long as the handler says so its entries stay where they are; then they are handled, first attempts all."""
+async def test_an_unavailable_target_costs_no_attempt(site: Recording) -> None:
+    """While the handler raises Unavailable the entries stay pending; then each is handled as a first attempt."""
     await site.append(*ids("away", range(100)))
     worker = await site.start(QUICK)
     await worker.has_logged("handler.unavailable", times=4)
@@ -165,8 +165,8 @@ async def test_an_away_target_costs_no_attempt(site: Recording) -> None:
     assert await site.letters() == []
 
 
-async def test_a_stop_finishes_what_is_being_handled_and_begins_no_more(site: Recording) -> None:
-    """After SIGTERM it exits with 0; what it had not begun another handles: each event is called once."""
+async def test_a_stop_finishes_running_calls_and_starts_no_more(site: Recording) -> None:
+    """After SIGTERM the worker exits with 0, and another handles the events without a call: each is called once."""
     await site.append(*(f"slow-0.5-{number}" for number in range(60)))
     stopping = await site.start("concurrency=4", grace_seconds="4")
     await becomes(lambda: len(site.noted("call")) >= 12)
@@ -181,7 +181,7 @@ async def test_a_stop_finishes_what_is_being_handled_and_begins_no_more(site: Re
 
 
 async def test_a_handler_that_cannot_be_cancelled_does_not_keep_a_worker_alive(site: Recording) -> None:
-    """When its grace is over the worker exits with 0, and leaves the event to others."""
+    """At the end of its grace period the worker exits with 0, and leaves the event to others."""
     await site.append("deaf-1", "ok-1")
     worker = await site.start(grace_seconds="1")
     await becomes(lambda: site.times("call")["deaf-1"] and site.times("done")["ok-1"])
@@ -192,8 +192,8 @@ async def test_a_handler_that_cannot_be_cancelled_does_not_keep_a_worker_alive(s
     assert (group["pending"], group["unread"], group["dead"]) == (1, 0, 0)
 
 
-async def test_a_handler_that_cannot_be_had_is_told_at_the_start(site: Recording) -> None:
-    """The process exits with 1 and a sentence."""
+async def test_a_handler_that_cannot_be_loaded_is_refused_at_the_start(site: Recording) -> None:
+    """A handler that cannot be loaded ends the process with exit code 1 and one sentence."""
     with ackstream("worker", "--handler", "recorder:nothing", folder=site.folder, **site.settings) as worker:
         assert await worker.ended(20) == 1
         assert "handler 'recorder:nothing': the module 'recorder' has no 'nothing'" in worker.said
@@ -201,9 +201,9 @@ async def test_a_handler_that_cannot_be_had_is_told_at_the_start(site: Recording
 
 
 async def test_a_rolling_restart_handles_each_event_once(site: Recording) -> None:
-    """Each of four workers in turn gets SIGTERM and is replaced, while events come in: none is lost or called twice.
+    """Four workers are replaced one by one while events arrive: none is lost or called twice.
 
-    The longest time without an event handled is what bench.scenarios.rolling_restart measures.
+    bench.scenarios.rolling_restart measures the longest time without a handled event.
     """
     for _ in range(4):
         await site.start()
@@ -216,4 +216,4 @@ async def test_a_rolling_restart_handles_each_event_once(site: Recording) -> Non
         await site.start()
         assert await worker.ended(10) == 0
     await site.is_done()
-    assert site.times("call") == Counter({f"slow-0.01-{one}": 1 for one in range(number)})
+    assert site.times("call") == Counter({f"slow-0.01-{index}": 1 for index in range(number)})

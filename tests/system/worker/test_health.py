@@ -1,4 +1,4 @@
-"""What `/live` and `/ready` of a worker say while something is away."""
+"""The answers of `/live` and `/ready` while a dependency of the worker is away."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.support.workers.recording import Recording, recording
 
 
 class Renamed(Server):
-    """A server that has no FUNCTION, like Redis 6.2."""
+    """Yield a server without FUNCTION, like Redis 6.2."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -29,13 +29,13 @@ class Renamed(Server):
 
 @pytest.fixture
 def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[Recording]:
-    """Workers of a handler that notes its calls."""
+    """Yield workers whose handler records its calls."""
     with recording(valkey_url, server, shard, tmp_path) as site:
         yield site
 
 
 async def test_a_worker_is_live_while_its_database_is_away(valkey_url: str, shard: Shard, tmp_path: Path) -> None:
-    """From the start on: a liveness probe must not kill a worker that waits."""
+    """A worker without its database is live, so that a liveness probe does not kill it."""
     port, away = valkey.find_free_port(), valkey.find_free_port()
     settings = {"redis_url": valkey_url, "stream": shard.name, "admin_port": str(port)}
     database_url = f"postgresql://u:p@127.0.0.1:{away}/d"
@@ -49,7 +49,7 @@ async def test_a_worker_is_live_while_its_database_is_away(valkey_url: str, shar
 
 
 async def test_ready_names_the_target_that_is_away(site: Recording) -> None:
-    """As long as the handler raises Unavailable; then it is ready by itself."""
+    """`/ready` names the target while the handler raises Unavailable, and is ready afterwards."""
     worker = await site.start()
     await site.append("away-1")
     await worker.has_logged("handler.unavailable")
@@ -62,7 +62,7 @@ async def test_ready_names_the_target_that_is_away(site: Recording) -> None:
 
 
 async def test_a_server_before_redis_7_is_refused_at_the_start(tmp_path: Path, shard: Shard) -> None:
-    """With a sentence that says which version is needed, and no traceback."""
+    """The worker refuses an old server with one sentence that names the needed version."""
     async with Renamed(tmp_path / "old").running() as old:
         settings = {"redis_url": f"redis://127.0.0.1:{old.port}", "stream": shard.name}
         with ackstream("worker", "--handler", "log", folder=tmp_path, **settings) as worker:

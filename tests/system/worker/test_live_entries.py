@@ -1,4 +1,4 @@
-"""A live entry does not wait behind retries and replays, and suspects are handled at nearly normal speed."""
+"""Live entries do not wait behind retries and replays, and suspects are handled at nearly normal speed."""
 
 import time
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ from tests.support.workers.recording import GROUP, Recording, ids, recording
 
 @pytest.fixture
 def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[Recording]:
-    """Workers of a handler that notes its calls."""
+    """Yield workers whose handler records its calls."""
     with recording(valkey_url, server, shard, tmp_path) as site:
         yield site
 
 
 async def test_a_live_entry_starts_within_two_calls(site: Recording) -> None:
-    """With a thousand retries and a thousand replays before it, calls of 0.2 s, one at a time."""
+    """A live entry starts within two calls, behind a thousand retries and a thousand replays."""
     async with site.server.pipeline(transaction=False) as pipe:
         for number in range(1000):
             origin = f"0/5-{number}"
@@ -43,12 +43,12 @@ async def test_a_live_entry_starts_within_two_calls(site: Recording) -> None:
 
 
 async def test_suspects_are_handled_at_nearly_normal_speed(site: Recording) -> None:
-    """200 entries of two killed workers, calls of 50 ms, 32 at once: not one after the other, which takes 10 s."""
+    """200 suspects with calls of 50 ms, 32 at once, take much less than the 10 s of single calls."""
     await site.append(*ids("slow-0.05", range(200)))
     await site.server.xgroup_create(site.shard.stream, GROUP, "0")
     await site.server.sadd(site.shard.groups, GROUP)
     reply: Any = await site.server.xreadgroup(GROUP, "dead", {site.shard.stream: ">"}, count=200)
-    await site.server.hset(site.shard.poison(GROUP), mapping={b"live:" + one: 2 for one, _ in reply[0][1]})
+    await site.server.hset(site.shard.poison(GROUP), mapping={b"live:" + entry_id: 2 for entry_id, _ in reply[0][1]})
     await site.start("concurrency=32")
     await becomes(lambda: site.noted("call"))
     began = time.monotonic()

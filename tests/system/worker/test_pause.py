@@ -19,18 +19,18 @@ from worker.group.group_ref import GroupRef
 
 LONGEST_SECONDS = 5
 PACE = 0.3
-"""Where a test waits for deaths and probes; the others need the intervals as they are."""
+"""Shorter intervals for tests that wait for dead workers or probes."""
 
 
 @pytest.fixture
 def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[Recording]:
-    """Workers of a handler that notes its calls."""
+    """Yield workers whose handler records its calls."""
     with recording(valkey_url, server, shard, tmp_path) as site:
         yield site
 
 
 async def is_paused(site: Recording, why: str | None) -> None:
-    """Return when the group is paused for this reason, or not at all."""
+    """Wait until the group is paused for this reason, or is not paused."""
 
     async def is_so() -> bool:
         return bool((await site.group())["paused"] == why)
@@ -39,21 +39,21 @@ async def is_paused(site: Recording, why: str | None) -> None:
 
 
 async def get(worker: Process, path: str) -> str:
-    """What the worker's admin port says."""
+    """Return a page of the worker's admin port."""
     url = f"http://127.0.0.1:{worker.logged('worker.started')[0]['admin_port']}/{path}"
     async with aiohttp.ClientSession() as http, http.get(url) as response:
         return await response.text()
 
 
 def run(site: Recording, *arguments: str) -> str:
-    """What a command prints."""
-    done = run_ackstream(*arguments, folder=site.folder, **site.settings)
-    assert done.returncode == 0
-    return done.stdout
+    """Run a command, and return its output."""
+    completed = run_ackstream(*arguments, folder=site.folder, **site.settings)
+    assert completed.returncode == 0
+    return completed.stdout
 
 
-async def test_when_everything_fails_the_group_pauses_and_goes_on_by_itself(site: Recording) -> None:
-    """Soon, for all workers, seen everywhere; no event is given up, though each had but one attempt."""
+async def test_when_every_call_fails_the_group_pauses_and_resumes(site: Recording) -> None:
+    """The pause starts soon, applies to all workers, and is reported; no event is dead-lettered after one attempt."""
     options = "attempts=1&concurrency=10&base=0.5&cap=0.5"
     await site.append(*ids("down", range(500)))
     first = await site.start(options)
@@ -80,7 +80,7 @@ async def test_when_everything_fails_the_group_pauses_and_goes_on_by_itself(site
 
 
 async def test_with_few_events_it_pauses_within_seconds(site: Recording) -> None:
-    """Also for lists; and it does not depend on the worker that paused it: killed, another probes and goes on."""
+    """Few events pause the group too, also with lists; if the pausing worker is killed, another one probes."""
     worker = await site.start("attempts=2", function="handle_all")
     number = itertools.count()
     while (await site.group())["paused"] is None:
@@ -97,24 +97,24 @@ async def test_with_few_events_it_pauses_within_seconds(site: Recording) -> None
     await site.start("base=0.5&cap=0.5", function="handle_all")
     await site.append("ok-1")
     await site.is_done(seconds=60)
-    assert {one for words in site.noted("done") for one in words} == {*ids("down", range(sent)), "ok-1"}
+    assert {name for words in site.noted("done") for name in words} == {*ids("down", range(sent)), "ok-1"}
     assert await site.letters() == []
 
 
 async def test_a_few_bad_events_of_a_quiet_group_pause_nothing(site: Recording) -> None:
-    """They are tried again and, once others succeed, given up after just their attempts."""
+    """A few bad events are retried and, once others succeed, dead-lettered after exactly their attempts."""
     worker = await site.start("base=0.2&cap=0.2&attempts=2")
     for number in range(5):
         await site.append(f"fail-{number}")
         await asyncio.sleep(0.8)
-    await becomes(lambda: min(site.times("call")[one] for one in ids("fail", range(5))) > 1)
+    await becomes(lambda: min(site.times("call")[name] for name in ids("fail", range(5))) > 1)
     assert (worker.logged("group.paused"), await site.letters()) == ([], [])
     await site.is_done_among_good()
     assert [count for _, _, count in await site.letters()] == [2] * 5
 
 
 async def test_bad_events_among_good_ones_have_exactly_their_attempts(site: Recording) -> None:
-    """Half of them fail: nothing pauses, and each that fails is called three times."""
+    """With half of the events failing, the group does not pause, and each bad event has three attempts."""
     events = [*ids("fail", range(150)), *ids("ok", range(150))]
     Random(7).shuffle(events)  # noqa: S311 - no secret
     await site.append(*events)
@@ -128,8 +128,8 @@ async def test_bad_events_among_good_ones_have_exactly_their_attempts(site: Reco
     assert len(await site.letters()) == 150
 
 
-async def test_an_outage_kills_no_event(site: Recording) -> None:
-    """Two attempts, two restarts of the workers meanwhile, one of them in order: all are handled once it is over."""
+async def test_an_outage_dead_letters_no_event(site: Recording) -> None:
+    """With two attempts and two restarts during an outage, all events are handled after it."""
     site.pace = PACE
     options = "attempts=2&base=0.2&cap=0.2&concurrency=8"
     await site.append(*ids("ok", range(50)))
@@ -152,8 +152,8 @@ async def test_an_outage_kills_no_event(site: Recording) -> None:
     assert await site.letters() == []
 
 
-async def test_a_stop_in_an_outage_gives_up_no_event(site: Recording) -> None:
-    """Each event had its last attempt, and the worker stops before the group pauses: all are handled later."""
+async def test_a_stop_in_an_outage_dead_letters_no_event(site: Recording) -> None:
+    """If the worker stops during an outage, before the group pauses, all events are handled later."""
     options = "attempts=1&base=0.5&cap=0.5&concurrency=8"
     await site.append(*ids("down", range(200)))
     worker = await site.start(options)
@@ -168,8 +168,8 @@ async def test_a_stop_in_an_outage_gives_up_no_event(site: Recording) -> None:
     assert await site.letters() == []
 
 
-async def test_thousands_that_never_succeed_do_not_hold_up_what_comes_behind_them(site: Recording) -> None:
-    """Whether they pause the group on the way or not: each has its attempt, and the newest tell that all is well."""
+async def test_thousands_of_bad_events_do_not_delay_later_ones(site: Recording) -> None:
+    """Each bad event has its attempt, and the probes with new events resume the group."""
     await site.append(*ids("fail", range(6000)))
     await site.start("base=600&cap=600&concurrency=4")
     await site.append(*ids("ok", range(20)))
@@ -182,7 +182,7 @@ async def test_thousands_that_never_succeed_do_not_hold_up_what_comes_behind_the
 
 
 async def test_too_many_dead_letters_pause_a_group(site: Recording) -> None:
-    """Until there are fewer; resumed by hand it is paused again."""
+    """Too many dead letters pause the group until there are fewer, even if an operator resumes it."""
     await site.append(*ids("discard", range(30)))
     worker = await site.start(dead_letters="20")
     await worker.has_logged("group.paused")
@@ -197,8 +197,8 @@ async def test_too_many_dead_letters_pause_a_group(site: Recording) -> None:
     assert f"group '{GROUP}' is not paused" in run(site, "groups", "resume", GROUP)
 
 
-async def test_one_worker_probes_at_a_time_and_less_and_less_often(server: Redis, shard: Shard) -> None:
-    """Of any number; only while everything fails, and not while the call of another one lasts."""
+async def test_one_worker_probes_at_a_time_with_growing_delays(server: Redis, shard: Shard) -> None:
+    """One worker probes at a time, only while the group is failing, and with growing delays."""
     pauses = [Pause(GroupRef(server, shard, "g"), 100, chance=lambda: 1.0) for _ in range(3)]
     assert not await pauses[0].take_probe(60, "c")
     await pauses[0].start(PauseReason.FAILING)
@@ -215,8 +215,8 @@ async def test_one_worker_probes_at_a_time_and_less_and_less_often(server: Redis
     assert delays == [pytest.approx(seconds, abs=0.2) for seconds in (1, 2, 4)]
 
 
-async def test_a_worker_that_dies_with_its_probe_does_not_hold_up_the_next(server: Redis, shard: Shard) -> None:
-    """Its turn is over as soon as its consumer is removed, however long the call might have taken."""
+async def test_a_worker_that_dies_with_its_probe_does_not_delay_the_next(server: Redis, shard: Shard) -> None:
+    """The turn of a dead worker ends when its consumer is removed."""
     pause = Pause(GroupRef(server, shard, "g"), 100)
     await pause.start(PauseReason.FAILING)
     await server.hset(shard.paused("g"), "probe", "0")
@@ -228,21 +228,21 @@ async def test_a_worker_that_dies_with_its_probe_does_not_hold_up_the_next(serve
 
 
 async def probe_in(server: Redis, shard: Shard) -> float:
-    """In how many seconds the next worker may probe."""
+    """Return the seconds until the next probe."""
     seconds, microseconds = await server.time()
     return int(await server.hget(shard.paused("g"), "probe") or 0) / 1000 - seconds - microseconds / 1e6
 
 
 async def test_a_probe_that_is_due_in_hours_is_due(server: Redis, shard: Shard) -> None:
-    """The server's clock stepped back: no probe is ever that far away."""
+    """A probe that is due in hours, after a clock step, is due now."""
     pause = Pause(GroupRef(server, shard, "g"), 100)
     await pause.start(PauseReason.FAILING)
     await server.hincrby(shard.paused("g"), "probe", 3_600_000)
     assert await pause.take_probe(60, "c")
 
 
-async def test_a_pause_of_a_later_version_is_kept(server: Redis, shard: Shard) -> None:
-    """A worker that does not know the reason waits all the same."""
+async def test_a_pause_of_a_later_version_is_obeyed(server: Redis, shard: Shard) -> None:
+    """A worker also obeys a pause with a reason that it does not know."""
     await server.hset(shard.paused("g"), "why", "weather")
     pause = Pause(GroupRef(server, shard, "g"), 100)
     await pause.refresh()
@@ -253,7 +253,7 @@ async def test_a_pause_of_a_later_version_is_kept(server: Redis, shard: Shard) -
 
 
 async def test_gone_stays_until_it_is_resumed(server: Redis, shard: Shard) -> None:
-    """It takes the place of a pause that would end by itself, does not expire, and nothing else takes its place."""
+    """The pause ``gone`` replaces other reasons, does not expire, and is not replaced."""
     pause = Pause(GroupRef(server, shard, "g"), 100)
     await pause.start(PauseReason.FAILING)
     await pause.start(PauseReason.GONE)

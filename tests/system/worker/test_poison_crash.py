@@ -1,4 +1,4 @@
-"""An event whose handler ends the process: it alone is given up."""
+"""An event whose handler kills the process is dead-lettered, and no other."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,19 +18,19 @@ pytestmark = pytest.mark.crash
 PACE = 0.2
 TAKEN_OVER_SECONDS = PACE * (TIMING.dead + 3 * TIMING.beat) + 10
 MOST = SUSPECT_AFTER + 3 + MOST_DEATHS
-"""Deaths until one of 7 is found: each one under a mark halves them."""
+"""Crashes until one of 7 entries is proven poison: each crash under a mark halves the set."""
 
 
 @pytest.fixture
 def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[Recording]:
-    """Workers of a handler that notes its calls."""
+    """Yield workers whose handler records its calls."""
     with recording(valkey_url, server, shard, tmp_path, PACE) as site:
         yield site
 
 
 @pytest.mark.parametrize("function", ["handle", "handle_all"])
-async def test_an_event_that_kills_is_given_up_alone(site: Recording, function: str) -> None:
-    """Its neighbours are handled, and those that come meanwhile too; the reason is named."""
+async def test_only_the_poison_event_is_dead_lettered(site: Recording, function: str) -> None:
+    """Only the poison event is dead-lettered, with its reason; earlier and later events are handled."""
     await site.append(*ids("slow-0.2", range(3)), "die-1", *ids("slow-0.2", range(3, 6)))
     deaths = 0
     while not await site.letters():
@@ -42,11 +42,11 @@ async def test_an_event_that_kills_is_given_up_alone(site: Recording, function: 
     await site.is_done(seconds=TAKEN_OVER_SECONDS)
     error = f"poison: {MOST_DEATHS} workers died while they handled only this entry"
     assert await site.letters() == [("die-1", error, 1)]
-    done = {one for words in site.noted("done") for one in words}
-    assert done >= {*ids("slow-0.2", range(6)), *ids("ok", range(1, deaths + 1))}
+    handled = {name for words in site.noted("done") for name in words}
+    assert handled >= {*ids("slow-0.2", range(6)), *ids("ok", range(1, deaths + 1))}
     assert len(site.noted("dies")) == deaths >= SUSPECT_AFTER + MOST_DEATHS
 
 
 async def is_over(site: Recording, worker: Process) -> bool:
-    """Whether the worker has died, or has given the event up."""
+    """Return whether the worker has died or has dead-lettered the event."""
     return worker.child.poll() == 3 or bool(await site.letters())

@@ -10,8 +10,8 @@ copies = st.integers(0, FEW)
 
 
 @given(sizes)
-def test_while_nothing_is_piled_up_one_read_waits_for_a_few_of_each(size: int) -> None:
-    """The same number of every stream, for that is how Redis counts; never more than a batch."""
+def test_without_load_one_read_waits_for_a_few_of_each(size: int) -> None:
+    """The read takes the same number from each stream, as COUNT works, and at most a batch."""
     idle = plan_fetch(size, busy=False)
     assert idle.waits
     assert set(idle.counts) == set(Source)
@@ -19,8 +19,8 @@ def test_while_nothing_is_piled_up_one_read_waits_for_a_few_of_each(size: int) -
 
 
 @given(sizes)
-def test_under_load_what_is_not_live_gets_a_share(size: int) -> None:
-    """Live entries come in whole batches, retries and replays with at most a fourth of one, or a few."""
+def test_under_load_copies_get_a_share(size: int) -> None:
+    """Under load a read takes a full batch of live entries, and a quarter of one (or a few) of retries and replays."""
     busy = plan_fetch(size, busy=True)
     assert not busy.waits
     assert busy.counts[Source.LIVE] == size
@@ -28,34 +28,34 @@ def test_under_load_what_is_not_live_gets_a_share(size: int) -> None:
 
 
 @given(sizes, copies, st.booleans(), st.booleans())
-def test_only_what_is_wanted_is_read(size: int, copies: int, busy: bool, live: bool) -> None:
-    """No retries and replays while enough of them wait, no live entries at the limit of the backlog."""
-    most = plan_fetch(size, busy=busy, copies=copies, live=live).counts
-    assert (Source.LIVE in most) == live
-    assert (Source.RETRY in most) == (Source.REPLAY in most) == bool(copies)
-    assert all(most.values())
+def test_only_wanted_streams_are_read(size: int, copies: int, busy: bool, live: bool) -> None:
+    """The plan has no retries and replays while enough wait, and no live entries at the backlog limit."""
+    counts = plan_fetch(size, busy=busy, copies=copies, live=live).counts
+    assert (Source.LIVE in counts) == live
+    assert (Source.RETRY in counts) == (Source.REPLAY in counts) == bool(copies)
+    assert all(counts.values())
 
 
 def test_live_entries_come_first_and_replays_last() -> None:
-    """Whatever was read together is admitted in this order."""
+    """The streams of a plan are in the order in which their entries are handled."""
     assert list(plan_fetch(100, busy=True).counts) == [Source.LIVE, Source.RETRY, Source.REPLAY]
     assert list(streams(Shard(), "g")) == [Source.LIVE, Source.RETRY, Source.REPLAY]
 
 
 @given(sizes, sizes, st.floats(0, 1e6))
-def test_batches_are_as_large_as_their_time_allows(size: int, most: int, seconds: float) -> None:
-    """One entry at least, the limit at most; a quick batch doubles, a slow one shrinks to what it had time for."""
-    size = min(size, most)
-    found = next_batch_size(size, most, seconds)
-    assert 1 <= found <= most
+def test_batches_are_as_large_as_their_time_allows(size: int, maximum: int, seconds: float) -> None:
+    """After a quick batch the size doubles; after a slow one it shrinks to BATCH_SECONDS of work."""
+    size = min(size, maximum)
+    result = next_batch_size(size, maximum, seconds)
+    assert 1 <= result <= maximum
     if seconds > BATCH_SECONDS:
-        assert found <= max(1, size / seconds)
+        assert result <= max(1, size / seconds)
     else:
-        assert size <= found <= 2 * size
+        assert size <= result <= 2 * size
 
 
 def test_a_batch_grows_to_its_limit() -> None:
-    """In a few quick steps."""
+    """Quick batches reach the limit in a few steps."""
     size, steps = FEW, 0
     while size < 4000:
         size, steps = next_batch_size(size, 4000, 0.1), steps + 1

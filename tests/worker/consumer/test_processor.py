@@ -33,20 +33,20 @@ def processor(
     limits: Limits | None = None,
     policy: RetryPolicy | None = None,
 ) -> Processor:
-    """A processor of group g, which tries again after half the longest delay."""
+    """Return a processor of group g, whose delays are half the longest ones."""
     timing = replace(TIMING, longest_away=0.2)
     more: Any = {"limits": limits, "policy": policy, "stop": stop, "heartbeat": heartbeat, "timing": timing}
     return make_parts(server, shard, handler, **more).processor
 
 
 async def dead(server: Redis, shard: Shard) -> list[bytes]:
-    """The errors of the dead letters."""
+    """Return the errors of the dead letters."""
     letters: Any = await server.xrange(shard.dead("g"))
     return [fields[b"error"] for _, fields in letters]
 
 
-async def test_what_cannot_be_parsed_is_buried_and_the_rest_proceeds(server: Redis, shard: Shard) -> None:
-    """One batch with good payloads, bad ones and a foreign entry: all are settled, each in its way."""
+async def test_invalid_entries_are_dead_lettered_and_the_rest_handled(server: Redis, shard: Shard) -> None:
+    """Of one batch, valid payloads are handled; invalid ones and a foreign entry are dead-lettered."""
     heartbeat = Heartbeat(GroupRef(server, shard, "g"))
     recorder = RecordingHandler(server, shard)
     await server.xadd(shard.stream, {b"foreign": b"\xff"})
@@ -63,7 +63,7 @@ async def test_what_cannot_be_parsed_is_buried_and_the_rest_proceeds(server: Red
 
 
 async def test_settling_is_the_last_step(server: Redis, shard: Shard) -> None:
-    """While the handler works everything is still pending; a death there loses nothing."""
+    """All entries are pending while the handler runs, so a crash loses none."""
     heartbeat = Heartbeat(GroupRef(server, shard, "g"))
     recorder = RecordingHandler(server, shard)
     entries = await append_and_read(server, shard, heartbeat, [body(), b"bad", body(status="read")])
@@ -72,8 +72,8 @@ async def test_settling_is_the_last_step(server: Redis, shard: Shard) -> None:
     assert await count_unacked(server, shard) == 0
 
 
-async def test_while_the_target_is_away_nothing_is_counted(server: Redis, shard: Shard) -> None:
-    """The batch stays pending and is tried again, first attempts as before, until the target is back."""
+async def test_an_unavailable_target_costs_no_attempt(server: Redis, shard: Shard) -> None:
+    """The batch stays pending and is repeated as a first attempt until the target is back."""
     heartbeat = Heartbeat(GroupRef(server, shard, "g"))
     failures = [Unavailable(), Unavailable()]
     recorder = RecordingHandler(server, shard, lambda _ids: failures.pop() if failures else None)
@@ -86,21 +86,21 @@ async def test_while_the_target_is_away_nothing_is_counted(server: Redis, shard:
     assert await delayed(server, shard, "g") == []
 
 
-async def test_while_the_target_is_away_one_call_asks_for_all(server: Redis, shard: Shard) -> None:
-    """Of many calls at most those that had begun meet the absence; then one at a time, until it is back."""
+async def test_one_call_at_a_time_tests_an_unavailable_target(server: Redis, shard: Shard) -> None:
+    """While the target is unavailable, only the running calls fail; then one call at a time tests it."""
     heartbeat = Heartbeat(GroupRef(server, shard, "g"))
     answers = [None, *[Unavailable()] * 6]
     recorder = RecordingHandler(server, shard, lambda _ids: answers.pop() if answers else None, alone=True)
     entries = await append_and_read(server, shard, heartbeat, [body(message_uuid=f"m-{n}") for n in range(50)])
-    own = processor(server, shard, heartbeat, recorder, limits=Limits(concurrency=4))
-    await process_entries(own, entries, heartbeat.generation)
+    part = processor(server, shard, heartbeat, recorder, limits=Limits(concurrency=4))
+    await process_entries(part, entries, heartbeat.generation)
     assert len(recorder.seen) == 56
     assert {ids[0] for ids in recorder.seen} == {f"m-{n}" for n in range(50)}
     assert await count_unacked(server, shard) == 0
 
 
-async def test_at_a_stop_what_waits_for_its_target_is_left_pending(server: Redis, shard: Shard) -> None:
-    """A worker that is told to stop does not wait for a database that is away."""
+async def test_a_stop_leaves_waiting_entries_pending(server: Redis, shard: Shard) -> None:
+    """A worker that stops does not wait for an unavailable target; the entries stay pending."""
     heartbeat = Heartbeat(GroupRef(server, shard, "g"))
     stop = asyncio.Event()
     stop.set()
@@ -111,37 +111,37 @@ async def test_at_a_stop_what_waits_for_its_target_is_left_pending(server: Redis
     assert await count_unacked(server, shard) == 1
 
 
-async def test_what_fails_is_parked_and_the_rest_is_settled(server: Redis, shard: Shard) -> None:
-    """Each event has its own outcome: the schedule's delay, the handler's, or none at all."""
+async def test_failed_events_are_delayed_and_the_rest_is_acked(server: Redis, shard: Shard) -> None:
+    """Each failed event gets the delay of the policy or of the handler, or is dead-lettered."""
     heartbeat = Heartbeat(GroupRef(server, shard, "g"))
     outcomes = {"b": ValueError("secret"), "c": Retry(60, "too early"), "d": Discard("not ours"), "e": SystemExit()}
     recorder = RecordingHandler(server, shard, lambda ids: outcomes.get(ids[0]), alone=True)
-    entries = await append_and_read(server, shard, heartbeat, [body(message_uuid=one) for one in "abcde"])
+    entries = await append_and_read(server, shard, heartbeat, [body(message_uuid=name) for name in "abcde"])
     await process_entries(processor(server, shard, heartbeat, recorder), entries, heartbeat.generation)
     assert await count_unacked(server, shard) == 0
     assert await dead(server, shard) == [b"discarded: not ours"]
     waiting = await delayed(server, shard, "g")
-    said = [fields[b"error"].partition(b" at ")[0] for fields, _ in waiting]
-    assert sorted(said) == [b"failed: SystemExit", b"failed: ValueError", b"retry: too early"]
+    errors = [fields[b"error"].partition(b" at ")[0] for fields, _ in waiting]
+    assert sorted(errors) == [b"failed: SystemExit", b"failed: ValueError", b"retry: too early"]
     assert {fields[b"attempt"] for fields, _ in waiting} == {b"1"}
     assert sorted(fields[b"origin"] for fields, _ in waiting) == [b"0/" + entries[n][0] for n in (1, 2, 4)]
     assert [seconds for _, seconds in waiting] == [pytest.approx(delay, abs=2) for delay in (2.5, 2.5, 60)]
 
 
-async def test_after_the_last_attempt_it_is_buried(server: Redis, shard: Shard) -> None:
-    """While others succeed: attempts are counted in the copy, and the letter has their number and the last error."""
+async def test_after_the_last_attempt_it_is_dead_lettered(server: Redis, shard: Shard) -> None:
+    """The copy counts the attempts; the dead letter has their number and the last error."""
     heartbeat = Heartbeat(GroupRef(server, shard, "g"))
     recorder = RecordingHandler(server, shard, lambda ids: None if ids == ["good"] else KeyError("447700900123"))
-    own = processor(server, shard, heartbeat, recorder, policy=RetryPolicy(base_seconds=0, attempts=3))
+    part = processor(server, shard, heartbeat, recorder, policy=RetryPolicy(base_seconds=0, attempts=3))
     entries = await append_and_read(server, shard, heartbeat, [body()])
-    await process_entries(own, entries, heartbeat.generation)
+    await process_entries(part, entries, heartbeat.generation)
     while await server.zcard(shard.delayed("g")):
         await DelayedRetries(GroupRef(server, shard, "g")).promote()
         reply: Any = await server.xreadgroup("g", heartbeat.consumer, {shard.retry("g"): ">"})
         due: RawEntries = [(entry_id, flat(fields)) for entry_id, fields in reply[0][1]]
         good = await append_and_read(server, shard, heartbeat, [body(message_uuid="good")])
-        await process_entries(own, good, heartbeat.generation)
-        await process_entries(own, due, heartbeat.generation, Source.RETRY)
+        await process_entries(part, good, heartbeat.generation)
+        await process_entries(part, due, heartbeat.generation, Source.RETRY)
     assert [attempt for ids, attempt in zip(recorder.seen, recorder.attempts, strict=True) if ids != ["good"]] == [
         1,
         2,
@@ -154,8 +154,8 @@ async def test_after_the_last_attempt_it_is_buried(server: Redis, shard: Shard) 
     assert await server.xlen(shard.retry("g")) == 0
 
 
-async def test_a_list_that_one_event_spoils_is_divided(server: Redis, shard: Shard) -> None:
-    """A handler that says so gets smaller lists at once, until the one event is alone; it alone is parked."""
+async def test_a_list_with_a_bad_event_is_divided(server: Redis, shard: Shard) -> None:
+    """A handler that raises Divide gets smaller lists until the bad event is alone; only that one is delayed."""
     heartbeat = Heartbeat(GroupRef(server, shard, "g"))
     recorder = RecordingHandler(server, shard, lambda ids: Divide() if "m-5" in ids else None)
     entries = await append_and_read(server, shard, heartbeat, [body(message_uuid=f"m-{n}") for n in range(8)])
@@ -163,12 +163,12 @@ async def test_a_list_that_one_event_spoils_is_divided(server: Redis, shard: Sha
     assert recorder.seen[1:3] == [[f"m-{n}" for n in range(4)], [f"m-{n}" for n in range(4, 8)]]
     assert ["m-5"] in recorder.seen
     assert await count_unacked(server, shard) == 0
-    ((kept, _),) = await delayed(server, shard, "g")
-    assert kept[b"origin"] == b"0/" + entries[5][0]
+    ((fields, _),) = await delayed(server, shard, "g")
+    assert fields[b"origin"] == b"0/" + entries[5][0]
 
 
-async def test_on_a_full_server_a_failed_event_is_delayed_and_the_group_goes_on(server: Redis, shard: Shard) -> None:
-    """Nothing waits for memory."""
+async def test_a_full_server_still_takes_delayed_retries(server: Redis, shard: Shard) -> None:
+    """A failed event is delayed, and other events are handled, while Redis is out of memory."""
     heartbeat = Heartbeat(GroupRef(server, shard, "g"))
     recorder = RecordingHandler(server, shard, lambda ids: ValueError() if ids == ["a"] else None, alone=True)
     entries = await append_and_read(server, shard, heartbeat, [body(message_uuid="a"), body(message_uuid="b"), b"bad"])
@@ -181,23 +181,23 @@ async def test_on_a_full_server_a_failed_event_is_delayed_and_the_group_goes_on(
     assert (len(await delayed(server, shard, "g")), len(await dead(server, shard))) == (1, 1)
 
 
-async def test_what_has_ended_unseen_is_settled_at_a_stop(server: Redis, shard: Shard) -> None:
-    """Calls that were left to run beside the next read, and have ended since: they are not handled a second time."""
+async def test_calls_that_ended_unnoticed_are_settled_at_a_stop(server: Redis, shard: Shard) -> None:
+    """Calls that ended during the last read are settled at a stop, and not handled twice."""
     heartbeat = Heartbeat(GroupRef(server, shard, "g"))
     recorder = RecordingHandler(server, shard, alone=True)
-    entries = await append_and_read(server, shard, heartbeat, [body(message_uuid=one) for one in "abc"])
-    own = processor(server, shard, heartbeat, recorder, limits=Limits(concurrency=9))
+    entries = await append_and_read(server, shard, heartbeat, [body(message_uuid=name) for name in "abc"])
+    part = processor(server, shard, heartbeat, recorder, limits=Limits(concurrency=9))
     there_is_more = asyncio.get_running_loop().create_future()
     there_is_more.set_result(None)
-    await own.process([Batch.read(Source.LIVE, entries, shard=0, generation=heartbeat.generation)], there_is_more)
+    await part.process([Batch.read(Source.LIVE, entries, shard=0, generation=heartbeat.generation)], there_is_more)
     await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})
     assert await count_unacked(server, shard) == 3
-    await own.finish()
+    await part.finish()
     assert await count_unacked(server, shard) == 0
 
 
 async def test_a_late_worker_settles_nothing(server: Redis, shard: Shard) -> None:
-    """What was read before the consumer was late may be in other hands: it stays pending, dead letters included."""
+    """A late worker settles no entry, invalid ones included, because another may have claimed them."""
     heartbeat = Heartbeat(GroupRef(server, shard, "g"))
     entries = await append_and_read(server, shard, heartbeat, [body(), b"bad"])
     generation = heartbeat.generation

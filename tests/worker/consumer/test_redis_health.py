@@ -23,42 +23,42 @@ async def never() -> None:
     await asyncio.Event().wait()
 
 
-def words(one: RedisHealth) -> str | None:
-    return one.not_ready_reason
+def words(health: RedisHealth) -> str | None:
+    return health.not_ready_reason
 
 
-async def test_it_is_told_in_words_until_it_is_well() -> None:
-    """Before the first read, in trouble, and well again."""
-    one = RedisHealth("g", ())
-    assert words(one) == "group g: starting"
-    one.mark_healthy()
-    assert words(one) is None
-    assert await one.record_failure(OutOfMemoryError("OOM")) is FULL
-    assert words(one) == f"group g: {FULL.meaning}"
-    one.mark_healthy()
-    assert words(one) is None
+async def test_the_reason_is_given_until_it_is_healthy() -> None:
+    """The reason names the start and a fault of Redis, and is None once the consumer is healthy."""
+    health = RedisHealth("g", ())
+    assert words(health) == "group g: starting"
+    health.mark_healthy()
+    assert words(health) is None
+    assert await health.record_failure(OutOfMemoryError("OOM")) is FULL
+    assert words(health) == f"group g: {FULL.meaning}"
+    health.mark_healthy()
+    assert words(health) is None
 
 
-async def test_a_read_that_takes_too_long_is_told_before_it_is_given_up() -> None:
-    """`/ready` does not wait for the end of a wait that should have ended."""
+async def test_a_late_read_is_reported_before_it_is_abandoned() -> None:
+    """`/ready` reports a late read before it is abandoned."""
     clock = FakeClock()
-    one = RedisHealth("g", (), clock)
-    one.mark_healthy()
+    health = RedisHealth("g", (), clock)
+    health.mark_healthy()
     reading = asyncio.ensure_future(never())
-    waiting = asyncio.ensure_future(one.wait_for(reading))
+    waiting = asyncio.ensure_future(health.wait_for(reading))
     await asyncio.sleep(0)
-    assert words(one) is None
+    assert words(health) is None
     clock.now += SLOW_SECONDS + 1
-    assert words(one) == "group g: no answer from Redis for 11 s"
-    await one.abandon(reading)
+    assert words(health) == "group g: no answer from Redis for 11 s"
+    await health.abandon(reading)
     assert reading.cancelled()
     await asyncio.wait([waiting])
 
 
-async def test_a_read_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever it hangs in, and even if it cannot be cancelled."""
+async def test_a_read_that_never_ends_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read that never ends raises Stalled, even if it ignores its cancellation."""
     monkeypatch.setattr(condition, "STALLED_SECONDS", 0.05)
-    one = RedisHealth("g", ())
+    health = RedisHealth("g", ())
     release = asyncio.Event()
 
     async def stubborn() -> None:
@@ -70,52 +70,52 @@ async def test_a_read_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPa
 
     reading = asyncio.ensure_future(stubborn())
     with pytest.raises(Stalled):
-        await one.wait_for(reading)
-    await one.abandon(reading)
+        await health.wait_for(reading)
+    await health.abandon(reading)
     assert not reading.done()
     release.set()
     await reading
 
 
-async def test_what_the_upkeep_saw_ends_the_reading() -> None:
-    """A read may find nothing wrong in a group that stands beyond its stream: the upkeep does."""
-    one = RedisHealth("g", ())
-    one.mark_healthy()
-    one.record_upkeep_error(ResponseError("WRONGTYPE"))
-    await one.wait_for(asyncio.ensure_future(asyncio.sleep(0)))
-    one.record_upkeep_error(GroupGone())
+async def test_an_error_of_the_upkeep_ends_the_read() -> None:
+    """The next read raises GroupGone if the upkeep found the group beyond its stream."""
+    health = RedisHealth("g", ())
+    health.mark_healthy()
+    health.record_upkeep_error(ResponseError("WRONGTYPE"))
+    await health.wait_for(asyncio.ensure_future(asyncio.sleep(0)))
+    health.record_upkeep_error(GroupGone())
     with pytest.raises(GroupGone):
-        await one.wait_for(asyncio.ensure_future(asyncio.sleep(0)))
-    assert await one.record_failure(GroupGone()) is GONE
-    one.mark_healthy()
-    await one.wait_for(asyncio.ensure_future(asyncio.sleep(0)))
+        await health.wait_for(asyncio.ensure_future(asyncio.sleep(0)))
+    assert await health.record_failure(GroupGone()) is GONE
+    health.mark_healthy()
+    await health.wait_for(asyncio.ensure_future(asyncio.sleep(0)))
 
 
-async def test_a_server_is_unfit_at_the_start_only() -> None:
-    """Then the process says so and ends; a server that changes under a running worker is waited for."""
-    one = RedisHealth("g", ())
+async def test_an_unfit_server_ends_the_process_only_at_the_start() -> None:
+    """At the start an unfit server ends the process; later the worker waits for a fit health."""
+    health = RedisHealth("g", ())
     with pytest.raises(ServerUnfit):
-        await one.record_failure(ServerUnfit("no XADD"))
-    one.mark_healthy()
-    assert await one.record_failure(ServerUnfit("no XADD")) is UNSUPPORTED
+        await health.record_failure(ServerUnfit("no XADD"))
+    health.mark_healthy()
+    assert await health.record_failure(ServerUnfit("no XADD")) is UNSUPPORTED
 
 
-async def test_connections_that_cannot_be_trusted_are_not_used_again(server: Redis) -> None:
-    """After a lost connection the idle ones go too; after an error reply they stay."""
-    one = RedisHealth("g", (server,))
+async def test_broken_connections_are_not_used_again(server: Redis) -> None:
+    """A lost connection closes the idle ones too; an error reply closes none."""
+    health = RedisHealth("g", (server,))
     before = await server.client_id()
-    await one.record_failure(OutOfMemoryError("OOM"))
+    await health.record_failure(OutOfMemoryError("OOM"))
     assert await server.client_id() == before
-    assert await one.record_failure(RedisConnectionError("Connection reset by peer")) is AWAY
+    assert await health.record_failure(RedisConnectionError("Connection reset by peer")) is AWAY
     assert await server.client_id() != before
 
 
-async def test_a_worker_whose_reads_stall_begins_again(
+async def test_a_worker_whose_reads_stall_starts_again(
     valkey_url: str, server: Redis, shard: Shard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It counts and waits; once reads end in time, it does its work."""
+    """A worker whose reads stall counts the fault and retries; once reads end, it handles entries."""
     stalls = REDIS_FAULTS.labels("log", "stalled")
-    before: Any = stalls._value.get()  # noqa: SLF001 - the library's tests do so
+    before: Any = stalls._value.get()  # noqa: SLF001 - redis-py's own tests do the same
     with monkeypatch.context() as patched:
         patched.setattr(condition, "STALLED_SECONDS", 0.01)  # less than BLOCK
         async with working(redis_url=valkey_url, stream=shard.name, handlers="log"):
@@ -126,4 +126,4 @@ async def test_a_worker_whose_reads_stall_begins_again(
 
 
 async def _grown(counter: Any, value: float) -> bool:
-    return bool(counter._value.get() >= value)  # noqa: SLF001 - likewise
+    return bool(counter._value.get() >= value)  # noqa: SLF001 - as above

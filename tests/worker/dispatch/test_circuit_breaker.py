@@ -23,13 +23,13 @@ from worker.timing import TIMING
 
 
 def note(breaker: CircuitBreaker, outcomes: str, events: int = 1) -> None:
-    """Take in calls, of which those marked with an x failed."""
+    """Record calls: an x is a failed one."""
     for outcome in outcomes:
         breaker.record(failed=outcome == "x", events=events)
 
 
 def trips(before: str, outcomes: str, events: int = 1, *, after: str = "", seconds: float = TIMING.trip) -> bool:
-    """Whether it has tripped after these, some time, and those."""
+    """Return whether the breaker is tripped after these calls, some time, and further calls."""
     clock = FakeClock()
     breaker = CircuitBreaker(clock)
     note(breaker, before)
@@ -40,8 +40,8 @@ def trips(before: str, outcomes: str, events: int = 1, *, after: str = "", secon
 
 
 @pytest.mark.parametrize("before", ["", "." * 1000, ".x" * 500 + "."])
-def test_it_trips_when_many_failed_and_nothing_succeeded_for_some_time(before: str) -> None:
-    """Whatever was before; not sooner, not for fewer, and not if some succeed."""
+def test_many_failures_without_success_trip_it(before: str) -> None:
+    """It trips after any history, but not sooner, not after fewer failures, and not if some calls succeed."""
     many = "x" * MANY_FAILURES
     assert trips(before, many)
     assert not trips(before, many, seconds=TIMING.trip - 0.1)
@@ -51,28 +51,28 @@ def test_it_trips_when_many_failed_and_nothing_succeeded_for_some_time(before: s
 
 
 def test_one_success_in_many_failures_changes_nothing() -> None:
-    """Nearly everything fails then, too."""
+    """The breaker still trips after one success among many failures."""
     assert trips("", "x" * FAILURES_TO_A_SUCCESS + ".")
     assert not trips("", "x" * FAILURES_TO_A_SUCCESS + "..")
     assert trips("", ("x" * FAILURES_TO_A_SUCCESS + "." * (FEW_SUCCESSES - 1)) * 9 + "x" * 1000)
 
 
-def test_a_few_successes_in_a_row_show_that_all_is_well() -> None:
-    """However many have failed before."""
+def test_a_few_successes_in_a_row_reset_it() -> None:
+    """Five successes in a row reset the breaker after any number of failures."""
     assert not trips("", "x" * 5000 + "." * FEW_SUCCESSES)
     assert trips("", "x" * 5000 + "." * (FEW_SUCCESSES - 1) + "x." * 9)
 
 
-def test_it_trips_when_a_few_calls_failed_over_all_that_time() -> None:
-    """Whoever gets an event a second must not wait for many; a few that failed together say nothing."""
+def test_a_few_failures_over_the_whole_time_trip_it() -> None:
+    """A group with one event a second trips it after a few failures; a few failures at the same time do not."""
     assert trips(".", "x" * (FEW_CALLS - 1), after="x")
     assert not trips(".", "x" * (FEW_CALLS - 2), after="x")
     assert not trips(".", "x" * (MANY_FAILURES - 1))
     assert TIMING.trip < 5
 
 
-def test_a_list_that_failed_speaks_for_some_of_its_events_only() -> None:
-    """One event spoils a list: so it takes more than one or two of them."""
+def test_a_failed_list_counts_as_a_few_calls() -> None:
+    """One bad event fails its list, so one or two failed lists do not trip the breaker."""
     lists = "x" * (MANY_FAILURES // LIST_WEIGHT)
     assert not trips("", lists, events=1000)
     assert trips("", lists + "x", events=1000)
@@ -80,7 +80,7 @@ def test_a_list_that_failed_speaks_for_some_of_its_events_only() -> None:
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
 def test_it_does_not_trip_for_events_that_fail_by_key(share: float) -> None:
-    """However many of them there are, as long as some succeed all the time."""
+    """Any number of bad events does not trip it while other calls succeed."""
     chance: Callable[[], float] = Random(1).random  # noqa: S311 - no secret
     clock = FakeClock()
     breaker = CircuitBreaker(clock)
@@ -92,7 +92,7 @@ def test_it_does_not_trip_for_events_that_fail_by_key(share: float) -> None:
 
 @pytest.mark.parametrize("seconds", [720, 60, 0.8])
 def test_a_quiet_group_with_a_few_bad_events_never_trips_it(seconds: float) -> None:
-    """Five an hour, one a minute, or five within seconds and nothing else: they have their attempts."""
+    """Five failures an hour, one a minute, or five within seconds do not trip it."""
     clock = FakeClock()
     breaker = CircuitBreaker(clock)
     for number in range(200):
@@ -102,8 +102,8 @@ def test_a_quiet_group_with_a_few_bad_events_never_trips_it(seconds: float) -> N
         assert not breaker.is_tripped
 
 
-def test_a_failure_of_long_ago_does_not_count() -> None:
-    """Many failures in one moment are told from an outage by their time, whatever failed an hour before."""
+def test_an_old_failure_does_not_count() -> None:
+    """Many failures at one moment do not trip it because of a failure an hour ago."""
     clock = FakeClock()
     breaker = CircuitBreaker(clock)
     note(breaker, "x")
@@ -112,8 +112,8 @@ def test_a_failure_of_long_ago_does_not_count() -> None:
     assert not breaker.is_tripped
 
 
-async def test_what_may_never_succeed_says_nothing(server: Redis, shard: Shard) -> None:
-    """Retries, and dead letters that are replayed; of other replays the first attempts count like live ones."""
+async def test_later_retries_and_replayed_dead_letters_do_not_count(server: Redis, shard: Shard) -> None:
+    """Later retries and replayed dead letters do not count; first attempts of other replays do."""
     assert await trips_for(server, shard, Source.LIVE, 1)
     assert await trips_for(server, shard, Source.REPLAY, 1)
     assert not await trips_for(server, shard, Source.RETRY, 2)
@@ -121,9 +121,11 @@ async def test_what_may_never_succeed_says_nothing(server: Redis, shard: Shard) 
 
 
 async def trips_for(server: Redis, shard: Shard, source: Source, attempt: int, *, dead: bool = False) -> bool:
-    """Whether the group pauses after many calls that failed, each with an entry of this kind."""
+    """Return whether the group pauses after many failed calls with such an entry."""
     clock = FakeClock()
-    parts = make_parts(server, shard, SingleEventFunction(_nothing, 60), limits=Limits(judged_attempts=1), clock=clock)
+    parts = make_parts(
+        server, shard, SingleEventFunction(_do_nothing, 60), limits=Limits(judged_attempts=1), clock=clock
+    )
     failed = event(body(), attempt=attempt - 1 or None)
     flat = [b"error", b"failed: ValueError"] if dead else []
     for _ in range(2):
@@ -136,5 +138,5 @@ async def trips_for(server: Redis, shard: Shard, source: Source, attempt: int, *
     return paused
 
 
-async def _nothing(_event: object) -> None:
+async def _do_nothing(_event: object) -> None:
     """Handle an event."""

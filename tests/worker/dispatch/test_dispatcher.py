@@ -25,8 +25,8 @@ async def wants_nothing(dispatcher: Dispatcher) -> bool:
     return not dispatcher.can_take_more
 
 
-async def test_events_that_want_it_have_calls_of_their_own(make: DispatcherFactory) -> None:
-    """The others of a batch are handed over in one list, in their order."""
+async def test_some_events_have_calls_of_their_own(make: DispatcherFactory) -> None:
+    """The handler receives the other events of the batch in one list, in order."""
     handler = GatedHandler(alone=lambda event: event.message_uuid in "be")
     calls = await make(handler, Limits())
     calls.put(make_call(*"abcdef"))
@@ -36,22 +36,22 @@ async def test_events_that_want_it_have_calls_of_their_own(make: DispatcherFacto
 
 
 async def test_no_more_calls_run_than_allowed(make: DispatcherFactory) -> None:
-    """However many events there are, and all of them are handled."""
+    """The number of running calls stays at the limit, and every event is handled."""
     handler = GatedHandler()
     calls = await make(handler, Limits(concurrency=3))
     calls.put(make_call(*(str(n) for n in range(20))))
     ended = await run_until_idle(calls)
     assert handler.most == 3
-    assert sorted(int(one) for (one,) in ids(ended)) == list(range(20))
+    assert sorted(int(name) for (name,) in ids(ended)) == list(range(20))
 
 
 async def test_calls_that_never_wait_leave_the_loop_to_others(make: DispatcherFactory) -> None:
-    """Another task runs between calls that take the processor's time and never wait."""
+    """Another task runs between calls that use the CPU and never wait."""
 
     class Busy(GatedHandler):
         async def handle(self, events: Sequence[StatusEvent]) -> None:
             self.began.append([event.message_uuid for event in events])
-            time.sleep(0.001)  # noqa: ASYNC251 - it does not wait for anything
+            time.sleep(0.001)  # noqa: ASYNC251 - it blocks on purpose
 
     handler = Busy()
     calls = await make(handler, Limits(concurrency=2))
@@ -68,7 +68,7 @@ async def test_calls_that_never_wait_leave_the_loop_to_others(make: DispatcherFa
 
 
 async def test_a_slow_event_holds_up_no_other(make: DispatcherFactory) -> None:
-    """The rest of its batch and the next one are handled meanwhile, in the places that are left."""
+    """While one call is slow, the rest of its batch and the next batch are handled in the free places."""
     handler = GatedHandler()
     calls = await make(handler, Limits(concurrency=2))
     handler.shut = {"slow"}
@@ -87,8 +87,8 @@ async def test_a_slow_event_holds_up_no_other(make: DispatcherFactory) -> None:
     assert ids(await run_until_idle(calls)) == [["slow"]]
 
 
-async def test_a_step_ends_when_something_else_can_be_begun(make: DispatcherFactory) -> None:
-    """With room left it returns as soon as what it was told to look at is done; without room it does not look."""
+async def test_a_step_ends_when_more_can_be_taken(make: DispatcherFactory) -> None:
+    """With free places, a step returns as soon as the awaited future is done; without, it ignores the future."""
     handler = GatedHandler()
     read = asyncio.get_running_loop().create_future()
     read.set_result(None)
@@ -105,8 +105,8 @@ async def test_a_step_ends_when_something_else_can_be_begun(make: DispatcherFact
     assert ids(calls.take()) == [["b"]]
 
 
-async def test_while_its_target_is_away_nothing_begins(make: DispatcherFactory) -> None:
-    """What met the absence and what has not begun stay queued; after some time one call goes ahead."""
+async def test_no_call_starts_while_the_target_is_unavailable(make: DispatcherFactory) -> None:
+    """While the target is unavailable, failed and waiting calls stay queued; after a delay one call starts."""
     handler, now = GatedHandler(), [100.0]
     calls = await make(handler, Limits(concurrency=2), lambda: now[0])
     handler.errors = {str(n): Unavailable() for n in range(10)}
@@ -127,15 +127,15 @@ async def test_while_its_target_is_away_nothing_begins(make: DispatcherFactory) 
     assert all(call.error is None for call in ended)
 
 
-async def test_a_late_worker_begins_no_call(server: Redis, shard: Shard) -> None:
-    """Others may have handled by now what it has in flight."""
+async def test_a_late_worker_starts_no_call(server: Redis, shard: Shard) -> None:
+    """A worker that missed its heartbeat starts no call, because others may have its entries."""
     handler, now = GatedHandler(), [100.0]
     await make_group(server, shard, 0)
     parts = make_parts(server, shard, handler, limits=Limits(concurrency=4), clock=lambda: now[0])
     await parts.heartbeat.announce()
     handler.shut = set("0123")
     parts.dispatcher.put(make_call(*(str(n) for n in range(9))))
-    parts.dispatcher._start_calls()  # noqa: SLF001 - without a step, which ends with the calls
+    parts.dispatcher._start_calls()  # noqa: SLF001 - a step would wait for the calls
     await until(lambda: began(handler, 4))
     now[0] += TIMING.late + 1
     handler.open(*"0123")
@@ -151,7 +151,7 @@ async def began(handler: GatedHandler, calls: int) -> bool:
 
 @pytest.mark.parametrize("spoiled", range(7))
 async def test_a_list_is_divided_until_the_event_at_fault_is_alone(make: DispatcherFactory, spoiled: int) -> None:
-    """All others are handled, each once; the one has the error's cause."""
+    """All other events are handled once; the bad event gets the cause of the error."""
     handler = GatedHandler(alone=lambda _event: False)
     calls = await make(handler, Limits())
     divide = Divide()
@@ -159,25 +159,25 @@ async def test_a_list_is_divided_until_the_event_at_fault_is_alone(make: Dispatc
     handler.errors = {str(spoiled): divide}
     calls.put(make_call(*(str(n) for n in range(7))))
     ended = await run_until_idle(calls)
-    assert sorted((one, call.error is cause) for call in ended for one in ids([call])[0]) == [
+    assert sorted((name, call.error is cause) for call in ended for name in ids([call])[0]) == [
         (str(n), n == spoiled) for n in range(7)
     ]
     assert len(handler.began) <= 7
 
 
-async def test_whatever_a_handler_raises_is_its_events_failure(make: DispatcherFactory) -> None:
-    """Even what would end a task or a process, save what comes from here."""
+async def test_each_error_of_a_handler_fails_its_events(make: DispatcherFactory) -> None:
+    """A handler's CancelledError and SystemExit fail its events; they do not end the task or the process."""
     handler = GatedHandler()
     calls = await make(handler, Limits(concurrency=2))
     handler.errors = {"a": ValueError(), "b": SystemExit(), "c": asyncio.CancelledError()}
     calls.put(make_call(*"abcd"))
     ended = await run_until_idle(calls)
-    assert {one: call.error for call in ended for one in ids([call])[0]} == handler.errors | {"d": None}
+    assert {name: call.error for call in ended for name in ids([call])[0]} == handler.errors | {"d": None}
 
 
 @pytest.mark.parametrize("deaf", [False, True])
-async def test_what_is_dropped_never_ends(make: DispatcherFactory, deaf: bool) -> None:
-    """Neither what was queued, nor what had ended, nor what ran, though it takes its cancellation for nothing."""
+async def test_a_dropped_call_is_never_returned(make: DispatcherFactory, deaf: bool) -> None:
+    """After a drop no queued, ended or running call is returned, even if the call ignores its cancellation."""
     handler = GatedHandler()
     calls = await make(handler, Limits(concurrency=2))
     handler.shut = {"slow"}
@@ -194,8 +194,8 @@ async def test_what_is_dropped_never_ends(make: DispatcherFactory, deaf: bool) -
     assert handler.began == [["a"], ["slow"], ["c"], ["d"], ["e"]]
 
 
-async def test_a_call_hangs_when_it_goes_on_after_its_time(make: DispatcherFactory) -> None:
-    """Its time, and some for it to be cancelled in: by then the handler should have ended it."""
+async def test_a_call_that_outlives_its_timeout_hangs(make: DispatcherFactory) -> None:
+    """A call hangs if it still runs after its timeout and the time for its cancellation."""
     handler, now = GatedHandler(), [100.0]
     read = asyncio.get_running_loop().create_future()
     read.set_result(None)

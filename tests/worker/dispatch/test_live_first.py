@@ -1,4 +1,4 @@
-"""Live calls begin before retries and replays."""
+"""Live calls start before retries and replays."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from worker.sources import FEW, Source
 
 
 async def test_live_calls_go_first(make: DispatcherFactory) -> None:
-    """While a live call waits, one in four is a retry or a replay; a live one that comes later starts next."""
+    """While live calls wait, one call in four is a retry or replay; a new live call starts next."""
     handler = GatedHandler()
     calls = await make(handler, Limits())
     calls.put(make_call(*(f"retry-{n}" for n in range(50)), attempt=1, source=Source.RETRY))
@@ -21,12 +21,12 @@ async def test_live_calls_go_first(make: DispatcherFactory) -> None:
     calls.put(make_call(*(f"live-{n}" for n in range(8))))
     handler.open("retry-0")
     await run_until_idle(calls)
-    order = [one.partition("-")[0] for (one,) in handler.began]
+    order = [name.partition("-")[0] for (name,) in handler.began]
     assert order[:12] == ["retry", *["live"] * 3, "retry", *["live"] * 3, "retry", *["live"] * 2, "retry"]
 
 
-async def test_no_more_retries_and_replays_are_wanted_than_the_calls_handle_soon(make: DispatcherFactory) -> None:
-    """A few while calls are quick; of slow calls hardly more than run at once."""
+async def test_few_retries_and_replays_are_read_ahead(make: DispatcherFactory) -> None:
+    """With quick calls the dispatcher asks for a few copies; with slow calls, for about as many as run at once."""
     handler, now = GatedHandler(), [0.0]
     calls = await make(handler, Limits(), lambda: now[0])
     assert (calls.count_wanted_copies(), calls.seconds_until_copies_due()) == (FEW, 1.0)

@@ -15,13 +15,13 @@ async def add(server: Redis, shard: Shard, *ids: str) -> None:
 
 
 async def read(server: Redis, shard: Shard, count: int = 100) -> list[bytes]:
-    """What the group gets to read next."""
+    """Return the entries that the group reads next."""
     reply: Any = await server.xreadgroup("g", "c", {shard.stream: ">"}, count=count)
     return [entry_id for entry_id, _ in reply[0][1]] if reply else []
 
 
-async def test_a_new_group_is_registered_and_starts_at_the_beginning(server: Redis, shard: Shard) -> None:
-    """What was appended before the group existed is read; making it again is harmless."""
+async def test_a_new_group_is_registered_and_reads_from_the_start(server: Redis, shard: Shard) -> None:
+    """A new group reads entries that were appended before; a second ``ensure`` changes nothing."""
     await add(server, shard, "1-0")
     group = ConsumerGroup(GroupRef(server, shard, "g"))
     await group.ensure()
@@ -30,8 +30,8 @@ async def test_a_new_group_is_registered_and_starts_at_the_beginning(server: Red
     assert await read(server, shard) == [b"1-0"]
 
 
-async def test_a_lost_group_is_made_again_at_its_checkpoint(server: Redis, shard: Shard) -> None:
-    """What was settled is not read again, what was pending or unread is: nothing is passed by."""
+async def test_a_lost_group_is_created_at_its_checkpoint(server: Redis, shard: Shard) -> None:
+    """A group that is created again repeats no settled entry and skips no other one."""
     await add(server, shard, "1-0", "2-0", "3-0", "4-0")
     group = ConsumerGroup(GroupRef(server, shard, "g"))
     await group.ensure()
@@ -43,8 +43,8 @@ async def test_a_lost_group_is_made_again_at_its_checkpoint(server: Redis, shard
     assert await read(server, shard) == [b"2-0", b"3-0", b"4-0"]
 
 
-async def test_with_nothing_pending_the_checkpoint_is_what_was_delivered_last(server: Redis, shard: Shard) -> None:
-    """After everything is acked the group made again reads only what is new."""
+async def test_with_nothing_pending_the_checkpoint_is_the_last_delivered_id(server: Redis, shard: Shard) -> None:
+    """Once all entries are acked, a group that is created again reads only new ones."""
     await add(server, shard, "1-0", "2-5")
     group = ConsumerGroup(GroupRef(server, shard, "g"))
     await group.ensure()
@@ -58,10 +58,10 @@ async def test_with_nothing_pending_the_checkpoint_is_what_was_delivered_last(se
 
 
 @pytest.mark.parametrize("ids", [[], ["1-0"]])
-async def test_a_stream_younger_than_the_checkpoint_is_read_from_its_beginning(
+async def test_a_stream_newer_than_the_checkpoint_is_read_from_its_start(
     server: Redis, shard: Shard, ids: list[str]
 ) -> None:
-    """A stream that was deleted (and begun again by a clock that went back) hides nothing behind an old checkpoint."""
+    """If a stream is newer than the checkpoint, the group reads it from its first entry."""
     await add(server, shard, "5-0")
     group = ConsumerGroup(GroupRef(server, shard, "g"))
     await group.ensure()
@@ -74,14 +74,14 @@ async def test_a_stream_younger_than_the_checkpoint_is_read_from_its_beginning(
     assert await read(server, shard) == [*(entry_id.encode() for entry_id in ids), b"2-0"]
 
 
-async def noted(server: Redis, shard: Shard) -> bytes | None:
-    """The group's checkpoint."""
-    found: Any = await server.get(shard.checkpoint("g"))
-    return bytes(found) if found else None
+async def read_checkpoint(server: Redis, shard: Shard) -> bytes | None:
+    """Return the group's checkpoint."""
+    checkpoint: Any = await server.get(shard.checkpoint("g"))
+    return bytes(checkpoint) if checkpoint else None
 
 
-async def test_a_missing_group_s_checkpoint_stays_as_it_is(server: Redis, shard: Shard) -> None:
-    """A group that is destroyed while its progress is noted keeps the old note: zero would repeat everything."""
+async def test_a_missing_group_saves_no_checkpoint(server: Redis, shard: Shard) -> None:
+    """A missing group saves no checkpoint: zero would repeat all entries."""
     await add(server, shard, "1-0", "2-0")
     group = ConsumerGroup(GroupRef(server, shard, "g"))
     await group.ensure()
@@ -93,11 +93,11 @@ async def test_a_missing_group_s_checkpoint_stays_as_it_is(server: Redis, shard:
     await server.delete(shard.stream)
     with pytest.raises(GroupGone):
         await group.save_checkpoint()
-    assert await noted(server, shard) == b"2-0"
+    assert await read_checkpoint(server, shard) == b"2-0"
 
 
 async def test_a_group_beyond_its_stream_is_put_back(server: Redis, shard: Shard) -> None:
-    """It would pass by all that comes, without an error; its progress is not noted while it stands there."""
+    """A group beyond its stream is moved back, and saves no checkpoint there: it would skip new entries."""
     await add(server, shard, "1-0", "2-0", "3-0")
     group = ConsumerGroup(GroupRef(server, shard, "g"))
     await group.ensure()
@@ -107,20 +107,20 @@ async def test_a_group_beyond_its_stream_is_put_back(server: Redis, shard: Shard
     with pytest.raises(GroupGone):
         await group.save_checkpoint()
     await group.ensure()
-    assert await noted(server, shard) == b"1-0"
+    assert await read_checkpoint(server, shard) == b"1-0"
     assert await read(server, shard) == [b"2-0", b"3-0"]
 
 
 @pytest.mark.parametrize("where", ["0", "2-0", "3-0"])
 async def test_a_group_that_was_moved_within_its_stream_stays_there(server: Redis, shard: Shard, where: str) -> None:
-    """Whoever moves a group by hand, to its stream's end or back, means it."""
+    """A group that an operator moved within its stream stays there."""
     await add(server, shard, "1-0", "2-0", "3-0")
     group = ConsumerGroup(GroupRef(server, shard, "g"))
     await group.ensure()
     await server.xgroup_setid(shard.stream, "g", where)
     await group.ensure()
     await group.save_checkpoint()
-    assert (await noted(server, shard) or b"").partition(b"-")[0] == where.encode().partition(b"-")[0]
+    assert (await read_checkpoint(server, shard) or b"").partition(b"-")[0] == where.encode().partition(b"-")[0]
 
 
 @pytest.mark.parametrize(
@@ -134,20 +134,20 @@ async def test_a_group_that_was_moved_within_its_stream_stays_there(server: Redi
         ("5-1234567890123456789", "5-0"),
     ],
 )
-async def test_the_checkpoint_stands_before_the_oldest_pending_entry(
+async def test_the_checkpoint_is_before_the_oldest_pending_entry(
     server: Redis, shard: Shard, pending: str, checkpoint: str
 ) -> None:
-    """By the greatest id before it, or where numbers get too large for Lua, by one that is early enough."""
+    """The checkpoint is the greatest id before the oldest pending entry, or an earlier one for huge numbers."""
     await add(server, shard, pending)
     group = ConsumerGroup(GroupRef(server, shard, "g"))
     await group.ensure()
     await read(server, shard)
     await group.save_checkpoint()
-    assert await noted(server, shard) == checkpoint.encode()
+    assert await read_checkpoint(server, shard) == checkpoint.encode()
 
 
-async def test_a_group_is_made_on_a_full_server_too(server: Redis, shard: Shard) -> None:
-    """Reading and acking free memory in the end; so what a full server has lost must come back."""
+async def test_a_full_server_still_creates_a_group(server: Redis, shard: Shard) -> None:
+    """A missing group is created while Redis is out of memory, because acks let retention free memory."""
     await add(server, shard, "1-0")
     group = ConsumerGroup(GroupRef(server, shard, "g"))
     await server.config_set("maxmemory", 1)
@@ -157,4 +157,4 @@ async def test_a_group_is_made_on_a_full_server_too(server: Redis, shard: Shard)
         await group.save_checkpoint()
     finally:
         await server.config_set("maxmemory", "1gb")
-    assert await noted(server, shard) == b"1-0"
+    assert await read_checkpoint(server, shard) == b"1-0"

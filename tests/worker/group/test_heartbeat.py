@@ -16,19 +16,19 @@ async def read(server: Redis, shard: Shard, heartbeat: Heartbeat) -> None:
 
 
 class Consumer(Heartbeat):
-    """A consumer that beats and claims."""
+    """A consumer with a heartbeat and a claimer."""
 
     def __init__(self, group: GroupRef, clock: "FakeClock") -> None:
         super().__init__(group, clock)
         self._claimer = Claimer(group, self, PoisonTracker(group))
 
-    async def claim(self, most: int) -> dict[Source, RawEntries]:
-        return await self._claimer.claim(most)
+    async def claim(self, limit: int) -> dict[Source, RawEntries]:
+        return await self._claimer.claim(limit)
 
 
-async def claimed(consumer: Consumer, most: int) -> int:
-    """How many live entries it gets to claim."""
-    return len((await consumer.claim(most))[Source.LIVE])
+async def count_claimed(consumer: Consumer, limit: int) -> int:
+    """Claim entries, and return how many live ones there were."""
+    return len((await consumer.claim(limit))[Source.LIVE])
 
 
 async def holders(server: Redis, shard: Shard) -> dict[str, int]:
@@ -38,7 +38,7 @@ async def holders(server: Redis, shard: Shard) -> dict[str, int]:
 
 
 async def pass_time(clock: FakeClock, seconds: float, *beating: Heartbeat) -> None:
-    """Let time go by in steps in which those who live raise their counters."""
+    """Move the clock in steps in which these consumers send heartbeats."""
     end = clock.now + seconds
     while clock.now < end:
         clock.now = min(clock.now + TIMING.beat, end)
@@ -47,7 +47,7 @@ async def pass_time(clock: FakeClock, seconds: float, *beating: Heartbeat) -> No
 
 
 async def test_the_entries_of_a_dead_consumer_are_claimed(server: Redis, shard: Shard) -> None:
-    """A counter that stands still for the time of death makes its consumer's entries another's; then it is removed."""
+    """If a counter does not move for ``Timing.dead``, another consumer claims the entries and removes the dead one."""
     clock = FakeClock()
     await make_group(server, shard, 5)
     dead, living = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
@@ -58,26 +58,26 @@ async def test_the_entries_of_a_dead_consumer_are_claimed(server: Redis, shard: 
     assert await living.claim(100) == {}
     await pass_time(clock, 1 + TIMING.beat, living)
     assert [fields for _, fields in (await living.claim(3))[Source.LIVE]] == [[b"n", b"%d" % n] for n in range(3)]
-    assert await claimed(living, 3) == 2
+    assert await count_claimed(living, 3) == 2
     assert await living.claim(3) == {}
     assert await holders(server, shard) == {living.consumer: 5}
     assert list(await server.hgetall(shard.alive("g"))) == [living.consumer.encode()]
 
 
 async def test_a_living_consumer_is_left_alone(server: Redis, shard: Shard) -> None:
-    """As long as its counter moves, however seldom it reads, nothing of its is claimed."""
+    """While its counter moves, no entry of a consumer is claimed, even if it never reads."""
     clock = FakeClock()
     await make_group(server, shard, 5)
-    one, other = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
-    await one.beat()
-    await read(server, shard, one)
-    await pass_time(clock, 4 * TIMING.dead, one, other)
-    assert await other.claim(100) == {}
-    assert (await holders(server, shard))[one.consumer] == 5
+    first, second = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
+    await first.beat()
+    await read(server, shard, first)
+    await pass_time(clock, 4 * TIMING.dead, first, second)
+    assert await second.claim(100) == {}
+    assert (await holders(server, shard))[first.consumer] == 5
 
 
-async def test_who_left_is_claimed_at_once(server: Redis, shard: Shard) -> None:
-    """Without a counter nobody waits: an orderly stop hands over at the next look."""
+async def test_the_entries_of_a_consumer_that_left_are_claimed_at_once(server: Redis, shard: Shard) -> None:
+    """After an orderly stop the next heartbeat of another consumer finds the entries to claim."""
     clock = FakeClock()
     await make_group(server, shard, 5)
     leaving, living = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
@@ -85,11 +85,11 @@ async def test_who_left_is_claimed_at_once(server: Redis, shard: Shard) -> None:
     await read(server, shard, leaving)
     await leaving.leave()
     await living.beat()
-    assert await claimed(living, 100) == 5
+    assert await count_claimed(living, 100) == 5
 
 
-async def test_one_who_comes_back_between_look_and_claim_keeps_its_entries(server: Redis, shard: Shard) -> None:
-    """The script checks the counter again: what was judged dead and has moved since is not robbed."""
+async def test_a_consumer_that_revives_before_the_claim_keeps_its_entries(server: Redis, shard: Shard) -> None:
+    """The claim script checks the counter again, and claims nothing if it has moved."""
     clock = FakeClock()
     await make_group(server, shard, 5)
     back, living = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
@@ -101,8 +101,8 @@ async def test_one_who_comes_back_between_look_and_claim_keeps_its_entries(serve
     assert (await holders(server, shard))[back.consumer] == 5
 
 
-async def test_a_late_one_takes_a_new_name_and_drops_what_it_has(server: Redis, shard: Shard) -> None:
-    """Late by its own clock, before and after the next beat, what it read counts as lost to others."""
+async def test_a_late_consumer_takes_a_new_name(server: Redis, shard: Shard) -> None:
+    """Entries that a consumer read before it was late count as lost, before and after its next heartbeat."""
     clock = FakeClock()
     await make_group(server, shard, 1)
     heartbeat = Consumer(GroupRef(server, shard, "g"), clock)
@@ -118,22 +118,22 @@ async def test_a_late_one_takes_a_new_name_and_drops_what_it_has(server: Redis, 
     assert heartbeat.consumer != name
 
 
-async def test_one_who_stood_still_does_not_judge_others_by_old_sight(server: Redis, shard: Shard) -> None:
-    """After the whole machine stood still everybody's counter is old: nobody is taken for dead for that."""
+async def test_a_stopped_machine_makes_no_consumer_dead(server: Redis, shard: Shard) -> None:
+    """After the whole machine was stopped, no consumer is considered dead."""
     clock = FakeClock()
     await make_group(server, shard, 5)
-    one, other = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
-    await one.beat()
-    await read(server, shard, one)
-    await other.beat()
+    first, second = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
+    await first.beat()
+    await read(server, shard, first)
+    await second.beat()
     clock.now += 100
-    await other.beat()
-    assert await other.claim(100) == {}
-    assert (await holders(server, shard))[one.consumer] == 5
+    await second.beat()
+    assert await second.claim(100) == {}
+    assert (await holders(server, shard))[first.consumer] == 5
 
 
 async def test_an_abandoned_name_is_claimed_like_any_dead_one(server: Redis, shard: Shard) -> None:
-    """Who renews gets its own entries back under the new name, as soon as it looks."""
+    """A consumer with a new name claims the entries of its old name at once."""
     clock = FakeClock()
     await make_group(server, shard, 5)
     heartbeat = Consumer(GroupRef(server, shard, "g"), clock)
@@ -141,13 +141,13 @@ async def test_an_abandoned_name_is_claimed_like_any_dead_one(server: Redis, sha
     await read(server, shard, heartbeat)
     heartbeat.renew()
     await heartbeat.beat()
-    assert await claimed(heartbeat, 100) == 5
+    assert await count_claimed(heartbeat, 100) == 5
     assert await heartbeat.claim(100) == {}
     assert await holders(server, shard) == {heartbeat.consumer: 5}
 
 
-async def test_entries_deleted_while_pending_do_not_stand_in_the_way(server: Redis, shard: Shard) -> None:
-    """A dead consumer whose entries were trimmed is cleared away."""
+async def test_deleted_pending_entries_do_not_block_the_removal(server: Redis, shard: Shard) -> None:
+    """A dead consumer is removed even if its pending entries were trimmed."""
     clock = FakeClock()
     await make_group(server, shard, 5)
     leaving, living = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
@@ -156,32 +156,32 @@ async def test_entries_deleted_while_pending_do_not_stand_in_the_way(server: Red
     await leaving.leave()
     await server.xtrim(shard.stream, maxlen=2, approximate=False)
     await living.beat()
-    assert await claimed(living, 100) == 2
+    assert await count_claimed(living, 100) == 2
     await living.claim(100)
     assert await holders(server, shard) == {living.consumer: 2}
 
 
-async def test_a_full_server_makes_nobody_dead(server: Redis, shard: Shard) -> None:
-    """When the server refuses all counters for want of memory, work goes on and nobody is claimed from."""
+async def test_a_full_server_makes_no_consumer_dead(server: Redis, shard: Shard) -> None:
+    """While Redis is out of memory, heartbeats still work, and no consumer is considered dead."""
     clock = FakeClock()
     await make_group(server, shard, 5)
-    one, other = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
-    await one.beat()
-    await read(server, shard, one)
-    await other.beat()
+    first, second = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
+    await first.beat()
+    await read(server, shard, first)
+    await second.beat()
     await server.config_set("maxmemory", 1)
     try:
-        await pass_time(clock, 2 * TIMING.dead, other, one)
-        assert not one.is_late(one.generation)
-        assert await other.claim(100) == {}
+        await pass_time(clock, 2 * TIMING.dead, second, first)
+        assert not first.is_late(first.generation)
+        assert await second.claim(100) == {}
     finally:
         await server.config_set("maxmemory", "1gb")
-    await pass_time(clock, TIMING.beat, one, other)
-    assert await other.claim(100) == {}
+    await pass_time(clock, TIMING.beat, first, second)
+    assert await second.claim(100) == {}
 
 
 async def test_a_new_name_has_its_counter_before_it_reads(server: Redis, shard: Shard) -> None:
-    """Who renewed announces the new name first, so that nobody takes it for dead between two beats."""
+    """After ``renew``, ``announce`` creates the counter of the new name before the next read."""
     heartbeat = Consumer(GroupRef(server, shard, "g"), FakeClock())
     await make_group(server, shard, 0)
     await heartbeat.announce()
@@ -191,8 +191,8 @@ async def test_a_new_name_has_its_counter_before_it_reads(server: Redis, shard: 
     assert await server.hexists(shard.alive("g"), heartbeat.consumer)
 
 
-async def test_copies_in_a_dead_consumers_hand_are_claimed_too(server: Redis, shard: Shard) -> None:
-    """Of whichever of the group's streams they are; only then is the consumer removed, from all of them."""
+async def test_copies_of_a_dead_consumer_are_claimed_too(server: Redis, shard: Shard) -> None:
+    """Entries of all the group's streams are claimed before the dead consumer is removed from each."""
     clock = FakeClock()
     await make_group(server, shard, 2)
     leaving, living = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
@@ -203,20 +203,22 @@ async def test_copies_in_a_dead_consumers_hand_are_claimed_too(server: Redis, sh
     await server.xreadgroup("g", leaving.consumer, dict.fromkeys(keys.values(), ">"))
     await leaving.leave()
     await living.beat()
-    taken = [await living.claim(100) for _ in range(4)]
-    assert [{source: len(entries) for source, entries in found.items()} for found in taken] == [
+    claims = [await living.claim(100) for _ in range(4)]
+    assert [{source: len(entries) for source, entries in claim.items()} for claim in claims] == [
         {Source.LIVE: 2},
         {Source.RETRY: 1},
         {Source.REPLAY: 1},
         {},
     ]
-    assert taken[2][Source.REPLAY][0][1] == [b"from", b"replay"]
+    assert claims[2][Source.REPLAY][0][1] == [b"from", b"replay"]
     for stream in keys.values():
-        assert [one["name"] for one in await server.xinfo_consumers(stream, "g")] == [living.consumer.encode()]
+        assert [consumer["name"] for consumer in await server.xinfo_consumers(stream, "g")] == [
+            living.consumer.encode()
+        ]
 
 
-async def test_what_the_server_has_forgotten_to_end_is_left_to_be_claimed(server: Redis, shard: Shard) -> None:
-    """More pending under the own name than is in hand: the name is left, and its entries come back under the next."""
+async def test_orphans_are_claimed_under_a_new_name(server: Redis, shard: Shard) -> None:
+    """If more entries are pending than in flight, the consumer takes a new name and claims them."""
     clock = FakeClock()
     await make_group(server, shard, 5)
     heartbeat = Consumer(GroupRef(server, shard, "g"), clock)
@@ -232,4 +234,4 @@ async def test_what_the_server_has_forgotten_to_end_is_left_to_be_claimed(server
     await heartbeat.check_orphans({Source.LIVE: 4})
     assert heartbeat.consumer != name
     await heartbeat.announce()
-    assert await claimed(heartbeat, 100) == 5
+    assert await count_claimed(heartbeat, 100) == 5

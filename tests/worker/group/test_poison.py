@@ -1,4 +1,4 @@
-"""Which of the entries that dead workers had in flight is given up: halving, marks, and what counts for nothing."""
+"""The poison tracker finds the entry that kills workers, by halving and marks."""
 
 import asyncio
 from collections.abc import Sequence
@@ -24,14 +24,14 @@ LIVE = Source.LIVE
 
 
 async def take_over(parts: Parts, clock: FakeClock) -> list[tuple[bytes, list[bytes]]]:
-    """Claim all that dead consumers had."""
+    """Claim all entries of dead consumers."""
     for _ in range(6):
         clock.now += TIMING.beat
         await parts.heartbeat.beat()
-    taken = []
-    while found := await parts.claimer.claim(1000):
-        taken += found[LIVE]
-    return taken
+    entries = []
+    while claim := await parts.claimer.claim(1000):
+        entries += claim[LIVE]
+    return entries
 
 
 def successor(server: Redis, shard: Shard, clock: FakeClock) -> Parts:
@@ -39,29 +39,29 @@ def successor(server: Redis, shard: Shard, clock: FakeClock) -> Parts:
 
 
 def suspicions(parts: Parts, ids: Sequence[bytes]) -> list[tuple[int, int]]:
-    found = [parts.poison.find(LIVE, one) for one in ids]
-    return [(one.claims, one.deaths) for one in found]
+    records = [parts.poison.find(LIVE, entry_id) for entry_id in ids]
+    return [(record.claims, record.deaths) for record in records]
 
 
-async def test_an_entry_is_suspect_from_the_second_death_on(server: Redis, shard: Shard) -> None:
-    """A worker that left in order counts for nothing."""
+async def test_two_crashes_make_an_entry_a_suspect(server: Redis, shard: Shard) -> None:
+    """Two crashes make an entry a suspect; an orderly stop counts nothing."""
     clock = FakeClock()
     parts = successor(server, shard, clock)
-    ids = [one for one, _ in await append_and_read(server, shard, parts.heartbeat, [b"a", b"b"])]
-    seen = []
+    ids = [entry_id for entry_id, _ in await append_and_read(server, shard, parts.heartbeat, [b"a", b"b"])]
+    suspects = []
     for number in range(4):
         if number == 1:
             await parts.heartbeat.leave()
         parts = successor(server, shard, clock)
         await take_over(parts, clock)
-        seen.append([parts.poison.find(LIVE, one).is_suspect for one in ids])
+        suspects.append([parts.poison.find(LIVE, entry_id).is_suspect for entry_id in ids])
     assert SUSPECT_AFTER == 2
-    assert seen == [[False] * 2, [False] * 2, [True] * 2, [True] * 2]
+    assert suspects == [[False] * 2, [False] * 2, [True] * 2, [True] * 2]
 
 
 @pytest.mark.parametrize("poison", [0, 3, 7])
 async def test_the_poison_entry_is_found_by_halving(server: Redis, shard: Shard, poison: int) -> None:
-    """Of eight entries only the one that kills is given up; the others are handled, and none of them is blamed."""
+    """Of eight entries only the poison one is dead-lettered; the others are handled."""
     clock, handled, deaths = FakeClock(), set[str](), 1
     payloads = [body(message_uuid=f"m-{number}") for number in range(8)]
     await append_and_read(server, shard, successor(server, shard, clock).heartbeat, payloads)
@@ -96,14 +96,14 @@ async def test_the_poison_entry_is_found_by_halving(server: Redis, shard: Shard,
     assert await server.hgetall(shard.poison("g")) == {}
 
 
-async def marked(server: Redis, shard: Shard) -> int:
-    """How many workers have marked something."""
+async def count_marks(server: Redis, shard: Shard) -> int:
+    """Return how many workers have a mark."""
     names: Any = await server.hkeys(shard.poison("g"))
     return sum(name.startswith(b"mark:") for name in names)
 
 
 async def test_the_mark_ends_with_its_calls(server: Redis, shard: Shard) -> None:
-    """A worker that dies later does not speak against what it had handled under a mark, whatever came of that."""
+    """A crash after the marked calls have ended does not count against their entries."""
     clock = FakeClock()
     parts = successor(server, shard, clock)
     payloads = [b'{"message_uuid":"m","status":"read"}']
@@ -114,7 +114,7 @@ async def test_the_mark_ends_with_its_calls(server: Redis, shard: Shard) -> None
     marks = []
 
     async def handle(_event: StatusEvent) -> None:
-        marks.append(await marked(server, shard))
+        marks.append(await count_marks(server, shard))
         raise ValueError
 
     parts = make_parts(server, shard, SingleEventFunction(handle, 60), clock=clock, heartbeat=parts.heartbeat)
@@ -122,15 +122,15 @@ async def test_the_mark_ends_with_its_calls(server: Redis, shard: Shard) -> None
     await parts.processor._admit(Batch.read(LIVE, entries, shard=0, generation=parts.heartbeat.generation))  # noqa: SLF001
     while not parts.dispatcher.take():
         await parts.dispatcher.step()
-    assert (marks, await marked(server, shard)) == ([1], 0)
+    assert (marks, await count_marks(server, shard)) == ([1], 0)
     await parts.dispatcher.cancel()
 
 
-async def test_a_reply_that_is_lost_loses_no_count(server: Redis, shard: Shard) -> None:
-    """The claim counts in its own script: the next claimer knows of the death under the mark."""
+async def test_a_lost_reply_loses_no_count(server: Redis, shard: Shard) -> None:
+    """The claim script counts the crash, so the next claimer sees it even if the reply was lost."""
     clock = FakeClock()
     parts = successor(server, shard, clock)
-    ids = [one for one, _ in await append_and_read(server, shard, parts.heartbeat, [b"a", b"b"])]
+    ids = [entry_id for entry_id, _ in await append_and_read(server, shard, parts.heartbeat, [b"a", b"b"])]
     await parts.poison.mark(parts.heartbeat.consumer, [(LIVE, ids[0])])
     lost = successor(server, shard, clock)
     await take_over(lost, clock)
@@ -143,7 +143,7 @@ async def test_a_reply_that_is_lost_loses_no_count(server: Redis, shard: Shard) 
 
 
 async def test_a_claim_is_bounded(server: Redis, shard: Shard) -> None:
-    """However much a dead worker had in flight: 250 entries of the greatest size are a batch."""
+    """One claim moves at most 250 entries, a batch at the greatest payload size."""
     clock = FakeClock()
     parts = successor(server, shard, clock)
     await append_and_read(server, shard, parts.heartbeat, [b"x"] * 600)

@@ -44,7 +44,7 @@ async def test_a_call_that_ends_in_time_leaves_the_others_their_limit() -> None:
 
 
 async def test_a_function_may_end_after_its_limit_in_its_own_way() -> None:
-    """A function that catches the cancellation and returns has succeeded, and its task is not cancelled."""
+    """A function that catches the cancellation and returns has succeeded."""
     deadlines = Deadlines(LIMIT_SECONDS)
 
     async def save_anyway(_argument: object) -> None:

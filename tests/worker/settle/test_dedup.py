@@ -26,13 +26,13 @@ def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterat
         yield site
 
 
-async def test_what_was_settled_as_handled_is_known(server: Redis, shard: Shard) -> None:
-    """In one step with its end, for its group alone; more than one script can take are asked about in parts."""
+async def test_handled_events_are_found(server: Redis, shard: Shard) -> None:
+    """The ack marks handled events for its own group; lookups of many events are split."""
     many = DedupWindow(3600, 5000)
     entry_ids = await read_new_entries(server, shard, 2500)
     dedup = Deduplicator(GroupRef(server, shard, "g"), many)
     assert await dedup.find_handled(EVENTS) == []
-    await Settler(GroupRef(server, shard, "g"), many).ack(Source.LIVE, entry_ids, [mark(one) for one in EVENTS])
+    await Settler(GroupRef(server, shard, "g"), many).ack(Source.LIVE, entry_ids, [mark(event) for event in EVENTS])
     assert await dedup.find_handled(EVENTS) == list(range(2500))
     assert await dedup.find_handled([event(body(message_uuid="other")), EVENTS[3]]) == [1]
     assert await Deduplicator(GroupRef(server, shard, "another"), many).find_handled(EVENTS) == []
@@ -40,66 +40,66 @@ async def test_what_was_settled_as_handled_is_known(server: Redis, shard: Shard)
 
 
 async def kept(server: Redis, shard: Shard) -> int:
-    """How many marks there are."""
+    """Return the number of marks."""
     return int(await server.zcard(shard.handled("g")))
 
 
 @pytest.mark.parametrize("source", Source)
 async def test_marks_are_limited_in_number(server: Redis, shard: Shard, source: Source) -> None:
-    """Of too many the oldest go; the newer ones are known, one batch or several; all goes when nothing comes."""
+    """At the limit the oldest marks are removed; the whole key expires without new events."""
     entry_ids = await read_new_entries(server, shard, 70, source)
     memory = DedupWindow(3600, 20)
     settler, dedup = Settler(GroupRef(server, shard, "g"), memory), Deduplicator(GroupRef(server, shard, "g"), memory)
-    for number, (entry_id, one) in enumerate(zip(entry_ids[:45], EVENTS, strict=False)):
-        await settler.ack(source, [entry_id], [mark(one)])
+    for number, (entry_id, handled) in enumerate(zip(entry_ids[:45], EVENTS, strict=False)):
+        await settler.ack(source, [entry_id], [mark(handled)])
         assert await kept(server, shard) == min(20, number + 1)
         assert number in await dedup.find_handled(EVENTS[: number + 1]) or number >= 20
-    await settler.ack(source, entry_ids[45:], [mark(one) for one in EVENTS[45:70]])
+    await settler.ack(source, entry_ids[45:], [mark(event) for event in EVENTS[45:70]])
     assert len(await dedup.find_handled(EVENTS[:70])) == 20
     assert 0 < await server.pttl(shard.handled("g")) <= 3600 * 1000
     assert await count_pending(server, shard, source) == 0
 
 
 async def test_marks_are_limited_in_time(server: Redis, shard: Shard) -> None:
-    """A mark that is too old is not known, and is removed with the next; a newer one of the event counts."""
+    """An expired mark is not found, and the next ack removes it; a newer mark of the event counts."""
     entry_ids = await read_new_entries(server, shard, 3)
     settler, dedup = Settler(GroupRef(server, shard, "g"), HOUR), Deduplicator(GroupRef(server, shard, "g"), HOUR)
     await settler.ack(Source.LIVE, entry_ids[:1], [mark(EVENTS[0])])
     now_ms = (await server.time())[0] * 1000
-    for hours, known in ((0.9, [0]), (1.1, [])):
+    for hours, places in ((0.9, [0]), (1.1, [])):
         await server.zadd(shard.handled("g"), {mark(EVENTS[0]): now_ms - round(hours * 3_600_000)})
-        assert await dedup.find_handled(EVENTS[:1]) == known
+        assert await dedup.find_handled(EVENTS[:1]) == places
     await settler.ack(Source.LIVE, entry_ids[1:2], [mark(EVENTS[1])])
     assert await kept(server, shard) == 1
     await settler.ack(Source.LIVE, entry_ids[2:], [mark(EVENTS[0])])
     assert await dedup.find_handled(EVENTS[:2]) == [0, 1]
 
 
-async def append(site: Recording, *payloads: bytes, **known: Any) -> None:
+async def append(site: Recording, *payloads: bytes, **more: Any) -> None:
     for payload in payloads:
-        fields: Any = entry(payload, **known).to_fields()
-        await site.server.xadd(site.shard.replay(GROUP) if known else site.shard.stream, fields)
+        fields: Any = entry(payload, **more).to_fields()
+        await site.server.xadd(site.shard.replay(GROUP) if more else site.shard.stream, fields)
 
 
 @pytest.mark.parametrize("function", ["handle", "handle_all"])
-async def test_a_payload_that_comes_again_is_not_handled_again(site: Recording, function: str) -> None:
-    """By another worker neither; told by a metric. What differs is handled, and so is a replay of the same."""
+async def test_a_repeated_payload_is_not_handled_again(site: Recording, function: str) -> None:
+    """No worker handles a repeated payload, and a metric counts it; other payloads and replays are handled."""
     await site.append(*ids("ok", range(50)))
     await site.start(function=function)
     await site.is_done()
     await site.start(function=function)
     await site.append(*ids("ok", range(60)))
     await site.is_done()
-    called = [one for words in site.noted("done") for one in words if one.startswith("ok")]
+    called = [name for words in site.noted("done") for name in words if name.startswith("ok")]
     assert sorted(called) == sorted(ids("ok", range(60)))
     replayed: bytes = body(message_uuid="ok-1", to="447700900123")
     await append(site, replayed, replay="r-1", origin="0/1-0")
     await site.is_done()
-    assert [one for words in site.noted("done") for one in words].count("ok-1") == 2
+    assert [name for words in site.noted("done") for name in words].count("ok-1") == 2
 
 
-async def test_what_failed_is_handled_when_it_comes_again(site: Recording) -> None:
-    """Only success is remembered; the retry of the first comes all the same."""
+async def test_a_failed_event_is_handled_when_it_is_repeated(site: Recording) -> None:
+    """A failed event has no mark, so its repeat and its retry are both handled."""
     await site.append("until-2")
     await site.start("base=600&cap=600")
     await site.append("until-2")
@@ -111,8 +111,8 @@ async def test_what_failed_is_handled_when_it_comes_again(site: Recording) -> No
     assert site.times("call") == {"until-2": 2}
 
 
-async def test_without_a_time_nothing_is_remembered(site: Recording) -> None:
-    """Each payload is handled as often as it comes."""
+async def test_without_a_dedup_time_nothing_is_marked(site: Recording) -> None:
+    """Without a dedup time each repeat is handled."""
     await site.start(dedup_seconds="0")
     for _ in range(2):
         await site.append("ok-1")

@@ -10,14 +10,14 @@ chances = st.floats(0, 1, exclude_max=True)
 
 
 def test_the_longest_delay_doubles_up_to_its_cap() -> None:
-    """From 5 s to 15 min, as by default: the same steps as the provider's own."""
+    """The default delays double from 5 s to 15 min, as those of Vonage do."""
     longest = [RetryPolicy().longest_seconds(attempt) for attempt in range(1, 11)]
     assert longest == [5, 10, 20, 40, 80, 160, 320, 640, 900, 900]
 
 
 @given(schedules, attempts, chances)
 def test_every_delay_lies_between_nothing_and_the_longest(policy: RetryPolicy, attempt: int, chance: float) -> None:
-    """And no longest one is beyond the cap, or less than the one before, however many attempts there were."""
+    """The longest delay never exceeds the cap and never shrinks with more attempts."""
     longest = policy.longest_seconds(attempt)
     assert 0 <= policy.delay_seconds(attempt, chance) <= longest <= policy.cap_seconds
     assert longest <= policy.longest_seconds(attempt + 1)
@@ -25,12 +25,12 @@ def test_every_delay_lies_between_nothing_and_the_longest(policy: RetryPolicy, a
 
 @given(schedules, attempts)
 def test_jitter_is_full(policy: RetryPolicy, attempt: int) -> None:
-    """Chance spreads the delay over all of it, in proportion."""
+    """The delay is the chance times the longest delay."""
     longest = policy.longest_seconds(attempt)
     assert [policy.delay_seconds(attempt, chance) for chance in (0, 0.5)] == [0, longest / 2]
 
 
 @given(schedules)
-def test_there_are_as_many_attempts_as_it_says(policy: RetryPolicy) -> None:
-    """The last one is the one whose number is the limit; beyond it every one is the last."""
+def test_the_limit_is_the_last_attempt(policy: RetryPolicy) -> None:
+    """The attempt with the number of the limit is the last, and so is each later one."""
     assert [policy.is_last(policy.attempts + more) for more in (-1, 0, 1)] == [False, True, True]

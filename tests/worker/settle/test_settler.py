@@ -18,14 +18,14 @@ every_source = pytest.mark.parametrize("source", list(Source))
 
 
 def copy(entry_id: bytes, delay_seconds: float | None = None) -> Copy:
-    """A copy of the entry, by default for the dead letters."""
+    """Return a copy of the entry, by default a dead letter."""
     disposition, failure = Disposition("failed: ValueError", delay_seconds), Failure("ValueError", "x.py:1", "", 5)
     origin = f"0/{entry_id.decode()}"
     return Copy.from_failure(entry_id, FIELDS, origin=origin, attempt=3, disposition=disposition, failure=failure)
 
 
-def copied(entry_id: bytes) -> dict[Any, Any]:
-    """The fields of that copy."""
+def copy_fields(entry_id: bytes) -> dict[Any, Any]:
+    """Return the fields of that copy."""
     errors = b'[{"class":"ValueError","place":"x.py:1","ms":5}]'
     return FIELDS | {
         b"origin": b"0/" + entry_id,
@@ -36,25 +36,25 @@ def copied(entry_id: bytes) -> dict[Any, Any]:
 
 
 async def copies(server: Redis, shard: Shard) -> list[tuple[dict[bytes, bytes], float]]:
-    """What is delayed, without the moments that the script adds."""
+    """Return the delayed copies without the times that the script adds."""
     waiting = await delayed(server, shard, "g")
     return [({name: fields[name] for name in fields if not name.endswith(b"_ms")}, due) for fields, due in waiting]
 
 
 def number(written: WrittenCopies) -> int:
-    """How many copies were written."""
+    """Return how many copies were written."""
     return len(written.delayed) + len(written.dead)
 
 
 async def kept(server: Redis, stream: str) -> list[Any]:
-    """The fields of all entries of a stream."""
+    """Return the fields of all entries of a stream."""
     entries: Any = await server.xrange(stream)
     return [fields for _, fields in entries]
 
 
 @every_source
 async def test_acked_entries_are_no_longer_pending(server: Redis, shard: Shard, source: Source) -> None:
-    """To ack ends just these entries, however many; a copy is deleted as well, an entry of the live stream stays."""
+    """An ack ends only these entries; copies are deleted too, live entries stay on the stream."""
     ids = await read_new_entries(server, shard, 2 * IDS_AT_ONCE + 1, source)
     await Settler(GroupRef(server, shard, "g")).ack(source, ids[:-1])
     assert await count_pending(server, shard, source) == 1
@@ -62,38 +62,36 @@ async def test_acked_entries_are_no_longer_pending(server: Redis, shard: Shard, 
 
 
 @every_source
-async def test_a_buried_entry_is_a_dead_letter_with_its_bytes_and_the_reason(
-    server: Redis, shard: Shard, source: Source
-) -> None:
-    """The letter has every field as it was read, and origin, attempt and error; the entry is no longer pending."""
+async def test_a_dead_letter_has_the_bytes_and_the_reason(server: Redis, shard: Shard, source: Source) -> None:
+    """The dead letter has all fields of the entry, and origin, attempt and error; the entry is acked."""
     ids = await read_new_entries(server, shard, 2, source)
     assert number(await Settler(GroupRef(server, shard, "g")).copy(source, [copy(ids[0])])) == 1
-    assert await kept(server, shard.dead("g")) == [copied(ids[0])]
+    assert await kept(server, shard.dead("g")) == [copy_fields(ids[0])]
     assert await count_pending(server, shard, source) == 1
     assert await server.xlen(streams(shard, "g")[source]) == (2 if source is Source.LIVE else 1)
 
 
 @every_source
-async def test_a_parked_entry_comes_back_whole_when_it_is_due(server: Redis, shard: Shard, source: Source) -> None:
-    """Parked, it waits outside of every stream; due by the server's clock, it is on the retry stream, whole."""
+async def test_a_delayed_entry_comes_back_whole_when_it_is_due(server: Redis, shard: Shard, source: Source) -> None:
+    """A delayed copy waits in the sorted set, and moves whole to the retry stream when it is due."""
     ids = await read_new_entries(server, shard, 2, source)
     assert number(await Settler(GroupRef(server, shard, "g")).copy(source, [copy(ids[0], 0), copy(ids[1], 3600)])) == 2
     assert await count_pending(server, shard, source) == 0
     assert await server.xlen(shard.retry("g")) == 0
     waiting = await copies(server, shard)
     assert [(fields, round(seconds, -1)) for fields, seconds in waiting] == [
-        (copied(ids[0]), 0),
-        (copied(ids[1]), 3600),
+        (copy_fields(ids[0]), 0),
+        (copy_fields(ids[1]), 3600),
     ]
     await DelayedRetries(GroupRef(server, shard, "g")).promote()
     ((kept_fields),) = await kept(server, shard.retry("g"))
-    assert kept_fields.items() >= copied(ids[0]).items()
+    assert kept_fields.items() >= copy_fields(ids[0]).items()
     assert len(await delayed(server, shard, "g")) == 1
 
 
 @pytest.mark.parametrize("delay", [None, 0.0])
-async def test_a_repeated_or_late_settling_changes_nothing(server: Redis, shard: Shard, delay: float | None) -> None:
-    """Only who ends the entry leaves a copy: not the second time, and not after an ack by somebody else."""
+async def test_a_repeated_or_late_settlement_changes_nothing(server: Redis, shard: Shard, delay: float | None) -> None:
+    """A repeated settlement, or one after another worker's ack, writes no copy."""
     ids = await read_new_entries(server, shard, 2)
     settler = Settler(GroupRef(server, shard, "g"))
     await settler.ack(Source.LIVE, [ids[1]])
@@ -104,8 +102,8 @@ async def test_a_repeated_or_late_settling_changes_nothing(server: Redis, shard:
 
 
 @pytest.mark.parametrize("delay", [None, 0.0])
-async def test_a_settling_that_fails_leaves_the_entry_pending(server: Redis, shard: Shard, delay: float | None) -> None:
-    """When the copy cannot be written (here: its key is of another type) nothing is acked."""
+async def test_a_failed_settlement_leaves_the_entry_pending(server: Redis, shard: Shard, delay: float | None) -> None:
+    """If a copy cannot be written, because its key has the wrong type, no entry is acked."""
     ids = await read_new_entries(server, shard, 2)
     await server.set(shard.dead("g") if delay is None else shard.delayed("g"), "in the way")
     with pytest.raises(ResponseError, match="WRONGTYPE"):
@@ -114,7 +112,7 @@ async def test_a_settling_that_fails_leaves_the_entry_pending(server: Redis, sha
 
 
 async def test_without_its_group_nothing_is_copied(server: Redis, shard: Shard) -> None:
-    """A group that is gone acks nothing, so no dead letter is left either."""
+    """Without the group no entry is acked, and no dead letter is written."""
     ids = await read_new_entries(server, shard, 1)
     await server.xgroup_destroy(shard.stream, "g")
     assert number(await Settler(GroupRef(server, shard, "g")).copy(Source.LIVE, [copy(ids[0])])) == 0
@@ -122,7 +120,7 @@ async def test_without_its_group_nothing_is_copied(server: Redis, shard: Shard) 
 
 
 async def test_a_full_server_takes_every_settlement(server: Redis, shard: Shard) -> None:
-    """Acks, delayed retries, dead letters and promotions: each ends an entry that can then be trimmed."""
+    """Acks, delayed retries, dead letters and promotions work while Redis is out of memory."""
     settler, store = Settler(GroupRef(server, shard, "g")), DelayedRetries(GroupRef(server, shard, "g"))
     ids = await read_new_entries(server, shard, 4)
     retries = await read_new_entries(server, shard, 2, Source.RETRY)
@@ -140,7 +138,7 @@ async def test_a_full_server_takes_every_settlement(server: Redis, shard: Shard)
 
 
 async def test_any_number_of_copies_is_settled(server: Redis, shard: Shard) -> None:
-    """More than one script takes, and more than it moves at once."""
+    """More copies than one script call takes are all delayed and promoted."""
     ids = await read_new_entries(server, shard, 2 * COPIES_AT_ONCE + 1)
     assert number(
         await Settler(GroupRef(server, shard, "g")).copy(Source.LIVE, [copy(entry_id, 0) for entry_id in ids])
@@ -150,19 +148,19 @@ async def test_any_number_of_copies_is_settled(server: Redis, shard: Shard) -> N
     assert await delayed(server, shard, "g") == []
 
 
-async def test_an_entry_of_too_many_fields_is_buried_as_text(server: Redis, shard: Shard) -> None:
-    """A script cannot take them all one by one; nothing of them is lost, and the batch is not stuck."""
+async def test_an_entry_of_too_many_fields_is_dead_lettered_as_text(server: Redis, shard: Shard) -> None:
+    """Fields that are too many for a script are dead-lettered as one text, and the batch is settled."""
     ids = await read_new_entries(server, shard, 1)
     many = {b"%d" % number: b"\xff" for number in range(5 * MOST_FIELDS)}
     letter = Copy.from_invalid(ids[0], many, origin="0/1-0", error="invalid-entry: it lacks v")
     assert number(await Settler(GroupRef(server, shard, "g")).copy(Source.LIVE, [letter])) == 1
-    (found,) = await kept(server, shard.dead("g"))
-    assert found.keys() == {b"payload", b"origin", b"attempt", b"error"}
-    assert found[b"payload"].splitlines()[4999] == rb"b'4999'=b'\xff'"
+    (letter,) = await kept(server, shard.dead("g"))
+    assert letter.keys() == {b"payload", b"origin", b"attempt", b"error"}
+    assert letter[b"payload"].splitlines()[4999] == rb"b'4999'=b'\xff'"
 
 
-async def test_a_retry_further_away_than_any_delay_is_due(server: Redis, shard: Shard) -> None:
-    """It was delayed before the server's clock stepped back by more than a day."""
+async def test_a_retry_beyond_any_delay_is_due(server: Redis, shard: Shard) -> None:
+    """A retry due in more than a day, after a clock step, is promoted at once."""
     ids = await read_new_entries(server, shard, 2)
     await Settler(GroupRef(server, shard, "g")).copy(Source.LIVE, [copy(entry_id, 60) for entry_id in ids])
     members: Any = await server.zrange(shard.delayed("g"), 0, -1)
@@ -178,9 +176,9 @@ async def test_a_retry_further_away_than_any_delay_is_due(server: Redis, shard: 
 async def test_after_the_last_attempt_a_later_success_decides(
     server: Redis, shard: Shard, succeeded_ms: int | None, first_failed_ms: int, dead: int
 ) -> None:
-    """Of a call that began after the previous attempt, which another worker may have noted; or a day goes by.
+    """After the last attempt an event is dead-lettered if a call succeeded since, on any worker, or a day has passed.
 
-    A success of the future was noted before the server's clock stepped back, and proves nothing.
+    A success in the future is from before a clock step, and does not count.
     """
     ids = await read_new_entries(server, shard, 1)
     seconds, _ = await server.time()

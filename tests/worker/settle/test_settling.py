@@ -22,7 +22,7 @@ HOUR = DedupWindow(3600, 1000)
 
 
 class Noting:
-    """A handler of lists that notes them."""
+    """A list handler that records its lists."""
 
     def __init__(self) -> None:
         self.seen: list[list[str]] = []
@@ -35,7 +35,7 @@ class Noting:
 
 
 class DedupProcessor:
-    """A processor of group g that recognises repeats, with what its handler has seen."""
+    """A processor of group g with dedup, and the events of its handler."""
 
     def __init__(self, server: Redis, shard: Shard) -> None:
         self._server = server
@@ -45,7 +45,7 @@ class DedupProcessor:
         self._heartbeat, self.processor = parts.heartbeat, parts.processor
 
     async def read(self, *payloads: bytes) -> RawEntries:
-        """Append these and read them."""
+        """Append payloads and read them."""
         if not await self._server.exists(self._shard.stream):
             return await append_and_read(self._server, self._shard, self._heartbeat, payloads)
         for payload in payloads:
@@ -56,7 +56,7 @@ class DedupProcessor:
         return entries
 
     async def process(self, entries: RawEntries, *, more: bool) -> None:
-        """Process what was read, while there is more that has been read already, or not."""
+        """Process entries, with or without a finished next read."""
         reading = asyncio.get_running_loop().create_future()
         if more:
             reading.set_result(None)
@@ -76,8 +76,8 @@ async def site(server: Redis, shard: Shard) -> AsyncIterator[DedupProcessor]:
 
 
 @asynccontextmanager
-async def nothing_is_written(server: Redis) -> AsyncIterator[None]:
-    """Meanwhile the server lets writes wait, and answers what is only read."""
+async def pause_writes(server: Redis) -> AsyncIterator[None]:
+    """Pause writes on the server while the block runs; reads still work."""
     await server.execute_command("CLIENT PAUSE", 20_000, "WRITE")  # type: ignore[no-untyped-call]
     try:
         yield
@@ -85,12 +85,14 @@ async def nothing_is_written(server: Redis) -> AsyncIterator[None]:
         await server.execute_command("CLIENT UNPAUSE")  # type: ignore[no-untyped-call]
 
 
-async def test_the_next_is_handled_while_the_last_is_settled(server: Redis, shard: Shard, site: DedupProcessor) -> None:
-    """And what repeats an event that is being settled is not handled: nobody has to know yet which was first."""
-    await site.process(await site.read(body(message_uuid="x")), more=False)  # by now the server knows the scripts
+async def test_the_next_batch_is_handled_while_the_last_is_settled(
+    server: Redis, shard: Shard, site: DedupProcessor
+) -> None:
+    """The next batch is handled while the last one is settled; repeats of events in that write are skipped."""
+    await site.process(await site.read(body(message_uuid="x")), more=False)  # the server knows the scripts now
     first = await site.read(body(message_uuid="a"), body(message_uuid="b"))
     second = await site.read(body(message_uuid="b"), body(message_uuid="c"))
-    async with nothing_is_written(server):
+    async with pause_writes(server):
         await site.process(first, more=True)
         processing = asyncio.create_task(site.process(second, more=True))
 
@@ -105,19 +107,17 @@ async def test_the_next_is_handled_while_the_last_is_settled(server: Redis, shar
     assert await count_unacked(server, shard) == 0
 
 
-async def test_with_nothing_more_to_read_it_waits_for_the_settling(
-    server: Redis, shard: Shard, site: DedupProcessor
-) -> None:
-    """What has returned then is settled."""
+async def test_without_a_next_read_it_waits_for_the_write(server: Redis, shard: Shard, site: DedupProcessor) -> None:
+    """Without a next read, ``process`` returns once all entries are settled."""
     await site.process(await site.read(body()), more=False)
     assert await count_unacked(server, shard) == 0
 
 
 @pytest.mark.parametrize("more", [False, True])
-async def test_what_the_settling_meets_is_raised(
+async def test_an_error_of_the_write_is_raised(
     server: Redis, shard: Shard, site: DedupProcessor, *, more: bool
 ) -> None:
-    """At once, or where the next batch would be settled."""
+    """An error of the write is raised at once, or when the next batch is settled."""
     first, second = await site.read(body(message_uuid="a")), await site.read(body(message_uuid="b"))
     await server.set(shard.stream, "no stream")
     processing = site.process(first, more=more)

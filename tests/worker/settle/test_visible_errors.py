@@ -1,4 +1,4 @@
-"""Copies of failed entries say what went wrong, and the history says how entries ended."""
+"""Copies of failed entries have the errors, and the history has the outcomes of entries."""
 
 import json
 from typing import Any
@@ -24,7 +24,7 @@ SECRET = "hunter2-hunter2"  # noqa: S105 - of this test
 
 
 async def fail(event: StatusEvent) -> None:
-    """Fail at the first attempts, or discard, as the message's id says."""
+    """Fail at the first attempts or discard, by the message's id."""
     if event.message_uuid == "discard":
         raise Discard("not ours")
     if event.message_uuid == "late" and event.attempt < 13:
@@ -32,7 +32,7 @@ async def fail(event: StatusEvent) -> None:
 
 
 async def retry(server: Redis, shard: Shard, parts: Parts) -> None:
-    """Process what is due."""
+    """Promote and process the due retries."""
     await DelayedRetries(GroupRef(server, shard, "g")).promote()
     reply: Any = await server.xreadgroup("g", parts.heartbeat.consumer, {shard.retry("g"): ">"})
     due: RawEntries = [(entry_id, flat(fields)) for entry_id, fields in reply[0][1]]
@@ -40,7 +40,7 @@ async def retry(server: Redis, shard: Shard, parts: Parts) -> None:
 
 
 async def test_a_delayed_retry_carries_the_message_and_the_last_attempts(server: Redis, shard: Shard) -> None:
-    """The message without any configured secret; of the attempts the last ten, with class, place and time."""
+    """A copy has the message without secrets, and the last ten attempts with class, place and time."""
     parts = make_parts(
         server, shard, SingleEventFunction(fail, 60), policy=RetryPolicy(base_seconds=0), secrets=[SECRET]
     )
@@ -61,19 +61,21 @@ async def test_a_delayed_retry_carries_the_message_and_the_last_attempts(server:
     assert int(copy[b"first_failed_ms"]) <= int(copy[b"failed_ms"])
 
 
-async def test_entries_that_were_not_handled_at_once_leave_their_outcome(server: Redis, shard: Shard) -> None:
-    """At a later attempt, as a repeat, or as a dead letter; the others leave nothing."""
+async def test_the_history_has_entries_not_handled_at_once(server: Redis, shard: Shard) -> None:
+    """The history has entries handled at a later attempt, repeats and dead letters, and no others."""
     memory = DedupWindow(3600, 100)
     parts = make_parts(server, shard, SingleEventFunction(fail, 60), policy=RetryPolicy(base_seconds=0), memory=memory)
-    payloads = [body(message_uuid=one) for one in ("ok", "discard", "late", "ok")]
+    payloads = [body(message_uuid=name) for name in ("ok", "discard", "late", "ok")]
     entries = await append_and_read(server, shard, parts.heartbeat, payloads[:3])
     await process_entries(parts.processor, entries, parts.heartbeat.generation)
     again = await append_and_read(server, shard, parts.heartbeat, payloads[3:])
     await process_entries(parts.processor, again, parts.heartbeat.generation)
     for _ in range(12):
         await retry(server, shard, parts)
-    found: Any = await server.xrange(shard.history("g"))
-    assert [(one[b"origin"], one[b"outcome"], one[b"attempt"], one[b"error"]) for _, one in found] == [
+    outcomes: Any = await server.xrange(shard.history("g"))
+    assert [
+        (outcome[b"origin"], outcome[b"outcome"], outcome[b"attempt"], outcome[b"error"]) for _, outcome in outcomes
+    ] == [
         (b"0/" + entries[1][0], b"dead-lettered", b"1", b"discarded: not ours"),
         (b"0/" + again[0][0], b"repeated", b"1", b""),
         (b"0/" + entries[2][0], b"handled", b"13", b""),
@@ -81,7 +83,7 @@ async def test_entries_that_were_not_handled_at_once_leave_their_outcome(server:
 
 
 def test_a_message_is_bounded_in_bytes() -> None:
-    """Also of characters that take several, and of an error that cannot be written."""
+    """The limit counts bytes of UTF-8; an error whose text fails has an empty message."""
     assert len(error_message(ValueError("ü" * 5000)).encode()) <= LONGEST_MESSAGE_BYTES
 
     class BrokenError(Exception):
