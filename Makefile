@@ -1,4 +1,5 @@
-# make run: everything on this machine. For developers: make test | lint | format | bench; make test-aiohttp, the HTTP
+# make run: everything on this machine. For developers: make test | lint | format | bench; make coverage, the tests, and
+# the share of lines and branches that they run; make test-aiohttp, the HTTP
 # tests on the lowest and the newest aiohttp that is allowed; make crash ROUNDS=10, the
 # crash tests at length; make chaos ROUNDS=200 SEED=1, random faults under load; make fuzz SECONDS=60, random input for
 # as long; make outage MINUTES=10, an outage of a target of that length; make lock, to renew the locked
@@ -7,19 +8,29 @@
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 BIN := .venv/bin
+PYTEST = $(BIN)/pytest
 
-.PHONY: run test test-aiohttp lint format bench chaos outage crash fuzz reference pictures recording docs package lock clean
+.PHONY: run test coverage coverage-data test-aiohttp lint format bench chaos outage crash fuzz reference pictures recording docs package lock clean
 
 run: .venv/.run
 	@exec $(BIN)/ackstream up $(ARGS)
 
 test: .venv/.dev
 ifdef ARGS
-	$(BIN)/pytest -n 4 --dist loadgroup $(ARGS)
+	$(PYTEST) -n 4 --dist loadgroup $(ARGS)
 else
-	$(BIN)/pytest -q -m containers & containers=$$!; \
-	$(BIN)/pytest -n 4 --dist loadgroup -m "not containers"; code=$$?; wait $$containers && exit $$code
+	$(PYTEST) -q -m containers & containers=$$!; \
+	$(PYTEST) -n 4 --dist loadgroup -m "not containers"; code=$$?; wait $$containers && exit $$code
 endif
+
+coverage: PYTEST = $(BIN)/coverage run -m pytest
+coverage: coverage-data test
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+	$(BIN)/python -m deploy.coverage_bars
+
+coverage-data:
+	@rm -rf build/coverage
 
 test-aiohttp: .venv/.dev
 	$(BIN)/python deploy/aiohttp_versions.py tests/ingest/test_ingest.py \

@@ -1,5 +1,6 @@
 """Help, version and completion are fast, and help explains each command."""
 
+import os
 import re
 import subprocess
 import sys
@@ -34,6 +35,11 @@ def commands() -> Iterator[tuple[str, ...]]:
 every_command = pytest.mark.parametrize("words", list(commands()), ids=" ".join)
 
 
+def environment_without_coverage() -> dict[str, str]:
+    """Return the environment; coverage, if it measures this process, would import its modules into a child."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+
+
 @every_command
 def test_each_command_explains_itself_with_an_example(words: tuple[str, ...]) -> None:
     """Both -h and --help describe the command and its options in 80 columns, with an example to copy."""
@@ -55,7 +61,9 @@ def test_help_loads_no_library_that_a_command_works_with(arguments: tuple[str, .
     """The number of imported modules is limited; seconds depend on the machine and are only printed."""
     started = time.perf_counter()
     command = [sys.executable, "-P", "-c", PRINT_MODULES, *arguments]
-    process = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    process = subprocess.run(
+        command, check=True, capture_output=True, text=True, timeout=60, env=environment_without_coverage()
+    )
     print(f"ackstream {' '.join(arguments)}: {time.perf_counter() - started:.3f} s")  # noqa: T201 - the measured time
     modules = set(process.stderr.split())
     assert not SLOW_LIBRARIES & modules
