@@ -1,1 +1,1 @@
-"""The HTTP side: takes a webhook, appends its raw bytes to the stream, answers 200 once Redis has confirmed them."""
+"""The HTTP side: receives webhooks, stores their raw bytes on the stream or in the spool, then answers 200."""

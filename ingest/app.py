@@ -1,4 +1,4 @@
-"""The HTTP side's process: what starts and stops in which order."""
+"""Starts and stops the parts of the ingest process in order."""
 
 import asyncio
 import gc
@@ -17,14 +17,12 @@ from stream.redis.client import client, redact_url
 
 log = structlog.get_logger("ingest")
 
-GARBAGE = (
-    10_000  # containers made and not yet dropped, before the collector looks; far fewer than a worker's batches make
-)
-REPLY_SECONDS = 1.0  # a server that is silent for longer is away
+GC_THRESHOLD = 10_000  # objects; a worker's batches create many more, so its threshold is higher
+REPLY_SECONDS = 1.0  # a server that does not answer within this time counts as away
 
 
 async def serve(settings: IngestSettings, stop: asyncio.Event) -> None:
-    """Take webhooks until ``stop``. Then: close the ports, answer what is in flight, store what is waiting."""
+    """Accept webhooks until ``stop``. Then close the ports, answer in-flight requests and store waiting entries."""
     server = client(settings.redis_url, reply_seconds=REPLY_SECONDS)
     started = asyncio.Event()
     try:
@@ -38,12 +36,14 @@ async def serve(settings: IngestSettings, stop: asyncio.Event) -> None:
                     authentication,
                     quarantine,
                     _now_ms,
-                    lambda: appender.why_not if started.is_set() else "starting",
+                    lambda: appender.not_ready_reason if started.is_set() else "starting",
                     settings,
                 ).handle,
                 settings,
             ) as port,
-            health.run_health_server(settings.admin_host, settings.admin_port, lambda: appender.why_not) as admin_port,
+            health.run_health_server(
+                settings.admin_host, settings.admin_port, lambda: appender.not_ready_reason
+            ) as admin_port,
         ):
             started.set()
             log.info(
@@ -57,20 +57,20 @@ async def serve(settings: IngestSettings, stop: asyncio.Event) -> None:
                 log.warning(
                     "ingest.unsigned",
                     signatures=settings.signatures,
-                    meaning="whoever reaches the port can send statuses",
+                    meaning="anyone who can reach the port can send statuses",
                 )
-            _collect_less()
+            _tune_gc()
             await stop.wait()
     finally:
         await server.aclose()
     log.info("ingest.stopped")
 
 
-def _collect_less() -> None:
-    """Look for garbage in circles rarely, and never in what stays for good: a request leaves none."""
+def _tune_gc() -> None:
+    """Run the cycle collector rarely and exclude permanent objects from it: a request leaves no reference cycles."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(GARBAGE, 20, 20)
+    gc.set_threshold(GC_THRESHOLD, 20, 20)
 
 
 def _now_ms() -> int:

@@ -1,4 +1,4 @@
-"""A counter for what happens at every request: without the lock of prometheus-client's own, which takes longer."""
+"""A counter without a lock, for events of every request: prometheus-client's own counter takes a lock and is slower."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,25 +8,25 @@ from prometheus_client.registry import Collector
 
 
 class Tally(Collector):
-    """Counts by labels, in one thread only. After ``most`` different ones, the others have one count together."""
+    """Counts by labels, in one thread only. Beyond ``limit`` different labels, new ones are counted as ``other``."""
 
-    def __init__(self, name: str, documentation: str, labels: Sequence[str], most: int = 1000) -> None:
+    def __init__(self, name: str, documentation: str, labels: Sequence[str], limit: int = 1000) -> None:
         self._family = name, documentation, labels
-        self._most = most
-        self._others = ("other",) * len(labels)
+        self._limit = limit
+        self._overflow = ("other",) * len(labels)
         self._counts: dict[tuple[str, ...], int] = {}
         REGISTRY.register(self)
 
     def count(self, *labels: str, number: int = 1) -> None:
-        """Count one, or so many, with these labels' values."""
+        """Add ``number`` to the count of these label values."""
         counts = self._counts
         if labels not in counts:
-            labels = labels if len(counts) < self._most else self._others
+            labels = labels if len(counts) < self._limit else self._overflow
             counts.setdefault(labels, 0)
         counts[labels] += number
 
     def collect(self) -> Iterable[Metric]:
-        """Return the counts, as prometheus-client asks for them."""
+        """Return the counts as a metric family of prometheus-client."""
         name, documentation, labels = self._family
         family = CounterMetricFamily(name, documentation, labels=labels)
         for values, number in self._counts.items():

@@ -1,4 +1,4 @@
-"""An entry packed: its field names and values, in turn, as one array of RESP. So it goes to Redis, and into the spool.
+"""Encodes entries as RESP arrays of alternating field names and values, for Redis and for the spool.
 
 https://redis.io/docs/latest/develop/reference/protocol-spec/
 """
@@ -11,7 +11,7 @@ from stream.entry import VERSION, Entry
 SENDERS = 256
 
 Packed = tuple[int, bytes]
-"""When an entry was received, and the entry packed."""
+"""The receive time of an entry in ms, and the packed entry."""
 
 
 def _string(part: bytes) -> bytes:
@@ -35,7 +35,7 @@ _FORM = (
 
 
 def pack(entry: Entry) -> Packed:
-    """Pack what a webhook can be: the fields of ``Entry.to_fields``, in another order and a third of the time."""
+    """Pack an entry of a webhook: the fields of ``Entry.to_fields`` in another order, in a third of the time."""
     parts, more = _of_sender(entry.content_type, entry.verified, entry.account, entry.application, entry.signature)
     if entry.query is not None:
         parts, more = parts + 2, more + _field(b"query", entry.query)
@@ -50,7 +50,7 @@ def pack(entry: Entry) -> Packed:
 def _of_sender(
     content_type: str, verified: str, account: str | None, application: str | None, signature: str | None
 ) -> tuple[int, bytes]:
-    """Pack what is the same for nearly all that a sender sends; with it, how many parts the entry has in all."""
+    """Pack the fields that a sender rarely changes; return the number of parts of the whole entry, and these fields."""
     fields = {
         "content_type": content_type,
         "verified": verified,
@@ -58,17 +58,20 @@ def _of_sender(
         "application": application,
         "signature": signature,
     }
-    known = {name.encode(): value.encode() for name, value in fields.items() if value is not None}
-    return _OTHER_PARTS + 2 * len(known), b"".join(_field(name, value) for name, value in known.items())
+    encoded = {name.encode(): value.encode() for name, value in fields.items() if value is not None}
+    return _OTHER_PARTS + 2 * len(encoded), b"".join(_field(name, value) for name, value in encoded.items())
 
 
 def command(parts: Sequence[bytes]) -> bytes:
-    """Return what a command begins with."""
+    """Encode the leading parts of a command, without the array header."""
     return b"".join(map(_string, parts))
 
 
 def as_arguments(arrays: Sequence[bytes]) -> tuple[int, bytes]:
-    """Return as parts of a command, and how many: of each array the number of its parts, then these."""
+    """Convert packed arrays to arguments of a command: per array the number of its parts, then the parts.
+
+    Returns the number of arguments and the encoded arguments.
+    """
     count = 0
     packed: list[bytes] = []
     for array in arrays:

@@ -28,17 +28,17 @@ def _hosts(value: str) -> str:
 
 
 class IngestSettings(SignatureSettings, ProcessSettings):
-    """What ``ackstream ingest`` reads."""
+    """Settings of ``ackstream ingest``."""
 
     host: Annotated[str, NoDecode, AfterValidator(_hosts)] = Field(
         "127.0.0.1",
-        description="addresses that webhooks come to, comma separated; 0.0.0.0 is all of IPv4, :: all of IPv6",
+        description="addresses to listen on, comma separated; 0.0.0.0 is all of IPv4, :: all of IPv6",
     )
     port: int = Field(3000, ge=0, le=65535, description="a TCP port, 0 to 65535; 0 takes a free one")
     admin_port: int = Field(9464, ge=0, le=65535, description="a TCP port, 0 to 65535; 0 takes a free one")
     paths: Annotated[str, NoDecode, AfterValidator(_paths)] = Field(
         PATHS,
-        description="paths that start with /, comma separated; every shape is taken on each",
+        description="paths that start with /, comma separated; every path accepts every kind of webhook",
     )
     max_body: int = Field(128 * 1024, ge=1024, le=8 * 1024 * 1024, description="bytes, 1024 to 8388608")
     body_seconds: float = Field(
@@ -48,7 +48,7 @@ class IngestSettings(SignatureSettings, ProcessSettings):
         10,
         ge=0.1,
         le=60,
-        description="seconds that a client has for a whole request head, and as many to take its answer, 0.1 to 60",
+        description="seconds that a client has to send a whole request head, and to read its answer, 0.1 to 60",
     )
     keepalive_seconds: float = Field(
         75,
@@ -61,7 +61,7 @@ class IngestSettings(SignatureSettings, ProcessSettings):
     )
     ack: Level = Field(
         "stream",
-        description="stream (a 200 is as durable as Redis is set to be) or fsync (it is on Redis's disk)",
+        description="stream (a 200 is as durable as the settings of Redis) or fsync (the entry is on Redis's disk)",
     )
     ack_budget_ms: int = Field(
         500, ge=20, le=10_000, description="milliseconds that Redis has to confirm, 20 to 10000; then the spool is used"
@@ -72,10 +72,10 @@ class IngestSettings(SignatureSettings, ProcessSettings):
 
     @property
     def hosts(self) -> list[str]:
-        """The addresses, one by one."""
+        """The addresses as a list."""
         return self.host.split(",")
 
     @property
     def routes(self) -> list[str]:
-        """The paths, one by one."""
+        """The paths as a list."""
         return self.paths.split(",")

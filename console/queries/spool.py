@@ -88,9 +88,9 @@ def _state_of(path: Path, owner: Owner) -> SpoolState:
 
 
 def _inspect(path: Path) -> SpoolFile:
-    file = SpoolFile.left(path)
+    file = SpoolFile.recover(path)
     with suppress(SpoolFault):
-        file.look()
+        file.inspect()
     return file
 
 

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import orjson
 
-from ingest.auth.receipts import ReceiptMethod, build_signed_text, signature
+from ingest.auth.receipts import ReceiptMethod, build_signed_text, sign
 from ingest.auth.secrets import Secrets
 
 APPLICATION = "11111111-2222-4333-8444-555555555555"
@@ -60,7 +60,7 @@ class ReceiptSigner:
         fields_with_key = {**fields, "api-key": self._account}
         return {
             **fields_with_key,
-            "sig": signature(self._method, self._secret, build_signed_text(fields_with_key)).decode(),
+            "sig": sign(self._method, self._secret, build_signed_text(fields_with_key)).decode(),
         }
 
 

@@ -1,8 +1,8 @@
-"""One connection that appends batches to the stream, one script call each: all of a batch, or on an error perhaps some.
+"""A connection that appends batches to the stream, one script call per batch.
 
-The server either refuses a batch whole (NOSCRIPT, OOM, and whatever else is found before the script runs), or runs it.
-A batch whose reply is lost may have landed all the same. After any error the connection is never used again: a reply
-that comes late must not be taken for that of the next batch.
+The server either rejects the whole batch before the script runs (NOSCRIPT, OOM and similar errors), or runs the script.
+If the reply is lost, the batch may still be on the stream. After any error the connection is closed for good, so that a
+late reply cannot be taken for the reply to the next batch.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ _LOAD = b"*3\r\n" + command([b"SCRIPT", b"LOAD", APPEND.encode()])
 
 
 class AppendConnection:
-    """A connection of its own, made by ``open``. Several batches may be in flight; Redis answers in their order."""
+    """A dedicated connection, created by ``open``. Several batches may be in flight; Redis answers them in order."""
 
     def __init__(self, connection: Any, stream: str, sha: str) -> None:
         self._connection = connection
@@ -42,18 +42,18 @@ class AppendConnection:
         """Connect. Raises RedisError."""
         sha: str = await server.script_load(APPEND)
         pool: Any = server.connection_pool
-        opened = cls(pool.make_connection(), stream, sha)
+        connection = cls(pool.make_connection(), stream, sha)
         try:
-            await opened._connection.connect()
+            await connection._connection.connect()
         except BaseException:
-            await opened.close()
+            await connection.close()
             raise
-        return opened
+        return connection
 
     async def append(self, batch: Sequence[bytes], within_seconds: float) -> None:
-        """Return once Redis has confirmed the batch. Raises RedisError; then the connection is closed.
+        """Return once Redis has confirmed the batch. Raises RedisError and closes the connection.
 
-        An empty batch appends nothing: it tries whether the user may append to this stream.
+        An empty batch appends nothing and only checks that this user may append to the stream.
         """
         started = perf_counter()
         count, entries = as_arguments(batch)
@@ -77,13 +77,13 @@ class AppendConnection:
         except ResponseError as exc:
             if error_code(exc) != "NOSCRIPT":
                 raise
-        await self._call(_LOAD)  # the server forgot its scripts (SCRIPT FLUSH); nothing has run
+        await self._call(_LOAD)  # the server lost its scripts (SCRIPT FLUSH), and nothing was appended
         return await self._call(packed)
 
     async def _call(self, packed: bytes) -> object:
-        """Send a command, and read its reply after those of all commands that were sent before."""
+        """Send a command, and read its reply after the replies of all earlier commands."""
         previous, self._previous = self._previous, asyncio.Event()
-        done = self._previous
+        finished = self._previous
         try:
             await self._connection.send_unbounded(packed)
             if not previous.is_set():
@@ -93,15 +93,15 @@ class AppendConnection:
             reply: object = await self._connection.read_unbounded()
             return reply
         finally:
-            done.set()
+            finished.set()
 
     async def close(self) -> None:
-        """Close it, without waiting for the other side."""
+        """Close the connection without waiting for the server."""
         self.is_closed = True
         await self._connection.disconnect(nowait=True)
 
 
 def _require_equal(appended: object, entries: int) -> None:
-    """Raise InvalidResponse for a reply that is not the script's: something between us and Redis has answered."""
+    """Raise InvalidResponse unless the script appended all entries: a proxy may have answered instead of Redis."""
     if appended != entries:
-        raise InvalidResponse("the reply is not the number of entries that were given")
+        raise InvalidResponse("the reply is not the number of entries that were sent")

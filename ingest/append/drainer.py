@@ -1,4 +1,4 @@
-"""Gives what the spool holds to Redis, in slices, and is the one who finds out that Redis takes entries again."""
+"""Moves spooled entries to Redis in slices, and probes Redis while it is away."""
 
 from collections.abc import Awaitable, Callable
 
@@ -15,12 +15,12 @@ log = structlog.get_logger("drainer")
 PROBE_ENTRIES = 50
 SLICE_ENTRIES = 250
 CONFIRM_SECONDS = 2.0
-LOOK_SECONDS = 1.0
-TAKE_OVER_LOOKS = 10
+POLL_SECONDS = 1.0
+TAKE_OVER_POLLS = 10
 
 
 class Drainer:
-    """Drains until cancelled. ``identify`` asks Redis which server it is, as ``Spool.bind`` needs it."""
+    """Drains the spool until cancelled. ``identify`` asks Redis for the server's id, as ``Spool.bind`` needs it."""
 
     def __init__(self, writer: RedisWriter, spool: Spool, identify: Callable[[str], Awaitable[str | None]]) -> None:
         self._writer = writer
@@ -28,27 +28,27 @@ class Drainer:
         self._identify = identify
 
     async def run(self) -> None:
-        """Probe while the path to Redis is closed; else drain, and now and then look for what dead processes left."""
-        looks = 0
+        """Probe Redis while it is away, else drain. Every TAKE_OVER_POLLS polls take over folders of dead processes."""
+        polls = 0
         while True:
             if not self._writer.is_open:
                 await self._writer.probe(self.greet)
             elif not await self._drain():
-                await self._writer.wait_until_closed(LOOK_SECONDS)
-                looks += 1
-                if looks % TAKE_OVER_LOOKS == 0 and self._writer.is_open:
+                await self._writer.wait_until_closed(POLL_SECONDS)
+                polls += 1
+                if polls % TAKE_OVER_POLLS == 0 and self._writer.is_open:
                     await self._take_over()
 
     async def greet(self, connection: AppendConnection) -> bool:
-        """Find out which server a new connection leads to, and feed it. Raises RedisError."""
+        """Identify the server behind a new connection, then feed it. Raises RedisError."""
         try:
             await self._spool.bind(self._identify)
-        except NotSpooled:  # the disk does not answer: nothing can be drained
+        except NotSpooled:  # the disk does not answer, so nothing can be drained
             return False
         return await self.feed(connection)
 
     async def feed(self, connection: AppendConnection, entries: int = PROBE_ENTRIES) -> bool:
-        """Move at most ``entries`` from the spool to Redis; return whether there were any. Raises RedisError."""
+        """Move up to ``entries`` entries from the spool to Redis; return whether any were moved. Raises RedisError."""
         try:
             part = await self._spool.read(entries)
         except NotSpooled:
@@ -58,12 +58,12 @@ class Drainer:
         await connection.append(part.slice.entries, CONFIRM_SECONDS)
         try:
             await self._spool.confirm(part)
-        except NotSpooled:  # a disk that does not answer: they may come twice
+        except NotSpooled:  # the disk does not answer, so the entries may be appended again
             return False
         return True
 
     async def _drain(self) -> bool:
-        """Move all there is, until the path to Redis is closed; return whether there was any."""
+        """Move all entries while the path to Redis is open; return whether any were moved."""
         if not self._spool.held.entries:
             return False
         moved = False

@@ -1,6 +1,6 @@
-"""Group commit: all entries that wait at one moment are kept together, and each is answered when they are.
+"""Group commit: waiting entries are stored in batches, and each request is answered once its batch is stored.
 
-They are kept on the stream while Redis confirms in time, else in the spool, else nowhere.
+A batch goes to the stream if Redis confirms it in time, else to the spool. If both fail, its requests get an error.
 """
 
 import asyncio
@@ -15,25 +15,25 @@ from ingest.spool.errors import NotSpooled
 from ingest.spool.queue import Spool
 from stream.entry import Entry
 
-BATCHES = 2  # in hand
+BATCHES = 2  # in flight
 BATCH_ENTRIES = 256
 BATCH_BYTES = 4 * 1024 * 1024
 WAITING_ENTRIES = 8192
-LEAST_SHARE = 0.2  # of the budget is given to Redis even when entries have waited for all of it
+MIN_SHARE = 0.2  # of the time budget is left for Redis, even for entries that waited longer than the budget
 
 Waiting = tuple[Packed, float, asyncio.Future[None]]
-"""An entry as it is kept, when it arrived by the loop's clock, and what its sender waits for."""
+"""A packed entry, its arrival time by the loop's clock, and the future of its request."""
 
 
-class NotKept(Exception):  # noqa: N818 - named for what the caller must tell the provider
-    """The entry is not kept, or nobody can say: the provider has to send it again."""
+class NotStored(Exception):  # noqa: N818 - named for the outcome
+    """The entry is not stored, or its state is unknown: the provider has to send it again."""
 
 
 class Appender:
-    """Keeps entries in batches, while ``run`` runs.
+    """Stores entries in batches while ``run`` runs.
 
-    Redis has ``budget_seconds`` to confirm a batch, from the arrival of its first entry. What it has not confirmed by
-    then goes to the spool; it may have landed all the same, and then comes twice.
+    Redis has ``budget_seconds`` to confirm a batch, counted from the arrival of its first entry. After that the batch
+    goes to the spool. Redis may have appended it anyway; its entries are then on the stream twice.
     """
 
     def __init__(self, writer: RedisWriter, spool: Spool, budget_seconds: float) -> None:
@@ -42,33 +42,33 @@ class Appender:
         self._budget_seconds = budget_seconds
         self._waiting: deque[Waiting] = deque()
         self._due = asyncio.Event()
-        self._in_hand: list[Sequence[Waiting]] = []
+        self._in_flight: list[Sequence[Waiting]] = []
         self._stopping = False
-        self._loop = asyncio.get_running_loop()  # asked for at each request it would cost a system call
+        self._loop = asyncio.get_running_loop()  # get_running_loop() per request would cost a system call
 
     @property
-    def why_not(self) -> str | None:
-        """Why entries are refused right now; None while they are taken."""
+    def not_ready_reason(self) -> str | None:
+        """The reason why entries are refused now; None while they are accepted."""
         if self._stopping:
             return "stopping"
-        return None if self._writer.is_open else self._spool.why_not
+        return None if self._writer.is_open else self._spool.not_ready_reason
 
     def append(self, entry: Entry) -> asyncio.Future[None]:
-        """Keep the entry: the future is done once it is kept, or has NotKept; it may then be kept all the same.
+        """Queue the entry. The future is done once the entry is stored, or raises NotStored, with unknown outcome.
 
-        Raises NotKept if no more entries are taken.
+        Raises NotStored if no more entries are accepted.
         """
         if self._stopping:
-            raise NotKept("stopping")
+            raise NotStored("stopping")
         if len(self._waiting) >= WAITING_ENTRIES:
-            raise NotKept("too many entries are waiting")
-        kept = self._loop.create_future()
-        self._waiting.append((pack(entry), self._loop.time(), kept))
+            raise NotStored("too many entries are waiting")
+        future = self._loop.create_future()
+        self._waiting.append((pack(entry), self._loop.time(), future))
         self._set_due()
-        return kept
+        return future
 
     async def run(self) -> None:
-        """Keep batch after batch, until cancelled."""
+        """Store batch after batch until cancelled."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(BATCHES):
@@ -78,51 +78,52 @@ class Appender:
             self._refuse(self._waiting, "stopping")
 
     async def finish(self) -> None:
-        """Take no more, and return when what waits is kept or refused."""
+        """Accept no more entries, and return when all waiting ones are stored or refused."""
         self._stopping = True
-        while waiting := [kept for batch in (*self._in_hand, self._waiting) for _, _, kept in batch]:
-            await asyncio.wait(waiting)
+        while futures := [future for batch in (*self._in_flight, self._waiting) for _, _, future in batch]:
+            await asyncio.wait(futures)
 
     async def _run(self) -> None:
         while True:
             await self._due.wait()
             self._due.clear()
-            if not self._is_due:  # the other one was quicker
+            if not self._is_due:  # the other runner took the batch
                 continue
             batch = self._take()
-            self._in_hand.append(batch)
+            self._in_flight.append(batch)
             try:
-                await self._keep(batch)
+                await self._store(batch)
             finally:
                 self._refuse(batch, "stopping")
-                self._in_hand.remove(batch)
+                self._in_flight.remove(batch)
                 self._set_due()
 
     @property
     def _is_due(self) -> bool:
-        """Whether to keep a batch now: while one is in hand, only one as large, for large ones cost least."""
-        return bool(self._waiting) and (not self._in_hand or len(self._waiting) >= len(self._in_hand[0]))
+        """Whether to send a batch now. While one is in flight, the next must be as large: large ones cost less."""
+        return bool(self._waiting) and (not self._in_flight or len(self._waiting) >= len(self._in_flight[0]))
 
     def _set_due(self) -> None:
         if self._is_due:
             self._due.set()
 
-    async def _keep(self, batch: Sequence[Waiting]) -> None:
+    async def _store(self, batch: Sequence[Waiting]) -> None:
         try:
             await self._write([packed for packed, _, _ in batch], batch[0][1])
         except NotSpooled as exc:
             self._refuse(batch, str(exc))
         else:
-            for _, _, kept in batch:
-                if not kept.done():
-                    kept.set_result(None)
+            for _, _, future in batch:
+                if not future.done():
+                    future.set_result(None)
 
     async def _write(self, batch: Sequence[Packed], arrived_at: float) -> None:
-        """Return once all of the batch is kept. Raises NotSpooled if it is not, or if nobody can say."""
+        """Return once the whole batch is stored. Raises NotSpooled if it is not, or if its state is unknown."""
         if self._writer.is_open:
-            left = arrived_at + self._budget_seconds - self._loop.time()
+            remaining = arrived_at + self._budget_seconds - self._loop.time()
+            within_seconds = max(remaining, MIN_SHARE * self._budget_seconds)
             try:
-                await self._writer.append([array for _, array in batch], max(left, LEAST_SHARE * self._budget_seconds))
+                await self._writer.append([array for _, array in batch], within_seconds)
             except NotConfirmed:
                 pass
             else:
@@ -142,6 +143,6 @@ class Appender:
 
     @staticmethod
     def _refuse(batch: Iterable[Waiting], why: str) -> None:
-        for _, _, kept in batch:
-            if not kept.done():
-                kept.set_exception(NotKept(why))
+        for _, _, future in batch:
+            if not future.done():
+                future.set_exception(NotStored(why))

@@ -1,4 +1,4 @@
-"""The parts that keep entries, put together: group commit, writer, spool, drainer, and the watch over the server."""
+"""Wires the parts that store entries: group commit, Redis writer, spool, drainer and monitor."""
 
 import asyncio
 import time
@@ -25,16 +25,16 @@ from stream.redis.errors import CLUSTER, DENIED, UNSUPPORTED, WRONG_TYPE
 from stream.server_id import ensure_server_id
 
 START_SECONDS = 3.0
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 DURABILITY_SECONDS = 60.0
 
 
 @asynccontextmanager
 async def open_pipeline(server: Redis, settings: IngestSettings) -> AsyncIterator[Appender]:
-    """Keep entries for the length of the block; at its end what waits is kept or refused first.
+    """Yield an appender that works until the block ends. At the end all waiting entries are first stored or refused.
 
-    At the start Redis has been tried. Raises Refusal if it must not be used and the spool is empty, or if there can be
-    no spool.
+    Redis is probed before the block starts. Raises Refusal if the spool cannot be opened, or if the spool is empty and
+    Redis cannot be used.
     """
     checks = ServerChecks(server, settings.ack)
     writer = RedisWriter(server, settings.shard.stream, checks)
@@ -50,7 +50,7 @@ async def open_pipeline(server: Redis, settings: IngestSettings) -> AsyncIterato
                 running = [
                     tasks.create_task(appender.run(), name="appender"),
                     tasks.create_task(drainer.run(), name="drainer"),
-                    tasks.create_task(_watch(writer, checks, spool), name="watch"),
+                    tasks.create_task(_monitor(writer, checks, spool), name="monitor"),
                 ]
                 try:
                     yield appender
@@ -62,7 +62,7 @@ async def open_pipeline(server: Redis, settings: IngestSettings) -> AsyncIterato
 
 
 async def _try_at_start(writer: RedisWriter, drainer: Drainer, level: Level) -> None:
-    """Probe once; with ``fsync`` again for a short while, because the server may be starting too."""
+    """Probe once. With ``fsync`` probe for up to START_SECONDS, because the server may be starting at the same time."""
 
     async def feed(connection: AppendConnection) -> None:
         await connection.append((), START_SECONDS)
@@ -75,7 +75,7 @@ async def _try_at_start(writer: RedisWriter, drainer: Drainer, level: Level) -> 
 
 
 def _require_usable(writer: RedisWriter, settings: IngestSettings) -> None:
-    """Raise Refusal if Redis will refuse entries until somebody acts; with ``fsync`` also if it cannot be asked."""
+    """Raise Refusal if Redis cannot accept entries until an operator acts; with ``fsync`` also if it is away."""
     fault, error, url = writer.fault, writer.error, redact_url(settings.redis_url)
     if fault is None or error is None:
         return
@@ -88,29 +88,29 @@ def _require_usable(writer: RedisWriter, settings: IngestSettings) -> None:
         return
     if fault is not TOO_WEAK:
         raise Refusal(
-            f"ACKSTREAM_ACK=fsync needs to know the settings of Redis, and {url} does not answer "
+            f"ACKSTREAM_ACK=fsync has to check the settings of Redis, and {url} does not answer "
             f"({detail}): start it first, or set ACKSTREAM_ACK=stream"
         )
     if detail == UNKNOWN:
         raise Refusal(
-            "ACKSTREAM_ACK=fsync needs to know the settings of Redis, and this user may not ask: "
+            "ACKSTREAM_ACK=fsync has to check the settings of Redis, and this user may not read them: "
             "allow it CONFIG GET (+config|get), or set ACKSTREAM_ACK=stream"
         )
-    raise Refusal(f"ACKSTREAM_ACK=fsync asks for more than this Redis does: {detail}. {fault.next_step.capitalize()}")
+    raise Refusal(f"ACKSTREAM_ACK=fsync needs a more durable Redis: {detail}. {fault.next_step.capitalize()}")
 
 
-async def _watch(writer: RedisWriter, checks: ServerChecks, spool: Spool) -> None:
-    """Look at the spool and the server's memory every second and at its settings every minute, until cancelled."""
+async def _monitor(writer: RedisWriter, checks: ServerChecks, spool: Spool) -> None:
+    """Check the spool and the server's memory every second and the server's settings every minute, until cancelled."""
     settings_due = time.monotonic() + DURABILITY_SECONDS
     while True:
-        await asyncio.sleep(LOOK_SECONDS)
-        await spool.look()
+        await asyncio.sleep(POLL_SECONDS)
+        await spool.refresh()
         oldest_ms = spool.held.oldest_ms
         SPOOL_OLDEST.set(0 if oldest_ms is None else max(0.0, time.time() - oldest_ms / 1000))
         writer.remind(spool.held.entries)
         if not writer.is_open:
             continue
-        with suppress(RedisError):  # the next append finds out whether Redis is away
+        with suppress(RedisError):  # the next append detects that Redis is away
             try:
                 await checks.check_memory()
                 if time.monotonic() >= settings_due:

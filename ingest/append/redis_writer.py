@@ -1,8 +1,8 @@
-"""The direct path to Redis: open while Redis confirms what it is given, closed from the first failure on.
+"""The direct path to Redis, behind a circuit breaker: open while Redis confirms batches, closed after a failure.
 
-A connection that is lost is first replaced once, within the batch's time: a server or a proxy may close an idle one.
-While the path is closed nothing waits for Redis. It opens again when a probe has found the server ready and, if the
-spool holds entries, has appended some of them.
+A lost connection is first replaced once within the batch's time, because a server or a proxy may close an idle one.
+While the path is closed, no entry waits for Redis. The path opens again after a successful probe: the server passes its
+checks and, if the spool holds entries, accepts some of them.
 """
 
 import asyncio
@@ -27,19 +27,19 @@ log = structlog.get_logger("redis")
 
 FIRST_SECONDS = 0.1
 LONGEST_SECONDS = 2.0
-PROBE_SECONDS = 10.0  # in all; each answer has a limit of its own
+PROBE_SECONDS = 10.0  # for a whole probe; each reply has its own limit
 REMIND_SECONDS = 60.0
 
 Feed = Callable[[AppendConnection], Awaitable[object]]
 Jitter = Callable[[float, float], float]
 
 
-class NotConfirmed(Exception):  # noqa: N818 - named for what the caller finds
-    """Redis has not confirmed the batch. It may have landed all the same."""
+class NotConfirmed(Exception):  # noqa: N818 - named for the outcome
+    """Redis has not confirmed the batch. It may be on the stream anyway."""
 
 
 class RedisWriter:
-    """The path; closed until the first probe, which is due at once. ``jitter(least, most)`` picks a delay."""
+    """The path to Redis, closed until the first probe, which is due at once. ``jitter(low, high)`` picks a delay."""
 
     def __init__(
         self,
@@ -55,9 +55,9 @@ class RedisWriter:
         self._clock = clock
         self._jitter = jitter
         self.fault: RedisFault | None = AWAY
-        """Why the path is closed; None while it is open."""
+        """The fault that closed the path; None while it is open."""
         self.error: Exception | None = None
-        """What has closed it last."""
+        """The last error that closed the path."""
         self._connection: AppendConnection | None = None
         self._reconnecting = asyncio.Lock()
         self._closed = asyncio.Event()
@@ -67,12 +67,12 @@ class RedisWriter:
 
     @property
     def is_open(self) -> bool:
-        """Whether entries may be given to Redis."""
+        """Whether entries may be sent to Redis."""
         return self.fault is None
 
     @property
     def reason(self) -> str:
-        """One word for logs and metrics: why the path is closed."""
+        """The name of the fault that closed the path, for logs and metrics."""
         return (self.fault or AWAY).name
 
     async def append(self, batch: Sequence[bytes], within_seconds: float) -> None:
@@ -91,26 +91,26 @@ class RedisWriter:
                     connection = await self._replace(connection)
                 await connection.append(batch, deadline - self._clock())
         except (RedisError, ServerNotReady) as exc:
-            if self.is_open and self._connection is connection:  # else another batch has found it out before
+            if self.is_open and self._connection is connection:  # else another batch has reported the failure
                 self.fail(exc)
             APPEND_FAILURES.labels(self.reason).inc()
             raise NotConfirmed from exc
 
     async def _replace(self, lost: AppendConnection) -> AppendConnection:
-        """Return a new connection in the place of a lost one; batches that lost it together share the new one."""
+        """Replace a lost connection. Batches that lost it together share the new one."""
         async with self._reconnecting:
             if self._connection is lost and self.is_open:
-                await self._server.connection_pool.disconnect(inuse_connections=False)  # they are lost as well
+                await self._server.connection_pool.disconnect(inuse_connections=False)  # idle ones are lost too
                 self._connection = await self._connect()
             if self._connection is None or not self.is_open:
-                raise RedisConnectionError("another batch has found Redis away")
+                raise RedisConnectionError("Redis is away, as another batch has found")
             return self._connection
 
     def fail(self, exc: RedisError | ServerNotReady) -> None:
-        """Close the path, or keep it closed, for half to the whole of a delay that doubles each time.
+        """Close the path, or keep it closed, for 50 to 100 % of a delay that doubles with each failure.
 
-        The delay starts small again once the path has been open for as long as the longest delay: while it opens and
-        closes in turn, Redis is tried less and less.
+        The delay is reset only after the path was open for the longest delay. So a server that fails again and again
+        is probed less and less often.
         """
         fault = exc.fault if isinstance(exc, ServerNotReady) else identify_fault(exc)
         now = self._clock()
@@ -119,7 +119,7 @@ class RedisWriter:
         is_new = self.fault is not fault or self.error is None
         if self.is_open:
             self._changed_at = now
-        self._show(fault)
+        self._set_fault(fault)
         self.error = exc
         self._due = now + self._jitter(self._delay / 2, self._delay)
         self._delay = min(2 * self._delay, LONGEST_SECONDS)
@@ -127,7 +127,7 @@ class RedisWriter:
             self._log_down(now)
 
     def remind(self, spool_entries: int) -> None:
-        """Log the fault again every minute if somebody has to act on it."""
+        """Log the fault again every minute if an operator has to act on it."""
         now = self._clock()
         if self.fault is not None and not self.fault.passing and now - self._reminded_at >= REMIND_SECONDS:
             self._log_down(now, spool_entries=spool_entries)
@@ -135,8 +135,8 @@ class RedisWriter:
     def _log_down(self, now: float, **more: int) -> None:
         fault, error = self.fault or AWAY, self.error
         self._reminded_at = now
-        tell = log.warning if fault.passing else log.error
-        tell(
+        write = log.warning if fault.passing else log.error
+        write(
             "redis.down",
             why=fault.name,
             error=None if error is None else name_error(error),
@@ -151,7 +151,7 @@ class RedisWriter:
             await self._connection.close()
 
     async def connect(self) -> AppendConnection:
-        """Make one more connection. Raises RedisError."""
+        """Open another connection. Raises RedisError."""
         return await AppendConnection.open(self._server, self._stream)
 
     async def _connect(self) -> AppendConnection:
@@ -159,13 +159,13 @@ class RedisWriter:
         return await self.connect()
 
     async def wait_until_closed(self, within_seconds: float) -> None:
-        """Return as soon as the path is closed, or after this time."""
+        """Return when the path is closed, or after this time."""
         await wait_for(self._closed, within_seconds)
 
     async def probe(self, feed: Feed, within_seconds: float = PROBE_SECONDS) -> None:
-        """When it is due, try Redis, also with what ``feed`` appends. If all goes well the path is open.
+        """Wait until a probe is due, then check the server and run ``feed`` on a new connection.
 
-        ``feed`` raises RedisError when Redis does not confirm.
+        If both succeed the path is open. ``feed`` raises RedisError if Redis does not confirm its entries.
         """
         await asyncio.sleep(max(0.0, self._due - self._clock()))
         async with AsyncExitStack() as unless_open:
@@ -183,14 +183,14 @@ class RedisWriter:
     async def _open(self, connection: AppendConnection) -> None:
         if self._connection is None or self._connection.is_closed:
             self._connection = connection
-        else:  # the path was closed for another reason than this one's failure, and batches may be in flight on it
+        else:  # the connection in use did not fail, and batches may be in flight on it
             await connection.close()
         now = self._clock()
         log.info("redis.up", stream=self._stream, down_seconds=round(now - self._changed_at, 3))
         self._changed_at = now
-        self._show(None)
+        self._set_fault(None)
 
-    def _show(self, fault: RedisFault | None) -> None:
+    def _set_fault(self, fault: RedisFault | None) -> None:
         if self.fault is not None:
             REDIS_DOWN.labels(self.fault.name).set(0)
         self.fault = fault

@@ -1,8 +1,8 @@
-"""Whether the server may be given entries: it has the commands, is as durable as asked for, and has memory left.
+"""Checks that Redis can accept entries: it has the commands, is durable enough and has free memory.
 
-Its settings are asked for, never assumed. With ``fsync`` every append is on the server's disk before it is confirmed,
-and stays; anything else, or a server that does not say, means that appends are not good enough. With ``stream`` an
-append is worth what the server makes of it; what falls short is logged, once for each change.
+The settings are read from the server, never assumed. With ``fsync`` the server must write every append to its disk
+before it confirms it, and must not evict it. A server that does not show its settings fails this check. With ``stream``
+an append is as durable as the server is configured; shortcomings are logged once per change.
 """
 
 from collections.abc import Mapping
@@ -20,23 +20,23 @@ from stream.redis.errors import UNSUPPORTED, RedisFault
 
 log = structlog.get_logger("durability")
 
-WANTED = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
+REQUIRED = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
 POLICY = "maxmemory-policy"
 UNKNOWN = "CONFIG GET is denied"
 HIGH_MEMORY = 0.95
-"""At this share of maxmemory entries go to the spool, before Redis refuses them."""
+"""At this share of maxmemory entries go to the spool, so that Redis never has to refuse them."""
 
 NEARLY_FULL = RedisFault("memory", "Redis is nearly full", "give it more memory, or trim the stream")
 TOO_WEAK = RedisFault(
     "durability",
-    "Redis is less durable than ACKSTREAM_ACK=fsync asks for",
+    "Redis is less durable than ACKSTREAM_ACK=fsync requires",
     "change its settings (CONFIG SET, and its file), or set ACKSTREAM_ACK=stream",
     passing=False,
 )
 
 
-class ServerNotReady(Exception):  # noqa: N818 - named for what the server is
-    """The server is not to be given entries now. ``detail`` says what it lacks."""
+class ServerNotReady(Exception):  # noqa: N818 - named for the state of the server
+    """The server must not get entries now. ``detail`` says what is missing."""
 
     def __init__(self, fault: RedisFault, detail: str = "") -> None:
         super().__init__(fault.name)
@@ -45,7 +45,7 @@ class ServerNotReady(Exception):  # noqa: N818 - named for what the server is
 
 
 class ServerChecks:
-    """What a server is asked before it is given entries, and now and then while it is."""
+    """The checks of a server before it gets entries, and regularly while it gets them."""
 
     def __init__(self, server: Redis, level: Level) -> None:
         self.level = level
@@ -54,7 +54,7 @@ class ServerChecks:
         self._may_ask_memory = True
 
     async def check(self) -> None:
-        """Check everything. Raises ServerNotReady, or RedisError if there is no answer."""
+        """Run all checks. Raises ServerNotReady if one fails, or RedisError."""
         try:
             await require_commands(self._server, COMMANDS)
         except ServerUnfit as exc:
@@ -63,7 +63,7 @@ class ServerChecks:
         await self.check_memory()
 
     async def check_durability(self) -> None:
-        """Ask for the settings. Raises ServerNotReady if appends must not be confirmed at this level; RedisError."""
+        """Check the server's settings. Raises ServerNotReady if they are too weak for this level, and RedisError."""
         settings = await _read_settings(self._server)
         short = [UNKNOWN] if settings is None else find_shortcomings(settings)
         DURABLE.set(not short)
@@ -74,12 +74,12 @@ class ServerChecks:
             raise ServerNotReady(TOO_WEAK, ", ".join(short))
 
     async def check_memory(self) -> None:
-        """Ask for the memory, unless the server has denied that before. Raises ServerNotReady; RedisError."""
+        """Check the server's memory, unless it denied the request before. Raises ServerNotReady and RedisError."""
         if not self._may_ask_memory:
             return
         try:
             info = await self._server.info("memory")
-        except ResponseError:  # NOPERM: asking again would only fill its log
+        except ResponseError:  # NOPERM: another request would only fill the server's log
             self._may_ask_memory = False
             return
         if limit := info.get("maxmemory", 0):
@@ -90,28 +90,29 @@ class ServerChecks:
 
     def _log(self, short: list[str]) -> None:
         if short:
-            tell = log.error if any(POLICY in phrase for phrase in short) else log.warning
-            tell("durability.short", ack=self.level, redis="; ".join(short), meaning="a 200 is worth no more than this")
+            write = log.error if any(POLICY in phrase for phrase in short) else log.warning
+            meaning = "a 200 is only as durable as these settings"
+            write("durability.short", ack=self.level, redis="; ".join(short), meaning=meaning)
         else:
             log.info("durability.full", ack=self.level)
 
 
 def find_shortcomings(settings: Mapping[str, str]) -> list[str]:
-    """Return what the server's settings lack, a phrase each."""
+    """Return a phrase for each setting that is too weak."""
     short = [
         f"{name} is {settings.get(name, 'unknown')}, not {value}"
-        for name, value in WANTED.items()
+        for name, value in REQUIRED.items()
         if settings.get(name) != value
     ]
     policy = settings.get(POLICY, "unknown")
     if policy == "unknown" or policy.startswith("allkeys-"):
-        short.append(f"{POLICY} is {policy}, so the whole stream may be dropped; not noeviction")
+        short.append(f"{POLICY} is {policy}, not noeviction, so Redis may drop the whole stream")
     return short
 
 
 async def _read_settings(server: Redis) -> Mapping[str, str] | None:
     try:
-        settings: Any = await server.config_get(*WANTED, POLICY)
-    except ResponseError:  # NOPERM; a hosted server may not know the command
+        settings: Any = await server.config_get(*REQUIRED, POLICY)
+    except ResponseError:  # NOPERM, or a hosted server without the command
         return None
     return cast("Mapping[str, str]", settings)

@@ -1,4 +1,4 @@
-"""Decides whether a webhook comes from the provider.
+"""Checks whether a webhook comes from the provider.
 
-Start with `policy`; `verifier` checks tokens (`jwt`) and receipts (`receipts`), `quarantine` keeps what may be real.
+Start with `policy`. `verifier` checks tokens (`jwt`) and receipts (`receipts`); `quarantine` keeps rejected payloads.
 """

@@ -2,10 +2,10 @@
 
 https://developer.vonage.com/en/getting-started/concepts/webhooks#signed-webhooks
 
-Only what the provider sends is taken, to the letter: HS256, no header but ``alg`` and ``typ``, one way of writing a
-token, the hash of the payload's bytes. So nothing that a token says is ever fetched or opened, no token has a second
-form that is also right, and a token proves one payload only. This is own code because the libraries take three to seven
-times as long, which a request would feel; the tests hold it to PyJWT and to the provider's own libraries.
+The verifier accepts only tokens as the provider writes them: HS256, no header except ``alg`` and ``typ``, one canonical
+encoding, and the hash of the payload's bytes. So a token cannot make the server fetch or open anything, no token has a
+second valid form, and a token is valid for one payload only. The libraries take three to seven times as long, which
+would slow each request, so this is our own code; the tests compare it with PyJWT and with the provider's own libraries.
 """
 
 import hashlib
@@ -26,18 +26,23 @@ FUTURE_LEEWAY_SECONDS = 60
 BLOCK_BYTES = 64
 ISSUER = "Vonage"
 
-_TO_BASE64 = bytes.maketrans(b"-_+/=", b"+/!!!")  # a ! is no base64, so what becomes one is refused
+_TO_BASE64 = bytes.maketrans(b"-_+/=", b"+/!!!")  # ! is invalid in base64, so the last three are rejected
 _FROM_BASE64 = bytes.maketrans(b"+/", b"-_")
 _PADDING = (b"", b"===", b"==", b"=")
-_LAST_CHARACTERS = (b"", b"", b"AQgw", b"AEIMQUYcgkosw048")  # by the length: those whose unused bits are 0
-_HEADERS_KEPT = 64
-_SENDERS_KEPT = 1024
+_LAST_CHARACTERS = (
+    b"",
+    b"",
+    b"AQgw",
+    b"AEIMQUYcgkosw048",
+)  # by length modulo 4: last characters whose unused bits are 0
+_CACHED_HEADERS = 64
+_CACHED_SENDERS = 1024
 
 _TEXT = (str, type(None))
 
 
 class _Key:
-    """HMAC-SHA256 by one secret (RFC 2104), with all that hangs on the secret alone done before: half the time."""
+    """HMAC-SHA256 with one secret (RFC 2104). The part that depends only on the secret is precomputed."""
 
     def __init__(self, secret: bytes) -> None:
         block = (hashlib.sha256(secret).digest() if len(secret) > BLOCK_BYTES else secret).ljust(BLOCK_BYTES, b"\0")
@@ -45,7 +50,7 @@ class _Key:
         self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
 
     def sign(self, signed: bytes) -> bytes:
-        """Return the signature of this text."""
+        """Return the signature of these bytes."""
         inner, outer = self._inner.copy(), self._outer.copy()
         inner.update(signed)
         outer.update(inner.digest())
@@ -55,8 +60,8 @@ class _Key:
 class TokenVerifier:
     """Checks tokens against a fixed map of accounts and their live secrets.
 
-    A token is good for ``max_age_seconds``: whether the provider signs anew when it sends again is not documented, so
-    this has to be longer than it keeps trying. A repeated ``jti`` is a webhook sent again, not a fault.
+    A token is valid for ``max_age_seconds``. This must be longer than the provider's retries, because its documents do
+    not say whether it signs a retry again. A repeated ``jti`` is a retry, not an error.
     """
 
     def __init__(self, secrets: Secrets, max_age_seconds: int) -> None:
@@ -64,16 +69,16 @@ class TokenVerifier:
         self._max_age_seconds = max_age_seconds
 
     def verify(self, token: str, payload: bytes, now: int) -> Proof:
-        """Prove the sender of this payload. Raises WrongSignature, and nothing else."""
+        """Verify the sender of this payload. Raises only WrongSignature."""
         account, claims = self._authentic_claims(token)
         self._check(account, claims, now)
         digest = hashlib.sha256(payload).hexdigest().encode()
         if not hmac.compare_digest(digest, claims["payload_hash"].lower().encode()):
             raise WrongSignature("payload", account)
-        return _proved(account, claims.get("application_id"))
+        return _make_proof(account, claims.get("application_id"))
 
     def _authentic_claims(self, token: str) -> tuple[str, dict[str, Any]]:
-        """Return the account and what it signed. Until the signature is right, only ``api_key`` is looked at."""
+        """Return the account and its signed claims. Before the signature is verified, only ``api_key`` is read."""
         if len(token) > LONGEST_TOKEN:
             raise WrongSignature("malformed")
         try:
@@ -89,39 +94,39 @@ class TokenVerifier:
         if not isinstance(account, str) or account not in self._keys:
             raise WrongSignature("account")
         is_right = False
-        for key in self._keys[account]:  # all of them: the time that it takes does not tell which one is right
+        for key in self._keys[account]:  # compare all, so that the time does not reveal the matching key
             is_right |= hmac.compare_digest(signature, _to_base64url(key.sign(signed)))
         if not is_right:
             raise WrongSignature("signature", account)
         return account, claims
 
     def _check(self, account: str, claims: Mapping[str, Any], now: int) -> None:
-        issued = claims.get("iat")
+        issued_at = claims.get("iat")
         if (
-            type(issued) is not int  # a bool is an int to isinstance
+            type(issued_at) is not int  # a bool is an int to isinstance
             or claims.get("iss") != ISSUER
             or not isinstance(claims.get("payload_hash"), str)
             or not isinstance(claims.get("jti", ""), _TEXT)
             or not isinstance(claims.get("application_id", ""), _TEXT)
         ):
             raise WrongSignature("claims", account)
-        if not -FUTURE_LEEWAY_SECONDS <= now - issued <= self._max_age_seconds:
+        if not -FUTURE_LEEWAY_SECONDS <= now - issued_at <= self._max_age_seconds:
             raise WrongSignature("age", account)
 
 
-@lru_cache(maxsize=_SENDERS_KEPT)
-def _proved(account: str, application: str | None) -> Proof:
+@lru_cache(maxsize=_CACHED_SENDERS)
+def _make_proof(account: str, application: str | None) -> Proof:
     return Proof("jwt", account, application or None)
 
 
-@lru_cache(maxsize=_HEADERS_KEPT)
+@lru_cache(maxsize=_CACHED_HEADERS)
 def _header_fault(segment: bytes) -> Reason | None:
-    """Tell what is wrong with a token's header. Nearly all are the same bytes, so the answer is kept."""
+    """Return the fault of a token's header, or None. Nearly all headers are the same bytes, so the result is cached."""
     try:
         pairs = json.loads(_from_base64url(segment).decode(), object_pairs_hook=tuple)
     except (ValueError, RecursionError):
         return "malformed"
-    header = dict(pairs) if isinstance(pairs, tuple) else {}  # a tuple was an object, a list was an array
+    header = dict(pairs) if isinstance(pairs, tuple) else {}  # the hook turns objects into tuples; arrays stay lists
     if not header or len(header) < len(pairs):
         return "malformed"
     if header.pop("alg", None) != "HS256":
@@ -130,13 +135,13 @@ def _header_fault(segment: bytes) -> Reason | None:
 
 
 def _from_base64url(segment: bytes) -> bytes:
-    """Decode what has no padding. Raises ValueError for what encoding would not give: there is one way to write it."""
+    """Decode base64url without padding. Raises ValueError unless the segment is the canonical encoding."""
     if not segment.isalnum():
         segment = segment.translate(_TO_BASE64)
-    if beyond := len(segment) % 4:
-        if segment[-1] not in _LAST_CHARACTERS[beyond]:
+    if remainder := len(segment) % 4:
+        if segment[-1] not in _LAST_CHARACTERS[remainder]:
             raise ValueError
-        segment += _PADDING[beyond]
+        segment += _PADDING[remainder]
     return a2b_base64(segment, strict_mode=True)
 
 

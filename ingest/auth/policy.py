@@ -1,6 +1,6 @@
-"""What a webhook's signature proves, and what the operator's mode makes of one that proves nothing.
+"""Applies the operator's mode (required, observe or off) to the result of a signature check, and counts the results.
 
-The verifier knows no mode, and the HTTP side knows no rule. Everything is counted here.
+The verifier does not know the mode, and the HTTP side does not know the rules.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ log = structlog.get_logger("authentication")
 
 
 class Authentication:
-    """Checks webhooks. ``now`` gives seconds since 1970 UTC; ``verifier`` is None while signatures are off.
+    """Checks webhooks. ``now`` returns seconds since 1970 UTC. Without ``verifier`` signatures are off.
 
-    ``header`` names the header whose values ``check`` takes.
+    ``header`` is the name of the header whose values ``check`` gets.
     """
 
     def __init__(self, mode: Mode, verifier: Verifier | None, now: Callable[[], float], header: str) -> None:
@@ -34,14 +34,14 @@ class Authentication:
         self._now = now
 
     def use(self, verifier: Verifier | None) -> None:
-        """Check by other secrets from now on."""
+        """Use this verifier from now on."""
         self._verifier = verifier
 
     def check(self, values: Sequence[str], payload: bytes) -> Proof:
-        """Return what is proved: nothing while signatures are off, nor while observing what is unsigned or wrong.
+        """Return the verified sender. It is unverified in mode off, and for an invalid signature in mode observe.
 
         ``values`` are those of all headers named ``header``. Raises Unsigned, which is always answered 5xx, and
-        WrongSignature, which is answered ACKSTREAM_WRONG_SIGNATURE; both have a reason for the log.
+        WrongSignature, which is answered ACKSTREAM_WRONG_SIGNATURE. Both carry a reason for the log.
         """
         if self._verifier is None:
             return UNPROVED
@@ -59,10 +59,10 @@ class Authentication:
 
 @asynccontextmanager
 async def open_authentication(settings: SignatureSettings) -> AsyncIterator[Authentication]:
-    """Yield what checks webhooks; while the block runs, SIGHUP makes it read the secrets again.
+    """Yield an Authentication; while the block runs, SIGHUP reloads the secrets.
 
-    Only the secrets are read, from their file or from .env. If they are wrong then, that is logged and the previous
-    ones stay in force. Raises InvalidSettings if they are wrong at first.
+    Only the secrets are reloaded, from their file or from .env. If they are invalid, an error is logged and the
+    previous secrets stay in use. Raises InvalidSettings if the secrets are invalid at the start.
     """
     current = settings.verifier
     authentication = Authentication(settings.signatures, current, time.time, settings.signature_header)
@@ -79,8 +79,8 @@ async def open_authentication(settings: SignatureSettings) -> AsyncIterator[Auth
         try:
             verifier = settings.with_new_secrets().verifier
         except InvalidSettings as exc:
-            log.error(  # noqa: TRY400 - the text says all
-                "authentication.secrets_not_read", why=str(exc), what="the previous ones stay in force"
+            log.error(  # noqa: TRY400 - the text is enough
+                "authentication.secrets_not_read", why=str(exc), what="the previous secrets stay in use"
             )
             return
         is_same = verifier is None or (current is not None and verifier.secrets == current.secrets)

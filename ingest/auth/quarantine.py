@@ -1,10 +1,11 @@
-"""Refused payloads, kept for a while: if a secret was wrong, ``ackstream quarantine accept`` can still append them.
+"""Keeps rejected payloads: if a secret was wrong, ``ackstream quarantine accept`` can append them later.
 
-Whoever sends forged webhooks must neither slow the real ones nor flush those that are kept. So only what may be the
-provider's is kept: a payload whose signature is right but whose claims, age or hash are not, and one whose token names
-a configured account. Both kinds have budgets of their own, one for each account, and a budget that is full refuses the
-new and keeps the old. There is one copy of each payload, however often the provider sends it again. Nobody waits for
-this: one batch is in flight at a time, and what does not fit into the queue in memory is counted and forgotten.
+A client with forged webhooks must neither slow real webhooks nor push real payloads out of the quarantine. So only
+payloads that may be the provider's are kept: those with a valid signature but wrong claims, age or hash, and those
+whose token names a configured account. The first kind has one budget, the second has one per account. A full budget
+rejects new payloads and keeps the old ones. The quarantine holds one copy of each payload, even if the provider sends
+it again. No request waits for it: one batch is in flight at a time, and payloads beyond the limits of the queue in
+memory are counted and dropped.
 """
 
 import asyncio
@@ -34,14 +35,14 @@ WAITING_ENTRIES = 512
 WAITING_BYTES = 4 * 1024 * 1024
 BATCH_ENTRIES = 64
 PAUSE_SECONDS = 1.0
-"""After Redis did not take a batch."""
+"""Pause after Redis failed to store a batch."""
 FULL_SECONDS = 1.0
-"""For so long nothing more is given to a budget that was full."""
+"""After this time a full budget is tried again."""
 CLOSE_SECONDS = 1.0
 
 KEEP = read_script(__file__, "quarantine.lua")
 
-_RIGHTLY_SIGNED: frozenset[Reason] = frozenset(("claims", "age", "payload"))
+_VALID_SIGNATURE: frozenset[Reason] = frozenset(("claims", "age", "payload"))
 _SIGNED_BUDGET = "signed"
 
 _WITHOUT_PAYLOAD = (b"v", b"received_ms", b"receipt", b"verified", b"reason", b"fingerprint")
@@ -50,13 +51,13 @@ Fields = dict[bytes, bytes]
 
 
 def index_of(quarantine: str) -> str:
-    """Return the key of the index that belongs to this quarantine."""
+    """Return the key of the index of this quarantine."""
     return f"{quarantine}:index"
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantineLimits:
-    """How much is kept in all, shared evenly by ``budgets``. No entries, nothing is kept."""
+    """The total limits of the quarantine, shared evenly by ``budgets``. With 0 entries nothing is kept."""
 
     entries: int
     total_bytes: int
@@ -64,12 +65,12 @@ class QuarantineLimits:
 
     @property
     def budget_entries(self) -> int:
-        """The share of one budget."""
+        """The entries of one budget."""
         return max(self.entries // self.budgets, 1)
 
     @property
     def entry_bytes(self) -> int:
-        """The share of one entry: a larger payload is not kept, only that it came, and how large it was."""
+        """The bytes of one entry. Of a larger payload only the size is recorded."""
         return self.total_bytes // max(self.entries, 1)
 
 
@@ -92,24 +93,24 @@ class _Waiting:
 
 
 def _budget_of(refused: WrongSignature) -> str | None:
-    """Return which budget the payload counts to; None if it cannot be the provider's, and so is not kept."""
-    if refused.reason in _RIGHTLY_SIGNED:
+    """Return the budget of a payload, or None if it cannot be the provider's and so is not kept."""
+    if refused.reason in _VALID_SIGNATURE:
         return _SIGNED_BUDGET
     return None if refused.account is None else f"account {refused.account}"
 
 
 def _fingerprint(payload: bytes, most_bytes: int) -> bytes:
-    """Return what tells one payload from another. Of a longer one only the start counts, so that none is expensive."""
+    """Return a hash that identifies the payload. Only the start of a long payload is hashed, to limit the cost."""
     start = payload if len(payload) <= most_bytes else b"%d:%b" % (len(payload), payload[:most_bytes])
     return hashlib.sha256(start).hexdigest().encode()
 
 
 class Quarantine:
-    """Keeps refused payloads on one stream. Made by ``open_quarantine``, which runs its loop.
+    """Keeps rejected payloads on a stream. ``open_quarantine`` creates it and runs its loop.
 
-    An entry has the fields of ``stream.entry`` and beside them ``reason``, ``fingerprint``, ``authorization`` (the
-    values of the token's header, so that they can be checked by other secrets later; never shown) and, where the
-    payload was too large to keep, ``size``.
+    An entry has the fields of ``stream.entry``, plus ``reason``, ``fingerprint``, ``authorization`` (the values of the
+    token's header, to verify them later with other secrets; never shown) and, if the payload was too large to keep,
+    ``size``.
     """
 
     def __init__(self, server: Redis, stream: str, limits: QuarantineLimits) -> None:
@@ -123,7 +124,7 @@ class Quarantine:
         self._closing = False
 
     def find_budget(self, refused: WrongSignature) -> str | None:
-        """Return which budget to give `put` a webhook for; None if it is not kept. A full budget is counted."""
+        """Return the budget to pass to `put`, or None if the webhook is not kept. A full budget is counted."""
         budget = _budget_of(refused)
         if budget is None or not self._limits.entries:
             return None
@@ -133,7 +134,7 @@ class Quarantine:
         return budget
 
     def put(self, entry: Entry, budget: str, reason: Reason, values: Sequence[str]) -> None:
-        """Keep the entry of a refused webhook if there is room for it. Returns at once.
+        """Queue the entry of a rejected webhook if the queue has room. Returns at once.
 
         ``values`` are those of the token's header.
         """
@@ -146,14 +147,14 @@ class Quarantine:
         self._arrived.set()
 
     async def run(self) -> None:
-        """Append batch after batch; return after ``close``, when nothing waits any more."""
+        """Store batch after batch; return after ``close`` when the queue is empty."""
         while self._waiting or not self._closing:
             await self._arrived.wait()
-            if not await self._keep_batch():
+            if not await self._store_batch():
                 await asyncio.sleep(PAUSE_SECONDS)
 
     def close(self) -> None:
-        """Let ``run`` return when it has appended what is waiting."""
+        """Let ``run`` return when the queue is empty."""
         self._closing = True
         self._arrived.set()
 
@@ -166,10 +167,10 @@ class Quarantine:
         fields = entry.to_fields() | more
         if _Waiting("", fields).size <= self._limits.entry_bytes:
             return fields
-        kept = {name: fields[name] for name in _WITHOUT_PAYLOAD}
-        return kept | {b"content_type": b"", b"payload": b"", b"size": b"%d" % len(entry.payload)}
+        small = {name: fields[name] for name in _WITHOUT_PAYLOAD}
+        return small | {b"content_type": b"", b"payload": b"", b"size": b"%d" % len(entry.payload)}
 
-    async def _keep_batch(self) -> bool:
+    async def _store_batch(self) -> bool:
         batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_ENTRIES))]
         self._waiting_bytes -= sum(waiting.size for waiting in batch)
         if not self._waiting and not self._closing:
@@ -206,7 +207,7 @@ class Quarantine:
 
 @asynccontextmanager
 async def open_quarantine(server: Redis, settings: SignatureSettings) -> AsyncIterator[Quarantine]:
-    """Run a quarantine for the length of the block; what is waiting at its end is appended first, if Redis lets it."""
+    """Run a quarantine until the block ends; the queue is then flushed, within CLOSE_SECONDS."""
     verifier = settings.verifier
     budgets = 1 + (len(verifier.secrets) if verifier else 0)
     limits = QuarantineLimits(settings.quarantine_entries, settings.quarantine_bytes, budgets)

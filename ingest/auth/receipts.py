@@ -1,7 +1,7 @@
-"""Delivery receipts of Vonage's SMS API, and the ``sig`` that signs them where the account asks for it. No I/O.
+"""Verifies the ``sig`` of delivery receipts of Vonage's SMS API, for accounts that sign them. No I/O.
 
-https://developer.vonage.com/en/getting-started/concepts/signing-messages gives the five methods. The account has one of
-them; accepting whichever fits would let a forger choose the weakest.
+https://developer.vonage.com/en/getting-started/concepts/signing-messages describes the five methods. An account uses
+one of them. Only that one is accepted, because a forger would choose the weakest.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ ReceiptMethod = Literal["md5hash", "md5", "sha1", "sha256", "sha512"]
 
 LONGEST_RECEIPT = 8192
 MOST_FIELDS = 100
-"""A receipt has fewer than 40 short fields. What is larger is not parsed, so that nobody's request is expensive."""
+"""A receipt has fewer than 40 short fields. Larger payloads are not parsed, which limits the cost of a request."""
 
 _NOT_SIGNED = "sig"
 _ID_PARTS = (*(name.encode() for name in RECEIPT_IDS), b"\\", b"%")
@@ -25,22 +25,22 @@ _SEPARATORS = str.maketrans("&=", "__")
 
 
 class Unsignable(ValueError):  # noqa: N818 - named for what it is
-    """The fields have values for which no text is documented that would be signed."""
+    """A field has a value for which the provider does not document the signed text."""
 
 
 class Ambiguous(ValueError):  # noqa: N818 - named for what it is
-    """A field's name could pass for several fields."""
+    """A field's name could be read as several fields."""
 
 
 class ReceiptVerifier:
-    """Judges receipts. ``method`` is how they are signed, ``off`` to take them unsigned, None if neither was set."""
+    """Verifies receipts. ``method`` is the signature method, ``off`` to accept unsigned ones, or None if not set."""
 
     def __init__(self, secrets: Secrets, method: ReceiptMethod | Literal["off"] | None) -> None:
         self._secrets = secrets
         self._method = method
 
     def verify(self, payload: bytes) -> Proof | None:
-        """Return what is proved of a receipt's sender; None if the payload is not a receipt.
+        """Return the proof of a receipt's sender; None if the payload is not a receipt.
 
         Raises Unsigned and WrongSignature.
         """
@@ -58,23 +58,23 @@ class ReceiptVerifier:
     def _find_signer(self, fields: Fields, method: ReceiptMethod) -> str | None:
         """Return the account whose secret signed this receipt; None if several accounts share that secret.
 
-        The signed ``timestamp`` is no reason to refuse: no document gives it a limit, and the provider tries again for
-        a day.
+        The age of the signed ``timestamp`` is not checked: the provider documents no limit, and sends a receipt again
+        for a day.
         """
-        given = fields[_NOT_SIGNED]
+        sent = fields[_NOT_SIGNED]
         try:
             signed = build_signed_text(fields)
         except Unsignable:
             raise Unsigned("unsignable") from None
         except Ambiguous:
             raise WrongSignature("malformed") from None
-        if not isinstance(given, str):
+        if not isinstance(sent, str):
             raise WrongSignature("malformed")
         candidates = self._candidates(fields)
         signers = [
             account
             for account, secrets in candidates
-            if _is_any_equal(given.lower().encode(), [signature(method, secret, signed) for secret in secrets])
+            if _is_any_equal(sent.lower().encode(), [sign(method, secret, signed) for secret in secrets])
         ]
         if not signers:
             raise WrongSignature("signature", candidates[0][0] if len(candidates) == 1 else None)
@@ -91,11 +91,11 @@ class ReceiptVerifier:
 
 
 def build_signed_text(fields: Mapping[str, Any]) -> bytes:
-    """Return what is signed: ``&name=value`` for each field but ``sig``, sorted by name.
+    """Return the signed text: ``&name=value`` for each field except ``sig``, sorted by name.
 
-    A number counts as its decimal text, as in Vonage's own libraries. Raises Unsignable for other values, and Ambiguous
-    for a name with ``&`` or ``=`` in it: only in values are these replaced, so such a name could pass for several
-    fields.
+    A number is written in decimal, as in Vonage's own libraries. Raises Unsignable for other types of values. Raises
+    Ambiguous if a name contains ``&`` or ``=``, because these are escaped only in values: such a name could be read as
+    several fields.
     """
     if any("&" in name or "=" in name for name in fields):
         raise Ambiguous
@@ -103,8 +103,8 @@ def build_signed_text(fields: Mapping[str, Any]) -> bytes:
     return "".join(f"&{name}={value}" for name, value in pairs).encode()
 
 
-def signature(method: ReceiptMethod, secret: bytes, signed: bytes) -> bytes:
-    """Return the signature of this text, in lower case; Vonage sends some in upper case."""
+def sign(method: ReceiptMethod, secret: bytes, signed: bytes) -> bytes:
+    """Return the signature in lower case; Vonage sends some in upper case."""
     if method == "md5hash":
         return hashlib.md5(signed + secret, usedforsecurity=False).hexdigest().encode()
     return hmac.digest(secret, signed, method).hex().encode()
@@ -121,7 +121,7 @@ def _decode_receipt(payload: bytes) -> Fields | None:
 
 
 def _may_name_id(payload: bytes) -> bool:
-    """Whether a receipt's id may be among the names of the fields: written plainly, or with escapes."""
+    """Whether the payload may contain the id field of a receipt, in plain text or escaped."""
     return any(part in payload for part in _ID_PARTS)
 
 
@@ -133,6 +133,6 @@ def _text(value: object) -> str:
     raise Unsignable
 
 
-def _is_any_equal(given: bytes, expected: Sequence[bytes]) -> bool:
-    """Whether one of these is the same; the time taken does not tell which one, nor how much of it."""
-    return any([hmac.compare_digest(given, one) for one in expected])  # noqa: C419 - all are compared
+def _is_any_equal(sent: bytes, expected: Sequence[bytes]) -> bool:
+    """Whether one of these is equal, in constant time."""
+    return any([hmac.compare_digest(sent, digest) for digest in expected])  # noqa: C419 - compare all of them

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from runtime.errors import WrongValue
 
 Secrets = Mapping[str, tuple[bytes, ...]]
-"""Each account's live secrets: several while one is changed."""
+"""The live secrets of each account; an account has several during a rotation."""
 
 
 def parse_secrets(text: str) -> dict[str, tuple[bytes, ...]]:
-    """Take ``api_key:secret`` items, separated by commas or lines. A key may come several times: all are live.
+    """Parse ``api_key:secret`` items, separated by commas or newlines. All secrets of a repeated key are live.
 
-    A line that starts with # is a comment. Raises ValueError, which names an item by its number and has nothing of it
-    in its text.
+    A line that starts with # is a comment. Raises ValueError, which gives the number of the invalid item and quotes
+    nothing of it.
     """
     secrets: dict[str, tuple[bytes, ...]] = {}
     lines = [line for line in text.removeprefix("\ufeff").split("\n") if not line.lstrip().startswith("#")]
@@ -27,11 +27,11 @@ def parse_secrets(text: str) -> dict[str, tuple[bytes, ...]]:
             raise WrongValue(f"item {number} is not UTF-8") from None  # the cause holds the secret
         secrets[key] = previous if new in previous else (*previous, new)
     if not secrets:
-        raise WrongValue("there is no item; one is written api_key:secret")
+        raise WrongValue("no item: write each as api_key:secret")
     return secrets
 
 
 def describe_secrets(secrets: Secrets) -> str:
-    """Return how many there are, such as ``2 accounts, 3 secrets``."""
+    """Return the number of accounts and secrets, such as ``2 accounts, 3 secrets``."""
     accounts, live = len(secrets), sum(map(len, secrets.values()))
     return f"{accounts} account{'s' * (accounts != 1)}, {live} secret{'s' * (live != 1)}"

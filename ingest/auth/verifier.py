@@ -1,7 +1,7 @@
-"""Who sent a webhook, by its token or its receipt's ``sig``. No I/O, and the clock is a parameter.
+"""Verifies the sender of a webhook by its token or by its receipt's ``sig``. No I/O, and the clock is a parameter.
 
-A token that verifies proves any payload. Without one, a delivery receipt is judged by the rule for receipts, whatever
-Authorization it has: credentials in a callback URL come as one. Everything else needs a token.
+A valid token verifies any payload. Without one, a delivery receipt is verified by its ``sig``, even if the request has
+an Authorization header: credentials in a callback URL are sent in it. Every other payload needs a token.
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ AUTHORIZATION = "Authorization"
 class Verifier:
     """Checks webhooks against a fixed map of accounts and their live secrets.
 
-    ``header`` names the header that the token comes in. In Authorization it follows ``Bearer`` in any letter case, and
-    other schemes are not looked at; in a header of its own it may also stand alone.
+    ``header`` is the name of the token's header. In Authorization the token follows ``Bearer`` in any letter case, and
+    other schemes are ignored; in another header the token may also have no scheme.
     """
 
     def __init__(
@@ -36,9 +36,9 @@ class Verifier:
         self._receipts = ReceiptVerifier(secrets, receipt_method)
 
     def verify(self, values: Sequence[str], payload: bytes, now: int) -> Proof:
-        """Prove the sender of this payload by the values of the token's header, or by its ``sig``.
+        """Verify the sender of this payload by the values of the token's header, or by its ``sig``.
 
-        Raises Unsigned or WrongSignature, and nothing else.
+        Raises only Unsigned and WrongSignature.
         """
         tokens = [token for value in values if (token := self._find_token(value)) is not None]
         refused = WrongSignature("several") if tokens else Unsigned("unsigned")

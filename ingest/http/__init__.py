@@ -1,4 +1,4 @@
-"""The HTTP edge: connections, limits, one webhook to one answer.
+"""The HTTP edge: connections, limits, and one answer per webhook.
 
 Start with `webhook`.
 """

@@ -1,4 +1,4 @@
-"""Reading the body of a request: with a size limit, a deadline, and a limit on the memory of all bodies together."""
+"""Reads request bodies with a size limit, a deadline, and a limit on the memory of all bodies together."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ ROOM_BYTES = 64 * 1024 * 1024
 
 
 class Bodies:
-    """All bodies in memory. ``seconds`` is the deadline of one body, counted from the end of the request's head."""
+    """The bodies in memory. ``seconds`` is the time limit of one body, counted from the end of the request's head."""
 
     def __init__(self, most_bytes: int, seconds: float, room_bytes: int = ROOM_BYTES) -> None:
         self._most_bytes = most_bytes
@@ -20,22 +20,22 @@ class Bodies:
         BODY_BYTES.set_function(lambda: room_bytes - self._room_bytes)
 
     def take(self, content: StreamReader) -> bytes:
-        """Return a body that is complete, to `release` later. Raises RequestRefused."""
+        """Return a complete body; call `release` later. Raises RequestRefused."""
         payload = content.read_nowait()
         self._check(len(payload), len(payload))
         self._room_bytes -= len(payload)
         return payload
 
     def announce(self, size: int | None) -> None:
-        """Check the size that a request announces. Raises RequestRefused.
+        """Check the announced size of a body. Raises RequestRefused.
 
-        An announced size takes no room: a few clients that announce much and send nothing would keep all others out.
+        An announced size reserves no memory: a few clients that announce much and send nothing would block all others.
         """
         if size is not None:
             self._check(size, size)
 
     async def read(self, content: StreamReader) -> bytes:
-        """Return a body that is still arriving, to `release` later. Raises RequestRefused, and as ``content`` does."""
+        """Read the rest of a body; call `release` later. Raises RequestRefused and the errors of ``content``."""
         parts = bytearray()
         try:
             async with asyncio.timeout(self._seconds):
@@ -52,7 +52,7 @@ class Bodies:
         return bytes(parts)
 
     def release(self, payload: bytes) -> None:
-        """Note that a body is not needed any more."""
+        """Give back the memory of a body."""
         self._room_bytes += len(payload)
 
     def _check(self, size: int, more: int) -> None:

@@ -1,7 +1,7 @@
-"""One client's connection, between the socket and aiohttp.
+"""A client's connection, between the socket and aiohttp.
 
-For the event loop it is the protocol, for aiohttp the transport: so it counts and times what a client does, and decides
-about each byte that aiohttp writes by itself.
+It is the protocol for the event loop and the transport for aiohttp. So it can limit and time a client, and replace the
+bytes that aiohttp writes by itself.
 """
 
 import asyncio
@@ -13,18 +13,18 @@ from aiohttp import StreamReader, web
 if TYPE_CHECKING:
     from ingest.http.connections import Connections
 
-LINGER_SECONDS = 2.0  # after the last answer: a reset would take the answer with it
-HEAD_BYTES = 32 * 1024  # passed to aiohttp before a request starts
-UNSENT_BYTES = 8 * 1024  # of answers that the client does not take; beyond them its next request waits
-TURNS = 6  # of the event loop, in which aiohttp starts the next request if it has one
+LINGER_SECONDS = 2.0  # after the last answer: a reset could destroy the answer before the client reads it
+HEAD_BYTES = 32 * 1024  # limit of bytes passed to aiohttp before a request starts
+UNSENT_BYTES = 8 * 1024  # of answers that the client does not read; beyond this its next request waits
+TURNS = 6  # of the event loop, within which aiohttp starts the next request if it has one
 FRAMING_CALLS = 64
 
 
 class Connection(asyncio.BufferedProtocol, asyncio.Transport):
-    """One client's connection: for the request handler, then as protocol, as transport, and for the sweep and the stop.
+    """A client's connection. Its methods are for the request handler, the event loop, aiohttp, the sweep and the stop.
 
-    Reads are small and share one buffer (those of uvloop have 256 KiB each). While a request is in flight whose body is
-    complete, nothing more is read: so what a client sends ahead costs at most two reads.
+    Reads are small and share one buffer (uvloop's own buffers have 256 KiB each). While a request with a complete body
+    is in flight, nothing more is read. So the data that a client sends ahead takes at most two reads.
     """
 
     __slots__ = (
@@ -58,14 +58,14 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
         self._since = self._loop.time()  # connect, first byte of a head, or answer
         self._unread_since: float | None = None
         self._turns = 0  # until `_proceed` does something
-        self._is_full = False  # aiohttp takes nothing more
-        self._is_pipelining = False  # the client sends requests before it has the answer to an earlier one
-        self._is_half_closed = False  # the client sends nothing more
-        self._is_ended = False  # nothing more is sent to the client
-        self._is_dropping = False  # whatever the client sends is dropped
+        self._is_full = False  # aiohttp has paused reading
+        self._is_pipelining = False  # the client sends requests before it has read earlier answers
+        self._is_half_closed = False  # the client has closed its sending side
+        self._is_ended = False  # our sending side is closed
+        self._is_dropping = False  # all further bytes of the client are dropped
 
     def start_request(self, content: StreamReader, *, is_chunked: bool) -> None:
-        """Note that a head was complete, and that this is the body."""
+        """Record a complete request head and its body stream."""
         self._content = content
         self._is_chunked = is_chunked
         self._head_bytes = 0
@@ -80,39 +80,39 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
             self._transport.write(data)
 
     def finish_request(self, *, is_last: bool) -> None:
-        """Note that its answer was sent. After the last one the client's bytes are dropped."""
+        """Record that the answer was sent. After the last answer all further bytes of the client are dropped."""
         self._content = None
         self._since = self._loop.time()
         if is_last:
             self._is_dropping, self._ahead = True, b""
             return
         if self._is_pipelining and not self._is_full:
-            self._http.data_received(b"")  # aiohttp may hold requests back: it miscounts those whose body came later
+            self._http.data_received(b"")  # aiohttp may hold back a request whose body arrived late
         if self._ahead or self._is_half_closed:
             self._proceed()
 
     def cut(self) -> None:
-        """Close without waiting for the client, as soon as it has taken what was sent."""
+        """Close as soon as the sent bytes are flushed, without waiting for the client to close."""
         self._is_dropping = self._is_ended = True
         self._transport.close()
 
     def count_use(self) -> None:
-        """Note that a webhook was stored that came by this connection."""
+        """Record that a webhook of this connection was stored."""
         self._connections.move_to_end(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start. Another connection may have to go."""
+        """Register the connection. The least recently useful one may be closed for it."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=UNSENT_BYTES)
         self._http.connection_made(self)
         self._connections.add(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's interface
-        """Return where the next bytes go."""
+        """Return the buffer for the next read."""
         return self._connections.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Pass these bytes to aiohttp, or keep them until it has answered."""
+        """Pass the bytes to aiohttp, or hold them until the current request is answered."""
         if self._is_dropping:
             return
         data = bytes(self._connections.buffer[:nbytes])
@@ -128,7 +128,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
                 self._check_framing(content)
 
     def eof_received(self) -> bool:
-        """Answer what was sent whole, then close."""
+        """Answer the complete requests, then close."""
         content = self._content
         if self._is_ended or (content is not None and not content.is_eof()):
             return False
@@ -137,32 +137,32 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
         return True
 
     def pause_writing(self) -> None:
-        """Wait for the client, which has to take its answers."""
+        """Pause aiohttp until the client reads its answers."""
         self._unread_since = self._loop.time()
         self._http.pause_writing()
 
     def resume_writing(self) -> None:
-        """Go on."""
+        """Resume aiohttp."""
         self._unread_since = None
         self._http.resume_writing()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Forget it."""
+        """Unregister the connection."""
         self._connections.discard(self)
         self._http.connection_lost(cast("Exception | None", exc))
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send a bare answer instead: aiohttp writes only errors, which quote the client and name versions."""
+        """Send our own error response instead. aiohttp writes only errors, which quote the client and name versions."""
         if not self._is_dropping:
             self._is_dropping = True
             self.send(self._connections.replace_error(400 if bytes(data[9:12]) == b"400" else 500))
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
-        """As `write`."""
+        """Do the same as `write`."""
         self.write(b"".join(list_of_data))
 
     def close(self) -> None:
-        """Send nothing more, and drop what still comes until the client closes, for LINGER_SECONDS."""
+        """Close the sending side, and drop received bytes until the client closes, up to LINGER_SECONDS."""
         self._is_dropping = True
         self.end()
 
@@ -175,35 +175,35 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
         return self._is_ended or self._transport.is_closing()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return what the socket's transport knows."""
+        """Return information of the socket's transport."""
         return self._transport.get_extra_info(name, default)
 
     def pause_reading(self) -> None:
-        """Read nothing more."""
+        """Stop reading."""
         self._is_full = True
         if not self._transport.is_closing():
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read on, unless something was sent ahead. aiohttp calls this for each body, paused or not."""
+        """Read again, unless bytes that were sent ahead wait. aiohttp calls this for each body, paused or not."""
         if self._is_full:
             self._is_full = False
             self._read_on()
 
     @property
     def is_stopping(self) -> bool:
-        """Whether the process stops, so that each answer is the last of its connection."""
+        """Whether the process is stopping, so that each answer is the last of its connection."""
         return self._connections.is_stopping
 
     @property
     def is_busy(self) -> bool:
-        """Whether a request is under way, from the first byte of its head to the last byte of its answer."""
+        """Whether a request is in progress, from the first byte of its head to the last byte of its answer."""
         return self._content is not None or (
             not self._is_ended and (self._head_bytes > 0 or self._transport.get_write_buffer_size() > 0)
         )
 
     def end(self) -> None:
-        """Send nothing more. A request that crosses with this is still stored."""
+        """Close the sending side. A request that is already on its way is still stored."""
         if self._is_ended or self._transport.is_closing():
             return
         self._is_ended = True
@@ -215,7 +215,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
             self._transport.resume_reading()
 
     def find_overdue(self, now: float, client_seconds: float, keepalive_seconds: float) -> str | None:
-        """Return why to close it now: `answer`, `head` or `idle`; `ended` if the client did not close in time."""
+        """Return the reason to close now, or None: `answer`, `head`, `idle`, or `ended` if the client did not close."""
         waited = now - self._since
         if self._unread_since is not None:
             return "answer" if now - self._unread_since >= client_seconds else None
@@ -231,20 +231,20 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
 
     def _receive_head(self, data: bytes) -> None:
         if not self._head_bytes:
-            if not data.strip(b"\r\n"):  # blank lines start no request; some clients send one after a body
+            if not data.strip(b"\r\n"):  # a blank line is not a request; some clients send one after a body
                 self._http.data_received(data)
                 return
             self._since = self._loop.time()
         self._head_bytes += len(data)
         if self._head_bytes <= HEAD_BYTES:
             self._feed(data, starts=1)
-        else:  # too much, unless a request or an error is about to start
+        else:  # too large, unless aiohttp is about to start a request or report an error
             self._ahead += data
             self._transport.pause_reading()
             self._proceed()
 
     def _proceed(self) -> None:
-        """Once aiohttp has no request left, pass on what was sent ahead; or close, if the client sends nothing more."""
+        """Once aiohttp has no more requests, pass on the held bytes, or close if the client has closed its side."""
         if not self._turns:
             self._loop.call_soon(self._take_turn)
         self._turns = TURNS
@@ -284,10 +284,10 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
             self._transport.resume_reading()
 
     def _check_framing(self, content: StreamReader) -> None:
-        """End a chunked body whose framing is broken.
+        """Fail a chunked body with malformed framing.
 
-        aiohttp reports that only after the request. Until then it queues one error for each call, and stops reading
-        when many wait.
+        aiohttp reports malformed framing only after the request. Until then it queues an error for each call and pauses
+        reading when many errors are queued, which this method uses to detect it.
         """
         was_full = self._is_full
         for _ in range(0 if was_full else FRAMING_CALLS):

@@ -1,11 +1,12 @@
-"""All open connections: how many there may be, and how long a client may keep one waiting.
+"""Limits the number of open connections and the time of slow clients.
 
-A client has ``client_seconds`` for a whole request head, counted from its first byte, and as long to take an answer. A
-connection on which nothing is under way may stay for ``keepalive_seconds``. One sweep every ``SWEEP_SECONDS`` looks at
-all of them, so that a connection needs no timer. (The deadline of a body is in `ingest.http.body`.)
+A client has ``client_seconds`` for a whole request head, counted from its first byte, and as long to read an answer. An
+idle connection is closed after ``keepalive_seconds``. One sweep every ``SWEEP_SECONDS`` checks all connections, so that
+a connection needs no timer. (The deadline of a body is in `ingest.http.body`.)
 
-A new connection always gets in. When there are too many, the one is closed whose connect, or last stored webhook, is
-longest ago. Refusing the new one instead would let anyone who holds all the places lock the provider out.
+A new connection is always accepted. Beyond the limit the least recently useful connection is closed: the one that
+connected, or last sent a stored webhook, the longest time ago. If new connections were refused instead, a client that
+holds all connections could lock the provider out.
 """
 
 import asyncio
@@ -18,20 +19,22 @@ from ingest.metrics import CONNECTIONS, CONNECTIONS_CLOSED
 from runtime.server_socket import is_listening
 
 SWEEP_SECONDS = 0.5
-DRAIN_SECONDS = 0.02  # between two looks at a stop
-FAREWELL_SECONDS = 0.2  # for requests that cross with a close
+DRAIN_SECONDS = 0.02  # between two checks during a stop
+FAREWELL_SECONDS = 0.2  # for requests that were sent before the client saw the close
 CLOSES_AT_ONCE = 50
 READ_BYTES = 16 * 1024
 
 ReplaceError = Callable[[int], bytes]
-"""Returns the bytes to send instead of an answer that aiohttp makes itself, by the status of that answer."""
+"""Returns the bytes to send instead of aiohttp's own error response, by its status."""
 
 
 class Connections:
-    """All open connections, the one that was of use last at the end. At most ``most`` are open at a time."""
+    """All open connections, at most ``limit``, the most recently useful one last."""
 
-    def __init__(self, most: int, client_seconds: float, keepalive_seconds: float, replace_error: ReplaceError) -> None:
-        self._most = most
+    def __init__(
+        self, limit: int, client_seconds: float, keepalive_seconds: float, replace_error: ReplaceError
+    ) -> None:
+        self._limit = limit
         self._client_seconds = client_seconds
         self._keepalive_seconds = keepalive_seconds
         self.replace_error = replace_error
@@ -41,30 +44,30 @@ class Connections:
         CONNECTIONS.set_function(lambda: len(self._open))
 
     def add(self, connection: Connection) -> None:
-        """Count it in, and close the least useful one if there are too many."""
+        """Add a connection, and close the least recently useful one if there are too many."""
         self._open[connection] = None
-        if len(self._open) > self._most:
+        if len(self._open) > self._limit:
             self.give_up(next(iter(self._open)), "room")
 
     def discard(self, connection: Connection) -> None:
-        """Count it out."""
+        """Remove a closed connection."""
         self._open.pop(connection, None)
 
     def move_to_end(self, connection: Connection) -> None:
-        """Note that it was of use."""
+        """Mark a connection as the most recently useful one."""
         if connection in self._open:
             self._open.move_to_end(connection)
 
     def give_up(self, connection: Connection, why: str) -> None:
-        """Close it at once, and count why."""
+        """Close a connection at once, and count the reason."""
         CONNECTIONS_CLOSED.labels(why).inc()
         self.discard(connection)
         connection.abort()
 
     async def drain(self, seconds: float) -> None:
-        """Close all as soon as they are idle. Return when the clients have closed too.
+        """Close each connection as soon as it is idle. Return when the clients have closed too.
 
-        That takes at most ``seconds``, and once all are idle at most FAREWELL_SECONDS more.
+        Takes at most ``seconds``, and at most FAREWELL_SECONDS once all connections are idle.
         """
         self.is_stopping = True
         loop = asyncio.get_running_loop()
@@ -78,12 +81,12 @@ class Connections:
             await asyncio.sleep(DRAIN_SECONDS)
 
     def abort_all(self) -> None:
-        """Close what is still open at the end."""
+        """Close all remaining connections at once."""
         for connection in list(self._open):
             connection.abort()
 
     async def watch(self, server: asyncio.Server) -> NoReturn:
-        """Close what is overdue, until cancelled. Raises ListenerLost when the port takes no connections any more."""
+        """Close overdue connections until cancelled. Raises ListenerLost if the port stops accepting connections."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
@@ -96,7 +99,7 @@ class Connections:
                     self._close_overdue(connection, why)
                     closed += 1
                     if closed % CLOSES_AT_ONCE == 0:
-                        await asyncio.sleep(0)  # clients that came together are overdue together; others go on
+                        await asyncio.sleep(0)  # many may be overdue at once; let other tasks run
 
     def _close_overdue(self, connection: Connection, why: str) -> None:
         if why == "idle":
@@ -108,4 +111,4 @@ class Connections:
 
 
 class ListenerLost(Exception):  # noqa: N818 - named for what happened
-    """The port takes no connections any more, though nobody closed it: the process has to be started again."""
+    """The port stopped accepting connections by itself. The process has to be restarted."""

@@ -1,7 +1,7 @@
 """Every answer of the endpoint: its bytes, and for the operator the reason and the next step.
 
-What the provider does with an answer decides which one is right: it sends again after 429 and 5xx only, so any other
-4xx loses that status for good (https://developer.vonage.com/en/messages/concepts/message-status).
+The provider sends a webhook again only after 429 and 5xx. Any other 4xx loses the status for good
+(https://developer.vonage.com/en/messages/concepts/message-status).
 """
 
 import time
@@ -25,15 +25,15 @@ SIGNATURE_REFUSALS = 1024
 RETRY = "Retry-After: 5"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-_sampling = LogThrottle(1, seconds=LOG_SECONDS)
+_throttle = LogThrottle(1, seconds=LOG_SECONDS)
 _suppressed = SUPPRESSED.labels("ackstream")
 
 
 class Response(web.StreamResponse):
-    """An answer as prepared bytes. It keeps nothing of a request, so one object serves all requests.
+    """An answer as prebuilt bytes. It holds nothing of a request, so one object answers all requests.
 
-    ``why`` is one word, ``what`` the next step, and ``account`` a configured account, for the log; an answer without
-    ``what`` is not logged. ``last`` is the same answer for a connection that closes after it.
+    For the log, ``why`` is a word, ``what`` the next step, and ``account`` a configured account; an answer without
+    ``what`` is not logged. ``last`` is the same answer for a connection that is closed after it.
     """
 
     def __init__(
@@ -67,11 +67,11 @@ class Response(web.StreamResponse):
         return not self._is_last
 
     def render(self) -> bytes:
-        """Return its bytes as of now, without the text."""
+        """Return the status line and the headers with the current date."""
         return self._head + _render_date(int(time.time()))
 
     async def prepare(self, request: web.BaseRequest) -> None:
-        """Send it, and wait for a client that does not read. Raises ConnectionError if the client is gone."""
+        """Send the answer, and wait for a slow client to read it. Raises ConnectionError if the client is gone."""
         connection = request.transport
         if not isinstance(connection, Connection):
             raise ConnectionResetError
@@ -86,16 +86,16 @@ class Response(web.StreamResponse):
         connection.finish_request(is_last=self._is_last)
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Do nothing: everything was sent."""
+        """Do nothing: `prepare` has sent everything."""
 
     def record(self) -> None:
-        """Count it, unless it is about health; if it has a next step, log that, once in LOG_SECONDS."""
+        """Count the answer, unless it is a health check; log its next step, at most once per LOG_SECONDS."""
         if self._text:
             return
         WEBHOOKS.count(self._label)
         if not self.what:
             return
-        suppressed = _sampling.admit((self.status, self.why, self._account))
+        suppressed = _throttle.admit((self.status, self.why, self._account))
         if suppressed is None:
             _suppressed.inc()
             return
@@ -109,7 +109,7 @@ class Response(web.StreamResponse):
 
 
 class RequestRefused(Exception):  # noqa: N818 - named for what becomes of the request
-    """The request gets this answer, and nothing of it is stored."""
+    """The request gets this answer and is not stored."""
 
     def __init__(self, response: Response) -> None:
         super().__init__(response.why)
@@ -117,44 +117,42 @@ class RequestRefused(Exception):  # noqa: N818 - named for what becomes of the r
 
 
 STORED = Response(200)
-CHECKED = Response(200, what="nothing: an empty request only checks that the URL answers, and nothing of it is stored")
+CHECKED = Response(200, what="nothing: an empty request only checks that the URL answers, and is not stored")
 LIVE = Response(200, text="live\n")
 READY = Response(200, text="ready\n")
 NOT_READY = Response(503, text="not ready\n", header=RETRY)
 FAULT = Response(500, "fault", "report it, with the line ingest.failed of this log")
 
-MALFORMED = Response(400, "malformed", "find out who calls: this is not HTTP as the provider speaks it")
-BROKEN_BODY = Response(400, "body", "look at the proxy in front: the chunks of a body were broken")
-NO_PAYLOAD = Response(400, "payload", "find out who calls: a GET has its payload in the URL's query, not in a body")
+MALFORMED = Response(400, "malformed", "identify the client: the provider sends valid HTTP")
+BROKEN_BODY = Response(400, "body", "check the proxy in front: the chunks of a body were malformed")
+NO_PAYLOAD = Response(400, "payload", "identify the client: a GET has its payload in the URL's query, not in a body")
 UNKNOWN_PATH = Response(
-    404, "path", "set the URL in the provider's dashboard to a path of ACKSTREAM_PATHS, or add its path there"
+    404,
+    "path",
+    "set the URL in the provider's dashboard to a path of ACKSTREAM_PATHS, or add the path to ACKSTREAM_PATHS",
 )
-WRONG_METHOD = Response(405, "method", "find out who calls: webhooks come by GET or POST", header="Allow: GET,POST")
+WRONG_METHOD = Response(405, "method", "identify the client: webhooks use GET or POST", header="Allow: GET,POST")
 TOO_LARGE = Response(413, "size", "raise ACKSTREAM_MAX_BODY if the provider sends such bodies")
 COMPRESSED = Response(415, "encoding", "switch off compression of request bodies in the proxy in front")
 TOO_SLOW = Response(
-    503, "slow-body", "look at the network, or raise ACKSTREAM_BODY_SECONDS; the provider sends it again", header=RETRY
+    503, "slow-body", "check the network, or raise ACKSTREAM_BODY_SECONDS; the provider sends it again", header=RETRY
 )
-NO_ROOM = Response(
-    503, "bodies", "look at ackstream_body_bytes: all bodies together take too much memory", header=RETRY
-)
+NO_ROOM = Response(503, "bodies", "check ackstream_body_bytes: all bodies together use too much memory", header=RETRY)
 NOT_STORED = Response(
-    503, "not-stored", "look at /ready: neither Redis nor the spool takes it; the provider sends it again", header=RETRY
+    503, "not-stored", "see /ready: neither Redis nor the spool stores it; the provider sends it again", header=RETRY
 )
-LOST_BODY = Response(
-    503, "lost-body", "look at the proxy in front: a signed webhook came without its body", header=RETRY
-)
+LOST_BODY = Response(503, "lost-body", "check the proxy in front: a signed webhook came without its body", header=RETRY)
 
 
 @lru_cache(maxsize=SIGNATURE_REFUSALS)
 def refuse_signature(status: int, why: Reason, account: str | None) -> Response:
-    """Return the answer to a webhook whose signature proves nothing, by the reason and the configured account."""
+    """Return the answer to a webhook with a missing or wrong signature, by the reason and the configured account."""
     header = RETRY if status >= HTTPStatus.INTERNAL_SERVER_ERROR else ""
     return Response(status, why, NEXT_STEPS[why], account=account, header=header)
 
 
 def replace_error(status: int) -> bytes:
-    """Return what to send instead of an error of aiohttp's own, and record it."""
+    """Return the bytes to send instead of aiohttp's own error response, and record the answer."""
     response = MALFORMED if status == HTTPStatus.BAD_REQUEST else FAULT
     response.record()
     return response.last.render()

@@ -15,7 +15,7 @@ from aiohttp.http import HttpProcessingError
 
 from ingest.http.connection import Connection
 from ingest.http.connections import Connections
-from ingest.http.descriptors import room_for
+from ingest.http.descriptors import raise_fd_limit
 from ingest.http.responses import replace_error
 from ingest.settings import IngestSettings
 from runtime.errors import Refusal
@@ -24,9 +24,9 @@ from stream.redis.client import describe_error
 
 log = structlog.get_logger("ingest")
 
-HEADERS = 64  # of 8 KiB each
-BUFFER_BYTES = 16 * 1024  # of a body that is not read yet; at twice as many the connection is not read
-SPARE_SECONDS = 60.0  # after the connection's own keep-alive time, which comes first
+HEADERS = 64  # of up to 8 KiB each
+BUFFER_BYTES = 16 * 1024  # of an unread body; at twice this size aiohttp pauses the connection
+SPARE_SECONDS = 60.0  # added to aiohttp's keep-alive time, so that the limit of `Connections` applies first
 CANCEL_SECONDS = 1.0
 CHECK_SECONDS = 5.0
 CHECK = b"GET /live HTTP/1.1\r\nHost: x\r\n\r\nGET /live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -36,19 +36,19 @@ Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class FaultLog(logging.Handler):
-    """Reports faults that aiohttp logs, by class and place: its own text may quote what the client sent."""
+    """Reports errors that aiohttp logs, by class and place only, because their texts may quote the client."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line, unless it is about a malformed request, whose answer is logged."""
+        """Report the error, unless it is a malformed request, whose answer is logged."""
         error = record.exc_info[1] if record.exc_info else None
         if not isinstance(error, HttpProcessingError):
             report_fault(error)
         if error is not None:
-            error.__traceback__ = None  # its frames hold what was sent, and the error itself: a reference cycle
+            error.__traceback__ = None  # its frames hold the request and the error itself: a reference cycle
 
 
 def report_fault(error: BaseException | None) -> None:
-    """Log a fault of ours or of aiohttp's, without its text."""
+    """Log an error of our code or of aiohttp's, without its text."""
     frames = extract_tb(error.__traceback__) if error is not None else []
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
     log.error("ingest.failed", error=describe_error(error) if error is not None else "?", at=place, sampled=True)
@@ -56,9 +56,9 @@ def report_fault(error: BaseException | None) -> None:
 
 @asynccontextmanager
 async def open_endpoint(handle: Handle, settings: IngestSettings) -> AsyncIterator[int]:
-    """Take requests while the block runs; yields the port. Then answer what is in flight, for ``grace_seconds``.
+    """Accept requests while the block runs; yields the port. Then answer in-flight requests, up to ``grace_seconds``.
 
-    Raises Refusal if the port is taken, or if a request of our own is not answered as it must be.
+    Raises Refusal if the port is taken, or if the self-test of the port fails.
     """
     connections = Connections(
         _fit_connections(settings.connections), settings.client_seconds, settings.keepalive_seconds, replace_error
@@ -80,22 +80,22 @@ async def open_endpoint(handle: Handle, settings: IngestSettings) -> AsyncIterat
             yield port_of(listener)
         finally:
             listener.close()
-            await asyncio.sleep(0)  # what has come by now is in flight
+            await asyncio.sleep(0)  # requests that have arrived are now in flight
             await connections.drain(settings.grace_seconds)
             watch.cancel()
             connections.abort_all()
-            await asyncio.sleep(0)  # aiohttp hears of it, and what waits for a request ends
+            await asyncio.sleep(0)  # aiohttp sees the closed connections, and its idle handlers end
             await server.shutdown(CANCEL_SECONDS)
 
 
 def _make_server(handle: Handle, keepalive_seconds: float) -> web.Server:
     if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
         raise Refusal(
-            "aiohttp runs without its parser in C, and the other one is slower and less strict: "
+            "aiohttp runs without its parser in C, and its Python parser is slower and less strict: "
             "unset AIOHTTP_NO_EXTENSIONS, or install aiohttp from a wheel"
         )
     logger = logging.getLogger("ingest.http")
-    logger.setLevel(logging.DEBUG)  # at which aiohttp logs a malformed first request
+    logger.setLevel(logging.DEBUG)  # aiohttp logs a malformed first request at this level
     logger.handlers, logger.propagate = [FaultLog()], False
     return web.Server(
         handle,
@@ -109,15 +109,17 @@ def _make_server(handle: Handle, keepalive_seconds: float) -> web.Server:
     )
 
 
-def _fit_connections(wanted: int) -> int:
-    most = room_for(wanted)
-    if most < wanted:
-        log.warning("ingest.few_descriptors", connections=most, wanted=wanted, what="raise the limit of open files")
-    return most
+def _fit_connections(configured: int) -> int:
+    limit = raise_fd_limit(configured)
+    if limit < configured:
+        log.warning(
+            "ingest.few_descriptors", connections=limit, wanted=configured, what="raise the limit of open files"
+        )
+    return limit
 
 
 async def check_listener(listener: asyncio.Server) -> None:
-    """Send two requests through the own port. Raises Refusal unless both are answered as they must be."""
+    """Test the port with two requests. Raises Refusal unless both get the expected answer."""
     family, address = listener.sockets[0].family, listener.sockets[0].getsockname()
     try:
         async with asyncio.timeout(CHECK_SECONDS):
@@ -129,6 +131,6 @@ async def check_listener(listener: asyncio.Server) -> None:
         answer = type(exc).__name__.encode()
     if not ANSWERS.fullmatch(answer):
         raise Refusal(
-            f"a request to the own port {address[1]} was not answered as it must be (aiohttp {version('aiohttp')}): "
-            "install a version that Ackstream allows (pip install 'aiohttp>=3.14.5,<4'), or look for a firewall"
+            f"a test request to port {address[1]} did not get the expected answer (aiohttp {version('aiohttp')}): "
+            "install a supported version (pip install 'aiohttp>=3.14.5,<4'), or check for a firewall"
         )

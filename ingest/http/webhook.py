@@ -1,4 +1,4 @@
-"""The handler of every request: raw bytes in, authenticated, stored, answered. The body is never parsed here."""
+"""Handles every request: authenticates and stores the raw payload, then answers. The body is not parsed here."""
 
 import secrets
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from itertools import count
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
-from ingest.append.group_commit import Appender, NotKept
+from ingest.append.group_commit import Appender, NotStored
 from ingest.auth.policy import Authentication
 from ingest.auth.proof import UNPROVED, Proof, Unsigned, WrongSignature
 from ingest.auth.quarantine import Quarantine
@@ -21,22 +21,22 @@ from ingest.settings import IngestSettings
 from stream.entry import Entry
 
 FORM = "application/x-www-form-urlencoded"
-LENGTH_DIGITS = 20  # Python reads no number of thousands of digits
+LENGTH_DIGITS = 20  # Python cannot parse a number of thousands of digits
 HEADER_CHARACTERS = 256
 
 COMPRESSIONS = frozenset(
     ("aes128gcm", "br", "compress", "dcb", "dcz", "deflate", "exi", "gzip", "pack200-gzip", "x-compress", "x-gzip")
 ) | {"zstd"}
-"""Codings that change the bytes: https://www.iana.org/assignments/http-parameters, without ``identity``."""
+"""Content codings that change the bytes: https://www.iana.org/assignments/http-parameters without ``identity``."""
 
 ClockMs = Callable[[], int]
-WhyNot = Callable[[], str | None]
+NotReadyReason = Callable[[], str | None]
 
 
 class Webhook:
-    """Answers every request: 200 to a request with a payload means that the payload is stored.
+    """Answers every request. A 200 to a request with a payload means that the payload is stored.
 
-    ``why_not_ready`` gives the reason why the process is not ready, None if it is.
+    ``not_ready_reason`` returns the reason why the process is not ready, None if it is ready.
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class Webhook:
         authentication: Authentication,
         quarantine: Quarantine,
         clock_ms: ClockMs,
-        why_not_ready: WhyNot,
+        not_ready_reason: NotReadyReason,
         settings: IngestSettings,
     ) -> None:
         self._appender = appender
         self._authentication = authentication
         self._quarantine = quarantine
         self._clock_ms = clock_ms
-        self._why_not_ready = why_not_ready
+        self._not_ready_reason = not_ready_reason
         self._paths = frozenset(settings.routes)
         self._spellings = frozenset(map(_normalize, settings.routes))
         self._bodies = Bodies(settings.max_body, settings.body_seconds)
@@ -61,9 +61,9 @@ class Webhook:
         self._receipts = (f"{process}-{n:x}" for n in count())
 
     async def handle(self, request: web.BaseRequest) -> Response:
-        """Store the payload of the request and answer, or refuse it."""
+        """Store the payload of a request and return the answer, or refuse the request."""
         connection = request.transport
-        if not isinstance(connection, Connection):  # the client is gone, and nothing is sent
+        if not isinstance(connection, Connection):  # the client is gone, so nothing is sent
             return responses.FAULT
         connection.start_request(request.content, is_chunked=hdrs.TRANSFER_ENCODING in request.headers)
         try:
@@ -72,8 +72,8 @@ class Webhook:
             response = refused.response
         except web.RequestPayloadError:
             response = responses.BROKEN_BODY
-        except Exception as exc:  # noqa: BLE001 - a fault of one request must not end the others
-            if request.transport is None:  # the client is gone, and the rest of its body with it
+        except Exception as exc:  # noqa: BLE001 - an error of one request must not affect others
+            if request.transport is None:  # the client left before its body was complete
                 return responses.FAULT
             report_fault(exc)
             response = responses.FAULT
@@ -87,7 +87,7 @@ class Webhook:
     async def _take(self, request: web.BaseRequest, connection: Connection) -> Response:
         _require_framing(request)
         path, _, query_text = request.raw_path.partition("?")
-        if path not in self._paths:  # which needs no parsing
+        if path not in self._paths:  # the common case needs no URL parsing
             spelling = _normalize(request.path)
             if spelling not in self._spellings:
                 return self._answer_elsewhere(spelling, request.method)
@@ -107,7 +107,7 @@ class Webhook:
                 return self._answer_empty(request)
             proof = self._authenticate(request, payload, query)
             await self._appender.append(self._entry(request, payload, query, proof))
-        except NotKept:
+        except NotStored:
             raise RequestRefused(responses.NOT_STORED) from None
         finally:
             if is_post:
@@ -122,17 +122,17 @@ class Webhook:
         return await self._bodies.read(request.content)
 
     def _answer_elsewhere(self, spelling: str, method: str) -> Response:
-        """Answer a path that takes no webhooks. Its health is on this port too, for platforms that offer only one."""
+        """Answer a path without webhooks. Health checks are on this port too, for platforms with a single port."""
         if spelling not in {"/live", "/ready"}:
             raise RequestRefused(responses.UNKNOWN_PATH)
         if method not in {hdrs.METH_GET, hdrs.METH_HEAD}:
             raise RequestRefused(responses.WRONG_METHOD)
         if spelling == "/live":
             return responses.LIVE
-        return responses.READY if self._why_not_ready() is None else responses.NOT_READY
+        return responses.READY if self._not_ready_reason() is None else responses.NOT_READY
 
     def _answer_empty(self, request: web.BaseRequest) -> Response:
-        """Answer a request without payload. Vonage sends one to check a URL before it saves it."""
+        """Answer a request without payload. Vonage sends one to check a URL before it saves the URL."""
         if request.method == hdrs.METH_POST:
             authorizations = request.headers.getall(self._authentication.header, ())
             try:
@@ -141,7 +141,7 @@ class Webhook:
                 is_lost = False
             except WrongSignature:
                 is_lost = True
-            if is_lost:  # on the way here; the provider sends it again
+            if is_lost:  # a proxy dropped the body; the provider sends it again
                 raise RequestRefused(responses.LOST_BODY)
         elif request.body_exists:
             raise RequestRefused(responses.NO_PAYLOAD)
@@ -151,7 +151,7 @@ class Webhook:
         authorizations = request.headers.getall(self._authentication.header, ())
         try:
             return self._authentication.check(authorizations, payload)
-        except Unsigned as exc:  # a fault of the provider's, which sends it again, signed, after a 5xx
+        except Unsigned as exc:  # the provider's mistake: after a 5xx it sends the webhook again with a signature
             status = int(HTTPStatus.SERVICE_UNAVAILABLE)
             raise RequestRefused(responses.refuse_signature(status, exc.reason, exc.account)) from None
         except WrongSignature as exc:
@@ -179,16 +179,16 @@ class Webhook:
 
 
 def _normalize(path: str) -> str:
-    """Return the one spelling of a path: letter case and a trailing slash make no difference."""
+    """Normalize a path: ignore letter case and trailing slashes."""
     return path.lower().rstrip("/") or "/"
 
 
 def _require_framing(request: web.BaseRequest) -> None:
-    """Raise RequestRefused unless everybody on the way must agree where the request ends.
+    """Raise RequestRefused if a proxy could disagree with us about the end of the request.
 
-    The parser refuses most of what can be read in two ways. It accepts Transfer-Encoding beside a Content-Length or in
-    HTTP/1.0, codings other than chunked (https://www.rfc-editor.org/rfc/rfc9112#section-6.1), a length of endless
-    zeros, and versions of HTTP that it does not speak.
+    The parser rejects most ambiguous requests. It accepts Transfer-Encoding together with Content-Length or in
+    HTTP/1.0, codings other than chunked (https://www.rfc-editor.org/rfc/rfc9112#section-6.1), a Content-Length with
+    thousands of leading zeros, and unsupported versions of HTTP.
     """
     version = request.version
     length, codings = request.headers.get(hdrs.CONTENT_LENGTH), request.headers.get(hdrs.TRANSFER_ENCODING)
@@ -206,7 +206,7 @@ def _is_compressed(request: web.BaseRequest) -> bool:
 
 
 def _stays_open(request: web.BaseRequest, connection: Connection) -> bool:
-    """Whether another request may follow: the parser drops what comes behind CONNECT and some upgrades."""
+    """Whether another request may follow. The parser drops the bytes after CONNECT and after some upgrades."""
     return (
         request.keep_alive
         and request.content.is_eof()

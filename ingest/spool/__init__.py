@@ -1,4 +1,4 @@
-"""Keeps entries on the local disk while Redis is away.
+"""Stores entries on the local disk while Redis is away.
 
 Start with `queue`.
 """

@@ -1,4 +1,4 @@
-"""SQLite as the spool uses it: how a file is made and opened, and what is in a new one."""
+"""Creates and opens the spool's SQLite files, with their schema and pragmas."""
 
 import os
 import sqlite3
@@ -20,24 +20,24 @@ INSERT INTO marks VALUES (0, 0, 0, NULL);
 
 
 def create(path: Path) -> None:
-    """Make a new file; its name is there only once it is whole. Raises SpoolFault."""
+    """Create a new file atomically. Raises SpoolFault."""
     draft = path.with_suffix(".new")
     with translate_errors():
         os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
-        making = sqlite3.connect(draft, isolation_level=None)
+        database = sqlite3.connect(draft, isolation_level=None)
         try:
-            making.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-            making.execute("PRAGMA fullfsync = ON")
-            making.executescript(_SCHEMA)
-            making.execute(f"PRAGMA user_version = {LAYOUT}")
+            database.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+            database.execute("PRAGMA fullfsync = ON")
+            database.executescript(_SCHEMA)
+            database.execute(f"PRAGMA user_version = {LAYOUT}")
         finally:
-            making.close()
+            database.close()
         draft.rename(path)
         sync_folder(path.parent)
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open a file, for any thread, with every commit on the disk. Raises SpoolFault."""
+    """Open a file, for use by any thread; every commit is synced to the disk. Raises SpoolFault."""
     with translate_errors():
         connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         connection.text_factory = bytes
@@ -46,9 +46,9 @@ def connect(path: Path) -> sqlite3.Connection:
                 "locking_mode = EXCLUSIVE",
                 "journal_mode = WAL",
                 "synchronous = FULL",
-                "fullfsync = ON",  # macOS; elsewhere it changes nothing
+                "fullfsync = ON",  # for macOS; no effect elsewhere
                 "checkpoint_fullfsync = ON",
-                "wal_autocheckpoint = 0",  # SQLite does not tell when its own fails
+                "wal_autocheckpoint = 0",  # SQLite does not report a failed automatic checkpoint
                 "cell_size_check = ON",
             ):
                 connection.execute(f"PRAGMA {pragma}").fetchall()
@@ -58,6 +58,6 @@ def connect(path: Path) -> sqlite3.Connection:
         return connection
 
 
-def log_of(path: Path) -> Path:
-    """Return where SQLite keeps the file's write-ahead log."""
+def wal_path(path: Path) -> Path:
+    """Return the path of the file's write-ahead log."""
     return path.with_name(f"{path.name}-wal")

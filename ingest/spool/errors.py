@@ -1,7 +1,4 @@
-"""What can go wrong with the spool: why it does not keep something, and what its files do instead of what they should.
-
-Every error of SQLite's and the system's is judged here, once.
-"""
+"""Errors of the spool and of its files. Errors of SQLite and of the operating system are translated here."""
 
 import errno
 import sqlite3
@@ -20,20 +17,20 @@ MEANINGS: dict[Why, str] = {
 }
 
 
-class NotSpooled(Exception):  # noqa: N818 - named for what the caller must know
-    """The entries are not kept, or nobody can say whether they are."""
+class NotSpooled(Exception):  # noqa: N818 - named for the outcome
+    """The entries are not in the spool, or their state is unknown."""
 
     def __init__(self, why: Why) -> None:
         super().__init__(MEANINGS[why])
         self.why = why
 
 
-class SpoolFault(Exception):  # noqa: N818 - named for what it tells of the file
-    """The base of these; the text is SQLite's or the system's name of it.
+class SpoolFault(Exception):  # noqa: N818 - named for the state of the file
+    """An error of a spool file. The text is the name of SQLite's or the system's error.
 
     Full     the disk has no room; the file is sound
-    Failing  reading, writing or fsync failed: what is in it may be on the disk or not
-    Damaged  what is in it is not what was put
+    Failing  reading, writing or fsync failed; recent entries may be missing on the disk
+    Damaged  the content of the file is not as it was written
     """
 
 
@@ -46,7 +43,7 @@ class Failing(SpoolFault):
 
 
 class Damaged(SpoolFault):
-    """What is in it is not what was put."""
+    """The content of the file is not as it was written."""
 
 
 _NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
@@ -55,13 +52,13 @@ _BY_CODE = {
     sqlite3.SQLITE_CORRUPT: Damaged,
     sqlite3.SQLITE_NOTADB: Damaged,
     sqlite3.SQLITE_TOOBIG: Damaged,
-    sqlite3.SQLITE_ERROR: Damaged,  # the table is not there, or is another one
+    sqlite3.SQLITE_ERROR: Damaged,  # the table is missing or has other columns
 }
 
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Raise the SpoolFault that an error of SQLite's or the system's means."""
+    """Translate errors of SQLite and of the operating system to a SpoolFault."""
     try:
         yield
     except sqlite3.Error as exc:

@@ -1,12 +1,12 @@
-"""One file of the spool: entries in the order in which they were put, in SQLite.
+"""A file of the spool: a SQLite database with entries in the order of their arrival.
 
-Entries are numbered from 1 without a gap and never deleted. The table ``marks`` holds the number put last and the
-number confirmed last, so a damaged page hides its own entries and nothing else, and they can be counted. The file
-goes as a whole when all of it is confirmed.
+Entries are numbered from 1 without gaps and never deleted. The table ``marks`` holds the numbers of the last entry and
+of the last confirmed entry. So a damaged page hides only its own entries, and the missing ones can be counted. The file
+is deleted when all of its entries are confirmed.
 
-Entries are on the disk when ``put`` returns (WAL, ``synchronous=FULL``). One process uses the file, which the
-folder's lock ensures; SQLite's own lock keeps out other programs, and so needs no shared memory, which a full disk
-could not give.
+Entries are on the disk when ``put`` returns (WAL, ``synchronous=FULL``). The folder's lock ensures that only one
+process uses the file. SQLite's exclusive lock keeps other programs out, and avoids shared memory, which a full disk
+cannot provide.
 """
 
 import sqlite3
@@ -17,41 +17,41 @@ from typing import Any, Self
 from zlib import crc32
 
 from ingest.encoding import Packed
-from ingest.spool.database import LAYOUT, connect, create, log_of
+from ingest.spool.database import LAYOUT, connect, create, wal_path
 from ingest.spool.errors import Damaged, Full, translate_errors
-from ingest.spool.record import Row, Slice, length_of, row_received_ms, rows_of, size_of
+from ingest.spool.record import Row, Slice, entries_bytes, make_rows, row_bytes, row_received_ms
 from ingest.spool.salvage import Pages
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024
 
 _SELECT = "SELECT number, received_ms, checksum, fields FROM entries"
 
-_COMMIT_BYTES = 3 * 4096  # the pages that a commit writes beside its rows, about
+_COMMIT_BYTES = 3 * 4096  # approximate size of the pages that a commit writes besides its rows
 
 
 class SpoolFile:
-    """A file of a folder that this process has locked. Its methods raise SpoolFault."""
+    """A file in a folder that this process has locked. Its methods raise SpoolFault."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows = 0
-        """Entries that are not confirmed, as far as is known."""
+        """The known number of unconfirmed entries."""
         self.bytes = 0
-        """What these take."""
+        """Their size."""
         self.written_bytes = 0
-        """What this process has put into it."""
+        """Bytes that this process has written to the file."""
         self.oldest_ms: int | None = None
-        """About when the first that is not confirmed was received."""
+        """The approximate receive time of the first unconfirmed entry."""
         self.sealed = False
-        """Whether nothing may be written to it any more."""
+        """Whether the file accepts no more entries."""
         self.damaged = False
-        """Whether parts of it cannot be read. It is sealed then."""
+        """Whether parts of the file cannot be read. A damaged file is also sealed."""
         self.behind = False
-        """Whether the disk was too full to note what is confirmed."""
+        """Whether the disk was too full to record the confirmed entries."""
         self._looked_at = False
         self._confirmed = 0
         self._last = 0
-        self._logged_bytes = 0  # that the WAL holds, about
+        self._logged_bytes = 0  # approximate size of the WAL
         self._opened: sqlite3.Connection | None = None
         self._salvaged: Pages | None = None
 
@@ -63,7 +63,7 @@ class SpoolFile:
 
     @classmethod
     def create(cls, path: Path) -> Self:
-        """Make a new file; its name is there only once it is whole."""
+        """Create a new file atomically."""
         create(path)
         file = cls(path)
         file._opened = connect(path)
@@ -71,23 +71,23 @@ class SpoolFile:
         return file
 
     @classmethod
-    def left(cls, path: Path) -> Self:
-        """Take a file that an earlier process has left. Call ``look`` first."""
+    def recover(cls, path: Path) -> Self:
+        """Use a file of an earlier process. Call ``inspect`` next."""
         file = cls(path)
-        file.rows = 1  # at least, as far as is known
+        file.rows = 1  # at least one, until it is inspected
         return file
 
-    def look(self) -> None:
-        """Find out what is in it, and close it. Raises Damaged if nothing can be found."""
+    def inspect(self) -> None:
+        """Read the marks, and close the file. Raises Damaged if nothing can be read."""
         try:
-            self._look()
+            self._inspect()
         finally:
             self.close()
 
     def put(self, entries: Sequence[Packed]) -> None:
-        """Add entries: all, or none if it raises."""
-        rows = rows_of(entries, self._last + 1)
-        size = size_of(entries)
+        """Add all entries, or none if an error is raised."""
+        rows = make_rows(entries, self._last + 1)
+        size = entries_bytes(entries)
         with self._transaction(size):
             self._connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?)", rows)
             self._mark(rows[-1][0], self._confirmed, self.bytes + size)
@@ -97,37 +97,37 @@ class SpoolFile:
         self.bytes += size
         self.written_bytes += size
 
-    def read(self, most_entries: int, most_bytes: int) -> Slice | None:
-        """Return the first entries that are not confirmed, at least one; None if none can be read."""
+    def read(self, max_entries: int, max_bytes: int) -> Slice | None:
+        """Return the first unconfirmed entries, at least one; None if no entry can be read."""
         if not self._looked_at:
             try:
-                self._look()
+                self._inspect()
             except Damaged:
                 self.damaged = self.sealed = True
                 return None
         rows: list[Row] = []
         last, size = self._confirmed, 0
-        while last < self._last and len(rows) < most_entries and size < most_bytes:
+        while last < self._last and len(rows) < max_entries and size < max_bytes:
             before = last
             with suppress(Damaged):
-                for row in self._rows_from(last + 1, most_entries - len(rows)):
-                    size += length_of(row)
-                    if rows and size > most_bytes:
+                for row in self._rows_from(last + 1, max_entries - len(rows)):
+                    size += row_bytes(row)
+                    if rows and size > max_bytes:
                         break
                     rows.append(row)
                     last += 1
-            if last == before and size <= most_bytes:
-                found_rows = self._pages.rows_after(last)
-                rows += found_rows
-                size += sum(map(length_of, found_rows))
-                last = found_rows[-1][0] if found_rows else self._last
-        found = Slice.of(rows, self._confirmed, last) if rows else None
-        if last > self._confirmed and (found is None or found.damaged):
+            if last == before and size <= max_bytes:
+                salvaged = self._pages.rows_after(last)
+                rows += salvaged
+                size += sum(map(row_bytes, salvaged))
+                last = salvaged[-1][0] if salvaged else self._last
+        part = Slice.from_rows(rows, self._confirmed, last) if rows else None
+        if last > self._confirmed and (part is None or part.damaged):
             self.damaged = self.sealed = True
-        return found
+        return part
 
     def confirm(self, part: Slice) -> None:
-        """Forget them. If the disk is too full to note that, they come again after a crash."""
+        """Mark the entries as confirmed. If the disk is too full for the mark, they are drained again after a crash."""
         self._confirmed = part.last
         self.rows = self._last - self._confirmed
         self.bytes = max(0, self.bytes - part.bytes) if self.rows else 0
@@ -143,68 +143,68 @@ class SpoolFile:
                 self.damaged = self.sealed = True
 
     def size_bytes(self) -> int:
-        """Return what it takes on the disk, with its log, as far as that can be known."""
+        """Return the size of the file and its WAL on the disk, as far as it can be read."""
         size = 0
-        for path in (self.path, log_of(self.path)):
+        for path in (self.path, wal_path(self.path)):
             with suppress(OSError):
                 size += path.stat().st_size
         return size
 
     def close(self) -> None:
-        """Close it. Its entries stay, and it opens by itself when it is used again."""
+        """Close the file. It is opened again on its next use."""
         opened, self._opened = self._opened, None
         if opened is not None:
             with suppress(sqlite3.Error):
                 opened.close()
 
     def remove(self) -> None:
-        """Close and delete it."""
+        """Close and delete the file."""
         self.close()
         with translate_errors():
-            log_of(self.path).unlink(missing_ok=True)
+            wal_path(self.path).unlink(missing_ok=True)
             self.path.unlink()
 
     def set_aside(self) -> Path:
-        """Close and rename it for a person to look at; return its new name. A log that is left goes with it."""
+        """Close the file and rename it and its WAL for an operator to examine; return the new name."""
         self.close()
         aside = self.path.with_suffix(".damaged")
         with translate_errors():
             self.path.rename(aside)
             with suppress(FileNotFoundError):
-                log_of(self.path).rename(log_of(aside))
+                wal_path(self.path).rename(wal_path(aside))
         return aside
 
-    def _look(self) -> None:
+    def _inspect(self) -> None:
         try:
             is_ours = self._row("PRAGMA user_version") == (LAYOUT,)
             marks = self._row("SELECT * FROM marks") if is_ours else None
-            self._last, self._confirmed, self.bytes = _checked(marks)
+            self._last, self._confirmed, self.bytes = _check_marks(marks)
         except Damaged:
             self._last, self.bytes = self._pages.last, self.size_bytes()
             if not self._last:
                 raise
         self._looked_at = True
         self.rows = self._last - self._confirmed
-        with suppress(Damaged):  # found again when it is read
+        with suppress(Damaged):  # `read` detects it again
             self.oldest_ms = next((row_received_ms(row) for row in self._rows_from(self._confirmed + 1, 1)), None)
 
     @property
     def _pages(self) -> Pages:
-        """What can be read without SQLite; it is read once, when the file is found damaged."""
+        """The pages that can be read without SQLite. They are read once, when damage is detected."""
         if self._salvaged is None:
             self.damaged = self.sealed = True
-            self._salvaged = Pages.read(self.path, log_of(self.path))
+            self._salvaged = Pages.read(self.path, wal_path(self.path))
         return self._salvaged
 
     def _row(self, query: str, *values: int) -> Any:
         with translate_errors():
             return self._connection.execute(query, values).fetchone()
 
-    def _rows_from(self, number: int, most: int) -> Iterator[Row]:
-        """Yield rows from this number on, up to the first that is damaged, which raises Damaged."""
+    def _rows_from(self, number: int, limit: int) -> Iterator[Row]:
+        """Yield rows from this number on. Raises Damaged at the first damaged row."""
         query = f"{_SELECT} WHERE number >= ? AND number <= ? ORDER BY number LIMIT ?"
         with translate_errors():
-            for row in self._connection.execute(query, (number, self._last, most)):
+            for row in self._connection.execute(query, (number, self._last, limit)):
                 if row[0] != number:
                     raise Damaged("a number is missing")
                 number += 1
@@ -216,7 +216,7 @@ class SpoolFile:
 
     @contextmanager
     def _transaction(self, size: int, *, durable: bool = True) -> Iterator[None]:
-        """Commit what the block does to so many bytes. First the WAL is emptied, if it has grown large."""
+        """Run the block in a transaction that writes ``size`` bytes. A large WAL is checkpointed first."""
         with translate_errors():
             if self._logged_bytes >= CHECKPOINT_BYTES:
                 self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
@@ -237,10 +237,10 @@ def _checksum(last: int, confirmed: int, size: int) -> int:
     return crc32(b"%d %d %d" % (last, confirmed, size))
 
 
-def _checked(marks: Any) -> tuple[int, int, int]:
-    """Return the marks without their checksum. Raises Damaged if they are not what was written."""
-    if marks == (0, 0, 0, None):  # nothing was ever put
+def _check_marks(marks: Any) -> tuple[int, int, int]:
+    """Return the marks without their checksum. Raises Damaged if the checksum is wrong."""
+    if marks == (0, 0, 0, None):  # a new file
         return 0, 0, 0
     if not marks or not all(isinstance(mark, int) for mark in marks) or _checksum(*marks[:3]) != marks[3]:
-        raise Damaged("its marks are not what was written")
+        raise Damaged("the checksum of its marks is wrong")
     return marks[0], marks[1], marks[2]

@@ -1,8 +1,8 @@
-"""All files of the spool that this process works on, oldest first: where to put entries, and what to read next.
+"""The spool's files that this process uses, oldest first: it decides where to write entries and which to read next.
 
-The newest file of the own folder takes what is put, up to FILE_BYTES. A file that fails is sealed: it takes nothing
-more, a new one is begun, and what is in it is read all the same. A damaged one is read as far as it can be, and set
-aside. One that has been drained is deleted. Not safe for threads: ``queue`` gives all of it to one.
+New entries go to the newest file of the process's own folder, up to FILE_BYTES. A failing file is sealed: it accepts no
+more entries, a new file is created, and the sealed one is still drained. A damaged file is drained as far as it can be
+read, and then set aside. A drained file is deleted. Not thread-safe: ``queue`` calls it from one thread.
 """
 
 import secrets
@@ -19,21 +19,21 @@ from ingest.spool.errors import Damaged, Full, NotSpooled, SpoolFault, Why
 from ingest.spool.file import SpoolFile
 from ingest.spool.folder import Owner, SpoolFolder, folders_in, read_owner
 from ingest.spool.others import OtherFolders
-from ingest.spool.record import Slice, size_of
+from ingest.spool.record import Slice, entries_bytes
 
 log = structlog.get_logger("spool")
 
 SLICE_BYTES = 4 * 1024 * 1024
-FILE_BYTES = 64 * 1024 * 1024  # what is put into one file; then a new one is begun, so that space is given back
+FILE_BYTES = 64 * 1024 * 1024  # per file; small files give disk space back early
 RECLAIM_BYTES = 8 * 1024 * 1024
-FREE_BYTES, FREE_SHARE = 256 * 1024 * 1024, 0.05  # of the volume stay free, whichever is less
-BEGIN_SECONDS = 1.0
+FREE_BYTES, FREE_SHARE = 256 * 1024 * 1024, 0.05  # of the volume stay free; the smaller of the two
+CREATE_SECONDS = 1.0
 FAILING_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What the spool holds, as far as is known."""
+    """The known content of the spool."""
 
     entries: int = 0
     bytes: int = 0
@@ -42,17 +42,17 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Entries to be given to Redis, and the file that they are from."""
+    """Entries for Redis, and the file that holds them."""
 
     file: SpoolFile
     slice: Slice
 
 
 class SpoolFiles:
-    """The files of one locked folder, and of those taken over from the dead."""
+    """The files of this process's locked folder, and of folders that it took over from dead processes."""
 
     def __init__(self, data: Path, owner: Owner, limit_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """Lock a folder. Raises Refusal if there can be none."""
+        """Lock a folder. Raises Refusal if none can be locked."""
         self.held = Held()
         self._data = data
         self._owner = owner
@@ -62,37 +62,37 @@ class SpoolFiles:
         self._writer: SpoolFile | None = None
         self._older: list[SpoolFile] = []
         self._others = OtherFolders()
-        self._left: set[Path] = set()  # files that could be neither read nor deleted
-        self._begin_at = clock()
+        self._abandoned: set[Path] = set()  # files that could not be read, renamed or deleted
+        self._create_at = clock()
         self._failing_until: dict[Path, float] = {}
 
     @property
     def foreign_entries(self) -> int:
-        """How many are in folders that belong to other owners, or perhaps do."""
+        """The number of entries in folders of other owners, or of unknown ones."""
         return self._others.foreign_entries
 
     def open(self) -> None:
-        """Find what is in the folder, and begin a new file: the old ones may have failed an earlier process."""
-        self._find(self._folder)
+        """Inspect the files of the folder, and create a new one, because the old ones may have failed before."""
+        self._add_files(self._folder)
         try:
-            self._writer = self._begun()
+            self._writer = self._create_file()
         except NotSpooled as exc:
             log.warning("spool.unavailable", why=exc.why, meaning=str(exc))
         self.take_over()
 
-    def proposed_id(self) -> str:
-        """Return the id to give a server that has none: the one known for this stream and address, else a new one.
+    def propose_id(self) -> str:
+        """Return an id for a server without one: the id recorded for this stream and address, else a new one.
 
-        So a server that came back without its data is the same one to the spool.
+        So a server that came back without its data keeps its id for the spool.
         """
-        recorded = (owner for path in folders_in(self._data) if (owner := read_owner(path)))
-        mine = (
-            owner.server for owner in recorded if (owner.stream, owner.redis) == (self._owner.stream, self._owner.redis)
+        owners = (owner for path in folders_in(self._data) if (owner := read_owner(path)))
+        ids = (
+            owner.server for owner in owners if (owner.stream, owner.redis) == (self._owner.stream, self._owner.redis)
         )
-        return self._owner.server or next(filter(None, mine), None) or secrets.token_hex(8)
+        return self._owner.server or next(filter(None, ids), None) or secrets.token_hex(8)
 
     def bind(self, server: str) -> None:
-        """Drain from now on what belongs to the server with this id, which Redis has told."""
+        """Drain entries of the server with this id from now on."""
         owner = replace(self._owner, server=server)
         if owner == self._owner:
             return
@@ -106,19 +106,19 @@ class SpoolFiles:
             self._folder.write_owner(owner)
         except OSError as exc:
             log.warning("spool.owner_not_noted", folder=str(self._folder.path), error=type(exc).__name__)
-        self._others.look_again()
+        self._others.reset_reports()
         self.take_over()
 
     def put(self, entries: Sequence[Packed]) -> None:
-        """Return when they are on the disk. Raises NotSpooled if they are not, or may not stay there."""
-        if why := self.why_not(size_of(entries)):
+        """Return when the entries are on the disk. Raises NotSpooled if they are not, or may not be."""
+        if why := self.find_shortage(entries_bytes(entries)):
             raise NotSpooled(why)
         if self._writer is not None and self._writer.written_bytes >= FILE_BYTES:
             self._older.append(self._writer)
             self._writer.close()
             self._writer = None
         for _ in range(2):
-            self._writer = self._writer or self._begun()
+            self._writer = self._writer or self._create_file()
             try:
                 self._writer.put(entries)
             except Full:
@@ -130,8 +130,8 @@ class SpoolFiles:
                 return
         raise NotSpooled("failing")
 
-    def why_not(self, size: int = 1) -> Why | None:
-        """Return why there is no room for so many bytes; None if there is."""
+    def find_shortage(self, size: int = 1) -> Why | None:
+        """Return the reason why the spool cannot store ``size`` bytes, or None if it can."""
         if self.held.bytes + size > self._limit_bytes:
             return "full"
         try:
@@ -140,21 +140,21 @@ class SpoolFiles:
             return "failing"
         return "volume" if free - size < min(FREE_BYTES, total * FREE_SHARE) else None
 
-    def read(self, most_entries: int) -> Chunk | None:
-        """Return the oldest entries; None if there are none, or none that can be read now."""
-        part = self._next_part(most_entries)
-        self._count()  # a file that proves to be damaged holds more or less than was known
+    def read(self, max_entries: int) -> Chunk | None:
+        """Return the oldest entries; None if the spool is empty or cannot be read now."""
+        part = self._next_part(max_entries)
+        self._count()  # a damaged file may hold more or fewer entries than its marks say
         return part
 
     def confirm(self, part: Chunk) -> None:
-        """Forget these entries: Redis has confirmed them."""
-        file, found = part.file, part.slice
-        metrics.SPOOL_DRAINED.inc(len(found.entries))
-        if found.damaged:
-            metrics.SPOOL_SET_ASIDE.inc(found.damaged)
-            log.error("spool.entries_damaged", file=str(file.path), entries=found.damaged)
+        """Mark entries as confirmed by Redis."""
+        file, confirmed = part.file, part.slice
+        metrics.SPOOL_DRAINED.inc(len(confirmed.entries))
+        if confirmed.damaged:
+            metrics.SPOOL_SET_ASIDE.inc(confirmed.damaged)
+            log.error("spool.entries_damaged", file=str(file.path), entries=confirmed.damaged)
         try:
-            file.confirm(found)
+            file.confirm(confirmed)
         except SpoolFault as exc:
             self._seal(file, exc)
         self._retire_if_damaged(file)
@@ -163,14 +163,14 @@ class SpoolFiles:
         self._count()
 
     def take_over(self) -> None:
-        """Lock the folders of dead processes whose entries belong here, and report those of other owners."""
-        for folder in self._others.take_over(self._folder, self._owner, self._left):
-            self._find(folder)
+        """Lock the folders of dead processes whose entries belong to this owner, and report those of other owners."""
+        for folder in self._others.take_over(self._folder, self._owner, self._abandoned):
+            self._add_files(folder)
         self._release()
         self._count()
 
     def close(self) -> None:
-        """Close everything; what is not drained stays for the next start, or for another process."""
+        """Close all files. Undrained entries stay for the next start, or for another process."""
         for file in self._files():
             if file is self._writer and not file.rows:
                 self._drop(file)
@@ -181,42 +181,42 @@ class SpoolFiles:
     def _files(self) -> list[SpoolFile]:
         return [*self._older, *([self._writer] if self._writer else [])]
 
-    def _next_part(self, most_entries: int) -> Chunk | None:
+    def _next_part(self, max_entries: int) -> Chunk | None:
         for file in self._files():
             if self._failing_until.get(file.path, 0.0) > self._clock():
                 continue
-            known = file.rows
+            rows_before = file.rows
             try:
-                found = file.read(most_entries, SLICE_BYTES) if file.rows or file.damaged else None
+                entries = file.read(max_entries, SLICE_BYTES) if file.rows or file.damaged else None
             except SpoolFault as exc:
                 self._wait_for(file, exc)
                 continue
-            metrics.SPOOL_FOUND.inc(max(0, file.rows - known))
+            metrics.SPOOL_FOUND.inc(max(0, file.rows - rows_before))
             self._retire_if_damaged(file)
-            if found is not None:
-                return Chunk(file, found)
+            if entries is not None:
+                return Chunk(file, entries)
             self._finish(file)
         return None
 
-    def _begun(self) -> SpoolFile:
-        if self._clock() < self._begin_at:
+    def _create_file(self) -> SpoolFile:
+        if self._clock() < self._create_at:
             raise NotSpooled("failing")
         try:
             return SpoolFile.create(self._folder.next_file())
         except Full:
             raise NotSpooled("disk") from None
         except (SpoolFault, OSError):
-            self._begin_at = self._clock() + BEGIN_SECONDS
+            self._create_at = self._clock() + CREATE_SECONDS
             raise NotSpooled("failing") from None
 
-    def _find(self, folder: SpoolFolder) -> None:
+    def _add_files(self, folder: SpoolFolder) -> None:
         for path in folder.files():
-            if path in self._left:
+            if path in self._abandoned:
                 continue
-            file = SpoolFile.left(path)
+            file = SpoolFile.recover(path)
             self._older.append(file)
             try:
-                file.look()
+                file.inspect()
             except Damaged as exc:
                 self._seal(file, exc)
             except SpoolFault as exc:
@@ -225,13 +225,13 @@ class SpoolFiles:
             log.info("spool.found", file=str(path), entries=file.rows, damaged=file.damaged)
 
     def _seal(self, file: SpoolFile, exc: SpoolFault) -> None:
-        """Put nothing more into it. What is in it is read all the same."""
+        """Stop writing to a file. Its entries are still drained."""
         file.sealed = True
         file.damaged |= isinstance(exc, Damaged)
         metrics.SPOOL_FILES.labels("damaged" if file.damaged else "failing").inc()
         log.error("spool.sealed", file=str(file.path), error=str(exc), entries=file.rows)
         if file is self._writer:
-            self._begin_at = self._clock() + BEGIN_SECONDS
+            self._create_at = self._clock() + CREATE_SECONDS
             self._writer = None
             self._older.append(file)
             if not file.rows and not file.damaged:
@@ -239,10 +239,10 @@ class SpoolFiles:
 
     def _retire_if_damaged(self, file: SpoolFile) -> None:
         if file.damaged and file is self._writer:
-            self._seal(file, Damaged("found in use"))
+            self._seal(file, Damaged("detected in use"))
 
     def _finish(self, file: SpoolFile) -> None:
-        """Do with it what is to be done when there is nothing left in it to read."""
+        """Delete a drained file, or set it aside if it is damaged. The current file is deleted only if it is large."""
         if file.damaged:
             self._older.remove(file)
             self._set_aside(file, "drained as far as it could be read")
@@ -255,7 +255,7 @@ class SpoolFiles:
         self._release()
 
     def _wait_for(self, file: SpoolFile, exc: SpoolFault) -> None:
-        """Leave it alone for a while."""
+        """Do not read the file again for FAILING_SECONDS."""
         self._failing_until[file.path] = self._clock() + FAILING_SECONDS
         log.warning("spool.unreadable", file=str(file.path), error=str(exc), again_seconds=FAILING_SECONDS)
 
@@ -264,7 +264,7 @@ class SpoolFiles:
         try:
             aside = file.set_aside()
         except SpoolFault as exc:
-            self._leave(file.path, exc)
+            self._abandon(file.path, exc)
         else:
             log.error("spool.set_aside", file=str(aside), why=why, entries_lost=file.rows)
 
@@ -272,16 +272,16 @@ class SpoolFiles:
         try:
             file.remove()
         except SpoolFault as exc:
-            self._leave(file.path, exc)
+            self._abandon(file.path, exc)
 
-    def _leave(self, path: Path, exc: SpoolFault) -> None:
-        """Touch it no more in this process."""
-        self._left.add(path)
+    def _abandon(self, path: Path, exc: SpoolFault) -> None:
+        """Ignore the file until the next start."""
+        self._abandoned.add(path)
         metrics.SPOOL_FILES.labels("failing").inc()
         log.error("spool.left", file=str(path), error=str(exc), what="the next start tries again")
 
     def _release(self) -> None:
-        """Give back the folders that were taken over and are done with."""
+        """Unlock the folders that were taken over and are drained."""
         self._others.release(but={file.path.parent for file in self._older})
 
     def _count(self) -> None:

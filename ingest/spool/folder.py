@@ -1,11 +1,11 @@
-"""Where the spool's files lie: ``DATA/spool/<n>``, a folder for each process, locked for as long as it lives.
+"""The spool's folders, ``DATA/spool/<n>``: each process uses one and locks it as long as it runs.
 
-In a folder: ``lock``; ``owner``, which says what stream and server its entries belong to; ``000001.db`` and so on, the
-files in the order in which they were begun, each with SQLite's ``-wal`` beside it; ``000001.damaged`` with
-``000001.damaged-wal``, a file that was set aside, for a person to look at.
+A folder holds ``lock``; ``owner``, the stream and server of its entries; ``000001.db`` and so on, its files in order of
+creation, each with SQLite's ``-wal`` file; ``000001.damaged`` with ``000001.damaged-wal``, a file that was set aside
+for an operator to examine.
 
-A process starts in the first free folder without entries. Folders with entries that nobody has locked are those of
-dead processes: a process whose owner they match drains them.
+A process uses the first free folder without entries. An unlocked folder with entries belongs to a dead process; a
+process with the same owner drains it.
 """
 
 import os
@@ -27,7 +27,7 @@ _OWNER = "owner"
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A stream on a server."""
+    """A stream on a Redis server."""
 
     stream: str
     redis: str
@@ -35,11 +35,14 @@ class Owner:
     server: str | None = None
     """The id that the server keeps under the stream's key; None until it has answered."""
 
-    def owns(self, other: "Owner | None") -> bool:
-        """Whether entries of ``other`` belong here: same stream, and same id; by address if ``other`` has no id."""
-        if other is None or other.stream != self.stream:
+    def owns(self, recorded: "Owner | None") -> bool:
+        """Whether entries of the ``recorded`` owner belong to this one.
+
+        Both must have the same stream and server id, or the same address if ``recorded`` has no id.
+        """
+        if recorded is None or recorded.stream != self.stream:
             return False
-        return other.redis == self.redis if other.server is None else other.server == self.server
+        return recorded.redis == self.redis if recorded.server is None else recorded.server == self.server
 
 
 class SpoolFolder:
@@ -51,9 +54,9 @@ class SpoolFolder:
 
     @classmethod
     def claim(cls, data: Path, owner: Owner) -> Self:
-        """Lock the first free folder without entries of others, made if need be. Raises Refusal if there can be none.
+        """Lock the first free folder without entries of another owner; create it if needed. Raises Refusal.
 
-        While the server's id is not known, entries of an owner without one, at the same address, are no others'.
+        While the server's id is unknown, an owner without an id at the same address counts as the same owner.
         """
         try:
             for number in range(FOLDERS):
@@ -67,35 +70,35 @@ class SpoolFolder:
                 folder.release()
         except OSError as exc:
             raise Refusal(
-                f"the spool cannot be kept in {data / 'spool'} ({exc.strerror}): "
+                f"the spool folder {data / 'spool'} cannot be used ({exc.strerror}): "
                 "set ACKSTREAM_DATA to a folder that this user may write to"
             ) from None
         raise Refusal(f"all {FOLDERS} folders in {data / 'spool'} are in use: see `ackstream spool list`")
 
     @classmethod
     def lock(cls, path: Path) -> Self | None:
-        """Lock a folder; None if a living process has it. Raises OSError."""
+        """Lock a folder; return None if another process has it. Raises OSError."""
         lock = try_lock(path / "lock")
         return None if lock is None else cls(path, lock)
 
     @property
     def owner(self) -> Owner | None:
-        """Whose entries it holds; None if that cannot be read."""
+        """The owner of its entries; None if it cannot be read."""
         return read_owner(self.path)
 
     def write_owner(self, owner: Owner) -> None:
-        """Note whose entries it holds, on the disk. Raises OSError."""
+        """Record the owner of its entries on the disk. Raises OSError."""
         if self.owner != owner:
             write_file(self.path / _OWNER, orjson.dumps(asdict(owner)))
 
     def has_entries(self) -> bool:
-        """Whether it holds files, which may have entries."""
+        """Whether the folder holds files, which may have entries."""
         return next(self.path.glob("*.db"), None) is not None
 
-    def others(self) -> Iterator[Self]:
-        """Lock and yield each other folder with files that no living process has. The caller releases it.
+    def lock_others(self) -> Iterator[Self]:
+        """Lock and yield each other folder with files that no running process uses. The caller releases it.
 
-        One that cannot be looked into is left out.
+        Unreadable folders are skipped.
         """
         for path in folders_in(self.path.parent.parent):
             with suppress(OSError):
@@ -103,39 +106,39 @@ class SpoolFolder:
                     yield folder
 
     def files(self) -> list[Path]:
-        """Return its files, oldest first. Drafts that were never finished are deleted."""
+        """Return its files, oldest first. Unfinished drafts are deleted."""
         with suppress(OSError):
             for draft in self.path.glob("*.new*"):
                 draft.unlink()
-            for log in self.path.glob("*.db-wal"):  # of a file that was renamed when its log could not be
+            for log in self.path.glob("*.db-wal"):  # its file was set aside, but the log could not be renamed
                 if log.with_suffix(".damaged").exists() and not log.with_suffix(".db").exists():
                     log.rename(log.with_suffix(".damaged-wal"))
         return sorted(self.path.glob("*.db"))
 
     def next_file(self) -> Path:
-        """Return a name after those of all files, the ones that were set aside too."""
+        """Return the next free file name, after all files including those set aside."""
         names = (path.name.partition(".")[0] for path in self.path.iterdir())
         return self.path / f"{1 + max((int(name) for name in names if name.isdecimal()), default=0):06}.db"
 
     def free_bytes(self) -> tuple[int, int]:
-        """Return how many bytes of the volume are free for this user, and how many it has in all."""
+        """Return the bytes of the volume that are free for this user, and the total."""
         with translate_errors():
-            found = os.statvfs(self.path)
-        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+            volume = os.statvfs(self.path)
+        return volume.f_bavail * volume.f_frsize, volume.f_blocks * volume.f_frsize
 
     def release(self) -> None:
-        """Unlock it."""
+        """Unlock the folder."""
         os.close(self._lock)
 
 
 def folders_in(data: Path) -> list[Path]:
-    """Return the spool's folders in a data folder, in the order of their numbers."""
-    found = [path for path in (data / "spool").glob("[0-9]*") if path.name.isdecimal()]
-    return sorted(found, key=lambda path: int(path.name))
+    """Return the spool's folders in a data folder, by number."""
+    folders = [path for path in (data / "spool").glob("[0-9]*") if path.name.isdecimal()]
+    return sorted(folders, key=lambda path: int(path.name))
 
 
 def read_owner(folder: Path) -> Owner | None:
-    """Return whose entries a folder holds; None if it does not say."""
+    """Return the owner of a folder's entries; None if it is missing or invalid."""
     try:
         return Owner(**orjson.loads((folder / _OWNER).read_bytes()))
     except (OSError, ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""The folders of dead processes: those whose entries belong here are taken over, those of other owners reported."""
+"""The folders of dead processes: those of the same owner are taken over, those of other owners are reported."""
 
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -15,19 +15,19 @@ log = structlog.get_logger("spool")
 
 
 class OtherFolders:
-    """Which folders this process has taken over, and how many entries others hold that are not its own."""
+    """The folders that this process has taken over, and the number of entries in folders of other owners."""
 
     def __init__(self) -> None:
         self.foreign_entries = 0
-        """How many are in folders that belong to other owners, or perhaps do."""
+        """The number of entries in folders of other owners, or of unknown ones."""
         self._taken_over: list[SpoolFolder] = []
-        self._foreign: dict[Path, int] = {}  # folders of other owners, and how many entries are in them
+        self._foreign: dict[Path, int] = {}  # folders of other owners, and the number of their entries
 
-    def take_over(self, own: SpoolFolder, owner: Owner, left: Collection[Path]) -> Iterator[SpoolFolder]:
-        """Lock and yield the folders whose entries are the owner's, but none with no files beside ``left``."""
+    def take_over(self, current: SpoolFolder, owner: Owner, abandoned: Collection[Path]) -> Iterator[SpoolFolder]:
+        """Lock and yield the folders of this owner, except those that hold only ``abandoned`` files."""
         foreign: dict[Path, int] = {}
-        for folder in own.others():
-            if set(folder.path.glob("*.db")).issubset(left):
+        for folder in current.lock_others():
+            if set(folder.path.glob("*.db")).issubset(abandoned):
                 folder.release()
             elif owner.owns(folder.owner):
                 log.info("spool.taken_over", folder=str(folder.path))
@@ -40,27 +40,27 @@ class OtherFolders:
         self.foreign_entries = sum(foreign.values())
         metrics.SPOOL_FOREIGN.set(self.foreign_entries)
 
-    def look_again(self) -> None:
-        """Count and report at the next ``take_over`` those too that were reported before."""
+    def reset_reports(self) -> None:
+        """Count and report all folders of other owners again at the next ``take_over``."""
         self._foreign = {}
 
     def release(self, but: Collection[Path] = ()) -> None:
-        """Give back the folders that were taken over, but those at these paths."""
+        """Unlock the folders that were taken over, except those at these paths."""
         for folder in [folder for folder in self._taken_over if folder.path not in but]:
             folder.release()
             self._taken_over.remove(folder)
 
 
-def _report(folder: SpoolFolder, here: Owner) -> int:
-    """Log that the entries of this folder are not drained here; return how many there are."""
+def _report(folder: SpoolFolder, current: Owner) -> int:
+    """Log that this process does not drain the folder; return the number of its entries."""
     entries = 0
     for path in folder.files():
-        file = SpoolFile.left(path)
+        file = SpoolFile.recover(path)
         with suppress(SpoolFault):
-            file.look()
+            file.inspect()
         entries += file.rows
     owner = folder.owner
-    if entries and here.server is not None:
+    if entries and current.server is not None:
         log.warning(
             "spool.foreign",
             folder=str(folder.path),

@@ -1,8 +1,8 @@
-"""The spool: keeps on disk what Redis does not take, until it does.
+"""The spool: a queue on the local disk for entries that Redis does not accept.
 
-All its files are SQLite's, with one connection each, and all work on them is done by one thread, in the order in which
-it is asked for: a put never waits for more than one slice that is being drained. The event loop never touches the
-disk, and a disk that does not answer does not keep the process alive: the thread is a daemon.
+Each file is a SQLite database with one connection. One thread does all work on the files, in the order of the requests,
+so a ``put`` waits for at most one slice that is being drained. The event loop never touches the disk. The thread is a
+daemon, so a disk that does not answer cannot keep the process alive.
 """
 
 import asyncio
@@ -26,38 +26,38 @@ from ingest.spool.folder import Owner
 log = structlog.get_logger("spool")
 
 ANSWER_SECONDS = 5.0
-REFUSED_SECONDS = 5.0
+REFUSED_SECONDS = 5.0  # for this time after a failed put the spool is not ready
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class DiskThread:
-    """Runs jobs one after the other, away from the event loop."""
+    """Runs jobs one after the other in its own thread."""
 
     def __init__(self) -> None:
         self._jobs: SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = SimpleQueue()
         Thread(target=self._run, name="spool", daemon=True).start()
 
     def submit(self, job: Callable[[], T]) -> asyncio.Future[T]:
-        """Queue a job; the future has its result."""
-        done: Future[T] = Future()
-        self._jobs.put((job, done))
-        return asyncio.wrap_future(done)
+        """Queue a job; the future gets its result."""
+        result: Future[T] = Future()
+        self._jobs.put((job, result))
+        return asyncio.wrap_future(result)
 
     def end(self) -> None:
-        """End the thread after the jobs that wait."""
+        """End the thread after the queued jobs."""
         self._jobs.put(None)
 
     def _run(self) -> None:
         while (queued := self._jobs.get()) is not None:
-            job, done = queued
-            if not done.set_running_or_notify_cancel():
+            job, result = queued
+            if not result.set_running_or_notify_cancel():
                 continue
             try:
-                done.set_result(job())
-            except BaseException as exc:  # noqa: BLE001 - whoever awaits it decides
-                done.set_exception(exc)
+                result.set_result(job())
+            except BaseException as exc:  # noqa: BLE001 - the caller awaits the future and handles it
+                result.set_exception(exc)
 
 
 class Spool:
@@ -69,47 +69,47 @@ class Spool:
         self._late: asyncio.Future[Any] | None = None
         self._refused: NotSpooled | None = None
         self._refused_at = 0.0
-        self._no_room: Why | None = None
+        self._shortage: Why | None = None
 
     @property
     def held(self) -> Held:
-        """What is in it."""
+        """The content of the spool."""
         return self._files.held
 
     @property
     def is_empty(self) -> bool:
-        """Whether no folder of the spool has entries, whoever they belong to."""
+        """Whether all folders of the spool are empty, including those of other owners."""
         return not self._files.held.entries and not self._files.foreign_entries
 
     @property
-    def why_not(self) -> str | None:
-        """Why nothing could be put into it when it was last looked at; None if something could."""
+    def not_ready_reason(self) -> str | None:
+        """The reason why the spool could not store entries at its last check; None if it could."""
         if self._late is not None and not self._late.done():
             return MEANINGS["stuck"]
         if self._refused is not None and time.monotonic() - self._refused_at < REFUSED_SECONDS:
             return str(self._refused)
-        return None if self._no_room is None else MEANINGS[self._no_room]
+        return None if self._shortage is None else MEANINGS[self._shortage]
 
-    async def look(self) -> None:
-        """Find out whether something can be put into it; ``why_not`` tells."""
+    async def refresh(self) -> None:
+        """Check whether the spool can store entries, and update ``not_ready_reason``."""
         try:
-            self._no_room = await self._do(self._files.why_not)
+            self._shortage = await self._do(self._files.find_shortage)
         except NotSpooled:
             return
 
     async def bind(self, identify: Callable[[str], Awaitable[str | None]]) -> None:
-        """Ask Redis which server it is, and drain what belongs to it from now on.
+        """Ask Redis for its server id, and drain the entries of that server from now on.
 
-        ``identify`` is given an id for a server that has none, and returns the server's; None leaves all as it is.
-        Raises what it raises, and NotSpooled if the disk does not answer.
+        ``identify`` gets an id for a server without one, and returns the server's id; None changes nothing. Raises the
+        errors of ``identify``, and NotSpooled if the disk does not answer.
         """
-        server = await identify(await self._do(self._files.proposed_id))
+        server = await identify(await self._do(self._files.propose_id))
         if server is not None:
             await self._do(self._files.bind, server)
 
     async def put(self, entries: Sequence[Packed]) -> None:
         """Return when the entries are on the disk. Raises NotSpooled."""
-        began = time.perf_counter()
+        started_at = time.perf_counter()
         try:
             await self._do(self._files.put, entries)
         except NotSpooled as exc:
@@ -117,27 +117,27 @@ class Spool:
             SPOOL_REFUSED.labels(exc.why).inc(len(entries))
             raise
         self._refused = None
-        SPOOL_SECONDS.observe(time.perf_counter() - began)
+        SPOOL_SECONDS.observe(time.perf_counter() - started_at)
 
-    async def read(self, most_entries: int) -> Chunk | None:
+    async def read(self, max_entries: int) -> Chunk | None:
         """Return the oldest entries, or None. Raises NotSpooled if the disk does not answer."""
-        return await self._do(self._files.read, most_entries)
+        return await self._do(self._files.read, max_entries)
 
     async def confirm(self, part: Chunk) -> None:
-        """Forget entries that Redis has confirmed. Raises NotSpooled if the disk does not answer."""
+        """Mark entries as confirmed by Redis. Raises NotSpooled if the disk does not answer."""
         await self._do(self._files.confirm, part)
 
     async def take_over(self) -> None:
-        """Take over what dead processes have left. Raises NotSpooled if the disk does not answer."""
+        """Take over folders of dead processes. Raises NotSpooled if the disk does not answer."""
         await self._do(self._files.take_over)
 
     async def open(self) -> None:
-        """Find what was left, and make ready for more; however long it takes."""
+        """Inspect the files of earlier processes and prepare a new one, without a time limit."""
         await self._thread.submit(self._files.open)
-        await self.look()
+        await self.refresh()
 
     async def close(self) -> None:
-        """Close it, unless its disk does not answer."""
+        """Close the files, and give up if the disk does not answer."""
         try:
             await self._do(self._files.close)
         except NotSpooled as exc:
@@ -149,18 +149,18 @@ class Spool:
     async def _do(self, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if self._late is not None and not self._late.done():
             raise NotSpooled("stuck")
-        job_done = self._thread.submit(lambda: job(*args, **kwargs))
-        done, _ = await asyncio.wait([job_done], timeout=ANSWER_SECONDS)
-        if not done:
-            self._late = job_done
-            job_done.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody else looks
+        result = self._thread.submit(lambda: job(*args, **kwargs))
+        finished, _ = await asyncio.wait([result], timeout=ANSWER_SECONDS)
+        if not finished:
+            self._late = result
+            result.add_done_callback(lambda late: late.cancelled() or late.exception())  # mark the error as retrieved
             raise NotSpooled("stuck")
-        return job_done.result()
+        return result.result()
 
 
 @asynccontextmanager
 async def open_spool(data: Path, owner: Owner, limit_bytes: int) -> AsyncIterator[Spool]:
-    """Open the spool in the data folder for the length of the block. Raises Refusal if there can be none."""
+    """Open the spool in the data folder until the block ends. Raises Refusal if it cannot be opened."""
     spool = Spool(SpoolFiles(data, owner, limit_bytes))
     await spool.open()
     try:

@@ -1,7 +1,7 @@
-"""Finds entries in the pages of a SQLite file whose tree is damaged: no other page is needed to read a leaf.
+"""Reads entries from the leaf pages of a SQLite file whose B-tree is damaged. A leaf can be read without other pages.
 
-The layout of a table's leaf page is https://www.sqlite.org/fileformat.html#b_tree_pages. Pages of the write-ahead log
-are read like those of the file. Whatever is found is checked by its checksum, which binds its number.
+https://www.sqlite.org/fileformat.html#b_tree_pages describes the layout of a leaf page. Pages of the write-ahead log
+are read like those of the file. Each entry is checked by its checksum, which covers its number.
 """
 
 from bisect import bisect_right
@@ -23,7 +23,7 @@ _COLUMNS = 4
 
 
 class Pages:
-    """The leaves of a file and its log that hold entries, by the first number on each."""
+    """The leaf pages of a file and its log that hold entries, sorted by the first number of each."""
 
     def __init__(self, file: Path, log: Path) -> None:
         self._sources = [
@@ -57,7 +57,7 @@ class Pages:
             return cls(file, log)
 
     def rows_after(self, number: int) -> list[Row]:
-        """Return the next entries after this number that can be read, in order; those of one page."""
+        """Return the next readable entries after this number, in order, from one page."""
         place = max(0, bisect_right(self._numbers, number + 1) - 1)
         for page in self._pages[place:]:
             if rows := [row for row in self._rows_of(page) if row[0] > number]:
@@ -65,7 +65,7 @@ class Pages:
         return []
 
     def _rows_of(self, page: memoryview) -> list[Row]:
-        """Return the sound entries of a page, in order; none if it is no leaf."""
+        """Return the sound entries of a page in order, or an empty list for a page that is not a leaf."""
         if len(page) < PAGE_BYTES or page[0] != LEAF:
             return []
         rows = []
@@ -109,17 +109,17 @@ class Pages:
 
 
 def _varint(data: bytes | memoryview, at: int) -> tuple[int, int]:
-    """Return SQLite's variable-length integer that begins here, and where it ends. Raises IndexError."""
+    """Decode SQLite's variable-length integer at this offset; return it and its end. Raises IndexError."""
     value = 0
     for place in range(at, at + 8):
         value = value << 7 | data[place] & 0x7F
-        if data[place] < 0x80:  # noqa: PLR2004 - the bit that says that more follows
+        if data[place] < 0x80:  # noqa: PLR2004 - the continuation bit
             return value, place + 1
     return value << 8 | data[at + 8], at + 9
 
 
 def _integer(data: bytes, at: int, kind: int) -> tuple[int, int]:
-    """Return a column's integer, and where it ends. Raises KeyError if it is of another type."""
+    """Decode an integer column; return it and its end. Raises KeyError if the column has another type."""
     if kind in (8, 9):
         return kind - 8, at
     size = _INTEGER_BYTES[kind]

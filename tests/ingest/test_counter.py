@@ -14,7 +14,7 @@ def test_a_tally_counts_by_labels() -> None:
 
 def test_the_number_of_counts_is_bounded() -> None:
     """However many different ones come, those after the first have one count together, and the first keep theirs."""
-    tally = Tally("tested_many", "Many.", ["number"], most=50)
+    tally = Tally("tested_many", "Many.", ["number"], limit=50)
     for number in [*range(80), 3]:
         tally.count(str(number))
     assert len(next(iter(tally.collect())).samples) == 51

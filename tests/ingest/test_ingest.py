@@ -29,8 +29,8 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 async def entries(server: Redis, shard: Shard) -> list[Entry]:
-    found: Any = await server.xrange(shard.stream)
-    return [Entry.from_fields(fields) for _, fields in found]
+    entries: Any = await server.xrange(shard.stream)
+    return [Entry.from_fields(fields) for _, fields in entries]
 
 
 async def raw(port: int, request: bytes) -> bytes:
@@ -128,8 +128,8 @@ async def test_200_comes_only_after_redis_has_confirmed(
 
     await server.execute_command("CLIENT PAUSE", 400, "WRITE")  # type: ignore[no-untyped-call]
     posted = [asyncio.create_task(post()) for _ in range(5)]
-    done, _ = await asyncio.wait(posted, timeout=0.2)
-    assert not done
+    answered, _ = await asyncio.wait(posted, timeout=0.2)
+    assert not answered
     assert await asyncio.gather(*posted) == [200] * 5
     assert len(await entries(server, shard)) == 5
 
@@ -137,7 +137,7 @@ async def test_200_comes_only_after_redis_has_confirmed(
 async def test_many_requests_share_a_round_trip(
     running: Running, http: aiohttp.ClientSession, server: Redis, shard: Shard
 ) -> None:
-    """Group commit: what waits while a batch is on its way goes with the next, one script call for all."""
+    """Group commit: entries that wait while a batch is in flight share the next one, in one script call."""
 
     async def post(n: int) -> int:
         async with http.post(running.url, data=body(message_uuid=f"m-{n}")) as answer:

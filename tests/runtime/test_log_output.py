@@ -39,7 +39,7 @@ def test_every_line_is_written_in_order(tmp_path: Path) -> None:
 
 
 async def test_a_pipe_that_nobody_reads_holds_nobody_up(pipe: tuple[int, int]) -> None:
-    """Lines wait up to a limit, then they are lost and counted; whoever reads again gets those that waited, whole."""
+    """Lines wait up to a limit; further ones are lost and counted. A returning reader gets the waiting lines whole."""
     reader, writer = pipe
     output, before = LogOutput(writer), lost()
     line = "x" * 999 + "\n"
@@ -49,10 +49,10 @@ async def test_a_pipe_that_nobody_reads_holds_nobody_up(pipe: tuple[int, int]) -
     assert time.monotonic() - started < 5
     assert lost() - before >= WAITING_CHARACTERS // len(line) - 100
     output.drain(0.01)
-    taken = b""
+    received = b""
     while select.select((reader,), (), (), 2.0)[0]:
-        taken += os.read(reader, 1 << 20)
-    assert set(taken.split(b"\n")) == {line.strip().encode(), b""}
+        received += os.read(reader, 1 << 20)
+    assert set(received.split(b"\n")) == {line.strip().encode(), b""}
     output.write("the last\n")
     await becomes(lambda: bool(select.select((reader,), (), (), 0)[0]))
     assert os.read(reader, 100) == b"the last\n"
@@ -66,9 +66,9 @@ def test_a_descriptor_that_does_not_block_is_waited_for(pipe: tuple[int, int]) -
     output = LogOutput(writer)
     for _ in range(1000):
         output.write("x" * 999 + "\n")
-    taken = 0
-    while taken < 1_000_000:
-        taken += len(os.read(reader, 1 << 16))
+    received = 0
+    while received < 1_000_000:
+        received += len(os.read(reader, 1 << 16))
     output.drain(5)
     os.close(reader)
 
@@ -107,5 +107,7 @@ log.info("another.line")
 @pytest.mark.parametrize("more", ["", "import sys; sys.stdout = None"])
 def test_logging_never_raises(more: str) -> None:
     """Neither without a standard output nor with values that cannot be shown; nothing is said on standard error."""
-    done = subprocess.run((sys.executable, "-c", CLOSED.format(more=more)), cwd=ROOT, capture_output=True, check=False)
-    assert (done.returncode, done.stderr) == (0, b"")
+    result = subprocess.run(
+        (sys.executable, "-c", CLOSED.format(more=more)), cwd=ROOT, capture_output=True, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, b"")

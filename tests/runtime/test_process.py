@@ -1,4 +1,4 @@
-"""The end of a process: in good order at the first signal, at once at the second, whatever runs in it."""
+"""The end of a process: cleanly after the first signal, at once after the second, even with code that blocks."""
 
 import signal
 import subprocess
@@ -51,7 +51,7 @@ def program(body: str, output: Path) -> Iterator["subprocess.Popen[bytes]"]:
         child.wait()
 
 
-async def ended(child: "subprocess.Popen[bytes]", seconds: float) -> int:
+async def wait_for_end(child: "subprocess.Popen[bytes]", seconds: float) -> int:
     await becomes(lambda: child.poll() is not None, seconds=seconds)
     return child.wait()
 
@@ -70,7 +70,7 @@ DEAF: dict[str, str] = {
 @pytest.mark.parametrize("body", DEAF.values(), ids=list(DEAF))
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_second_signal_always_ends_the_process(tmp_path: Path, body: str, number: signal.Signals) -> None:
-    """Within seconds and with exit code 130, whatever code runs in it."""
+    """The process ends within seconds with exit code 130, even with code that blocks."""
     output = tmp_path / "output"
     with program(body, output) as child:
         await becomes(lambda: b"started" in output.read_bytes())
@@ -79,7 +79,7 @@ async def test_a_second_signal_always_ends_the_process(tmp_path: Path, body: str
         await becomes(lambda: time.monotonic() > started + 0.2)  # else two signals may become one
         assert child.poll() is None
         child.send_signal(number)
-        assert await ended(child, 10) == 130
+        assert await wait_for_end(child, 10) == 130
 
 
 ENDS: dict[str, tuple[str, int, str]] = {
@@ -107,7 +107,7 @@ async def test_a_process_whose_work_is_done_or_has_failed_ends(
     """Tasks that ignore their cancellation and threads that are blocked do not hold it up; the error is shown."""
     output = tmp_path / "output"
     with program(body, output) as child:
-        assert await ended(child, 15) == code
+        assert await wait_for_end(child, 15) == code
     assert words in output.read_text()
 
 
@@ -118,6 +118,6 @@ async def test_the_first_signal_lets_it_finish(tmp_path: Path, number: signal.Si
     with program("await stop.wait()\nprint('finished', flush=True)", output) as child:
         await becomes(lambda: b"started" in output.read_bytes())
         child.send_signal(number)
-        assert await ended(child, 10) == 0
+        assert await wait_for_end(child, 10) == 0
     assert "finished" in output.read_text()
     assert f'"why": "{number.name}"' in output.read_text()

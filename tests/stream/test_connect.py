@@ -30,7 +30,7 @@ from tests.support.waiting import until
 
 
 async def test_a_server_is_asked_what_it_can_do(server: Redis) -> None:
-    """What the server has is found by its name; what it has not is left out."""
+    """Commands of the server are returned; missing ones are left out."""
     assert await connect.find_commands(server, ["XADD", "XFUTURE", "EVALSHA"]) == {"XADD", "EVALSHA"}
 
 
@@ -41,7 +41,7 @@ async def test_a_server_that_lacks_a_command_is_refused_in_one_sentence(server: 
 
 
 async def test_what_may_not_be_asked_counts_as_absent(server: Redis, valkey_url: str, shard: Shard) -> None:
-    """A user without COMMAND INFO is told so."""
+    """The error for a user without COMMAND INFO says so."""
     url = await add_user(server, valkey_url, shard.name, "+@all", "-command")
     client = connect.client(url)
     with pytest.raises(connect.ServerUnfit, match="may not run COMMAND INFO"):
@@ -74,7 +74,7 @@ async def test_a_connection_that_another_task_closes_is_lost(valkey_url: str, st
 
 
 def test_a_connection_that_was_reset_is_lost_whichever_loop_runs(valkey_url: str) -> None:
-    """What uvloop raises at the next write, an error of its own, means here that Redis is away; then it comes back."""
+    """The error that uvloop raises at the next write counts as Redis being away; then Redis comes back."""
 
     async def reset() -> None:
         async with proxying(urlsplit(valkey_url).port or 0) as proxy:
@@ -201,7 +201,7 @@ async def test_a_socket_in_the_file_system_is_spoken_to(tmp_path: Path) -> None:
 
 
 async def test_tcp_notices_a_peer_that_is_gone(server: Redis) -> None:
-    """Idle connections are probed, and what a peer does not confirm ends the connection."""
+    """Idle connections are probed, and unconfirmed data ends the connection."""
     pool: Any = server.connection_pool
     connection = await pool.get_connection()
     plug = connection._writer.get_extra_info("socket")  # noqa: SLF001 - there is no public way to it

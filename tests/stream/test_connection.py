@@ -4,7 +4,7 @@ from redis.asyncio import Redis
 
 
 async def test_a_cancellation_is_never_lost(server: Redis) -> None:
-    """Cancelled at any step of a command, and told once, a task ends."""
+    """A task ends after one cancellation at any step of a command."""
 
     async def ask_for_ever() -> None:
         while True:

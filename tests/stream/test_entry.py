@@ -33,8 +33,8 @@ WHOLE = Entry(
 
 
 def golden(name: str) -> dict[bytes, bytes]:
-    found = next(entry for entry in orjson.loads(GOLDEN.read_bytes())["entries"] if entry["name"] == name)
-    return {field.encode(): base64.b64decode(value) for field, value in found["fields"].items()}
+    case = next(entry for entry in orjson.loads(GOLDEN.read_bytes())["entries"] if entry["name"] == name)
+    return {field.encode(): base64.b64decode(value) for field, value in case["fields"].items()}
 
 
 @pytest.mark.parametrize(("name", "entry"), [("least", LEAST), ("whole", WHOLE)])
@@ -46,13 +46,13 @@ def test_version_1_is_read_and_written_as_ever(name: str, entry: Entry) -> None:
 
 @given(entries)
 def test_any_entry_survives_the_wire(entry: Entry) -> None:
-    """What `to_fields` writes `from_fields` reads back equal."""
+    """`from_fields` decodes the output of `to_fields` to an equal entry."""
     assert Entry.from_fields(entry.to_fields()) == entry
 
 
 @given(st.dictionaries(st.sampled_from([*WHOLE.to_fields(), b"other"]) | st.binary(), st.binary()))
 def test_any_fields_give_an_entry_or_invalid_entry(fields: dict[bytes, bytes]) -> None:
-    """Nothing that stands on a stream raises anything but InvalidEntry."""
+    """Any fields either decode or raise InvalidEntry."""
     try:
         Entry.from_fields(fields)
     except InvalidEntry:
@@ -60,7 +60,9 @@ def test_any_fields_give_an_entry_or_invalid_entry(fields: dict[bytes, bytes]) -
 
 
 @given(
-    entries.map(lambda one: [*one.to_fields().items()]).flatmap(lambda pairs: st.just(pairs) | st.permutations(pairs)),
+    entries.map(lambda entry: [*entry.to_fields().items()]).flatmap(
+        lambda pairs: st.just(pairs) | st.permutations(pairs)
+    ),
     st.dictionaries(st.sampled_from([*WHOLE.to_fields(), b"other"]), st.none() | st.just(b"2") | st.binary()),
 )
 @example([*LEAST.to_fields().items()], {b"received_ms": b"", b"verified": b"2"})
@@ -68,7 +70,7 @@ def test_any_fields_give_an_entry_or_invalid_entry(fields: dict[bytes, bytes]) -
 def test_names_and_values_in_turn_are_read_like_fields(
     pairs: list[tuple[bytes, bytes]], change: dict[bytes, bytes | None]
 ) -> None:
-    """In whatever order, whole or not: the same entry, or InvalidEntry for the same reason."""
+    """In any order, complete or not, both decoders give the same entry, or InvalidEntry for the same reason."""
     changed = dict(pairs) | change
     fields = {name: value for name, value in changed.items() if value is not None}
 
@@ -133,7 +135,7 @@ def test_other_texts_are_no_entry_id(text: str) -> None:
 
 @given(st.integers(0, 2**48), st.integers(0, 2**64 - 1))
 def test_before_is_the_next_lower_id(ms: int, seq: int) -> None:
-    """Between an id and the one before it there is no room."""
+    """No id lies between an id and its predecessor."""
     entry_id = EntryId(0, ms, seq)
     before = entry_id.before()
     if (ms, seq) == (0, 0):

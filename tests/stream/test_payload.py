@@ -30,7 +30,7 @@ def test_the_examples_are_told_apart(name: str) -> None:
     ],
 )
 def test_what_makes_a_receipt(fields: dict[str, str | None], *, receipt: bool) -> None:
-    """An id under a receipt's name, and none of the Messages API, whatever its value is."""
+    """A receipt has an id field of receipts with any value, and no id of the Messages API."""
     assert is_receipt(decode(json.dumps(fields).encode())) == receipt
 
 
@@ -50,7 +50,7 @@ def test_of_a_name_that_comes_twice_the_last_one_counts() -> None:
 
 @given(st.binary() | st.binary().map(b"{".__add__))
 def test_the_worker_refuses_for_the_same_reason(payload: bytes) -> None:
-    """What holds no fields here is no status there, and the dead letter gives this module's words."""
+    """A payload that this module rejects is dead-lettered by the worker, with this module's error."""
     try:
         decode(payload)
     except InvalidPayload as exc:
@@ -64,6 +64,6 @@ def test_the_worker_refuses_for_the_same_reason(payload: bytes) -> None:
 
 @given(st.dictionaries(st.sampled_from(["messageId", "message_uuid"]), st.text(min_size=1, max_size=50), min_size=1))
 def test_the_worker_tells_receipts_by_the_same_rule(fields: dict[str, str]) -> None:
-    """What ingest takes for a receipt is read as a receipt, and nothing else is."""
+    """The worker parses exactly those payloads as receipts that ingest treats as receipts."""
     payload = json.dumps(fields | {"status": "delivered", "msisdn": "of a receipt", "to": "of a message"}).encode()
     assert event(payload).to == ("of a receipt" if is_receipt(decode(payload)) else "of a message")

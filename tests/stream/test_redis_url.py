@@ -67,12 +67,12 @@ def test_a_server_is_named_as_redis_py_does(url: str, options: dict[str, object]
     ],
 )
 def test_what_could_not_work_is_refused(url: str) -> None:
-    """Another scheme, a host or a port that is none, and options that would fail later or undo limits."""
+    """Unknown schemes, invalid hosts or ports, and options that would fail later or change our limits are refused."""
     with pytest.raises(ValueError, match=r"."):
         Target.from_url(url)
 
 
 def test_secrets_are_not_shown() -> None:
-    """Neither user nor password stands in its representation."""
+    """Its representation has neither user nor password."""
     shown = repr(Target.from_url("redis+sentinel://me:hunter2@one/main?sentinel_password=hunter3"))
     assert "hunter" not in shown

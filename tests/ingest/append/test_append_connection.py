@@ -24,18 +24,18 @@ BATCH = [pack(entry(body()))[1]]
 @pytest.fixture
 async def connection(valkey_url: str, shard: Shard) -> AsyncIterator[AppendConnection]:
     """A connection that has been open for longer than redis-py lets one be without asking for its health."""
-    own = client(valkey_url)
-    own.connection_pool.connection_kwargs["health_check_interval"] = 0.001
-    connection = await AppendConnection.open(own, shard.stream)
+    user = client(valkey_url)
+    user.connection_pool.connection_kwargs["health_check_interval"] = 0.001
+    connection = await AppendConnection.open(user, shard.stream)
     yield connection
     await connection.close()
-    await own.aclose()
+    await user.aclose()
 
 
 async def connections(server: Redis) -> int:
     """How many were made so far."""
-    found: Any = await server.info("stats")
-    return int(found["total_connections_received"])
+    stats: Any = await server.info("stats")
+    return int(stats["total_connections_received"])
 
 
 async def test_appends_need_no_connection_beside_their_own(
@@ -60,38 +60,38 @@ async def test_a_server_that_forgot_its_scripts_is_told_again(
 
 async def test_a_cancelled_append_takes_no_other_batch_s_reply(valkey_url: str, shard: Shard) -> None:
     """Cancelled after any step, the connection is closed; the other batch is confirmed by its own reply or fails."""
-    own = client(valkey_url)
-    await (await AppendConnection.open(own, shard.stream)).close()  # the script is loaded
+    user = client(valkey_url)
+    await (await AppendConnection.open(user, shard.stream)).close()  # the script is loaded
     for steps in range(1, 30):
-        opened = await AppendConnection.open(own, shard.stream)
+        opened = await AppendConnection.open(user, shard.stream)
         cancelled = asyncio.create_task(opened.append(BATCH, 5))
-        other = asyncio.create_task(opened.append(BATCH * 7, 5))
+        second = asyncio.create_task(opened.append(BATCH * 7, 5))
         for _ in range(steps):
             await asyncio.sleep(0)
         if cancelled.done():
-            await other
+            await second
             await opened.close()
             continue
         cancelled.cancel()
-        await asyncio.wait([cancelled, other])
+        await asyncio.wait([cancelled, second])
         assert cancelled.cancelled()
-        assert other.exception() is None or isinstance(other.exception(), RedisConnectionError)
+        assert second.exception() is None or isinstance(second.exception(), RedisConnectionError)
         with pytest.raises(RedisConnectionError):
             await opened.append(BATCH, 5)
-    await own.aclose()
+    await user.aclose()
 
 
 async def test_a_reply_that_is_late_closes_the_connection(valkey_url: str, shard: Shard) -> None:
     """The batch times out, and so does each that waits behind it; none is ever confirmed by the late reply."""
     async with proxying(urlsplit(valkey_url).port or 0) as proxy:
-        own = client(through(proxy, valkey_url))
-        opened = await AppendConnection.open(own, shard.stream)
+        user = client(through(proxy, valkey_url))
+        opened = await AppendConnection.open(user, shard.stream)
         proxy.swallows_replies = True
         first, second = await asyncio.gather(opened.append(BATCH, 0.1), opened.append(BATCH, 5), return_exceptions=True)
         assert isinstance(first, RedisTimeoutError)
         assert isinstance(second, RedisConnectionError)
         assert opened.is_closed
-        await own.aclose()
+        await user.aclose()
 
 
 async def test_a_reply_that_is_not_the_number_of_entries_is_no_confirmation(
@@ -99,12 +99,12 @@ async def test_a_reply_that_is_not_the_number_of_entries_is_no_confirmation(
 ) -> None:
     """Something between us and Redis that answers everything with OK or 1 is not believed."""
     monkeypatch.setattr("ingest.append.connection.APPEND", "return 1")
-    own = client(valkey_url)
-    opened = await AppendConnection.open(own, shard.stream)
+    user = client(valkey_url)
+    opened = await AppendConnection.open(user, shard.stream)
     with pytest.raises(InvalidResponse):
         await opened.append(BATCH * 2, 5)
     assert await server.xlen(shard.stream) == 0
-    await own.aclose()
+    await user.aclose()
 
 
 async def test_an_empty_batch_tries_whether_an_append_is_allowed(
@@ -129,8 +129,8 @@ async def test_an_empty_batch_meets_what_an_append_would_meet(
     rights = ("+evalsha", "+script|load", "+ping", f"~{shard.name}:*")
     name = f"{shard.name}-few"
     await server.execute_command("ACL", "SETUSER", name, "on", ">secret", *rights)  # type: ignore[no-untyped-call]
-    own = client(f"redis://{name}:secret@127.0.0.1:{urlsplit(valkey_url).port}")
-    opened = await AppendConnection.open(own, shard.stream)
+    user = client(f"redis://{name}:secret@127.0.0.1:{urlsplit(valkey_url).port}")
+    opened = await AppendConnection.open(user, shard.stream)
     with pytest.raises((NoPermissionError, ResponseError), match=r"(?i)acl|permission"):
         await opened.append((), 5)
-    await own.aclose()
+    await user.aclose()

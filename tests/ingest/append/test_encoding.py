@@ -14,14 +14,14 @@ webhooks = entries.map(
 def read(packed: bytes) -> list[bytes]:
     reader = hiredis.Reader()
     reader.feed(packed)
-    found: list[bytes] = reader.gets()
+    parts: list[bytes] = reader.gets()
     assert reader.gets() is False
-    return found
+    return parts
 
 
 @given(webhooks)
 def test_packed_is_what_the_wire_contract_says(entry: Entry) -> None:
-    """A server that reads it finds the fields of ``to_fields``, and it bears the time of the receipt."""
+    """A server reads the fields of ``to_fields``, and the packed entry has the receive time."""
     received_ms, array = pack(entry)
     parts = read(array)
     assert (received_ms, dict(zip(parts[::2], parts[1::2], strict=True))) == (entry.received_ms, entry.to_fields())
@@ -29,7 +29,7 @@ def test_packed_is_what_the_wire_contract_says(entry: Entry) -> None:
 
 @given(st.lists(webhooks, max_size=5))
 def test_a_batch_becomes_parts_of_a_command(batch: list[Entry]) -> None:
-    """Behind what the command begins with: for each entry the number of its parts, and these, unchanged."""
+    """After the leading parts of the command each entry has the number of its parts and the unchanged parts."""
     arrays = [pack(entry)[1] for entry in batch]
     count, arguments = as_arguments(arrays)
     parts = read(b"*%d\r\n" % (2 + count) + command([b"EVALSHA", b"sha"]) + arguments)

@@ -1,4 +1,4 @@
-"""Group commit: which entries go to Redis together, and what becomes of those that are on their way when it is lost."""
+"""Group commit: the entries of a batch, and in-flight batches when the connection to Redis is lost."""
 
 import asyncio
 from collections import Counter
@@ -29,7 +29,7 @@ async def away(tmp_path: Path, shard: Shard) -> AsyncIterator[Away]:
 
 @asynccontextmanager
 async def silent(away: Away) -> AsyncIterator[Appender]:
-    """An appender whose server does all that it is told, but is not heard any more."""
+    """An appender whose server executes all commands, but whose replies are lost."""
     server = client(away.settings["redis_url"])
     settings = IngestSettings.load(**away.settings, signatures="off", ack_budget_ms=LONG_MS)
     async with open_pipeline(server, settings) as appender:
@@ -40,7 +40,7 @@ async def silent(away: Away) -> AsyncIterator[Appender]:
 
 
 class Senders:
-    """What waits for its entry to be kept."""
+    """Return the futures of the waiting entries."""
 
     def __init__(self, appender: Appender) -> None:
         self._appender = appender
@@ -48,7 +48,7 @@ class Senders:
         self.waiting: list[asyncio.Future[None]] = []
 
     async def send(self, number: int) -> None:
-        """Send so many at once; return when they wait."""
+        """Append this many entries at once; return when they wait."""
         for _ in range(number):
             self.ids.append(f"m-{len(self.ids)}")
             payload = body(message_uuid=self.ids[-1])
@@ -61,21 +61,21 @@ class Senders:
             await asyncio.gather(*self.waiting)
 
 
-async def appended(away: Away) -> tuple[int, int]:
+async def count_appended(away: Away) -> tuple[int, int]:
     """How many entries are on the stream, and how many calls brought them."""
     calls = (await away.server.info("commandstats")).get("cmdstat_evalsha", {"calls": 0})["calls"]
     return await away.server.xlen(away.shard.stream), calls
 
 
 async def test_a_second_batch_goes_out_when_as_many_wait_as_are_in_hand(away: Away) -> None:
-    """Fewer wait for more; and what comes while two are in hand goes out together when one of them has ended."""
+    """While one batch is in flight, smaller ones wait. Entries that arrive during two batches share the next one."""
     async with silent(away) as appender:
         senders = Senders(appender)
         for number, expected in ((3, (3, 1)), (2, (3, 1)), (1, (6, 2)), (9, (6, 2))):
             await senders.send(number)
 
             async def is_so(expected: tuple[int, int] = expected) -> bool:
-                return await appended(away) == expected
+                return await count_appended(away) == expected
 
             await until(is_so)
         away.proxy.swallows_replies = False
@@ -86,7 +86,7 @@ async def test_a_second_batch_goes_out_when_as_many_wait_as_are_in_hand(away: Aw
 
 
 async def test_batches_in_flight_are_appended_again_when_their_connection_is_lost(away: Away) -> None:
-    """Redis is there, so a new connection takes them and what waits behind them: nothing goes by the spool."""
+    """Redis is up, so a new connection appends both batches and the waiting entries; the spool gets nothing."""
     spooled = counted("spooled_entries_total", why="away")
     async with silent(away) as appender:
         senders = Senders(appender)
@@ -94,7 +94,7 @@ async def test_batches_in_flight_are_appended_again_when_their_connection_is_los
             await senders.send(number)
 
         async def both_are_there() -> bool:
-            return await appended(away) == (6, 2)
+            return await count_appended(away) == (6, 2)
 
         await until(both_are_there)
         away.proxy.swallows_replies = False
@@ -102,11 +102,11 @@ async def test_batches_in_flight_are_appended_again_when_their_connection_is_los
         await senders.all_kept()
         assert counted("spooled_entries_total", why="away") == spooled
     times = Counter(await away.ids())
-    assert [times[one] for one in senders.ids] == [2] * 6 + [1] * 5
+    assert [times[sender_id] for sender_id in senders.ids] == [2] * 6 + [1] * 5
 
 
 async def test_batches_in_flight_are_spooled_when_redis_is_lost(away: Away) -> None:
-    """Both batches and what waits behind them go to the spool, though the server has the former; nobody waits on."""
+    """Both batches and the waiting entries go to the spool, although the server has the batches."""
     spooled = counted("spooled_entries_total", why="away")
     async with silent(away) as appender:
         senders = Senders(appender)
@@ -114,7 +114,7 @@ async def test_batches_in_flight_are_spooled_when_redis_is_lost(away: Away) -> N
             await senders.send(number)
 
         async def both_are_there() -> bool:
-            return await appended(away) == (6, 2)
+            return await count_appended(away) == (6, 2)
 
         await until(both_are_there)
         away.proxy.swallows_replies, away.proxy.refuses = False, True
@@ -125,4 +125,4 @@ async def test_batches_in_flight_are_spooled_when_redis_is_lost(away: Away) -> N
         await away.has(senders.ids)
         await is_open()
     times = Counter(await away.ids())
-    assert [times[one] for one in senders.ids] == [2] * 6 + [1] * 5
+    assert [times[sender_id] for sender_id in senders.ids] == [2] * 6 + [1] * 5

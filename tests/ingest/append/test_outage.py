@@ -1,4 +1,4 @@
-"""What ingest answers and keeps while Redis is away, in each of the ways in which it can be."""
+"""The answers of ingest and its spool during each kind of Redis outage."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ingest.append.group_commit import NotKept
+from ingest.append.group_commit import NotStored
 from ingest.append.pipeline import open_pipeline
 from ingest.settings import IngestSettings
 from stream.keys import Shard
@@ -71,12 +71,12 @@ async def test_what_was_spooled_is_what_was_received(away: Away, sender: Sender)
     assert await away.ids() == sender.kept
     assert [entry.received_ms for entry in entries] == sorted(entry.received_ms for entry in entries)
     assert len({entry.receipt for entry in entries}) == 60
-    found: Any = await away.server.xrange(away.shard.stream, count=1)
-    assert entries[-1].received_ms < int(found[0][0].partition(b"-")[0]), "the outage was over before it began"
+    first: Any = await away.server.xrange(away.shard.stream, count=1)
+    assert entries[-1].received_ms < int(first[0][0].partition(b"-")[0]), "the outage was over too early"
 
 
 async def test_it_starts_without_redis(away: Away) -> None:
-    """Ready at once: what comes is spooled, and appended when Redis is there."""
+    """Ingest is ready at once: webhooks are spooled, and appended when Redis is up."""
     away.kill()
     async with ingesting(**away.settings) as running, sending(running.url) as sender:
         assert await sender.posts(3) == [200] * 3
@@ -85,7 +85,7 @@ async def test_it_starts_without_redis(away: Away) -> None:
 
 
 async def test_only_the_first_ones_wait(away: Away, sender: Sender) -> None:
-    """A silent Redis costs whoever comes first the budget; whoever comes then is answered without asking it."""
+    """With a silent Redis the first request waits for the budget; later requests are answered without asking Redis."""
     loop = asyncio.get_running_loop()
     away.freeze()
     began = loop.time()
@@ -128,7 +128,7 @@ async def test_a_batch_that_is_cut_in_the_middle_is_kept(away: Away, sender: Sen
 
 
 async def test_loading_its_data_redis_is_away(away: Away, sender: Sender, tmp_path: Path) -> None:
-    """Started again it loads for seconds and says so; what comes meanwhile is spooled."""
+    """A restarted Redis loads for seconds; webhooks of that time are spooled."""
     async with away.server.pipeline() as pipe:
         for _ in range(20_000):
             pipe.incr("number")
@@ -156,16 +156,16 @@ async def test_live_ones_pass_those_that_are_drained(away: Away, sender: Sender)
         return counted("breaker_state") == 0
 
     await until(is_draining)
-    direct, left = counted("appended_entries_total"), counted("spool_entries")
+    direct, spooled = counted("appended_entries_total"), counted("spool_entries")
     assert await sender.posts(10) == [200] * 10
     assert counted("appended_entries_total") - direct == 10
-    assert left > 0, "it was drained before a live one could come: the test proves nothing"
+    assert spooled > 0, "it was drained before a live one could come: the test proves nothing"
     await away.has(sender.kept)
 
 
 async def test_a_server_that_answers_and_takes_nothing_stays_away(away: Away, sender: Sender) -> None:
     """The probe appends something: so a replica costs one batch its way to it, not one for each probe."""
-    before = counted("append_failures_total", trouble="read-only")
+    before = counted("append_failures_total", fault="read-only")
     await away.tell("REPLICAOF", "127.0.0.1", 1)
     assert await sender.post() == 200
     probing = asyncio.create_task(away.is_probed(4))
@@ -173,7 +173,7 @@ async def test_a_server_that_answers_and_takes_nothing_stays_away(away: Away, se
         assert await sender.post() == 200
         await asyncio.sleep(0.01)
     await probing
-    assert counted("append_failures_total", trouble="read-only") - before == 1
+    assert counted("append_failures_total", fault="read-only") - before == 1
     await away.tell("REPLICAOF", "NO", "ONE")
     await away.has(sender.kept)
 
@@ -196,10 +196,10 @@ async def test_draining_is_cut_short_again_and_again(away: Away, sender: Sender)
 
 
 async def test_before_memory_is_full_entries_go_to_the_spool(away: Away, sender: Sender, running: Running) -> None:
-    """At 95 % Redis is spared, so that it does not have to refuse; below it goes on by itself."""
+    """At 95 % memory entries go to the spool, before Redis refuses them; below that they go to Redis again."""
     before = counted("spooled_entries_total", why="memory")
     for n in range(500):
-        await away.server.set(f"filler-{n}", b"x" * 100_000)  # beside which it does not matter what connections take
+        await away.server.set(f"filler-{n}", b"x" * 100_000)  # the cost of connections is small compared to this
     used = (await away.server.info("memory"))["used_memory"]
     await away.tell("CONFIG SET", "maxmemory", int(used / 0.97))
 
@@ -212,13 +212,13 @@ async def test_before_memory_is_full_entries_go_to_the_spool(away: Away, sender:
     assert counted("spooled_entries_total", why="memory") - before == 5
     assert counted("redis_memory_ratio") > 0.9
     await away.is_probed(3)
-    assert await away.ids() == [], "what was spooled was given to a server that is nearly full"
+    assert await away.ids() == [], "spooled entries were sent to a server that is nearly full"
     await away.tell("CONFIG SET", "maxmemory", 2**30)
     await away.has(sender.kept)
 
 
 async def test_with_neither_redis_nor_spool_it_says_503(away: Away) -> None:
-    """And is not ready; once Redis is there it is again, and what was kept is on the stream."""
+    """Ingest is also not ready. When Redis is up it is ready again, and stored entries are on the stream."""
     async with ingesting(**away.settings, spool_bytes=2**20) as running, sending(running.url) as sender:
         away.kill()
         while 503 not in await sender.posts(100):
@@ -233,7 +233,7 @@ async def test_with_neither_redis_nor_spool_it_says_503(away: Away) -> None:
 
 
 async def test_a_full_disk_is_drained_while_it_is_full(away: Away, tmp_path: Path) -> None:
-    """503 for what it cannot take; what it has is given to Redis, though not even a deletion can be written."""
+    """A full spool is answered 503; its entries are drained to Redis, although not even a deletion can be written."""
     with small_disk(tmp_path / "disk", 2**20) as disk:
         async with ingesting(**away.settings, data=disk) as running, sending(running.url) as sender:
             away.kill()
@@ -248,19 +248,19 @@ async def test_a_full_disk_is_drained_while_it_is_full(away: Away, tmp_path: Pat
 
 
 async def test_what_waits_at_the_end_is_kept(away: Away, tmp_path: Path) -> None:
-    """Even if nobody waits for it: when the block ends it is on the stream."""
+    """An entry is on the stream when the block ends, even if its future is not awaited."""
     settings = IngestSettings.load(**away.settings, data=tmp_path / "own")
     async with open_pipeline(away.server, settings) as appender:
         waiting = [appender.append(entry(b"%d" % n)) for n in range(1000)]
-    assert [kept.exception() for kept in waiting] == [None] * 1000
+    assert [future.exception() for future in waiting] == [None] * 1000
     assert len(await away.entries()) == 1000
-    assert appender.why_not == "stopping"
-    with pytest.raises(NotKept):
+    assert appender.not_ready_reason == "stopping"
+    with pytest.raises(NotStored):
         await appender.append(entry(b"late"))
 
 
 async def test_a_stop_leaves_nothing_unanswered(away: Away) -> None:
-    """What waits for a silent Redis when the stop comes is spooled and answered; the next start drains it."""
+    """Entries that wait for a silent Redis at the stop are spooled and answered; the next start drains them."""
     async with ingesting(**away.settings) as running, sending(running.url) as sender:
         away.freeze()
         posts = asyncio.create_task(sender.posts(10))

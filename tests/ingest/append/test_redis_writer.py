@@ -1,4 +1,4 @@
-"""The path to Redis: what closes it, when it is tried again, and what is said about it."""
+"""The path to Redis: faults that close it, probes, and log lines."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -75,7 +75,7 @@ async def test_a_probe_that_succeeds_opens_it(writer: RedisWriter) -> None:
 
 
 def test_probes_that_fail_are_delayed_longer_up_to_a_limit(writer: RedisWriter, clock: FakeClock) -> None:
-    """Twice as long each time, and no longer than what finds Redis again within some seconds."""
+    """The delay doubles up to a limit, so that Redis is found again within seconds."""
     delays = []
     for _ in range(7):
         writer.fail(RedisConnectionError())
@@ -115,7 +115,7 @@ def test_the_delay_has_jitter(server: Redis, shard: Shard, clock: FakeClock) -> 
 
 
 async def test_a_probe_that_is_given_up_closes_its_connection(server: Redis, shard: Shard) -> None:
-    """When ingest stops at that moment nobody else would."""
+    """A connection that is opened while ingest stops is closed."""
     writer = RedisWriter(server, shard.stream, ServerChecks(server, "stream"))
     fed: asyncio.Future[AppendConnection] = asyncio.get_running_loop().create_future()
 
@@ -146,7 +146,7 @@ async def test_an_idle_connection_that_redis_closes_is_replaced(
 
 
 def test_a_fault_that_does_not_pass_is_an_error_every_minute(writer: RedisWriter, clock: FakeClock) -> None:
-    """With the number of spooled entries and what to do; one that passes by itself is one warning."""
+    """A lasting fault is logged again with the number of spooled entries and the next step, a passing one once."""
     with capture_logs() as lines:
         writer.fail(AuthenticationError("WRONGPASS invalid username-password pair"))
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""What a 200 is worth: the server's settings are asked for, and decide what is refused, spooled or warned of."""
+"""The durability of a 200: the server's settings decide whether ingest refuses to start, spools or warns."""
 
 import re
 from collections.abc import AsyncIterator
@@ -10,7 +10,7 @@ import pytest
 
 from console.up.valkey import find_free_port
 from ingest.append import pipeline
-from ingest.append.server_checks import POLICY, WANTED, find_shortcomings
+from ingest.append.server_checks import POLICY, REQUIRED, find_shortcomings
 from stream.keys import Shard
 from tests.support.faults.redis_outages import Away, away_redis, counted, is_open, sending
 from tests.support.in_process import answers, ingesting
@@ -40,13 +40,13 @@ async def refusal(process: Process) -> str:
     return sentence
 
 
-ENOUGH = {**WANTED, POLICY: "noeviction"}
+ENOUGH = {**REQUIRED, POLICY: "noeviction"}
 
 
 @pytest.mark.parametrize("policy", ["noeviction", "volatile-lru", "volatile-ttl"])
 def test_a_server_that_fsyncs_and_keeps_has_no_shortcoming(policy: str) -> None:
     """Policies that drop only what has a time to live cannot drop a stream."""
-    assert find_shortcomings({**WANTED, POLICY: policy}) == []
+    assert find_shortcomings({**REQUIRED, POLICY: policy}) == []
 
 
 @pytest.mark.parametrize(
@@ -61,10 +61,10 @@ def test_a_server_that_fsyncs_and_keeps_has_no_shortcoming(policy: str) -> None:
     ],
 )
 def test_each_shortcoming_is_named(name: str, value: str) -> None:
-    """By the setting, with what it is; one that is not told is one too."""
-    (one,) = find_shortcomings({**ENOUGH, name: value})
-    assert one.startswith(f"{name} is {value}")
-    (missing,) = find_shortcomings({known: is_ for known, is_ in ENOUGH.items() if known != name})
+    """The text names each weak setting and its value. A missing setting counts as weak."""
+    (phrase,) = find_shortcomings({**ENOUGH, name: value})
+    assert phrase.startswith(f"{name} is {value}")
+    (missing,) = find_shortcomings({key: is_ for key, is_ in ENOUGH.items() if key != name})
     assert missing.startswith(f"{name} is unknown")
 
 
@@ -75,7 +75,7 @@ def test_each_shortcoming_is_named(name: str, value: str) -> None:
         (("CONFIG SET", "appendfsync", "everysec"), "appendfsync is everysec, not always"),
         (("CONFIG SET", "no-appendfsync-on-rewrite", "yes"), "no-appendfsync-on-rewrite is yes, not no"),
         (("CONFIG SET", POLICY, "allkeys-lru"), "maxmemory-policy is allkeys-lru"),
-        (("ACL SETUSER", "default", "-config|get"), "may not ask: allow it CONFIG GET"),
+        (("ACL SETUSER", "default", "-config|get"), "may not read them: allow it CONFIG GET"),
         (("ACL SETUSER", "default", "-command"), "may not run COMMAND INFO"),
     ],
 )
@@ -135,11 +135,11 @@ async def test_a_node_of_a_cluster_is_refused_at_the_start(away: Away, tmp_path:
 
 
 async def test_with_entries_in_the_spool_a_wrong_password_does_not_stop_the_start(away: Away, tmp_path: Path) -> None:
-    """The log has an error with what to do, a gauge shows it; with the right password all is drained."""
+    """The log has an error with the next step, and a gauge shows the fault; with the right password all is drained."""
     away.kill()
     async with ingesting(**away.settings, data=tmp_path / "data") as running, sending(running.url) as sender:
         assert await sender.posts(3) == [200] * 3
-        kept = list(sender.kept)
+        stored = list(sender.kept)
     await away.start()
     password = (await away.server.config_get("requirepass"))["requirepass"]
     await away.tell("CONFIG SET", "requirepass", "another")
@@ -152,7 +152,7 @@ async def test_with_entries_in_the_spool_a_wrong_password_does_not_stop_the_star
         async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{admin_port}/metrics") as answer:
             assert 'ackstream_redis_down{fault="denied"} 1.0' in await answer.text()
         await away.tell("CONFIG SET", "requirepass", password)
-        await away.has(kept)
+        await away.has(stored)
 
 
 async def test_stream_warns_and_starts(away: Away, tmp_path: Path) -> None:
@@ -173,27 +173,27 @@ async def test_a_change_is_told_once(
     async with ingesting(**away.settings) as running, sending(running.url) as sender:
         await away.tell("CONFIG SET", "appendfsync", "no")
         await until(lambda: durable(is_=0))
-        await until(lambda: looked_again(away))
+        await until(lambda: has_checked_again(away))
         assert await sender.posts(3) == [200] * 3
         assert counted("breaker_state") == 0
         await away.tell("CONFIG SET", "appendfsync", "always")
         await until(lambda: durable(is_=1))
-    said = capsys.readouterr().out
-    assert said.count("durability.short") == 1
-    assert said.count("durability.full") == 2
+    output = capsys.readouterr().out
+    assert output.count("durability.short") == 1
+    assert output.count("durability.full") == 2
 
 
 async def durable(*, is_: int) -> bool:
     return counted("redis_durable") == is_
 
 
-async def looked_again(away: Away) -> bool:
+async def has_checked_again(away: Away) -> bool:
     await away.tell("CONFIG RESETSTAT")
 
-    async def asked() -> bool:
+    async def is_asked() -> bool:
         return "cmdstat_config|get" in await away.server.info("commandstats")
 
-    await until(asked)
+    await until(is_asked)
     return True
 
 

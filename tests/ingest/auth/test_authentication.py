@@ -39,7 +39,7 @@ async def post(url: str, payload: bytes, authorization: str) -> int:
 async def test_accounts_and_applications_on_one_url_are_told_apart(
     valkey_url: str, server: Redis, shard: Shard, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the signature proves stands in the tables, in `trace` and in the metrics."""
+    """The verified account and application are in the tables, in `trace` and in the metrics."""
     common: dict[str, Any] = {"redis_url": valkey_url, "stream": shard.name}
     senders = {"m-1": ("one", "app-1"), "m-2": ("one", "app-2"), "m-3": ("two", None)}
     await migrate_at(database_url)
@@ -51,17 +51,17 @@ async def test_accounts_and_applications_on_one_url_are_told_apart(
             assert await post(ingest.url, payload, bearer(payload, api_key=account, secret=secret, **claims)) == 200
         async with aiohttp.ClientSession() as http, http.get(ingest.ready_url.replace("ready", "metrics")) as answer:
             metrics = await answer.text()
-        assert 'ackstream_webhooks_proved_total{account="one",application="app-2",verified="jwt"}' in metrics
-        assert 'ackstream_webhooks_proved_total{account="two",application="",verified="jwt"}' in metrics
+        assert 'ackstream_webhooks_verified_total{account="one",application="app-2",verified="jwt"}' in metrics
+        assert 'ackstream_webhooks_verified_total{account="two",application="",verified="jwt"}' in metrics
     async with working(**common, database_url=database_url, handlers="store"):
         await until(lambda: is_settled(server, shard, "store"))
     monkeypatch.setenv("ACKSTREAM_DATABASE_URL", database_url)
     traced = {message: await asyncio.to_thread(trace, message) for message in senders}
-    assert {message: (found["account"], found["application"]) for message, found in traced.items()} == senders
+    assert {message: (row["account"], row["application"]) for message, row in traced.items()} == senders
 
 
 async def test_secrets_change_without_a_restart(valkey_url: str, shard: Shard, tmp_path: Path) -> None:
-    """SIGHUP reads the file again; one that is wrong is told, with nothing of it, and changes nothing."""
+    """SIGHUP reloads the file. An invalid file is logged without its content, and changes nothing."""
     file = tmp_path / "secrets"
     file.write_text(f"# the account of the tests\n{SECRETS}\n")
     payload = body()
@@ -142,7 +142,7 @@ async def test_required_without_a_secret_does_not_start(tmp_path: Path, command:
     with ackstream(command, folder=tmp_path, **settings) as process:
         assert await process.ended(20) == 1
     (sentence,) = [line for line in process.said.splitlines() if not line.startswith("{")]
-    assert sentence.startswith("ackstream: ACKSTREAM_SIGNATURES is 'required', but there is no secret")
+    assert sentence.startswith("ackstream: ACKSTREAM_SIGNATURES is 'required', but no secret is set")
     assert "ACKSTREAM_SIGNATURE_SECRETS=" in sentence
 
 
@@ -162,5 +162,5 @@ def test_a_secrets_file_without_an_item_is_not_set(tmp_path: Path, monkeypatch: 
     (tmp_path / "secrets").write_text(text)
     monkeypatch.setenv("ACKSTREAM_SIGNATURE_SECRETS_FILE", str(tmp_path / "secrets"))
     assert IngestSettings.load(signatures="off").signature_secrets is None
-    with pytest.raises(InvalidSettings, match="there is no secret to check"):
+    with pytest.raises(InvalidSettings, match="no secret is set"):
         _ = IngestSettings.load().verifier

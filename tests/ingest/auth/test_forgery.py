@@ -35,9 +35,9 @@ WRITTEN: dict[str, Any] = {
 every_bit = settings(max_examples=30)  # an example is some thousand checks
 
 
-def is_refused(known: Verifier, authorization: str, payload: bytes) -> bool:
+def is_refused(checker: Verifier, authorization: str, payload: bytes) -> bool:
     try:
-        known.verify([authorization], payload, NOW)
+        checker.verify([authorization], payload, NOW)
     except SignatureRefused:
         return True
     return False
@@ -45,9 +45,9 @@ def is_refused(known: Verifier, authorization: str, payload: bytes) -> bool:
 
 def taken_changes(authorization: str, payload: bytes) -> list[bytes]:
     """Every payload that differs in one bit and is taken all the same."""
-    known = verifier()
+    checker = verifier()
     changes = (flipped(payload, bit) for bit in range(8 * len(payload)))
-    return [changed for changed in changes if not is_refused(known, authorization, changed)]
+    return [changed for changed in changes if not is_refused(checker, authorization, changed)]
 
 
 @pytest.mark.parametrize("how", WRITTEN)
@@ -70,11 +70,11 @@ def test_every_bit_counts_in_what_is_not_json(payload: bytes) -> None:
 
 
 def variations(payload: bytes, number: int) -> Iterator[bytes]:
-    """So many other ways of writing what the payload says: blanks, escapes, order, duplicate keys, numbers."""
+    """Return other spellings of the payload: blanks, escapes, order, duplicate keys, numbers."""
     chosen = random.Random(20260103)  # noqa: S311 - to have the same ones again
     fields: dict[str, Any] = json.loads(payload)
-    seen = {payload}
-    while len(seen) <= number:
+    spellings = {payload}
+    while len(spellings) <= number:
         pairs = chosen.sample(list(fields.items()), len(fields))
         if chosen.random() < 0.3:
             pairs = list(fields.items())
@@ -84,8 +84,8 @@ def variations(payload: bytes, number: int) -> Iterator[bytes]:
             )
         written = "{" + ",".join(_blank(chosen) + f"{_text(chosen, k)}:{_value(chosen, v)}" for k, v in pairs) + "}"
         varied = (_blank(chosen) + written + _blank(chosen)).encode()
-        if varied not in seen:
-            seen.add(varied)
+        if varied not in spellings:
+            spellings.add(varied)
             yield varied
 
 
@@ -94,7 +94,7 @@ def _blank(chosen: random.Random) -> str:
 
 
 def _text(chosen: random.Random, text: str) -> str:
-    escaped = [f"\\u{ord(one):04x}" if chosen.random() < 0.1 else json.dumps(one)[1:-1] for one in text]
+    escaped = [f"\\u{ord(char):04x}" if chosen.random() < 0.1 else json.dumps(char)[1:-1] for char in text]
     return '"' + "".join(escaped) + '"'
 
 
@@ -114,10 +114,10 @@ def test_of_ten_thousand_variations_of_a_webhook_only_the_original_is_taken() ->
         b'{"message_uuid":"aaaaaaaa-bbbb-4ccc-8ddd-0123456789ab","status":"delivered","channel":"sms","n":1.5,"k":10}'
     )
     [authorization] = bearer(payload)
-    known = verifier()
-    assert not is_refused(known, authorization, payload)
-    taken = [varied for varied in variations(payload, 10_000) if not is_refused(known, authorization, varied)]
-    assert taken == []
+    checker = verifier()
+    assert not is_refused(checker, authorization, payload)
+    accepted = [varied for varied in variations(payload, 10_000) if not is_refused(checker, authorization, varied)]
+    assert accepted == []
 
 
 @given(texts, texts)
@@ -125,12 +125,12 @@ def test_of_ten_thousand_variations_of_a_webhook_only_the_original_is_taken() ->
 def test_every_bit_of_an_authorization_counts(jti: str, application: str) -> None:
     """In the scheme, the header, the claims, the signature and the dots between; only the scheme's case is free."""
     [authorization] = bearer(BODY, jti=jti, application_id=application)
-    known, sent = verifier(), authorization.encode()
-    assert not is_refused(known, authorization, BODY)
+    checker, sent = verifier(), authorization.encode()
+    assert not is_refused(checker, authorization, BODY)
     for bit in range(8 * len(sent)):
         changed = flipped(sent, bit).decode(errors="surrogateescape")
         is_scheme_in_another_case = changed.lower()[:7] == "bearer " and changed[7:] == authorization[7:]
-        assert is_refused(known, changed, BODY) != is_scheme_in_another_case, bit
+        assert is_refused(checker, changed, BODY) != is_scheme_in_another_case, bit
 
 
 HOSTILE = [
@@ -158,7 +158,7 @@ HOSTILE = [
     "http://127.0.0.1:9/a.b.c",
 ]
 
-# Python tells such a hook of every file opened, socket made, name looked up, process started and module loaded.
+# Python calls the audit hook for every opened file, new socket, name lookup, started process and imported module.
 WATCHED = """
 import sys
 import hashlib, hmac, json

@@ -1,4 +1,4 @@
-"""Quarantine: what is kept, how much of it, what is shown, and what can be taken in after all."""
+"""Quarantine: its content, its limits, its output, and the payloads that can be accepted later."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -74,7 +74,7 @@ async def site(valkey_url: str, server: Redis, shard: Shard) -> AsyncIterator[Qu
 
 
 async def test_a_full_budget_keeps_the_old_and_refuses_the_new(site: QuarantiningIngest) -> None:
-    """Each of the two budgets holds half of the entries; what a right signature stands behind has one of its own."""
+    """Each of the two budgets holds half of the entries; payloads with a valid signature have their own budget."""
     first = [(b'{"n":%d}' % n, bearer(b'{"n":%d}' % n, secret="guess")) for n in range(10)]
     await site.refused(*first)
     full = counted("quarantined_total", result="full")
@@ -187,7 +187,7 @@ async def test_when_nothing_is_accepted_the_command_fails(site: QuarantiningInge
 
 
 async def test_numbers_are_masked_and_tokens_never_shown(site: QuarantiningIngest) -> None:
-    """`list` tells nothing of the payload, `show` masks numbers unless --reveal, and neither shows the token."""
+    """`list` shows nothing of the payload, `show` masks numbers unless --reveal, and neither shows the token."""
     token = bearer(PAYLOAD, secret="another")
     await site.refused((PAYLOAD, token))
     (line,) = (await site.json("list"))["quarantine"]
@@ -201,7 +201,7 @@ async def test_numbers_are_masked_and_tokens_never_shown(site: QuarantiningInges
 
 
 async def test_after_a_secret_was_missing_what_is_right_is_taken_in(site: QuarantiningIngest) -> None:
-    """Checked by the secrets set now, on the clock of then: what is right is appended once, the rest stays."""
+    """Payloads are verified with the current secrets at their receive time: valid ones are appended, others stay."""
     right = bearer(PAYLOAD, secret="late", application_id="app-9")
     await site.refused((PAYLOAD, right), (b"forged", bearer(b"forged", secret="guess")))
     assert (await site.run("accept", "--all")).exit_code == 1
@@ -247,7 +247,7 @@ async def test_a_wrong_question_is_told(site: QuarantiningIngest, arguments: tup
 
 
 async def test_a_flood_of_forged_webhooks_does_not_wait_for_redis(site: QuarantiningIngest) -> None:
-    """While Redis stands still every one is answered 503, and what does not fit into the queue is counted."""
+    """While Redis hangs every webhook is answered 503, and payloads that do not fit into the queue are counted."""
 
     async def forge(http: aiohttp.ClientSession, n: int) -> int:
         async with http.post(site.url, data=b'{"n":%d}' % n, headers={"Authorization": forged}) as answer:

@@ -22,8 +22,8 @@ def test_secrets_are_read_from_a_line_or_from_a_file() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "there is no item"),
-        (" ,\n# a:1\n", "there is no item"),
+        ("", "no item"),
+        (" ,\n# a:1\n", "no item"),
         ("a:1,canary", "item 2"),
         ("canary:", "item 1"),
         (":canary", "item 1"),

@@ -72,106 +72,112 @@ def vonage_jwt_takes(written: str) -> bool:
         return False
 
 
-def disagreeing(verdicts: list[bool]) -> list[tuple[str, str, bool]]:
-    return [(one.kind, one.token, taken) for one, taken in zip(CASES, verdicts, strict=True) if taken != one.good]
+def find_disagreements(verdicts: list[bool]) -> list[tuple[str, str, bool]]:
+    return [
+        (case.kind, case.token, accepted)
+        for case, accepted in zip(CASES, verdicts, strict=True)
+        if accepted != case.good
+    ]
 
 
 def test_there_are_enough_cases() -> None:
     """At least 500 tokens, hundreds of them good, and no two the same."""
     assert len(CASES) >= 500
-    assert min(sum(one.good for one in CASES), sum(not one.good for one in CASES)) >= 200
-    assert len({one.token for one in CASES}) > 0.9 * len(CASES)
+    assert min(sum(case.good for case in CASES), sum(not case.good for case in CASES)) >= 200
+    assert len({case.token for case in CASES}) > 0.9 * len(CASES)
 
 
 def test_we_judge_every_token_right() -> None:
     """Good ones are taken; bad ones are refused, and for nothing that the libraries do not look at."""
-    assert disagreeing([our_reason(one.token, one.payload) is None for one in CASES]) == []
-    reasons = {our_reason(one.token, one.payload) for one in CASES if not one.good}
+    assert find_disagreements([our_reason(case.token, case.payload) is None for case in CASES]) == []
+    reasons = {our_reason(case.token, case.payload) for case in CASES if not case.good}
     assert {"malformed", "algorithm", "signature"} <= reasons
     assert not reasons & {"claims", "age", "payload"}
 
 
 def test_pyjwt_judges_every_token_alike() -> None:
-    """PyJWT, told to take HS256 only."""
-    assert disagreeing([pyjwt_takes(one.token) for one in CASES]) == []
+    """Verify with PyJWT, restricted to HS256."""
+    assert find_disagreements([pyjwt_takes(case.token) for case in CASES]) == []
 
 
 def test_vonage_jwt_judges_every_token_alike() -> None:
     """The provider's library for Python."""
-    assert disagreeing([vonage_jwt_takes(one.token) for one in CASES]) == []
+    assert find_disagreements([vonage_jwt_takes(case.token) for case in CASES]) == []
 
 
 def test_vonage_jwt_for_node_judges_every_token_alike(ask: Ask) -> None:
     """The provider's library for Node."""
-    assert disagreeing(ask([["verifySignature", one.token, TEXT] for one in CASES])) == []
+    assert find_disagreements(ask([["verifySignature", case.token, TEXT] for case in CASES])) == []
 
 
 def signable() -> list[tuple[dict[str, Any], Case]]:
-    """The claims of every good token, for others to sign."""
-    return [(jwt.decode(one.token, SECRET, algorithms=["HS256"]), one) for one in CASES if one.good]
+    """The claims of every good token, for libraries to sign."""
+    return [(jwt.decode(case.token, SECRET, algorithms=["HS256"]), case) for case in CASES if case.good]
 
 
 def test_what_pyjwt_signs_is_taken() -> None:
     """Its tokens with the right secret prove the account; with another secret or digest they do not."""
-    for body, one in signable():
-        assert our_reason(jwt.encode(body, SECRET, "HS256"), one.payload) is None
-        assert our_reason(jwt.encode(body, SECRET[::-1], "HS256"), one.payload) == "signature"
-        assert our_reason(jwt.encode(body, SECRET * 2, "HS512"), one.payload) == "algorithm"
+    for body, case in signable():
+        assert our_reason(jwt.encode(body, SECRET, "HS256"), case.payload) is None
+        assert our_reason(jwt.encode(body, SECRET[::-1], "HS256"), case.payload) == "signature"
+        assert our_reason(jwt.encode(body, SECRET * 2, "HS512"), case.payload) == "algorithm"
 
 
 def test_what_node_signs_is_taken(ask: Ask) -> None:
     """The same with the library that the provider's own signs with."""
-    whole = signable()
+    cases = signable()
     ways = ((TEXT, "HS256", None), (TEXT[::-1], "HS256", "signature"), (TEXT * 2, "HS512", "algorithm"))
     for secret, algorithm, reason in ways:
-        signed = ask([["sign", body, secret, algorithm] for body, _ in whole])
-        assert {our_reason(written, one.payload) for written, (_, one) in zip(signed, whole, strict=True)} == {reason}
+        signed = ask([["sign", body, secret, algorithm] for body, _ in cases])
+        assert {our_reason(written, case.payload) for written, (_, case) in zip(signed, cases, strict=True)} == {reason}
 
 
-def confused(key: rsa.RSAPrivateKey) -> list[str]:
-    """Tokens whose secret is a public key's text: whoever takes that key for an RS256 one knows the secret."""
+def make_confusing_tokens(key: rsa.RSAPrivateKey) -> list[str]:
+    """Return tokens whose secret is the text of a public key, which attackers know."""
     public = public_text(key)
     texts = (public, public.strip(), public.replace("\n", ""))
     return [token(claims(BODY), secret=text.encode()) for text in texts]
 
 
 def test_what_the_providers_libraries_sign_is_for_calling_it(key: rsa.RSAPrivateKey) -> None:
-    """They sign RS256 with a private key, to call the provider's API. No webhook is signed so, and none is taken."""
+    """They sign RS256 with a private key, to call the provider's API. Webhooks do not have such tokens."""
     written = [jwt.encode(claims(BODY), key, "RS256")]
     written += [JwtClient(APPLICATION, private_text(key)).generate_application_jwt(claims(BODY)).decode()]
-    assert {our_reason(one) for one in written} == {"algorithm"}
-    assert not any(vonage_jwt_takes(one) for one in written)
+    assert {our_reason(written_token) for written_token in written} == {"algorithm"}
+    assert not any(vonage_jwt_takes(written_token) for written_token in written)
 
 
 def test_a_public_key_is_no_secret(key: rsa.RSAPrivateKey) -> None:
     """The known confusion, an RS256 key's public text used as HS256's secret, opens nothing."""
-    assert {our_reason(one) for one in confused(key)} == {"signature"}
-    assert not any(pyjwt_takes(one) or vonage_jwt_takes(one) for one in confused(key))
+    assert {our_reason(candidate) for candidate in make_confusing_tokens(key)} == {"signature"}
+    assert not any(pyjwt_takes(candidate) or vonage_jwt_takes(candidate) for candidate in make_confusing_tokens(key))
 
 
 def test_keys_are_not_confused_by_the_node_library(ask: Ask, key: rsa.RSAPrivateKey) -> None:
-    """The same with what it signs, and with what it makes of a public key as secret."""
+    """The provider's Node library rejects its own RS256 tokens, and tokens with a public key as the secret."""
     [written] = ask([["tokenGenerate", APPLICATION, private_text(key), claims(BODY)]])
     assert our_reason(written) == "algorithm"
-    verdicts = ask([["verifySignature", one, TEXT] for one in [written, *confused(key)]])
+    verdicts = ask(
+        [["verifySignature", written_token, TEXT] for written_token in [written, *make_confusing_tokens(key)]]
+    )
     assert not any(verdicts)
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A token on which we differ on purpose. ``others``: whether PyJWT and vonage-jwt take it; ``node``: its own."""
+    """A token on which we differ on purpose. ``libraries``: whether PyJWT and vonage-jwt take it; ``node``: its own."""
 
     case: str
     token: str
     reason: str | None
-    others: bool
+    libraries: bool
     node: bool
     why: str
 
 
 DIFFERENCES = [
-    Difference(name, written, reason, others, node, why)
-    for name, written, reason, others, node, why in (
+    Difference(name, written, reason, libraries, node, why)
+    for name, written, reason, libraries, node, why in (
         ("kid", token(claims(BODY), header=HEADER | {"kid": "1"}), "header", True, True, "the secret is in no header"),
         ("jku", token(claims(BODY), header=HEADER | {"jku": "http://x/"}), "header", True, True, "nothing is fetched"),
         (
@@ -195,7 +201,7 @@ DIFFERENCES = [
         ("too long", token(claims(BODY, x="y" * 8192)), "malformed", True, True, "no webhook's token is a tenth of it"),
         ("no iat", token(claims(BODY, iat=None)), "claims", True, True, "it would be good for ever"),
         ("iat a text", token(claims(BODY, iat=str(NOW))), "claims", True, True, "the provider sends a number"),
-        ("iat a bool", token(claims(BODY, iat=True)), "claims", True, True, "it is no time"),
+        ("iat a bool", token(claims(BODY, iat=True)), "claims", True, True, "iat is not an integer"),
         ("iat a float", token(claims(BODY, iat=NOW + 0.5)), "claims", True, True, "the provider sends whole seconds"),
         ("iat negative", token(claims(BODY, iat=-1)), "age", True, True, "older than the limit"),
         ("iat old", token(claims(BODY, iat=NOW - 86_401)), "age", True, True, "older than the limit"),
@@ -214,19 +220,19 @@ DIFFERENCES = [
 ]
 
 
-@pytest.mark.parametrize("one", DIFFERENCES, ids=lambda one: one.case)
-def test_where_we_differ_from_the_python_libraries(one: Difference) -> None:
+@pytest.mark.parametrize("case", DIFFERENCES, ids=lambda case: case.case)
+def test_where_we_differ_from_the_python_libraries(case: Difference) -> None:
     """Each case with its reason: we are stricter in form, claims and age, and ignore claims that no webhook has."""
-    assert our_reason(one.token) == one.reason, one.why
-    assert (pyjwt_takes(one.token), vonage_jwt_takes(one.token)) == (one.others, one.others)
-    assert one.why
+    assert our_reason(case.token) == case.reason, case.why
+    assert (pyjwt_takes(case.token), vonage_jwt_takes(case.token)) == (case.libraries, case.libraries)
+    assert case.why
 
 
 def test_where_we_differ_from_the_node_library(ask: Ask) -> None:
     """The same cases: it takes some that PyJWT refuses, and the other way round."""
-    verdicts = ask([["verifySignature", one.token, TEXT] for one in DIFFERENCES])
-    assert {one.case: taken for one, taken in zip(DIFFERENCES, verdicts, strict=True)} == {
-        one.case: one.node for one in DIFFERENCES
+    verdicts = ask([["verifySignature", case.token, TEXT] for case in DIFFERENCES])
+    assert {case.case: accepted for case, accepted in zip(DIFFERENCES, verdicts, strict=True)} == {
+        case.case: case.node for case in DIFFERENCES
     }
 
 
@@ -243,11 +249,11 @@ def test_a_clock_that_is_half_a_minute_ahead_is_no_fault() -> None:
 
 
 def test_a_short_secret_is_good() -> None:
-    """The provider's accounts have secrets of fewer than 32 bytes: PyJWT warns of them, we go by what there is."""
+    """The provider's secrets have fewer than 32 bytes. PyJWT warns about them; we have to accept them."""
     short = token(claims(BODY), secret=b"short")
     proof = verifier(secrets={ACCOUNT: (b"short",)}).verify([f"Bearer {short}"], BODY, NOW)
     assert proof.account == ACCOUNT
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         assert jwt.decode(short, b"short", algorithms=["HS256"])["api_key"] == ACCOUNT
-    assert [one.category.__name__ for one in caught] == ["InsecureKeyLengthWarning"]
+    assert [case.category.__name__ for case in caught] == ["InsecureKeyLengthWarning"]

@@ -26,10 +26,10 @@ from tests.support.samples.tokens import (
 )
 
 
-def refused(authorizations: list[str], payload: bytes = BODY, now: int = NOW, **known: Any) -> str:
+def refusal_reason(authorizations: list[str], payload: bytes = BODY, now: int = NOW, **options: Any) -> str:
     """The reason for which it is refused."""
     with pytest.raises(WrongSignature) as caught:
-        verifier(**known).verify(authorizations, payload, now)
+        verifier(**options).verify(authorizations, payload, now)
     assert str(caught.value) == caught.value.reason
     return caught.value.reason
 
@@ -50,11 +50,11 @@ def test_the_published_vector_has_the_right_secret() -> None:
     authorizations, issued = [vector["authorization_header"]], vector["claims"]["iat"]
     right, wrong = (vector[f"signature_secret_{kind}"].encode() for kind in ("valid", "invalid"))
     account = vector["claims"]["api_key"]
-    assert refused(authorizations, now=issued + 5, secrets={account: (right,)}) == "payload"
-    assert refused(authorizations, now=issued + 5, secrets={account: (wrong,)}) == "signature"
-    assert refused(authorizations, now=issued + 5, secrets={account: (wrong, right)}) == "payload"
-    assert refused(authorizations, now=issued + DAY_SECONDS + 1, secrets={account: (right,)}) == "age"
-    assert refused(authorizations, now=issued + 5, secrets={"another": (right,)}) == "account"
+    assert refusal_reason(authorizations, now=issued + 5, secrets={account: (right,)}) == "payload"
+    assert refusal_reason(authorizations, now=issued + 5, secrets={account: (wrong,)}) == "signature"
+    assert refusal_reason(authorizations, now=issued + 5, secrets={account: (wrong, right)}) == "payload"
+    assert refusal_reason(authorizations, now=issued + DAY_SECONDS + 1, secrets={account: (right,)}) == "age"
+    assert refusal_reason(authorizations, now=issued + 5, secrets={"another": (right,)}) == "account"
 
 
 @pytest.mark.parametrize("secret", [SECRET, OTHER_SECRET, b"short", "pass\u00e9 \U0001f600".encode()])
@@ -70,7 +70,7 @@ def test_accounts_on_one_url_are_told_apart() -> None:
     secrets = {ACCOUNT: (SECRET,), "other": (OTHER_SECRET,)}
     of_other = token(claims(BODY, api_key="other"), secret=OTHER_SECRET)
     assert verifier(secrets=secrets).verify([f"Bearer {of_other}"], BODY, NOW).account == "other"
-    assert refused([f"Bearer {token(claims(BODY, api_key='other'))}"], secrets=secrets) == "signature"
+    assert refusal_reason([f"Bearer {token(claims(BODY, api_key='other'))}"], secrets=secrets) == "signature"
 
 
 @pytest.mark.parametrize(
@@ -101,18 +101,18 @@ def test_the_scheme_word_is_taken_in_any_letter_case(scheme: str) -> None:
 
 
 def test_a_token_beside_credentials_of_another_scheme_is_the_token() -> None:
-    """A proxy may add its own; two tokens are refused, because nobody knows which of them counts."""
+    """Other values of a proxy are ignored. Two tokens are refused, because it is unclear which one counts."""
     assert verifier().verify(["Basic eA==", *bearer(BODY)], BODY, NOW).account == ACCOUNT
-    assert refused(bearer(BODY) * 2) == "several"
+    assert refusal_reason(bearer(BODY) * 2) == "several"
 
 
 @pytest.mark.parametrize("header", ["X-Vonage-Authorization", "x-token"])
 def test_in_a_header_of_its_own_a_token_may_stand_alone(header: str) -> None:
-    """Bare, or behind Bearer in any case; another scheme and an empty value are no token."""
-    whole = token(claims(BODY))
-    for value in (whole, f"Bearer {whole}", f"bearer {whole}"):
+    """A token may be bare, or follow Bearer in any letter case. Other schemes and empty values are not tokens."""
+    full_token = token(claims(BODY))
+    for value in (full_token, f"Bearer {full_token}", f"bearer {full_token}"):
         assert verifier(header=header).verify([value], BODY, NOW).account == ACCOUNT
-    for value in ("", f"Basic {whole}"):
+    for value in ("", f"Basic {full_token}"):
         with pytest.raises(Unsigned):
             verifier(header=header).verify([value], BODY, NOW)
 
@@ -147,25 +147,27 @@ def test_in_a_header_of_its_own_a_token_may_stand_alone(header: str) -> None:
 )
 def test_a_token_is_written_in_one_way_only(written: str) -> None:
     """No padding, no blank, no character beyond the alphabet, no name twice in the header, at most 8 KiB."""
-    assert refused([f"Bearer {written}"]) in {"malformed", "signature"}
+    assert refusal_reason([f"Bearer {written}"]) in {"malformed", "signature"}
 
 
 def test_the_unused_bits_of_a_segment_must_be_zero() -> None:
     """The last of 43 characters holds two bits that no decoder needs: any but 0 would be a second way of writing it."""
-    whole = token(claims(BODY))
+    full_token = token(claims(BODY))
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-    place = alphabet.index(whole[-1])
+    place = alphabet.index(full_token[-1])
     assert place % 4 == 0
-    assert {refused([f"Bearer {whole[:-1]}{alphabet[place + bits]}"]) for bits in (1, 2, 3)} == {"signature"}
+    assert {refusal_reason([f"Bearer {full_token[:-1]}{alphabet[place + bits]}"]) for bits in (1, 2, 3)} == {
+        "signature"
+    }
 
 
-@pytest.mark.parametrize(("character", "other"), ["-+", "_/"])
-def test_the_other_alphabet_of_base64_is_refused(character: str, other: str) -> None:
+@pytest.mark.parametrize(("character", "variant"), ["-+", "_/"])
+def test_the_other_alphabet_of_base64_is_refused(character: str, variant: str) -> None:
     """A token's last two characters are - and _; + and / would be a second way of writing them."""
     tokens = (token(claims(BODY, jti=str(number))) for number in count())
-    whole = next(one for one in tokens if character in one.rpartition(".")[2])
-    signed, _, signature = whole.rpartition(".")
-    assert refused([f"Bearer {signed}.{signature.replace(character, other)}"]) == "signature"
+    full_token = next(candidate for candidate in tokens if character in candidate.rpartition(".")[2])
+    signed, _, signature = full_token.rpartition(".")
+    assert refusal_reason([f"Bearer {signed}.{signature.replace(character, variant)}"]) == "signature"
 
 
 @pytest.mark.parametrize(
@@ -173,8 +175,8 @@ def test_the_other_alphabet_of_base64_is_refused(character: str, other: str) -> 
 )
 @pytest.mark.parametrize("digest", ["sha256", "sha384", "sha512"])
 def test_the_algorithm_is_hs256(algorithm: object, digest: str) -> None:
-    """Whatever the token names, nothing else is computed."""
-    assert refused([f"Bearer {token(claims(BODY), header={'alg': algorithm}, digest=digest)}"]) == "algorithm"
+    """A token cannot choose another algorithm."""
+    assert refusal_reason([f"Bearer {token(claims(BODY), header={'alg': algorithm}, digest=digest)}"]) == "algorithm"
 
 
 @pytest.mark.parametrize(
@@ -184,19 +186,19 @@ def test_the_algorithm_is_hs256(algorithm: object, digest: str) -> None:
 )
 def test_a_header_says_alg_and_typ_and_nothing_else(more: dict[str, object]) -> None:
     """No name that could send us to a key of the sender's choice is ever looked at."""
-    assert refused([f"Bearer {token(claims(BODY), header=HEADER | more)}"]) == "header"
+    assert refusal_reason([f"Bearer {token(claims(BODY), header=HEADER | more)}"]) == "header"
 
 
 @pytest.mark.parametrize("key", ["", "A1B2C3D", "other", 5, [ACCOUNT], {"a": 1}, None, True])
 def test_an_unknown_account_is_refused(key: object) -> None:
-    """The secret comes from the fixed map, or there is none."""
-    assert refused(bearer(BODY, api_key=key)) == "account"
+    """The secret comes only from the fixed map."""
+    assert refusal_reason(bearer(BODY, api_key=key)) == "account"
 
 
 @pytest.mark.parametrize("body", [[], ACCOUNT, 1, None])
 def test_claims_are_an_object(body: object) -> None:
     """Other JSON names no account."""
-    assert refused([f"Bearer {token(body)}"]) == "account"
+    assert refusal_reason([f"Bearer {token(body)}"]) == "account"
 
 
 @pytest.mark.parametrize(
@@ -210,14 +212,14 @@ def test_claims_are_an_object(body: object) -> None:
     ],
 )
 def test_each_claim_is_of_its_kind(name: str, wrong: list[Any]) -> None:
-    """What the provider never sends is refused, though it be signed."""
-    assert {refused(bearer(BODY, **{name: value})) for value in wrong} == {"claims"}
+    """Claims that the provider never sends are refused even if they are signed."""
+    assert {refusal_reason(bearer(BODY, **{name: value})) for value in wrong} == {"claims"}
 
 
 def test_no_claim_counts_before_the_signature() -> None:
     """A forger learns from the answer's reason nothing but that the signature is wrong."""
     forged = token(claims(BODY, iat="x", iss="y", payload_hash=5, jti=[]), secret=OTHER_SECRET)
-    assert refused([f"Bearer {forged}"]) == "signature"
+    assert refusal_reason([f"Bearer {forged}"]) == "signature"
 
 
 @pytest.mark.parametrize(("age", "good"), [(-61, False), (-60, True), (DAY_SECONDS, True), (DAY_SECONDS + 1, False)])
@@ -226,14 +228,14 @@ def test_the_age_of_a_token_has_limits(*, age: int, good: bool) -> None:
     if good:
         assert verifier().verify(bearer(BODY), BODY, NOW + age).account == ACCOUNT
     else:
-        assert refused(bearer(BODY), now=NOW + age) == "age"
-    assert refused(bearer(BODY, iat=-1)) == refused(bearer(BODY, iat=10**18)) == "age"
+        assert refusal_reason(bearer(BODY), now=NOW + age) == "age"
+    assert refusal_reason(bearer(BODY, iat=-1)) == refusal_reason(bearer(BODY, iat=10**18)) == "age"
 
 
 def test_a_token_sent_again_is_good() -> None:
     """A retry may carry the same jti: refusing it would lose the status."""
-    known = verifier()
-    assert known.verify(bearer(BODY), BODY, NOW) == known.verify(bearer(BODY), BODY, NOW + 3600)
+    checker = verifier()
+    assert checker.verify(bearer(BODY), BODY, NOW) == checker.verify(bearer(BODY), BODY, NOW + 3600)
 
 
 def test_the_hash_is_of_the_bytes_and_of_nothing_else() -> None:
@@ -243,24 +245,24 @@ def test_the_hash_is_of_the_bytes_and_of_nothing_else() -> None:
         assert verifier().verify(bearer(pretty, payload_hash=digits), pretty, NOW).account == ACCOUNT
     compact = '{"a":"\u00e9","b":[1,2.5]}'.encode()
     for form in (compact, b'{"a":"\\u00e9","b":[1,2.5]}', pretty.strip(b"{}"), b"", pretty + b"\n"):
-        assert refused(bearer(form), pretty) == "payload"
-        assert refused(bearer(pretty), form) == "payload"
+        assert refusal_reason(bearer(form), pretty) == "payload"
+        assert refusal_reason(bearer(pretty), form) == "payload"
 
 
 @pytest.mark.parametrize(
     "payload", [b"", b"hello", b"\xff\xfe", b"a=1&b=2", b"{", b"[" * 2000, b"[" * 900 + b"]" * 900]
 )
 def test_a_payload_of_any_kind_can_be_signed(payload: bytes) -> None:
-    """What is authentic is kept, JSON or not; a changed one is refused, and nothing else happens."""
+    """An authentic payload is accepted, JSON or not. A changed one is refused, and nothing else is raised."""
     assert verifier().verify(bearer(payload), payload, NOW).account == ACCOUNT
-    assert refused(bearer(payload), payload + b"!") == "payload"
-    assert refused(bearer(b"another"), payload) == "payload"
+    assert refusal_reason(bearer(payload), payload + b"!") == "payload"
+    assert refusal_reason(bearer(b"another"), payload) == "payload"
 
 
 @pytest.mark.parametrize("method", [None, "off", "sha256"])
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("v")])
 def test_a_message_without_authorization_is_unsigned(name: str, method: Any) -> None:
-    """However receipts are signed, and whatever a message's body says under sig."""
+    """A message needs a token with every setting for receipts, and with any ``sig`` in its body."""
     payload = example(name).payload
     for body in (payload, payload.rstrip()[:-1] + b',"sig":"00"}'):
         with pytest.raises(Unsigned):
@@ -269,7 +271,7 @@ def test_a_message_without_authorization_is_unsigned(name: str, method: Any) -> 
 
 @given(st.lists(st.text() | st.text().map("Bearer ".__add__), max_size=2), st.binary())
 def test_anything_gives_a_proof_or_one_of_two_errors(authorizations: list[str], payload: bytes) -> None:
-    """Nothing else comes out, whatever comes in."""
+    """Any input gives a proof or one of the two errors."""
     for method in (None, "off", "md5hash"):
         with pytest.raises(SignatureRefused) as caught:
             verifier(receipt_method=method).verify(authorizations, payload, NOW)
@@ -279,4 +281,4 @@ def test_anything_gives_a_proof_or_one_of_two_errors(authorizations: list[str], 
 @given(st.binary(max_size=60), st.binary(max_size=60), st.binary(max_size=40))
 def test_any_three_segments_are_refused(header: bytes, body: bytes, signature: bytes) -> None:
     """Also when each can be decoded."""
-    assert refused([f"Bearer {segment(header)}.{segment(body)}.{segment(signature)}"])
+    assert refusal_reason([f"Bearer {segment(header)}.{segment(body)}.{segment(signature)}"])

@@ -3,19 +3,19 @@ import sys
 
 
 def test_the_limit_of_open_files_is_raised_as_far_as_it_goes() -> None:
-    """To what so many connections need, or to the hard limit; some files are left for everything else."""
+    """The limit is raised for the connections, up to the hard limit; some descriptors stay reserved."""
     program = """
 import resource, sys
-from ingest.http.descriptors import room_for
+from ingest.http.descriptors import raise_fd_limit
 soft, hard = map(int, sys.argv[1:])
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-print(room_for(1000), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+print(raise_fd_limit(1000), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 """
 
     def room(soft: int, hard: int) -> list[int]:
         command = [sys.executable, "-c", program, str(soft), str(hard)]
-        done = subprocess.run(command, check=True, capture_output=True, timeout=30)
-        return [int(word) for word in done.stdout.split()]
+        result = subprocess.run(command, check=True, capture_output=True, timeout=30)
+        return [int(word) for word in result.stdout.split()]
 
     assert room(2000, 2000) == [1000, 2000]
     assert room(256, 2000) == [1000, 1128]

@@ -1,4 +1,4 @@
-"""The spool's files together: limits, faults, and what becomes of what others have left."""
+"""The set of the spool's files: limits, faults, and files of other processes."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from ingest.spool.errors import Failing, NotSpooled
 from ingest.spool.file import SpoolFile
 from ingest.spool.file_set import SpoolFiles
 from ingest.spool.folder import SpoolFolder
-from ingest.spool.record import size_of
+from ingest.spool.record import entries_bytes
 from runtime.errors import Refusal
 from tests.support.faults.redis_outages import counted
 from tests.support.samples.events import RECEIVED_MS
@@ -30,7 +30,7 @@ def left(data: Path) -> list[str]:
 
 
 def test_what_was_put_is_drained_in_order_by_the_next_process(tmp_path: Path) -> None:
-    """Also over several starts, each of which puts into a file of its own; what is drained leaves no file."""
+    """The order also holds over several starts, each with its own file; drained files are deleted."""
     for start in range(3):
         with run_files(tmp_path) as files:
             assert files.held.entries == 2 * start
@@ -54,7 +54,7 @@ def test_only_its_owner_may_look_in(tmp_path: Path) -> None:
 
 
 def test_the_limit_is_kept(tmp_path: Path) -> None:
-    """What would go beyond is refused as a whole; there is room again when something was drained."""
+    """A put beyond the limit is refused as a whole; after some draining there is room again."""
     with run_files(tmp_path, 10_000) as files:
         files.put(packed(1, size=4000))
         files.put(packed(2, size=4000))
@@ -97,7 +97,7 @@ def test_a_folder_that_was_taken_over_is_given_back(tmp_path: Path) -> None:
 
 
 def test_a_damaged_file_is_set_aside_and_the_rest_goes_on(tmp_path: Path) -> None:
-    """It keeps its number and is never opened again; what is beside it is drained."""
+    """The damaged file keeps its number and is never opened again; other files are drained."""
     for number in (1, 2):
         with run_files(tmp_path) as files:
             files.put(packed(number))
@@ -112,7 +112,7 @@ def test_a_damaged_file_is_set_aside_and_the_rest_goes_on(tmp_path: Path) -> Non
 
 
 def test_what_is_damaged_in_use_is_counted(tmp_path: Path) -> None:
-    """A page has turned to garbage: what was found is all drained or set aside."""
+    """One page is garbage: all found entries are drained or set aside."""
     with run_files(tmp_path) as files:
         for n in range(0, 1000, 50):
             files.put(packed(*range(n, n + 50), size=500))
@@ -144,7 +144,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, victim: Path) -> None:
 
 
 def test_a_file_that_failed_takes_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is put goes to a new one; what was put before is drained, and then the file is deleted."""
+    """New entries go to a new file; earlier ones are drained, and then the sealed file is deleted."""
     with run_files(tmp_path) as files:
         files.put(packed(1, 2))
         failing(monkeypatch, tmp_path / "spool" / "0" / "000001.db")
@@ -158,7 +158,7 @@ def test_a_file_that_failed_takes_nothing_more(tmp_path: Path, monkeypatch: pyte
 def test_no_folder_is_a_refusal(tmp_path: Path) -> None:
     """One sentence says which folder, why, and which setting."""
     (tmp_path / "file").touch()
-    with pytest.raises(Refusal, match=r"the spool cannot be kept in \S+/file/spool \(.+\): set ACKSTREAM_DATA"):
+    with pytest.raises(Refusal, match=r"the spool folder \S+/file/spool cannot be used \(.+\): set ACKSTREAM_DATA"):
         SpoolFolder.claim(tmp_path / "file", OWNER)
 
 
@@ -197,7 +197,7 @@ def test_nothing_kept_is_lost_and_the_limit_holds(tmp_path: Path, done: list[tup
             try:
                 files.put(new)
             except NotSpooled as exc:
-                assert (exc.why, files.held.bytes + size_of(new) > LIMIT_BYTES) == ("full", True)  # noqa: PT017 - either
+                assert (exc.why, files.held.bytes + entries_bytes(new) > LIMIT_BYTES) == ("full", True)  # noqa: PT017 - either
             else:
                 kept.update(range(number, number + count))
             number += count

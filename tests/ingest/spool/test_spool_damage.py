@@ -1,4 +1,4 @@
-"""What a file of the spool gives that was torn, damaged, or on a disk that is full."""
+"""The entries of a spool file that is torn, damaged, or on a full disk."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingest.spool.database import log_of
+from ingest.spool.database import wal_path
 from ingest.spool.errors import Damaged, Full
 from ingest.spool.file import SpoolFile
 from tests.support.faults.small_disk import fill, small_disk
@@ -32,17 +32,17 @@ def file(path: Path) -> Iterator[SpoolFile]:
 
 
 def test_a_torn_tail_costs_nothing_that_was_acknowledged(path: Path, file: SpoolFile) -> None:
-    """Killed, or out of power, in the middle of a put: what was put before is there, and more can be put."""
+    """After a kill or a power cut during a put, all earlier entries are there, and more can be put."""
     file.put(packed(1, 2))
-    whole = log_of(path).stat().st_size
+    full_bytes = wal_path(path).stat().st_size
     file.put(packed(3, size=20_000))
-    for kept_bytes in range(whole, log_of(path).stat().st_size, 1111):
-        left = crashed(path)
-        os.truncate(log_of(left), kept_bytes)
-        with closing(looked_at(left)) as found:
-            assert drained(found) == [1, 2]
-            found.put(packed(4))
-            assert drained(found) == [4]
+    for kept_bytes in range(full_bytes, wal_path(path).stat().st_size, 1111):
+        crashed_copy = crashed(path)
+        os.truncate(wal_path(crashed_copy), kept_bytes)
+        with closing(looked_at(crashed_copy)) as reopened:
+            assert drained(reopened) == [1, 2]
+            reopened.put(packed(4))
+            assert drained(reopened) == [4]
 
 
 def test_a_file_that_is_none_is_told(path: Path) -> None:
@@ -51,13 +51,13 @@ def test_a_file_that_is_none_is_told(path: Path) -> None:
     with pytest.raises(Damaged):
         looked_at(path)
     path.unlink()
-    with closing(sqlite3.connect(path)) as other:
-        other.execute("CREATE TABLE entries (a)")
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE entries (a)")
     with pytest.raises(Damaged):
         looked_at(path)
 
 
-def damaged(path: Path, where: int, garbage: bytes) -> None:
+def damage(path: Path, where: int, garbage: bytes) -> None:
     with path.open("r+b") as file:
         file.seek(where)
         file.write(garbage)
@@ -77,11 +77,11 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_of_a_damaged_file_all_is_read_that_is_not_damaged(large: Path) -> None:
     """A page of garbage in the middle hides the few entries on it; they are counted."""
     path = crashed(large)
-    damaged(path, 100 * 4096, os.urandom(4096))
+    damage(path, 100 * 4096, os.urandom(4096))
     with closing(looked_at(path)) as file:
-        left = set(range(2000)) - set(drained(file))
-        assert 0 < len(left) < 15
-        assert left == set(range(min(left), max(left) + 1))
+        missing = set(range(2000)) - set(drained(file))
+        assert 0 < len(missing) < 15
+        assert missing == set(range(min(missing), max(missing) + 1))
         assert file.damaged
 
 
@@ -89,7 +89,7 @@ def test_an_entry_that_is_not_what_was_put_is_left_out(large: Path) -> None:
     """A bit that has changed within a payload: SQLite does not see it, the checksum does."""
     path = crashed(large)
     content = path.read_bytes()
-    damaged(path, content.index(b"777:xxx") + 6, b"y")
+    damage(path, content.index(b"777:xxx") + 6, b"y")
     with closing(looked_at(path)) as file:
         part = file.read(2000, MOST_BYTES)
         assert part is not None
@@ -106,28 +106,28 @@ def test_an_entry_that_is_not_what_was_put_is_left_out(large: Path) -> None:
 def test_no_damage_makes_up_entries(
     large: Path, tmp_path: Path, where: int, garbage: bytes, how: str, in_log: bool
 ) -> None:
-    """Whatever happens to its bytes, on their place or in the log: what is read was put, whole and in order."""
+    """With any damaged bytes in the file or its log, every entry that is read is whole, unchanged and in order."""
     path = Path(shutil.copytree(large.parent, Path(tempfile.mkdtemp(dir=tmp_path)) / "left")) / large.name
     with closing(looked_at(path)) as file:
         file.put(packed(2000, 2001, size=500))
         path = crashed(path)
-    victim = log_of(path) if in_log else path
+    victim = wal_path(path) if in_log else path
     place = where % victim.stat().st_size
     if how == "cut":
         os.truncate(victim, place)
     else:
-        damaged(victim, place, garbage)
+        damage(victim, place, garbage)
     try:
         file = looked_at(path)
     except Damaged:
         return
     with closing(file):
-        found = drained(file, 300)
-        assert found == sorted(set(found))
+        numbers_read = drained(file, 300)
+        assert numbers_read == sorted(set(numbers_read))
 
 
 def test_a_full_disk_takes_nothing_and_gives_everything(tmp_path: Path) -> None:
-    """Full is told and harms nothing: what was put before is drained, though not even that can be noted."""
+    """A full disk is reported and does no harm: earlier entries are drained, although it cannot be recorded."""
     with small_disk(tmp_path / "disk", 2**20) as disk, closing(SpoolFile.create(disk / "000001.db")) as file:
         count = 0
         with suppress(Full):
@@ -145,7 +145,7 @@ def test_a_full_disk_takes_nothing_and_gives_everything(tmp_path: Path) -> None:
 
 
 def test_after_a_kill_on_a_full_disk_some_comes_again_and_nothing_is_lost(tmp_path: Path) -> None:
-    """What was confirmed and could not be deleted is read once more by whoever comes later."""
+    """A confirmed file that could not be deleted is drained again by the next process."""
     with small_disk(tmp_path / "disk", 2**20) as disk:
         file = SpoolFile.create(disk / "000001.db")
         file.put(packed(*range(100), size=2000))
@@ -153,8 +153,8 @@ def test_after_a_kill_on_a_full_disk_some_comes_again_and_nothing_is_lost(tmp_pa
         part = file.read(60, MOST_BYTES)
         assert part is not None
         file.confirm(part)
-        log = log_of(file.path).read_bytes()
+        log = wal_path(file.path).read_bytes()
         file.close()
-        log_of(file.path).write_bytes(log)  # as a kill leaves it
-        with closing(looked_at(file.path)) as found:
-            assert drained(found)[-40:] == list(range(60, 100))
+        wal_path(file.path).write_bytes(log)  # as a kill leaves it
+        with closing(looked_at(file.path)) as again:
+            assert drained(again)[-40:] == list(range(60, 100))

@@ -25,7 +25,7 @@ def test_some_of_the_volume_stays_free(tmp_path: Path) -> None:
         with suppress(NotSpooled):
             for count in range(10_000):
                 files.put(packed(count, size=2000))
-        assert files.why_not(2000) == "volume"
+        assert files.find_shortage(2000) == "volume"
         found = os.statvfs(disk)
         assert found.f_bavail / found.f_blocks > spool_files.FREE_SHARE - 0.01
         assert drain_files(files) == list(range(count))
@@ -57,7 +57,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_the_next_one_drains_it_though_the_disk_is_full(tmp_path: Path) -> None:
-    """Killed, and then somebody fills the disk: what was put is found and drained, and there is room again."""
+    """After a kill the disk is filled: the entries are found and drained, and there is room again."""
     with small_disk(tmp_path / "disk", 2**20) as disk:
         done = subprocess.run((sys.executable, "-c", KILLED, str(disk)), cwd=ROOT, check=False)
         assert done.returncode == -signal.SIGKILL

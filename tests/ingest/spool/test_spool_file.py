@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingest.spool import file as spool_file
-from ingest.spool.database import log_of
+from ingest.spool.database import wal_path
 from ingest.spool.errors import Failing
 from ingest.spool.file import SpoolFile
-from ingest.spool.record import size_of
+from ingest.spool.record import entries_bytes
 from tests.support.samples.events import RECEIVED_MS
 from tests.support.samples.spooled import MOST_BYTES, crashed, drained, looked_at, numbers, packed
 
@@ -59,7 +59,7 @@ def test_only_its_owner_may_read_it(path: Path, file: SpoolFile) -> None:
     """Payloads hold phone numbers."""
     file.put(packed(1))
     assert {oct(one.stat().st_mode)[-3:] for one in path.parent.iterdir()} == {"600"}
-    assert {one.name for one in path.parent.iterdir()} == {path.name, log_of(path).name}
+    assert {one.name for one in path.parent.iterdir()} == {path.name, wal_path(path).name}
 
 
 def test_its_log_does_not_grow_without_end(path: Path, file: SpoolFile, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,9 +68,9 @@ def test_its_log_does_not_grow_without_end(path: Path, file: SpoolFile, monkeypa
     for n in range(200):
         file.put(packed(n, size=5000))
     assert path.stat().st_size > 900_000
-    assert log_of(path).stat().st_size < 200_000
+    assert wal_path(path).stat().st_size < 200_000
     assert drained(file, 5) == list(range(200))
-    assert log_of(path).stat().st_size < 200_000
+    assert wal_path(path).stat().st_size < 200_000
 
 
 def test_whoever_comes_later_finds_it(path: Path, file: SpoolFile) -> None:
@@ -96,7 +96,7 @@ operations = st.lists(
 @given(operations)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_nothing_acknowledged_is_lost_whatever_happens_in_between(tmp_path: Path, done: list[tuple[str, int]]) -> None:
-    """Puts, drains, reads and kills in any order: what was put and not confirmed is there, once and in order."""
+    """After puts, drains, reads and kills in any order, every unconfirmed entry is there, once and in order."""
     path = Path(tempfile.mkdtemp(dir=tmp_path)) / "000001.db"
     file, waiting, number = SpoolFile.create(path), list[int](), 0
     for name, count in done:
@@ -121,7 +121,7 @@ def test_nothing_acknowledged_is_lost_whatever_happens_in_between(tmp_path: Path
 
 
 def test_it_is_nobody_elses(path: Path, file: SpoolFile) -> None:
-    """While it is open another program that opens it is told that it is locked, and does no harm."""
+    """Another program that opens the file in use gets an error that it is locked, and does no harm."""
     file.put(packed(1))
     with closing(sqlite3.connect(path, timeout=0)) as other, pytest.raises(sqlite3.OperationalError, match="locked"):
         other.execute("SELECT count(*) FROM entries")
@@ -133,6 +133,6 @@ def test_sizes_are_counted_with_what_a_row_takes(file: SpoolFile) -> None:
     """So that the limit is one of the disk, about, not of payloads."""
     entries = packed(*range(1000), size=300)
     file.put(entries)
-    assert file.bytes == size_of(entries)
+    assert file.bytes == entries_bytes(entries)
     file.close()
     assert 0.8 < file.bytes / file.size_bytes() < 1.2

@@ -38,7 +38,7 @@ def kill(data: Path) -> Path:
 
 
 class Machine:
-    """A process after the other on one data folder, and what a correct spool would have done."""
+    """One process after the other on a data folder, and a model of a correct spool."""
 
     def __init__(self, data: Path) -> None:
         self.data = data
@@ -81,7 +81,7 @@ class Machine:
 @given(operations)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_entries_go_to_their_server_alone_and_none_is_lost(tmp_path: Path, steps: list[tuple[str, int]]) -> None:
-    """What was put while a server was known is drained to no other; what was put before any was known, to the first."""
+    """Entries of a known server are drained only to it; entries from before a server was known go to the first one."""
     machine = Machine(Path(tempfile.mkdtemp(dir=tmp_path)) / "data")
 
     for name, value in steps:

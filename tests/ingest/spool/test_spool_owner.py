@@ -29,7 +29,7 @@ from tests.support.waiting import until
 
 
 def test_what_was_spooled_for_a_server_is_drained_to_it_alone(tmp_path: Path) -> None:
-    """Another server at the same address gets nothing of it, is told how much is left, and spools elsewhere."""
+    """Another server at the same address gets none of them; their number is logged, and new ones are spooled apart."""
     spool_and_end(tmp_path, OWNER, "one", 1, 2)
 
     other = open_files(tmp_path, owner=OWNER)
@@ -91,7 +91,7 @@ def test_what_waits_for_an_answer_is_taken_when_it_comes(tmp_path: Path) -> None
 
 
 def test_a_server_that_turns_into_another_one_leaves_a_folder_behind(tmp_path: Path) -> None:
-    """What was spooled for the first stays; what comes then is drained to the second."""
+    """Entries for the first server stay; later entries are drained to the second."""
     files = open_files(tmp_path, owner=OWNER)
     files.bind("one")
     files.put(packed(1))
@@ -125,7 +125,7 @@ async def test_a_redis_that_lost_its_data_gets_what_was_spooled_for_it(tmp_path:
 
 
 async def test_production_s_spool_never_goes_to_another_redis(tmp_path: Path, shard: Shard) -> None:
-    """The same data folder with another server, as `ackstream up` would bring: left, and logged with what to do."""
+    """With another server, as `ackstream up` starts one, old entries stay, and the log has the next step."""
     async with away_redis(tmp_path / "valkey", shard) as away, Valkey(tmp_path / "other").running() as other:
         async with Ingest(tmp_path, **away.settings).running() as ingest, sending(ingest.url) as sender:
             assert await sender.post() == 200
@@ -148,26 +148,26 @@ async def test_production_s_spool_never_goes_to_another_redis(tmp_path: Path, sh
 
 
 async def test_the_loop_never_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A volume that hangs when it is asked for its room: `why_not` answers at once, that the disk does not answer."""
+    """While the volume hangs at statvfs, `not_ready_reason` answers at once that the disk does not answer."""
     answers = threading.Event()
     async with open_spool(tmp_path, OWNER, ENOUGH_BYTES) as spool:
         monkeypatch.setattr(queue, "ANSWER_SECONDS", 0.05)
         monkeypatch.setattr(SpoolFolder, "free_bytes", lambda _: answers.wait() and (2**40, 2**40))
-        await spool.look()
+        await spool.refresh()
         began = time.perf_counter()
-        assert spool.why_not == "the spool's disk does not answer"
+        assert spool.not_ready_reason == "the spool's disk does not answer"
         assert time.perf_counter() - began < 0.05
         answers.set()
 
         async def is_back() -> bool:
-            await spool.look()
-            return spool.why_not is None
+            await spool.refresh()
+            return spool.not_ready_reason is None
 
         await until(is_back)
 
 
 def test_each_folder_that_is_made_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever parents the data folder lacked: the name of each is fsynced in its parent, outermost first."""
+    """Missing parents of the data folder are created; the name of each is fsynced in its parent, outermost first."""
     synced: list[Path] = []
     monkeypatch.setattr(disk, "sync_folder", synced.append)
     monkeypatch.setattr(folder_module, "make_folder", disk.make_folder)
@@ -177,7 +177,7 @@ def test_each_folder_that_is_made_is_on_the_disk(tmp_path: Path, monkeypatch: py
 
 
 def test_on_macos_the_disk_s_own_cache_is_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the system has F_FULLFSYNC, that is what is asked for, of files and folders."""
+    """On systems with F_FULLFSYNC it is used for files and folders."""
     asked: list[int] = []
     monkeypatch.setattr(disk, "FULL_SYNC", 51)
     monkeypatch.setattr("runtime.disk.fcntl.fcntl", lambda _, command: asked.append(command))

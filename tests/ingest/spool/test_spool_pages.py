@@ -1,4 +1,4 @@
-"""Damaged pages of a spool file: what is lost, what is not, and how it is counted."""
+"""Damaged pages of a spool file: lost entries, salvaged entries and their counts."""
 
 import os
 import shutil
@@ -67,7 +67,7 @@ def file_in(data: Path) -> Path:
 
 
 def drain_some(data: Path, number: int) -> None:
-    """Give so many entries to Redis, and be killed: the file is left as it is then."""
+    """Drain this many entries, then act as if killed: the file stays as it is."""
     with closing(looked_at(file_in(data))) as file:
         while number and (part := file.read(min(number, 250), MOST_BYTES)):
             file.confirm(part)
@@ -105,7 +105,7 @@ def test_a_damaged_page_loses_only_its_entries_whatever_was_drained_before(
     assert given_back == len(got)
     assert got == sorted(set(got))
     per_page = ENTRIES // len(leaves) + 2
-    if with_marks:  # nobody knows what was drained: all comes again, but the end may be hidden
+    if with_marks:  # the confirmed number is lost: all entries are drained again, but the last ones may be hidden
         assert len(got) >= ENTRIES - before - per_page * len(pages) or max(pages) == leaves[-1]
     else:
         assert found == ENTRIES - before
@@ -128,7 +128,7 @@ def test_a_page_without_entries_loses_none(large: Path, tmp_path: Path, garbage:
 
 
 def test_without_a_tree_long_entries_and_those_of_the_log_are_found(tmp_path: Path) -> None:
-    """Payloads that spread over several pages, and what a kill left in the log."""
+    """Payloads of several pages and a write-ahead log of a killed process are read too."""
     data = tmp_path / "data"
     with run_files(data) as files:
         files.put(packed(0, 1, 2, size=60_000))
@@ -154,7 +154,7 @@ def test_marks_that_were_changed_lose_nothing(large: Path, tmp_path: Path) -> No
 def test_a_file_whose_setting_aside_fails_keeps_its_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, victim: str
 ) -> None:
-    """Whichever of the two renames fails, the next start has both under one name."""
+    """If one of the two renames fails, the next start completes it."""
     data = tmp_path / "data"
     with run_files(data) as files:
         files.put(packed(1, 2))
@@ -169,7 +169,7 @@ def test_a_file_whose_setting_aside_fails_keeps_its_log(
 
     with monkeypatch.context() as failing:
         failing.setattr(Path, "rename", fail)
-        with closing(SpoolFile.left(path)) as file, pytest.raises(Exception, match="unknown"):
+        with closing(SpoolFile.recover(path)) as file, pytest.raises(Exception, match="unknown"):
             file.set_aside()
     with run_files(left) as files:
         files.take_over()

@@ -52,6 +52,6 @@ def crashed(path: Path) -> Path:
 
 def looked_at(path: Path) -> SpoolFile:
     """What was left there, as the next process finds it."""
-    file = SpoolFile.left(path)
-    file.look()
+    file = SpoolFile.recover(path)
+    file.inspect()
     return file

@@ -1,4 +1,4 @@
-"""Each row of the table of answers, on a real process over raw sockets, with what is appended."""
+"""Each row of the table of answers and the appended entries, with a real process over raw sockets."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -69,13 +69,13 @@ class AnsweringIngest:
         return Answer(int(line.split(" ")[1]), headers, rest)
 
     async def appended(self) -> list[Entry]:
-        """What stands on the stream; it is empty from now on."""
+        """Return the entries of the stream, and empty it."""
         found: Any = await self.server.xrange(self.shard.stream)
         await self.server.delete(self.shard.stream)
         return [Entry.from_fields(fields) for _, fields in found]
 
     async def quarantined(self) -> list[dict[bytes, bytes]]:
-        """What is in quarantine; it is empty from now on."""
+        """Return the entries of the quarantine, and empty it."""
         found: Any = await self.server.xrange(self.shard.quarantine)
         await self.server.delete(self.shard.quarantine)
         return [fields for _, fields in found]
@@ -96,7 +96,7 @@ async def required(server: Redis, valkey_url: str, shard: Shard, tmp_path: Path)
 
 
 async def test_what_is_authentic_is_appended_whatever_it_is(required: AnsweringIngest) -> None:
-    """200 and an empty body; account and application stand in the entry. What is no JSON is the worker's to bury."""
+    """200 and an empty body; the entry has account and application. Invalid JSON is stored too, for the worker."""
     for payload in (PAYLOAD, b"no JSON", b"\xff\xfe", b"{" * 2000, b'{"a":1}'):
         for kind in ("application/json", "text/plain", "x"):
             header = signed(payload, application_id="app-1")
@@ -144,7 +144,7 @@ JUNK = {
 
 
 async def test_a_wrong_signature_is_sent_again_and_kept_in_quarantine(required: AnsweringIngest) -> None:
-    """503 with the same empty body, whatever is wrong; it is kept, with the reason, and not on the stream."""
+    """Every wrong signature is answered 503 with an empty body, and kept with the reason, not on the stream."""
     for reason, header in WRONG.values():
         answer = await required.ask(request(PAYLOAD, header))
         assert (answer.status, answer.body) == (503, b""), header
@@ -202,7 +202,7 @@ async def test_the_owner_may_have_wrong_signatures_given_up(
 async def test_while_observing_everything_is_taken_and_told_apart(
     server: Redis, valkey_url: str, shard: Shard, tmp_path: Path
 ) -> None:
-    """200 for what is signed, unsigned and forged; only what is proved is appended as proved."""
+    """Signed, unsigned and forged webhooks get 200; only signed ones are appended as verified."""
     async for site in site_of(server, valkey_url, shard, tmp_path, signatures="observe"):
         for headers in ([signed()], [], [signed(secret="another")], ["Authorization: Basic eA=="]):
             assert (await site.ask(request(PAYLOAD, *headers))).status == 200
@@ -215,7 +215,7 @@ async def test_while_observing_everything_is_taken_and_told_apart(
 async def test_receipts_may_be_taken_unsigned_and_nothing_else(
     server: Redis, valkey_url: str, shard: Shard, tmp_path: Path
 ) -> None:
-    """ACKSTREAM_DLR_SIGNATURE=off lets in what the worker too takes for a receipt, and no message in its shape."""
+    """ACKSTREAM_DLR_SIGNATURE=off accepts only payloads that the worker treats as receipts, and no messages."""
     settings = {"signatures": "required", "dlr_signature": "off"}
     async for site in site_of(server, valkey_url, shard, tmp_path, **settings):
         assert (await site.ask(request(RECEIPT))).status == 200

@@ -1,4 +1,4 @@
-"""Ingest is killed, and Redis with it, again and again: whatever was answered 200 comes to the stream."""
+"""Ingest and Redis are killed again and again: every payload that was answered 200 reaches the stream."""
 
 import asyncio
 import os
@@ -44,7 +44,7 @@ async def ingest(away: Away, tmp_path: Path) -> AsyncIterator[Ingest]:
 
 
 def files(folder: Path) -> list[str]:
-    """What spools there have left, but for locks and logs."""
+    """Return the files of the spools there, without locks and logs."""
     return [path.name for path in folder.glob("ackstream-data/spool/*/*.*") if not path.name.endswith("-wal")]
 
 
@@ -62,7 +62,7 @@ async def test_ingest_killed_while_redis_is_away_loses_nothing(
 ) -> None:
     """At any moment, often in the middle of a put; and again while it drains what all of them have left."""
     away.kill()
-    kept = list[str]()
+    stored = list[str]()
     for _ in range(ROUNDS):
         async with loading(ingest.url) as load:
             for _ in range(ROUND_KILLS):
@@ -70,14 +70,14 @@ async def test_ingest_killed_while_redis_is_away_loses_nothing(
                 ingest.kill()
                 await ingest.start()
             await load.keeps(1)
-        kept += load.kept
+        stored += load.kept
     assert len(files(tmp_path)) > ROUNDS, "nothing was left behind by the dead: the test proves nothing"
     await away.start()
     for _ in range(ROUNDS):
         ingest.kill()
         await ingest.start()
         await asyncio.sleep(rng.uniform(0, 0.3))
-    await away.has(kept, seconds=60)
+    await away.has(stored, seconds=60)
     await is_drained(tmp_path)
 
 
@@ -85,7 +85,7 @@ async def test_everything_killed_in_turn_loses_nothing(
     away: Away, ingest: Ingest, tmp_path: Path, rng: random.Random
 ) -> None:
     """Redis and ingest, one or both of them, while the spool is filled and drained."""
-    kept = list[str]()
+    stored = list[str]()
     for _ in range(ROUNDS):
         async with loading(ingest.url) as load:
             for _ in range(3):
@@ -97,19 +97,19 @@ async def test_everything_killed_in_turn_loses_nothing(
                     await asyncio.gather(ingest.start(), away.start())
                 else:
                     await away.start()
-        kept += load.kept
-    await away.has(kept, seconds=60)
+        stored += load.kept
+    await away.has(stored, seconds=60)
     await is_drained(tmp_path)
 
 
 async def test_what_a_dead_process_has_left_another_drains(away: Away, ingest: Ingest, tmp_path: Path) -> None:
     """Two on one data folder; one dies with its spool full and does not come back: the living one drains both."""
-    async with Ingest(tmp_path, **away.settings).running() as other:
+    async with Ingest(tmp_path, **away.settings).running() as second:
         away.kill()
-        async with loading(ingest.url) as load, loading(other.url) as other_load:
+        async with loading(ingest.url) as load, loading(second.url) as other_load:
             await load.keeps(300)
             await other_load.keeps(300)
-        other.kill()
+        second.kill()
         await away.start()
         await away.has(load.kept + other_load.kept, seconds=60)
         await is_drained(tmp_path)
@@ -131,7 +131,7 @@ async def test_a_frozen_redis_is_not_noticed_by_senders(away: Away, ingest: Inge
 
 
 async def test_a_stopped_ingest_goes_on_where_it_was(away: Away, tmp_path: Path) -> None:
-    """Ingest itself stands still for longer than its budget: what waited is kept when it goes on."""
+    """Ingest is stopped for longer than its budget: the waiting entries are stored when it continues."""
     port, admin_port = find_free_port(), find_free_port()
     ports = {"port": str(port), "admin_port": str(admin_port)}
     with ackstream("ingest", folder=tmp_path, signatures="off", **ports, **away.settings) as process:
@@ -154,6 +154,6 @@ def test_the_rig_of_the_long_run_finds_nothing_in_a_short_one(tmp_path: Path, ho
     """The outage scenario of the bench answers each payload 200 and stores it once."""
     command = (sys.executable, "-m", "bench.scenarios.outage", "--seconds", "2", "--rate", "200", *how)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "lost: 0" in done.stdout
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "lost: 0" in result.stdout

@@ -34,8 +34,8 @@ MALFORMED = {
     "chunked, identity": post(b"Transfer-Encoding: chunked, identity", body=HELLO),
     "gzip, chunked": post(b"Transfer-Encoding: gzip, chunked", body=HELLO),
     "two codings": post(b"Transfer-Encoding: gzip", CHUNKED, body=HELLO),
-    "identity beside a length": post(b"Transfer-Encoding: identity", TEXT, body=b"hello"),
-    "an empty coding beside a length": post(b"Transfer-Encoding: ", TEXT, body=b"hello"),
+    "identity with a length": post(b"Transfer-Encoding: identity", TEXT, body=b"hello"),
+    "an empty coding with a length": post(b"Transfer-Encoding: ", TEXT, body=b"hello"),
     "a coding in HTTP/1.0": post(CHUNKED, body=HELLO, line=b"POST /webhooks/dlr HTTP/1.0"),
     "line feeds only": good(b"hello").replace(b"\r\n", b"\n"),
     "one line feed only": post(b"A: b\nContent-Length: 5", body=b"hello"),
@@ -45,7 +45,7 @@ MALFORMED = {
     "a folded first line": post(TEXT, body=b"hello").replace(b"Host", b" A: b\r\nHost"),
     "a negative chunk": post(CHUNKED, body=b"-5\r\nhello\r\n0\r\n\r\n"),
     "a chunk beyond all numbers": post(CHUNKED, body=b"f" * 17 + b"\r\nhello\r\n0\r\n\r\n"),
-    "a chunk that is no number": post(CHUNKED, body=b"xyz\r\nhello\r\n0\r\n\r\n"),
+    "a chunk size that is not a number": post(CHUNKED, body=b"xyz\r\nhello\r\n0\r\n\r\n"),
     "a chunk with a prefix": post(CHUNKED, body=b"0x5\r\nhello\r\n0\r\n\r\n"),
     "a chunk with a blank": post(CHUNKED, body=b"5 \r\nhello\r\n0\r\n\r\n"),
     "a chunk line of a line feed": post(CHUNKED, body=b"5\nhello\r\n0\r\n\r\n"),
@@ -74,7 +74,7 @@ MALFORMED = {
     "nothing but zeros": b"\0" * 1000,
 }
 
-# Each is answered 200 and kept, and the connection goes on.
+# Each is answered 200 and stored, and the connection stays open.
 SERVED = {
     "one length": (good(b"hello"), b"hello"),
     "a length with leading zeros": (post(b"Content-Length: 005", body=b"hello"), b"hello"),
@@ -100,7 +100,7 @@ def edge(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.mark.parametrize("name", MALFORMED)
 async def test_what_is_malformed_gets_one_400_and_a_closed_connection(edge: Edge, name: str) -> None:
-    """Nothing of it is kept, no word is said of it, and what is sent behind it is not looked at."""
+    """The request is not stored, no answer quotes it, and bytes after it are ignored."""
     answer = await talk(edge.port, MALFORMED[name] + good(b"smuggled"))
     assert answer.answers == [400]
     assert answer.raw.endswith(b"\r\n\r\n")
@@ -109,10 +109,10 @@ async def test_what_is_malformed_gets_one_400_and_a_closed_connection(edge: Edge
 
 @pytest.mark.parametrize("name", ["a header of 1 MiB", "10,000 headers", "a request line of 1 MiB"])
 async def test_a_client_that_speaks_first_and_listens_then_hears_its_answer(edge: Edge, name: str) -> None:
-    """What it sends behind the error is read and dropped for a while: a reset would take the answer with it."""
-    with connected(edge.port) as one:
-        await asyncio.get_running_loop().sock_sendall(one, MALFORMED[name] + b"x" * 16 * MEBIBYTE)
-        assert (await heard(one)).answers == [400]
+    """Bytes after the error are read and dropped for a while, because a reset would destroy the answer."""
+    with connected(edge.port) as client:
+        await asyncio.get_running_loop().sock_sendall(client, MALFORMED[name] + b"x" * 16 * MEBIBYTE)
+        assert (await heard(client)).answers == [400]
 
 
 async def test_what_is_malformed_leaves_nothing_in_memory(edge: Edge) -> None:
@@ -126,7 +126,7 @@ async def test_what_is_malformed_leaves_nothing_in_memory(edge: Edge) -> None:
 
 @pytest.mark.parametrize("name", SERVED)
 async def test_what_is_odd_but_clear_is_served(edge: Edge, name: str) -> None:
-    """One answer to each, the payload is kept as it was meant, and the next request finds its own beginning."""
+    """Each request gets one answer, its payload is stored as sent, and the next request is parsed correctly."""
     request, payload = SERVED[name]
     answer = await talk(edge.port, request + good(b"next") + LAST)
     assert answer.answers == [200, 200, 404]
@@ -145,7 +145,7 @@ async def test_what_is_odd_but_clear_is_served(edge: Edge, name: str) -> None:
 async def test_an_upgrade_with_a_body_is_served_as_if_it_had_not_been_asked_for(
     edge: Edge, upgrade: tuple[bytes, ...]
 ) -> None:
-    """200 and kept; then the connection is closed, for what follows could be either protocol."""
+    """200 and stored; then the connection is closed, because the next bytes could be of either protocol."""
     answer = await talk(edge.port, post(*upgrade, TEXT, body=b"hello") + good(b"smuggled"))
     assert answer.answers == [200]
     assert b"Connection: close" in answer.raw
@@ -220,20 +220,20 @@ async def test_a_hundred_thousand_requests_on_one_connection(edge: Edge) -> None
     await edge.takes_a_good_one()
     before = edge.resident_bytes
     talking = asyncio.create_task(talk(edge.port, requests + LAST))
-    others, most = 0, before
+    other_requests, peak = 0, before
     while not talking.done():
         assert (await talk(edge.port, good(b"other", b"Connection: close"))).answers == [200]
-        others, most = others + 1, max(most, edge.resident_bytes)
+        other_requests, peak = other_requests + 1, max(peak, edge.resident_bytes)
     answers = (await talking).answers
     assert answers == [200 if n % every == 0 else 404 for n in range(number)] + [404]
-    kept = await edge.appended(number // every + others)
-    assert set(kept) == {b"other", *(b"%d" % n for n in range(0, number, every))}
-    assert len(kept) >= number // every + others  # on a busy machine one may come twice, by the spool
-    assert most - before < 16 * MEBIBYTE
+    stored = await edge.appended(number // every + other_requests)
+    assert set(stored) == {b"other", *(b"%d" % n for n in range(0, number, every))}
+    assert len(stored) >= number // every + other_requests  # on a busy machine one may come twice, by the spool
+    assert peak - before < 16 * MEBIBYTE
 
 
 async def test_after_all_that_the_log_is_short(edge: Edge) -> None:
-    """No traceback, no fault of ours, nothing of what was sent."""
+    """The log has no traceback, no internal error and nothing of the requests."""
     lines = edge.process.said.splitlines()
-    assert len(lines) < 100  # a Redis that is slow on a busy machine is told of too
+    assert len(lines) < 100  # on a busy machine a slow Redis is logged too
     assert not [line for line in lines if "Traceback" in line or '"ingest.failed"' in line or "hello" in line]

@@ -1,4 +1,4 @@
-"""The disk under the spool: when it is written, and what happens when that is slow or fails. On real processes."""
+"""The disk under the spool: the time of fsync, and a slow or failing disk. With real processes."""
 
 import asyncio
 import signal
@@ -47,8 +47,8 @@ async def sender(ingest: Ingest) -> AsyncIterator[Sender]:
 async def test_the_disk_is_written_between_a_request_and_its_200(shim: Shim, sender: Sender) -> None:
     """The order of the process's calls: it reads the request, fsyncs the spool's log, writes 200."""
     assert [await sender.post() for _ in range(5)] == [200] * 5
-    seen = ["fsync" if line.endswith(".db-wal") else line for line in shim.log if "/" not in line or "-wal" in line]
-    assert [one for one, _ in groupby(seen[seen.index("request") :])] == ["request", "fsync", "200"] * 5
+    events = ["fsync" if line.endswith(".db-wal") else line for line in shim.log if "/" not in line or "-wal" in line]
+    assert [event for event, _ in groupby(events[events.index("request") :])] == ["request", "fsync", "200"] * 5
 
 
 async def test_after_a_failed_fsync_nothing_more_is_acknowledged_from_that_file(
@@ -88,7 +88,7 @@ async def test_a_slow_disk_is_waited_for(shim: Shim, sender: Sender) -> None:
 async def test_a_disk_that_does_not_answer_is_not_waited_for_long(
     away: Away, shim: Shim, ingest: Ingest, sender: Sender
 ) -> None:
-    """503 within seconds, at once for those who come later, and not ready; with Redis back it goes on without it."""
+    """503 within seconds, at once for later requests, and not ready; with Redis back ingest works without the spool."""
     assert await sender.post() == 200
     shim.slow(10_000)
     began = asyncio.get_running_loop().time()
@@ -108,7 +108,7 @@ async def test_a_disk_that_does_not_answer_is_not_waited_for_long(
 
 
 async def test_a_disk_that_does_not_answer_keeps_no_process_alive(shim: Shim, ingest: Ingest, sender: Sender) -> None:
-    """Told to stop while a put hangs, it ends in seconds, not when the disk answers."""
+    """A stop while a put hangs takes seconds and does not wait for the disk."""
     assert await sender.post() == 200
     shim.slow(40_000)
     assert await sender.post() == 503

@@ -146,7 +146,7 @@ async def test_a_thousand_refusals_write_few_lines(edge: Edge) -> None:
 
 
 async def test_unsigned_and_wrong_webhooks_are_logged_apart(required: Edge) -> None:
-    """The log of a service that refuses everything says so, what to do, and for which configured account."""
+    """If every webhook is refused, the log has the reason, the next step and the configured account."""
     wrong = bearer(PAYLOAD, secret="another-secret-of-nobody-at-all").encode()
     stranger = bearer(PAYLOAD, api_key="stranger").encode()
 
@@ -170,7 +170,7 @@ async def test_unsigned_and_wrong_webhooks_are_logged_apart(required: Edge) -> N
 
 @pytest.mark.parametrize("reason", [*REFUSALS, "none"])
 async def test_no_answer_names_versions_or_quotes_the_client(edge: Edge, reason: str) -> None:
-    """No Server header, no body, nothing of the request, in whatever answer."""
+    """No answer has a Server header, a body, or any part of the request."""
     request_ = good(b"secret-word", CLOSE) if reason == "none" else REFUSALS[reason][1]
 
     answer = await talk(edge.port, request_)

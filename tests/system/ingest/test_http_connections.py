@@ -94,7 +94,7 @@ async def test_requests_sent_ahead_are_answered_whatever_came_before(edge: Edge)
 
 
 async def test_large_requests_sent_ahead_are_all_answered(valkey_url: str, shard: Shard, tmp_path: Path) -> None:
-    """However fast the answers come: what waits before a request starts is not taken for an endless head."""
+    """At any speed of the answers, bytes that wait before a request starts do not count as an endless head."""
     many = good(b"x" * 28 * 1024) * 40 + LAST
     edge = Edge(tmp_path, valkey_url, shard, signatures="required", signature_secrets=SECRETS)
 
@@ -118,15 +118,15 @@ async def test_a_head_may_not_grow_while_a_request_is_in_flight(valkey_url: str,
 
     async with edge.running(), edge.redis() as server:
         assert await edge.takes_a_good_one()
-        before = most = edge.resident_bytes
+        before = peak = edge.resident_bytes
         await server.execute_command("CLIENT PAUSE", 2000, "WRITE")  # type: ignore[no-untyped-call]
         floods = [asyncio.create_task(flood()) for _ in range(number)]
         while not all(task.done() for task in floods):
-            most = max(most, edge.resident_bytes)
+            peak = max(peak, edge.resident_bytes)
             await asyncio.wait(floods, timeout=0.02)
         assert await edge.appended(number) == [b"hello"] * number
 
-    assert most - before < number * 160 * 1024
+    assert peak - before < number * 160 * 1024
 
 
 async def test_a_stop_answers_a_request_whose_body_is_still_arriving(
@@ -147,7 +147,7 @@ async def test_a_stop_answers_a_request_whose_body_is_still_arriving(
 
 
 async def test_the_admin_port_keeps_few_connections(valkey_url: str, shard: Shard, tmp_path: Path) -> None:
-    """Whoever holds hundreds of them neither uses up the process's files nor keeps a probe out."""
+    """A client with hundreds of them neither uses up the open-file limit nor blocks a probe."""
     edge = Edge(tmp_path, valkey_url, shard)
     async with edge.running():
         process = psutil.Process(edge.process.child.pid)
@@ -163,7 +163,7 @@ async def test_the_admin_port_keeps_few_connections(valkey_url: str, shard: Shar
 
 
 async def test_without_descriptors_the_admin_port_ends_nothing(valkey_url: str, shard: Shard, tmp_path: Path) -> None:
-    """No file left for a connection there: the process goes on."""
+    """Without a free descriptor for a connection the process keeps running."""
     edge = Edge(tmp_path, valkey_url, shard)
     async with edge.running():
         process = psutil.Process(edge.process.child.pid)

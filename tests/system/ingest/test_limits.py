@@ -22,7 +22,7 @@ from tests.support.waiting import until
 
 CLIENT_SECONDS, BODY_SECONDS = 1.0, 2.0
 SLACK_SECONDS = 4.0  # between a deadline and being cut off, on a machine that has other things to do
-EARLY_SECONDS = 0.1  # a loop reads its clock once, then works, and sets a timer by what it has read
+EARLY_SECONDS = 0.1  # a loop reads its clock once per turn, and sets timers relative to that time
 CLOSED = "ackstream_connections_closed_total"
 KIBIBYTE = 1024
 BODY = post(b"Content-Length: 5", body=b"h")
@@ -34,77 +34,77 @@ def edge(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     yield from served(Edge(tmp_path_factory.mktemp("limits"), valkey_url, Shard("test-limits"), **settings))
 
 
-async def closed(edge: Edge, why: str) -> float:
+async def count_closed(edge: Edge, why: str) -> float:
     return (await edge.metrics()).get((CLOSED, why), 0)
 
 
 @pytest.mark.parametrize(("sent", "then"), [(b"P", b""), (b"POST /webhooks/dlr HTTP/1.1\r\nHost: x\r\nA: b", b"x")])
 async def test_a_client_has_so_long_for_a_whole_head(edge: Edge, sent: bytes, then: bytes) -> None:
     """One that stops in its first head, or that drips, is cut off without an answer, and counted."""
-    before, began = await closed(edge, "head"), time.monotonic()
-    with connected(edge.port) as one:
-        drip = asyncio.create_task(dripping(one, sent, then))
-        assert (await heard(one)).raw == b""
-        await drip
+    before, began = await count_closed(edge, "head"), time.monotonic()
+    with connected(edge.port) as connection:
+        task = asyncio.create_task(drip(connection, sent, then))
+        assert (await heard(connection)).raw == b""
+        await task
     assert CLIENT_SECONDS - EARLY_SECONDS <= time.monotonic() - began < CLIENT_SECONDS + SLACK_SECONDS
-    assert await closed(edge, "head") == before + 1
+    assert await count_closed(edge, "head") == before + 1
     assert await edge.takes_a_good_one()
 
 
-async def dripping(one: socket.socket, first: bytes, then: bytes) -> None:
+async def drip(connection: socket.socket, first: bytes, then: bytes) -> None:
     """Send the one, then again and again the other, until the connection is cut off."""
     loop = asyncio.get_running_loop()
     with suppress(OSError):
-        await loop.sock_sendall(one, first)
+        await loop.sock_sendall(connection, first)
         while then:
             await asyncio.sleep(0.1)
-            await loop.sock_sendall(one, then)
+            await loop.sock_sendall(connection, then)
 
 
 async def test_between_requests_a_connection_may_be_idle_but_not_half_a_head_long(edge: Edge) -> None:
-    """Twice the deadline without a word is nothing; with the first byte of the next head the time begins."""
+    """An idle connection may exceed the deadline; the time starts at the first byte of the next head."""
     loop = asyncio.get_running_loop()
-    with connected(edge.port) as one:
-        await loop.sock_sendall(one, good(b"first"))
-        assert b" 200 OK" in await loop.sock_recv(one, 1000)
+    with connected(edge.port) as connection:
+        await loop.sock_sendall(connection, good(b"first"))
+        assert b" 200 OK" in await loop.sock_recv(connection, 1000)
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(heard(one), 2 * CLIENT_SECONDS)
-        await loop.sock_sendall(one, good(b"second"))
-        assert b" 200 OK" in await loop.sock_recv(one, 1000)
+            await asyncio.wait_for(heard(connection), 2 * CLIENT_SECONDS)
+        await loop.sock_sendall(connection, good(b"second"))
+        assert b" 200 OK" in await loop.sock_recv(connection, 1000)
         began = time.monotonic()
-        await loop.sock_sendall(one, good(b"third")[:30])
-        assert (await heard(one)).raw == b""
+        await loop.sock_sendall(connection, good(b"third")[:30])
+        assert (await heard(connection)).raw == b""
     assert CLIENT_SECONDS - EARLY_SECONDS <= time.monotonic() - began < CLIENT_SECONDS + SLACK_SECONDS
     assert await edge.appended(2) == [b"first", b"second"]
 
 
 async def test_a_head_in_many_pieces_may_not_grow(edge: Edge) -> None:
     """Each line is within its limit, all of them are not: cut off long before the deadline."""
-    line, before, sent = b"A: " + b"x" * 7 * KIBIBYTE + b"\r\n", await closed(edge, "head"), 0
-    with connected(edge.port) as one, suppress(ConnectionError):
-        await asyncio.get_running_loop().sock_sendall(one, post()[:-2])
+    line, before, sent = b"A: " + b"x" * 7 * KIBIBYTE + b"\r\n", await count_closed(edge, "head"), 0
+    with connected(edge.port) as connection, suppress(ConnectionError):
+        await asyncio.get_running_loop().sock_sendall(connection, post()[:-2])
         while sent < 100:
-            await asyncio.get_running_loop().sock_sendall(one, line)
+            await asyncio.get_running_loop().sock_sendall(connection, line)
             await asyncio.sleep(0.02)  # so that they do not arrive as one
             sent += 1
     assert sent < 20
-    assert await closed(edge, "head") == before + 1
+    assert await count_closed(edge, "head") == before + 1
 
 
 async def test_a_body_has_its_own_deadline(edge: Edge) -> None:
     """503 with Retry-After at the deadline, however it drips; closed at once, and counted."""
-    before, began = await closed(edge, "body"), time.monotonic()
-    with connected(edge.port) as one:
-        drip = asyncio.create_task(dripping(one, post(b"Content-Length: 100000"), b"x"))
-        first = await asyncio.get_running_loop().sock_recv(one, 1)
+    before, began = await count_closed(edge, "body"), time.monotonic()
+    with connected(edge.port) as connection:
+        task = asyncio.create_task(drip(connection, post(b"Content-Length: 100000"), b"x"))
+        first = await asyncio.get_running_loop().sock_recv(connection, 1)
         answered = time.monotonic()
-        answer = Heard(first + (await heard(one)).raw)
-        await drip
+        answer = Heard(first + (await heard(connection)).raw)
+        await task
     assert BODY_SECONDS - EARLY_SECONDS <= answered - began < BODY_SECONDS + SLACK_SECONDS
     assert time.monotonic() - answered < LINGER_SECONDS - 0.5
     assert answer.answers == [503]
     assert b"Retry-After: 5" in answer.raw
-    assert await closed(edge, "body") == before + 1
+    assert await count_closed(edge, "body") == before + 1
     assert await edge.takes_a_good_one()
 
 
@@ -117,15 +117,15 @@ async def test_a_slow_body_within_its_deadline_is_kept(edge: Edge) -> None:
 @pytest.mark.parametrize("request_", [good(b"hello"), post(line=b"GET / HTTP/1.1"), b"garbage\r\n\r\n"])
 async def test_a_client_that_takes_no_answer_is_cut_off(edge: Edge, request_: bytes) -> None:
     """It sends requests and reads nothing: they wait in its own buffers, then the connection is given up."""
-    before, memory = await closed(edge, "answer"), edge.resident_bytes
+    before, memory = await count_closed(edge, "answer"), edge.resident_bytes
     loop = asyncio.get_running_loop()
-    with connected(edge.port, buffer_bytes=2 * KIBIBYTE) as one:
+    with connected(edge.port, buffer_bytes=2 * KIBIBYTE) as connection:
         with suppress(ConnectionError):
             while True:
-                await asyncio.wait_for(loop.sock_sendall(one, request_ * 1000), 10)
+                await asyncio.wait_for(loop.sock_sendall(connection, request_ * 1000), 10)
         assert edge.resident_bytes - memory < 4 * KIBIBYTE * KIBIBYTE
     if request_ != b"garbage\r\n\r\n":  # whose one answer fits, and which is closed for itself
-        assert await closed(edge, "answer") == before + 1
+        assert await count_closed(edge, "answer") == before + 1
     await edge.appended()
     assert await edge.takes_a_good_one()
 
@@ -144,11 +144,11 @@ async def test_a_client_that_takes_no_answer_is_cut_off(edge: Edge, request_: by
 )
 async def test_a_client_that_asks_first_is_told(edge: Edge, expected: list[int], head: bytes) -> None:
     """100 if the body is wanted, else the refusal alone, and the connection ends there."""
-    taken = expected[-1] == 200
-    answer = await talk(edge.port, head, *([b"hello", LAST] if taken else []))
-    assert answer.answers == expected + [404] * taken
+    is_stored = expected[-1] == 200
+    answer = await talk(edge.port, head, *([b"hello", LAST] if is_stored else []))
+    assert answer.answers == expected + [404] * is_stored
     assert b"\r\nConnection: close\r\n" in answer.raw
-    assert await edge.appended(taken) == [b"hello"] * taken
+    assert await edge.appended(is_stored) == [b"hello"] * is_stored
 
 
 @pytest.mark.parametrize(
@@ -182,10 +182,10 @@ async def fills(edge: Edge, size: int) -> bool:
 
 
 async def test_all_bodies_together_have_a_limit(valkey_url: str, shard: Shard, tmp_path: Path) -> None:
-    """Eight of nearly 8 MiB fill the 64: a ninth and a chunked one are told to come again, a small one passes."""
-    most = 8 * KIBIBYTE * KIBIBYTE
-    edge = Edge(tmp_path, valkey_url, shard, max_body=str(most), body_seconds="5")
-    head, part = post(b"Content-Length: %d" % most), b"x" * (most - 2 * KIBIBYTE)
+    """Eight bodies of nearly 8 MiB fill the 64 MiB: a ninth and a chunked one get 503, a small one is accepted."""
+    limit = 8 * KIBIBYTE * KIBIBYTE
+    edge = Edge(tmp_path, valkey_url, shard, max_body=str(limit), body_seconds="5")
+    head, part = post(b"Content-Length: %d" % limit), b"x" * (limit - 2 * KIBIBYTE)
     chunk = b"4000\r\n" + b"x" * 16 * KIBIBYTE + b"\r\n"
     chunked = post(b"Transfer-Encoding: chunked", body=chunk * 2 + b"0\r\n\r\n")
     async with edge.running():
@@ -200,7 +200,7 @@ async def test_all_bodies_together_have_a_limit(valkey_url: str, shard: Shard, t
         assert await edge.takes_a_good_one(b"small")
         assert time.monotonic() - began < 5  # so none of them has waited for a deadline
         assert [answer.answers for answer in await asyncio.gather(*idle, *full)] == [[503]] * 108
-        assert (await talk(edge.port, good(b"y" * most) + LAST)).answers == [200, 404]
+        assert (await talk(edge.port, good(b"y" * limit) + LAST)).answers == [200, 404]
         assert edge.resident_bytes < 256 * KIBIBYTE * KIBIBYTE
 
 
@@ -216,19 +216,19 @@ async def test_requests_sent_ahead_wait_outside(edge: Edge) -> None:
     before, requests = edge.resident_bytes, good(b"x" * 28 * KIBIBYTE) * 40
     async with edge.redis() as server:
         await server.execute_command("CLIENT PAUSE", 2000, "WRITE")  # type: ignore[no-untyped-call]
-    sending, most = [asyncio.create_task(talk(edge.port, requests + LAST)) for _ in range(60)], before
+    sending, peak = [asyncio.create_task(talk(edge.port, requests + LAST)) for _ in range(60)], before
     while not all(task.done() for task in sending):
-        most = max(most, edge.resident_bytes)
+        peak = max(peak, edge.resident_bytes)
         await asyncio.wait(sending, timeout=0.05)
     assert [task.result().answers for task in sending] == [[200] * 40 + [404]] * 60
-    assert most - before < 32 * KIBIBYTE * KIBIBYTE
+    assert peak - before < 32 * KIBIBYTE * KIBIBYTE
     async with edge.redis() as server:
         await becomes_long(server, edge.shard.stream, 60 * 40)
         await server.delete(edge.shard.stream)
 
 
 async def test_one_more_connection_always_gets_in(valkey_url: str, shard: Shard, tmp_path: Path) -> None:
-    """Whoever holds all the places loses them to those who come, oldest first; whose webhook was kept keeps its own."""
+    """A client with all connections loses the oldest ones to new clients; a connection with a stored webhook stays."""
     edge, loop = Edge(tmp_path, valkey_url, shard, connections="20"), asyncio.get_running_loop()
     async with edge.running():
         holding: list[asyncio.Task[Heard]] = []
@@ -258,7 +258,7 @@ async def test_without_descriptors_it_waits_in_silence(valkey_url: str, shard: S
         before = sum(process.cpu_times()[:2])
         holding = [asyncio.create_task(talk(edge.port, b"POST ")) for _ in range(300)]
         await becomes(lambda: sum(task.done() for task in holding) > 200)
-        await asyncio.sleep(1)  # what spins would use a second of the processor now
+        await asyncio.sleep(1)  # a busy loop would use a second of CPU time now
         assert sum(process.cpu_times()[:2]) - before < 0.8
         for task in holding:
             task.cancel()

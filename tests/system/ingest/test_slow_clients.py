@@ -50,7 +50,7 @@ async def test_slow_clients_are_cut_off_at_their_deadlines_and_harm_nobody(
 
 
 async def test_a_stop_does_not_wait_for_slow_clients(valkey_url: str, shard: Shard, tmp_path: Path) -> None:
-    """With all of them connected it stops in order, as soon as its grace for what is in hand is over."""
+    """With all of them connected ingest stops cleanly, as soon as the grace time of in-flight requests is over."""
     edge = Edge(tmp_path, valkey_url, shard, grace_seconds="1", client_seconds="60", body_seconds="60")
     async with edge.running():
         swarm = Swarm(edge.port, "/webhooks/dlr")

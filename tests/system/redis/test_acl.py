@@ -161,7 +161,7 @@ REFUSED = (
 
 
 async def test_ingest_can_append_and_ask_and_nothing_else(site: GuardedSystem) -> None:
-    """Whoever takes over the process that faces the world can neither read nor remove what is kept."""
+    """An attacker who controls the ingest process can neither read nor remove stored entries."""
     server: Redis = client(site.server.url("ingest"))
     do: Any = server.execute_command
     for command in REFUSED:

@@ -23,7 +23,7 @@ from tests.support.workers.worker_cluster import GROUP, Work, working
 pytestmark = pytest.mark.crash
 
 PAUSE_SECONDS = 0.04
-"""What is looked at takes seconds, and 200 messages in each are enough to see it."""
+"""The observed events take seconds, and 200 messages per second are enough to see them."""
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ async def work(site: Watched, shard: Shard, tmp_path: Path) -> AsyncIterator[Wor
 
 
 @asynccontextmanager
-async def loaded(site: Watched, work: Work, **settings: str) -> AsyncIterator[Load]:
+async def run_load(site: Watched, work: Work, **settings: str) -> AsyncIterator[Load]:
     """Load through a real ingest."""
     ingest = Ingest(work.folder, redis_url=site.url, stream=work.shard.name, **settings)
     async with ingest.running(), loading(ingest.url, pause_seconds=PAUSE_SECONDS) as load:
@@ -55,7 +55,7 @@ async def loaded(site: Watched, work: Work, **settings: str) -> AsyncIterator[Lo
         yield load
 
 
-async def stored(work: Work) -> list[str]:
+async def find_stored(work: Work) -> list[str]:
     """The message of every event row."""
     async with work.engine.connect() as connection:
         return list((await connection.execute(text("SELECT message_uuid FROM status_events"))).scalars())
@@ -63,18 +63,18 @@ async def stored(work: Work) -> list[str]:
 
 async def is_stored(work: Work, message_uuid: str) -> None:
     async def there() -> bool:
-        return message_uuid in await stored(work)
+        return message_uuid in await find_stored(work)
 
     await until(there, seconds=60)
 
 
-async def lost(work: Work, load: Load) -> set[str]:
-    """What was answered 200 and is not stored, once nothing more comes; everything else is stored once."""
+async def find_lost(work: Work, load: Load) -> set[str]:
+    """Return the messages that were answered 200 but are not stored after the end; all others are stored once."""
     await until(lambda: is_done(work), seconds=60)
-    found = await stored(work)
-    assert len(found) == len(set(found))
+    stored = await find_stored(work)
+    assert len(stored) == len(set(stored))
     assert await work.server.xlen(work.shard.dead(GROUP)) == 0
-    return set(load.kept) - set(found)
+    return set(load.kept) - set(stored)
 
 
 async def is_done(work: Work) -> bool:
@@ -102,13 +102,13 @@ async def fails_over(site: Watched, load: Load, work: Work, old: Node) -> None:
 
 async def test_a_primary_that_is_killed_is_replaced(site: Watched, work: Work) -> None:
     """Ingest and worker find the new one by themselves; the old one's last entries, not yet replicated, may be lost."""
-    async with loaded(site, work) as load:
+    async with run_load(site, work) as load:
         old = await site.primary()
         old.kill()
         before = len(load.kept)
         await fails_over(site, load, work, old)
         await load.keeps(200)
-    missing = await lost(work, load)
+    missing = await find_lost(work, load)
     print(f"lost {len(missing)} of {len(load.kept)}")  # noqa: T201 - likewise
     assert missing <= set(load.kept[: before + SENDERS])
     assert len(missing) <= 10 * SENDERS
@@ -119,33 +119,33 @@ async def test_a_primary_that_is_killed_is_replaced(site: Watched, work: Work) -
 
 
 async def is_replica(server: Any) -> bool:
-    with suppress(RedisError):  # who becomes one drops its clients
+    with suppress(RedisError):  # a server that becomes a replica drops its clients
         return str((await server.info("replication"))["role"]) == "slave"
     return False
 
 
 async def test_a_frozen_primary_is_replaced(site: Watched, work: Work) -> None:
-    """Nobody waits for it longer than for a reply; when it goes on, it is a replica soon."""
-    async with loaded(site, work) as load:
+    """No client waits for it longer than for one reply; when it continues, it soon becomes a replica."""
+    async with run_load(site, work) as load:
         old = await site.primary()
         old.process.send(signal.SIGSTOP)
         await fails_over(site, load, work, old)
         old.process.send(signal.SIGCONT)
         await load.keeps(200)
-    missing = await lost(work, load)
+    missing = await find_lost(work, load)
     print(f"lost {len(missing)} of {len(load.kept)}")  # noqa: T201 - likewise
     assert len(missing) <= SENDERS
 
 
 @pytest.mark.parametrize("least_replicas", [0, 1], ids=["alone", "with a replica"])
 async def test_a_primary_that_was_deposed_meanwhile(site: Watched, work: Work, least_replicas: int) -> None:
-    """Away for so short a time that no connection ends, it goes on confirming what is on no other stream.
+    """A primary that was cut off for a moment keeps its connections and confirms writes that no other server has.
 
-    Whoever uses it asks the sentinels now and then, and so leaves it after a few seconds, long before it has heard of
-    its fall. With min-replicas-to-write 1 it confirms no more once its last replica has left it, which is sooner.
-    What the worker has acked there is pending at the new primary: it is handled again, and stored once.
+    Its clients ask the sentinels regularly, so they leave it after a few seconds, before it knows that it was deposed.
+    With min-replicas-to-write 1 it stops confirming earlier, when its last replica has left. Entries that the worker
+    acked there are pending at the new primary: they are handled again, and stored once.
     """
-    async with loaded(site, work, ack_budget_ms="10000") as load:
+    async with run_load(site, work, ack_budget_ms="10000") as load:
         old = await site.primary()
         old.process.send(signal.SIGSTOP)
         await site.is_another(old)
@@ -158,14 +158,14 @@ async def test_a_primary_that_was_deposed_meanwhile(site: Watched, work: Work, l
             await until(lambda: is_replica(server), seconds=30)
         await load.keeps(100)
         await is_stored(work, load.kept[-1])
-    gone = set(load.kept) - await work.on_stream()
-    print(f"{least_replicas} replicas wanted: {len(gone)} of {len(load.kept)} gone")  # noqa: T201 - likewise
-    assert gone <= set(load.kept[first:last])
-    assert await lost(work, load) <= gone
+    missing = set(load.kept) - await work.on_stream()
+    print(f"{least_replicas} replicas wanted: {len(missing)} of {len(load.kept)} gone")  # noqa: T201 - likewise
+    assert missing <= set(load.kept[first:last])
+    assert await find_lost(work, load) <= missing
 
 
 async def test_one_sentinel_of_three_is_enough_to_find_the_primary(site: Watched) -> None:
-    """Who does not answer has no say."""
-    one = client(site.url.replace("@127.0.0.1:", "@127.0.0.1:1,127.0.0.1:2,127.0.0.1:", 1))
-    assert await one.ping()
-    await one.aclose()
+    """A sentinel that does not answer has no vote."""
+    sentinel_client = client(site.url.replace("@127.0.0.1:", "@127.0.0.1:1,127.0.0.1:2,127.0.0.1:", 1))
+    assert await sentinel_client.ping()
+    await sentinel_client.aclose()
