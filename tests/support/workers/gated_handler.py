@@ -13,7 +13,7 @@ DispatcherFactory = Callable[..., Awaitable[Dispatcher]]
 
 
 class GatedHandler:
-    """A handler whose events wait each until its gate is open, and then raise what they are told to."""
+    """A handler in which each event waits for its gate, and then raises the error set for it."""
 
     def __init__(self, *, alone: Callable[[StatusEvent], bool] = lambda _event: True) -> None:
         self._alone = alone
@@ -57,13 +57,13 @@ class GatedHandler:
 
 
 def make_call(*ids: str, attempt: int | None = None, source: Source = Source.LIVE) -> Call:
-    """Entries of these messages, read together."""
+    """Return a call with entries of these messages."""
     events = [event(body(message_uuid=one), attempt=attempt) for one in ids]
     return Call(source, [(one.encode(), []) for one in ids], events)
 
 
 async def run_until_idle(calls: Dispatcher) -> list[Call]:
-    """All calls, once they have ended."""
+    """Run the dispatcher until it is idle, and return all ended calls."""
     ended = []
     while calls.is_busy:
         await calls.step()
