@@ -23,6 +23,7 @@ from bench.rig.processes import Cores, environment, program, run_process
 from console.queries.replays import ReplayRequest, plan, start
 from stream.keys import Shard
 from stream.redis.client import client
+from worker.group.group_ref import GroupRef
 from worker.replay.entry_filter import EntryFilter
 from worker.replay.job import Place, State
 from worker.replay.repository import Replays
@@ -114,7 +115,7 @@ async def _replay(url: str, selection: EntryFilter, number: int) -> Looks:
     try:
         replay = await start(server, request, await plan(server, request))
         assert replay.total == number, replay.total
-        replays, looks = Replays(server, Shard(), GROUP), []
+        replays, looks = Replays(GroupRef(server, Shard(), GROUP)), []
         while (job := await replays.find(replay.id)) is not None and job.state is State.RUNNING:
             looks.append((time.monotonic(), job.done))
             await asyncio.sleep(LOOK_SECONDS)

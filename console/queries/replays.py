@@ -13,6 +13,7 @@ from stream.entry import EntryId, read_received_ms
 from stream.keys import Shard
 from worker.events.timestamps import iso_time
 from worker.group.consumer_group import read_group_names
+from worker.group.group_ref import GroupRef
 from worker.replay.entry_filter import EntryFilter
 from worker.replay.entry_reader import Pages, Span, Stored, read_archive_and_stream, read_stream
 from worker.replay.job import Place, Progress, Replay, State
@@ -113,7 +114,7 @@ async def start(server: Redis, request: ReplayRequest, replay_plan: ReplayPlan) 
         total=replay_plan.entries,
         started_ms=seconds * 1000 + microseconds // 1000,
     )
-    if not await Replays(server, request.shard, request.group).start(replay):
+    if not await Replays(GroupRef(server, request.shard, request.group)).start(replay):
         raise Refusal(f"no group {request.group!r} is registered: start a worker of it first")
     return replay
 
@@ -141,7 +142,7 @@ async def list_replays(server: Redis, shard: Shard, group: str | None) -> list[P
     """Return the replays of the group, or of all groups; the newest of each group first. Raises Refusal, RedisError."""
     await check_group(server, shard, group)
     groups = await read_group_names(server, shard) if group is None else [group]
-    return [progress for name in groups for progress in await Replays(server, shard, name).all()]
+    return [progress for name in groups for progress in await Replays(GroupRef(server, shard, name)).all()]
 
 
 async def find(server: Redis, shard: Shard, replay_id: str) -> Progress:
@@ -155,7 +156,7 @@ async def find(server: Redis, shard: Shard, replay_id: str) -> Progress:
 async def move(server: Redis, shard: Shard, replay_id: str, to: State, of: Sequence[State]) -> Progress:
     """Change the state of the replay from one of ``of``; return its progress. Raises Refusal in any other state."""
     replay = (await find(server, shard, replay_id)).replay
-    was = await Replays(server, shard, replay.group).change_state(replay, to, allowed=of)
+    was = await Replays(GroupRef(server, shard, replay.group)).change_state(replay, to, allowed=of)
     if was not in (*of, to):
         raise Refusal(f"replay {replay_id} is {was} already" if was else f"no replay {replay_id!r}")
     return await find(server, shard, replay_id)

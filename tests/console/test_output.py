@@ -17,6 +17,7 @@ from stream.redis.client import client
 from tests.support.commands import Outcome, run_command
 from tests.support.samples.events import RECEIVED_MS, body, entry
 from tests.support.streams.retention import add, group, register
+from worker.group.group_ref import GroupRef
 from worker.replay.entry_filter import ALL
 from worker.replay.job import Place, Replay
 from worker.replay.repository import Replays
@@ -73,7 +74,7 @@ async def _start_replay(server: Redis, shard: Shard) -> None:
         total=9,
         started_ms=1,
     )
-    assert await Replays(server, shard, "store").start(replay)
+    assert await Replays(GroupRef(server, shard, "store")).start(replay)
 
 
 @pytest.mark.parametrize("columns", [60, 80, 120])

@@ -62,6 +62,16 @@ class GroupRef:
         return self.shard.poison(self.name)
 
     @property
+    def replay(self) -> str:
+        """The stream of replayed entries."""
+        return self.shard.replay(self.name)
+
+    @property
+    def replays(self) -> str:
+        """The key of the replay jobs."""
+        return self.shard.replays(self.name)
+
+    @property
     def retry(self) -> str:
         """The stream of due retries."""
         return self.shard.retry(self.name)

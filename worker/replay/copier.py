@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from redis.asyncio import Redis
 
 from runtime.tasks import wait_for
 from stream.entry import EntryId
-from stream.keys import Shard
+from worker.group.group_ref import GroupRef
 from worker.group.lease import Lease
 from worker.metrics import REPLAYED
 from worker.replay.entry_reader import Page, Pages, Span, Stored, read_archive_and_stream, read_stream
@@ -49,10 +48,11 @@ class Copier:
     """Copies for one replay. The caller holds the lease."""
 
     def __init__(
-        self, server: Redis, shard: Shard, replays: Replays, progress: Progress, lease: Lease, archive: Path | None
+        self, group: GroupRef, replays: Replays, progress: Progress, lease: Lease, archive: Path | None
     ) -> None:
-        self._server = server
-        self._shard = shard
+        self._server = group.server
+        self._shard = group.shard
+        self._dead = group.dead
         self._replays = replays
         self._progress = progress
         self._replay = progress.replay
@@ -116,7 +116,7 @@ class Copier:
     def _pages(self) -> Pages:
         span, stream = Span(self._cursor, self._end), self._shard.stream
         if self._replay.place is Place.DEAD:
-            return read_stream(self._server, self._shard.dead(self._replay.group), span)
+            return read_stream(self._server, self._dead, span)
         if self._replay.place is Place.ARCHIVE and self._archive is not None:
             received = self._replay.selection.received_span
             return read_archive_and_stream(self._server, stream, self._archive, span, self._progress.boundary, received)

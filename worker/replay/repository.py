@@ -12,11 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis.asyncio import Redis
-
 from stream.entry import EntryId
-from stream.keys import Shard
 from stream.redis.scripts import read_script
+from worker.group.group_ref import GroupRef
 from worker.group.lease import Lease
 from worker.replay.job import ENDED, Place, Progress, Replay, State
 
@@ -47,14 +45,14 @@ class ReplayCopy:
 class Replays:
     """The replays of one group. Every method raises RedisError."""
 
-    def __init__(self, server: Redis, shard: Shard, group: str) -> None:
-        self._server = server
-        self._shard = shard
+    def __init__(self, group: GroupRef) -> None:
+        self._server = group.server
+        self._shard = group.shard
         self._group = group
-        self._key = shard.replays(group)
-        self._start = server.register_script(START)
-        self._set_state = server.register_script(SET_STATE)
-        self._copy = server.register_script(COPY)
+        self._key = group.replays
+        self._start = group.server.register_script(START)
+        self._set_state = group.server.register_script(SET_STATE)
+        self._copy = group.server.register_script(COPY)
 
     async def all(self) -> list[Progress]:
         """Return the progress of all replays that have not ended, and of those that ended last."""
@@ -68,7 +66,7 @@ class Replays:
     async def start(self, replay: Replay) -> bool:
         """Start the replay, and delete old replays that have ended. Return False if the group is not registered."""
         keys = [self._shard.groups, self._key, self._shard.stream]
-        args: list[Any] = [self._group, replay.id, replay.to_json(), replay.begin, replay.hold]
+        args: list[Any] = [self._group.name, replay.id, replay.to_json(), replay.begin, replay.hold]
         if not await self._start(keys=keys, args=args):
             return False
         ended = [progress.replay.id for progress in await self.all() if progress.state in ENDED][KEPT_ENDED:]
@@ -104,8 +102,8 @@ class Replays:
         for copy in copies:
             flat = [part for pair in copy.fields.items() for part in pair]
             args += [copy.id.redis, len(flat), *flat]
-        lease_key = shard.copying(self._group, replay.id)
-        keys = [self._key, lease_key, shard.replay(self._group), shard.stream, shard.dead(self._group)]
+        lease_key = shard.copying(self._group.name, replay.id)
+        keys = [self._key, lease_key, self._group.replay, shard.stream, self._group.dead]
         copied = int(await self._copy(keys=keys, args=args))
         if copied < 0:
             raise Superseded if copied == -1 else NoRoom

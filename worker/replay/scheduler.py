@@ -6,13 +6,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import structlog
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from runtime.log_throttle import LogThrottle
 from runtime.tasks import cancel_and_wait, wait_for
-from stream.keys import Shard
 from stream.redis.client import client, name_error
+from worker.group.group_ref import GroupRef
 from worker.group.lease import Lease
 from worker.metrics import REPLAY_FAILURES, REPLAY_UNREAD
 from worker.replay.copier import Copier
@@ -33,24 +32,20 @@ class ReplayScheduler:
 
     def __init__(
         self,
-        server: Redis,
-        shard: Shard,
-        group: str,
+        group: GroupRef,
         archive: Path | None,
         *,
         poll_seconds: float = POLL_SECONDS,
         lease_ms: int = LEASE_MS,
     ) -> None:
-        self._server = server
-        self._shard = shard
         self._group = group
         self._archive = archive
         self._look_seconds = poll_seconds
         self._lease_ms = lease_ms
-        self._replays = Replays(server, shard, group)
+        self._replays = Replays(group)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._throttle = LogThrottle(1, seconds=REPORT_SECONDS)
-        self._unread = REPLAY_UNREAD.labels(group)
+        self._unread = REPLAY_UNREAD.labels(group.name)
 
     @property
     def copiers(self) -> list[asyncio.Task[None]]:
@@ -67,19 +62,19 @@ class ReplayScheduler:
             await wait_for(stop, self._look_seconds)
 
     async def _poll(self, stop: asyncio.Event, tasks: asyncio.TaskGroup) -> None:
-        self._unread.set(await self._server.xlen(self._shard.replay(self._group)))
+        self._unread.set(await self._group.server.xlen(self._group.replay))
         for progress in await self._replays.all():
             replay_id = progress.replay.id
             if progress.state is not State.RUNNING or replay_id in self._tasks or not self._can_reach(progress):
                 continue
-            lease = Lease(self._server, self._shard.copying(self._group, replay_id), self._lease_ms)
+            lease = Lease(self._group.server, self._group.shard.copying(self._group.name, replay_id), self._lease_ms)
             if await lease.take():
                 self._tasks[replay_id] = tasks.create_task(self._copy(progress, lease, stop))
 
     async def _copy(self, progress: Progress, lease: Lease, stop: asyncio.Event) -> None:
         """Run a copier to its end. After an error the next poll starts it again."""
         try:
-            await Copier(self._server, self._shard, self._replays, progress, lease, self._archive).run(stop)
+            await Copier(self._group, self._replays, progress, lease, self._archive).run(stop)
             await lease.leave()
         except (RedisError, OSError) as exc:  # OSError: the disk of the archive
             self._fail(exc)
@@ -95,16 +90,17 @@ class ReplayScheduler:
         return False
 
     def _fail(self, exc: Exception) -> None:
-        REPLAY_FAILURES.labels(self._group, name_error(exc)).inc()
+        REPLAY_FAILURES.labels(self._group.name, name_error(exc)).inc()
         if self._throttle.admit(name_error(exc)) is not None:
-            log.warning("replay.interrupted", group=self._group, error=name_error(exc))
+            log.warning("replay.interrupted", group=self._group.name, error=name_error(exc))
 
 
 @asynccontextmanager
 async def run_replays(settings: WorkerSettings, groups: Iterable[str], stop: asyncio.Event) -> AsyncIterator[None]:
     """Run the replays of these groups in the background; they end soon after ``stop``."""
     async with client(settings.redis_url) as server, asyncio.TaskGroup() as tasks:
-        schedulers = [ReplayScheduler(server, settings.shard, group, settings.archive) for group in groups]
+        refs = [GroupRef(server, settings.shard, name) for name in groups]
+        schedulers = [ReplayScheduler(group, settings.archive) for group in refs]
         loops = [tasks.create_task(scheduler.run(stop, tasks)) for scheduler in schedulers]
         try:
             yield

@@ -12,6 +12,7 @@ from stream.entry import EntryId
 from stream.keys import Shard
 from tests.support.samples.events import body, entry
 from tests.support.waiting import until
+from worker.group.group_ref import GroupRef
 from worker.replay.entry_filter import ALL
 from worker.replay.job import Place, Progress, Replay, State
 from worker.replay.repository import Replays
@@ -27,7 +28,7 @@ class ReplayedStream:
         self.url = url
         self.server = server
         self.shard = shard
-        self.replays = Replays(server, shard, GROUP)
+        self.replays = Replays(GroupRef(server, shard, GROUP))
 
     async def append(self, numbers: Sequence[int], key: str = "", *, payload: Any = None, **known: Any) -> None:
         """Append a status of each of these messages, as an entry of that millisecond."""
@@ -79,7 +80,7 @@ class ReplayedStream:
         return [EntryId.from_text(fields[b"origin"].decode()).ms for _, fields in copies]
 
     def replaying(self, archive: Path | None = None) -> ReplayScheduler:
-        return ReplayScheduler(self.server, self.shard, GROUP, archive, poll_seconds=0.02, lease_ms=300)
+        return ReplayScheduler(GroupRef(self.server, self.shard, GROUP), archive, poll_seconds=0.02, lease_ms=300)
 
 
 async def run_beside(running: Sequence[ReplayScheduler], condition: Awaitable[Any]) -> None:

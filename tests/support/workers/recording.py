@@ -18,6 +18,7 @@ from stream.keys import Shard
 from tests.support.processes import Process, quick_worker
 from tests.support.samples.events import body, entry
 from tests.support.waiting import until
+from worker.group.group_ref import GroupRef
 from worker.replay.entry_filter import ALL
 from worker.replay.job import Place, State
 from worker.replay.repository import Replays
@@ -146,7 +147,7 @@ async def replay(server: Redis, shard: Shard, group: str, rate: float) -> str:
 
 async def copied(server: Redis, shard: Shard, group: str, replay_id: str) -> int:
     """How many copies a replay has made; nothing has stopped it."""
-    known = await Replays(server, shard, group).find(replay_id)
+    known = await Replays(GroupRef(server, shard, group)).find(replay_id)
     assert known is not None
     assert known.state in (State.RUNNING, State.DONE)
     return known.done

@@ -12,6 +12,7 @@ from stream.entry import EntryId
 from stream.keys import Shard
 from stream.redis.client import client
 from tests.support.samples.events import body, entry
+from worker.group.group_ref import GroupRef
 from worker.group.lease import Lease
 from worker.replay.copier import plan_steps, split_steps
 from worker.replay.entry_filter import EntryFilter
@@ -55,7 +56,7 @@ class RedisReplay:
         self.shard = shard
         self.place = place
         self.key = shard.dead("g") if place is Place.DEAD else shard.stream
-        self.replays = Replays(server, shard, "g")
+        self.replays = Replays(GroupRef(server, shard, "g"))
         self.leases = {name: Lease(server, shard.copying("g", "r"), 60_000) for name in ("a", "b")}
         self.known = dict.fromkeys(self.leases, 0)
         self.model = Model()
