@@ -130,7 +130,7 @@ async def exists(server: Redis, key: str) -> bool:
 
 
 @asynccontextmanager
-async def encrypted(port: int, certificate: trustme.LeafCert) -> AsyncIterator[int]:
+async def serve_tls(port: int, certificate: trustme.LeafCert) -> AsyncIterator[int]:
     """A TLS port in front of a server without one."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate.configure_cert(context)
@@ -155,10 +155,10 @@ async def test_tls_is_spoken_and_certificates_are_checked(
 ) -> None:
     """With rediss:// ingest and worker do their work; an unknown authority's certificate is refused."""
     parts = urlsplit(valkey_url)
-    authority, other = trustme.CA(), trustme.CA()
-    for name, ca in (("ca.pem", authority), ("other.pem", other)):
+    authority, stranger = trustme.CA(), trustme.CA()
+    for name, ca in (("ca.pem", authority), ("other.pem", stranger)):
         ca.cert_pem.write_to_path(tmp_path / name)
-    async with encrypted(parts.port or 0, authority.issue_cert("127.0.0.1")) as port:
+    async with serve_tls(parts.port or 0, authority.issue_cert("127.0.0.1")) as port:
         url = f"rediss://:{parts.password}@127.0.0.1:{port}?ssl_ca_certs={tmp_path}"
         async with (
             ingesting(redis_url=f"{url}/ca.pem", stream=shard.name) as running,
@@ -191,11 +191,11 @@ def test_a_url_is_shown_without_its_secrets(url: str, shown: str) -> None:
 
 async def test_a_socket_in_the_file_system_is_spoken_to(tmp_path: Path) -> None:
     """With unix:// as well, and with a password."""
-    own = Valkey(tmp_path / "valkey")
+    valkey = Valkey(tmp_path / "valkey")
     with (tmp_path / "valkey" / "valkey.conf").open("a") as config:
         config.write(f"unixsocket {tmp_path}/s\n")
-    async with own.running():
-        client = connect.client(f"unix://:{urlsplit(own.url).password}@{tmp_path}/s?db=1")
+    async with valkey.running():
+        client = connect.client(f"unix://:{urlsplit(valkey.url).password}@{tmp_path}/s?db=1")
         assert await client.ping()
         await client.aclose()
 

@@ -93,13 +93,13 @@ async def test_a_group_that_is_gone_is_told(site: FaultyValkey, command: str, bl
     reading: Any = reader.xreadgroup("g", "c", {site.shard.stream: ">"}, block=block)
     waiting = asyncio.ensure_future(catch_error(reading))
     if block is not None:
-        await until(lambda: blocked(site))
+        await until(lambda: is_blocked(site))
         await site.do(command, *words)
     assert identify_fault(await waiting) is GONE
     await reader.aclose()
 
 
-async def blocked(site: FaultyValkey) -> bool:
+async def is_blocked(site: FaultyValkey) -> bool:
     return int((await site.server.info("clients"))["blocked_clients"]) > 0
 
 
@@ -109,7 +109,7 @@ async def test_a_read_that_waits_ends_when_its_server_is_deposed(site: FaultyVal
     reader = client(site.url)
     reading: Any = reader.xreadgroup("g", "c", {site.shard.stream: ">"}, block=60_000)
     waiting = asyncio.ensure_future(catch_error(reading))
-    await until(lambda: blocked(site))
+    await until(lambda: is_blocked(site))
     await site.do("REPLICAOF", "127.0.0.1", 1)
     assert identify_fault(await waiting) is GONE
 
@@ -156,7 +156,7 @@ async def test_a_server_that_loads_its_data_is_told_from_one_that_is_away(valkey
     for _ in range(3000):
         await site.server.incr("loaded")
     waiting = asyncio.ensure_future(catch_error(reading))
-    await until(lambda: blocked(site))
+    await until(lambda: is_blocked(site))
     valkey.kill()
     assert identify_fault(await waiting) is AWAY
     assert identify_fault(await catch_error(site.server.ping())) is AWAY

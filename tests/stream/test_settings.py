@@ -9,7 +9,7 @@ from stream.settings import InvalidSettings, StreamSettings
 from worker.settings import WorkerSettings
 
 
-def refused(settings: type[StreamSettings], **flags: object) -> list[str]:
+def refusal_lines(settings: type[StreamSettings], **flags: object) -> list[str]:
     with pytest.raises(InvalidSettings) as caught:
         settings.load(**flags)
     return str(caught.value).splitlines()
@@ -20,7 +20,7 @@ def test_every_fault_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACKSTREAM_PORT", "abc")
     monkeypatch.setenv("ACKSTREAM_LOG_FORMAT", "xml")
     monkeypatch.setenv("ACKSTREAM_SIGNATURES", "maybe")
-    assert sorted(refused(IngestSettings)) == [
+    assert sorted(refusal_lines(IngestSettings)) == [
         "ACKSTREAM_LOG_FORMAT: 'xml' is not valid; expected text or json",
         "ACKSTREAM_PORT: 'abc' is not valid; expected a TCP port, 0 to 65535; 0 takes a free one",
         "ACKSTREAM_SIGNATURES: 'maybe' is not valid; expected required, observe or off",
@@ -40,7 +40,7 @@ def test_every_fault_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_wrong_secret_is_not_shown(name: str, value: str) -> None:
     """URLs may hold passwords: the refusal names the setting, not its value."""
-    (line,) = refused(WorkerSettings, **{name: value})
+    (line,) = refusal_lines(WorkerSettings, **{name: value})
     assert line.startswith(f"ACKSTREAM_{name.upper()}: its value is not valid")
     assert "; expected " in line
     assert "hunter2" not in line
@@ -67,7 +67,7 @@ def test_a_wrong_secret_is_not_shown(name: str, value: str) -> None:
 )
 def test_values_that_cannot_work_are_refused(settings: type[StreamSettings], name: str, value: object) -> None:
     """Each is one line that begins with the setting's name."""
-    (line,) = refused(settings, **{name: value})
+    (line,) = refusal_lines(settings, **{name: value})
     assert line.startswith(f"ACKSTREAM_{name.upper()}: {value!r} is not valid")
     assert "; expected " in line
 

@@ -30,7 +30,7 @@ def clock() -> FakeClock:
 @pytest.fixture
 async def writer(server: Redis, shard: Shard, clock: FakeClock) -> AsyncIterator[RedisWriter]:
     """Open for a long time, with the longest delays."""
-    writer = RedisWriter(server, shard.stream, ServerChecks(server, "stream"), clock, lambda _least, most: most)
+    writer = RedisWriter(server, shard.stream, ServerChecks(server, "stream"), clock, lambda _least, high: high)
     await writer.probe(feed_nothing)
     clock.now += 3600
     yield writer
@@ -104,8 +104,8 @@ def test_the_delay_has_jitter(server: Redis, shard: Shard, clock: FakeClock) -> 
     """Half of it to the whole, so that processes that lost Redis together do not come back together."""
     asked = []
 
-    def least(least: float, most: float) -> float:
-        asked.append((least, most))
+    def least(least: float, high: float) -> float:
+        asked.append((least, high))
         return least
 
     writer = RedisWriter(server, shard.stream, ServerChecks(server, "stream"), clock, least)
@@ -156,7 +156,7 @@ def test_a_fault_that_does_not_pass_is_an_error_every_minute(writer: RedisWriter
         writer.fail(RedisTimeoutError())
         clock.now += REMIND_SECONDS
         writer.remind(7)
-    said = [(line["log_level"], line["event"], line["why"], line.get("spool_entries")) for line in lines]
+    summary = [(line["log_level"], line["event"], line["why"], line.get("spool_entries")) for line in lines]
     denied = ("error", "redis.down", "denied")
-    assert said == [(*denied, None), (*denied, 7), (*denied, 7), ("warning", "redis.down", "silent", None)]
+    assert summary == [(*denied, None), (*denied, 7), (*denied, 7), ("warning", "redis.down", "silent", None)]
     assert "password" in lines[0]["what"]

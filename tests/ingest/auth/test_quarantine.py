@@ -35,7 +35,7 @@ class QuarantiningIngest:
     shard: Shard
     settings: dict[str, str]
 
-    async def refused(self, *sent: tuple[bytes, str]) -> None:
+    async def refuse(self, *sent: tuple[bytes, str]) -> None:
         """Send webhooks that are refused; return when all of them are in quarantine."""
         before = await self.server.xlen(self.shard.quarantine)
         async with aiohttp.ClientSession() as http:
@@ -61,8 +61,8 @@ class QuarantiningIngest:
         return orjson.loads(result.output)
 
     async def entries(self) -> list[Entry]:
-        found: Any = await self.server.xrange(self.shard.stream)
-        return [Entry.from_fields(fields) for _, fields in found]
+        entries: Any = await self.server.xrange(self.shard.stream)
+        return [Entry.from_fields(fields) for _, fields in entries]
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ async def site(valkey_url: str, server: Redis, shard: Shard) -> AsyncIterator[Qu
 async def test_a_full_budget_keeps_the_old_and_refuses_the_new(site: QuarantiningIngest) -> None:
     """Each of the two budgets holds half of the entries; payloads with a valid signature have their own budget."""
     first = [(b'{"n":%d}' % n, bearer(b'{"n":%d}' % n, secret="guess")) for n in range(10)]
-    await site.refused(*first)
+    await site.refuse(*first)
     full = counted("quarantined_total", result="full")
     async with aiohttp.ClientSession() as http:
         for n in range(20):
@@ -87,7 +87,7 @@ async def test_a_full_budget_keeps_the_old_and_refuses_the_new(site: Quarantinin
         return counted("quarantined_total", result="full") == full + 20
 
     await until(are_refused)
-    await site.refused((b"a changed one", bearer(b"another")))
+    await site.refuse((b"a changed one", bearer(b"another")))
     listed = (await site.json("list"))["quarantine"]
     assert [line["reason"] for line in listed] == ["payload"] + ["signature"] * 10
     shown = [(await site.json("show", line["id"]))["payload"] for line in listed[1:]]
@@ -96,7 +96,7 @@ async def test_a_full_budget_keeps_the_old_and_refuses_the_new(site: Quarantinin
 
 async def test_of_a_payload_that_is_too_large_only_that_it_came_is_kept(site: QuarantiningIngest) -> None:
     """Its share of ACKSTREAM_QUARANTINE_BYTES is smaller; `list` has its size."""
-    await site.refused((b"x" * 50_000, bearer(b"other")))
+    await site.refuse((b"x" * 50_000, bearer(b"other")))
     (line,) = (await site.json("list"))["quarantine"]
     assert (line["bytes"], line["kept"], line["reason"]) == (50_000, False, "payload")
 
@@ -104,7 +104,7 @@ async def test_of_a_payload_that_is_too_large_only_that_it_came_is_kept(site: Qu
 async def test_a_webhook_that_is_sent_again_is_kept_once(site: QuarantiningIngest) -> None:
     """The provider repeats it about 103 times, with a new token or the same; after a discard it would be kept again."""
     repeated = counted("quarantined_total", result="repeated")
-    await site.refused((PAYLOAD, bearer(PAYLOAD, secret="old", jti="0")))
+    await site.refuse((PAYLOAD, bearer(PAYLOAD, secret="old", jti="0")))
     async with aiohttp.ClientSession() as http:
         for n in range(103):
             headers = {"Authorization": bearer(PAYLOAD, secret="old", jti=str(n))}
@@ -117,7 +117,7 @@ async def test_a_webhook_that_is_sent_again_is_kept_once(site: QuarantiningInges
     await until(are_known)
     assert await site.server.xlen(site.shard.quarantine) == 1
     assert len((await site.json("discard", "--all"))["discarded"]) == 1
-    await site.refused((PAYLOAD, bearer(PAYLOAD, secret="old")))
+    await site.refuse((PAYLOAD, bearer(PAYLOAD, secret="old")))
 
 
 JUNK = [
@@ -133,7 +133,7 @@ JUNK = [
 async def test_neither_junk_nor_forgeries_remove_a_genuine_webhook(site: QuarantiningIngest) -> None:
     """Junk, unknown accounts and well-formed tokens that name the configured account: the genuine one stays."""
     genuine = bearer(PAYLOAD, secret="the new one")
-    await site.refused((PAYLOAD, genuine))
+    await site.refuse((PAYLOAD, genuine))
 
     async def forge(http: aiohttp.ClientSession, n: int) -> int:
         payload = b'{"n":%d}' % n
@@ -146,9 +146,9 @@ async def test_neither_junk_nor_forgeries_remove_a_genuine_webhook(site: Quarant
     listed = (await site.json("list", "--limit", "1000"))["quarantine"]
     assert len(listed) <= 10
     assert {line["reason"] for line in listed} == {"signature"}
-    taken = await site.json("accept", "--all", signature_secrets=f"{ACCOUNT}:the new one")
+    result = await site.json("accept", "--all", signature_secrets=f"{ACCOUNT}:the new one")
     assert [entry.payload for entry in await site.entries()] == [PAYLOAD]
-    assert len(taken["accepted"]) == 1
+    assert len(result["accepted"]) == 1
 
 
 async def test_an_entry_that_somebody_else_wrote_breaks_no_command(site: QuarantiningIngest) -> None:
@@ -156,18 +156,18 @@ async def test_an_entry_that_somebody_else_wrote_breaks_no_command(site: Quarant
     foreign: list[Any] = [{"a": "b"}, {"size": "x"}, {"v": "1", "received_ms": "\xff", "authorization": "Bearer x"}]
     for fields in foreign:
         await site.server.xadd(site.shard.quarantine, fields)
-    await site.refused((PAYLOAD, bearer(PAYLOAD, secret="late")))
+    await site.refuse((PAYLOAD, bearer(PAYLOAD, secret="late")))
     assert len((await site.json("list"))["quarantine"]) == 4
     for line in (await site.json("list"))["quarantine"]:
         await site.json("show", line["id"])
-    taken = await site.json("accept", "--all", signature_secrets=f"{ACCOUNT}:late")
-    assert (len(taken["accepted"]), len(taken["left"])) == (1, 3)
+    result = await site.json("accept", "--all", signature_secrets=f"{ACCOUNT}:late")
+    assert (len(result["accepted"]), len(result["left"])) == (1, 3)
     assert len((await site.json("discard", "--all"))["discarded"]) == 3
 
 
 async def test_what_cannot_be_appended_stays_in_quarantine(site: QuarantiningIngest) -> None:
     """It is removed only after the append: a stream that was replaced does not swallow it."""
-    await site.refused((PAYLOAD, bearer(PAYLOAD, secret="late")))
+    await site.refuse((PAYLOAD, bearer(PAYLOAD, secret="late")))
     await site.server.set(site.shard.stream, "no stream")
     refused = await site.run("accept", "--all", signature_secrets=f"{ACCOUNT}:late")
     assert refused.exit_code != 0
@@ -179,7 +179,7 @@ async def test_when_nothing_is_accepted_the_command_fails(site: QuarantiningInge
     """Exit code 1 and a sentence with the next step, for an empty quarantine too."""
     empty = await site.run("accept", "--all")
     assert (empty.exit_code, "the quarantine is empty" in str(empty.exception)) == (1, True)
-    await site.refused((PAYLOAD, bearer(PAYLOAD, secret="guess")))
+    await site.refuse((PAYLOAD, bearer(PAYLOAD, secret="guess")))
     wrong = await site.run("accept", "--all")
     assert (wrong.exit_code, "ACKSTREAM_SIGNATURE_SECRETS" in str(wrong.exception)) == (1, True)
     off = await site.run("accept", "--all", signatures="off")
@@ -189,7 +189,7 @@ async def test_when_nothing_is_accepted_the_command_fails(site: QuarantiningInge
 async def test_numbers_are_masked_and_tokens_never_shown(site: QuarantiningIngest) -> None:
     """`list` shows nothing of the payload, `show` masks numbers unless --reveal, and neither shows the token."""
     token = bearer(PAYLOAD, secret="another")
-    await site.refused((PAYLOAD, token))
+    await site.refuse((PAYLOAD, token))
     (line,) = (await site.json("list"))["quarantine"]
     assert (line["reason"], line["bytes"], line["kept"]) == ("signature", len(PAYLOAD), True)
     outputs = [(await site.run(*arguments)).output for arguments in (("list",), ("show", line["id"]))]
@@ -203,11 +203,11 @@ async def test_numbers_are_masked_and_tokens_never_shown(site: QuarantiningInges
 async def test_after_a_secret_was_missing_what_is_right_is_taken_in(site: QuarantiningIngest) -> None:
     """Payloads are verified with the current secrets at their receive time: valid ones are appended, others stay."""
     right = bearer(PAYLOAD, secret="late", application_id="app-9")
-    await site.refused((PAYLOAD, right), (b"forged", bearer(b"forged", secret="guess")))
+    await site.refuse((PAYLOAD, right), (b"forged", bearer(b"forged", secret="guess")))
     assert (await site.run("accept", "--all")).exit_code == 1
     secrets = {"signature_secrets": f"{SECRETS},{ACCOUNT}:late"}
-    taken = await site.json("accept", "--all", **secrets)
-    assert (len(taken["accepted"]), len(taken["left"])) == (1, 1)
+    result = await site.json("accept", "--all", **secrets)
+    assert (len(result["accepted"]), len(result["left"])) == (1, 1)
     (entry,) = await site.entries()
     assert (entry.payload, entry.verified) == (PAYLOAD, "jwt")
     assert (entry.account, entry.application) == (ACCOUNT, "app-9")
@@ -217,12 +217,12 @@ async def test_after_a_secret_was_missing_what_is_right_is_taken_in(site: Quaran
 
 async def test_what_no_secret_proves_is_taken_in_only_if_that_is_said(site: QuarantiningIngest) -> None:
     """With --unverified it is appended as not verified; without, the command exits with 1."""
-    await site.refused((PAYLOAD, bearer(PAYLOAD, secret="guess")))
+    await site.refuse((PAYLOAD, bearer(PAYLOAD, secret="guess")))
     (line,) = (await site.json("list"))["quarantine"]
     refused = await site.run("accept", line["id"])
     assert (refused.exit_code, await site.entries()) == (1, [])
-    taken = await site.json("accept", line["id"], "--unverified")
-    assert taken == {"accepted": [line["id"]], "left": []}
+    result = await site.json("accept", line["id"], "--unverified")
+    assert result == {"accepted": [line["id"]], "left": []}
     (entry,) = await site.entries()
     assert (entry.verified, entry.account) == ("none", None)
     assert (await site.json("list"))["quarantine"] == []

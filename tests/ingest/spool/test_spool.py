@@ -70,14 +70,14 @@ def test_the_limit_is_kept(tmp_path: Path) -> None:
 def test_two_processes_have_folders_of_their_own(tmp_path: Path) -> None:
     """Neither drains what the living other one has; when that is gone, it does."""
     with run_files(tmp_path) as files:
-        with run_files(tmp_path) as other:
-            other.put(packed(1, 2))
+        with run_files(tmp_path) as second:
+            second.put(packed(1, 2))
             files.take_over()
             assert files.held.entries == 0
         files.put(packed(3))
-        found = counted("spool_found_entries_total")
+        recovered = counted("spool_found_entries_total")
         files.take_over()
-        assert counted("spool_found_entries_total") - found == 2
+        assert counted("spool_found_entries_total") - recovered == 2
         assert drain_files(files) == [1, 2, 3]
         with run_files(tmp_path) as next_one:
             assert next_one.held.entries == 0
@@ -87,8 +87,8 @@ def test_two_processes_have_folders_of_their_own(tmp_path: Path) -> None:
 def test_a_folder_that_was_taken_over_is_given_back(tmp_path: Path) -> None:
     """Held while it is drained, so that no third one does the same; then free for a new process."""
     with run_files(tmp_path) as files:
-        with run_files(tmp_path) as other:
-            other.put(packed(1))
+        with run_files(tmp_path) as second:
+            second.put(packed(1))
         files.take_over()
         assert list(SpoolFolder.claim(tmp_path, OWNER).path.parts)[-1] == "2"
         assert drain_files(files) == [1]
@@ -122,16 +122,16 @@ def test_what_is_damaged_in_use_is_counted(tmp_path: Path) -> None:
         file.seek(50 * 4096)
         file.write(os.urandom(4096))
     with run_files(tmp_path) as files:
-        got = drain_files(files)
-        assert 980 < len(got) < 1000
+        numbers_read = drain_files(files)
+        assert 980 < len(numbers_read) < 1000
         assert files.held.entries == 0
     grown = {name: counted(f"spool_{name}_total") - before[name] for name in names}
-    assert grown["drained_entries"] == len(got)
+    assert grown["drained_entries"] == len(numbers_read)
     assert grown["found_entries"] == grown["drained_entries"] + grown["set_aside_entries"]
     assert left(tmp_path) == ["000001.damaged"]
 
 
-def failing(monkeypatch: pytest.MonkeyPatch, victim: Path) -> None:
+def break_file(monkeypatch: pytest.MonkeyPatch, victim: Path) -> None:
     """Let every later put into this file fail."""
     put = SpoolFile.put
 
@@ -147,7 +147,7 @@ def test_a_file_that_failed_takes_nothing_more(tmp_path: Path, monkeypatch: pyte
     """New entries go to a new file; earlier ones are drained, and then the sealed file is deleted."""
     with run_files(tmp_path) as files:
         files.put(packed(1, 2))
-        failing(monkeypatch, tmp_path / "spool" / "0" / "000001.db")
+        break_file(monkeypatch, tmp_path / "spool" / "0" / "000001.db")
         files.put(packed(3))
         assert left(tmp_path) == ["000001.db", "000002.db"]
         assert files.held.entries == 3
@@ -176,22 +176,22 @@ def fail(files: SpoolFiles) -> None:
         files._seal(files._writer, Failing("SQLITE_IOERR_FSYNC"))  # noqa: SLF001 - likewise
 
 
-def killed(data: Path) -> Path:
+def crash(data: Path) -> Path:
     """The data folder as a killed process leaves it."""
     return Path(shutil.copytree(data, Path(tempfile.mkdtemp(dir=data.parent.parent)) / "data"))
 
 
 @given(operations)
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_nothing_kept_is_lost_and_the_limit_holds(tmp_path: Path, done: list[tuple[str, int]]) -> None:
+def test_nothing_kept_is_lost_and_the_limit_holds(tmp_path: Path, actions: list[tuple[str, int]]) -> None:
     """Puts, drains, kills, stops, failing files in any order: all that was kept is drained, in each file in order.
 
     Only what was drained from a file that had failed, and so could not be deleted, may come again after a kill.
     """
     data = Path(tempfile.mkdtemp(dir=tmp_path)) / "data"
     files = open_files(data, LIMIT_BYTES)
-    kept, got, number, failed = set[int](), list[int](), 0, False
-    for name, count in done:
+    stored, numbers_read, number, failed = set[int](), list[int](), 0, False
+    for name, count in actions:
         if name == "put":
             new = packed(*range(number, number + count), size=1500)
             try:
@@ -199,10 +199,10 @@ def test_nothing_kept_is_lost_and_the_limit_holds(tmp_path: Path, done: list[tup
             except NotSpooled as exc:
                 assert (exc.why, files.held.bytes + entries_bytes(new) > LIMIT_BYTES) == ("full", True)  # noqa: PT017 - either
             else:
-                kept.update(range(number, number + count))
+                stored.update(range(number, number + count))
             number += count
         elif name == "drain" and (part := files.read(count)) is not None:
-            got += numbers(part.slice)
+            numbers_read += numbers(part.slice)
             files.confirm(part)
         elif name == "take over":
             files.take_over()
@@ -210,13 +210,13 @@ def test_nothing_kept_is_lost_and_the_limit_holds(tmp_path: Path, done: list[tup
             fail(files)
             failed = True
         elif name in ("kill", "stop"):
-            data, old = killed(data) if name == "kill" else data, files
+            data, old = crash(data) if name == "kill" else data, files
             old.close()
             files = open_files(data, LIMIT_BYTES)
         assert files.held.bytes <= LIMIT_BYTES
-        assert failed or files.held.entries == len(kept) - len(got)
-    got += drain_files(files)
+        assert failed or files.held.entries == len(stored) - len(numbers_read)
+    numbers_read += drain_files(files)
     files.close()
-    assert set(got) == kept
-    assert failed or got == sorted(kept)
+    assert set(numbers_read) == stored
+    assert failed or numbers_read == sorted(stored)
     assert left(data) == []

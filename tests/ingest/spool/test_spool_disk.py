@@ -26,8 +26,8 @@ def test_some_of_the_volume_stays_free(tmp_path: Path) -> None:
             for count in range(10_000):
                 files.put(packed(count, size=2000))
         assert files.find_shortage(2000) == "volume"
-        found = os.statvfs(disk)
-        assert found.f_bavail / found.f_blocks > spool_files.FREE_SHARE - 0.01
+        volume = os.statvfs(disk)
+        assert volume.f_bavail / volume.f_blocks > spool_files.FREE_SHARE - 0.01
         assert drain_files(files) == list(range(count))
 
 
@@ -59,8 +59,8 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_the_next_one_drains_it_though_the_disk_is_full(tmp_path: Path) -> None:
     """After a kill the disk is filled: the entries are found and drained, and there is room again."""
     with small_disk(tmp_path / "disk", 2**20) as disk:
-        done = subprocess.run((sys.executable, "-c", KILLED, str(disk)), cwd=ROOT, check=False)
-        assert done.returncode == -signal.SIGKILL
+        result = subprocess.run((sys.executable, "-c", KILLED, str(disk)), cwd=ROOT, check=False)
+        assert result.returncode == -signal.SIGKILL
         fill(disk)
         with run_files(disk) as files:
             with pytest.raises(NotSpooled):

@@ -58,8 +58,8 @@ def test_a_slice_has_limits(file: SpoolFile) -> None:
 def test_only_its_owner_may_read_it(path: Path, file: SpoolFile) -> None:
     """Payloads hold phone numbers."""
     file.put(packed(1))
-    assert {oct(one.stat().st_mode)[-3:] for one in path.parent.iterdir()} == {"600"}
-    assert {one.name for one in path.parent.iterdir()} == {path.name, wal_path(path).name}
+    assert {oct(file_path.stat().st_mode)[-3:] for file_path in path.parent.iterdir()} == {"600"}
+    assert {file_path.name for file_path in path.parent.iterdir()} == {path.name, wal_path(path).name}
 
 
 def test_its_log_does_not_grow_without_end(path: Path, file: SpoolFile, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,9 +80,9 @@ def test_whoever_comes_later_finds_it(path: Path, file: SpoolFile) -> None:
     assert part is not None
     file.confirm(part)
     file.put(packed(3))
-    with closing(looked_at(crashed(path))) as found:
-        assert (found.rows, found.bytes, found.oldest_ms) == (2, file.bytes, RECEIVED_MS + 2)
-        assert drained(found) == [2, 3]
+    with closing(looked_at(crashed(path))) as file_again:
+        assert (file_again.rows, file_again.bytes, file_again.oldest_ms) == (2, file.bytes, RECEIVED_MS + 2)
+        assert drained(file_again) == [2, 3]
 
 
 operations = st.lists(
@@ -95,11 +95,13 @@ operations = st.lists(
 
 @given(operations)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_nothing_acknowledged_is_lost_whatever_happens_in_between(tmp_path: Path, done: list[tuple[str, int]]) -> None:
+def test_nothing_acknowledged_is_lost_whatever_happens_in_between(
+    tmp_path: Path, actions: list[tuple[str, int]]
+) -> None:
     """After puts, drains, reads and kills in any order, every unconfirmed entry is there, once and in order."""
     path = Path(tempfile.mkdtemp(dir=tmp_path)) / "000001.db"
     file, waiting, number = SpoolFile.create(path), list[int](), 0
-    for name, count in done:
+    for name, count in actions:
         if name == "put":
             new = list(range(number, number + count))
             number += count
@@ -123,8 +125,8 @@ def test_nothing_acknowledged_is_lost_whatever_happens_in_between(tmp_path: Path
 def test_it_is_nobody_elses(path: Path, file: SpoolFile) -> None:
     """Another program that opens the file in use gets an error that it is locked, and does no harm."""
     file.put(packed(1))
-    with closing(sqlite3.connect(path, timeout=0)) as other, pytest.raises(sqlite3.OperationalError, match="locked"):
-        other.execute("SELECT count(*) FROM entries")
+    with closing(sqlite3.connect(path, timeout=0)) as database, pytest.raises(sqlite3.OperationalError, match="locked"):
+        database.execute("SELECT count(*) FROM entries")
     with pytest.raises(Failing):
         looked_at(path)
 

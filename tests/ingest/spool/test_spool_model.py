@@ -54,8 +54,8 @@ class Machine:
         self.put_by[self.server].update(new)
         self.number += count
 
-    def drain(self, most: int) -> bool:
-        if not self.server or (part := self.files.read(most)) is None:  # nobody drains before Redis has answered
+    def drain(self, limit: int) -> bool:
+        if not self.server or (part := self.files.read(limit)) is None:  # nobody drains before Redis has answered
             return False
         self.got_by[self.server].update(numbers(part.slice))
         self.files.confirm(part)
@@ -93,11 +93,11 @@ def test_entries_go_to_their_server_alone_and_none_is_lost(tmp_path: Path, steps
             pass
     machine.files.close()
 
-    put, got = machine.put_by, machine.got_by
-    assert set.union(*got.values(), set()) == set(range(machine.number))
-    for server, other in (SERVERS, SERVERS[::-1]):
-        assert not got[server] & put[other]
-        assert put[server] <= got[server]
+    put, drained_by = machine.put_by, machine.got_by
+    assert set.union(*drained_by.values(), set()) == set(range(machine.number))
+    for server, foreign in (SERVERS, SERVERS[::-1]):
+        assert not drained_by[server] & put[foreign]
+        assert put[server] <= drained_by[server]
     assert not list(machine.data.glob("spool/*/*.db"))
 
 
@@ -129,10 +129,10 @@ def test_the_counters_add_up_whatever_is_damaged(
     counts = {name: counted(f"spool_{name}_entries_total") for name in COUNTERS}
 
     files = start(data)
-    got = drain_files(files)
+    numbers_read = drain_files(files)
     files.close()
 
-    found, given_back, lost = (counted(f"spool_{name}_entries_total") - counts[name] for name in COUNTERS)
-    assert got == sorted(set(got))
-    assert (found, given_back) == (given_back + lost, len(got))
+    recovered, given_back, lost = (counted(f"spool_{name}_entries_total") - counts[name] for name in COUNTERS)
+    assert numbers_read == sorted(set(numbers_read))
+    assert (recovered, given_back) == (given_back + lost, len(numbers_read))
     assert (files.held.entries, counted("spool_entries")) == (0, 0)

@@ -32,18 +32,18 @@ def test_what_was_spooled_for_a_server_is_drained_to_it_alone(tmp_path: Path) ->
     """Another server at the same address gets none of them; their number is logged, and new ones are spooled apart."""
     spool_and_end(tmp_path, OWNER, "one", 1, 2)
 
-    other = open_files(tmp_path, owner=OWNER)
-    other.bind("two")
-    assert drain_files(other) == []
+    second = open_files(tmp_path, owner=OWNER)
+    second.bind("two")
+    assert drain_files(second) == []
     assert counted("spool_foreign_entries") == 2
-    other.put(packed(3))
+    second.put(packed(3))
     assert {path.parent.name for path in tmp_path.glob("spool/*/*.db")} == {"0", "1"}
-    other.close()
+    second.close()
 
-    same = open_files(tmp_path, owner=OWNER)
-    same.bind("one")
-    assert drain_files(same) == [1, 2]
-    same.close()
+    third = open_files(tmp_path, owner=OWNER)
+    third.bind("one")
+    assert drain_files(third) == [1, 2]
+    third.close()
     assert counted("spool_foreign_entries") == 1
 
 
@@ -126,12 +126,12 @@ async def test_a_redis_that_lost_its_data_gets_what_was_spooled_for_it(tmp_path:
 
 async def test_production_s_spool_never_goes_to_another_redis(tmp_path: Path, shard: Shard) -> None:
     """With another server, as `ackstream up` starts one, old entries stay, and the log has the next step."""
-    async with away_redis(tmp_path / "valkey", shard) as away, Valkey(tmp_path / "other").running() as other:
+    async with away_redis(tmp_path / "valkey", shard) as away, Valkey(tmp_path / "other").running() as second:
         async with Ingest(tmp_path, **away.settings).running() as ingest, sending(ingest.url) as sender:
             assert await sender.post() == 200
             away.kill()
             assert await sender.post() == 200
-        wrong = Ingest(tmp_path, redis_url=other.url, stream=shard.name, log_format="json")
+        wrong = Ingest(tmp_path, redis_url=second.url, stream=shard.name, log_format="json")
         async with wrong.running(), sending(wrong.url) as other_sender:
             assert await other_sender.post() == 200
             (report,) = wrong.process.logged("spool.foreign")
@@ -172,8 +172,8 @@ def test_each_folder_that_is_made_is_on_the_disk(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(disk, "sync_folder", synced.append)
     monkeypatch.setattr(folder_module, "make_folder", disk.make_folder)
     SpoolFolder.claim(tmp_path / "a" / "b" / "data", OWNER).release()
-    made = [tmp_path, tmp_path / "a", tmp_path / "a" / "b", tmp_path / "a" / "b" / "data"]
-    assert synced[: len(made) + 1] == [*made, tmp_path / "a" / "b" / "data" / "spool"]
+    folders = [tmp_path, tmp_path / "a", tmp_path / "a" / "b", tmp_path / "a" / "b" / "data"]
+    assert synced[: len(folders) + 1] == [*folders, tmp_path / "a" / "b" / "data" / "spool"]
 
 
 def test_on_macos_the_disk_s_own_cache_is_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,19 +97,19 @@ def test_a_damaged_page_loses_only_its_entries_whatever_was_drained_before(
     counts = {name: counted(f"spool_{name}_entries_total") for name in COUNTERS}
 
     with run_files(data) as files:
-        got = drain_files(files)
+        numbers_read = drain_files(files)
 
-    found, given_back, lost = (counted(f"spool_{name}_entries_total") - counts[name] for name in COUNTERS)
+    recovered, given_back, lost = (counted(f"spool_{name}_entries_total") - counts[name] for name in COUNTERS)
     assert files.held.entries == 0
-    assert found == given_back + lost
-    assert given_back == len(got)
-    assert got == sorted(set(got))
+    assert recovered == given_back + lost
+    assert given_back == len(numbers_read)
+    assert numbers_read == sorted(set(numbers_read))
     per_page = ENTRIES // len(leaves) + 2
     if with_marks:  # the confirmed number is lost: all entries are drained again, but the last ones may be hidden
-        assert len(got) >= ENTRIES - before - per_page * len(pages) or max(pages) == leaves[-1]
+        assert len(numbers_read) >= ENTRIES - before - per_page * len(pages) or max(pages) == leaves[-1]
     else:
-        assert found == ENTRIES - before
-        assert set(got) <= set(range(before, ENTRIES))
+        assert recovered == ENTRIES - before
+        assert set(numbers_read) <= set(range(before, ENTRIES))
         assert lost <= per_page * len(pages)
     assert path.with_suffix(".damaged").exists() or (not lost and not with_marks)
 
@@ -133,12 +133,12 @@ def test_without_a_tree_long_entries_and_those_of_the_log_are_found(tmp_path: Pa
     with run_files(data) as files:
         files.put(packed(0, 1, 2, size=60_000))
         files.put(packed(3, 4))
-        left = copy(data, tmp_path)
-    log = file_in(left).with_name("000001.db-wal").read_bytes()
-    file_in(left).write_bytes(os.urandom(8192))
-    with run_files(left) as files:
-        got = drain_files(files)
-    assert got == [0, 1, 2, 3, 4], len(log)
+        crashed_copy = copy(data, tmp_path)
+    log = file_in(crashed_copy).with_name("000001.db-wal").read_bytes()
+    file_in(crashed_copy).write_bytes(os.urandom(8192))
+    with run_files(crashed_copy) as files:
+        numbers_read = drain_files(files)
+    assert numbers_read == [0, 1, 2, 3, 4], len(log)
 
 
 def test_marks_that_were_changed_lose_nothing(large: Path, tmp_path: Path) -> None:
@@ -158,8 +158,8 @@ def test_a_file_whose_setting_aside_fails_keeps_its_log(
     data = tmp_path / "data"
     with run_files(data) as files:
         files.put(packed(1, 2))
-        left = copy(data, tmp_path)  # as a kill leaves it, with its log
-    path = file_in(left)
+        crashed_copy = copy(data, tmp_path)  # as a kill leaves it, with its log
+    path = file_in(crashed_copy)
     rename = Path.rename
 
     def fail(self: Path, target: Path) -> Path:
@@ -171,9 +171,9 @@ def test_a_file_whose_setting_aside_fails_keeps_its_log(
         failing.setattr(Path, "rename", fail)
         with closing(SpoolFile.recover(path)) as file, pytest.raises(Exception, match="unknown"):
             file.set_aside()
-    with run_files(left) as files:
+    with run_files(crashed_copy) as files:
         files.take_over()
-    names = {one.name for one in path.parent.iterdir()} - {"lock", "owner"}
+    names = {file_path.name for file_path in path.parent.iterdir()} - {"lock", "owner"}
     assert names in (
         {"000001.db", "000001.db-wal", "000002.db"},
         {"000001.damaged", "000001.damaged-wal"},

@@ -45,9 +45,9 @@ log.info("the.end", suppressed_foreign=suppressed[0], suppressed_own=suppressed[
 
 def said(log_format: str) -> list[str]:
     program = PROGRAM.replace("FORMAT", log_format)
-    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=30)
-    assert done.stderr == b""
-    return done.stdout.decode().split("\n")
+    result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=30)
+    assert result.stderr == b""
+    return result.stdout.decode().split("\n")
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
@@ -71,12 +71,12 @@ def test_lines_that_a_client_can_cause_are_sampled_and_counted() -> None:
     """Of a thousand equal ones a few are written, and the metric tells how many were not; other lines are not hit."""
     lines = [orjson.loads(line) for line in said("json") if line]
     foreign = [line for line in lines if line["event"].startswith("accept failed")]
-    own = [line for line in lines if line["event"] == "a.refusal"]
+    lines_of_ours = [line for line in lines if line["event"] == "a.refusal"]
     assert 5 <= len(foreign) <= 20
-    assert 5 <= len(own) <= 20
+    assert 5 <= len(lines_of_ours) <= 20
     assert len([line for line in lines if line["event"] == "another.refusal"]) == 20
     assert lines[-1]["suppressed_foreign"] == 1000 - len(foreign)
-    assert lines[-1]["suppressed_own"] == 1000 - len(own)
+    assert lines[-1]["suppressed_own"] == 1000 - len(lines_of_ours)
 
 
 def test_the_next_line_tells_how_many_are_missing_before_it() -> None:
@@ -96,14 +96,14 @@ def test_no_second_has_more_lines_than_allowed_and_none_is_forgotten(times: list
     """However they come: at most twice the limit within any second, and what is missing is told or waits to be."""
     now = 0.0
     sampling = LogThrottle(limit=3, clock=lambda: now)
-    passed, told = [], 0
+    passed, counted_lines = [], 0
     for now in times:
         if (suppressed := sampling.admit("a")) is not None:
             passed.append(now)
-            told += suppressed
+            counted_lines += suppressed
     assert all(later - first >= 1 for first, later in zip(passed, passed[6:], strict=False))
     assert all(first <= later for first, later in pairwise(passed))
-    assert told <= len(times) - len(passed)
+    assert counted_lines <= len(times) - len(passed)
 
 
 def test_a_place_is_a_kind_whatever_it_says() -> None:
@@ -121,7 +121,7 @@ def test_a_place_is_a_kind_whatever_it_says() -> None:
 def test_printable_text_prints_and_plain_text_is_left_alone(text: str) -> None:
     """No control, format or surrogate character is left; what has none comes back as it was."""
     shown = escape_unprintable(text)
-    assert not [one for one in shown if unicodedata.category(one) in {"Cc", "Cf", "Cs", "Zl", "Zp"}]
+    assert not [char for char in shown if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"}]
     assert shown == text or not text.isprintable()
 
 

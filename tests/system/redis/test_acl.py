@@ -122,8 +122,8 @@ async def test_each_role_does_its_work_as_its_user(site: GuardedSystem) -> None:
                 await owner.xadd(shard.stream, good)
                 await asyncio.sleep(0.2)
                 dead = [await owner.xlen(shard.dead(group.partition("#")[0])) for group in HANDLERS]
-                kept = await owner.xlen(shard.quarantine), await owner.xlen(shard.stream)
-                return (dead, kept[0], kept[1] < 3000) == ([1, 1, 3], 1, True)
+                lengths = await owner.xlen(shard.quarantine), await owner.xlen(shard.stream)
+                return (dead, lengths[0], lengths[1] < 3000) == ([1, 1, 3], 1, True)
 
             await until(is_done, seconds=60)
             assert await owner.xlen(shard.invalid) == 2
