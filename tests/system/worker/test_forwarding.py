@@ -1,4 +1,4 @@
-"""`forward` in real workers: what becomes of events for each way in which a receiver behaves."""
+"""`forward` in real workers: how events are settled for each behaviour of a receiver."""
 
 import asyncio
 import itertools
@@ -29,8 +29,8 @@ class Forwarding(Recording):
     async def to(self, receiver: Receiver, options: str = "", **settings: str) -> Process:
         """Start a worker, and return it when it reads."""
         handler = f"{GROUP}=forward:{receiver.url}#{options}"
-        given = {**self.settings, "forward_secrets": SECRET, **settings}
-        worker = self.running.enter_context(quick_worker(self.pace, handler, self.folder, given))
+        all_settings = {**self.settings, "forward_secrets": SECRET, **settings}
+        worker = self.running.enter_context(quick_worker(self.pace, handler, self.folder, all_settings))
         await worker.has_logged("consumer.ready")
         return worker
 
@@ -47,8 +47,8 @@ async def receiver() -> AsyncIterator[Receiver]:
         yield receiver
 
 
-async def is_waiting(site: Recording, retries: int) -> None:
-    """Return when so many events wait for their next attempt, and nothing else is to be done."""
+async def wait_for_delayed(site: Recording, retries: int) -> None:
+    """Return when this number of events is delayed and no other event is unsettled."""
 
     async def is_so() -> bool:
         group = await site.group()
@@ -58,11 +58,11 @@ async def is_waiting(site: Recording, retries: int) -> None:
 
 
 async def test_every_event_is_sent_once_by_few_connections(site: Forwarding, receiver: Receiver) -> None:
-    """No more at once than allowed; neither the URL's secret nor the other one is anywhere in the log."""
+    """No more connections than allowed are open; the log has neither the secret of the URL nor the signing secret."""
     await site.append(*ids("m", range(300)))
     worker = await site.to(receiver, "concurrency=4")
     await site.is_done()
-    assert (len(receiver.bodies), len({one["webhook-id"] for one in receiver.sent})) == (300, 300)
+    assert (len(receiver.bodies), len({headers["webhook-id"] for headers in receiver.sent})) == (300, 300)
     assert receiver.most <= 4
     assert len(receiver.peers) <= 4
     assert "hunter2" not in worker.said
@@ -70,18 +70,18 @@ async def test_every_event_is_sent_once_by_few_connections(site: Forwarding, rec
 
 
 async def test_a_failure_is_tried_again_with_the_same_id(site: Forwarding, receiver: Receiver) -> None:
-    """Until the attempts are over; then it is a dead letter with the status."""
+    """The worker tries until the attempts are used up; then the event is a dead letter with the status."""
     receiver.how = "500"
     await site.append("m-1")
     await site.to(receiver, "attempts=3&base=0")
-    await is_done_among_good(site)
+    await settle_among_good_events(site)
     assert await site.letters() == [("m-1", "attempts: refused: answered 500", 3)]
     failed = [sent["webhook-id"] for sent, body in zip(receiver.sent, receiver.bodies, strict=True) if b'"m-1"' in body]
     assert (len(failed), len(set(failed))) == (3, 1)
 
 
-async def is_done_among_good(site: Forwarding) -> None:
-    """Return when nothing is left, while events that the receiver takes come in."""
+async def settle_among_good_events(site: Forwarding) -> None:
+    """Return when no entry is unsettled, while events arrive that the receiver accepts."""
     number = itertools.count()
 
     async def nothing_is_left() -> bool:
@@ -94,18 +94,18 @@ async def is_done_among_good(site: Forwarding) -> None:
     await until(nothing_is_left)
 
 
-async def test_retry_after_decides_when(site: Forwarding, receiver: Receiver) -> None:
-    """Not the schedule, by which it would be at once."""
+async def test_retry_after_decides_the_delay(site: Forwarding, receiver: Receiver) -> None:
+    """The schedule would try again at once."""
     receiver.how, receiver.headers = "429", {"Retry-After": "3600"}
     await site.append("m-1")
     await site.to(receiver, "base=0")
-    await is_waiting(site, 1)
+    await wait_for_delayed(site, 1)
     ((_, seconds),) = await delayed(site.server, site.shard, GROUP)
     assert 3500 < seconds <= 3600
 
 
 async def test_gone_pauses_the_group_until_it_is_resumed(site: Forwarding, receiver: Receiver) -> None:
-    """Nothing more is sent, nothing is counted or given up, also not after a restart; then everything is sent."""
+    """No event is sent, counted or dead-lettered, also after a restart; after a resume all events are sent."""
     receiver.how = "410"
     await site.append(*ids("m", range(20)))
     worker = await site.to(receiver, "concurrency=1")
@@ -119,12 +119,12 @@ async def test_gone_pauses_the_group_until_it_is_resumed(site: Forwarding, recei
     assert (await site.group())["paused"] == "gone"
     assert await resume(GroupRef(site.server, site.shard, GROUP)) == "gone"
     await site.is_done(seconds=60)
-    assert len({one["webhook-id"] for one in receiver.sent}) == 20
+    assert len({headers["webhook-id"] for headers in receiver.sent}) == 20
     assert (len(receiver.sent), await site.letters()) == (21, [])
 
 
 async def test_a_receiver_that_is_down_pauses_the_group_until_it_is_back(site: Forwarding, receiver: Receiver) -> None:
-    """However it fails, or asks for time: no event is given up, and all are sent in the end."""
+    """With any failure and with `Retry-After`, no event is dead-lettered, and all events are sent in the end."""
     receiver.how, receiver.headers = "503", {"Retry-After": "1"}
     await site.append(*ids("m", range(200)))
     worker = await site.to(receiver, "attempts=1&concurrency=8&timeout=1")
@@ -134,12 +134,12 @@ async def test_a_receiver_that_is_down_pauses_the_group_until_it_is_back(site: F
     await becomes(lambda: len(receiver.bodies) > tried)
     receiver.how = "200"
     await site.is_done(seconds=60)
-    assert len({one["webhook-id"] for one in receiver.sent}) == 200
+    assert len({headers["webhook-id"] for headers in receiver.sent}) == 200
     assert await site.letters() == []
 
 
-async def test_what_a_filter_leaves_out_is_settled_unsent_and_counted(site: Forwarding, receiver: Receiver) -> None:
-    """`only` and `channel` go by the event, in any letter case; nothing that was left out waits or is a dead letter."""
+async def test_filtered_events_are_settled_without_a_request_and_counted(site: Forwarding, receiver: Receiver) -> None:
+    """`only` and `channel` ignore the letter case; a filtered event is neither delayed nor a dead letter."""
     sent = [("a", "delivered", "sms"), ("b", "read", "RCS")]
     left_out = [("c", "submitted", "sms"), ("d", "read", "whatsapp"), ("e", "Submitted", None)]
     for uuid, status, channel in sent + left_out:
@@ -147,7 +147,7 @@ async def test_what_a_filter_leaves_out_is_settled_unsent_and_counted(site: Forw
         await site.server.xadd(site.shard.stream, fields)
     worker = await site.to(receiver, "only=Delivered|read&channel=sms|rcs")
     await site.is_done()
-    assert sorted(orjson.loads(one)["data"]["message_uuid"] for one in receiver.bodies) == ["a", "b"]
+    assert sorted(orjson.loads(sent)["data"]["message_uuid"] for sent in receiver.bodies) == ["a", "b"]
     port = worker.logged("worker.started")[0]["admin_port"]
     async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}/metrics") as response:
         metrics = await response.text()
@@ -156,23 +156,23 @@ async def test_what_a_filter_leaves_out_is_settled_unsent_and_counted(site: Forw
     assert await site.letters() == []
 
 
-async def test_headers_are_sent_and_shown_nowhere(site: Forwarding, receiver: Receiver) -> None:
-    """Not in the log, and not in the dead letter's message, which quotes the receiver's answer without them."""
+async def test_headers_are_sent_and_never_shown(site: Forwarding, receiver: Receiver) -> None:
+    """Neither the log nor the message of the dead letter, which quotes the answer of the receiver, has them."""
     (site.folder / "key").write_text("tok-hunter2-file\n")
     receiver.how = "500"
     await site.append("m-1")
     options = "header.X-A=tok-hunter2&header.X-B=@key&attempts=2&base=0"
     worker = await site.to(receiver, options, log_format="json")
-    await is_done_among_good(site)
-    assert {(one["X-A"], one["X-B"]) for one in receiver.sent} == {("tok-hunter2", "tok-hunter2-file")}
+    await settle_among_good_events(site)
+    assert {(headers["X-A"], headers["X-B"]) for headers in receiver.sent} == {("tok-hunter2", "tok-hunter2-file")}
     assert await site.letters() == [("m-1", "attempts: refused: answered 500", 2)]
     letters: Any = await site.server.xrange(site.shard.dead(GROUP))
     assert letters[0][1][b"message"].decode() == "answered 500: … in the answer"
     assert "hunter2" not in worker.said
 
 
-async def test_who_sends_unsigned_is_told(site: Forwarding, receiver: Receiver) -> None:
-    """Once, at the start."""
+async def test_a_worker_without_a_secret_logs_a_warning(site: Forwarding, receiver: Receiver) -> None:
+    """The warning comes once, at the start."""
     receiver.secret = None
     await site.append("m-1")
     worker = await site.to(receiver, forward_secrets="")

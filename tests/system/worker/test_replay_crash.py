@@ -1,4 +1,4 @@
-"""A replay goes on where it was when whoever copies is killed: nothing is missed, nothing is given twice."""
+"""A replay continues after the worker that copies was killed, without a missing or repeated copy."""
 
 import asyncio
 import random
@@ -31,32 +31,34 @@ PACE = 0.2  # the dead are known after 3 s
 
 @pytest.fixture
 def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[Recording]:
-    """Workers of a handler that notes its calls."""
+    """Yield workers of a handler that records its calls."""
     with recording(valkey_url, server, shard, tmp_path, PACE) as site:
         yield site
 
 
-async def test_a_copying_worker_killed_at_any_moment_misses_none_and_repeats_none(site: Recording) -> None:
-    """Each entry reaches the handler once more, save what a dead worker had in hand, which may come a third time.
+async def test_a_copying_worker_killed_at_any_time_misses_and_repeats_no_entry(site: Recording) -> None:
+    """Each entry reaches the handler once more, except entries in flight at a kill, which may come a third time.
 
-    A group beside it sees nothing of all this.
+    Another group gets no copies.
     """
     print(f"ACKSTREAM_CRASH_SEED={SEED}")  # noqa: T201 - pytest shows it when a test fails
     rng = random.Random(SEED)  # noqa: S311 - no secret
     await site.start()
-    other = site.running.enter_context(ackstream("worker", "--handler", "log", folder=site.folder, **site.settings))
-    await other.has_logged("consumer.ready")
+    log_worker = site.running.enter_context(
+        ackstream("worker", "--handler", "log", folder=site.folder, **site.settings)
+    )
+    await log_worker.has_logged("consumer.ready")
     await site.append(*ids("ok", range(ENTRIES)))
     await site.is_done()
     assert site.times("call") == Counter(ids("ok", range(ENTRIES)))
-    statuses = len(other.logged("message.status"))
+    statuses = len(log_worker.logged("message.status"))
     replay_id = await replay(site.server, site.shard, GROUP, RATE)
-    in_hand: set[str] = set()
+    in_flight: set[str] = set()
     for part in range(1, ROUNDS + 2):
         await site.start()
-        wanted = rng.randrange(ENTRIES * part // (ROUNDS + 3), ENTRIES * (part + 1) // (ROUNDS + 3))
-        await until(lambda wanted=wanted: _is_at(site, replay_id, wanted), seconds=30)  # type: ignore[misc]
-        in_hand |= await site.kill(await _copying(site, replay_id))
+        number = rng.randrange(ENTRIES * part // (ROUNDS + 3), ENTRIES * (part + 1) // (ROUNDS + 3))
+        await until(lambda number=number: _is_at(site, replay_id, number), seconds=30)  # type: ignore[misc]
+        in_flight |= await site.kill(await _copying_worker(site, replay_id))
     await site.start()
     await until(lambda: _is_at(site, replay_id, ENTRIES), seconds=30)
     await site.is_done(seconds=TAKEN_OVER_SECONDS)
@@ -64,18 +66,18 @@ async def test_a_copying_worker_killed_at_any_moment_misses_none_and_repeats_non
     calls = Counter(words[0] for words in site.noted("call") if words[2] == "True")
     assert calls.keys() == set(ids("ok", range(ENTRIES)))
     origins = {words[0]: words[3] for words in site.noted("call") if words[2] == "True"}
-    assert {origins[one] for one, times in calls.items() if times > 1} <= in_hand
-    assert len(other.logged("message.status")) == statuses
+    assert {origins[call] for call, times in calls.items() if times > 1} <= in_flight
+    assert len(log_worker.logged("message.status")) == statuses
 
 
-async def _is_at(site: Recording, replay_id: str, wanted: int) -> bool:
-    return await copied(site.server, site.shard, GROUP, replay_id) >= wanted
+async def _is_at(site: Recording, replay_id: str, number: int) -> bool:
+    return await copied(site.server, site.shard, GROUP, replay_id) >= number
 
 
-async def _copying(site: Recording, replay_id: str) -> Process:
-    """The worker that has begun to copy last, once one that lives has."""
+async def _copying_worker(site: Recording, replay_id: str) -> Process:
+    """Return the living worker that started to copy last, as soon as there is one."""
 
-    def begun() -> dict[str, Process]:
+    def find_workers() -> dict[str, Process]:
         return {
             line["timestamp"]: worker
             for worker in site.workers
@@ -83,15 +85,15 @@ async def _copying(site: Recording, replay_id: str) -> Process:
             if line["replay"] == replay_id
         }
 
-    await becomes(begun, seconds=TAKEN_OVER_SECONDS)
-    found = begun()
-    return found[max(found)]
+    await becomes(find_workers, seconds=TAKEN_OVER_SECONDS)
+    workers = find_workers()
+    return workers[max(workers)]
 
 
 async def test_a_second_replay_leaves_the_tables_as_they_are(
     valkey_url: str, server: Redis, shard: Shard, tmp_path: Path
 ) -> None:
-    """Row for row, also when a worker is killed in each replay."""
+    """All rows are equal, also if a worker is killed in each replay."""
     database_url = f"sqlite:///{tmp_path / 'test.db'}"
     engine = open_engine(database_url, create=True)
     await migrate(engine)
@@ -131,12 +133,12 @@ async def _settled(server: Redis, shard: Shard, replay_id: str | None) -> bool:
     if replay_id is not None and await copied(server, shard, "store", replay_id) < ENTRIES:
         return False
     groups: Any = await server.xinfo_groups(shard.stream)
-    left = [one["lag"] + one["pending"] for one in groups if one["name"] == b"store"]
-    return left == [0] and not await server.xlen(shard.replay("store"))
+    unsettled = [group["lag"] + group["pending"] for group in groups if group["name"] == b"store"]
+    return unsettled == [0] and not await server.xlen(shard.replay("store"))
 
 
 async def test_the_rate_is_kept(site: Recording) -> None:
-    """Within a wide margin here, for the machine is busy; the bench measures it."""
+    """The rate is within a wide margin, because the machine is busy; the bench measures it exactly."""
     await site.start()
     await site.append(*ids("ok", range(1500)))
     await site.is_done()

@@ -1,4 +1,4 @@
-"""What is trimmed is in the archive, whenever its trimmer is killed or stopped."""
+"""Every trimmed entry is in the archive, also if its trimmer is killed or stopped."""
 
 import random
 import signal
@@ -32,7 +32,7 @@ BATCH = 500
 
 @dataclass(slots=True)
 class Rig:
-    """A stream of odd entries, an archive, and all that was ever appended."""
+    """A stream of odd entries, an archive, and a list of all entries that were ever appended."""
 
     url: str
     server: Redis
@@ -43,7 +43,7 @@ class Rig:
     appended: dict[EntryId, tuple[bytes, ...]] = field(default_factory=dict)
 
     def trimmer(self) -> Process:
-        """Start a trimmer."""
+        """Start a process that trims."""
         command = (
             *PYTHON,
             "-m",
@@ -57,7 +57,7 @@ class Rig:
         return trimmer
 
     async def append(self) -> None:
-        """Append a round's entries, and have the group read and ack them."""
+        """Append the entries of a round; the group reads and acks them."""
         before = len(self.appended)
         flats = {
             EntryId(0, before + n, self.rng.choice([0, 7, 2**64 - 1])): self.flat() for n in range(1, ROUND_ENTRIES + 1)
@@ -72,7 +72,7 @@ class Rig:
             await self.server.xack(self.shard.stream, "done", *(entry_id for entry_id, _ in read_now[0][1]))
 
     def flat(self) -> tuple[bytes, ...]:
-        """Names and values of any bytes, some names twice, a few values as large as a payload may be."""
+        """Return names and values of any bytes, with repeated names and a few values of the greatest size."""
         size = self.rng.choices([0, 20, 500, 131_072], [1, 10, 50, 0.2])[0]
         pairs = [self.rng.randbytes(self.rng.randrange(12)), self.rng.randbytes(size)] * self.rng.choice([1, 1, 2])
         return (b"payload", self.rng.randbytes(10), *pairs)
@@ -87,16 +87,16 @@ class Rig:
 
         await until(enough)
 
-    async def nothing_is_missing(self) -> int:
-        """Each entry is on the stream or in the archive, bit for bit; returns how many are there."""
+    async def check_entries(self) -> int:
+        """Check that each entry is on the stream or in the archive, bit for bit; return how many are in each."""
         stream = await self.on_stream()  # first: a trimmer that runs takes from there to here
         archived = list(read(self.folder / "archive", self.shard.stream))
-        kept = {entry.id: entry.flat for entry in archived}
-        assert len(kept) == len(archived)
-        assert kept.items() <= self.appended.items()
+        stored = {entry.id: entry.flat for entry in archived}
+        assert len(stored) == len(archived)
+        assert stored.items() <= self.appended.items()
         assert stream.items() <= self.appended.items()
-        assert kept.keys() | stream.keys() == self.appended.keys()
-        return len(kept)
+        assert stored.keys() | stream.keys() == self.appended.keys()
+        return len(stored)
 
 
 @pytest.fixture
@@ -105,14 +105,14 @@ async def rig(valkey_url: str, shard: Shard, tmp_path: Path) -> AsyncIterator[Ri
     async with raw_ranges(connect.client(valkey_url)) as server:
         with ExitStack() as running:
             rng = random.Random(SEED)  # noqa: S311 - no secret
-            made = Rig(valkey_url, server, shard, tmp_path, running, rng)
+            rig = Rig(valkey_url, server, shard, tmp_path, running, rng)
             await group(server, shard, "done")
             await register(server, shard, "done")
-            yield made
+            yield rig
 
 
-async def test_a_trimmer_killed_at_any_moment_loses_nothing(rig: Rig) -> None:
-    """Every entry that is gone from the stream is in the archive, after every kill; the next trimmer goes on."""
+async def test_a_trimmer_killed_at_any_time_loses_no_entry(rig: Rig) -> None:
+    """After every kill, every trimmed entry is in the archive, and the next trimmer continues."""
     archived = 0
     for _ in range(KILLS):
         await rig.append()
@@ -121,15 +121,15 @@ async def test_a_trimmer_killed_at_any_moment_loses_nothing(rig: Rig) -> None:
         await rig.is_down_to(length - 1)
         await rig.is_down_to(rig.rng.randrange(length))
         trimmer.kill()
-        archived = await rig.nothing_is_missing()
+        archived = await rig.check_entries()
     assert archived >= len(rig.appended) // 3
     rig.trimmer()
     await rig.is_down_to(0)
-    assert await rig.nothing_is_missing() == len(rig.appended)
+    assert await rig.check_entries() == len(rig.appended)
 
 
-async def test_trimmers_that_stand_still_in_turn_lose_nothing(rig: Rig) -> None:
-    """Stopped for longer than its lease lasts a trimmer is replaced, and does no harm when it comes back."""
+async def test_trimmers_that_stop_in_turn_lose_no_entry(rig: Rig) -> None:
+    """A trimmer that is stopped for longer than its lease is replaced, and does no harm when it continues."""
     trimmers = [rig.trimmer(), rig.trimmer()]
     await rig.append()
     await rig.is_down_to(ROUND_ENTRIES - 1)
@@ -139,6 +139,6 @@ async def test_trimmers_that_stand_still_in_turn_lose_nothing(rig: Rig) -> None:
         await rig.append()
         await rig.is_down_to(rig.rng.randrange(ROUND_ENTRIES // 2))
         stopped.send(signal.SIGCONT)
-        await rig.nothing_is_missing()
+        await rig.check_entries()
     await rig.is_down_to(0)
-    assert await rig.nothing_is_missing() == len(rig.appended)
+    assert await rig.check_entries() == len(rig.appended)

@@ -1,4 +1,4 @@
-"""A replay while Redis is in trouble: it waits, and goes on by itself."""
+"""A replay during a fault of Redis waits and then continues by itself."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -18,10 +18,10 @@ from tests.support.waiting import until
 from worker.replay.job import State
 
 
-async def test_a_full_server_copies_nothing_and_can_still_be_told_to_stop(
+async def test_a_full_server_copies_nothing_but_a_replay_can_be_paused(
     valkey_url: str, server: Redis, shard: Shard
 ) -> None:
-    """A refused step has moved no cursor; with memory again each copy is made once."""
+    """A refused step does not move the cursor; with memory again each copy is made once."""
     site = ReplayedStream(valkey_url, server, shard)
     await site.append(range(1, 601))
     replay = await site.start(600, rate=2000)
@@ -49,8 +49,8 @@ async def told(logs: list[Any], event: str) -> bool:
     return any(line["event"] == event for line in logs)
 
 
-async def test_a_server_that_is_killed_in_the_middle_goes_on(tmp_path: Path, shard: Shard) -> None:
-    """What was copied and where the copying stood are there together, or neither."""
+async def test_a_replay_survives_a_killed_server(tmp_path: Path, shard: Shard) -> None:
+    """Copies and cursor are both on the server, or neither."""
     async with Valkey(tmp_path / "valkey").running() as valkey:
         server = client(valkey.url)
         site = ReplayedStream(valkey.url, server, shard)
@@ -58,8 +58,8 @@ async def test_a_server_that_is_killed_in_the_middle_goes_on(tmp_path: Path, sha
         await site.start(1200, rate=1000)
 
         async def is_killed_twice() -> None:
-            for wanted in (200, 600):
-                await until(lambda wanted=wanted: answers(has_copied(site, wanted)))  # type: ignore[misc]
+            for number in (200, 600):
+                await until(lambda number=number: answers(has_copied(site, number)))  # type: ignore[misc]
                 valkey.kill()
                 await valkey.start()
             await until(lambda: answers(is_done(site)))
@@ -69,20 +69,20 @@ async def test_a_server_that_is_killed_in_the_middle_goes_on(tmp_path: Path, sha
         await server.aclose()
 
 
-async def test_what_another_version_has_started_is_left_to_it(valkey_url: str, server: Redis, shard: Shard) -> None:
-    """It stops no worker, and nobody forgets it; others go on."""
+async def test_a_replay_of_another_version_is_skipped(valkey_url: str, server: Redis, shard: Shard) -> None:
+    """It does not stop a worker and is not deleted; other replays continue."""
     site = ReplayedStream(valkey_url, server, shard)
     await site.append([1])
     strange: Any = {"later": b'{"of":"the future"}', "broken": b"{", "broken:state": b"running"}
     await server.hset(shard.replays(GROUP), mapping=strange)
     await site.start(1)
     await run_beside([site.replaying()], site.has(State.DONE))
-    assert [one.replay.id for one in await site.replays.all()] == ["r"]
+    assert [progress.replay.id for progress in await site.replays.all()] == ["r"]
     assert await server.hexists(shard.replays(GROUP), "later")
 
 
 async def answers(question: Awaitable[bool]) -> bool:
-    """The answer; False too where the server, just back, has none yet."""
+    """Return the answer, or False if the restarted server has none yet."""
     with suppress(RedisError, OSError):
         return await question
     return False

@@ -1,4 +1,4 @@
-"""The script that copies against a model of what should be: two that copy, late and twice, and people who interfere."""
+"""A model test of the script that copies: two processes copy late and twice, and operators interfere."""
 
 import secrets
 from dataclasses import dataclass, field
@@ -39,7 +39,7 @@ actions = st.one_of(
 
 @dataclass(slots=True)
 class Model:
-    """What should be."""
+    """The expected state."""
 
     holder: str = ""
     state: State = State.RUNNING
@@ -49,7 +49,7 @@ class Model:
 
 
 class RedisReplay:
-    """The same on a real server: entries 1 to ENTRIES, of which every third is not meant."""
+    """The real server: entries 1 to ENTRIES, all matching the filter except every third."""
 
     def __init__(self, server: Redis, shard: Shard, place: Place) -> None:
         self.server = server
@@ -81,9 +81,9 @@ class RedisReplay:
         assert await self.replays.start(self.replay)
 
     async def take(self, name: str) -> None:
-        taken = await self.leases[name].take()
-        assert taken == (self.model.holder in ("", name))
-        if taken:
+        has_lease = await self.leases[name].take()
+        assert has_lease == (self.model.holder in ("", name))
+        if has_lease:
             self.model.holder = name
 
     async def expire(self) -> None:
@@ -91,24 +91,24 @@ class RedisReplay:
         self.model.holder = ""
 
     async def seize(self, name: str) -> None:
-        """The lease ends, and this one takes it, whatever it knows."""
+        """End the lease, and take it with an outdated cursor."""
         await self.expire()
         await self.take(name)
 
     async def look(self, name: str) -> None:
-        found = await self.progress()
-        assert (found.cursor.ms, found.state) == (self.model.cursor, self.model.state)
-        self.known[name] = found.cursor.ms
+        progress = await self.progress()
+        assert (progress.cursor.ms, progress.state) == (self.model.cursor, self.model.state)
+        self.known[name] = progress.cursor.ms
 
-    async def copy(self, name: str, most: int) -> None:
-        """Copy what comes after what this one knows of."""
+    async def copy(self, name: str, limit: int) -> None:
+        """Copy entries after the cursor that this process knows."""
         begin = self.known[name]
         stored: Any = await self.server.xrange(self.key, f"({begin}-0", "+")
-        page = [Stored(EntryId.from_redis(0, one), fields) for one, fields in stored]
-        now, _ = split_steps(plan_steps(self.replay, page), most)
+        page = [Stored(EntryId.from_redis(0, entry_id), fields) for entry_id, fields in stored]
+        now, _ = split_steps(plan_steps(self.replay, page), limit)
         last = not now
         to_be = EntryId(0, ENTRIES, 0) if last else now[-1].id
-        copies = [one for step in now for one in step.copies]
+        copies = [copy for step in now for copy in step.copies]
         model = self.model
         may = model.holder == name and model.state is State.RUNNING and model.cursor == begin
         try:
@@ -118,14 +118,14 @@ class RedisReplay:
             assert not may
             return
         assert may
-        wanted = [one.id.ms for one in copies]
-        assert copied == len(wanted)
-        model.copied += wanted
+        numbers = [copy.id.ms for copy in copies]
+        assert copied == len(numbers)
+        model.copied += numbers
         model.cursor = self.known[name] = to_be.ms
         model.state = State.DONE if last else model.state
 
     async def discard(self, number: int) -> None:
-        """Somebody drops a dead letter; of the stream nothing is dropped."""
+        """Delete a dead letter; entries of the stream stay."""
         if self.place is Place.DEAD:
             await self.server.xdel(self.key, f"{number}-0")
             self.model.discarded.add(number)
@@ -137,38 +137,42 @@ class RedisReplay:
             self.model.state = to
 
     async def progress(self) -> Progress:
-        found = await self.replays.find("r")
-        assert found is not None
-        return found
+        progress = await self.replays.find("r")
+        assert progress is not None
+        return progress
 
     async def check(self) -> None:
-        """The copies are those that should be, in their order; the stream is held from the cursor on, or not at all."""
+        """Check that the copies are the expected ones in order, and that the stream is held from the cursor on."""
         copies: Any = await self.server.xrange(self.shard.replay("g"))
         assert [int(fields[b"origin"].split(b"/")[1].split(b"-")[0]) for _, fields in copies] == self.model.copied
         assert {fields[b"replay"] for _, fields in copies} <= {b"r"}
-        found = await self.progress()
-        assert (found.done, found.state) == (len(self.model.copied), self.model.state)
-        left: Any = await self.server.xrange(self.key)
+        progress = await self.progress()
+        assert (progress.done, progress.state) == (len(self.model.copied), self.model.state)
+        letters: Any = await self.server.xrange(self.key)
         if self.place is Place.DEAD:
-            gone = {*self.model.copied, *self.model.discarded}
-            assert {one.decode() for one, _ in left} == {f"{n}-0" for n in range(1, ENTRIES + 1) if n not in gone}
+            removed = {*self.model.copied, *self.model.discarded}
+            assert {entry_id.decode() for entry_id, _ in letters} == {
+                f"{n}-0" for n in range(1, ENTRIES + 1) if n not in removed
+            }
             return
-        assert len(left) == ENTRIES
+        assert len(letters) == ENTRIES
         groups: Any = await self.server.xinfo_groups(self.key)
-        holds = [(one["name"], one["last-delivered-id"]) for one in groups]
+        holds = [(group["name"], group["last-delivered-id"]) for group in groups]
         ended = self.model.state in ENDED
         assert holds == ([] if ended else [(b"replay/r", b"%d-0" % self.model.cursor)])
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from([Place.STREAM, Place.DEAD]), st.lists(actions, min_size=5, max_size=30))
-async def test_each_is_copied_once_whoever_copies(valkey_url: str, place: Place, done: list[tuple[Any, ...]]) -> None:
-    """What is copied is what was meant, in order; only who holds the lease, and knows where it stands, goes on."""
+async def test_each_entry_is_copied_once_by_any_process(
+    valkey_url: str, place: Place, actions: list[tuple[Any, ...]]
+) -> None:
+    """Exactly the matching entries are copied in order, and only by the holder of the lease with the right cursor."""
     server, shard = client(valkey_url), Shard(f"test-{secrets.token_hex(6)}")
     try:
         site = RedisReplay(server, shard, place)
         await site.prepare()
-        for name, *arguments in [("take", "a"), ("copy", "a", 2), *done]:
+        for name, *arguments in [("take", "a"), ("copy", "a", 2), *actions]:
             await getattr(site, name)(*arguments)
             await site.check()
     finally:

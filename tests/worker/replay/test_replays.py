@@ -25,8 +25,8 @@ def site(valkey_url: str, server: Redis, shard: Shard) -> ReplayedStream:
     return ReplayedStream(valkey_url, server, shard)
 
 
-async def test_copies_are_made_by_one_of_many(site: ReplayedStream) -> None:
-    """Three that look beside each other make each copy once; a log line tells when it begins and ends, and of what."""
+async def test_one_of_many_workers_copies(site: ReplayedStream) -> None:
+    """Three workers make each copy once; log lines have the start, the end and the scope."""
     await site.append(range(1, 801))
     await site.start(700, rate=5000)
     with capture_logs() as logs:
@@ -37,14 +37,14 @@ async def test_copies_are_made_by_one_of_many(site: ReplayedStream) -> None:
     assert [line["done"] for line in logs if line["event"] == "replay.done"] == [700]
 
 
-async def test_whoever_is_cancelled_at_any_moment_another_goes_on(site: ReplayedStream) -> None:
-    """Ended without a word again and again, they make each copy once all the same."""
+async def test_after_any_cancellation_another_worker_continues(site: ReplayedStream) -> None:
+    """Workers that are cancelled again and again make each copy once."""
     await site.append(range(1, 1501))
     await site.start(1500, rate=500)
     ended = 0
-    for wanted in range(150, 1500, 150):
+    for number in range(150, 1500, 150):
         running = asyncio.create_task(run_beside([site.replaying()], asyncio.sleep(3600)))
-        await site.has_copied(wanted)
+        await site.has_copied(number)
         await cancel_and_wait([running])
         ended += (await site.progress()).state is State.RUNNING
     assert ended  # on a busy machine it may be done before the second time
@@ -52,8 +52,8 @@ async def test_whoever_is_cancelled_at_any_moment_another_goes_on(site: Replayed
     assert await site.copied() == list(range(1, 1501))
 
 
-async def test_no_more_than_so_many_are_before_the_group(site: ReplayedStream) -> None:
-    """At 10,000 that nobody has handled the copying waits; for each that goes it makes another."""
+async def test_a_group_has_a_limit_of_unread_copies(site: ReplayedStream) -> None:
+    """At 10,000 unread copies the replay waits; it makes a copy for each one that is settled."""
     await site.append(range(1, MOST_UNREAD + 51))
     await site.start(MOST_UNREAD + 50)
 
@@ -65,14 +65,14 @@ async def test_no_more_than_so_many_are_before_the_group(site: ReplayedStream) -
             assert await site.server.xlen(key) <= MOST_UNREAD
             await asyncio.sleep(0.15)
             oldest: Any = await site.server.xrange(key, count=40)
-            removed += await site.server.xdel(key, *(one for one, _ in oldest))
+            removed += await site.server.xdel(key, *(entry_id for entry_id, _ in oldest))
         assert await site.server.xlen(key) + removed == MOST_UNREAD + 50
 
     await run_beside([site.replaying()], goes_on_with_room())
 
 
-async def test_nothing_is_trimmed_that_is_still_to_be_copied(site: ReplayedStream) -> None:
-    """A replay holds the stream from where it is, also while it is paused; when it has ended, all of it may go."""
+async def test_entries_that_are_not_copied_yet_are_not_trimmed(site: ReplayedStream) -> None:
+    """A replay holds the stream from its cursor on, also while it is paused, until it has ended."""
     await site.append(range(1, 1001))
     await site.server.xgroup_create(site.shard.stream, GROUP, "$")
     replay = await site.start(1000, rate=500)
@@ -80,8 +80,8 @@ async def test_nothing_is_trimmed_that_is_still_to_be_copied(site: ReplayedStrea
     await site.replays.change_state(replay, State.PAUSED, allowed=[State.RUNNING])
     cursor = (await site.progress()).cursor.ms
     await look(site.url, site.shard, OLD)
-    left: Any = await site.server.xrange(site.shard.stream, count=1)
-    assert left[0][0] == b"%d-0" % (cursor + 1)
+    oldest: Any = await site.server.xrange(site.shard.stream, count=1)
+    assert oldest[0][0] == b"%d-0" % (cursor + 1)
     await site.replays.change_state(replay, State.RUNNING, allowed=[State.PAUSED])
     await run_beside([site.replaying()], site.has(State.DONE))
     assert await site.copied() == list(range(1, 1001))
@@ -93,27 +93,27 @@ async def archive(site: ReplayedStream, folder: Path, first: int, last: int) -> 
     """Archive these entries, which are on the stream."""
     async with raw_ranges(client(site.url)) as raw:
         entries: Any = await raw.xrange(site.shard.stream, f"{first}-0", f"{last}-0")
-    made = Archive(folder)
-    made.prepare()
-    with made.draft(site.shard) as draft:
+    writer = Archive(folder)
+    writer.prepare()
+    with writer.draft(site.shard) as draft:
         draft.add(entries)
         draft.finish()
 
 
-async def test_archive_and_stream_are_one(site: ReplayedStream, tmp_path: Path) -> None:
-    """What is in one file, in two, or in the archive and still on the stream, is copied once, in the entries' order."""
+async def test_entries_of_archive_and_stream_are_copied_once(site: ReplayedStream, tmp_path: Path) -> None:
+    """An entry in one file, in two, or in the archive and on the stream is copied once, ordered by id."""
     await site.append(range(1, 2001))
     for first, last in ((1, 700), (500, 900), (850, 1200)):  # crashes left files that overlap
         await archive(site, tmp_path, first, last)
     await site.server.xtrim(site.shard.stream, minid="1001-0", approximate=False)
     await site.start(1900, place=Place.ARCHIVE, rate=4000)
     while (await site.progress()).state is not State.DONE:
-        await run_beside([site.replaying(tmp_path)], asyncio.sleep(0.1))  # each goes on in the middle of something
+        await run_beside([site.replaying(tmp_path)], asyncio.sleep(0.1))  # each run ends in the middle of a replay
     assert await site.copied() == list(range(1, 1901))
 
 
-async def test_what_is_archived_while_it_is_replayed_is_not_missed(site: ReplayedStream, tmp_path: Path) -> None:
-    """The stream is held from its first entry on, so what is archived after that is read from it."""
+async def test_entries_archived_during_a_replay_are_copied(site: ReplayedStream, tmp_path: Path) -> None:
+    """The stream is held from its first entry on, so later archived entries are read from the stream."""
     await site.append(range(1, 301))
     await archive(site, tmp_path, 1, 100)
     await site.server.xtrim(site.shard.stream, minid="101-0", approximate=False)
@@ -123,8 +123,8 @@ async def test_what_is_archived_while_it_is_replayed_is_not_missed(site: Replaye
     assert await site.copied() == list(range(1, 301))
 
 
-async def test_an_archive_without_its_stream(site: ReplayedStream, tmp_path: Path) -> None:
-    """When Redis has lost everything, the archive can be replayed all the same."""
+async def test_an_archive_can_be_replayed_without_its_stream(site: ReplayedStream, tmp_path: Path) -> None:
+    """After Redis has lost everything, the archive can still be replayed."""
     await site.append(range(1, 301))
     await archive(site, tmp_path, 1, 300)
     await site.server.delete(site.shard.stream)
@@ -133,8 +133,8 @@ async def test_an_archive_without_its_stream(site: ReplayedStream, tmp_path: Pat
     assert await site.copied() == list(range(1, 301))
 
 
-async def test_a_damaged_archive_fails_the_replay_until_it_is_mended(site: ReplayedStream, tmp_path: Path) -> None:
-    """Its error names the file; resumed with the file back, it goes on where it was."""
+async def test_a_damaged_archive_fails_the_replay_until_it_is_repaired(site: ReplayedStream, tmp_path: Path) -> None:
+    """The error names the file; resumed with the file restored, the replay continues from its cursor."""
     await site.append(range(1, 1001))
     await archive(site, tmp_path, 1, 500)
     await archive(site, tmp_path, 501, 1000)
@@ -150,8 +150,8 @@ async def test_a_damaged_archive_fails_the_replay_until_it_is_mended(site: Repla
     assert await site.copied() == list(range(1, 1001))
 
 
-async def test_a_worker_without_the_archive_leaves_it_to_others(site: ReplayedStream, tmp_path: Path) -> None:
-    """It says so, and copies for the other replays."""
+async def test_a_worker_without_the_archive_skips_the_replay(site: ReplayedStream, tmp_path: Path) -> None:
+    """It logs this, and copies for the other replays."""
     await site.append(range(1, 101))
     await archive(site, tmp_path, 1, 50)
     await site.start(100, "with", Place.ARCHIVE)
@@ -163,8 +163,8 @@ async def test_a_worker_without_the_archive_leaves_it_to_others(site: ReplayedSt
     await run_beside([site.replaying(tmp_path)], site.has(State.DONE, "with"))
 
 
-async def test_an_id_that_was_used_twice_gives_both(site: ReplayedStream, tmp_path: Path) -> None:
-    """Of a stream that was deleted and begun again. They are in one page and in one step, so no crash parts them."""
+async def test_two_entries_with_the_same_id_are_both_copied(site: ReplayedStream, tmp_path: Path) -> None:
+    """The stream was deleted and created again. Both are in one page and one step, so no crash separates them."""
     for channel, first in (("sms", 1), ("viber", 2)):  # so that a page would end between two of one id
         await site.append(range(first, 401), payload={"channel": channel})
         await archive(site, tmp_path, first, 400)
@@ -178,8 +178,8 @@ async def test_an_id_that_was_used_twice_gives_both(site: ReplayedStream, tmp_pa
     assert [len(part) for part in split_steps(steps[1:], 0)] == [0, 399]
 
 
-async def test_dead_letters_go_when_their_copy_is_made(site: ReplayedStream) -> None:
-    """Their attempts begin anew, with why they were given up; what was discarded is not given back; the others stay."""
+async def test_a_dead_letter_is_deleted_when_its_copy_is_made(site: ReplayedStream) -> None:
+    """The copy starts at the first attempt without its reason; discarded and other dead letters are not copied."""
     key = site.shard.dead(GROUP)
     await site.append(range(1, 101), key, origin="0/7-7", attempt=24, error="failed: x", replay="former")
     await site.append(range(101, 111), key, origin="0/7-7", attempt=1, error="discarded: x")
@@ -194,8 +194,8 @@ async def test_dead_letters_go_when_their_copy_is_made(site: ReplayedStream) -> 
         assert (fields[b"error"], b"attempt" in fields) == (b"failed: x", False)
 
 
-async def test_old_replays_are_forgotten(site: ReplayedStream) -> None:
-    """Of those that have ended the last 20 stay known, of others all."""
+async def test_old_replays_are_deleted(site: ReplayedStream) -> None:
+    """The last 20 replays that have ended stay, and all others that have not."""
     await site.append(range(1, 3))
     await site.start(2, "kept", rate=0.01)
     async with asyncio.TaskGroup() as tasks:

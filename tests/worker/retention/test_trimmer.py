@@ -34,7 +34,7 @@ def metric(name: str, **labels: str) -> float | None:
 
 
 async def test_a_worker_trims(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> None:
-    """What its groups have handled and what is too old is archived and goes; it says so in its metrics."""
+    """It archives and removes old entries that its groups have handled, and counts them in its metrics."""
     before = {name: metric(name) or 0 for name in ("trimmed_entries_total", "archived_entries_total")}
     fields: Any = {b"payload": b"from 1970"}
     ids = [await server.xadd(shard.stream, fields, id=f"{ms}-0") for ms in range(1, 6)]
@@ -52,8 +52,8 @@ async def is_left(server: Redis, shard: Shard, entries: int) -> bool:
     return bool(await server.xlen(shard.stream) == entries)
 
 
-async def test_a_worker_told_not_to_trims_nothing(valkey_url: str, server: Redis, shard: Shard) -> None:
-    """With retention off it does not even ask for the lease."""
+async def test_a_worker_with_retention_off_trims_nothing(valkey_url: str, server: Redis, shard: Shard) -> None:
+    """With retention off, it does not even take the lease."""
     await add(server, shard, [1])
     async with working(redis_url=valkey_url, stream=shard.name, handlers="log", retention="off"):
         await until(lambda: dead(server, shard, 1))
@@ -68,7 +68,7 @@ async def dead(server: Redis, shard: Shard, entries: int) -> bool:
 async def test_a_worker_trims_with_the_rights_that_the_example_gives(
     valkey_url: str, server: Redis, shard: Shard, tmp_path: Path
 ) -> None:
-    """The user of the worker in deploy/redis-users.acl needs no more."""
+    """The user of the worker in deploy/redis-users.acl has enough rights."""
     (rights,) = re.findall(r"user worker .*? -@all (.*)", ACL_FILE)
     url = await add_user(server, valkey_url, f"{shard.name}-worker", f"~{shard.name}:*", *rights.split())
     await add(server, shard, range(1, 11))
@@ -79,8 +79,8 @@ async def test_a_worker_trims_with_the_rights_that_the_example_gives(
     assert await left(server, shard) == [b"%d-0" % ms for ms in range(6, 11)]
 
 
-async def test_who_holds_entries_back_is_told(valkey_url: str, server: Redis, shard: Shard) -> None:
-    """By name, with how many and how old, as long as it does; who has settled everything is not blamed."""
+async def test_groups_that_block_trimming_are_reported(valkey_url: str, server: Redis, shard: Shard) -> None:
+    """The report has the name, the entries and their age while the group blocks; other groups are not named."""
     await add(server, shard, range(1, 11))
     await group(server, shard, "slow", read=5, ack=2)
     await group(server, shard, "done", read=10)
@@ -103,39 +103,39 @@ async def test_who_holds_entries_back_is_told(valkey_url: str, server: Redis, sh
     assert [metric("retention_blocked_entries", group=name) for name in ("slow", "foreign")] == [None, None]
 
 
-async def forgotten(trimmer: Trimmer) -> list[bool]:
-    """Whether each group that a look reports now is called forgotten."""
+async def report_forgotten(trimmer: Trimmer) -> list[bool]:
+    """Run the trimmer once, and return whether each reported group counts as forgotten."""
     with capture_logs() as logs:
         await trimmer.run_once(asyncio.Event())
     return [line["forgotten"] for line in logs if line["event"] == "retention.blocked"]
 
 
-async def test_a_group_that_nobody_reads_is_called_forgotten(server: Redis, shard: Shard) -> None:
-    """No consumer has come for an hour and no heartbeat moves; that is told once a minute, and nothing is dropped."""
+async def test_a_group_without_workers_is_reported_as_forgotten(server: Redis, shard: Shard) -> None:
+    """Without a consumer for an hour and without a heartbeat it is reported once a minute, and its entries stay."""
     await add(server, shard, [1])
     await group(server, shard, "g")
     clock = FakeClock()
     trimmer = Trimmer(server, shard, OLD, None, clock=clock)
-    assert await forgotten(trimmer) == [True]
-    assert await forgotten(trimmer) == []
+    assert await report_forgotten(trimmer) == [True]
+    assert await report_forgotten(trimmer) == []
     clock.now += 61
     await server.hset(shard.alive("g"), "c", "1")
-    assert await forgotten(trimmer) == [False]
+    assert await report_forgotten(trimmer) == [False]
     clock.now += 61
-    assert await forgotten(trimmer) == [True]  # the counter of who was killed stands still
+    assert await report_forgotten(trimmer) == [True]  # the counter of a killed worker no longer changes
     clock.now += 61
     await server.hincrby(shard.alive("g"), "c", 1)
-    assert await forgotten(trimmer) == [False]
+    assert await report_forgotten(trimmer) == [False]
     clock.now += 61
     await server.xgroup_createconsumer(shard.stream, "g", "foreign")
-    assert await forgotten(trimmer) == [False]
+    assert await report_forgotten(trimmer) == [False]
     await server.xclaim(shard.stream, "g", "foreign", 0, ["1-0"])
     assert await left(server, shard) == [b"1-0"]
 
 
 @pytest.fixture
-async def own(tmp_path: Path) -> AsyncIterator[tuple[str, Redis]]:
-    """A server that the test may empty."""
+async def own_server(tmp_path: Path) -> AsyncIterator[tuple[str, Redis]]:
+    """Yield a server that the test may empty."""
     async with Valkey(tmp_path / "valkey").running() as valkey:
         server = connect.client(valkey.url)
         yield valkey.url, server
@@ -143,7 +143,7 @@ async def own(tmp_path: Path) -> AsyncIterator[tuple[str, Redis]]:
 
 
 async def test_the_account_outlives_a_restart(tmp_path: Path, shard: Shard) -> None:
-    """Also when the server has rewritten its append-only file meanwhile: nothing looks missing that is not."""
+    """After a restart, also with a rewritten append-only file, no entry counts as missing."""
     async with Valkey(tmp_path / "valkey").running() as valkey:
         server = connect.client(valkey.url)
         await add(server, shard, range(1, 101))
@@ -164,8 +164,8 @@ async def rewritten(server: Redis) -> bool:
     return not state["aof_rewrite_in_progress"] and not state["aof_rewrite_scheduled"]
 
 
-async def test_the_groups_that_may_lack_something_are_named(valkey_url: str, server: Redis, shard: Shard) -> None:
-    """Those that had not settled what went; the counter rises by what is missing."""
+async def test_groups_that_may_have_lost_entries_are_named(valkey_url: str, server: Redis, shard: Shard) -> None:
+    """The log names the groups that had not settled the missing entries; the counter has their number."""
     await add(server, shard, range(1, 11))
     await group(server, shard, "slow", read=5, ack=2)
     await group(server, shard, "done", read=10)
@@ -182,7 +182,7 @@ async def test_the_groups_that_may_lack_something_are_named(valkey_url: str, ser
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 256 KiB."""
+    """Yield a disk of 256 KiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     command = ("mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder))
@@ -196,7 +196,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 async def test_on_a_full_disk_nothing_is_trimmed(
     valkey_url: str, server: Redis, shard: Shard, small_disk: Path
 ) -> None:
-    """It is told, tried again, and goes on as soon as there is room; nothing of the attempts is left."""
+    """The trimmer reports it, continues as soon as there is room, and leaves no file of the failed attempts."""
     ids = [(await add(server, shard, [ms], os.urandom(500)))[0] for ms in range(1, 301)]
     await group(server, shard, "done", read=300)
     await register(server, shard, "done")
@@ -211,12 +211,12 @@ async def test_on_a_full_disk_nothing_is_trimmed(
         with capture_logs() as logs:
             tasks.create_task(trimmer.run(stop))
             await until(lambda: has_failed(failures + 2))
-            kept = await left(server, shard)
+            remaining = await left(server, shard)
             ballast.unlink()
             await until(lambda: is_left(server, shard, 0))
             stop.set()
-    assert kept
-    assert kept == ids[-len(kept) :]
+    assert remaining
+    assert remaining == ids[-len(remaining) :]
     assert [line["what"] for line in logs if line["event"] == "retention.failed"] == ["No space left on device"]
     assert [entry.id.redis.encode() for entry in read(small_disk, shard.stream)] == ids
     assert all(path.suffix != ".part" for path in contents(small_disk))

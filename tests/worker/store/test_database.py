@@ -16,7 +16,7 @@ from worker.store.tables import metadata
 
 
 async def test_migrations_make_the_tables_that_the_code_uses(engine: AsyncEngine) -> None:
-    """After `migrate` a database differs in nothing from worker.tables."""
+    """After `migrate` the schema of the database equals worker.store.tables."""
 
     def differences(connection: Connection) -> list[object]:
         return list(compare_metadata(MigrationContext.configure(connection), metadata))
@@ -25,8 +25,8 @@ async def test_migrations_make_the_tables_that_the_code_uses(engine: AsyncEngine
         assert await connection.run_sync(differences) == []
 
 
-async def test_migrating_at_the_same_time_is_harmless(database_url: str) -> None:
-    """Several `migrate` at once leave one whole schema: they take turns."""
+async def test_migrations_at_the_same_time_are_harmless(database_url: str) -> None:
+    """Several `migrate` at the same time take turns and leave one complete schema."""
     engines = [open_engine(database_url, create=True) for _ in range(3)]
     await asyncio.gather(*(migrate(engine) for engine in engines))
     await check_revision(engines[0])
@@ -34,19 +34,19 @@ async def test_migrating_at_the_same_time_is_harmless(database_url: str) -> None
         await engine.dispose()
 
 
-async def test_another_writer_of_a_new_file_is_waited_for(tmp_path: Path) -> None:
-    """SQLite's refusal to switch to the write-ahead log while another writes, which comes at once, is tried again."""
-    with closing(sqlite3.connect(tmp_path / "new.db", isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        asyncio.get_running_loop().call_later(0.3, other.execute, "COMMIT")
+async def test_the_switch_to_the_write_ahead_log_waits_for_another_writer(tmp_path: Path) -> None:
+    """SQLite refuses the switch at once while another connection writes; the engine tries it again."""
+    with closing(sqlite3.connect(tmp_path / "new.db", isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        asyncio.get_running_loop().call_later(0.3, writer.execute, "COMMIT")
         engine = open_engine(f"sqlite:///{tmp_path / 'new.db'}", create=True)
         await migrate(engine)
         await check_revision(engine)
         await engine.dispose()
 
 
-async def test_an_empty_database_is_refused_with_what_to_do(database_url: str) -> None:
-    """A worker does not start on tables that are not there; the sentence names the command."""
+async def test_an_empty_database_is_refused_with_the_next_step(database_url: str) -> None:
+    """A command refuses a database without tables with a sentence that names `ackstream migrate`."""
     engine = open_engine(database_url, create=True)
     with pytest.raises(SchemaMismatch, match=r"revision none.*run `ackstream migrate`"):
         await check_revision(engine)

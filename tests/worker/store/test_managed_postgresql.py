@@ -1,4 +1,4 @@
-"""PostgreSQL as managed databases offer it: connection strings, TLS, and a pooler in transaction mode."""
+"""`store` works with PostgreSQL as managed databases offer it: connection strings, TLS, and a pooler."""
 
 import asyncio
 from collections.abc import Iterator
@@ -32,21 +32,21 @@ NUMBER = "447700900123"
 
 @pytest.fixture(scope="module")
 def tls() -> Iterator[tuple[str, Path]]:
-    """A PostgreSQL that takes nothing but TLS."""
-    with tls_postgresql() as found:
-        yield found
+    """Yield a PostgreSQL that accepts only TLS."""
+    with tls_postgresql() as server:
+        yield server
 
 
 @pytest.fixture
 def pooled_url(postgresql_url: str) -> Iterator[str]:
-    """An empty database behind a PgBouncer with three server connections."""
+    """Return the URL of an empty database behind a PgBouncer with three server connections."""
     parts = urlsplit(postgresql_url)
     with pgbouncer(parse_qs(parts.query)["host"][0], parts.path.removeprefix("/")) as url:
         yield url
 
 
 async def work(valkey_url: str, server: Redis, shard: Shard, url: str) -> None:
-    """Migrate, let two workers store 3,000 statuses, and look at them with the commands."""
+    """Migrate, let two workers store 3,000 statuses, and read them with the commands."""
     common = {"redis_url": valkey_url, "stream": shard.name, "database_url": url, "batch_entries": "50"}
     run = CliRunner(env={f"ACKSTREAM_{name.upper()}": value for name, value in common.items()}).invoke
     for _ in range(2):
@@ -69,12 +69,12 @@ async def work(valkey_url: str, server: Redis, shard: Shard, url: str) -> None:
 async def test_a_pooler_in_transaction_mode_works(
     valkey_url: str, server: Redis, shard: Shard, pooled_url: str
 ) -> None:
-    """Migrate, two workers and the commands behind PgBouncer, whose server connections they share."""
+    """Migrate, two workers and the commands share the server connections of a PgBouncer."""
     await work(valkey_url, server, shard, pooled_url)
 
 
 async def test_many_clients_of_a_pooler_do_not_disturb_each_other(pooled_url: str) -> None:
-    """Statements of several processes at once, each transaction on another server connection, do not collide."""
+    """Statements of several processes do not collide although each transaction uses another connection."""
     engines = [open_engine(pooled_url) for _ in range(6)]
     await migrate(engines[0])
 
@@ -90,7 +90,7 @@ async def test_many_clients_of_a_pooler_do_not_disturb_each_other(pooled_url: st
 
 
 async def test_a_verified_connection_works(valkey_url: str, server: Redis, shard: Shard, tls: tuple[str, Path]) -> None:
-    """`sslmode=verify-full` with the authority of a test certificate."""
+    """`sslmode=verify-full` accepts a server with a certificate of the given authority."""
     host, root = tls
     await work(
         valkey_url,
@@ -117,7 +117,7 @@ async def test_a_verified_connection_works(valkey_url: str, server: Redis, shard
     ],
 )
 async def test_parameters_do_what_they_say(tls: tuple[str, Path], query: str, *, works: bool) -> None:
-    """As RDS, Neon, Supabase, Heroku and Render hand them out; a certificate of nobody known is refused if verified."""
+    """The URLs of RDS, Neon, Supabase, Heroku and Render work; verification refuses an unknown authority."""
     host, root = tls
     engine = open_engine(f"postgresql://postgres:{PASSWORD}@{host}/postgres?{query.format(root=root)}")
     try:
@@ -131,8 +131,8 @@ async def test_parameters_do_what_they_say(tls: tuple[str, Path], query: str, *,
         await engine.dispose()
 
 
-async def test_another_host_than_the_certificates_is_refused(tls: tuple[str, Path]) -> None:
-    """`verify-full` compares the name, `verify-ca` does not."""
+async def test_verify_full_refuses_another_host_name(tls: tuple[str, Path]) -> None:
+    """`verify-full` compares the host name with the certificate, `verify-ca` does not."""
     host, root = tls
     address = host.replace("localhost", "127.0.0.1")
     for mode, works in (("verify-full", False), ("verify-ca", True)):
@@ -157,8 +157,8 @@ async def test_another_host_than_the_certificates_is_refused(tls: tuple[str, Pat
         ("sslmode=require&statement_cache_size=0", "statement_cache_size"),
     ],
 )
-def test_a_parameter_that_cannot_be_used_is_named(query: str, named: str) -> None:
-    """One line says which, and quotes no password."""
+def test_an_invalid_parameter_is_named(query: str, named: str) -> None:
+    """One line names the parameter and does not quote the password."""
     url = f"postgres://user:{PASSWORD}@db.example.test/x?{query}"
     with pytest.raises(WrongValue, match=named):
         check(url)
@@ -169,22 +169,22 @@ def test_a_parameter_that_cannot_be_used_is_named(query: str, named: str) -> Non
 
 
 @pytest.mark.parametrize("url", ["postgres://u:p@host:port/x", "postgresql://u:p@[::1/x", "postgresql://u:p#w@host/x"])
-def test_a_url_that_cannot_be_read_is_refused(url: str) -> None:
-    """With what to do about special characters."""
+def test_an_invalid_url_is_refused(url: str) -> None:
+    """The sentence says how to write special characters."""
     with pytest.raises(WrongValue, match="%XX"):
         check(url)
 
 
 def test_user_and_password_are_read_as_they_are_written() -> None:
-    """Escapes are undone, and an @ in the password needs none."""
+    """Percent escapes in user and password are decoded, and an @ in the password needs no escape."""
     arguments = connect_arguments("postgres://us%40er:p%2Fa@ss%23@a.test:1,b.test:2/db?application_name=shop")
     assert (arguments["user"], arguments["password"]) == ("us@er", "p/a@ss#")
     assert arguments["dsn"] == "postgresql://a.test:1,b.test:2/db"
     assert arguments["server_settings"] == {"application_name": "shop"}
 
 
-async def test_what_postgresql_refuses_is_not_quoted(postgresql_url: str) -> None:
-    """Its errors quote values; what is told names classes only."""
+async def test_an_error_of_postgresql_is_not_quoted(postgresql_url: str) -> None:
+    """Errors of PostgreSQL quote values; the log has only their classes."""
     engine = open_engine(postgresql_url.replace("postgres:@", f"{NUMBER}:x@"))
     with pytest.raises(Unavailable) as caught:
         await Store(engine).handle([event(body(to=NUMBER))])

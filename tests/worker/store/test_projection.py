@@ -13,26 +13,26 @@ from worker.store.projection import dedupe, merge_receipts, project, sort_key
 def test_order_and_repetition_change_nothing(
     delivered: list[tuple[bytes, int, str | None]], rng: random.Random
 ) -> None:
-    """The same deliveries in any order, some of them again, give the same states."""
+    """The same events in any order, with repetitions, give the same states."""
     events = events_of(delivered)
-    other = events + rng.choices(events, k=3)
-    rng.shuffle(other)
-    assert project_states(other) == project_states(events)
-    assert dedupe(other) == dedupe(events)
+    repeated = events + rng.choices(events, k=3)
+    rng.shuffle(repeated)
+    assert project_states(repeated) == project_states(events)
+    assert dedupe(repeated) == dedupe(events)
 
 
 @given(deliveries(messages=1))
-def test_joining_is_associative_and_idempotent(delivered: list[tuple[bytes, int, str | None]]) -> None:
-    """Receipts of one event may be joined in any grouping."""
+def test_merging_receipts_is_associative_and_idempotent(delivered: list[tuple[bytes, int, str | None]]) -> None:
+    """Receipts of one event can be merged in any grouping."""
     payload = delivered[0][0]
-    same = events_of([(payload, received_ms, account) for _, received_ms, account in delivered])
-    left = same[0]
-    for each in same[1:]:
-        left = merge_receipts(left, each)
-    right = same[-1]
-    for each in reversed(same[:-1]):
+    receipts = events_of([(payload, received_ms, account) for _, received_ms, account in delivered])
+    result = receipts[0]
+    for each in receipts[1:]:
+        result = merge_receipts(result, each)
+    right = receipts[-1]
+    for each in reversed(receipts[:-1]):
         right = merge_receipts(each, right)
-    assert left == right == merge_receipts(left, left)
+    assert result == right == merge_receipts(result, result)
 
 
 @pytest.mark.parametrize(
@@ -51,27 +51,27 @@ def test_joining_is_associative_and_idempotent(delivered: list[tuple[bytes, int,
     ],
 )
 def test_the_greater_rank_wins_then_the_later_time(first: str, second: str, status: str) -> None:
-    """`second` happened later; a status of the same rank replaces the earlier one, one of a lower rank does not."""
+    """A later status replaces one of the same rank, but not one of a higher rank."""
     earlier = event(body(status=first, timestamp="2020-01-01T14:00:00Z"))
     later = event(body(status=second, timestamp="2020-01-01T14:00:01Z"))
     assert project([earlier, later]).status == status
 
 
 def test_without_a_time_the_receipt_counts() -> None:
-    """Two events with no timestamp are ordered by when they came."""
-    one, two = event(body(status="delivered"), RECEIVED_MS), event(body(status="rejected"), RECEIVED_MS + 1)
-    assert project([two, one]).status == "rejected"
+    """Two events without a timestamp are ordered by their time of receipt."""
+    earlier, later = event(body(status="delivered"), RECEIVED_MS), event(body(status="rejected"), RECEIVED_MS + 1)
+    assert project([later, earlier]).status == "rejected"
 
 
 def test_no_two_events_are_equal_in_order() -> None:
-    """With equal ranks and times the event_id decides, so there is always one current event."""
-    one, two = event(body(x=1)), event(body(x=2))
-    assert sort_key(one) != sort_key(two)
-    assert project([one, two]) == project([two, one])
+    """With equal ranks and times the event id decides, so exactly one event is current."""
+    first, second = event(body(x=1)), event(body(x=2))
+    assert sort_key(first) != sort_key(second)
+    assert project([first, second]) == project([second, first])
 
 
 def test_columns_come_from_the_greatest_event_that_has_them() -> None:
-    """`read` without a price keeps that of `delivered`; the error goes with the event it belongs to."""
+    """`read` without a price keeps the price of `delivered`; the error belongs to the current event."""
     delivered = event(body(status="delivered", usage={"price": "0.1", "currency": "EUR"}, error={"title": "1000"}))
     read = event(body(status="read", client_ref="r"))
     state = project([delivered, read])
@@ -80,7 +80,7 @@ def test_columns_come_from_the_greatest_event_that_has_them() -> None:
 
 @pytest.mark.parametrize("zero", ["0", "0.00", "-0", ".0", "0e7", "00.0E-2"])
 def test_a_price_of_0_never_replaces_another(zero: str) -> None:
-    """What was charged stays, with its currency, whichever event comes later; a 0 stands only where nothing else is."""
+    """A price stays with its currency when a price of 0 follows; 0 counts only if all prices are 0."""
     delivered = event(body(status="delivered", usage={"price": "0.1", "currency": "EUR"}))
     read = event(body(status="read", usage={"price": zero, "currency": "USD"}))
     again = event(body(status="read", usage={"price": "0.2"}, n=1))
@@ -94,14 +94,14 @@ def test_a_price_of_0_never_replaces_another(zero: str) -> None:
 
 
 def test_a_verified_account_wins_over_a_claimed_one() -> None:
-    """Even where the claiming event is greater."""
+    """The verified account wins even if the event that claims another one is greater."""
     proved = event(b'{"messageId":"1","status":"accepted"}', account="proved", verified="sig")
     claimed = event(b'{"messageId":"1","status":"delivered","api-key":"claimed"}')
     assert project([proved, claimed]).account == "proved"
 
 
-def test_each_status_keeps_when_it_was_first_reached() -> None:
-    """Of several events with one status the earliest time stands, in the order of time."""
+def test_each_status_has_the_time_when_it_was_first_reached() -> None:
+    """The earliest event of each status gives its time, and the statuses are ordered by time."""
     events = [
         event(body(status="delivered", timestamp="2020-01-01T14:00:05Z")),
         event(body(status="submitted", timestamp="2020-01-01T14:00:01Z")),

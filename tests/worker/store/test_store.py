@@ -24,7 +24,7 @@ from worker.store.projection import dedupe
 def test_any_order_repetition_and_two_writers_give_the_same_rows(
     database_url: str, delivered: list[tuple[bytes, int, str | None]], rng: random.Random, cut: int
 ) -> None:
-    """Deliveries shuffled, repeated and split over two writers at once leave exactly what their projection says."""
+    """Events shuffled, repeated and split over two writers leave exactly the rows of their projection."""
     events = events_of(delivered)
     shuffled = events + rng.choices(events, k=3)
     rng.shuffle(shuffled)
@@ -35,10 +35,10 @@ def test_any_order_repetition_and_two_writers_give_the_same_rows(
         await clear_tables(engines[0])
         halves = [half for half in (shuffled[:cut], shuffled[cut:]) if half]
         await asyncio.gather(*(write_in_parts(engine, half) for engine, half in zip(engines, halves, strict=False)))
-        found = await read_rows(engines[0])
+        stored = await read_rows(engines[0])
         for engine in engines:
             await engine.dispose()
-        return found
+        return stored
 
     found_messages, found_events = asyncio.run(store())
     assert found_messages == project_rows(events)
@@ -46,7 +46,7 @@ def test_any_order_repetition_and_two_writers_give_the_same_rows(
 
 
 async def write_in_parts(engine: AsyncEngine, events: list[StatusEvent]) -> None:
-    """Write four at a time; again where other writers had SQLite's one lock for longer than it waits for that."""
+    """Write four events at a time, again if other writers hold the lock of SQLite for too long."""
     store = Store(engine)
     for start in range(0, len(events), 4):
         while True:
@@ -55,8 +55,8 @@ async def write_in_parts(engine: AsyncEngine, events: list[StatusEvent]) -> None
                 break
 
 
-async def test_writers_that_share_messages_neither_block_each_other_for_good_nor_lose(engine: AsyncEngine) -> None:
-    """Eight writers on the same twenty messages in different orders: no deadlock error, every event there."""
+async def test_writers_that_share_messages_neither_deadlock_nor_lose_events(engine: AsyncEngine) -> None:
+    """Eight writers write the same twenty messages in different orders without a deadlock or a lost event."""
     payloads = [body(message_uuid=f"m-{n % 20}", status=f"s-{n}") for n in range(400)]
     events = [event(payload, at=f"0/{n}-0") for n, payload in enumerate(payloads)]
     rng = random.Random(7)  # noqa: S311 - a shuffle
@@ -69,7 +69,7 @@ async def test_writers_that_share_messages_neither_block_each_other_for_good_nor
 
 
 async def test_a_batch_is_stored_whole_or_not_at_all(engine: AsyncEngine) -> None:
-    """When a statement of the transaction fails, nothing of the batch is there."""
+    """If a statement of the transaction fails, no event of the batch is stored."""
     async with engine.begin() as connection:
         await connection.exec_driver_sql("DROP TABLE messages")
     with pytest.raises(Unavailable):
@@ -78,20 +78,20 @@ async def test_a_batch_is_stored_whole_or_not_at_all(engine: AsyncEngine) -> Non
 
 
 async def test_nul_characters_and_odd_texts_are_stored_in_both(engine: AsyncEngine) -> None:
-    """U+0000 becomes U+FFFD in text columns; the payload's bytes stay as they came."""
+    """U+0000 becomes U+FFFD in text columns, and the bytes of the payload stay unchanged."""
     payload = body(message_uuid="a\0b", client_ref="x\0", status="s\0", to="\U0001f600")
     await Store(engine).handle([event(payload)])
-    found, events = await read_rows(engine)
-    assert list(found) == ["a\ufffdb"]
-    assert (found["a\ufffdb"]["client_ref"], found["a\ufffdb"]["status"]) == ("x\ufffd", "s\ufffd")
+    message_rows, events = await read_rows(engine)
+    assert list(message_rows) == ["a\ufffdb"]
+    assert (message_rows["a\ufffdb"]["client_ref"], message_rows["a\ufffdb"]["status"]) == ("x\ufffd", "s\ufffd")
     assert next(iter(events.values()))["event"].raw == payload
 
 
 @pytest.mark.parametrize("when", ["1970-01-01T00:00:00Z", "9998-12-31T23:59:59.999999Z", "2026-03-29 02:30:00.5 +0200"])
 async def test_times_are_kept_to_the_microsecond_over_the_whole_range(engine: AsyncEngine, when: str) -> None:
-    """What the parser reads comes back equal, also from far away years."""
+    """Every time that the parser returns is read back unchanged, also in the first and last years."""
     sent = event(body(timestamp=when))
     assert sent.occurred_at is not None
     await Store(engine).handle([sent])
-    found, _ = await read_rows(engine)
-    assert found["m-1"]["status_at"] == sent.occurred_at
+    message_rows, _ = await read_rows(engine)
+    assert message_rows["m-1"]["status_at"] == sent.occurred_at

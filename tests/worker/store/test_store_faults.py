@@ -1,4 +1,4 @@
-"""What `store` takes for the database's fault, and what for an event's."""
+"""`store` distinguishes faults of the database from faults of an event."""
 
 from pathlib import Path
 from typing import Any
@@ -31,13 +31,13 @@ REFUSED = {
 
 
 async def refuse(engine: AsyncEngine) -> None:
-    """From now on the database takes no event of message m-7."""
+    """Make the database refuse events of message m-7."""
     async with engine.begin() as connection:
         await connection.exec_driver_sql(REFUSED[engine.dialect.name])
 
 
 async def test_an_event_that_the_database_refuses_is_at_fault(engine: AsyncEngine) -> None:
-    """Its batch is to be divided; alone, it is the one that fails; nothing of either is stored."""
+    """Its batch is divided; alone, the event fails; neither batch stores an event."""
     await refuse(engine)
     store, bad = Store(engine), event(body(message_uuid="m-7", to=NUMBER))
     for batch in ([event(body()), bad], [bad]):
@@ -47,7 +47,7 @@ async def test_an_event_that_the_database_refuses_is_at_fault(engine: AsyncEngin
     assert await count_rows(engine, "status_events") == 0
 
 
-async def test_only_the_event_at_fault_is_parked(
+async def test_only_the_event_at_fault_is_delayed(
     valkey_url: str,
     server: Redis,
     shard: Shard,
@@ -55,7 +55,7 @@ async def test_only_the_event_at_fault_is_parked(
     database_url: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The rest of its batch is stored; of the database's error the class is told, and no value that it quotes."""
+    """The rest of its batch is stored; the log has the class of the error and none of the values that it quotes."""
     await refuse(engine)
     await append_payloads(server, shard, *(body(message_uuid=f"m-{n}", to=NUMBER) for n in range(20)))
 
@@ -66,21 +66,21 @@ async def test_only_the_event_at_fault_is_parked(
     async with working(**settings, retry_base_seconds=3600, retry_cap_seconds=3600):
         await until(is_parked)
     assert await count_rows(engine, "status_events") == 19
-    ((kept, _),) = await delayed(server, shard, "store")
-    assert kept[b"error"].startswith(b"failed: IntegrityError")
-    assert NUMBER.encode() not in kept[b"error"]
+    ((copy, _),) = await delayed(server, shard, "store")
+    assert copy[b"error"].startswith(b"failed: IntegrityError")
+    assert NUMBER.encode() not in copy[b"error"]
     assert NUMBER not in capsys.readouterr().out
     assert (await server.xpending(shard.stream, "store"))["pending"] == 0
 
 
 @pytest.fixture
 def sqlite(tmp_path: Path) -> str:
-    """An SQLite database, empty."""
+    """Return the URL of an empty SQLite database."""
     return f"sqlite:///{tmp_path / 'test.db'}"
 
 
 async def fault_at(url: str, *statements: str, **parameters: Any) -> BaseException:
-    """What the last of these statements raises, in one transaction on the database of this URL."""
+    """Return the error of the last of these statements, all in one transaction."""
     engine = open_engine(url, create=True)
 
     async def execute() -> None:
@@ -103,20 +103,20 @@ async def fault_at(url: str, *statements: str, **parameters: Any) -> BaseExcepti
     ],
 )
 async def test_a_database_that_cannot_be_written_is_away(sqlite: str, statements: tuple[str, ...]) -> None:
-    """SQLite without its tables, read-only, full: all that an owner can put right."""
+    """SQLite without tables, read-only or full counts as away, because an operator can correct it."""
     assert is_away(await fault_at(sqlite, *statements))
 
 
-async def test_a_database_that_another_writes_is_away(sqlite: str) -> None:
-    """SQLite's one writer may take long: that is no fault of the events."""
+async def test_a_database_that_is_locked_is_away(sqlite: str) -> None:
+    """A slow writer of SQLite is not a fault of the events."""
     writing = open_engine(sqlite, create=True)
     async with writing.begin():
         assert is_away(await fault_at(sqlite, "SELECT 1"))
     await writing.dispose()
 
 
-async def test_a_file_that_is_no_database_is_away(sqlite: str, tmp_path: Path) -> None:
-    """Nothing is given up because a disk has failed."""
+async def test_a_file_that_is_not_a_database_is_away(sqlite: str, tmp_path: Path) -> None:
+    """No event is dead-lettered because a disk failed."""
     (tmp_path / "test.db").write_bytes(b"no database " * 1000)
     assert is_away(await fault_at(sqlite, "SELECT 1"))
 
@@ -125,8 +125,8 @@ async def test_a_file_that_is_no_database_is_away(sqlite: str, tmp_path: Path) -
     ("statement", "value"),
     [("SELECT :x", 2**70), ("INSERT INTO t VALUES (:x)", None)],
 )
-async def test_a_value_that_sqlite_does_not_take_is_at_fault(sqlite: str, statement: str, value: object) -> None:
-    """Too large for its type, or against a constraint."""
+async def test_a_value_that_sqlite_refuses_is_at_fault(sqlite: str, statement: str, value: object) -> None:
+    """The value is too large for its type, or violates a constraint."""
     assert not is_away(await fault_at(sqlite, "CREATE TABLE t (x NOT NULL)", statement, x=value))
 
 
@@ -138,19 +138,19 @@ async def test_a_value_that_sqlite_does_not_take_is_at_fault(sqlite: str, statem
         *((state, False) for state in ("22001", "22003", "22021", "23502", "23505", "23514", "54000", "P0001")),
     ],
 )
-async def test_postgresql_tells_by_its_code(postgresql_url: str, state: str, away: bool) -> None:
-    """Connections, locks, deadlocks, a full disk, a shutdown: away; values, constraints, limits, triggers: at fault."""
+async def test_the_code_of_a_postgresql_error_decides(postgresql_url: str, state: str, away: bool) -> None:
+    """Connections, locks, deadlocks, a full disk, a shutdown: away. Values, constraints, limits, triggers: at fault."""
     error = await fault_at(postgresql_url, f"DO $$ BEGIN RAISE SQLSTATE '{state}'; END $$")
     assert is_away(error) is away
 
 
-async def test_a_value_that_the_driver_does_not_take_is_at_fault(postgresql_url: str) -> None:
-    """Then PostgreSQL has not even seen it."""
+async def test_a_value_that_the_driver_refuses_is_at_fault(postgresql_url: str) -> None:
+    """The driver raises the error before it sends the value to PostgreSQL."""
     assert not is_away(await fault_at(postgresql_url, "SELECT CAST(:x AS integer)", x=2**40))
 
 
 async def test_a_server_that_is_not_there_or_does_not_answer_is_away(engine: AsyncEngine) -> None:
-    """No connection, or none that is done in time: the batch is tried again."""
+    """A refused connection and a connection that times out count as away, so the batch is tried again."""
     nowhere = open_engine(f"postgresql://postgres:@127.0.0.1:{find_free_port()}/postgres")
     with pytest.raises(Unavailable):
         await Store(nowhere).handle([event(body())])
@@ -160,8 +160,8 @@ async def test_a_server_that_is_not_there_or_does_not_answer_is_away(engine: Asy
     assert not is_away(ValueError())
 
 
-async def test_an_error_that_says_nothing_of_the_server_is_not_waited_for(sqlite: str, postgresql_url: str) -> None:
-    """More parameters than the driver takes, a value that is too large, a statement that makes no sense."""
+async def test_an_error_of_a_statement_is_at_fault(sqlite: str, postgresql_url: str) -> None:
+    """Too many parameters, a value that is too large, or an invalid statement is not a fault of the server."""
     names = [f"p{n}" for n in range(33_000)]
     too_many = f"SELECT 1 WHERE 1 IN ({', '.join(f':{name}' for name in names)})"
     assert not is_away(await fault_at(postgresql_url, too_many, **dict.fromkeys(names, 1)))

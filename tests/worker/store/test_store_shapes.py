@@ -1,4 +1,4 @@
-"""`store` takes batches of any shape, and its work does not grow with what is stored."""
+"""`store` accepts batches of any shape, and its work does not grow with the number of stored events."""
 
 import asyncio
 import random
@@ -32,24 +32,29 @@ async def test_more_stored_events_than_a_statement_takes_parameters(
     stored = [event(body(message_uuid=f"m-{m}", n=n), at=f"0/{n}-{m}") for m in range(number) for n in range(each)]
     columns = ("event_id", "message_uuid", "status", "provider_status", "received_at", "entry", "account_verified")
     async with engine.begin() as connection:
-        given = [{name: getattr(one, name) for name in columns} | {"payload": one.raw} for one in stored]
-        await connection.execute(insert(status_events), given)
+        values = [
+            {name: getattr(status_event, name) for name in columns} | {"payload": status_event.raw}
+            for status_event in stored
+        ]
+        await connection.execute(insert(status_events), values)
 
     store = Store(engine)
     await store.handle([event(body(message_uuid=f"m-{m}", status="read")) for m in range(number)])
     await store.handle([event(body(message_uuid=f"m-{m}", client_ref="x")) for m in range(number)])
     await store.handle([event(body(message_uuid="other"))])
 
-    found, _ = await read_rows(engine)
-    assert len(found) == number + 1
-    assert {(row["status"], row["client_ref"]) for key, row in found.items() if key != "other"} == {("read", "x")}
+    message_rows, _ = await read_rows(engine)
+    assert len(message_rows) == number + 1
+    assert {(row["status"], row["client_ref"]) for key, row in message_rows.items() if key != "other"} == {
+        ("read", "x")
+    }
     async with engine.connect() as connection:
         deciding = await connection.exec_driver_sql("SELECT count(*) FROM status_events WHERE decides")
         assert deciding.scalar_one() <= number * MOST_DECIDING + 1
 
 
 def busy(rng: random.Random, number: int) -> list[StatusEvent]:
-    """Events of one message, with all that its state can depend on, some of them received again."""
+    """Generate events of one message with all fields that its state can depend on, and repeated receipts."""
     events = []
     for n in range(number):
         fields: dict[str, Any] = {"status": rng.choice(["submitted", "delivered", "read", "seen", f"s-{n}"]), "n": n}
@@ -63,8 +68,8 @@ def busy(rng: random.Random, number: int) -> list[StatusEvent]:
         fields |= {name: value for name, value in values if rng.random() < 0.4}
         for again in range(rng.choice([1, 1, 3])):
             received_ms, account = RECEIVED_MS + rng.randrange(5000), rng.choice([None, None, "a", "b"])
-            known = {"account": account, "verified": "jwt" if account else "none"}
-            events.append(event(body(**fields), received_ms, f"0/{received_ms}-{n}{again}", **known))
+            signature = {"account": account, "verified": "jwt" if account else "none"}
+            events.append(event(body(**fields), received_ms, f"0/{received_ms}-{n}{again}", **signature))
     rng.shuffle(events)
     return events
 
@@ -74,9 +79,9 @@ def busy(rng: random.Random, number: int) -> list[StatusEvent]:
 def test_a_message_with_many_events_has_the_state_of_all_of_them(
     database_url: str, rng: random.Random, size: int
 ) -> None:
-    """Stored in any batches and order, repeated and received earlier than before: the row is what all events give.
+    """The row is the projection of all events, after any batches and order, with repeated and earlier receipts.
 
-    Two writers remember what they stored before the other stored more; a third has just started.
+    Two writers have cached events from before the last batch of the other one; a third has just started.
     """
     events = busy(rng, 60)
     batches = [(rng.randrange(3), events[start : start + size]) for start in range(0, len(events), size)]
@@ -88,9 +93,9 @@ def test_a_message_with_many_events_has_the_state_of_all_of_them(
         writers = Store(engine), Store(engine)
         for writer, batch in batches:
             await (*writers, Store(engine))[writer].handle(batch)
-        found = await read_rows(engine)
+        stored = await read_rows(engine)
         await engine.dispose()
-        return found
+        return stored
 
     found_messages, found_events = asyncio.run(store())
     assert found_messages == project_rows(events)
@@ -99,15 +104,15 @@ def test_a_message_with_many_events_has_the_state_of_all_of_them(
 
 @given(st.randoms(use_true_random=False))
 def test_events_that_do_not_decide_can_be_left_out(rng: random.Random) -> None:
-    """The state of those that decide, and of any that come later, is that of all."""
-    events = list({one.event_id: one for one in busy(rng, 60)}.values())
+    """The deciding events, also with later events, give the same state as all events."""
+    events = list({status_event.event_id: status_event for status_event in busy(rng, 60)}.values())
     before, later = events[:50], events[50:]
-    deciding = [one for one in before if one.event_id in find_deciding(before)]
+    deciding = [status_event for status_event in before if status_event.event_id in find_deciding(before)]
     assert project([*deciding, *later]) == project(events)
 
 
 def test_a_message_lists_the_statuses_that_it_reached_first() -> None:
-    """Made-up words do not make the row, and the work for it, grow without end."""
+    """Invented statuses do not let the row and the work for it grow without a limit."""
     events = [event(body(status=f"s-{n}"), RECEIVED_MS + n) for n in range(2 * MOST_STATUSES)]
     assert list(project(events).statuses) == [f"s-{n}" for n in range(MOST_STATUSES)]
     assert len(find_deciding(events)) <= MOST_STATUSES + 16
@@ -118,7 +123,7 @@ def test_a_message_lists_the_statuses_that_it_reached_first() -> None:
 def test_a_rebuilt_table_equals_that_of_a_fresh_replay(
     database_url: str, delivered: list[tuple[bytes, int, str | None]], rng: random.Random
 ) -> None:
-    """Whoever deletes rows of `messages` and replays gets the same rows as from the start, none of them empty."""
+    """After rows of `messages` were deleted, a replay restores the same rows, and none of them is empty."""
     events = events_of(delivered)
     again, all_are_lost = rng.sample(events, len(events)), rng.random() < 0.5
 
@@ -143,7 +148,7 @@ def test_a_rebuilt_table_equals_that_of_a_fresh_replay(
 
 
 async def test_repeats_write_nothing(engine: AsyncEngine) -> None:
-    """A batch that is stored already leaves both tables as they are."""
+    """A batch that is stored already leaves both tables unchanged."""
     events = [event(body(message_uuid=f"m-{n}"), at=f"0/{n}-0") for n in range(20)]
     await Store(engine).handle(events)
     before = await read_rows(engine)

@@ -1,4 +1,4 @@
-"""When `store` may write: the database is there, its tables are, and its file is the one that was opened."""
+"""`store` writes only if the database, its tables and the file that it opened are there."""
 
 import shutil
 import sqlite3
@@ -31,20 +31,20 @@ def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-async def test_a_database_that_is_away_at_the_start_holds_up_store_only(
+async def test_a_database_that_is_away_at_the_start_stops_only_store(
     valkey_url: str, server: Redis, shard: Shard
 ) -> None:
-    """Another handler of the same worker handles everything meanwhile."""
+    """Another handler of the same worker handles all events while the database is away."""
     await append_payloads(server, shard, *(body(message_uuid=f"m-{n}") for n in range(3)))
     async with working(redis_url=valkey_url, stream=shard.name, database_url=AWAY, handlers="store,log"):
         await until(lambda: is_settled(server, shard, "log"))
     assert (await server.xpending(shard.stream, "store"))["pending"] == 3
 
 
-async def test_ready_says_what_the_database_lacks(
+async def test_ready_names_the_missing_tables(
     valkey_url: str, server: Redis, shard: Shard, postgresql_url: str
 ) -> None:
-    """A worker on a database that is not migrated lives, and tells the next step."""
+    """A worker on a database without tables runs, and `/ready` names the next step."""
     port = find_free_port()
     await append_payloads(server, shard, body())
 
@@ -58,8 +58,8 @@ async def test_ready_says_what_the_database_lacks(
         await until(says_so)
 
 
-async def test_tables_that_are_not_there_are_waited_for(database_url: str) -> None:
-    """The first batch says that the tables lack and what to do; after `migrate` the same worker stores it."""
+async def test_store_waits_for_missing_tables(database_url: str) -> None:
+    """The first batch reports the missing tables and the next step; after `migrate` the same worker stores it."""
     engine = open_engine(database_url, create=True)
     store = Store(engine)
     with pytest.raises(Unavailable, match=r"revision none.*run `ackstream migrate`"):
@@ -70,8 +70,8 @@ async def test_tables_that_are_not_there_are_waited_for(database_url: str) -> No
     await engine.dispose()
 
 
-async def test_a_file_that_is_not_there_is_not_made_by_a_reader_or_writer(tmp_path: Path) -> None:
-    """Only `migrate` makes a database."""
+async def test_a_missing_file_is_not_created_by_a_reader_or_writer(tmp_path: Path) -> None:
+    """Only `migrate` creates a database."""
     engine = open_engine(f"sqlite:///{tmp_path / 'no' / 'test.db'}")
     with pytest.raises(Unavailable, match="away"):
         await Store(engine).handle([event(body())])
@@ -85,8 +85,8 @@ async def set_revision(engine: AsyncEngine, revision: str, earliest: str) -> Non
         await connection.exec_driver_sql(f"UPDATE ackstream_schema SET earliest_revision = '{earliest}'")  # noqa: S608
 
 
-async def test_a_later_database_that_is_compatible_is_taken(engine: AsyncEngine) -> None:
-    """Workers of the version before go on beside those that have migrated, and `migrate` of theirs changes nothing."""
+async def test_a_later_database_that_is_compatible_is_accepted(engine: AsyncEngine) -> None:
+    """Workers of the previous version continue after a migration, and their `migrate` changes nothing."""
     await set_revision(engine, "9000", REVISION)
     await migrate(engine)
     await Store(engine).handle([event(body())])
@@ -94,7 +94,7 @@ async def test_a_later_database_that_is_compatible_is_taken(engine: AsyncEngine)
 
 
 async def test_a_later_database_that_is_not_compatible_is_refused(engine: AsyncEngine) -> None:
-    """The sentence says which version to start."""
+    """The sentence names the version to start."""
     await set_revision(engine, "9000", "9000")
     for refused in (check_revision, migrate):
         with pytest.raises(SchemaMismatch, match=r"revision 9000.*start the later version"):
@@ -105,7 +105,7 @@ async def test_a_later_database_that_is_not_compatible_is_refused(engine: AsyncE
 
 @pytest.fixture
 async def file(tmp_path: Path) -> Path:
-    """An SQLite database with its tables."""
+    """Return the path of a SQLite database with its tables."""
     path = tmp_path / "test.db"
     await migrate_at(f"sqlite:///{path}")
     return path
@@ -113,7 +113,7 @@ async def file(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("removed", [("test.db", "test.db-wal", "test.db-shm"), ("test.db",), ("test.db-wal",)])
 async def test_a_removed_file_is_noticed_before_an_ack(file: Path, removed: tuple[str, ...]) -> None:
-    """What was written after the file, or its log, was removed is in no file: it is not taken for stored."""
+    """Rows that were written after the file, or its log, was removed are lost, so the batch fails."""
     engine = open_engine(f"sqlite:///{file}")
     store = Store(engine)
     await store.handle([event(body(message_uuid="before"))])
@@ -131,7 +131,7 @@ async def test_a_removed_file_is_noticed_before_an_ack(file: Path, removed: tupl
 
 
 async def test_a_replaced_file_is_noticed_before_an_ack(file: Path) -> None:
-    """After a restore the batch is written into the file that is there now."""
+    """After a restore the batch is written to the new file."""
     shutil.copy(file, file.with_suffix(".backup"))
     engine = open_engine(f"sqlite:///{file}")
     store = Store(engine)
@@ -151,7 +151,7 @@ async def test_a_replaced_file_is_noticed_before_an_ack(file: Path) -> None:
     "name", ["a%2Fb", "a b", "it's", 'say "x"', "why?", "a#b", "a;b&c=d", "\u00e9\u4e2d", "a:b@c", "[x]"]
 )
 async def test_any_folder_name_works(tmp_path: Path, name: str) -> None:
-    """All after `sqlite:///` is the path, as the file system has it."""
+    """All characters after `sqlite:///` are the path, as the file system has it."""
     url = f"sqlite:///{tmp_path / name / 'test.db'}"
     await migrate_at(url)
     engine = open_engine(url)
@@ -163,7 +163,7 @@ async def test_any_folder_name_works(tmp_path: Path, name: str) -> None:
 
 
 async def test_a_restore_by_sqlite_itself_needs_no_stop(file: Path) -> None:
-    """A worker that runs goes on with the restored tables, and stores again what they lack."""
+    """A running worker continues with the restored tables and stores the missing rows again."""
     engine = open_engine(f"sqlite:///{file}")
     store = Store(engine)
     await store.handle([event(body(message_uuid="before"))])

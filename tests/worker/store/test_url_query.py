@@ -1,4 +1,4 @@
-"""The parameters of the webhook's URL."""
+"""`store` and the commands handle the parameters of the URL of a webhook."""
 
 from urllib.parse import urlencode
 
@@ -26,16 +26,16 @@ RECEIPT = {"messageId": "0A", "msisdn": "447700900000", "status": "delivered", "
     ],
 )
 def test_an_event_has_the_parameters_of_the_url(query: bytes | None, parameters: dict[str, str]) -> None:
-    """Decoded, the last one of a name; one that is too long is left out."""
+    """The parameters are decoded, the last one of a name counts, and one that is too long is skipped."""
     assert event(body(), query=query).query == parameters
 
 
-def test_of_a_receipt_by_get_the_other_parameters_are_the_urls() -> None:
-    """The provider sends a receipt's fields and the URL's own parameters in one query."""
+def test_a_receipt_by_get_has_the_parameters_of_the_url() -> None:
+    """The provider sends the fields of a receipt and the parameters of the URL in one query."""
     payload = urlencode({"order": "7", **RECEIPT, "sig": "x", "nonce": "y", "timestamp": "1"}).encode()
-    found = event(payload, content_type=FORM)
-    assert found.query == {"order": "7"}
-    assert found.client_ref == "a b"
+    status_event = event(payload, content_type=FORM)
+    assert status_event.query == {"order": "7"}
+    assert status_event.client_ref == "a b"
     assert event(body(), query=b"a=1").query == {"a": "1"}
 
 
@@ -45,7 +45,7 @@ def test_of_a_receipt_by_get_the_other_parameters_are_the_urls() -> None:
 async def test_another_query_changes_neither_identity_nor_state(
     engine: AsyncEngine, queries: tuple[bytes, bytes | None]
 ) -> None:
-    """The same payload with another query on the URL is the same event, and the tables show the first receipt's."""
+    """The same payload with another query is the same event, and the tables have the first query."""
     payloads = (body(), orjson.dumps(RECEIPT))
     first, again = (
         [event(payload, RECEIVED_MS + n, f"0/{n}-0", query=query) for payload in payloads]
@@ -54,25 +54,25 @@ async def test_another_query_changes_neither_identity_nor_state(
     states = []
     for order in ([*first], [*first, *again], [*again, *first]):
         await clear_tables(engine)
-        for one in order:
-            await Store(engine).handle([one])
+        for status_event in order:
+            await Store(engine).handle([status_event])
         states.append(await read_rows(engine))
-    assert [one.event_id for one in first] == [one.event_id for one in again]
+    assert [status_event.event_id for status_event in first] == [status_event.event_id for status_event in again]
     assert states[0] == states[1] == states[2]
 
 
 def test_another_query_of_a_receipt_by_get_is_the_same_event() -> None:
-    """Also where the URL's parameters stand among the receipt's own."""
+    """The event id is the same although the parameters are mixed with the fields of the receipt."""
     ids = {
-        event(urlencode({**own, **RECEIPT}).encode(), content_type=FORM).event_id
-        for own in ({}, {"order": "7"}, {"order": "8", "x": "y"})
+        event(urlencode({**parameters, **RECEIPT}).encode(), content_type=FORM).event_id
+        for parameters in ({}, {"order": "7"}, {"order": "8", "x": "y"})
     }
     assert len(ids) == 1
     assert event(urlencode(RECEIPT | {"status": "failed"}).encode(), content_type=FORM).event_id not in ids
 
 
 async def test_trace_hides_the_values_unless_asked(engine: AsyncEngine) -> None:
-    """They may be anything, tokens too; a row keeps them, whatever they are."""
+    """Values may be tokens, so `trace` hides them; the row has them."""
     await Store(engine).handle([event(body(), query=b"order=7&token=%00secret")])
     hidden, shown = [await find_trace(engine, "m-1", reveal=reveal) for reveal in (False, True)]
     assert hidden is not None
