@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 from stream.redis.client import client, redact_url
 from stream.settings import StreamSettings
 
@@ -34,9 +34,9 @@ def ask_redis(settings: StreamSettings, ask: "Callable[[Redis], Awaitable[T]]") 
 
 
 def ask_database(settings: "DatabaseSettings", ask: "Callable[[AsyncEngine], Awaitable[T]]") -> T:
-    """Return the result of ``ask``. Raises Refusal if the database does not exist yet; driver errors have a note."""
+    """Return the result of ``ask``. Raises CommandError if the database is missing; driver errors have a note."""
     if settings.sqlite_file and not settings.sqlite_file.exists():
-        raise Refusal(
+        raise CommandError(
             f"no database at {settings.sqlite_file} yet: start `ackstream up` or a worker first, or set "
             "ACKSTREAM_DATABASE_URL (or --data) to the value that the worker has"
         )

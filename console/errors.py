@@ -3,7 +3,7 @@
 import os
 import ssl
 
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 from runtime.escape import escape_unprintable
 
 _OURS = frozenset(("console", "ingest", "runtime", "stream", "worker"))
@@ -30,7 +30,7 @@ def explain(exc: BaseException) -> str | None:
     if isinstance(exc, BaseExceptionGroup):
         sentences = [explain(error) for error in exc.exceptions]
         return sentences[0] if all(sentences) else None
-    if isinstance(exc, Refusal):
+    if isinstance(exc, CommandError):
         return str(exc)
     return _explain_library(exc)
 

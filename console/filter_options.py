@@ -50,7 +50,7 @@ class EntryOptions:
 
     @property
     def selection(self) -> "EntryFilter":
-        """The selection. Raises Refusal if it is invalid or can match nothing."""
+        """The selection. Raises CommandError if it is invalid or can match nothing."""
         from console.queries.selection import build_filter
 
         return build_filter(**{option.name: getattr(self, option.name) for option in fields(EntryOptions)})
@@ -67,13 +67,15 @@ class DeadLetterOptions:
     everything: Annotated[bool, typer.Option("--all", help="All dead letters.")] = False
 
     def choose(self, act: str) -> "EntryFilter":
-        """Return the selection. Raises Refusal if it is invalid, can match nothing, or is empty without --all."""
+        """Return the selection. Raises CommandError if it is invalid, can match nothing, or is empty without --all."""
         from console.queries.selection import build_filter
-        from runtime.errors import Refusal
+        from runtime.errors import CommandError
 
         selection = build_filter(since=self.since, until=self.until, ids=self.ids, reasons=self.reasons)
         if selection.is_all and not self.everything:
-            raise Refusal(f"choose what to {act}: --id, --reason, --since, --until, or --all")
+            raise CommandError(f"choose what to {act}: --id, --reason, --since, --until, or --all")
         if self.everything and not selection.is_all:
-            raise Refusal("--all cannot be combined with --id, --reason, --since or --until: give one or the other")
+            raise CommandError(
+                "--all cannot be combined with --id, --reason, --since or --until: give one or the other"
+            )
         return selection

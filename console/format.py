@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 from stream.entry import EntryId, read_received_ms
 from worker.events.event import mask
 from worker.events.timestamps import iso_time
@@ -65,8 +65,8 @@ def format_size(number: int | None) -> str | None:
 
 
 def parse_entry_id(text: str) -> EntryId:
-    """Parse an entry id. Raises Refusal if it is malformed."""
+    """Parse an entry id. Raises CommandError if it is malformed."""
     try:
         return EntryId.from_text(text)
     except ValueError as exc:
-        raise Refusal(str(exc)) from None
+        raise CommandError(str(exc)) from None

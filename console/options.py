@@ -123,10 +123,10 @@ class ChosenIds:
     everything: Annotated[bool, typer.Option("--all", help="All that `list` shows.")] = False
 
     def parse(self, act: str) -> "list[EntryId] | None":
-        """Return the ids without duplicates; None for all. Raises Refusal unless either ids or --all are given."""
+        """Return the ids without duplicates; None for all. Raises CommandError unless either ids or --all are given."""
         from console.format import parse_entry_id
-        from runtime.errors import Refusal
+        from runtime.errors import CommandError
 
         if bool(self.ids) == self.everything:
-            raise Refusal(f"name the ids to {act}, or --all: `list` shows them")
+            raise CommandError(f"name the ids to {act}, or --all: `list` shows them")
         return list(dict.fromkeys(map(parse_entry_id, self.ids))) if self.ids else None

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 from runtime.escape import escape_unprintable
 
 LEAST_LAST_COLUMN = 16
@@ -42,11 +42,11 @@ def print_line(text: str) -> None:
 
 
 def confirm(question: str) -> None:
-    """Ask on standard error; standard output is the command's result. Raises Refusal unless the user answers yes."""
+    """Ask on standard error; standard output is the command's result. Raises CommandError unless the user agrees."""
     sys.stderr.writelines(f"{line}\n" for line in _fold(f"{question} [y/N]", _width()))
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise Refusal("nothing is done: answer y, or add --yes")
+        raise CommandError("nothing is done: answer y, or add --yes")
 
 
 def print_pairs(pairs: Row) -> None:

@@ -3,12 +3,12 @@
 import re
 from datetime import UTC, datetime
 
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 from worker.retention.settings import UNIT_MS
 
 
 def parse_time_ms(text: str, now_ms: int) -> int:
-    """Return a time in ms since 1970; without a zone it is UTC. Raises Refusal if it is malformed."""
+    """Return a time in ms since 1970; without a zone it is UTC. Raises CommandError if it is malformed."""
     ago = re.fullmatch(r"(\d{1,7})([smhd])", text, re.ASCII)
     if ago:
         return max(now_ms - int(ago.group(1)) * UNIT_MS[ago.group(2)], 0)
@@ -16,7 +16,7 @@ def parse_time_ms(text: str, now_ms: int) -> int:
         moment = datetime.fromisoformat(text)
         return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
     except (ValueError, OverflowError):
-        raise Refusal(
+        raise CommandError(
             f"invalid time {text!r}: write 2026-01-31T14:00 (UTC), 2026-01-31T14:00+02:00, 2026-01-31, or an age such "
             "as 90m, 12h or 7d"
         ) from None

@@ -4,7 +4,7 @@ INTERRUPTED = 130
 """The exit code after Ctrl-C, or a second signal."""
 
 
-class Refusal(Exception):  # noqa: N818 - named for what the process does
+class CommandError(Exception):
     """The process cannot do its work. The text gives the reason and the next step; the exit code is 1."""
 
 

@@ -16,7 +16,7 @@ Ready = Callable[[], str | None]
 
 @asynccontextmanager
 async def run_health_server(host: str, port: int, ready: Ready) -> AsyncIterator[int]:
-    """Serve until the block ends; yields the port (0 asks for a free one). Raises Refusal if the port is taken.
+    """Serve until the block ends; yields the port (0 asks for a free one). Raises CommandError if the port is taken.
 
     ``/live`` is 200 while the event loop runs. ``/ready`` is 200 if ``ready()`` returns None, else 503 with the reason
     that it returns.

@@ -14,7 +14,7 @@ import structlog
 import uvloop
 
 from runtime import logs
-from runtime.errors import INTERRUPTED, Refusal
+from runtime.errors import INTERRUPTED, CommandError
 
 log = structlog.get_logger("process")
 
@@ -34,7 +34,7 @@ Serve = Callable[[asyncio.Event], Awaitable[None]]
 
 
 def run(serve: Serve, *, stop_with_stdin: bool = False, has_children: bool = False) -> None:
-    """Run ``serve(stop)`` on uvloop until it returns. A Refusal inside nested exception groups is raised alone.
+    """Run ``serve(stop)`` on uvloop until it returns. A CommandError inside nested exception groups is raised alone.
 
     SIGTERM, SIGINT and SIGHUP (a closed terminal) set ``stop``; ``serve`` may handle SIGHUP itself, and under nohup it
     stays ignored. A second SIGTERM or SIGINT cancels ``serve`` and ends the process a second later, even if code blocks
@@ -52,7 +52,7 @@ def run(serve: Serve, *, stop_with_stdin: bool = False, has_children: bool = Fal
     try:
         loop.run_until_complete(_until_stopped(serve, stop_with_stdin=stop_with_stdin, has_children=has_children))
         code = 0
-    except* Refusal as refused:
+    except* CommandError as refused:
         raise _first(refused) from None
     except* asyncio.CancelledError:
         code = INTERRUPTED
@@ -62,7 +62,7 @@ def run(serve: Serve, *, stop_with_stdin: bool = False, has_children: bool = Fal
         _end_despite_threads(code)
 
 
-def _first(group: BaseExceptionGroup[Refusal]) -> Refusal:
+def _first(group: BaseExceptionGroup[CommandError]) -> CommandError:
     error = group.exceptions[0]
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
 

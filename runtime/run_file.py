@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from runtime.disk import make_folder, try_lock, write_file
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 
 _FILE = "addresses.json"
 _LOCK = "up.lock"
@@ -19,7 +19,7 @@ _LOCK = "up.lock"
 LOCK_SECONDS = 0.2  # another command that reads the addresses holds the lock for a moment
 
 
-class FolderInUse(Refusal):
+class FolderInUse(CommandError):  # noqa: N818 - named for what is wrong
     """Another ``ackstream up`` runs on this data folder."""
 
 

@@ -6,7 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 
 BACKLOG_CONNECTIONS = 1024
 RECEIVE_BYTES = 64 * 1024
@@ -19,7 +19,7 @@ Factory = Callable[[], asyncio.BaseProtocol]
 async def open_listener(
     factory: Factory, hosts: Sequence[str], port: int, *, setting: str, receive_bytes: int = RECEIVE_BYTES
 ) -> AsyncIterator[asyncio.Server]:
-    """Listen on each address until the block ends; port 0 picks a free one for each. Raises Refusal if one is taken.
+    """Listen on all addresses until the block ends; port 0 picks a free one. Raises CommandError if one is taken.
 
     ``setting`` is the name of the port's setting, for the error. ``receive_bytes`` limits the unread data that the
     kernel buffers for a connection; its default is some megabytes. At the end the sockets stop listening; accepted
@@ -35,7 +35,7 @@ async def open_listener(
         await server.start_serving()
     except OSError as exc:
         why = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else str(exc.strerror)
-        raise Refusal(
+        raise CommandError(
             f"cannot listen on {', '.join(hosts)} port {port} ({why}): stop the program that uses the port, or set "
             f"another with {setting}"
         ) from None

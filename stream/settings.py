@@ -21,14 +21,14 @@ from pydantic_settings import (
 )
 
 from runtime import run_file as addresses
-from runtime.errors import Refusal, WrongValue
+from runtime.errors import CommandError, WrongValue
 from stream.keys import DEFAULT_STREAM, Shard
 from stream.redis.url import Target
 
 PREFIX = "ACKSTREAM_"
 
 
-class InvalidSettings(Refusal):
+class InvalidSettings(CommandError):  # noqa: N818 - named for what is wrong
     """Some settings are invalid. The text has a line for each with its name, its value and the valid values."""
 
 

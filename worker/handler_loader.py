@@ -8,7 +8,7 @@ import aiohttp
 import structlog
 from yarl import URL
 
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 from worker.dispatch.call import Handler, Limits
 from worker.events.event import StatusEvent
 from worker.handlers.forward import Forward, open_session
@@ -39,7 +39,7 @@ class LoadedHandler:
 async def load_handlers(settings: WorkerSettings) -> AsyncIterator[Mapping[str, LoadedHandler]]:
     """Yield the handlers by the name of their group. Opens no connection: a database that is away stops only ``store``.
 
-    Raises Refusal if a function, a file of handlers or the file of a header cannot be read.
+    Raises CommandError if a function, a file of handlers or the file of a header cannot be read.
     """
     async with AsyncExitStack() as stack:
         specs = settings.specs
@@ -68,7 +68,7 @@ def _function(settings: WorkerSettings, spec: Spec) -> LoadedHandler:
             policy,
         )
     if policy.attempts == 1:
-        raise Refusal(
+        raise CommandError(
             f"handler {spec.target!r} takes lists, so it needs at least 2 attempts: the second one has each event "
             "of a failed list alone"
         )

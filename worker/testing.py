@@ -67,7 +67,7 @@ async def run(
     timeout_seconds: float = 60.0,
     attempts: int = 24,
 ) -> Outcome:
-    """Call a handler with an event, or with a list if it takes lists. Raises Refusal if it is not a handler."""
+    """Call a handler with an event, or with a list if it takes lists. Raises CommandError if it is not a handler."""
     batch = [events] if isinstance(events, StatusEvent) else list(events)
     lists = takes_lists(getattr(handler, "__name__", repr(handler)), handler)
     if not lists and len(batch) != 1:

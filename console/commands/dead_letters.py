@@ -67,7 +67,7 @@ def show_command(options: ServerOptions, dead_id: EntryArgument, group: Group = 
     from console.format import parse_entry_id
     from console.output import print_json
     from console.queries.dead_letters import find_dead, resolve_groups
-    from runtime.errors import Refusal
+    from runtime.errors import CommandError
 
     entry_id = parse_entry_id(dead_id)
 
@@ -78,7 +78,7 @@ def show_command(options: ServerOptions, dead_id: EntryArgument, group: Group = 
     letters = options.ask(ask)
     if not letters:
         where = f" in group {group!r}" if group else ""
-        raise Refusal(f"no dead letter {dead_id}{where}; `ackstream dead-letters list` shows all")
+        raise CommandError(f"no dead letter {dead_id}{where}; `ackstream dead-letters list` shows all")
     if options.as_json:
         print_json({"dead_letters": letters})
         return
@@ -102,12 +102,12 @@ def replay_command(
     """
     from console.queries.dead_letters import require_all
     from console.queries.replays import ReplayRequest
-    from runtime.errors import Refusal
+    from runtime.errors import CommandError
     from worker.replay.job import Place
 
     selection = choice.choose("replay")
     if group is None:
-        raise Refusal("each group has its own dead letters: name the group with --group")
+        raise CommandError("each group has its own dead letters: name the group with --group")
     options.ask(lambda server, shard: require_all(server, shard, [group], selection))
     run(options, ReplayRequest(options.settings.shard, group, Place.DEAD, selection, rate, None), detach=detach)
 

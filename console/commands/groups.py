@@ -63,17 +63,17 @@ def drop_command(
     """
     from console.output import confirm
     from console.queries.groups import drop_group, find_group
-    from runtime.errors import Refusal
+    from runtime.errors import CommandError
 
     state = options.ask(lambda server, shard: find_group(server, shard, group))
     if state.liveness.alive and not force:
-        raise Refusal(
+        raise CommandError(
             f"group {group!r} has live consumers ({state.liveness.alive}): stop its workers first, or add --force"
         )
     if not yes:
         confirm(f"{_loss(state, dead=dead)}\nDrop it?")
     if not options.ask(lambda server, shard: drop_group(server, shard, state, force=force, dead=dead)):
-        raise Refusal(f"nothing is dropped: a consumer of group {group!r} has started; stop its workers first")
+        raise CommandError(f"nothing is dropped: a consumer of group {group!r} has started; stop its workers first")
     value = {"dropped": group, "dead_letters_dropped": dead, "was": state.summary()}
     options.answer(value, f"group {group!r} is dropped. {_loss(state, dead=dead)}")
 

@@ -108,13 +108,13 @@ def discard_command(choice: ChosenIds, options: ServerOptions, yes: Yes = False)
 
 
 def _find(options: ServerOptions, ids: "Sequence[EntryId]") -> "list[RecordedPayload]":
-    """Return the records with these ids. Raises Refusal for an id without a record."""
+    """Return the records with these ids. Raises CommandError for an id without a record."""
     from console.queries.invalid import find_invalid
-    from runtime.errors import Refusal
+    from runtime.errors import CommandError
 
     records = options.ask(lambda server, shard: find_invalid(server, shard, ids)) if ids else []
     if missing := {str(entry_id) for entry_id in ids} - {str(record.id) for record in records}:
-        raise Refusal(f"no invalid payload {', '.join(sorted(missing))}; `ackstream invalid list` shows all")
+        raise CommandError(f"no invalid payload {', '.join(sorted(missing))}; `ackstream invalid list` shows all")
     return records
 
 

@@ -69,7 +69,7 @@ def accept_command(
     Example: ackstream quarantine accept --all
     """
     from ingest.settings import IngestSettings
-    from runtime.errors import Refusal
+    from runtime.errors import CommandError
 
     ids = choice.parse("accept")
     settings = IngestSettings.load(data=options.data, redis_url=options.redis_url)
@@ -79,7 +79,7 @@ def accept_command(
         lambda server, _shard: _accept(server, settings, ids, unverified=unverified, quiet=options.as_json)
     )
     if not accepted and not options.as_json:
-        raise Refusal(_explain_failure(len(remaining)))
+        raise CommandError(_explain_failure(len(remaining)))
     sentence = f"{len(accepted)} accepted, {len(remaining)} left" + (
         ": their signature is still wrong" if remaining else ""
     )
@@ -115,15 +115,15 @@ def discard_command(choice: ChosenIds, options: ServerOptions) -> None:
 
 
 def _require_verifier(settings: "IngestSettings") -> None:
-    """Raise Refusal, with the missing setting, if no signature can be checked."""
-    from runtime.errors import Refusal
+    """Raise CommandError, with the missing setting, if no signature can be checked."""
+    from runtime.errors import CommandError
 
     if settings.signatures == "off":
-        raise Refusal(
+        raise CommandError(
             "signatures are off, so nothing can be checked: set ACKSTREAM_SIGNATURES=required, or give --unverified"
         )
     if settings.signature_secrets is None:
-        raise Refusal("no secret is configured: set ACKSTREAM_SIGNATURE_SECRETS, or give --unverified")
+        raise CommandError("no secret is configured: set ACKSTREAM_SIGNATURE_SECRETS, or give --unverified")
 
 
 async def _accept(
@@ -148,15 +148,15 @@ async def _accept(
 
 
 async def _find(server: "Redis", shard: "Shard", ids: "list[EntryId] | None") -> "list[RefusedPayload]":
-    """Return the payloads with these ids, or all, oldest first. Raises Refusal for an unknown id."""
+    """Return the payloads with these ids, or all, oldest first. Raises CommandError for an unknown id."""
     from console.queries.quarantine import find_refused, list_refused
-    from runtime.errors import Refusal
+    from runtime.errors import CommandError
 
     if ids is None:
         return (await list_refused(server, shard, MAX_LISTED))[::-1]
     payloads: list[Any] = [await find_refused(server, shard, entry_id) for entry_id in ids]
     if missing := [str(entry_id) for entry_id, refused in zip(ids, payloads, strict=True) if refused is None]:
-        raise Refusal(f"no refused payload {', '.join(missing)}; `ackstream quarantine list` shows all")
+        raise CommandError(f"no refused payload {', '.join(missing)}; `ackstream quarantine list` shows all")
     return payloads
 
 

@@ -40,20 +40,22 @@ class ReplayOptions(EntryOptions):
     rate: Rate = 1000
 
     def resolve(self, options: ServerOptions) -> "ReplayRequest":
-        """Return the request. Raises Refusal for options that conflict."""
+        """Return the request. Raises CommandError for options that conflict."""
         from console.queries.replays import ReplayRequest
-        from runtime.errors import Refusal
+        from runtime.errors import CommandError
         from worker.replay.job import Place
         from worker.retention.settings import ArchiveSettings
 
         settings = ArchiveSettings.load(data=options.data, redis_url=options.redis_url)
         selection = self.selection
         if self.dead and self.archive:
-            raise Refusal("a replay copies dead letters, or stream and archive: give --dead or --archive, not both")
+            raise CommandError(
+                "a replay copies dead letters, or stream and archive: give --dead or --archive, not both"
+            )
         if self.dead and self.group is None:
-            raise Refusal("each group has its own dead letters: name the group with --group")
+            raise CommandError("each group has its own dead letters: name the group with --group")
         if self.archive and settings.archive is None:
-            raise Refusal("no archive is configured: set ACKSTREAM_ARCHIVE to the folder that the workers use")
+            raise CommandError("no archive is configured: set ACKSTREAM_ARCHIVE to the folder that the workers use")
         place = Place.DEAD if self.dead else Place.ARCHIVE if self.archive else Place.STREAM
         return ReplayRequest(settings.shard, self.group, place, selection, self.rate, settings.archive)
 
@@ -82,11 +84,13 @@ def run_command(replay: ReplayOptions, options: ServerOptions, detach: Detach = 
 
     Example: ackstream replay run --group store --since 2h --rate 500
     """
-    from runtime.errors import Refusal
+    from runtime.errors import CommandError
 
     request = replay.resolve(options)
     if request.group is None:
-        raise Refusal("name the group that gets the entries with --group; `ackstream groups list` shows all groups")
+        raise CommandError(
+            "name the group that gets the entries with --group; `ackstream groups list` shows all groups"
+        )
     run(options, request, detach=detach)
 
 

@@ -18,7 +18,7 @@ Detach = Annotated[bool, typer.Option("--detach", help="Start the replay without
 
 
 def run(options: "ServerOptions", request: "ReplayRequest", *, detach: bool) -> None:
-    """Start the replay, and watch it unless ``detach``. Raises Refusal."""
+    """Start the replay, and watch it unless ``detach``. Raises CommandError."""
     from console.queries.replays import plan, start
 
     async def launch(server: "Redis", _shard: "Shard") -> "tuple[ReplayPlan, Replay | None]":
@@ -40,7 +40,7 @@ def run(options: "ServerOptions", request: "ReplayRequest", *, detach: bool) -> 
 
 
 def watch_until_it_ends(options: "ServerOptions", replay_id: str) -> None:
-    """Show the progress of a replay. Raises Refusal if it fails. Ctrl-C exits with 130; the replay continues."""
+    """Show the progress of a replay. Raises CommandError if it fails. Ctrl-C exits with 130; the replay continues."""
     from rich.console import Console
 
     from console.queries.replay_progress import watch
@@ -57,7 +57,7 @@ def watch_until_it_ends(options: "ServerOptions", replay_id: str) -> None:
 def _print_result(progress: "Progress", *, as_json: bool) -> None:
     from console.output import print_json, print_line
     from console.queries.replay_progress import describe_progress
-    from runtime.errors import Refusal
+    from runtime.errors import CommandError
     from worker.replay.job import State
 
     if as_json:
@@ -65,7 +65,7 @@ def _print_result(progress: "Progress", *, as_json: bool) -> None:
     elif progress.state is not State.FAILED:
         print_line("\n".join(describe_progress(progress)))
     if progress.state is State.FAILED:
-        raise Refusal("; ".join(describe_progress(progress)))
+        raise CommandError("; ".join(describe_progress(progress)))
 
 
 def _exit_interrupted(replay_id: str) -> NoReturn:

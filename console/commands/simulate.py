@@ -111,7 +111,7 @@ def simulate(
 
     from console.simulate.report import print_report
     from ingest.settings import IngestSettings
-    from runtime.errors import Refusal
+    from runtime.errors import CommandError
 
     settings = IngestSettings.load(data=data)
     url, sign, stop = send_options.find_url(settings), _signer(settings), asyncio.Event()
@@ -122,7 +122,7 @@ def simulate(
     if stop.is_set():
         raise typer.Exit(INTERRUPTED)
     if failure := report.explain_failure(url, signed=sign is not None):
-        raise Refusal(failure)
+        raise CommandError(failure)
 
 
 def _signer(settings: "IngestSettings") -> "Sign | None":

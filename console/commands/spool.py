@@ -52,10 +52,10 @@ def adopt_command(
 
     from console.output import print_json, print_line
     from console.queries.spool import adopt_folders
-    from runtime.errors import Refusal
+    from runtime.errors import CommandError
 
     if bool(folders) == everything:
-        raise Refusal("name the folders to adopt, or give --all: see `ackstream spool list`")
+        raise CommandError("name the folders to adopt, or give --all: see `ackstream spool list`")
     owner = _owner(options, ask=False)
     adopted = adopt_folders(options.settings.data, owner, folders or [])
     if options.as_json:

@@ -25,7 +25,7 @@ def trace(
     from console.format import format_time
     from console.output import print_json, print_pairs, print_rows
     from console.queries.trace import find_trace
-    from runtime.errors import Refusal
+    from runtime.errors import CommandError
     from stream.redis.client import redact_url
     from worker.store.settings import DatabaseSettings
 
@@ -33,7 +33,7 @@ def trace(
     message = ask_database(settings, lambda engine: find_trace(engine, message_uuid, reveal=reveal))
     if message is None:
         where = redact_url(settings.database_url)
-        raise Refusal(f"no message {message_uuid!r} in {where}; `ackstream stats` shows what is not handled yet")
+        raise CommandError(f"no message {message_uuid!r} in {where}; `ackstream stats` shows what is not handled yet")
     history = _find_history(options, {event["entry"] for event in message["events"]}, reveal=reveal)
     if options.as_json:
         print_json({**message, "history": history})

@@ -10,7 +10,7 @@ import orjson
 from redis.asyncio import Redis
 
 from console.format import format_receipt_time, mask_numbers, to_text
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 from stream.entry import EntryId
 from stream.keys import Shard
 from worker.group.consumer_group import read_group_names
@@ -167,11 +167,11 @@ async def find_dead(server: Redis, shard: Shard, groups: Sequence[str], dead_id:
 
 
 async def require_all(server: Redis, shard: Shard, groups: Sequence[str], selection: EntryFilter) -> None:
-    """Raise Refusal for an id of the selection that no group has. Raises RedisError."""
+    """Raise CommandError for an id of the selection that no group has. Raises RedisError."""
     for dead_id in selection.ids:
         if not await find_dead(server, shard, groups, EntryId.from_text(dead_id)):
             where = f" in group {groups[0]!r}" if len(groups) == 1 else ""
-            raise Refusal(f"no dead letter {dead_id}{where}; `ackstream dead-letters list` shows all")
+            raise CommandError(f"no dead letter {dead_id}{where}; `ackstream dead-letters list` shows all")
 
 
 async def discard_dead(server: Redis, shard: Shard, group: str, selection: EntryFilter) -> int:
@@ -190,10 +190,10 @@ async def discard_dead(server: Redis, shard: Shard, group: str, selection: Entry
 
 
 async def resolve_groups(server: Redis, shard: Shard, group: str | None) -> list[str]:
-    """Return the named group, or all read_group_names groups. Raises Refusal for an unknown name, and RedisError."""
+    """Return the named group, or all registered groups. Raises CommandError for an unknown name, and RedisError."""
     names = await read_group_names(server, shard)
     if group is None:
         return names
     if group not in names and not await server.exists(shard.dead(group)):  # a dropped group may keep its dead letters
-        raise Refusal(f"no group {group!r}; the groups are: {', '.join(names) or 'none yet, start a worker'}")
+        raise CommandError(f"no group {group!r}; the groups are: {', '.join(names) or 'none yet, start a worker'}")
     return [group]

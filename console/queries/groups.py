@@ -8,7 +8,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 from stream.entry import EntryId
 from stream.keys import Shard
 from stream.redis.scripts import read_script
@@ -88,7 +88,7 @@ async def list_groups(server: Redis, shard: Shard, report_wait: Callable[[float]
 
 
 async def find_group(server: Redis, shard: Shard, name: str) -> GroupState:
-    """Return the group with this name. Watches its heartbeats. Raises Refusal if it does not exist, and RedisError."""
+    """Return the group with this name. Watches its heartbeats. Raises CommandError if it is missing, and RedisError."""
     survey = await AckFloor(server, shard).survey()
     position = next((group for group in survey.groups if group.name == name), None)
     if position is None:
@@ -98,16 +98,16 @@ async def find_group(server: Redis, shard: Shard, name: str) -> GroupState:
 
 
 async def resume_group(server: Redis, shard: Shard, name: str) -> str | None:
-    """Resume the group; return why it was paused, or None. Raises Refusal if it does not exist, and RedisError."""
+    """Resume the group; return why it was paused, or None. Raises CommandError if it does not exist, and RedisError."""
     survey = await AckFloor(server, shard).survey()
     if name not in {group.name for group in survey.groups}:
         raise _unknown(name, survey)
     return await resume(GroupRef(server, shard, name))
 
 
-def _unknown(name: str, survey: Survey) -> Refusal:
+def _unknown(name: str, survey: Survey) -> CommandError:
     names = ", ".join(sorted(group.name for group in survey.groups))
-    return Refusal(f"no group {name!r}; the groups are: {names or 'none yet, start a worker'}")
+    return CommandError(f"no group {name!r}; the groups are: {names or 'none yet, start a worker'}")
 
 
 async def drop_group(server: Redis, shard: Shard, state: GroupState, *, force: bool, dead: bool) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 from stream.entry import EntryId, read_received_ms
 from stream.keys import Shard
 from worker.events.timestamps import iso_time
@@ -70,7 +70,7 @@ class ReplayPlan:
 
 
 async def plan(server: Redis, request: ReplayRequest) -> ReplayPlan:
-    """Plan a replay of the stored entries. Raises Refusal for an unknown group or a damaged archive, and RedisError."""
+    """Plan a replay of stored entries. Raises RedisError, and CommandError for an unknown group or a bad archive."""
     await check_group(server, request.shard, request.group)
     result, dead = ReplayPlan(), request.place is Place.DEAD
     try:
@@ -79,7 +79,7 @@ async def plan(server: Redis, request: ReplayRequest) -> ReplayPlan:
                 if request.selection.matches(stored.id, stored.fields, dead=dead):
                     result.add(stored)
     except ArchiveDamaged as exc:
-        raise Refusal(f"the archive cannot be used: {exc}; restore the file, or leave out its time") from None
+        raise CommandError(f"the archive cannot be used: {exc}; restore the file, or leave out its time") from None
     return result
 
 
@@ -99,7 +99,7 @@ async def _pages(server: Redis, request: ReplayRequest) -> Pages:
 
 
 async def start(server: Redis, request: ReplayRequest, replay_plan: ReplayPlan) -> Replay:
-    """Start a planned replay; a worker of the group copies it. Raises Refusal if the group is gone, and RedisError."""
+    """Start a planned replay; a worker copies it. Raises RedisError, and CommandError without the group."""
     assert request.group is not None  # noqa: S101 - the command requires a group
     assert replay_plan.span is not None  # noqa: S101 - the command does not start an empty replay
     seconds, microseconds = await server.time()
@@ -115,7 +115,7 @@ async def start(server: Redis, request: ReplayRequest, replay_plan: ReplayPlan) 
         started_ms=seconds * 1000 + microseconds // 1000,
     )
     if not await Replays(GroupRef(server, request.shard, request.group)).start(replay):
-        raise Refusal(f"no group {request.group!r} is registered: start a worker of it first")
+        raise CommandError(f"no group {request.group!r} is registered: start a worker of it first")
     return replay
 
 
@@ -132,31 +132,31 @@ async def _find_start(server: Redis, request: ReplayRequest, first: EntryId) -> 
 
 
 async def check_group(server: Redis, shard: Shard, group: str | None) -> None:
-    """Raise Refusal if the group is named and not read_group_names."""
+    """Raise CommandError if a group is named and not registered."""
     names = await read_group_names(server, shard)
     if group is not None and group not in names:
-        raise Refusal(f"no group {group!r}; the groups are: {', '.join(names) or 'none yet, start a worker'}")
+        raise CommandError(f"no group {group!r}; the groups are: {', '.join(names) or 'none yet, start a worker'}")
 
 
 async def list_replays(server: Redis, shard: Shard, group: str | None) -> list[Progress]:
-    """Return the replays of the group, or of all groups; the newest of each group first. Raises Refusal, RedisError."""
+    """Return the replays of the group, or of all groups; the newest of each first. Raises CommandError, RedisError."""
     await check_group(server, shard, group)
     groups = await read_group_names(server, shard) if group is None else [group]
     return [progress for name in groups for progress in await Replays(GroupRef(server, shard, name)).all()]
 
 
 async def find(server: Redis, shard: Shard, replay_id: str) -> Progress:
-    """Return the replay with this id. Raises Refusal if it does not exist, and RedisError."""
+    """Return the replay with this id. Raises CommandError if it does not exist, and RedisError."""
     for progress in await list_replays(server, shard, None):
         if progress.replay.id == replay_id:
             return progress
-    raise Refusal(f"no replay {replay_id!r}; `ackstream replay list` shows all")
+    raise CommandError(f"no replay {replay_id!r}; `ackstream replay list` shows all")
 
 
 async def move(server: Redis, shard: Shard, replay_id: str, to: State, of: Sequence[State]) -> Progress:
-    """Change the state of the replay from one of ``of``; return its progress. Raises Refusal in any other state."""
+    """Change the state of the replay from one of ``of``; return its progress. Raises CommandError in another state."""
     replay = (await find(server, shard, replay_id)).replay
     was = await Replays(GroupRef(server, shard, replay.group)).change_state(replay, to, allowed=of)
     if was not in (*of, to):
-        raise Refusal(f"replay {replay_id} is {was} already" if was else f"no replay {replay_id!r}")
+        raise CommandError(f"replay {replay_id} is {was} already" if was else f"no replay {replay_id!r}")
     return await find(server, shard, replay_id)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from console.format import parse_entry_id
 from console.time_args import parse_time_ms
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 from worker.replay.entry_filter import EntryFilter
 
 
@@ -20,11 +20,11 @@ def build_filter(
     accounts: Sequence[str] | None = None,
     reasons: Sequence[str] | None = None,
 ) -> EntryFilter:
-    """Return the selection of these options. Raises Refusal if it is invalid or can match nothing."""
+    """Return the selection of these options. Raises CommandError if it is invalid or can match nothing."""
     now_ms = int(time.time() * 1000)
     since_ms, until_ms = (None if text is None else parse_time_ms(text, now_ms) for text in (since, until))
     if since_ms is not None and until_ms is not None and since_ms >= until_ms:
-        raise Refusal(f"no time is both after {since} and before {until}: --since must be before --until")
+        raise CommandError(f"no time is both after {since} and before {until}: --since must be before --until")
     return EntryFilter(
         since_ms=since_ms,
         until_ms=until_ms,

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from ingest.spool.errors import SpoolFault
 from ingest.spool.file import SpoolFile
 from ingest.spool.folder import Owner, SpoolFolder, folders_in, read_owner
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 from runtime.escape import escape_unprintable
 
 State = Literal["in use", "waiting", "foreign", "empty"]
@@ -35,36 +35,38 @@ class SpoolState:
 def list_folders(data: Path, owner: Owner) -> list[SpoolState]:
     """Return the state of each folder for this owner; ``owner.server`` may be None if Redis did not answer.
 
-    Raises Refusal if the folders cannot be read.
+    Raises CommandError if the folders cannot be read.
     """
     try:
         return [_state_of(path, owner) for path in folders_in(data)]
     except OSError as exc:
-        raise Refusal(f"the spool in {data} cannot be read ({exc.strerror}): run this as the user of ingest") from None
+        raise CommandError(
+            f"the spool in {data} cannot be read ({exc.strerror}): run this as the user of ingest"
+        ) from None
 
 
 def adopt_folders(data: Path, owner: Owner, names: Sequence[str]) -> list[SpoolState]:
     """Give the named folders, or without names all foreign ones, to this owner. Returns their states.
 
-    The owner is then identified by stream and address. Raises Refusal before any change if a folder is
+    The owner is then identified by stream and address. Raises CommandError before any change if a folder is
     missing or in use.
     """
     states = {state.folder: state for state in list_folders(data, owner)}
     if unknown := [name for name in names if name not in states]:
-        raise Refusal(f"the spool has no folder {', '.join(unknown)}: see `ackstream spool list`")
+        raise CommandError(f"the spool has no folder {', '.join(unknown)}: see `ackstream spool list`")
     if busy := [name for name in names if states[name].state == "in use"]:
-        raise Refusal(
+        raise CommandError(
             f"folder {', '.join(busy)} is in use by a running ingest: stop it, or wait until it has drained the folder"
         )
     chosen = [states[name] for name in names] or [state for state in states.values() if state.state == "foreign"]
     for state in chosen:
         folder = SpoolFolder.lock(data / "spool" / state.folder)
         if folder is None:
-            raise Refusal(f"folder {state.folder} has come into use: try again")
+            raise CommandError(f"folder {state.folder} has come into use: try again")
         try:
             folder.write_owner(owner)
         except OSError as exc:
-            raise Refusal(f"folder {state.folder} cannot be changed ({exc.strerror})") from None
+            raise CommandError(f"folder {state.folder} cannot be changed ({exc.strerror})") from None
         finally:
             folder.release()
     return chosen

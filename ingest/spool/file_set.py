@@ -52,7 +52,7 @@ class SpoolFiles:
     """The files of this process's locked folder, and of folders that it took over from dead processes."""
 
     def __init__(self, data: Path, owner: Owner, limit_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """Lock a folder. Raises Refusal if none can be locked."""
+        """Lock a folder. Raises CommandError if none can be locked."""
         self.held = Held()
         self._data = data
         self._owner = owner

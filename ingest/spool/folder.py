@@ -19,7 +19,7 @@ import orjson
 
 from ingest.spool.errors import translate_errors
 from runtime.disk import make_folder, try_lock, write_file
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 
 FOLDERS = 1000
 _OWNER = "owner"
@@ -54,7 +54,7 @@ class SpoolFolder:
 
     @classmethod
     def claim(cls, data: Path, owner: Owner) -> Self:
-        """Lock the first free folder without entries of another owner; create it if needed. Raises Refusal.
+        """Lock the first free folder without entries of another owner; create it if needed. Raises CommandError.
 
         While the server's id is unknown, an owner without an id at the same address counts as the same owner.
         """
@@ -69,11 +69,11 @@ class SpoolFolder:
                     return folder
                 folder.release()
         except OSError as exc:
-            raise Refusal(
+            raise CommandError(
                 f"the spool folder {data / 'spool'} cannot be used ({exc.strerror}): "
                 "set ACKSTREAM_DATA to a folder that this user may write to"
             ) from None
-        raise Refusal(f"all {FOLDERS} folders in {data / 'spool'} are in use: see `ackstream spool list`")
+        raise CommandError(f"all {FOLDERS} folders in {data / 'spool'} are in use: see `ackstream spool list`")
 
     @classmethod
     def lock(cls, path: Path) -> Self | None:

@@ -160,7 +160,7 @@ class Spool:
 
 @asynccontextmanager
 async def open_spool(data: Path, owner: Owner, limit_bytes: int) -> AsyncIterator[Spool]:
-    """Open the spool in the data folder until the block ends. Raises Refusal if it cannot be opened."""
+    """Open the spool in the data folder until the block ends. Raises CommandError if it cannot be opened."""
     spool = Spool(SpoolFiles(data, owner, limit_bytes))
     await spool.open()
     try:

@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 from stream.redis import primary
 from stream.redis.errors import error_code
 from stream.redis.sentinel import ASK_SECONDS
@@ -42,7 +42,7 @@ async def limit_wait(seconds: float) -> AsyncIterator[None]:
         raise RedisTimeoutError("no answer within the limit") from None
 
 
-class ServerUnfit(Refusal):
+class ServerUnfit(CommandError):  # noqa: N818 - named for what is wrong
     """The server lacks a command that this process needs."""
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from console.__main__ import main
 from console.main import app
 from console.simulate.report import print_report
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 from stream.entry import EntryId
 from stream.keys import Shard
 from stream.redis import client as connect
@@ -102,7 +102,7 @@ def test_trace_shows_a_message_and_its_events(site: StreamCommands) -> None:
 def test_trace_of_an_unknown_message_exits_with_1(site: StreamCommands, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the database."""
     result = site.run("trace", "nobody")
-    assert (result.exit_code, type(result.exception)) == (1, Refusal)
+    assert (result.exit_code, type(result.exception)) == (1, CommandError)
     monkeypatch.setattr("sys.argv", ["ackstream", "trace", "nobody"])
     with pytest.raises(SystemExit, match="ackstream: no message 'nobody' in "):
         main()

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from typer.testing import CliRunner, Result
 
 from console.main import app
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 from stream.keys import Shard
 from tests.support.samples.events import body, entry
 from worker.settle.invalid import InvalidRecord, UnverifiedPayload
@@ -134,7 +134,7 @@ async def test_ids_or_all_are_required(site: InvalidCommands, act: str) -> None:
     """A command needs ids or --all, not both; the error names an id without a record."""
     for arguments in ((), ("0/1-1", "--all")):
         refused = await site.run(act, *arguments)
-        assert isinstance(refused.exception, Refusal)
+        assert isinstance(refused.exception, CommandError)
         assert "or --all" in str(refused.exception)
     for arguments in ((act, "0/1-1"), ("show", "0/1-1")):
         refused = await site.run(*arguments)

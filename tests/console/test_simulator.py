@@ -20,7 +20,7 @@ from console.simulate.latencies import Latencies
 from console.simulate.messages import CHANNELS, RANKS, SimulatedWebhook, plan, predict_statuses
 from console.simulate.progress import open_bar
 from console.simulate.sender import SendSchedule, send
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 from stream.entry import Entry
 from worker.events.event import StatusEvent
 from worker.events.vonage import decode, parse
@@ -183,7 +183,7 @@ async def test_no_server_counts_as_no_answer(webhooks: list[SimulatedWebhook]) -
     report = await send(webhooks[:3], f"http://127.0.0.1:{unused_port()}/", rate=None, progress=lambda _: None)
     assert (report.answered, report.latency_ms) == ({"no answer": 3}, None)
     assert orjson.loads(report.to_json()) == report.as_dict()
-    with pytest.raises(Refusal, match="http"):
+    with pytest.raises(CommandError, match="http"):
         await send(webhooks, "localhost:3000", rate=None, progress=lambda _: None)
 
 

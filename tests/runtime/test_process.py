@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import asyncio, sys, threading, time
 from runtime import logs, process
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 logs.configure("json")
 
 async def deaf():
@@ -91,7 +91,11 @@ ENDS: dict[str, tuple[str, int, str]] = {
         1,
         "ZeroDivisionError",
     ),
-    "is refused": ("asyncio.create_task(deaf())\nawait asyncio.sleep(0)\nraise Refusal('no')", 1, "Refusal: no"),
+    "is refused": (
+        "asyncio.create_task(deaf())\nawait asyncio.sleep(0)\nraise CommandError('no')",
+        1,
+        "CommandError: no",
+    ),
     "fails in a group of tasks": (
         "async def fails():\n    1 / 0\nasync with asyncio.TaskGroup() as tasks:\n    tasks.create_task(fails())",
         1,

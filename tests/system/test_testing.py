@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 from redis.asyncio import Redis
 
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 from stream.keys import Shard
 from tests.support.processes import ackstream, becomes
 from tests.support.samples.events import entry
@@ -98,7 +98,7 @@ async def test_a_handler_has_its_time_and_gets_what_it_takes() -> None:
     assert (await testing.run(lists, [testing.event(), testing.event()])).reason == "discarded: 2"
     with pytest.raises(ValueError, match="one event at a time"):
         await testing.run(slow, [testing.event(), testing.event()])
-    with pytest.raises(Refusal, match="is not `async def`"):
+    with pytest.raises(CommandError, match="is not `async def`"):
         await testing.run(print, testing.event())
 
 

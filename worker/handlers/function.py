@@ -19,7 +19,7 @@ from pathlib import Path
 from traceback import walk_tb
 from typing import Any
 
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 from worker.events.event import StatusEvent
 from worker.handlers.deadlines import Deadlines
 
@@ -61,7 +61,7 @@ class ListFunction:
 
 
 def load(target: str) -> tuple[Function, bool]:
-    """Import ``package.module:function``. Return the function and whether it takes lists. Raises Refusal.
+    """Import ``package.module:function``. Return the function and whether it takes lists. Raises CommandError.
 
     The working folder comes last on the module path, so a file in it does not hide a library.
     """
@@ -72,11 +72,11 @@ def load(target: str) -> tuple[Function, bool]:
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as exc:  # noqa: BLE001 - a module may raise any exception when it is imported
-        raise Refusal(_not_imported(target, module_name, folder, exc)) from None
+        raise CommandError(_not_imported(target, module_name, folder, exc)) from None
     try:
         function = getattr(module, name)
     except AttributeError:
-        raise Refusal(
+        raise CommandError(
             f"handler {target!r}: the module {module_name!r} has no {name!r}{_suggest(module, name)}"
         ) from None
     return function, takes_lists(target, function)
@@ -111,27 +111,27 @@ def _suggest(module: object, name: str) -> str:
 
 
 def takes_lists(target: str, function: Function) -> bool:
-    """Whether a handler takes lists, by its annotation. Raises Refusal, which names the target, if it is invalid."""
+    """Whether a handler takes lists, by its annotation. Raises CommandError, which names the target."""
     name = target.rpartition(":")[2]
     if not inspect.iscoroutinefunction(function):
-        raise Refusal(f"handler {target!r}: {name!r} {_describe(function)}; {EXPECTED}")
+        raise CommandError(f"handler {target!r}: {name!r} {_describe(function)}; {EXPECTED}")
     signature = inspect.signature(function)
     parameters = list(signature.parameters.values())
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     if not parameters or parameters[0].kind not in positional or not _takes_one_argument(signature):
-        raise Refusal(f"handler {target!r}: it cannot be called with one argument; {EXPECTED}")
+        raise CommandError(f"handler {target!r}: it cannot be called with one argument; {EXPECTED}")
     if parameters[0].annotation is inspect.Parameter.empty:
         return False
     try:
         annotation = typing.get_type_hints(function)[parameters[0].name]
     except Exception as exc:  # noqa: BLE001 - an annotation is code and may raise any exception
         why = f"its annotations cannot be read ({type(exc).__name__})"
-        raise Refusal(f"handler {target!r}: {why}; import their names outside of `if TYPE_CHECKING:`") from None
+        raise CommandError(f"handler {target!r}: {why}; import their names outside of `if TYPE_CHECKING:`") from None
     if annotation is StatusEvent:
         return False
     if typing.get_origin(annotation) in (list, Sequence) and typing.get_args(annotation) == (StatusEvent,):
         return True
-    raise Refusal(
+    raise CommandError(
         f"handler {target!r}: the annotation of {parameters[0].name!r} is neither StatusEvent nor list[StatusEvent]; "
         f"{EXPECTED}"
     )

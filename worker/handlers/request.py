@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from yarl import URL
 
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 
 LONGEST_VALUE_BYTES = 8190  # the limit of common servers for one header
 
@@ -89,21 +89,21 @@ class Header:
         return cls(name, _check_value(f"the header {name}", unquote(text)))
 
     def read(self) -> str:
-        """Return the value. Blanks and line ends around the value in a file are removed. Raises Refusal."""
+        """Return the value. Blanks and line ends around the value in a file are removed. Raises CommandError."""
         if self.file is None:
             return self.value
         try:
             text = self.file.read_text()
         except (OSError, UnicodeDecodeError) as exc:
             why = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
-            raise Refusal(
+            raise CommandError(
                 f"the file {str(self.file)!r} of the header {self.name} of a forward handler cannot be read ({why}): "
                 "correct the path after @, or the rights of the file"
             ) from None
         try:
             return _check_value(f"the file {str(self.file)!r} of the header {self.name}", text)
         except ValueError as exc:
-            raise Refusal(str(exc)) from None
+            raise CommandError(str(exc)) from None
 
 
 def _check_value(what: str, text: str) -> str:
@@ -116,5 +116,5 @@ def _check_value(what: str, text: str) -> str:
 
 
 def read_headers(headers: Sequence[Header]) -> Mapping[str, str]:
-    """Return the headers with their values. Raises Refusal if a file cannot be read or has no valid value."""
+    """Return the headers with their values. Raises CommandError if a file cannot be read or has no valid value."""
     return {header.name: header.read() for header in headers}

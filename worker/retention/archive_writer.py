@@ -16,7 +16,7 @@ from typing import IO, Any, Self
 import hiredis
 import orjson
 
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 from stream.entry import fields_from_flat, read_received_ms
 from stream.keys import Shard
 from worker.retention.archive_reader import INDEX, IndexLine
@@ -45,18 +45,20 @@ class Archive:
         self._rests_until = -math.inf
 
     def prepare(self) -> None:
-        """Create the folder. Raises Refusal if this process cannot write to it."""
+        """Create the folder. Raises CommandError if this process cannot write to it."""
         try:
             missing = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             for folder in missing:
                 _sync_folder(folder.parent)
         except OSError as exc:
-            raise Refusal(
+            raise CommandError(
                 f"the folder of the archive {self.folder} cannot be created ({exc.strerror}): correct ACKSTREAM_ARCHIVE"
             ) from None
         if not os.access(self.folder, os.W_OK | os.X_OK):
-            raise Refusal(f"the folder of the archive {self.folder} is not writable: give this user the right to write")
+            raise CommandError(
+                f"the folder of the archive {self.folder} is not writable: give this user the right to write"
+            )
 
     @property
     def is_resting(self) -> bool:

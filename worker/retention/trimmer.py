@@ -220,7 +220,7 @@ class Trimmer:
 
 @asynccontextmanager
 async def run_trimmer(settings: RetentionSettings, stop: asyncio.Event) -> AsyncIterator[None]:
-    """Run the trimmer in the background; it ends soon after ``stop``. Raises Refusal if the archive is unusable."""
+    """Run the trimmer in the background; it ends after ``stop``. Raises CommandError if the archive is unusable."""
     if settings.retention_ms is None:
         yield
         return

@@ -17,7 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from runtime.disk import make_folder
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 from runtime.tasks import Backoff
 from stream.redis.client import describe_error
 from worker.store import postgresql_url
@@ -74,7 +74,7 @@ def open_engine(url: str, *, read_only: bool = False, create: bool = False) -> A
 
     For SQLite, all characters after ``sqlite:///`` are the path. A missing file is created only with ``create``. Unless
     ``read_only``, every transaction takes the write lock at its start, because a transaction that becomes a writer
-    later fails at once if another one writes. Errors never show the parameters. Raises Refusal or WrongValue.
+    later fails at once if another one writes. Errors never show the parameters. Raises CommandError or WrongValue.
     """
     if url.startswith(SQLITE):
         path, begin = Path(url.removeprefix(SQLITE)).absolute(), "BEGIN" if read_only else "BEGIN IMMEDIATE"
@@ -105,7 +105,7 @@ def _open_postgresql(url: str) -> AsyncEngine:
             pool_pre_ping=True,
         )
     except ModuleNotFoundError:
-        raise Refusal("the driver of PostgreSQL is not installed: pip install 'ackstream[postgres]'") from None
+        raise CommandError("the driver of PostgreSQL is not installed: pip install 'ackstream[postgres]'") from None
 
     @event.listens_for(engine.sync_engine, "begin")
     def on_begin(connection: Any) -> None:

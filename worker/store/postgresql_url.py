@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
-from runtime.errors import Refusal, WrongValue
+from runtime.errors import CommandError, WrongValue
 
 SCHEMES = ("postgres://", "postgresql://")
 CONNECT_SECONDS = 5.0
@@ -44,7 +44,7 @@ def check(url: str) -> None:
 
 
 def connect_arguments(url: str) -> dict[str, Any]:
-    """Return the keyword arguments of ``asyncpg.connect`` for this URL. Raises WrongValue, or Refusal for a file.
+    """Return the keyword arguments of ``asyncpg.connect`` for this URL. Raises WrongValue, or CommandError for a file.
 
     ``sslmode=verify-full`` and ``verify-ca`` without ``sslrootcert`` use the authorities of this machine. The driver
     has no channel binding, so ``channel_binding=require`` means ``sslmode=verify-full``, which also prevents
@@ -54,7 +54,9 @@ def connect_arguments(url: str) -> dict[str, Any]:
     for name in _FILES:
         path = parameters.get(name)
         if path and path != SYSTEM and not os.access(path, os.R_OK):
-            raise Refusal(f"ACKSTREAM_DATABASE_URL: the file of {name} cannot be read; correct its path or its rights")
+            raise CommandError(
+                f"ACKSTREAM_DATABASE_URL: the file of {name} cannot be read; correct its path or its rights"
+            )
     arguments: dict[str, Any] = {**auth, "timeout": float(parameters.get("connect_timeout", 0)) or CONNECT_SECONDS}
     mode = "verify-full" if parameters.get("channel_binding") == "require" else parameters.get("sslmode", "")
     driver = {name: value for name, value in parameters.items() if name in _FOR_THE_DRIVER}
@@ -103,6 +105,8 @@ def _make_ssl_context(mode: str, parameters: Mapping[str, str]) -> ssl.SSLContex
             context.load_cert_chain(Path(certificate), key, password)
     except (OSError, ValueError) as exc:
         names = "sslrootcert, sslcrl, sslcert and sslkey"
-        raise Refusal(f"ACKSTREAM_DATABASE_URL: a file of {names} is not valid PEM ({type(exc).__name__})") from None
+        raise CommandError(
+            f"ACKSTREAM_DATABASE_URL: a file of {names} is not valid PEM ({type(exc).__name__})"
+        ) from None
     context.check_hostname = mode == "verify-full"
     return context

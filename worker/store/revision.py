@@ -8,12 +8,12 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 from worker.store.database import open_connection
 from worker.store.tables import REVISION
 
 
-class SchemaMismatch(Refusal):
+class SchemaMismatch(CommandError):  # noqa: N818 - named for what is wrong
     """The tables have another revision than this code needs; the text names the next step."""
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from console.main import app
 from ingest.auth.quarantine import BATCH_ENTRIES, WAITING_ENTRIES
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 from stream.entry import Entry
 from stream.keys import Shard
 from tests.support.faults.redis_outages import counted
@@ -241,7 +241,7 @@ async def test_what_no_secret_proves_is_taken_in_only_if_that_is_said(site: Quar
 async def test_a_wrong_question_is_told(site: QuarantiningIngest, arguments: tuple[str, ...], sentence: str) -> None:
     """One sentence, and exit code 1."""
     result = await site.run(*arguments)
-    assert isinstance(result.exception, Refusal)
+    assert isinstance(result.exception, CommandError)
     assert sentence in str(result.exception)
     assert result.exit_code == 1
 

@@ -14,7 +14,7 @@ from ingest.spool.file import SpoolFile
 from ingest.spool.file_set import SpoolFiles
 from ingest.spool.folder import SpoolFolder
 from ingest.spool.record import entries_bytes
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 from tests.support.faults.redis_outages import counted
 from tests.support.samples.events import RECEIVED_MS
 from tests.support.samples.spool_folders import OWNER, drain_files, open_files, run_files
@@ -158,7 +158,9 @@ def test_a_file_that_failed_takes_nothing_more(tmp_path: Path, monkeypatch: pyte
 def test_no_folder_is_a_refusal(tmp_path: Path) -> None:
     """One sentence says which folder, why, and which setting."""
     (tmp_path / "file").touch()
-    with pytest.raises(Refusal, match=r"the spool folder \S+/file/spool cannot be used \(.+\): set ACKSTREAM_DATA"):
+    with pytest.raises(
+        CommandError, match=r"the spool folder \S+/file/spool cannot be used \(.+\): set ACKSTREAM_DATA"
+    ):
         SpoolFolder.claim(tmp_path / "file", OWNER)
 
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from console.main import app
 from console.queries import replay_progress
 from console.time_args import parse_time_ms
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 from stream.keys import Shard
 from stream.redis import client as connect
 from tests.support.processes import ackstream
@@ -196,7 +196,7 @@ def test_invalid_arguments_are_an_error(arguments: tuple[str, ...], code: int, s
     result = CliRunner().invoke(app, ["replay", *arguments])
     assert result.exit_code == code
     assert sentence in (str(result.exception) if code == 1 else result.output)
-    assert code == 2 or isinstance(result.exception, Refusal)
+    assert code == 2 or isinstance(result.exception, CommandError)
 
 
 @pytest.fixture
@@ -223,5 +223,5 @@ def test_times_have_several_forms() -> None:
     ]
     assert parse_time_ms("9d", 5) == 0
     for text in ("", "h", "1w", "-1h", "12:00", "9999999999999"):
-        with pytest.raises(Refusal, match="invalid time"):
+        with pytest.raises(CommandError, match="invalid time"):
             parse_time_ms(text, 0)

@@ -12,7 +12,7 @@ import psutil  # type: ignore[import-untyped]  # the PostgreSQL wheel brings it,
 import pytest
 
 from ingest.http.server import check_listener
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 from stream.keys import Shard
 from tests.support.http.raw_http import LAST, Edge, connected, good, heard, post, served, talk
 from tests.support.processes import answer, becomes
@@ -186,5 +186,5 @@ async def test_a_port_that_does_not_answer_as_it_must_stops_the_start(answered: 
         writer.close()
 
     async with await asyncio.start_server(respond, "127.0.0.1", 0) as server:
-        with pytest.raises(Refusal, match=r"aiohttp 3\."):
+        with pytest.raises(CommandError, match=r"aiohttp 3\."):
             await check_listener(server)

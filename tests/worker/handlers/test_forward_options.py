@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.errors import Refusal, WrongValue
+from runtime.errors import CommandError, WrongValue
 from worker.handlers.request import Header, parse_url
 from worker.handlers.spec import Spec
 
@@ -76,7 +76,7 @@ def test_an_invalid_header_file_is_refused(tmp_path: Path, content: bytes | None
     if content is not None:
         file.write_bytes(content)
 
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(CommandError) as caught:
         Header.parse("X-Key", f"@{file}").read()
 
     assert sentence in str(caught.value)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 from tests.support.samples.events import body, event
 from worker import Discard, Retry, StatusEvent, Unavailable
 from worker.events import event as status
@@ -128,7 +128,7 @@ def test_a_function_that_cannot_be_loaded_is_refused_in_a_sentence(
 ) -> None:
     """The sentence names the handler and the fault, and shows no text of an error of the module."""
     write_module("refused", HEAD + text)
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(CommandError) as caught:
         load("refused:handle")
     assert str(caught.value).startswith("handler 'refused:handle': ")
     assert sentence in str(caught.value)
@@ -139,7 +139,7 @@ def test_a_function_that_cannot_be_loaded_is_refused_in_a_sentence(
 def test_a_missing_module_is_named_with_the_search_path(write_module: WriteModule, target: str) -> None:
     """The sentence has the missing part of the name, and the working folder."""
     write_module("refused", HEAD)
-    with pytest.raises(Refusal, match=r"no module '\w+(\.inside)?' on PYTHONPATH or in /"):
+    with pytest.raises(CommandError, match=r"no module '\w+(\.inside)?' on PYTHONPATH or in /"):
         load(target)
 
 

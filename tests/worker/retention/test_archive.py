@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runtime.errors import Refusal
+from runtime.errors import CommandError
 from stream.entry import EntryId
 from stream.keys import Shard
 from worker.retention.archive_reader import INDEX, ArchiveDamaged, read
@@ -192,7 +192,7 @@ def test_a_draft_that_was_removed_fails(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_created_is_refused(tmp_path: Path) -> None:
     """The error names the folder."""
     (tmp_path / "file").touch()
-    with pytest.raises(Refusal, match=r"the folder of the archive .*/file cannot be"):
+    with pytest.raises(CommandError, match=r"the folder of the archive .*/file cannot be"):
         Archive(tmp_path / "file").prepare()
 
 
