@@ -29,7 +29,7 @@ class LoadedHandler:
     handler: Handler
     limits: Limits
     policy: RetryPolicy
-    remembers: bool = True
+    uses_dedup: bool = True
     """Whether the group skips events that it has handled before; False if handling an event twice does no harm."""
     accepts: Callable[[StatusEvent], bool] | None = None
     """Selects the events that the handler is called with. The others are settled without a call. None selects all."""
@@ -115,10 +115,10 @@ def _built_in(settings: WorkerSettings, spec: Spec, stack: AsyncExitStack) -> Lo
     policy = settings.retry_policy(spec.options)
     limits = Limits(1, timeout_seconds, spec.options.batch or settings.batch_entries, policy.attempts)
     if spec.target == "log":
-        return LoadedHandler(Log(reveal=settings.log_reveal), limits, policy, remembers=False)
+        return LoadedHandler(Log(reveal=settings.log_reveal), limits, policy, uses_dedup=False)
     from worker.store.database import open_engine  # noqa: PLC0415 - it takes a quarter of a worker's start
     from worker.store.handler import Store  # noqa: PLC0415 - the same
 
     engine = open_engine(settings.database_url)
     stack.push_async_callback(engine.dispose)
-    return LoadedHandler(Store(engine, timeout_seconds), limits, policy, remembers=False)
+    return LoadedHandler(Store(engine, timeout_seconds), limits, policy, uses_dedup=False)

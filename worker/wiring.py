@@ -51,7 +51,7 @@ def make_consumer(
     backlog = Backlog(group, settings.backlog_bytes)
     circuit = Circuit(name, loaded.limits, pause, is_late=heartbeat.is_late, timing=timing)
     dispatcher = Dispatcher(loaded.handler, loaded.limits, circuit, Suspects(poison, heartbeat, turn), backlog)
-    memory = settings.memory if loaded.remembers else None
+    memory = settings.memory if loaded.uses_dedup else None
     settler = Settler(group, memory, settings.record_limits, timing.give_up)
     history = History(group)
     writer = AckWriter(

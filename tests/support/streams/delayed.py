@@ -1,4 +1,4 @@
-"""Looking at what is parked."""
+"""Reads delayed retries."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from stream.keys import Shard
 
 
 async def delayed(server: Redis, shard: Shard, group: str) -> list[tuple[dict[bytes, bytes], float]]:
-    """The group's parked copies, each with the seconds until it is due, by the server's clock."""
+    """Return the delayed retries of the group, each with the seconds until it is due by the clock of the server."""
     seconds, microseconds = await server.time()
     members: Any = await server.zrange(shard.delayed(group), 0, -1, withscores=True)
     return [(await _unpacked(server, copy), due / 1000 - seconds - microseconds / 1e6) for copy, due in members]

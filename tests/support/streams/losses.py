@@ -1,4 +1,4 @@
-"""How many entries the trimmer reports as missing."""
+"""Counts the entries that the trimmer reports as missing."""
 
 import asyncio
 
@@ -13,8 +13,8 @@ NOTHING = RetentionPolicy(36_500 * DAY_MS, 1024**4, together=False)
 """Trims nothing."""
 
 
-async def missing(trimmer: Trimmer) -> int:
-    """How many entries one look reports."""
+async def count_missing(trimmer: Trimmer) -> int:
+    """Return the number of entries that one run of the trimmer reports as missing."""
     with capture_logs() as logs:
         await trimmer.run_once(asyncio.Event())
     return sum(line["entries"] for line in logs if line["event"] == "retention.missing")

@@ -1,4 +1,4 @@
-"""Streams to trim: entries of any age, groups that have read and acked as much as a test says."""
+"""Builds streams to trim: entries of any age, and groups that have read and acked some of them."""
 
 import asyncio
 from collections.abc import Iterable
@@ -20,16 +20,16 @@ LARGE = RetentionPolicy(36_500 * DAY_MS, LARGE_BYTES, together=False)
 
 
 async def add(server: Redis, shard: Shard, ids: Iterable[int | str], payload: bytes = b"x" * 500) -> list[bytes]:
-    """Append an entry for each id or millisecond; those of the tests are of the year 1970, so they are old."""
+    """Append an entry for each id or millisecond. The ids of tests are in 1970, so the entries are old."""
     async with server.pipeline(transaction=False) as pipe:
         for entry_id in ids:
             pipe.xadd(shard.stream, {b"payload": payload}, id=entry_id)
-        made: list[bytes] = await pipe.execute()
-    return made
+        entry_ids: list[bytes] = await pipe.execute()
+    return entry_ids
 
 
-async def left(server: Redis, shard: Shard) -> list[bytes]:
-    """The ids on the stream."""
+async def read_ids(server: Redis, shard: Shard) -> list[bytes]:
+    """Return the ids of all entries on the stream."""
     entries: Any = await server.xrange(shard.stream)
     return [entry_id for entry_id, _ in entries]
 
@@ -39,7 +39,7 @@ async def register(server: Redis, shard: Shard, *names: str) -> None:
 
 
 async def group(server: Redis, shard: Shard, name: str, *, read: int = 0, ack: int | None = None) -> list[bytes]:
-    """Make a group that has read so many entries, and acked so many of these, by default all; returns what it read."""
+    """Make a group that reads the first entries and acks some of them, by default all. Return the ids that it read."""
     await server.xgroup_create(shard.stream, name, id="0", mkstream=True)
     if not read:
         return []
@@ -50,8 +50,8 @@ async def group(server: Redis, shard: Shard, name: str, *, read: int = 0, ack: i
     return ids
 
 
-async def look(url: str, shard: Shard, retention: RetentionPolicy, archive: Archive | None = None) -> None:
-    """Have a trimmer look once, and trim what is due."""
+async def trim_once(url: str, shard: Shard, retention: RetentionPolicy, archive: Archive | None = None) -> None:
+    """Trim all entries that are due."""
     async with raw_ranges(connect.client(url)) as client:
         await Trimmer(client, shard, retention, archive).run_once(asyncio.Event())
         await client.pexpire(shard.trimmer, 0)

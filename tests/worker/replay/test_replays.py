@@ -10,7 +10,7 @@ from runtime.tasks import cancel_and_wait
 from stream.keys import Shard
 from stream.redis.client import client
 from tests.support.streams.replayed_stream import GROUP, ReplayedStream, run_beside
-from tests.support.streams.retention import OLD, look
+from tests.support.streams.retention import OLD, trim_once
 from worker.replay.copier import plan_steps, split_steps
 from worker.replay.entry_filter import EntryFilter
 from worker.replay.entry_reader import Span, read_archive
@@ -79,13 +79,13 @@ async def test_entries_that_are_not_copied_yet_are_not_trimmed(site: ReplayedStr
     await run_beside([site.replaying()], site.has_copied(100))
     await site.replays.change_state(replay, State.PAUSED, allowed=[State.RUNNING])
     cursor = (await site.progress()).cursor.ms
-    await look(site.url, site.shard, OLD)
+    await trim_once(site.url, site.shard, OLD)
     oldest: Any = await site.server.xrange(site.shard.stream, count=1)
     assert oldest[0][0] == b"%d-0" % (cursor + 1)
     await site.replays.change_state(replay, State.RUNNING, allowed=[State.PAUSED])
     await run_beside([site.replaying()], site.has(State.DONE))
     assert await site.copied() == list(range(1, 1001))
-    await look(site.url, site.shard, OLD)
+    await trim_once(site.url, site.shard, OLD)
     assert await site.server.xlen(site.shard.stream) == 0
 
 

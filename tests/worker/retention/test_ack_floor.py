@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from stream.entry import EntryId
 from stream.keys import Shard
 from stream.redis import client as connect
-from tests.support.streams.retention import add, group, left, register
+from tests.support.streams.retention import add, group, read_ids, register
 from worker.group.lease import Lease
 from worker.retention.ack_floor import AckFloor
 
@@ -151,7 +151,8 @@ async def test_the_floor_is_never_passed(valkey_url: str, case: Case) -> None:
     await floor.survey()
     removed = await floor.trim(lease.token, 5000, EntryId(0, *case.stays), limit=case.limit)
     stays = [
-        (entry.ms, entry.seq) for entry in (EntryId.from_redis(0, entry_id) for entry_id in await left(server, shard))
+        (entry.ms, entry.seq)
+        for entry in (EntryId.from_redis(0, entry_id) for entry_id in await read_ids(server, shard))
     ]
     assert stays == case.ids[len(case.ids) - len(stays) :]
     assert removed == len(case.ids) - len(stays)

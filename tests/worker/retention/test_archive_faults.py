@@ -13,7 +13,7 @@ from stream.entry import EntryId
 from stream.keys import Shard
 from tests.support.commands import run_command
 from tests.support.samples.events import RECEIVED_MS, body, entry
-from tests.support.streams.retention import OLD, group, left, look, register
+from tests.support.streams.retention import OLD, group, read_ids, register, trim_once
 from tests.support.workers.recording import GROUP
 from worker.replay.copier import plan_steps
 from worker.replay.entry_filter import ALL, EntryFilter
@@ -139,8 +139,8 @@ async def test_unknown_fields_survive_archive_and_replay(
     await group(server, shard, "done", read=1)
     await register(server, shard, "done", GROUP)
     await server.set(shard.checkpoint(GROUP), "1-0")
-    await look(valkey_url, shard, OLD, Archive(tmp_path))
-    assert await left(server, shard) == []
+    await trim_once(valkey_url, shard, OLD, Archive(tmp_path))
+    assert await read_ids(server, shard) == []
     (archived,) = read(tmp_path, shard.stream)
     assert archived.fields == fields
 

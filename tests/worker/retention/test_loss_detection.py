@@ -12,8 +12,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from stream.keys import Shard
 from stream.redis import client as connect
 from tests.support.processes import Valkey
-from tests.support.streams.losses import NOTHING, missing, release
-from tests.support.streams.retention import OLD, add, group, left, look, register
+from tests.support.streams.losses import NOTHING, count_missing, release
+from tests.support.streams.retention import OLD, add, group, read_ids, register, trim_once
 from worker.retention.ack_floor import AckFloor
 from worker.retention.loss_detector import Account, LossDetector
 from worker.retention.trimmer import Trimmer
@@ -32,36 +32,36 @@ async def test_entries_removed_by_others_are_counted(own_server: tuple[str, Redi
     """Entries removed by XTRIM, XDEL, DEL or FLUSHALL count once each."""
     url, server = own_server
     trimmer = Trimmer(server, shard, NOTHING, None)
-    assert await missing(trimmer) == 0
+    assert await count_missing(trimmer) == 0
     await add(server, shard, range(1, 101))
     await group(server, shard, "done", read=50)
     await register(server, shard, "done")
-    assert await missing(trimmer) == 0
+    assert await count_missing(trimmer) == 0
     await release(server, shard.trimmer)
-    await look(url, shard, OLD)
-    assert len(await left(server, shard)) == 50
-    assert await missing(trimmer) == 0  # that was the trimmer
+    await trim_once(url, shard, OLD)
+    assert len(await read_ids(server, shard)) == 50
+    assert await count_missing(trimmer) == 0  # that was the trimmer
     await server.xtrim(shard.stream, maxlen=40, approximate=False)
     await server.xdel(shard.stream, "90-0")
-    assert await missing(trimmer) == 11
-    assert await missing(trimmer) == 0
+    assert await count_missing(trimmer) == 11
+    assert await count_missing(trimmer) == 0
     await server.delete(shard.stream)
-    assert await missing(trimmer) == 39
+    assert await count_missing(trimmer) == 39
     await add(server, shard, range(1, 8))
-    assert await missing(trimmer) == 0
+    assert await count_missing(trimmer) == 0
     await server.flushall()
-    assert await missing(trimmer) == 7
+    assert await count_missing(trimmer) == 7
     await release(server, shard.trimmer)
-    assert await missing(Trimmer(server, shard, NOTHING, None)) == 0
+    assert await count_missing(Trimmer(server, shard, NOTHING, None)) == 0
 
 
 async def test_entries_that_left_while_no_worker_ran_are_counted_later(server: Redis, shard: Shard) -> None:
     """The loss account is on the server."""
     await add(server, shard, range(1, 11))
-    assert await missing(Trimmer(server, shard, NOTHING, None)) == 0
+    assert await count_missing(Trimmer(server, shard, NOTHING, None)) == 0
     await server.xtrim(shard.stream, maxlen=4, approximate=False)
     await release(server, shard.trimmer)
-    assert await missing(Trimmer(server, shard, NOTHING, None)) == 6
+    assert await count_missing(Trimmer(server, shard, NOTHING, None)) == 6
 
 
 async def test_trimmed_entries_are_not_missing_when_the_stream_is_deleted(own_server: tuple[str, Redis]) -> None:
@@ -71,11 +71,11 @@ async def test_trimmed_entries_are_not_missing_when_the_stream_is_deleted(own_se
     await add(server, shard, range(1, 101))
     await group(server, shard, "done", read=60)
     await register(server, shard, "done")
-    await look(url, shard, OLD)
-    assert len(await left(server, shard)) == 40
+    await trim_once(url, shard, OLD)
+    assert len(await read_ids(server, shard)) == 40
     await server.delete(shard.stream)
     await add(server, shard, [200])
-    assert await missing(Trimmer(server, shard, NOTHING, None)) == 40
+    assert await count_missing(Trimmer(server, shard, NOTHING, None)) == 40
 
 
 async def test_a_loss_is_reported_once_although_the_next_command_fails(
@@ -84,16 +84,16 @@ async def test_a_loss_is_reported_once_although_the_next_command_fails(
     """The report does not wait for the next commands, because losses happen when Redis has faults."""
     await add(server, shard, range(1, 11))
     trimmer = Trimmer(server, shard, NOTHING, None)
-    assert await missing(trimmer) == 0
+    assert await count_missing(trimmer) == 0
     await server.xtrim(shard.stream, maxlen=4, approximate=False)
     with monkeypatch.context() as patch:
         patch.setattr(AckFloor, "record", _fail)
         assert [await _reports(trimmer) for _ in range(3)] == [6, 0, 0]
         await server.xtrim(shard.stream, maxlen=3, approximate=False)
         assert await _reports(trimmer) == 1
-    assert await missing(trimmer) == 0
+    assert await count_missing(trimmer) == 0
     await server.xtrim(shard.stream, maxlen=1, approximate=False)
-    assert await missing(trimmer) == 2
+    assert await count_missing(trimmer) == 2
 
 
 async def _fail(*_: object, **__: object) -> None:
@@ -119,8 +119,8 @@ async def test_a_full_server_accepts_the_account(own_server: tuple[str, Redis], 
     await group(server, shard, "done", read=2000)
     await register(server, shard, "done")
     await server.config_set("maxmemory", 1)
-    await look(url, shard, OLD)
-    assert await left(server, shard) == []
+    await trim_once(url, shard, OLD)
+    assert await read_ids(server, shard) == []
     await server.config_set("maxmemory", 0)
 
 

@@ -10,7 +10,7 @@ from stream.entry import EntryId
 from stream.keys import Shard
 from stream.redis import client as connect
 from tests.support.processes import Valkey
-from tests.support.streams.retention import DAY_MS, LARGE, LARGE_BYTES, OLD, add, group, left, look, register
+from tests.support.streams.retention import DAY_MS, LARGE, LARGE_BYTES, OLD, add, group, read_ids, register, trim_once
 from tests.support.waiting import until
 from worker.group.lease import Lease
 from worker.retention.ack_floor import AckFloor
@@ -35,7 +35,7 @@ def files(archive: Path) -> list[Path]:
 
 async def check_starts_at(server: Redis, shard: Shard, ids: list[bytes], start: int) -> None:
     """Check that all entries from this one on are there, and before it at most those of the same node."""
-    remaining = await left(server, shard)
+    remaining = await read_ids(server, shard)
     assert ids[start:] == remaining[-len(ids[start:]) :]
     assert len(remaining) < len(ids) - start + 10
 
@@ -46,8 +46,8 @@ async def test_entries_that_every_group_has_settled_are_trimmed(
 ) -> None:
     """All old entries are removed, or entries of a large stream until it is small enough."""
     ids = await fill_settled_stream(server, shard)
-    await look(valkey_url, shard, retention)
-    remaining = await left(server, shard)
+    await trim_once(valkey_url, shard, retention)
+    remaining = await read_ids(server, shard)
     if retention is OLD:
         assert remaining == []
     else:
@@ -62,8 +62,8 @@ async def test_younger_entries_stay(valkey_url: str, server: Redis, shard: Shard
     ids = await add(server, shard, [now_ms - DAY_MS * days for days in (3, 2, 1)] + [now_ms - DAY_MS + 60_000, "*"])
     await group(server, shard, "done", read=10)
     await register(server, shard, "done")
-    await look(valkey_url, shard, OLD)
-    assert await left(server, shard) == ids[3:]
+    await trim_once(valkey_url, shard, OLD)
+    assert await read_ids(server, shard) == ids[3:]
 
 
 @either_limit
@@ -76,8 +76,8 @@ async def test_a_group_that_never_reads_keeps_everything(
     await group(server, shard, "never")
     if registered:
         await register(server, shard, "never")
-    await look(valkey_url, shard, retention)
-    assert await left(server, shard) == ids
+    await trim_once(valkey_url, shard, retention)
+    assert await read_ids(server, shard) == ids
 
 
 @either_limit
@@ -87,11 +87,11 @@ async def test_an_entry_in_flight_blocks_trimming(
     """The oldest entry that a group has not acked stays, with all later entries."""
     ids = await fill_settled_stream(server, shard)
     await group(server, shard, "slow", read=995, ack=990)
-    await look(valkey_url, shard, retention)
+    await trim_once(valkey_url, shard, retention)
     await check_starts_at(server, shard, ids, 990)
     await server.xack(shard.stream, "slow", *ids[990:995])
-    await look(valkey_url, shard, OLD)
-    assert await left(server, shard) == ids[995:]
+    await trim_once(valkey_url, shard, OLD)
+    assert await read_ids(server, shard) == ids[995:]
 
 
 @either_limit
@@ -107,7 +107,7 @@ async def test_a_registered_group_that_is_missing_has_its_floor_at_its_checkpoin
     await register(server, shard, "missing")
     if checkpoint:
         await server.set(shard.checkpoint("missing"), checkpoint)
-    await look(valkey_url, shard, retention)
+    await trim_once(valkey_url, shard, retention)
     await check_starts_at(server, shard, ids, kept_from)
 
 
@@ -118,8 +118,8 @@ async def test_without_a_registered_group_all_entries_stay(
     """Acks of groups of other programs do not count."""
     ids = await fill_settled_stream(server, shard)
     await server.delete(shard.groups)
-    await look(valkey_url, shard, retention)
-    assert await left(server, shard) == ids
+    await trim_once(valkey_url, shard, retention)
+    assert await read_ids(server, shard) == ids
 
 
 @pytest.mark.parametrize("registered", [True, False])
@@ -138,7 +138,7 @@ async def test_a_group_created_in_the_middle_keeps_the_remaining_entries(
     assert not await floor.trim(lease.token, 5000, end, limit=100)
     await floor.survey()
     assert await floor.trim(lease.token, 5000, end) == 0
-    assert await left(server, shard) == ids[removed:]
+    assert await read_ids(server, shard) == ids[removed:]
 
 
 async def test_when_a_group_is_dropped_the_trimmer_surveys_again(server: Redis, shard: Shard) -> None:
@@ -149,7 +149,7 @@ async def test_when_a_group_is_dropped_the_trimmer_surveys_again(server: Redis, 
     await floor.survey()
     await server.srem(shard.groups, "done")
     assert await floor.trim(lease.token, 5000, EntryId(0, 2000, 0)) is None
-    assert await left(server, shard) == ids
+    assert await read_ids(server, shard) == ids
 
 
 async def test_one_process_trims_at_a_time(valkey_url: str, server: Redis, shard: Shard) -> None:
@@ -157,11 +157,11 @@ async def test_one_process_trims_at_a_time(valkey_url: str, server: Redis, shard
     ids = await fill_settled_stream(server, shard)
     holder = Lease(server, shard.trimmer, 60_000)
     assert await holder.take()
-    await look(valkey_url, shard, OLD)
-    assert await left(server, shard) == ids
+    await trim_once(valkey_url, shard, OLD)
+    assert await read_ids(server, shard) == ids
     await holder.leave()
-    await look(valkey_url, shard, OLD)
-    assert await left(server, shard) == []
+    await trim_once(valkey_url, shard, OLD)
+    assert await read_ids(server, shard) == []
 
 
 async def test_a_late_trimmer_trims_nothing(server: Redis, shard: Shard) -> None:
@@ -178,7 +178,7 @@ async def test_a_late_trimmer_trims_nothing(server: Redis, shard: Shard) -> None
     assert await floor.trim(late.token, 30, EntryId(0, 2000, 0)) is None
     assert not await late.take()
     await late.leave()
-    assert await left(server, shard) == ids
+    assert await read_ids(server, shard) == ids
     assert await floor.trim(next_lease.token, 60_000, EntryId(0, 2000, 0)) == len(ids)
 
 
@@ -190,10 +190,10 @@ async def test_exactly_the_archived_entries_are_removed(
     young = await add(server, shard, ["*"] * 3)
     await group(server, shard, "done", read=5000)
     await register(server, shard, "done")
-    await look(
+    await trim_once(
         valkey_url, shard, RetentionPolicy(DAY_MS, 1024**3, together=True), Archive(tmp_path, file_bytes=300_000)
     )
-    assert await left(server, shard) == young
+    assert await read_ids(server, shard) == young
     assert [entry.id.redis.encode() for entry in read(tmp_path, shard.stream)] == ids
     assert len(files(tmp_path)) == 3
 
@@ -208,14 +208,14 @@ async def test_entries_for_the_archive_are_collected(
     await add(server, shard, [now_ms - 7 * DAY_MS - hour_ms // 2], b"one")
     await group(server, shard, "done", read=1)
     await register(server, shard, "done")
-    await look(valkey_url, shard, week, Archive(tmp_path))
-    assert len(await left(server, shard)) == 1
+    await trim_once(valkey_url, shard, week, Archive(tmp_path))
+    assert len(await read_ids(server, shard)) == 1
     large = RetentionPolicy(36_500 * DAY_MS, 1024**2, together=True)
     ids = await add(server, shard, ["*"] * 2500)
     await server.xreadgroup("done", "c", {shard.stream: ">"}, noack=True)
-    await look(valkey_url, shard, large, Archive(tmp_path))
+    await trim_once(valkey_url, shard, large, Archive(tmp_path))
     assert 0.93 < int(await server.memory_usage(shard.stream) or 0) / 1024**2 < 0.98
-    assert ids[-1] == (await left(server, shard))[-1]
+    assert ids[-1] == (await read_ids(server, shard))[-1]
 
 
 @pytest.fixture
@@ -234,17 +234,17 @@ async def test_a_full_server_is_trimmed(full_server: tuple[str, Redis], shard: S
     url, server = full_server
     with pytest.raises(OutOfMemoryError):
         await add(server, shard, ["*"])
-    await look(url, shard, OLD)
-    assert await left(server, shard) == []
+    await trim_once(url, shard, OLD)
+    assert await read_ids(server, shard) == []
 
 
 async def test_half_of_the_servers_memory_is_the_default(full_server: tuple[str, Redis], shard: Shard) -> None:
     """Without maxmemory the default is 1 GiB."""
     url, server = full_server
     await server.config_set("maxmemory", "200000")
-    await look(url, shard, RetentionPolicy(36_500 * DAY_MS, None, together=False))
+    await trim_once(url, shard, RetentionPolicy(36_500 * DAY_MS, None, together=False))
     assert 50_000 < int(await server.memory_usage(shard.stream) or 0) <= 100_000 + 4200
     await server.config_set("maxmemory", "0")
-    before = await left(server, shard)
-    await look(url, shard, RetentionPolicy(36_500 * DAY_MS, None, together=False))
-    assert await left(server, shard) == before
+    before = await read_ids(server, shard)
+    await trim_once(url, shard, RetentionPolicy(36_500 * DAY_MS, None, together=False))
+    assert await read_ids(server, shard) == before

@@ -18,8 +18,8 @@ from tests.support.in_process import working
 from tests.support.processes import Valkey
 from tests.support.samples.events import body
 from tests.support.servers.redis_users import ACL_FILE, add_user
-from tests.support.streams.losses import NOTHING, missing
-from tests.support.streams.retention import OLD, add, group, left, look, register
+from tests.support.streams.losses import NOTHING, count_missing
+from tests.support.streams.retention import OLD, add, group, read_ids, register, trim_once
 from tests.support.streams.settled import append_payloads
 from tests.support.waiting import until
 from worker.retention.archive_reader import read
@@ -58,7 +58,7 @@ async def test_a_worker_with_retention_off_trims_nothing(valkey_url: str, server
     async with working(redis_url=valkey_url, stream=shard.name, handlers="log", retention="off"):
         await until(lambda: dead(server, shard, 1))
         assert await server.get(shard.trimmer) is None
-    assert await left(server, shard) == [b"1-0"]
+    assert await read_ids(server, shard) == [b"1-0"]
 
 
 async def dead(server: Redis, shard: Shard, entries: int) -> bool:
@@ -75,8 +75,8 @@ async def test_a_worker_trims_with_the_rights_that_the_example_gives(
     await group(server, shard, "done", read=10)
     await group(server, shard, "slow", read=5)
     await register(server, shard, "done")
-    await look(url, shard, OLD, Archive(tmp_path))
-    assert await left(server, shard) == [b"%d-0" % ms for ms in range(6, 11)]
+    await trim_once(url, shard, OLD, Archive(tmp_path))
+    assert await read_ids(server, shard) == [b"%d-0" % ms for ms in range(6, 11)]
 
 
 async def test_groups_that_block_trimming_are_reported(valkey_url: str, server: Redis, shard: Shard) -> None:
@@ -87,19 +87,19 @@ async def test_groups_that_block_trimming_are_reported(valkey_url: str, server: 
     await group(server, shard, "foreign", read=4)
     await register(server, shard, "slow", "done")
     with capture_logs() as logs:
-        await look(valkey_url, shard, OLD)
+        await trim_once(valkey_url, shard, OLD)
     assert {line["group"]: line["entries"] for line in logs if line["event"] == "retention.blocked"} == {
         "slow": 8,
         "foreign": 6,
     }
-    assert await left(server, shard) == [b"%d-0" % ms for ms in range(3, 11)]
+    assert await read_ids(server, shard) == [b"%d-0" % ms for ms in range(3, 11)]
     assert [metric("retention_blocked_entries", group=name) for name in ("slow", "foreign", "done")] == [8, 6, None]
     assert (metric("retention_blocked_seconds", group="slow") or 0) > 40 * 365 * 86_400
     await server.xack(shard.stream, "slow", *(b"%d-0" % ms for ms in range(3, 6)))
     await server.xgroup_setid(shard.stream, "slow", "$")
     await server.xgroup_destroy(shard.stream, "foreign")
-    await look(valkey_url, shard, OLD)
-    assert await left(server, shard) == []
+    await trim_once(valkey_url, shard, OLD)
+    assert await read_ids(server, shard) == []
     assert [metric("retention_blocked_entries", group=name) for name in ("slow", "foreign")] == [None, None]
 
 
@@ -130,7 +130,7 @@ async def test_a_group_without_workers_is_reported_as_forgotten(server: Redis, s
     await server.xgroup_createconsumer(shard.stream, "g", "foreign")
     assert await report_forgotten(trimmer) == [False]
     await server.xclaim(shard.stream, "g", "foreign", 0, ["1-0"])
-    assert await left(server, shard) == [b"1-0"]
+    assert await read_ids(server, shard) == [b"1-0"]
 
 
 @pytest.fixture
@@ -149,13 +149,13 @@ async def test_the_account_outlives_a_restart(tmp_path: Path, shard: Shard) -> N
         await add(server, shard, range(1, 101))
         await group(server, shard, "done", read=60)
         await register(server, shard, "done")
-        await look(valkey.url, shard, OLD)
+        await trim_once(valkey.url, shard, OLD)
         await server.bgrewriteaof()
         await until(lambda: rewritten(server))
         valkey.kill()
         await valkey.start()
-        assert len(await left(server, shard)) == 40
-        assert await missing(Trimmer(server, shard, NOTHING, None)) == 0
+        assert len(await read_ids(server, shard)) == 40
+        assert await count_missing(Trimmer(server, shard, NOTHING, None)) == 0
         await server.aclose()
 
 
@@ -170,11 +170,11 @@ async def test_groups_that_may_have_lost_entries_are_named(valkey_url: str, serv
     await group(server, shard, "slow", read=5, ack=2)
     await group(server, shard, "done", read=10)
     await register(server, shard, "slow", "done")
-    await look(valkey_url, shard, OLD)
+    await trim_once(valkey_url, shard, OLD)
     before = metric("missing_entries_total") or 0
     await server.xtrim(shard.stream, minid="9", approximate=False)
     with capture_logs() as logs:
-        await look(valkey_url, shard, OLD)
+        await trim_once(valkey_url, shard, OLD)
     (line,) = [line for line in logs if line["event"] == "retention.missing"]
     assert (line["entries"], line["groups_that_may_lack_them"]) == (6, ["slow"])
     assert metric("missing_entries_total") == before + 6
@@ -211,7 +211,7 @@ async def test_on_a_full_disk_nothing_is_trimmed(
         with capture_logs() as logs:
             tasks.create_task(trimmer.run(stop))
             await until(lambda: has_failed(failures + 2))
-            remaining = await left(server, shard)
+            remaining = await read_ids(server, shard)
             ballast.unlink()
             await until(lambda: is_left(server, shard, 0))
             stop.set()
