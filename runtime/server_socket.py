@@ -19,7 +19,7 @@ Factory = Callable[[], asyncio.BaseProtocol]
 async def open_listener(
     factory: Factory, hosts: Sequence[str], port: int, *, setting: str, receive_bytes: int = RECEIVE_BYTES
 ) -> AsyncIterator[asyncio.Server]:
-    """Listen on all addresses until the block ends; port 0 picks a free one. Raises CommandError if one is taken.
+    """Listen on all addresses until the block ends; port 0 picks one for each. Raises CommandError if a port is taken.
 
     ``setting`` is the name of the port's setting, for the error. ``receive_bytes`` limits the unread data that the
     kernel buffers for a connection; its default is some megabytes. At the end the sockets stop listening; accepted
