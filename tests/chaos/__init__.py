@@ -1,1 +1,1 @@
-"""The rig: real processes under load and random faults, and a judge of its own who counts what became of each 200."""
+"""Chaos runs: real processes under load and random faults, and a checker that follows each payload answered 200."""

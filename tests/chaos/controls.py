@@ -1,7 +1,6 @@
-"""Control runs: something that protects is switched off, and the judge must see the loss, or the rig is blind."""
+"""Control runs: a protection is switched off, and the checker must see the loss; otherwise it is blind."""
 
 import asyncio
-import shutil
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
@@ -9,11 +8,12 @@ from pathlib import Path
 from signal import SIGKILL
 from typing import Any
 
-from tests.chaos import early_ack
-from tests.chaos.building import built
-from tests.chaos.court import sitting
-from tests.chaos.process_faults import Ended, Fsync, Stopped, Victim
-from tests.chaos.site import Cluster, Setup
+from tests.chaos import broken_worker
+from tests.chaos.checker_client import run_checker
+from tests.chaos.cluster import Cluster, Setup
+from tests.chaos.cluster_builder import run_cluster
+from tests.chaos.nemesis.processes import FsyncFault, ProcessEnded, ProcessFrozen, Victim
+from tests.support.preload.shim import find_compiler
 
 RATE, COUNT = 400.0, 1600
 LOAD_SECONDS = COUNT / RATE
@@ -23,17 +23,17 @@ FSYNC_MS = 2000
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """How its site differs, and what happens on it while the load is on."""
+    """How the cluster of a control run differs, and the faults during its load."""
 
     happens: Callable[[Cluster], Coroutine[Any, Any, None]]
     changes: Mapping[str, Any] = field(default_factory=dict)
     forges: bool = False
-    """Whether the judge is told of a 200 that nobody gave."""
+    """Whether a 200 that ingest never sent is added to the history."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What the judge saw in a control run."""
+class ControlResult:
+    """The result of a control run."""
 
     name: str
     acked: int
@@ -41,55 +41,55 @@ class Seen:
     left: Mapping[str, int]
 
     @property
-    def sees(self) -> bool:
+    def has_seen_loss(self) -> bool:
         return self.lost > 0 and not self.left
 
     def __str__(self) -> str:
         rest = f", but {self.left} were left, so that this means nothing" if self.left else ""
-        return f"{self.name}: {'' if self.sees else 'BLIND: '}lost {self.lost} of {self.acked}{rest}"
+        return f"{self.name}: {'' if self.has_seen_loss else 'BLIND: '}lost {self.lost} of {self.acked}{rest}"
 
 
-async def watch(name: str, folder: Path) -> Seen:
-    """Play one control run on a site of its own."""
+async def watch(name: str, folder: Path) -> ControlResult:
+    """Do a control run on a new cluster."""
     control = CONTROLS[name]
     setup = Setup(folder, database="sqlite", **control.changes)
-    async with built(setup) as site, sitting(site, folder) as court:
+    async with run_cluster(setup) as cluster, run_checker(cluster, folder) as checker:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(court.load(0, COUNT, RATE, name))
-            tasks.create_task(control.happens(site))
+            tasks.create_task(checker.load(0, COUNT, RATE, name))
+            tasks.create_task(control.happens(cluster))
         if control.forges:
-            await court.forge(0)
-        ending = await court.end(0, DRAIN_SECONDS)
-    return Seen(name, ending.verdict.acked, ending.verdict.lost, ending.left)
+            await checker.forge(0)
+        outcome = await checker.end(0, DRAIN_SECONDS)
+    return ControlResult(name, outcome.analysis.acked, outcome.analysis.lost, outcome.left)
 
 
-async def _redis_dies_unread(site: Cluster) -> None:
-    """Redis dies while nobody reads, so that what is confirmed is there only."""
-    workers = [Stopped(Victim("worker", number)) for number in range(len(site.workers))]
+async def _redis_dies_unread(cluster: Cluster) -> None:
+    """Kill Redis while no worker reads, so that the entries are in Redis only."""
+    workers = [ProcessFrozen(Victim("worker", number)) for number in range(len(cluster.workers))]
     for one in workers:
-        await one.begin(site)
+        await one.start(cluster)
     await asyncio.sleep(LOAD_SECONDS / 2)
-    death = Ended(Victim("redis", 0), SIGKILL)
-    await death.begin(site)
-    await death.end(site)
+    death = ProcessEnded(Victim("redis", 0), SIGKILL)
+    await death.start(cluster)
+    await death.end(cluster)
     for one in workers:
-        await one.end(site)
+        await one.end(cluster)
 
 
-async def _slow_disk(site: Cluster) -> None:
-    """The same on a slow disk: while an fsync is under way Redis puts off even the writing."""
-    disk = Fsync(Victim("redis", 0), delay_ms=FSYNC_MS)
-    await disk.begin(site)
-    await _redis_dies_unread(site)
-    await disk.end(site)
+async def _slow_disk(cluster: Cluster) -> None:
+    """Do the same on a slow disk: Redis delays even its writes during an fsync."""
+    disk = FsyncFault(Victim("redis", 0), delay_ms=FSYNC_MS)
+    await disk.start(cluster)
+    await _redis_dies_unread(cluster)
+    await disk.end(cluster)
 
 
-async def _workers_die(site: Cluster) -> None:
+async def _workers_die(cluster: Cluster) -> None:
     await asyncio.sleep(LOAD_SECONDS / 2)
-    for number in range(len(site.workers)):
-        death = Ended(Victim("worker", number), SIGKILL)
-        await death.begin(site)
-        await death.end(site)
+    for number in range(len(cluster.workers)):
+        death = ProcessEnded(Victim("worker", number), SIGKILL)
+        await death.start(cluster)
+        await death.end(cluster)
 
 
 async def _nothing(_site: Cluster) -> None:
@@ -99,12 +99,12 @@ async def _nothing(_site: Cluster) -> None:
 CONTROLS: Mapping[str, Control] = {
     "slow-disk": Control(_slow_disk, {"appendfsync": "everysec"}),
     "no-aof": Control(_redis_dies_unread, {"appendfsync": "off"}),
-    "early-ack": Control(_workers_die, {"worker": (sys.executable, "-m", early_ack.__name__, "worker")}),
+    "early-ack": Control(_workers_die, {"worker": (sys.executable, "-m", broken_worker.__name__, "worker")}),
     "never-sent": Control(_nothing, forges=True),
 }
 
 
 def possible() -> list[str]:
-    """Return the controls that this machine has what is needed for: a C compiler for the slow disk."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
+    """Return the controls that can run here: the slow disk needs a C compiler."""
+    compiler = find_compiler()
     return [name for name in CONTROLS if compiler or name != "slow-disk"]

@@ -1,4 +1,4 @@
-"""A process's standard output as a pipe that the rig reads, stops reading, or leaves."""
+"""A process's standard output as a pipe: read, stalled or closed at the reading end."""
 
 import asyncio
 import fcntl
@@ -14,13 +14,13 @@ READ_BYTES = 65536
 
 
 class LogPipe:
-    """Copies what comes through a named pipe to the file that the process's standard error goes to as well."""
+    """Copies the data of a named pipe to the file that has the standard error of the process."""
 
     def __init__(self, pipe: Path) -> None:
         os.mkfifo(pipe)
         self._pipe = pipe
         self._reader: int | None = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-        self._writer = os.open(pipe, os.O_WRONLY)  # kept, so that a reader sees no end between two processes
+        self._writer = os.open(pipe, os.O_WRONLY)  # kept, so that a reader has_seen_loss no end between two processes
         if hasattr(fcntl, "F_SETPIPE_SZ"):
             fcntl.fcntl(self._writer, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._output = Path(os.devnull)
@@ -29,7 +29,7 @@ class LogPipe:
     def start(
         self, command: tuple[str, ...], folder: Path, name: str, environment: Mapping[str, str] | None
     ) -> Process:
-        """Start a process whose standard output is the pipe, whether or not it is being read."""
+        """Start a process whose standard output is the pipe."""
         first = self._output == Path(os.devnull)
         process = started(command, folder, name, environment, stdout=self._writer)
         self._output = process.output
@@ -38,14 +38,14 @@ class LogPipe:
         return process
 
     def read(self) -> None:
-        """Read what comes, and what is in the pipe."""
+        """Read all data of the pipe, now and later."""
         if self._reader is None:
             self._reader = os.open(self._pipe, os.O_RDONLY | os.O_NONBLOCK)
         asyncio.get_running_loop().add_reader(self._reader, self._copy, self._reader)
         self._is_read = True
 
     def stall(self) -> None:
-        """Read no more, and leave no room in the pipe."""
+        """Stop reading, and fill the pipe."""
         if not self._is_read or self._reader is None:
             return
         self._stop_reading(self._reader)
@@ -57,7 +57,7 @@ class LogPipe:
         os.close(filler)
 
     def leave(self) -> None:
-        """Close the reading end: a process that writes is told that nobody reads."""
+        """Close the reading end: a process that writes gets EPIPE."""
         if self._is_read and self._reader is not None:
             self._stop_reading(self._reader)
             os.close(self._reader)

@@ -1,4 +1,4 @@
-"""A small disk for the spool, so that it can be full: a tmpfs in a mount namespace of this process's own."""
+"""A small disk for the spool that a fault can fill: a tmpfs in a mount namespace of this process."""
 
 import ctypes
 import os
@@ -15,17 +15,17 @@ _PIECE = bytes(1024 * 1024)
 
 
 def unshare() -> bool:
-    """Take a mount namespace of one's own, which ends with this process and its children; False where not permitted.
+    """Make a mount namespace that ends with this process and its children; return False where this is not permitted.
 
-    To be called while the process has one thread.
+    The process must have a single thread.
     """
     unshared = getattr(ctypes.CDLL(None), "unshare", lambda _: -1)(_NEW_MOUNTS) == 0
     return unshared and _mount("--make-rprivate", "/")
 
 
 @contextmanager
-def mounted(folder: Path) -> Iterator[None]:
-    """Mount an empty disk on the folder for the length of the block."""
+def mount_disk(folder: Path) -> Iterator[None]:
+    """Mount an empty disk on the folder during the block."""
     if not _mount("-t", "tmpfs", "-o", f"size={SIZE_MIB}m,mode=0700", "chaos", str(folder)):
         raise OSError(f"cannot mount a disk on {folder}")
     try:
@@ -35,11 +35,11 @@ def mounted(folder: Path) -> Iterator[None]:
 
 
 def fill(disk: Path) -> Path:
-    """Leave no room on the disk; return the file that takes it."""
+    """Fill the disk; return the file that fills it."""
     ballast = disk / "ballast"
     with suppress(OSError), ballast.open("ab", buffering=0) as file:
         while True:
-            os.write(file.fileno(), _PIECE)  # the last one is cut to what fits
+            os.write(file.fileno(), _PIECE)  # the last write fills the rest
     return ballast
 
 

@@ -1,14 +1,14 @@
-"""What can be asked of a run."""
+"""The command line of a run."""
 
 import argparse
 import secrets
 from collections.abc import Callable, Collection
 
 from tests.chaos import controls
-from tests.chaos.kinds import KINDS
+from tests.chaos.nemesis.kinds import KINDS
 
 
-def given() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.chaos", description="Break things at random under load, and count what is lost."
@@ -40,7 +40,7 @@ def _names(known: Collection[str]) -> Callable[[str], list[str]]:
     def names(text: str) -> list[str]:
         found = text.split(",")
         if unknown := set(found) - set(known):
-            raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))} is none of them")
+            raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))} is not a valid name")
         return found
 
     return names

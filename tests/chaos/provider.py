@@ -1,4 +1,4 @@
-"""The load, which acts like the provider: what is not answered 200 it sends again later, and some it sends twice."""
+"""The load. It acts like the provider: it repeats each request without a 200, and sends some messages twice."""
 
 import asyncio
 import random
@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 import aiohttp
 
 from tests.chaos import payloads
-from tests.chaos.ledger import Ledger
+from tests.chaos.history import History
 
 IN_FLIGHT = 256
 ANSWER_SECONDS = 5.0
 TWICE_SHARE = 0.05
 AGAIN_SECONDS = (0.25, 2.0)
-"""How long until it sends again: doubling, from here to here. The provider takes 5 s to 15 min."""
+"""The first and the longest delay before a repetition; it doubles. The provider waits 5 s to 15 min."""
 ATTEMPTS = 50
-"""How often it sends a message before it gives up; the provider gives up after 24 h."""
+"""The most attempts for a message; the provider gives up after 24 h."""
 TICK_SECONDS = 0.01
 
 KEPT, BUSY, NONE = "200", "503", "none"
@@ -26,35 +26,35 @@ KEPT, BUSY, NONE = "200", "503", "none"
 
 @dataclass(slots=True)
 class Tally:
-    """What became of a load. The ids are the judge's business."""
+    """The counts of a load."""
 
     sent: int = 0
     answers: dict[str, int] = field(default_factory=Counter)
-    """Requests by their answer; ``none`` is no answer in time or a broken connection."""
+    """Requests by answer; `none` means no answer in time or a broken connection."""
     spooled: int = 0
-    """Entries that ingest says it kept in its spool meanwhile; one that was killed may have kept a few more."""
+    """Entries that went to a spool, by the metrics of ingest; a killed process may have spooled a few more."""
     given_up: int = 0
-    """Never answered 200 as long as they were sent."""
+    """Messages never answered 200 in all attempts."""
     p50_ms: float = 0.0
     p99_ms: float = 0.0
     slowest_ms: float = 0.0
-    """Of the requests that were answered 200."""
+    """The times are those of the requests answered 200."""
 
 
 class Provider:
-    """Sends one load to several ingest processes, to each request a random one."""
+    """Sends a load to several ingest processes, each request to a random process."""
 
-    def __init__(self, http: aiohttp.ClientSession, urls: Sequence[str], ledger: Ledger, rng: random.Random) -> None:
+    def __init__(self, http: aiohttp.ClientSession, urls: Sequence[str], history: History, rng: random.Random) -> None:
         self._http = http
         self._urls = urls
-        self._ledger = ledger
+        self._history = history
         self._rng = rng
         self._in_flight = asyncio.Semaphore(IN_FLIGHT)
         self._seconds: list[float] = []
         self.tally = Tally()
 
     async def send(self, message_ids: Sequence[str], rate: float) -> Tally:
-        """Send all at this rate a second, however they are answered; return when each is kept or given up."""
+        """Send all at this rate a second, independently of the answers; return when each is stored or given up."""
         began = time.monotonic()
         self.tally.sent = len(message_ids)
         async with asyncio.TaskGroup() as tasks:
@@ -66,7 +66,7 @@ class Provider:
         return self.tally
 
     async def _deliver(self, message_id: str) -> None:
-        """Send until it is answered 200, and perhaps once more."""
+        """Send the message until the answer is 200, and sometimes once more."""
         body, delay = payloads.body(message_id), AGAIN_SECONDS[0]
         for _ in range(ATTEMPTS):
             if await self._post(body) == KEPT:
@@ -76,7 +76,7 @@ class Provider:
         else:
             self.tally.given_up += 1
             return
-        self._ledger.add(message_id)
+        self._history.add(message_id)
         if self._rng.random() < TWICE_SHARE:
             await asyncio.sleep(self._rng.uniform(0.0, AGAIN_SECONDS[1]))
             await self._post(body)
@@ -101,7 +101,7 @@ class Provider:
             self.tally.p50_ms, self.tally.p99_ms, self.tally.slowest_ms = (round(1000 * one, 1) for one in at)
 
 
-def session() -> aiohttp.ClientSession:
+def open_session() -> aiohttp.ClientSession:
     """Open the provider's connections."""
     return aiohttp.ClientSession(
         timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS),

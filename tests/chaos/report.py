@@ -1,4 +1,4 @@
-"""What a run has shown, for people and for programs."""
+"""The report of a run, for people and for programs."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,7 +11,7 @@ from tests.chaos.rounds import Round
 
 @dataclass(slots=True)
 class Line:
-    """Some rounds together: all, or those in which a kind of fault had its part."""
+    """The sums of several rounds: of all, or of those with a kind of fault."""
 
     rounds: int = 0
     acked: int = 0
@@ -27,19 +27,19 @@ class Line:
     failed: int = 0
 
     def add(self, played: Round) -> None:
-        verdict = played.ending.verdict
+        analysis = played.outcome.analysis
         self.rounds += 1
-        self.acked += verdict.acked
-        self.stored += verdict.stored
-        self.dead = dict(Counter(self.dead) + Counter(verdict.dead))
+        self.acked += analysis.acked
+        self.stored += analysis.stored
+        self.dead = dict(Counter(self.dead) + Counter(analysis.dead))
         self.spooled += played.tally.spooled
         self.busy += played.tally.answers.get(BUSY, 0)
         self.unanswered += played.tally.answers.get(NONE, 0)
         self.slowest_ms = max(self.slowest_ms, played.tally.slowest_ms)
-        self.drain_seconds = max(self.drain_seconds, played.ending.drain_seconds)
-        self.lost += verdict.lost
-        self.duplicates += verdict.duplicates
-        self.failed += bool(played.troubles)
+        self.drain_seconds = max(self.drain_seconds, played.outcome.drain_seconds)
+        self.lost += analysis.lost
+        self.duplicates += analysis.duplicates
+        self.failed += bool(played.failures)
 
 
 HEADS = (
@@ -95,25 +95,25 @@ def _cells(name: str, line: Line) -> tuple[str, ...]:
     return (name, *map(str, figures), *ends)
 
 
-def told(played: Round) -> Iterator[str]:
-    """Yield what is said of a round when it is over."""
-    verdict, answers = played.ending.verdict, played.tally.answers
+def describe(played: Round) -> Iterator[str]:
+    """Yield the lines that describe a round."""
+    analysis, answers = played.outcome.analysis, played.tally.answers
     yield (
-        f"    {verdict.acked} acked, {verdict.stored} stored, dead letters {verdict.dead or 0}, "
+        f"    {analysis.acked} acked, {analysis.stored} stored, dead letters {analysis.dead or 0}, "
         f"{played.tally.spooled} spooled, {answers.get(BUSY, 0)} times 503, {answers.get(NONE, 0)} without an answer, "
-        f"slowest {played.tally.slowest_ms:.0f} ms, drained in {played.ending.drain_seconds} s, "
-        f"lost {verdict.lost}, duplicates {verdict.duplicates}; {played.seconds:.0f} s"
+        f"slowest {played.tally.slowest_ms:.0f} ms, drained in {played.outcome.drain_seconds} s, "
+        f"lost {analysis.lost}, duplicates {analysis.duplicates}; {played.seconds:.0f} s"
     )
     if played.still_seconds:
-        yield f"    this machine stood still for {played.still_seconds:.0f} s: what is measured here means little"
-    for trouble in played.troubles:
-        yield f"    FAILED: {trouble}"
+        yield f"    this machine stalled for {played.still_seconds:.0f} s: the times of this round mean little"
+    for failure in played.failures:
+        yield f"    FAILED: {failure}"
 
 
 def as_json(rounds: Sequence[Round]) -> dict[str, Any]:
     return {
         "kinds": {name: asdict(line) for name, line in lines(rounds).items()},
         "failed": [
-            {"round": str(played.plan), "troubles": list(played.troubles)} for played in rounds if played.troubles
+            {"round": str(played.plan), "failures": list(played.failures)} for played in rounds if played.failures
         ],
     }

@@ -1,4 +1,4 @@
-"""A round: load on, faults begin and end, all is put right, drained, judged."""
+"""A round: a load, faults that start and end, a drain, and the analysis."""
 
 import asyncio
 import random
@@ -6,33 +6,33 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tests.chaos import pulse
-from tests.chaos.court import Court
-from tests.chaos.faults import Kind, Planned, draw
-from tests.chaos.judge import Ending
-from tests.chaos.kinds import AWAY
+from tests.chaos import stall_detector
+from tests.chaos.checker import Outcome
+from tests.chaos.checker_client import CheckerClient
+from tests.chaos.cluster import Cluster
+from tests.chaos.nemesis.kinds import AWAY
+from tests.chaos.nemesis.schedule import Kind, Planned, draw
 from tests.chaos.provider import BUSY, KEPT, NONE, Tally
-from tests.chaos.site import Cluster
 
 RATE = (300.0, 700.0)
 LOAD_SECONDS = (3.0, 6.0)
 AFTER_SECONDS = 1.0
-"""How long the load goes on, at least, when the last fault has ended."""
+"""The least time that the load continues after the end of the last fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to happen in a round: it follows from seed and number, and from nothing that happened before."""
+    """The plan of a round: it depends on seed and number only, not on earlier rounds."""
 
     seed: int
     number: int
     faults: Sequence[Planned]
     rate: float
     seconds: float
-    """How long the load goes on."""
+    """The length of the load."""
 
     @classmethod
-    def drawn(cls, seed: int, number: int, kinds: Mapping[str, Kind], most: int) -> "Plan":
+    def draw(cls, seed: int, number: int, kinds: Mapping[str, Kind], most: int) -> "Plan":
         rng = random.Random(f"{seed}:{number}")
         faults = draw(rng, kinds, AWAY, most)
         rate, least = rng.uniform(*RATE), rng.uniform(*LOAD_SECONDS)
@@ -49,51 +49,51 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What became of a round."""
+    """The result of a round."""
 
     plan: Plan
     seconds: float
     still_seconds: float
-    """How long this machine stood still; 0 if it did not."""
+    """The longest stall of this machine; 0 without a stall."""
     tally: Tally
-    ending: Ending
-    troubles: Sequence[str]
-    """What makes it a failed one, in words; empty if nothing does."""
+    outcome: Outcome
+    failures: Sequence[str]
+    """The reasons why the round failed, in words; empty if it passed."""
 
 
-async def play(site: Cluster, court: Court, plan: Plan) -> Round:
-    """Play a round on a site that is ready."""
+async def play(cluster: Cluster, checker: CheckerClient, plan: Plan) -> Round:
+    """Run a round on a cluster that is ready."""
     began = time.monotonic()
     count, seed = round(plan.rate * plan.seconds), f"{plan.seed}:{plan.number}:load"
-    async with pulse.felt() as felt:
+    async with stall_detector.detect_stalls() as stalls:
         async with asyncio.TaskGroup() as tasks:
-            loading = tasks.create_task(court.load(plan.number, count, plan.rate, seed))
+            loading = tasks.create_task(checker.load(plan.number, count, plan.rate, seed))
             for one in plan.faults:
-                tasks.create_task(one.happen(site))
+                tasks.create_task(one.happen(cluster))
         async with asyncio.TaskGroup() as tasks:
-            ending = tasks.create_task(court.end(plan.number))
-            ready = tasks.create_task(site.is_ready())
+            outcome = tasks.create_task(checker.end(plan.number))
+            ready = tasks.create_task(cluster.is_ready())
     tally = loading.result()
-    troubles = [*site.crashes(), *_troubles(tally, ending.result())]
+    failures = [*cluster.crashes(), *_list_failures(tally, outcome.result())]
     if not ready.result():
-        troubles.append("an ingest or a worker did not become ready again")
-    return Round(plan, time.monotonic() - began, felt.longest_seconds, tally, ending.result(), troubles)
+        failures.append("an ingest or a worker did not become ready again")
+    return Round(plan, time.monotonic() - began, stalls.longest_seconds, tally, outcome.result(), failures)
 
 
-def _troubles(tally: Tally, ending: Ending) -> list[str]:
-    """Return what must not be, in words."""
-    verdict = ending.verdict
+def _list_failures(tally: Tally, outcome: Outcome) -> list[str]:
+    """Return the failures, in words."""
+    analysis = outcome.analysis
     found = {
-        f"{verdict.lost} lost": verdict.lost,
-        f"{verdict.duplicates} duplicates in the database": verdict.duplicates,
-        f"{verdict.wrong} rows or dead letters that are wrong": verdict.wrong,
-        f"not drained: {ending.left}": ending.left,
-        "a fresh message did not pass": not ending.fresh,
+        f"{analysis.lost} lost": analysis.lost,
+        f"{analysis.duplicates} duplicates in the database": analysis.duplicates,
+        f"{analysis.wrong} rows or dead letters that are wrong": analysis.wrong,
+        f"not drained: {outcome.left}": outcome.left,
+        "a fresh message did not pass": not outcome.fresh,
         f"{tally.given_up} never answered 200": tally.given_up,
         f"answers other than 200 and 503: {tally.answers}": tally.answers.keys() - {KEPT, BUSY, NONE},
     }
-    return [*(words for words, there in found.items() if there), *_named(verdict.names)]
+    return [*(words for words, there in found.items() if there), *_list_names(analysis.names)]
 
 
-def _named(names: Mapping[str, Sequence[str]]) -> list[str]:
+def _list_names(names: Mapping[str, Sequence[str]]) -> list[str]:
     return [f"{kind}: {', '.join(ids)}" for kind, ids in names.items()]

@@ -1,4 +1,4 @@
-"""What is in the spools of ingest: of the living by what they say, of the dead by what lies on the disk."""
+"""Counts the entries in the spools: of a live process by its metrics, of a dead process by its files."""
 
 import asyncio
 import fcntl
@@ -20,8 +20,8 @@ _HELD = re.compile(r"^ackstream_spool_entries (\S+)$", re.MULTILINE)
 _SPOOLED = re.compile(r"^ackstream_spooled_entries_total{\S+} (\S+)$", re.MULTILINE)
 
 
-async def held(admin_urls: Sequence[str], data: Path) -> int:
-    """Return how many entries are not given to Redis yet; one that does not say counts as holding some."""
+async def count_entries(admin_urls: Sequence[str], data: Path) -> int:
+    """Count the spooled entries; a process without metrics counts as UNKNOWN."""
     said = [_HELD.search(await _metrics(url)) for url in admin_urls]
     counted = sum(int(float(one.group(1))) if one else UNKNOWN for one in said)
     return counted or sum(_left(folder) for folder in (data / "spool").glob("[0-9]*"))
@@ -29,13 +29,13 @@ async def held(admin_urls: Sequence[str], data: Path) -> int:
 
 @dataclass(slots=True)
 class Meter:
-    """How many entries went to the spools, in all."""
+    """The number of entries that went to the spools."""
 
     total: int = 0
     _before: dict[str, int] = field(default_factory=dict)
 
     async def read(self, admin_urls: Sequence[str]) -> None:
-        """Add what each has counted since it was read last; one that counts less than then was started again."""
+        """Add the entries since the last call; a lower count means that the process has restarted."""
         for url in admin_urls:
             if text := await _metrics(url):
                 now, before = sum(int(float(one)) for one in _SPOOLED.findall(text)), self._before.get(url, 0)
@@ -44,8 +44,8 @@ class Meter:
 
 
 @asynccontextmanager
-async def metered(admin_urls: Sequence[str]) -> AsyncIterator[Meter]:
-    """Count for the length of the block."""
+async def open_meter(admin_urls: Sequence[str]) -> AsyncIterator[Meter]:
+    """Count spooled entries during the block."""
     meter = Meter()
     await meter.read(admin_urls)
     meter.total = 0
@@ -66,7 +66,7 @@ async def metered(admin_urls: Sequence[str]) -> AsyncIterator[Meter]:
 
 
 async def _metrics(admin_url: str) -> str:
-    """Return what it says; nothing if it is silent."""
+    """Return the metrics; an empty text without an answer."""
     timeout = aiohttp.ClientTimeout(ANSWER_SECONDS)
     with suppress(aiohttp.ClientError, TimeoutError):
         async with aiohttp.ClientSession(timeout=timeout) as http, http.get(f"{admin_url}/metrics") as response:
@@ -75,7 +75,7 @@ async def _metrics(admin_url: str) -> str:
 
 
 def _left(folder: Path) -> int:
-    """Count what is in a folder whose process is dead; nothing in one that is locked."""
+    """Count the entries in the folder of a dead process; 0 for a locked folder."""
     descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

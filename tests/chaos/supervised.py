@@ -1,10 +1,10 @@
-"""A process under test that is started again whenever it ends, as a supervisor would; an end nobody caused is noted."""
+"""A process that restarts whenever it ends, as under a supervisor; ends that no fault caused are recorded."""
 
 import asyncio
 import signal
 from typing import NoReturn
 
-from tests.chaos.shim import Orders
+from tests.support.preload.shim import Shim
 from tests.support.processes import Process, Server
 
 LOOK_SECONDS = 0.02
@@ -13,20 +13,20 @@ STOP_SECONDS = 30.0
 
 
 class Supervised:
-    """Kept running by ``run``. What ``hold`` takes down stays down until as many ``release`` have come.
+    """A process that `run` keeps running. After `hold` it stays down until the same number of `release` calls.
 
-    ``refuses`` says that it may refuse to start, for what it needs to know cannot be found out just then.
+    With `refuses` the process may refuse to start while Redis is away.
     """
 
-    def __init__(self, name: str, server: Server, orders: Orders | None, *, refuses: bool = False) -> None:
+    def __init__(self, name: str, server: Server, shim: Shim | None, *, refuses: bool = False) -> None:
         self.name = name
-        self.orders = orders
-        """What its shim does; None without a shim."""
+        self.shim = shim
+        """None where no shim can be built."""
         self.crashes: list[str] = []
         """Ends that no fault has caused."""
         self.starts = 0
         self.mortal = 0
-        """How many faults are at work that may make it end by itself."""
+        """The number of active faults that may make the process end by itself."""
         self._refuses = refuses
         self._server = server
         self._holds = 0
@@ -37,7 +37,7 @@ class Supervised:
         return self._server.process
 
     async def run(self) -> NoReturn:
-        """Start it, and again whenever it has ended; until cancelled."""
+        """Start the process, and restart it when it ends, until cancelled."""
         while True:
             await self._server.start()
             self.starts += 1
@@ -51,7 +51,7 @@ class Supervised:
                 await asyncio.sleep(LOOK_SECONDS)
 
     def hold(self, number: signal.Signals) -> Process:
-        """End it by this signal, and let it not start again until released."""
+        """End the process by this signal, and keep it down until `release`."""
         self._holds += 1
         if self.process.child.poll() is None:
             self._asked = number
@@ -59,7 +59,7 @@ class Supervised:
         return self.process
 
     async def release(self, ended: Process) -> None:
-        """Let it start again, once what was told to end has; if that does not end in time, it is killed and noted."""
+        """Let it restart after the old process has ended; kill and record an old process that does not end in time."""
         deadline = asyncio.get_running_loop().time() + STOP_SECONDS
         while ended.child.poll() is None:
             if asyncio.get_running_loop().time() > deadline:
@@ -72,7 +72,7 @@ class Supervised:
         self._server.kill()
 
     def _has_refused(self, code: int) -> bool:
-        """Whether it ended at its start, with a sentence that says why."""
+        """Whether it ended at its start with an error message."""
         return code == 1 and "Traceback" not in self.process.said and ".started" not in self.process.said
 
     def _allowed(self, code: int) -> bool:

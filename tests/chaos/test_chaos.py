@@ -7,19 +7,19 @@ import orjson
 import pytest
 
 from tests.chaos import payloads
-from tests.chaos.faults import draw
-from tests.chaos.kinds import AWAY, KINDS
-from tests.chaos.verdict import GROUPS, LOG, STORE, Found, judge
+from tests.chaos.analysis import GROUPS, LOG, STORE, Observations, analyze
+from tests.chaos.nemesis.kinds import AWAY, KINDS
+from tests.chaos.nemesis.schedule import draw
 
 GOOD, BAD = "chaos-1-1-g", "chaos-1-2-x"
 
-# Those that need no time for taking over, and no more than what every machine has.
+# Faults that need no takeover and that every machine can have.
 QUICK = "kill-ingest,restart-ingest,kill-redis,cut,tear,redis-full,destroy-group,kill-postgresql"
 SEED = "2517"
 """Its two rounds kill ingest and Redis, fill Redis, restart ingest and destroy groups, with little load."""
 RUN_SECONDS = 180.0
 
-RIGHT = Found(
+RIGHT = Observations(
     bodies={GOOD: [payloads.body(GOOD)]},
     statuses={GOOD: [payloads.status(GOOD)]},
     logged={GOOD},
@@ -28,15 +28,15 @@ RIGHT = Found(
 NO_DEAD = {group: dict[str, list[str]]() for group in GROUPS}
 
 
-def test_a_judge_finds_nothing_wrong_where_nothing_is() -> None:
-    """A good message with its rows and its line, and a bad one among the dead letters of each group, are not lost."""
-    verdict = judge({GOOD, BAD}, [GOOD, BAD], RIGHT)
-    assert (verdict.acked, verdict.stored, verdict.dead) == (2, 1, {payloads.UNPARSABLE_REASON: 1})
-    assert (verdict.lost, verdict.duplicates, verdict.wrong, verdict.names) == (0, 0, 0, {})
+def test_an_analysis_without_faults_has_no_names() -> None:
+    """A valid message with rows and log line, and an invalid one dead-lettered in each group, are not lost."""
+    analysis = analyze({GOOD, BAD}, [GOOD, BAD], RIGHT)
+    assert (analysis.acked, analysis.stored, analysis.dead) == (2, 1, {payloads.UNPARSABLE_REASON: 1})
+    assert (analysis.lost, analysis.duplicates, analysis.wrong, analysis.names) == (0, 0, 0, {})
 
 
 @pytest.mark.parametrize(
-    ("found", "lost"),
+    ("observations", "lost"),
     [
         (replace(RIGHT, bodies={}, statuses={}), GOOD),
         (replace(RIGHT, logged=set()), GOOD),
@@ -44,26 +44,26 @@ def test_a_judge_finds_nothing_wrong_where_nothing_is() -> None:
         (replace(RIGHT, dead={**RIGHT.dead, LOG: {}}), BAD),
         (replace(RIGHT, dead={group: {BAD: ["attempts"]} for group in GROUPS}), BAD),
     ],
-    ids=["not stored", "not logged", "buried", "in one group only", "buried for another reason"],
+    ids=["not stored", "not logged", "dead-lettered", "in one group only", "dead-lettered for another reason"],
 )
-def test_what_was_answered_200_must_have_ended_right_in_each_group(found: Found, lost: str) -> None:
-    """A message counts as lost if a group has neither handled it nor, if that is right, buried it for that reason."""
-    verdict = judge({GOOD, BAD}, [GOOD, BAD], found)
-    assert lost in " ".join(verdict.names["lost"])
-    assert verdict.lost >= 1
+def test_a_message_answered_200_must_be_settled_rightly_in_each_group(observations: Observations, lost: str) -> None:
+    """A message is lost if a group has neither handled it nor, if it is invalid, dead-lettered it for that reason."""
+    analysis = analyze({GOOD, BAD}, [GOOD, BAD], observations)
+    assert lost in " ".join(analysis.names["lost"])
+    assert analysis.lost >= 1
 
 
-def test_what_was_never_answered_may_be_there_or_not() -> None:
-    """Only a 200 is a promise; what is there without one must still be there once, and be what was sent."""
-    assert judge(set(), [GOOD], replace(RIGHT, bodies={}, statuses={}, dead=NO_DEAD)).lost == 0
+def test_a_message_never_answered_200_may_be_stored_or_not() -> None:
+    """Only a 200 is a promise; a message stored without one must be stored once, with the payload that was sent."""
+    assert analyze(set(), [GOOD], replace(RIGHT, bodies={}, statuses={}, dead=NO_DEAD)).lost == 0
     twice = replace(RIGHT, bodies={GOOD: [payloads.body(GOOD)] * 2})
-    assert judge(set(), [GOOD], twice).duplicates == 1
+    assert analyze(set(), [GOOD], twice).duplicates == 1
     other = replace(RIGHT, statuses={GOOD: ["seen"]})
-    assert judge(set(), [GOOD], other).wrong == 1
+    assert analyze(set(), [GOOD], other).wrong == 1
 
 
 def test_a_seed_draws_the_same_faults_again() -> None:
-    """Kinds, moments, lengths and details follow from the seed, and what shows only without Redis gets company."""
+    """Kinds, times and details follow from the seed, and a fault with effect only without Redis gets company."""
     seeds = [*range(200), *range(200)]
     drawn = [[str(one) for one in draw(random.Random(seed), KINDS, AWAY, 3)] for seed in seeds]
     assert drawn[:200] == drawn[200:]
@@ -74,7 +74,7 @@ def test_a_seed_draws_the_same_faults_again() -> None:
 
 
 @pytest.mark.crash
-def test_random_faults_lose_nothing_and_the_rig_is_not_blind() -> None:
+def test_random_faults_lose_nothing_and_the_checker_is_not_blind() -> None:
     """Some rounds of a fixed seed: nothing lost, nothing twice, all drained; without the append-only file, a loss."""
     command = (sys.executable, "-m", "tests.chaos", "--rounds", "2", "--seed", SEED, "--faults", QUICK)
     run = subprocess.run(

@@ -168,7 +168,8 @@ def is_shared_with(path: Path, name: str) -> bool:
     _, package, *rest = name.split(".")
     if any(part.startswith("test_") for part in rest):
         return False
-    return package == "support" or (package in {"chaos", "fuzz", "project"} and path.parts[-2] == package)
+    is_own = package in {"chaos", "fuzz", "project"} and path.relative_to(ROOT).parts[1] == package
+    return package == "support" or is_own
 
 
 def test_no_class_of_the_tests_is_called_site() -> None:

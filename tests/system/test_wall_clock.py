@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from stream.keys import Shard
-from tests.support.preload.wall_clock import WallClock, compiler
+from tests.support.preload.shim import Shim, build_shim, find_compiler
 from tests.support.processes import Process, Valkey, becomes
 from tests.support.waiting import until
 from tests.support.workers.crash_rounds import check_stored_once, make_payloads
@@ -17,7 +17,7 @@ from tests.support.workers.worker_cluster import Work, working
 
 pytestmark = [
     pytest.mark.crash,
-    pytest.mark.skipif(not compiler() or sys.platform != "linux", reason="needs a C compiler and LD_PRELOAD"),
+    pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler and LD_PRELOAD"),
 ]
 
 HOURS = 2
@@ -25,9 +25,11 @@ ENTRIES = 20_000
 
 
 @pytest.fixture(autouse=True)
-def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WallClock:
+def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shim:
     """The wall clock of all that this test starts."""
-    clock = WallClock(tmp_path)
+    library = build_shim(tmp_path)
+    assert library is not None
+    clock = Shim(library, tmp_path / "orders")
     for name, value in clock.environment.items():
         monkeypatch.setenv(name, value)
     return clock
@@ -45,12 +47,12 @@ async def work(valkey: Valkey, shard: Shard, tmp_path: Path) -> AsyncIterator[Wo
         yield work
 
 
-def test_the_shim_moves_the_wall_clock_only(clock: WallClock) -> None:
+def test_the_shim_moves_the_wall_clock_only(clock: Shim) -> None:
     """Or what follows would prove nothing."""
     ask = "import time; print(time.time() - {wall}, time.monotonic() - {monotonic})"
     import time  # noqa: PLC0415 - of this process, whose clock is right
 
-    clock.put(7200)
+    clock.set(clock_seconds=7200)
     asked = ask.format(wall=time.time(), monotonic=time.monotonic())
     said = subprocess.run((sys.executable, "-c", asked), capture_output=True, text=True, check=True, timeout=30)
     wall, monotonic = map(float, said.stdout.split())
@@ -58,22 +60,20 @@ def test_the_shim_moves_the_wall_clock_only(clock: WallClock) -> None:
 
 
 @pytest.mark.parametrize("direction", [1, -1], ids=["forward", "back"])
-async def test_a_jump_of_the_wall_clock_takes_nothing_from_anybody(
-    work: Work, clock: WallClock, direction: int
-) -> None:
+async def test_a_jump_of_the_wall_clock_takes_nothing_from_anybody(work: Work, clock: Shim, direction: int) -> None:
     """Of workers and server, by two hours, in the middle of work: nobody is taken for dead, all is stored once."""
     workers = await work.start(2)
     await work.append(make_payloads(ENTRIES))
     await work.is_down_to(ENTRIES * 2 // 3)
-    clock.put(direction * HOURS * 3600)
+    clock.set(clock_seconds=direction * HOURS * 3600)
     await work.is_down_to(ENTRIES // 3)
-    clock.put(0)
+    clock.set(clock_seconds=0)
     await check_stored_once(work)
     assert work.claimed() == set()
     assert [line["event"] for worker in workers for line in trouble(worker)] == []
 
 
-async def test_an_idle_worker_goes_on_after_a_jump(work: Work, clock: WallClock) -> None:
+async def test_an_idle_worker_goes_on_after_a_jump(work: Work, clock: Shim) -> None:
     """A server whose clock goes back forgets the end of a blocking read: the reply's limit ends it."""
     (worker,) = await work.start(1)
     put_back = itertools.count(1)
@@ -81,7 +81,7 @@ async def test_an_idle_worker_goes_on_after_a_jump(work: Work, clock: WallClock)
     async def is_caught() -> bool:
         """Put the clock back while the worker's read blocks, if it still does then."""
         await until(lambda: blocked(work))
-        clock.put(-HOURS * 3600 * next(put_back))
+        clock.set(clock_seconds=-HOURS * 3600 * next(put_back))
         with suppress(AssertionError):
             await becomes(lambda: worker.logged("consumer.redis_fault"), seconds=10)
         return bool(worker.logged("consumer.redis_fault"))

@@ -1,6 +1,7 @@
 """The disk under the spool: the time of fsync, and a slow or failing disk. With real processes."""
 
 import asyncio
+import errno
 import signal
 from collections.abc import AsyncIterator
 from itertools import groupby
@@ -10,7 +11,7 @@ import pytest
 
 from stream.keys import Shard
 from tests.support.faults.redis_outages import Away, Sender, away_redis, sending
-from tests.support.preload.disk import Shim, compiled
+from tests.support.preload.shim import Shim, build_shim
 from tests.support.processes import Ingest, answer
 from tests.support.waiting import until
 
@@ -24,7 +25,9 @@ async def away(tmp_path: Path, shard: Shard) -> AsyncIterator[Away]:
 @pytest.fixture
 def shim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shim:
     """For the files of the spool; the processes that the test starts have it."""
-    shim = compiled(tmp_path, "/spool/")
+    if (library := build_shim(tmp_path)) is None:
+        pytest.skip("needs Linux and a C compiler")
+    shim = Shim(library, tmp_path / "orders", path="/spool/", log=tmp_path / "calls")
     for name, value in shim.environment.items():
         monkeypatch.setenv(name, value)
     return shim
@@ -56,9 +59,9 @@ async def test_after_a_failed_fsync_nothing_more_is_acknowledged_from_that_file(
 ) -> None:
     """503 while the disk fails; then a new file takes what comes, and all that was answered 200 is drained."""
     assert await sender.posts(10) == [200] * 10
-    shim.fail(on=True)
+    shim.set(fsync_error=errno.EIO)
     assert [await sender.post() for _ in range(3)] == [503] * 3
-    shim.fail(on=False)
+    shim.set(fsync_error=0)
 
     async def is_taken() -> bool:
         return await sender.post() == 200
@@ -77,7 +80,7 @@ async def test_after_a_failed_fsync_nothing_more_is_acknowledged_from_that_file(
 
 async def test_a_slow_disk_is_waited_for(shim: Shim, sender: Sender) -> None:
     """200 comes when the disk is done, not before; those who wait share the next turn."""
-    shim.slow(300)
+    shim.set(fsync_delay_ms=300)
     began = asyncio.get_running_loop().time()
     assert await sender.posts(50) == [200] * 50
     took = asyncio.get_running_loop().time() - began
@@ -90,7 +93,7 @@ async def test_a_disk_that_does_not_answer_is_not_waited_for_long(
 ) -> None:
     """503 within seconds, at once for later requests, and not ready; with Redis back ingest works without the spool."""
     assert await sender.post() == 200
-    shim.slow(10_000)
+    shim.set(fsync_delay_ms=10_000)
     began = asyncio.get_running_loop().time()
     assert await sender.post() == 503
     assert await sender.posts(20) == [503] * 20
@@ -110,7 +113,7 @@ async def test_a_disk_that_does_not_answer_is_not_waited_for_long(
 async def test_a_disk_that_does_not_answer_keeps_no_process_alive(shim: Shim, ingest: Ingest, sender: Sender) -> None:
     """A stop while a put hangs takes seconds and does not wait for the disk."""
     assert await sender.post() == 200
-    shim.slow(40_000)
+    shim.set(fsync_delay_ms=40_000)
     assert await sender.post() == 503
     ingest.process.send(signal.SIGTERM)
     assert await ingest.process.ended(15) == 0

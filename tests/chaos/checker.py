@@ -1,7 +1,7 @@
-"""``python -m tests.chaos.judge CASE``: the process that sends the load, notes each 200 on its own disk, and judges.
+"""``python -m tests.chaos.checker CASE``: sends the load, writes each 200 to its history, and analyses the result.
 
-It is told what to do by lines of JSON on standard input, answers each by one on standard output, and ends when its
-input does. Nothing that the faults do reaches it: it has its own connections, past every proxy.
+The checker reads requests as lines of JSON from standard input, answers each with a line on standard output, and ends
+with its input. No fault affects it: its connections bypass every proxy.
 """
 
 import asyncio
@@ -22,22 +22,22 @@ from sqlalchemy.exc import DBAPIError
 from stream.keys import Shard
 from stream.redis.client import client
 from tests.chaos import payloads, provider, spools
-from tests.chaos.evidence import Evidence, Places
-from tests.chaos.ledger import Ledger, keeping
-from tests.chaos.verdict import Verdict, judge
+from tests.chaos.analysis import Analysis, analyze
+from tests.chaos.history import History, open_history
+from tests.chaos.observations import Observer, Places
 from worker.store.database import open_engine
 
 LOOK_SECONDS = 0.1
 DRAIN_SECONDS = 120.0
-EVIDENCE_SECONDS = 60.0
+OBSERVE_SECONDS = 60.0
 FRESH_SECONDS = 30.0
 WHOLE = -1
-"""The number of the load that stands for all of them."""
+"""The number that means all loads together."""
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """Where the judge sends to and looks at."""
+class CheckerSettings:
+    """The addresses and files that the checker uses."""
 
     redis_url: str
     stream: str
@@ -46,83 +46,83 @@ class Case:
     ingest_admin_urls: list[str]
     ingest_data: str
     output: str
-    ledger: str
+    history: str
 
 
 @dataclass(slots=True)
-class Ending:
-    """How a load ended: how long it took until nothing was left, what was left if that did not come, the verdict."""
+class Outcome:
+    """The result of a load: its analysis, the seconds until nothing was left, and the entries that were left."""
 
-    verdict: Verdict
+    analysis: Analysis
     drain_seconds: float
     left: dict[str, int]
     fresh: bool
-    """Whether one more message then passed from end to end, through each ingest."""
+    """Whether another message then passed from end to end, through each ingest process."""
 
 
 @dataclass(slots=True)
-class Judge:
-    """Sends loads and judges them, by number."""
+class Checker:
+    """Sends loads and analyses them, by number."""
 
-    evidence: Evidence
-    ledger: Ledger
+    observer: Observer
+    history: History
     urls: list[str]
     admin_urls: list[str]
     sent: dict[int, list[str]] = field(default_factory=dict)
 
     async def load(self, number: int, count: int, rate: float, seed: str) -> provider.Tally:
-        """Send a load; return when each of its messages is kept or given up."""
+        """Send a load; return when each of its messages is stored or given up."""
         rng = random.Random(seed)
-        self.sent[number] = payloads.ids(number, count, rng)
-        async with provider.session() as http, spools.metered(self.admin_urls) as meter:
-            tally = await provider.Provider(http, self.urls, self.ledger, rng).send(self.sent[number], rate)
-        self.ledger.commit()
+        self.sent[number] = payloads.make_ids(number, count, rng)
+        async with provider.open_session() as http, spools.open_meter(self.admin_urls) as meter:
+            tally = await provider.Provider(http, self.urls, self.history, rng).send(self.sent[number], rate)
+        self.history.commit()
         tally.spooled = meter.total
         return tally
 
-    async def end(self, number: int, drain_seconds: float = DRAIN_SECONDS) -> Ending:
-        """Wait until nothing is left, then judge the load (or all, as WHOLE), then have one message more pass."""
-        began = time.monotonic()
-        left = await self._drained(began + drain_seconds)
-        took = time.monotonic() - began
-        verdict = await self._judged(number)
-        return Ending(verdict, round(took, 1), left, await self._passes())
+    async def end(self, number: int, drain_seconds: float = DRAIN_SECONDS) -> Outcome:
+        """Wait until nothing is left, analyse the load (all loads for WHOLE), then send one more message."""
+        started = time.monotonic()
+        left = await self._wait_until_drained(started + drain_seconds)
+        took = time.monotonic() - started
+        analysis = await self._analyze(number)
+        return Outcome(analysis, round(took, 1), left, await self._can_pass())
 
     async def forge(self, number: int) -> str:
-        """Note a 200 for a message that was never sent, which must then count as lost."""
+        """Write a 200 for a message that was never sent to the history; it must count as lost."""
         forged = f"chaos-{number}-999999-g"
         self.sent[number].append(forged)
-        self.ledger.add(forged)
-        self.ledger.commit()
+        self.history.add(forged)
+        self.history.commit()
         return forged
 
-    async def _drained(self, deadline: float) -> dict[str, int]:
+    async def _wait_until_drained(self, deadline: float) -> dict[str, int]:
         left = {"unknown": 1}
         while left and time.monotonic() < deadline:
             try:
-                left = await self.evidence.left()
+                left = await self.observer.count_unsettled()
             except (RedisError, OSError):
                 left = {"unknown": 1}
             await asyncio.sleep(LOOK_SECONDS * bool(left))
         return left
 
-    async def _judged(self, number: int) -> Verdict:
+    async def _analyze(self, number: int) -> Analysis:
         sent = [one for load, ids in self.sent.items() if number in (load, WHOLE) for one in ids]
-        acked = set(self.ledger.read()) & set(sent)
-        async with asyncio.timeout(EVIDENCE_SECONDS):
+        acked = set(self.history.read()) & set(sent)
+        async with asyncio.timeout(OBSERVE_SECONDS):
             while True:
                 with suppress(RedisError, DBAPIError, OSError):
-                    return judge(acked, sent, await self.evidence.found(sent))
+                    return analyze(acked, sent, await self.observer.observe(sent))
                 await asyncio.sleep(LOOK_SECONDS)
 
-    async def _passes(self) -> bool:
+    async def _can_pass(self) -> bool:
         fresh = [f"chaos-{time.monotonic_ns()}-{number}-g" for number in range(len(self.urls))]
         try:
-            async with asyncio.timeout(FRESH_SECONDS), provider.session() as http:
+            async with asyncio.timeout(FRESH_SECONDS), provider.open_session() as http:
                 for url, message_id in zip(self.urls, fresh, strict=True):
                     while not await _is_kept(http, url, message_id):
                         await asyncio.sleep(LOOK_SECONDS)
-                while len((await self.evidence.found(fresh)).statuses) < len(fresh):
+                while len((await self.observer.observe(fresh)).statuses) < len(fresh):
                     await asyncio.sleep(LOOK_SECONDS)
         except (OSError, RedisError, DBAPIError):  # TimeoutError is an OSError
             return False
@@ -137,26 +137,26 @@ async def _is_kept(http: aiohttp.ClientSession, url: str, message_id: str) -> bo
 
 
 @asynccontextmanager
-async def judging(case: Case) -> AsyncIterator[Judge]:
-    """Open what a judge needs for the length of the block."""
+async def open_checker(case: CheckerSettings) -> AsyncIterator[Checker]:
+    """Open the connections and the history of a checker."""
     server, engine = client(case.redis_url), open_engine(case.database_url, read_only=True)
     try:
-        async with keeping(Path(case.ledger)) as ledger:
+        async with open_history(Path(case.history)) as history:
             shard, admin_urls = Shard(case.stream), case.ingest_admin_urls
             places = Places(server, shard, engine, Path(case.output), admin_urls, Path(case.ingest_data))
-            yield Judge(Evidence(places), ledger, case.ingest_urls, admin_urls)
+            yield Checker(Observer(places), history, case.ingest_urls, admin_urls)
     finally:
         await engine.dispose()
         await server.aclose()
 
 
-async def serve(case: Case) -> None:
-    """Do what standard input says, until it ends."""
+async def serve(case: CheckerSettings) -> None:
+    """Serve the requests on standard input until it ends."""
     lines = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
-    async with judging(case) as judge:
-        acts: dict[str, Any] = {"load": judge.load, "end": judge.end, "forge": judge.forge}
-        print("{}", flush=True)  # it is there
+    async with open_checker(case) as checker:
+        acts: dict[str, Any] = {"load": checker.load, "end": checker.end, "forge": checker.forge}
+        print("{}", flush=True)  # the checker has started
         while line := await lines.readline():
             asked = orjson.loads(line)
             answer = await acts[asked.pop("act")](**asked)
@@ -164,4 +164,4 @@ async def serve(case: Case) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Case(**orjson.loads(sys.argv[1]))))
+    asyncio.run(serve(CheckerSettings(**orjson.loads(sys.argv[1]))))

@@ -1,4 +1,4 @@
-"""Faults of the network between ingest or workers and Redis, which all goes through proxies."""
+"""Faults of the network between ingest or workers and Redis, made by proxies."""
 
 import asyncio
 import math
@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tests.chaos.site import Cluster
+from tests.chaos.cluster import Cluster
 from tests.support.servers.proxy import Proxy
 
 SIDES = (("ingest",), ("workers",), ("ingest", "workers"))
@@ -17,24 +17,24 @@ LOOK_SECONDS = 0.01
 
 
 @dataclass(slots=True)
-class Switched:
-    """What a proxy does while it lasts: ``freeze``, ``cut`` (and refuse), ``swallow`` (replies), ``delay``."""
+class ProxyFault:
+    """A state of a proxy: `freeze`, `cut` (and refuse), `swallow` (replies) or `delay`."""
 
     what: str
     sides: Sequence[str]
     delay_seconds: float = 0.0
 
     @classmethod
-    def made(cls, what: str, rng: random.Random) -> "Switched":
+    def from_rng(cls, what: str, rng: random.Random) -> "ProxyFault":
         return cls(what, rng.choice(SIDES), round(rng.uniform(*DELAY_SECONDS), 2))
 
-    async def begin(self, site: Cluster) -> None:
+    async def start(self, cluster: Cluster) -> None:
         for side in self.sides:
-            self._spoil(site.proxies[side])
+            self._spoil(cluster.proxies[side])
 
-    async def end(self, site: Cluster) -> None:
+    async def end(self, cluster: Cluster) -> None:
         for side in self.sides:
-            self._mend(site.proxies[side])
+            self._mend(cluster.proxies[side])
 
     def _spoil(self, proxy: Proxy) -> None:
         match self.what:
@@ -64,8 +64,8 @@ class Switched:
 
 
 @dataclass(slots=True)
-class Torn:
-    """All connections are cut in the middle of whatever it is, and again after a few bytes or many more."""
+class ConnectionsTorn:
+    """All connections are cut in the middle of a message, and again after a random number of bytes."""
 
     sides: Sequence[str]
     chance: random.Random
@@ -73,18 +73,18 @@ class Torn:
     _over: asyncio.Event = field(default_factory=asyncio.Event)
 
     @classmethod
-    def made(cls, rng: random.Random) -> "Torn":
+    def from_rng(cls, rng: random.Random) -> "ConnectionsTorn":
         return cls(rng.choice(SIDES), random.Random(rng.random()))
 
-    async def begin(self, site: Cluster) -> None:
-        self._tearing = asyncio.create_task(self._tear([site.proxies[side] for side in self.sides]))
+    async def start(self, cluster: Cluster) -> None:
+        self._tearing = asyncio.create_task(self._tear([cluster.proxies[side] for side in self.sides]))
 
-    async def end(self, site: Cluster) -> None:
+    async def end(self, cluster: Cluster) -> None:
         self._over.set()
         if self._tearing is not None:
             await self._tearing
         for side in self.sides:
-            site.proxies[side].cut_after(NEVER_BYTES)
+            cluster.proxies[side].cut_after(NEVER_BYTES)
 
     async def _tear(self, proxies: Sequence[Proxy]) -> None:
         cuts: dict[Proxy, int] = {}

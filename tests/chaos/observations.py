@@ -1,4 +1,4 @@
-"""What is there: read past every proxy, straight from Redis, the database and the workers' output."""
+"""Reads the state of the system: from Redis, the database and the workers' output, past every proxy."""
 
 import re
 from collections import defaultdict
@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from console.queries.stats import gather_stats
 from stream.keys import Shard
 from tests.chaos import payloads, spools
-from tests.chaos.verdict import GROUPS, Found
+from tests.chaos.analysis import GROUPS, Observations
 from worker.store.tables import messages, status_events
 
 CHUNK = 500
@@ -27,7 +27,7 @@ _LOGGED = re.compile(rb'"message_uuid": ?"(chaos-[^"]+)"')
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where to look. ``output`` is the folder that holds what the workers wrote, in files ``worker-*.log``."""
+    """The places to read. The folder `output` has the logs of the workers, in files `worker-*.log`."""
 
     server: Redis
     shard: Shard
@@ -37,33 +37,33 @@ class Places:
     ingest_data: Path
 
 
-class Evidence:
-    """Gathers what is there. The workers' output is read once, and what it said is remembered."""
+class Observer:
+    """Makes observations. It reads each part of the workers' output once and remembers the ids."""
 
     def __init__(self, places: Places) -> None:
         self._places = places
         self._logged: set[str] = set()
         self._read_bytes: defaultdict[Path, int] = defaultdict(int)
 
-    async def left(self) -> dict[str, int]:
-        """Return what is not settled yet, by where it is; empty when all is. Raises RedisError."""
+    async def count_unsettled(self) -> dict[str, int]:
+        """Count the entries that are not settled, by place; empty when all are settled. Raises RedisError."""
         groups = (await gather_stats(self._places.server, self._places.shard))["groups"]
         left = {
             f"{group} {kind}": groups[group][kind] if group in groups else 1
             for group in GROUPS
             for kind in ("unread", "pending", "retries")
         }
-        left["spool"] = await spools.held(self._places.ingest_admin_urls, self._places.ingest_data)
+        left["spool"] = await spools.count_entries(self._places.ingest_admin_urls, self._places.ingest_data)
         return {name: count for name, count in left.items() if count}
 
-    async def found(self, message_ids: Sequence[str]) -> Found:
-        """Return what is there of these messages. Raises what Redis and the database raise."""
+    async def observe(self, message_ids: Sequence[str]) -> Observations:
+        """Return the observations of these messages. Raises the errors of Redis and the database."""
         event, message = status_events.c, messages.c
         bodies = await self._rows(event.message_uuid, event.payload, message_ids)
         statuses = await self._rows(message.message_uuid, message.status, message_ids)
         self._read_output()
         dead = {group: await self._dead(group) for group in GROUPS}
-        return Found(bodies, statuses, self._logged, dead)
+        return Observations(bodies, statuses, self._logged, dead)
 
     async def _rows(self, key: Any, value: Any, message_ids: Iterable[str]) -> dict[str, list[Any]]:
         found: defaultdict[str, list[Any]] = defaultdict(list)

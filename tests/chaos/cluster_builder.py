@@ -1,4 +1,4 @@
-"""Builds a site, and takes it down again."""
+"""Starts a cluster, and ends it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -11,13 +11,13 @@ from redis.exceptions import RedisError
 from console.up import valkey
 from stream.redis.client import client
 from stream.settings import PREFIX, child_environment
-from tests.chaos import postgresql, shim
+from tests.chaos import postgresql
+from tests.chaos.analysis import GROUPS
+from tests.chaos.cluster import STREAM, Cluster, Setup
 from tests.chaos.log_pipe import LogPipe
-from tests.chaos.mounts import mounted
-from tests.chaos.shim import Orders
-from tests.chaos.site import STREAM, Cluster, Setup
+from tests.chaos.mounts import mount_disk
 from tests.chaos.supervised import Supervised
-from tests.chaos.verdict import GROUPS
+from tests.support.preload.shim import Shim, build_shim
 from tests.support.processes import ACKSTREAM, Process, Server
 from tests.support.servers import pgbouncer
 from tests.support.servers.pgbouncer import PgBouncer
@@ -27,18 +27,18 @@ from worker.store.migrate import migrate_at
 
 CONTROL_SECONDS = 2.0
 TRIMMED = {"retention": "1m", "retention_bytes": str(1024 * 1024)}
-"""So little is kept that the stream is trimmed all the time, as close to the groups as it ever may be."""
+"""Limits so low that the worker trims the stream all the time, up to the ack floor."""
 
 
 class Spawned(Server):
-    """A process that counts as started as soon as it runs, whatever the faults then let it do."""
+    """A process that counts as started as soon as it runs; faults may keep it from being ready."""
 
     async def _is_ready(self, process: Process) -> None:
         pass
 
 
 class Ingest(Spawned):
-    """`ackstream ingest`, whose log the rig reads through a pipe."""
+    """`ackstream ingest` with its log in a pipe."""
 
     def __init__(self, command: tuple[str, ...], folder: Path, environment: Mapping[str, str], log: LogPipe) -> None:
         super().__init__(command, folder, environment)
@@ -54,13 +54,15 @@ class Valkey(Spawned):
 
 
 @asynccontextmanager
-async def built(setup: Setup) -> AsyncIterator[Cluster]:
-    """Run a site for the length of the block; it is ready at its beginning, and ended whole at its end."""
+async def run_cluster(setup: Setup) -> AsyncIterator[Cluster]:
+    """Run a cluster during the block; it is ready when the block starts, and all processes end with it."""
     async with AsyncExitStack() as stack:
         ingest_data = setup.folder / "ingest"
         ingest_data.mkdir(parents=True)
-        library = shim.build(setup.folder)
-        database = await stack.enter_async_context(postgresql.running()) if setup.database == "postgresql" else None
+        library = build_shim(setup.folder)
+        database = (
+            await stack.enter_async_context(postgresql.run_postgresql()) if setup.database == "postgresql" else None
+        )
         database_url = database.url if database else f"sqlite:///{setup.folder / 'chaos.db'}"
         await migrate_at(database_url)
         redis, redis_url, port = _redis(setup, library)
@@ -68,15 +70,15 @@ async def built(setup: Setup) -> AsyncIterator[Cluster]:
         stack.push_async_callback(control.aclose)
         proxies = {side: await stack.enter_async_context(proxying(port)) for side in ("ingest", "workers")}
         if setup.may_mount:
-            stack.enter_context(mounted(ingest_data))
+            stack.enter_context(mount_disk(ingest_data))
         pooler = PgBouncer(setup.folder, database.folder) if database and pgbouncer.COMMAND else None
-        site = Cluster(redis_url, database_url, redis, control, proxies, database, ingest_data, setup.may_mount)
+        cluster = Cluster(redis_url, database_url, redis, control, proxies, database, ingest_data, setup.may_mount)
         if pooler is not None:
-            site.pgbouncer = Supervised("pgbouncer", pooler, None)
-        _add_ingests(site, setup, library, stack)
-        _add_workers(site, setup, library, pooler)
-        await stack.enter_async_context(_supervised(site))
-        yield site
+            cluster.pgbouncer = Supervised("pgbouncer", pooler, None)
+        _add_ingests(cluster, setup, library, stack)
+        _add_workers(cluster, setup, library, pooler)
+        await stack.enter_async_context(_run_supervised(cluster))
+        yield cluster
 
 
 def _redis(setup: Setup, library: Path | None) -> tuple[Supervised, str, int]:
@@ -87,68 +89,68 @@ def _redis(setup: Setup, library: Path | None) -> tuple[Supervised, str, int]:
     changes = {"always": "", "everysec": "appendfsync everysec\n", "off": "appendonly no\n"}
     with (folder / "valkey.conf").open("a") as config:
         config.write(changes[setup.appendfsync])  # the later line counts
-    orders = _orders(setup, library, "redis")
+    shim = _make_shim(setup, library, "redis")
     command = valkey.find_binary(), str(folder / "valkey.conf")
-    return Supervised("redis", Valkey(command, setup.folder, _environment(orders)), orders), server.url, server.port
+    return Supervised("redis", Valkey(command, setup.folder, _environment(shim)), shim), server.url, server.port
 
 
 COMMON = {"stream": STREAM, "log_format": "json"}
 
 
-def _add_ingests(site: Cluster, setup: Setup, library: Path | None, stack: AsyncExitStack) -> None:
-    unsigned = {"signatures": "off", "ack": setup.ack, "data": str(site.ingest_data)}
+def _add_ingests(cluster: Cluster, setup: Setup, library: Path | None, stack: AsyncExitStack) -> None:
+    unsigned = {"signatures": "off", "ack": setup.ack, "data": str(cluster.ingest_data)}
     for number in range(setup.ingests):
         port, admin_port = valkey.find_free_port(), valkey.find_free_port()
-        url = through(site.proxies["ingest"], site.redis_url)
+        url = through(cluster.proxies["ingest"], cluster.redis_url)
         settings = {"redis_url": url, "port": str(port), "admin_port": str(admin_port), **unsigned}
-        orders = _orders(setup, library, f"ingest-{number}")
+        shim = _make_shim(setup, library, f"ingest-{number}")
         log = LogPipe(setup.folder / f"ingest-{number}.pipe")
         stack.callback(log.close)
-        site.logs.append(log)
-        server = Ingest((*ACKSTREAM, "ingest"), setup.folder, _environment(orders, **COMMON, **settings), log)
+        cluster.logs.append(log)
+        server = Ingest((*ACKSTREAM, "ingest"), setup.folder, _environment(shim, **COMMON, **settings), log)
         refuses = setup.ack == "fsync"  # to start while Redis cannot be asked
-        site.ingests.append(Supervised(f"ingest-{number}", server, orders, refuses=refuses))
-        site.ingest_urls.append(f"http://127.0.0.1:{port}/webhooks/message-status")
-        site.ingest_admin_urls.append(f"http://127.0.0.1:{admin_port}")
+        cluster.ingests.append(Supervised(f"ingest-{number}", server, shim, refuses=refuses))
+        cluster.ingest_urls.append(f"http://127.0.0.1:{port}/webhooks/message-status")
+        cluster.ingest_admin_urls.append(f"http://127.0.0.1:{admin_port}")
 
 
-def _add_workers(site: Cluster, setup: Setup, library: Path | None, pooler: PgBouncer | None) -> None:
+def _add_workers(cluster: Cluster, setup: Setup, library: Path | None, pooler: PgBouncer | None) -> None:
     for number in range(setup.workers):
         admin_port = valkey.find_free_port()
-        url = through(site.proxies["workers"], site.redis_url)
-        database_url = pooler.url() if pooler and number % 2 else site.database_url
+        url = through(cluster.proxies["workers"], cluster.redis_url)
+        database_url = pooler.url() if pooler and number % 2 else cluster.database_url
         settings = {"redis_url": url, "database_url": database_url, "admin_port": str(admin_port), **TRIMMED}
-        orders = _orders(setup, library, f"worker-{number}")
-        environment = _environment(orders, **COMMON, **settings, handlers=",".join(GROUPS))
-        site.workers.append(Supervised(f"worker-{number}", Worker(setup.worker, setup.folder, environment), orders))
-        site.worker_admin_urls.append(f"http://127.0.0.1:{admin_port}")
+        shim = _make_shim(setup, library, f"worker-{number}")
+        environment = _environment(shim, **COMMON, **settings, handlers=",".join(GROUPS))
+        cluster.workers.append(Supervised(f"worker-{number}", Worker(setup.worker, setup.folder, environment), shim))
+        cluster.worker_admin_urls.append(f"http://127.0.0.1:{admin_port}")
 
 
-def _orders(setup: Setup, library: Path | None, name: str) -> Orders | None:
-    return Orders(library, setup.folder / f"{name}.orders") if library else None
+def _make_shim(setup: Setup, library: Path | None, name: str) -> Shim | None:
+    return Shim(library, setup.folder / f"{name}.orders") if library else None
 
 
-def _environment(orders: Orders | None, **settings: str) -> Mapping[str, str]:
-    """Return what a process starts with: no settings but these."""
+def _environment(shim: Shim | None, **settings: str) -> Mapping[str, str]:
+    """Return the environment of a process: these settings and no others."""
     mine = child_environment(**settings)
     foreign = {name for name in mine if name.startswith(PREFIX)} - {f"{PREFIX}{name.upper()}" for name in settings}
     kept = {name: value for name, value in mine.items() if name not in foreign}
-    return {**kept, **(orders.environment if orders else {})}
+    return {**kept, **(shim.environment if shim else {})}
 
 
 @asynccontextmanager
-async def _supervised(site: Cluster) -> AsyncIterator[None]:
+async def _run_supervised(cluster: Cluster) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as tasks:
-        keeping = [tasks.create_task(site.redis.run())]
+        keeping = [tasks.create_task(cluster.redis.run())]
         try:
-            await until(lambda: _answers(site.control))
-            keeping += [tasks.create_task(one.run()) for one in site.supervised if one is not site.redis]
-            assert await site.is_ready(), "a process did not start; see its log"
+            await until(lambda: _answers(cluster.control))
+            keeping += [tasks.create_task(one.run()) for one in cluster.supervised if one is not cluster.redis]
+            assert await cluster.is_ready(), "a process did not start; see its log"
             yield
         finally:
             for task in keeping:
                 task.cancel()
-            for one in site.supervised:
+            for one in cluster.supervised:
                 one.kill()
 
 

@@ -1,4 +1,4 @@
-"""The judge's own note of what was answered 200: a file of ids, one a line, on the disk before anybody relies on it."""
+"""The ids that were answered 200: a file, one id a line, fsynced by the checker."""
 
 import asyncio
 import os
@@ -9,19 +9,19 @@ from pathlib import Path
 COMMIT_SECONDS = 0.05
 
 
-class Ledger:
-    """Made by ``keeping``, which writes and fsyncs what was added, many ids at once."""
+class History:
+    """Collects ids; `open_history` writes and fsyncs them in batches."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._waiting: list[str] = []
 
     def add(self, message_id: str) -> None:
-        """Note a 200; an id may come several times."""
+        """Add the id of a message that was answered 200; an id may come several times."""
         self._waiting.append(message_id)
 
     def commit(self) -> None:
-        """Return when all that was added is on the disk."""
+        """Write and fsync all added ids."""
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
@@ -31,26 +31,26 @@ class Ledger:
             os.fsync(file.fileno())
 
     def read(self) -> Iterator[str]:
-        """Yield what the file says."""
+        """Yield the ids in the file."""
         if self._path.exists():
             yield from self._path.read_text().split()
 
 
 @asynccontextmanager
-async def keeping(path: Path) -> AsyncIterator[Ledger]:
-    """Commit what is added for the length of the block, and at its end."""
-    ledger = Ledger(path)
+async def open_history(path: Path) -> AsyncIterator[History]:
+    """Open a history that commits added ids during the block and at its end."""
+    history = History(path)
 
     async def commit() -> None:
         while True:
             await asyncio.sleep(COMMIT_SECONDS)
-            ledger.commit()
+            history.commit()
 
     task = asyncio.create_task(commit())
     try:
-        yield ledger
+        yield history
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-        ledger.commit()
+        history.commit()

@@ -1,4 +1,4 @@
-"""All the processes of a sitting, as the faults see them."""
+"""All processes of a run, as the faults see them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,13 +23,13 @@ ORDER_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a site is made of."""
+    """The settings of a cluster."""
 
     folder: Path
     database: Literal["postgresql", "sqlite"] = "postgresql"
     ack: Literal["stream", "fsync"] = "stream"
     appendfsync: Literal["always", "everysec", "off"] = "always"
-    """``off`` is no append-only file at all."""
+    """`off` means no append-only file."""
     ingests: int = 2
     workers: int = 2
     worker: tuple[str, ...] = (*ACKSTREAM, "worker")
@@ -46,9 +46,9 @@ class Cluster:
     database_url: str
     redis: Supervised
     control: Redis
-    """The rig's own client, past the proxies."""
+    """A client that bypasses the proxies."""
     proxies: dict[str, Proxy]
-    """``ingest`` and ``workers``: what is between them and Redis."""
+    """The proxies before Redis, of `ingest` and of `workers`."""
     postgresql: Postgresql | None
     ingest_data: Path
     """The data folder that all ingest processes share."""
@@ -59,7 +59,7 @@ class Cluster:
     ingests: list[Supervised] = field(default_factory=list)
     workers: list[Supervised] = field(default_factory=list)
     logs: list[LogPipe] = field(default_factory=list)
-    """What reads the log of each ingest."""
+    """The readers of the log of each ingest process."""
     ingest_urls: list[str] = field(default_factory=list)
     ingest_admin_urls: list[str] = field(default_factory=list)
     worker_admin_urls: list[str] = field(default_factory=list)
@@ -73,19 +73,19 @@ class Cluster:
         return (self.redis, *self.ingests, *self.workers, *([self.pgbouncer] if self.pgbouncer else []))
 
     def crashes(self) -> list[str]:
-        """Return the ends that no fault has caused, and forget them."""
+        """Return the ends that no fault has caused, and clear the list."""
         found = [crash for one in self.supervised for crash in one.crashes]
         for one in self.supervised:
             one.crashes.clear()
         return found
 
-    async def order(self, *command: Any) -> None:
-        """Give Redis a command, again and again while it is away; a refusal ends it too."""
-        given_to: Any = self.control.execute_command
+    async def run_on_redis(self, *command: Any) -> None:
+        """Run a command on Redis, again while Redis is away; an error reply ends it too."""
+        execute: Any = self.control.execute_command
 
-        async def given() -> bool:
+        async def is_answered() -> bool:
             try:
-                await given_to(*command)
+                await execute(*command)
             except BusyLoadingError:
                 return False
             except ResponseError:
@@ -94,17 +94,17 @@ class Cluster:
                 return False
             return True
 
-        await until(given, seconds=ORDER_SECONDS)
+        await until(is_answered, seconds=ORDER_SECONDS)
 
     async def is_ready(self) -> bool:
-        """Return True when each ingest and worker says that it is ready, False if that takes READY_SECONDS."""
+        """Wait until each ingest process and worker is ready; return False after READY_SECONDS."""
         urls = (*self.ingest_admin_urls, *self.worker_admin_urls)
 
-        async def all_say_so() -> bool:
+        async def are_all_ready() -> bool:
             return all([await answer(f"{url}/ready") == 200 for url in urls])
 
         try:
-            await until(all_say_so, seconds=READY_SECONDS)
+            await until(are_all_ready, seconds=READY_SECONDS)
         except AssertionError:
             return False
         return True

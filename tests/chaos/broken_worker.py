@@ -1,4 +1,7 @@
-"""``python -m tests.chaos.early_ack …``: `ackstream …` whose store says that it is done before it is; for a control."""
+"""``python -m tests.chaos.broken_worker …``: `ackstream …` with a store that returns before it has written.
+
+A control run uses it: the checker must see the loss.
+"""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a fault is, and which a round draws. Everything random comes from the round's own generator."""
+"""The faults of a round, drawn at random. All randomness comes from the generator of the round."""
 
 import asyncio
 import math
@@ -7,38 +7,38 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from tests.chaos.site import Cluster
+from tests.chaos.cluster import Cluster
 
 START_SECONDS = (0.3, 3.0)
 BESIDE_SECONDS = (-0.2, 0.5)
 BESIDE_SHARE = (0.6, 1.2)
-"""When a fault that comes beside another begins, and how long it lasts, compared with that one."""
+"""The start and the length of an accompanying fault, relative to the other fault."""
 
 
 class Fault(Protocol):
-    """Something that goes wrong between ``begin`` and ``end``, which puts it right. ``str`` says what exactly."""
+    """A fault that `start` causes and `end` repairs. `str` describes it."""
 
-    async def begin(self, site: Cluster) -> None: ...
+    async def start(self, cluster: Cluster) -> None: ...
 
-    async def end(self, site: Cluster) -> None: ...
+    async def end(self, cluster: Cluster) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of fault: how it is made and how long it may last."""
+    """A kind of fault: how to make one, and its length."""
 
     make: Callable[[random.Random], Fault]
     seconds: tuple[float, float]
-    """At least and at most; short ones are likelier."""
+    """The least and the greatest length; short faults are more likely."""
     needs: str | None = None
-    """What must be there for it, in words; None if that is there always."""
+    """The requirement of the fault, in words; None if every machine has it."""
     with_redis_away: bool = False
-    """Whether it shows only while ingest cannot reach Redis."""
+    """Whether the fault has an effect only while ingest cannot reach Redis."""
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A fault of a round: when it begins, in seconds from the beginning of the load, and how long it lasts."""
+    """A fault of a round: its start, in seconds after the start of the load, and its length."""
 
     kind: str
     fault: Fault
@@ -49,13 +49,13 @@ class Planned:
     def end_seconds(self) -> float:
         return self.start_seconds + self.seconds
 
-    async def happen(self, site: Cluster) -> None:
+    async def happen(self, cluster: Cluster) -> None:
         await asyncio.sleep(self.start_seconds)
         try:
-            await self.fault.begin(site)
+            await self.fault.start(cluster)
             await asyncio.sleep(self.seconds)
         finally:
-            await self.fault.end(site)
+            await self.fault.end(cluster)
 
     def __str__(self) -> str:
         return f"{self.kind} {self.start_seconds:.1f} to {self.end_seconds:.1f} s ({self.fault})"
@@ -64,7 +64,7 @@ class Planned:
 def draw(rng: random.Random, kinds: Mapping[str, Kind], away: Mapping[str, Kind], most: int) -> list[Planned]:
     """Draw one to ``most`` faults of different kinds.
 
-    One that shows only while ingest cannot reach Redis gets one of ``away`` beside it, for about as long.
+    A fault that has an effect only without Redis gets one of `away` as company, for about the same time.
     """
     names = rng.sample(sorted(kinds), min(rng.randint(1, most), len(kinds)))
     planned = [_plan(rng, name, kinds[name], rng.uniform(*START_SECONDS)) for name in names]

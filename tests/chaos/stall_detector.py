@@ -1,4 +1,4 @@
-"""Whether this machine runs: virtual ones stand still now and then, and what is measured meanwhile means little."""
+"""Detects stalls of this machine: a virtual machine may pause, and times measured during a pause mean little."""
 
 import asyncio
 import time
@@ -9,12 +9,12 @@ BEAT_SECONDS = 0.5
 LATE_SECONDS = 2.0
 
 
-class Pulse:
-    """Made by ``felt``."""
+class StallDetector:
+    """The longest stall; made by `detect_stalls`."""
 
     def __init__(self) -> None:
         self.longest_seconds = 0.0
-        """For how long, at most, nothing ran; 0 if that was not worth mentioning."""
+        """The longest time in which nothing ran; 0 below LATE_SECONDS."""
 
     async def beat(self) -> None:
         while True:
@@ -26,12 +26,12 @@ class Pulse:
 
 
 @asynccontextmanager
-async def felt() -> AsyncIterator[Pulse]:
-    """Feel it for the length of the block."""
-    pulse = Pulse()
-    beating = asyncio.create_task(pulse.beat())
+async def detect_stalls() -> AsyncIterator[StallDetector]:
+    """Watch for stalls during the block."""
+    stall_detector = StallDetector()
+    beating = asyncio.create_task(stall_detector.beat())
     try:
-        yield pulse
+        yield stall_detector
     finally:
         beating.cancel()
         with suppress(asyncio.CancelledError):

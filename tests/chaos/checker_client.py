@@ -1,4 +1,4 @@
-"""The rig's end of the judge: the process, started and asked."""
+"""Starts the checker process and sends it requests."""
 
 import asyncio
 import sys
@@ -9,34 +9,33 @@ from typing import Any
 
 import orjson
 
-from tests.chaos import judge
-from tests.chaos.judge import Case, Ending
+from tests.chaos.analysis import Analysis
+from tests.chaos.checker import DRAIN_SECONDS, CheckerSettings, Outcome
+from tests.chaos.cluster import STREAM, Cluster
 from tests.chaos.provider import Tally
-from tests.chaos.site import STREAM, Cluster
-from tests.chaos.verdict import Verdict
 
 ANSWER_BYTES = 1024 * 1024
 
 
-class JudgeEnded(Exception):  # noqa: N818 - named for what happened
-    """The judge is no more: what it was to say is unknown, and the sitting is void."""
+class CheckerEnded(Exception):  # noqa: N818 - named for what happened
+    """The checker process has ended, so the run has no result."""
 
 
-class Court:
-    """Asks the judge, one thing at a time."""
+class CheckerClient:
+    """Sends requests to the checker, one at a time."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
-    async def is_there(self) -> None:
+    async def wait_until_started(self) -> None:
         await self._answer()
 
     async def load(self, number: int, count: int, rate: float, seed: str) -> Tally:
         return Tally(**await self._ask(act="load", number=number, count=count, rate=rate, seed=seed))
 
-    async def end(self, number: int, drain_seconds: float = judge.DRAIN_SECONDS) -> Ending:
+    async def end(self, number: int, drain_seconds: float = DRAIN_SECONDS) -> Outcome:
         said = await self._ask(act="end", number=number, drain_seconds=drain_seconds)
-        return Ending(**{**said, "verdict": Verdict(**said["verdict"])})
+        return Outcome(**{**said, "analysis": Analysis(**said["analysis"])})
 
     async def forge(self, number: int) -> str:
         return str(await self._ask(act="forge", number=number))
@@ -50,36 +49,36 @@ class Court:
         assert self._process.stdout is not None
         line = await self._process.stdout.readline()
         if not line:
-            raise JudgeEnded(f"the judge ended with {await self._process.wait()}, see judge.log")
+            raise CheckerEnded(f"the checker ended with {await self._process.wait()}, see checker.log")
         return orjson.loads(line)
 
 
 @asynccontextmanager
-async def sitting(site: Cluster, folder: Path) -> AsyncIterator[Court]:
-    """Have a judge for the site for the length of the block."""
-    case = Case(
-        redis_url=site.redis_url,
+async def run_checker(cluster: Cluster, folder: Path) -> AsyncIterator[CheckerClient]:
+    """Run a checker for this cluster during the block."""
+    case = CheckerSettings(
+        redis_url=cluster.redis_url,
         stream=STREAM,
-        database_url=site.database_url,
-        ingest_urls=site.ingest_urls,
-        ingest_admin_urls=site.ingest_admin_urls,
-        ingest_data=str(site.ingest_data),
+        database_url=cluster.database_url,
+        ingest_urls=cluster.ingest_urls,
+        ingest_admin_urls=cluster.ingest_admin_urls,
+        ingest_data=str(cluster.ingest_data),
         output=str(folder),
-        ledger=str(folder / "acked.txt"),
+        history=str(folder / "acked.txt"),
     )
-    with (folder / "judge.log").open("ab") as log:
+    with (folder / "checker.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", judge.__name__, orjson.dumps(case).decode()),
+            *(sys.executable, "-m", "tests.chaos.checker", orjson.dumps(case).decode()),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
             limit=ANSWER_BYTES,
             start_new_session=True,
         )
-    court = Court(process)
+    checker = CheckerClient(process)
     try:
-        await court.is_there()
-        yield court
+        await checker.wait_until_started()
+        yield checker
     finally:
         if process.returncode is None:
             process.kill()
