@@ -86,7 +86,7 @@ class Heartbeat:
         started = self._clock()
         if self._last_beat is not None and started - self._last_beat > self._timing.late:
             log.warning(
-                "heartbeat.is_late",
+                "heartbeat.late",
                 group=self._group,
                 seconds=round(started - self._last_beat, 1),
             )
