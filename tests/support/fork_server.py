@@ -25,6 +25,8 @@ from typing import Any
 PYTHON = (sys.executable, "-P")
 """How a command starts that the server can run."""
 IMPORTED = ("console.main", "console.settings_report", "ingest.app", "worker.app", "worker.store.handler", "asyncpg")
+BEFORE_IMPORTS = frozenset({"AIOHTTP_NO_EXTENSIONS", "LD_PRELOAD"})
+"""Variables that the loader or an imported library reads only once."""
 REQUEST_BYTES = 1 << 20
 LOOK_SECONDS = 0.005
 
@@ -61,8 +63,8 @@ class Forked:
 
 
 def can_fork(command: Sequence[str], environment: Mapping[str, str]) -> bool:
-    """Whether a fork equals a new interpreter: not where the loader has to load something before it."""
-    return tuple(command[: len(PYTHON)]) == PYTHON and "LD_PRELOAD" not in environment
+    """Whether a fork equals a new interpreter: not where a variable has its effect before or during the imports."""
+    return tuple(command[: len(PYTHON)]) == PYTHON and not BEFORE_IMPORTS & environment.keys()
 
 
 def fork(command: Sequence[str], folder: Path, environment: Mapping[str, str], stdout: int, stderr: int) -> Forked:
