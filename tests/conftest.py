@@ -22,11 +22,11 @@ from tests.support.node_oracle import Ask, install
 from worker.store.database import open_engine
 from worker.store.migrate import migrate
 
-# A busy machine is no fault of what is tested: no example has a time limit.
+# Examples have no time limit, because the machine may be busy.
 settings.register_profile("ackstream", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ackstream")
 
-# What a shell runs in the background ignores SIGINT, and so would each process that a test starts and interrupts.
+# A background job of a shell ignores SIGINT, and its children inherit that; tests interrupt their processes.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SLOW_FIRST = (
@@ -61,9 +61,9 @@ _numbers = itertools.count()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the slow files: a long test that starts last would prolong a run of several processes.
+    """Start with the slow files: a long test that starts last would prolong a run of several processes.
 
-    One test of each in turn, so that those that need the processor run beside those that wait.
+    Take one test of each in turn, so that tests that use the processor run with tests that wait.
     """
     order = {f"test_{name}.py": place for place, name in enumerate(SLOW_FIRST)}
     numbers = Counter[str]()
@@ -159,5 +159,5 @@ async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
 
 @pytest.fixture(scope="session")
 def ask(tmp_path_factory: pytest.TempPathFactory) -> Ask:
-    """What asks the provider's own libraries for Node, installed once for all tests of this process."""
+    """A function that asks the provider's libraries for Node, installed once for all tests of this process."""
     return install(tmp_path_factory.mktemp("node"))

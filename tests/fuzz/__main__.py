@@ -1,4 +1,4 @@
-"""``python -m tests.fuzz --seconds 60 --seed 1``: all runs, each so long. Exits with 1 at the first fault."""
+"""``python -m tests.fuzz --seconds 60 --seed 1``: all runs, each for this time. Exits with 1 at the first fault."""
 
 import argparse
 import asyncio
@@ -15,7 +15,7 @@ from tests.support.samples import signed
 from worker.store.database import open_engine
 from worker.store.migrate import migrate
 
-SHORT_SECONDS = "1"  # deadlines of ingest, for most mutated requests have no end
+SHORT_SECONDS = "1"  # deadlines of ingest, because most mutated requests never end
 
 
 async def fuzz_requests(url: str, folder: Path, seed: int, seconds: float, *, sign: bool) -> requests.Tally:
@@ -45,7 +45,7 @@ async def fuzz_entries(url: str, database_url: str, folder: Path, seed: int, sec
 
 
 async def main(seed: int, seconds: float) -> None:
-    """Run all, and tell what came of them."""
+    """Do all runs and print their results."""
     print(f"seed {seed}", flush=True)  # noqa: T201 - its output
     with tempfile.TemporaryDirectory(prefix="ackstream-fuzz-") as name:
         folder = Path(name)

@@ -33,7 +33,7 @@ Entries = Mapping[str, Fields]
 
 @dataclass(slots=True)
 class Tally:
-    """How many entries there were, and what has become of them in each group."""
+    """The number of entries, and their results in each group."""
 
     stored: int = 0
     dead: Counter[str] = field(default_factory=Counter)
@@ -44,7 +44,7 @@ class Tally:
 
 
 async def fuzz(server: Redis, shard: Shard, engine: AsyncEngine, worker: Process, seed: int, seconds: float) -> Tally:
-    """Put entries in rounds for so long; at the end of each the worker must have dealt with all of them. Then judge."""
+    """Append entries in rounds for this time; after each round the worker must have settled all. Then check."""
     rng, tally, deadline = random.Random(seed), Tally(), time.monotonic() + seconds  # noqa: S311 - no secret
     while time.monotonic() < deadline:
         entries = await _put(rng, server, shard, deadline)
@@ -56,7 +56,7 @@ async def fuzz(server: Redis, shard: Shard, engine: AsyncEngine, worker: Process
             await server.xtrim(key, maxlen=0, approximate=False)
     await _passes(server, shard, engine)
     faults = [line for line in worker.said.splitlines() if "Traceback" in line or '"level": "error"' in line]
-    assert not [line for line in faults if '"retention.missing"' not in line]  # told of what was removed above
+    assert not [line for line in faults if '"retention.missing"' not in line]  # reported for the entries removed above
     return tally
 
 
@@ -90,7 +90,7 @@ async def _settled(server: Redis, shard: Shard, worker: Process) -> None:
 
 
 async def _judge(entries: Entries, server: Redis, shard: Shard, engine: AsyncEngine) -> Counter[str]:
-    """Return how many dead letters there are of each reason; what is none must be stored."""
+    """Count the dead letters by reason; every other entry must be stored."""
     async with engine.connect() as connection:
         rows = {row.event_id for row in await connection.execute(select(status_events.c.event_id))}
     for group in GROUPS:

@@ -88,5 +88,5 @@ def mutated(rng: random.Random, data: bytes, most: int = 4) -> bytes:
 
 
 def spliced(rng: random.Random, one: bytes, other: bytes) -> bytes:
-    """Return the beginning of the one with the end of the other."""
+    """Return the start of one payload with the end of the other."""
     return one[: rng.randrange(len(one) + 1)] + other[rng.randrange(len(other) + 1) :]

@@ -40,7 +40,7 @@ def signed(body: bytes) -> Sequence[bytes]:
 
 @dataclass(slots=True)
 class Tally:
-    """What came back."""
+    """The answer."""
 
     sent: int = 0
     unanswered: int = 0
@@ -84,7 +84,7 @@ def _valid(rng: random.Random, authorize: Authorize) -> bytes:
 
 
 async def fuzz(edge: Edge, seed: int, seconds: float, authorize: Authorize = unsigned) -> Tally:
-    """Send for so long, and judge. Raises AssertionError that names the request to repeat."""
+    """Send for this time, and check. An AssertionError names the request to repeat."""
     tally, deadline = Tally(), time.monotonic() + seconds
     numbers = itertools.takewhile(lambda _: time.monotonic() < deadline, range(MOST_REQUESTS))
     before, size = len(edge.process.said.splitlines()), edge.resident_bytes

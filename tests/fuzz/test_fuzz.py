@@ -19,6 +19,6 @@ async def test_no_request_gets_a_500_or_harms_the_process(valkey_url: str, tmp_p
 
 
 async def test_no_entry_gets_stuck(valkey_url: str, database_url: str, tmp_path: Path) -> None:
-    """Whatever stands on the stream becomes a row or a dead letter of each group, and what comes behind it passes."""
+    """Every entry of the stream becomes a row or a dead letter of each group, and later entries pass."""
     tally = await fuzz_entries(valkey_url, database_url, tmp_path, SEED, SECONDS)
     assert {"invalid-entry", "invalid-status"} <= tally.dead.keys()

@@ -14,7 +14,7 @@ from console.__main__ import main
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a command left behind."""
+    """The result of a command."""
 
     code: int
     stdout: str

@@ -1,6 +1,6 @@
 """A fork server: a process that has imported the product, and forks one that runs a command whenever a test starts it.
 
-Importing costs most of a start. What is forked is a process like any other: it has its own id, session, folder,
+Importing costs most of a start. The forked process is like any other: it has its own id, session, folder,
 environment and output, and receives real signals.
 """
 
@@ -149,7 +149,7 @@ def run(arguments: Sequence[str]) -> None:
 if __name__ == "__main__":
     for name in IMPORTED:
         importlib.import_module(name)
-    gc.freeze()  # a collection in what is forked would copy all of it
+    gc.freeze()  # a collection in a forked process would copy all objects
     accepted = serve(socket.socket(fileno=int(sys.argv[1])))
     if accepted is not None:
         run(accepted["arguments"])

@@ -1,4 +1,4 @@
-"""Real processes for tests: `ackstream …` and Valkey, awaited, signalled by their id, and ended with all they began."""
+"""Real processes for tests: `ackstream …` and Valkey, signalled by id and ended with all their children."""
 
 import itertools
 import os
@@ -40,7 +40,7 @@ class Process:
     child: "subprocess.Popen[bytes] | Forked"
     output: Path
     left: list[psutil.Process] = field(default_factory=list)
-    """What it had begun when it was killed."""
+    """The children that it had when it was killed."""
 
     @property
     def said(self) -> str:
@@ -55,14 +55,14 @@ class Process:
         self.child.send_signal(number)
 
     def kill(self) -> None:
-        """End it at once, without a word; what it had begun goes on."""
-        self.child.send_signal(signal.SIGSTOP)  # so that it begins nothing more
+        """Kill it; its children keep running."""
+        self.child.send_signal(signal.SIGSTOP)  # so that it starts no more children
         self.left += self.family()
         self.child.kill()
         self.child.wait()
 
     def family(self) -> list[psutil.Process]:
-        """The processes that it began and that run, with all that they began."""
+        """Return its running children and their children."""
         with suppress(psutil.NoSuchProcess):
             return [one for one in psutil.Process(self.child.pid).children(recursive=True) if runs(one)]
         return []
@@ -73,7 +73,7 @@ class Process:
         return self.child.wait()
 
     async def has_logged(self, event: str, *, times: int = 1) -> None:
-        """Return when there are so many lines of this name; fails the test if the process ends before."""
+        """Wait until the log has this number of lines of the event; fail if the process ends before."""
         await becomes(lambda: self.lives() and len(self.logged(event)) >= times, seconds=START_SECONDS)
 
     async def is_ready(self, admin_port: int) -> None:
@@ -90,7 +90,7 @@ class Process:
         return True
 
     def end(self) -> None:
-        """End it and all that it began."""
+        """End it and all its children."""
         if self.child.poll() is None:
             self.kill()
         for one in self.left:
@@ -116,7 +116,7 @@ def runs(process: psutil.Process) -> bool:
 
 
 async def answer(url: str) -> int | None:
-    """The status of a GET, None if there is no answer."""
+    """Return the status of a GET; None without an answer."""
     with suppress(aiohttp.ClientError, TimeoutError):
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(2)) as http, http.get(url) as response:
             return response.status
@@ -136,7 +136,7 @@ def ackstream(*arguments: str, folder: Path, **settings: str) -> Iterator[Proces
 
 @contextmanager
 def quick_worker(pace: float, handler: str, folder: Path, settings: Mapping[str, str]) -> Iterator[Process]:
-    """Run `ackstream worker --handler HANDLER` likewise, with its intervals multiplied by ``pace``."""
+    """Run `ackstream worker --handler HANDLER` with its intervals multiplied by `pace`."""
     environment = child_environment(**{"log_format": "json", **settings})
     process = started((*QUICK, str(pace), "worker", "--handler", handler), folder, "worker", environment)
     try:
@@ -166,7 +166,7 @@ class Server:
         self._process: Process | None = None
 
     async def start(self) -> None:
-        """Start it on what it has kept; return when it is ready."""
+        """Start it on its data; return when it is ready."""
         self._process = self._begin()
         await self._is_ready(self._process)
 
@@ -175,7 +175,7 @@ class Server:
 
     @property
     def process(self) -> Process:
-        """What was started last."""
+        """The process of the last start."""
         assert self._process is not None
         return self._process
 

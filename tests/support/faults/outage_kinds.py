@@ -1,4 +1,4 @@
-"""The ways in which Redis can be away, each real: how it begins, how it ends, and by which word ingest counts it."""
+"""The kinds of a Redis outage: how each starts and ends, and the reason that ingest counts."""
 
 import asyncio
 import shutil
@@ -54,7 +54,7 @@ def told(*command: Any) -> Fault:
 
 
 async def without_disk(away: Away) -> None:
-    """It can no longer write snapshots, and is told to mind: MISCONF."""
+    """It cannot write snapshots and therefore refuses writes: MISCONF."""
     shutil.rmtree(str((await away.server.config_get("dir"))["dir"]))
     await away.tell("CONFIG SET", "save", "3600 1")
     await away.tell("BGSAVE")

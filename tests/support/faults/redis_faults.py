@@ -1,4 +1,4 @@
-"""What can be wrong with a real Valkey: each fault is there for the length of a block, and then repaired."""
+"""Faults of a real Valkey: each lasts for a block and is then repaired."""
 
 import asyncio
 import os
@@ -139,7 +139,7 @@ async def busy(site: FaultyValkey) -> AsyncIterator[None]:
 
 @fault(WRONG_TYPE)
 async def replaced(site: FaultyValkey) -> AsyncIterator[None]:
-    """Something else stands where the stream was."""
+    """The key of the stream has a value of another type."""
     await site.server.rename(site.shard.stream, f"{site.shard.stream}:aside")
     await site.server.set(site.shard.stream, "no stream")
     yield
@@ -166,7 +166,7 @@ async def fewer_rights(site: FaultyValkey) -> AsyncIterator[None]:
 
 @fault(UNSUPPORTED)
 async def may_not_ask(site: FaultyValkey) -> AsyncIterator[None]:
-    """The user may not read, and when it begins again, may not even ask what the server can."""
+    """The user may not read, and after a reconnect may not even ask for the server's commands."""
     await site.do("ACL SETUSER", "default", "-command", "-xreadgroup")
     yield
     await site.do("ACL SETUSER", "default", "+@all")
@@ -192,7 +192,7 @@ async def frozen(site: FaultyValkey) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def full(site: FaultyValkey) -> AsyncIterator[None]:
-    """It has no memory left; groups can still be read and acked, so for a worker this is no fault."""
+    """The server has no free memory. Groups can still be read and acked, so a worker sees no fault."""
     await site.configure("maxmemory", int((await site.server.info("memory"))["used_memory"]) // 2)
     yield
     await site.configure("maxmemory", "1gb")

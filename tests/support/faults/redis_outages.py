@@ -1,4 +1,4 @@
-"""A Redis that goes away in every way it can, and an ingest before it: for the tests of what ingest does then."""
+"""Outages of a real Redis behind a proxy, for the tests of ingest."""
 
 import asyncio
 import os
@@ -39,7 +39,7 @@ class Away:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What ingest needs to find it."""
+        """The settings that lead ingest to the proxy."""
         return {"redis_url": through(self.proxy, self.valkey.url), "stream": self.shard.name}
 
     async def start(self) -> None:
@@ -132,7 +132,7 @@ class Sender:
             return answer.status
 
     async def posts(self, number: int) -> list[int]:
-        """Send so many at once."""
+        """Send this number of webhooks at once."""
         return await asyncio.gather(*(self.post() for _ in range(number)))
 
 

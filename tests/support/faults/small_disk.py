@@ -15,10 +15,10 @@ PIECE_BYTES = 4096
 def small_disk(folder: Path, size_bytes: int) -> Iterator[Path]:
     """Mount it on a new folder for the length of the block; skips the test where that is not allowed."""
     folder.mkdir()
-    mount, umount = (shutil.which(name) or pytest.skip(f"there is no {name}") for name in ("mount", "umount"))
+    mount, umount = (shutil.which(name) or pytest.skip(f"{name} is not installed") for name in ("mount", "umount"))
     mounting = (mount, "-t", "tmpfs", "-o", f"size={size_bytes},mode=0700", "tmpfs", str(folder))
     if subprocess.run(mounting, capture_output=True, check=False).returncode:
-        pytest.skip("this user may not mount a tmpfs, so there is no disk to fill")
+        pytest.skip("this user may not mount a tmpfs")
     try:
         yield folder
     finally:

@@ -59,7 +59,7 @@ async def act(event: StatusEvent) -> None:
 
 
 async def never() -> None:
-    """Go on whatever happens, until there is a file named ``back``."""
+    """Ignore cancellation until a file named `back` exists."""
     while not there("back"):
         try:
             await asyncio.sleep(0.1)

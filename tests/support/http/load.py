@@ -24,7 +24,7 @@ class Load:
     _one_more: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def keeps(self, count: int) -> None:
-        """Return when so many more were answered 200."""
+        """Return when this number of further requests were answered 200."""
         wanted = len(self.kept) + count
         while len(self.kept) < wanted:
             self._one_more.clear()

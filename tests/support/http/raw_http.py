@@ -34,7 +34,7 @@ def good(body: bytes, *headers: bytes) -> bytes:
 
 
 LAST = post(b"Connection: close", line=b"GET /last HTTP/1.1")
-"""Answered 404 and closed: after it, all answers to what came before it are there."""
+"""A request answered 404 with a close: all earlier answers come before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +90,10 @@ async def talk(port: int, *parts: bytes) -> Heard:
 
 
 class Edge(Ingest):
-    """`ackstream ingest`, signatures off unless told otherwise, and the stream that it appends to."""
+    """`ackstream ingest`, with signatures off by default, and its stream."""
 
     def __init__(self, folder: Path, redis_url: str, shard: Shard, **settings: str) -> None:
-        direct = {"ack_budget_ms": "10000"}  # what is looked at is the stream: nothing goes by the spool meanwhile
+        direct = {"ack_budget_ms": "10000"}  # the tests read the stream, so no entry may go to the spool
         common = {"redis_url": redis_url, "stream": shard.name, "log_format": "json", **direct}
         super().__init__(folder, **{**common, **settings})
         self.shard = shard
@@ -105,7 +105,7 @@ class Edge(Ingest):
         return int(psutil.Process(self.process.child.pid).memory_info().rss)
 
     async def appended(self, number: int = 0) -> list[bytes]:
-        """The payloads on the stream, as soon as there are so many; the stream is empty then.
+        """Wait until the stream has this number of payloads; return them and empty the stream.
 
         On a machine that is busy some may have gone by the spool, and come a moment after their answer.
         """

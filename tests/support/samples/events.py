@@ -79,7 +79,7 @@ def deliveries(draw: st.DrawFn, messages: int = 3, most: int = 12) -> list[tuple
 
 
 def events_of(delivered: list[tuple[bytes, int, str | None]]) -> list[StatusEvent]:
-    """The events of these deliveries; the entry tells the place in the list, so it is unique."""
+    """Return the events of these deliveries; the entry id is the place in the list, so it is unique."""
     return [
         event(payload, received_ms, f"0/{received_ms}-{n}", account=account, verified="jwt" if account else "none")
         for n, (payload, received_ms, account) in enumerate(delivered)

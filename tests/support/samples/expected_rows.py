@@ -1,4 +1,4 @@
-"""What is right: for each example the row that it alone gives in `messages`, columns that are NULL left out."""
+"""The expected rows: for each example, its row in `messages` without NULL columns."""
 
 from typing import Any
 

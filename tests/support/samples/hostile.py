@@ -59,7 +59,7 @@ RECEIPT_PATHS = (
 )
 SHORT = (b"null", b"true", b"0", b"-1", b"1.50", b"18446744073709551616", b"1e999", b'""', b'"\\u0000"', b"[]", b"{}")
 UNITS = (b"1", b"x", b" ", b"#", b"#a", b"-", b"0.", b"e9", b"2020-01-01 ", b"1:", b"\\u0000", b"\\ud83d", b"\xff")
-"""What long texts repeat: digits, and what a regular expression could take for the begin of a match again and again."""
+"""The units of long texts: digits, and starts of a match that a regular expression could try again and again."""
 ENDINGS = (b"", b"x", b"\\n")
 
 _OPEN = {b"[": b"]", b'{"error":': b"}"}

@@ -11,7 +11,7 @@ SECRETS = f"{ACCOUNT}:{SECRET}"
 
 
 def bearer(payload: bytes, *, secret: str = SECRET, header: object = tokens.HEADER, **claims: Any) -> str:
-    """The value of an Authorization header for this payload; a claim that is None is left out."""
+    """The value of an Authorization header for this payload; a claim of None is left out."""
     claimed = {"iat": int(time.time()), "api_key": ACCOUNT, "application_id": None} | claims
     return f"Bearer {tokens.token(tokens.claims(payload, **claimed), header=header, secret=secret.encode())}"
 

@@ -15,12 +15,12 @@ MOST_BYTES = 2**30
 
 
 def packed(*numbers: int, size: int = 10) -> list[Packed]:
-    """Entries that can be told apart by their payload."""
+    """Entries with distinct payloads."""
     return [pack(entry(b"%d:" % n + b"x" * size, RECEIVED_MS + n)) for n in numbers]
 
 
 def payload(array: bytes) -> bytes:
-    """What a Redis would read from it as the payload."""
+    """Return the payload that Redis would read."""
     reader = hiredis.Reader()
     reader.feed(array)
     parts = reader.gets()
@@ -46,12 +46,12 @@ def drained(file: SpoolFile, most_entries: int = 100) -> list[int]:
 
 
 def crashed(path: Path) -> Path:
-    """The file as a killed process leaves it: whatever the system was told to write."""
+    """Copy the file as a killed process leaves it: all completed writes."""
     return Path(shutil.copytree(path.parent, Path(tempfile.mkdtemp(dir=path.parent.parent)) / "left")) / path.name
 
 
 def looked_at(path: Path) -> SpoolFile:
-    """What was left there, as the next process finds it."""
+    """Open the file as the next process does."""
     file = SpoolFile.recover(path)
     file.inspect()
     return file

@@ -27,7 +27,7 @@ def verifier(**changes: Any) -> Verifier:
 
 
 def claims(payload: bytes, **changes: Any) -> dict[str, Any]:
-    """What the provider claims of a payload; a change to None takes a claim away."""
+    """Return the provider's claims for a payload; a change to None removes a claim."""
     known = {
         "iat": NOW,
         "jti": "c5ba8f24-1a14-4c10-bfdf-3fbe8ce511b5",
@@ -73,7 +73,7 @@ class Case:
 
 
 def cases(seed: int, of_each: int) -> Iterator[Case]:
-    """So many tokens of each kind, good and bad. They differ in nothing that only we look at."""
+    """Return this number of tokens of each kind, good and bad. Both oracles can judge all differences."""
     chosen = random.Random(seed)  # noqa: S311 - to have the same ones again
     for kinds, good in ((_GOOD, True), (_BAD, False)):
         for kind, make in kinds.items():
@@ -123,7 +123,7 @@ _GOOD: dict[str, Make] = {
 }
 _BAD: dict[str, Make] = {
     "another secret": lambda _, body: token(body, secret=OTHER_SECRET),
-    "a secret that begins alike": lambda chosen, body: token(body, secret=SECRET[: chosen.randrange(1, len(SECRET))]),
+    "a secret with the same start": lambda chosen, body: token(body, secret=SECRET[: chosen.randrange(1, len(SECRET))]),
     "no algorithm": _unsigned,
     "HS384": lambda _, body: token(body, header=HEADER | {"alg": "HS384"}, digest="sha384"),
     "HS512": lambda _, body: token(body, header=HEADER | {"alg": "HS512"}, digest="sha512"),

@@ -28,7 +28,7 @@ def _program(name: str) -> str:
 
 
 def _user(name: str) -> str | None:
-    """Return whom to run a server as: this user for root, as whom none runs; else whoever runs the tests."""
+    """Return the user of a server: PostgreSQL refuses root, so root uses this user; other users keep theirs."""
     return name if os.geteuid() == 0 else None
 
 

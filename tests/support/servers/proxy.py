@@ -1,4 +1,4 @@
-"""A TCP proxy whose faults are switched while it runs: for tests of what a process does when its server misbehaves."""
+"""A TCP proxy whose faults can change while it runs, for tests of a process whose server misbehaves."""
 
 import asyncio
 import socket
@@ -26,7 +26,7 @@ class Proxy:
         self.delay_seconds = 0.0
         """How long each piece is held, in both directions."""
         self.swallows_replies = False
-        """Whether what the server says is thrown away; it is still told what clients say."""
+        """Whether replies of the server are dropped; requests still pass."""
         self.refuses = False
         """Whether new connections are reset at once."""
         self.connections = 0
@@ -45,7 +45,7 @@ class Proxy:
         self._passing.clear()
 
     def thaw(self) -> None:
-        """Pass what was held back, and whatever comes."""
+        """Pass the held-back bytes and all later ones."""
         self._passing.set()
 
     def cut(self) -> None:
@@ -55,7 +55,7 @@ class Proxy:
             _reset(writer)
 
     def cut_after(self, size: int) -> None:
-        """Cut once so many more bytes have gone to the server, in the middle of whatever it is."""
+        """Cut after this number of further bytes to the server, even inside a command."""
         self._cut_after_bytes = size
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

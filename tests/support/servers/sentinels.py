@@ -49,7 +49,7 @@ class Node(Server):
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """The whole. ``url`` leads to whoever is the primary; ``sentinel`` is a client of one sentinel."""
+    """The servers and sentinels. `url` leads to the current primary; `sentinel` is a client of one sentinel."""
 
     url: str
     nodes: dict[int, Node]
@@ -63,7 +63,7 @@ class Watched:
 
     @asynccontextmanager
     async def directly(self, node: Node) -> AsyncIterator[Redis]:
-        """A client of this server, whatever it is."""
+        """A client of this server, primary or replica."""
         one = client(f"redis://:{self.password}@127.0.0.1:{node.port}")
         try:
             yield one
@@ -81,7 +81,7 @@ class Watched:
         await until(moved, seconds=30)
 
     async def agree(self) -> bool:
-        """Whether everybody knows everybody, so that a fail-over can begin."""
+        """Whether all sentinels know all servers, so that a fail-over can start."""
         masters: Any = await self.sentinel.sentinel_masters()
         known = masters[SERVICE]
         async with self.directly(await self.primary()) as server:
@@ -92,7 +92,7 @@ class Watched:
 
 @asynccontextmanager
 async def watched(folder: Path, *, least_replicas: int = 0) -> AsyncIterator[Watched]:
-    """Run them; the primary takes writes only with so many replicas."""
+    """Run the servers; the primary takes writes only with this number of replicas."""
     password, others = secrets.token_hex(8), secrets.token_hex(8)
     ports = [quiet_port() for _ in range(1 + REPLICAS + SENTINELS)]
     first, server_ports, sentinel_ports = ports[0], ports[: 1 + REPLICAS], ports[1 + REPLICAS :]

@@ -15,7 +15,7 @@ OTHER = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX"
 
 @dataclass(slots=True)
 class Receiver:
-    """What it was sent, and what it answers: ``how``, or for one webhook-id its own."""
+    """The received webhooks and the answer to each: `how`, or an answer for one webhook-id."""
 
     port: int = 0
     how: str = "200"

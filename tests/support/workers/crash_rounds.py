@@ -1,4 +1,4 @@
-"""The rounds of the crash tests: their number, their random payloads, and what is stored after them."""
+"""The rounds of the crash tests: their number, their random payloads, and a check of the stored rows."""
 
 import os
 import random

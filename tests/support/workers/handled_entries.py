@@ -67,7 +67,7 @@ class HandledStream:
         return Counter(one for one, _, replayed in self.calls() if replayed)
 
     def is_settled(self) -> bool:
-        """Whether nothing is left; calls of another worker succeed meanwhile, so only the events can be at fault."""
+        """Whether no entry is left. Calls of another worker succeed, so a failure is the fault of the event."""
 
         async def succeed(server: Redis) -> None:
             seconds, _ = await server.time()
@@ -95,7 +95,7 @@ def name(number: int) -> str:
 
 @contextmanager
 def handled(url: str, shard: Shard, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HandledStream]:
-    """Two groups that have handled ENTRIES statuses, of which one has given up two; their worker runs on."""
+    """Two groups that have handled ENTRIES statuses; one group has two dead letters. Their worker keeps running."""
     shutil.copy(MODULE, folder)
     Archive(folder / "archive").prepare()
     own = {"retry_base_seconds": "0", "retention": "off", "archive": str(folder / "archive")}

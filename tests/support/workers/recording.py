@@ -40,7 +40,7 @@ class Recording:
     settings: dict[str, str]
     workers: list[Process] = field(default_factory=list)
     pace: float = 1.0
-    """What multiplies the intervals of the workers."""
+    """The factor of the workers' intervals."""
 
     async def start(self, options: str = "", *, function: str = "handle", **settings: str) -> Process:
         """Start one worker more, and return it when it reads."""
@@ -60,7 +60,7 @@ class Recording:
             await pipe.execute()
 
     def noted(self, word: str) -> list[list[str]]:
-        """What stands behind this word in the handler's notes, in their order."""
+        """Return the values of this word in the handler's notes, in order."""
         file = self.folder / "calls.txt"
         lines = file.read_text().splitlines() if file.exists() else []
         return [words for first, *words in map(str.split, lines) if first == word]
@@ -70,7 +70,7 @@ class Recording:
         return Counter(words[0] for words in self.noted(word) if not words[0].startswith(GOOD))
 
     async def group(self) -> dict[str, Any]:
-        """What the group has still to do."""
+        """Count the outstanding entries of the group."""
         found: dict[str, Any] = (await gather_stats(self.server, self.shard))["groups"][GROUP]
         return found
 
@@ -108,7 +108,7 @@ class Recording:
         )
 
     async def kill(self, worker: Process) -> set[str]:
-        """Kill a worker; returns the origins of what it had in hand."""
+        """Kill a worker; return the origins of its entries in flight."""
         worker.kill()
         self.workers.remove(worker)
         return {
@@ -116,7 +116,7 @@ class Recording:
         }
 
     async def _pending(self, stream: str, dead: Process) -> list[str]:
-        """The origins of what a dead worker has read from a stream and not settled."""
+        """Return the origins of the entries that a dead worker has read and not settled."""
         found: Any = await self.server.xpending_range(stream, GROUP, "-", "+", 10_000)
         own = [one["message_id"] for one in found if one["consumer"].decode().split("-")[-2] == str(dead.child.pid)]
         read: list[Any] = [await self.server.xrange(stream, one, one) for one in own]

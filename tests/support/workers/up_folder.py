@@ -52,7 +52,7 @@ class UpFolder:
         return run_ackstream(*arguments, "--data", str(self.data), folder=self.folder)
 
     def asked(self, *arguments: str) -> Any:
-        """What a command answers in JSON; None if it exits with 1."""
+        """Return the JSON of a command; None if it exits with 1."""
         answered = self.told(*arguments, "--json")
         return None if answered.returncode else orjson.loads(answered.stdout)
 

@@ -1,4 +1,4 @@
-"""Work for real workers: a stream, what was appended to it, and how far they are with it."""
+"""Real workers of one group: the stream, the appended entries and the progress."""
 
 import itertools
 import secrets
@@ -39,7 +39,7 @@ class Work:
     appended: list[tuple[str, Entry]] = field(default_factory=list)
     workers: list[Process] = field(default_factory=list)
     pace: float = 1.0
-    """What multiplies the intervals of the workers."""
+    """The factor of the workers' intervals."""
 
     def worker(self, **settings: str) -> Process:
         """Start one worker more."""
@@ -48,7 +48,7 @@ class Work:
         return self.workers[-1]
 
     async def start(self, number: int, **settings: str) -> list[Process]:
-        """Start so many workers more, and return them when they read."""
+        """Start this number of further workers, and return them when they read."""
         started = [self.worker(**settings) for _ in range(number)]
         for worker in started:
             await worker.has_logged("consumer.ready")
@@ -96,7 +96,7 @@ class Work:
         return length if lag is None else lag, groups[0]["pending"]
 
     async def is_down_to(self, entries: int, *, seconds: float = 90) -> None:
-        """Return when no more than so many entries are left."""
+        """Return when at most this number of entries are left."""
 
         async def enough() -> bool:
             return await self.left() <= entries
