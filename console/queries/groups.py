@@ -26,7 +26,7 @@ COUNTED_AT_MOST = 10_000
 POLL_SECONDS = 0.2
 
 Beats = Mapping[bytes, bytes]
-"""Consumer → counter, as worker.liveness keeps them."""
+"""Consumer → counter, as worker.group.heartbeat keeps them."""
 
 DROP = read_script(__file__, "drop_group.lua")
 
