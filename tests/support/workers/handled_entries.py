@@ -87,7 +87,7 @@ class HandledStream:
 def name(number: int) -> str:
     """What it says is what the recorder's handler does: with the last two it fails until their third attempt.
 
-    The one before succeeds after that, so that it is clear at once that nothing else is at fault (worker.dispatch.circuit_breaker).
+    The one before succeeds after that, so the breaker sees at once that only these two are bad.
     """
     what = "until-3" if number >= ENTRIES - 2 else "slow-0.5" if number == ENTRIES - 3 else "ok-0"
     return f"{what}-{number}"
