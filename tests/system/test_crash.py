@@ -23,7 +23,7 @@ from tests.support.workers.crash_rounds import (
     make_payloads,
 )
 from tests.support.workers.store_rows import project_rows, read_rows
-from tests.support.workers.worker_cluster import BATCH_ENTRIES, GROUP, Work, working
+from tests.support.workers.worker_cluster import BATCH_ENTRIES, GROUP, WorkerCluster, working
 from worker import timing
 from worker.events.vonage import parse
 from worker.store.projection import dedupe
@@ -43,7 +43,7 @@ def rng() -> random.Random:
 
 
 @pytest.fixture
-async def work(valkey_url: str, shard: Shard, database_url: str, tmp_path: Path) -> AsyncIterator[Work]:
+async def work(valkey_url: str, shard: Shard, database_url: str, tmp_path: Path) -> AsyncIterator[WorkerCluster]:
     async with working(valkey_url, shard, database_url, tmp_path, PACE) as work:
         yield work
 
@@ -56,7 +56,7 @@ async def own_valkey(tmp_path: Path) -> AsyncIterator[Valkey]:
 
 
 @pytest.fixture
-async def lonely(own_valkey: Valkey, shard: Shard, tmp_path: Path) -> AsyncIterator[Work]:
+async def lonely(own_valkey: Valkey, shard: Shard, tmp_path: Path) -> AsyncIterator[WorkerCluster]:
     """Work on a Valkey of its own, stored in SQLite."""
     async with working(own_valkey.url, shard, f"sqlite:///{tmp_path / 'lonely.db'}", tmp_path, PACE) as work:
         yield work
@@ -67,7 +67,7 @@ def portions(entries: int) -> Iterator[list[bytes]]:
     return (make_payloads(entries, seed) for seed in itertools.count(SEED))
 
 
-async def test_workers_killed_again_and_again_lose_nothing(work: Work, rng: random.Random) -> None:
+async def test_workers_killed_again_and_again_lose_nothing(work: WorkerCluster, rng: random.Random) -> None:
     """Two of three workers die at random moments: every event is stored once, none is buried, none stays pending."""
     workers, dead = await work.start(3), set[str]()
     portion = portions(ROUND_ENTRIES // ROUND_KILLS)
@@ -86,7 +86,7 @@ async def test_workers_killed_again_and_again_lose_nothing(work: Work, rng: rand
     assert work.claimed() <= dead, "who lives was taken for dead"
 
 
-async def test_a_worker_that_stood_still_comes_back_without_its_batch(work: Work, rng: random.Random) -> None:
+async def test_a_worker_that_stood_still_comes_back_without_its_batch(work: WorkerCluster, rng: random.Random) -> None:
     """Stopped with a batch in hand it is taken for dead; then it drops the batch and goes on under a new name."""
     workers, dead, stood, portion = await work.start(3), set[str](), set[str](), portions(ROUND_ENTRIES)
     for number in range(1, ROUNDS + 1):
@@ -110,7 +110,7 @@ async def test_a_worker_that_stood_still_comes_back_without_its_batch(work: Work
     assert work.claimed() - own <= dead, "who lives was taken for dead"
 
 
-async def stopped_with_a_batch(work: Work, worker: Process, portion: Iterator[list[bytes]]) -> set[str]:
+async def stopped_with_a_batch(work: WorkerCluster, worker: Process, portion: Iterator[list[bytes]]) -> set[str]:
     """Stop the worker at a moment at which it has entries in hand; under which name. Append more if need be."""
 
     async def in_hand() -> set[str]:
@@ -128,7 +128,7 @@ async def stopped_with_a_batch(work: Work, worker: Process, portion: Iterator[li
     return await in_hand()
 
 
-async def test_a_worker_told_to_stop_finishes_its_batch(work: Work) -> None:
+async def test_a_worker_told_to_stop_finishes_its_batch(work: WorkerCluster) -> None:
     """After SIGTERM it exits with 0 and has left nothing pending; another does the rest."""
     await work.append(make_payloads(ROUND_ENTRIES))
     stopping, _ = await work.start(2)
@@ -162,7 +162,7 @@ async def test_what_a_stopped_worker_cannot_finish_is_taken_over_at_once(
 
 
 @pytest.fixture
-async def ingest(lonely: Work) -> AsyncIterator[Ingest]:
+async def ingest(lonely: WorkerCluster) -> AsyncIterator[Ingest]:
     """Ingest on a Valkey of its own."""
     ingest = Ingest(lonely.folder, redis_url=lonely.settings["redis_url"], stream=lonely.shard.name)
     async with ingest.running():
@@ -171,7 +171,7 @@ async def ingest(lonely: Work) -> AsyncIterator[Ingest]:
 
 @pytest.mark.parametrize("victim", ["ingest", "valkey"])
 async def test_what_was_answered_200_is_on_the_stream(
-    lonely: Work, own_valkey: Valkey, ingest: Ingest, rng: random.Random, victim: str
+    lonely: WorkerCluster, own_valkey: Valkey, ingest: Ingest, rng: random.Random, victim: str
 ) -> None:
     """Ingest or Valkey is killed under load and started again: each id that was answered 200 is there."""
     dying = ingest if victim == "ingest" else own_valkey
@@ -189,7 +189,7 @@ async def test_what_was_answered_200_is_on_the_stream(
     await until(all_are_there)
 
 
-async def test_the_judge_is_not_blind(lonely: Work, own_valkey: Valkey, ingest: Ingest) -> None:
+async def test_the_judge_is_not_blind(lonely: WorkerCluster, own_valkey: Valkey, ingest: Ingest) -> None:
     """On a Valkey that keeps nothing on the disk the same kill loses what was answered 200."""
     await lonely.server.config_set("appendonly", "no")
     async with loading(ingest.url) as load:
@@ -199,12 +199,12 @@ async def test_the_judge_is_not_blind(lonely: Work, own_valkey: Valkey, ingest: 
     assert not set(load.kept) <= await lonely.on_stream()
 
 
-async def has_checkpoint(work: Work) -> bool:
+async def has_checkpoint(work: WorkerCluster) -> bool:
     """Whether the group has noted some progress."""
     return await work.server.get(work.shard.checkpoint(GROUP)) not in (None, b"0-0")
 
 
-async def test_a_destroyed_group_goes_on_at_its_checkpoint(lonely: Work, rng: random.Random) -> None:
+async def test_a_destroyed_group_goes_on_at_its_checkpoint(lonely: WorkerCluster, rng: random.Random) -> None:
     """XGROUP DESTROY again and again in the middle of work: the workers go on, and every entry is stored once."""
     workers = await lonely.start(2)
     await lonely.append(make_payloads(ROUND_ENTRIES))
@@ -219,7 +219,7 @@ async def test_a_destroyed_group_goes_on_at_its_checkpoint(lonely: Work, rng: ra
 
 
 @pytest.mark.parametrize("command", ["FLUSHALL", "DEL"])
-async def test_a_lost_stream_is_read_from_its_beginning(lonely: Work, command: str) -> None:
+async def test_a_lost_stream_is_read_from_its_beginning(lonely: WorkerCluster, command: str) -> None:
     """After FLUSHALL or DEL in the middle of work what comes is stored, though its ids are below the checkpoint."""
     workers = await lonely.start(2)
     bodies = make_payloads(ROUND_ENTRIES)
@@ -235,7 +235,7 @@ async def test_a_lost_stream_is_read_from_its_beginning(lonely: Work, command: s
     assert all(worker.lives() for worker in workers)
 
 
-async def test_a_worker_waits_for_valkey(lonely: Work, own_valkey: Valkey, rng: random.Random) -> None:
+async def test_a_worker_waits_for_valkey(lonely: WorkerCluster, own_valkey: Valkey, rng: random.Random) -> None:
     """While Valkey is away the worker is not ready; once it is back the worker goes on by itself: stored once."""
     (worker,) = await lonely.start(1)
     admin_port = worker.logged("worker.started")[0]["admin_port"]

@@ -13,7 +13,7 @@ from tests.support.preload.shim import Shim, build_shim, find_compiler
 from tests.support.processes import Process, Valkey, becomes
 from tests.support.waiting import until
 from tests.support.workers.crash_rounds import check_stored_once, make_payloads
-from tests.support.workers.worker_cluster import Work, working
+from tests.support.workers.worker_cluster import WorkerCluster, working
 
 pytestmark = [
     pytest.mark.crash,
@@ -42,7 +42,7 @@ async def valkey(tmp_path: Path) -> AsyncIterator[Valkey]:
 
 
 @pytest.fixture
-async def work(valkey: Valkey, shard: Shard, tmp_path: Path) -> AsyncIterator[Work]:
+async def work(valkey: Valkey, shard: Shard, tmp_path: Path) -> AsyncIterator[WorkerCluster]:
     async with working(valkey.url, shard, f"sqlite:///{tmp_path / 'own.db'}", tmp_path) as work:
         yield work
 
@@ -60,7 +60,9 @@ def test_the_shim_moves_the_wall_clock_only(clock: Shim) -> None:
 
 
 @pytest.mark.parametrize("direction", [1, -1], ids=["forward", "back"])
-async def test_a_jump_of_the_wall_clock_takes_nothing_from_anybody(work: Work, clock: Shim, direction: int) -> None:
+async def test_a_jump_of_the_wall_clock_takes_nothing_from_anybody(
+    work: WorkerCluster, clock: Shim, direction: int
+) -> None:
     """Of workers and server, by two hours, in the middle of work: nobody is taken for dead, all is stored once."""
     workers = await work.start(2)
     await work.append(make_payloads(ENTRIES))
@@ -73,7 +75,7 @@ async def test_a_jump_of_the_wall_clock_takes_nothing_from_anybody(work: Work, c
     assert [line["event"] for worker in workers for line in trouble(worker)] == []
 
 
-async def test_an_idle_worker_goes_on_after_a_jump(work: Work, clock: Shim) -> None:
+async def test_an_idle_worker_goes_on_after_a_jump(work: WorkerCluster, clock: Shim) -> None:
     """A server whose clock goes back forgets the end of a blocking read: the reply's limit ends it."""
     (worker,) = await work.start(1)
     put_back = itertools.count(1)
@@ -94,7 +96,7 @@ async def test_an_idle_worker_goes_on_after_a_jump(work: Work, clock: Shim) -> N
     await check_stored_once(work)
 
 
-async def blocked(work: Work) -> bool:
+async def blocked(work: WorkerCluster) -> bool:
     return int((await work.server.info("clients"))["blocked_clients"]) > 0
 
 

@@ -13,7 +13,7 @@ from ingest.append.pipeline import open_pipeline
 from ingest.settings import IngestSettings
 from stream.keys import Shard
 from stream.redis.client import client
-from tests.support.faults.redis_outages import Away, away_redis, counted, is_open
+from tests.support.faults.redis_outages import ProxiedRedis, away_redis, counted, is_open
 from tests.support.samples.events import body, entry
 from tests.support.waiting import until
 
@@ -22,13 +22,13 @@ SOON_SECONDS = 8
 
 
 @pytest.fixture
-async def away(tmp_path: Path, shard: Shard) -> AsyncIterator[Away]:
+async def away(tmp_path: Path, shard: Shard) -> AsyncIterator[ProxiedRedis]:
     async with away_redis(tmp_path / "valkey", shard) as away:
         yield away
 
 
 @asynccontextmanager
-async def silent(away: Away) -> AsyncIterator[Appender]:
+async def silent(away: ProxiedRedis) -> AsyncIterator[Appender]:
     """An appender whose server executes all commands, but whose replies are lost."""
     server = client(away.settings["redis_url"])
     settings = IngestSettings.load(**away.settings, signatures="off", ack_budget_ms=LONG_MS)
@@ -61,13 +61,13 @@ class Senders:
             await asyncio.gather(*self.waiting)
 
 
-async def count_appended(away: Away) -> tuple[int, int]:
+async def count_appended(away: ProxiedRedis) -> tuple[int, int]:
     """How many entries are on the stream, and how many calls brought them."""
     calls = (await away.server.info("commandstats")).get("cmdstat_evalsha", {"calls": 0})["calls"]
     return await away.server.xlen(away.shard.stream), calls
 
 
-async def test_a_second_batch_goes_out_when_as_many_wait_as_are_in_hand(away: Away) -> None:
+async def test_a_second_batch_goes_out_when_as_many_wait_as_are_in_hand(away: ProxiedRedis) -> None:
     """While one batch is in flight, smaller ones wait. Entries that arrive during two batches share the next one."""
     async with silent(away) as appender:
         senders = Senders(appender)
@@ -85,7 +85,7 @@ async def test_a_second_batch_goes_out_when_as_many_wait_as_are_in_hand(away: Aw
         await senders.all_kept()
 
 
-async def test_batches_in_flight_are_appended_again_when_their_connection_is_lost(away: Away) -> None:
+async def test_batches_in_flight_are_appended_again_when_their_connection_is_lost(away: ProxiedRedis) -> None:
     """Redis is up, so a new connection appends both batches and the waiting entries; the spool gets nothing."""
     spooled = counted("spooled_entries_total", why="away")
     async with silent(away) as appender:
@@ -105,7 +105,7 @@ async def test_batches_in_flight_are_appended_again_when_their_connection_is_los
     assert [times[sender_id] for sender_id in senders.ids] == [2] * 6 + [1] * 5
 
 
-async def test_batches_in_flight_are_spooled_when_redis_is_lost(away: Away) -> None:
+async def test_batches_in_flight_are_spooled_when_redis_is_lost(away: ProxiedRedis) -> None:
     """Both batches and the waiting entries go to the spool, although the server has the batches."""
     spooled = counted("spooled_entries_total", why="away")
     async with silent(away) as appender:

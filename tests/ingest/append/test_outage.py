@@ -12,7 +12,7 @@ from ingest.append.pipeline import open_pipeline
 from ingest.settings import IngestSettings
 from stream.keys import Shard
 from tests.support.faults.outage_kinds import FAULTS
-from tests.support.faults.redis_outages import Away, Sender, away_redis, counted, is_open, sending
+from tests.support.faults.redis_outages import ProxiedRedis, Sender, away_redis, counted, is_open, sending
 from tests.support.faults.small_disk import fill, small_disk
 from tests.support.in_process import Running, answers, ingesting
 from tests.support.samples.events import entry
@@ -20,13 +20,13 @@ from tests.support.waiting import until
 
 
 @pytest.fixture
-async def away(tmp_path: Path, shard: Shard) -> AsyncIterator[Away]:
+async def away(tmp_path: Path, shard: Shard) -> AsyncIterator[ProxiedRedis]:
     async with away_redis(tmp_path / "valkey", shard) as away:
         yield away
 
 
 @pytest.fixture
-async def running(away: Away) -> AsyncIterator[Running]:
+async def running(away: ProxiedRedis) -> AsyncIterator[Running]:
     async with ingesting(**away.settings) as running:
         yield running
 
@@ -39,7 +39,7 @@ async def sender(running: Running) -> AsyncIterator[Sender]:
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_whatever_is_wrong_with_redis_all_is_kept(
-    away: Away, running: Running, sender: Sender, fault: str
+    away: ProxiedRedis, running: Running, sender: Sender, fault: str
 ) -> None:
     """Answered 200 and ready all the while, counted by why; then all is on the stream by itself, and so is the next."""
     why, begin, end = FAULTS[fault]
@@ -61,7 +61,7 @@ async def test_whatever_is_wrong_with_redis_all_is_kept(
     assert len(ids) - len(set(ids)) <= 5, "more than the first batch came twice"
 
 
-async def test_what_was_spooled_is_what_was_received(away: Away, sender: Sender) -> None:
+async def test_what_was_spooled_is_what_was_received(away: ProxiedRedis, sender: Sender) -> None:
     """In the order of its receipt, with the time and the receipt's id of then."""
     away.kill()
     assert [await sender.post() for _ in range(60)] == [200] * 60
@@ -75,7 +75,7 @@ async def test_what_was_spooled_is_what_was_received(away: Away, sender: Sender)
     assert entries[-1].received_ms < int(first[0][0].partition(b"-")[0]), "the outage was over too early"
 
 
-async def test_it_starts_without_redis(away: Away) -> None:
+async def test_it_starts_without_redis(away: ProxiedRedis) -> None:
     """Ingest is ready at once: webhooks are spooled, and appended when Redis is up."""
     away.kill()
     async with ingesting(**away.settings) as running, sending(running.url) as sender:
@@ -84,7 +84,7 @@ async def test_it_starts_without_redis(away: Away) -> None:
         await away.has(sender.kept)
 
 
-async def test_only_the_first_ones_wait(away: Away, sender: Sender) -> None:
+async def test_only_the_first_ones_wait(away: ProxiedRedis, sender: Sender) -> None:
     """With a silent Redis the first request waits for the budget; later requests are answered without asking Redis."""
     loop = asyncio.get_running_loop()
     away.freeze()
@@ -99,7 +99,7 @@ async def test_only_the_first_ones_wait(away: Away, sender: Sender) -> None:
     assert away.proxy.connections - probes < 20
 
 
-async def test_a_slow_redis_is_waited_for_within_the_budget(away: Away, sender: Sender) -> None:
+async def test_a_slow_redis_is_waited_for_within_the_budget(away: ProxiedRedis, sender: Sender) -> None:
     """Confirmed after 0.2 s: it is on the stream, and the spool is not used."""
     before = counted("appended_entries_total")
     away.proxy.delay_seconds = 0.1
@@ -108,7 +108,7 @@ async def test_a_slow_redis_is_waited_for_within_the_budget(away: Away, sender: 
     assert len(await away.ids()) == 5
 
 
-async def test_a_reply_that_is_lost_makes_an_entry_come_twice(away: Away, sender: Sender) -> None:
+async def test_a_reply_that_is_lost_makes_an_entry_come_twice(away: ProxiedRedis, sender: Sender) -> None:
     """The same receipt, which workers recognise: once from the append whose reply was lost, once from the spool."""
     away.proxy.swallows_replies = True
     assert await sender.post() == 200
@@ -118,7 +118,7 @@ async def test_a_reply_that_is_lost_makes_an_entry_come_twice(away: Away, sender
     assert first == second
 
 
-async def test_a_batch_that_is_cut_in_the_middle_is_kept(away: Away, sender: Sender) -> None:
+async def test_a_batch_that_is_cut_in_the_middle_is_kept(away: ProxiedRedis, sender: Sender) -> None:
     """The server never runs a script that it has heard only half of; the spool has it all."""
     assert await sender.post() == 200
     away.proxy.cut_after(300)
@@ -127,7 +127,7 @@ async def test_a_batch_that_is_cut_in_the_middle_is_kept(away: Away, sender: Sen
     assert sorted(await away.ids()) == sorted(sender.kept)
 
 
-async def test_loading_its_data_redis_is_away(away: Away, sender: Sender, tmp_path: Path) -> None:
+async def test_loading_its_data_redis_is_away(away: ProxiedRedis, sender: Sender, tmp_path: Path) -> None:
     """A restarted Redis loads for seconds; webhooks of that time are spooled."""
     async with away.server.pipeline() as pipe:
         for _ in range(20_000):
@@ -145,7 +145,7 @@ async def test_loading_its_data_redis_is_away(away: Away, sender: Sender, tmp_pa
     await away.has(sender.kept)
 
 
-async def test_live_ones_pass_those_that_are_drained(away: Away, sender: Sender) -> None:
+async def test_live_ones_pass_those_that_are_drained(away: ProxiedRedis, sender: Sender) -> None:
     """While the spool is drained what comes goes to the stream directly."""
     away.kill()
     for _ in range(40):
@@ -163,7 +163,7 @@ async def test_live_ones_pass_those_that_are_drained(away: Away, sender: Sender)
     await away.has(sender.kept)
 
 
-async def test_a_server_that_answers_and_takes_nothing_stays_away(away: Away, sender: Sender) -> None:
+async def test_a_server_that_answers_and_takes_nothing_stays_away(away: ProxiedRedis, sender: Sender) -> None:
     """The probe appends something: so a replica costs one batch its way to it, not one for each probe."""
     before = counted("append_failures_total", fault="read-only")
     await away.tell("REPLICAOF", "127.0.0.1", 1)
@@ -178,7 +178,7 @@ async def test_a_server_that_answers_and_takes_nothing_stays_away(away: Away, se
     await away.has(sender.kept)
 
 
-async def test_draining_is_cut_short_again_and_again(away: Away, sender: Sender) -> None:
+async def test_draining_is_cut_short_again_and_again(away: ProxiedRedis, sender: Sender) -> None:
     """Nothing is forgotten before Redis has confirmed it: cut in the middle of any slice, it comes again."""
     away.kill()
     for _ in range(12):
@@ -195,7 +195,9 @@ async def test_draining_is_cut_short_again_and_again(away: Away, sender: Sender)
     await away.has(sender.kept)
 
 
-async def test_before_memory_is_full_entries_go_to_the_spool(away: Away, sender: Sender, running: Running) -> None:
+async def test_before_memory_is_full_entries_go_to_the_spool(
+    away: ProxiedRedis, sender: Sender, running: Running
+) -> None:
     """At 95 % memory entries go to the spool, before Redis refuses them; below that they go to Redis again."""
     before = counted("spooled_entries_total", why="memory")
     for n in range(500):
@@ -217,7 +219,7 @@ async def test_before_memory_is_full_entries_go_to_the_spool(away: Away, sender:
     await away.has(sender.kept)
 
 
-async def test_with_neither_redis_nor_spool_it_says_503(away: Away) -> None:
+async def test_with_neither_redis_nor_spool_it_says_503(away: ProxiedRedis) -> None:
     """Ingest is also not ready. When Redis is up it is ready again, and stored entries are on the stream."""
     async with ingesting(**away.settings, spool_bytes=2**20) as running, sending(running.url) as sender:
         away.kill()
@@ -232,7 +234,7 @@ async def test_with_neither_redis_nor_spool_it_says_503(away: Away) -> None:
         await away.has(sender.kept)
 
 
-async def test_a_full_disk_is_drained_while_it_is_full(away: Away, tmp_path: Path) -> None:
+async def test_a_full_disk_is_drained_while_it_is_full(away: ProxiedRedis, tmp_path: Path) -> None:
     """A full spool is answered 503; its entries are drained to Redis, although not even a deletion can be written."""
     with small_disk(tmp_path / "disk", 2**20) as disk:
         async with ingesting(**away.settings, data=disk) as running, sending(running.url) as sender:
@@ -247,7 +249,7 @@ async def test_a_full_disk_is_drained_while_it_is_full(away: Away, tmp_path: Pat
             assert await sender.posts(20) == [200] * 20
 
 
-async def test_what_waits_at_the_end_is_kept(away: Away, tmp_path: Path) -> None:
+async def test_what_waits_at_the_end_is_kept(away: ProxiedRedis, tmp_path: Path) -> None:
     """An entry is on the stream when the block ends, even if its future is not awaited."""
     settings = IngestSettings.load(**away.settings, data=tmp_path / "own")
     async with open_pipeline(away.server, settings) as appender:
@@ -259,7 +261,7 @@ async def test_what_waits_at_the_end_is_kept(away: Away, tmp_path: Path) -> None
         await appender.append(entry(b"late"))
 
 
-async def test_a_stop_leaves_nothing_unanswered(away: Away) -> None:
+async def test_a_stop_leaves_nothing_unanswered(away: ProxiedRedis) -> None:
     """Entries that wait for a silent Redis at the stop are spooled and answered; the next start drains them."""
     async with ingesting(**away.settings) as running, sending(running.url) as sender:
         away.freeze()

@@ -12,7 +12,7 @@ from console.up.valkey import find_free_port
 from ingest.append import pipeline
 from ingest.append.server_checks import POLICY, REQUIRED, find_shortcomings
 from stream.keys import Shard
-from tests.support.faults.redis_outages import Away, away_redis, counted, is_open, sending
+from tests.support.faults.redis_outages import ProxiedRedis, away_redis, counted, is_open, sending
 from tests.support.in_process import answers, ingesting
 from tests.support.processes import Process, ackstream
 from tests.support.waiting import until
@@ -21,12 +21,12 @@ START_SECONDS = 30.0
 
 
 @pytest.fixture
-async def away(tmp_path: Path, shard: Shard) -> AsyncIterator[Away]:
+async def away(tmp_path: Path, shard: Shard) -> AsyncIterator[ProxiedRedis]:
     async with away_redis(tmp_path / "valkey", shard) as away:
         yield away
 
 
-def ingest(away: Away, folder: Path, **settings: str) -> Any:
+def ingest(away: ProxiedRedis, folder: Path, **settings: str) -> Any:
     """A real process."""
     ports = {"port": str(find_free_port()), "admin_port": str(find_free_port())}
     return ackstream("ingest", folder=folder, signatures="off", **{**ports, **away.settings, **settings})
@@ -79,28 +79,30 @@ def test_each_shortcoming_is_named(name: str, value: str) -> None:
         (("ACL SETUSER", "default", "-command"), "may not run COMMAND INFO"),
     ],
 )
-async def test_fsync_does_not_start_on_less(away: Away, tmp_path: Path, command: tuple[Any, ...], words: str) -> None:
+async def test_fsync_does_not_start_on_less(
+    away: ProxiedRedis, tmp_path: Path, command: tuple[Any, ...], words: str
+) -> None:
     """One sentence names what is missing, and the exit code is 1."""
     await away.tell(*command)
     with ingest(away, tmp_path, ack="fsync") as process:
         assert words in await refusal(process)
 
 
-async def test_fsync_does_not_start_without_redis(away: Away, tmp_path: Path) -> None:
+async def test_fsync_does_not_start_without_redis(away: ProxiedRedis, tmp_path: Path) -> None:
     """It cannot know what a 200 would be worth: after a short wait it says so."""
     away.kill()
     with ingest(away, tmp_path, ack="fsync") as process:
         assert re.search(r"redis://127.0.0.1:\d+ does not answer \(ConnectionError\): start it", await refusal(process))
 
 
-async def test_fsync_starts_on_a_server_that_fsyncs(away: Away, tmp_path: Path) -> None:
+async def test_fsync_starts_on_a_server_that_fsyncs(away: ProxiedRedis, tmp_path: Path) -> None:
     """As compose and `ackstream up` set it."""
     with ingest(away, tmp_path, ack="fsync") as process:
         await process.has_logged("ingest.started")
         assert process.logged("durability.full")
 
 
-async def test_stream_does_not_start_on_a_server_that_is_too_old(away: Away, tmp_path: Path) -> None:
+async def test_stream_does_not_start_on_a_server_that_is_too_old(away: ProxiedRedis, tmp_path: Path) -> None:
     """One that lacks a command, or does not let us ask: one sentence, exit code 1."""
     await away.tell("ACL SETUSER", "default", "-command")
     with ingest(away, tmp_path) as process:
@@ -116,7 +118,9 @@ UNUSABLE: dict[str, tuple[tuple[Any, ...], str]] = {
 
 
 @pytest.mark.parametrize("fault", UNUSABLE)
-async def test_a_server_that_cannot_be_used_is_refused_at_the_start(away: Away, tmp_path: Path, fault: str) -> None:
+async def test_a_server_that_cannot_be_used_is_refused_at_the_start(
+    away: ProxiedRedis, tmp_path: Path, fault: str
+) -> None:
     """One sentence that says what to do, exit code 1: as for any other wrong setting, while the spool is empty."""
     command, words = UNUSABLE[fault]
     await away.tell(*(away.shard.stream if word == "STREAM" else word for word in command))
@@ -124,7 +128,7 @@ async def test_a_server_that_cannot_be_used_is_refused_at_the_start(away: Away, 
         assert words in await refusal(process)
 
 
-async def test_a_node_of_a_cluster_is_refused_at_the_start(away: Away, tmp_path: Path) -> None:
+async def test_a_node_of_a_cluster_is_refused_at_the_start(away: ProxiedRedis, tmp_path: Path) -> None:
     """It would take entries only for the slots that it serves."""
     away.kill()
     with (tmp_path / "valkey" / "valkey.conf").open("a") as config:
@@ -134,7 +138,9 @@ async def test_a_node_of_a_cluster_is_refused_at_the_start(away: Away, tmp_path:
         assert "a node of a cluster" in await refusal(process)
 
 
-async def test_with_entries_in_the_spool_a_wrong_password_does_not_stop_the_start(away: Away, tmp_path: Path) -> None:
+async def test_with_entries_in_the_spool_a_wrong_password_does_not_stop_the_start(
+    away: ProxiedRedis, tmp_path: Path
+) -> None:
     """The log has an error with the next step, and a gauge shows the fault; with the right password all is drained."""
     away.kill()
     async with ingesting(**away.settings, data=tmp_path / "data") as running, sending(running.url) as sender:
@@ -155,7 +161,7 @@ async def test_with_entries_in_the_spool_a_wrong_password_does_not_stop_the_star
         await away.has(stored)
 
 
-async def test_stream_warns_and_starts(away: Away, tmp_path: Path) -> None:
+async def test_stream_warns_and_starts(away: ProxiedRedis, tmp_path: Path) -> None:
     """On a server that may drop the stream and does not fsync: one line says all of it; a 200 is worth no more."""
     await away.tell("CONFIG SET", POLICY, "allkeys-lru", "appendfsync", "everysec")
     with ingest(away, tmp_path) as process:
@@ -166,7 +172,7 @@ async def test_stream_warns_and_starts(away: Away, tmp_path: Path) -> None:
 
 
 async def test_a_change_is_told_once(
-    away: Away, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    away: ProxiedRedis, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Found while it runs, in a minute at most: a warning, and when all is well again a word of that too."""
     monkeypatch.setattr(pipeline, "DURABILITY_SECONDS", 0.1)
@@ -187,7 +193,7 @@ async def durable(*, is_: int) -> bool:
     return counted("redis_durable") == is_
 
 
-async def has_checked_again(away: Away) -> bool:
+async def has_checked_again(away: ProxiedRedis) -> bool:
     await away.tell("CONFIG RESETSTAT")
 
     async def is_asked() -> bool:
@@ -197,7 +203,7 @@ async def has_checked_again(away: Away) -> bool:
     return True
 
 
-async def test_what_is_not_fsynced_any_more_is_spooled(away: Away, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_not_fsynced_any_more_is_spooled(away: ProxiedRedis, monkeypatch: pytest.MonkeyPatch) -> None:
     """With fsync, from the moment it is found: nothing is answered on Redis's word, and nothing is given to it."""
     monkeypatch.setattr(pipeline, "DURABILITY_SECONDS", 0.1)
     async with ingesting(**away.settings, ack="fsync") as running, sending(running.url) as sender:
@@ -214,7 +220,7 @@ async def test_what_is_not_fsynced_any_more_is_spooled(away: Away, monkeypatch: 
         await is_open()
 
 
-async def test_a_server_that_comes_back_weaker_is_found_at_once(away: Away) -> None:
+async def test_a_server_that_comes_back_weaker_is_found_at_once(away: ProxiedRedis) -> None:
     """With fsync the settings are asked for on every reconnect, before anything is given to it."""
     async with ingesting(**away.settings, ack="fsync") as running, sending(running.url) as sender:
         assert await sender.post() == 200
@@ -230,7 +236,7 @@ async def test_a_server_that_comes_back_weaker_is_found_at_once(away: Away) -> N
         await away.has(sender.kept)
 
 
-async def test_with_few_rights_it_works_and_knows_less(away: Away, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_with_few_rights_it_works_and_knows_less(away: ProxiedRedis, capsys: pytest.CaptureFixture[str]) -> None:
     """Without CONFIG GET and INFO durability and memory are unknown: one warning, no more questions."""
     await away.tell("ACL SETUSER", "default", "-config", "-info")
     async with ingesting(**away.settings) as running, sending(running.url) as sender:

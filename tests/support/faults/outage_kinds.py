@@ -7,53 +7,53 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from tests.support.faults.redis_outages import Away
+from tests.support.faults.redis_outages import ProxiedRedis
 from tests.support.waiting import until
 
-Fault = Callable[[Away], Awaitable[Any]]
+Fault = Callable[[ProxiedRedis], Awaitable[Any]]
 
 
-async def killed(away: Away) -> None:
+async def killed(away: ProxiedRedis) -> None:
     away.kill()
 
 
-async def frozen(away: Away) -> None:
+async def frozen(away: ProxiedRedis) -> None:
     away.freeze()
 
 
-async def silent(away: Away) -> None:
+async def silent(away: ProxiedRedis) -> None:
     away.proxy.freeze()
 
 
-async def swallowing(away: Away) -> None:
+async def swallowing(away: ProxiedRedis) -> None:
     away.proxy.swallows_replies = True
 
 
-async def refusing(away: Away) -> None:
+async def refusing(away: ProxiedRedis) -> None:
     away.proxy.refuses = True
     away.proxy.cut()
 
 
-async def thawed(away: Away) -> None:
+async def thawed(away: ProxiedRedis) -> None:
     away.proxy.thaw()
 
 
-async def healed(away: Away) -> None:
+async def healed(away: ProxiedRedis) -> None:
     away.proxy.swallows_replies = away.proxy.refuses = False
 
 
-async def heard(away: Away) -> None:
+async def heard(away: ProxiedRedis) -> None:
     away.thaw()
 
 
 def told(*command: Any) -> Fault:
-    async def tell(away: Away) -> None:
+    async def tell(away: ProxiedRedis) -> None:
         await away.tell(*command)
 
     return tell
 
 
-async def without_disk(away: Away) -> None:
+async def without_disk(away: ProxiedRedis) -> None:
     """It cannot write snapshots and therefore refuses writes: MISCONF."""
     shutil.rmtree(str((await away.server.config_get("dir"))["dir"]))
     await away.tell("CONFIG SET", "save", "3600 1")
@@ -65,12 +65,12 @@ async def without_disk(away: Away) -> None:
     await until(failed)
 
 
-async def full(away: Away) -> None:
+async def full(away: ProxiedRedis) -> None:
     """Over its limit from one moment to the next, so that it refuses before anybody has looked."""
     await away.tell("CONFIG SET", "maxmemory", 1)
 
 
-async def busy(away: Away) -> None:
+async def busy(away: ProxiedRedis) -> None:
     """With a script that does not end."""
     await away.tell("CONFIG SET", "busy-reply-threshold", 10)
     script = asyncio.create_task(away.tell("EVAL", "while true do end", 0))
@@ -87,7 +87,7 @@ async def busy(away: Away) -> None:
 
 
 FAULTS: dict[str, tuple[str, Fault, Fault]] = {
-    "killed": ("away", killed, Away.start),
+    "killed": ("away", killed, ProxiedRedis.start),
     "refusing connections": ("away", refusing, healed),
     "frozen": ("silent", frozen, heard),
     "behind a network that passes nothing": ("silent", silent, thawed),

@@ -26,7 +26,7 @@ from tests.support.waiting import until
 
 
 @dataclass(slots=True)
-class Away:
+class ProxiedRedis:
     """A Valkey of its own behind a proxy."""
 
     valkey: Valkey
@@ -97,14 +97,14 @@ class Away:
 
 
 @asynccontextmanager
-async def away_redis(folder: Path, shard: Shard) -> AsyncIterator[Away]:
+async def away_redis(folder: Path, shard: Shard) -> AsyncIterator[ProxiedRedis]:
     """Run one for the length of the block."""
     async with AsyncExitStack() as stack:
         valkey = await stack.enter_async_context(Valkey(folder).running())
         server = client(valkey.url)
         stack.push_async_callback(server.aclose)
         proxy = await stack.enter_async_context(proxying(urlsplit(valkey.url).port or 0))
-        away = Away(valkey, proxy, server, shard)
+        away = ProxiedRedis(valkey, proxy, server, shard)
         await away.look()
         try:
             yield away

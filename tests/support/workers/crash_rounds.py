@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from console.queries.stats import gather_stats
 from console.simulate.messages import plan
 from tests.support.workers.store_rows import project_rows, read_rows
-from tests.support.workers.worker_cluster import GROUP, Work
+from tests.support.workers.worker_cluster import GROUP, WorkerCluster
 from worker import timing
 from worker.events.vonage import parse
 from worker.store.projection import dedupe
@@ -32,7 +32,7 @@ def choose_moments(rng: random.Random, number: int, entries: int = ROUND_ENTRIES
     return sorted((rng.randint(entries // 2, entries) for _ in range(number)), reverse=True)
 
 
-async def check_stored_once(work: Work) -> None:
+async def check_stored_once(work: WorkerCluster) -> None:
     """Assert that each event has its row and each message its state, and that no entry waits anywhere."""
     await work.is_down_to(0)
     events = [parse(entry, f"0/{entry_id}") for entry_id, entry in work.appended]

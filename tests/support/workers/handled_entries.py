@@ -85,9 +85,9 @@ class HandledStream:
 
 
 def name(number: int) -> str:
-    """What it says is what the recorder's handler does: with the last two it fails until their third attempt.
+    """Return the id of a message; the recorder's handler acts on it: the last two fail until their third attempt.
 
-    The one before succeeds after that, so the breaker sees at once that only these two are bad.
+    The entry before them succeeds later, so the circuit breaker blames these events and not the handler.
     """
     what = "until-3" if number >= ENTRIES - 2 else "slow-0.5" if number == ENTRIES - 3 else "ok-0"
     return f"{what}-{number}"

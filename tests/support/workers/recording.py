@@ -30,7 +30,7 @@ MODULE = Path(__file__).parents[1] / "handlers" / "recorder.py"
 
 
 @dataclass(slots=True)
-class Recording:
+class RecordingWorkers:
     """A stream, and workers of one group of it."""
 
     server: Redis
@@ -128,11 +128,11 @@ class Recording:
 
 
 @contextmanager
-def recording(url: str, server: Redis, shard: Shard, folder: Path, pace: float = 1.0) -> Iterator[Recording]:
+def recording(url: str, server: Redis, shard: Shard, folder: Path, pace: float = 1.0) -> Iterator[RecordingWorkers]:
     """A place to record in, with the workers' intervals multiplied by ``pace``; ends the workers."""
     shutil.copy(MODULE, folder)
     with ExitStack() as running:
-        yield Recording(server, shard, folder, running, {"redis_url": url, "stream": shard.name}, pace=pace)
+        yield RecordingWorkers(server, shard, folder, running, {"redis_url": url, "stream": shard.name}, pace=pace)
 
 
 def ids(what: str, numbers: Sequence[int]) -> list[str]:

@@ -27,7 +27,7 @@ _received_ms = itertools.count(1_764_000_000_000)
 
 
 @dataclass(slots=True)
-class Work:
+class WorkerCluster:
     """A stream, all that was appended to it, and the workers of its group `store`."""
 
     server: Redis
@@ -129,14 +129,16 @@ class Work:
 
 
 @asynccontextmanager
-async def working(url: str, shard: Shard, database_url: str, folder: Path, pace: float = 1.0) -> AsyncIterator[Work]:
+async def working(
+    url: str, shard: Shard, database_url: str, folder: Path, pace: float = 1.0
+) -> AsyncIterator[WorkerCluster]:
     """Work for workers on these servers, with their intervals multiplied by ``pace``; ends the workers."""
     server, engine = client(url), open_engine(database_url, create=True)
     common = {"redis_url": url, "stream": shard.name, "database_url": database_url, "batch_entries": str(BATCH_ENTRIES)}
     try:
         await migrate(engine)
         with ExitStack() as running:
-            yield Work(server, shard, engine, folder, running, common, pace=pace)
+            yield WorkerCluster(server, shard, engine, folder, running, common, pace=pace)
     finally:
         await engine.dispose()
         await server.aclose()

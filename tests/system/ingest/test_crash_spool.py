@@ -13,7 +13,7 @@ import pytest
 
 from console.up.valkey import find_free_port
 from stream.keys import Shard
-from tests.support.faults.redis_outages import Away, away_redis
+from tests.support.faults.redis_outages import ProxiedRedis, away_redis
 from tests.support.http.load import loading
 from tests.support.processes import Ingest, ackstream
 from tests.support.waiting import until
@@ -32,13 +32,13 @@ def rng() -> random.Random:
 
 
 @pytest.fixture
-async def away(tmp_path: Path, shard: Shard) -> AsyncIterator[Away]:
+async def away(tmp_path: Path, shard: Shard) -> AsyncIterator[ProxiedRedis]:
     async with away_redis(tmp_path / "valkey", shard) as away:
         yield away
 
 
 @pytest.fixture
-async def ingest(away: Away, tmp_path: Path) -> AsyncIterator[Ingest]:
+async def ingest(away: ProxiedRedis, tmp_path: Path) -> AsyncIterator[Ingest]:
     async with Ingest(tmp_path, **away.settings).running() as ingest:
         yield ingest
 
@@ -58,7 +58,7 @@ async def is_drained(folder: Path, processes: int = 1) -> None:
 
 
 async def test_ingest_killed_while_redis_is_away_loses_nothing(
-    away: Away, ingest: Ingest, tmp_path: Path, rng: random.Random
+    away: ProxiedRedis, ingest: Ingest, tmp_path: Path, rng: random.Random
 ) -> None:
     """At any moment, often in the middle of a put; and again while it drains what all of them have left."""
     away.kill()
@@ -82,7 +82,7 @@ async def test_ingest_killed_while_redis_is_away_loses_nothing(
 
 
 async def test_everything_killed_in_turn_loses_nothing(
-    away: Away, ingest: Ingest, tmp_path: Path, rng: random.Random
+    away: ProxiedRedis, ingest: Ingest, tmp_path: Path, rng: random.Random
 ) -> None:
     """Redis and ingest, one or both of them, while the spool is filled and drained."""
     stored = list[str]()
@@ -102,7 +102,7 @@ async def test_everything_killed_in_turn_loses_nothing(
     await is_drained(tmp_path)
 
 
-async def test_what_a_dead_process_has_left_another_drains(away: Away, ingest: Ingest, tmp_path: Path) -> None:
+async def test_what_a_dead_process_has_left_another_drains(away: ProxiedRedis, ingest: Ingest, tmp_path: Path) -> None:
     """Two on one data folder; one dies with its spool full and does not come back: the living one drains both."""
     async with Ingest(tmp_path, **away.settings).running() as second:
         away.kill()
@@ -116,7 +116,7 @@ async def test_what_a_dead_process_has_left_another_drains(away: Away, ingest: I
         assert {path.name for path in (tmp_path / "ackstream-data" / "spool").iterdir()} == {"0", "1"}
 
 
-async def test_a_frozen_redis_is_not_noticed_by_senders(away: Away, ingest: Ingest, tmp_path: Path) -> None:
+async def test_a_frozen_redis_is_not_noticed_by_senders(away: ProxiedRedis, ingest: Ingest, tmp_path: Path) -> None:
     """Stopped again and again under load: nobody is refused, all comes to the stream."""
     async with loading(ingest.url) as load:
         for _ in range(ROUNDS):
@@ -130,7 +130,7 @@ async def test_a_frozen_redis_is_not_noticed_by_senders(away: Away, ingest: Inge
     await is_drained(tmp_path)
 
 
-async def test_a_stopped_ingest_goes_on_where_it_was(away: Away, tmp_path: Path) -> None:
+async def test_a_stopped_ingest_goes_on_where_it_was(away: ProxiedRedis, tmp_path: Path) -> None:
     """Ingest is stopped for longer than its budget: the waiting entries are stored when it continues."""
     port, admin_port = find_free_port(), find_free_port()
     ports = {"port": str(port), "admin_port": str(admin_port)}

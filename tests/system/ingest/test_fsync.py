@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from stream.keys import Shard
-from tests.support.faults.redis_outages import Away, Sender, away_redis, sending
+from tests.support.faults.redis_outages import ProxiedRedis, Sender, away_redis, sending
 from tests.support.preload.shim import Shim, build_shim
 from tests.support.processes import Ingest, answer
 from tests.support.waiting import until
 
 
 @pytest.fixture
-async def away(tmp_path: Path, shard: Shard) -> AsyncIterator[Away]:
+async def away(tmp_path: Path, shard: Shard) -> AsyncIterator[ProxiedRedis]:
     async with away_redis(tmp_path / "valkey", shard) as away:
         yield away
 
@@ -34,7 +34,7 @@ def shim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shim:
 
 
 @pytest.fixture
-async def ingest(away: Away, shim: Shim, tmp_path: Path) -> AsyncIterator[Ingest]:  # noqa: ARG001 - it is preloaded
+async def ingest(away: ProxiedRedis, shim: Shim, tmp_path: Path) -> AsyncIterator[Ingest]:  # noqa: ARG001 - it is preloaded
     """With Redis gone, so that all depends on the spool."""
     async with Ingest(tmp_path, **away.settings).running() as ingest:
         away.kill()
@@ -55,7 +55,7 @@ async def test_the_disk_is_written_between_a_request_and_its_200(shim: Shim, sen
 
 
 async def test_after_a_failed_fsync_nothing_more_is_acknowledged_from_that_file(
-    away: Away, shim: Shim, sender: Sender
+    away: ProxiedRedis, shim: Shim, sender: Sender
 ) -> None:
     """503 while the disk fails; then a new file takes what comes, and all that was answered 200 is drained."""
     assert await sender.posts(10) == [200] * 10
@@ -89,7 +89,7 @@ async def test_a_slow_disk_is_waited_for(shim: Shim, sender: Sender) -> None:
 
 
 async def test_a_disk_that_does_not_answer_is_not_waited_for_long(
-    away: Away, shim: Shim, ingest: Ingest, sender: Sender
+    away: ProxiedRedis, shim: Shim, ingest: Ingest, sender: Sender
 ) -> None:
     """503 within seconds, at once for later requests, and not ready; with Redis back ingest works without the spool."""
     assert await sender.post() == 200

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from console.up.valkey import find_free_port
 from stream.keys import Shard
 from stream.settings import child_environment
-from tests.support.faults.redis_outages import Away, away_redis, sending
+from tests.support.faults.redis_outages import ProxiedRedis, away_redis, sending
 from tests.support.http.raw_http import METRIC
 from tests.support.in_process import answers
 from tests.support.processes import ACKSTREAM, started
@@ -23,7 +23,7 @@ OUTPUTS = ("closed", "full", "unread")
 
 
 @pytest.fixture
-async def away(tmp_path: Path, shard: Shard) -> AsyncIterator[Away]:
+async def away(tmp_path: Path, shard: Shard) -> AsyncIterator[ProxiedRedis]:
     async with away_redis(tmp_path / "valkey", shard) as away:
         yield away
 
@@ -72,7 +72,9 @@ async def metrics(port: int) -> dict[tuple[str, str], float]:
 
 
 @pytest.mark.parametrize("kind", OUTPUTS)
-async def test_ingest_answers_spools_and_checks_whatever_takes_its_log(away: Away, tmp_path: Path, kind: str) -> None:
+async def test_ingest_answers_spools_and_checks_whatever_takes_its_log(
+    away: ProxiedRedis, tmp_path: Path, kind: str
+) -> None:
     """While Redis is killed, while its settings are weakened under `fsync`, and while its memory is nearly full."""
     port, admin_port = find_free_port(), find_free_port()
     settings = {"port": str(port), "admin_port": str(admin_port), "signatures": "off", "ack": "fsync"}
@@ -112,7 +114,7 @@ async def test_ingest_answers_spools_and_checks_whatever_takes_its_log(away: Awa
 
 
 @pytest.mark.parametrize("kind", OUTPUTS)
-async def test_a_worker_goes_on_whatever_takes_its_log(away: Away, tmp_path: Path, kind: str) -> None:
+async def test_a_worker_goes_on_whatever_takes_its_log(away: ProxiedRedis, tmp_path: Path, kind: str) -> None:
     """While Redis is killed and comes back; the `log` handler's lines are lost, and no entry is."""
     admin_port = find_free_port()
     ready = f"http://127.0.0.1:{admin_port}/ready"

@@ -24,7 +24,7 @@ from tests.support.servers.listen import listening
 from tests.support.waiting import until
 from tests.support.workers.crash_rounds import PACE, TIMING, check_stored_once, make_payloads
 from tests.support.workers.store_rows import read_rows
-from tests.support.workers.worker_cluster import GROUP, Work, working
+from tests.support.workers.worker_cluster import GROUP, WorkerCluster, working
 
 pytestmark = pytest.mark.crash
 
@@ -42,18 +42,18 @@ async def valkey(tmp_path: Path) -> AsyncIterator[Valkey]:
 
 
 @pytest.fixture
-async def work(valkey: Valkey, shard: Shard, tmp_path: Path) -> AsyncIterator[Work]:
+async def work(valkey: Valkey, shard: Shard, tmp_path: Path) -> AsyncIterator[WorkerCluster]:
     """Work on it, stored in SQLite."""
     async with working(valkey.url, shard, f"sqlite:///{tmp_path / 'own.db'}", tmp_path) as work:
         yield work
 
 
 @pytest.fixture
-def site(work: Work, valkey: Valkey, tmp_path: Path) -> FaultyValkey:
+def site(work: WorkerCluster, valkey: Valkey, tmp_path: Path) -> FaultyValkey:
     return FaultyValkey(work.server, valkey.url, tmp_path / "valkey", work.shard)
 
 
-async def half_done(work: Work) -> Process:
+async def half_done(work: WorkerCluster) -> Process:
     """Have one worker in the middle of its work."""
     await work.append(make_payloads(ENTRIES))
     (worker,) = await work.start(1)
@@ -94,7 +94,9 @@ ANSWERING = [fault for fault in FAULTS if fault.name not in ("frozen", "busy")]
 
 
 @pytest.mark.parametrize("fault", ANSWERING, ids=lambda fault: fault.name)
-async def test_a_worker_waits_through_every_fault_and_goes_on(work: Work, site: FaultyValkey, fault: Fault) -> None:
+async def test_a_worker_waits_through_every_fault_and_goes_on(
+    work: WorkerCluster, site: FaultyValkey, fault: Fault
+) -> None:
     """It says what is wrong, asks now and then, ends nothing, and stores everything once the fault is repaired."""
     worker = await half_done(work)
     async with fault.inflicted(site):
@@ -108,7 +110,9 @@ async def test_a_worker_waits_through_every_fault_and_goes_on(work: Work, site: 
 
 
 @pytest.mark.parametrize("name", ["frozen", "busy"])
-async def test_a_worker_waits_for_a_server_that_answers_nothing(work: Work, site: FaultyValkey, name: str) -> None:
+async def test_a_worker_waits_for_a_server_that_answers_nothing(
+    work: WorkerCluster, site: FaultyValkey, name: str
+) -> None:
     """For longer than the time of death: no wait is without end, and everything is stored once."""
     (fault,) = [fault for fault in FAULTS if fault.name == name]
     work.pace = PACE
@@ -122,7 +126,7 @@ async def test_a_worker_waits_for_a_server_that_answers_nothing(work: Work, site
     await check_stored_once(work)
 
 
-async def test_a_worker_can_be_stopped_while_it_waits(work: Work, site: FaultyValkey) -> None:
+async def test_a_worker_can_be_stopped_while_it_waits(work: WorkerCluster, site: FaultyValkey) -> None:
     """SIGTERM ends it in good order though nothing answers; another one does the rest."""
     work.pace = PACE
     worker = await half_done(work)
@@ -156,7 +160,9 @@ async def slow(port: int) -> AsyncIterator[int]:
         yield listened
 
 
-async def test_a_batch_that_the_network_cannot_carry_in_time_is_read_in_parts(work: Work, site: FaultyValkey) -> None:
+async def test_a_batch_that_the_network_cannot_carry_in_time_is_read_in_parts(
+    work: WorkerCluster, site: FaultyValkey
+) -> None:
     """A reply that is cut off for its size would be cut off for ever: so fewer entries are read at once."""
     await work.append([body(message_uuid=f"m-{n}", more="x" * 100_000) for n in range(80)])
     async with slow(urlsplit(site.url).port or 0) as port:
@@ -167,7 +173,7 @@ async def test_a_batch_that_the_network_cannot_carry_in_time_is_read_in_parts(wo
         worker.kill()
 
 
-async def test_a_full_server_holds_nobody_up(work: Work, site: FaultyValkey) -> None:
+async def test_a_full_server_holds_nobody_up(work: WorkerCluster, site: FaultyValkey) -> None:
     """Without memory to append, groups are read, acked and noted, and a dead worker's entries are taken over."""
     work.pace = PACE
     worker = await half_done(work)
@@ -182,14 +188,14 @@ async def test_a_full_server_holds_nobody_up(work: Work, site: FaultyValkey) -> 
     assert (in_hand != set(), other.logged("consumer.redis_fault")) == (True, [])
 
 
-async def noted(work: Work, ms: int) -> bool:
+async def noted(work: WorkerCluster, ms: int) -> bool:
     """Whether the checkpoint has come so far."""
     checkpoint: Any = await work.server.get(work.shard.checkpoint(GROUP))
     return checkpoint is not None and int(checkpoint.partition(b"-")[0]) >= ms
 
 
 @pytest.mark.parametrize("where", ["99999999999999-0", "destroyed"])
-async def test_a_group_that_was_moved_away_is_put_back(work: Work, site: FaultyValkey, where: str) -> None:
+async def test_a_group_that_was_moved_away_is_put_back(work: WorkerCluster, site: FaultyValkey, where: str) -> None:
     """Beyond its stream it would read nothing, without an error; destroyed, with one: nothing is passed by."""
     worker = await half_done(work)
     await until(lambda: noted(work, 1))
@@ -203,7 +209,9 @@ async def test_a_group_that_was_moved_away_is_put_back(work: Work, site: FaultyV
     assert (len(made), made[1]["start"] not in ("0", "0-0")) == (2, True)
 
 
-async def test_a_server_that_has_lost_everything_is_begun_anew(work: Work, site: FaultyValkey, valkey: Valkey) -> None:
+async def test_a_server_that_has_lost_everything_is_begun_anew(
+    work: WorkerCluster, site: FaultyValkey, valkey: Valkey
+) -> None:
     """Started again on an empty disk, with a clock that went back: what comes then is stored once."""
     worker = await half_done(work)
     await until(lambda: noted(work, 1))

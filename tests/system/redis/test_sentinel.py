@@ -18,7 +18,7 @@ from tests.support.http.load import SENDERS, Load, loading
 from tests.support.processes import Ingest, becomes
 from tests.support.servers.sentinels import Node, Watched, watched
 from tests.support.waiting import until
-from tests.support.workers.worker_cluster import GROUP, Work, working
+from tests.support.workers.worker_cluster import GROUP, WorkerCluster, working
 
 pytestmark = pytest.mark.crash
 
@@ -39,7 +39,7 @@ async def site(tmp_path: Path, least_replicas: int) -> AsyncIterator[Watched]:
 
 
 @pytest.fixture
-async def work(site: Watched, shard: Shard, tmp_path: Path) -> AsyncIterator[Work]:
+async def work(site: Watched, shard: Shard, tmp_path: Path) -> AsyncIterator[WorkerCluster]:
     """Work on it, stored in SQLite, with one worker."""
     async with working(site.url, shard, f"sqlite:///{tmp_path / 'own.db'}", tmp_path) as work:
         await work.start(1)
@@ -47,7 +47,7 @@ async def work(site: Watched, shard: Shard, tmp_path: Path) -> AsyncIterator[Wor
 
 
 @asynccontextmanager
-async def run_load(site: Watched, work: Work, **settings: str) -> AsyncIterator[Load]:
+async def run_load(site: Watched, work: WorkerCluster, **settings: str) -> AsyncIterator[Load]:
     """Load through a real ingest."""
     ingest = Ingest(work.folder, redis_url=site.url, stream=work.shard.name, **settings)
     async with ingest.running(), loading(ingest.url, pause_seconds=PAUSE_SECONDS) as load:
@@ -55,20 +55,20 @@ async def run_load(site: Watched, work: Work, **settings: str) -> AsyncIterator[
         yield load
 
 
-async def find_stored(work: Work) -> list[str]:
+async def find_stored(work: WorkerCluster) -> list[str]:
     """The message of every event row."""
     async with work.engine.connect() as connection:
         return list((await connection.execute(text("SELECT message_uuid FROM status_events"))).scalars())
 
 
-async def is_stored(work: Work, message_uuid: str) -> None:
+async def is_stored(work: WorkerCluster, message_uuid: str) -> None:
     async def there() -> bool:
         return message_uuid in await find_stored(work)
 
     await until(there, seconds=60)
 
 
-async def find_lost(work: Work, load: Load) -> set[str]:
+async def find_lost(work: WorkerCluster, load: Load) -> set[str]:
     """Return the messages that were answered 200 but are not stored after the end; all others are stored once."""
     await until(lambda: is_done(work), seconds=60)
     stored = await find_stored(work)
@@ -77,7 +77,7 @@ async def find_lost(work: Work, load: Load) -> set[str]:
     return set(load.kept) - set(stored)
 
 
-async def is_done(work: Work) -> bool:
+async def is_done(work: WorkerCluster) -> bool:
     """Whether the group has settled all that is on the stream, and that for a second."""
     if await work.left():
         return False
@@ -88,7 +88,7 @@ async def is_done(work: Work) -> bool:
     return True
 
 
-async def fails_over(site: Watched, load: Load, work: Work, old: Node) -> None:
+async def fails_over(site: Watched, load: Load, work: WorkerCluster, old: Node) -> None:
     """Return when what was answered 200 after the fail-over is stored; print how long that took."""
     began = time.monotonic()
     await site.is_another(old)
@@ -100,7 +100,7 @@ async def fails_over(site: Watched, load: Load, work: Work, old: Node) -> None:
     assert back - moved < 15
 
 
-async def test_a_primary_that_is_killed_is_replaced(site: Watched, work: Work) -> None:
+async def test_a_primary_that_is_killed_is_replaced(site: Watched, work: WorkerCluster) -> None:
     """Ingest and worker find the new one by themselves; the old one's last entries, not yet replicated, may be lost."""
     async with run_load(site, work) as load:
         old = await site.primary()
@@ -124,7 +124,7 @@ async def is_replica(server: Any) -> bool:
     return False
 
 
-async def test_a_frozen_primary_is_replaced(site: Watched, work: Work) -> None:
+async def test_a_frozen_primary_is_replaced(site: Watched, work: WorkerCluster) -> None:
     """No client waits for it longer than for one reply; when it continues, it soon becomes a replica."""
     async with run_load(site, work) as load:
         old = await site.primary()
@@ -138,7 +138,7 @@ async def test_a_frozen_primary_is_replaced(site: Watched, work: Work) -> None:
 
 
 @pytest.mark.parametrize("least_replicas", [0, 1], ids=["alone", "with a replica"])
-async def test_a_primary_that_was_deposed_meanwhile(site: Watched, work: Work, least_replicas: int) -> None:
+async def test_a_primary_that_was_deposed_meanwhile(site: Watched, work: WorkerCluster, least_replicas: int) -> None:
     """A primary that was cut off for a moment keeps its connections and confirms writes that no other server has.
 
     Its clients ask the sentinels regularly, so they leave it after a few seconds, before it knows that it was deposed.

@@ -18,12 +18,12 @@ from tests.support.samples.events import body, entry
 from tests.support.servers.webhook_receiver import SECRET, Receiver, receiving
 from tests.support.streams.delayed import delayed
 from tests.support.waiting import until
-from tests.support.workers.recording import GROUP, Recording, ids
+from tests.support.workers.recording import GROUP, RecordingWorkers, ids
 from worker.dispatch.pause import resume
 from worker.group.group_ref import GroupRef
 
 
-class Forwarding(Recording):
+class Forwarding(RecordingWorkers):
     """Workers that forward to a receiver."""
 
     async def to(self, receiver: Receiver, options: str = "", **settings: str) -> Process:
@@ -47,7 +47,7 @@ async def receiver() -> AsyncIterator[Receiver]:
         yield receiver
 
 
-async def wait_for_delayed(site: Recording, retries: int) -> None:
+async def wait_for_delayed(site: RecordingWorkers, retries: int) -> None:
     """Return when this number of events is delayed and no other event is unsettled."""
 
     async def is_so() -> bool:

@@ -12,19 +12,19 @@ from stream.keys import Shard
 from tests.support.processes import ackstream, becomes
 from tests.support.samples.events import body, entry
 from tests.support.waiting import until
-from tests.support.workers.recording import GOOD, GROUP, Recording, ids, recording
+from tests.support.workers.recording import GOOD, GROUP, RecordingWorkers, ids, recording
 
 QUICK = "base=0.1&cap=0.5&attempts=3"
 
 
 @pytest.fixture
-def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[Recording]:
+def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[RecordingWorkers]:
     """Yield workers whose handler records its calls."""
     with recording(valkey_url, server, shard, tmp_path) as site:
         yield site
 
 
-async def test_every_outcome_of_a_function_of_one_event(site: Recording) -> None:
+async def test_every_outcome_of_a_function_of_one_event(site: RecordingWorkers) -> None:
     """A success is called once, a failure as often as configured, a discarded event never again."""
     kinds = ("ok", "fail", "until", "discard", "retry")
     await site.append(*(name for kind in kinds for name in ids(kind, [2, 3])), "until-9")
@@ -49,7 +49,7 @@ async def test_every_outcome_of_a_function_of_one_event(site: Recording) -> None
     assert "447700900123" not in site.workers[0].said
 
 
-async def test_every_outcome_of_a_function_of_lists(site: Recording) -> None:
+async def test_every_outcome_of_a_function_of_lists(site: RecordingWorkers) -> None:
     """A bad event fails its list once; then each event comes alone, and only the bad one is dead-lettered."""
     await site.append("ok-1", "fail-1", "ok-2", "discard-1", "ok-3")
     await site.start(QUICK, function="handle_all")
@@ -60,7 +60,7 @@ async def test_every_outcome_of_a_function_of_lists(site: Recording) -> None:
     assert [(name, count) for name, _, count in await site.letters()] == [("discard-1", 2), ("fail-1", 3)]
 
 
-async def test_waiting_retries_are_counted(site: Recording) -> None:
+async def test_waiting_retries_are_counted(site: RecordingWorkers) -> None:
     """`stats` counts waiting retries, and the metrics of the worker count delayed ones."""
     await site.append("fail-1", "fail-2", "ok-1")
     worker = await site.start("base=3600&cap=3600")
@@ -91,7 +91,7 @@ async def text(url: str) -> str:
         return await response.text()
 
 
-async def test_retries_and_letters_keep_the_first_entry(site: Recording) -> None:
+async def test_retries_and_letters_keep_the_first_entry(site: RecordingWorkers) -> None:
     """Each copy of an event has the id of its first entry."""
     await site.append("ok-1", "fail-1")
     await site.start(QUICK)
@@ -104,7 +104,7 @@ async def test_retries_and_letters_keep_the_first_entry(site: Recording) -> None
     assert letter[b"origin"].decode() in entries
 
 
-async def test_entries_of_the_replay_stream_are_handled_as_replayed(site: Recording) -> None:
+async def test_entries_of_the_replay_stream_are_handled_as_replayed(site: RecordingWorkers) -> None:
     """A replayed event has its origin; its copy is deleted once handled, and a retry is still marked as replayed."""
     fields: Any = entry(body(message_uuid="until-2"), replay="r-1", origin="0/5-0").to_fields()
     await site.start(QUICK)
@@ -115,7 +115,7 @@ async def test_entries_of_the_replay_stream_are_handled_as_replayed(site: Record
     assert await site.server.xlen(site.shard.replay(GROUP)) == 0
 
 
-async def test_a_deleted_stream_of_copies_is_created_again(site: Recording) -> None:
+async def test_a_deleted_stream_of_copies_is_created_again(site: RecordingWorkers) -> None:
     """If a stream of copies is deleted, the worker creates it again and handles live entries."""
     worker = await site.start()
     for key in (site.shard.retry(GROUP), site.shard.replay(GROUP)):
@@ -126,7 +126,7 @@ async def test_a_deleted_stream_of_copies_is_created_again(site: Recording) -> N
     assert site.times("done") == {"ok-1": 1}
 
 
-async def test_an_event_that_hangs_holds_up_no_other(site: Recording) -> None:
+async def test_an_event_that_hangs_holds_up_no_other(site: RecordingWorkers) -> None:
     """While some events do not end, the others of the batch and later ones are handled and settled."""
     await site.append(*ids("hang", range(3)), *ids("ok", range(1500)))
     await site.start("timeout=3600&concurrency=4&batch=200")
@@ -141,7 +141,7 @@ async def test_an_event_that_hangs_holds_up_no_other(site: Recording) -> None:
     assert set(site.times("call").values()) == {1}
 
 
-async def test_a_timeout_counts_as_an_attempt(site: Recording) -> None:
+async def test_a_timeout_counts_as_an_attempt(site: RecordingWorkers) -> None:
     """An event is cancelled at its timeout and retried; after the last attempt its dead letter names the timeout."""
     await site.append(*ids("hang", range(3)), "ok-1")
     await site.start("timeout=0.5&base=0&attempts=2")
@@ -151,7 +151,7 @@ async def test_a_timeout_counts_as_an_attempt(site: Recording) -> None:
     assert site.times("call") == {**dict.fromkeys(ids("hang", range(3)), 2), "ok-1": 1}
 
 
-async def test_an_unavailable_target_costs_no_attempt(site: Recording) -> None:
+async def test_an_unavailable_target_costs_no_attempt(site: RecordingWorkers) -> None:
     """While the handler raises Unavailable the entries stay pending; then each is handled as a first attempt."""
     await site.append(*ids("away", range(100)))
     worker = await site.start(QUICK)
@@ -165,7 +165,7 @@ async def test_an_unavailable_target_costs_no_attempt(site: Recording) -> None:
     assert await site.letters() == []
 
 
-async def test_a_stop_finishes_running_calls_and_starts_no_more(site: Recording) -> None:
+async def test_a_stop_finishes_running_calls_and_starts_no_more(site: RecordingWorkers) -> None:
     """After SIGTERM the worker exits with 0, and another handles the events without a call: each is called once."""
     await site.append(*(f"slow-0.5-{number}" for number in range(60)))
     stopping = await site.start("concurrency=4", grace_seconds="4")
@@ -180,7 +180,7 @@ async def test_a_stop_finishes_running_calls_and_starts_no_more(site: Recording)
     assert len(site.times("done")) == 60
 
 
-async def test_a_handler_that_cannot_be_cancelled_does_not_keep_a_worker_alive(site: Recording) -> None:
+async def test_a_handler_that_cannot_be_cancelled_does_not_keep_a_worker_alive(site: RecordingWorkers) -> None:
     """At the end of its grace period the worker exits with 0, and leaves the event to others."""
     await site.append("deaf-1", "ok-1")
     worker = await site.start(grace_seconds="1")
@@ -192,7 +192,7 @@ async def test_a_handler_that_cannot_be_cancelled_does_not_keep_a_worker_alive(s
     assert (group["pending"], group["unread"], group["dead"]) == (1, 0, 0)
 
 
-async def test_a_handler_that_cannot_be_loaded_is_refused_at_the_start(site: Recording) -> None:
+async def test_a_handler_that_cannot_be_loaded_is_refused_at_the_start(site: RecordingWorkers) -> None:
     """A handler that cannot be loaded ends the process with exit code 1 and one sentence."""
     with ackstream("worker", "--handler", "recorder:nothing", folder=site.folder, **site.settings) as worker:
         assert await worker.ended(20) == 1
@@ -200,7 +200,7 @@ async def test_a_handler_that_cannot_be_loaded_is_refused_at_the_start(site: Rec
         assert "Traceback" not in worker.said
 
 
-async def test_a_rolling_restart_handles_each_event_once(site: Recording) -> None:
+async def test_a_rolling_restart_handles_each_event_once(site: RecordingWorkers) -> None:
     """Four workers are replaced one by one while events arrive: none is lost or called twice.
 
     bench.scenarios.rolling_restart measures the longest time without a handled event.

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from stream.keys import Shard
 from tests.support.processes import answer, becomes
 from tests.support.waiting import until
-from tests.support.workers.recording import GROUP, Recording, copied, ids, recording, replay
+from tests.support.workers.recording import GROUP, RecordingWorkers, copied, ids, recording, replay
 from worker import timing
 from worker.dispatch.circuit_breaker import FEW_CALLS
 from worker.dispatch.dispatcher import CANCEL_SECONDS
@@ -33,13 +33,13 @@ KINDS = ("ok", "slow-0.02", "until-2", "until-3", "fail", "discard")
 
 
 @pytest.fixture
-def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[Recording]:
+def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[RecordingWorkers]:
     """Yield workers whose handler records its calls."""
     with recording(valkey_url, server, shard, tmp_path, PACE) as site:
         yield site
 
 
-async def test_the_entries_of_a_blocked_worker_are_claimed(site: Recording) -> None:
+async def test_the_entries_of_a_blocked_worker_are_claimed(site: RecordingWorkers) -> None:
     """A stalled loop sends no heartbeat, so another worker claims the entries; the first one then settles none."""
     seconds = TIMING.dead + 4 * TIMING.beat + 2  # time for the second worker to start
     blocked = await site.start()
@@ -55,7 +55,7 @@ async def test_the_entries_of_a_blocked_worker_are_claimed(site: Recording) -> N
     assert await site.letters() == []
 
 
-async def test_the_entries_of_a_hanging_handler_are_claimed(site: Recording) -> None:
+async def test_the_entries_of_a_hanging_handler_are_claimed(site: RecordingWorkers) -> None:
     """If a call outlives its timeout, its worker logs it and stops its heartbeat; another worker claims the entries."""
     hanging = await site.start("timeout=0.5")
     await site.append("deaf-1")
@@ -74,7 +74,7 @@ async def test_the_entries_of_a_hanging_handler_are_claimed(site: Recording) -> 
     assert await site.letters() == []
 
 
-async def test_a_slow_call_is_not_repeated_by_a_second_worker(site: Recording) -> None:
+async def test_a_slow_call_is_not_repeated_by_a_second_worker(site: RecordingWorkers) -> None:
     """A call longer than ``Timing.dead`` is not repeated, because its worker sends heartbeats."""
     seconds = TIMING.dead + 2 * TIMING.beat
     slow = [f"slow-{seconds}-{number}" for number in range(3)]
@@ -88,7 +88,7 @@ async def test_a_slow_call_is_not_repeated_by_a_second_worker(site: Recording) -
     assert second.logged("heartbeat.claimed") == []
 
 
-async def test_failing_and_hanging_events_hold_up_no_others(site: Recording) -> None:
+async def test_failing_and_hanging_events_hold_up_no_others(site: RecordingWorkers) -> None:
     """Bad and hanging events have their attempts and no more, and all other events are handled.
 
     The hanging events end only after the others have, so the test needs no clock.
@@ -110,7 +110,7 @@ async def test_failing_and_hanging_events_hold_up_no_others(site: Recording) -> 
     assert worker.logged("group.paused") == []
 
 
-async def test_no_event_is_lost_and_no_attempt_too_many_when_workers_die(site: Recording) -> None:
+async def test_no_event_is_lost_and_no_attempt_too_many_when_workers_die(site: RecordingWorkers) -> None:
     """Workers are killed at random while some events fail, at first attempts, in retries and in a replay.
 
     Each event reaches the handler. No event has more attempts than the limit, and each dead letter has exactly that

@@ -11,7 +11,7 @@ from console.up import valkey
 from stream.keys import Shard
 from tests.support.processes import Process, Server, ackstream, answer, becomes
 from tests.support.waiting import until
-from tests.support.workers.recording import Recording, recording
+from tests.support.workers.recording import RecordingWorkers, recording
 
 
 class Renamed(Server):
@@ -28,7 +28,7 @@ class Renamed(Server):
 
 
 @pytest.fixture
-def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[Recording]:
+def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[RecordingWorkers]:
     """Yield workers whose handler records its calls."""
     with recording(valkey_url, server, shard, tmp_path) as site:
         yield site
@@ -48,7 +48,7 @@ async def test_a_worker_is_live_while_its_database_is_away(valkey_url: str, shar
         assert await answer(f"http://127.0.0.1:{port}/ready") == 503
 
 
-async def test_ready_names_the_target_that_is_away(site: Recording) -> None:
+async def test_ready_names_the_target_that_is_away(site: RecordingWorkers) -> None:
     """`/ready` names the target while the handler raises Unavailable, and is ready afterwards."""
     worker = await site.start()
     await site.append("away-1")

@@ -11,17 +11,17 @@ from redis.asyncio import Redis
 from stream.keys import Shard
 from tests.support.processes import becomes
 from tests.support.samples.events import body, entry
-from tests.support.workers.recording import GROUP, Recording, ids, recording
+from tests.support.workers.recording import GROUP, RecordingWorkers, ids, recording
 
 
 @pytest.fixture
-def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[Recording]:
+def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[RecordingWorkers]:
     """Yield workers whose handler records its calls."""
     with recording(valkey_url, server, shard, tmp_path) as site:
         yield site
 
 
-async def test_a_live_entry_starts_within_two_calls(site: Recording) -> None:
+async def test_a_live_entry_starts_within_two_calls(site: RecordingWorkers) -> None:
     """A live entry starts within two calls, behind a thousand retries and a thousand replays."""
     async with site.server.pipeline(transaction=False) as pipe:
         for number in range(1000):
@@ -42,7 +42,7 @@ async def test_a_live_entry_starts_within_two_calls(site: Recording) -> None:
         assert order.index(live) - before <= 2
 
 
-async def test_suspects_are_handled_at_nearly_normal_speed(site: Recording) -> None:
+async def test_suspects_are_handled_at_nearly_normal_speed(site: RecordingWorkers) -> None:
     """200 suspects with calls of 50 ms, 32 at once, take much less than the 10 s of single calls."""
     await site.append(*ids("slow-0.05", range(200)))
     await site.server.xgroup_create(site.shard.stream, GROUP, "0")

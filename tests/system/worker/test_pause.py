@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from stream.keys import Shard
 from tests.support.processes import Process, becomes, run_ackstream
 from tests.support.waiting import until
-from tests.support.workers.recording import GROUP, Recording, ids, recording
+from tests.support.workers.recording import GROUP, RecordingWorkers, ids, recording
 from worker.dispatch.pause import EXPIRES_SECONDS, Pause, PauseReason
 from worker.group.group_ref import GroupRef
 
@@ -23,13 +23,13 @@ PACE = 0.3
 
 
 @pytest.fixture
-def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[Recording]:
+def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[RecordingWorkers]:
     """Yield workers whose handler records its calls."""
     with recording(valkey_url, server, shard, tmp_path) as site:
         yield site
 
 
-async def is_paused(site: Recording, why: str | None) -> None:
+async def is_paused(site: RecordingWorkers, why: str | None) -> None:
     """Wait until the group is paused for this reason, or is not paused."""
 
     async def is_so() -> bool:
@@ -45,14 +45,14 @@ async def get(worker: Process, path: str) -> str:
         return await response.text()
 
 
-def run(site: Recording, *arguments: str) -> str:
+def run(site: RecordingWorkers, *arguments: str) -> str:
     """Run a command, and return its output."""
     completed = run_ackstream(*arguments, folder=site.folder, **site.settings)
     assert completed.returncode == 0
     return completed.stdout
 
 
-async def test_when_every_call_fails_the_group_pauses_and_resumes(site: Recording) -> None:
+async def test_when_every_call_fails_the_group_pauses_and_resumes(site: RecordingWorkers) -> None:
     """The pause starts soon, applies to all workers, and is reported; no event is dead-lettered after one attempt."""
     options = "attempts=1&concurrency=10&base=0.5&cap=0.5"
     await site.append(*ids("down", range(500)))
@@ -79,7 +79,7 @@ async def test_when_every_call_fails_the_group_pauses_and_resumes(site: Recordin
         assert await get(worker, "ready") == "ready\n"
 
 
-async def test_with_few_events_it_pauses_within_seconds(site: Recording) -> None:
+async def test_with_few_events_it_pauses_within_seconds(site: RecordingWorkers) -> None:
     """Few events pause the group too, also with lists; if the pausing worker is killed, another one probes."""
     worker = await site.start("attempts=2", function="handle_all")
     number = itertools.count()
@@ -101,7 +101,7 @@ async def test_with_few_events_it_pauses_within_seconds(site: Recording) -> None
     assert await site.letters() == []
 
 
-async def test_a_few_bad_events_of_a_quiet_group_pause_nothing(site: Recording) -> None:
+async def test_a_few_bad_events_of_a_quiet_group_pause_nothing(site: RecordingWorkers) -> None:
     """A few bad events are retried and, once others succeed, dead-lettered after exactly their attempts."""
     worker = await site.start("base=0.2&cap=0.2&attempts=2")
     for number in range(5):
@@ -113,7 +113,7 @@ async def test_a_few_bad_events_of_a_quiet_group_pause_nothing(site: Recording) 
     assert [count for _, _, count in await site.letters()] == [2] * 5
 
 
-async def test_bad_events_among_good_ones_have_exactly_their_attempts(site: Recording) -> None:
+async def test_bad_events_among_good_ones_have_exactly_their_attempts(site: RecordingWorkers) -> None:
     """With half of the events failing, the group does not pause, and each bad event has three attempts."""
     events = [*ids("fail", range(150)), *ids("ok", range(150))]
     Random(7).shuffle(events)  # noqa: S311 - no secret
@@ -128,7 +128,7 @@ async def test_bad_events_among_good_ones_have_exactly_their_attempts(site: Reco
     assert len(await site.letters()) == 150
 
 
-async def test_an_outage_dead_letters_no_event(site: Recording) -> None:
+async def test_an_outage_dead_letters_no_event(site: RecordingWorkers) -> None:
     """With two attempts and two restarts during an outage, all events are handled after it."""
     site.pace = PACE
     options = "attempts=2&base=0.2&cap=0.2&concurrency=8"
@@ -152,7 +152,7 @@ async def test_an_outage_dead_letters_no_event(site: Recording) -> None:
     assert await site.letters() == []
 
 
-async def test_a_stop_in_an_outage_dead_letters_no_event(site: Recording) -> None:
+async def test_a_stop_in_an_outage_dead_letters_no_event(site: RecordingWorkers) -> None:
     """If the worker stops during an outage, before the group pauses, all events are handled later."""
     options = "attempts=1&base=0.5&cap=0.5&concurrency=8"
     await site.append(*ids("down", range(200)))
@@ -168,7 +168,7 @@ async def test_a_stop_in_an_outage_dead_letters_no_event(site: Recording) -> Non
     assert await site.letters() == []
 
 
-async def test_thousands_of_bad_events_do_not_delay_later_ones(site: Recording) -> None:
+async def test_thousands_of_bad_events_do_not_delay_later_ones(site: RecordingWorkers) -> None:
     """Each bad event has its attempt, and the probes with new events resume the group."""
     await site.append(*ids("fail", range(6000)))
     await site.start("base=600&cap=600&concurrency=4")
@@ -181,7 +181,7 @@ async def test_thousands_of_bad_events_do_not_delay_later_ones(site: Recording) 
     await until(all_wait, seconds=60)
 
 
-async def test_too_many_dead_letters_pause_a_group(site: Recording) -> None:
+async def test_too_many_dead_letters_pause_a_group(site: RecordingWorkers) -> None:
     """Too many dead letters pause the group until there are fewer, even if an operator resumes it."""
     await site.append(*ids("discard", range(30)))
     worker = await site.start(dead_letters="20")

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from stream.keys import Shard
 from tests.support.processes import Process
 from tests.support.waiting import until
-from tests.support.workers.recording import Recording, ids, recording
+from tests.support.workers.recording import RecordingWorkers, ids, recording
 from worker.group.poison import MOST_DEATHS, SUSPECT_AFTER
 from worker.timing import TIMING
 
@@ -22,14 +22,14 @@ MOST = SUSPECT_AFTER + 3 + MOST_DEATHS
 
 
 @pytest.fixture
-def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[Recording]:
+def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[RecordingWorkers]:
     """Yield workers whose handler records its calls."""
     with recording(valkey_url, server, shard, tmp_path, PACE) as site:
         yield site
 
 
 @pytest.mark.parametrize("function", ["handle", "handle_all"])
-async def test_only_the_poison_event_is_dead_lettered(site: Recording, function: str) -> None:
+async def test_only_the_poison_event_is_dead_lettered(site: RecordingWorkers, function: str) -> None:
     """Only the poison event is dead-lettered, with its reason; earlier and later events are handled."""
     await site.append(*ids("slow-0.2", range(3)), "die-1", *ids("slow-0.2", range(3, 6)))
     deaths = 0
@@ -47,6 +47,6 @@ async def test_only_the_poison_event_is_dead_lettered(site: Recording, function:
     assert len(site.noted("dies")) == deaths >= SUSPECT_AFTER + MOST_DEATHS
 
 
-async def is_over(site: Recording, worker: Process) -> bool:
+async def is_over(site: RecordingWorkers, worker: Process) -> bool:
     """Return whether the worker has died or has dead-lettered the event."""
     return worker.child.poll() == 3 or bool(await site.letters())

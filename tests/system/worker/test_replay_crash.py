@@ -16,7 +16,7 @@ from tests.support.processes import Process, ackstream, becomes, quick_worker
 from tests.support.samples.events import body, entry
 from tests.support.waiting import until
 from tests.support.workers.crash_rounds import ROUNDS, SEED
-from tests.support.workers.recording import GROUP, Recording, copied, ids, recording, replay
+from tests.support.workers.recording import GROUP, RecordingWorkers, copied, ids, recording, replay
 from worker.store.database import open_engine
 from worker.store.migrate import migrate
 from worker.store.tables import messages, status_events
@@ -30,13 +30,13 @@ PACE = 0.2  # the dead are known after 3 s
 
 
 @pytest.fixture
-def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[Recording]:
+def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[RecordingWorkers]:
     """Yield workers of a handler that records its calls."""
     with recording(valkey_url, server, shard, tmp_path, PACE) as site:
         yield site
 
 
-async def test_a_copying_worker_killed_at_any_time_misses_and_repeats_no_entry(site: Recording) -> None:
+async def test_a_copying_worker_killed_at_any_time_misses_and_repeats_no_entry(site: RecordingWorkers) -> None:
     """Each entry reaches the handler once more, except entries in flight at a kill, which may come a third time.
 
     Another group gets no copies.
@@ -70,11 +70,11 @@ async def test_a_copying_worker_killed_at_any_time_misses_and_repeats_no_entry(s
     assert len(log_worker.logged("message.status")) == statuses
 
 
-async def _is_at(site: Recording, replay_id: str, number: int) -> bool:
+async def _is_at(site: RecordingWorkers, replay_id: str, number: int) -> bool:
     return await copied(site.server, site.shard, GROUP, replay_id) >= number
 
 
-async def _copying_worker(site: Recording, replay_id: str) -> Process:
+async def _copying_worker(site: RecordingWorkers, replay_id: str) -> Process:
     """Return the living worker that started to copy last, as soon as there is one."""
 
     def find_workers() -> dict[str, Process]:
@@ -137,7 +137,7 @@ async def _settled(server: Redis, shard: Shard, replay_id: str | None) -> bool:
     return unsettled == [0] and not await server.xlen(shard.replay("store"))
 
 
-async def test_the_rate_is_kept(site: Recording) -> None:
+async def test_the_rate_is_kept(site: RecordingWorkers) -> None:
     """The rate is within a wide margin, because the machine is busy; the bench measures it exactly."""
     await site.start()
     await site.append(*ids("ok", range(1500)))

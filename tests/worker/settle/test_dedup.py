@@ -9,7 +9,7 @@ from stream.keys import Shard
 from tests.support.samples.events import body, entry, event
 from tests.support.streams.pending import count_pending, read_new_entries
 from tests.support.waiting import until
-from tests.support.workers.recording import GROUP, Recording, ids, recording
+from tests.support.workers.recording import GROUP, RecordingWorkers, ids, recording
 from worker.group.group_ref import GroupRef
 from worker.settle.dedup import Deduplicator, DedupWindow, mark
 from worker.settle.settler import Settler
@@ -20,7 +20,7 @@ EVENTS = [event(body(message_uuid=f"m-{number}")) for number in range(2500)]
 
 
 @pytest.fixture
-def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[Recording]:
+def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[RecordingWorkers]:
     """Workers of a handler that notes its calls."""
     with recording(valkey_url, server, shard, tmp_path) as site:
         yield site
@@ -75,14 +75,14 @@ async def test_marks_are_limited_in_time(server: Redis, shard: Shard) -> None:
     assert await dedup.find_handled(EVENTS[:2]) == [0, 1]
 
 
-async def append(site: Recording, *payloads: bytes, **more: Any) -> None:
+async def append(site: RecordingWorkers, *payloads: bytes, **more: Any) -> None:
     for payload in payloads:
         fields: Any = entry(payload, **more).to_fields()
         await site.server.xadd(site.shard.replay(GROUP) if more else site.shard.stream, fields)
 
 
 @pytest.mark.parametrize("function", ["handle", "handle_all"])
-async def test_a_repeated_payload_is_not_handled_again(site: Recording, function: str) -> None:
+async def test_a_repeated_payload_is_not_handled_again(site: RecordingWorkers, function: str) -> None:
     """No worker handles a repeated payload, and a metric counts it; other payloads and replays are handled."""
     await site.append(*ids("ok", range(50)))
     await site.start(function=function)
@@ -98,7 +98,7 @@ async def test_a_repeated_payload_is_not_handled_again(site: Recording, function
     assert [name for words in site.noted("done") for name in words].count("ok-1") == 2
 
 
-async def test_a_failed_event_is_handled_when_it_is_repeated(site: Recording) -> None:
+async def test_a_failed_event_is_handled_when_it_is_repeated(site: RecordingWorkers) -> None:
     """A failed event has no mark, so its repeat and its retry are both handled."""
     await site.append("until-2")
     await site.start("base=600&cap=600")
@@ -111,7 +111,7 @@ async def test_a_failed_event_is_handled_when_it_is_repeated(site: Recording) ->
     assert site.times("call") == {"until-2": 2}
 
 
-async def test_without_a_dedup_time_nothing_is_marked(site: Recording) -> None:
+async def test_without_a_dedup_time_nothing_is_marked(site: RecordingWorkers) -> None:
     """Without a dedup time each repeat is handled."""
     await site.start(dedup_seconds="0")
     for _ in range(2):
