@@ -42,7 +42,7 @@ def packages(module: Path) -> set[str]:
 
 
 def find_cycle(edges: Iterable[tuple[str, str]]) -> list[str]:
-    """Return the imports that make a cycle of folders, none if there is none."""
+    """Return the imports that make a cycle of folders."""
     graph: dict[str, set[str]] = {}
     reasons = {}
     for source, target in edges:
@@ -135,7 +135,7 @@ def test_files_stay_small() -> None:
 
 
 def test_folders_stay_small() -> None:
-    """No folder of the packages has more than 12 modules beside its __init__."""
+    """No folder of the packages has more than 12 modules, without its __init__."""
     counts = Counter(str(module.parent) for module in MODULES if module.name != "__init__.py")
     assert {name: count for name, count in counts.items() if count > 12} == {}
 

@@ -38,7 +38,7 @@ class Client:
         return await self._reader.readexactly(len(words))
 
     async def hears(self, *, seconds: float = 0.1) -> bytes | None:
-        """What comes next; empty if the other side ended; None if nothing comes for so long."""
+        """Return the next bytes; empty if the other side ended; None if nothing comes within ``seconds``."""
         try:
             return await asyncio.wait_for(self._reader.read(1000), seconds)
         except TimeoutError:
@@ -108,7 +108,7 @@ async def test_a_cut_ends_what_is_open(proxy: Proxy, client: Client) -> None:
 
 
 async def test_a_cut_can_fall_into_the_middle(proxy: Proxy, client: Client, echo: Echo) -> None:
-    """So many bytes reach the server, and not one more."""
+    """The server gets exactly the bytes before the cut."""
     proxy.cut_after(3)
     client.writer.write(b"abcdef")
 
@@ -121,7 +121,7 @@ async def test_a_cut_can_fall_into_the_middle(proxy: Proxy, client: Client, echo
 
 
 async def test_a_refusal_is_for_new_ones(proxy: Proxy, client: Client) -> None:
-    """Who is connected stays so."""
+    """Connections that are open stay open."""
     proxy.refuses = True
     with pytest.raises(ConnectionResetError):
         await Client(*await asyncio.open_connection("127.0.0.1", proxy.port)).hears(seconds=5)

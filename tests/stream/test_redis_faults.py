@@ -67,7 +67,7 @@ async def read(url: str, shard: Shard, *, block: int | None = None) -> Any:
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 async def test_every_fault_of_a_server_is_known(site: FaultyValkey, fault: Fault) -> None:
-    """What a reader meets while the fault is there is judged by what it means; afterwards it reads."""
+    """A reader names each fault by its meaning, and reads again after the fault."""
     async with fault.inflicted(site):
         exc = await catch_error(read(site.url, site.shard))
         judged = UNSUPPORTED if isinstance(exc, ServerUnfit) else identify_fault(exc)
@@ -84,7 +84,7 @@ async def test_a_full_server_is_told_by_a_write(site: FaultyValkey) -> None:
 @pytest.mark.parametrize("command", ["XGROUP DESTROY", "DEL", "FLUSHALL", "FLUSHDB"])
 @pytest.mark.parametrize("block", [None, 60_000])
 async def test_a_group_that_is_gone_is_told(site: FaultyValkey, command: str, block: int | None) -> None:
-    """Whether the read begins afterwards or waits already, and whoever went: group, stream or all keys."""
+    """A read that starts later or waits already notices that the group, the stream or all keys are gone."""
     await read(site.url, site.shard)
     words = {"XGROUP DESTROY": (site.shard.stream, "g"), "DEL": (site.shard.stream,)}.get(command, ())
     reader = client(site.url)
@@ -104,7 +104,7 @@ async def is_blocked(site: FaultyValkey) -> bool:
 
 
 async def test_a_read_that_waits_ends_when_its_server_is_deposed(site: FaultyValkey) -> None:
-    """The wait ends at once; as soon as the server has closed the connection that waited, a command tells why."""
+    """The wait ends at once; after the server has closed that connection, a command gets the reason."""
     await read(site.url, site.shard)
     reader = client(site.url)
     reading: Any = reader.xreadgroup("g", "c", {site.shard.stream: ">"}, block=60_000)
@@ -121,7 +121,7 @@ async def test_a_read_that_waits_ends_when_its_server_is_deposed(site: FaultyVal
 
 
 async def test_a_deposed_server_s_connection_is_not_used_again(site: FaultyValkey) -> None:
-    """After READONLY the connection is closed: the next command connects anew, to whoever is there then."""
+    """After READONLY the connection is closed, and the next command connects again, to the primary of that time."""
     reader = client(site.url)
     before = await reader.client_id()
     await site.do("REPLICAOF", "127.0.0.1", 1)
@@ -139,7 +139,7 @@ async def test_a_stale_replica_is_no_primary(site: FaultyValkey) -> None:
 
 
 async def test_an_unknown_user_is_denied(site: FaultyValkey) -> None:
-    """No password, and a password where none is wanted, are told like a wrong one."""
+    """A missing password, and one that the server does not ask for, are reported like a wrong one."""
     nobody = client(site.url.replace(site.url.partition("://")[2].partition("@")[0] + "@", ""))
     assert identify_fault(await catch_error(nobody.ping())) is DENIED
     await nobody.aclose()
@@ -239,7 +239,7 @@ async def test_a_command_has_a_limit_of_its_own(site: FaultyValkey) -> None:
 
 
 def test_every_kind_of_trouble_has_a_name_of_its_own_and_is_explained() -> None:
-    """Metrics, logs and `/ready` can be told apart, and docs/redis-errors.md says of each what to do."""
+    """Each fault has its own name and meaning, and docs/redis-errors.md has the next step of each."""
     kinds = [kind for kind in vars(stream.redis.errors).values() if isinstance(kind, RedisFault)]
     assert len({kind.name for kind in kinds}) == len({kind.meaning for kind in kinds}) == len(kinds)
     explained = re.findall(r"^\| `([\w-]+)` \|", (ROOT / "docs" / "redis-errors.md").read_text(), re.MULTILINE)

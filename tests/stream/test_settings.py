@@ -16,7 +16,7 @@ def refusal_lines(settings: type[StreamSettings], **flags: object) -> list[str]:
 
 
 def test_every_fault_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each wrong setting has a line with its name, its value and what was expected."""
+    """Each wrong setting has a line with its name, its value and the expected values."""
     monkeypatch.setenv("ACKSTREAM_PORT", "abc")
     monkeypatch.setenv("ACKSTREAM_LOG_FORMAT", "xml")
     monkeypatch.setenv("ACKSTREAM_SIGNATURES", "maybe")
@@ -66,7 +66,7 @@ def test_a_wrong_secret_is_not_shown(name: str, value: str) -> None:
     ],
 )
 def test_values_that_cannot_work_are_refused(settings: type[StreamSettings], name: str, value: object) -> None:
-    """Each is one line that begins with the setting's name."""
+    """Each is one line, and the name of the setting comes first."""
     (line,) = refusal_lines(settings, **{name: value})
     assert line.startswith(f"ACKSTREAM_{name.upper()}: {value!r} is not valid")
     assert "; expected " in line

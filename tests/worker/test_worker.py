@@ -24,7 +24,7 @@ async def test_every_handler_is_a_group_with_its_own_progress_and_dead_letters(
     database_url: str,
     tmp_path: Path,
 ) -> None:
-    """`store` and `log` each see every entry; what is no status is a dead letter of each."""
+    """`store` and `log` each get every entry, and an invalid payload becomes a dead letter of each."""
     await append_payloads(server, shard, *(body(message_uuid=f"m-{n}") for n in range(5)), b"bad")
     settings = {"redis_url": valkey_url, "stream": shard.name, "database_url": database_url}
     with ackstream("worker", folder=tmp_path, **settings) as worker:
@@ -91,7 +91,7 @@ async def test_a_worker_waits_for_a_database_that_is_away(
 async def test_two_workers_share_the_work_and_a_stop_hands_over(
     valkey_url: str, server: Redis, shard: Shard, engine: AsyncEngine, database_url: str
 ) -> None:
-    """Each entry is stored once whoever reads it, and after an orderly stop nothing waits for the time of death."""
+    """Two workers store each entry once, and after an orderly stop no entry waits until a worker counts as dead."""
     common = {"redis_url": valkey_url, "stream": shard.name, "database_url": database_url, "handlers": "store"}
     await append_payloads(server, shard, *(body(message_uuid=f"m-{n}") for n in range(300)))
     async with working(**common, batch_entries=10):

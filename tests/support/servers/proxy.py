@@ -17,8 +17,7 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER of 0 s: closing sends RST, and dro
 class Proxy:
     """Passes bytes between clients and one server. Made by ``proxying``; at first it has no fault.
 
-    Faults hold for the connections that are open and for new ones alike, and can be combined. What is held back stays
-    in order; what was passed is what came.
+    Faults hold for open and new connections, and can be combined. Bytes stay in order, and none is changed.
     """
 
     def __init__(self, host: str, port: int) -> None:
