@@ -41,6 +41,7 @@ lint: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python deploy/lint_lua.py
+	$(BIN)/python -m tests.project.prose
 	$(BIN)/python deploy/audit.py
 
 format: .venv/.dev

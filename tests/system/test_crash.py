@@ -32,7 +32,9 @@ pytestmark = pytest.mark.crash
 
 
 ROUND_KILLS = 4
-TAKEN_OVER_SECONDS = TIMING.dead + 2 * TIMING.beat + 20  # the other may hang so long in the locks of the dead one
+TAKEN_OVER_SECONDS = (
+    TIMING.dead + 2 * TIMING.beat + 20
+)  # another worker may wait this long for the locks of the dead one
 
 
 @pytest.fixture
@@ -63,7 +65,7 @@ async def lonely(own_valkey: Valkey, shard: Shard, tmp_path: Path) -> AsyncItera
 
 
 def portions(entries: int) -> Iterator[list[bytes]]:
-    """So many payloads, again and again, no two equal."""
+    """Yield lists of different payloads without end."""
     return (make_payloads(entries, seed) for seed in itertools.count(SEED))
 
 
@@ -83,11 +85,11 @@ async def test_workers_killed_again_and_again_lose_nothing(work: WorkerCluster, 
         dead |= in_hand
         await work.is_claimed_from(in_hand, seconds=TAKEN_OVER_SECONDS)  # then the next deaths fall into claims too
     await check_stored_once(work)
-    assert work.claimed() <= dead, "who lives was taken for dead"
+    assert work.claimed() <= dead, "a live worker was taken for dead"
 
 
 async def test_a_worker_that_stood_still_comes_back_without_its_batch(work: WorkerCluster, rng: random.Random) -> None:
-    """Stopped with a batch in hand it is taken for dead; then it drops the batch and goes on under a new name."""
+    """A worker stopped with a batch in flight counts as dead; it drops the batch and continues under a new name."""
     workers, dead, stood, portion = await work.start(3), set[str](), set[str](), portions(ROUND_ENTRIES)
     for number in range(1, ROUNDS + 1):
         await work.append(next(portion))
@@ -98,16 +100,16 @@ async def test_a_worker_that_stood_still_comes_back_without_its_batch(work: Work
         stood |= still
         dead |= await work.in_hand(workers[1])
         workers[1] = work.worker()
-        with suppress(AssertionError):  # whoever stands still in SQLite's lock holds up all the others
+        with suppress(AssertionError):  # a worker stopped inside SQLite's lock blocks all others
             await work.is_claimed_from(still, seconds=TIMING.dead + 2 * TIMING.beat + 2)
-        assert time.monotonic() - stopped_at > TIMING.late, "who lives was taken for dead"
+        assert time.monotonic() - stopped_at > TIMING.late, "a live worker was taken for dead"
         workers[0].send(signal.SIGCONT)
         await workers[0].has_logged("heartbeat.late", times=number)
         await workers[0].has_logged("consumer.dropped", times=number)
     await check_stored_once(work)
-    assert stood <= work.claimed(), "a batch was left to the one that stood still"
+    assert stood <= work.claimed(), "a batch stayed with the stopped worker"
     own = {name for name in work.claimed() if work.is_of(workers[0], name)}  # it left each of its names but the last
-    assert work.claimed() - own <= dead, "who lives was taken for dead"
+    assert work.claimed() - own <= dead, "a live worker was taken for dead"
 
 
 async def stopped_with_a_batch(work: WorkerCluster, worker: Process, portion: Iterator[list[bytes]]) -> set[str]:
@@ -183,7 +185,7 @@ async def test_what_was_answered_200_is_on_the_stream(
         await load.keeps(200)
     assert (load.refused > 0) == (victim == "ingest"), "while Valkey is away everything is spooled"
 
-    async def all_are_there() -> bool:  # what was spooled comes a little later
+    async def all_are_there() -> bool:  # spooled entries arrive a little later
         return set(load.kept) <= await lonely.on_stream()
 
     await until(all_are_there)
@@ -205,7 +207,7 @@ async def has_checkpoint(work: WorkerCluster) -> bool:
 
 
 async def test_a_destroyed_group_goes_on_at_its_checkpoint(lonely: WorkerCluster, rng: random.Random) -> None:
-    """XGROUP DESTROY again and again in the middle of work: the workers go on, and every entry is stored once."""
+    """After repeated XGROUP DESTROY during work the workers continue, and every entry is stored once."""
     workers = await lonely.start(2)
     await lonely.append(make_payloads(ROUND_ENTRIES))
     await until(lambda: has_checkpoint(lonely))
@@ -236,7 +238,7 @@ async def test_a_lost_stream_is_read_from_its_beginning(lonely: WorkerCluster, c
 
 
 async def test_a_worker_waits_for_valkey(lonely: WorkerCluster, own_valkey: Valkey, rng: random.Random) -> None:
-    """While Valkey is away the worker is not ready; once it is back the worker goes on by itself: stored once."""
+    """The worker is not ready while Valkey is away, and continues by itself afterwards: each entry is stored once."""
     (worker,) = await lonely.start(1)
     admin_port = worker.logged("worker.started")[0]["admin_port"]
     await lonely.append(make_payloads(ROUND_ENTRIES))

@@ -55,7 +55,7 @@ async def send(http: aiohttp.ClientSession, base: str, name: str) -> int:
 
 
 def plain(row: Mapping[str, Any], received: str) -> dict[str, Any]:
-    """The row as the table of what is right has it."""
+    """Return the row in the form of the expected table."""
     found = {name: value for name, value in row.items() if value is not None and name != "statuses"}
     found["status_at"] = RECEIVED if found["status_at"].isoformat() == received else found["status_at"].isoformat()
     return {"from" if name == "sender" else name: value for name, value in found.items()}
@@ -64,7 +64,7 @@ def plain(row: Mapping[str, Any], received: str) -> dict[str, Any]:
 async def test_each_example_gives_the_right_row(
     engine: AsyncEngine, database_url: str, valkey_url: str, server: Redis, shard: Shard
 ) -> None:
-    """Column by column, in SQLite and in PostgreSQL alike; what is no status is a dead letter with its bytes."""
+    """Each column is right on SQLite and PostgreSQL; an invalid payload becomes a dead letter with its bytes."""
     assert sorted([*ROWS, *NO_STATUS]) == NAMES
     wrong: dict[str, object] = {}
     async with running(valkey_url, database_url, shard.name) as base, aiohttp.ClientSession() as http:
@@ -90,7 +90,7 @@ async def test_each_example_gives_the_right_row(
 
 
 async def stored(engine: AsyncEngine) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """The one message and the one event that come to stand in the tables."""
+    """Return the row of the only message and the row of the only event, once they are stored."""
     rows: list[Mapping[str, Any]] = []
 
     async def one() -> bool:

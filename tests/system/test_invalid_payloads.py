@@ -1,4 +1,4 @@
-"""Junk on the status URL, from real ingest and workers: what becomes of it depends on what a signature proves."""
+"""Junk on the status URL of a real ingest with workers: its signature decides its outcome."""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ async def groups(server: Redis, shard: Shard) -> list[dict[str, Any]]:
 async def test_junk_that_nobody_signed_pauses_no_group_and_signed_junk_is_a_dead_letter(
     server: Redis, valkey_url: str, shard: Shard, tmp_path: Path
 ) -> None:
-    """While observing: the record has each unsigned junk payload once; two groups at their limit of dead letters go on.
+    """With `observe`, the record has unsigned junk once each; two groups at their limit of dead letters continue.
 
     Signed junk is a dead letter of each group, and there the limit pauses.
     """
@@ -71,7 +71,7 @@ async def test_junk_that_nobody_signed_pauses_no_group_and_signed_junk_is_a_dead
 async def test_junk_is_a_dead_letter_where_signatures_are_off(
     server: Redis, valkey_url: str, shard: Shard, tmp_path: Path
 ) -> None:
-    """Nobody checks anything there, so nothing tells junk from a status that this version does not know."""
+    """With signatures off, junk and a status unknown to this version look the same."""
     common = {"redis_url": valkey_url, "stream": shard.name}
     ingest = Ingest(tmp_path, **common)
     async with ingest.running():

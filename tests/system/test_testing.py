@@ -21,7 +21,7 @@ KINDS = [(channel, status) for channel, statuses in testing.STATUSES.items() for
 
 
 def load(name: str) -> ModuleType:
-    """Import an example of the docs as it stands there."""
+    """Import an example of the docs."""
     spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -41,7 +41,7 @@ def test_there_is_an_event_for_every_channel_and_status(channel: str, status: st
 
 
 def test_an_events_payload_can_be_changed() -> None:
-    """Fields are replaced, or removed by None; what does not exist is refused with what there is."""
+    """Arguments replace fields, None removes one, and an unknown name is refused with the list of names."""
     event = testing.event("sms", "delivered", client_ref=None, attempt=3, **{"from": "AcmeInc"})
     assert (event.client_ref, event.sender, event.attempt, event.replayed) == (None, "AcmeInc", 3, False)
     assert testing.event().event_id != event.event_id
@@ -72,7 +72,7 @@ def test_a_payload_that_one_has_makes_an_event(name: str) -> None:
 async def test_what_would_become_of_an_event_is_told(
     error: BaseException | None, attempt: int, word: str, after_seconds: float | None, reason: str | None
 ) -> None:
-    """As the worker would decide, with its default schedule, of which the longest delay is told."""
+    """The result is the decision of a worker with default delays, and names the longest delay."""
 
     async def handle(_event: StatusEvent) -> None:
         if error is not None:
@@ -85,7 +85,7 @@ async def test_what_would_become_of_an_event_is_told(
 
 
 async def test_a_handler_has_its_time_and_gets_what_it_takes() -> None:
-    """Too long is a failure; a list goes to who takes lists; what is no handler is refused."""
+    """A call over its time fails; a function of lists gets a list; an object that is not a handler is refused."""
 
     async def slow(_event: StatusEvent) -> None:
         await asyncio.Event().wait()

@@ -69,7 +69,7 @@ async def test_it_runs_everything_and_goes_on_where_it_was(place: UpFolder) -> N
 
 
 async def test_ctrl_c_under_load_loses_nothing_that_was_answered_200(place: UpFolder) -> None:
-    """It ends in time though webhooks keep coming, with 0; what was answered 200 is stored, then or later."""
+    """It ends in time with 0 while webhooks arrive; each payload that was answered 200 is stored, then or later."""
     with place.up() as up:
         await up.is_ready(place.admin_port)
         async with loading(place.url) as load:
@@ -93,7 +93,7 @@ async def test_ctrl_c_while_it_starts_ends_it_too(place: UpFolder) -> None:
 
 
 async def test_after_a_kill_its_parts_end_and_its_addresses_count_no_more(place: UpFolder) -> None:
-    """SIGKILL leaves Valkey alone behind; the commands no longer take it for what runs."""
+    """After SIGKILL only Valkey is left, and the commands no longer use its address."""
     with place.up() as up:
         await up.is_ready(place.admin_port)
         used = WorkerSettings.load(data=place.data).redis_url
@@ -106,7 +106,7 @@ async def test_after_a_kill_its_parts_end_and_its_addresses_count_no_more(place:
 
 
 async def test_the_next_start_after_a_kill_adopts_valkey(place: UpFolder) -> None:
-    """Started at once after SIGKILL it goes on with the same Valkey and all that is in it, and ends it as its own."""
+    """Started at once after SIGKILL it adopts the same Valkey with its data, and stops it at its own end."""
     with place.up() as killed:
         await killed.is_ready(place.admin_port)
         assert await place.post(body(), b"no status") == [200, 200]
@@ -169,7 +169,7 @@ async def test_a_part_that_dies_is_started_again(place: UpFolder) -> None:
 
 
 async def test_a_valkey_that_dies_is_started_again(place: UpFolder) -> None:
-    """Killed it comes back with all that was confirmed, and with what was spooled meanwhile; all go on."""
+    """A killed Valkey returns with all confirmed entries, the spool is drained into it, and all processes continue."""
     with place.up() as up:
         await up.is_ready(place.admin_port)
         assert await place.post(body(status="submitted")) == [200]

@@ -1,4 +1,4 @@
-"""How `ackstream up` ends, what it leaves behind, and what it does with the settings it is given. Real processes."""
+"""The end of `ackstream up`, the files it leaves, and its use of settings, with real processes."""
 
 import os
 import pty
@@ -92,7 +92,7 @@ async def test_a_closed_terminal_stops_all_of_it(place: UpFolder) -> None:
 
 
 async def test_under_nohup_it_goes_on(place: UpFolder) -> None:
-    """Who ignores SIGHUP on purpose is not stopped by it."""
+    """Under nohup, SIGHUP does not stop it."""
     command = ("nohup", *ACKSTREAM, "up", *place.options)
     up = started(command, place.folder, "up", child_environment(log_format="json"))
     try:
@@ -107,7 +107,7 @@ async def test_under_nohup_it_goes_on(place: UpFolder) -> None:
 
 
 async def test_a_number_that_another_process_has_now_is_not_signalled(place: UpFolder) -> None:
-    """Valkey was killed and its number given to another: that one lives on, whatever the pid file says."""
+    """The number of a killed Valkey belongs to another process, which survives although the pid file names it."""
     with sleeper() as innocent, place.up() as up:
         await up.is_ready(place.admin_port)
         (place.data / "valkey" / "valkey.pid").write_text(str(innocent.pid))
@@ -189,7 +189,7 @@ async def test_in_an_open_folder_the_data_is_still_the_owner_s_alone(place: UpFo
 
 
 async def test_any_folder_name_works(tmp_path: Path) -> None:
-    """Whatever the file system takes: webhooks are kept, stored and traced, and nothing is made outside the folder."""
+    """Any folder name works: webhooks are stored and traced, and no file is made outside the folder."""
     name = os.fsdecode("a b 50%2Foff a'b\"c what?#x naïve ☂".encode() + b" latin-\xe9")
     place = UpFolder(tmp_path)
     place.data = tmp_path / name

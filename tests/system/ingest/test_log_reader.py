@@ -1,4 +1,4 @@
-"""What takes the log is gone, full or asleep: ingest and worker go on as with a healthy standard output."""
+"""The reader of the log is gone, full or asleep: ingest and worker continue as with a healthy standard output."""
 
 import os
 from collections.abc import AsyncIterator, Iterator

@@ -19,7 +19,7 @@ from tests.support.samples.events import body
 
 NASTY = "a\x1b[31mb\r\nc\x00d\u202ee\x9bf\u2028g\ud800h"
 
-# What a process that has configured its logs writes; NASTY is put in.
+# A process that configures its logs and writes lines with NASTY in them.
 PROGRAM = f"""
 import asyncio, logging, structlog
 from runtime import logs
@@ -52,7 +52,7 @@ def said(log_format: str) -> list[str]:
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_nothing_in_a_log_steers_a_terminal_or_forges_a_line(log_format: str) -> None:
-    """Whatever stands in a name, a value or a foreign logger's text: one line each, of printable characters."""
+    """A name, a value or a foreign logger's text with control characters still makes one printable line."""
     lines = said(log_format)
     assert not [line for line in lines if not line.isprintable()]
     assert [line for line in lines if "a.line" in line and "31mb" in line and "202e" in line]
@@ -68,7 +68,7 @@ def test_of_foreign_loggers_only_the_first_line_and_the_class_are_kept(log_forma
 
 
 def test_lines_that_a_client_can_cause_are_sampled_and_counted() -> None:
-    """Of a thousand equal ones a few are written, and the metric tells how many were not; other lines are not hit."""
+    """A few of a thousand equal lines are written, the metric counts the others, and different lines are written."""
     lines = [orjson.loads(line) for line in said("json") if line]
     foreign = [line for line in lines if line["event"].startswith("accept failed")]
     lines_of_ours = [line for line in lines if line["event"] == "a.refusal"]
@@ -93,7 +93,7 @@ def test_the_next_line_tells_how_many_are_missing_before_it() -> None:
 
 @given(st.lists(st.floats(0, 20), max_size=200).map(sorted))
 def test_no_second_has_more_lines_than_allowed_and_none_is_forgotten(times: list[float]) -> None:
-    """However they come: at most twice the limit within any second, and what is missing is told or waits to be."""
+    """In any second at most twice the limit passes, and each dropped line is reported or waits for its report."""
     now = 0.0
     sampling = LogThrottle(limit=3, clock=lambda: now)
     passed, counted_lines = [], 0
@@ -119,7 +119,7 @@ def test_a_place_is_a_kind_whatever_it_says() -> None:
 
 @given(st.text())
 def test_printable_text_prints_and_plain_text_is_left_alone(text: str) -> None:
-    """No control, format or surrogate character is left; what has none comes back as it was."""
+    """No control, format or surrogate character is left, and a text without them is unchanged."""
     shown = escape_unprintable(text)
     assert not [char for char in shown if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"}]
     assert shown == text or not text.isprintable()
@@ -128,7 +128,7 @@ def test_printable_text_prints_and_plain_text_is_left_alone(text: str) -> None:
 async def test_what_a_provider_or_anybody_sends_cannot_steer_a_terminal(
     valkey_url: str, shard: Shard, tmp_path: Path
 ) -> None:
-    """Strange methods, paths, headers and payloads: what ingest and a worker write as text is printable lines."""
+    """Strange methods, paths, headers and payloads leave printable lines in the text logs of ingest and worker."""
     odd = b"\x1b[31m\x00\xe2\x80\xae"
     edge = Edge(tmp_path, valkey_url, shard, log_format="text")
     settings = {"redis_url": valkey_url, "stream": shard.name, "log_format": "text"}

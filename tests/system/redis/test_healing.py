@@ -140,7 +140,7 @@ async def test_a_worker_can_be_stopped_while_it_waits(work: WorkerCluster, site:
 
 @asynccontextmanager
 async def slow(port: int) -> AsyncIterator[int]:
-    """A port in front of a server, that passes half a megabyte a second of what it says: 50 large entries in 10 s."""
+    """Listen on a port that passes half a megabyte a second of the replies of a server."""
 
     async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float) -> None:
         try:
@@ -212,7 +212,7 @@ async def test_a_group_that_was_moved_away_is_put_back(work: WorkerCluster, site
 async def test_a_server_that_has_lost_everything_is_begun_anew(
     work: WorkerCluster, site: FaultyValkey, valkey: Valkey
 ) -> None:
-    """Started again on an empty disk, with a clock that went back: what comes then is stored once."""
+    """Started again on an empty disk with a clock that stepped back, it gets new entries, and each is stored once."""
     worker = await half_done(work)
     await until(lambda: noted(work, 1))
     valkey.kill()
