@@ -32,9 +32,9 @@ def test_the_newest_call_is_the_last_event_of_the_last_live_call(queue: CallQueu
 
 
 def test_without_live_calls_the_newest_is_a_copy_that_never_failed(queue: CallQueue) -> None:
-    """A replay on its first attempt is a better probe than a retry."""
-    replay = make_call("replayed", attempt=1, source=Source.REPLAY)
-    queue.put([replay, make_call("failed", attempt=2, source=Source.RETRY)])
+    """A replay before its first failure is a better probe than a retry."""
+    replay = make_call("replayed", source=Source.REPLAY)
+    queue.put([replay, make_call("failed", attempt=1, source=Source.RETRY)])
 
     assert message(queue.take_newest()) == "replayed"
     assert message(queue.take_newest()) == "failed"
