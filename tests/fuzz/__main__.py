@@ -52,9 +52,9 @@ async def main(seed: int, seconds: float) -> None:
         async with Valkey(folder / "valkey").running() as valkey:
             for sign in (False, True):
                 tally = await fuzz_requests(valkey.url, folder, seed, seconds, sign=sign)
-                print(f"{tally}, {'signed' if sign else 'unsigned'}", flush=True)  # noqa: T201 - likewise
+                print(f"{tally}, {'signed' if sign else 'unsigned'}", flush=True)  # noqa: T201 - its output
             database_url = f"sqlite:///{folder / 'fuzz.db'}"
-            print(await fuzz_entries(valkey.url, database_url, folder, seed, seconds))  # noqa: T201 - likewise
+            print(await fuzz_entries(valkey.url, database_url, folder, seed, seconds))  # noqa: T201 - its output
 
 
 if __name__ == "__main__":

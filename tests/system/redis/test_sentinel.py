@@ -96,7 +96,7 @@ async def fails_over(site: Watched, load: Load, work: WorkerCluster, old: Node) 
     await load.keeps(1)
     await is_stored(work, load.kept[-1])
     back = time.monotonic() - began
-    print(f"fail-over {moved:.1f} s, service back {back - moved:.1f} s later")  # noqa: T201 - for whoever looks
+    print(f"fail-over {moved:.1f} s, service back {back - moved:.1f} s later")  # noqa: T201 - shown with pytest -s
     assert back - moved < 15
 
 
@@ -109,7 +109,7 @@ async def test_a_primary_that_is_killed_is_replaced(site: Watched, work: WorkerC
         await fails_over(site, load, work, old)
         await load.keeps(200)
     missing = await find_lost(work, load)
-    print(f"lost {len(missing)} of {len(load.kept)}")  # noqa: T201 - likewise
+    print(f"lost {len(missing)} of {len(load.kept)}")  # noqa: T201 - shown with pytest -s
     assert missing <= set(load.kept[: before + SENDERS])
     assert len(missing) <= 10 * SENDERS
     await old.start()
@@ -133,7 +133,7 @@ async def test_a_frozen_primary_is_replaced(site: Watched, work: WorkerCluster) 
         old.process.send(signal.SIGCONT)
         await load.keeps(200)
     missing = await find_lost(work, load)
-    print(f"lost {len(missing)} of {len(load.kept)}")  # noqa: T201 - likewise
+    print(f"lost {len(missing)} of {len(load.kept)}")  # noqa: T201 - shown with pytest -s
     assert len(missing) <= SENDERS
 
 
@@ -159,7 +159,7 @@ async def test_a_primary_that_was_deposed_meanwhile(site: Watched, work: WorkerC
         await load.keeps(100)
         await is_stored(work, load.kept[-1])
     missing = set(load.kept) - await work.on_stream()
-    print(f"{least_replicas} replicas wanted: {len(missing)} of {len(load.kept)} gone")  # noqa: T201 - likewise
+    print(f"{least_replicas} replicas wanted: {len(missing)} of {len(load.kept)} gone")  # noqa: T201 - shown with pytest -s
     assert missing <= set(load.kept[first:last])
     assert await find_lost(work, load) <= missing
 
