@@ -10,6 +10,7 @@ from yarl import URL
 
 from runtime.errors import CommandError
 from worker.dispatch.call import Handler, Limits
+from worker.dispatch.target_check import Check
 from worker.events.event import StatusEvent
 from worker.handlers.forward import Forward, open_session
 from worker.handlers.function import ListFunction, SingleEventFunction, load
@@ -33,6 +34,8 @@ class LoadedHandler:
     """Whether the group skips events that it has handled before; False if handling an event twice does no harm."""
     accepts: Callable[[StatusEvent], bool] | None = None
     """Selects the events that the handler is called with. The others are settled without a call. None selects all."""
+    check: Check | None = None
+    """Checks, while no event comes, that the target can take events. None if only a call can find out."""
 
 
 @asynccontextmanager
@@ -121,4 +124,5 @@ def _built_in(settings: WorkerSettings, spec: Spec, stack: AsyncExitStack) -> Lo
 
     engine = open_engine(settings.database_url)
     stack.push_async_callback(engine.dispose)
-    return LoadedHandler(Store(engine, timeout_seconds), limits, policy, uses_dedup=False)
+    store = Store(engine, timeout_seconds)
+    return LoadedHandler(store, limits, policy, uses_dedup=False, check=store.check)

@@ -18,6 +18,10 @@ class Timing:
     """Between two comparisons of the pending entries with those in flight."""
     upkeep: float = 1.0
     """Between two checkpoints, promotions of due retries, and reads of the pause."""
+    check: float = 0.2
+    """Between two looks whether a check of the handler's target is due."""
+    quiet: float = 5.0
+    """A group without a call for this long checks the handler's target, again and again. It is also a check's limit."""
     trip: float = 3.0
     """The circuit breaker trips when nearly all calls fail for this long."""
     window: float = 30.0

@@ -16,6 +16,7 @@ from worker.dispatch.circuit import Circuit
 from worker.dispatch.dispatcher import Dispatcher
 from worker.dispatch.pause import Pause
 from worker.dispatch.suspects import Suspects
+from worker.dispatch.target_check import TargetCheck
 from worker.group.claim import Claimer
 from worker.group.consumer_group import ConsumerGroup
 from worker.group.group_ref import GroupRef
@@ -50,7 +51,8 @@ def make_consumer(
     pause = Pause(group, settings.dead_letters, timing=timing)
     backlog = Backlog(group, settings.backlog_bytes)
     circuit = Circuit(name, loaded.limits, pause, is_late=heartbeat.is_late, timing=timing)
-    dispatcher = Dispatcher(loaded.handler, loaded.limits, circuit, Suspects(poison, heartbeat, turn), backlog)
+    target = TargetCheck(loaded.check, circuit, timing)
+    dispatcher = Dispatcher(loaded.handler, loaded.limits, circuit, Suspects(poison, heartbeat, turn), backlog, target)
     memory = settings.memory if loaded.uses_dedup else None
     settler = Settler(group, memory, settings.record_limits, timing.give_up)
     history = History(group)

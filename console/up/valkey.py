@@ -219,11 +219,13 @@ async def _stop(running: _RunningServer) -> None:
     """Stop the server gracefully, or after STOP_SECONDS by force. The lock shows when it has ended."""
     for stop in (_request_shutdown, _kill):
         if _has_ended(running.server.folder):
-            return
+            break
         await stop(running)
         deadline = time.monotonic() + STOP_SECONDS
         while not _has_ended(running.server.folder) and time.monotonic() < deadline:  # noqa: ASYNC110 - no event
             await asyncio.sleep(0.02)
+    if running.child is not None and _has_ended(running.server.folder):
+        await running.child.wait()  # so that its transport is closed before the event loop
 
 
 async def _request_shutdown(running: _RunningServer) -> None:

@@ -15,6 +15,7 @@ from console.up.valkey import find_free_port
 from ingest.settings import IngestSettings
 from tests.support.waiting import until
 from worker.settings import WorkerSettings
+from worker.timing import TIMING, Timing
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +55,12 @@ async def ingesting(*, ready: bool = True, **settings: Any) -> AsyncIterator[Run
 
 
 @asynccontextmanager
-async def working(**settings: Any) -> AsyncIterator[asyncio.Event]:
+async def working(timing: Timing = TIMING, /, **settings: Any) -> AsyncIterator[asyncio.Event]:
     """A worker with these settings, until the block ends or the event is set."""
     stop = asyncio.Event()
     loaded = WorkerSettings.load(**settings)
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(worker.app.serve(loaded, stop))
+        tasks.create_task(worker.app.serve(loaded, stop, timing))
         try:
             yield stop
         finally:

@@ -87,8 +87,10 @@ class Consumer:
     @property
     def upkeep(self) -> Sequence[Coroutine[Any, Any, NoReturn]]:
         """The endless loops that run at the same time as ``run``."""
-        steps = [self._repeat(self._upkeep.timing.upkeep, step) for step in self._upkeep.steps]
-        return [self._repeat(self._upkeep.timing.beat, self._beat), *steps]
+        timing = self._upkeep.timing
+        steps = [self._repeat(timing.upkeep, step) for step in self._upkeep.steps]
+        check = self._repeat(timing.check, self._dispatcher.check_target)
+        return [self._repeat(timing.beat, self._beat), check, *steps]
 
     def close(self) -> None:
         """Start no further calls: entries in flight that have no call yet stay pending."""

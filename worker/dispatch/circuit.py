@@ -36,7 +36,7 @@ class Circuit:
         clock: Callable[[], float] = time.monotonic,
         timing: Timing = TIMING,
     ) -> None:
-        self._group = group
+        self.group = group
         self._limits = limits
         self._pause = pause
         self._is_late = is_late
@@ -72,11 +72,11 @@ class Circuit:
     def not_ready_reason(self) -> str | None:
         """Why the group's events are not handled, for `/ready`; None if they are."""
         if self._pause.reason is not None:
-            return f"group {self._group} is paused: {describe_reason(self._pause.reason)}"
+            return f"group {self.group} is paused: {describe_reason(self._pause.reason)}"
         if self._unavailable is not None:
-            if self._group == "store":  # these texts hold no private values, and give the next step
+            if self.group == "store":  # these texts hold no private values, and give the next step
                 return f"group store waits for its database: {self._unavailable}"
-            return f"group {self._group} waits for its target: {describe_error(self._unavailable)}"
+            return f"group {self.group} waits for its target: {describe_error(self._unavailable)}"
         return None
 
     @property
@@ -103,6 +103,12 @@ class Circuit:
             self._breaker.record(failed=failed, events=len(call.events))
             self._check_breaker()
         return False
+
+    def record_check(self, error: Unavailable | None) -> None:
+        """Record whether the target can take events, as a check found while no call ran."""
+        self._unavailable = error
+        if error is None:
+            self._away_seconds = self._timing.first_away
 
     async def apply(self) -> None:
         """Apply pause and resume: publish the results of this worker, and adopt those of others. Raises RedisError."""
@@ -148,8 +154,8 @@ class Circuit:
 
     def _wait_for_target(self, error: Unavailable) -> None:
         if self._unavailable is None or self._clock() >= self._away_until:  # only once for calls that fail together
-            HANDLER_FAILURES.labels(self._group, failure_kind(error)).inc()
-            log.warning("handler.unavailable", group=self._group, error=describe_error(error))
+            HANDLER_FAILURES.labels(self.group, failure_kind(error)).inc()
+            log.warning("handler.unavailable", group=self.group, error=describe_error(error))
             jitter = random.uniform(0.5, 1)  # noqa: S311 - jitter
             self._away_until = self._clock() + self._away_seconds * jitter
             self._away_seconds = min(2 * self._away_seconds, self._timing.longest_away)

@@ -14,6 +14,7 @@ from worker.dispatch.call import Call, Handler, Limits, split_by_handler
 from worker.dispatch.circuit import Circuit
 from worker.dispatch.queue import CallQueue
 from worker.dispatch.suspects import Suspect, Suspects
+from worker.dispatch.target_check import TargetCheck
 from worker.events.event import StatusEvent
 from worker.handlers.errors import Divide
 from worker.sources import FEW, Source
@@ -41,12 +42,14 @@ class Dispatcher:
         circuit: Circuit,
         suspects: Suspects,
         backlog: Backlog,
+        target: TargetCheck,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._handler = handler
         self._limits = limits
         self._circuit = circuit
         self._suspects = suspects
+        self._target = target
         self._clock = clock
         self._queue = CallQueue(lambda: backlog.is_full)
         self._running: dict[asyncio.Task[None], Call | None] = {}
@@ -107,10 +110,12 @@ class Dispatcher:
 
     def put(self, call: Call) -> None:
         """Queue events that were read together."""
+        self._target.postpone()
         self._queue.put(split_by_handler(self._handler, call))
 
     def put_suspects(self, suspects: Iterable[Suspect]) -> None:
         """Queue suspects, which are handled under a mark."""
+        self._target.postpone()
         self._suspects.put(suspects)
 
     def take(self) -> list[Call]:
@@ -120,6 +125,13 @@ class Dispatcher:
             raise fault
         ended, self._ended, self._failures = self._ended, [], 0
         return ended
+
+    async def check_target(self) -> None:
+        """Check the handler's target if the group has been quiet. Returns when the check ends or a call arrives."""
+        if self.is_busy:
+            self._target.postpone()
+        else:
+            await self._target.run()
 
     async def probe(self, consumer: str) -> None:
         """Start one call with a single event, if it is this consumer's turn. Raises RedisError."""

@@ -74,7 +74,8 @@ def open_engine(url: str, *, read_only: bool = False, create: bool = False) -> A
 
     For SQLite, all characters after ``sqlite:///`` are the path. A missing file is created only with ``create``. Unless
     ``read_only``, every transaction takes the write lock at its start, because a transaction that becomes a writer
-    later fails at once if another one writes. Errors never show the parameters. Raises CommandError or WrongValue.
+    later fails at once if another one writes. The execution option ``read_only`` does the same for one connection.
+    Errors never show the parameters. Raises CommandError or WrongValue.
     """
     if url.startswith(SQLITE):
         path, begin = Path(url.removeprefix(SQLITE)).absolute(), "BEGIN" if read_only else "BEGIN IMMEDIATE"
@@ -147,7 +148,8 @@ def _open_sqlite(path: Path, begin: str, *, create: bool) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "begin")
     def on_begin(connection: Any) -> None:
-        connection.exec_driver_sql(begin)
+        reads_only = connection.get_execution_options().get("read_only")
+        connection.exec_driver_sql("BEGIN" if reads_only else begin)
 
     return engine
 

@@ -10,7 +10,8 @@ depend on (worker.store.projection) are marked in the table and not read again.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
@@ -93,6 +94,7 @@ class Store:
 
     def __init__(self, engine: AsyncEngine, timeout_seconds: float = 60.0) -> None:
         self._engine = engine
+        self._reading = engine.execution_options(read_only=True)
         self._timeout_seconds = timeout_seconds
         self._sql = Statements(engine.dialect)
         self._recent = RecentEvents()
@@ -109,11 +111,28 @@ class Store:
         The first batch also checks the tables, so the handler opens without its database.
         """
         try:
-            async with asyncio.timeout(self._timeout_seconds), open_connection(self._engine) as connection:
+            async with self._open(self._engine) as connection:
                 if not self._is_checked:
                     await check_tables(connection)
                     self._is_checked = True
                 changed = await self._write(connection, events)
+        except Unavailable:
+            raise
+        except Exception as exc:
+            raise Divide from exc
+        self._recent.remember(changed)
+
+    async def check(self) -> None:
+        """Check that the database answers and has the tables, without a lock. Raises Unavailable or another error."""
+        async with self._open(self._reading) as connection:
+            await check_tables(connection)
+
+    @asynccontextmanager
+    async def _open(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+        """Yield a connection. Raises Unavailable if the database is at fault."""
+        try:
+            async with asyncio.timeout(self._timeout_seconds), open_connection(engine) as connection:
+                yield connection
                 confirm_files(connection)
         except FileReplaced as exc:
             self._is_checked = False
@@ -127,8 +146,9 @@ class Store:
             self._report(str(exc))
             raise Unavailable(str(exc)) from exc
         except Exception as exc:
-            raise (Unavailable(f"the database is away ({describe_error(exc)})") if is_away(exc) else Divide()) from exc
-        self._recent.remember(changed)
+            if is_away(exc):
+                raise Unavailable(f"the database is away ({describe_error(exc)})") from exc
+            raise
 
     def _report(self, mismatch: str) -> None:
         if mismatch != self._mismatch:

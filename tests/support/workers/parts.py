@@ -15,6 +15,7 @@ from worker.dispatch.circuit import Circuit
 from worker.dispatch.dispatcher import Dispatcher
 from worker.dispatch.pause import Pause
 from worker.dispatch.suspects import Suspects
+from worker.dispatch.target_check import Check, TargetCheck
 from worker.group.claim import Claimer
 from worker.group.group_ref import GroupRef
 from worker.group.heartbeat import Heartbeat
@@ -58,6 +59,7 @@ def make_parts(
     timing: Timing = TIMING,
     secrets: Sequence[str] = (),
     chance: Callable[[], float] = lambda: 0.5,
+    check: Check | None = None,
 ) -> Parts:
     """Make them; a retry comes after half the longest delay unless ``chance`` says otherwise."""
     limits = limits or Limits()
@@ -66,7 +68,9 @@ def make_parts(
     pause = Pause(GroupRef(server, shard, GROUP), 100, clock, chance, timing)
     backlog = Backlog(GroupRef(server, shard, GROUP))
     circuit = Circuit(GROUP, limits, pause, is_late=heartbeat.is_late, clock=clock, timing=timing)
-    dispatcher = Dispatcher(handler, limits, circuit, Suspects(poison, heartbeat, asyncio.Lock()), backlog, clock)
+    target = TargetCheck(check, circuit, timing, clock)
+    suspects = Suspects(poison, heartbeat, asyncio.Lock())
+    dispatcher = Dispatcher(handler, limits, circuit, suspects, backlog, target, clock)
     settler = Settler(GroupRef(server, shard, GROUP), memory, None, timing.give_up)
     writer = AckWriter(
         GROUP,

@@ -1,0 +1,114 @@
+"""The check of a handler's target, while the group has no call."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from redis.asyncio import Redis
+
+from stream.keys import Shard
+from tests.support.fake_clock import FakeClock
+from tests.support.streams.pending import make_group
+from tests.support.workers.gated_handler import GatedHandler, make_call, run_until_idle
+from tests.support.workers.parts import Parts, make_parts
+from worker.handlers.errors import Unavailable
+from worker.timing import TIMING
+
+
+class Target:
+    """A target that counts its checks; it raises ``error``, and does not answer while ``is_frozen``."""
+
+    def __init__(self) -> None:
+        self.checks = 0
+        self.error: Exception | None = None
+        self.is_frozen = False
+
+    async def check(self) -> None:
+        self.checks += 1
+        if self.is_frozen:
+            await asyncio.Event().wait()
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def target() -> Target:
+    return Target()
+
+
+@pytest.fixture
+async def parts(server: Redis, shard: Shard, clock: FakeClock, target: Target) -> Parts:
+    """Return a group whose handler has a target with a check."""
+    await make_group(server, shard, 0)
+    timing = replace(TIMING, late=1e9, quiet=0.05)
+    parts = make_parts(server, shard, GatedHandler(), clock=clock, timing=timing, check=target.check)
+    await parts.heartbeat.announce()
+    return parts
+
+
+async def test_a_group_is_ready_after_the_first_check_or_call(parts: Parts) -> None:
+    """Before, nothing is known about the target."""
+    assert "waits for its target" in (parts.circuit.not_ready_reason or "")
+    parts.dispatcher.put(make_call("a"))
+    await run_until_idle(parts.dispatcher)
+    assert parts.circuit.not_ready_reason is None
+
+
+async def test_only_a_quiet_group_is_checked(parts: Parts, clock: FakeClock, target: Target) -> None:
+    """A group that has calls, or had some a moment ago, is not checked."""
+    await parts.dispatcher.check_target()
+    await parts.dispatcher.check_target()
+    assert target.checks == 1
+    clock.now += 1
+    parts.dispatcher.put(make_call("a"))
+    clock.now += 1
+    await parts.dispatcher.check_target()
+    await run_until_idle(parts.dispatcher)
+    await parts.dispatcher.check_target()
+    assert target.checks == 1
+    clock.now += 1
+    await parts.dispatcher.check_target()
+    assert target.checks == 2
+
+
+@pytest.mark.parametrize("error", [Unavailable("gone fishing"), ValueError("a fault of the check")])
+async def test_a_failed_check_holds_up_no_call(
+    parts: Parts, clock: FakeClock, target: Target, error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The group is not ready until a check or a call succeeds; the log has one line, and a call starts at once."""
+    target.error = error
+    for _ in range(3):
+        clock.now += 1
+        await parts.dispatcher.check_target()
+    assert "waits for its target" in (parts.circuit.not_ready_reason or "")
+    assert parts.circuit.can_start
+    assert capsys.readouterr().out.count("handler.unavailable") == 1
+    clock.now += 1
+    target.error = None
+    await parts.dispatcher.check_target()
+    assert parts.circuit.not_ready_reason is None
+
+
+async def test_an_event_ends_a_check(parts: Parts, target: Target) -> None:
+    """The call does not wait for a check, and its result counts."""
+    target.is_frozen = True
+    check = asyncio.create_task(parts.dispatcher.check_target())
+    await asyncio.sleep(0)
+    parts.dispatcher.put(make_call("a"))
+    await run_until_idle(parts.dispatcher)
+    await check
+    assert parts.circuit.not_ready_reason is None
+
+
+async def test_a_check_without_an_answer_ends(parts: Parts, target: Target) -> None:
+    """A target that takes connections and does not answer is away."""
+    target.is_frozen = True
+    await parts.dispatcher.check_target()
+    target.is_frozen = False
+    assert "waits for its target" in (parts.circuit.not_ready_reason or "")
+    assert target.checks == 1

