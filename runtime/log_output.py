@@ -5,15 +5,18 @@ is lost and counted. Each write holds whole lines and fits into a pipe's atomic 
 output.
 """
 
+import asyncio
 import os
 import select
 import threading
+import time
 from collections.abc import Iterator
 
 from runtime.metrics import LOST
 
 WAITING_CHARACTERS = 8 * 1024 * 1024
 POLL_SECONDS = 1.0  # between two tries to write to a non-blocking descriptor
+WAIT_SECONDS = 0.001
 
 
 class LogOutput:
@@ -24,6 +27,7 @@ class LogOutput:
         self._lock = threading.RLock()  # reentrant: a garbage collection during `write` may log
         self._lines: list[str] = []
         self._characters = 0
+        self._queued = self._finished = 0
         self._arrived = threading.Event()
         self._empty = threading.Event()
         self._empty.set()
@@ -38,6 +42,7 @@ class LogOutput:
                 return
             self._lines.append(line)
             self._characters += len(line)
+            self._queued += 1
             self._empty.clear()
         self._arrived.set()
 
@@ -47,6 +52,12 @@ class LogOutput:
     def drain(self, seconds: float) -> None:
         """Return when every line is written or lost, or after ``seconds``."""
         self._empty.wait(seconds)
+
+    async def wait_until_written(self, seconds: float) -> None:
+        """Return when the lines queued until now are written or lost, or after ``seconds``."""
+        last, deadline = self._queued, time.monotonic() + seconds
+        while self._finished < last and time.monotonic() < deadline:  # noqa: ASYNC110 - a thread of its own writes
+            await asyncio.sleep(WAIT_SECONDS)
 
     def _run(self) -> None:
         while True:
@@ -58,6 +69,7 @@ class LogOutput:
                 self._write(part)
             with self._lock:
                 self._characters -= sum(map(len, lines))
+                self._finished += len(lines)
                 if not self._characters:
                     self._empty.set()
 

@@ -65,6 +65,12 @@ def flush() -> None:
         output.drain(FLUSH_SECONDS)
 
 
+async def wait_until_written() -> None:
+    """Wait until the lines logged until now are written or lost, at most FLUSH_SECONDS."""
+    for output in _outputs:
+        await output.wait_until_written(FLUSH_SECONDS)
+
+
 class _Lines:
     """structlog's innermost logger: each method writes a rendered line."""
 

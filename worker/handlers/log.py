@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from runtime import logs
 from worker.events.event import StatusEvent, mask
 
 log = structlog.get_logger("status")
@@ -22,7 +23,10 @@ class Log:
         return False
 
     async def handle(self, events: Sequence[StatusEvent]) -> None:
-        """Write one line per event."""
+        """Write one line per event. Returns when the lines are written: a killed worker loses none that it has acked.
+
+        If nobody reads standard output, it returns after a second; the lines wait in memory, or are lost and counted.
+        """
         for event in events:
             parties = {"from": self._show(event.sender), "to": self._show(event.to)}
             log.info(
@@ -33,3 +37,4 @@ class Log:
                 **parties,
                 channel=event.channel,
             )
+        await logs.wait_until_written()
