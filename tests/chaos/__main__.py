@@ -14,7 +14,7 @@ import orjson
 import structlog
 
 from tests.chaos import mounts, options, report
-from tests.chaos.checker import WHOLE, Outcome
+from tests.chaos.checker import WHOLE, LoadResult
 from tests.chaos.checker_client import run_checker
 from tests.chaos.cluster import Cluster, Setup
 from tests.chaos.cluster_builder import run_cluster
@@ -46,7 +46,7 @@ def main() -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _rounds(given: argparse.Namespace, folder: Path, *, may_mount: bool) -> tuple[list[Round], Outcome | None]:
+async def _rounds(given: argparse.Namespace, folder: Path, *, may_mount: bool) -> tuple[list[Round], LoadResult | None]:
     """Run the rounds on one cluster; at the end, analyse all loads together."""
     if not given.rounds:
         return [], None

@@ -50,7 +50,7 @@ class CheckerSettings:
 
 
 @dataclass(slots=True)
-class Outcome:
+class LoadResult:
     """The result of a load: its analysis, the seconds until nothing was left, and the entries that were left."""
 
     analysis: Analysis
@@ -70,7 +70,7 @@ class Checker:
     admin_urls: list[str]
     sent: dict[int, list[str]] = field(default_factory=dict)
 
-    async def load(self, number: int, count: int, rate: float, seed: str) -> provider.Tally:
+    async def load(self, number: int, count: int, rate: float, seed: str) -> provider.LoadTally:
         """Send a load; return when each of its messages is stored or given up."""
         rng = random.Random(seed)
         self.sent[number] = payloads.make_ids(number, count, rng)
@@ -80,13 +80,13 @@ class Checker:
         tally.spooled = meter.total
         return tally
 
-    async def end(self, number: int, drain_seconds: float = DRAIN_SECONDS) -> Outcome:
+    async def end(self, number: int, drain_seconds: float = DRAIN_SECONDS) -> LoadResult:
         """Wait until nothing is left, analyse the load (all loads for WHOLE), then send one more message."""
         started = time.monotonic()
         left = await self._wait_until_drained(started + drain_seconds)
         took = time.monotonic() - started
         analysis = await self._analyze(number)
-        return Outcome(analysis, round(took, 1), left, await self._can_pass())
+        return LoadResult(analysis, round(took, 1), left, await self._can_pass())
 
     async def forge(self, number: int) -> str:
         """Write a 200 for a message that was never sent to the history; it must count as lost."""

@@ -10,9 +10,9 @@ from typing import Any
 import orjson
 
 from tests.chaos.analysis import Analysis
-from tests.chaos.checker import DRAIN_SECONDS, CheckerSettings, Outcome
+from tests.chaos.checker import DRAIN_SECONDS, CheckerSettings, LoadResult
 from tests.chaos.cluster import STREAM, Cluster
-from tests.chaos.provider import Tally
+from tests.chaos.provider import LoadTally
 
 ANSWER_BYTES = 1024 * 1024
 
@@ -30,12 +30,12 @@ class CheckerClient:
     async def wait_until_started(self) -> None:
         await self._answer()
 
-    async def load(self, number: int, count: int, rate: float, seed: str) -> Tally:
-        return Tally(**await self._ask(act="load", number=number, count=count, rate=rate, seed=seed))
+    async def load(self, number: int, count: int, rate: float, seed: str) -> LoadTally:
+        return LoadTally(**await self._ask(act="load", number=number, count=count, rate=rate, seed=seed))
 
-    async def end(self, number: int, drain_seconds: float = DRAIN_SECONDS) -> Outcome:
+    async def end(self, number: int, drain_seconds: float = DRAIN_SECONDS) -> LoadResult:
         said = await self._ask(act="end", number=number, drain_seconds=drain_seconds)
-        return Outcome(**{**said, "analysis": Analysis(**said["analysis"])})
+        return LoadResult(**{**said, "analysis": Analysis(**said["analysis"])})
 
     async def forge(self, number: int) -> str:
         return str(await self._ask(act="forge", number=number))

@@ -21,7 +21,7 @@ from tests.support.preload.shim import Shim, build_shim
 from tests.support.processes import ACKSTREAM, Process, Server
 from tests.support.servers import pgbouncer
 from tests.support.servers.pgbouncer import PgBouncer
-from tests.support.servers.proxy import proxying, through
+from tests.support.servers.proxy import run_proxy, through
 from tests.support.waiting import until
 from worker.store.migrate import migrate_at
 
@@ -37,7 +37,7 @@ class Spawned(Server):
         pass
 
 
-class Ingest(Spawned):
+class SpawnedIngest(Spawned):
     """`ackstream ingest` with its log in a pipe."""
 
     def __init__(self, command: tuple[str, ...], folder: Path, environment: Mapping[str, str], log: LogPipe) -> None:
@@ -45,11 +45,11 @@ class Ingest(Spawned):
         self._begin = lambda: log.start(command, folder, "ingest", environment)
 
 
-class Worker(Spawned):
+class SpawnedWorker(Spawned):
     """`ackstream worker`."""
 
 
-class Valkey(Spawned):
+class SpawnedValkey(Spawned):
     """The server."""
 
 
@@ -68,7 +68,7 @@ async def run_cluster(setup: Setup) -> AsyncIterator[Cluster]:
         redis, redis_url, port = _redis(setup, library)
         control = client(redis_url, reply_seconds=CONTROL_SECONDS)
         stack.push_async_callback(control.aclose)
-        proxies = {side: await stack.enter_async_context(proxying(port)) for side in ("ingest", "workers")}
+        proxies = {side: await stack.enter_async_context(run_proxy(port)) for side in ("ingest", "workers")}
         if setup.may_mount:
             stack.enter_context(mount_disk(ingest_data))
         pooler = PgBouncer(setup.folder, database.folder) if database and pgbouncer.COMMAND else None
@@ -91,7 +91,7 @@ def _redis(setup: Setup, library: Path | None) -> tuple[Supervised, str, int]:
         config.write(changes[setup.appendfsync])  # the later line counts
     shim = _make_shim(setup, library, "redis")
     command = valkey.find_binary(), str(folder / "valkey.conf")
-    return Supervised("redis", Valkey(command, setup.folder, _environment(shim)), shim), server.url, server.port
+    return Supervised("redis", SpawnedValkey(command, setup.folder, _environment(shim)), shim), server.url, server.port
 
 
 COMMON = {"stream": STREAM, "log_format": "json"}
@@ -107,7 +107,7 @@ def _add_ingests(cluster: Cluster, setup: Setup, library: Path | None, stack: As
         log = LogPipe(setup.folder / f"ingest-{number}.pipe")
         stack.callback(log.close)
         cluster.logs.append(log)
-        server = Ingest((*ACKSTREAM, "ingest"), setup.folder, _environment(shim, **COMMON, **settings), log)
+        server = SpawnedIngest((*ACKSTREAM, "ingest"), setup.folder, _environment(shim, **COMMON, **settings), log)
         refuses = setup.ack == "fsync"  # to start while Redis cannot be asked
         cluster.ingests.append(Supervised(f"ingest-{number}", server, shim, refuses=refuses))
         cluster.ingest_urls.append(f"http://127.0.0.1:{port}/webhooks/message-status")
@@ -122,7 +122,9 @@ def _add_workers(cluster: Cluster, setup: Setup, library: Path | None, pooler: P
         settings = {"redis_url": url, "database_url": database_url, "admin_port": str(admin_port), **TRIMMED}
         shim = _make_shim(setup, library, f"worker-{number}")
         environment = _environment(shim, **COMMON, **settings, handlers=",".join(GROUPS))
-        cluster.workers.append(Supervised(f"worker-{number}", Worker(setup.worker, setup.folder, environment), shim))
+        cluster.workers.append(
+            Supervised(f"worker-{number}", SpawnedWorker(setup.worker, setup.folder, environment), shim)
+        )
         cluster.worker_admin_urls.append(f"http://127.0.0.1:{admin_port}")
 
 

@@ -92,7 +92,7 @@ async def _workers_die(cluster: Cluster) -> None:
         await death.end(cluster)
 
 
-async def _nothing(_site: Cluster) -> None:
+async def _do_nothing(_site: Cluster) -> None:
     pass
 
 
@@ -100,7 +100,7 @@ CONTROLS: Mapping[str, Control] = {
     "slow-disk": Control(_slow_disk, {"appendfsync": "everysec"}),
     "no-aof": Control(_redis_dies_unread, {"appendfsync": "off"}),
     "early-ack": Control(_workers_die, {"worker": (sys.executable, "-m", broken_worker.__name__, "worker")}),
-    "never-sent": Control(_nothing, forges=True),
+    "never-sent": Control(_do_nothing, forges=True),
 }
 
 

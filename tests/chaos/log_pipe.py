@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from tests.support.processes import Process, started
+from tests.support.processes import Process, start_process
 
 PIPE_BYTES = 4096
 READ_BYTES = 65536
@@ -31,7 +31,7 @@ class LogPipe:
     ) -> Process:
         """Start a process whose standard output is the pipe."""
         first = self._output == Path(os.devnull)
-        process = started(command, folder, name, environment, stdout=self._writer)
+        process = start_process(command, folder, name, environment, stdout=self._writer)
         self._output = process.output
         if first:
             self.read()

@@ -25,7 +25,7 @@ KEPT, BUSY, NONE = "200", "503", "none"
 
 
 @dataclass(slots=True)
-class Tally:
+class LoadTally:
     """The counts of a load."""
 
     sent: int = 0
@@ -51,9 +51,9 @@ class Provider:
         self._rng = rng
         self._in_flight = asyncio.Semaphore(IN_FLIGHT)
         self._seconds: list[float] = []
-        self.tally = Tally()
+        self.tally = LoadTally()
 
-    async def send(self, message_ids: Sequence[str], rate: float) -> Tally:
+    async def send(self, message_ids: Sequence[str], rate: float) -> LoadTally:
         """Send all at this rate a second, independently of the answers; return when each is stored or given up."""
         began = time.monotonic()
         self.tally.sent = len(message_ids)

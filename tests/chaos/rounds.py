@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.chaos import stall_detector
-from tests.chaos.checker import Outcome
+from tests.chaos.checker import LoadResult
 from tests.chaos.checker_client import CheckerClient
 from tests.chaos.cluster import Cluster
 from tests.chaos.nemesis.kinds import AWAY
 from tests.chaos.nemesis.schedule import Kind, Planned, draw
-from tests.chaos.provider import BUSY, KEPT, NONE, Tally
+from tests.chaos.provider import BUSY, KEPT, NONE, LoadTally
 
 RATE = (300.0, 700.0)
 LOAD_SECONDS = (3.0, 6.0)
@@ -55,8 +55,8 @@ class Round:
     seconds: float
     still_seconds: float
     """The longest stall of this machine; 0 without a stall."""
-    tally: Tally
-    outcome: Outcome
+    tally: LoadTally
+    outcome: LoadResult
     failures: Sequence[str]
     """The reasons why the round failed, in words; empty if it passed."""
 
@@ -80,7 +80,7 @@ async def play(cluster: Cluster, checker: CheckerClient, plan: Plan) -> Round:
     return Round(plan, time.monotonic() - began, stalls.longest_seconds, tally, outcome.result(), failures)
 
 
-def _list_failures(tally: Tally, outcome: Outcome) -> list[str]:
+def _list_failures(tally: LoadTally, outcome: LoadResult) -> list[str]:
     """Return the failures, in words."""
     analysis = outcome.analysis
     found = {

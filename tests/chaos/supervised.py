@@ -43,7 +43,7 @@ class Supervised:
             self.starts += 1
             while (code := self.process.child.poll()) is None:
                 await asyncio.sleep(LOOK_SECONDS)
-            if not self._allowed(code) and not (self._refuses and self._has_refused(code)):
+            if not self._is_allowed(code) and not (self._refuses and self._has_refused(code)):
                 self.crashes.append(f"{self.name} ended with {code}, see {self.process.output.name}")
             self._asked = None
             await asyncio.sleep(RESTART_SECONDS)
@@ -75,7 +75,7 @@ class Supervised:
         """Whether it ended at its start with an error message."""
         return code == 1 and "Traceback" not in self.process.said and ".started" not in self.process.said
 
-    def _allowed(self, code: int) -> bool:
+    def _is_allowed(self, code: int) -> bool:
         if self.mortal:
             return True
         return self._asked is not None and code in (0, -self._asked, -signal.SIGKILL)

@@ -15,7 +15,7 @@ from runtime.errors import CommandError
 from stream.entry import EntryId
 from stream.keys import Shard
 from stream.redis import client as connect
-from tests.support.in_process import working
+from tests.support.in_process import run_worker
 from tests.support.samples.events import body
 from tests.support.streams.settled import append_payloads, is_settled
 from tests.support.waiting import until
@@ -60,7 +60,7 @@ def site(valkey_url: str, shard: Shard, database_url: str, monkeypatch: pytest.M
             server, shard, body(**common, **submitted), body(**common, timestamp="2020-01-01T14:00:01.5Z")
         )
         await append_payloads(server, shard, b'{"note":"call %s"}' % NUMBER.encode())
-        async with working(**settings):
+        async with run_worker(**settings):
             await until(lambda: is_settled(server, shard, "store", "log"))
         await server.aclose()
 

@@ -14,7 +14,7 @@ from console.main import app
 from console.queries import groups
 from stream.keys import Shard
 from stream.redis import client as connect
-from tests.support.in_process import working
+from tests.support.in_process import run_worker
 from tests.support.streams.retention import add, group, register
 from tests.support.waiting import until
 
@@ -161,7 +161,7 @@ def test_nothing_is_dropped_unless_confirmed(site: GroupCommands) -> None:
 async def test_a_group_with_a_live_worker_is_not_dropped(valkey_url: str, server: Redis, shard: Shard) -> None:
     """A worker counts as alive while its heartbeat advances, and not after it has stopped."""
     await add(server, shard, ["*"])
-    async with working(redis_url=valkey_url, stream=shard.name, handlers="log"):
+    async with run_worker(redis_url=valkey_url, stream=shard.name, handlers="log"):
         await until(lambda: beats(server, shard))
         state = await groups.find_group(server, shard, "log")
         assert state.liveness.alive == 1

@@ -14,7 +14,7 @@ from console.output import print_pairs, print_rows
 from console.time_args import parse_time_ms
 from stream.keys import Shard
 from stream.redis.client import client
-from tests.support.commands import Outcome, run_command
+from tests.support.commands import CommandResult, run_command
 from tests.support.samples.events import RECEIVED_MS, body, entry
 from tests.support.streams.retention import add, group, register
 from worker.group.group_ref import GroupRef
@@ -36,7 +36,7 @@ def sample_shard(valkey_url: str) -> Shard:
 
 
 @pytest.fixture
-def commands(valkey_url: str, sample_shard: Shard, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+def commands(valkey_url: str, sample_shard: Shard, monkeypatch: pytest.MonkeyPatch) -> Callable[..., CommandResult]:
     """A function that runs a command on that stream."""
     monkeypatch.setenv("ACKSTREAM_REDIS_URL", valkey_url)
     monkeypatch.setenv("ACKSTREAM_STREAM", sample_shard.name)
@@ -79,7 +79,7 @@ async def _start_replay(server: Redis, shard: Shard) -> None:
 
 @pytest.mark.parametrize("columns", [60, 80, 120])
 @pytest.mark.parametrize("command", LISTS)
-def test_no_line_is_wider_than_the_terminal(commands: Callable[..., Outcome], command: str, columns: int) -> None:
+def test_no_line_is_wider_than_the_terminal(commands: Callable[..., CommandResult], command: str, columns: int) -> None:
     """Long names do not make lines wider than the terminal, at any width."""
     outcome = commands(*command.split(), columns=columns)
     assert outcome.code == 0, outcome.stderr
@@ -88,7 +88,7 @@ def test_no_line_is_wider_than_the_terminal(commands: Callable[..., Outcome], co
 
 
 @pytest.mark.parametrize("columns", [40, 80])
-def test_ids_are_never_cut_and_other_commands_accept_them(commands: Callable[..., Outcome], columns: int) -> None:
+def test_ids_are_never_cut_and_other_commands_accept_them(commands: Callable[..., CommandResult], columns: int) -> None:
     """Each id of a list works in the other commands."""
     table = commands("dead-letters", "list", columns=columns).stdout
     assert "0/1764000000039-12" in table
@@ -104,13 +104,13 @@ def test_ids_are_never_cut_and_other_commands_accept_them(commands: Callable[...
 @pytest.mark.parametrize(
     "command", [*LISTS, "dead-letters show 0/1764000000039-12", "replay plan", "groups resume store"]
 )
-def test_json_is_alone_on_standard_output(commands: Callable[..., Outcome], command: str) -> None:
+def test_json_is_alone_on_standard_output(commands: Callable[..., CommandResult], command: str) -> None:
     """A program can parse all of standard output."""
     assert commands(*command.split(), "--json").json
 
 
 def test_groups_resume_and_drop_have_json(
-    commands: Callable[..., Outcome], valkey_url: str, sample_shard: Shard
+    commands: Callable[..., CommandResult], valkey_url: str, sample_shard: Shard
 ) -> None:
     """The JSON has the result and the losses; `drop` asks its question on standard error."""
     resumed = commands("groups", "resume", LONG, "--json").json
@@ -132,12 +132,12 @@ async def _with(url: str, act: Callable[[Redis], Awaitable[Any]]) -> Any:
 @pytest.mark.parametrize(
     "command", ["groups resume", "groups drop", "dead-letters list --group", "replay list --group"]
 )
-def test_a_group_that_does_not_exist_is_an_error(commands: Callable[..., Outcome], command: str) -> None:
+def test_a_group_that_does_not_exist_is_an_error(commands: Callable[..., CommandResult], command: str) -> None:
     """The error names the groups that exist."""
     assert "no group 'nobody'; the groups are: " in commands(*command.split(), "nobody").error
 
 
-def test_dead_letters_are_counted_by_error(commands: Callable[..., Outcome]) -> None:
+def test_dead_letters_are_counted_by_error(commands: Callable[..., CommandResult]) -> None:
     """All dead letters are counted by class and place of the error, most frequent first, even if few are listed."""
     listing = commands("dead-letters", "list", "--limit", "2", "--json").json
     assert len(listing["dead_letters"]) == 2
@@ -153,7 +153,7 @@ def test_dead_letters_are_counted_by_error(commands: Callable[..., Outcome]) -> 
     assert "KeyError at orders.py:12" in table
 
 
-def test_a_dead_letter_s_message_is_private(commands: Callable[..., Outcome]) -> None:
+def test_a_dead_letter_s_message_is_private(commands: Callable[..., CommandResult]) -> None:
     """`list` never shows the message, `show` only with --reveal; both show class and place of the error."""
     show = ("dead-letters", "show", "0/1764000000039-12")
     (hidden,) = commands(*show, "--json").json["dead_letters"]
@@ -168,7 +168,7 @@ def test_a_dead_letter_s_message_is_private(commands: Callable[..., Outcome]) ->
     assert "no order 447700900123" in commands(*show, "--reveal").stdout
 
 
-def test_lists_have_no_microseconds(commands: Callable[..., Outcome]) -> None:
+def test_lists_have_no_microseconds(commands: Callable[..., CommandResult]) -> None:
     """Tables have ages and times to the second; only JSON has the exact time."""
     assert "ago" in commands("dead-letters", "list").stdout
     assert "00:00.000" not in commands("dead-letters", "show", "0/1764000000039-12").stdout

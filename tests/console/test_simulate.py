@@ -76,7 +76,7 @@ async def test_with_secrets_all_webhooks_are_signed_and_accepted(
     """Ingest with required signatures accepts all tokens and all `sig` parameters of several accounts."""
     signed = {"signature_secrets": SECRETS, "dlr_signature": method, "signature_header": "X-Vonage-Token"}
     ingest = Ingest(tmp_path, redis_url=valkey_url, stream=shard.name, **{"signatures": "required", **signed})
-    async with ingest.running():
+    async with ingest.run():
         code, report, _ = await run(tmp_path, "--messages", "300", "--url", ingest.url, **signed)
     assert code == 0
     assert report["signed"] is True
@@ -88,7 +88,7 @@ async def test_a_missing_secret_is_named_if_all_webhooks_are_refused(
 ) -> None:
     """If ingest answers 503 to all webhooks, simulate exits with 1 and names the missing setting."""
     ingest = Ingest(tmp_path, redis_url=valkey_url, stream=shard.name, signatures="required", signature_secrets=SECRETS)
-    async with ingest.running():
+    async with ingest.run():
         code, report, errors = await run(tmp_path, "--messages", "3", "--repeats", "0", "--url", ingest.url)
     assert code == 1
     assert (report["accepted"], report["refused"]) == (0, report["webhooks"])
@@ -151,7 +151,7 @@ async def test_an_interrupt_ends_with_the_report(tmp_path: Path) -> None:
         with ackstream(*arguments, folder=tmp_path) as process:
             await asyncio.wait_for(request_received.wait(), 30)
             process.send(signal.SIGINT)
-            assert await process.ended(10) == 130
+            assert await process.wait_for_end(10) == 130
             report = orjson.loads(process.said[process.said.index("{") :])
     assert report["accepted"] > 0
     assert report["sent"] < 1000

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from stream.keys import Shard
-from tests.support.faults.redis_outages import away_redis, sending
+from tests.support.faults.redis_outages import open_sender, run_proxied_redis
 from tests.support.processes import Ingest, run_ackstream
 from tests.support.samples.spool_folders import OWNER, spool_and_end
 from tests.support.waiting import until
@@ -60,9 +60,9 @@ async def test_a_running_ingest_drains_what_is_adopted(tmp_path: Path, shard: Sh
     """A foreign folder waits until `adopt`, then the running ingest drains it; a folder in use cannot be adopted."""
     data = tmp_path / "ackstream-data"
     spool_and_end(data, OWNER, "another", 1, 2)
-    async with away_redis(tmp_path / "valkey", shard) as away:
+    async with run_proxied_redis(tmp_path / "valkey", shard) as away:
         settings = {name: str(value) for name, value in away.settings.items()}
-        async with Ingest(tmp_path, **away.settings).running() as ingest, sending(ingest.url) as sender:
+        async with Ingest(tmp_path, **away.settings).run() as ingest, open_sender(ingest.url) as sender:
             assert await sender.post() == 200
             states = {row["folder"]: row["state"] for row in await to_thread(list_folders, tmp_path, **settings)}
             assert states == {"0": "foreign", "1": "in use"}

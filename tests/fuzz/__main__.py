@@ -18,19 +18,19 @@ from worker.store.migrate import migrate
 SHORT_SECONDS = "1"  # deadlines of ingest, because most mutated requests never end
 
 
-async def fuzz_requests(url: str, folder: Path, seed: int, seconds: float, *, sign: bool) -> requests.Tally:
+async def fuzz_requests(url: str, folder: Path, seed: int, seconds: float, *, sign: bool) -> requests.RequestTally:
     """Run ingest, and send it mutated requests."""
     deadlines = dict.fromkeys(("client_seconds", "body_seconds", "keepalive_seconds"), SHORT_SECONDS)
     signatures = {"signatures": "required", "signature_secrets": signed.SECRETS} if sign else {}
     edge = Edge(folder, url, Shard(f"fuzz-{secrets.token_hex(4)}"), **deadlines, **signatures)
-    authorize = requests.signed if sign else requests.unsigned
-    async with edge.running():
+    authorize = requests.sign if sign else requests.leave_unsigned
+    async with edge.run():
         tally = await requests.fuzz(edge, seed, seconds, authorize)
         assert await edge.takes_a_good_one(b"{}", authorize(b"{}")), "a good request does not pass"
     return tally
 
 
-async def fuzz_entries(url: str, database_url: str, folder: Path, seed: int, seconds: float) -> entries.Tally:
+async def fuzz_entries(url: str, database_url: str, folder: Path, seed: int, seconds: float) -> entries.EntryTally:
     """Run a worker, and put random entries before it."""
     server, engine, shard = client(url), open_engine(database_url, create=True), Shard(f"fuzz-{secrets.token_hex(4)}")
     settings = {"redis_url": url, "stream": shard.name, "database_url": database_url}
@@ -49,7 +49,7 @@ async def main(seed: int, seconds: float) -> None:
     print(f"seed {seed}", flush=True)  # noqa: T201 - its output
     with tempfile.TemporaryDirectory(prefix="ackstream-fuzz-") as name:
         folder = Path(name)
-        async with Valkey(folder / "valkey").running() as valkey:
+        async with Valkey(folder / "valkey").run() as valkey:
             for sign in (False, True):
                 tally = await fuzz_requests(valkey.url, folder, seed, seconds, sign=sign)
                 print(f"{tally}, {'signed' if sign else 'unsigned'}", flush=True)  # noqa: T201 - its output

@@ -32,7 +32,7 @@ Entries = Mapping[str, Fields]
 
 
 @dataclass(slots=True)
-class Tally:
+class EntryTally:
     """The number of entries, and their results in each group."""
 
     stored: int = 0
@@ -43,12 +43,14 @@ class Tally:
         return f"{self.stored + self.dead.total():,} entries: {self.stored:,} stored, dead letters: {dead}"
 
 
-async def fuzz(server: Redis, shard: Shard, engine: AsyncEngine, worker: Process, seed: int, seconds: float) -> Tally:
+async def fuzz(
+    server: Redis, shard: Shard, engine: AsyncEngine, worker: Process, seed: int, seconds: float
+) -> EntryTally:
     """Append entries in rounds for this time; after each round the worker must have settled all. Then check."""
-    rng, tally, deadline = random.Random(seed), Tally(), time.monotonic() + seconds  # noqa: S311 - no secret
+    rng, tally, deadline = random.Random(seed), EntryTally(), time.monotonic() + seconds  # noqa: S311 - no secret
     while time.monotonic() < deadline:
         entries = await _put(rng, server, shard, deadline)
-        await _settled(server, shard, worker)
+        await _wait_until_settled(server, shard, worker)
         dead = await _judge(entries, server, shard, engine)
         tally.dead += dead
         tally.stored += len(entries) - dead.total()
@@ -72,17 +74,17 @@ async def _put(rng: random.Random, server: Redis, shard: Shard, deadline: float)
     return put
 
 
-async def _outstanding(server: Redis, shard: Shard) -> int:
+async def _count_outstanding(server: Redis, shard: Shard) -> int:
     groups = (await gather_stats(server, shard))["groups"]
     return sum(group["outstanding"] for group in groups.values()) if len(groups) == len(GROUPS) else 1
 
 
-async def _settled(server: Redis, shard: Shard, worker: Process) -> None:
-    async def settled() -> bool:
-        return worker.lives() and await _outstanding(server, shard) == 0
+async def _wait_until_settled(server: Redis, shard: Shard, worker: Process) -> None:
+    async def is_settled() -> bool:
+        return worker.lives() and await _count_outstanding(server, shard) == 0
 
     try:
-        await until(settled, seconds=STUCK_SECONDS)
+        await until(is_settled, seconds=STUCK_SECONDS)
     except AssertionError:
         worker.lives()
         pending: Any = [await server.xpending_range(shard.stream, group, "-", "+", 3) for group in GROUPS]
@@ -118,9 +120,9 @@ async def _passes(server: Redis, shard: Shard, engine: AsyncEngine) -> None:
     fields: Any = Entry(payload, "application/json", 1_764_000_000_000, "good").to_fields()
     await server.xadd(shard.stream, fields)
 
-    async def stored() -> bool:
+    async def is_stored() -> bool:
         async with engine.connect() as connection:
             query = select(status_events.c.event_id).where(status_events.c.message_uuid == message_uuid)
             return len((await connection.execute(query)).all()) == 1
 
-    await until(stored)
+    await until(is_stored)

@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping
 
 from stream.entry import Entry
-from tests.fuzz.mutations import mutated
+from tests.fuzz.mutations import mutate
 
 Fields = Mapping[bytes, bytes]
 
@@ -56,7 +56,7 @@ def _drop(_rng: random.Random, fields: dict[bytes, bytes], name: bytes) -> None:
 
 
 def _garble(rng: random.Random, fields: dict[bytes, bytes], name: bytes) -> None:
-    fields[name] = mutated(rng, fields[name] or b"x")
+    fields[name] = mutate(rng, fields[name] or b"x")
 
 
 def _add(rng: random.Random, fields: dict[bytes, bytes], _name: bytes) -> None:
@@ -90,7 +90,7 @@ def _payload(rng: random.Random) -> bytes:
     for _ in range(rng.choice((0, 1, 3, 8))):
         good[rng.choice(NAMES).encode()] = _value(rng)
     whole = b"{" + b",".join(b'"%b":%b' % pair for pair in good.items()) + b"}"
-    return mutated(rng, whole, 2) if rng.random() < 0.2 else whole
+    return mutate(rng, whole, 2) if rng.random() < 0.2 else whole
 
 
 def _value(rng: random.Random) -> bytes:

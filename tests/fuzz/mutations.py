@@ -79,7 +79,7 @@ _MUTATIONS: Sequence[Mutation] = (
 )
 
 
-def mutated(rng: random.Random, data: bytes, most: int = 4) -> bytes:
+def mutate(rng: random.Random, data: bytes, most: int = 4) -> bytes:
     """Return the bytes after one to ``most`` changes."""
     for _ in range(rng.randint(1, most)):
         if data:
@@ -87,6 +87,6 @@ def mutated(rng: random.Random, data: bytes, most: int = 4) -> bytes:
     return data
 
 
-def spliced(rng: random.Random, one: bytes, other: bytes) -> bytes:
+def splice(rng: random.Random, one: bytes, other: bytes) -> bytes:
     """Return the start of one payload with the end of the other."""
     return one[: rng.randrange(len(one) + 1)] + other[rng.randrange(len(other) + 1) :]

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from tests.fuzz.mutations import mutated, spliced
-from tests.support.http.raw_http import LAST, Edge, connected, good, post
+from tests.fuzz.mutations import mutate, splice
+from tests.support.http.raw_http import LAST, Edge, good, open_socket, post
 from tests.support.samples.events import body
 from tests.support.samples.signed import bearer
 
@@ -28,18 +28,18 @@ Authorize = Callable[[bytes], Sequence[bytes]]
 """The headers that make a request with this body an authentic one."""
 
 
-def unsigned(_body: bytes) -> Sequence[bytes]:
+def leave_unsigned(_body: bytes) -> Sequence[bytes]:
     """None: ingest runs with signatures off."""
     return ()
 
 
-def signed(body: bytes) -> Sequence[bytes]:
+def sign(body: bytes) -> Sequence[bytes]:
     """A token for it: ingest runs with signatures required."""
     return (b"Authorization: " + bearer(body).encode(),)
 
 
 @dataclass(slots=True)
-class Tally:
+class RequestTally:
     """The answer."""
 
     sent: int = 0
@@ -51,13 +51,13 @@ class Tally:
         return f"{self.sent:,} requests: {answers}; {self.unanswered:,} without an answer"
 
 
-def request(seed: int, number: int, authorize: Authorize = unsigned) -> bytes:
+def request(seed: int, number: int, authorize: Authorize = leave_unsigned) -> bytes:
     """Return the one of this number, the same ones for the same seed."""
     rng = random.Random(f"{seed}/{number}")  # noqa: S311 - no secret
-    first = mutated(rng, _valid(rng, authorize))
+    first = mutate(rng, _valid(rng, authorize))
     if rng.random() < 0.25:
         second = _valid(rng, authorize)
-        first = spliced(rng, first, second) if rng.random() < 0.5 else first + mutated(rng, second)
+        first = splice(rng, first, second) if rng.random() < 0.5 else first + mutate(rng, second)
     return first
 
 
@@ -83,9 +83,9 @@ def _valid(rng: random.Random, authorize: Authorize) -> bytes:
     return good(payload, *extra)
 
 
-async def fuzz(edge: Edge, seed: int, seconds: float, authorize: Authorize = unsigned) -> Tally:
+async def fuzz(edge: Edge, seed: int, seconds: float, authorize: Authorize = leave_unsigned) -> RequestTally:
     """Send for this time, and check. An AssertionError names the request to repeat."""
-    tally, deadline = Tally(), time.monotonic() + seconds
+    tally, deadline = RequestTally(), time.monotonic() + seconds
     numbers = itertools.takewhile(lambda _: time.monotonic() < deadline, range(MOST_REQUESTS))
     before, size = len(edge.process.said.splitlines()), edge.resident_bytes
     async with asyncio.TaskGroup() as senders:
@@ -97,12 +97,12 @@ async def fuzz(edge: Edge, seed: int, seconds: float, authorize: Authorize = uns
     assert not [line for line in lines if "Traceback" in line or '"ingest.failed"' in line], lines[-5:]
     assert len(lines) < LOG_LINES, f"{len(lines)} lines of log"
     checks = int((await edge.metrics()).get(("ackstream_webhooks_total", "check"), 0))  # empty requests
-    kept = len(await edge.appended(tally.answers[200] - checks))
+    kept = len(await edge.take_appended(tally.answers[200] - checks))
     assert kept >= tally.answers[200] - checks, f"{tally.answers[200]} answers of 200, {checks} checks, {kept} entries"
     return tally
 
 
-async def _send(edge: Edge, seed: int, numbers: Iterable[int], authorize: Authorize, tally: Tally) -> None:
+async def _send(edge: Edge, seed: int, numbers: Iterable[int], authorize: Authorize, tally: RequestTally) -> None:
     for number in numbers:
         sent = request(seed, number, authorize)
         try:
@@ -126,7 +126,7 @@ async def _sent(one: socket.socket, data: bytes) -> None:
 async def _converse(port: int, sent: bytes) -> bytes:
     """Send it, and once there is an answer one more that ends the connection; return all until it is closed."""
     loop, heard = asyncio.get_running_loop(), b""
-    with connected(port) as one:
+    with open_socket(port) as one:
         async with asyncio.timeout(HANGS_SECONDS):
             with suppress(ConnectionError):
                 sending = asyncio.create_task(_sent(one, sent))

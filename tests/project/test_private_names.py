@@ -10,7 +10,7 @@ PACKAGES = ("ackstream", "bench", "console", "ingest", "runtime", "stream", "wor
 MODULES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 
-def imported(module: Path) -> set[str]:
+def find_imports(module: Path) -> set[str]:
     """Every imported module and name, as one dotted path."""
     names = set()
     for node in ast.walk(ast.parse((ROOT / module).read_text())):
@@ -24,7 +24,7 @@ def imported(module: Path) -> set[str]:
 def test_no_private_name_is_imported() -> None:
     """A part that starts with an underscore is another package's own business, and moves without notice."""
     private = [
-        f"{module}: {name}" for module in MODULES for name in imported(module) if re.search(r"(^|\.)_[a-z]", name)
+        f"{module}: {name}" for module in MODULES for name in find_imports(module) if re.search(r"(^|\.)_[a-z]", name)
     ]
     assert private == []
 

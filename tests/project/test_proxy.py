@@ -6,8 +6,8 @@ from contextlib import suppress
 
 import pytest
 
-from tests.support.servers.listen import listening
-from tests.support.servers.proxy import Proxy, proxying, through
+from tests.support.servers.listen import run_listener
+from tests.support.servers.proxy import Proxy, run_proxy, through
 from tests.support.waiting import until
 
 
@@ -52,7 +52,7 @@ async def echo() -> Echo:
 
 @pytest.fixture
 async def proxy(echo: Echo) -> AsyncIterator[Proxy]:
-    async with listening(echo.serve) as port, proxying(port) as proxy:
+    async with run_listener(echo.serve) as port, run_proxy(port) as proxy:
         yield proxy
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from runtime.log_output import WAITING_CHARACTERS, LogOutput
-from tests.support.faults.redis_outages import counted
+from tests.support.faults.redis_outages import read_metric
 from tests.support.processes import becomes
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +24,7 @@ def pipe() -> tuple[int, int]:
 
 
 def lost() -> float:
-    return counted("log_lines_lost_total")
+    return read_metric("log_lines_lost_total")
 
 
 def test_every_line_is_written_in_order(tmp_path: Path) -> None:

@@ -19,11 +19,11 @@ from redis.exceptions import OutOfMemoryError
 from ingest.append import connection as append_connection
 from stream.keys import Shard
 from stream.redis import client as connect
-from tests.support.in_process import ingesting, working
+from tests.support.in_process import run_ingest, run_worker
 from tests.support.processes import Valkey
 from tests.support.samples.events import body
-from tests.support.servers.listen import listening
-from tests.support.servers.proxy import proxying, through
+from tests.support.servers.listen import run_listener
+from tests.support.servers.proxy import run_proxy, through
 from tests.support.servers.redis_users import add_user
 from tests.support.streams.settled import is_settled
 from tests.support.waiting import until
@@ -77,7 +77,7 @@ def test_a_connection_that_was_reset_is_lost_whichever_loop_runs(valkey_url: str
     """The error that uvloop raises at the next write counts as Redis being away; then Redis comes back."""
 
     async def reset() -> None:
-        async with proxying(urlsplit(valkey_url).port or 0) as proxy:
+        async with run_proxy(urlsplit(valkey_url).port or 0) as proxy:
             client = connect.client(through(proxy, valkey_url))
             pool: Any = client.connection_pool
             connection = await pool.get_connection()
@@ -113,8 +113,8 @@ async def test_ingest_and_worker_need_few_rights(server: Redis, valkey_url: str,
     ingest_url = await add_user(server, valkey_url, f"{shard.name}-ingest", keys, *health, *ingest_commands)
     worker_url = await add_user(server, valkey_url, f"{shard.name}-worker", keys, *health, *worker_commands)
     async with (
-        ingesting(redis_url=ingest_url, stream=shard.name) as running,
-        working(redis_url=worker_url, stream=shard.name, handlers="log"),
+        run_ingest(redis_url=ingest_url, stream=shard.name) as running,
+        run_worker(redis_url=worker_url, stream=shard.name, handlers="log"),
         aiohttp.ClientSession() as http,
     ):
         for payload in (body(), b"bad"):
@@ -146,7 +146,7 @@ async def serve_tls(port: int, certificate: trustme.LeafCert) -> AsyncIterator[i
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
         await asyncio.gather(copy(reader, inner_writer), copy(inner_reader, writer))
 
-    async with listening(serve, context) as listened:
+    async with run_listener(serve, context) as listened:
         yield listened
 
 
@@ -161,8 +161,8 @@ async def test_tls_is_spoken_and_certificates_are_checked(
     async with serve_tls(parts.port or 0, authority.issue_cert("127.0.0.1")) as port:
         url = f"rediss://:{parts.password}@127.0.0.1:{port}?ssl_ca_certs={tmp_path}"
         async with (
-            ingesting(redis_url=f"{url}/ca.pem", stream=shard.name) as running,
-            working(redis_url=f"{url}/ca.pem", stream=shard.name, handlers="log"),
+            run_ingest(redis_url=f"{url}/ca.pem", stream=shard.name) as running,
+            run_worker(redis_url=f"{url}/ca.pem", stream=shard.name, handlers="log"),
             aiohttp.ClientSession() as http,
         ):
             async with http.post(running.url, data=body()) as answer:
@@ -194,7 +194,7 @@ async def test_a_socket_in_the_file_system_is_spoken_to(tmp_path: Path) -> None:
     valkey = Valkey(tmp_path / "valkey")
     with (tmp_path / "valkey" / "valkey.conf").open("a") as config:
         config.write(f"unixsocket {tmp_path}/s\n")
-    async with valkey.running():
+    async with valkey.run():
         client = connect.client(f"unix://:{urlsplit(valkey.url).password}@{tmp_path}/s?db=1")
         assert await client.ping()
         await client.aclose()

@@ -29,7 +29,7 @@ from stream.redis.errors import (
     RedisFault,
     identify_fault,
 )
-from tests.support.faults.redis_faults import FAULTS, Fault, FaultyValkey, catch_error, full
+from tests.support.faults.redis_faults import FAULTS, FaultyValkey, ValkeyFault, catch_error, full
 from tests.support.processes import Valkey
 from tests.support.waiting import until
 from worker.group.consumer_group import ConsumerGroup
@@ -41,7 +41,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 async def valkey(tmp_path: Path) -> AsyncIterator[Valkey]:
     """A server that the test may harm."""
-    async with Valkey(tmp_path / "valkey").running() as valkey:
+    async with Valkey(tmp_path / "valkey").run() as valkey:
         yield valkey
 
 
@@ -66,7 +66,7 @@ async def read(url: str, shard: Shard, *, block: int | None = None) -> Any:
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-async def test_every_fault_of_a_server_is_known(site: FaultyValkey, fault: Fault) -> None:
+async def test_every_fault_of_a_server_is_known(site: FaultyValkey, fault: ValkeyFault) -> None:
     """A reader names each fault by its meaning, and reads again after the fault."""
     async with fault.inflicted(site):
         exc = await catch_error(read(site.url, site.shard))

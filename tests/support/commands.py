@@ -13,7 +13,7 @@ from console.__main__ import main
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CommandResult:
     """The result of a command."""
 
     code: int
@@ -34,7 +34,7 @@ class Outcome:
         return self.stderr
 
 
-def run_command(*arguments: str, answer: str = "", columns: int = 80) -> Outcome:
+def run_command(*arguments: str, answer: str = "", columns: int = 80) -> CommandResult:
     """Run one command to its end, on a terminal of this width, with this standard input."""
     stdout, stderr, code = io.StringIO(), io.StringIO(), 0
     with (
@@ -50,4 +50,4 @@ def run_command(*arguments: str, answer: str = "", columns: int = 80) -> Outcome
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
             if isinstance(end.code, str):
                 stderr.write(f"{end.code}\n")
-    return Outcome(code, stdout.getvalue(), stderr.getvalue())
+    return CommandResult(code, stdout.getvalue(), stderr.getvalue())

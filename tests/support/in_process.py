@@ -36,7 +36,7 @@ class Running:
 
 
 @asynccontextmanager
-async def ingesting(*, ready: bool = True, **settings: Any) -> AsyncIterator[Running]:
+async def run_ingest(*, ready: bool = True, **settings: Any) -> AsyncIterator[Running]:
     """Ingest with these settings, by default after it has become ready."""
     running = Running(find_free_port(), find_free_port(), asyncio.Event())
     loaded = IngestSettings.load(
@@ -55,7 +55,7 @@ async def ingesting(*, ready: bool = True, **settings: Any) -> AsyncIterator[Run
 
 
 @asynccontextmanager
-async def working(timing: Timing = TIMING, /, **settings: Any) -> AsyncIterator[asyncio.Event]:
+async def run_worker(timing: Timing = TIMING, /, **settings: Any) -> AsyncIterator[asyncio.Event]:
     """A worker with these settings, until the block ends or the event is set."""
     stop = asyncio.Event()
     loaded = WorkerSettings.load(**settings)

@@ -46,7 +46,7 @@ class Process:
     def said(self) -> str:
         return self.output.read_text()
 
-    def logged(self, event: str) -> list[dict[str, Any]]:
+    def read_log(self, event: str) -> list[dict[str, Any]]:
         """The lines of this name in its log, which must be JSON."""
         lines = (orjson.loads(line) for line in self.said.splitlines(keepends=True) if line[:1] + line[-2:] == "{}\n")
         return [line for line in lines if line["event"] == event]
@@ -67,14 +67,14 @@ class Process:
             return [one for one in psutil.Process(self.child.pid).children(recursive=True) if runs(one)]
         return []
 
-    async def ended(self, seconds: float) -> int:
+    async def wait_for_end(self, seconds: float) -> int:
         """Its exit code, once it has ended; fails the test if it does not in time."""
         await becomes(lambda: self.child.poll() is not None, seconds=seconds)
         return self.child.wait()
 
     async def has_logged(self, event: str, *, times: int = 1) -> None:
         """Wait until the log has this number of lines of the event; fail if the process ends before."""
-        await becomes(lambda: self.lives() and len(self.logged(event)) >= times, seconds=START_SECONDS)
+        await becomes(lambda: self.lives() and len(self.read_log(event)) >= times, seconds=START_SECONDS)
 
     async def is_ready(self, admin_port: int) -> None:
         """Return when `/ready` on this port says so; fails the test if the process ends before."""
@@ -127,7 +127,7 @@ async def answer(url: str) -> int | None:
 def ackstream(*arguments: str, folder: Path, **settings: str) -> Iterator[Process]:
     """Run `ackstream ARGUMENTS` in the folder for the length of the block, in a session of its own."""
     environment = child_environment(**{"log_format": "json", **settings})
-    process = started((*ACKSTREAM, *arguments), folder, arguments[0], environment)
+    process = start_process((*ACKSTREAM, *arguments), folder, arguments[0], environment)
     try:
         yield process
     finally:
@@ -138,7 +138,7 @@ def ackstream(*arguments: str, folder: Path, **settings: str) -> Iterator[Proces
 def quick_worker(pace: float, handler: str, folder: Path, settings: Mapping[str, str]) -> Iterator[Process]:
     """Run `ackstream worker --handler HANDLER` with its intervals multiplied by `pace`."""
     environment = child_environment(**{"log_format": "json", **settings})
-    process = started((*QUICK, str(pace), "worker", "--handler", handler), folder, "worker", environment)
+    process = start_process((*QUICK, str(pace), "worker", "--handler", handler), folder, "worker", environment)
     try:
         yield process
     finally:
@@ -162,7 +162,9 @@ class Server:
     """A process that serves, and that can be killed and started again on the same port."""
 
     def __init__(self, command: tuple[str, ...], folder: Path, environment: Mapping[str, str] | None = None) -> None:
-        self._begin: Callable[[], Process] = lambda: started(command, folder, type(self).__name__.lower(), environment)
+        self._begin: Callable[[], Process] = lambda: start_process(
+            command, folder, type(self).__name__.lower(), environment
+        )
         self._process: Process | None = None
 
     async def start(self) -> None:
@@ -184,7 +186,7 @@ class Server:
             self._process.end()
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Self]:
+    async def run(self) -> AsyncIterator[Self]:
         """Run it for the length of the block."""
         try:
             await self.start()
@@ -221,7 +223,7 @@ class Ingest(Server):
         await process.is_ready(self.admin_port)
 
 
-def started(
+def start_process(
     command: tuple[str, ...], folder: Path, name: str, environment: Mapping[str, str] | None, stdout: int | None = None
 ) -> Process:
     """Start a process; the caller has to end it. Without a ``stdout`` its output goes to its file."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from stream.keys import Shard
 from stream.redis.client import client
 from tests.support.processes import Valkey
-from tests.support.workers.recording import ids, recording
+from tests.support.workers.recording import ids, run_recording_workers
 
 OPTIONS = "attempts=2&base=1&cap=20&concurrency=8"
 RECOVERY_SECONDS = 300
@@ -23,10 +23,10 @@ RECOVERY_SECONDS = 300
 
 async def run(minutes: float, folder: Path) -> bool:
     """Print what happens; whether nothing was given up and everything was handled."""
-    async with Valkey(folder / "valkey").running() as valkey:
+    async with Valkey(folder / "valkey").run() as valkey:
         server, shard = client(valkey.url), Shard("outage")
         try:
-            with recording(valkey.url, server, shard, folder) as site:
+            with run_recording_workers(valkey.url, server, shard, folder) as site:
                 worker = await site.start(OPTIONS)
                 end, sent, restarts = time.monotonic() + 60 * minutes, 0, 0
                 while (left := end - time.monotonic()) > 0:
@@ -37,7 +37,7 @@ async def run(minutes: float, folder: Path) -> bool:
                             worker.kill()
                         else:
                             worker.send(signal.SIGTERM)
-                            await worker.ended(30)
+                            await worker.wait_for_end(30)
                         worker, restarts = await site.start(OPTIONS), restarts + 1
                     await asyncio.sleep(1)
                 during, group = await site.letters(), await site.group()

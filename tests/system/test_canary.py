@@ -80,7 +80,7 @@ async def site(
     common = {"redis_url": valkey_url, "stream": shard.name, "signature_secrets": f"{ACCOUNT}:{SECRET}"}
     worker = {"database_url": database_url, "admin_port": str(find_free_port())}
     with ExitStack() as stack:
-        async with Ingest(tmp_path, **common, signatures="required").running() as ingest:
+        async with Ingest(tmp_path, **common, signatures="required").run() as ingest:
             started = stack.enter_context(ackstream("worker", folder=tmp_path, **{**common, **worker}))
             await started.has_logged("consumer.ready", times=2)
             yield CanarySystem(ingest, started, int(worker["admin_port"]), tmp_path, {**common, **worker})
@@ -97,11 +97,11 @@ async def test_no_secret_and_no_number_is_seen_anywhere(
     assert await site.post("forged", good, ("Authorization", bearer(good, secret=f"{SECRET}x"))) == 503
     assert await site.post("misdirected", good, signed, path=f"/{NUMBER}") == 404
     assert await site.post("unparsable", bad, ("Authorization", bearer(bad, secret=SECRET))) == 200
-    await becomes(lambda: len(site.worker.logged("entries.dead_lettered")) == 2)
+    await becomes(lambda: len(site.worker.read_log("entries.dead_lettered")) == 2)
     await forbid(engine)
     late = body(message_uuid="m-late", **PLAIN)
     assert await site.post("late", late, ("Authorization", bearer(late, secret=SECRET))) == 200
-    await becomes(lambda: site.worker.logged("handler.failed"))
+    await becomes(lambda: site.worker.read_log("handler.failed"))
     await until(lambda: is_in(server, shard.quarantine))
     for arguments in (
         ("trace", "m-1"),

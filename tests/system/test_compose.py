@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from console.simulate.messages import plan, predict_statuses
 from console.simulate.sender import send
-from tests.support.http.load import loading
+from tests.support.http.load import open_load
 
 # One group, so that a run over several processes brings up one project and not one in each.
 pytestmark = [pytest.mark.containers, pytest.mark.xdist_group("compose")]
@@ -68,7 +68,7 @@ class Project:
         found: list[Container] = json.loads(_run("docker", "inspect", *ids)) if ids else []
         return [container for container in found if not services or _service(container) in services]
 
-    def counted(self, metric: str) -> float:
+    def read_counter(self, metric: str) -> float:
         """Return what ingest has counted, all labels together."""
         with urlopen(f"http://127.0.0.1:{self.admin_port}/metrics", timeout=5) as answer:
             families = text_string_to_metric_families(answer.read().decode())
@@ -139,13 +139,15 @@ async def test_restarting_redis_under_load_loses_nothing_that_was_answered_200(p
     (postgres,) = project.containers("postgres")
     _run("docker", "pause", postgres["Id"])
     try:
-        async with loading(project.url, PAUSE_SECONDS) as load:
+        async with open_load(project.url, PAUSE_SECONDS) as load:
             await load.keeps(1000)
             await asyncio.to_thread(project.compose, "restart", "redis")
             await load.keeps(1000)
     finally:
         _run("docker", "unpause", postgres["Id"])
-    assert project.counted("ackstream_spooled_entries_total") > 0, "the restart was not felt: the load proves nothing"
+    assert project.read_counter("ackstream_spooled_entries_total") > 0, (
+        "the restart was not felt: the load proves nothing"
+    )
     assert load.refused == 0
     _until_stored(project, dict.fromkeys(load.kept, "delivered"))
 
@@ -182,7 +184,7 @@ def test_only_ingest_is_published_and_only_to_this_machine(project: Project) -> 
 
 async def test_stop_ends_every_process_in_good_order(project: Project) -> None:
     """``stop`` under load ends each process by itself within its grace time; after ``start`` nothing is missing."""
-    async with loading(project.url, PAUSE_SECONDS) as load:
+    async with open_load(project.url, PAUSE_SECONDS) as load:
         await load.keeps(1000)
         await asyncio.to_thread(project.compose, "stop")
     ended = {container["Name"]: container["State"]["ExitCode"] for container in project.containers()}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from stream.keys import Shard
-from tests.support.http.load import loading
+from tests.support.http.load import open_load
 from tests.support.processes import Ingest, Process, Valkey, answer
 from tests.support.waiting import until
 from tests.support.workers.crash_rounds import (
@@ -23,7 +23,7 @@ from tests.support.workers.crash_rounds import (
     make_payloads,
 )
 from tests.support.workers.store_rows import project_rows, read_rows
-from tests.support.workers.worker_cluster import BATCH_ENTRIES, GROUP, WorkerCluster, working
+from tests.support.workers.worker_cluster import BATCH_ENTRIES, GROUP, WorkerCluster, run_worker_cluster
 from worker import timing
 from worker.events.vonage import parse
 from worker.store.projection import dedupe
@@ -46,21 +46,21 @@ def rng() -> random.Random:
 
 @pytest.fixture
 async def work(valkey_url: str, shard: Shard, database_url: str, tmp_path: Path) -> AsyncIterator[WorkerCluster]:
-    async with working(valkey_url, shard, database_url, tmp_path, PACE) as work:
+    async with run_worker_cluster(valkey_url, shard, database_url, tmp_path, PACE) as work:
         yield work
 
 
 @pytest.fixture
 async def own_valkey(tmp_path: Path) -> AsyncIterator[Valkey]:
     """A server that the test may kill and empty."""
-    async with Valkey(tmp_path / "valkey").running() as valkey:
+    async with Valkey(tmp_path / "valkey").run() as valkey:
         yield valkey
 
 
 @pytest.fixture
 async def lonely(own_valkey: Valkey, shard: Shard, tmp_path: Path) -> AsyncIterator[WorkerCluster]:
     """Work on a Valkey of its own, stored in SQLite."""
-    async with working(own_valkey.url, shard, f"sqlite:///{tmp_path / 'lonely.db'}", tmp_path, PACE) as work:
+    async with run_worker_cluster(own_valkey.url, shard, f"sqlite:///{tmp_path / 'lonely.db'}", tmp_path, PACE) as work:
         yield work
 
 
@@ -79,13 +79,13 @@ async def test_workers_killed_again_and_again_lose_nothing(work: WorkerCluster, 
             await work.append(next(portion))
             await work.is_down_to(*choose_moments(rng, 1, await work.left()))
             victim = rng.randrange(2)
-            in_hand |= await stopped_with_a_batch(work, workers[victim], portion)
+            in_hand |= await stop_with_a_batch(work, workers[victim], portion)
             workers[victim].kill()
             (workers[victim],) = await work.start(1)
         dead |= in_hand
         await work.is_claimed_from(in_hand, seconds=TAKEN_OVER_SECONDS)  # then the next deaths fall into claims too
     await check_stored_once(work)
-    assert work.claimed() <= dead, "a live worker was taken for dead"
+    assert work.find_claimed() <= dead, "a live worker was taken for dead"
 
 
 async def test_a_worker_that_stood_still_comes_back_without_its_batch(work: WorkerCluster, rng: random.Random) -> None:
@@ -94,7 +94,7 @@ async def test_a_worker_that_stood_still_comes_back_without_its_batch(work: Work
     for number in range(1, ROUNDS + 1):
         await work.append(next(portion))
         await work.is_down_to(*choose_moments(rng, 1))
-        still = await stopped_with_a_batch(work, workers[0], portion)
+        still = await stop_with_a_batch(work, workers[0], portion)
         stopped_at = time.monotonic()
         workers[1].kill()
         stood |= still
@@ -107,16 +107,18 @@ async def test_a_worker_that_stood_still_comes_back_without_its_batch(work: Work
         await workers[0].has_logged("heartbeat.late", times=number)
         await workers[0].has_logged("consumer.dropped", times=number)
     await check_stored_once(work)
-    assert stood <= work.claimed(), "a batch stayed with the stopped worker"
-    own = {name for name in work.claimed() if work.is_of(workers[0], name)}  # it left each of its names but the last
-    assert work.claimed() - own <= dead, "a live worker was taken for dead"
+    assert stood <= work.find_claimed(), "a batch stayed with the stopped worker"
+    own = {
+        name for name in work.find_claimed() if work.is_of(workers[0], name)
+    }  # it left each of its names but the last
+    assert work.find_claimed() - own <= dead, "a live worker was taken for dead"
 
 
-async def stopped_with_a_batch(work: WorkerCluster, worker: Process, portion: Iterator[list[bytes]]) -> set[str]:
+async def stop_with_a_batch(work: WorkerCluster, worker: Process, portion: Iterator[list[bytes]]) -> set[str]:
     """Stop the worker at a moment at which it has entries in hand; under which name. Append more if need be."""
 
     async def in_hand() -> set[str]:
-        return await work.in_hand(worker) & await work.beating()  # not what it gave up earlier
+        return await work.in_hand(worker) & await work.find_beating()  # not what it gave up earlier
 
     async def is_caught() -> bool:
         if not await work.unread():
@@ -136,17 +138,17 @@ async def test_a_worker_told_to_stop_finishes_its_batch(work: WorkerCluster) -> 
     stopping, _ = await work.start(2)
     await work.is_down_to(ROUND_ENTRIES * 4 // 5)
     stopping.send(signal.SIGTERM)
-    assert await stopping.ended(10) == 0
+    assert await stopping.wait_for_end(10) == 0
     assert not await work.in_hand(stopping)
     await check_stored_once(work)
-    assert work.claimed() == set()
+    assert work.find_claimed() == set()
 
 
 async def test_what_a_stopped_worker_cannot_finish_is_taken_over_at_once(
     valkey_url: str, shard: Shard, postgresql_url: str, tmp_path: Path
 ) -> None:
     """When its grace is over it exits with 0; another has its entries in a few seconds, not 15."""
-    async with working(valkey_url, shard, postgresql_url, tmp_path) as work:
+    async with run_worker_cluster(valkey_url, shard, postgresql_url, tmp_path) as work:
         stopping, other = await work.start(2, grace_seconds="1")
 
         async def both_have_a_batch() -> bool:
@@ -157,7 +159,7 @@ async def test_what_a_stopped_worker_cannot_finish_is_taken_over_at_once(
             await work.append(make_payloads(4 * BATCH_ENTRIES))
             await until(both_have_a_batch)
             stopping.send(signal.SIGTERM)
-            assert await stopping.ended(10) == 0
+            assert await stopping.wait_for_end(10) == 0
             assert await work.in_hand(stopping)
         await work.is_down_to(0, seconds=timing.TIMING.dead / 2)
         await check_stored_once(work)
@@ -167,7 +169,7 @@ async def test_what_a_stopped_worker_cannot_finish_is_taken_over_at_once(
 async def ingest(lonely: WorkerCluster) -> AsyncIterator[Ingest]:
     """Ingest on a Valkey of its own."""
     ingest = Ingest(lonely.folder, redis_url=lonely.settings["redis_url"], stream=lonely.shard.name)
-    async with ingest.running():
+    async with ingest.run():
         yield ingest
 
 
@@ -177,7 +179,7 @@ async def test_what_was_answered_200_is_on_the_stream(
 ) -> None:
     """Ingest or Valkey is killed under load and started again: each id that was answered 200 is there."""
     dying = ingest if victim == "ingest" else own_valkey
-    async with loading(ingest.url) as load:
+    async with open_load(ingest.url) as load:
         for _ in range(2 * ROUNDS):
             await load.keeps(rng.randrange(200, 1000))
             dying.kill()
@@ -194,7 +196,7 @@ async def test_what_was_answered_200_is_on_the_stream(
 async def test_the_judge_is_not_blind(lonely: WorkerCluster, own_valkey: Valkey, ingest: Ingest) -> None:
     """On a Valkey that keeps nothing on the disk the same kill loses what was answered 200."""
     await lonely.server.config_set("appendonly", "no")
-    async with loading(ingest.url) as load:
+    async with open_load(ingest.url) as load:
         await load.keeps(200)
     own_valkey.kill()
     await own_valkey.start()
@@ -215,7 +217,7 @@ async def test_a_destroyed_group_goes_on_at_its_checkpoint(lonely: WorkerCluster
         await lonely.is_down_to(moment)
         await lonely.server.xgroup_destroy(lonely.shard.stream, GROUP)
     await check_stored_once(lonely)
-    starts = [line["start"] for worker in workers for line in worker.logged("group.created")]
+    starts = [line["start"] for worker in workers for line in worker.read_log("group.created")]
     assert (len(starts), starts.count("0")) == (4, 1)
     assert all(worker.lives() for worker in workers)
 
@@ -240,12 +242,12 @@ async def test_a_lost_stream_is_read_from_its_beginning(lonely: WorkerCluster, c
 async def test_a_worker_waits_for_valkey(lonely: WorkerCluster, own_valkey: Valkey, rng: random.Random) -> None:
     """The worker is not ready while Valkey is away, and continues by itself afterwards: each entry is stored once."""
     (worker,) = await lonely.start(1)
-    admin_port = worker.logged("worker.started")[0]["admin_port"]
+    admin_port = worker.read_log("worker.started")[0]["admin_port"]
     await lonely.append(make_payloads(ROUND_ENTRIES))
     for moment in choose_moments(rng, 2):
         await lonely.is_down_to(moment)
         own_valkey.kill()
-        await worker.has_logged("consumer.redis_fault", times=len(worker.logged("consumer.redis_fault")) + 5)
+        await worker.has_logged("consumer.redis_fault", times=len(worker.read_log("consumer.redis_fault")) + 5)
         assert await answer(f"http://127.0.0.1:{admin_port}/ready") == 503
         await own_valkey.start()
         await worker.is_ready(admin_port)

@@ -25,7 +25,7 @@ from worker.store.tables import messages, status_events
 
 
 @asynccontextmanager
-async def running(redis_url: str, database_url: str, stream: str) -> AsyncIterator[str]:
+async def run_example(redis_url: str, database_url: str, stream: str) -> AsyncIterator[str]:
     """Ingest and a worker with `store`, the address of the former."""
     stop = asyncio.Event()
     port = find_free_port()
@@ -67,10 +67,10 @@ async def test_each_example_gives_the_right_row(
     """Each column is right on SQLite and PostgreSQL; an invalid payload becomes a dead letter with its bytes."""
     assert sorted([*ROWS, *NO_STATUS]) == NAMES
     wrong: dict[str, object] = {}
-    async with running(valkey_url, database_url, shard.name) as base, aiohttp.ClientSession() as http:
+    async with run_example(valkey_url, database_url, shard.name) as base, aiohttp.ClientSession() as http:
         for name, expected in ROWS.items():
             assert await send(http, base, name) == 200
-            row, event = await stored(engine)
+            row, event = await read_stored(engine)
             received = event["received_at"].isoformat()
             if plain(row, received) != expected:
                 wrong[name] = plain(row, received)
@@ -83,13 +83,13 @@ async def test_each_example_gives_the_right_row(
         assert wrong == {}
         for number, (name, error) in enumerate(NO_STATUS.items(), 1):
             assert await send(http, base, name) == 200
-            await until(lambda number=number: buried(server, shard, number))  # type: ignore[misc]
+            await until(lambda number=number: has_dead_letters(server, shard, number))  # type: ignore[misc]
             (newest,) = (await list_dead(server, shard, ["store"], 1)).newest
             assert newest.fields[b"payload"] == example(name).payload
             assert newest.summary()["error"] == error
 
 
-async def stored(engine: AsyncEngine) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+async def read_stored(engine: AsyncEngine) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Return the row of the only message and the row of the only event, once they are stored."""
     rows: list[Mapping[str, Any]] = []
 
@@ -107,5 +107,5 @@ async def stored(engine: AsyncEngine) -> tuple[Mapping[str, Any], Mapping[str, A
     return rows[0], rows[1]
 
 
-async def buried(server: Redis, shard: Shard, most: int) -> bool:
+async def has_dead_letters(server: Redis, shard: Shard, most: int) -> bool:
     return bool(await server.xlen(shard.dead("store")) == most)

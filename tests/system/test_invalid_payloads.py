@@ -43,7 +43,7 @@ async def test_junk_that_nobody_signed_pauses_no_group_and_signed_junk_is_a_dead
     handlers = ("--handler", "log", "--handler", "other=log")
     junk = [b'{"text":"inbound %d"}' % number for number in range(JUNK)]
     ingest = Ingest(tmp_path, **common, signatures="observe", signature_secrets=SECRETS)
-    async with ingest.running():
+    async with ingest.run():
         with ackstream("worker", *handlers, folder=tmp_path, **common, dead_letters="2", retention="off") as worker:
             await worker.has_logged("consumer.ready", times=2)
             await post(ingest.url, *junk, *(body(message_uuid=f"m-{n}") for n in range(5)), is_signed=False)
@@ -55,8 +55,8 @@ async def test_junk_that_nobody_signed_pauses_no_group_and_signed_junk_is_a_dead
             assert [(group["dead"], group["paused"]) for group in await groups(server, shard)] == [(0, None)] * 2
             counts = await count_invalid(server, shard)
             assert (counts["entries"], counts["recorded"], counts["dropped"]) == (JUNK, JUNK, 0)
-            assert len(worker.logged("message.status")) == 2 * 5
-            assert worker.logged("invalid.recorded")
+            assert len(worker.read_log("message.status")) == 2 * 5
+            assert worker.read_log("invalid.recorded")
 
             await post(ingest.url, *junk[:2], is_signed=True)
 
@@ -74,7 +74,7 @@ async def test_junk_is_a_dead_letter_where_signatures_are_off(
     """With signatures off, junk and a status unknown to this version look the same."""
     common = {"redis_url": valkey_url, "stream": shard.name}
     ingest = Ingest(tmp_path, **common)
-    async with ingest.running():
+    async with ingest.run():
         with ackstream("worker", "--handler", "log", folder=tmp_path, **common, retention="off"):
             await post(ingest.url, b'{"text":"hello"}', b"hello", is_signed=False)
 

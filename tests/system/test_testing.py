@@ -110,7 +110,7 @@ def orders_table(path: Path) -> None:
     connection.close()
 
 
-def delivered_at(path: Path) -> str | None:
+def read_delivered_at(path: Path) -> str | None:
     connection = sqlite3.connect(path)
     ((at,),) = connection.execute("SELECT delivered_at FROM orders")
     connection.close()
@@ -122,10 +122,10 @@ async def test_the_example_of_orders(tmp_path: Path) -> None:
     orders_table(tmp_path / "orders.db")
     on_status = load("orders").on_status
     assert (await testing.run(on_status, testing.event("sms", "submitted"))).word == "done"
-    assert delivered_at(tmp_path / "orders.db") is None
+    assert read_delivered_at(tmp_path / "orders.db") is None
     for _ in range(2):
         assert (await testing.run(on_status, testing.event("whatsapp", "delivered"))).word == "done"
-    assert delivered_at(tmp_path / "orders.db") == "2025-02-03T12:14:03+00:00"
+    assert read_delivered_at(tmp_path / "orders.db") == "2025-02-03T12:14:03+00:00"
     assert (await testing.run(on_status, testing.event(client_ref="order-8"))).after_seconds == 30
     assert (await testing.run(on_status, testing.event(client_ref=None))).word == "discarded"
 
@@ -152,4 +152,4 @@ async def test_the_example_of_orders_in_a_worker(valkey_url: str, server: Redis,
     await server.xadd(shard.stream, entry(testing.payload("rcs", "delivered")).to_fields())  # type: ignore[arg-type]
     settings = {"redis_url": valkey_url, "stream": shard.name}
     with ackstream("worker", "--handler", "orders:on_status", folder=tmp_path, **settings):
-        await becomes(lambda: delivered_at(tmp_path / "orders.db"))
+        await becomes(lambda: read_delivered_at(tmp_path / "orders.db"))

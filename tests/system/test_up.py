@@ -10,7 +10,7 @@ import psutil  # type: ignore[import-untyped]  # the PostgreSQL wheel brings it,
 import pytest
 
 from stream.settings import StreamSettings
-from tests.support.http.load import loading
+from tests.support.http.load import open_load
 from tests.support.processes import INSTALLED, Process, becomes
 from tests.support.samples.events import body
 from tests.support.workers.up_folder import STOP_SECONDS, UpFolder
@@ -27,10 +27,10 @@ def part(up: Process, name: str) -> psutil.Process | None:
     return next((one for one in up.family() if name in one.cmdline()), None)
 
 
-async def stopped_by_ctrl_c(up: Process) -> int:
+async def stop_by_ctrl_c(up: Process) -> int:
     """The exit code after what a terminal does: SIGINT for everything in the foreground."""
     os.killpg(up.child.pid, signal.SIGINT)
-    return await up.ended(STOP_SECONDS)
+    return await up.wait_for_end(STOP_SECONDS)
 
 
 async def test_it_runs_everything_and_goes_on_where_it_was(place: UpFolder) -> None:
@@ -40,41 +40,41 @@ async def test_it_runs_everything_and_goes_on_where_it_was(place: UpFolder) -> N
         await up.is_ready(place.admin_port)
         assert await place.post(body(status="submitted"), body(), b"no status") == [200, 200, 200]
         assert (await place.settles())["shards"][0]["length"] == 3
-        traced = place.asked("trace", "m-1")
+        traced = place.ask("trace", "m-1")
         assert (traced["status"], [event["status"] for event in traced["events"]]) == (
             "delivered",
             ["submitted", "delivered"],
         )
-        dead = place.asked("dead-letters", "list")
+        dead = place.ask("dead-letters", "list")
         assert {letter["group"]: letter["reason"] for letter in dead["dead_letters"]} == {
             "store": "invalid-status",
             "log": "invalid-status",
         }
-        assert len(up.logged("message.status")) == 2
+        assert len(up.read_log("message.status")) == 2
         assert len(place.left()) == 4
-        assert await stopped_by_ctrl_c(up) == 0
+        assert await stop_by_ctrl_c(up) == 0
     assert place.left() == []
     with place.up() as up:
         await up.is_ready(place.admin_port)
         assert (await place.settles())["shards"][0]["length"] == 3
-        assert (place.asked("trace", "m-1"), place.asked("dead-letters", "list")) == (traced, dead)
+        assert (place.ask("trace", "m-1"), place.ask("dead-letters", "list")) == (traced, dead)
         assert await place.post(body(status="read")) == [200]
         await place.settles()
-        assert [event["status"] for event in place.asked("trace", "m-1")["events"]] == [
+        assert [event["status"] for event in place.ask("trace", "m-1")["events"]] == [
             "submitted",
             "delivered",
             "read",
         ]
-        assert len(up.logged("message.status")) == 1
+        assert len(up.read_log("message.status")) == 1
 
 
 async def test_ctrl_c_under_load_loses_nothing_that_was_answered_200(place: UpFolder) -> None:
     """It ends in time with 0 while webhooks arrive; each payload that was answered 200 is stored, then or later."""
     with place.up() as up:
         await up.is_ready(place.admin_port)
-        async with loading(place.url) as load:
+        async with open_load(place.url) as load:
             await load.keeps(1000)
-            assert await stopped_by_ctrl_c(up) == 0
+            assert await stop_by_ctrl_c(up) == 0
     assert place.left() == []
     with place.up() as up:
         await up.is_ready(place.admin_port)
@@ -88,7 +88,7 @@ async def test_ctrl_c_while_it_starts_ends_it_too(place: UpFolder) -> None:
     """As soon as Valkey runs: it ends in time, with 0, and nothing is left."""
     with place.up() as up:
         await up.has_logged("valkey.started")
-        assert await stopped_by_ctrl_c(up) == 0
+        assert await stop_by_ctrl_c(up) == 0
     assert place.left() == []
 
 
@@ -101,7 +101,7 @@ async def test_after_a_kill_its_parts_end_and_its_addresses_count_no_more(place:
         await becomes(lambda: place.left() == ["valkey-server"], seconds=STOP_SECONDS)
         default = StreamSettings.model_fields["redis_url"].default
         assert WorkerSettings.load(data=place.data).redis_url == default != used
-        stats = place.told("stats")
+        stats = place.run("stats")
         assert stats.returncode == 0 or f"Redis at {default} does not answer" in stats.stderr  # someone may serve there
 
 
@@ -114,11 +114,11 @@ async def test_the_next_start_after_a_kill_adopts_valkey(place: UpFolder) -> Non
         with place.up() as up:
             await up.has_logged("valkey.adopted")  # until then what is ready may be what was killed
             await up.is_ready(place.admin_port)
-            assert up.logged("valkey.adopted")[0]["pid"] == killed.logged("valkey.started")[0]["pid"]
+            assert up.read_log("valkey.adopted")[0]["pid"] == killed.read_log("valkey.started")[0]["pid"]
             assert (await place.settles())["shards"][0]["length"] == 2
-            assert len(place.asked("trace", "m-1")["events"]) == 1
-            assert len(place.asked("dead-letters", "list")["dead_letters"]) == 2
-            assert await stopped_by_ctrl_c(up) == 0
+            assert len(place.ask("trace", "m-1")["events"]) == 1
+            assert len(place.ask("dead-letters", "list")["dead_letters"]) == 2
+            assert await stop_by_ctrl_c(up) == 0
         assert place.left() == []
 
 
@@ -128,19 +128,19 @@ async def test_a_second_one_on_the_same_folder_is_refused(place: UpFolder, tmp_p
     with place.up() as up:
         await up.is_ready(place.admin_port)
         before = place.left()
-        refused = other.told("up", "--port", str(other.port), "--admin-port", str(other.admin_port))
+        refused = other.run("up", "--port", str(other.port), "--admin-port", str(other.admin_port))
         assert (refused.returncode, refused.stdout) == (1, "")
         assert re.fullmatch(r"ackstream: another `ackstream up` runs on \S+: stop it, .*\n", refused.stderr)
         assert place.left() == before
         assert await place.post(body()) == [200]
-        assert place.asked("stats")["shards"][0]["length"] == 1
+        assert place.ask("stats")["shards"][0]["length"] == 1
 
 
 @pytest.mark.parametrize("taken", ["port", "admin_port"])
 async def test_a_taken_port_is_told_in_a_sentence(place: UpFolder, taken: str) -> None:
     """It names the port and exits with 1; nothing is left running."""
     with socket.create_server(("127.0.0.1", getattr(place, taken))) as holder, place.up() as up:
-        assert await up.ended(20) == 1
+        assert await up.wait_for_end(20) == 1
         (sentence,) = [line for line in up.said.splitlines() if line.startswith("ackstream: ")]
         assert f"127.0.0.1:{holder.getsockname()[1]}" in sentence
         assert "Traceback" not in up.said
@@ -158,13 +158,13 @@ async def test_a_part_that_dies_is_started_again(place: UpFolder) -> None:
             assert before is not None
             before.kill()
             await up.has_logged(f"{name}.started", times=2)
-            assert [died["process"] for died in up.logged("up.process_died")][-1] == name
+            assert [died["process"] for died in up.read_log("up.process_died")][-1] == name
             await up.is_ready(place.admin_port)
             assert await place.post(body(status=status)) == [200]
-        await becomes(lambda: len(place.asked("trace", "m-1")["events"]) == 3)
-        assert len(up.logged("up.process_died")) == 2
+        await becomes(lambda: len(place.ask("trace", "m-1")["events"]) == 3)
+        assert len(up.read_log("up.process_died")) == 2
         up.send(signal.SIGTERM)
-        assert await up.ended(STOP_SECONDS) == 0
+        assert await up.wait_for_end(STOP_SECONDS) == 0
     assert place.left() == []
 
 
@@ -173,13 +173,13 @@ async def test_a_valkey_that_dies_is_started_again(place: UpFolder) -> None:
     with place.up() as up:
         await up.is_ready(place.admin_port)
         assert await place.post(body(status="submitted")) == [200]
-        psutil.Process(up.logged("valkey.started")[0]["pid"]).kill()
+        psutil.Process(up.read_log("valkey.started")[0]["pid"]).kill()
         assert await place.post(body(status="read")) == [200]
         await up.has_logged("valkey.started", times=2)
         assert await place.post(body()) == [200]
-        await becomes(lambda: len((place.asked("trace", "m-1") or {"events": []})["events"]) == 3)
+        await becomes(lambda: len((place.ask("trace", "m-1") or {"events": []})["events"]) == 3)
         await place.settles()
-        assert await stopped_by_ctrl_c(up) == 0
+        assert await stop_by_ctrl_c(up) == 0
     assert place.left() == []
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from console.up import valkey
 from stream.settings import child_environment
-from tests.support.processes import ACKSTREAM, becomes, started
+from tests.support.processes import ACKSTREAM, becomes, start_process
 from tests.support.samples.events import body
 from tests.support.workers.up_folder import STOP_SECONDS, UpFolder
 
@@ -57,14 +57,14 @@ async def test_every_signal_that_can_be_caught_stops_all_of_it(place: UpFolder, 
     with place.up() as up:
         await up.is_ready(place.admin_port)
         up.send(number)
-        assert await up.ended(STOP_SECONDS) == 0
+        assert await up.wait_for_end(STOP_SECONDS) == 0
         assert place.left() == []
     assert not (place.data / "addresses.json").exists()
     with place.up() as up:
         await up.has_logged("valkey.started")
         for _ in range(4):
             up.send(number)
-        await up.ended(15)
+        await up.wait_for_end(15)
         assert place.left() == []
 
 
@@ -94,14 +94,14 @@ async def test_a_closed_terminal_stops_all_of_it(place: UpFolder) -> None:
 async def test_under_nohup_it_goes_on(place: UpFolder) -> None:
     """Under nohup, SIGHUP does not stop it."""
     command = ("nohup", *ACKSTREAM, "up", *place.options)
-    up = started(command, place.folder, "up", child_environment(log_format="json"))
+    up = start_process(command, place.folder, "up", child_environment(log_format="json"))
     try:
         await up.is_ready(place.admin_port)
         up.send(signal.SIGHUP)
         assert await place.post(body()) == [200]
         up.send(signal.SIGTERM)
-        assert await up.ended(STOP_SECONDS) == 0
-        assert not [line for line in up.logged("process.stopping") if line["why"] == "SIGHUP"]
+        assert await up.wait_for_end(STOP_SECONDS) == 0
+        assert not [line for line in up.read_log("process.stopping") if line["why"] == "SIGHUP"]
     finally:
         up.end()
 
@@ -111,9 +111,9 @@ async def test_a_number_that_another_process_has_now_is_not_signalled(place: UpF
     with sleeper() as innocent, place.up() as up:
         await up.is_ready(place.admin_port)
         (place.data / "valkey" / "valkey.pid").write_text(str(innocent.pid))
-        os.kill(up.logged("valkey.started")[0]["pid"], signal.SIGKILL)
+        os.kill(up.read_log("valkey.started")[0]["pid"], signal.SIGKILL)
         up.send(signal.SIGTERM)
-        await up.ended(15)
+        await up.wait_for_end(15)
         assert innocent.poll() is None
         assert place.left() == []
 
@@ -136,7 +136,7 @@ async def test_what_a_kill_has_left_is_ended_by_the_next_start(place: UpFolder, 
         await killed.is_ready(place.admin_port)
         assert await place.post(body()) == [200]
         killed.kill()
-        server = killed.logged("valkey.started")[0]["pid"]
+        server = killed.read_log("valkey.started")[0]["pid"]
         if how == "frozen":
             os.kill(server, signal.SIGSTOP)
         else:
@@ -146,7 +146,7 @@ async def test_what_a_kill_has_left_is_ended_by_the_next_start(place: UpFolder, 
             await up.is_ready(place.admin_port)
             assert (await place.settles())["shards"][0]["length"] == 1
             up.send(signal.SIGTERM)
-            assert await up.ended(STOP_SECONDS) == 0
+            assert await up.wait_for_end(STOP_SECONDS) == 0
         assert place.left() == []
 
 
@@ -156,21 +156,21 @@ async def test_settings_without_effect_are_named_and_the_commands_reach_what_run
     elsewhere = {"redis_url": "redis://:hunter2@127.0.0.1:1", "host": "::", "signature_secret": "k:hunter2"}
     with place.up(**elsewhere) as up:
         await up.is_ready(place.admin_port)
-        warned = {line["setting"]: line["source"] for line in up.logged("settings.overridden")}
+        warned = {line["setting"]: line["source"] for line in up.read_log("settings.overridden")}
         assert warned == {
             "ACKSTREAM_REDIS_URL": "environment",
             "ACKSTREAM_HOST": "environment",
             "ACKSTREAM_DATABASE_URL": ".env",
             "ACKSTREAM_ADMIN_HOST": ".env",
         }
-        (unknown,) = up.logged("settings.unknown")
+        (unknown,) = up.read_log("settings.unknown")
         assert unknown["what"] == "did you mean ACKSTREAM_SIGNATURE_SECRETS?"
-        (read,) = up.logged("settings.read")
+        (read,) = up.read_log("settings.read")
         assert {"data", "port", "admin_port"} == set(read["flags"])
         assert "hunter2" not in up.said
         assert await place.post(body()) == [200]
         await place.settles()
-        assert place.asked("trace", "m-1")["status"] == "delivered"
+        assert place.ask("trace", "m-1")["status"] == "delivered"
         (place.folder / ".env").unlink()
 
 
@@ -197,10 +197,10 @@ async def test_any_folder_name_works(tmp_path: Path) -> None:
         await up.is_ready(place.admin_port)
         assert await place.post(body()) == [200]
         await place.settles()
-        assert place.asked("trace", "m-1")["status"] == "delivered"
-        assert [one["state"] for one in place.asked("spool", "list")["folders"]] == ["in use"]
+        assert place.ask("trace", "m-1")["status"] == "delivered"
+        assert [one["state"] for one in place.ask("spool", "list")["folders"]] == ["in use"]
         up.send(signal.SIGTERM)
-        assert await up.ended(STOP_SECONDS) == 0
+        assert await up.wait_for_end(STOP_SECONDS) == 0
     assert {path.name for path in os.scandir(tmp_path) if path.is_dir()} == {name}
 
 

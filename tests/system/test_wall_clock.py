@@ -13,7 +13,7 @@ from tests.support.preload.shim import Shim, build_shim, find_compiler
 from tests.support.processes import Process, Valkey, becomes
 from tests.support.waiting import until
 from tests.support.workers.crash_rounds import check_stored_once, make_payloads
-from tests.support.workers.worker_cluster import WorkerCluster, working
+from tests.support.workers.worker_cluster import WorkerCluster, run_worker_cluster
 
 pytestmark = [
     pytest.mark.crash,
@@ -37,13 +37,13 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shim:
 
 @pytest.fixture
 async def valkey(tmp_path: Path) -> AsyncIterator[Valkey]:
-    async with Valkey(tmp_path / "valkey").running() as valkey:
+    async with Valkey(tmp_path / "valkey").run() as valkey:
         yield valkey
 
 
 @pytest.fixture
 async def work(valkey: Valkey, shard: Shard, tmp_path: Path) -> AsyncIterator[WorkerCluster]:
-    async with working(valkey.url, shard, f"sqlite:///{tmp_path / 'own.db'}", tmp_path) as work:
+    async with run_worker_cluster(valkey.url, shard, f"sqlite:///{tmp_path / 'own.db'}", tmp_path) as work:
         yield work
 
 
@@ -71,7 +71,7 @@ async def test_a_jump_of_the_wall_clock_takes_nothing_from_anybody(
     await work.is_down_to(ENTRIES // 3)
     clock.set(clock_seconds=0)
     await check_stored_once(work)
-    assert work.claimed() == set()
+    assert work.find_claimed() == set()
     assert [line["event"] for worker in workers for line in trouble(worker)] == []
 
 
@@ -82,21 +82,21 @@ async def test_an_idle_worker_goes_on_after_a_jump(work: WorkerCluster, clock: S
 
     async def is_caught() -> bool:
         """Put the clock back while the worker's read blocks, if it still does then."""
-        await until(lambda: blocked(work))
+        await until(lambda: has_blocked_clients(work))
         clock.set(clock_seconds=-HOURS * 3600 * next(put_back))
         with suppress(AssertionError):
-            await becomes(lambda: worker.logged("consumer.redis_fault"), seconds=10)
-        return bool(worker.logged("consumer.redis_fault"))
+            await becomes(lambda: worker.read_log("consumer.redis_fault"), seconds=10)
+        return bool(worker.read_log("consumer.redis_fault"))
 
     await until(is_caught, seconds=60)
     await worker.has_logged("consumer.ready", times=2)
-    line = worker.logged("consumer.redis_fault")[0]
+    line = worker.read_log("consumer.redis_fault")[0]
     assert (line["fault"], seen(line) < datetime.now(UTC) - timedelta(hours=1)) == ("silent", True)
     await work.append(make_payloads(1000))
     await check_stored_once(work)
 
 
-async def blocked(work: WorkerCluster) -> bool:
+async def has_blocked_clients(work: WorkerCluster) -> bool:
     return int((await work.server.info("clients"))["blocked_clients"]) > 0
 
 
@@ -104,7 +104,7 @@ def trouble(worker: Process) -> list[dict[str, str]]:
     return [
         line
         for event in ("heartbeat.late", "consumer.dropped", "consumer.redis_fault", "heartbeat.orphans")
-        for line in worker.logged(event)
+        for line in worker.read_log(event)
     ]
 
 

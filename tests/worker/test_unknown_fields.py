@@ -9,9 +9,9 @@ from redis.asyncio import Redis
 
 from stream.entry import EntryId
 from stream.keys import Shard
-from tests.support.in_process import working
+from tests.support.in_process import run_worker
 from tests.support.samples.events import body, entry
-from tests.support.streams.delayed import delayed
+from tests.support.streams.delayed import read_delayed
 from tests.support.waiting import until
 from worker.replay.copier import plan_steps
 from worker.replay.entry_filter import ALL
@@ -44,14 +44,14 @@ async def test_fields_of_a_later_version_stay_in_delayed_retries_and_dead_letter
         await server.xadd(shard.stream, fields)
 
     async def has_both() -> bool:
-        return bool(await server.xlen(shard.dead(handler))) and bool(await delayed(server, shard, handler))
+        return bool(await server.xlen(shard.dead(handler))) and bool(await read_delayed(server, shard, handler))
 
-    async with working(redis_url=valkey_url, stream=shard.name, handlers=handler, retention="off"):
+    async with run_worker(redis_url=valkey_url, stream=shard.name, handlers=handler, retention="off"):
         await until(has_both)
 
     letters: Any = await server.xrange(shard.dead(handler))
     ((_, letter),) = letters
-    ((copy, _),) = await delayed(server, shard, handler)
+    ((copy, _),) = await read_delayed(server, shard, handler)
     assert letter[b"error"] == b"discarded: bad"
     assert {name: letter[name] for name in LATER} == {name: copy[name] for name in LATER} == LATER
 

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from stream.keys import Shard
-from tests.support.in_process import working
+from tests.support.in_process import run_worker
 from tests.support.processes import ackstream
 from tests.support.samples.events import body
 from tests.support.streams.settled import append_payloads, is_settled
@@ -30,10 +30,10 @@ async def test_every_handler_is_a_group_with_its_own_progress_and_dead_letters(
     with ackstream("worker", folder=tmp_path, **settings) as worker:
         await until(lambda: is_settled(server, shard, "store", "log"))
         worker.send(signal.SIGTERM)
-        assert await worker.ended(20) == 0
+        assert await worker.wait_for_end(20) == 0
     assert await count_rows(engine, "messages") == 5
     assert [await server.xlen(shard.dead(group)) for group in ("store", "log")] == [1, 1]
-    assert [line["message_uuid"] for line in worker.logged("message.status")] == [f"m-{n}" for n in range(5)]
+    assert [line["message_uuid"] for line in worker.read_log("message.status")] == [f"m-{n}" for n in range(5)]
 
 
 @pytest.mark.parametrize(("reveal", "to"), [(False, "********0123"), (True, "447700900123")])
@@ -47,7 +47,7 @@ async def test_the_log_masks_numbers_unless_asked(
     with ackstream("worker", "--handler", "log", folder=tmp_path, **settings) as worker:
         await until(lambda: is_settled(server, shard, "log"))
         worker.send(signal.SIGTERM)
-        assert await worker.ended(20) == 0
+        assert await worker.wait_for_end(20) == 0
     (line,) = [line for line in worker.said.splitlines() if "message.status" in line]
     assert dict(word.split("=", 1) for word in line.split() if "=" in word) == {
         "message_uuid": "m-1",
@@ -68,8 +68,8 @@ async def test_every_status_is_logged_in_order_before_the_end(
     with ackstream("worker", "--handler", "log", folder=tmp_path, **settings) as worker:
         await until(lambda: is_settled(server, shard, "log"))
         worker.send(signal.SIGTERM)
-        assert await worker.ended(20) == 0
-    assert [line["message_uuid"] for line in worker.logged("message.status")] == [f"m-{n}" for n in range(1000)]
+        assert await worker.wait_for_end(20) == 0
+    assert [line["message_uuid"] for line in worker.read_log("message.status")] == [f"m-{n}" for n in range(1000)]
 
 
 async def test_a_worker_waits_for_a_database_that_is_away(
@@ -79,7 +79,7 @@ async def test_a_worker_waits_for_a_database_that_is_away(
     async with engine.begin() as connection:
         await connection.exec_driver_sql("ALTER TABLE messages RENAME TO elsewhere")
     await append_payloads(server, shard, *(body(message_uuid=f"m-{n}") for n in range(3)))
-    async with working(redis_url=valkey_url, stream=shard.name, database_url=database_url, handlers="store"):
+    async with run_worker(redis_url=valkey_url, stream=shard.name, database_url=database_url, handlers="store"):
         await until(lambda: read(server, shard, 3))
         async with engine.begin() as connection:
             await connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO messages")
@@ -94,8 +94,8 @@ async def test_two_workers_share_the_work_and_a_stop_hands_over(
     """Two workers store each entry once, and after an orderly stop no entry waits until a worker counts as dead."""
     common = {"redis_url": valkey_url, "stream": shard.name, "database_url": database_url, "handlers": "store"}
     await append_payloads(server, shard, *(body(message_uuid=f"m-{n}") for n in range(300)))
-    async with working(**common, batch_entries=10):
-        async with working(**common, batch_entries=10):
+    async with run_worker(**common, batch_entries=10):
+        async with run_worker(**common, batch_entries=10):
             await asyncio.sleep(0)
         await until(lambda: is_settled(server, shard, "store"))
     assert await count_rows(engine, "status_events") == 300

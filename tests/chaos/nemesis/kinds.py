@@ -69,7 +69,7 @@ def _slow_fsync(role: str) -> Make:
     return lambda rng: FsyncFault(Victim.choose(role, rng), delay_ms=rng.randint(200, 3000))
 
 
-def _failing_fsync(role: str) -> Make:
+def _fail_fsync(role: str) -> Make:
     return lambda rng: FsyncFault(Victim.choose(role, rng), error=rng.choice((errno.EIO, errno.ENOSPC)))
 
 
@@ -92,9 +92,9 @@ KINDS: Mapping[str, Kind] = {
     "spool-full": Kind(lambda _: SpoolFull(), (1.0, 6.0), DISK, with_redis_away=True),
     "clock": Kind(_clock, (1.0, 6.0), SHIM),
     "slow-fsync-redis": Kind(_slow_fsync("redis"), (1.0, 6.0), SHIM),
-    "failing-fsync-redis": Kind(_failing_fsync("redis"), (0.5, 4.0), SHIM),
+    "failing-fsync-redis": Kind(_fail_fsync("redis"), (0.5, 4.0), SHIM),
     "slow-fsync-spool": Kind(_slow_fsync("ingest"), (1.0, 6.0), SHIM, with_redis_away=True),
-    "failing-fsync-spool": Kind(_failing_fsync("ingest"), (1.0, 6.0), SHIM, with_redis_away=True),
+    "failing-fsync-spool": Kind(_fail_fsync("ingest"), (1.0, 6.0), SHIM, with_redis_away=True),
 }
 
 AWAY: Mapping[str, Kind] = {

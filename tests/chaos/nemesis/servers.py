@@ -73,13 +73,13 @@ class StreamFull:
         workers = [worker.process for worker in cluster.workers]
         for worker in workers:
             worker.send(signal.SIGSTOP)
-        limit = await _used_bytes(cluster) + STREAM_BYTES
+        limit = await _read_used_bytes(cluster) + STREAM_BYTES
         await cluster.run_on_redis("CONFIG SET", "maxmemory", limit)
         self._filling = asyncio.create_task(self._fill(cluster, workers, limit))
 
     async def _fill(self, cluster: Cluster, workers: Sequence[Process], limit: int) -> None:
         deadline = time.monotonic() + FILL_SECONDS
-        while time.monotonic() < deadline and await _used_bytes(cluster) < limit:
+        while time.monotonic() < deadline and await _read_used_bytes(cluster) < limit:
             await asyncio.sleep(LOOK_SECONDS)
         for worker in workers:
             worker.send(signal.SIGCONT)
@@ -97,7 +97,7 @@ class StreamFull:
         return f"{STREAM_BYTES} bytes of room for the stream"
 
 
-async def _used_bytes(cluster: Cluster) -> int:
+async def _read_used_bytes(cluster: Cluster) -> int:
     """Return the memory that Redis uses; 0 without an answer."""
     try:
         return int((await cluster.control.info("memory"))["used_memory"])

@@ -16,7 +16,7 @@ from ingest.encoding import pack
 from stream.keys import Shard
 from stream.redis.client import client
 from tests.support.samples.events import body, entry
-from tests.support.servers.proxy import proxying, through
+from tests.support.servers.proxy import run_proxy, through
 
 BATCH = [pack(entry(body()))[1]]
 
@@ -83,7 +83,7 @@ async def test_a_cancelled_append_takes_no_other_batch_s_reply(valkey_url: str, 
 
 async def test_a_reply_that_is_late_closes_the_connection(valkey_url: str, shard: Shard) -> None:
     """The batch times out, and so does each that waits behind it; none is ever confirmed by the late reply."""
-    async with proxying(urlsplit(valkey_url).port or 0) as proxy:
+    async with run_proxy(urlsplit(valkey_url).port or 0) as proxy:
         user = client(through(proxy, valkey_url))
         opened = await AppendConnection.open(user, shard.stream)
         proxy.swallows_replies = True

@@ -13,7 +13,7 @@ from ingest.append.pipeline import open_pipeline
 from ingest.settings import IngestSettings
 from stream.keys import Shard
 from stream.redis.client import client
-from tests.support.faults.redis_outages import ProxiedRedis, away_redis, counted, is_open
+from tests.support.faults.redis_outages import ProxiedRedis, is_open, read_metric, run_proxied_redis
 from tests.support.samples.events import body, entry
 from tests.support.waiting import until
 
@@ -23,7 +23,7 @@ SOON_SECONDS = 8
 
 @pytest.fixture
 async def away(tmp_path: Path, shard: Shard) -> AsyncIterator[ProxiedRedis]:
-    async with away_redis(tmp_path / "valkey", shard) as away:
+    async with run_proxied_redis(tmp_path / "valkey", shard) as away:
         yield away
 
 
@@ -87,7 +87,7 @@ async def test_a_second_batch_goes_out_when_as_many_wait_as_are_in_hand(away: Pr
 
 async def test_batches_in_flight_are_appended_again_when_their_connection_is_lost(away: ProxiedRedis) -> None:
     """Redis is up, so a new connection appends both batches and the waiting entries; the spool gets nothing."""
-    spooled = counted("spooled_entries_total", why="away")
+    spooled = read_metric("spooled_entries_total", why="away")
     async with silent(away) as appender:
         senders = Senders(appender)
         for number in (3, 3, 5):
@@ -100,14 +100,14 @@ async def test_batches_in_flight_are_appended_again_when_their_connection_is_los
         away.proxy.swallows_replies = False
         away.proxy.cut()
         await senders.all_kept()
-        assert counted("spooled_entries_total", why="away") == spooled
+        assert read_metric("spooled_entries_total", why="away") == spooled
     times = Counter(await away.ids())
     assert [times[sender_id] for sender_id in senders.ids] == [2] * 6 + [1] * 5
 
 
 async def test_batches_in_flight_are_spooled_when_redis_is_lost(away: ProxiedRedis) -> None:
     """Both batches and the waiting entries go to the spool, although the server has the batches."""
-    spooled = counted("spooled_entries_total", why="away")
+    spooled = read_metric("spooled_entries_total", why="away")
     async with silent(away) as appender:
         senders = Senders(appender)
         for number in (3, 3, 5):
@@ -120,7 +120,7 @@ async def test_batches_in_flight_are_spooled_when_redis_is_lost(away: ProxiedRed
         away.proxy.swallows_replies, away.proxy.refuses = False, True
         away.proxy.cut()
         await senders.all_kept()
-        assert counted("spooled_entries_total", why="away") - spooled == 11
+        assert read_metric("spooled_entries_total", why="away") - spooled == 11
         away.proxy.refuses = False
         await away.has(senders.ids)
         await is_open()

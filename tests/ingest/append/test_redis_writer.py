@@ -16,7 +16,7 @@ from ingest.append.server_checks import ServerChecks
 from ingest.encoding import pack
 from stream.keys import Shard
 from tests.support.fake_clock import FakeClock
-from tests.support.faults.redis_outages import counted
+from tests.support.faults.redis_outages import read_metric
 from tests.support.samples.events import body, entry
 
 BATCH = [pack(entry(body()))[1]]
@@ -63,7 +63,7 @@ def test_one_failure_closes_it(writer: RedisWriter, clock: FakeClock) -> None:
     writer.fail(RedisTimeoutError())
     assert (writer.is_open, writer.reason) == (False, "silent")
     assert delay(writer, clock) == FIRST_SECONDS
-    assert (counted("breaker_state"), counted("redis_down", fault="silent")) == (1, 1)
+    assert (read_metric("breaker_state"), read_metric("redis_down", fault="silent")) == (1, 1)
 
 
 async def test_a_probe_that_succeeds_opens_it(writer: RedisWriter) -> None:
@@ -71,7 +71,7 @@ async def test_a_probe_that_succeeds_opens_it(writer: RedisWriter) -> None:
     writer.fail(RedisTimeoutError())
     await writer.probe(feed_nothing)
     assert writer.is_open
-    assert (counted("breaker_state"), counted("redis_down", fault="silent")) == (0, 0)
+    assert (read_metric("breaker_state"), read_metric("redis_down", fault="silent")) == (0, 0)
 
 
 def test_probes_that_fail_are_delayed_longer_up_to_a_limit(writer: RedisWriter, clock: FakeClock) -> None:

@@ -12,8 +12,8 @@ from console.up.valkey import find_free_port
 from ingest.append import pipeline
 from ingest.append.server_checks import POLICY, REQUIRED, find_shortcomings
 from stream.keys import Shard
-from tests.support.faults.redis_outages import ProxiedRedis, away_redis, counted, is_open, sending
-from tests.support.in_process import answers, ingesting
+from tests.support.faults.redis_outages import ProxiedRedis, is_open, open_sender, read_metric, run_proxied_redis
+from tests.support.in_process import answers, run_ingest
 from tests.support.processes import Process, ackstream
 from tests.support.waiting import until
 
@@ -22,7 +22,7 @@ START_SECONDS = 30.0
 
 @pytest.fixture
 async def away(tmp_path: Path, shard: Shard) -> AsyncIterator[ProxiedRedis]:
-    async with away_redis(tmp_path / "valkey", shard) as away:
+    async with run_proxied_redis(tmp_path / "valkey", shard) as away:
         yield away
 
 
@@ -34,7 +34,7 @@ def ingest(away: ProxiedRedis, folder: Path, **settings: str) -> Any:
 
 async def refusal(process: Process) -> str:
     """The one sentence with which it ends."""
-    assert await process.ended(START_SECONDS) == 1
+    assert await process.wait_for_end(START_SECONDS) == 1
     (sentence,) = [line for line in process.said.splitlines() if not line.startswith("{")]
     assert sentence.startswith("ackstream: ")
     return sentence
@@ -99,7 +99,7 @@ async def test_fsync_starts_on_a_server_that_fsyncs(away: ProxiedRedis, tmp_path
     """As compose and `ackstream up` set it."""
     with ingest(away, tmp_path, ack="fsync") as process:
         await process.has_logged("ingest.started")
-        assert process.logged("durability.full")
+        assert process.read_log("durability.full")
 
 
 async def test_stream_does_not_start_on_a_server_that_is_too_old(away: ProxiedRedis, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ async def test_with_entries_in_the_spool_a_wrong_password_does_not_stop_the_star
 ) -> None:
     """The log has an error with the next step, and a gauge shows the fault; with the right password all is drained."""
     away.kill()
-    async with ingesting(**away.settings, data=tmp_path / "data") as running, sending(running.url) as sender:
+    async with run_ingest(**away.settings, data=tmp_path / "data") as running, open_sender(running.url) as sender:
         assert await sender.posts(3) == [200] * 3
         stored = list(sender.kept)
     await away.start()
@@ -152,7 +152,7 @@ async def test_with_entries_in_the_spool_a_wrong_password_does_not_stop_the_star
     admin_port = find_free_port()
     with ingest(away, tmp_path, admin_port=str(admin_port), data=str(tmp_path / "data")) as process:
         await process.is_ready(admin_port)
-        (line,) = process.logged("redis.down")
+        (line,) = process.read_log("redis.down")
         assert (line["level"], line["why"]) == ("error", "denied")
         assert "password" in line["what"]
         async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{admin_port}/metrics") as answer:
@@ -166,7 +166,7 @@ async def test_stream_warns_and_starts(away: ProxiedRedis, tmp_path: Path) -> No
     await away.tell("CONFIG SET", POLICY, "allkeys-lru", "appendfsync", "everysec")
     with ingest(away, tmp_path) as process:
         await process.has_logged("ingest.started")
-        (line,) = process.logged("durability.short")
+        (line,) = process.read_log("durability.short")
         assert line["level"] == "error"
         assert "appendfsync is everysec, not always; maxmemory-policy is allkeys-lru" in line["redis"]
 
@@ -176,12 +176,12 @@ async def test_a_change_is_told_once(
 ) -> None:
     """Found while it runs, in a minute at most: a warning, and when all is well again a word of that too."""
     monkeypatch.setattr(pipeline, "DURABILITY_SECONDS", 0.1)
-    async with ingesting(**away.settings) as running, sending(running.url) as sender:
+    async with run_ingest(**away.settings) as running, open_sender(running.url) as sender:
         await away.tell("CONFIG SET", "appendfsync", "no")
         await until(lambda: durable(is_=0))
         await until(lambda: has_checked_again(away))
         assert await sender.posts(3) == [200] * 3
-        assert counted("breaker_state") == 0
+        assert read_metric("breaker_state") == 0
         await away.tell("CONFIG SET", "appendfsync", "always")
         await until(lambda: durable(is_=1))
     output = capsys.readouterr().out
@@ -190,7 +190,7 @@ async def test_a_change_is_told_once(
 
 
 async def durable(*, is_: int) -> bool:
-    return counted("redis_durable") == is_
+    return read_metric("redis_durable") == is_
 
 
 async def has_checked_again(away: ProxiedRedis) -> bool:
@@ -206,14 +206,14 @@ async def has_checked_again(away: ProxiedRedis) -> bool:
 async def test_what_is_not_fsynced_any_more_is_spooled(away: ProxiedRedis, monkeypatch: pytest.MonkeyPatch) -> None:
     """With fsync, from the moment it is found: nothing is answered on Redis's word, and nothing is given to it."""
     monkeypatch.setattr(pipeline, "DURABILITY_SECONDS", 0.1)
-    async with ingesting(**away.settings, ack="fsync") as running, sending(running.url) as sender:
+    async with run_ingest(**away.settings, ack="fsync") as running, open_sender(running.url) as sender:
         assert await sender.posts(3) == [200] * 3
         await away.tell("CONFIG SET", "appendfsync", "everysec")
         await until(lambda: durable(is_=0))
-        before = counted("spooled_entries_total", why="durability")
+        before = read_metric("spooled_entries_total", why="durability")
         assert await sender.posts(3) == [200] * 3
         assert await answers(running.ready_url, 200)
-        assert counted("spooled_entries_total", why="durability") - before == 3
+        assert read_metric("spooled_entries_total", why="durability") - before == 3
         assert len(await away.ids()) == 3
         await away.tell("CONFIG SET", "appendfsync", "always")
         await away.has(sender.kept)
@@ -222,7 +222,7 @@ async def test_what_is_not_fsynced_any_more_is_spooled(away: ProxiedRedis, monke
 
 async def test_a_server_that_comes_back_weaker_is_found_at_once(away: ProxiedRedis) -> None:
     """With fsync the settings are asked for on every reconnect, before anything is given to it."""
-    async with ingesting(**away.settings, ack="fsync") as running, sending(running.url) as sender:
+    async with run_ingest(**away.settings, ack="fsync") as running, open_sender(running.url) as sender:
         assert await sender.post() == 200
         away.proxy.refuses = True
         away.proxy.cut()
@@ -239,7 +239,7 @@ async def test_a_server_that_comes_back_weaker_is_found_at_once(away: ProxiedRed
 async def test_with_few_rights_it_works_and_knows_less(away: ProxiedRedis, capsys: pytest.CaptureFixture[str]) -> None:
     """Without CONFIG GET and INFO durability and memory are unknown: one warning, no more questions."""
     await away.tell("ACL SETUSER", "default", "-config", "-info")
-    async with ingesting(**away.settings) as running, sending(running.url) as sender:
+    async with run_ingest(**away.settings) as running, open_sender(running.url) as sender:
         assert await sender.posts(3) == [200] * 3
         assert await durable(is_=0)
     assert capsys.readouterr().out.count("CONFIG GET is denied") == 1

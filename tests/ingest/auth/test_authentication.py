@@ -15,7 +15,7 @@ from console.main import app
 from ingest.settings import IngestSettings
 from stream.keys import Shard
 from stream.settings import InvalidSettings
-from tests.support.in_process import ingesting, working
+from tests.support.in_process import run_ingest, run_worker
 from tests.support.processes import Ingest, ackstream
 from tests.support.samples.events import body
 from tests.support.samples.signed import ACCOUNT, SECRETS, bearer
@@ -43,7 +43,7 @@ async def test_accounts_and_applications_on_one_url_are_told_apart(
     common: dict[str, Any] = {"redis_url": valkey_url, "stream": shard.name}
     senders = {"m-1": ("one", "app-1"), "m-2": ("one", "app-2"), "m-3": ("two", None)}
     await migrate_at(database_url)
-    async with ingesting(**common, signatures="required", signature_secrets="one:secret-1,two:secret-2") as ingest:
+    async with run_ingest(**common, signatures="required", signature_secrets="one:secret-1,two:secret-2") as ingest:
         for message, (account, application) in senders.items():
             payload = body(message_uuid=message)
             claims = {"application_id": application} if application else {}
@@ -53,7 +53,7 @@ async def test_accounts_and_applications_on_one_url_are_told_apart(
             metrics = await answer.text()
         assert 'ackstream_webhooks_verified_total{account="one",application="app-2",verified="jwt"}' in metrics
         assert 'ackstream_webhooks_verified_total{account="two",application="",verified="jwt"}' in metrics
-    async with working(**common, database_url=database_url, handlers="store"):
+    async with run_worker(**common, database_url=database_url, handlers="store"):
         await until(lambda: is_settled(server, shard, "store"))
     monkeypatch.setenv("ACKSTREAM_DATABASE_URL", database_url)
     traced = {message: await asyncio.to_thread(trace, message) for message in senders}
@@ -66,17 +66,17 @@ async def test_secrets_change_without_a_restart(valkey_url: str, shard: Shard, t
     file.write_text(f"# the account of the tests\n{SECRETS}\n")
     payload = body()
     settings = {"signatures": "required", "signature_secrets_file": str(file), "log_format": "json"}
-    async with Ingest(tmp_path, redis_url=valkey_url, stream=shard.name, **settings).running() as ingest:
+    async with Ingest(tmp_path, redis_url=valkey_url, stream=shard.name, **settings).run() as ingest:
         assert await post(ingest.url, payload, bearer(payload)) == 200
         assert await post(ingest.url, payload, bearer(payload, secret="new")) == 503
         file.write_text(f"{SECRETS}\n{ACCOUNT}:new\n")
         ingest.process.send(signal.SIGHUP)
         await ingest.process.has_logged("authentication.secrets_read")
-        (line,) = ingest.process.logged("authentication.secrets_read")
+        (line,) = ingest.process.read_log("authentication.secrets_read")
         assert (line["secrets"], line["result"]) == ("1 account, 2 secrets", "changed")
         ingest.process.send(signal.SIGHUP)
         await ingest.process.has_logged("authentication.secrets_read", times=2)
-        assert ingest.process.logged("authentication.secrets_read")[1]["result"] == "unchanged"
+        assert ingest.process.read_log("authentication.secrets_read")[1]["result"] == "unchanged"
         assert await post(ingest.url, payload, bearer(payload)) == 200
         assert await post(ingest.url, payload, bearer(payload, secret="new")) == 200
         file.write_text(f"{ACCOUNT};canary-of-the-tests")
@@ -91,12 +91,12 @@ async def test_secrets_in_a_variable_cannot_be_reloaded_and_the_log_says_so(
 ) -> None:
     """Nobody can change the environment of a process: SIGHUP logs a warning with the next step, and reads nothing."""
     settings = {"signatures": "required", "signature_secrets": SECRETS, "log_format": "json"}
-    async with Ingest(tmp_path, redis_url=valkey_url, stream=shard.name, **settings).running() as ingest:
+    async with Ingest(tmp_path, redis_url=valkey_url, stream=shard.name, **settings).run() as ingest:
         ingest.process.send(signal.SIGHUP)
         await ingest.process.has_logged("authentication.secrets_fixed")
-        (line,) = ingest.process.logged("authentication.secrets_fixed")
+        (line,) = ingest.process.read_log("authentication.secrets_fixed")
         assert (line["level"], "ACKSTREAM_SIGNATURE_SECRETS_FILE" in line["what"]) == ("warning", True)
-        assert not ingest.process.logged("authentication.secrets_read")
+        assert not ingest.process.read_log("authentication.secrets_read")
 
 
 async def test_a_reload_changes_nothing_but_the_secrets(valkey_url: str, shard: Shard, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ async def test_a_reload_changes_nothing_but_the_secrets(valkey_url: str, shard: 
     payload = body()
     settings = {"signatures": "required", "log_format": "json"}
     environment = Ingest(tmp_path, redis_url=valkey_url, stream=shard.name, **settings)
-    async with environment.running() as ingest:
+    async with environment.run() as ingest:
         (tmp_path / ".env").write_text(
             f"ACKSTREAM_SIGNATURE_SECRETS={ACCOUNT}:new\nACKSTREAM_DLR_SIGNATURE=off\nACKSTREAM_MAX_BODY=broken\n"
         )
@@ -122,7 +122,7 @@ async def test_a_setting_names_the_header_of_the_token(valkey_url: str, shard: S
     settings: dict[str, Any] = {"signatures": "required", "signature_secrets": SECRETS, "signature_header": header}
     payload = body()
     async with (
-        ingesting(redis_url=valkey_url, stream=shard.name, **settings) as ingest,
+        run_ingest(redis_url=valkey_url, stream=shard.name, **settings) as ingest,
         aiohttp.ClientSession() as http,
     ):
         values = [bearer(payload), bearer(payload).replace("Bearer", "bearer")]
@@ -140,7 +140,7 @@ async def test_required_without_a_secret_does_not_start(tmp_path: Path, command:
     """It is the default, and fails closed: exit code 1, and one sentence that says what to set."""
     settings = {"signatures": "required"} if command == "up" else {}
     with ackstream(command, folder=tmp_path, **settings) as process:
-        assert await process.ended(20) == 1
+        assert await process.wait_for_end(20) == 1
     (sentence,) = [line for line in process.said.splitlines() if not line.startswith("{")]
     assert sentence.startswith("ackstream: ACKSTREAM_SIGNATURES is 'required', but no secret is set")
     assert "ACKSTREAM_SIGNATURE_SECRETS=" in sentence

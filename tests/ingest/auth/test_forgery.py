@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ingest.auth.proof import SignatureRefused, WrongSignature
 from ingest.auth.verifier import Verifier
-from tests.support.samples.tokens import ACCOUNT, BODY, HEADER, NOW, bearer, claims, flipped, segment, token, verifier
+from tests.support.samples.tokens import ACCOUNT, BODY, HEADER, NOW, bearer, claims, flip_bit, segment, token, verifier
 
 ROOT = Path(__file__).parents[3]
 
@@ -46,7 +46,7 @@ def is_refused(checker: Verifier, authorization: str, payload: bytes) -> bool:
 def taken_changes(authorization: str, payload: bytes) -> list[bytes]:
     """Every payload that differs in one bit and is taken all the same."""
     checker = verifier()
-    changes = (flipped(payload, bit) for bit in range(8 * len(payload)))
+    changes = (flip_bit(payload, bit) for bit in range(8 * len(payload)))
     return [changed for changed in changes if not is_refused(checker, authorization, changed)]
 
 
@@ -128,7 +128,7 @@ def test_every_bit_of_an_authorization_counts(jti: str, application: str) -> Non
     checker, sent = verifier(), authorization.encode()
     assert not is_refused(checker, authorization, BODY)
     for bit in range(8 * len(sent)):
-        changed = flipped(sent, bit).decode(errors="surrogateescape")
+        changed = flip_bit(sent, bit).decode(errors="surrogateescape")
         is_scheme_in_another_case = changed.lower()[:7] == "bearer " and changed[7:] == authorization[7:]
         assert is_refused(checker, changed, BODY) != is_scheme_in_another_case, bit
 

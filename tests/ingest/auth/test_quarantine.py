@@ -16,8 +16,8 @@ from ingest.auth.quarantine import BATCH_ENTRIES, WAITING_ENTRIES
 from runtime.errors import CommandError
 from stream.entry import Entry
 from stream.keys import Shard
-from tests.support.faults.redis_outages import counted
-from tests.support.in_process import ingesting
+from tests.support.faults.redis_outages import read_metric
+from tests.support.in_process import run_ingest
 from tests.support.samples.events import body
 from tests.support.samples.signed import ACCOUNT, SECRETS, bearer
 from tests.support.waiting import until
@@ -69,7 +69,7 @@ class QuarantiningIngest:
 async def site(valkey_url: str, server: Redis, shard: Shard) -> AsyncIterator[QuarantiningIngest]:
     settings = {"redis_url": valkey_url, "stream": shard.name, "signature_secrets": SECRETS}
     limits: dict[str, Any] = {"quarantine_entries": 20, "quarantine_bytes": 20 * 4096}
-    async with ingesting(**{**settings, **limits, "signatures": "required"}) as ingest:
+    async with run_ingest(**{**settings, **limits, "signatures": "required"}) as ingest:
         yield QuarantiningIngest(ingest.url, server, shard, settings)
 
 
@@ -77,14 +77,14 @@ async def test_a_full_budget_keeps_the_old_and_refuses_the_new(site: Quarantinin
     """Each of the two budgets holds half of the entries; payloads with a valid signature have their own budget."""
     first = [(b'{"n":%d}' % n, bearer(b'{"n":%d}' % n, secret="guess")) for n in range(10)]
     await site.refuse(*first)
-    full = counted("quarantined_total", result="full")
+    full = read_metric("quarantined_total", result="full")
     async with aiohttp.ClientSession() as http:
         for n in range(20):
             payload = b'{"m":%d}' % n
             await http.post(site.url, data=payload, headers={"Authorization": bearer(payload, secret="guess")})
 
     async def are_refused() -> bool:
-        return counted("quarantined_total", result="full") == full + 20
+        return read_metric("quarantined_total", result="full") == full + 20
 
     await until(are_refused)
     await site.refuse((b"a changed one", bearer(b"another")))
@@ -103,7 +103,7 @@ async def test_of_a_payload_that_is_too_large_only_that_it_came_is_kept(site: Qu
 
 async def test_a_webhook_that_is_sent_again_is_kept_once(site: QuarantiningIngest) -> None:
     """The provider repeats it about 103 times, with a new token or the same; after a discard it would be kept again."""
-    repeated = counted("quarantined_total", result="repeated")
+    repeated = read_metric("quarantined_total", result="repeated")
     await site.refuse((PAYLOAD, bearer(PAYLOAD, secret="old", jti="0")))
     async with aiohttp.ClientSession() as http:
         for n in range(103):
@@ -112,7 +112,7 @@ async def test_a_webhook_that_is_sent_again_is_kept_once(site: QuarantiningInges
                 assert answer.status == 503
 
     async def are_known() -> bool:
-        return counted("quarantined_total", result="repeated") == repeated + 103
+        return read_metric("quarantined_total", result="repeated") == repeated + 103
 
     await until(are_known)
     assert await site.server.xlen(site.shard.quarantine) == 1
@@ -254,9 +254,9 @@ async def test_a_flood_of_forged_webhooks_does_not_wait_for_redis(site: Quaranti
             return answer.status
 
     forged = bearer(b"other")
-    before = counted("quarantined_total", result="forgotten")
+    before = read_metric("quarantined_total", result="forgotten")
     await site.server.execute_command("CLIENT PAUSE", 20_000, "WRITE")  # type: ignore[no-untyped-call]
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=50)) as http:
         assert set(await asyncio.gather(*(forge(http, n) for n in range(1000)))) == {503}
     await site.server.client_unpause()
-    assert counted("quarantined_total", result="forgotten") - before >= 1000 - WAITING_ENTRIES - BATCH_ENTRIES
+    assert read_metric("quarantined_total", result="forgotten") - before >= 1000 - WAITING_ENTRIES - BATCH_ENTRIES

@@ -14,7 +14,7 @@ from ingest.auth.proof import Proof, Unsigned, WrongSignature
 from ingest.auth.receipts import ReceiptMethod, build_signed_text, sign
 from stream.payload import decode, is_receipt
 from tests.support.node_oracle import Ask
-from tests.support.samples.tokens import ACCOUNT, NOW, OTHER_SECRET, SECRET, bearer, flipped, verifier
+from tests.support.samples.tokens import ACCOUNT, NOW, OTHER_SECRET, SECRET, bearer, flip_bit, verifier
 
 # One group, so that a run over several processes installs the Node libraries once.
 pytestmark = pytest.mark.xdist_group("node")
@@ -163,7 +163,7 @@ def test_every_bit_of_a_signed_receipt_counts(how: str, method: ReceiptMethod) -
     """One bit changed anywhere proves nothing, unless the fields are the same after: ``%2f``, the case of ``sig``."""
     receipt = sign_receipt(RECEIPT | {"client-ref": "a/b\u00e9"}, method)
     payload = urlencode(receipt).encode() if how == "form" else json.dumps(receipt).encode()
-    changes = [flipped(payload, bit) for bit in range(8 * len(payload))]
+    changes = [flip_bit(payload, bit) for bit in range(8 * len(payload))]
     for changed in changes:
         try:
             proof(changed, method)

@@ -18,7 +18,7 @@ from tests.support.samples.tokens import (
     HEADER,
     NOW,
     SECRET,
-    Case,
+    TokenCase,
     cases,
     claims,
     token,
@@ -110,7 +110,7 @@ def test_vonage_jwt_for_node_judges_every_token_alike(ask: Ask) -> None:
     assert find_disagreements(ask([["verifySignature", case.token, TEXT] for case in CASES])) == []
 
 
-def signable() -> list[tuple[dict[str, Any], Case]]:
+def signable() -> list[tuple[dict[str, Any], TokenCase]]:
     """The claims of every good token, for libraries to sign."""
     return [(jwt.decode(case.token, SECRET, algorithms=["HS256"]), case) for case in CASES if case.good]
 

@@ -15,10 +15,10 @@ from ingest.spool.file_set import SpoolFiles
 from ingest.spool.folder import SpoolFolder
 from ingest.spool.record import entries_bytes
 from runtime.errors import CommandError
-from tests.support.faults.redis_outages import counted
+from tests.support.faults.redis_outages import read_metric
 from tests.support.samples.events import RECEIVED_MS
 from tests.support.samples.spool_folders import OWNER, drain_files, open_files, run_files
-from tests.support.samples.spooled import numbers, packed
+from tests.support.samples.spooled import numbers, pack_entries
 
 ROOT = Path(__file__).parents[3]
 LIMIT_BYTES = 40_000
@@ -34,8 +34,8 @@ def test_what_was_put_is_drained_in_order_by_the_next_process(tmp_path: Path) ->
     for start in range(3):
         with run_files(tmp_path) as files:
             assert files.held.entries == 2 * start
-            files.put(packed(2 * start))
-            files.put(packed(2 * start + 1))
+            files.put(pack_entries(2 * start))
+            files.put(pack_entries(2 * start + 1))
     assert len(left(tmp_path)) == 3
     with run_files(tmp_path) as files:
         assert (files.held.entries, files.held.oldest_ms) == (6, RECEIVED_MS)
@@ -47,7 +47,7 @@ def test_what_was_put_is_drained_in_order_by_the_next_process(tmp_path: Path) ->
 def test_only_its_owner_may_look_in(tmp_path: Path) -> None:
     """Folders 0700, files 0600."""
     with run_files(tmp_path / "data") as files:
-        files.put(packed(1))
+        files.put(pack_entries(1))
         modes = {path.name: oct(path.stat().st_mode)[-3:] for path in (tmp_path / "data").rglob("*")}
     assert {modes.pop(name) for name in ("spool", "0")} == {"700"}
     assert set(modes.values()) == {"600"}
@@ -56,14 +56,14 @@ def test_only_its_owner_may_look_in(tmp_path: Path) -> None:
 def test_the_limit_is_kept(tmp_path: Path) -> None:
     """A put beyond the limit is refused as a whole; after some draining there is room again."""
     with run_files(tmp_path, 10_000) as files:
-        files.put(packed(1, size=4000))
-        files.put(packed(2, size=4000))
+        files.put(pack_entries(1, size=4000))
+        files.put(pack_entries(2, size=4000))
         with pytest.raises(NotSpooled, match="ACKSTREAM_SPOOL_BYTES"):
-            files.put(packed(3, 4, size=1000))
+            files.put(pack_entries(3, 4, size=1000))
         part = files.read(1)
         assert part is not None
         files.confirm(part)
-        files.put(packed(3, 4, size=1000))
+        files.put(pack_entries(3, 4, size=1000))
         assert drain_files(files) == [2, 3, 4]
 
 
@@ -71,13 +71,13 @@ def test_two_processes_have_folders_of_their_own(tmp_path: Path) -> None:
     """Neither drains what the living other one has; when that is gone, it does."""
     with run_files(tmp_path) as files:
         with run_files(tmp_path) as second:
-            second.put(packed(1, 2))
+            second.put(pack_entries(1, 2))
             files.take_over()
             assert files.held.entries == 0
-        files.put(packed(3))
-        recovered = counted("spool_found_entries_total")
+        files.put(pack_entries(3))
+        recovered = read_metric("spool_found_entries_total")
         files.take_over()
-        assert counted("spool_found_entries_total") - recovered == 2
+        assert read_metric("spool_found_entries_total") - recovered == 2
         assert drain_files(files) == [1, 2, 3]
         with run_files(tmp_path) as next_one:
             assert next_one.held.entries == 0
@@ -88,7 +88,7 @@ def test_a_folder_that_was_taken_over_is_given_back(tmp_path: Path) -> None:
     """Held while it is drained, so that no third one does the same; then free for a new process."""
     with run_files(tmp_path) as files:
         with run_files(tmp_path) as second:
-            second.put(packed(1))
+            second.put(pack_entries(1))
         files.take_over()
         assert list(SpoolFolder.claim(tmp_path, OWNER).path.parts)[-1] == "2"
         assert drain_files(files) == [1]
@@ -100,11 +100,11 @@ def test_a_damaged_file_is_set_aside_and_the_rest_goes_on(tmp_path: Path) -> Non
     """The damaged file keeps its number and is never opened again; other files are drained."""
     for number in (1, 2):
         with run_files(tmp_path) as files:
-            files.put(packed(number))
+            files.put(pack_entries(number))
     (tmp_path / "spool" / "0" / "000001.db").write_bytes(os.urandom(5000))
     with run_files(tmp_path) as files:
         assert drain_files(files) == [2]
-        files.put(packed(3))
+        files.put(pack_entries(3))
         assert left(tmp_path) == ["000001.damaged", "000003.db"]
     with run_files(tmp_path) as files:
         assert drain_files(files) == [3]
@@ -115,9 +115,9 @@ def test_what_is_damaged_in_use_is_counted(tmp_path: Path) -> None:
     """One page is garbage: all found entries are drained or set aside."""
     with run_files(tmp_path) as files:
         for n in range(0, 1000, 50):
-            files.put(packed(*range(n, n + 50), size=500))
+            files.put(pack_entries(*range(n, n + 50), size=500))
     names = ("found_entries", "drained_entries", "set_aside_entries")
-    before = {name: counted(f"spool_{name}_total") for name in names}
+    before = {name: read_metric(f"spool_{name}_total") for name in names}
     with (tmp_path / "spool" / "0" / "000001.db").open("r+b") as file:
         file.seek(50 * 4096)
         file.write(os.urandom(4096))
@@ -125,7 +125,7 @@ def test_what_is_damaged_in_use_is_counted(tmp_path: Path) -> None:
         numbers_read = drain_files(files)
         assert 980 < len(numbers_read) < 1000
         assert files.held.entries == 0
-    grown = {name: counted(f"spool_{name}_total") - before[name] for name in names}
+    grown = {name: read_metric(f"spool_{name}_total") - before[name] for name in names}
     assert grown["drained_entries"] == len(numbers_read)
     assert grown["found_entries"] == grown["drained_entries"] + grown["set_aside_entries"]
     assert left(tmp_path) == ["000001.damaged"]
@@ -146,9 +146,9 @@ def break_file(monkeypatch: pytest.MonkeyPatch, victim: Path) -> None:
 def test_a_file_that_failed_takes_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """New entries go to a new file; earlier ones are drained, and then the sealed file is deleted."""
     with run_files(tmp_path) as files:
-        files.put(packed(1, 2))
+        files.put(pack_entries(1, 2))
         break_file(monkeypatch, tmp_path / "spool" / "0" / "000001.db")
-        files.put(packed(3))
+        files.put(pack_entries(3))
         assert left(tmp_path) == ["000001.db", "000002.db"]
         assert files.held.entries == 3
         assert drain_files(files, 2) == [1, 2, 3]
@@ -195,7 +195,7 @@ def test_nothing_kept_is_lost_and_the_limit_holds(tmp_path: Path, actions: list[
     stored, numbers_read, number, failed = set[int](), list[int](), 0, False
     for name, count in actions:
         if name == "put":
-            new = packed(*range(number, number + count), size=1500)
+            new = pack_entries(*range(number, number + count), size=1500)
             try:
                 files.put(new)
             except NotSpooled as exc:

@@ -16,7 +16,7 @@ from ingest.spool.database import wal_path
 from ingest.spool.errors import Damaged, Full
 from ingest.spool.file import SpoolFile
 from tests.support.faults.small_disk import fill, small_disk
-from tests.support.samples.spooled import MOST_BYTES, crashed, drained, looked_at, numbers, packed
+from tests.support.samples.spooled import MOST_BYTES, copy_as_killed, drain, numbers, pack_entries, recover
 
 
 @pytest.fixture
@@ -33,28 +33,28 @@ def file(path: Path) -> Iterator[SpoolFile]:
 
 def test_a_torn_tail_costs_nothing_that_was_acknowledged(path: Path, file: SpoolFile) -> None:
     """After a kill or a power cut during a put, all earlier entries are there, and more can be put."""
-    file.put(packed(1, 2))
+    file.put(pack_entries(1, 2))
     full_bytes = wal_path(path).stat().st_size
-    file.put(packed(3, size=20_000))
+    file.put(pack_entries(3, size=20_000))
     for kept_bytes in range(full_bytes, wal_path(path).stat().st_size, 1111):
-        crashed_copy = crashed(path)
+        crashed_copy = copy_as_killed(path)
         os.truncate(wal_path(crashed_copy), kept_bytes)
-        with closing(looked_at(crashed_copy)) as reopened:
-            assert drained(reopened) == [1, 2]
-            reopened.put(packed(4))
-            assert drained(reopened) == [4]
+        with closing(recover(crashed_copy)) as reopened:
+            assert drain(reopened) == [1, 2]
+            reopened.put(pack_entries(4))
+            assert drain(reopened) == [4]
 
 
 def test_a_file_that_is_none_is_told(path: Path) -> None:
     """Garbage, another program's database, a file cut short: nothing can be found in it."""
     path.write_bytes(os.urandom(20_000))
     with pytest.raises(Damaged):
-        looked_at(path)
+        recover(path)
     path.unlink()
     with closing(sqlite3.connect(path)) as database:
         database.execute("CREATE TABLE entries (a)")
     with pytest.raises(Damaged):
-        looked_at(path)
+        recover(path)
 
 
 def damage(path: Path, where: int, garbage: bytes) -> None:
@@ -70,16 +70,16 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path.parent.mkdir()
     with closing(SpoolFile.create(path)) as file:
         for n in range(0, 2000, 50):
-            file.put(packed(*range(n, n + 50), size=500))
+            file.put(pack_entries(*range(n, n + 50), size=500))
     return path
 
 
 def test_of_a_damaged_file_all_is_read_that_is_not_damaged(large: Path) -> None:
     """A page of garbage in the middle hides the few entries on it; they are counted."""
-    path = crashed(large)
+    path = copy_as_killed(large)
     damage(path, 100 * 4096, os.urandom(4096))
-    with closing(looked_at(path)) as file:
-        missing = set(range(2000)) - set(drained(file))
+    with closing(recover(path)) as file:
+        missing = set(range(2000)) - set(drain(file))
         assert 0 < len(missing) < 15
         assert missing == set(range(min(missing), max(missing) + 1))
         assert file.damaged
@@ -87,10 +87,10 @@ def test_of_a_damaged_file_all_is_read_that_is_not_damaged(large: Path) -> None:
 
 def test_an_entry_that_is_not_what_was_put_is_left_out(large: Path) -> None:
     """A bit that has changed within a payload: SQLite does not see it, the checksum does."""
-    path = crashed(large)
+    path = copy_as_killed(large)
     content = path.read_bytes()
     damage(path, content.index(b"777:xxx") + 6, b"y")
-    with closing(looked_at(path)) as file:
+    with closing(recover(path)) as file:
         part = file.read(2000, MOST_BYTES)
         assert part is not None
         assert part.damaged == 1
@@ -108,9 +108,9 @@ def test_no_damage_makes_up_entries(
 ) -> None:
     """With any damaged bytes in the file or its log, every entry that is read is whole, unchanged and in order."""
     path = Path(shutil.copytree(large.parent, Path(tempfile.mkdtemp(dir=tmp_path)) / "left")) / large.name
-    with closing(looked_at(path)) as file:
-        file.put(packed(2000, 2001, size=500))
-        path = crashed(path)
+    with closing(recover(path)) as file:
+        file.put(pack_entries(2000, 2001, size=500))
+        path = copy_as_killed(path)
     victim = wal_path(path) if in_log else path
     place = where % victim.stat().st_size
     if how == "cut":
@@ -118,11 +118,11 @@ def test_no_damage_makes_up_entries(
     else:
         damage(victim, place, garbage)
     try:
-        file = looked_at(path)
+        file = recover(path)
     except Damaged:
         return
     with closing(file):
-        numbers_read = drained(file, 300)
+        numbers_read = drain(file, 300)
         assert numbers_read == sorted(set(numbers_read))
 
 
@@ -132,14 +132,14 @@ def test_a_full_disk_takes_nothing_and_gives_everything(tmp_path: Path) -> None:
         count = 0
         with suppress(Full):
             while True:
-                file.put(packed(*range(count, count + 10), size=2000))
+                file.put(pack_entries(*range(count, count + 10), size=2000))
                 count += 10
         fill(disk)
         assert file.rows == count > 100
-        assert drained(file, 7) == list(range(count))
+        assert drain(file, 7) == list(range(count))
         assert file.behind, "it was possible to note that: the disk was not full"
         with pytest.raises(Full):
-            file.put(packed(count, size=2000))
+            file.put(pack_entries(count, size=2000))
         file.remove()
         assert os.statvfs(disk).f_bfree > 200, "its space was not given back"
 
@@ -148,7 +148,7 @@ def test_after_a_kill_on_a_full_disk_some_comes_again_and_nothing_is_lost(tmp_pa
     """A confirmed file that could not be deleted is drained again by the next process."""
     with small_disk(tmp_path / "disk", 2**20) as disk:
         file = SpoolFile.create(disk / "000001.db")
-        file.put(packed(*range(100), size=2000))
+        file.put(pack_entries(*range(100), size=2000))
         fill(disk)
         part = file.read(60, MOST_BYTES)
         assert part is not None
@@ -156,5 +156,5 @@ def test_after_a_kill_on_a_full_disk_some_comes_again_and_nothing_is_lost(tmp_pa
         log = wal_path(file.path).read_bytes()
         file.close()
         wal_path(file.path).write_bytes(log)  # as a kill leaves it
-        with closing(looked_at(file.path)) as again:
-            assert drained(again)[-40:] == list(range(60, 100))
+        with closing(recover(file.path)) as again:
+            assert drain(again)[-40:] == list(range(60, 100))

@@ -13,7 +13,7 @@ from ingest.spool import file_set as spool_files
 from ingest.spool.errors import NotSpooled
 from tests.support.faults.small_disk import fill, small_disk
 from tests.support.samples.spool_folders import drain_files, run_files
-from tests.support.samples.spooled import packed
+from tests.support.samples.spooled import pack_entries
 
 ROOT = Path(__file__).parents[3]
 
@@ -24,7 +24,7 @@ def test_some_of_the_volume_stays_free(tmp_path: Path) -> None:
         count = 0
         with suppress(NotSpooled):
             for count in range(10_000):
-                files.put(packed(count, size=2000))
+                files.put(pack_entries(count, size=2000))
         assert files.find_shortage(2000) == "volume"
         volume = os.statvfs(disk)
         assert volume.f_bavail / volume.f_blocks > spool_files.FREE_SHARE - 0.01
@@ -34,13 +34,13 @@ def test_some_of_the_volume_stays_free(tmp_path: Path) -> None:
 def test_a_full_disk_is_drained_and_given_back(tmp_path: Path) -> None:
     """Nothing can be put and nothing deleted; all is drained, then the whole file goes and there is room again."""
     with small_disk(tmp_path / "disk", 2**20) as disk, run_files(disk) as files:
-        files.put(packed(*range(200), size=2000))
+        files.put(pack_entries(*range(200), size=2000))
         filler = fill(disk)
         with pytest.raises(NotSpooled, match="full"):
-            files.put(packed(200, size=2000))
+            files.put(pack_entries(200, size=2000))
         assert drain_files(files) == list(range(200))
         assert files.held.bytes == 0
-        files.put(packed(200, size=2000))
+        files.put(pack_entries(200, size=2000))
         filler.unlink()
         assert drain_files(files) == [200]
 
@@ -48,10 +48,10 @@ def test_a_full_disk_is_drained_and_given_back(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from tests.support.samples.spooled import packed
+from tests.support.samples.spooled import pack_entries
 from tests.support.samples.spool_folders import open_files
 files = open_files(Path(sys.argv[1]))
-files.put(packed(*range(200), size=2000))
+files.put(pack_entries(*range(200), size=2000))
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -64,17 +64,17 @@ def test_the_next_one_drains_it_though_the_disk_is_full(tmp_path: Path) -> None:
         fill(disk)
         with run_files(disk) as files:
             with pytest.raises(NotSpooled):
-                files.put(packed(200))
+                files.put(pack_entries(200))
             assert drain_files(files) == list(range(200))
-            files.put(packed(200))
+            files.put(pack_entries(200))
             assert drain_files(files) == [200]
 
 
 def test_disk_space_is_given_back(tmp_path: Path) -> None:
     """A file that has grown large is not kept when it is empty."""
     with run_files(tmp_path) as files:
-        files.put(packed(*range(100), size=120_000))
+        files.put(pack_entries(*range(100), size=120_000))
         assert drain_files(files) == list(range(100))
         assert sum(path.stat().st_size for path in tmp_path.rglob("*")) < 100_000
-        files.put(packed(100))
+        files.put(pack_entries(100))
         assert drain_files(files) == [100]

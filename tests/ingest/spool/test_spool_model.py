@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ingest.spool.file_set import SpoolFiles
-from tests.support.faults.redis_outages import counted
+from tests.support.faults.redis_outages import read_metric
 from tests.support.samples.spool_folders import ENOUGH_BYTES, OWNER, HourlyClock, drain_files
-from tests.support.samples.spooled import numbers, packed
+from tests.support.samples.spooled import numbers, pack_entries
 
 COUNTERS = ("found", "drained", "set_aside")
 SERVERS = ("one", "two")
@@ -50,7 +50,7 @@ class Machine:
 
     def put(self, count: int) -> None:
         new = range(self.number, self.number + count)
-        self.files.put(packed(*new, size=300))
+        self.files.put(pack_entries(*new, size=300))
         self.put_by[self.server].update(new)
         self.number += count
 
@@ -115,7 +115,7 @@ def test_the_counters_add_up_whatever_is_damaged(
     data = Path(tempfile.mkdtemp(dir=tmp_path)) / "data"
     files = start(data)
     for first in range(0, entries, 100):
-        files.put(packed(*range(first, min(first + 100, entries)), size=900))
+        files.put(pack_entries(*range(first, min(first + 100, entries)), size=900))
     while before > 0 and (part := files.read(min(before, 50))):
         files.confirm(part)
         before -= len(part.slice.entries)
@@ -126,13 +126,13 @@ def test_the_counters_add_up_whatever_is_damaged(
             first = place % (len(content) // 4096)
             content[first * 4096 : (first + pages) * 4096] = os.urandom(len(content[first * 4096 :][: pages * 4096]))
         path.write_bytes(content)
-    counts = {name: counted(f"spool_{name}_entries_total") for name in COUNTERS}
+    counts = {name: read_metric(f"spool_{name}_entries_total") for name in COUNTERS}
 
     files = start(data)
     numbers_read = drain_files(files)
     files.close()
 
-    recovered, given_back, lost = (counted(f"spool_{name}_entries_total") - counts[name] for name in COUNTERS)
+    recovered, given_back, lost = (read_metric(f"spool_{name}_entries_total") - counts[name] for name in COUNTERS)
     assert numbers_read == sorted(set(numbers_read))
     assert (recovered, given_back) == (given_back + lost, len(numbers_read))
-    assert (files.held.entries, counted("spool_entries")) == (0, 0)
+    assert (files.held.entries, read_metric("spool_entries")) == (0, 0)

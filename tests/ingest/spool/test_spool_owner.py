@@ -15,7 +15,7 @@ from ingest.spool.queue import open_spool
 from runtime import disk
 from stream.keys import Shard
 from stream.server_id import ensure_server_id, read_server_id
-from tests.support.faults.redis_outages import away_redis, counted, sending
+from tests.support.faults.redis_outages import open_sender, read_metric, run_proxied_redis
 from tests.support.processes import Ingest, Valkey
 from tests.support.samples.spool_folders import (
     ENOUGH_BYTES,
@@ -24,7 +24,7 @@ from tests.support.samples.spool_folders import (
     open_files,
     spool_and_end,
 )
-from tests.support.samples.spooled import packed
+from tests.support.samples.spooled import pack_entries
 from tests.support.waiting import until
 
 
@@ -35,8 +35,8 @@ def test_what_was_spooled_for_a_server_is_drained_to_it_alone(tmp_path: Path) ->
     second = open_files(tmp_path, owner=OWNER)
     second.bind("two")
     assert drain_files(second) == []
-    assert counted("spool_foreign_entries") == 2
-    second.put(packed(3))
+    assert read_metric("spool_foreign_entries") == 2
+    second.put(pack_entries(3))
     assert {path.parent.name for path in tmp_path.glob("spool/*/*.db")} == {"0", "1"}
     second.close()
 
@@ -44,7 +44,7 @@ def test_what_was_spooled_for_a_server_is_drained_to_it_alone(tmp_path: Path) ->
     third.bind("one")
     assert drain_files(third) == [1, 2]
     third.close()
-    assert counted("spool_foreign_entries") == 1
+    assert read_metric("spool_foreign_entries") == 1
 
 
 def test_another_stream_of_the_same_server_gets_nothing(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_before_redis_has_answered_only_the_address_counts(tmp_path: Path) -> No
     spool_and_end(tmp_path, OWNER, None, 1)
     spool_and_end(tmp_path, replace(OWNER, redis="redis://10.0.0.1:6379"), None, 2)
     files = open_files(tmp_path, owner=OWNER)
-    files.put(packed(3))
+    files.put(pack_entries(3))
     files.bind("one")
     assert drain_files(files) == [1, 3]
     files.close()
@@ -82,11 +82,11 @@ def test_what_waits_for_an_answer_is_taken_when_it_comes(tmp_path: Path) -> None
     """Started while Redis is away: new entries go to a folder of their own, and both are drained to the same server."""
     spool_and_end(tmp_path, OWNER, "one", 1)
     files = open_files(tmp_path, owner=OWNER)
-    assert counted("spool_foreign_entries") == 1
-    files.put(packed(2))
+    assert read_metric("spool_foreign_entries") == 1
+    files.put(pack_entries(2))
     files.bind("one")
     assert sorted(drain_files(files)) == [1, 2]
-    assert counted("spool_foreign_entries") == 0
+    assert read_metric("spool_foreign_entries") == 0
     files.close()
 
 
@@ -94,11 +94,11 @@ def test_a_server_that_turns_into_another_one_leaves_a_folder_behind(tmp_path: P
     """Entries for the first server stay; later entries are drained to the second."""
     files = open_files(tmp_path, owner=OWNER)
     files.bind("one")
-    files.put(packed(1))
+    files.put(pack_entries(1))
     files.bind("two")
-    files.put(packed(2))
+    files.put(pack_entries(2))
     assert drain_files(files) == [2]
-    assert counted("spool_foreign_entries") == 1
+    assert read_metric("spool_foreign_entries") == 1
     files.close()
 
 
@@ -112,33 +112,33 @@ async def test_a_server_is_named_once(server: Redis, shard: Shard) -> None:
 
 async def test_a_redis_that_lost_its_data_gets_what_was_spooled_for_it(tmp_path: Path, shard: Shard) -> None:
     """Restarted empty at the same address, with ingest restarted too: it takes its old id, and nothing is stranded."""
-    async with away_redis(tmp_path / "valkey", shard) as away:
+    async with run_proxied_redis(tmp_path / "valkey", shard) as away:
         ingest = Ingest(tmp_path, **away.settings)
-        async with ingest.running():
+        async with ingest.run():
             away.kill()
-            async with sending(ingest.url) as sender:
+            async with open_sender(ingest.url) as sender:
                 assert await sender.posts(5) == [200] * 5
         await away.start()
         await away.tell("FLUSHALL")
-        async with ingest.running():
+        async with ingest.run():
             await away.has(sender.kept)
 
 
 async def test_production_s_spool_never_goes_to_another_redis(tmp_path: Path, shard: Shard) -> None:
     """With another server, as `ackstream up` starts one, old entries stay, and the log has the next step."""
-    async with away_redis(tmp_path / "valkey", shard) as away, Valkey(tmp_path / "other").running() as second:
-        async with Ingest(tmp_path, **away.settings).running() as ingest, sending(ingest.url) as sender:
+    async with run_proxied_redis(tmp_path / "valkey", shard) as away, Valkey(tmp_path / "other").run() as second:
+        async with Ingest(tmp_path, **away.settings).run() as ingest, open_sender(ingest.url) as sender:
             assert await sender.post() == 200
             away.kill()
             assert await sender.post() == 200
         wrong = Ingest(tmp_path, redis_url=second.url, stream=shard.name, log_format="json")
-        async with wrong.running(), sending(wrong.url) as other_sender:
+        async with wrong.run(), open_sender(wrong.url) as other_sender:
             assert await other_sender.post() == 200
-            (report,) = wrong.process.logged("spool.foreign")
+            (report,) = wrong.process.read_log("spool.foreign")
             assert report["entries"] == 1
             assert "ackstream spool adopt 0" in report["what"]
         await away.start()
-        async with Ingest(tmp_path, **away.settings).running():
+        async with Ingest(tmp_path, **away.settings).run():
             await away.has(sender.kept)
 
         async def has_two() -> bool:

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingest.spool.file import SpoolFile
-from tests.support.faults.redis_outages import counted
+from tests.support.faults.redis_outages import read_metric
 from tests.support.samples.spool_folders import drain_files, run_files
-from tests.support.samples.spooled import MOST_BYTES, looked_at, packed
+from tests.support.samples.spooled import MOST_BYTES, pack_entries, recover
 
 PAGE_BYTES = 4096
 ENTRIES = 1500
@@ -27,7 +27,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = tmp_path_factory.mktemp("large") / "data"
     with run_files(data) as files:
         for number in range(0, ENTRIES, 50):
-            files.put(packed(*range(number, number + 50), size=500))
+            files.put(pack_entries(*range(number, number + 50), size=500))
     return data
 
 
@@ -68,7 +68,7 @@ def file_in(data: Path) -> Path:
 
 def drain_some(data: Path, number: int) -> None:
     """Drain this many entries, then act as if killed: the file stays as it is."""
-    with closing(looked_at(file_in(data))) as file:
+    with closing(recover(file_in(data))) as file:
         while number and (part := file.read(min(number, 250), MOST_BYTES)):
             file.confirm(part)
             number -= len(part.entries)
@@ -94,12 +94,12 @@ def test_a_damaged_page_loses_only_its_entries_whatever_was_drained_before(
         damage(path, page, garbage)
     if with_marks:
         damage(path, marks_page(path), garbage)
-    counts = {name: counted(f"spool_{name}_entries_total") for name in COUNTERS}
+    counts = {name: read_metric(f"spool_{name}_entries_total") for name in COUNTERS}
 
     with run_files(data) as files:
         numbers_read = drain_files(files)
 
-    recovered, given_back, lost = (counted(f"spool_{name}_entries_total") - counts[name] for name in COUNTERS)
+    recovered, given_back, lost = (read_metric(f"spool_{name}_entries_total") - counts[name] for name in COUNTERS)
     assert files.held.entries == 0
     assert recovered == given_back + lost
     assert given_back == len(numbers_read)
@@ -131,8 +131,8 @@ def test_without_a_tree_long_entries_and_those_of_the_log_are_found(tmp_path: Pa
     """Payloads of several pages and a write-ahead log of a killed process are read too."""
     data = tmp_path / "data"
     with run_files(data) as files:
-        files.put(packed(0, 1, 2, size=60_000))
-        files.put(packed(3, 4))
+        files.put(pack_entries(0, 1, 2, size=60_000))
+        files.put(pack_entries(3, 4))
         crashed_copy = copy(data, tmp_path)
     log = file_in(crashed_copy).with_name("000001.db-wal").read_bytes()
     file_in(crashed_copy).write_bytes(os.urandom(8192))
@@ -157,7 +157,7 @@ def test_a_file_whose_setting_aside_fails_keeps_its_log(
     """If one of the two renames fails, the next start completes it."""
     data = tmp_path / "data"
     with run_files(data) as files:
-        files.put(packed(1, 2))
+        files.put(pack_entries(1, 2))
         crashed_copy = copy(data, tmp_path)  # as a kill leaves it, with its log
     path = file_in(crashed_copy)
     rename = Path.rename
@@ -185,6 +185,6 @@ def test_a_spool_that_is_filled_and_drained_in_turn_gives_its_space_back(tmp_pat
     """Nothing is deleted within a file, so a file goes when it is drained, and is never larger than its limit."""
     with run_files(tmp_path) as files:
         for _ in range(20):
-            files.put(packed(*range(100), size=10_000))
+            files.put(pack_entries(*range(100), size=10_000))
             assert drain_files(files) == list(range(100))
         assert sum(path.stat().st_size for path in tmp_path.rglob("*")) < 12 * 2**20

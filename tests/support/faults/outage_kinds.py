@@ -59,10 +59,10 @@ async def without_disk(away: ProxiedRedis) -> None:
     await away.tell("CONFIG SET", "save", "3600 1")
     await away.tell("BGSAVE")
 
-    async def failed() -> bool:
+    async def has_failed() -> bool:
         return bool((await away.server.info("persistence"))["rdb_last_bgsave_status"] == "err")
 
-    await until(failed)
+    await until(has_failed)
 
 
 async def full(away: ProxiedRedis) -> None:

@@ -58,7 +58,7 @@ class FaultyValkey:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ValkeyFault:
     """A fault, and how a worker must judge it."""
 
     name: str
@@ -66,7 +66,7 @@ class Fault:
     inflicted: Inflict
 
 
-FAULTS: list[Fault] = []
+FAULTS: list[ValkeyFault] = []
 
 
 def fault(trouble: RedisFault) -> Callable[[Callable[[FaultyValkey], AsyncIterator[None]]], Inflict]:
@@ -74,7 +74,7 @@ def fault(trouble: RedisFault) -> Callable[[Callable[[FaultyValkey], AsyncIterat
 
     def put(inflict: Callable[[FaultyValkey], AsyncIterator[None]]) -> Inflict:
         inflicted = asynccontextmanager(inflict)
-        FAULTS.append(Fault(inflict.__name__, trouble, inflicted))
+        FAULTS.append(ValkeyFault(inflict.__name__, trouble, inflicted))
         return inflicted
 
     return put
@@ -100,17 +100,17 @@ async def without_replicas(site: FaultyValkey) -> AsyncIterator[None]:
 async def unwritable(site: FaultyValkey) -> AsyncIterator[None]:
     """It cannot write its snapshot, and so refuses every write (stop-writes-on-bgsave-error)."""
 
-    async def saved(status: str) -> bool:
+    async def has_status(status: str) -> bool:
         return str((await site.server.info("persistence"))["rdb_last_bgsave_status"]) == status
 
     await site.configure("save", "3600 1")
     (site.folder / "dump.rdb").mkdir()
     await site.do("BGSAVE")
-    await until(lambda: saved("err"))
+    await until(lambda: has_status("err"))
     yield
     (site.folder / "dump.rdb").rmdir()
     await site.do("BGSAVE")
-    await until(lambda: saved("ok"))
+    await until(lambda: has_status("ok"))
     await site.configure("save", "")
 
 

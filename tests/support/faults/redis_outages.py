@@ -21,7 +21,7 @@ from stream.keys import Shard
 from stream.redis.client import client
 from tests.support.processes import Valkey
 from tests.support.samples.events import body
-from tests.support.servers.proxy import Proxy, proxying, through
+from tests.support.servers.proxy import Proxy, run_proxy, through
 from tests.support.waiting import until
 
 
@@ -97,13 +97,13 @@ class ProxiedRedis:
 
 
 @asynccontextmanager
-async def away_redis(folder: Path, shard: Shard) -> AsyncIterator[ProxiedRedis]:
+async def run_proxied_redis(folder: Path, shard: Shard) -> AsyncIterator[ProxiedRedis]:
     """Run one for the length of the block."""
     async with AsyncExitStack() as stack:
-        valkey = await stack.enter_async_context(Valkey(folder).running())
+        valkey = await stack.enter_async_context(Valkey(folder).run())
         server = client(valkey.url)
         stack.push_async_callback(server.aclose)
-        proxy = await stack.enter_async_context(proxying(urlsplit(valkey.url).port or 0))
+        proxy = await stack.enter_async_context(run_proxy(urlsplit(valkey.url).port or 0))
         away = ProxiedRedis(valkey, proxy, server, shard)
         await away.look()
         try:
@@ -137,13 +137,13 @@ class Sender:
 
 
 @asynccontextmanager
-async def sending(url: str) -> AsyncIterator[Sender]:
+async def open_sender(url: str) -> AsyncIterator[Sender]:
     """Send to this URL for the length of the block."""
     async with aiohttp.ClientSession() as http:
         yield Sender(http, url)
 
 
-def counted(name: str, **labels: str) -> float:
+def read_metric(name: str, **labels: str) -> float:
     """The value that this process's metric has now."""
     return REGISTRY.get_sample_value(f"ackstream_{name}", labels) or 0.0
 
@@ -152,6 +152,6 @@ async def is_open(*, seconds: float = 20) -> None:
     """Return when this process's ingest gives its entries to Redis and its spool is empty."""
 
     async def so() -> bool:
-        return counted("breaker_state") == 0 and counted("spool_entries") == 0
+        return read_metric("breaker_state") == 0 and read_metric("spool_entries") == 0
 
     await until(so, seconds=seconds)

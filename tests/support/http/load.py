@@ -35,7 +35,7 @@ class Load:
         while not self.enough.is_set():
             message_uuid = f"load-{secrets.token_hex(8)}"
             try:
-                async with session.post(url, data=delivered(message_uuid)) as response:
+                async with session.post(url, data=make_delivered(message_uuid)) as response:
                     kept = response.status == 200
             except (aiohttp.ClientError, TimeoutError):
                 kept = False
@@ -50,7 +50,7 @@ class Load:
 
 
 @asynccontextmanager
-async def loading(url: str, pause_seconds: float = 0) -> AsyncIterator[Load]:
+async def open_load(url: str, pause_seconds: float = 0) -> AsyncIterator[Load]:
     """Send while the block runs; at its end the last answers are in. Each sender pauses after a message."""
     load = Load()
     async with (
@@ -64,7 +64,7 @@ async def loading(url: str, pause_seconds: float = 0) -> AsyncIterator[Load]:
         load.enough.set()
 
 
-def delivered(message_uuid: str) -> bytes:
+def make_delivered(message_uuid: str) -> bytes:
     return orjson.dumps(
         {
             "message_uuid": message_uuid,

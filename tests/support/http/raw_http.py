@@ -50,7 +50,7 @@ class Heard:
 
 
 @contextmanager
-def connected(port: int, *, buffer_bytes: int | None = None) -> Iterator[socket.socket]:
+def open_socket(port: int, *, buffer_bytes: int | None = None) -> Iterator[socket.socket]:
     """A socket to the port, that asyncio can use."""
     with socket.socket() as one:
         if buffer_bytes is not None:
@@ -60,7 +60,7 @@ def connected(port: int, *, buffer_bytes: int | None = None) -> Iterator[socket.
         yield one
 
 
-async def heard(one: socket.socket) -> Heard:
+async def receive_all(one: socket.socket) -> Heard:
     """All that comes until the other side closes, politely or not."""
     loop, parts = asyncio.get_running_loop(), []
     async with asyncio.timeout(WAIT_SECONDS):
@@ -80,10 +80,10 @@ async def talk(port: int, *parts: bytes) -> Heard:
                     await asyncio.sleep(0.02)  # so that they do not arrive as one
                 await asyncio.get_running_loop().sock_sendall(one, part)
 
-    with connected(port) as one:
+    with open_socket(port) as one:
         sending = asyncio.create_task(send())
         try:
-            return await heard(one)
+            return await receive_all(one)
         finally:
             sending.cancel()
             await asyncio.wait([sending])
@@ -104,7 +104,7 @@ class Edge(Ingest):
         """How much memory it takes now."""
         return int(psutil.Process(self.process.child.pid).memory_info().rss)
 
-    async def appended(self, number: int = 0) -> list[bytes]:
+    async def take_appended(self, number: int = 0) -> list[bytes]:
         """Wait until the stream has this number of payloads; return them and empty the stream.
 
         On a machine that is busy some may have gone by the spool, and come a moment after their answer.
@@ -131,7 +131,7 @@ class Edge(Ingest):
     async def takes_a_good_one(self, body: bytes = b'{"good":1}', headers: Sequence[bytes] = ()) -> bool:
         """Whether a good request on a new connection is answered 200, and nothing but it is on the stream."""
         answers = (await talk(self.port, good(body, b"Connection: close", *headers))).answers
-        return answers == [200] and await self.appended(1) == [body]
+        return answers == [200] and await self.take_appended(1) == [body]
 
     @asynccontextmanager
     async def redis(self) -> AsyncIterator[Redis]:
@@ -143,10 +143,10 @@ class Edge(Ingest):
             await server.aclose()
 
 
-def served(edge: Edge) -> Iterator[Edge]:
+def run_for_module(edge: Edge) -> Iterator[Edge]:
     """The body of a module's fixture: the process runs for all its tests, and has no fault of its own in any."""
     with asyncio.Runner() as runner:
-        running = edge.running()
+        running = edge.run()
         yield runner.run(running.__aenter__())
         runner.run(running.__aexit__(None, None, None))
     assert not any(word in edge.process.said for word in ("ingest.failed", "never retrieved", "Traceback"))

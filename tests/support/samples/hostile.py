@@ -80,7 +80,7 @@ def long_text(unit: bytes, size: int, ending: bytes = b"") -> bytes:
     return b'"' + unit * (size // len(unit)) + ending + b'"'
 
 
-def nested(opening: bytes, depth: int) -> bytes:
+def nest(opening: bytes, depth: int) -> bytes:
     """Return JSON nested so deep."""
     return opening * depth + b"1.5" + _OPEN[opening] * depth
 
@@ -98,7 +98,7 @@ def values(size: int) -> Iterator[bytes]:
     yield b"{" + b",".join(b'"%x":[]' % n for n in range(size // 10)) + b"}"
     for opening in _OPEN:
         for depth in (200, 900, 1000, size // (2 * len(opening))):
-            yield nested(opening, depth)
+            yield nest(opening, depth)
 
 
 def forms(size: int) -> Iterator[bytes]:

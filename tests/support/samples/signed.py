@@ -16,7 +16,7 @@ def bearer(payload: bytes, *, secret: str = SECRET, header: object = tokens.HEAD
     return f"Bearer {tokens.token(tokens.claims(payload, **claimed), header=header, secret=secret.encode())}"
 
 
-def signed_query(**fields: str) -> str:
+def sign_query(**fields: str) -> str:
     """The query of a delivery receipt with its ``sig`` by sha256. The values need no escapes."""
     text = "".join(f"&{name}={fields[name]}" for name in sorted(fields))
     return f"{text[1:]}&sig={hmac.digest(SECRET.encode(), text.encode(), 'sha256').hex().upper()}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ingest.spool.file_set import SpoolFiles
 from ingest.spool.folder import Owner
-from tests.support.samples.spooled import numbers, packed
+from tests.support.samples.spooled import numbers, pack_entries
 
 ENOUGH_BYTES = 2**30
 OWNER = Owner("test:{0}", "redis://127.0.0.1:6379")
@@ -52,5 +52,5 @@ def spool_and_end(data: Path, owner: Owner, server: str | None, *numbers: int) -
     files = open_files(data, owner=owner)
     if server is not None:
         files.bind(server)
-    files.put(packed(*numbers))
+    files.put(pack_entries(*numbers))
     files.close()

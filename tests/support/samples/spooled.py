@@ -14,7 +14,7 @@ from tests.support.samples.events import RECEIVED_MS, entry
 MOST_BYTES = 2**30
 
 
-def packed(*numbers: int, size: int = 10) -> list[Packed]:
+def pack_entries(*numbers: int, size: int = 10) -> list[Packed]:
     """Entries with distinct payloads."""
     return [pack(entry(b"%d:" % n + b"x" * size, RECEIVED_MS + n)) for n in numbers]
 
@@ -32,11 +32,11 @@ def numbers(found: Slice | None) -> list[int]:
     """Which entries these are; each must be whole."""
     taken = [] if found is None else list(found.entries)
     payloads = [payload(one).partition(b":") for one in taken]
-    assert taken == [packed(int(n), size=len(xs))[0][1] for n, _, xs in payloads]
+    assert taken == [pack_entries(int(n), size=len(xs))[0][1] for n, _, xs in payloads]
     return [int(n) for n, _, _ in payloads]
 
 
-def drained(file: SpoolFile, most_entries: int = 100) -> list[int]:
+def drain(file: SpoolFile, most_entries: int = 100) -> list[int]:
     """All that is in it, slice by slice."""
     found = []
     while (part := file.read(most_entries, MOST_BYTES)) is not None:
@@ -45,12 +45,12 @@ def drained(file: SpoolFile, most_entries: int = 100) -> list[int]:
     return found
 
 
-def crashed(path: Path) -> Path:
+def copy_as_killed(path: Path) -> Path:
     """Copy the file as a killed process leaves it: all completed writes."""
     return Path(shutil.copytree(path.parent, Path(tempfile.mkdtemp(dir=path.parent.parent)) / "left")) / path.name
 
 
-def looked_at(path: Path) -> SpoolFile:
+def recover(path: Path) -> SpoolFile:
     """Open the file as the next process does."""
     file = SpoolFile.recover(path)
     file.inspect()

@@ -56,14 +56,14 @@ def bearer(payload: bytes, **changes: Any) -> list[str]:
     return [f"Bearer {token(claims(payload, **changes))}"]
 
 
-def flipped(data: bytes, bit: int) -> bytes:
+def flip_bit(data: bytes, bit: int) -> bytes:
     """The same bytes but for one bit."""
     place, mask = bit // 8, 1 << bit % 8
     return data[:place] + bytes([data[place] ^ mask]) + data[place + 1 :]
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class TokenCase:
     """One token that every library must judge alike."""
 
     kind: str
@@ -72,28 +72,28 @@ class Case:
     good: bool
 
 
-def cases(seed: int, of_each: int) -> Iterator[Case]:
+def cases(seed: int, of_each: int) -> Iterator[TokenCase]:
     """Return this number of tokens of each kind, good and bad. Both oracles can judge all differences."""
     chosen = random.Random(seed)  # noqa: S311 - to have the same ones again
     for kinds, good in ((_GOOD, True), (_BAD, False)):
         for kind, make in kinds.items():
             for _ in range(of_each):
                 payload = json.dumps({"message_uuid": _text(chosen), "client_ref": _text(chosen)}).encode()
-                yield Case(kind, make(chosen, claims(payload, jti=_text(chosen))), payload, good)
+                yield TokenCase(kind, make(chosen, claims(payload, jti=_text(chosen))), payload, good)
 
 
 def _text(chosen: random.Random) -> str:
     return "".join(chosen.choices('abcXYZ0189-_.:/+ "\\\u00e9\u20ac\U0001f600', k=chosen.randint(1, 40)))
 
 
-def _shuffled(chosen: random.Random, body: dict[str, Any]) -> str:
+def _shuffle(chosen: random.Random, body: dict[str, Any]) -> str:
     return token(dict(chosen.sample(list(body.items()), len(body))))
 
 
 def _flip(chosen: random.Random, body: dict[str, Any]) -> str:
     whole = token(body).encode()
     while True:
-        changed = flipped(whole, 8 * chosen.randrange(len(whole)) + chosen.randrange(7))
+        changed = flip_bit(whole, 8 * chosen.randrange(len(whole)) + chosen.randrange(7))
         if changed.strip() == changed and b"\0" not in changed:  # a header's value has no such edge
             return changed.decode()
 
@@ -105,7 +105,7 @@ def _of_another(chosen: random.Random, body: dict[str, Any]) -> str:
     return f"{head}.{signature}"
 
 
-def _unsigned(chosen: random.Random, body: dict[str, Any]) -> str:
+def _make_unsigned(chosen: random.Random, body: dict[str, Any]) -> str:
     algorithm = chosen.choice(["none", "None", "NONE", "nOnE", ""])
     whole = token(body, header=HEADER | {"alg": algorithm})
     return whole if chosen.random() < 0.5 else whole.rpartition(".")[0] + "."
@@ -114,7 +114,7 @@ def _unsigned(chosen: random.Random, body: dict[str, Any]) -> str:
 Make = Callable[[random.Random, dict[str, Any]], str]
 _GOOD: dict[str, Make] = {
     "as sent": lambda _, body: token(body),
-    "claims in another order": _shuffled,
+    "claims in another order": _shuffle,
     "typ first": lambda _, body: token(body, header={"typ": "JWT", "alg": "HS256"}),
     "no typ": lambda _, body: token(body, header={"alg": "HS256"}),
     "blanks in the JSON": lambda _, body: token(json.dumps(body, indent=2).encode(), header=b'{ "alg": "HS256" }'),
@@ -124,7 +124,7 @@ _GOOD: dict[str, Make] = {
 _BAD: dict[str, Make] = {
     "another secret": lambda _, body: token(body, secret=OTHER_SECRET),
     "a secret with the same start": lambda chosen, body: token(body, secret=SECRET[: chosen.randrange(1, len(SECRET))]),
-    "no algorithm": _unsigned,
+    "no algorithm": _make_unsigned,
     "HS384": lambda _, body: token(body, header=HEADER | {"alg": "HS384"}, digest="sha384"),
     "HS512": lambda _, body: token(body, header=HEADER | {"alg": "HS512"}, digest="sha512"),
     "HS512 by name only": lambda _, body: token(body, header=HEADER | {"alg": "HS512"}),

@@ -12,7 +12,7 @@ _TURNS_TO_CLOSE = 5
 
 
 @asynccontextmanager
-async def listening(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+async def run_listener(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
     """Listen on a free port of 127.0.0.1, serve each connection by one call, and yield the port.
 
     At the end the calls are cancelled and their connections reset, also those that were accepted and not yet served.

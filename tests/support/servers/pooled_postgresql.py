@@ -48,7 +48,7 @@ def _write(path: Path, text: bytes, user: str | None) -> None:
 
 
 @contextmanager
-def _running(*command: str, folder: Path, port: int, user: str | None) -> Iterator[None]:
+def _run_process(*command: str, folder: Path, port: int, user: str | None) -> Iterator[None]:
     with (folder / "log").open("wb") as log:
         child = subprocess.Popen(command, cwd=folder, user=user, stdout=log, stderr=log)
         try:
@@ -88,7 +88,7 @@ def tls_postgresql() -> Iterator[tuple[str, Path]]:
         root = folder / "root.pem"
         authority.cert_pem.write_to_path(root)
         options = ("-c", "ssl=on", "-c", f"port={port}", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off")
-        with _running(postgres, "-D", str(data), *options, folder=folder, port=port, user=user):
+        with _run_process(postgres, "-D", str(data), *options, folder=folder, port=port, user=user):
             yield f"localhost:{port}", root
 
 
@@ -111,5 +111,5 @@ def pgbouncer(socket_folder: str, database: str) -> Iterator[str]:
         lines = "\n".join(f"{name} = {value}" for name, value in settings.items())
         text = f"[databases]\n{database} = host={socket_folder} user=postgres\n[pgbouncer]\n{lines}\n"
         _write(folder / "pgbouncer.ini", text.encode(), user)
-        with _running(program, str(folder / "pgbouncer.ini"), folder=folder, port=port, user=user):
+        with _run_process(program, str(folder / "pgbouncer.ini"), folder=folder, port=port, user=user):
             yield f"postgres://postgres:{PASSWORD}@127.0.0.1:{port}/{database}"

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit, urlunsplit
 
-from tests.support.servers.listen import listening
+from tests.support.servers.listen import run_listener
 
 PIECE_BYTES = 64 * 1024
 
@@ -15,7 +15,7 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER of 0 s: closing sends RST, and dro
 
 
 class Proxy:
-    """Passes bytes between clients and one server. Made by ``proxying``; at first it has no fault.
+    """Passes bytes between clients and one server. Made by ``run_proxy``; at first it has no fault.
 
     Faults hold for open and new connections, and can be combined. Bytes stay in order, and none is changed.
     """
@@ -105,8 +105,8 @@ class Proxy:
         return passed
 
     @asynccontextmanager
-    async def _listening(self) -> AsyncIterator[None]:
-        async with listening(self._serve) as self.port:
+    async def _listen(self) -> AsyncIterator[None]:
+        async with run_listener(self._serve) as self.port:
             yield
 
 
@@ -117,10 +117,10 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 
 
 @asynccontextmanager
-async def proxying(port: int, host: str = "127.0.0.1") -> AsyncIterator[Proxy]:
+async def run_proxy(port: int, host: str = "127.0.0.1") -> AsyncIterator[Proxy]:
     """Run a proxy in front of a server for the length of the block."""
     proxy = Proxy(host, port)
-    async with proxy._listening():  # noqa: SLF001 - the other half of the class
+    async with proxy._listen():  # noqa: SLF001 - the other half of the class
         yield proxy
 
 

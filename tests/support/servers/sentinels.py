@@ -73,12 +73,12 @@ class Watched:
     async def is_another(self, than: Node) -> None:
         """Return when the sentinels name another server, and it takes writes."""
 
-        async def moved() -> bool:
+        async def has_moved() -> bool:
             named = await self.primary()
             async with self.directly(named) as server:
                 return named is not than and str((await server.info("replication"))["role"]) == "master"
 
-        await until(moved, seconds=30)
+        await until(has_moved, seconds=30)
 
     async def agree(self) -> bool:
         """Whether all sentinels know all servers, so that a fail-over can start."""
@@ -91,7 +91,7 @@ class Watched:
 
 
 @asynccontextmanager
-async def watched(folder: Path, *, least_replicas: int = 0) -> AsyncIterator[Watched]:
+async def run_sentinels(folder: Path, *, least_replicas: int = 0) -> AsyncIterator[Watched]:
     """Run the servers; the primary takes writes only with this number of replicas."""
     password, others = secrets.token_hex(8), secrets.token_hex(8)
     ports = [quiet_port() for _ in range(1 + REPLICAS + SENTINELS)]
@@ -117,7 +117,7 @@ async def watched(folder: Path, *, least_replicas: int = 0) -> AsyncIterator[Wat
     try:
         async with AsyncExitStack() as stack:
             for node in (*nodes.values(), *sentinels):
-                await stack.enter_async_context(node.running())
+                await stack.enter_async_context(node.run())
             url = f"redis+sentinel://:{password}@{hosts}/{SERVICE}/0?sentinel_password={others}"
             site = Watched(url, nodes, sentinel, password)
             await until(site.agree, seconds=30)

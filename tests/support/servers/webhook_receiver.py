@@ -68,7 +68,7 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiving() -> AsyncIterator[Receiver]:
+async def run_receiver() -> AsyncIterator[Receiver]:
     """A receiver on loopback for the length of the block."""
     receiver = Receiver()
     app = web.Application()

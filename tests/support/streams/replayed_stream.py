@@ -63,23 +63,23 @@ class ReplayedStream:
         return found
 
     async def has(self, state: State, replay_id: str = "r") -> None:
-        async def reached() -> bool:
+        async def is_reached() -> bool:
             return (await self.progress(replay_id)).state is state
 
-        await until(reached)
+        await until(is_reached)
 
     async def has_copied(self, number: int) -> None:
-        async def reached() -> bool:
+        async def is_reached() -> bool:
             return bool(await self.server.xlen(self.shard.replay(GROUP)) >= number)
 
-        await until(reached)
+        await until(is_reached)
 
-    async def copied(self) -> list[int]:
+    async def read_copies(self) -> list[int]:
         """The entries that were copied, in the order of the copies."""
         copies: Any = await self.server.xrange(self.shard.replay(GROUP))
         return [EntryId.from_text(fields[b"origin"].decode()).ms for _, fields in copies]
 
-    def replaying(self, archive: Path | None = None) -> ReplayScheduler:
+    def make_scheduler(self, archive: Path | None = None) -> ReplayScheduler:
         return ReplayScheduler(GroupRef(self.server, self.shard, GROUP), archive, poll_seconds=0.02, lease_ms=300)
 
 
@@ -92,12 +92,12 @@ async def run_beside(running: Sequence[ReplayScheduler], condition: Awaitable[An
             await condition
             stop.set()
             await asyncio.wait(looking)
-            while copying := _copying(running):
+            while copying := _find_copiers(running):
                 await asyncio.wait(copying)
         finally:
             await cancel_and_wait(looking)
-            await cancel_and_wait(_copying(running))
+            await cancel_and_wait(_find_copiers(running))
 
 
-def _copying(running: Sequence[ReplayScheduler]) -> list[asyncio.Task[None]]:
+def _find_copiers(running: Sequence[ReplayScheduler]) -> list[asyncio.Task[None]]:
     return [task for one in running for task in one.copiers]

@@ -49,31 +49,31 @@ class HandledStream:
         return orjson.loads(result.stdout)
 
     def ask(self, question: Callable[[Redis], Any]) -> Any:
-        async def asking() -> Any:
+        async def ask() -> Any:
             server = connect.client(self.url)
             try:
                 return await question(server)
             finally:
                 await server.aclose()
 
-        return asyncio.run(asking())
+        return asyncio.run(ask())
 
     def calls(self) -> list[tuple[str, str, bool]]:
         """Message, attempt, and whether it was replayed, of each call."""
         lines = (self.folder / "calls.txt").read_text().splitlines()
         return [(words[1], words[2], words[3] == "True") for words in map(str.split, lines) if words[0] == "call"]
 
-    def replayed(self) -> Counter[str]:
+    def count_replayed(self) -> Counter[str]:
         return Counter(one for one, _, replayed in self.calls() if replayed)
 
     def is_settled(self) -> bool:
         """Whether no entry is left. Calls of another worker succeed, so a failure is the fault of the event."""
 
-        async def succeed(server: Redis) -> None:
+        async def note_success(server: Redis) -> None:
             seconds, _ = await server.time()
             await server.set(self.shard.succeeded(GROUP), seconds * 1000)
 
-        self.ask(succeed)
+        self.ask(note_success)
         return all(group["outstanding"] == 0 for group in self.json("stats")["groups"].values())
 
     def wait_for(self, condition: Callable[[], object]) -> None:
@@ -94,7 +94,9 @@ def name(number: int) -> str:
 
 
 @contextmanager
-def handled(url: str, shard: Shard, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HandledStream]:
+def run_handled_stream(
+    url: str, shard: Shard, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[HandledStream]:
     """Two groups that have handled ENTRIES statuses; one group has two dead letters. Their worker keeps running."""
     shutil.copy(MODULE, folder)
     Archive(folder / "archive").prepare()

@@ -59,7 +59,7 @@ class RecordingWorkers:
                 pipe.xadd(self.shard.stream, fields)
             await pipe.execute()
 
-    def noted(self, word: str) -> list[list[str]]:
+    def read_notes(self, word: str) -> list[list[str]]:
         """Return the values of this word in the handler's notes, in order."""
         file = self.folder / "calls.txt"
         lines = file.read_text().splitlines() if file.exists() else []
@@ -67,7 +67,7 @@ class RecordingWorkers:
 
     def times(self, word: str) -> Counter[str]:
         """How often the handler has noted this word for each message."""
-        return Counter(words[0] for words in self.noted(word) if not words[0].startswith(GOOD))
+        return Counter(words[0] for words in self.read_notes(word) if not words[0].startswith(GOOD))
 
     async def group(self) -> dict[str, Any]:
         """Count the outstanding entries of the group."""
@@ -77,23 +77,23 @@ class RecordingWorkers:
     async def is_done(self, *, seconds: float = 30) -> None:
         """Return when nothing is unread, pending or waiting for a retry."""
 
-        async def nothing_is_left() -> bool:
+        async def is_empty() -> bool:
             return bool((await self.group())["outstanding"] == 0)
 
-        await until(nothing_is_left, seconds=seconds)
+        await until(is_empty, seconds=seconds)
 
     async def is_done_among_good(self, *, seconds: float = 30) -> None:
         """Return when nothing is left, while events that succeed come in: so bad ones are given up."""
         number = itertools.count()
 
-        async def nothing_is_left() -> bool:
+        async def is_empty() -> bool:
             if (await self.group())["outstanding"] == 0:
                 return True
             await self.append(f"{GOOD}{next(number)}")
             await asyncio.sleep(0.1)
             return False
 
-        await until(nothing_is_left, seconds=seconds)
+        await until(is_empty, seconds=seconds)
 
     async def letters(self) -> list[tuple[str, str, int]]:
         """Message, error and attempts of each dead letter, sorted."""
@@ -112,10 +112,12 @@ class RecordingWorkers:
         worker.kill()
         self.workers.remove(worker)
         return {
-            origin for stream in streams(self.shard, GROUP).values() for origin in await self._pending(stream, worker)
+            origin
+            for stream in streams(self.shard, GROUP).values()
+            for origin in await self._read_pending(stream, worker)
         }
 
-    async def _pending(self, stream: str, dead: Process) -> list[str]:
+    async def _read_pending(self, stream: str, dead: Process) -> list[str]:
         """Return the origins of the entries that a dead worker has read and not settled."""
         found: Any = await self.server.xpending_range(stream, GROUP, "-", "+", 10_000)
         own = [one["message_id"] for one in found if one["consumer"].decode().split("-")[-2] == str(dead.child.pid)]
@@ -128,7 +130,9 @@ class RecordingWorkers:
 
 
 @contextmanager
-def recording(url: str, server: Redis, shard: Shard, folder: Path, pace: float = 1.0) -> Iterator[RecordingWorkers]:
+def run_recording_workers(
+    url: str, server: Redis, shard: Shard, folder: Path, pace: float = 1.0
+) -> Iterator[RecordingWorkers]:
     """A place to record in, with the workers' intervals multiplied by ``pace``; ends the workers."""
     shutil.copy(MODULE, folder)
     with ExitStack() as running:
@@ -145,7 +149,7 @@ async def replay(server: Redis, shard: Shard, group: str, rate: float) -> str:
     return (await start(server, wanted, await plan(server, wanted))).id
 
 
-async def copied(server: Redis, shard: Shard, group: str, replay_id: str) -> int:
+async def count_copies(server: Redis, shard: Shard, group: str, replay_id: str) -> int:
     """How many copies a replay has made; nothing has stopped it."""
     known = await Replays(GroupRef(server, shard, group)).find(replay_id)
     assert known is not None

@@ -16,7 +16,7 @@ from stream.keys import Shard
 from stream.redis.client import client
 from stream.settings import child_environment
 from tests.support.http.load import JSON
-from tests.support.processes import ACKSTREAM, Process, run_ackstream, runs, started
+from tests.support.processes import ACKSTREAM, Process, run_ackstream, runs, start_process
 from tests.support.waiting import until
 from worker.settings import WorkerSettings
 
@@ -41,19 +41,19 @@ class UpFolder:
     def up(self, **settings: str) -> Iterator[Process]:
         """Run `ackstream up` for the length of a block."""
         environment = child_environment(**{"log_format": "json", **settings})
-        process = started((*self.command, "up", *self.options), self.folder, "up", environment)
+        process = start_process((*self.command, "up", *self.options), self.folder, "up", environment)
         try:
             yield process
         finally:
             process.end()
 
-    def told(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run another command to its end, with only `--data` to go by."""
         return run_ackstream(*arguments, "--data", str(self.data), folder=self.folder)
 
-    def asked(self, *arguments: str) -> Any:
+    def ask(self, *arguments: str) -> Any:
         """Return the JSON of a command; None if it exits with 1."""
-        answered = self.told(*arguments, "--json")
+        answered = self.run(*arguments, "--json")
         return None if answered.returncode else orjson.loads(answered.stdout)
 
     async def post(self, *bodies: bytes) -> list[int]:
@@ -74,7 +74,7 @@ class UpFolder:
             await until(is_done)
         finally:
             await server.aclose()
-        found: Mapping[str, Any] = self.asked("stats")
+        found: Mapping[str, Any] = self.ask("stats")
         return found
 
     def left(self) -> list[str]:

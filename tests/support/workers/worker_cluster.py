@@ -114,22 +114,22 @@ class WorkerCluster:
         """Whether it is a name of this worker, which takes a new one whenever it drops what it has in hand."""
         return name.split("-")[-2] == str(worker.child.pid)
 
-    async def beating(self) -> set[str]:
+    async def find_beating(self) -> set[str]:
         """The names that have a counter: those in use, and those of the dead until they are removed."""
         counters: Any = await self.server.hkeys(self.shard.alive(GROUP))
         return {name.decode() for name in counters}
 
     async def is_claimed_from(self, names: set[str], *, seconds: float) -> None:
         """Return when a worker has taken over entries from one of these."""
-        await becomes(lambda: self.claimed() & names, seconds=seconds)
+        await becomes(lambda: self.find_claimed() & names, seconds=seconds)
 
-    def claimed(self) -> set[str]:
+    def find_claimed(self) -> set[str]:
         """The names from which a worker has taken entries over."""
-        return {line["dead"] for worker in self.workers for line in worker.logged("heartbeat.claimed")}
+        return {line["dead"] for worker in self.workers for line in worker.read_log("heartbeat.claimed")}
 
 
 @asynccontextmanager
-async def working(
+async def run_worker_cluster(
     url: str, shard: Shard, database_url: str, folder: Path, pace: float = 1.0
 ) -> AsyncIterator[WorkerCluster]:
     """Work for workers on these servers, with their intervals multiplied by ``pace``; ends the workers."""

@@ -9,13 +9,13 @@ from redis.asyncio import Redis
 
 from stream.keys import Shard
 from tests.support.samples.events import RECEIVED_MS, entry
-from tests.support.workers.handled_entries import ENTRIES, HandledStream, handled, name
+from tests.support.workers.handled_entries import ENTRIES, HandledStream, name, run_handled_stream
 from tests.support.workers.recording import GROUP
 
 
 @pytest.fixture
 def site(valkey_url: str, shard: Shard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HandledStream]:
-    with handled(valkey_url, shard, tmp_path, monkeypatch) as site:
+    with run_handled_stream(valkey_url, shard, tmp_path, monkeypatch) as site:
         yield site
 
 

@@ -19,7 +19,7 @@ from stream.keys import Shard
 from stream.redis import client as connect
 from tests.support.processes import ackstream
 from tests.support.samples.events import RECEIVED_MS
-from tests.support.workers.handled_entries import ENTRIES, HOUR_MS, HandledStream, handled, name
+from tests.support.workers.handled_entries import ENTRIES, HOUR_MS, HandledStream, name, run_handled_stream
 from tests.support.workers.recording import GROUP
 from worker.retention.archive_writer import Archive
 from worker.retention.pages import raw_ranges
@@ -27,7 +27,7 @@ from worker.retention.pages import raw_ranges
 
 @pytest.fixture
 def site(valkey_url: str, shard: Shard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HandledStream]:
-    with handled(valkey_url, shard, tmp_path, monkeypatch) as site:
+    with run_handled_stream(valkey_url, shard, tmp_path, monkeypatch) as site:
         yield site
 
 
@@ -49,7 +49,7 @@ CHOICES: list[tuple[tuple[str, ...], Callable[[int], bool]]] = [
 
 def test_each_filter_plans_and_replays_its_entries(site: HandledStream) -> None:
     """`plan` shows number, times and duration; the group gets only the selected entries, the other group none."""
-    logged = len(site.worker.logged("message.status"))
+    logged = len(site.worker.read_log("message.status"))
     for arguments, is_selected in CHOICES:
         selected = [number for number in range(ENTRIES) if is_selected(number)]
         plan = site.json("replay", "plan", *arguments, "--rate", "500")
@@ -61,18 +61,18 @@ def test_each_filter_plans_and_replays_its_entries(site: HandledStream) -> None:
             )
             assert parse_time_ms(plan["first"], 0) == RECEIVED_MS + selected[0] * HOUR_MS
             assert plan["bytes"] > 100 * len(selected)
-        before = site.replayed()
+        before = site.count_replayed()
         run = site.json("replay", "run", "--group", GROUP, *arguments, "--rate", "500")
         assert run["total"] == len(selected), arguments
         site.wait_for(site.is_settled)
-        assert set(site.replayed() - before) == {name(number) for number in selected}, arguments
+        assert set(site.count_replayed() - before) == {name(number) for number in selected}, arguments
         site.json("dead-letters", "discard", "--all")
-    assert len(site.worker.logged("message.status")) == logged
+    assert len(site.worker.read_log("message.status")) == logged
     replays = site.json("replay", "list")["replays"]
     assert {row["state"] for row in replays} == {"done"}
     assert len(replays) == len(CHOICES) - 1
     assert set(replays[0]) >= {"replay", "group", "state", "done", "total", "rate"}
-    assert site.worker.logged("replay.done")[0]["scope"] == "all"
+    assert site.worker.read_log("replay.done")[0]["scope"] == "all"
 
 
 def test_the_archive_is_replayed_with_the_stream(site: HandledStream) -> None:
@@ -94,7 +94,7 @@ def test_the_archive_is_replayed_with_the_stream(site: HandledStream) -> None:
     run = site.json("replay", "run", "--archive", "--group", GROUP, *choice)
     assert (run["state"], run["done"]) == ("done", ENTRIES - 2)
     site.wait_for(site.is_settled)
-    assert site.replayed() == Counter(name(number) for number in range(ENTRIES - 2))
+    assert site.count_replayed() == Counter(name(number) for number in range(ENTRIES - 2))
 
 
 def test_a_replay_is_paused_resumed_and_cancelled(site: HandledStream) -> None:
@@ -105,19 +105,19 @@ def test_a_replay_is_paused_resumed_and_cancelled(site: HandledStream) -> None:
     site.wait_for(lambda: state(site, replay)["done"] >= 3)
     paused = site.json("replay", "pause", replay)
     assert paused["state"] == "paused"
-    site.wait_for(lambda: site.worker.logged("replay.stopped"))
+    site.wait_for(lambda: site.worker.read_log("replay.stopped"))
     copied = state(site, replay)["done"]
     assert 3 <= copied < ENTRIES
     assert "paused" in site.run("replay", "list").output
     assert site.json("replay", "resume", replay)["state"] == "running"
     site.wait_for(lambda: state(site, replay)["done"] > copied)
     assert site.json("replay", "cancel", replay)["state"] == "cancelled"
-    site.wait_for(lambda: len(site.worker.logged("replay.stopped")) == 2)
+    site.wait_for(lambda: len(site.worker.read_log("replay.stopped")) == 2)
     copied = state(site, replay)["done"]
     refused = site.run("replay", "resume", replay)
     assert (refused.exit_code, str(refused.exception)) == (1, f"replay {replay} is cancelled already")
-    site.wait_for(lambda: len(site.replayed()) == copied)
-    assert set(site.replayed().values()) <= {1}
+    site.wait_for(lambda: len(site.count_replayed()) == copied)
+    assert set(site.count_replayed().values()) <= {1}
     groups = site.ask(lambda server: server.xinfo_groups(site.shard.stream))
     assert {row["name"] for row in groups} == {GROUP.encode(), b"log"}
 
@@ -132,8 +132,8 @@ def test_ctrl_c_leaves_a_replay_running(site: HandledStream) -> None:
     settings = {"redis_url": site.url, "stream": site.shard.name}
     arguments = ("replay", "run", "--group", GROUP, "--rate", "4")
     with ackstream(*arguments, folder=site.folder, **settings) as command:
-        site.wait_for(lambda: command.logged("replay.started"))
-        (started,) = command.logged("replay.started")
+        site.wait_for(lambda: command.read_log("replay.started"))
+        (started,) = command.read_log("replay.started")
         site.wait_for(lambda: state(site, started["replay"])["done"] > 0)
         command.send(signal.SIGINT)
         assert command.child.wait(10) == 130

@@ -13,12 +13,12 @@ from stream.entry import Entry
 from stream.keys import Shard
 from tests.support.processes import Ingest
 from tests.support.samples.events import body
-from tests.support.samples.signed import ACCOUNT, SECRETS, bearer, signed_query
+from tests.support.samples.signed import ACCOUNT, SECRETS, bearer, sign_query
 from tests.support.waiting import until
 
 PAYLOAD = body()
 RECEIPT = b"messageId=m-2&status=delivered&api-key=abcd1234"
-SIGNED_RECEIPT = signed_query(messageId="m-2", status="delivered", **{"api-key": ACCOUNT}).encode()
+SIGNED_RECEIPT = sign_query(messageId="m-2", status="delivered", **{"api-key": ACCOUNT}).encode()
 LIMIT = 128 * 1024
 
 RETRIED = {"retry-after": "5"}
@@ -85,7 +85,7 @@ async def site_of(
     server: Redis, url: str, shard: Shard, folder: Path, **settings: str
 ) -> AsyncIterator[AnsweringIngest]:
     common = {"redis_url": url, "stream": shard.name, "signature_secrets": SECRETS}
-    async with Ingest(folder, **{**common, **settings}).running() as ingest:
+    async with Ingest(folder, **{**common, **settings}).run() as ingest:
         yield AnsweringIngest(ingest.port, server, shard)
 
 

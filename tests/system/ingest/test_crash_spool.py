@@ -13,8 +13,8 @@ import pytest
 
 from console.up.valkey import find_free_port
 from stream.keys import Shard
-from tests.support.faults.redis_outages import ProxiedRedis, away_redis
-from tests.support.http.load import loading
+from tests.support.faults.redis_outages import ProxiedRedis, run_proxied_redis
+from tests.support.http.load import open_load
 from tests.support.processes import Ingest, ackstream
 from tests.support.waiting import until
 from tests.support.workers.crash_rounds import ROUNDS, SEED
@@ -33,13 +33,13 @@ def rng() -> random.Random:
 
 @pytest.fixture
 async def away(tmp_path: Path, shard: Shard) -> AsyncIterator[ProxiedRedis]:
-    async with away_redis(tmp_path / "valkey", shard) as away:
+    async with run_proxied_redis(tmp_path / "valkey", shard) as away:
         yield away
 
 
 @pytest.fixture
 async def ingest(away: ProxiedRedis, tmp_path: Path) -> AsyncIterator[Ingest]:
-    async with Ingest(tmp_path, **away.settings).running() as ingest:
+    async with Ingest(tmp_path, **away.settings).run() as ingest:
         yield ingest
 
 
@@ -64,7 +64,7 @@ async def test_ingest_killed_while_redis_is_away_loses_nothing(
     away.kill()
     stored = list[str]()
     for _ in range(ROUNDS):
-        async with loading(ingest.url) as load:
+        async with open_load(ingest.url) as load:
             for _ in range(ROUND_KILLS):
                 await load.keeps(rng.randrange(1, 300))
                 ingest.kill()
@@ -87,7 +87,7 @@ async def test_everything_killed_in_turn_loses_nothing(
     """Redis and ingest, one or both of them, while the spool is filled and drained."""
     stored = list[str]()
     for _ in range(ROUNDS):
-        async with loading(ingest.url) as load:
+        async with open_load(ingest.url) as load:
             for _ in range(3):
                 await load.keeps(rng.randrange(1, 300))
                 away.kill()
@@ -104,9 +104,9 @@ async def test_everything_killed_in_turn_loses_nothing(
 
 async def test_what_a_dead_process_has_left_another_drains(away: ProxiedRedis, ingest: Ingest, tmp_path: Path) -> None:
     """Two on one data folder; one dies with its spool full and does not come back: the living one drains both."""
-    async with Ingest(tmp_path, **away.settings).running() as second:
+    async with Ingest(tmp_path, **away.settings).run() as second:
         away.kill()
-        async with loading(ingest.url) as load, loading(second.url) as other_load:
+        async with open_load(ingest.url) as load, open_load(second.url) as other_load:
             await load.keeps(300)
             await other_load.keeps(300)
         second.kill()
@@ -118,7 +118,7 @@ async def test_what_a_dead_process_has_left_another_drains(away: ProxiedRedis, i
 
 async def test_a_frozen_redis_is_not_noticed_by_senders(away: ProxiedRedis, ingest: Ingest, tmp_path: Path) -> None:
     """Stopped again and again under load: nobody is refused, all comes to the stream."""
-    async with loading(ingest.url) as load:
+    async with open_load(ingest.url) as load:
         for _ in range(ROUNDS):
             await load.keeps(100)
             away.freeze()
@@ -136,7 +136,7 @@ async def test_a_stopped_ingest_goes_on_where_it_was(away: ProxiedRedis, tmp_pat
     ports = {"port": str(port), "admin_port": str(admin_port)}
     with ackstream("ingest", folder=tmp_path, signatures="off", **ports, **away.settings) as process:
         await process.is_ready(admin_port)
-        async with loading(f"http://127.0.0.1:{port}/webhooks/message-status") as load:
+        async with open_load(f"http://127.0.0.1:{port}/webhooks/message-status") as load:
             for _ in range(ROUNDS):
                 await load.keeps(100)
                 process.send(signal.SIGSTOP)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 
 from stream.keys import Shard
-from tests.support.http.raw_http import LAST, PATH, Edge, connected, good, heard, post, served, talk
+from tests.support.http.raw_http import LAST, PATH, Edge, good, open_socket, post, receive_all, run_for_module, talk
 
 TEXT = b"Content-Length: 5"
 CHUNKED = b"Transfer-Encoding: chunked"
@@ -93,7 +93,7 @@ SERVED = {
 
 @pytest.fixture(scope="module")
 def edge(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
-    yield from served(
+    yield from run_for_module(
         Edge(tmp_path_factory.mktemp("framing"), valkey_url, Shard("test-framing"), body_seconds="1", grace_seconds="1")
     )
 
@@ -110,9 +110,9 @@ async def test_what_is_malformed_gets_one_400_and_a_closed_connection(edge: Edge
 @pytest.mark.parametrize("name", ["a header of 1 MiB", "10,000 headers", "a request line of 1 MiB"])
 async def test_a_client_that_speaks_first_and_listens_then_hears_its_answer(edge: Edge, name: str) -> None:
     """Bytes after the error are read and dropped for a while, because a reset would destroy the answer."""
-    with connected(edge.port) as client:
+    with open_socket(edge.port) as client:
         await asyncio.get_running_loop().sock_sendall(client, MALFORMED[name] + b"x" * 16 * MEBIBYTE)
-        assert (await heard(client)).answers == [400]
+        assert (await receive_all(client)).answers == [400]
 
 
 async def test_what_is_malformed_leaves_nothing_in_memory(edge: Edge) -> None:
@@ -130,7 +130,7 @@ async def test_what_is_odd_but_clear_is_served(edge: Edge, name: str) -> None:
     request, payload = SERVED[name]
     answer = await talk(edge.port, request + good(b"next") + LAST)
     assert answer.answers == [200, 200, 404]
-    assert await edge.appended(2) == [payload, b"next"]
+    assert await edge.take_appended(2) == [payload, b"next"]
     assert await edge.takes_a_good_one()
 
 
@@ -149,7 +149,7 @@ async def test_an_upgrade_with_a_body_is_served_as_if_it_had_not_been_asked_for(
     answer = await talk(edge.port, post(*upgrade, TEXT, body=b"hello") + good(b"smuggled"))
     assert answer.answers == [200]
     assert b"Connection: close" in answer.raw
-    assert await edge.appended(1) == [b"hello"]
+    assert await edge.take_appended(1) == [b"hello"]
     assert await edge.takes_a_good_one()
 
 
@@ -209,7 +209,7 @@ async def test_garbage_behind_a_request_that_is_being_kept_does_not_hurt_it(edge
         await server.execute_command("CLIENT PAUSE", 200, "WRITE")  # type: ignore[no-untyped-call]
     answer = await talk(edge.port, good(b"hello"), b"\0garbage\r\n\r\n")
     assert answer.answers == [200, 400]
-    assert await edge.appended(1) == [b"hello"]
+    assert await edge.take_appended(1) == [b"hello"]
 
 
 async def test_a_hundred_thousand_requests_on_one_connection(edge: Edge) -> None:
@@ -226,7 +226,7 @@ async def test_a_hundred_thousand_requests_on_one_connection(edge: Edge) -> None
         other_requests, peak = other_requests + 1, max(peak, edge.resident_bytes)
     answers = (await talking).answers
     assert answers == [200 if n % every == 0 else 404 for n in range(number)] + [404]
-    stored = await edge.appended(number // every + other_requests)
+    stored = await edge.take_appended(number // every + other_requests)
     assert set(stored) == {b"other", *(b"%d" % n for n in range(0, number, every))}
     assert len(stored) >= number // every + other_requests  # on a busy machine one may come twice, by the spool
     assert peak - before < 16 * MEBIBYTE

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stream.keys import Shard
-from tests.support.faults.redis_outages import ProxiedRedis, Sender, away_redis, sending
+from tests.support.faults.redis_outages import ProxiedRedis, Sender, open_sender, run_proxied_redis
 from tests.support.preload.shim import Shim, build_shim
 from tests.support.processes import Ingest, answer
 from tests.support.waiting import until
@@ -18,7 +18,7 @@ from tests.support.waiting import until
 
 @pytest.fixture
 async def away(tmp_path: Path, shard: Shard) -> AsyncIterator[ProxiedRedis]:
-    async with away_redis(tmp_path / "valkey", shard) as away:
+    async with run_proxied_redis(tmp_path / "valkey", shard) as away:
         yield away
 
 
@@ -36,14 +36,14 @@ def shim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shim:
 @pytest.fixture
 async def ingest(away: ProxiedRedis, shim: Shim, tmp_path: Path) -> AsyncIterator[Ingest]:  # noqa: ARG001 - it is preloaded
     """With Redis gone, so that all depends on the spool."""
-    async with Ingest(tmp_path, **away.settings).running() as ingest:
+    async with Ingest(tmp_path, **away.settings).run() as ingest:
         away.kill()
         yield ingest
 
 
 @pytest.fixture
 async def sender(ingest: Ingest) -> AsyncIterator[Sender]:
-    async with sending(ingest.url) as sender:
+    async with open_sender(ingest.url) as sender:
         yield sender
 
 
@@ -116,4 +116,4 @@ async def test_a_disk_that_does_not_answer_keeps_no_process_alive(shim: Shim, in
     shim.set(fsync_delay_ms=40_000)
     assert await sender.post() == 503
     ingest.process.send(signal.SIGTERM)
-    assert await ingest.process.ended(15) == 0
+    assert await ingest.process.wait_for_end(15) == 0

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from stream.keys import Shard
-from tests.support.http.raw_http import Edge, good, post, served, talk
+from tests.support.http.raw_http import Edge, good, post, run_for_module, talk
 from tests.support.processes import becomes
 from tests.support.samples.signed import ACCOUNT, SECRETS, bearer
 
@@ -21,13 +21,17 @@ PAYLOAD = b'{"message_uuid":"m-1","status":"delivered"}'
 @pytest.fixture(scope="module")
 def edge(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     settings = {"body_seconds": "0.5", "max_body": "1024"}
-    yield from served(Edge(tmp_path_factory.mktemp("answers"), valkey_url, Shard("test-http-answers"), **settings))
+    yield from run_for_module(
+        Edge(tmp_path_factory.mktemp("answers"), valkey_url, Shard("test-http-answers"), **settings)
+    )
 
 
 @pytest.fixture(scope="module")
-def required(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+def signed_edge(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     settings = {"signatures": "required", "signature_secrets": SECRETS, "dlr_signature": "off"}
-    yield from served(Edge(tmp_path_factory.mktemp("signed"), valkey_url, Shard("test-http-signed"), **settings))
+    yield from run_for_module(
+        Edge(tmp_path_factory.mktemp("signed"), valkey_url, Shard("test-http-signed"), **settings)
+    )
 
 
 @pytest.mark.parametrize(
@@ -51,31 +55,31 @@ async def test_an_empty_request_is_answered_200_and_not_stored(edge: Edge, reque
 
     assert answer.answers == [200]
     assert (await edge.metrics())["ackstream_webhooks_total", "check"] == before + 1
-    assert await edge.appended() == []
-    assert edge.process.logged("webhook.check")
+    assert await edge.take_appended() == []
+    assert edge.process.read_log("webhook.check")
 
 
-async def test_a_check_needs_no_signature(required: Edge) -> None:
+async def test_a_check_needs_no_signature(signed_edge: Edge) -> None:
     """With signatures required an empty request without a token is answered 200 too."""
     for request_ in (post(CLOSE, NO_BODY), post(CLOSE, line=b"GET /webhooks/dlr HTTP/1.1")):
-        assert (await talk(required.port, request_)).answers == [200]
+        assert (await talk(signed_edge.port, request_)).answers == [200]
 
-    assert await required.appended() == []
+    assert await signed_edge.take_appended() == []
 
 
 @pytest.mark.parametrize("mode", ["required", "observe"])
 async def test_an_empty_post_with_the_token_of_a_payload_is_asked_for_again(
-    mode: str, required: Edge, valkey_url: str, shard: Shard, tmp_path: Path
+    mode: str, signed_edge: Edge, valkey_url: str, shard: Shard, tmp_path: Path
 ) -> None:
     """Something on the way has lost the body: with 503 the provider sends it again, with 200 it would be gone."""
     lost = post(CLOSE, NO_BODY, b"Authorization: " + bearer(PAYLOAD).encode())
     empty = post(CLOSE, NO_BODY, b"Authorization: " + bearer(b"").encode())
     observing = Edge(tmp_path, valkey_url, shard, signatures="observe", signature_secrets=SECRETS)
 
-    async with observing.running():
-        edge = required if mode == "required" else observing
+    async with observing.run():
+        edge = signed_edge if mode == "required" else observing
         answers = [(await talk(edge.port, request)).answers for request in (lost, empty)]
-        assert await edge.appended() == []
+        assert await edge.take_appended() == []
 
     assert answers == [[503], [200]]
 
@@ -91,7 +95,7 @@ async def test_other_spellings_of_a_path_are_taken(edge: Edge, path: bytes) -> N
     answer = await talk(edge.port, post(CLOSE, b"Content-Length: 5", body=b"hello", line=line))
 
     assert answer.answers == [200]
-    assert await edge.appended(1) == [b"hello"]
+    assert await edge.take_appended(1) == [b"hello"]
 
 
 @pytest.mark.parametrize(("path", "text"), [("live", "live\n"), ("ready", "ready\n"), ("Ready/", "ready\n")])
@@ -126,7 +130,7 @@ async def test_a_refusal_is_logged_with_its_reason_and_the_next_step(edge: Edge,
     answer = await talk(edge.port, request_)
 
     def lines() -> list[dict[str, Any]]:
-        return [line for line in edge.process.logged("webhook.refused") if line["reason"] == reason]
+        return [line for line in edge.process.read_log("webhook.refused") if line["reason"] == reason]
 
     assert answer.answers == [status]
     await becomes(lines)  # another thread writes them
@@ -145,27 +149,27 @@ async def test_a_thousand_refusals_write_few_lines(edge: Edge) -> None:
     assert len(edge.process.said.splitlines()) - before <= 2
 
 
-async def test_unsigned_and_wrong_webhooks_are_logged_apart(required: Edge) -> None:
+async def test_unsigned_and_wrong_webhooks_are_logged_apart(signed_edge: Edge) -> None:
     """If every webhook is refused, the log has the reason, the next step and the configured account."""
     wrong = bearer(PAYLOAD, secret="another-secret-of-nobody-at-all").encode()
     stranger = bearer(PAYLOAD, api_key="stranger").encode()
 
-    await talk(required.port, good(PAYLOAD, CLOSE))
-    await talk(required.port, good(PAYLOAD, CLOSE, b"Authorization: " + wrong))
-    await talk(required.port, good(PAYLOAD, CLOSE, b"Authorization: " + stranger))
+    await talk(signed_edge.port, good(PAYLOAD, CLOSE))
+    await talk(signed_edge.port, good(PAYLOAD, CLOSE, b"Authorization: " + wrong))
+    await talk(signed_edge.port, good(PAYLOAD, CLOSE, b"Authorization: " + stranger))
 
     def are_logged() -> bool:
         return {"unsigned", "signature", "account"} <= {
-            line["reason"] for line in required.process.logged("webhook.refused")
+            line["reason"] for line in signed_edge.process.read_log("webhook.refused")
         }
 
     await becomes(are_logged)  # another thread writes them
-    reasons = {line["reason"]: line for line in required.process.logged("webhook.refused")}
+    reasons = {line["reason"]: line for line in signed_edge.process.read_log("webhook.refused")}
     assert reasons["unsigned"]["answer"] == 503
     assert "ACKSTREAM_SIGNATURE_SECRETS" in reasons["signature"]["what"]
     assert reasons["signature"]["account"] == ACCOUNT
     assert "account" not in reasons["account"]
-    assert "stranger" not in required.process.said
+    assert "stranger" not in signed_edge.process.said
 
 
 @pytest.mark.parametrize("reason", [*REFUSALS, "none"])
@@ -175,7 +179,7 @@ async def test_no_answer_names_versions_or_quotes_the_client(edge: Edge, reason:
 
     answer = await talk(edge.port, request_)
 
-    await edge.appended(reason == "none")
+    await edge.take_appended(reason == "none")
     assert answer.raw.endswith(b"\r\n\r\n")
     for word in (b"server:", b"aiohttp", b"python", b"secret-word"):
         assert word not in answer.raw.lower()
@@ -183,7 +187,7 @@ async def test_no_answer_names_versions_or_quotes_the_client(edge: Edge, reason:
 
 async def test_several_addresses_can_be_listened_on(valkey_url: str, shard: Shard, tmp_path: Path) -> None:
     """IPv4 and IPv6, by one setting."""
-    async with Edge(tmp_path, valkey_url, shard, host="127.0.0.1, ::1").running() as edge:
+    async with Edge(tmp_path, valkey_url, shard, host="127.0.0.1, ::1").run() as edge:
         for host in ("127.0.0.1", "::1"):
             reader, writer = await asyncio.open_connection(host, edge.port)
             writer.write(good(b"hello", CLOSE))
@@ -191,13 +195,15 @@ async def test_several_addresses_can_be_listened_on(valkey_url: str, shard: Shar
             writer.close()
 
 
-async def test_a_receipt_that_is_not_utf_8_is_stored_as_it_came(required: Edge) -> None:
+async def test_a_receipt_that_is_not_utf_8_is_stored_as_it_came(signed_edge: Edge) -> None:
     """Latin-1 in a form, escaped or not, and in a query: 200, and the raw bytes are on the stream."""
     form = b"messageId=m-1&status=delivered&client-ref=caf\xe9"
     query = b"messageId=m-1&status=delivered&client-ref=caf%E9"
     line = b"GET /webhooks/dlr?" + query + b" HTTP/1.1"
 
-    answers = [(await talk(required.port, request)).answers for request in (good(form, CLOSE), post(CLOSE, line=line))]
+    answers = [
+        (await talk(signed_edge.port, request)).answers for request in (good(form, CLOSE), post(CLOSE, line=line))
+    ]
 
     assert answers == [[200], [200]]
-    assert await required.appended(2) == [form, query]
+    assert await signed_edge.take_appended(2) == [form, query]

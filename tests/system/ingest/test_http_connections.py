@@ -14,7 +14,7 @@ import pytest
 from ingest.http.server import check_listener
 from runtime.errors import CommandError
 from stream.keys import Shard
-from tests.support.http.raw_http import LAST, Edge, connected, good, heard, post, served, talk
+from tests.support.http.raw_http import LAST, Edge, good, open_socket, post, receive_all, run_for_module, talk
 from tests.support.processes import answer, becomes
 from tests.support.samples.signed import SECRETS
 from tests.support.waiting import until
@@ -27,24 +27,26 @@ MEBIBYTE = 1 << 20
 @pytest.fixture(scope="module")
 def edge(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     settings = {"client_seconds": str(CLIENT_SECONDS), "keepalive_seconds": str(KEEPALIVE_SECONDS)}
-    yield from served(Edge(tmp_path_factory.mktemp("connections"), valkey_url, Shard("test-connections"), **settings))
+    yield from run_for_module(
+        Edge(tmp_path_factory.mktemp("connections"), valkey_url, Shard("test-connections"), **settings)
+    )
 
 
 async def test_a_connection_on_which_nothing_has_come_is_idle_not_late(edge: Edge) -> None:
     """A client that connects ahead of time may send its first request after the deadline of a head."""
-    with connected(edge.port) as client:
+    with open_socket(edge.port) as client:
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(heard(client), 2 * CLIENT_SECONDS)
+            await asyncio.wait_for(receive_all(client), 2 * CLIENT_SECONDS)
         await asyncio.get_running_loop().sock_sendall(client, good(b"late", b"Connection: close"))
-        assert (await heard(client)).answers == [200]
-    assert await edge.appended(1) == [b"late"]
+        assert (await receive_all(client)).answers == [200]
+    assert await edge.take_appended(1) == [b"late"]
 
 
 @pytest.mark.parametrize("first", [b"", good(b"first")])
 async def test_an_idle_connection_ends_after_the_keep_alive_time(edge: Edge, first: bytes) -> None:
     """Without an answer and without a reset, whether or not a request had come by it."""
     loop = asyncio.get_running_loop()
-    with connected(edge.port) as client:
+    with open_socket(edge.port) as client:
         if first:
             await loop.sock_sendall(client, first)
             assert b" 200 OK" in await loop.sock_recv(client, 1000)
@@ -52,16 +54,16 @@ async def test_an_idle_connection_ends_after_the_keep_alive_time(edge: Edge, fir
         began = time.monotonic()
         assert await asyncio.wait_for(loop.sock_recv(client, 1000), KEEPALIVE_SECONDS + SLACK_SECONDS) == b""
     assert time.monotonic() - began > KEEPALIVE_SECONDS - 0.1
-    await edge.appended(bool(first))
+    await edge.take_appended(bool(first))
 
 
 async def test_a_request_that_crosses_with_the_close_of_its_connection_is_stored(edge: Edge) -> None:
     """The client sees the end of the connection, not a reset; if it does not send again, nothing is lost."""
     loop = asyncio.get_running_loop()
-    with connected(edge.port) as client:
+    with open_socket(edge.port) as client:
         assert await asyncio.wait_for(loop.sock_recv(client, 1000), KEEPALIVE_SECONDS + SLACK_SECONDS) == b""
         await loop.sock_sendall(client, good(b"crossed"))
-        assert await edge.appended(1) == [b"crossed"]
+        assert await edge.take_appended(1) == [b"crossed"]
 
 
 @pytest.mark.parametrize("requests", [good(b"hello"), good(b"hello") * 3])
@@ -76,21 +78,21 @@ async def test_a_client_that_half_closes_after_its_requests_is_answered(edge: Ed
     writer.close()
     number = requests.count(b"hello")
     assert answered.count(b"HTTP/1.1 200 OK") == number
-    assert await edge.appended(number) == [b"hello"] * number
+    assert await edge.take_appended(number) == [b"hello"] * number
 
 
 async def test_requests_sent_ahead_are_answered_whatever_came_before(edge: Edge) -> None:
     """Also after many requests whose bodies came after their heads, by which aiohttp's count of its queue is wrong."""
     loop, number = asyncio.get_running_loop(), 40
-    with connected(edge.port) as client:
+    with open_socket(edge.port) as client:
         for _ in range(number):
             await loop.sock_sendall(client, post(b"Content-Length: 5"))
             await asyncio.sleep(0.002)  # so that they do not arrive as one
             await loop.sock_sendall(client, b"hello")
             assert b" 200 OK" in await loop.sock_recv(client, 1000)
         await loop.sock_sendall(client, post(line=b"GET /nowhere HTTP/1.1") * 100 + LAST)
-        assert (await asyncio.wait_for(heard(client), KEEPALIVE_SECONDS)).answers == [404] * 101
-    await edge.appended(number)
+        assert (await asyncio.wait_for(receive_all(client), KEEPALIVE_SECONDS)).answers == [404] * 101
+    await edge.take_appended(number)
 
 
 async def test_large_requests_sent_ahead_are_all_answered(valkey_url: str, shard: Shard, tmp_path: Path) -> None:
@@ -98,8 +100,8 @@ async def test_large_requests_sent_ahead_are_all_answered(valkey_url: str, shard
     many = good(b"x" * 28 * 1024) * 40 + LAST
     edge = Edge(tmp_path, valkey_url, shard, signatures="required", signature_secrets=SECRETS)
 
-    async with edge.running():
-        answers = [heard.answers for heard in await asyncio.gather(*(talk(edge.port, many) for _ in range(20)))]
+    async with edge.run():
+        answers = [reply.answers for reply in await asyncio.gather(*(talk(edge.port, many) for _ in range(20)))]
 
     assert answers == [[503] * 40 + [404]] * 20
 
@@ -109,14 +111,14 @@ async def test_a_head_may_not_grow_while_a_request_is_in_flight(valkey_url: str,
     edge, line, number = Edge(tmp_path, valkey_url, shard), b"A: " + b"x" * 8000 + b"\r\n", 60
 
     async def flood() -> None:
-        with connected(edge.port) as client:
+        with open_socket(edge.port) as client:
             await asyncio.get_running_loop().sock_sendall(client, good(b"hello"))
             with suppress(ConnectionError, TimeoutError):
                 async with asyncio.timeout(1):
                     await asyncio.get_running_loop().sock_sendall(client, post()[:-2] + line * 60)
-                    await heard(client)
+                    await receive_all(client)
 
-    async with edge.running(), edge.redis() as server:
+    async with edge.run(), edge.redis() as server:
         assert await edge.takes_a_good_one()
         before = peak = edge.resident_bytes
         await server.execute_command("CLIENT PAUSE", 2000, "WRITE")  # type: ignore[no-untyped-call]
@@ -124,7 +126,7 @@ async def test_a_head_may_not_grow_while_a_request_is_in_flight(valkey_url: str,
         while not all(task.done() for task in floods):
             peak = max(peak, edge.resident_bytes)
             await asyncio.wait(floods, timeout=0.02)
-        assert await edge.appended(number) == [b"hello"] * number
+        assert await edge.take_appended(number) == [b"hello"] * number
 
     assert peak - before < number * 160 * 1024
 
@@ -134,22 +136,22 @@ async def test_a_stop_answers_a_request_whose_body_is_still_arriving(
 ) -> None:
     """SIGTERM in the middle of a body: the rest is read, stored and answered 200, then the process ends."""
     edge, loop = Edge(tmp_path, valkey_url, shard), asyncio.get_running_loop()
-    async with edge.running():
-        with connected(edge.port) as client, connected(edge.port) as idle:
+    async with edge.run():
+        with open_socket(edge.port) as client, open_socket(edge.port) as idle:
             await loop.sock_sendall(client, post(b"Content-Length: 9", body=b"half"))
             await until(edge.takes_a_good_one)
             edge.process.send(signal.SIGTERM)
             assert await asyncio.wait_for(loop.sock_recv(idle, 1000), SLACK_SECONDS) == b""
             await loop.sock_sendall(client, b" more")
-            assert (await heard(client)).answers == [200]
-        assert await edge.process.ended(SLACK_SECONDS) == 0
-    assert await edge.appended(1) == [b"half more"]
+            assert (await receive_all(client)).answers == [200]
+        assert await edge.process.wait_for_end(SLACK_SECONDS) == 0
+    assert await edge.take_appended(1) == [b"half more"]
 
 
 async def test_the_admin_port_keeps_few_connections(valkey_url: str, shard: Shard, tmp_path: Path) -> None:
     """A client with hundreds of them neither uses up the open-file limit nor blocks a probe."""
     edge = Edge(tmp_path, valkey_url, shard)
-    async with edge.running():
+    async with edge.run():
         process = psutil.Process(edge.process.child.pid)
         files = process.num_fds()
         holding = [asyncio.create_task(talk(edge.admin_port, b"GET ")) for _ in range(200)]
@@ -165,7 +167,7 @@ async def test_the_admin_port_keeps_few_connections(valkey_url: str, shard: Shar
 async def test_without_descriptors_the_admin_port_ends_nothing(valkey_url: str, shard: Shard, tmp_path: Path) -> None:
     """Without a free descriptor for a connection the process keeps running."""
     edge = Edge(tmp_path, valkey_url, shard)
-    async with edge.running():
+    async with edge.run():
         process = psutil.Process(edge.process.child.pid)
         files = process.num_fds() + 5
         resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (files, files))

@@ -16,7 +16,7 @@ from ingest.http.connection import LINGER_SECONDS
 from ingest.http.connections import Connections, ListenerLost
 from ingest.http.responses import replace_error
 from stream.keys import Shard
-from tests.support.http.raw_http import LAST, Edge, Heard, connected, good, heard, post, served, talk
+from tests.support.http.raw_http import LAST, Edge, Heard, good, open_socket, post, receive_all, run_for_module, talk
 from tests.support.processes import ackstream, becomes
 from tests.support.waiting import until
 
@@ -31,7 +31,7 @@ BODY = post(b"Content-Length: 5", body=b"h")
 @pytest.fixture(scope="module")
 def edge(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     settings = {"client_seconds": str(CLIENT_SECONDS), "body_seconds": str(BODY_SECONDS), "grace_seconds": "1"}
-    yield from served(Edge(tmp_path_factory.mktemp("limits"), valkey_url, Shard("test-limits"), **settings))
+    yield from run_for_module(Edge(tmp_path_factory.mktemp("limits"), valkey_url, Shard("test-limits"), **settings))
 
 
 async def count_closed(edge: Edge, why: str) -> float:
@@ -42,9 +42,9 @@ async def count_closed(edge: Edge, why: str) -> float:
 async def test_a_client_has_so_long_for_a_whole_head(edge: Edge, sent: bytes, then: bytes) -> None:
     """One that stops in its first head, or that drips, is cut off without an answer, and counted."""
     before, began = await count_closed(edge, "head"), time.monotonic()
-    with connected(edge.port) as connection:
+    with open_socket(edge.port) as connection:
         task = asyncio.create_task(drip(connection, sent, then))
-        assert (await heard(connection)).raw == b""
+        assert (await receive_all(connection)).raw == b""
         await task
     assert CLIENT_SECONDS - EARLY_SECONDS <= time.monotonic() - began < CLIENT_SECONDS + SLACK_SECONDS
     assert await count_closed(edge, "head") == before + 1
@@ -64,24 +64,24 @@ async def drip(connection: socket.socket, first: bytes, then: bytes) -> None:
 async def test_between_requests_a_connection_may_be_idle_but_not_half_a_head_long(edge: Edge) -> None:
     """An idle connection may exceed the deadline; the time starts at the first byte of the next head."""
     loop = asyncio.get_running_loop()
-    with connected(edge.port) as connection:
+    with open_socket(edge.port) as connection:
         await loop.sock_sendall(connection, good(b"first"))
         assert b" 200 OK" in await loop.sock_recv(connection, 1000)
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(heard(connection), 2 * CLIENT_SECONDS)
+            await asyncio.wait_for(receive_all(connection), 2 * CLIENT_SECONDS)
         await loop.sock_sendall(connection, good(b"second"))
         assert b" 200 OK" in await loop.sock_recv(connection, 1000)
         began = time.monotonic()
         await loop.sock_sendall(connection, good(b"third")[:30])
-        assert (await heard(connection)).raw == b""
+        assert (await receive_all(connection)).raw == b""
     assert CLIENT_SECONDS - EARLY_SECONDS <= time.monotonic() - began < CLIENT_SECONDS + SLACK_SECONDS
-    assert await edge.appended(2) == [b"first", b"second"]
+    assert await edge.take_appended(2) == [b"first", b"second"]
 
 
 async def test_a_head_in_many_pieces_may_not_grow(edge: Edge) -> None:
     """Each line is within its limit, all of them are not: cut off long before the deadline."""
     line, before, sent = b"A: " + b"x" * 7 * KIBIBYTE + b"\r\n", await count_closed(edge, "head"), 0
-    with connected(edge.port) as connection, suppress(ConnectionError):
+    with open_socket(edge.port) as connection, suppress(ConnectionError):
         await asyncio.get_running_loop().sock_sendall(connection, post()[:-2])
         while sent < 100:
             await asyncio.get_running_loop().sock_sendall(connection, line)
@@ -94,11 +94,11 @@ async def test_a_head_in_many_pieces_may_not_grow(edge: Edge) -> None:
 async def test_a_body_has_its_own_deadline(edge: Edge) -> None:
     """503 with Retry-After at the deadline, however it drips; closed at once, and counted."""
     before, began = await count_closed(edge, "body"), time.monotonic()
-    with connected(edge.port) as connection:
+    with open_socket(edge.port) as connection:
         task = asyncio.create_task(drip(connection, post(b"Content-Length: 100000"), b"x"))
         first = await asyncio.get_running_loop().sock_recv(connection, 1)
         answered = time.monotonic()
-        answer = Heard(first + (await heard(connection)).raw)
+        answer = Heard(first + (await receive_all(connection)).raw)
         await task
     assert BODY_SECONDS - EARLY_SECONDS <= answered - began < BODY_SECONDS + SLACK_SECONDS
     assert time.monotonic() - answered < LINGER_SECONDS - 0.5
@@ -111,7 +111,7 @@ async def test_a_body_has_its_own_deadline(edge: Edge) -> None:
 async def test_a_slow_body_within_its_deadline_is_kept(edge: Edge) -> None:
     """Three packets, some time apart: 200 and whole."""
     assert (await talk(edge.port, post(b"Content-Length: 9"), b"one", b"two", b"six", LAST)).answers == [200, 404]
-    assert await edge.appended(1) == [b"onetwosix"]
+    assert await edge.take_appended(1) == [b"onetwosix"]
 
 
 @pytest.mark.parametrize("request_", [good(b"hello"), post(line=b"GET / HTTP/1.1"), b"garbage\r\n\r\n"])
@@ -119,14 +119,14 @@ async def test_a_client_that_takes_no_answer_is_cut_off(edge: Edge, request_: by
     """It sends requests and reads nothing: they wait in its own buffers, then the connection is given up."""
     before, memory = await count_closed(edge, "answer"), edge.resident_bytes
     loop = asyncio.get_running_loop()
-    with connected(edge.port, buffer_bytes=2 * KIBIBYTE) as connection:
+    with open_socket(edge.port, buffer_bytes=2 * KIBIBYTE) as connection:
         with suppress(ConnectionError):
             while True:
                 await asyncio.wait_for(loop.sock_sendall(connection, request_ * 1000), 10)
         assert edge.resident_bytes - memory < 4 * KIBIBYTE * KIBIBYTE
     if request_ != b"garbage\r\n\r\n":  # whose one answer fits, and which is closed for itself
         assert await count_closed(edge, "answer") == before + 1
-    await edge.appended()
+    await edge.take_appended()
     assert await edge.takes_a_good_one()
 
 
@@ -148,7 +148,7 @@ async def test_a_client_that_asks_first_is_told(edge: Edge, expected: list[int],
     answer = await talk(edge.port, head, *([b"hello", LAST] if is_stored else []))
     assert answer.answers == expected + [404] * is_stored
     assert b"\r\nConnection: close\r\n" in answer.raw
-    assert await edge.appended(is_stored) == [b"hello"] * is_stored
+    assert await edge.take_appended(is_stored) == [b"hello"] * is_stored
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ async def test_only_a_compressed_body_is_refused(edge: Edge, answer: int, lines:
     """A Content-Encoding that names a compression is 415 and not stored; any other word is ignored."""
     request = good(b"hello", *[b"Content-Encoding: " + line for line in lines])
     assert (await talk(edge.port, request + LAST)).answers == [answer, 404]
-    assert await edge.appended(answer == 200) == [b"hello"] * (answer == 200)
+    assert await edge.take_appended(answer == 200) == [b"hello"] * (answer == 200)
 
 
 async def fills(edge: Edge, size: int) -> bool:
@@ -188,7 +188,7 @@ async def test_all_bodies_together_have_a_limit(valkey_url: str, shard: Shard, t
     head, part = post(b"Content-Length: %d" % limit), b"x" * (limit - 2 * KIBIBYTE)
     chunk = b"4000\r\n" + b"x" * 16 * KIBIBYTE + b"\r\n"
     chunked = post(b"Transfer-Encoding: chunked", body=chunk * 2 + b"0\r\n\r\n")
-    async with edge.running():
+    async with edge.run():
         idle = [asyncio.create_task(talk(edge.port, head)) for _ in range(100)]  # announced is not taken
         full = [asyncio.create_task(talk(edge.port, head + part)) for _ in range(8)]
         await until(lambda: fills(edge, 8 * len(part)))
@@ -230,9 +230,9 @@ async def test_requests_sent_ahead_wait_outside(edge: Edge) -> None:
 async def test_one_more_connection_always_gets_in(valkey_url: str, shard: Shard, tmp_path: Path) -> None:
     """A client with all connections loses the oldest ones to new clients; a connection with a stored webhook stays."""
     edge, loop = Edge(tmp_path, valkey_url, shard, connections="20"), asyncio.get_running_loop()
-    async with edge.running():
+    async with edge.run():
         holding: list[asyncio.Task[Heard]] = []
-        with connected(edge.port) as useful:
+        with open_socket(edge.port) as useful:
             for n in range(20):
                 await loop.sock_sendall(useful, good(b"%d" % n))
                 assert b" 200 OK" in await loop.sock_recv(useful, 1000)
@@ -245,13 +245,13 @@ async def test_one_more_connection_always_gets_in(valkey_url: str, shard: Shard,
         for task in holding:
             task.cancel()
         await asyncio.wait(holding)
-    assert len(await edge.appended(40)) == 40
+    assert len(await edge.take_appended(40)) == 40
 
 
 async def test_without_descriptors_it_waits_in_silence(valkey_url: str, shard: Shard, tmp_path: Path) -> None:
     """More connections than files it may open: no spinning, no flood of lines, and well again when they are gone."""
     edge = Edge(tmp_path, valkey_url, shard)
-    async with edge.running():
+    async with edge.run():
         process = psutil.Process(edge.process.child.pid)
         files = process.num_fds() + 20
         resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (files, files))
@@ -271,7 +271,7 @@ async def test_without_the_parser_in_c_it_does_not_start(tmp_path: Path, monkeyp
     """One sentence and exit code 1, not a slower and laxer server."""
     monkeypatch.setenv("AIOHTTP_NO_EXTENSIONS", "1")
     with ackstream("ingest", folder=tmp_path, signatures="off", port="0", admin_port="0") as process:
-        assert await process.ended(30) == 1
+        assert await process.wait_for_end(30) == 1
         assert "parser in C" in process.said
         assert "Traceback" not in process.said
 

@@ -13,10 +13,10 @@ from redis.asyncio import Redis
 from console.up.valkey import find_free_port
 from stream.keys import Shard
 from stream.settings import child_environment
-from tests.support.faults.redis_outages import ProxiedRedis, away_redis, sending
+from tests.support.faults.redis_outages import ProxiedRedis, open_sender, run_proxied_redis
 from tests.support.http.raw_http import METRIC
 from tests.support.in_process import answers
-from tests.support.processes import ACKSTREAM, started
+from tests.support.processes import ACKSTREAM, start_process
 from tests.support.waiting import until
 
 OUTPUTS = ("closed", "full", "unread")
@@ -24,12 +24,12 @@ OUTPUTS = ("closed", "full", "unread")
 
 @pytest.fixture
 async def away(tmp_path: Path, shard: Shard) -> AsyncIterator[ProxiedRedis]:
-    async with away_redis(tmp_path / "valkey", shard) as away:
+    async with run_proxied_redis(tmp_path / "valkey", shard) as away:
         yield away
 
 
 @contextmanager
-def opened(kind: str) -> Iterator[int]:
+def open_output(kind: str) -> Iterator[int]:
     """A standard output of this kind: a pipe without a reader, a full disk, or a full pipe that nobody reads."""
     reader, writer = os.pipe()
     if kind == "full":
@@ -54,10 +54,10 @@ def opened(kind: str) -> Iterator[int]:
 
 
 @contextmanager
-def running(kind: str, folder: Path, command: str, **settings: str) -> Iterator[None]:
+def run_with_output(kind: str, folder: Path, command: str, **settings: str) -> Iterator[None]:
     """Run a command with such a standard output for the length of the block; it ends neither by itself nor in words."""
-    with opened(kind) as output:
-        process = started((*ACKSTREAM, command), folder, command, child_environment(**settings), stdout=output)
+    with open_output(kind) as output:
+        process = start_process((*ACKSTREAM, command), folder, command, child_environment(**settings), stdout=output)
     try:
         yield
         process.lives()
@@ -79,9 +79,9 @@ async def test_ingest_answers_spools_and_checks_whatever_takes_its_log(
     port, admin_port = find_free_port(), find_free_port()
     settings = {"port": str(port), "admin_port": str(admin_port), "signatures": "off", "ack": "fsync"}
     url, ready = f"http://127.0.0.1:{port}/webhooks/message-status", f"http://127.0.0.1:{admin_port}/ready"
-    with running(kind, tmp_path, "ingest", **settings, **away.settings):
+    with run_with_output(kind, tmp_path, "ingest", **settings, **away.settings):
         await until(lambda: answers(ready, 200))
-        async with sending(url) as sender:
+        async with open_sender(url) as sender:
             assert await sender.posts(3) == [200] * 3
             away.kill()
             for _ in range(5):
@@ -118,7 +118,7 @@ async def test_a_worker_goes_on_whatever_takes_its_log(away: ProxiedRedis, tmp_p
     """While Redis is killed and comes back; the `log` handler's lines are lost, and no entry is."""
     admin_port = find_free_port()
     ready = f"http://127.0.0.1:{admin_port}/ready"
-    with running(kind, tmp_path, "worker", admin_port=str(admin_port), handlers="log", **away.settings):
+    with run_with_output(kind, tmp_path, "worker", admin_port=str(admin_port), handlers="log", **away.settings):
         await until(lambda: answers(ready, 200))
         for _ in range(2):
             fields: Any = {"v": "1", "payload": "x"}

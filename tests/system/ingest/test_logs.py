@@ -132,7 +132,7 @@ async def test_what_a_provider_or_anybody_sends_cannot_steer_a_terminal(
     odd = b"\x1b[31m\x00\xe2\x80\xae"
     edge = Edge(tmp_path, valkey_url, shard, log_format="text")
     settings = {"redis_url": valkey_url, "stream": shard.name, "log_format": "text"}
-    async with edge.running():
+    async with edge.run():
         with ackstream("worker", "--handler", "log", folder=tmp_path, **settings) as worker:
             for line in (
                 b"POST" + odd + b" / HTTP/1.1",

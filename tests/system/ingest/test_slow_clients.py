@@ -27,7 +27,7 @@ async def test_slow_clients_are_cut_off_at_their_deadlines_and_harm_nobody(
         keepalive_seconds=str(CLIENT_SECONDS),
         connections="400",
     )
-    async with edge.running():
+    async with edge.run():
         before = edge.resident_bytes
         swarm = Swarm(edge.port, "/webhooks/dlr")
         await swarm.begin(NUMBER)
@@ -45,18 +45,18 @@ async def test_slow_clients_are_cut_off_at_their_deadlines_and_harm_nobody(
     ):
         assert ended[name].answers == {answer: NUMBER // 3}
         assert deadline - 0.1 <= ended[name].shortest_seconds <= ended[name].longest_seconds < deadline + SLACK_SECONDS
-    assert await edge.appended(sent) == [b"good"] * sent
+    assert await edge.take_appended(sent) == [b"good"] * sent
     assert sent > 0
 
 
 async def test_a_stop_does_not_wait_for_slow_clients(valkey_url: str, shard: Shard, tmp_path: Path) -> None:
     """With all of them connected ingest stops cleanly, as soon as the grace time of in-flight requests is over."""
     edge = Edge(tmp_path, valkey_url, shard, grace_seconds="1", client_seconds="60", body_seconds="60")
-    async with edge.running():
+    async with edge.run():
         swarm = Swarm(edge.port, "/webhooks/dlr")
         await swarm.begin(NUMBER)
         ending = asyncio.create_task(swarm.end())
         edge.process.send(signal.SIGTERM)
-        assert await edge.process.ended(1 + SLACK_SECONDS) == 0
+        assert await edge.process.wait_for_end(1 + SLACK_SECONDS) == 0
         await ending
-        assert edge.process.logged("ingest.stopped")
+        assert edge.process.read_log("ingest.stopped")

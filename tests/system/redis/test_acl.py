@@ -84,7 +84,7 @@ async def site(tmp_path: Path) -> AsyncIterator[GuardedSystem]:
     database_url = f"sqlite:///{tmp_path / 'test.db'}"
     await migrate_at(database_url)
     settings = {"database_url": database_url, "signature_secrets": SECRETS, "retention_bytes": str(2**20)}
-    async with Guarded(tmp_path / "valkey").running() as server:
+    async with Guarded(tmp_path / "valkey").run() as server:
         yield GuardedSystem(server, tmp_path, settings)
 
 
@@ -96,7 +96,7 @@ async def test_each_role_does_its_work_as_its_user(site: GuardedSystem) -> None:
         site.folder, **site.settings, signatures="required", redis_url=site.server.url("ingest"), ack="fsync"
     )
     redis_url = site.server.url("worker")
-    async with ingest.running():
+    async with ingest.run():
         settings = {**site.settings, "redis_url": redis_url, "handlers": ",".join(HANDLERS)}
         with ackstream("worker", folder=site.folder, **settings) as worker:
             for payload, secret, status in ((body(), "", 200), (b"no status", "", 200), (body(), "forged", 503)):
@@ -130,7 +130,7 @@ async def test_each_role_does_its_work_as_its_user(site: GuardedSystem) -> None:
             for command in REPLAYS:
                 assert site.run(*command) == 0, command
             await until(is_done, seconds=60)
-            assert [line["done"] for line in worker.logged("replay.done")] == [3, 1]
+            assert [line["done"] for line in worker.read_log("replay.done")] == [3, 1]
             assert not [line for line in worker.said.splitlines() if "NOPERM" in line or "upkeep_failed" in line]
         assert not [line for line in ingest.process.said.splitlines() if "NOPERM" in line]
     for arguments in COMMANDS:

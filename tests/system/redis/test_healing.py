@@ -16,15 +16,14 @@ from redis.asyncio import Redis
 from console.up import valkey as embedded
 from stream.keys import Shard
 from stream.redis.errors import AWAY, SILENT, UNWRITABLE
-from tests.support.faults.redis_faults import FAULTS, Fault, FaultyValkey, frozen, full
-from tests.support.processes import Process, Valkey, becomes
-from tests.support.processes import started as begun
+from tests.support.faults.redis_faults import FAULTS, FaultyValkey, ValkeyFault, frozen, full
+from tests.support.processes import Process, Valkey, becomes, start_process
 from tests.support.samples.events import body
-from tests.support.servers.listen import listening
+from tests.support.servers.listen import run_listener
 from tests.support.waiting import until
 from tests.support.workers.crash_rounds import PACE, TIMING, check_stored_once, make_payloads
 from tests.support.workers.store_rows import read_rows
-from tests.support.workers.worker_cluster import GROUP, WorkerCluster, working
+from tests.support.workers.worker_cluster import GROUP, WorkerCluster, run_worker_cluster
 
 pytestmark = pytest.mark.crash
 
@@ -37,14 +36,14 @@ COMMANDS_PER_SECOND = 100
 @pytest.fixture
 async def valkey(tmp_path: Path) -> AsyncIterator[Valkey]:
     """A server that the test may harm."""
-    async with Valkey(tmp_path / "valkey").running() as valkey:
+    async with Valkey(tmp_path / "valkey").run() as valkey:
         yield valkey
 
 
 @pytest.fixture
 async def work(valkey: Valkey, shard: Shard, tmp_path: Path) -> AsyncIterator[WorkerCluster]:
     """Work on it, stored in SQLite."""
-    async with working(valkey.url, shard, f"sqlite:///{tmp_path / 'own.db'}", tmp_path) as work:
+    async with run_worker_cluster(valkey.url, shard, f"sqlite:///{tmp_path / 'own.db'}", tmp_path) as work:
         yield work
 
 
@@ -63,7 +62,7 @@ async def half_done(work: WorkerCluster) -> Process:
 
 async def says(worker: Process, words: str) -> None:
     """Return when `/ready` is 503 and gives these words."""
-    port = worker.logged("worker.started")[0]["admin_port"]
+    port = worker.read_log("worker.started")[0]["admin_port"]
 
     async def does() -> bool:
         async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}/ready") as response:
@@ -73,20 +72,20 @@ async def says(worker: Process, words: str) -> None:
 
 
 async def is_ready(worker: Process) -> None:
-    await worker.is_ready(worker.logged("worker.started")[0]["admin_port"])
+    await worker.is_ready(worker.read_log("worker.started")[0]["admin_port"])
 
 
 async def rates(server: Redis) -> tuple[float, float]:
     """How often a second, over some seconds, anybody tries to read, and does anything at all."""
 
-    async def tried() -> tuple[int, int]:
+    async def count_tries() -> tuple[int, int]:
         commands: Any = await server.info("commandstats")
         counts = {name: int(one["calls"]) + int(one["rejected_calls"]) for name, one in commands.items()}
         return counts.get("cmdstat_xreadgroup", 0), sum(counts.values())
 
-    (reads, commands), began = await tried(), time.monotonic()
+    (reads, commands), began = await count_tries(), time.monotonic()
     await becomes(lambda: time.monotonic() - began > HOLD_SECONDS)
-    (more_reads, more_commands), seconds = await tried(), time.monotonic() - began
+    (more_reads, more_commands), seconds = await count_tries(), time.monotonic() - began
     return (more_reads - reads) / seconds, (more_commands - commands) / seconds
 
 
@@ -95,7 +94,7 @@ ANSWERING = [fault for fault in FAULTS if fault.name not in ("frozen", "busy")]
 
 @pytest.mark.parametrize("fault", ANSWERING, ids=lambda fault: fault.name)
 async def test_a_worker_waits_through_every_fault_and_goes_on(
-    work: WorkerCluster, site: FaultyValkey, fault: Fault
+    work: WorkerCluster, site: FaultyValkey, fault: ValkeyFault
 ) -> None:
     """It says what is wrong, asks now and then, ends nothing, and stores everything once the fault is repaired."""
     worker = await half_done(work)
@@ -121,7 +120,7 @@ async def test_a_worker_waits_for_a_server_that_answers_nothing(
         await says(worker, fault.trouble.meaning)
         began = time.monotonic()
         await becomes(lambda: time.monotonic() - began > TIMING.dead, seconds=TIMING.dead + 5)
-        assert len(worker.logged("consumer.redis_fault")) < 2 * TIMING.dead
+        assert len(worker.read_log("consumer.redis_fault")) < 2 * TIMING.dead
     await is_ready(worker)
     await check_stored_once(work)
 
@@ -133,7 +132,7 @@ async def test_a_worker_can_be_stopped_while_it_waits(work: WorkerCluster, site:
     async with frozen(site):
         await says(worker, SILENT.meaning)
         worker.send(signal.SIGTERM)
-        assert await worker.ended(20) == 0
+        assert await worker.wait_for_end(20) == 0
     await work.start(1)
     await check_stored_once(work)
 
@@ -156,7 +155,7 @@ async def slow(port: int) -> AsyncIterator[int]:
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
         await asyncio.gather(copy(reader, inner_writer, 0), copy(inner_reader, writer, 1 / 8))
 
-    async with listening(serve) as listened:
+    async with run_listener(serve) as listened:
         yield listened
 
 
@@ -168,7 +167,7 @@ async def test_a_batch_that_the_network_cannot_carry_in_time_is_read_in_parts(
     async with slow(urlsplit(site.url).port or 0) as port:
         worker = work.worker(redis_url=site.url.replace(f":{urlsplit(site.url).port}", f":{port}"))
         await work.is_down_to(0)
-        assert "silent" in {line["fault"] for line in worker.logged("consumer.redis_fault")}
+        assert "silent" in {line["fault"] for line in worker.read_log("consumer.redis_fault")}
         await check_stored_once(work)
         worker.kill()
 
@@ -184,11 +183,11 @@ async def test_a_full_server_holds_nobody_up(work: WorkerCluster, site: FaultyVa
         await work.is_claimed_from(in_hand, seconds=TIMING.dead + 20)
         await check_stored_once(work)
         last = max(int(entry_id.partition("-")[0]) for entry_id, _ in work.appended)
-        await until(lambda: noted(work, last))
-    assert (in_hand != set(), other.logged("consumer.redis_fault")) == (True, [])
+        await until(lambda: has_checkpoint(work, last))
+    assert (in_hand != set(), other.read_log("consumer.redis_fault")) == (True, [])
 
 
-async def noted(work: WorkerCluster, ms: int) -> bool:
+async def has_checkpoint(work: WorkerCluster, ms: int) -> bool:
     """Whether the checkpoint has come so far."""
     checkpoint: Any = await work.server.get(work.shard.checkpoint(GROUP))
     return checkpoint is not None and int(checkpoint.partition(b"-")[0]) >= ms
@@ -198,14 +197,14 @@ async def noted(work: WorkerCluster, ms: int) -> bool:
 async def test_a_group_that_was_moved_away_is_put_back(work: WorkerCluster, site: FaultyValkey, where: str) -> None:
     """Beyond its stream it would read nothing, without an error; destroyed, with one: nothing is passed by."""
     worker = await half_done(work)
-    await until(lambda: noted(work, 1))
+    await until(lambda: has_checkpoint(work, 1))
     if where == "destroyed":
         await site.server.xgroup_destroy(work.shard.stream, GROUP)
     else:
         await site.server.xgroup_setid(work.shard.stream, GROUP, where)
     await worker.has_logged("group.created", times=2)
     await check_stored_once(work)
-    made = worker.logged("group.created")
+    made = worker.read_log("group.created")
     assert (len(made), made[1]["start"] not in ("0", "0-0")) == (2, True)
 
 
@@ -214,7 +213,7 @@ async def test_a_server_that_has_lost_everything_is_begun_anew(
 ) -> None:
     """Started again on an empty disk with a clock that stepped back, it gets new entries, and each is stored once."""
     worker = await half_done(work)
-    await until(lambda: noted(work, 1))
+    await until(lambda: has_checkpoint(work, 1))
     valkey.kill()
     shutil.rmtree(site.folder / "appendonlydir")
     work.appended.clear()
@@ -235,15 +234,15 @@ class SmallDisk(Valkey):
             config.write(f"appendfsync {fsync}\n")
         binary = str(embedded.find_binary())
         ignoring = ("sh", "-c", 'trap \'\' XFSZ; exec "$0" "$1"', binary, str(folder / "valkey.conf"))
-        self._begin = lambda: begun(ignoring, folder, "valkey", None)
+        self._begin = lambda: start_process(ignoring, folder, "valkey", None)
 
 
 @pytest.mark.parametrize("fsync", ["everysec", "always"])
 async def test_a_full_disk_is_waited_for(shard: Shard, tmp_path: Path, fsync: str) -> None:
     """With `everysec` Redis refuses every write, with `always` it exits; afterwards everything is stored once."""
     async with (
-        SmallDisk(tmp_path / "valkey", fsync).running() as valkey,
-        working(valkey.url, shard, f"sqlite:///{tmp_path / 'own.db'}", tmp_path) as work,
+        SmallDisk(tmp_path / "valkey", fsync).run() as valkey,
+        run_worker_cluster(valkey.url, shard, f"sqlite:///{tmp_path / 'own.db'}", tmp_path) as work,
     ):
         worker = await half_done(work)
         pid = int((await work.server.info("server"))["process_id"])

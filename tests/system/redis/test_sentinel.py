@@ -14,11 +14,11 @@ from stream.redis.client import client
 from stream.redis.errors import READ_ONLY, identify_fault
 from stream.redis.sentinel import ASK_SECONDS, LOOK_SECONDS
 from tests.support.faults.redis_faults import catch_error
-from tests.support.http.load import SENDERS, Load, loading
+from tests.support.http.load import SENDERS, Load, open_load
 from tests.support.processes import Ingest, becomes
-from tests.support.servers.sentinels import Node, Watched, watched
+from tests.support.servers.sentinels import Node, Watched, run_sentinels
 from tests.support.waiting import until
-from tests.support.workers.worker_cluster import GROUP, WorkerCluster, working
+from tests.support.workers.worker_cluster import GROUP, WorkerCluster, run_worker_cluster
 
 pytestmark = pytest.mark.crash
 
@@ -34,14 +34,14 @@ def least_replicas() -> int:
 
 @pytest.fixture
 async def site(tmp_path: Path, least_replicas: int) -> AsyncIterator[Watched]:
-    async with watched(tmp_path, least_replicas=least_replicas) as site:
+    async with run_sentinels(tmp_path, least_replicas=least_replicas) as site:
         yield site
 
 
 @pytest.fixture
 async def work(site: Watched, shard: Shard, tmp_path: Path) -> AsyncIterator[WorkerCluster]:
     """Work on it, stored in SQLite, with one worker."""
-    async with working(site.url, shard, f"sqlite:///{tmp_path / 'own.db'}", tmp_path) as work:
+    async with run_worker_cluster(site.url, shard, f"sqlite:///{tmp_path / 'own.db'}", tmp_path) as work:
         await work.start(1)
         yield work
 
@@ -50,7 +50,7 @@ async def work(site: Watched, shard: Shard, tmp_path: Path) -> AsyncIterator[Wor
 async def run_load(site: Watched, work: WorkerCluster, **settings: str) -> AsyncIterator[Load]:
     """Load through a real ingest."""
     ingest = Ingest(work.folder, redis_url=site.url, stream=work.shard.name, **settings)
-    async with ingest.running(), loading(ingest.url, pause_seconds=PAUSE_SECONDS) as load:
+    async with ingest.run(), open_load(ingest.url, pause_seconds=PAUSE_SECONDS) as load:
         await load.keeps(500)
         yield load
 

@@ -15,8 +15,8 @@ from redis.asyncio import Redis
 from stream.keys import Shard
 from tests.support.processes import Process, becomes, quick_worker
 from tests.support.samples.events import body, entry
-from tests.support.servers.webhook_receiver import SECRET, Receiver, receiving
-from tests.support.streams.delayed import delayed
+from tests.support.servers.webhook_receiver import SECRET, Receiver, run_receiver
+from tests.support.streams.delayed import read_delayed
 from tests.support.waiting import until
 from tests.support.workers.recording import GROUP, RecordingWorkers, ids
 from worker.dispatch.pause import resume
@@ -43,7 +43,7 @@ def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterat
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
-    async with receiving() as receiver:
+    async with run_receiver() as receiver:
         yield receiver
 
 
@@ -84,14 +84,14 @@ async def settle_among_good_events(site: Forwarding) -> None:
     """Return when no entry is unsettled, while events arrive that the receiver accepts."""
     number = itertools.count()
 
-    async def nothing_is_left() -> bool:
+    async def is_empty() -> bool:
         if (await site.group())["outstanding"] == 0:
             return True
         await site.append(f"m-good-{next(number)}")
         await asyncio.sleep(0.1)
         return False
 
-    await until(nothing_is_left)
+    await until(is_empty)
 
 
 async def test_retry_after_decides_the_delay(site: Forwarding, receiver: Receiver) -> None:
@@ -100,7 +100,7 @@ async def test_retry_after_decides_the_delay(site: Forwarding, receiver: Receive
     await site.append("m-1")
     await site.to(receiver, "base=0")
     await wait_for_delayed(site, 1)
-    ((_, seconds),) = await delayed(site.server, site.shard, GROUP)
+    ((_, seconds),) = await read_delayed(site.server, site.shard, GROUP)
     assert 3500 < seconds <= 3600
 
 
@@ -148,7 +148,7 @@ async def test_filtered_events_are_settled_without_a_request_and_counted(site: F
     worker = await site.to(receiver, "only=Delivered|read&channel=sms|rcs")
     await site.is_done()
     assert sorted(orjson.loads(sent)["data"]["message_uuid"] for sent in receiver.bodies) == ["a", "b"]
-    port = worker.logged("worker.started")[0]["admin_port"]
+    port = worker.read_log("worker.started")[0]["admin_port"]
     async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}/metrics") as response:
         metrics = await response.text()
     assert 'ackstream_events_filtered_total{group="recorder"} 3.0' in metrics.splitlines()
@@ -177,5 +177,5 @@ async def test_a_worker_without_a_secret_logs_a_warning(site: Forwarding, receiv
     await site.append("m-1")
     worker = await site.to(receiver, forward_secrets="")
     await site.is_done()
-    assert len(worker.logged("forward.unsigned")) == 1
+    assert len(worker.read_log("forward.unsigned")) == 1
     assert "webhook-signature" not in receiver.sent[0]

@@ -34,7 +34,7 @@ async def most(event: StatusEvent) -> None:
 @pytest.fixture(params=[300])
 async def full(request: pytest.FixtureRequest, tmp_path: Path, shard: Shard) -> AsyncIterator[tuple[str, Redis]]:
     """Yield a server that the stream has filled, with a group whose worker died twice."""
-    async with Valkey(tmp_path / "valkey").running() as valkey:
+    async with Valkey(tmp_path / "valkey").run() as valkey:
         server = client(valkey.url)
         await server.config_set("maxmemory", MAXMEMORY)
         (tmp_path / "handlers.py").write_text(HANDLERS)
@@ -108,14 +108,14 @@ async def test_four_groups_of_failing_events_stay_close_to_maxmemory(
             worker.lives()
             highest = max(highest, await memory_used(server))
             await asyncio.sleep(0.05)
-        assert worker.logged("group.backlog_full")
+        assert worker.read_log("group.backlog_full")
         assert highest <= 1.1 * MAXMEMORY
-        before = len(worker.logged("handler.failed"))
+        before = len(worker.read_log("handler.failed"))
         await until(lambda: grows(worker, before))
 
 
 async def grows(worker: Any, before: int) -> bool:
-    return len(worker.logged("handler.failed")) > before
+    return len(worker.read_log("handler.failed")) > before
 
 
 def test_the_limit_follows_the_memory() -> None:

@@ -36,7 +36,7 @@ async def test_a_worker_says_what_is_wrong_with_its_handlers(
     (tmp_path / "broken.py").write_text("secret = 'hunter2'\nprint({}[secret])\n")
 
     with ackstream("worker", folder=tmp_path, redis_url="redis://127.0.0.1:1", **settings) as worker:
-        code = await worker.ended(30)
+        code = await worker.wait_for_end(30)
 
     said = " ".join(worker.said.split())
     assert (code, sentence in said) == (1, True), said

@@ -12,7 +12,7 @@ from stream.keys import Shard
 from tests.support.processes import ackstream, becomes
 from tests.support.samples.events import body, entry
 from tests.support.waiting import until
-from tests.support.workers.recording import GOOD, GROUP, RecordingWorkers, ids, recording
+from tests.support.workers.recording import GOOD, GROUP, RecordingWorkers, ids, run_recording_workers
 
 QUICK = "base=0.1&cap=0.5&attempts=3"
 
@@ -20,7 +20,7 @@ QUICK = "base=0.1&cap=0.5&attempts=3"
 @pytest.fixture
 def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[RecordingWorkers]:
     """Yield workers whose handler records its calls."""
-    with recording(valkey_url, server, shard, tmp_path) as site:
+    with run_recording_workers(valkey_url, server, shard, tmp_path) as site:
         yield site
 
 
@@ -35,7 +35,7 @@ async def test_every_outcome_of_a_function_of_one_event(site: RecordingWorkers) 
         **dict.fromkeys(("until-2", "retry-2", "retry-3"), 2),
         **dict.fromkeys(("until-3", "until-9", "fail-2", "fail-3"), 3),
     }
-    attempts = sorted((name, int(attempt)) for name, attempt, *_ in site.noted("call"))
+    attempts = sorted((name, int(attempt)) for name, attempt, *_ in site.read_notes("call"))
     assert [attempt for name, attempt in attempts if name == "fail-2"] == [1, 2, 3]
     place = "failed: ValueError at recorder.py:"
     assert [(name, error.rstrip("0123456789"), count) for name, error, count in await site.letters()] == [
@@ -54,8 +54,8 @@ async def test_every_outcome_of_a_function_of_lists(site: RecordingWorkers) -> N
     await site.append("ok-1", "fail-1", "ok-2", "discard-1", "ok-3")
     await site.start(QUICK, function="handle_all")
     await site.is_done_among_good()
-    assert site.noted("call")[0] == ["ok-1", "fail-1", "ok-2", "discard-1", "ok-3"]
-    alone = sorted(words for words in site.noted("call")[1:] if not words[0].startswith(GOOD))
+    assert site.read_notes("call")[0] == ["ok-1", "fail-1", "ok-2", "discard-1", "ok-3"]
+    alone = sorted(words for words in site.read_notes("call")[1:] if not words[0].startswith(GOOD))
     assert alone == [["discard-1"], ["fail-1"], ["fail-1"], ["ok-1"], ["ok-2"], ["ok-3"]]
     assert [(name, count) for name, _, count in await site.letters()] == [("discard-1", 2), ("fail-1", 3)]
 
@@ -76,7 +76,7 @@ async def test_waiting_retries_are_counted(site: RecordingWorkers) -> None:
         "dead": 0,
         "outstanding": 2,
     }
-    metrics = await text(f"http://127.0.0.1:{worker.logged('worker.started')[0]['admin_port']}/metrics")
+    metrics = await text(f"http://127.0.0.1:{worker.read_log('worker.started')[0]['admin_port']}/metrics")
     for line in (
         'ackstream_events_delayed_total{group="recorder"} 2.0',
         'ackstream_events_handled_total{group="recorder"} 1.0',
@@ -96,7 +96,7 @@ async def test_retries_and_letters_keep_the_first_entry(site: RecordingWorkers) 
     await site.append("ok-1", "fail-1")
     await site.start(QUICK)
     await site.is_done_among_good()
-    entries = {words[3] for words in site.noted("call") if words[0] == "fail-1"}
+    entries = {words[3] for words in site.read_notes("call") if words[0] == "fail-1"}
     appended: Any = await site.server.xrange(site.shard.stream)
     assert entries == {f"0/{appended[1][0].decode()}"}
     letters: Any = await site.server.xrange(site.shard.dead(GROUP))
@@ -110,7 +110,7 @@ async def test_entries_of_the_replay_stream_are_handled_as_replayed(site: Record
     await site.start(QUICK)
     await site.server.xadd(site.shard.replay(GROUP), fields)
     await becomes(lambda: site.times("done")["until-2"])
-    assert site.noted("call") == [["until-2", attempt, "True", "0/5-0"] for attempt in ("1", "2")]
+    assert site.read_notes("call") == [["until-2", attempt, "True", "0/5-0"] for attempt in ("1", "2")]
     await site.is_done()
     assert await site.server.xlen(site.shard.replay(GROUP)) == 0
 
@@ -120,7 +120,7 @@ async def test_a_deleted_stream_of_copies_is_created_again(site: RecordingWorker
     worker = await site.start()
     for key in (site.shard.retry(GROUP), site.shard.replay(GROUP)):
         await site.server.delete(key)
-        await worker.has_logged("consumer.ready", times=len(worker.logged("consumer.ready")) + 1)
+        await worker.has_logged("consumer.ready", times=len(worker.read_log("consumer.ready")) + 1)
     await site.append("ok-1")
     await site.is_done()
     assert site.times("done") == {"ok-1": 1}
@@ -130,7 +130,7 @@ async def test_an_event_that_hangs_holds_up_no_other(site: RecordingWorkers) -> 
     """While some events do not end, the others of the batch and later ones are handled and settled."""
     await site.append(*ids("hang", range(3)), *ids("ok", range(1500)))
     await site.start("timeout=3600&concurrency=4&batch=200")
-    await becomes(lambda: len(site.noted("done")) == 1500)
+    await becomes(lambda: len(site.read_notes("done")) == 1500)
     await site.append("ok-late")
     await becomes(lambda: site.times("done")["ok-late"])
 
@@ -157,11 +157,11 @@ async def test_an_unavailable_target_costs_no_attempt(site: RecordingWorkers) ->
     worker = await site.start(QUICK)
     await worker.has_logged("handler.unavailable", times=4)
     assert (await site.group())["retries"] == 0
-    assert len(site.noted("call")) < 60
+    assert len(site.read_notes("call")) < 60
     (site.folder / "back").touch()
     await site.is_done()
     assert site.times("done") == dict.fromkeys(ids("away", range(100)), 1)
-    assert {attempt for _, attempt, *_ in site.noted("call")} == {"1"}
+    assert {attempt for _, attempt, *_ in site.read_notes("call")} == {"1"}
     assert await site.letters() == []
 
 
@@ -169,10 +169,10 @@ async def test_a_stop_finishes_running_calls_and_starts_no_more(site: RecordingW
     """After SIGTERM the worker exits with 0, and another handles the events without a call: each is called once."""
     await site.append(*(f"slow-0.5-{number}" for number in range(60)))
     stopping = await site.start("concurrency=4", grace_seconds="4")
-    await becomes(lambda: len(site.noted("call")) >= 12)
+    await becomes(lambda: len(site.read_notes("call")) >= 12)
     stopping.send(signal.SIGTERM)
-    assert await stopping.ended(10) == 0
-    assert len(site.noted("call")) == len(site.noted("done")) < 60
+    assert await stopping.wait_for_end(10) == 0
+    assert len(site.read_notes("call")) == len(site.read_notes("done")) < 60
     assert await site.server.hgetall(site.shard.alive(GROUP)) == {}
     await site.start("concurrency=60")
     await site.is_done()
@@ -186,8 +186,8 @@ async def test_a_handler_that_cannot_be_cancelled_does_not_keep_a_worker_alive(s
     worker = await site.start(grace_seconds="1")
     await becomes(lambda: site.times("call")["deaf-1"] and site.times("done")["ok-1"])
     worker.send(signal.SIGTERM)
-    assert await worker.ended(10) == 0
-    assert worker.logged("process.tasks_hang")
+    assert await worker.wait_for_end(10) == 0
+    assert worker.read_log("process.tasks_hang")
     group = await site.group()
     assert (group["pending"], group["unread"], group["dead"]) == (1, 0, 0)
 
@@ -195,7 +195,7 @@ async def test_a_handler_that_cannot_be_cancelled_does_not_keep_a_worker_alive(s
 async def test_a_handler_that_cannot_be_loaded_is_refused_at_the_start(site: RecordingWorkers) -> None:
     """A handler that cannot be loaded ends the process with exit code 1 and one sentence."""
     with ackstream("worker", "--handler", "recorder:nothing", folder=site.folder, **site.settings) as worker:
-        assert await worker.ended(20) == 1
+        assert await worker.wait_for_end(20) == 1
         assert "handler 'recorder:nothing': the module 'recorder' has no 'nothing'" in worker.said
         assert "Traceback" not in worker.said
 
@@ -214,6 +214,6 @@ async def test_a_rolling_restart_handles_each_event_once(site: RecordingWorkers)
             number += 10
         worker.send(signal.SIGTERM)
         await site.start()
-        assert await worker.ended(10) == 0
+        assert await worker.wait_for_end(10) == 0
     await site.is_done()
     assert site.times("call") == Counter({f"slow-0.01-{index}": 1 for index in range(number)})

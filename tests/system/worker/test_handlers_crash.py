@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from stream.keys import Shard
 from tests.support.processes import answer, becomes
 from tests.support.waiting import until
-from tests.support.workers.recording import GROUP, RecordingWorkers, copied, ids, recording, replay
+from tests.support.workers.recording import GROUP, RecordingWorkers, count_copies, ids, replay, run_recording_workers
 from worker import timing
 from worker.dispatch.circuit_breaker import FEW_CALLS
 from worker.dispatch.dispatcher import CANCEL_SECONDS
@@ -35,7 +35,7 @@ KINDS = ("ok", "slow-0.02", "until-2", "until-3", "fail", "discard")
 @pytest.fixture
 def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[RecordingWorkers]:
     """Yield workers whose handler records its calls."""
-    with recording(valkey_url, server, shard, tmp_path, PACE) as site:
+    with run_recording_workers(valkey_url, server, shard, tmp_path, PACE) as site:
         yield site
 
 
@@ -46,7 +46,7 @@ async def test_the_entries_of_a_blocked_worker_are_claimed(site: RecordingWorker
     await site.append(f"block-{seconds}-1", *ids("ok", range(20)))
     await becomes((site.folder / "blocked").exists)
     second = await site.start()
-    await becomes(lambda: second.logged("heartbeat.claimed"), seconds=2 * TAKEN_OVER_SECONDS)
+    await becomes(lambda: second.read_log("heartbeat.claimed"), seconds=2 * TAKEN_OVER_SECONDS)
     await blocked.has_logged("consumer.dropped")
     await site.append("ok-last")
     await site.is_done()
@@ -62,10 +62,10 @@ async def test_the_entries_of_a_hanging_handler_are_claimed(site: RecordingWorke
     await becomes(lambda: site.times("call")["deaf-1"])
     second = await site.start("timeout=60")
     await hanging.has_logged("consumer.hangs")
-    admin_port = hanging.logged("worker.started")[0]["admin_port"]
+    admin_port = hanging.read_log("worker.started")[0]["admin_port"]
     assert await answer(f"http://127.0.0.1:{admin_port}/ready") == 503
     await site.append(*ids("ok", range(20)))
-    await becomes(lambda: second.logged("heartbeat.claimed"), seconds=CANCEL_SECONDS + TAKEN_OVER_SECONDS)
+    await becomes(lambda: second.read_log("heartbeat.claimed"), seconds=CANCEL_SECONDS + TAKEN_OVER_SECONDS)
     (site.folder / "back").touch()
     await hanging.has_logged("consumer.dropped")
     await hanging.is_ready(admin_port)
@@ -80,12 +80,12 @@ async def test_a_slow_call_is_not_repeated_by_a_second_worker(site: RecordingWor
     slow = [f"slow-{seconds}-{number}" for number in range(3)]
     await site.start("concurrency=2&timeout=60")
     await site.append(*slow)
-    await becomes(lambda: len(site.noted("call")) == 2)
+    await becomes(lambda: len(site.read_notes("call")) == 2)
     second = await site.start("concurrency=2&timeout=60")
     await site.append(*ids("ok", range(20)))
     await site.is_done(seconds=3 * seconds)
     assert site.times("call") == dict.fromkeys([*slow, *ids("ok", range(20))], 1)
-    assert second.logged("heartbeat.claimed") == []
+    assert second.read_log("heartbeat.claimed") == []
 
 
 async def test_failing_and_hanging_events_hold_up_no_others(site: RecordingWorkers) -> None:
@@ -107,7 +107,7 @@ async def test_failing_and_hanging_events_hold_up_no_others(site: RecordingWorke
         await asyncio.sleep(0.05)
     assert sum(count for name, count in site.times("call").items() if name.startswith("fail")) == 400
     assert {count for name, count in site.times("call").items() if name.startswith(("ok", "hang"))} == {1}
-    assert worker.logged("group.paused") == []
+    assert worker.read_log("group.paused") == []
 
 
 async def test_no_event_is_lost_and_no_attempt_too_many_when_workers_die(site: RecordingWorkers) -> None:
@@ -141,14 +141,16 @@ async def test_no_event_is_lost_and_no_attempt_too_many_when_workers_die(site: R
         sent[False].append(f"ok-{len(sent[False])}")
         await site.append(sent[False][-1])
         group = await site.group()
-        all_is_copied = await copied(site.server, site.shard, GROUP, replay_id) == len(sent[True])
+        all_is_copied = await count_copies(site.server, site.shard, GROUP, replay_id) == len(sent[True])
         return all_is_copied and not group["retries"] and not group["replays"] and group["pending"] < FEW_CALLS
 
     await until(little_is_left, seconds=2 * TAKEN_OVER_SECONDS + 2 * kills)
     await site.is_done(seconds=2 * TAKEN_OVER_SECONDS)
     for replayed, expected in sent.items():
         calls = [
-            (name, int(attempt), entry) for name, attempt, again, entry in site.noted("call") if again == str(replayed)
+            (name, int(attempt), entry)
+            for name, attempt, again, entry in site.read_notes("call")
+            if again == str(replayed)
         ]
         assert {name for name, _, _ in calls} == set(expected)
         assert max(attempt for _, attempt, _ in calls) == ATTEMPTS

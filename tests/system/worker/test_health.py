@@ -11,7 +11,7 @@ from console.up import valkey
 from stream.keys import Shard
 from tests.support.processes import Process, Server, ackstream, answer, becomes
 from tests.support.waiting import until
-from tests.support.workers.recording import RecordingWorkers, recording
+from tests.support.workers.recording import RecordingWorkers, run_recording_workers
 
 
 class Renamed(Server):
@@ -30,7 +30,7 @@ class Renamed(Server):
 @pytest.fixture
 def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[RecordingWorkers]:
     """Yield workers whose handler records its calls."""
-    with recording(valkey_url, server, shard, tmp_path) as site:
+    with run_recording_workers(valkey_url, server, shard, tmp_path) as site:
         yield site
 
 
@@ -53,7 +53,7 @@ async def test_ready_names_the_target_that_is_away(site: RecordingWorkers) -> No
     worker = await site.start()
     await site.append("away-1")
     await worker.has_logged("handler.unavailable")
-    url = f"http://127.0.0.1:{worker.logged('worker.started')[0]['admin_port']}/ready"
+    url = f"http://127.0.0.1:{worker.read_log('worker.started')[0]['admin_port']}/ready"
     async with aiohttp.ClientSession() as http, http.get(url) as response:
         assert (response.status, await response.text()) == (503, "group recorder waits for its target: Unavailable\n")
     (site.folder / "back").touch()
@@ -63,10 +63,10 @@ async def test_ready_names_the_target_that_is_away(site: RecordingWorkers) -> No
 
 async def test_a_server_before_redis_7_is_refused_at_the_start(tmp_path: Path, shard: Shard) -> None:
     """The worker refuses an old server with one sentence that names the needed version."""
-    async with Renamed(tmp_path / "old").running() as old:
+    async with Renamed(tmp_path / "old").run() as old:
         settings = {"redis_url": f"redis://127.0.0.1:{old.port}", "stream": shard.name}
         with ackstream("worker", "--handler", "log", folder=tmp_path, **settings) as worker:
-            assert await worker.ended(20) == 1
+            assert await worker.wait_for_end(20) == 1
     assert "has no FUNCTION" in worker.said
     assert "Redis 7.0" in worker.said
     assert "Traceback" not in worker.said

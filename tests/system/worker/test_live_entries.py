@@ -11,13 +11,13 @@ from redis.asyncio import Redis
 from stream.keys import Shard
 from tests.support.processes import becomes
 from tests.support.samples.events import body, entry
-from tests.support.workers.recording import GROUP, RecordingWorkers, ids, recording
+from tests.support.workers.recording import GROUP, RecordingWorkers, ids, run_recording_workers
 
 
 @pytest.fixture
 def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[RecordingWorkers]:
     """Yield workers whose handler records its calls."""
-    with recording(valkey_url, server, shard, tmp_path) as site:
+    with run_recording_workers(valkey_url, server, shard, tmp_path) as site:
         yield site
 
 
@@ -32,13 +32,13 @@ async def test_a_live_entry_starts_within_two_calls(site: RecordingWorkers) -> N
             pipe.xadd(site.shard.replay(GROUP), copy)
         await pipe.execute()
     await site.start("concurrency=1")
-    await becomes(lambda: len(site.noted("call")) > 10)
+    await becomes(lambda: len(site.read_notes("call")) > 10)
     for number in range(3):
         live = f"slow-0.2-live{number}"
-        before = len(site.noted("call"))
+        before = len(site.read_notes("call"))
         await site.append(live)
         await becomes(lambda live=live: site.times("call")[live])  # type: ignore[misc]
-        order = [words[0] for words in site.noted("call")]
+        order = [words[0] for words in site.read_notes("call")]
         assert order.index(live) - before <= 2
 
 
@@ -50,7 +50,7 @@ async def test_suspects_are_handled_at_nearly_normal_speed(site: RecordingWorker
     reply: Any = await site.server.xreadgroup(GROUP, "dead", {site.shard.stream: ">"}, count=200)
     await site.server.hset(site.shard.poison(GROUP), mapping={b"live:" + entry_id: 2 for entry_id, _ in reply[0][1]})
     await site.start("concurrency=32")
-    await becomes(lambda: site.noted("call"))
+    await becomes(lambda: site.read_notes("call"))
     began = time.monotonic()
     await site.is_done()
     assert time.monotonic() - began < 3

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from stream.keys import Shard
 from tests.support.processes import Process, becomes, run_ackstream
 from tests.support.waiting import until
-from tests.support.workers.recording import GROUP, RecordingWorkers, ids, recording
+from tests.support.workers.recording import GROUP, RecordingWorkers, ids, run_recording_workers
 from worker.dispatch.pause import EXPIRES_SECONDS, Pause, PauseReason
 from worker.group.group_ref import GroupRef
 
@@ -25,7 +25,7 @@ PACE = 0.3
 @pytest.fixture
 def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[RecordingWorkers]:
     """Yield workers whose handler records its calls."""
-    with recording(valkey_url, server, shard, tmp_path) as site:
+    with run_recording_workers(valkey_url, server, shard, tmp_path) as site:
         yield site
 
 
@@ -40,7 +40,7 @@ async def is_paused(site: RecordingWorkers, why: str | None) -> None:
 
 async def get(worker: Process, path: str) -> str:
     """Return a page of the worker's admin port."""
-    url = f"http://127.0.0.1:{worker.logged('worker.started')[0]['admin_port']}/{path}"
+    url = f"http://127.0.0.1:{worker.read_log('worker.started')[0]['admin_port']}/{path}"
     async with aiohttp.ClientSession() as http, http.get(url) as response:
         return await response.text()
 
@@ -59,7 +59,7 @@ async def test_when_every_call_fails_the_group_pauses_and_resumes(site: Recordin
     first = await site.start(options)
     await first.has_logged("group.paused")
     ready, paused = (
-        datetime.fromisoformat(first.logged(name)[0]["timestamp"]) for name in ("consumer.ready", "group.paused")
+        datetime.fromisoformat(first.read_log(name)[0]["timestamp"]) for name in ("consumer.ready", "group.paused")
     )
     assert (paused - ready).total_seconds() < LONGEST_SECONDS
     second = await site.start(options)
@@ -75,7 +75,7 @@ async def test_when_every_call_fails_the_group_pauses_and_resumes(site: Recordin
     assert (await site.letters(), (await site.group())["paused"]) == ([], None)
     for worker in (first, second):
         await worker.has_logged("group.resumed")
-        assert [len(worker.logged(f"group.{word}")) for word in ("paused", "resumed")] == [1, 1]
+        assert [len(worker.read_log(f"group.{word}")) for word in ("paused", "resumed")] == [1, 1]
         assert await get(worker, "ready") == "ready\n"
 
 
@@ -97,7 +97,7 @@ async def test_with_few_events_it_pauses_within_seconds(site: RecordingWorkers) 
     await site.start("base=0.5&cap=0.5", function="handle_all")
     await site.append("ok-1")
     await site.is_done(seconds=60)
-    assert {name for words in site.noted("done") for name in words} == {*ids("down", range(sent)), "ok-1"}
+    assert {name for words in site.read_notes("done") for name in words} == {*ids("down", range(sent)), "ok-1"}
     assert await site.letters() == []
 
 
@@ -108,7 +108,7 @@ async def test_a_few_bad_events_of_a_quiet_group_pause_nothing(site: RecordingWo
         await site.append(f"fail-{number}")
         await asyncio.sleep(0.8)
     await becomes(lambda: min(site.times("call")[name] for name in ids("fail", range(5))) > 1)
-    assert (worker.logged("group.paused"), await site.letters()) == ([], [])
+    assert (worker.read_log("group.paused"), await site.letters()) == ([], [])
     await site.is_done_among_good()
     assert [count for _, _, count in await site.letters()] == [2] * 5
 
@@ -120,7 +120,7 @@ async def test_bad_events_among_good_ones_have_exactly_their_attempts(site: Reco
     await site.append(*events)
     worker = await site.start("base=0.5&cap=0.5&attempts=3")
     await site.is_done_among_good()
-    assert worker.logged("group.paused") == []
+    assert worker.read_log("group.paused") == []
     assert site.times("call") == {
         **dict.fromkeys(ids("fail", range(150)), 3),
         **dict.fromkeys(ids("ok", range(150)), 1),
@@ -138,7 +138,7 @@ async def test_an_outage_dead_letters_no_event(site: RecordingWorkers) -> None:
     await site.append(*ids("down", range(200)))
     await worker.has_logged("group.paused")
     worker.send(signal.SIGTERM)
-    assert await worker.ended(10) == 0
+    assert await worker.wait_for_end(10) == 0
     worker = await site.start(options)
     await site.append(*ids("down", range(200, 260)))
     await worker.has_logged("group.paused")
@@ -159,7 +159,7 @@ async def test_a_stop_in_an_outage_dead_letters_no_event(site: RecordingWorkers)
     worker = await site.start(options)
     await becomes(lambda: len(site.times("call")) > 50)
     worker.send(signal.SIGTERM)
-    assert await worker.ended(10) == 0
+    assert await worker.wait_for_end(10) == 0
     assert await site.letters() == []
     (site.folder / "back").touch()
     await site.start(options)

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from stream.keys import Shard
 from tests.support.processes import Process
 from tests.support.waiting import until
-from tests.support.workers.recording import RecordingWorkers, ids, recording
+from tests.support.workers.recording import RecordingWorkers, ids, run_recording_workers
 from worker.group.poison import MOST_DEATHS, SUSPECT_AFTER
 from worker.timing import TIMING
 
@@ -24,7 +24,7 @@ MOST = SUSPECT_AFTER + 3 + MOST_DEATHS
 @pytest.fixture
 def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[RecordingWorkers]:
     """Yield workers whose handler records its calls."""
-    with recording(valkey_url, server, shard, tmp_path, PACE) as site:
+    with run_recording_workers(valkey_url, server, shard, tmp_path, PACE) as site:
         yield site
 
 
@@ -42,9 +42,9 @@ async def test_only_the_poison_event_is_dead_lettered(site: RecordingWorkers, fu
     await site.is_done(seconds=TAKEN_OVER_SECONDS)
     error = f"poison: {MOST_DEATHS} workers died while they handled only this entry"
     assert await site.letters() == [("die-1", error, 1)]
-    handled = {name for words in site.noted("done") for name in words}
+    handled = {name for words in site.read_notes("done") for name in words}
     assert handled >= {*ids("slow-0.2", range(6)), *ids("ok", range(1, deaths + 1))}
-    assert len(site.noted("dies")) == deaths >= SUSPECT_AFTER + MOST_DEATHS
+    assert len(site.read_notes("dies")) == deaths >= SUSPECT_AFTER + MOST_DEATHS
 
 
 async def is_over(site: RecordingWorkers, worker: Process) -> bool:

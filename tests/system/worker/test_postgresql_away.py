@@ -18,7 +18,7 @@ from tests.support.workers.crash_rounds import (
     choose_moments,
     make_payloads,
 )
-from tests.support.workers.worker_cluster import BATCH_ENTRIES, working
+from tests.support.workers.worker_cluster import BATCH_ENTRIES, run_worker_cluster
 
 pytestmark = pytest.mark.crash
 
@@ -34,7 +34,7 @@ async def test_a_worker_waits_for_postgresql(
     valkey_url: str, shard: Shard, own_postgresql: PostgresServer, tmp_path: Path
 ) -> None:
     """PostgreSQL dies in the middle of work: nothing is acked or buried until it is back, then all is stored once."""
-    async with working(valkey_url, shard, own_postgresql.get_uri(), tmp_path, PACE) as work:
+    async with run_worker_cluster(valkey_url, shard, own_postgresql.get_uri(), tmp_path, PACE) as work:
         (worker,) = await work.start(1)
         await work.append(make_payloads(ROUND_ENTRIES))
         for number, moment in enumerate(choose_moments(random.Random(SEED), 2), start=1):  # noqa: S311 - no secret
@@ -42,7 +42,7 @@ async def test_a_worker_waits_for_postgresql(
             stop = ("-w", "-m", "immediate", "-D", str(own_postgresql.pgdata), "stop")
             pgexec("pg_ctl", stop, bin_path=own_postgresql.bin_path, user=own_postgresql.system_user)
             await work.append(make_payloads(BATCH_ENTRIES, SEED + number))  # the rest may be stored already
-            await worker.has_logged("handler.unavailable", times=len(worker.logged("handler.unavailable")) + 5)
+            await worker.has_logged("handler.unavailable", times=len(worker.read_log("handler.unavailable")) + 5)
             own_postgresql.ensure_postgres_running()
             await work.is_down_to(max(await work.left() - 1, 0))
         await check_stored_once(work)

@@ -16,7 +16,7 @@ from tests.support.processes import Process, ackstream, becomes, quick_worker
 from tests.support.samples.events import body, entry
 from tests.support.waiting import until
 from tests.support.workers.crash_rounds import ROUNDS, SEED
-from tests.support.workers.recording import GROUP, RecordingWorkers, copied, ids, recording, replay
+from tests.support.workers.recording import GROUP, RecordingWorkers, count_copies, ids, replay, run_recording_workers
 from worker.store.database import open_engine
 from worker.store.migrate import migrate
 from worker.store.tables import messages, status_events
@@ -32,7 +32,7 @@ PACE = 0.2  # the dead are known after 3 s
 @pytest.fixture
 def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[RecordingWorkers]:
     """Yield workers of a handler that records its calls."""
-    with recording(valkey_url, server, shard, tmp_path, PACE) as site:
+    with run_recording_workers(valkey_url, server, shard, tmp_path, PACE) as site:
         yield site
 
 
@@ -51,37 +51,37 @@ async def test_a_copying_worker_killed_at_any_time_misses_and_repeats_no_entry(s
     await site.append(*ids("ok", range(ENTRIES)))
     await site.is_done()
     assert site.times("call") == Counter(ids("ok", range(ENTRIES)))
-    statuses = len(log_worker.logged("message.status"))
+    statuses = len(log_worker.read_log("message.status"))
     replay_id = await replay(site.server, site.shard, GROUP, RATE)
     in_flight: set[str] = set()
     for part in range(1, ROUNDS + 2):
         await site.start()
         number = rng.randrange(ENTRIES * part // (ROUNDS + 3), ENTRIES * (part + 1) // (ROUNDS + 3))
         await until(lambda number=number: _is_at(site, replay_id, number), seconds=30)  # type: ignore[misc]
-        in_flight |= await site.kill(await _copying_worker(site, replay_id))
+        in_flight |= await site.kill(await _find_copying_worker(site, replay_id))
     await site.start()
     await until(lambda: _is_at(site, replay_id, ENTRIES), seconds=30)
     await site.is_done(seconds=TAKEN_OVER_SECONDS)
-    assert await copied(site.server, site.shard, GROUP, replay_id) == ENTRIES
-    calls = Counter(words[0] for words in site.noted("call") if words[2] == "True")
+    assert await count_copies(site.server, site.shard, GROUP, replay_id) == ENTRIES
+    calls = Counter(words[0] for words in site.read_notes("call") if words[2] == "True")
     assert calls.keys() == set(ids("ok", range(ENTRIES)))
-    origins = {words[0]: words[3] for words in site.noted("call") if words[2] == "True"}
+    origins = {words[0]: words[3] for words in site.read_notes("call") if words[2] == "True"}
     assert {origins[call] for call, times in calls.items() if times > 1} <= in_flight
-    assert len(log_worker.logged("message.status")) == statuses
+    assert len(log_worker.read_log("message.status")) == statuses
 
 
 async def _is_at(site: RecordingWorkers, replay_id: str, number: int) -> bool:
-    return await copied(site.server, site.shard, GROUP, replay_id) >= number
+    return await count_copies(site.server, site.shard, GROUP, replay_id) >= number
 
 
-async def _copying_worker(site: RecordingWorkers, replay_id: str) -> Process:
+async def _find_copying_worker(site: RecordingWorkers, replay_id: str) -> Process:
     """Return the living worker that started to copy last, as soon as there is one."""
 
     def find_workers() -> dict[str, Process]:
         return {
             line["timestamp"]: worker
             for worker in site.workers
-            for line in worker.logged("replay.copying")
+            for line in worker.read_log("replay.copying")
             if line["replay"] == replay_id
         }
 
@@ -111,9 +111,9 @@ async def test_a_second_replay_leaves_the_tables_as_they_are(
                 await until(lambda: _some(server, shard, replay_id))  # noqa: B023 - awaited here
                 first.kill()
                 with quick_worker(PACE, "store", tmp_path, settings):
-                    await until(lambda: _settled(server, shard, replay_id), seconds=TAKEN_OVER_SECONDS)  # noqa: B023
+                    await until(lambda: _is_settled(server, shard, replay_id), seconds=TAKEN_OVER_SECONDS)  # noqa: B023
             else:
-                await until(lambda: _settled(server, shard, None))
+                await until(lambda: _is_settled(server, shard, None))
         async with engine.connect() as connection:
             tables = [(await connection.execute(select(table).order_by(*table.primary_key))).all() for table in TABLES]
         rows.append(tables)
@@ -126,11 +126,11 @@ TABLES = (messages, status_events)
 
 
 async def _some(server: Redis, shard: Shard, replay_id: str) -> bool:
-    return await copied(server, shard, "store", replay_id) >= ENTRIES // 3
+    return await count_copies(server, shard, "store", replay_id) >= ENTRIES // 3
 
 
-async def _settled(server: Redis, shard: Shard, replay_id: str | None) -> bool:
-    if replay_id is not None and await copied(server, shard, "store", replay_id) < ENTRIES:
+async def _is_settled(server: Redis, shard: Shard, replay_id: str | None) -> bool:
+    if replay_id is not None and await count_copies(server, shard, "store", replay_id) < ENTRIES:
         return False
     groups: Any = await server.xinfo_groups(shard.stream)
     unsettled = [group["lag"] + group["pending"] for group in groups if group["name"] == b"store"]

@@ -15,7 +15,7 @@ from stream.entry import EntryId
 from stream.keys import Shard
 from stream.redis import client as connect
 from tests.support.fork_server import PYTHON
-from tests.support.processes import Process, started
+from tests.support.processes import Process, start_process
 from tests.support.streams.retention import group, register
 from tests.support.waiting import until
 from tests.support.workers.crash_rounds import ROUNDS, SEED
@@ -52,7 +52,7 @@ class Rig:
             self.shard.name,
             str(self.folder / "archive"),
         )
-        trimmer = started(command, self.folder, "trimmer", {"PYTHONPATH": str(ROOT)})
+        trimmer = start_process(command, self.folder, "trimmer", {"PYTHONPATH": str(ROOT)})
         self.running.callback(trimmer.end)
         return trimmer
 

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from stream.keys import Shard
 from tests.support.samples.events import body, flat
-from tests.support.streams.delayed import delayed
+from tests.support.streams.delayed import read_delayed
 from tests.support.workers.parts import make_parts
 from tests.support.workers.processing import RecordingHandler, append_and_read, count_unacked, process_entries
 from worker.consumer.batch import Batch
@@ -83,7 +83,7 @@ async def test_an_unavailable_target_costs_no_attempt(server: Redis, shard: Shar
     assert recorder.attempts == [1, 1, 1]
     assert recorder.pending == [1, 1, 1]
     assert await count_unacked(server, shard) == 0
-    assert await delayed(server, shard, "g") == []
+    assert await read_delayed(server, shard, "g") == []
 
 
 async def test_one_call_at_a_time_tests_an_unavailable_target(server: Redis, shard: Shard) -> None:
@@ -120,7 +120,7 @@ async def test_failed_events_are_delayed_and_the_rest_is_acked(server: Redis, sh
     await process_entries(processor(server, shard, heartbeat, recorder), entries, heartbeat.generation)
     assert await count_unacked(server, shard) == 0
     assert await dead(server, shard) == [b"discarded: not ours"]
-    waiting = await delayed(server, shard, "g")
+    waiting = await read_delayed(server, shard, "g")
     errors = [fields[b"error"].partition(b" at ")[0] for fields, _ in waiting]
     assert sorted(errors) == [b"failed: SystemExit", b"failed: ValueError", b"retry: too early"]
     assert {fields[b"attempt"] for fields, _ in waiting} == {b"1"}
@@ -163,7 +163,7 @@ async def test_a_list_with_a_bad_event_is_divided(server: Redis, shard: Shard) -
     assert recorder.seen[1:3] == [[f"m-{n}" for n in range(4)], [f"m-{n}" for n in range(4, 8)]]
     assert ["m-5"] in recorder.seen
     assert await count_unacked(server, shard) == 0
-    ((fields, _),) = await delayed(server, shard, "g")
+    ((fields, _),) = await read_delayed(server, shard, "g")
     assert fields[b"origin"] == b"0/" + entries[5][0]
 
 
@@ -178,7 +178,7 @@ async def test_a_full_server_still_takes_delayed_retries(server: Redis, shard: S
     finally:
         await server.config_set("maxmemory", "1gb")
     assert await count_unacked(server, shard) == 0
-    assert (len(await delayed(server, shard, "g")), len(await dead(server, shard))) == (1, 1)
+    assert (len(await read_delayed(server, shard, "g")), len(await dead(server, shard))) == (1, 1)
 
 
 async def test_calls_that_ended_unnoticed_are_settled_at_a_stop(server: Redis, shard: Shard) -> None:

@@ -10,7 +10,7 @@ from stream.keys import Shard
 from stream.redis.client import ServerUnfit
 from stream.redis.errors import AWAY, FULL, GONE, UNSUPPORTED, GroupGone, Stalled
 from tests.support.fake_clock import FakeClock
-from tests.support.in_process import working
+from tests.support.in_process import run_worker
 from tests.support.samples.events import body
 from tests.support.streams.settled import append_payloads, is_settled
 from tests.support.waiting import until
@@ -118,7 +118,7 @@ async def test_a_worker_whose_reads_stall_starts_again(
     before: Any = stalls._value.get()  # noqa: SLF001 - redis-py's own tests do the same
     with monkeypatch.context() as patched:
         patched.setattr(condition, "STALLED_SECONDS", 0.01)  # less than BLOCK
-        async with working(redis_url=valkey_url, stream=shard.name, handlers="log"):
+        async with run_worker(redis_url=valkey_url, stream=shard.name, handlers="log"):
             await until(lambda: _grown(stalls, before + 2))
             patched.undo()
             await append_payloads(server, shard, body())

@@ -9,7 +9,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from console.up.valkey import find_free_port
 from tests.support.samples.events import body, event
 from tests.support.samples.examples import NAMES, example
-from tests.support.servers.webhook_receiver import OTHER, SECRET, Receiver, receiving
+from tests.support.servers.webhook_receiver import OTHER, SECRET, Receiver, run_receiver
 from worker.handlers.errors import Gone, Refused, Retry, Throttled, TimedOut
 from worker.handlers.forward import ALL, Forward, after_seconds, encode_event, open_session, parse_secrets
 from worker.handlers.request import parse_url
@@ -22,7 +22,7 @@ EVENT = event(body(to="447700900123", client_ref="order-7", **{"from": "AcmeInc"
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
-    async with receiving() as receiver:
+    async with run_receiver() as receiver:
         yield receiver
 
 

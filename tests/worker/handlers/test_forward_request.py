@@ -10,8 +10,8 @@ import orjson
 import pytest
 
 from tests.support.samples.events import body, event
-from tests.support.servers.listen import listening
-from tests.support.servers.webhook_receiver import Receiver, receiving
+from tests.support.servers.listen import run_listener
+from tests.support.servers.webhook_receiver import Receiver, run_receiver
 from worker.handlers.errors import Refused, Throttled
 from worker.handlers.forward import Forward, open_session
 from worker.handlers.request import parse_url, read_headers
@@ -48,13 +48,13 @@ class RawReceiver:
 @pytest.fixture
 async def raw() -> AsyncIterator[RawReceiver]:
     receiver = RawReceiver()
-    async with listening(receiver.serve) as receiver.port:
+    async with run_listener(receiver.serve) as receiver.port:
         yield receiver
 
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
-    async with receiving() as receiver:
+    async with run_receiver() as receiver:
         receiver.secret = None
         yield receiver
 
@@ -190,7 +190,7 @@ async def test_an_answer_is_quoted_up_to_a_limit_without_secrets() -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n" + echo)
         writer.close()
 
-    async with listening(serve) as port:
+    async with run_listener(serve) as port:
         text = f"forward:http://127.0.0.1:{port}/hook?sig=abcdef123#header.Authorization=Bearer tok-123456"
         async with open_handler(text) as handler:
             with pytest.raises(Refused) as caught:

@@ -31,18 +31,18 @@ async def test_a_full_server_copies_nothing_but_a_replay_can_be_paused(
         await server.config_set("maxmemory", 1)
         try:
             await until(lambda: told(logs, "replay.interrupted"))
-            stopped = len(await site.copied())
+            stopped = len(await site.read_copies())
             await site.replays.change_state(replay, State.PAUSED, allowed=[State.RUNNING])
             await site.replays.change_state(replay, State.RUNNING, allowed=[State.PAUSED])
             await asyncio.sleep(0.1)
-            assert len(await site.copied()) == stopped < 600
+            assert len(await site.read_copies()) == stopped < 600
         finally:
             await server.config_set("maxmemory", "1gb")
         await site.has(State.DONE)
 
     with capture_logs() as logs:
-        await run_beside([site.replaying()], is_full_for_a_while())
-    assert await site.copied() == list(range(1, 601))
+        await run_beside([site.make_scheduler()], is_full_for_a_while())
+    assert await site.read_copies() == list(range(1, 601))
 
 
 async def told(logs: list[Any], event: str) -> bool:
@@ -51,7 +51,7 @@ async def told(logs: list[Any], event: str) -> bool:
 
 async def test_a_replay_survives_a_killed_server(tmp_path: Path, shard: Shard) -> None:
     """Copies and cursor are both on the server, or neither."""
-    async with Valkey(tmp_path / "valkey").running() as valkey:
+    async with Valkey(tmp_path / "valkey").run() as valkey:
         server = client(valkey.url)
         site = ReplayedStream(valkey.url, server, shard)
         await site.append(range(1, 1201))
@@ -64,8 +64,8 @@ async def test_a_replay_survives_a_killed_server(tmp_path: Path, shard: Shard) -
                 await valkey.start()
             await until(lambda: answers(is_done(site)))
 
-        await run_beside([site.replaying()], is_killed_twice())
-        assert await site.copied() == list(range(1, 1201))
+        await run_beside([site.make_scheduler()], is_killed_twice())
+        assert await site.read_copies() == list(range(1, 1201))
         await server.aclose()
 
 
@@ -76,7 +76,7 @@ async def test_a_replay_of_another_version_is_skipped(valkey_url: str, server: R
     strange: Any = {"later": b'{"of":"the future"}', "broken": b"{", "broken:state": b"running"}
     await server.hset(shard.replays(GROUP), mapping=strange)
     await site.start(1)
-    await run_beside([site.replaying()], site.has(State.DONE))
+    await run_beside([site.make_scheduler()], site.has(State.DONE))
     assert [progress.replay.id for progress in await site.replays.all()] == ["r"]
     assert await server.hexists(shard.replays(GROUP), "later")
 

@@ -38,7 +38,7 @@ actions = st.one_of(
 
 
 @dataclass(slots=True)
-class Model:
+class ReplayModel:
     """The expected state."""
 
     holder: str = ""
@@ -59,7 +59,7 @@ class RedisReplay:
         self.replays = Replays(GroupRef(server, shard, "g"))
         self.leases = {name: Lease(server, shard.copying("g", "r"), 60_000) for name in ("a", "b")}
         self.known = dict.fromkeys(self.leases, 0)
-        self.model = Model()
+        self.model = ReplayModel()
         self.replay = Replay(
             id="r",
             group="g",

@@ -30,8 +30,8 @@ async def test_one_of_many_workers_copies(site: ReplayedStream) -> None:
     await site.append(range(1, 801))
     await site.start(700, rate=5000)
     with capture_logs() as logs:
-        await run_beside([site.replaying() for _ in range(3)], site.has(State.DONE))
-    assert await site.copied() == list(range(1, 701))
+        await run_beside([site.make_scheduler() for _ in range(3)], site.has(State.DONE))
+    assert await site.read_copies() == list(range(1, 701))
     (begun,) = [line for line in logs if line["event"] == "replay.copying"]
     assert (begun["replay"], begun["group"], begun["scope"], begun["total"]) == ("r", GROUP, "all", 700)
     assert [line["done"] for line in logs if line["event"] == "replay.done"] == [700]
@@ -43,13 +43,13 @@ async def test_after_any_cancellation_another_worker_continues(site: ReplayedStr
     await site.start(1500, rate=500)
     ended = 0
     for number in range(150, 1500, 150):
-        running = asyncio.create_task(run_beside([site.replaying()], asyncio.sleep(3600)))
+        running = asyncio.create_task(run_beside([site.make_scheduler()], asyncio.sleep(3600)))
         await site.has_copied(number)
         await cancel_and_wait([running])
         ended += (await site.progress()).state is State.RUNNING
     assert ended  # on a busy machine it may be done before the second time
-    await run_beside([site.replaying()], site.has(State.DONE))
-    assert await site.copied() == list(range(1, 1501))
+    await run_beside([site.make_scheduler()], site.has(State.DONE))
+    assert await site.read_copies() == list(range(1, 1501))
 
 
 async def test_a_group_has_a_limit_of_unread_copies(site: ReplayedStream) -> None:
@@ -68,7 +68,7 @@ async def test_a_group_has_a_limit_of_unread_copies(site: ReplayedStream) -> Non
             removed += await site.server.xdel(key, *(entry_id for entry_id, _ in oldest))
         assert await site.server.xlen(key) + removed == MOST_UNREAD + 50
 
-    await run_beside([site.replaying()], goes_on_with_room())
+    await run_beside([site.make_scheduler()], goes_on_with_room())
 
 
 async def test_entries_that_are_not_copied_yet_are_not_trimmed(site: ReplayedStream) -> None:
@@ -76,15 +76,15 @@ async def test_entries_that_are_not_copied_yet_are_not_trimmed(site: ReplayedStr
     await site.append(range(1, 1001))
     await site.server.xgroup_create(site.shard.stream, GROUP, "$")
     replay = await site.start(1000, rate=500)
-    await run_beside([site.replaying()], site.has_copied(100))
+    await run_beside([site.make_scheduler()], site.has_copied(100))
     await site.replays.change_state(replay, State.PAUSED, allowed=[State.RUNNING])
     cursor = (await site.progress()).cursor.ms
     await trim_once(site.url, site.shard, OLD)
     oldest: Any = await site.server.xrange(site.shard.stream, count=1)
     assert oldest[0][0] == b"%d-0" % (cursor + 1)
     await site.replays.change_state(replay, State.RUNNING, allowed=[State.PAUSED])
-    await run_beside([site.replaying()], site.has(State.DONE))
-    assert await site.copied() == list(range(1, 1001))
+    await run_beside([site.make_scheduler()], site.has(State.DONE))
+    assert await site.read_copies() == list(range(1, 1001))
     await trim_once(site.url, site.shard, OLD)
     assert await site.server.xlen(site.shard.stream) == 0
 
@@ -108,8 +108,8 @@ async def test_entries_of_archive_and_stream_are_copied_once(site: ReplayedStrea
     await site.server.xtrim(site.shard.stream, minid="1001-0", approximate=False)
     await site.start(1900, place=Place.ARCHIVE, rate=4000)
     while (await site.progress()).state is not State.DONE:
-        await run_beside([site.replaying(tmp_path)], asyncio.sleep(0.1))  # each run ends in the middle of a replay
-    assert await site.copied() == list(range(1, 1901))
+        await run_beside([site.make_scheduler(tmp_path)], asyncio.sleep(0.1))  # each run ends in the middle of a replay
+    assert await site.read_copies() == list(range(1, 1901))
 
 
 async def test_entries_archived_during_a_replay_are_copied(site: ReplayedStream, tmp_path: Path) -> None:
@@ -119,8 +119,8 @@ async def test_entries_archived_during_a_replay_are_copied(site: ReplayedStream,
     await site.server.xtrim(site.shard.stream, minid="101-0", approximate=False)
     await site.start(300, place=Place.ARCHIVE)
     await archive(site, tmp_path, 101, 200)
-    await run_beside([site.replaying(tmp_path)], site.has(State.DONE))
-    assert await site.copied() == list(range(1, 301))
+    await run_beside([site.make_scheduler(tmp_path)], site.has(State.DONE))
+    assert await site.read_copies() == list(range(1, 301))
 
 
 async def test_an_archive_can_be_replayed_without_its_stream(site: ReplayedStream, tmp_path: Path) -> None:
@@ -129,8 +129,8 @@ async def test_an_archive_can_be_replayed_without_its_stream(site: ReplayedStrea
     await archive(site, tmp_path, 1, 300)
     await site.server.delete(site.shard.stream)
     await site.start(300, place=Place.ARCHIVE)
-    await run_beside([site.replaying(tmp_path)], site.has(State.DONE))
-    assert await site.copied() == list(range(1, 301))
+    await run_beside([site.make_scheduler(tmp_path)], site.has(State.DONE))
+    assert await site.read_copies() == list(range(1, 301))
 
 
 async def test_a_damaged_archive_fails_the_replay_until_it_is_repaired(site: ReplayedStream, tmp_path: Path) -> None:
@@ -142,12 +142,12 @@ async def test_a_damaged_archive_fails_the_replay_until_it_is_repaired(site: Rep
     (second,) = tmp_path.glob("*_501-0_*")  # noqa: ASYNC240 - a folder of two files
     second.rename(tmp_path / "away")
     replay = await site.start(1000, place=Place.ARCHIVE)
-    await run_beside([site.replaying(tmp_path)], site.has(State.FAILED))
+    await run_beside([site.make_scheduler(tmp_path)], site.has(State.FAILED))
     assert second.name in (await site.progress()).error
     (tmp_path / "away").rename(second)
     await site.replays.change_state(replay, State.RUNNING, allowed=[State.FAILED])
-    await run_beside([site.replaying(tmp_path)], site.has(State.DONE))
-    assert await site.copied() == list(range(1, 1001))
+    await run_beside([site.make_scheduler(tmp_path)], site.has(State.DONE))
+    assert await site.read_copies() == list(range(1, 1001))
 
 
 async def test_a_worker_without_the_archive_skips_the_replay(site: ReplayedStream, tmp_path: Path) -> None:
@@ -157,10 +157,10 @@ async def test_a_worker_without_the_archive_skips_the_replay(site: ReplayedStrea
     await site.start(100, "with", Place.ARCHIVE)
     await site.start(100, "without")
     with capture_logs() as logs:
-        await run_beside([site.replaying()], site.has(State.DONE, "without"))
+        await run_beside([site.make_scheduler()], site.has(State.DONE, "without"))
     assert (await site.progress("with")).done == 0
     assert {line["replay"] for line in logs if line["event"] == "replay.skipped"} == {"with"}
-    await run_beside([site.replaying(tmp_path)], site.has(State.DONE, "with"))
+    await run_beside([site.make_scheduler(tmp_path)], site.has(State.DONE, "with"))
 
 
 async def test_two_entries_with_the_same_id_are_both_copied(site: ReplayedStream, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ async def test_a_dead_letter_is_deleted_when_its_copy_is_made(site: ReplayedStre
     await site.append(range(101, 111), key, origin="0/7-7", attempt=1, error="discarded: x")
     await site.start(110, place=Place.DEAD, selection=EntryFilter(reasons=("failed",)))
     await site.server.xdel(key, "50-0")
-    await run_beside([site.replaying()], site.has(State.DONE))
+    await run_beside([site.make_scheduler()], site.has(State.DONE))
     assert await site.server.xlen(key) == 10
     copies: Any = await site.server.xrange(site.shard.replay(GROUP))
     assert len(copies) == 99 == (await site.progress()).done
@@ -200,7 +200,7 @@ async def test_old_replays_are_deleted(site: ReplayedStream) -> None:
     await site.start(2, "kept", rate=0.01)
     async with asyncio.TaskGroup() as tasks:
         stop = asyncio.Event()
-        tasks.create_task(site.replaying().run(stop, tasks))
+        tasks.create_task(site.make_scheduler().run(stop, tasks))
         for number in range(KEPT_ENDED + 3):
             await site.start(2, f"r{number:03}")
             await site.has(State.DONE, f"r{number:03}")

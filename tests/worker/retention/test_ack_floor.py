@@ -32,7 +32,7 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class FloorCase:
     """A stream, its groups, and a trim up to an entry, without a limit or in one step."""
 
     ids: list[Id]
@@ -41,7 +41,7 @@ class Case:
     limit: int | None = field(default=None)
 
 
-def model_floor(case: Case, group: Read) -> Id:
+def model_floor(case: FloorCase, group: Read) -> Id:
     """Return the oldest entry that a group has not settled, computed in the simplest way."""
     saved = model_checkpoint(case, group)
     if group.destroyed:
@@ -54,17 +54,17 @@ def model_floor(case: Case, group: Read) -> Id:
     return min([*in_flight, after(place(case, delivered))])
 
 
-def model_unread(case: Case, group: Read) -> int:
+def model_unread(case: FloorCase, group: Read) -> int:
     delivered = place(case, group.read if group.set_to is None else group.set_to)
     return sum(entry > delivered for entry in case.ids)
 
 
-def place(case: Case, number: int) -> Id:
+def place(case: FloorCase, number: int) -> Id:
     """Return the id at this place. (0, 0) is before the first entry; a place past the last has an unused id."""
     return [(0, 0), *case.ids, BEYOND][number]
 
 
-def model_checkpoint(case: Case, group: Read) -> Id:
+def model_checkpoint(case: FloorCase, group: Read) -> Id:
     if group.checkpoint in (None, "garbage"):
         return 0, 0
     saved = tuple(map(int, str(group.checkpoint).split("-")))
@@ -75,7 +75,7 @@ def after(entry: Id) -> Id:
     return (entry[0], entry[1] + 1) if entry[1] < HUGE else (entry[0] + 1, 0)
 
 
-def model_stays(case: Case) -> list[Id]:
+def model_stays(case: FloorCase) -> list[Id]:
     """Return the entries that no trim may remove, for any limit."""
     counted = [group for group in case.groups if group.registered or not group.destroyed]
     if not any(group.registered for group in case.groups):
@@ -108,13 +108,13 @@ def reads(draw: st.DrawFn, entries: int) -> Read:
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> Case:
+def cases(draw: st.DrawFn) -> FloorCase:
     entries = sorted(draw(st.sets(ids, min_size=1, max_size=30)))
     groups = draw(st.lists(reads(len(entries)), max_size=4))
-    return Case(entries, groups, draw(ids), draw(st.none() | st.integers(1, 200)))
+    return FloorCase(entries, groups, draw(ids), draw(st.none() | st.integers(1, 200)))
 
 
-async def build(server: Redis, shard: Shard, case: Case) -> None:
+async def build(server: Redis, shard: Shard, case: FloorCase) -> None:
     await add(server, shard, [f"{ms}-{seq}" for ms, seq in case.ids], b"x")
     for number, state in enumerate(case.groups):
         name = f"g{number}"
@@ -136,9 +136,9 @@ IN_FLIGHT = Read(registered=True, read=2, acked=frozenset({1}), set_to=None, che
 
 
 @given(case=cases())
-@example(Case([(1, HUGE - 1), (1, HUGE)], [IN_FLIGHT], (1, HUGE)))  # the same number to Lua
+@example(FloorCase([(1, HUGE - 1), (1, HUGE)], [IN_FLIGHT], (1, HUGE)))  # the same number to Lua
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_the_floor_is_never_passed(valkey_url: str, case: Case) -> None:
+async def test_the_floor_is_never_passed(valkey_url: str, case: FloorCase) -> None:
     """No trim removes an entry that a group has not settled, and a trim without a limit removes all others.
 
     The server's count of unread entries stays correct, or is missing.

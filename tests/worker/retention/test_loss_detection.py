@@ -22,7 +22,7 @@ from worker.retention.trimmer import Trimmer
 @pytest.fixture
 async def own_server(tmp_path: Path) -> AsyncIterator[tuple[str, Redis]]:
     """Yield a server that the test may empty."""
-    async with Valkey(tmp_path / "valkey").running() as valkey:
+    async with Valkey(tmp_path / "valkey").run() as valkey:
         server = connect.client(valkey.url)
         yield valkey.url, server
         await server.aclose()

@@ -221,7 +221,7 @@ async def test_entries_for_the_archive_are_collected(
 @pytest.fixture
 async def full_server(tmp_path: Path, shard: Shard) -> AsyncIterator[tuple[str, Redis]]:
     """Yield a server at its memory limit with a settled stream."""
-    async with Valkey(tmp_path / "valkey").running() as valkey:
+    async with Valkey(tmp_path / "valkey").run() as valkey:
         server = connect.client(valkey.url)
         await fill_settled_stream(server, shard)
         await server.config_set("maxmemory", "1")

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from stream.keys import Shard
 from stream.redis import client as connect
 from tests.support.fake_clock import FakeClock
-from tests.support.in_process import working
+from tests.support.in_process import run_worker
 from tests.support.processes import Valkey
 from tests.support.samples.events import body
 from tests.support.servers.redis_users import ACL_FILE, add_user
@@ -39,7 +39,7 @@ async def test_a_worker_trims(valkey_url: str, server: Redis, shard: Shard, tmp_
     fields: Any = {b"payload": b"from 1970"}
     ids = [await server.xadd(shard.stream, fields, id=f"{ms}-0") for ms in range(1, 6)]
     await append_payloads(server, shard, body())
-    async with working(redis_url=valkey_url, stream=shard.name, handlers="log", archive=tmp_path / "archive"):
+    async with run_worker(redis_url=valkey_url, stream=shard.name, handlers="log", archive=tmp_path / "archive"):
         await until(lambda: is_left(server, shard, 1))
         assert metric("stream_entries", shard="0") is not None
     assert [entry.id.redis.encode() for entry in read(tmp_path / "archive", shard.stream)] == ids
@@ -55,7 +55,7 @@ async def is_left(server: Redis, shard: Shard, entries: int) -> bool:
 async def test_a_worker_with_retention_off_trims_nothing(valkey_url: str, server: Redis, shard: Shard) -> None:
     """With retention off, it does not even take the lease."""
     await add(server, shard, [1])
-    async with working(redis_url=valkey_url, stream=shard.name, handlers="log", retention="off"):
+    async with run_worker(redis_url=valkey_url, stream=shard.name, handlers="log", retention="off"):
         await until(lambda: dead(server, shard, 1))
         assert await server.get(shard.trimmer) is None
     assert await read_ids(server, shard) == [b"1-0"]
@@ -136,7 +136,7 @@ async def test_a_group_without_workers_is_reported_as_forgotten(server: Redis, s
 @pytest.fixture
 async def own_server(tmp_path: Path) -> AsyncIterator[tuple[str, Redis]]:
     """Yield a server that the test may empty."""
-    async with Valkey(tmp_path / "valkey").running() as valkey:
+    async with Valkey(tmp_path / "valkey").run() as valkey:
         server = connect.client(valkey.url)
         yield valkey.url, server
         await server.aclose()
@@ -144,7 +144,7 @@ async def own_server(tmp_path: Path) -> AsyncIterator[tuple[str, Redis]]:
 
 async def test_the_account_outlives_a_restart(tmp_path: Path, shard: Shard) -> None:
     """After a restart, also with a rewritten append-only file, no entry counts as missing."""
-    async with Valkey(tmp_path / "valkey").running() as valkey:
+    async with Valkey(tmp_path / "valkey").run() as valkey:
         server = connect.client(valkey.url)
         await add(server, shard, range(1, 101))
         await group(server, shard, "done", read=60)

@@ -9,7 +9,7 @@ from stream.keys import Shard
 from tests.support.samples.events import body, entry, event
 from tests.support.streams.pending import count_pending, read_new_entries
 from tests.support.waiting import until
-from tests.support.workers.recording import GROUP, RecordingWorkers, ids, recording
+from tests.support.workers.recording import GROUP, RecordingWorkers, ids, run_recording_workers
 from worker.group.group_ref import GroupRef
 from worker.settle.dedup import Deduplicator, DedupWindow, mark
 from worker.settle.settler import Settler
@@ -22,7 +22,7 @@ EVENTS = [event(body(message_uuid=f"m-{number}")) for number in range(2500)]
 @pytest.fixture
 def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> Iterator[RecordingWorkers]:
     """Workers of a handler that notes its calls."""
-    with recording(valkey_url, server, shard, tmp_path) as site:
+    with run_recording_workers(valkey_url, server, shard, tmp_path) as site:
         yield site
 
 
@@ -90,12 +90,12 @@ async def test_a_repeated_payload_is_not_handled_again(site: RecordingWorkers, f
     await site.start(function=function)
     await site.append(*ids("ok", range(60)))
     await site.is_done()
-    called = [name for words in site.noted("done") for name in words if name.startswith("ok")]
+    called = [name for words in site.read_notes("done") for name in words if name.startswith("ok")]
     assert sorted(called) == sorted(ids("ok", range(60)))
     replayed: bytes = body(message_uuid="ok-1", to="447700900123")
     await append(site, replayed, replay="r-1", origin="0/1-0")
     await site.is_done()
-    assert [name for words in site.noted("done") for name in words].count("ok-1") == 2
+    assert [name for words in site.read_notes("done") for name in words].count("ok-1") == 2
 
 
 async def test_a_failed_event_is_handled_when_it_is_repeated(site: RecordingWorkers) -> None:

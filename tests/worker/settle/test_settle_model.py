@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from stream.keys import Shard
 from stream.redis.client import client
-from tests.support.streams.delayed import delayed
+from tests.support.streams.delayed import read_delayed
 from worker.group.group_ref import GroupRef
 from worker.settle.copies import Copy
 from worker.settle.delayed import DelayedRetries
@@ -36,7 +36,7 @@ actions = st.one_of(
 
 
 @dataclass(slots=True)
-class Model:
+class SettleModel:
     """The expected content of each stream: the payload and the attempts of each entry, by stream and id.
 
     A consumer still knows an entry after another has claimed it: then it is a zombie.
@@ -80,7 +80,7 @@ class RedisGroup:
         self.server = server
         self.shard = shard
         self.keys = streams(shard, "g")
-        self.model = Model()
+        self.model = SettleModel()
         self.settler = Settler(GroupRef(server, shard, "g"))
         self.number = 0
 
@@ -140,7 +140,7 @@ class RedisGroup:
             pending: Any = await self.server.xpending_range(key, "g", "-", "+", 1000)
             assert {summary["message_id"] for summary in pending} == {i for s, i in self.model.pending if s is source}
         assert (
-            Counter(copy_identity(fields) for fields, _ in await delayed(self.server, self.shard, "g"))
+            Counter(copy_identity(fields) for fields, _ in await read_delayed(self.server, self.shard, "g"))
             == self.model.delayed
         )
         letters: Any = await self.server.xrange(self.shard.dead("g"))

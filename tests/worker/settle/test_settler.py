@@ -5,7 +5,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from stream.keys import Shard
-from tests.support.streams.delayed import delayed
+from tests.support.streams.delayed import read_delayed
 from tests.support.streams.pending import FIELDS, count_pending, read_new_entries
 from worker.group.group_ref import GroupRef
 from worker.settle.copies import MOST_FIELDS, Copy
@@ -37,7 +37,7 @@ def copy_fields(entry_id: bytes) -> dict[Any, Any]:
 
 async def copies(server: Redis, shard: Shard) -> list[tuple[dict[bytes, bytes], float]]:
     """Return the delayed copies without the times that the script adds."""
-    waiting = await delayed(server, shard, "g")
+    waiting = await read_delayed(server, shard, "g")
     return [({name: fields[name] for name in fields if not name.endswith(b"_ms")}, due) for fields, due in waiting]
 
 
@@ -86,7 +86,7 @@ async def test_a_delayed_entry_comes_back_whole_when_it_is_due(server: Redis, sh
     await DelayedRetries(GroupRef(server, shard, "g")).promote()
     ((kept_fields),) = await kept(server, shard.retry("g"))
     assert kept_fields.items() >= copy_fields(ids[0]).items()
-    assert len(await delayed(server, shard, "g")) == 1
+    assert len(await read_delayed(server, shard, "g")) == 1
 
 
 @pytest.mark.parametrize("delay", [None, 0.0])
@@ -133,7 +133,7 @@ async def test_a_full_server_takes_every_settlement(server: Redis, shard: Shard)
     finally:
         await server.config_set("maxmemory", "1gb")
     assert [await count_pending(server, shard, source) for source in (Source.LIVE, Source.RETRY)] == [0, 0]
-    assert (len(await delayed(server, shard, "g")), await server.xlen(shard.dead("g"))) == (1, 1)
+    assert (len(await read_delayed(server, shard, "g")), await server.xlen(shard.dead("g"))) == (1, 1)
     assert await server.xlen(shard.retry("g")) == 1
 
 
@@ -145,7 +145,7 @@ async def test_any_number_of_copies_is_settled(server: Redis, shard: Shard) -> N
     ) == len(ids)
     await DelayedRetries(GroupRef(server, shard, "g")).promote()
     assert await server.xlen(shard.retry("g")) == len(ids)
-    assert await delayed(server, shard, "g") == []
+    assert await read_delayed(server, shard, "g") == []
 
 
 async def test_an_entry_of_too_many_fields_is_dead_lettered_as_text(server: Redis, shard: Shard) -> None:
@@ -166,7 +166,7 @@ async def test_a_retry_beyond_any_delay_is_due(server: Redis, shard: Shard) -> N
     members: Any = await server.zrange(shard.delayed("g"), 0, -1)
     await server.zincrby(shard.delayed("g"), 25 * 3_600_000, members[1])
     await DelayedRetries(GroupRef(server, shard, "g")).promote()
-    assert (await server.xlen(shard.retry("g")), len(await delayed(server, shard, "g"))) == (1, 1)
+    assert (await server.xlen(shard.retry("g")), len(await read_delayed(server, shard, "g"))) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -202,6 +202,6 @@ async def test_after_the_last_attempt_a_later_success_decides(
         (letter,) = await kept(server, shard.dead("g"))
         assert (letter[b"attempt"], letter[b"error"]) == (b"2", b"attempts: failed: ValueError")
     else:
-        ((waiting, _),) = await delayed(server, shard, "g")
+        ((waiting, _),) = await read_delayed(server, shard, "g")
         assert (waiting[b"attempt"], waiting[b"error"]) == (b"1", b"failed: ValueError")
         assert waiting[b"first_failed_ms"] == b"%d" % (now_ms + first_failed_ms)

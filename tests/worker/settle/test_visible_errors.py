@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from stream.keys import Shard
 from tests.support.samples.events import body, flat
-from tests.support.streams.delayed import delayed
+from tests.support.streams.delayed import read_delayed
 from tests.support.workers.parts import Parts, make_parts
 from tests.support.workers.processing import append_and_read, process_entries
 from worker.events.event import StatusEvent
@@ -48,7 +48,7 @@ async def test_a_delayed_retry_carries_the_message_and_the_last_attempts(server:
     await process_entries(parts.processor, entries, parts.heartbeat.generation)
     for _ in range(11):
         await retry(server, shard, parts)
-    ((copy, _),) = await delayed(server, shard, "g")
+    ((copy, _),) = await read_delayed(server, shard, "g")
     assert copy[b"message"] == "no route with … to 447700900123".encode()
     assert copy[b"error"].startswith(b"failed: ValueError at test_visible_errors.py:")
     errors = json.loads(copy[b"errors"])

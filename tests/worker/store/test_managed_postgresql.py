@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from console.main import app
 from runtime.errors import WrongValue
 from stream.keys import Shard
-from tests.support.in_process import working
+from tests.support.in_process import run_worker
 from tests.support.samples.events import body, event
 from tests.support.servers.pooled_postgresql import PASSWORD, pgbouncer, tls_postgresql
 from tests.support.streams.settled import append_payloads, is_settled
@@ -53,8 +53,8 @@ async def work(valkey_url: str, server: Redis, shard: Shard, url: str) -> None:
         assert (await asyncio.to_thread(run, app, ["migrate"])).exit_code == 0
     await append_payloads(server, shard, *(body(message_uuid=f"m-{n % 120}", n=n) for n in range(600)))
     async with (
-        working(**common, handlers="store"),
-        working(**common, handlers="store"),
+        run_worker(**common, handlers="store"),
+        run_worker(**common, handlers="store"),
     ):
         await until(lambda: is_settled(server, shard, "store"), seconds=60)
         trace = await asyncio.to_thread(run, app, ["trace", "m-7", "--json"])

@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from console.up.valkey import find_free_port
 from stream.keys import Shard
-from tests.support.in_process import working
+from tests.support.in_process import run_worker
 from tests.support.samples.events import body, event
-from tests.support.streams.delayed import delayed
+from tests.support.streams.delayed import read_delayed
 from tests.support.streams.settled import append_payloads
 from tests.support.waiting import until
 from tests.support.workers.store_rows import count_rows
@@ -60,13 +60,13 @@ async def test_only_the_event_at_fault_is_delayed(
     await append_payloads(server, shard, *(body(message_uuid=f"m-{n}", to=NUMBER) for n in range(20)))
 
     async def is_parked() -> bool:
-        return bool(await delayed(server, shard, "store"))
+        return bool(await read_delayed(server, shard, "store"))
 
     settings = {"redis_url": valkey_url, "stream": shard.name, "database_url": database_url, "handlers": "store"}
-    async with working(**settings, retry_base_seconds=3600, retry_cap_seconds=3600):
+    async with run_worker(**settings, retry_base_seconds=3600, retry_cap_seconds=3600):
         await until(is_parked)
     assert await count_rows(engine, "status_events") == 19
-    ((copy, _),) = await delayed(server, shard, "store")
+    ((copy, _),) = await read_delayed(server, shard, "store")
     assert copy[b"error"].startswith(b"failed: IntegrityError")
     assert NUMBER.encode() not in copy[b"error"]
     assert NUMBER not in capsys.readouterr().out

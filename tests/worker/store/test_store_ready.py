@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from console.up.valkey import find_free_port
 from stream.keys import Shard
-from tests.support.in_process import answers, working
+from tests.support.in_process import answers, run_worker
 from tests.support.samples.events import body, event
 from tests.support.waiting import until
 from worker.store.database import open_engine
@@ -85,7 +85,7 @@ async def test_ready_names_a_database_that_is_away_while_no_event_comes(
 
     settings = {"redis_url": valkey_url, "stream": shard.name, "database_url": database.url, "admin_port": port}
     database.take_away()
-    async with working(replace(TIMING, quiet=0.3), **settings, handlers="store"):
+    async with run_worker(replace(TIMING, quiet=0.3), **settings, handlers="store"):
         await until(lambda: answers(f"http://127.0.0.1:{port}/live", 200))
         for number in range(2):
             if number:

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from console.up.valkey import find_free_port
 from stream.keys import Shard
-from tests.support.in_process import answers, working
+from tests.support.in_process import answers, run_worker
 from tests.support.samples.events import body, event
 from tests.support.streams.settled import append_payloads, is_settled
 from tests.support.waiting import until
@@ -36,7 +36,7 @@ async def test_a_database_that_is_away_at_the_start_stops_only_store(
 ) -> None:
     """Another handler of the same worker handles all events while the database is away."""
     await append_payloads(server, shard, *(body(message_uuid=f"m-{n}") for n in range(3)))
-    async with working(redis_url=valkey_url, stream=shard.name, database_url=AWAY, handlers="store,log"):
+    async with run_worker(redis_url=valkey_url, stream=shard.name, database_url=AWAY, handlers="store,log"):
         await until(lambda: is_settled(server, shard, "log"))
     assert (await server.xpending(shard.stream, "store"))["pending"] == 3
 
@@ -53,7 +53,7 @@ async def test_ready_names_the_missing_tables(
             return response.status == 503 and "run `ackstream migrate`" in await response.text()
 
     settings = {"redis_url": valkey_url, "stream": shard.name, "database_url": postgresql_url, "admin_port": port}
-    async with working(**settings, handlers="store"):
+    async with run_worker(**settings, handlers="store"):
         await until(lambda: answers(f"http://127.0.0.1:{port}/live", 200))
         await until(says_so)
 
