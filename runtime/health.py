@@ -3,15 +3,53 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any
 
+import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from runtime.server_socket import open_listener, port_of
 
+log = structlog.get_logger("health")
+
 MAX_CONNECTIONS = 32  # beyond these the oldest is closed, so that they cannot use up the process's open-file limit
 
+OPTIONS: Any = {"access_log": None, "keepalive_timeout": 15.0}
+
 Ready = Callable[[], str | None]
+
+
+class _Refusal(web.Response):
+    """An error without a body. aiohttp's own one quotes the client and names versions."""
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Send it. aiohttp then closes the connection."""
+        head = (
+            f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        )
+        if request.transport is not None:
+            request.transport.write(head.encode())
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Do nothing: `prepare` has sent everything."""
+
+
+class _RequestHandler(web.RequestHandler):
+    def handle_error(
+        self,
+        request: web.BaseRequest,  # noqa: ARG002 - aiohttp's interface
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - quotes the client
+    ) -> web.StreamResponse:
+        """Return the answer to a malformed request (400) or after an error of ours (500)."""
+        if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.error("health.failed", error=type(exc).__name__)
+        refusal = _Refusal(status=status)
+        refusal.force_close()
+        return refusal
 
 
 @asynccontextmanager
@@ -35,7 +73,7 @@ async def run_health_server(host: str, port: int, ready: Ready) -> AsyncIterator
     app = web.Application()
     app.on_response_prepare.append(_remove_server_header)
     app.add_routes([web.get("/live", live), web.get("/ready", is_ready), web.get("/metrics", metrics)])
-    runner = web.AppRunner(app, access_log=None, keepalive_timeout=15.0, shutdown_timeout=1.0)
+    runner = web.AppRunner(app, shutdown_timeout=1.0)
     await runner.setup()
     server = runner.server
     assert server is not None  # noqa: S101 - it is set up
@@ -43,7 +81,7 @@ async def run_health_server(host: str, port: int, ready: Ready) -> AsyncIterator
     def make_handler() -> asyncio.BaseProtocol:
         for oldest in server.connections[: 1 - MAX_CONNECTIONS]:
             oldest.force_close()
-        return server()
+        return _RequestHandler(server, loop=asyncio.get_running_loop(), **OPTIONS)
 
     try:
         async with open_listener(make_handler, [host], port, setting="ACKSTREAM_ADMIN_PORT") as listener:
