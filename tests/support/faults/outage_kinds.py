@@ -1,4 +1,4 @@
-"""The kinds of a Redis outage: how each starts and ends, and the reason that ingest counts."""
+"""The kinds of a Redis outage: how each starts and ends, and the reasons that ingest may count."""
 
 import asyncio
 import shutil
@@ -66,7 +66,7 @@ async def without_disk(away: ProxiedRedis) -> None:
 
 
 async def full(away: ProxiedRedis) -> None:
-    """Over its limit from one moment to the next, so that it refuses before anybody has looked."""
+    """Over its limit from one moment to the next: it refuses entries, and after a look ingest sends none."""
     await away.tell("CONFIG SET", "maxmemory", 1)
 
 
@@ -86,21 +86,25 @@ async def busy(away: ProxiedRedis) -> None:
     await until(is_busy)
 
 
-FAULTS: dict[str, tuple[str, Fault, Fault]] = {
-    "killed": ("away", killed, ProxiedRedis.start),
-    "refusing connections": ("away", refusing, healed),
-    "frozen": ("silent", frozen, heard),
-    "behind a network that passes nothing": ("silent", silent, thawed),
-    "swallowed replies": ("silent", swallowing, healed),
-    "paused": ("silent", told("CLIENT PAUSE", 60_000, "WRITE"), told("CLIENT UNPAUSE")),
-    "a replica": ("read-only", told("REPLICAOF", "127.0.0.1", 1), told("REPLICAOF", "NO", "ONE")),
+FAULTS: dict[str, tuple[tuple[str, ...], Fault, Fault]] = {
+    "killed": (("away",), killed, ProxiedRedis.start),
+    "refusing connections": (("away",), refusing, healed),
+    "frozen": (("silent",), frozen, heard),
+    "behind a network that passes nothing": (("silent",), silent, thawed),
+    "swallowed replies": (("silent",), swallowing, healed),
+    "paused": (("silent",), told("CLIENT PAUSE", 60_000, "WRITE"), told("CLIENT UNPAUSE")),
+    "a replica": (("read-only",), told("REPLICAOF", "127.0.0.1", 1), told("REPLICAOF", "NO", "ONE")),
     "without replicas": (
-        "read-only",
+        ("read-only",),
         told("CONFIG SET", "min-replicas-to-write", 1),
         told("CONFIG SET", "min-replicas-to-write", 0),
     ),
-    "out of memory": ("full", full, told("CONFIG SET", "maxmemory", 2**30)),
-    "without a disk": ("unwritable", without_disk, told("CONFIG SET", "stop-writes-on-bgsave-error", "no")),
-    "denying the user": ("denied", told("ACL SETUSER", "default", "-evalsha"), told("ACL SETUSER", "default", "+@all")),
-    "busy with a script": ("busy", busy, told("SCRIPT KILL")),
+    "out of memory": (("full", "memory"), full, told("CONFIG SET", "maxmemory", 2**30)),
+    "without a disk": (("unwritable",), without_disk, told("CONFIG SET", "stop-writes-on-bgsave-error", "no")),
+    "denying the user": (
+        ("denied",),
+        told("ACL SETUSER", "default", "-evalsha"),
+        told("ACL SETUSER", "default", "+@all"),
+    ),
+    "busy with a script": (("busy",), busy, told("SCRIPT KILL")),
 }

@@ -22,7 +22,7 @@ from stream.redis.client import client
 from tests.support.processes import Valkey
 from tests.support.samples.events import body
 from tests.support.servers.proxy import Proxy, run_proxy, through
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 
 @dataclass(slots=True)
@@ -85,7 +85,7 @@ class ProxiedRedis:
         """The message ids of all that is on the stream."""
         return [orjson.loads(entry.payload)["message_uuid"] for entry in await self.entries()]
 
-    async def has(self, ids: Sequence[str], *, seconds: float = 20) -> None:
+    async def has(self, ids: Sequence[str], *, seconds: float = PATIENCE_SECONDS) -> None:
         """Return when all these messages are on the stream."""
 
         async def all_are() -> bool:
@@ -148,7 +148,7 @@ def read_metric(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(f"ackstream_{name}", labels) or 0.0
 
 
-async def is_open(*, seconds: float = 20) -> None:
+async def is_open(*, seconds: float = PATIENCE_SECONDS) -> None:
     """Return when this process's ingest gives its entries to Redis and its spool is empty."""
 
     async def so() -> bool:

@@ -78,7 +78,7 @@ class Watched:
             async with self.directly(named) as server:
                 return named is not than and str((await server.info("replication"))["role"]) == "master"
 
-        await until(has_moved, seconds=30)
+        await until(has_moved)
 
     async def agree(self) -> bool:
         """Whether all sentinels know all servers, so that a fail-over can start."""
@@ -120,7 +120,7 @@ async def run_sentinels(folder: Path, *, least_replicas: int = 0) -> AsyncIterat
                 await stack.enter_async_context(node.run())
             url = f"redis+sentinel://:{password}@{hosts}/{SERVICE}/0?sentinel_password={others}"
             site = Watched(url, nodes, sentinel, password)
-            await until(site.agree, seconds=30)
+            await until(site.agree)
             yield site
     finally:
         await sentinel.aclose()

@@ -17,7 +17,7 @@ from console.queries.stats import gather_stats
 from stream.keys import Shard
 from tests.support.processes import Process, quick_worker
 from tests.support.samples.events import body, entry
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_SECONDS, until
 from worker.group.group_ref import GroupRef
 from worker.replay.entry_filter import ALL
 from worker.replay.job import Place, State
@@ -74,7 +74,7 @@ class RecordingWorkers:
         found: dict[str, Any] = (await gather_stats(self.server, self.shard))["groups"][GROUP]
         return found
 
-    async def is_done(self, *, seconds: float = 30) -> None:
+    async def is_done(self, *, seconds: float = PATIENCE_SECONDS) -> None:
         """Return when nothing is unread, pending or waiting for a retry."""
 
         async def is_empty() -> bool:
@@ -82,7 +82,7 @@ class RecordingWorkers:
 
         await until(is_empty, seconds=seconds)
 
-    async def is_done_among_good(self, *, seconds: float = 30) -> None:
+    async def is_done_among_good(self, *, seconds: float = PATIENCE_SECONDS) -> None:
         """Return when nothing is left, while events that succeed come in: so bad ones are given up."""
         number = itertools.count()
 

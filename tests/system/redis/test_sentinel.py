@@ -114,7 +114,7 @@ async def test_a_primary_that_is_killed_is_replaced(site: Watched, work: WorkerC
     assert len(missing) <= 10 * SENDERS
     await old.start()
     async with site.directly(old) as server:
-        await until(lambda: is_replica(server), seconds=30)
+        await until(lambda: is_replica(server))
         assert identify_fault(await catch_error(server.set("a", "b"))) is READ_ONLY
 
 
@@ -155,7 +155,7 @@ async def test_a_primary_that_was_deposed_meanwhile(site: Watched, work: WorkerC
         await becomes(lambda: time.monotonic() - began > LOOK_SECONDS + ASK_SECONDS + 2)
         last = len(load.kept)
         async with site.directly(old) as server:
-            await until(lambda: is_replica(server), seconds=30)
+            await until(lambda: is_replica(server))
         await load.keeps(100)
         await is_stored(work, load.kept[-1])
     missing = set(load.kept) - await work.on_stream()

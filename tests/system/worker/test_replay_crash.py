@@ -57,10 +57,10 @@ async def test_a_copying_worker_killed_at_any_time_misses_and_repeats_no_entry(s
     for part in range(1, ROUNDS + 2):
         await site.start()
         number = rng.randrange(ENTRIES * part // (ROUNDS + 3), ENTRIES * (part + 1) // (ROUNDS + 3))
-        await until(lambda number=number: _is_at(site, replay_id, number), seconds=30)  # type: ignore[misc]
+        await until(lambda number=number: _is_at(site, replay_id, number))  # type: ignore[misc]
         in_flight |= await site.kill(await _find_copying_worker(site, replay_id))
     await site.start()
-    await until(lambda: _is_at(site, replay_id, ENTRIES), seconds=30)
+    await until(lambda: _is_at(site, replay_id, ENTRIES))
     await site.is_done(seconds=TAKEN_OVER_SECONDS)
     assert await count_copies(site.server, site.shard, GROUP, replay_id) == ENTRIES
     calls = Counter(words[0] for words in site.read_notes("call") if words[2] == "True")
@@ -144,5 +144,5 @@ async def test_the_rate_is_kept(site: RecordingWorkers) -> None:
     await site.is_done()
     began = asyncio.get_running_loop().time()
     replay_id = await replay(site.server, site.shard, GROUP, 500)
-    await until(lambda: _is_at(site, replay_id, 1500), seconds=30)
+    await until(lambda: _is_at(site, replay_id, 1500))
     assert asyncio.get_running_loop().time() - began > 2.7
