@@ -13,11 +13,12 @@ from pathlib import Path
 import orjson
 import structlog
 
-from tests.chaos import mounts, options, report
-from tests.chaos.checker import WHOLE, LoadResult
+from tests.chaos import options, report
+from tests.chaos.checker.checker import WHOLE, LoadResult
 from tests.chaos.checker_client import run_checker
-from tests.chaos.cluster import Cluster, Setup
-from tests.chaos.cluster_builder import run_cluster
+from tests.chaos.cluster import mounts
+from tests.chaos.cluster.builder import run_cluster
+from tests.chaos.cluster.cluster import Cluster, Setup
 from tests.chaos.controls import ControlResult, watch
 from tests.chaos.nemesis import kinds
 from tests.chaos.nemesis.schedule import Kind

@@ -9,10 +9,10 @@ from typing import Any
 
 import orjson
 
-from tests.chaos.analysis import Analysis
-from tests.chaos.checker import DRAIN_SECONDS, CheckerSettings, LoadResult
-from tests.chaos.cluster import STREAM, Cluster
-from tests.chaos.provider import LoadTally
+from tests.chaos.checker.analysis import Analysis
+from tests.chaos.checker.checker import DRAIN_SECONDS, CheckerSettings, LoadResult
+from tests.chaos.checker.provider import LoadTally
+from tests.chaos.cluster.cluster import STREAM, Cluster
 
 ANSWER_BYTES = 1024 * 1024
 
@@ -68,7 +68,7 @@ async def run_checker(cluster: Cluster, folder: Path) -> AsyncIterator[CheckerCl
     )
     with (folder / "checker.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.chaos.checker", orjson.dumps(case).decode()),
+            *(sys.executable, "-m", "tests.chaos.checker.checker", orjson.dumps(case).decode()),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=log,

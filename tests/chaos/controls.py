@@ -10,8 +10,8 @@ from typing import Any
 
 from tests.chaos import broken_worker
 from tests.chaos.checker_client import run_checker
-from tests.chaos.cluster import Cluster, Setup
-from tests.chaos.cluster_builder import run_cluster
+from tests.chaos.cluster.builder import run_cluster
+from tests.chaos.cluster.cluster import Cluster, Setup
 from tests.chaos.nemesis.processes import FsyncFault, ProcessEnded, ProcessFrozen, Victim
 from tests.support.preload.shim import find_compiler
 

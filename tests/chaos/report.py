@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tests.chaos.provider import BUSY, NONE
+from tests.chaos.checker.provider import BUSY, NONE
 from tests.chaos.rounds import Round
 
 

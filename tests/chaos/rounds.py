@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.chaos import stall_detector
-from tests.chaos.checker import LoadResult
+from tests.chaos.checker.checker import LoadResult
+from tests.chaos.checker.provider import BUSY, KEPT, NONE, LoadTally
 from tests.chaos.checker_client import CheckerClient
-from tests.chaos.cluster import Cluster
+from tests.chaos.cluster.cluster import Cluster
 from tests.chaos.nemesis.kinds import AWAY
 from tests.chaos.nemesis.schedule import Kind, Planned, draw
-from tests.chaos.provider import BUSY, KEPT, NONE, LoadTally
 
 RATE = (300.0, 700.0)
 LOAD_SECONDS = (3.0, 6.0)

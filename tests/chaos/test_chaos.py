@@ -6,8 +6,8 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from tests.chaos import payloads
-from tests.chaos.analysis import GROUPS, LOG, STORE, Observations, analyze
+from tests.chaos.checker import payloads
+from tests.chaos.checker.analysis import GROUPS, LOG, STORE, Observations, analyze
 from tests.chaos.nemesis.kinds import AWAY, KINDS
 from tests.chaos.nemesis.schedule import draw
 

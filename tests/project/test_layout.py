@@ -135,8 +135,9 @@ def test_files_stay_small() -> None:
 
 
 def test_folders_stay_small() -> None:
-    """No folder of the packages has more than 12 modules, without its __init__."""
-    counts = Counter(str(module.parent) for module in MODULES if module.name != "__init__.py")
+    """No folder has more than 12 modules, tests and bench included, without its __init__."""
+    files = [path for top in (*PACKAGES, "bench", "tests") for path in (ROOT / top).rglob("*.py")]
+    counts = Counter(str(path.parent.relative_to(ROOT)) for path in files if path.name != "__init__.py")
     assert {name: count for name, count in counts.items() if count > 12} == {}
 
 
@@ -185,10 +186,16 @@ def test_no_class_of_the_tests_is_called_site() -> None:
 
 
 def test_no_two_classes_have_one_name() -> None:
-    """A class name is used once in all packages, so that a search finds one class."""
+    """A class name is used once in all packages, and once in tests, so that a search finds one class."""
+    modules = [path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py")]
+    assert find_twice(MODULES) == find_twice(modules) == {}
+
+
+def find_twice(modules: Iterable[Path]) -> dict[str, list[str]]:
+    """Return the class names that several modules use, with these modules."""
     places: dict[str, list[str]] = {}
-    for module in MODULES:
+    for module in modules:
         for node in ast.walk(tree(module)):
             if isinstance(node, ast.ClassDef):
                 places.setdefault(node.name, []).append(str(module))
-    assert {name: modules for name, modules in places.items() if len(modules) > 1} == {}
+    return {name: users for name, users in places.items() if len(users) > 1}

@@ -161,10 +161,15 @@ def run_ackstream(*arguments: str, folder: Path, **settings: str) -> "subprocess
 class Server:
     """A process that serves, and that can be killed and started again on the same port."""
 
-    def __init__(self, command: tuple[str, ...], folder: Path, environment: Mapping[str, str] | None = None) -> None:
-        self._begin: Callable[[], Process] = lambda: start_process(
-            command, folder, type(self).__name__.lower(), environment
-        )
+    def __init__(
+        self,
+        command: tuple[str, ...],
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+        *,
+        name: str = "server",
+    ) -> None:
+        self._begin: Callable[[], Process] = lambda: start_process(command, folder, name, environment)
         self._process: Process | None = None
 
     async def start(self) -> None:
@@ -203,7 +208,7 @@ class Valkey(Server):
         server = valkey.Server(folder, valkey.find_free_port(), secrets.token_hex(8))
         server.write()
         self.url = server.url
-        super().__init__((str(get_binary_path()), str(folder / "valkey.conf")), folder)
+        super().__init__((str(get_binary_path()), str(folder / "valkey.conf")), folder, name="valkey")
 
     async def _is_ready(self, process: Process) -> None:
         await becomes(lambda: process.lives() and "Ready to accept connections" in process.said, seconds=START_SECONDS)
@@ -217,7 +222,7 @@ class Ingest(Server):
         self.url = f"http://127.0.0.1:{self.port}/webhooks/message-status"
         ports = {"port": str(self.port), "admin_port": str(self.admin_port)}
         environment = child_environment(**{"signatures": "off", **ports, **settings})
-        super().__init__((*ACKSTREAM, "ingest"), folder, environment)
+        super().__init__((*ACKSTREAM, "ingest"), folder, environment, name="ingest")
 
     async def _is_ready(self, process: Process) -> None:
         await process.is_ready(self.admin_port)

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from tests.chaos.cluster import Cluster
+from tests.chaos.cluster.cluster import Cluster
 from tests.chaos.nemesis.network import ConnectionsTorn, ProxyFault
 from tests.chaos.nemesis.processes import (
     ClockShifted,

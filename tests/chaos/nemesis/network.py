@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tests.chaos.cluster import Cluster
+from tests.chaos.cluster.cluster import Cluster
 from tests.support.servers.proxy import Proxy
 
 SIDES = (("ingest",), ("workers",), ("ingest", "workers"))

@@ -5,8 +5,8 @@ import random
 import signal
 from dataclasses import dataclass, field
 
-from tests.chaos.cluster import Cluster
-from tests.chaos.supervised import Supervised
+from tests.chaos.cluster.cluster import Cluster
+from tests.chaos.cluster.supervised import Supervised
 from tests.support.processes import Process
 
 HARRIED_SECONDS = (0.2, 3.0)

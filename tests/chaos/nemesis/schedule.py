@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from tests.chaos.cluster import Cluster
+from tests.chaos.cluster.cluster import Cluster
 
 START_SECONDS = (0.3, 3.0)
 BESIDE_SECONDS = (-0.2, 0.5)

@@ -11,9 +11,9 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from tests.chaos.analysis import GROUPS
-from tests.chaos.cluster import Cluster
-from tests.chaos.mounts import fill
+from tests.chaos.checker.analysis import GROUPS
+from tests.chaos.cluster.cluster import Cluster
+from tests.chaos.cluster.mounts import fill
 from tests.support.processes import Process, answer
 from tests.support.waiting import until
 

@@ -40,7 +40,7 @@ def sign_header(payload: bytes = PAYLOAD, **options: Any) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ReceivedAnswer:
     """Status, headers by their name in lower case, body."""
 
     status: int
@@ -56,7 +56,7 @@ class AnsweringIngest:
     server: Redis
     shard: Shard
 
-    async def ask(self, sent: bytes) -> Answer:
+    async def ask(self, sent: bytes) -> ReceivedAnswer:
         """Send these bytes; the one answer, after which the connection is closed."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(sent)
@@ -66,7 +66,7 @@ class AnsweringIngest:
         head, _, rest = answer.partition(b"\r\n\r\n")
         line, *lines = head.decode().split("\r\n")
         headers = {name.lower(): value for name, _, value in (header.partition(": ") for header in lines)}
-        return Answer(int(line.split(" ")[1]), headers, rest)
+        return ReceivedAnswer(int(line.split(" ")[1]), headers, rest)
 
     async def take_entries(self) -> list[Entry]:
         """Return the entries of the stream, and empty it."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
-from tests.chaos import payloads
-from tests.chaos.history import History
+from tests.chaos.checker import payloads
+from tests.chaos.checker.history import History
 
 IN_FLIGHT = 256
 ANSWER_SECONDS = 5.0

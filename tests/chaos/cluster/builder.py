@@ -11,12 +11,12 @@ from redis.exceptions import RedisError
 from console.up import valkey
 from stream.redis.client import client
 from stream.settings import PREFIX, child_environment
-from tests.chaos import postgresql
-from tests.chaos.analysis import GROUPS
-from tests.chaos.cluster import STREAM, Cluster, Setup
-from tests.chaos.log_pipe import LogPipe
-from tests.chaos.mounts import mount_disk
-from tests.chaos.supervised import Supervised
+from tests.chaos.checker.analysis import GROUPS
+from tests.chaos.cluster import postgresql
+from tests.chaos.cluster.cluster import STREAM, Cluster, Setup
+from tests.chaos.cluster.log_pipe import LogPipe
+from tests.chaos.cluster.mounts import mount_disk
+from tests.chaos.cluster.supervised import Supervised
 from tests.support.preload.shim import Shim, build_shim
 from tests.support.processes import ACKSTREAM, Process, Server
 from tests.support.servers import pgbouncer
@@ -43,14 +43,6 @@ class SpawnedIngest(Spawned):
     def __init__(self, command: tuple[str, ...], folder: Path, environment: Mapping[str, str], log: LogPipe) -> None:
         super().__init__(command, folder, environment)
         self._begin = lambda: log.start(command, folder, "ingest", environment)
-
-
-class SpawnedWorker(Spawned):
-    """`ackstream worker`."""
-
-
-class SpawnedValkey(Spawned):
-    """The server."""
 
 
 @asynccontextmanager
@@ -91,7 +83,11 @@ def _redis(setup: Setup, library: Path | None) -> tuple[Supervised, str, int]:
         config.write(changes[setup.appendfsync])  # the later line counts
     shim = _make_shim(setup, library, "redis")
     command = valkey.find_binary(), str(folder / "valkey.conf")
-    return Supervised("redis", SpawnedValkey(command, setup.folder, _environment(shim)), shim), server.url, server.port
+    return (
+        Supervised("redis", Spawned(command, setup.folder, _environment(shim), name="redis"), shim),
+        server.url,
+        server.port,
+    )
 
 
 COMMON = {"stream": STREAM, "log_format": "json"}
@@ -123,7 +119,7 @@ def _add_workers(cluster: Cluster, setup: Setup, library: Path | None, pooler: P
         shim = _make_shim(setup, library, f"worker-{number}")
         environment = _environment(shim, **COMMON, **settings, handlers=",".join(GROUPS))
         cluster.workers.append(
-            Supervised(f"worker-{number}", SpawnedWorker(setup.worker, setup.folder, environment), shim)
+            Supervised(f"worker-{number}", Spawned(setup.worker, setup.folder, environment, name="worker"), shim)
         )
         cluster.worker_admin_urls.append(f"http://127.0.0.1:{admin_port}")
 

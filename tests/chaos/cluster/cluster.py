@@ -9,9 +9,9 @@ from redis.asyncio import Redis
 from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 
 from stream.keys import Shard
-from tests.chaos.log_pipe import LogPipe
-from tests.chaos.postgresql import Postgresql
-from tests.chaos.supervised import Supervised
+from tests.chaos.cluster.log_pipe import LogPipe
+from tests.chaos.cluster.postgresql import Postgresql
+from tests.chaos.cluster.supervised import Supervised
 from tests.support.processes import ACKSTREAM, answer
 from tests.support.servers.proxy import Proxy
 from tests.support.waiting import until
@@ -35,7 +35,7 @@ class Setup:
     worker: tuple[str, ...] = (*ACKSTREAM, "worker")
     """The command of a worker."""
     may_mount: bool = False
-    """Whether the spool may have a small disk of its own (tests/chaos/mounts.py)."""
+    """Whether the spool may have a small disk of its own (tests/chaos/cluster/mounts.py)."""
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from tests.chaos import payloads
+from tests.chaos.checker import payloads
 
 STORE, LOG = "store", "log"
 GROUPS = (STORE, LOG)

@@ -1,4 +1,4 @@
-"""``python -m tests.chaos.checker CASE``: sends the load, writes each 200 to its history, and analyses the result.
+"""``python -m tests.chaos.checker.checker CASE``: sends the load, writes each 200 to its history, analyses the result.
 
 The checker reads requests as lines of JSON from standard input, answers each with a line on standard output, and ends
 with its input. No fault affects it: its connections bypass every proxy.
@@ -21,10 +21,10 @@ from sqlalchemy.exc import DBAPIError
 
 from stream.keys import Shard
 from stream.redis.client import client
-from tests.chaos import payloads, provider, spools
-from tests.chaos.analysis import Analysis, analyze
-from tests.chaos.history import History, open_history
-from tests.chaos.observations import Observer, Places
+from tests.chaos.checker import payloads, provider, spools
+from tests.chaos.checker.analysis import Analysis, analyze
+from tests.chaos.checker.history import History, open_history
+from tests.chaos.checker.observations import Observer, Places
 from worker.store.database import open_engine
 
 LOOK_SECONDS = 0.1

@@ -15,8 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from console.queries.stats import gather_stats
 from stream.keys import Shard
-from tests.chaos import payloads, spools
-from tests.chaos.analysis import GROUPS, Observations
+from tests.chaos.checker import payloads, spools
+from tests.chaos.checker.analysis import GROUPS, Observations
 from worker.store.tables import messages, status_events
 
 CHUNK = 500

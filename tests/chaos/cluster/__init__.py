@@ -1,0 +1,1 @@
+"""The processes of a run: Redis, ingest, workers and the database, with what faults need of them."""
