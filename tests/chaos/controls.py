@@ -12,7 +12,8 @@ from tests.chaos import broken_worker
 from tests.chaos.checker_client import run_checker
 from tests.chaos.cluster.builder import run_cluster
 from tests.chaos.cluster.cluster import Cluster, Setup
-from tests.chaos.nemesis.processes import FsyncFault, ProcessEnded, ProcessFrozen, Victim
+from tests.chaos.nemesis.processes import FsyncFault, ProcessEnded, Victim
+from tests.support.faults.processes import freeze
 from tests.support.preload.shim import find_compiler
 
 RATE, COUNT = 400.0, 1600
@@ -65,31 +66,23 @@ async def watch(name: str, folder: Path) -> ControlResult:
 
 async def _redis_dies_unread(cluster: Cluster) -> None:
     """Kill Redis while no worker reads, so that the entries are in Redis only."""
-    workers = [ProcessFrozen(Victim("worker", number)) for number in range(len(cluster.workers))]
-    for one in workers:
-        await one.start(cluster)
-    await asyncio.sleep(LOAD_SECONDS / 2)
-    death = ProcessEnded(Victim("redis", 0), SIGKILL)
-    await death.start(cluster)
-    await death.end(cluster)
-    for one in workers:
-        await one.end(cluster)
+    with freeze(*(worker.process.child.pid for worker in cluster.workers)):
+        await asyncio.sleep(LOAD_SECONDS / 2)
+        async with ProcessEnded(Victim("redis", 0), SIGKILL).run(cluster):
+            pass
 
 
 async def _slow_disk(cluster: Cluster) -> None:
     """Do the same on a slow disk: Redis delays even its writes during an fsync."""
-    disk = FsyncFault(Victim("redis", 0), delay_ms=FSYNC_MS)
-    await disk.start(cluster)
-    await _redis_dies_unread(cluster)
-    await disk.end(cluster)
+    async with FsyncFault(Victim("redis", 0), delay_ms=FSYNC_MS).run(cluster):
+        await _redis_dies_unread(cluster)
 
 
 async def _workers_die(cluster: Cluster) -> None:
     await asyncio.sleep(LOAD_SECONDS / 2)
     for number in range(len(cluster.workers)):
-        death = ProcessEnded(Victim("worker", number), SIGKILL)
-        await death.start(cluster)
-        await death.end(cluster)
+        async with ProcessEnded(Victim("worker", number), SIGKILL).run(cluster):
+            pass
 
 
 async def _do_nothing(_site: Cluster) -> None:

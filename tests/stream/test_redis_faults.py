@@ -29,7 +29,7 @@ from stream.redis.errors import (
     RedisFault,
     identify_fault,
 )
-from tests.support.faults.redis_faults import FAULTS, FaultyValkey, ValkeyFault, catch_error, full
+from tests.support.faults.redis_faults import FAULTS, FaultyValkey, catch_error, fill
 from tests.support.processes import Valkey
 from tests.support.waiting import until
 from worker.group.consumer_group import ConsumerGroup
@@ -65,18 +65,19 @@ async def read(url: str, shard: Shard, *, block: int | None = None) -> Any:
         await reader.aclose()
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-async def test_every_fault_of_a_server_is_known(site: FaultyValkey, fault: ValkeyFault) -> None:
+@pytest.mark.parametrize("name", FAULTS)
+async def test_every_fault_of_a_server_is_known(site: FaultyValkey, name: str) -> None:
     """A reader names each fault by its meaning, and reads again after the fault."""
-    async with fault.inflicted(site):
+    expected, run_fault = FAULTS[name]
+    async with run_fault(site):
         exc = await catch_error(read(site.url, site.shard))
         judged = UNSUPPORTED if isinstance(exc, ServerUnfit) else identify_fault(exc)
-    assert (judged, len(await read(site.url, site.shard))) == (fault.trouble, 1)
+    assert (judged, len(await read(site.url, site.shard))) == (expected, 1)
 
 
 async def test_a_full_server_is_told_by_a_write(site: FaultyValkey) -> None:
     """A write is refused, a group is read all the same."""
-    async with full(site):
+    async with fill(site):
         assert identify_fault(await catch_error(site.server.xadd(site.shard.stream, {"n": "2"}))) is FULL
         assert len(await read(site.url, site.shard)) == 1
 
@@ -89,12 +90,12 @@ async def test_a_group_that_is_gone_is_told(site: FaultyValkey, command: str, bl
     words = {"XGROUP DESTROY": (site.shard.stream, "g"), "DEL": (site.shard.stream,)}.get(command, ())
     reader = client(site.url)
     if block is None:
-        await site.do(command, *words)
+        await site.run_command(command, *words)
     reading: Any = reader.xreadgroup("g", "c", {site.shard.stream: ">"}, block=block)
     waiting = asyncio.ensure_future(catch_error(reading))
     if block is not None:
         await until(lambda: is_blocked(site))
-        await site.do(command, *words)
+        await site.run_command(command, *words)
     assert identify_fault(await waiting) is GONE
     await reader.aclose()
 
@@ -110,7 +111,7 @@ async def test_a_read_that_waits_ends_when_its_server_is_deposed(site: FaultyVal
     reading: Any = reader.xreadgroup("g", "c", {site.shard.stream: ">"}, block=60_000)
     waiting = asyncio.ensure_future(catch_error(reading))
     await until(lambda: is_blocked(site))
-    await site.do("REPLICAOF", "127.0.0.1", 1)
+    await site.run_command("REPLICAOF", "127.0.0.1", 1)
     assert identify_fault(await waiting) is GONE
 
     async def told() -> bool:
@@ -124,17 +125,17 @@ async def test_a_deposed_server_s_connection_is_not_used_again(site: FaultyValke
     """After READONLY the connection is closed, and the next command connects again, to the primary of that time."""
     reader = client(site.url)
     before = await reader.client_id()
-    await site.do("REPLICAOF", "127.0.0.1", 1)
+    await site.run_command("REPLICAOF", "127.0.0.1", 1)
     assert isinstance(await catch_error(reader.set("a", "b")), Deposed)
-    await site.do("REPLICAOF", "NO", "ONE")
+    await site.run_command("REPLICAOF", "NO", "ONE")
     assert await reader.client_id() != before
     await reader.aclose()
 
 
 async def test_a_stale_replica_is_no_primary(site: FaultyValkey) -> None:
     """MASTERDOWN, to a reading command, means the same as READONLY."""
-    await site.configure("replica-serve-stale-data", "no")
-    await site.do("REPLICAOF", "127.0.0.1", 1)
+    await site.run_command("CONFIG SET", "replica-serve-stale-data", "no")
+    await site.run_command("REPLICAOF", "127.0.0.1", 1)
     assert isinstance(await catch_error(site.server.xlen(site.shard.stream)), Deposed)
 
 
@@ -143,7 +144,7 @@ async def test_an_unknown_user_is_denied(site: FaultyValkey) -> None:
     nobody = client(site.url.replace(site.url.partition("://")[2].partition("@")[0] + "@", ""))
     assert identify_fault(await catch_error(nobody.ping())) is DENIED
     await nobody.aclose()
-    await site.configure("requirepass", "")
+    await site.run_command("CONFIG SET", "requirepass", "")
     too_much = client(site.url)
     assert identify_fault(await catch_error(too_much.ping())) is DENIED
     await too_much.aclose()
@@ -231,7 +232,7 @@ async def test_a_command_has_a_limit_of_its_own(site: FaultyValkey) -> None:
     patient = client(site.url, reply_seconds=60)
     await patient.ping()
     patient.limit_seconds = 0.2  # type: ignore[attr-defined]
-    await site.do("CLIENT PAUSE", 1000, "ALL")
+    await site.run_command("CLIENT PAUSE", 1000, "ALL")
     assert identify_fault(await catch_error(patient.ping())) is SILENT
     patient.limit_seconds = 60.0  # type: ignore[attr-defined]
     assert await patient.ping()

@@ -1,1 +1,1 @@
-"""The checker: a process that sends each load, and compares what was answered 200 with what the system shows."""
+"""The checker, a process that sends each load, and compares the messages answered 200 with the tables and logs."""

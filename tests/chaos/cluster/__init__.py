@@ -1,1 +1,1 @@
-"""The processes of a run: Redis, ingest, workers and the database, with what faults need of them."""
+"""The processes of a run: Redis, ingest, workers and the database, as the faults see them."""

@@ -58,13 +58,13 @@ async def run_cluster(setup: Setup) -> AsyncIterator[Cluster]:
         database_url = database.url if database else f"sqlite:///{setup.folder / 'chaos.db'}"
         await migrate_at(database_url)
         redis, redis_url, port = _redis(setup, library)
-        control = client(redis_url, reply_seconds=CONTROL_SECONDS)
-        stack.push_async_callback(control.aclose)
+        server = client(redis_url, reply_seconds=CONTROL_SECONDS)
+        stack.push_async_callback(server.aclose)
         proxies = {side: await stack.enter_async_context(run_proxy(port)) for side in ("ingest", "workers")}
         if setup.may_mount:
             stack.enter_context(mount_disk(ingest_data))
         pooler = PgBouncer(setup.folder, database.folder) if database and pgbouncer.COMMAND else None
-        cluster = Cluster(redis_url, database_url, redis, control, proxies, database, ingest_data, setup.may_mount)
+        cluster = Cluster(redis_url, database_url, redis, server, proxies, database, ingest_data, setup.may_mount)
         if pooler is not None:
             cluster.pgbouncer = Supervised("pgbouncer", pooler, None)
         _add_ingests(cluster, setup, library, stack)
@@ -141,7 +141,7 @@ async def _run_supervised(cluster: Cluster) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as tasks:
         keeping = [tasks.create_task(cluster.redis.run())]
         try:
-            await until(lambda: _answers(cluster.control))
+            await until(lambda: _answers(cluster.server))
             keeping += [tasks.create_task(one.run()) for one in cluster.supervised if one is not cluster.redis]
             assert await cluster.is_ready(), "a process did not start; see its log"
             yield
@@ -152,9 +152,9 @@ async def _run_supervised(cluster: Cluster) -> AsyncIterator[None]:
                 one.kill()
 
 
-async def _answers(control: Redis) -> bool:
+async def _answers(server: Redis) -> bool:
     try:
-        await control.ping()
+        await server.ping()
     except (RedisError, OSError):
         return False
     return True

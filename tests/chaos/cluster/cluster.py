@@ -45,7 +45,7 @@ class Cluster:
     redis_url: str
     database_url: str
     redis: Supervised
-    control: Redis
+    server: Redis
     """A client that bypasses the proxies."""
     proxies: dict[str, Proxy]
     """The proxies before Redis, of `ingest` and of `workers`."""
@@ -79,13 +79,13 @@ class Cluster:
             one.crashes.clear()
         return found
 
-    async def run_on_redis(self, *command: Any) -> None:
+    async def run_command(self, *words: Any) -> None:
         """Run a command on Redis, again while Redis is away; an error reply ends it too."""
-        execute: Any = self.control.execute_command
+        execute: Any = self.server.execute_command
 
         async def is_answered() -> bool:
             try:
-                await execute(*command)
+                await execute(*words)
             except BusyLoadingError:
                 return False
             except ResponseError:

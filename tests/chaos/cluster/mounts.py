@@ -1,17 +1,15 @@
 """A small disk for the spool that a fault can fill: a tmpfs in a mount namespace of this process."""
 
 import ctypes
-import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 SIZE_MIB = 64
 MOUNT_SECONDS = 10.0
 
 _NEW_MOUNTS = 0x00020000  # CLONE_NEWNS
-_PIECE = bytes(1024 * 1024)
 
 
 def unshare() -> bool:
@@ -32,15 +30,6 @@ def mount_disk(folder: Path) -> Iterator[None]:
         yield
     finally:
         subprocess.run(("umount", "--lazy", str(folder)), check=False, timeout=MOUNT_SECONDS)
-
-
-def fill(disk: Path) -> Path:
-    """Fill the disk; return the file that fills it."""
-    ballast = disk / "ballast"
-    with suppress(OSError), ballast.open("ab", buffering=0) as file:
-        while True:
-            os.write(file.fileno(), _PIECE)  # the last write fills the rest
-    return ballast
 
 
 def _mount(*arguments: str) -> bool:

@@ -1,17 +1,18 @@
 """A PostgreSQL whose processes can be killed and frozen."""
 
 import asyncio
-import signal
 import subprocess
 import tempfile
 import time
 import warnings
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]  # the PostgreSQL wheel brings it, without its types
+
+from tests.support.faults.processes import freeze
 
 KILL_SECONDS = 10.0
 RESTARTS = 20
@@ -34,18 +35,16 @@ class Postgresql:
             postmaster.kill()
             await asyncio.to_thread(postmaster.wait, KILL_SECONDS)
 
-    def stop(self) -> list[Any]:
-        """Freeze the postmaster and all its children; return them for `resume`."""
-        stopped: list[Any] = []
-        with suppress(psutil.NoSuchProcess):
-            postmaster = psutil.Process(self._pid)
-            postmaster.suspend()  # first, so that it has no more children
-            stopped += [postmaster, *postmaster.children(recursive=True)]
-        _tell(stopped, signal.SIGSTOP)
-        return stopped
+    @contextmanager
+    def freeze(self) -> Iterator[None]:
+        """Freeze the postmaster, so that it starts no more children, and then its children."""
+        with freeze(self._pid), freeze(*self._find_children()):
+            yield
 
-    def resume(self, stopped: Iterable[Any]) -> None:
-        _tell(stopped, signal.SIGCONT)
+    def _find_children(self) -> list[int]:
+        with suppress(psutil.NoSuchProcess):
+            return [child.pid for child in psutil.Process(self._pid).children(recursive=True)]
+        return []
 
     async def restart(self) -> None:
         """Start it if it does not run; return when it is ready."""
@@ -62,12 +61,6 @@ class Postgresql:
                 return
             time.sleep(RESTART_SECONDS)
         self._server.ensure_postgres_running()
-
-
-def _tell(processes: Iterable[Any], number: signal.Signals) -> None:
-    for one in processes:
-        with suppress(psutil.NoSuchProcess):
-            one.send_signal(number)
 
 
 @asynccontextmanager

@@ -3,10 +3,14 @@
 import asyncio
 import math
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import NoReturn
 
+from runtime.tasks import cancel_and_wait
 from tests.chaos.cluster.cluster import Cluster
+from tests.support.faults.network import disturb
 from tests.support.servers.proxy import Proxy
 
 SIDES = (("ingest",), ("workers",), ("ingest", "workers"))
@@ -16,9 +20,9 @@ NEVER_BYTES = 2**62
 LOOK_SECONDS = 0.01
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ProxyFault:
-    """A state of a proxy: `freeze`, `cut` (and refuse), `swallow` (replies) or `delay`."""
+    """One of NETWORK_FAULTS for some sides."""
 
     what: str
     sides: Sequence[str]
@@ -28,67 +32,42 @@ class ProxyFault:
     def from_rng(cls, what: str, rng: random.Random) -> "ProxyFault":
         return cls(what, rng.choice(SIDES), round(rng.uniform(*DELAY_SECONDS), 2))
 
-    async def start(self, cluster: Cluster) -> None:
-        for side in self.sides:
-            self._spoil(cluster.proxies[side])
-
-    async def end(self, cluster: Cluster) -> None:
-        for side in self.sides:
-            self._mend(cluster.proxies[side])
-
-    def _spoil(self, proxy: Proxy) -> None:
-        match self.what:
-            case "freeze":
-                proxy.freeze()
-            case "cut":
-                proxy.refuses = True
-                proxy.cut()
-            case "swallow":
-                proxy.swallows_replies = True
-            case _:
-                proxy.delay_seconds = self.delay_seconds
-
-    def _mend(self, proxy: Proxy) -> None:
-        match self.what:
-            case "freeze":
-                proxy.thaw()
-            case "cut":
-                proxy.refuses = False
-            case "swallow":
-                proxy.swallows_replies = False
-            case _:
-                proxy.delay_seconds = 0.0
+    @asynccontextmanager
+    async def run(self, cluster: Cluster) -> AsyncIterator[None]:
+        with ExitStack() as stack:
+            for side in self.sides:
+                stack.enter_context(disturb(cluster.proxies[side], self.what, self.delay_seconds))
+            yield
 
     def __str__(self) -> str:
         return " and ".join(self.sides) + f", {self.delay_seconds} s" * (self.what == "delay")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ConnectionsTorn:
     """All connections are cut in the middle of a message, and again after a random number of bytes."""
 
     sides: Sequence[str]
     chance: random.Random
-    _tearing: asyncio.Task[None] | None = None
-    _over: asyncio.Event = field(default_factory=asyncio.Event)
 
     @classmethod
     def from_rng(cls, rng: random.Random) -> "ConnectionsTorn":
         return cls(rng.choice(SIDES), random.Random(rng.random()))
 
-    async def start(self, cluster: Cluster) -> None:
-        self._tearing = asyncio.create_task(self._tear([cluster.proxies[side] for side in self.sides]))
+    @asynccontextmanager
+    async def run(self, cluster: Cluster) -> AsyncIterator[None]:
+        proxies = [cluster.proxies[side] for side in self.sides]
+        tearing = asyncio.create_task(self._tear(proxies))
+        try:
+            yield
+        finally:
+            await cancel_and_wait([tearing])
+            for proxy in proxies:
+                proxy.cut_after(NEVER_BYTES)
 
-    async def end(self, cluster: Cluster) -> None:
-        self._over.set()
-        if self._tearing is not None:
-            await self._tearing
-        for side in self.sides:
-            cluster.proxies[side].cut_after(NEVER_BYTES)
-
-    async def _tear(self, proxies: Sequence[Proxy]) -> None:
+    async def _tear(self, proxies: Sequence[Proxy]) -> NoReturn:
         cuts: dict[Proxy, int] = {}
-        while not self._over.is_set():
+        while True:
             for proxy in proxies:
                 if cuts.get(proxy) != proxy.cuts:
                     cuts[proxy] = proxy.cuts

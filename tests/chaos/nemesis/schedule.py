@@ -4,6 +4,7 @@ import asyncio
 import math
 import random
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,11 +17,9 @@ BESIDE_SHARE = (0.6, 1.2)
 
 
 class Fault(Protocol):
-    """A fault that `start` causes and `end` repairs. `str` describes it."""
+    """A fault that lasts for a block. `str` describes it."""
 
-    async def start(self, cluster: Cluster) -> None: ...
-
-    async def end(self, cluster: Cluster) -> None: ...
+    def run(self, cluster: Cluster) -> AbstractAsyncContextManager[None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +50,8 @@ class Planned:
 
     async def happen(self, cluster: Cluster) -> None:
         await asyncio.sleep(self.start_seconds)
-        try:
-            await self.fault.start(cluster)
+        async with self.fault.run(cluster):
             await asyncio.sleep(self.seconds)
-        finally:
-            await self.fault.end(cluster)
 
     def __str__(self) -> str:
         return f"{self.kind} {self.start_seconds:.1f} to {self.end_seconds:.1f} s ({self.fault})"

@@ -4,21 +4,21 @@ import asyncio
 import random
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from redis.exceptions import RedisError
 
 from tests.chaos.checker.analysis import GROUPS
 from tests.chaos.cluster.cluster import Cluster
-from tests.chaos.cluster.mounts import fill
-from tests.support.processes import Process, answer
+from tests.support.faults.processes import freeze
+from tests.support.faults.redis_server import limit_memory
+from tests.support.faults.small_disk import fill
+from tests.support.processes import answer
 from tests.support.waiting import until
 
 FULL_BYTES = 1024 * 1024
-ROOM = "1gb"
 STREAM_BYTES = 1536 * 1024
 """More than the retention of the stream, so that trimming frees memory."""
 FILL_SECONDS = 10.0
@@ -28,7 +28,7 @@ LOOK_SECONDS = 0.1
 OK = 200
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class GroupDestroyed:
     """XGROUP DESTROY of one group or all."""
 
@@ -38,60 +38,50 @@ class GroupDestroyed:
     def from_rng(cls, rng: random.Random) -> "GroupDestroyed":
         return cls(rng.sample(GROUPS, rng.randint(1, len(GROUPS))))
 
-    async def start(self, cluster: Cluster) -> None:
+    @asynccontextmanager
+    async def run(self, cluster: Cluster) -> AsyncIterator[None]:
         for group in self.groups:
-            await cluster.run_on_redis("XGROUP DESTROY", cluster.shard.stream, group)
-
-    async def end(self, cluster: Cluster) -> None:
-        pass
+            await cluster.run_command("XGROUP DESTROY", cluster.shard.stream, group)
+        yield
 
     def __str__(self) -> str:
         return " and ".join(self.groups)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class RedisFull:
     """Redis is over its maxmemory and refuses writes that need memory."""
 
-    async def start(self, cluster: Cluster) -> None:
-        await cluster.run_on_redis("CONFIG SET", "maxmemory", FULL_BYTES)
-
-    async def end(self, cluster: Cluster) -> None:
-        await cluster.run_on_redis("CONFIG SET", "maxmemory", ROOM)
+    @asynccontextmanager
+    async def run(self, cluster: Cluster) -> AsyncIterator[None]:
+        async with limit_memory(FULL_BYTES)(cluster):
+            yield
 
     def __str__(self) -> str:
         return f"maxmemory {FULL_BYTES}"
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class StreamFull:
     """The stream grows until Redis is full while all workers are frozen; then the workers must free memory."""
 
-    _filling: asyncio.Task[None] | None = None
+    @asynccontextmanager
+    async def run(self, cluster: Cluster) -> AsyncIterator[None]:
+        limit_bytes = await _read_used_bytes(cluster) + STREAM_BYTES
+        async with limit_memory(limit_bytes)(cluster), asyncio.TaskGroup() as tasks:
+            filling = tasks.create_task(self._fill(cluster, limit_bytes))
+            yield
+            await filling
+            try:
+                await until(lambda: _takes_writes(cluster), seconds=HEAL_SECONDS)
+            except AssertionError:
+                cluster.redis.crashes.append(f"Redis was still full {HEAL_SECONDS:.0f} s after the workers resumed")
 
-    async def start(self, cluster: Cluster) -> None:
-        workers = [worker.process for worker in cluster.workers]
-        for worker in workers:
-            worker.send(signal.SIGSTOP)
-        limit = await _read_used_bytes(cluster) + STREAM_BYTES
-        await cluster.run_on_redis("CONFIG SET", "maxmemory", limit)
-        self._filling = asyncio.create_task(self._fill(cluster, workers, limit))
-
-    async def _fill(self, cluster: Cluster, workers: Sequence[Process], limit: int) -> None:
+    async def _fill(self, cluster: Cluster, limit_bytes: int) -> None:
         deadline = time.monotonic() + FILL_SECONDS
-        while time.monotonic() < deadline and await _read_used_bytes(cluster) < limit:
-            await asyncio.sleep(LOOK_SECONDS)
-        for worker in workers:
-            worker.send(signal.SIGCONT)
-
-    async def end(self, cluster: Cluster) -> None:
-        if self._filling is not None:
-            await self._filling
-        try:
-            await until(lambda: _takes_writes(cluster), seconds=HEAL_SECONDS)
-        except AssertionError:
-            cluster.redis.crashes.append(f"Redis was still full {HEAL_SECONDS:.0f} s after the workers resumed")
-        await cluster.run_on_redis("CONFIG SET", "maxmemory", ROOM)
+        with freeze(*(worker.process.child.pid for worker in cluster.workers)):
+            while time.monotonic() < deadline and await _read_used_bytes(cluster) < limit_bytes:
+                await asyncio.sleep(LOOK_SECONDS)
 
     def __str__(self) -> str:
         return f"{STREAM_BYTES} bytes of room for the stream"
@@ -100,35 +90,33 @@ class StreamFull:
 async def _read_used_bytes(cluster: Cluster) -> int:
     """Return the memory that Redis uses; 0 without an answer."""
     try:
-        return int((await cluster.control.info("memory"))["used_memory"])
+        return int((await cluster.server.info("memory"))["used_memory"])
     except (RedisError, OSError):
         return 0
 
 
 async def _takes_writes(cluster: Cluster) -> bool:
     try:
-        await cluster.control.set("chaos:room", "x", px=1)
+        await cluster.server.set("chaos:room", "x", px=1)
     except (RedisError, OSError):
         return False
     return True
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class DatabaseAwayAtStart:
     """The postmaster is killed and all workers restart; they must be alive before it is back."""
 
-    async def start(self, cluster: Cluster) -> None:
-        assert cluster.postgresql is not None
-        await cluster.postgresql.kill()
-        for worker, ended in [(worker, worker.hold(signal.SIGKILL)) for worker in cluster.workers]:
-            await worker.release(ended)
-
-    async def end(self, cluster: Cluster) -> None:
-        assert cluster.postgresql is not None
-        for worker, url in zip(cluster.workers, cluster.worker_admin_urls, strict=True):
-            if not await _becomes_alive(url):
-                worker.crashes.append(f"{worker.name} was not alive without a database, see {worker.process.output}")
-        await cluster.postgresql.restart()
+    @asynccontextmanager
+    async def run(self, cluster: Cluster) -> AsyncIterator[None]:
+        async with DatabaseKilled().run(cluster):
+            for worker, ended in [(worker, worker.hold(signal.SIGKILL)) for worker in cluster.workers]:
+                await worker.release(ended)
+            yield
+            for worker, url in zip(cluster.workers, cluster.worker_admin_urls, strict=True):
+                if not await _becomes_alive(url):
+                    output = worker.process.output
+                    worker.crashes.append(f"{worker.name} was not alive without a database, see {output}")
 
     def __str__(self) -> str:
         return "SIGKILL postmaster, then all workers"
@@ -145,53 +133,49 @@ async def _becomes_alive(admin_url: str) -> bool:
     return True
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class DatabaseKilled:
     """SIGKILL of the postmaster; it restarts when the fault ends."""
 
-    async def start(self, cluster: Cluster) -> None:
+    @asynccontextmanager
+    async def run(self, cluster: Cluster) -> AsyncIterator[None]:
         assert cluster.postgresql is not None
         await cluster.postgresql.kill()
-
-    async def end(self, cluster: Cluster) -> None:
-        assert cluster.postgresql is not None
-        await cluster.postgresql.restart()
+        try:
+            yield
+        finally:
+            await cluster.postgresql.restart()
 
     def __str__(self) -> str:
         return "SIGKILL postmaster"
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class DatabaseStopped:
     """All processes of PostgreSQL are frozen."""
 
-    _stopped: Sequence[Any] = ()
-
-    async def start(self, cluster: Cluster) -> None:
+    @asynccontextmanager
+    async def run(self, cluster: Cluster) -> AsyncIterator[None]:
         assert cluster.postgresql is not None
-        self._stopped = cluster.postgresql.stop()
-
-    async def end(self, cluster: Cluster) -> None:
-        assert cluster.postgresql is not None
-        cluster.postgresql.resume(self._stopped)
+        with cluster.postgresql.freeze():
+            yield
 
     def __str__(self) -> str:
         return "SIGSTOP postmaster and its children"
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class SpoolFull:
     """The disk of the spool is full."""
 
-    _ballast: Path | None = None
-
-    async def start(self, cluster: Cluster) -> None:
+    @asynccontextmanager
+    async def run(self, cluster: Cluster) -> AsyncIterator[None]:
         assert cluster.has_disk
-        self._ballast = fill(cluster.ingest_data)
-
-    async def end(self, cluster: Cluster) -> None:  # noqa: ARG002 - the interface of a fault
-        if self._ballast is not None:
-            self._ballast.unlink()
+        filler = fill(cluster.ingest_data)
+        try:
+            yield
+        finally:
+            filler.unlink()
 
     def __str__(self) -> str:
         return "no room on its disk"

@@ -33,7 +33,7 @@ async def silent(away: ProxiedRedis) -> AsyncIterator[Appender]:
     server = client(away.settings["redis_url"])
     settings = IngestSettings.load(**away.settings, signatures="off", ack_budget_ms=LONG_MS)
     async with open_pipeline(server, settings) as appender:
-        await away.tell("CONFIG RESETSTAT")
+        await away.run_command("CONFIG RESETSTAT")
         away.proxy.swallows_replies = True
         yield appender
     await server.aclose()

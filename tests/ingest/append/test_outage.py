@@ -11,7 +11,7 @@ from ingest.append.group_commit import NotStored
 from ingest.append.pipeline import open_pipeline
 from ingest.settings import IngestSettings
 from stream.keys import Shard
-from tests.support.faults.outage_kinds import FAULTS
+from tests.support.faults.outage_kinds import OUTAGES
 from tests.support.faults.redis_outages import (
     ProxiedRedis,
     Sender,
@@ -48,21 +48,20 @@ def count_spooled(reasons: Sequence[str]) -> float:
     return sum(read_metric("spooled_entries_total", why=why) for why in reasons)
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("outage", OUTAGES)
 async def test_whatever_is_wrong_with_redis_all_is_kept(
-    redis: ProxiedRedis, ingest: Running, sender: Sender, fault: str
+    redis: ProxiedRedis, ingest: Running, sender: Sender, outage: str
 ) -> None:
     """Answered 200 and ready all the while, counted by why; then all is on the stream by itself, and so is the next."""
-    reasons, begin, end = FAULTS[fault]
+    reasons, run_outage = OUTAGES[outage]
     before = count_spooled(reasons)
     assert await sender.posts(3) == [200] * 3
-    await begin(redis)
-    for _ in range(4):
-        assert await sender.posts(5) == [200] * 5
-    assert await answers(ingest.ready_url, 200)
-    assert count_spooled(reasons) - before == 20
-    assert read_metric("breaker_state") > 0
-    await end(redis)
+    async with run_outage(redis):
+        for _ in range(4):
+            assert await sender.posts(5) == [200] * 5
+        assert await answers(ingest.ready_url, 200)
+        assert count_spooled(reasons) - before == 20
+        assert read_metric("breaker_state") > 0
     await redis.has(sender.kept)
     await is_open()
     direct = read_metric("appended_entries_total")
@@ -177,7 +176,7 @@ async def test_live_ones_pass_those_that_are_drained(redis: ProxiedRedis, sender
 async def test_a_server_that_answers_and_takes_nothing_stays_away(redis: ProxiedRedis, sender: Sender) -> None:
     """The probe appends something: so a replica costs one batch its way to it, not one for each probe."""
     before = read_metric("append_failures_total", fault="read-only")
-    await redis.tell("REPLICAOF", "127.0.0.1", 1)
+    await redis.run_command("REPLICAOF", "127.0.0.1", 1)
     assert await sender.post() == 200
     probing = asyncio.create_task(redis.is_probed(4))
     while not probing.done():
@@ -185,7 +184,7 @@ async def test_a_server_that_answers_and_takes_nothing_stays_away(redis: Proxied
         await asyncio.sleep(0.01)
     await probing
     assert read_metric("append_failures_total", fault="read-only") - before == 1
-    await redis.tell("REPLICAOF", "NO", "ONE")
+    await redis.run_command("REPLICAOF", "NO", "ONE")
     await redis.has(sender.kept)
 
 
@@ -214,7 +213,7 @@ async def test_before_memory_is_full_entries_go_to_the_spool(
     for n in range(500):
         await redis.server.set(f"filler-{n}", b"x" * 100_000)  # the cost of connections is small compared to this
     used = (await redis.server.info("memory"))["used_memory"]
-    await redis.tell("CONFIG SET", "maxmemory", int(used / 0.97))
+    await redis.run_command("CONFIG SET", "maxmemory", int(used / 0.97))
 
     async def is_shut() -> bool:
         return read_metric("breaker_state") > 0
@@ -226,7 +225,7 @@ async def test_before_memory_is_full_entries_go_to_the_spool(
     assert read_metric("redis_memory_ratio") > 0.9
     await redis.is_probed(3)
     assert await redis.ids() == [], "spooled entries were sent to a server that is nearly full"
-    await redis.tell("CONFIG SET", "maxmemory", 2**30)
+    await redis.run_command("CONFIG SET", "maxmemory", 2**30)
     await redis.has(sender.kept)
 
 

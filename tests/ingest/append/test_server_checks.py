@@ -83,7 +83,7 @@ async def test_fsync_does_not_start_on_less(
     away: ProxiedRedis, tmp_path: Path, command: tuple[Any, ...], words: str
 ) -> None:
     """One sentence names what is missing, and the exit code is 1."""
-    await away.tell(*command)
+    await away.run_command(*command)
     with ingest(away, tmp_path, ack="fsync") as process:
         assert words in await refusal(process)
 
@@ -104,7 +104,7 @@ async def test_fsync_starts_on_a_server_that_fsyncs(away: ProxiedRedis, tmp_path
 
 async def test_stream_does_not_start_on_a_server_that_is_too_old(away: ProxiedRedis, tmp_path: Path) -> None:
     """One that lacks a command, or does not let us ask: one sentence, exit code 1."""
-    await away.tell("ACL SETUSER", "default", "-command")
+    await away.run_command("ACL SETUSER", "default", "-command")
     with ingest(away, tmp_path) as process:
         assert "Ackstream needs Redis 7.0, Valkey 8, or later" in await refusal(process)
 
@@ -123,7 +123,7 @@ async def test_a_server_that_cannot_be_used_is_refused_at_the_start(
 ) -> None:
     """One sentence that says what to do, exit code 1: as for any other wrong setting, while the spool is empty."""
     command, words = UNUSABLE[fault]
-    await away.tell(*(away.shard.stream if word == "STREAM" else word for word in command))
+    await away.run_command(*(away.shard.stream if word == "STREAM" else word for word in command))
     with ingest(away, tmp_path) as process:
         assert words in await refusal(process)
 
@@ -148,7 +148,7 @@ async def test_with_entries_in_the_spool_a_wrong_password_does_not_stop_the_star
         stored = list(sender.kept)
     await away.start()
     password = (await away.server.config_get("requirepass"))["requirepass"]
-    await away.tell("CONFIG SET", "requirepass", "another")
+    await away.run_command("CONFIG SET", "requirepass", "another")
     admin_port = find_free_port()
     with ingest(away, tmp_path, admin_port=str(admin_port), data=str(tmp_path / "data")) as process:
         await process.is_ready(admin_port)
@@ -157,13 +157,13 @@ async def test_with_entries_in_the_spool_a_wrong_password_does_not_stop_the_star
         assert "password" in line["what"]
         async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{admin_port}/metrics") as answer:
             assert 'ackstream_redis_down{fault="denied"} 1.0' in await answer.text()
-        await away.tell("CONFIG SET", "requirepass", password)
+        await away.run_command("CONFIG SET", "requirepass", password)
         await away.has(stored)
 
 
 async def test_stream_warns_and_starts(away: ProxiedRedis, tmp_path: Path) -> None:
     """On a server that may drop the stream and does not fsync: one line says all of it; a 200 is worth no more."""
-    await away.tell("CONFIG SET", POLICY, "allkeys-lru", "appendfsync", "everysec")
+    await away.run_command("CONFIG SET", POLICY, "allkeys-lru", "appendfsync", "everysec")
     with ingest(away, tmp_path) as process:
         await process.has_logged("ingest.started")
         (line,) = process.read_log("durability.short")
@@ -177,12 +177,12 @@ async def test_a_change_is_told_once(
     """Found while it runs, in a minute at most: a warning, and when all is well again a word of that too."""
     monkeypatch.setattr(pipeline, "DURABILITY_SECONDS", 0.1)
     async with run_ingest(**away.settings) as running, open_sender(running.url) as sender:
-        await away.tell("CONFIG SET", "appendfsync", "no")
+        await away.run_command("CONFIG SET", "appendfsync", "no")
         await until(lambda: durable(is_=0))
         await until(lambda: has_checked_again(away))
         assert await sender.posts(3) == [200] * 3
         assert read_metric("breaker_state") == 0
-        await away.tell("CONFIG SET", "appendfsync", "always")
+        await away.run_command("CONFIG SET", "appendfsync", "always")
         await until(lambda: durable(is_=1))
     output = capsys.readouterr().out
     assert output.count("durability.short") == 1
@@ -194,7 +194,7 @@ async def durable(*, is_: int) -> bool:
 
 
 async def has_checked_again(away: ProxiedRedis) -> bool:
-    await away.tell("CONFIG RESETSTAT")
+    await away.run_command("CONFIG RESETSTAT")
 
     async def is_asked() -> bool:
         return "cmdstat_config|get" in await away.server.info("commandstats")
@@ -208,14 +208,14 @@ async def test_what_is_not_fsynced_any_more_is_spooled(away: ProxiedRedis, monke
     monkeypatch.setattr(pipeline, "DURABILITY_SECONDS", 0.1)
     async with run_ingest(**away.settings, ack="fsync") as running, open_sender(running.url) as sender:
         assert await sender.posts(3) == [200] * 3
-        await away.tell("CONFIG SET", "appendfsync", "everysec")
+        await away.run_command("CONFIG SET", "appendfsync", "everysec")
         await until(lambda: durable(is_=0))
         before = read_metric("spooled_entries_total", why="durability")
         assert await sender.posts(3) == [200] * 3
         assert await answers(running.ready_url, 200)
         assert read_metric("spooled_entries_total", why="durability") - before == 3
         assert len(await away.ids()) == 3
-        await away.tell("CONFIG SET", "appendfsync", "always")
+        await away.run_command("CONFIG SET", "appendfsync", "always")
         await away.has(sender.kept)
         await is_open()
 
@@ -227,18 +227,18 @@ async def test_a_server_that_comes_back_weaker_is_found_at_once(away: ProxiedRed
         away.proxy.refuses = True
         away.proxy.cut()
         assert await sender.post() == 200
-        await away.tell("CONFIG SET", "appendfsync", "everysec")
+        await away.run_command("CONFIG SET", "appendfsync", "everysec")
         away.proxy.refuses = False
         await until(lambda: durable(is_=0))
         assert await sender.posts(3) == [200] * 3
         assert len(await away.ids()) == 1
-        await away.tell("CONFIG SET", "appendfsync", "always")
+        await away.run_command("CONFIG SET", "appendfsync", "always")
         await away.has(sender.kept)
 
 
 async def test_with_few_rights_it_works_and_knows_less(away: ProxiedRedis, capsys: pytest.CaptureFixture[str]) -> None:
     """Without CONFIG GET and INFO durability and memory are unknown: one warning, no more questions."""
-    await away.tell("ACL SETUSER", "default", "-config", "-info")
+    await away.run_command("ACL SETUSER", "default", "-config", "-info")
     async with run_ingest(**away.settings) as running, open_sender(running.url) as sender:
         assert await sender.posts(3) == [200] * 3
         assert await durable(is_=0)

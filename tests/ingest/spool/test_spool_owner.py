@@ -119,7 +119,7 @@ async def test_a_redis_that_lost_its_data_gets_what_was_spooled_for_it(tmp_path:
             async with open_sender(ingest.url) as sender:
                 assert await sender.posts(5) == [200] * 5
         await away.start()
-        await away.tell("FLUSHALL")
+        await away.run_command("FLUSHALL")
         async with ingest.run():
             await away.has(sender.kept)
 

@@ -62,13 +62,13 @@ class ProxiedRedis:
         os.kill(self.pid, signal.SIGCONT)
         self.frozen = False
 
-    async def tell(self, *command: Any) -> None:
-        ask: Any = self.server.execute_command
-        await ask(*command)
+    async def run_command(self, *words: Any) -> Any:
+        execute: Any = self.server.execute_command
+        return await execute(*words)
 
     async def is_probed(self, times: int) -> None:
         """Return when ingest has asked so often more whether the server is fit."""
-        await self.tell("CONFIG RESETSTAT")
+        await self.run_command("CONFIG RESETSTAT")
 
         async def so() -> bool:
             asked = (await self.server.info("commandstats")).get("cmdstat_command|info", {"calls": 0})

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-PIECE_BYTES = 4096
+PIECE_BYTES = 64 * 1024
 
 
 @contextmanager

@@ -89,7 +89,7 @@ async def test_ingest_answers_spools_and_checks_whatever_takes_its_log(
             assert await answers(ready, 200)
             await away.start()
             await away.has(sender.kept)
-            await away.tell("CONFIG SET", "appendfsync", "everysec")
+            await away.run_command("CONFIG SET", "appendfsync", "everysec")
             away.proxy.cut()
 
             async def is_spooled_for_durability() -> bool:
@@ -97,16 +97,16 @@ async def test_ingest_answers_spools_and_checks_whatever_takes_its_log(
                 return (await metrics(admin_port)).get(("ackstream_spooled_entries_total", "durability"), 0) > 0
 
             await until(is_spooled_for_durability)
-            await away.tell("CONFIG SET", "appendfsync", "always")
+            await away.run_command("CONFIG SET", "appendfsync", "always")
             await away.has(sender.kept)
             used = (await away.server.info("memory"))["used_memory"]
-            await away.tell("CONFIG SET", "maxmemory", used)
+            await away.run_command("CONFIG SET", "maxmemory", used)
 
             async def is_spared() -> bool:
                 return (await metrics(admin_port)).get(("ackstream_redis_down", "memory"), 0) == 1
 
             await until(is_spared)
-            await away.tell("CONFIG SET", "maxmemory", 2**30)
+            await away.run_command("CONFIG SET", "maxmemory", 2**30)
             assert await sender.posts(5) == [200] * 5
             await away.has(sender.kept)
         if kind != "unread":

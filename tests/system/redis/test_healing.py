@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from console.up import valkey as embedded
 from stream.keys import Shard
 from stream.redis.errors import AWAY, SILENT, UNWRITABLE
-from tests.support.faults.redis_faults import FAULTS, FaultyValkey, ValkeyFault, frozen, full
+from tests.support.faults.redis_faults import FAULTS, FaultyValkey, fill, freeze
 from tests.support.processes import Process, Valkey, becomes, start_process
 from tests.support.samples.events import body
 from tests.support.servers.listen import run_listener
@@ -89,19 +89,20 @@ async def rates(server: Redis) -> tuple[float, float]:
     return (more_reads - reads) / seconds, (more_commands - commands) / seconds
 
 
-ANSWERING = [fault for fault in FAULTS if fault.name not in ("frozen", "busy")]
+ANSWERING = [name for name in FAULTS if name not in ("frozen", "busy")]
 
 
-@pytest.mark.parametrize("fault", ANSWERING, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("name", ANSWERING)
 async def test_a_worker_waits_through_every_fault_and_goes_on(
-    work: WorkerCluster, site: FaultyValkey, fault: ValkeyFault
+    work: WorkerCluster, site: FaultyValkey, name: str
 ) -> None:
     """It says what is wrong, asks now and then, ends nothing, and stores everything once the fault is repaired."""
     worker = await half_done(work)
-    async with fault.inflicted(site):
-        await says(worker, fault.trouble.meaning)
+    fault, run_fault = FAULTS[name]
+    async with run_fault(site):
+        await says(worker, fault.meaning)
         reads, commands = await rates(site.server)
-    print(f"{fault.name}: {reads:.1f} reads, {commands:.1f} commands a second")  # noqa: T201 - for whoever looks
+    print(f"{name}: {reads:.1f} reads, {commands:.1f} commands a second")  # noqa: T201 - for whoever looks
     assert (reads < READS_PER_SECOND, commands < COMMANDS_PER_SECOND) == (True, True)
     await is_ready(worker)
     await check_stored_once(work)
@@ -113,11 +114,11 @@ async def test_a_worker_waits_for_a_server_that_answers_nothing(
     work: WorkerCluster, site: FaultyValkey, name: str
 ) -> None:
     """For longer than the time of death: no wait is without end, and everything is stored once."""
-    (fault,) = [fault for fault in FAULTS if fault.name == name]
     work.pace = PACE
     worker = await half_done(work)
-    async with fault.inflicted(site):
-        await says(worker, fault.trouble.meaning)
+    fault, run_fault = FAULTS[name]
+    async with run_fault(site):
+        await says(worker, fault.meaning)
         began = time.monotonic()
         await becomes(lambda: time.monotonic() - began > TIMING.dead, seconds=TIMING.dead + 5)
         assert len(worker.read_log("consumer.redis_fault")) < 2 * TIMING.dead
@@ -129,7 +130,7 @@ async def test_a_worker_can_be_stopped_while_it_waits(work: WorkerCluster, site:
     """SIGTERM ends it in good order though nothing answers; another one does the rest."""
     work.pace = PACE
     worker = await half_done(work)
-    async with frozen(site):
+    async with freeze(site):
         await says(worker, SILENT.meaning)
         worker.send(signal.SIGTERM)
         assert await worker.wait_for_end(20) == 0
@@ -176,7 +177,7 @@ async def test_a_full_server_holds_nobody_up(work: WorkerCluster, site: FaultyVa
     """Without memory to append, groups are read, acked and noted, and a dead worker's entries are taken over."""
     work.pace = PACE
     worker = await half_done(work)
-    async with full(site):
+    async with fill(site):
         worker.kill()
         in_hand = await work.in_hand(worker)
         (other,) = await work.start(1)
