@@ -19,11 +19,14 @@ from worker.handlers.function import load
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+PYPI = ROOT / "deploy" / "pypi.md"
+PAGES = [README, PYPI, *sorted((ROOT / "docs").glob("*.md"))]
 
 # These run until they are stopped, or take minutes: each has a test of its own, or is a step of CI.
 ELSEWHERE = {
     "make run": "tests/system/test_up.py",
+    "pip install 'ackstream[console,embedded]'": "deploy/package.py",
+    "ackstream up": "tests/system/test_up.py",
     "docker compose up --build --scale worker=4": "tests/system/test_compose.py",
     "ackstream ingest": "tests/system/test_crash.py",
     "ackstream worker": "tests/system/test_crash.py",
@@ -143,6 +146,13 @@ def test_pages_link_to_pages_that_exist() -> None:
         if not link.startswith(("http:", "https:")) and not is_reachable(page, link)
     ]
     assert broken == []
+
+
+def test_the_page_of_the_package_has_no_relative_link() -> None:
+    """An index shows the long description without the repository, so a relative link or picture leads nowhere."""
+    links = re.findall(r"(?:\]\(|src=\"|srcset=\")([^)\"\s]+)", PYPI.read_text())
+
+    assert [link for link in links if not link.startswith("https:")] == []
 
 
 def is_reachable(page: Path, link: str) -> bool:
