@@ -21,6 +21,7 @@ from console.up import valkey
 from stream.keys import Shard
 from stream.redis import client as connect
 from tests.support.node_oracle import Ask, install
+from tests.support.processes import Valkey
 from worker.store.database import open_engine
 from worker.store.migrate import migrate
 
@@ -129,6 +130,21 @@ async def server(valkey_url: str) -> AsyncIterator[Redis]:
     """A client on the shared server."""
     client = connect.client(valkey_url)
     yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def own_valkey(tmp_path: Path) -> AsyncIterator[Valkey]:
+    """A server in the folder ``valkey`` that the test may harm."""
+    async with Valkey(tmp_path / "valkey").run() as valkey:
+        yield valkey
+
+
+@pytest.fixture
+async def own_server(own_valkey: Valkey) -> AsyncIterator[tuple[str, Redis]]:
+    """Yield the URL of a server that the test may empty, and a client."""
+    client = connect.client(own_valkey.url)
+    yield own_valkey.url, client
     await client.aclose()
 
 

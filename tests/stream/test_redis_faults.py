@@ -39,19 +39,12 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-async def valkey(tmp_path: Path) -> AsyncIterator[Valkey]:
-    """A server that the test may harm."""
-    async with Valkey(tmp_path / "valkey").run() as valkey:
-        yield valkey
-
-
-@pytest.fixture
-async def site(valkey: Valkey, shard: Shard, tmp_path: Path) -> AsyncIterator[FaultyValkey]:
+async def site(own_valkey: Valkey, shard: Shard, tmp_path: Path) -> AsyncIterator[FaultyValkey]:
     """It, with a stream of one entry and the group `g`."""
-    server = client(valkey.url)
+    server = client(own_valkey.url)
     await ConsumerGroup(GroupRef(server, shard, "g")).ensure()
     await server.xadd(shard.stream, {"n": "1"})
-    yield FaultyValkey(server, valkey.url, tmp_path / "valkey", shard)
+    yield FaultyValkey(server, own_valkey.url, tmp_path / "valkey", shard)
     await server.aclose()
 
 
@@ -150,7 +143,9 @@ async def test_an_unknown_user_is_denied(site: FaultyValkey) -> None:
     await too_much.aclose()
 
 
-async def test_a_server_that_loads_its_data_is_told_from_one_that_is_away(valkey: Valkey, site: FaultyValkey) -> None:
+async def test_a_server_that_loads_its_data_is_told_from_one_that_is_away(
+    own_valkey: Valkey, site: FaultyValkey
+) -> None:
     """Away: refused, and cut off in the middle. Loading: there, but not yet."""
     reading: Any = site.server.xreadgroup("none", "c", {site.shard.stream: ">"}, block=60_000)
     await site.server.xgroup_create(site.shard.stream, "none", "$")
@@ -158,12 +153,12 @@ async def test_a_server_that_loads_its_data_is_told_from_one_that_is_away(valkey
         await site.server.incr("loaded")
     waiting = asyncio.ensure_future(catch_error(reading))
     await until(lambda: is_blocked(site))
-    valkey.kill()
+    own_valkey.kill()
     assert identify_fault(await waiting) is AWAY
     assert identify_fault(await catch_error(site.server.ping())) is AWAY
     with (site.folder / "valkey.conf").open("a") as config:
         config.write("key-load-delay 1000\n")
-    starting = asyncio.ensure_future(valkey.start())
+    starting = asyncio.ensure_future(own_valkey.start())
 
     async def loads() -> bool:
         try:
@@ -176,15 +171,15 @@ async def test_a_server_that_loads_its_data_is_told_from_one_that_is_away(valkey
     await starting
 
 
-async def test_a_node_of_a_cluster_is_told(tmp_path: Path, valkey: Valkey, shard: Shard) -> None:
+async def test_a_node_of_a_cluster_is_told(tmp_path: Path, own_valkey: Valkey, shard: Shard) -> None:
     """Keys of several slots, or of a slot that nobody serves: a cluster, which this version does not do."""
-    valkey.kill()
+    own_valkey.kill()
     with (tmp_path / "valkey" / "valkey.conf").open("a") as config:
         config.write(
             f"appendonly no\ncluster-enabled yes\ncluster-port {find_free_port()}\n"
         )  # else 10000 above its own
-    await valkey.start()
-    node = client(valkey.url)
+    await own_valkey.start()
+    node = client(own_valkey.url)
     assert identify_fault(await catch_error(node.get(shard.stream))) is CLUSTER
     assert identify_fault(await catch_error(node.mget("a", "b"))) is CLUSTER
     await node.aclose()

@@ -51,13 +51,6 @@ async def work(valkey_url: str, shard: Shard, database_url: str, tmp_path: Path)
 
 
 @pytest.fixture
-async def own_valkey(tmp_path: Path) -> AsyncIterator[Valkey]:
-    """A server that the test may kill and empty."""
-    async with Valkey(tmp_path / "valkey").run() as valkey:
-        yield valkey
-
-
-@pytest.fixture
 async def lonely(own_valkey: Valkey, shard: Shard, tmp_path: Path) -> AsyncIterator[WorkerCluster]:
     """Work on a Valkey of its own, stored in SQLite."""
     async with run_worker_cluster(own_valkey.url, shard, f"sqlite:///{tmp_path / 'lonely.db'}", tmp_path, PACE) as work:

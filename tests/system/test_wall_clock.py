@@ -1,19 +1,17 @@
 import itertools
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from stream.keys import Shard
 from tests.support.preload.shim import Shim, build_shim, find_compiler
-from tests.support.processes import Process, Valkey, becomes
+from tests.support.processes import Process, becomes
 from tests.support.waiting import until
 from tests.support.workers.crash_rounds import check_stored_once, make_payloads
-from tests.support.workers.worker_cluster import WorkerCluster, run_worker_cluster
+from tests.support.workers.worker_cluster import WorkerCluster
 
 pytestmark = [
     pytest.mark.crash,
@@ -33,18 +31,6 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shim:
     for name, value in clock.environment.items():
         monkeypatch.setenv(name, value)
     return clock
-
-
-@pytest.fixture
-async def valkey(tmp_path: Path) -> AsyncIterator[Valkey]:
-    async with Valkey(tmp_path / "valkey").run() as valkey:
-        yield valkey
-
-
-@pytest.fixture
-async def work(valkey: Valkey, shard: Shard, tmp_path: Path) -> AsyncIterator[WorkerCluster]:
-    async with run_worker_cluster(valkey.url, shard, f"sqlite:///{tmp_path / 'own.db'}", tmp_path) as work:
-        yield work
 
 
 def test_the_shim_moves_the_wall_clock_only(clock: Shim) -> None:

@@ -4,7 +4,6 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -17,18 +16,6 @@ from ingest.spool.errors import Damaged, Full
 from ingest.spool.file import SpoolFile
 from tests.support.faults.small_disk import fill, small_disk
 from tests.support.samples.spooled import MOST_BYTES, copy_as_killed, drain, numbers, pack_entries, recover
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    (tmp_path / "spool").mkdir()
-    return tmp_path / "spool" / "000001.db"
-
-
-@pytest.fixture
-def file(path: Path) -> Iterator[SpoolFile]:
-    with closing(SpoolFile.create(path)) as file:
-        yield file
 
 
 def test_a_torn_tail_costs_nothing_that_was_acknowledged(path: Path, file: SpoolFile) -> None:

@@ -1,6 +1,5 @@
 import sqlite3
 import tempfile
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -15,18 +14,6 @@ from ingest.spool.file import SpoolFile
 from ingest.spool.record import entries_bytes
 from tests.support.samples.events import RECEIVED_MS
 from tests.support.samples.spooled import MOST_BYTES, copy_as_killed, drain, numbers, pack_entries, recover
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    (tmp_path / "spool").mkdir()
-    return tmp_path / "spool" / "000001.db"
-
-
-@pytest.fixture
-def file(path: Path) -> Iterator[SpoolFile]:
-    with closing(SpoolFile.create(path)) as file:
-        yield file
 
 
 def test_what_was_put_comes_back_in_order_and_whole(file: SpoolFile) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,16 +84,24 @@ class RecordingWorkers:
 
     async def is_done_among_good(self, *, seconds: float = PATIENCE_SECONDS) -> None:
         """Return when nothing is left, while events that succeed come in: so bad ones are given up."""
-        number = itertools.count()
 
         async def is_empty() -> bool:
-            if (await self.group())["outstanding"] == 0:
+            return bool((await self.group())["outstanding"] == 0)
+
+        await self.append_good_until(is_empty, seconds=seconds)
+
+    async def append_good_until(self, condition: Callable[[], Awaitable[bool]], *, seconds: float) -> None:
+        """Append an event that succeeds ten times a second until the condition holds."""
+        number = itertools.count()
+
+        async def holds() -> bool:
+            if await condition():
                 return True
             await self.append(f"{GOOD}{next(number)}")
             await asyncio.sleep(0.1)
             return False
 
-        await until(is_empty, seconds=seconds)
+        await until(holds, seconds=seconds)
 
     async def letters(self) -> list[tuple[str, str, int]]:
         """Message, error and attempts of each dead letter, sorted."""

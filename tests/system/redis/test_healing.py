@@ -34,22 +34,8 @@ COMMANDS_PER_SECOND = 100
 
 
 @pytest.fixture
-async def valkey(tmp_path: Path) -> AsyncIterator[Valkey]:
-    """A server that the test may harm."""
-    async with Valkey(tmp_path / "valkey").run() as valkey:
-        yield valkey
-
-
-@pytest.fixture
-async def work(valkey: Valkey, shard: Shard, tmp_path: Path) -> AsyncIterator[WorkerCluster]:
-    """Work on it, stored in SQLite."""
-    async with run_worker_cluster(valkey.url, shard, f"sqlite:///{tmp_path / 'own.db'}", tmp_path) as work:
-        yield work
-
-
-@pytest.fixture
-def site(work: WorkerCluster, valkey: Valkey, tmp_path: Path) -> FaultyValkey:
-    return FaultyValkey(work.server, valkey.url, tmp_path / "valkey", work.shard)
+def site(work: WorkerCluster, own_valkey: Valkey, tmp_path: Path) -> FaultyValkey:
+    return FaultyValkey(work.server, own_valkey.url, tmp_path / "valkey", work.shard)
 
 
 async def half_done(work: WorkerCluster) -> Process:
@@ -210,15 +196,15 @@ async def test_a_group_that_was_moved_away_is_put_back(work: WorkerCluster, site
 
 
 async def test_a_server_that_has_lost_everything_is_begun_anew(
-    work: WorkerCluster, site: FaultyValkey, valkey: Valkey
+    work: WorkerCluster, site: FaultyValkey, own_valkey: Valkey
 ) -> None:
     """Started again on an empty disk with a clock that stepped back, it gets new entries, and each is stored once."""
     worker = await half_done(work)
     await until(lambda: has_checkpoint(work, 1))
-    valkey.kill()
+    own_valkey.kill()
     shutil.rmtree(site.folder / "appendonlydir")
     work.appended.clear()
-    await valkey.start()
+    await own_valkey.start()
     await work.append([body(message_uuid=f"later-{n}") for n in range(1000)], entry_id="5-*")
     await work.is_down_to(0)
     _, stored_events = await read_rows(work.engine)

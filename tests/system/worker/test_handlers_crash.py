@@ -100,11 +100,11 @@ async def test_failing_and_hanging_events_hold_up_no_others(site: RecordingWorke
     worker = await site.start(options)
     await site.append(*sent)
     await becomes(lambda: len(site.times("done")) == len(good), seconds=60)
-    while len(await site.letters()) < 200:
-        assert len(good) < 4000
-        good.append(f"ok-{len(good)}")
-        await site.append(good[-1])
-        await asyncio.sleep(0.05)
+
+    async def are_all_dead() -> bool:
+        return len(await site.letters()) == 200
+
+    await site.append_good_until(are_all_dead, seconds=120)
     attempts = Counter(attempt for name, attempt, *_ in site.read_notes("call") if name.startswith("fail"))
     assert (attempts["1"], set(attempts)) == (200, {"1", "2"})
     assert {count for _, _, count in await site.letters()} == {2}

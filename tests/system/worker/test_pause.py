@@ -175,16 +175,10 @@ async def test_thousands_of_bad_events_do_not_delay_later_ones(site: RecordingWo
     await site.append(*ids("ok", range(20)))
     await becomes(lambda: len(site.times("done")) == 20, seconds=60)
 
-    number = itertools.count(20)
+    async def do_all_wait() -> bool:
+        return bool((await site.group())["retries"] == 6000)
 
-    async def all_wait() -> bool:
-        if (await site.group())["retries"] == 6000:
-            return True
-        await site.append(f"ok-{next(number)}")
-        await asyncio.sleep(0.1)
-        return False
-
-    await until(all_wait, seconds=120)
+    await site.append_good_until(do_all_wait, seconds=120)
 
 
 async def test_too_many_dead_letters_pause_a_group(site: RecordingWorkers) -> None:

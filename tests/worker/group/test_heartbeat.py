@@ -1,3 +1,4 @@
+import pytest
 from redis.asyncio import Redis
 
 from stream.keys import Shard
@@ -46,59 +47,67 @@ async def pass_time(clock: FakeClock, seconds: float, *beating: Heartbeat) -> No
             await heartbeat.beat()
 
 
-async def test_the_entries_of_a_dead_consumer_are_claimed(server: Redis, shard: Shard) -> None:
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+async def reader(server: Redis, shard: Shard, clock: FakeClock) -> Consumer:
+    """Return a consumer that has a heartbeat, and has read the five entries of the group."""
+    await make_group(server, shard, 5)
+    reader = Consumer(GroupRef(server, shard, "g"), clock)
+    await reader.beat()
+    await read(server, shard, reader)
+    return reader
+
+
+@pytest.fixture
+def other(server: Redis, shard: Shard, clock: FakeClock) -> Consumer:
+    """Return another consumer of the group, without a heartbeat yet."""
+    return Consumer(GroupRef(server, shard, "g"), clock)
+
+
+async def test_the_entries_of_a_dead_consumer_are_claimed(
+    server: Redis, shard: Shard, clock: FakeClock, reader: Consumer, other: Consumer
+) -> None:
     """If a counter does not move for ``Timing.dead``, another consumer claims the entries and removes the dead one."""
-    clock = FakeClock()
-    await make_group(server, shard, 5)
-    dead, living = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
-    await dead.beat()
-    await living.beat()
-    await read(server, shard, dead)
-    await pass_time(clock, TIMING.dead - 1, living)
-    assert await living.claim(100) == {}
-    await pass_time(clock, 1 + TIMING.beat, living)
-    assert [fields for _, fields in (await living.claim(3))[Source.LIVE]] == [[b"n", b"%d" % n] for n in range(3)]
-    assert await count_claimed(living, 3) == 2
-    assert await living.claim(3) == {}
-    assert await holders(server, shard) == {living.consumer: 5}
-    assert list(await server.hgetall(shard.alive("g"))) == [living.consumer.encode()]
+    await other.beat()
+    await pass_time(clock, TIMING.dead - 1, other)
+    assert await other.claim(100) == {}
+    assert await holders(server, shard) == {reader.consumer: 5}
+    await pass_time(clock, 1 + TIMING.beat, other)
+    assert [fields for _, fields in (await other.claim(3))[Source.LIVE]] == [[b"n", b"%d" % n] for n in range(3)]
+    assert await count_claimed(other, 3) == 2
+    assert await other.claim(3) == {}
+    assert await holders(server, shard) == {other.consumer: 5}
+    assert list(await server.hgetall(shard.alive("g"))) == [other.consumer.encode()]
 
 
-async def test_a_living_consumer_is_left_alone(server: Redis, shard: Shard) -> None:
+async def test_a_living_consumer_is_left_alone(
+    server: Redis, shard: Shard, clock: FakeClock, reader: Consumer, other: Consumer
+) -> None:
     """While its counter moves, no entry of a consumer is claimed, even if it never reads."""
-    clock = FakeClock()
-    await make_group(server, shard, 5)
-    first, second = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
-    await first.beat()
-    await read(server, shard, first)
-    await pass_time(clock, 4 * TIMING.dead, first, second)
-    assert await second.claim(100) == {}
-    assert (await holders(server, shard))[first.consumer] == 5
+    await pass_time(clock, 4 * TIMING.dead, reader, other)
+    assert await other.claim(100) == {}
+    assert (await holders(server, shard))[reader.consumer] == 5
 
 
-async def test_the_entries_of_a_consumer_that_left_are_claimed_at_once(server: Redis, shard: Shard) -> None:
+async def test_the_entries_of_a_consumer_that_left_are_claimed_at_once(reader: Consumer, other: Consumer) -> None:
     """After an orderly stop the next heartbeat of another consumer finds the entries to claim."""
-    clock = FakeClock()
-    await make_group(server, shard, 5)
-    leaving, living = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
-    await leaving.beat()
-    await read(server, shard, leaving)
-    await leaving.leave()
-    await living.beat()
-    assert await count_claimed(living, 100) == 5
+    await reader.leave()
+    await other.beat()
+    assert await count_claimed(other, 100) == 5
 
 
-async def test_a_consumer_that_revives_before_the_claim_keeps_its_entries(server: Redis, shard: Shard) -> None:
+async def test_a_consumer_that_revives_before_the_claim_keeps_its_entries(
+    server: Redis, shard: Shard, clock: FakeClock, reader: Consumer, other: Consumer
+) -> None:
     """The claim script checks the counter again, and claims nothing if it has moved."""
-    clock = FakeClock()
-    await make_group(server, shard, 5)
-    back, living = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
-    await back.beat()
-    await read(server, shard, back)
-    await pass_time(clock, TIMING.dead + TIMING.beat, living)
-    await server.hincrby(shard.alive("g"), back.consumer, 1)
-    assert await living.claim(100) == {}
-    assert (await holders(server, shard))[back.consumer] == 5
+    await pass_time(clock, TIMING.dead + TIMING.beat, other)
+    await server.hincrby(shard.alive("g"), reader.consumer, 1)
+    assert await other.claim(100) == {}
+    assert (await holders(server, shard))[reader.consumer] == 5
 
 
 async def test_a_late_consumer_takes_a_new_name(server: Redis, shard: Shard) -> None:
@@ -118,66 +127,52 @@ async def test_a_late_consumer_takes_a_new_name(server: Redis, shard: Shard) -> 
     assert heartbeat.consumer != name
 
 
-async def test_a_stopped_machine_makes_no_consumer_dead(server: Redis, shard: Shard) -> None:
+async def test_a_stopped_machine_makes_no_consumer_dead(
+    server: Redis, shard: Shard, clock: FakeClock, reader: Consumer, other: Consumer
+) -> None:
     """After the whole machine was stopped, no consumer is considered dead."""
-    clock = FakeClock()
-    await make_group(server, shard, 5)
-    first, second = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
-    await first.beat()
-    await read(server, shard, first)
-    await second.beat()
+    await other.beat()
     clock.now += 100
-    await second.beat()
-    assert await second.claim(100) == {}
-    assert (await holders(server, shard))[first.consumer] == 5
+    await other.beat()
+    assert await other.claim(100) == {}
+    assert (await holders(server, shard))[reader.consumer] == 5
 
 
-async def test_an_abandoned_name_is_claimed_like_any_dead_one(server: Redis, shard: Shard) -> None:
+async def test_an_abandoned_name_is_claimed_like_any_dead_one(server: Redis, shard: Shard, reader: Consumer) -> None:
     """A consumer with a new name claims the entries of its old name at once."""
-    clock = FakeClock()
-    await make_group(server, shard, 5)
-    heartbeat = Consumer(GroupRef(server, shard, "g"), clock)
-    await heartbeat.beat()
-    await read(server, shard, heartbeat)
-    heartbeat.renew()
-    await heartbeat.beat()
-    assert await count_claimed(heartbeat, 100) == 5
-    assert await heartbeat.claim(100) == {}
-    assert await holders(server, shard) == {heartbeat.consumer: 5}
+    reader.renew()
+    await reader.beat()
+    assert await count_claimed(reader, 100) == 5
+    assert await reader.claim(100) == {}
+    assert await holders(server, shard) == {reader.consumer: 5}
 
 
-async def test_deleted_pending_entries_do_not_block_the_removal(server: Redis, shard: Shard) -> None:
+async def test_deleted_pending_entries_do_not_block_the_removal(
+    server: Redis, shard: Shard, reader: Consumer, other: Consumer
+) -> None:
     """A dead consumer is removed even if its pending entries were trimmed."""
-    clock = FakeClock()
-    await make_group(server, shard, 5)
-    leaving, living = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
-    await leaving.beat()
-    await read(server, shard, leaving)
-    await leaving.leave()
+    await reader.leave()
     await server.xtrim(shard.stream, maxlen=2, approximate=False)
-    await living.beat()
-    assert await count_claimed(living, 100) == 2
-    await living.claim(100)
-    assert await holders(server, shard) == {living.consumer: 2}
+    await other.beat()
+    assert await count_claimed(other, 100) == 2
+    await other.claim(100)
+    assert await holders(server, shard) == {other.consumer: 2}
 
 
-async def test_a_full_server_makes_no_consumer_dead(server: Redis, shard: Shard) -> None:
+async def test_a_full_server_makes_no_consumer_dead(
+    server: Redis, clock: FakeClock, reader: Consumer, other: Consumer
+) -> None:
     """While Redis is out of memory, heartbeats still work, and no consumer is considered dead."""
-    clock = FakeClock()
-    await make_group(server, shard, 5)
-    first, second = (Consumer(GroupRef(server, shard, "g"), clock) for _ in range(2))
-    await first.beat()
-    await read(server, shard, first)
-    await second.beat()
+    await other.beat()
     await server.config_set("maxmemory", 1)
     try:
-        await pass_time(clock, 2 * TIMING.dead, second, first)
-        assert not first.is_late(first.generation)
-        assert await second.claim(100) == {}
+        await pass_time(clock, 2 * TIMING.dead, other, reader)
+        assert not reader.is_late(reader.generation)
+        assert await other.claim(100) == {}
     finally:
         await server.config_set("maxmemory", "1gb")
-    await pass_time(clock, TIMING.beat, first, second)
-    assert await second.claim(100) == {}
+    await pass_time(clock, TIMING.beat, reader, other)
+    assert await other.claim(100) == {}
 
 
 async def test_a_new_name_has_its_counter_before_it_reads(server: Redis, shard: Shard) -> None:

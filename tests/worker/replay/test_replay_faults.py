@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Redis
@@ -11,7 +10,6 @@ from redis.exceptions import RedisError
 from structlog.testing import capture_logs
 
 from stream.keys import Shard
-from stream.redis.client import client
 from tests.support.processes import Valkey
 from tests.support.streams.replayed_stream import GROUP, ReplayedStream, run_beside
 from tests.support.waiting import until
@@ -49,24 +47,23 @@ async def told(logs: list[Any], event: str) -> bool:
     return any(line["event"] == event for line in logs)
 
 
-async def test_a_replay_survives_a_killed_server(tmp_path: Path, shard: Shard) -> None:
+async def test_a_replay_survives_a_killed_server(
+    own_valkey: Valkey, own_server: tuple[str, Redis], shard: Shard
+) -> None:
     """Copies and cursor are both on the server, or neither."""
-    async with Valkey(tmp_path / "valkey").run() as valkey:
-        server = client(valkey.url)
-        site = ReplayedStream(valkey.url, server, shard)
-        await site.append(range(1, 1201))
-        await site.start(1200, rate=1000)
+    site = ReplayedStream(*own_server, shard)
+    await site.append(range(1, 1201))
+    await site.start(1200, rate=1000)
 
-        async def is_killed_twice() -> None:
-            for number in (200, 600):
-                await until(lambda number=number: answers(has_copied(site, number)))  # type: ignore[misc]
-                valkey.kill()
-                await valkey.start()
-            await until(lambda: answers(is_done(site)))
+    async def is_killed_twice() -> None:
+        for number in (200, 600):
+            await until(lambda number=number: answers(has_copied(site, number)))  # type: ignore[misc]
+            own_valkey.kill()
+            await own_valkey.start()
+        await until(lambda: answers(is_done(site)))
 
-        await run_beside([site.make_scheduler()], is_killed_twice())
-        assert await site.read_copies() == list(range(1, 1201))
-        await server.aclose()
+    await run_beside([site.make_scheduler()], is_killed_twice())
+    assert await site.read_copies() == list(range(1, 1201))
 
 
 async def test_a_replay_of_another_version_is_skipped(valkey_url: str, server: Redis, shard: Shard) -> None:

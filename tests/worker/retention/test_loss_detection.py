@@ -1,8 +1,6 @@
 """Every entry that leaves the stream without being trimmed by a worker is reported once."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from prometheus_client import REGISTRY
@@ -10,22 +8,11 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from stream.keys import Shard
-from stream.redis import client as connect
-from tests.support.processes import Valkey
 from tests.support.streams.losses import NOTHING, count_missing, release
 from tests.support.streams.retention import OLD, add, group, read_ids, register, trim_once
 from worker.retention.ack_floor import AckFloor
 from worker.retention.loss_detector import Account, LossDetector
 from worker.retention.trimmer import Trimmer
-
-
-@pytest.fixture
-async def own_server(tmp_path: Path) -> AsyncIterator[tuple[str, Redis]]:
-    """Yield a server that the test may empty."""
-    async with Valkey(tmp_path / "valkey").run() as valkey:
-        server = connect.client(valkey.url)
-        yield valkey.url, server
-        await server.aclose()
 
 
 async def test_entries_removed_by_others_are_counted(own_server: tuple[str, Redis], shard: Shard) -> None:

@@ -1,5 +1,4 @@
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -8,8 +7,6 @@ from redis.exceptions import OutOfMemoryError
 
 from stream.entry import EntryId
 from stream.keys import Shard
-from stream.redis import client as connect
-from tests.support.processes import Valkey
 from tests.support.streams.retention import DAY_MS, LARGE, LARGE_BYTES, OLD, add, group, read_ids, register, trim_once
 from tests.support.waiting import until
 from worker.group.lease import Lease
@@ -219,14 +216,11 @@ async def test_entries_for_the_archive_are_collected(
 
 
 @pytest.fixture
-async def full_server(tmp_path: Path, shard: Shard) -> AsyncIterator[tuple[str, Redis]]:
-    """Yield a server at its memory limit with a settled stream."""
-    async with Valkey(tmp_path / "valkey").run() as valkey:
-        server = connect.client(valkey.url)
-        await fill_settled_stream(server, shard)
-        await server.config_set("maxmemory", "1")
-        yield valkey.url, server
-        await server.aclose()
+async def full_server(own_server: tuple[str, Redis], shard: Shard) -> tuple[str, Redis]:
+    """Return a server at its memory limit with a settled stream."""
+    await fill_settled_stream(own_server[1], shard)
+    await own_server[1].config_set("maxmemory", "1")
+    return own_server
 
 
 async def test_a_full_server_is_trimmed(full_server: tuple[str, Redis], shard: Shard) -> None:

@@ -2,7 +2,7 @@ import asyncio
 import os
 import re
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -131,15 +131,6 @@ async def test_a_group_without_workers_is_reported_as_forgotten(server: Redis, s
     assert await report_forgotten(trimmer) == [False]
     await server.xclaim(shard.stream, "g", "foreign", 0, ["1-0"])
     assert await read_ids(server, shard) == [b"1-0"]
-
-
-@pytest.fixture
-async def own_server(tmp_path: Path) -> AsyncIterator[tuple[str, Redis]]:
-    """Yield a server that the test may empty."""
-    async with Valkey(tmp_path / "valkey").run() as valkey:
-        server = connect.client(valkey.url)
-        yield valkey.url, server
-        await server.aclose()
 
 
 async def test_the_account_outlives_a_restart(tmp_path: Path, shard: Shard) -> None:
