@@ -21,7 +21,7 @@ class Timing:
     check: float = 0.2
     """Between two looks whether a check of the handler's target is due."""
     quiet: float = 5.0
-    """A group without a call for this long checks the handler's target, again and again. It is also a check's limit."""
+    """A group without a call for this long checks the handler's target, again and again."""
     trip: float = 3.0
     """The circuit breaker trips when nearly all calls fail for this long."""
     window: float = 30.0

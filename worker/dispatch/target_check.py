@@ -18,6 +18,8 @@ from worker.timing import TIMING, Timing
 
 log = structlog.get_logger("handler")
 
+LIMIT_SECONDS = 5.0
+
 Check = Callable[[], Awaitable[None]]
 """Returns if the target of a handler can take events, and otherwise raises Unavailable or another error."""
 
@@ -31,11 +33,13 @@ class TargetCheck:
         circuit: Circuit,
         timing: Timing = TIMING,
         clock: Callable[[], float] = time.monotonic,
+        limit_seconds: float = LIMIT_SECONDS,
     ) -> None:
         self._check = check
         self._circuit = circuit
         self._quiet_seconds = timing.quiet
         self._clock = clock
+        self._limit_seconds = limit_seconds
         self._due = -math.inf
         self._limit: asyncio.Timeout | None = None
         self._is_away = False
@@ -55,11 +59,11 @@ class TargetCheck:
             return
         error: Unavailable | None = None
         try:
-            async with asyncio.timeout(self._quiet_seconds) as limit:
+            async with asyncio.timeout(self._limit_seconds) as limit:
                 self._limit = limit
                 await self._check()
         except TimeoutError:
-            error = Unavailable(f"no answer within {self._quiet_seconds:g} s")
+            error = Unavailable(f"no answer within {self._limit_seconds:g} s")
         except Exception as exc:  # noqa: BLE001 - each error of the check says that the target cannot take events
             error = exc if isinstance(exc, Unavailable) else Unavailable(describe_error(exc))
         if self._limit is limit:  # else a call reports the state of the target

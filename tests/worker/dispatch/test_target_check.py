@@ -11,6 +11,7 @@ from tests.support.fake_clock import FakeClock
 from tests.support.streams.pending import make_group
 from tests.support.workers.gated_handler import GatedHandler, make_call, run_until_idle
 from tests.support.workers.parts import Parts, make_parts
+from worker.dispatch.target_check import TargetCheck
 from worker.handlers.errors import Unavailable
 from worker.timing import TIMING
 
@@ -45,7 +46,7 @@ def target() -> Target:
 async def parts(server: Redis, shard: Shard, clock: FakeClock, target: Target) -> Parts:
     """Return a group whose handler has a target with a check."""
     await make_group(server, shard, 0)
-    timing = replace(TIMING, late=1e9, quiet=0.05)
+    timing = replace(TIMING, late=1e9, quiet=0.5)
     parts = make_parts(server, shard, GatedHandler(), clock=clock, timing=timing, check=target.check)
     await parts.heartbeat.announce()
     return parts
@@ -108,7 +109,6 @@ async def test_an_event_ends_a_check(parts: Parts, target: Target) -> None:
 async def test_a_check_without_an_answer_ends(parts: Parts, target: Target) -> None:
     """A target that takes connections and does not answer is away."""
     target.is_frozen = True
-    await parts.dispatcher.check_target()
-    target.is_frozen = False
+    await TargetCheck(target.check, parts.circuit, limit_seconds=0.05).run()
     assert "waits for its target" in (parts.circuit.not_ready_reason or "")
     assert target.checks == 1
