@@ -27,51 +27,56 @@ from tests.chaos.rounds import Plan, Round, play
 
 def main() -> None:
     """Run the rounds and the controls."""
-    given = options.parse_arguments()
+    arguments = options.parse_arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that all processes end
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     may_mount = mounts.unshare()
     folder = Path(tempfile.mkdtemp(prefix="ackstream-chaos-"))
-    _say(f"seed {given.seed}, logs in {folder}")
-    rounds, whole = asyncio.run(_rounds(given, folder, may_mount=may_mount))
-    seen = [asyncio.run(_watch_control(name, folder)) for name in given.control]
-    if given.json:
-        shown = {"seed": given.seed, **report.as_json(rounds), "controls": [str(one) for one in seen]}
+    _say(f"seed {arguments.seed}, logs in {folder}")
+    rounds, total = asyncio.run(_rounds(arguments, folder, may_mount=may_mount))
+    controls = [asyncio.run(_watch_control(name, folder)) for name in arguments.control]
+    if arguments.json:
+        shown = {"seed": arguments.seed, **report.as_json(rounds), "controls": [str(control) for control in controls]}
         print(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode())
     elif rounds:
         print(f"\n{report.table(rounds)}")
-    wrong = [*(one.failures for one in rounds if one.failures), *(one for one in seen if not one.has_seen_loss)]
-    if wrong or (whole is not None and (whole.analysis.lost or whole.analysis.duplicates or whole.analysis.wrong)):
+    wrong = [
+        *(played.failures for played in rounds if played.failures),
+        *(control for control in controls if not control.has_seen_loss),
+    ]
+    if wrong or (total is not None and (total.analysis.lost or total.analysis.duplicates or total.analysis.wrong)):
         _say(f"FAILED; everything is kept in {folder}")
         sys.exit(1)
     shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _rounds(given: argparse.Namespace, folder: Path, *, may_mount: bool) -> tuple[list[Round], LoadResult | None]:
+async def _rounds(
+    arguments: argparse.Namespace, folder: Path, *, may_mount: bool
+) -> tuple[list[Round], LoadResult | None]:
     """Run the rounds on one cluster; at the end, analyse all loads together."""
-    if not given.rounds:
+    if not arguments.rounds:
         return [], None
     setup = Setup(
         folder,
-        database=given.database,
-        ack=given.ack,
-        appendfsync=given.appendfsync,
-        workers=given.workers,
+        database=arguments.database,
+        ack=arguments.ack,
+        appendfsync=arguments.appendfsync,
+        workers=arguments.workers,
         may_mount=may_mount,
     )
     rounds: list[Round] = []
     async with run_cluster(setup) as cluster, run_checker(cluster, folder) as checker:
-        chosen = _select_kinds(cluster, given.faults)
-        for number in range(given.first, given.first + given.rounds):
-            plan = Plan.draw(given.seed, number, chosen, given.most)
+        chosen = _select_kinds(cluster, arguments.faults)
+        for number in range(arguments.first, arguments.first + arguments.rounds):
+            plan = Plan.draw(arguments.seed, number, chosen, arguments.most)
             _say(str(plan))
             played = await play(cluster, checker, plan)
             rounds.append(played)
             for words in report.describe(played):
                 _say(words)
-        whole = await checker.end(WHOLE)
-        _say(f"all rounds together: {whole.analysis.acked} acked, lost {whole.analysis.lost}, drained {not whole.left}")
-    return rounds, whole
+        total = await checker.end(WHOLE)
+        _say(f"all rounds together: {total.analysis.acked} acked, lost {total.analysis.lost}, drained {not total.left}")
+    return rounds, total
 
 
 def _select_kinds(cluster: Cluster, names: Sequence[str]) -> Mapping[str, Kind]:
@@ -85,9 +90,9 @@ def _select_kinds(cluster: Cluster, names: Sequence[str]) -> Mapping[str, Kind]:
 
 
 async def _watch_control(name: str, folder: Path) -> ControlResult:
-    seen = await watch(name, folder / f"control-{name}")
-    _say(f"control {seen}")
-    return seen
+    result = await watch(name, folder / f"control-{name}")
+    _say(f"control {result}")
+    return result
 
 
 def _say(words: str) -> None:

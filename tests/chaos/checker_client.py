@@ -34,8 +34,8 @@ class CheckerClient:
         return LoadTally(**await self._ask(act="load", number=number, count=count, rate=rate, seed=seed))
 
     async def end(self, number: int, drain_seconds: float = DRAIN_SECONDS) -> LoadResult:
-        said = await self._ask(act="end", number=number, drain_seconds=drain_seconds)
-        return LoadResult(**{**said, "analysis": Analysis(**said["analysis"])})
+        reply = await self._ask(act="end", number=number, drain_seconds=drain_seconds)
+        return LoadResult(**{**reply, "analysis": Analysis(**reply["analysis"])})
 
     async def forge(self, number: int) -> str:
         return str(await self._ask(act="forge", number=number))

@@ -31,25 +31,25 @@ def parse_arguments() -> argparse.Namespace:
         help=f"control runs at the end, of: {', '.join(controls.CONTROLS)} or none (default all)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
-    found = parser.parse_args()
-    found.control = [name for name in found.control if name != "none"]
-    return found
+    arguments = parser.parse_args()
+    arguments.control = [name for name in arguments.control if name != "none"]
+    return arguments
 
 
-def _names(known: Collection[str]) -> Callable[[str], list[str]]:
+def _names(allowed: Collection[str]) -> Callable[[str], list[str]]:
     def names(text: str) -> list[str]:
-        found = text.split(",")
-        if unknown := set(found) - set(known):
+        names = text.split(",")
+        if unknown := set(names) - set(allowed):
             raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))} is not a valid name")
-        return found
+        return names
 
     return names
 
 
-def _whole(least: int, most: int) -> Callable[[str], int]:
+def _whole(least: int, greatest: int) -> Callable[[str], int]:
     def whole(text: str) -> int:
-        if not text.isdecimal() or not least <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
+        if not text.isdecimal() or not least <= int(text) <= greatest:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {greatest}")
         return int(text)
 
     return whole

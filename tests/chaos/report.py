@@ -61,13 +61,13 @@ HEADS = (
 
 def lines(rounds: Iterable[Round]) -> dict[str, Line]:
     """Return a line for each kind of fault, and one for all; a round with two kinds counts in the line of each."""
-    found: dict[str, Line] = {}
+    sums: dict[str, Line] = {}
     total = Line()
     for played in rounds:
         total.add(played)
         for kind in played.plan.kinds:
-            found.setdefault(kind, Line()).add(played)
-    return {**dict(sorted(found.items())), "all": total}
+            sums.setdefault(kind, Line()).add(played)
+    return {**dict(sorted(sums.items())), "all": total}
 
 
 def table(rounds: Sequence[Round]) -> str:

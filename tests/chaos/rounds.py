@@ -32,15 +32,15 @@ class Plan:
     """The length of the load."""
 
     @classmethod
-    def draw(cls, seed: int, number: int, kinds: Mapping[str, Kind], most: int) -> "Plan":
+    def draw(cls, seed: int, number: int, kinds: Mapping[str, Kind], maximum: int) -> "Plan":
         rng = random.Random(f"{seed}:{number}")
-        faults = draw(rng, kinds, AWAY, most)
+        faults = draw(rng, kinds, AWAY, maximum)
         rate, least = rng.uniform(*RATE), rng.uniform(*LOAD_SECONDS)
-        return cls(seed, number, faults, rate, max(least, *(one.end_seconds + AFTER_SECONDS for one in faults)))
+        return cls(seed, number, faults, rate, max(least, *(fault.end_seconds + AFTER_SECONDS for fault in faults)))
 
     @property
     def kinds(self) -> list[str]:
-        return [one.kind for one in self.faults]
+        return [fault.kind for fault in self.faults]
 
     def __str__(self) -> str:
         faults = "; ".join(map(str, self.faults))
@@ -68,8 +68,8 @@ async def play(cluster: Cluster, checker: CheckerClient, plan: Plan) -> Round:
     async with stall_detector.detect_stalls() as stalls:
         async with asyncio.TaskGroup() as tasks:
             loading = tasks.create_task(checker.load(plan.number, count, plan.rate, seed))
-            for one in plan.faults:
-                tasks.create_task(one.happen(cluster))
+            for fault in plan.faults:
+                tasks.create_task(fault.happen(cluster))
         async with asyncio.TaskGroup() as tasks:
             outcome = tasks.create_task(checker.end(plan.number))
             ready = tasks.create_task(cluster.is_ready())
@@ -83,7 +83,7 @@ async def play(cluster: Cluster, checker: CheckerClient, plan: Plan) -> Round:
 def _list_failures(tally: LoadTally, outcome: LoadResult) -> list[str]:
     """Return the failures, in words."""
     analysis = outcome.analysis
-    found = {
+    reasons = {
         f"{analysis.lost} lost": analysis.lost,
         f"{analysis.duplicates} duplicates in the database": analysis.duplicates,
         f"{analysis.wrong} rows or dead letters that are wrong": analysis.wrong,
@@ -92,7 +92,7 @@ def _list_failures(tally: LoadTally, outcome: LoadResult) -> list[str]:
         f"{tally.given_up} never answered 200": tally.given_up,
         f"answers other than 200 and 503: {tally.answers}": tally.answers.keys() - {KEPT, BUSY, NONE},
     }
-    return [*(words for words, there in found.items() if there), *_list_names(analysis.names)]
+    return [*(words for words, there in reasons.items() if there), *_list_names(analysis.names)]
 
 
 def _list_names(names: Mapping[str, Sequence[str]]) -> list[str]:

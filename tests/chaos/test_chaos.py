@@ -65,11 +65,11 @@ def test_a_message_never_answered_200_may_be_stored_or_not() -> None:
 def test_a_seed_draws_the_same_faults_again() -> None:
     """Kinds, times and details follow from the seed, and a fault with effect only without Redis gets company."""
     seeds = [*range(200), *range(200)]
-    drawn = [[str(one) for one in draw(random.Random(seed), KINDS, AWAY, 3)] for seed in seeds]
+    drawn = [[str(fault) for fault in draw(random.Random(seed), KINDS, AWAY, 3)] for seed in seeds]
     assert drawn[:200] == drawn[200:]
-    assert {one.partition(" ")[0] for faults in drawn for one in faults} == set(KINDS)
+    assert {fault.partition(" ")[0] for faults in drawn for fault in faults} == set(KINDS)
     for faults in drawn:
-        names = {one.partition(" ")[0] for one in faults}
+        names = {fault.partition(" ")[0] for fault in faults}
         assert names & AWAY.keys() or not any(KINDS[name].with_redis_away for name in names)
 
 

@@ -61,5 +61,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Random input for the real processes.")
     parser.add_argument("--seconds", type=float, default=60, help="of each of the three runs (default 60)")
     parser.add_argument("--seed", type=int, default=secrets.randbits(32), help="repeats a run (default: a new one)")
-    given = parser.parse_args()
-    asyncio.run(main(given.seed, given.seconds))
+    arguments = parser.parse_args()
+    asyncio.run(main(arguments.seed, arguments.seconds))

@@ -65,12 +65,12 @@ async def fuzz(
 async def _put(rng: random.Random, server: Redis, shard: Shard, deadline: float) -> Entries:
     put: dict[str, Fields] = {}
     while len(put) < ROUND_ENTRIES and time.monotonic() < deadline:
-        some = [entry(rng) for _ in range(PIPELINE_ENTRIES)]
+        batch = [entry(rng) for _ in range(PIPELINE_ENTRIES)]
         async with server.pipeline() as pipe:
-            for fields in some:
-                known: Any = fields
-                pipe.xadd(shard.stream, known)
-            put |= {made.decode(): fields for made, fields in zip(await pipe.execute(), some, strict=True)}
+            for fields in batch:
+                values: Any = fields
+                pipe.xadd(shard.stream, values)
+            put |= {entry_id.decode(): fields for entry_id, fields in zip(await pipe.execute(), batch, strict=True)}
     return put
 
 

@@ -35,7 +35,7 @@ NAMES = (
 
 def entry(rng: random.Random) -> Fields:
     """Return the fields of one entry, mostly wrong ones."""
-    whole = Entry(
+    original = Entry(
         payload=_payload(rng),
         content_type=rng.choice(("application/json", "application/x-www-form-urlencoded", "", "text/\x1b")),
         received_ms=rng.choice((0, 1_764_000_000_000, 253_402_300_799_999)),
@@ -43,7 +43,7 @@ def entry(rng: random.Random) -> Fields:
         account=rng.choice((None, "", "abcd1234", "\u202e\x00")),
         query=rng.choice((None, b"", b"a=b&\xff")),
     )
-    fields = whole.to_fields()
+    fields = original.to_fields()
     while rng.random() < 0.4:
         name = rng.choice(list(fields))
         rng.choice((_drop, _garble, _add, _number, _crowd))(rng, fields, name)
@@ -89,8 +89,8 @@ def _payload(rng: random.Random) -> bytes:
     good = {b"message_uuid": b'"fuzz-%d"' % rng.randrange(1000), b"status": b'"delivered"', b"channel": b'"sms"'}
     for _ in range(rng.choice((0, 1, 3, 8))):
         good[rng.choice(NAMES).encode()] = _value(rng)
-    whole = b"{" + b",".join(b'"%b":%b' % pair for pair in good.items()) + b"}"
-    return mutate(rng, whole, 2) if rng.random() < 0.2 else whole
+    payload = b"{" + b",".join(b'"%b":%b' % pair for pair in good.items()) + b"}"
+    return mutate(rng, payload, 2) if rng.random() < 0.2 else payload
 
 
 def _value(rng: random.Random) -> bytes:

@@ -79,14 +79,14 @@ _MUTATIONS: Sequence[Mutation] = (
 )
 
 
-def mutate(rng: random.Random, data: bytes, most: int = 4) -> bytes:
-    """Return the bytes after one to ``most`` changes."""
-    for _ in range(rng.randint(1, most)):
+def mutate(rng: random.Random, data: bytes, maximum: int = 4) -> bytes:
+    """Return the bytes after one to ``maximum`` changes."""
+    for _ in range(rng.randint(1, maximum)):
         if data:
             data = rng.choice(_MUTATIONS)(rng, data)
     return data
 
 
-def splice(rng: random.Random, one: bytes, other: bytes) -> bytes:
+def splice(rng: random.Random, first: bytes, second: bytes) -> bytes:
     """Return the start of one payload with the end of the other."""
-    return one[: rng.randrange(len(one) + 1)] + other[rng.randrange(len(other) + 1) :]
+    return first[: rng.randrange(len(first) + 1)] + second[rng.randrange(len(second) + 1) :]

@@ -97,8 +97,10 @@ async def fuzz(edge: Edge, seed: int, seconds: float, authorize: Authorize = lea
     assert not [line for line in lines if "Traceback" in line or '"ingest.failed"' in line], lines[-5:]
     assert len(lines) < LOG_LINES, f"{len(lines)} lines of log"
     checks = int((await edge.metrics()).get(("ackstream_webhooks_total", "check"), 0))  # empty requests
-    kept = len(await edge.take_appended(tally.answers[200] - checks))
-    assert kept >= tally.answers[200] - checks, f"{tally.answers[200]} answers of 200, {checks} checks, {kept} entries"
+    appended = len(await edge.take_appended(tally.answers[200] - checks))
+    assert appended >= tally.answers[200] - checks, (
+        f"{tally.answers[200]} answers of 200, {checks} checks, {appended} entries"
+    )
     return tally
 
 
@@ -118,23 +120,23 @@ async def _send(edge: Edge, seed: int, numbers: Iterable[int], authorize: Author
         tally.unanswered += not answers
 
 
-async def _sent(one: socket.socket, data: bytes) -> None:
+async def _sent(connection: socket.socket, data: bytes) -> None:
     with suppress(ConnectionError):
-        await asyncio.get_running_loop().sock_sendall(one, data)
+        await asyncio.get_running_loop().sock_sendall(connection, data)
 
 
 async def _converse(port: int, sent: bytes) -> bytes:
     """Send it, and once there is an answer one more that ends the connection; return all until it is closed."""
     loop, heard = asyncio.get_running_loop(), b""
-    with open_socket(port) as one:
+    with open_socket(port) as connection:
         async with asyncio.timeout(HANGS_SECONDS):
             with suppress(ConnectionError):
-                sending = asyncio.create_task(_sent(one, sent))
+                sending = asyncio.create_task(_sent(connection, sent))
                 try:
-                    while part := await loop.sock_recv(one, 1 << 16):
+                    while part := await loop.sock_recv(connection, 1 << 16):
                         if not heard:
                             await sending
-                            await _sent(one, LAST)
+                            await _sent(connection, LAST)
                         heard += part
                 finally:
                     sending.cancel()

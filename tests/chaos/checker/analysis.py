@@ -47,17 +47,26 @@ class Analysis:
 
 def analyze(acked: AbstractSet[str], sent: Collection[str], observations: Observations) -> Analysis:
     """Compare the sent ids, and of these the ids answered 200, with the observations."""
-    analysis = Analysis(acked=len(acked), stored=sum(one in observations.bodies for one in acked))
-    reasons = [reason for one in acked for reason in set(observations.dead[STORE].get(one, ()))]
+    analysis = Analysis(acked=len(acked), stored=sum(message_uuid in observations.bodies for message_uuid in acked))
+    reasons = [reason for message_uuid in acked for reason in set(observations.dead[STORE].get(message_uuid, ()))]
     analysis.dead = {reason: reasons.count(reason) for reason in sorted(set(reasons))}
-    analysis.unanswered = sum(one in observations.bodies and one not in acked for one in sent)
-    lost = {f"{one} ({group})" for group in GROUPS for one in acked if not _has_ended(one, group, observations)}
-    analysis.lost = len({one.partition(" ")[0] for one in lost})
+    analysis.unanswered = sum(
+        message_uuid in observations.bodies and message_uuid not in acked for message_uuid in sent
+    )
+    lost = {
+        f"{message_uuid} ({group})"
+        for group in GROUPS
+        for message_uuid in acked
+        if not _has_ended(message_uuid, group, observations)
+    }
+    analysis.lost = len({message_uuid.partition(" ")[0] for message_uuid in lost})
     duplicates = {
-        one for one in sent if max(len(observations.bodies.get(one, ())), len(observations.statuses.get(one, ()))) > 1
+        message_uuid
+        for message_uuid in sent
+        if max(len(observations.bodies.get(message_uuid, ())), len(observations.statuses.get(message_uuid, ()))) > 1
     }
     analysis.duplicates = len(duplicates)
-    wrong = {one for one in sent if not _is_right(one, observations)}
+    wrong = {message_uuid for message_uuid in sent if not _is_right(message_uuid, observations)}
     analysis.wrong = len(wrong)
     for kind, ids in (("lost", lost), ("duplicates", duplicates), ("wrong", wrong)):
         if ids:

@@ -83,10 +83,10 @@ class Checker:
     async def end(self, number: int, drain_seconds: float = DRAIN_SECONDS) -> LoadResult:
         """Wait until nothing is left, analyse the load (all loads for WHOLE), then send one more message."""
         started = time.monotonic()
-        left = await self._wait_until_drained(started + drain_seconds)
+        outstanding = await self._wait_until_drained(started + drain_seconds)
         took = time.monotonic() - started
         analysis = await self._analyze(number)
-        return LoadResult(analysis, round(took, 1), left, await self._can_pass())
+        return LoadResult(analysis, round(took, 1), outstanding, await self._can_pass())
 
     async def forge(self, number: int) -> str:
         """Write a 200 for a message that was never sent to the history; it must count as lost."""
@@ -97,17 +97,17 @@ class Checker:
         return forged
 
     async def _wait_until_drained(self, deadline: float) -> dict[str, int]:
-        left = {"unknown": 1}
-        while left and time.monotonic() < deadline:
+        outstanding = {"unknown": 1}
+        while outstanding and time.monotonic() < deadline:
             try:
-                left = await self.observer.count_unsettled()
+                outstanding = await self.observer.count_unsettled()
             except (RedisError, OSError):
-                left = {"unknown": 1}
-            await asyncio.sleep(LOOK_SECONDS * bool(left))
-        return left
+                outstanding = {"unknown": 1}
+            await asyncio.sleep(LOOK_SECONDS * bool(outstanding))
+        return outstanding
 
     async def _analyze(self, number: int) -> Analysis:
-        sent = [one for load, ids in self.sent.items() if number in (load, WHOLE) for one in ids]
+        sent = [message_uuid for load, ids in self.sent.items() if number in (load, WHOLE) for message_uuid in ids]
         acked = set(self.history.read()) & set(sent)
         async with asyncio.timeout(OBSERVE_SECONDS):
             while True:

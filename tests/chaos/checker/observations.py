@@ -66,23 +66,23 @@ class Observer:
         return Observations(bodies, statuses, self._logged, dead)
 
     async def _rows(self, key: Any, value: Any, message_ids: Iterable[str]) -> dict[str, list[Any]]:
-        found: defaultdict[str, list[Any]] = defaultdict(list)
+        values: defaultdict[str, list[Any]] = defaultdict(list)
         async with self._places.engine.connect() as connection:
-            for some in _chunks(message_ids):
-                for message_id, one in await connection.execute(select(key, value).where(key.in_(some))):
-                    found[message_id].append(one)
-        return dict(found)
+            for part in _chunks(message_ids):
+                for message_id, column in await connection.execute(select(key, value).where(key.in_(part))):
+                    values[message_id].append(column)
+        return dict(values)
 
     async def _dead(self, group: str) -> dict[str, list[str]]:
-        found: defaultdict[str, list[str]] = defaultdict(list)
+        reasons: defaultdict[str, list[str]] = defaultdict(list)
         after = "-"
         while page := await self._page(self._places.shard.dead(group), after):
             for _, fields in page:
                 reason = fields.get(b"error", b"").decode(errors="replace").partition(":")[0]
                 if (named := payloads.ID.search(fields.get(b"payload", b""))) is not None:
-                    found[named.group().decode()].append(reason)
+                    reasons[named.group().decode()].append(reason)
             after = f"({page[-1][0].decode()}"
-        return dict(found)
+        return dict(reasons)
 
     async def _page(self, stream: str, after: str) -> list[Any]:
         try:
@@ -95,14 +95,14 @@ class Observer:
         for path in self._places.output.glob("worker-*.log"):
             with path.open("rb") as file:
                 file.seek(self._read_bytes[path])
-                said = file.read()
-            whole = said[: said.rfind(b"\n") + 1]
-            self._read_bytes[path] += len(whole)
-            lines = (line for line in whole.splitlines() if b'"message.status"' in line)
+                content = file.read()
+            complete = content[: content.rfind(b"\n") + 1]
+            self._read_bytes[path] += len(complete)
+            lines = (line for line in complete.splitlines() if b'"message.status"' in line)
             self._logged.update(named.group(1).decode() for line in lines if (named := _LOGGED.search(line)))
 
 
 def _chunks(message_ids: Iterable[str]) -> Iterator[list[str]]:
-    some = iter(message_ids)
-    while chunk := list(islice(some, CHUNK)):
+    remaining_ids = iter(message_ids)
+    while chunk := list(islice(remaining_ids, CHUNK)):
         yield chunk

@@ -38,10 +38,12 @@ def body(message_id: str) -> bytes:
         "channel": rng.choice(_CHANNELS),
         "client_ref": "x" * rng.randrange(1, 400),
     }
-    whole = orjson.dumps(fields)
+    payload = orjson.dumps(fields)
     if is_parsable(message_id):
-        return whole
-    return rng.choice((whole[:-1], b"[%b]" % whole, b"\xff%b" % whole, whole.replace(b'"message_uuid"', b'"m"', 1)))
+        return payload
+    return rng.choice(
+        (payload[:-1], b"[%b]" % payload, b"\xff%b" % payload, payload.replace(b'"message_uuid"', b'"m"', 1))
+    )
 
 
 def status(message_id: str) -> str:

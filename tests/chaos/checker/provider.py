@@ -98,7 +98,7 @@ class Provider:
         if self._seconds:
             ordered = sorted(self._seconds)
             at = [ordered[int(share * (len(ordered) - 1))] for share in (0.5, 0.99, 1.0)]
-            self.tally.p50_ms, self.tally.p99_ms, self.tally.slowest_ms = (round(1000 * one, 1) for one in at)
+            self.tally.p50_ms, self.tally.p99_ms, self.tally.slowest_ms = (round(1000 * seconds, 1) for seconds in at)
 
 
 def open_session() -> aiohttp.ClientSession:

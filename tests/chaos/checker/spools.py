@@ -22,8 +22,8 @@ _SPOOLED = re.compile(r"^ackstream_spooled_entries_total{\S+} (\S+)$", re.MULTIL
 
 async def count_entries(admin_urls: Sequence[str], data: Path) -> int:
     """Count the spooled entries; a process without metrics counts as UNKNOWN."""
-    said = [_HELD.search(await _metrics(url)) for url in admin_urls]
-    counted = sum(int(float(one.group(1))) if one else UNKNOWN for one in said)
+    matches = [_HELD.search(await _metrics(url)) for url in admin_urls]
+    counted = sum(int(float(match.group(1))) if match else UNKNOWN for match in matches)
     return counted or sum(_left(folder) for folder in (data / "spool").glob("[0-9]*"))
 
 
@@ -38,7 +38,7 @@ class Meter:
         """Add the entries since the last call; a lower count means that the process has restarted."""
         for url in admin_urls:
             if text := await _metrics(url):
-                now, before = sum(int(float(one)) for one in _SPOOLED.findall(text)), self._before.get(url, 0)
+                now, before = sum(int(float(count)) for count in _SPOOLED.findall(text)), self._before.get(url, 0)
                 self.total += now - before if now >= before else now
                 self._before[url] = now
 

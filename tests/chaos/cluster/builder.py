@@ -132,8 +132,8 @@ def _environment(shim: Shim | None, **settings: str) -> Mapping[str, str]:
     """Return the environment of a process: these settings and no others."""
     mine = child_environment(**settings)
     foreign = {name for name in mine if name.startswith(PREFIX)} - {f"{PREFIX}{name.upper()}" for name in settings}
-    kept = {name: value for name, value in mine.items() if name not in foreign}
-    return {**kept, **(shim.environment if shim else {})}
+    common = {name: value for name, value in mine.items() if name not in foreign}
+    return {**common, **(shim.environment if shim else {})}
 
 
 @asynccontextmanager
@@ -142,14 +142,16 @@ async def _run_supervised(cluster: Cluster) -> AsyncIterator[None]:
         keeping = [tasks.create_task(cluster.redis.run())]
         try:
             await until(lambda: _answers(cluster.server))
-            keeping += [tasks.create_task(one.run()) for one in cluster.supervised if one is not cluster.redis]
+            keeping += [
+                tasks.create_task(process.run()) for process in cluster.supervised if process is not cluster.redis
+            ]
             assert await cluster.is_ready(), "a process did not start; see its log"
             yield
         finally:
             for task in keeping:
                 task.cancel()
-            for one in cluster.supervised:
-                one.kill()
+            for process in cluster.supervised:
+                process.kill()
 
 
 async def _answers(server: Redis) -> bool:

@@ -74,10 +74,10 @@ class Cluster:
 
     def crashes(self) -> list[str]:
         """Return the ends that no fault has caused, and clear the list."""
-        found = [crash for one in self.supervised for crash in one.crashes]
-        for one in self.supervised:
-            one.crashes.clear()
-        return found
+        crashes = [crash for process in self.supervised for crash in process.crashes]
+        for process in self.supervised:
+            process.crashes.clear()
+        return crashes
 
     async def run_command(self, *words: Any) -> None:
         """Run a command on Redis, again while Redis is away; an error reply ends it too."""

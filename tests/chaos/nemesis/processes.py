@@ -28,7 +28,7 @@ class Victim:
         return cls(role, rng.randrange(2))
 
     def of(self, cluster: Cluster) -> Supervised:
-        alone = [one for one in (cluster.pgbouncer,) if one]
+        alone = [pooler for pooler in (cluster.pgbouncer,) if pooler]
         of_role = {"redis": [cluster.redis], "ingest": cluster.ingests, "worker": cluster.workers, "pgbouncer": alone}[
             self.role
         ]

@@ -57,22 +57,22 @@ class Planned:
         return f"{self.kind} {self.start_seconds:.1f} to {self.end_seconds:.1f} s ({self.fault})"
 
 
-def draw(rng: random.Random, kinds: Mapping[str, Kind], away: Mapping[str, Kind], most: int) -> list[Planned]:
-    """Draw one to ``most`` faults of different kinds.
+def draw(rng: random.Random, kinds: Mapping[str, Kind], away: Mapping[str, Kind], maximum: int) -> list[Planned]:
+    """Draw one to ``maximum`` faults of different kinds.
 
     A fault that has an effect only without Redis gets one of `away` as company, for about the same time.
     """
-    names = rng.sample(sorted(kinds), min(rng.randint(1, most), len(kinds)))
+    names = rng.sample(sorted(kinds), min(rng.randint(1, maximum), len(kinds)))
     planned = [_plan(rng, name, kinds[name], rng.uniform(*START_SECONDS)) for name in names]
-    for one in list(planned):
-        if kinds[one.kind].with_redis_away:
-            beside = rng.choice([name for name in away if name not in {other.kind for other in planned}])
-            start = max(0.0, one.start_seconds + rng.uniform(*BESIDE_SECONDS))
-            planned.append(_plan(rng, beside, away[beside], start, one.seconds * rng.uniform(*BESIDE_SHARE)))
-    return sorted(planned, key=lambda one: one.start_seconds)
+    for fault in list(planned):
+        if kinds[fault.kind].with_redis_away:
+            beside = rng.choice([name for name in away if name not in {drawn.kind for drawn in planned}])
+            start = max(0.0, fault.start_seconds + rng.uniform(*BESIDE_SECONDS))
+            planned.append(_plan(rng, beside, away[beside], start, fault.seconds * rng.uniform(*BESIDE_SHARE)))
+    return sorted(planned, key=lambda fault: fault.start_seconds)
 
 
 def _plan(rng: random.Random, name: str, kind: Kind, start_seconds: float, seconds: float | None = None) -> Planned:
-    least, most = kind.seconds
-    drawn = math.exp(rng.uniform(math.log(least), math.log(most)))
+    shortest, longest = kind.seconds
+    drawn = math.exp(rng.uniform(math.log(shortest), math.log(longest)))
     return Planned(name, kind.make(rng), round(start_seconds, 2), round(seconds or drawn, 2))
