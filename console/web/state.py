@@ -1,0 +1,41 @@
+"""The objects that every handler of the console needs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aiohttp import web
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from console.web.access.audit import AuditLog
+from console.web.access.roles import Identity
+from console.web.sampling.sampler import Sampler
+from console.web.settings import ConsoleSettings
+from stream.keys import Shard
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleState:
+    """Connections and services of a running console."""
+
+    settings: ConsoleSettings
+    server: Redis
+    shards: Sequence[Shard]
+    engine: AsyncEngine
+    """Read-only."""
+    sampler: Sampler
+    audit: AuditLog
+
+
+STATE = web.AppKey("state", ConsoleState)
+IDENTITY = web.RequestKey("identity", Identity)
+
+
+def state_of(request: web.Request) -> ConsoleState:
+    """Return the state of the console that serves this request."""
+    return request.app[STATE]
+
+
+def identity_of(request: web.Request) -> Identity:
+    """Return the person or token that the guard has found for this request."""
+    return request[IDENTITY]
