@@ -1,4 +1,4 @@
-"""What the console shows live: one sampler for all viewers, the history of its samples, and the alerts.
+"""The numbers of the console: one sampler reads Redis and the metrics of all processes, for all pages and viewers.
 
-Start with `sampler`.
+Start with `snapshot`, the types of one moment, and `sampler`, which makes them.
 """

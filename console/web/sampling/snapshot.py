@@ -1,0 +1,280 @@
+"""One moment of Ackstream, as the sampler saw it: Redis, the groups, the scraped processes and the database. No I/O.
+
+Times are Unix seconds of the console's clock. An unknown number is None, never 0. Numbers of a part that is away are
+those of its last answer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Away:
+    """Why a part does not answer, and since when."""
+
+    reason: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class RedisSample:
+    """Redis and the streams of all shards. Without any answer so far, ``read_at`` and all numbers are None."""
+
+    away: Away | None = None
+    read_at: float | None = None
+    """When the numbers were read."""
+    server_id: str | None = None
+    stored: int | None = None
+    """Entries ever appended, the exact count of stored webhooks. It starts at 0 when the stream is deleted."""
+    entries: int | None = None
+    bytes: int | None = None
+    """Estimate of the stream's size in memory."""
+    oldest_at: float | None = None
+    """When the oldest entry was appended, by the server's clock; None if the stream is empty."""
+    memory_used: int | None = None
+    memory_max: int | None = None
+    """None without a limit, or if the server does not show it."""
+    durable: bool | None = None
+    """Whether each append is on the disk before it is confirmed; None if the server does not show its settings."""
+    shortcomings: tuple[str, ...] = ()
+    """The settings that make it not durable."""
+    invalid: int | None = None
+    """Recorded invalid payloads that no signature verifies."""
+    quarantined: int | None = None
+    running_replays: int | None = None
+
+    @property
+    def memory_share(self) -> float | None:
+        """The used memory as a share of the limit; None without a limit."""
+        return self.memory_used / self.memory_max if self.memory_used is not None and self.memory_max else None
+
+
+@dataclass(frozen=True, slots=True)
+class PauseState:
+    """Why a group is paused (worker.dispatch.pause.PauseReason, or a reason of a later version), and since when."""
+
+    reason: str
+    since: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerError:
+    """A failed attempt: the class and place of its error. Never the error's message, which may quote private data."""
+
+    at: float
+    entry: str
+    """The id of the entry, ``shard/ms-seq``."""
+    error: str
+    attempt: int
+    is_dead: bool
+    """Whether the entry is a dead letter; else its next attempt is at ``due``."""
+    due: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSample:
+    """The work of one group over all shards."""
+
+    name: str
+    registered: bool
+    """False for a group of another program, or the position of a replay."""
+    unread: int | None
+    """None while the server does not report the lag: after the group was moved, or entries were deleted."""
+    pending: int
+    retries: int
+    replays: int
+    dead: int
+    oldest_seconds: float | None
+    """Age of the oldest unread or pending entry; None without one."""
+    paused: PauseState | None
+    settled: int | None
+    """Entries that the group has read and acknowledged, since the group or the stream was created."""
+    alive: int | None
+    """Consumers whose heartbeat advances; None until the sampler has watched for long enough."""
+    failures: tuple[HandlerError, ...] = ()
+    """The newest failures, the newest first; read every few seconds."""
+
+    @property
+    def outstanding(self) -> int | None:
+        """All work that is neither settled nor dead-lettered; None while the server does not report the lag."""
+        return None if self.unread is None else self.unread + self.pending + self.retries + self.replays
+
+    @property
+    def kept_at_least(self) -> int:
+        """Entries of the stream that retention keeps for this group, at least."""
+        return (self.unread or 0) + self.pending
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """Counts of durations by bucket. ``bounds`` are the upper limits in seconds; the last bucket has none."""
+
+    bounds: tuple[float, ...] = ()
+    counts: tuple[float, ...] = ()
+    """One more than ``bounds``; not cumulative."""
+    total_seconds: float = 0.0
+
+    @property
+    def count(self) -> float:
+        """The number of durations."""
+        return sum(self.counts)
+
+    def quantile(self, share: float) -> float | None:
+        """Return the duration below which this share lies, linear within its bucket; None without durations.
+
+        A duration in the last bucket counts as the greatest bound.
+        """
+        rank, below, lower = share * self.count, 0.0, 0.0
+        if not self.count:
+            return None
+        for bound, count in zip(self.bounds, self.counts, strict=False):
+            if count and below + count >= rank:
+                return lower + (bound - lower) * (rank - below) / count
+            below, lower = below + count, bound
+        return lower
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSample:
+    """A process whose metrics the console reads. Before its first answer, ``scraped_at`` is None and numbers are 0."""
+
+    address: str
+    """``host:port``, or the name that has no address."""
+    since: float
+    """Since when it answers, or does not answer."""
+    away: Away | None = None
+    scraped_at: float | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the last scrape succeeded."""
+        return self.away is None
+
+
+@dataclass(frozen=True, slots=True)
+class IngestSample(ProcessSample):
+    """The numbers of one ingest process, since its start."""
+
+    answers: Mapping[str, float] = field(default_factory=dict)
+    """Webhooks by answer: ``200``, ``503`` …, and ``check`` for empty requests."""
+    answer_seconds: Distribution = field(default_factory=Distribution)
+    redis_fault: str | None = None
+    """Why it sends entries to the spool, None if it does not."""
+    spool_entries: int = 0
+    spool_bytes: int = 0
+    spool_limit: int | None = None
+    """At this size webhooks are answered 503."""
+    spool_oldest_seconds: float = 0.0
+    spool_foreign: int = 0
+    """Entries in spool folders of another stream or server."""
+    connections: int = 0
+    verified: Mapping[str, float] = field(default_factory=dict)
+    """Webhooks with a valid signature by account."""
+    refused: Mapping[str, float] = field(default_factory=dict)
+    """Webhooks without a valid signature: ``unsigned``, or ``wrong`` with the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSample(ProcessSample):
+    """The numbers of one worker process, since its start, by group."""
+
+    handled: Mapping[str, float] = field(default_factory=dict)
+    failures: Mapping[str, float] = field(default_factory=dict)
+    dead: Mapping[str, float] = field(default_factory=dict)
+    handle_seconds: Mapping[str, Distribution] = field(default_factory=dict)
+    trim_failures: float = 0.0
+    missing: float = 0.0
+    retention_blocked: Mapping[str, int] = field(default_factory=dict)
+    """Entries that a group keeps on the stream beyond the retention; only of the worker that trims."""
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Increases of counters since the console's start, over all processes, also those that have ended since.
+
+    Raw counters of processes start at 0 again after a restart; these never fall, so that the difference of two
+    snapshots counts the events in between.
+    """
+
+    at: float = 0.0
+    """When the last scrape of this round was complete; 0 before the first."""
+    counts: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """By kind and label: (``answers``, ``200``), (``handled``, group), (``verified``, account) …"""
+    distributions: Mapping[tuple[str, str], Distribution] = field(default_factory=dict)
+    """(``answer``, ````) and (``handle``, group)."""
+    redis_at: float = 0.0
+    """When Redis was last read; 0 before."""
+    redis_counts: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """(``stored``, ````) and (``settled``, group)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One moment."""
+
+    taken_at: float
+    """When the sampler completed it."""
+    started_at: float
+    """When the sampler started."""
+    redis: RedisSample
+    groups: Mapping[str, GroupSample]
+    ingest: tuple[IngestSample, ...]
+    workers: tuple[WorkerSample, ...]
+    silent: tuple[ProcessSample, ...]
+    """Addresses that have never answered, so that it is unknown what runs there."""
+    is_scraping: bool
+    """Whether the console has addresses to scrape; if not, numbers of processes are unknown."""
+    database: Away | None
+    totals: Totals
+
+    @property
+    def spooled(self) -> int | None:
+        """Entries that wait in the spools of all ingest processes, as last scraped; None if none was ever scraped."""
+        return sum(process.spool_entries for process in self.ingest) if self.ingest else None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRates:
+    """Events of one group, per second."""
+
+    settled: float | None
+    """Entries; None if Redis did not answer in the span, or does not report it."""
+    handled: float | None
+    """Events; None if no worker was scraped."""
+    failed: float | None
+    """Events whose attempt failed."""
+    handle: Distribution
+    """Handler calls of the span."""
+
+    @property
+    def failed_share(self) -> float | None:
+        """Failed attempts as a share of all; None without attempts."""
+        attempts = (self.handled or 0.0) + (self.failed or 0.0)
+        return (self.failed or 0.0) / attempts if attempts else None
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Events within a span of time, per second. None is unknown, because the part did not answer."""
+
+    seconds: float
+    """The length of the span that was measured."""
+    stored: float | None
+    """Entries that Redis stored."""
+    answers: Mapping[str, float] | None
+    """Webhooks by answer."""
+    answer: Distribution
+    """Answers of the span by duration."""
+    verified: Mapping[str, float]
+    """Webhooks with a valid signature, by account."""
+    refused: Mapping[str, float]
+    handled: float | None
+    """Events of all groups."""
+    groups: Mapping[str, GroupRates]
+
+    @property
+    def webhooks(self) -> float | None:
+        """Webhooks that were answered, without empty requests."""
+        if self.answers is None:
+            return None
+        return sum(rate for answer, rate in self.answers.items() if answer != "check")
