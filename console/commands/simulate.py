@@ -17,30 +17,58 @@ if TYPE_CHECKING:
     from ingest.settings import IngestSettings
 
 
+MESSAGES = 100
+LIVE_RATE = 20.0
+
+
 @dataclass(frozen=True, slots=True)
 class MessageOptions:
     """Options for the simulated messages."""
 
     messages: Annotated[
-        int, typer.Option(min=1, max=1_000_000, help="How many messages; each has 1 to 3 statuses.")
-    ] = 100
+        int | None,
+        typer.Option(min=1, max=1_000_000, help="How many messages; each has 1 to 3 statuses (default 100)."),
+    ] = None
+    live: Annotated[
+        bool, typer.Option("--live", help="Send each status when it is due, until Ctrl-C; --rate is the average.")
+    ] = False
+    past: Annotated[
+        int, typer.Option(min=0, max=1440, metavar="MINUTES", help="With --live: first send the last minutes at once.")
+    ] = 0
     seed: Annotated[
         int | None, typer.Option(min=0, help="The same seed makes the same messages (default: a new one).")
     ] = None
     duplicates: Annotated[float, typer.Option(min=0, max=1, help="Share of webhooks that are sent twice.")] = 0.0
     shuffle: Annotated[bool, typer.Option("--shuffle", help="Send in random order, within 10,000 webhooks.")] = False
 
-    def plan(self, seed: int, sign_receipt: "SignReceipt | None") -> "Iterator[SimulatedWebhook]":
+    def check(self) -> None:
+        """Raise CommandError for options that exclude each other."""
+        from runtime.errors import CommandError
+
+        if self.live and (self.messages is not None or self.shuffle):
+            raise CommandError("--live sends without end, in the order of time: leave out --messages and --shuffle")
+        if self.past and not self.live:
+            raise CommandError("--past is only for --live: add --live, or leave out --past")
+
+    @property
+    def total(self) -> int | None:
+        """The number of messages; None without an end."""
+        return None if self.live else self.messages or MESSAGES
+
+    def plan(self, seed: int, rate: float | None, sign_receipt: "SignReceipt | None") -> "Iterator[SimulatedWebhook]":
         """Yield the webhooks of these messages."""
-        from datetime import UTC, datetime
+        from datetime import UTC, datetime, timedelta
 
-        from console.simulate.messages import latest_start, plan
+        from console.simulate.plan import latest_start, plan, plan_live
 
-        start = latest_start(self.messages, datetime.now(UTC))
+        now = datetime.now(UTC)
+        if self.total is None:
+            start, rate = now - timedelta(minutes=self.past), rate or LIVE_RATE
+            return plan_live(rate, seed, start=start, duplicates=self.duplicates, sign_receipt=sign_receipt)
         return plan(
-            self.messages,
+            self.total,
             seed,
-            start=start,
+            start=latest_start(self.total, now),
             duplicates=self.duplicates,
             shuffle=self.shuffle,
             sign_receipt=sign_receipt,
@@ -52,7 +80,8 @@ class SendOptions:
     """Options for sending the webhooks."""
 
     rate: Annotated[
-        float | None, typer.Option(min=0.1, help="Webhooks a second (default: as fast as ingest answers).")
+        float | None,
+        typer.Option(min=0.1, help="Webhooks a second (default: as fast as ingest answers; with --live 20)."),
     ] = None
     repeats: Annotated[
         int,
@@ -72,7 +101,12 @@ class SendOptions:
         return self.url or (running.ingest_url if running else local)
 
     async def send(
-        self, webhooks: "Iterator[SimulatedWebhook]", url: str, messages: int, sign: "Sign | None", stop: asyncio.Event
+        self,
+        webhooks: "Iterator[SimulatedWebhook]",
+        url: str,
+        message_options: MessageOptions,
+        sign: "Sign | None",
+        stop: asyncio.Event,
     ) -> "Report":
         """Send the webhooks with a progress bar, until SIGINT or SIGTERM sets ``stop``."""
         import signal
@@ -84,11 +118,11 @@ class SendOptions:
 
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        with open_bar(messages, Console(stderr=True)) as progress:
+        with open_bar(message_options.total, Console(stderr=True)) as progress:
             return await send(
                 webhooks,
                 url,
-                rate=self.rate,
+                rate=None if message_options.live else self.rate,
                 connections=self.connections,
                 repeats=self.repeats,
                 sign=sign,
@@ -113,11 +147,12 @@ def simulate(
     from ingest.settings import IngestSettings
     from runtime.errors import CommandError
 
+    message_options.check()
     settings = IngestSettings.load(data=data)
     url, sign, stop = send_options.find_url(settings), _signer(settings), asyncio.Event()
     seed = secrets.randbelow(2**32) if message_options.seed is None else message_options.seed
-    webhooks = message_options.plan(seed, _receipt_signer(settings))
-    report = asyncio.run(send_options.send(webhooks, url, message_options.messages, sign, stop))
+    webhooks = message_options.plan(seed, send_options.rate, _receipt_signer(settings))
+    report = asyncio.run(send_options.send(webhooks, url, message_options, sign, stop))
     print_report({"seed": seed, "url": url, "signed": sign is not None, **report.as_dict()}, as_json=as_json)
     if stop.is_set():
         raise typer.Exit(INTERRUPTED)

@@ -8,10 +8,8 @@ reserves for fiction.
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
-from heapq import heappop, heappush
-from itertools import count
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -19,9 +17,6 @@ from uuid import UUID
 import orjson
 
 from worker.events.event import DELIVERED, READ, REJECTED, SUBMITTED, UNDELIVERABLE
-
-SPACING = timedelta(milliseconds=20)
-"""The time between the starts of two messages."""
 
 RANKS = {SUBMITTED: 1, DELIVERED: 2, UNDELIVERABLE: 2, REJECTED: 2, READ: 3}
 """A copy of the ranks in worker.store.projection: a test of the product must not import its rule."""
@@ -37,6 +32,8 @@ class SimulatedWebhook:
     content_type: str = "application/json"
     is_last: bool = field(default=False, compare=False)
     """Whether it is the last webhook of its message and no duplicate."""
+    due: float | None = field(default=None, compare=False)
+    """The earliest time to send it, in seconds since 1970; None if it can be sent at any time."""
 
 
 SignReceipt = Callable[[Mapping[str, str]], Mapping[str, str]]
@@ -78,7 +75,6 @@ _DELAY_SECONDS = {  # least and most after the previous status; 1 or more, so th
 }
 LONGEST = timedelta(seconds=90)
 """The longest time between a message's first and last status."""
-_DUPLICATE_SECONDS = (1.0, 60.0)
 _ERRORS = {  # https://developer.vonage.com/en/api-errors/messages
     REJECTED: (
         (
@@ -97,78 +93,8 @@ _NETWORK_CODES = ("23410", "23415", "23420", "23430")
 _CATEGORIES = ("authentication", "marketing", "service", "utility")
 _RECEIPT_SHARE = 8  # one SMS in this many reports by signed delivery receipts
 _RECEIPTS = {SUBMITTED: ("accepted", "0"), DELIVERED: ("delivered", "0"), REJECTED: ("failed", "6")}
-SHUFFLE_WEBHOOKS = 10_000
-
-
-def plan(
-    messages: int,
-    seed: int,
-    *,
-    start: datetime,
-    duplicates: float = 0.0,
-    shuffle: bool = False,
-    sign_receipt: SignReceipt | None = None,
-) -> Iterator[SimulatedWebhook]:
-    """Yield all webhooks of this number of messages in the order of their timestamps; equal arguments give equal bytes.
-
-    ``start``, an aware time, is the start of the first message; see ``latest_start``. ``duplicates``, 0 to 1, is the
-    share of webhooks that are sent again later with equal bytes. ``shuffle`` puts the webhooks in random order within
-    SHUFFLE_WEBHOOKS. Neither option changes the webhooks. With ``sign_receipt`` some messages report by delivery
-    receipts of the SMS API. A message reaches at most one of delivered, undeliverable and rejected. The memory does not
-    grow with the number of messages.
-    """
-    order = random.Random(f"{seed} order")  # noqa: S311 - made-up data, the same for a seed
-    webhooks = _sort_by_time(_plan_messages(messages, seed, start.astimezone(UTC), sign_receipt), order, duplicates)
-    return _shuffle(webhooks, order) if shuffle else webhooks
-
-
-def latest_start(messages: int, now: datetime) -> datetime:
-    """Return the latest start of the first message for which no timestamp of the messages is later than ``now``."""
-    return now - messages * SPACING - LONGEST
-
-
-def _plan_messages(
-    messages: int, seed: int, start: datetime, sign_receipt: SignReceipt | None
-) -> Iterator[tuple[datetime, list[tuple[datetime, SimulatedWebhook]]]]:
-    """Yield each message as its start time and its webhooks with their timestamps.
-
-    No later message has a webhook before that start time.
-    """
-    rng = random.Random(seed)  # noqa: S311 - made-up data, the same for a seed
-    for number in range(messages):
-        message_start = start + number * SPACING
-        yield message_start.replace(microsecond=0), list(_plan_message(rng, message_start, sign_receipt))
-
-
-def _sort_by_time(
-    messages: Iterable[tuple[datetime, list[tuple[datetime, SimulatedWebhook]]]], rng: random.Random, duplicates: float
-) -> Iterator[SimulatedWebhook]:
-    waiting: list[tuple[datetime, int, SimulatedWebhook]] = []  # holds the webhooks of about LONGEST / SPACING messages
-    numbers = count()
-    sent = 0
-    for message_start, webhooks in messages:
-        while waiting and waiting[0][0] < message_start:
-            yield heappop(waiting)[2]
-        for at, webhook in webhooks:
-            heappush(waiting, (at, next(numbers), webhook))
-            sent += 1
-            if int(sent * duplicates + 0.5) > int((sent - 1) * duplicates + 0.5):
-                again = at + _random_delay(rng, _DUPLICATE_SECONDS)
-                heappush(waiting, (again, next(numbers), replace(webhook, is_last=False)))
-    while waiting:
-        yield heappop(waiting)[2]
-
-
-def _shuffle(webhooks: Iterable[SimulatedWebhook], rng: random.Random) -> Iterator[SimulatedWebhook]:
-    waiting: list[SimulatedWebhook] = []
-    for webhook in webhooks:
-        waiting.append(webhook)
-        if len(waiting) >= SHUFFLE_WEBHOOKS:
-            place = rng.randrange(len(waiting))
-            waiting[place], waiting[-1] = waiting[-1], waiting[place]
-            yield waiting.pop()
-    rng.shuffle(waiting)
-    yield from waiting
+WEBHOOKS_PER_MESSAGE = sum(len(course) * share for course, share in _COURSES.items()) / 100
+"""The average number of webhooks of a message, before duplicates."""
 
 
 def predict_statuses(webhooks: Iterable[SimulatedWebhook]) -> dict[str, str]:
@@ -181,7 +107,7 @@ def predict_statuses(webhooks: Iterable[SimulatedWebhook]) -> dict[str, str]:
     return final
 
 
-def _plan_message(
+def plan_message(
     rng: random.Random, start: datetime, sign_receipt: SignReceipt | None
 ) -> Iterator[tuple[datetime, SimulatedWebhook]]:
     """Yield the webhooks of one message with their increasing timestamps."""
@@ -195,7 +121,7 @@ def _plan_message(
     at = start
     for number, status in enumerate(course):
         if number:
-            at += _random_delay(rng, _DELAY_SECONDS[status])
+            at += random_delay(rng, _DELAY_SECONDS[status])
         timestamp = at.isoformat(timespec=precision).replace("+00:00", "Z")
         fields = {
             "message_uuid": message_uuid,
@@ -242,7 +168,8 @@ def _choose_course(rng: random.Random, channel: Channel) -> tuple[str, ...]:
     return rng.choices(courses, [_COURSES[course] for course in courses])[0]
 
 
-def _random_delay(rng: random.Random, seconds: tuple[float, float]) -> timedelta:
+def random_delay(rng: random.Random, seconds: tuple[float, float]) -> timedelta:
+    """Return a delay between the least and the most seconds."""
     return timedelta(seconds=rng.uniform(*seconds))
 
 

@@ -19,9 +19,10 @@ class SpeedColumn(ProgressColumn):
 
 
 @contextmanager
-def open_bar(messages: int, console: Console) -> Iterator[Callable[[SimulatedWebhook], None]]:
+def open_bar(messages: int | None, console: Console) -> Iterator[Callable[[SimulatedWebhook], None]]:
     """Show how many messages are complete; yields a function to call with each webhook that was sent.
 
+    ``messages`` is their number, or None without an end.
     ``console`` writes to standard error; if that is not a terminal, nothing is shown.
     """
     columns = (TextColumn("messages"), BarColumn(), MofNCompleteColumn(), SpeedColumn(), TimeRemainingColumn())

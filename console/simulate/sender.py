@@ -94,8 +94,7 @@ class Provider:
                 continue
             self._in_flight += 1
             try:
-                if delay_seconds := self._schedule.delay_seconds(perf_counter()):
-                    await asyncio.sleep(delay_seconds)
+                await self._wait_until_due(attempt)
                 answer = await self._post(attempt.webhook, sign)
             finally:
                 self._in_flight -= 1
@@ -120,6 +119,13 @@ class Provider:
             rate=round(requests / seconds if requests else 0.0, 3),
             latency_ms=self._latencies.summary(),
         )
+
+    async def _wait_until_due(self, attempt: _Attempt) -> None:
+        delay_seconds = self._schedule.delay_seconds(perf_counter())
+        if attempt.webhook.due is not None and attempt.number == 1:
+            delay_seconds = max(delay_seconds, attempt.webhook.due - time.time())
+        if delay_seconds > 0:
+            await asyncio.sleep(delay_seconds)
 
     def _next(self) -> _Attempt | None:
         if self._waiting and self._waiting[0][0] <= perf_counter():
@@ -179,10 +185,10 @@ async def send(
     """POST the webhooks in order, and return the report; failed requests are counted, not raised.
 
     Like the provider, it repeats a webhook up to ``repeats`` times after 429 or 5xx. ``rate``, above 0, is in requests
-    a second; None sends as fast as the connections allow. At most ``connections`` (1 or more) requests are in flight,
-    each for at most ANSWER_SECONDS. ``progress`` is called after the first response to each webhook. ``stop`` ends the
-    run early and does not count requests in flight. The webhooks may be a generator: the memory does not grow with
-    their number. Raises CommandError if ``url`` is not an HTTP URL.
+    a second; None sends as fast as the connections allow, but no webhook before it is due. At most ``connections`` (1
+    or more) requests are in flight, each for at most ANSWER_SECONDS. ``progress`` is called after the first response to
+    each webhook. ``stop`` ends the run early and does not count requests in flight. The webhooks may be a generator:
+    the memory does not grow with their number. Raises CommandError if ``url`` is not an HTTP URL.
     """
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
         raise CommandError(f"{url!r} is not a URL to send to: write it as http://host:port/path (--url)")

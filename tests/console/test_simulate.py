@@ -7,7 +7,7 @@ import tracemalloc
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 
 from console.simulate import sender
-from console.simulate.messages import latest_start, plan
+from console.simulate.plan import latest_start, plan
 from console.simulate.sender import send
 from console.simulate.signing import ReceiptSigner, Signer
 from ingest.auth.secrets import parse_secrets
 from stream.entry import Entry
 from stream.keys import Shard
-from tests.support.processes import Ingest, ackstream, run_ackstream
+from tests.support.processes import Ingest, ackstream, becomes, run_ackstream
 from worker.events.vonage import parse
 
 SECRETS = "abcd1234:0123456789abcdef0123456789abcdef,efgh5678:short"
@@ -155,6 +155,47 @@ async def test_an_interrupt_ends_with_the_report(tmp_path: Path) -> None:
             report = orjson.loads(process.said[process.said.index("{") :])
     assert report["accepted"] > 0
     assert report["sent"] < 1000
+
+
+async def test_live_traffic_lasts_until_ctrl_c(tmp_path: Path) -> None:
+    """With --live the past minutes come at once and the rest in real time, until Ctrl-C prints the report."""
+    sent_at: list[datetime] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.content_type == "application/json":
+            sent_at.append(datetime.fromisoformat((await request.json())["timestamp"]))
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/", answer)
+    async with TestServer(app) as server:
+        url, started = str(server.make_url("/")), datetime.now(UTC)
+        with ackstream(
+            "simulate", "--json", "--live", "--past", "1", "--rate", "50", "--url", url, folder=tmp_path
+        ) as process:
+            await becomes(lambda: bool(sent_at) and max(sent_at) > started)
+            process.send(signal.SIGINT)
+            assert await process.ended(10) == 130
+            report = orjson.loads(process.said[process.said.index("{") :])
+    assert min(sent_at) < started - timedelta(seconds=50)
+    assert max(sent_at) <= datetime.now(UTC)
+    assert report["accepted"] == report["sent"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--live", "--messages", "5"), "leave out --messages"),
+        (("--live", "--shuffle"), "--shuffle"),
+        (("--past", "5"), "add --live"),
+    ],
+)
+def test_options_that_exclude_each_other_are_refused(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    """An option without effect is an error that names it."""
+    process = run_ackstream("simulate", *arguments, folder=tmp_path)
+
+    assert process.returncode == 1
+    assert words in process.stderr
 
 
 def test_no_timestamp_is_in_the_future() -> None:

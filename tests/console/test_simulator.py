@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import orjson
 import pytest
@@ -17,7 +17,8 @@ from aiohttp.test_utils import TestServer, unused_port
 from rich.console import Console
 
 from console.simulate.latencies import Latencies
-from console.simulate.messages import CHANNELS, RANKS, SimulatedWebhook, plan, predict_statuses
+from console.simulate.messages import CHANNELS, RANKS, SimulatedWebhook, predict_statuses
+from console.simulate.plan import plan, plan_live
 from console.simulate.progress import open_bar
 from console.simulate.sender import SendSchedule, send
 from runtime.errors import CommandError
@@ -141,6 +142,19 @@ def test_shuffle_changes_the_order_only(webhooks: list[SimulatedWebhook]) -> Non
     assert Counter(shuffled) == Counter(webhooks)
     assert predict_statuses(shuffled) == predict_statuses(webhooks)
     assert predict_statuses(shuffled) != {webhook.message_uuid: webhook.status for webhook in shuffled}
+
+
+def test_live_webhooks_are_due_after_their_time_and_at_the_rate() -> None:
+    """Live webhooks come in the order of their due times, after their timestamps, some too late for their order."""
+    rate, webhooks = 50.0, list(islice(plan_live(50.0, 7, start=START, duplicates=0.1), 6000))
+    due = [webhook.due or 0.0 for webhook in webhooks]
+    times = [datetime.fromisoformat(orjson.loads(webhook.body)["timestamp"]).timestamp() for webhook in webhooks]
+
+    assert due == sorted(due)
+    assert all(at <= moment for at, moment in zip(times, due, strict=True))
+    steady = [moment for moment in due if moment > START.timestamp() + 120]  # the first messages have all their statuses
+    assert 0.9 * rate < len(steady) / (steady[-1] - steady[0]) < 1.1 * rate
+    assert any(later < earlier for earlier, later in pairwise(times))
 
 
 async def test_every_webhook_is_posted_once_and_unchanged(webhooks: list[SimulatedWebhook]) -> None:

@@ -19,7 +19,8 @@ from urllib.request import urlopen
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from console.simulate.messages import plan, predict_statuses
+from console.simulate.messages import predict_statuses
+from console.simulate.plan import plan
 from console.simulate.sender import send
 from tests.support.http.load import open_load
 

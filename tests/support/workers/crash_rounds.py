@@ -6,7 +6,7 @@ import secrets
 from datetime import UTC, datetime
 
 from console.queries.stats import gather_stats
-from console.simulate.messages import plan
+from console.simulate.plan import plan
 from tests.support.workers.store_rows import project_rows, read_rows
 from tests.support.workers.worker_cluster import GROUP, WorkerCluster
 from worker import timing
