@@ -39,6 +39,30 @@ EntryArgument = Annotated[str, typer.Argument(metavar="ID", help="The id that `l
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
+def _parse_why(text: str) -> str:
+    text = text.strip()
+    if not 0 < len(text) <= MOST_WHY or not text.isprintable():
+        raise ValueError(text)
+    return text
+
+
+MOST_WHY = 200
+_WHY = typer.Option("--why", metavar="TEXT", parser=_parse_why, help="The reason, for lists: 1 to 200 characters.")
+Why = Annotated[str, _WHY]
+OptionalWhy = Annotated[str | None, _WHY]
+
+
+def user_name() -> str:
+    """Return the name of the user who runs the command; a number if the system has no name for it."""
+    import getpass
+    import os
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
 class CommandGroup(typer.Typer):
     """A typer application whose commands can take dataclasses of options."""
 

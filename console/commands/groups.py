@@ -1,11 +1,11 @@
-"""``ackstream groups``: list, resume, drop."""
+"""``ackstream groups``: list, pause, resume, drop."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from console.options import CommandGroup, ServerOptions, Yes
+from console.options import CommandGroup, ServerOptions, Why, Yes
 
 if TYPE_CHECKING:
     from console.queries.groups import GroupState
@@ -31,6 +31,25 @@ def list_command(options: ServerOptions) -> None:
 
     groups = options.ask(lambda server, shard: list_groups(server, shard, report_wait))
     show([group.summary() for group in groups], "groups", as_json=options.as_json, people=_columns)
+
+
+@app.command("pause")
+def pause_command(options: ServerOptions, group: Group, why: Why) -> None:
+    """Pause a group until `resume`: its workers make no calls, and keep running.
+
+    The stream keeps the entries that the group has not handled.
+
+    Example: ackstream groups pause store --why "database upgrade"
+    """
+    from console.options import user_name
+    from console.queries.groups import pause_group
+
+    options.ask(lambda server, shard: pause_group(server, shard, group, user_name(), why))
+    options.log("group.paused", group=group, why="operator", note=why)
+    options.answer(
+        {"group": group, "paused": "operator", "why": why},
+        f"group {group!r} is paused; `ackstream groups resume {group}` ends it",
+    )
 
 
 @app.command("resume")
@@ -92,8 +111,9 @@ def _columns(group: Mapping[str, Any]) -> dict[str, Any]:
     from console.format import format_age, format_size
 
     kept_entries = f"{group['kept_entries']}{'' if group['kept_exact'] else '+'}"
+    why = f" ({group['paused_why']})" if group["paused_why"] else ""
     states = [
-        f"paused: {group['paused']}" if group["paused"] else "",
+        f"paused: {group['paused']}{why}" if group["paused"] else "",
         "" if group["exists"] else "missing",
         "" if group["registered"] else "not registered",
     ]

@@ -1,4 +1,4 @@
-"""``ackstream replay``: plan, run, list, pause, resume, cancel."""
+"""``ackstream replay``: plan, run, list, rate, pause, resume, cancel."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import typer
 
 from console.commands.replay_runner import Detach, Rate, run, watch_until_it_ends
 from console.filter_options import EntryOptions
-from console.options import CommandGroup, ServerOptions
+from console.options import CommandGroup, OptionalWhy, ServerOptions
 
 if TYPE_CHECKING:
     from console.queries.replays import ReplayRequest
@@ -77,7 +77,7 @@ def plan_command(replay: ReplayOptions, options: ServerOptions) -> None:
 
 
 @app.command("run")
-def run_command(replay: ReplayOptions, options: ServerOptions, detach: Detach = False) -> None:
+def run_command(replay: ReplayOptions, options: ServerOptions, detach: Detach = False, why: OptionalWhy = None) -> None:
     """Start a replay, and watch it. Without a filter it replays all entries on the stream.
 
     Ctrl-C ends only this command: `pause` or `cancel` stops the replay, `resume --watch` watches it again.
@@ -91,7 +91,7 @@ def run_command(replay: ReplayOptions, options: ServerOptions, detach: Detach = 
         raise CommandError(
             "name the group that gets the entries with --group; `ackstream groups list` shows all groups"
         )
-    run(options, request, detach=detach)
+    run(options, request, detach=detach, why=why or "")
 
 
 @app.command("list")
@@ -107,6 +107,23 @@ def list_command(
 
     replays = options.ask(lambda server, shard: list_replays(server, shard, group))
     show([replay.summary() for replay in replays], "replays", as_json=options.as_json, people=_columns)
+
+
+@app.command("rate")
+def rate_command(
+    options: ServerOptions,
+    replay: Id,
+    rate: Annotated[float, typer.Argument(min=0.01, max=100_000, metavar="RATE", help="Entries a second.")],
+) -> None:
+    """Change the rate of a replay that has not ended. Its worker follows within seconds.
+
+    Example: ackstream replay rate 1f2e3d4c 200
+    """
+    from console.queries.replays import change_rate
+
+    progress = options.ask(lambda server, shard: change_rate(server, shard, replay, rate))
+    options.log("replay.rate", replay=replay, group=progress.replay.group, rate=rate)
+    options.answer(progress.summary(), f"replay {replay} copies at most {rate:g} entries a second")
 
 
 @app.command("pause")
@@ -143,15 +160,12 @@ def cancel_command(options: ServerOptions, replay: Id) -> None:
 
 
 def _move(options: ServerOptions, replay_id: str, act: str, *, quiet: bool = False) -> None:
-    from console.queries.replays import move
+    from console.options import user_name
+    from console.queries.replays import MOVES, move
     from worker.replay.job import State
 
-    to, allowed = {
-        "pause": (State.PAUSED, [State.RUNNING]),
-        "resume": (State.RUNNING, [State.PAUSED, State.FAILED]),
-        "cancel": (State.CANCELLED, [State.RUNNING, State.PAUSED, State.FAILED]),
-    }[act]
-    progress = options.ask(lambda server, shard: move(server, shard, replay_id, to, allowed))
+    to = MOVES[act][0]
+    progress = options.ask(lambda server, shard: move(server, shard, replay_id, act, person=user_name()))
     replay = progress.replay
     event = "replay.resumed" if to is State.RUNNING else f"replay.{to}"
     options.log(event, replay=replay_id, group=replay.group, scope=replay.scope)
@@ -161,11 +175,13 @@ def _move(options: ServerOptions, replay_id: str, act: str, *, quiet: bool = Fal
 
 
 def _columns(replay: Mapping[str, Any]) -> dict[str, Any]:
+    remarks = replay["started"]["why"], replay["error"]
     return {
         "replay": replay["replay"],
         "group": replay["group"],
         "state": replay["state"],
         "copied": f"{replay['done']}/{replay['total']}",
         "rate": f"{replay['rate']:g}",
-        "scope": replay["scope"] + (f" ({replay['error']})" if replay["error"] else ""),
+        "by": replay["started"]["by"] or "",
+        "scope": " ".join([replay["scope"], *(f"({text})" for text in remarks if text)]),
     }

@@ -17,13 +17,16 @@ Rate = Annotated[float, typer.Option(min=0.01, max=100_000, help="Entries a seco
 Detach = Annotated[bool, typer.Option("--detach", help="Start the replay without watching it.")]
 
 
-def run(options: "ServerOptions", request: "ReplayRequest", *, detach: bool) -> None:
+def run(options: "ServerOptions", request: "ReplayRequest", *, detach: bool, why: str = "") -> None:
     """Start the replay, and watch it unless ``detach``. Raises CommandError."""
+    from console.options import user_name
     from console.queries.replays import plan, start
 
     async def launch(server: "Redis", _shard: "Shard") -> "tuple[ReplayPlan, Replay | None]":
         result = await plan(server, request)
-        return result, await start(server, request, result) if result.entries else None
+        if not result.entries:
+            return result, None
+        return result, await start(server, request, result, person=user_name(), why=why)
 
     result, replay = options.ask(launch)
     if replay is None:

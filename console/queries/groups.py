@@ -1,4 +1,4 @@
-"""List, resume and drop the consumer groups of a stream, registered or foreign."""
+"""List, pause, resume and drop the consumer groups of a stream, registered or foreign."""
 
 import asyncio
 import time
@@ -12,7 +12,9 @@ from runtime.errors import CommandError
 from stream.entry import EntryId
 from stream.keys import Shard
 from stream.redis.scripts import read_script
-from worker.dispatch.pause import read_pause_reason, resume
+from worker.dispatch.pause import PauseState, pause_by_hand, read_pause, resume
+from worker.events.timestamps import iso_time
+from worker.group.consumer_group import read_group_names
 from worker.group.group_ref import GroupRef
 from worker.retention.ack_floor import AckFloor, GroupPosition, Survey
 from worker.timing import TIMING
@@ -54,7 +56,7 @@ class GroupState:
     oldest_seconds: float | None
     checkpoint: EntryId | None
     dead: int
-    paused: str | None
+    pause: PauseState | None
 
     def summary(self) -> dict[str, Any]:
         """Return the line of a listing."""
@@ -66,7 +68,10 @@ class GroupState:
             "unread": self.standing.unread,
             "pending": self.standing.pending,
             "dead": self.dead,
-            "paused": self.paused,
+            "paused": self.pause and self.pause.reason,
+            "paused_since": self.pause and iso_time(self.pause.since_ms),
+            "paused_by": (self.pause and self.pause.person) or None,
+            "paused_why": (self.pause and self.pause.why) or None,
             "checkpoint": None if self.checkpoint is None else str(self.checkpoint),
             "kept_entries": self.kept_entries,
             "kept_exact": self.exact,
@@ -95,6 +100,14 @@ async def find_group(server: Redis, shard: Shard, name: str) -> GroupState:
         raise _unknown(name, survey)
     liveness = await _watch(server, shard, [position])
     return await _state(server, shard, survey, position, liveness[name])
+
+
+async def pause_group(server: Redis, shard: Shard, name: str, person: str, why: str) -> None:
+    """Pause the group until `resume`. Raises CommandError if it is not registered, and RedisError."""
+    names = await read_group_names(server, shard)
+    if name not in names:
+        raise CommandError(f"no group {name!r} is registered; the groups are: {', '.join(names) or 'none yet'}")
+    await pause_by_hand(GroupRef(server, shard, name), person, why)
 
 
 async def resume_group(server: Redis, shard: Shard, name: str) -> str | None:
@@ -137,7 +150,7 @@ async def _state(
         oldest_seconds=survey.oldest_unsettled_seconds(standing) if kept_entries else None,
         checkpoint=None if saved is None else EntryId.from_redis(shard.number, saved),
         dead=await server.xlen(shard.dead(standing.name)),
-        paused=await read_pause_reason(GroupRef(server, shard, standing.name)),
+        pause=await read_pause(GroupRef(server, shard, standing.name)),
     )
 
 

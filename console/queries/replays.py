@@ -1,7 +1,6 @@
 """Plan, start, list and control replays."""
 
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from worker.group.consumer_group import read_group_names
 from worker.group.group_ref import GroupRef
 from worker.replay.entry_filter import EntryFilter
 from worker.replay.entry_reader import Pages, Span, Stored, read_archive_and_stream, read_stream
-from worker.replay.job import Place, Progress, Replay, State
+from worker.replay.job import ENDED, Place, Progress, Replay, State
 from worker.replay.repository import Replays
 from worker.retention.archive_reader import ArchiveDamaged
 
@@ -98,8 +97,13 @@ async def _pages(server: Redis, request: ReplayRequest) -> Pages:
     return read_stream(server, key, Span(named.begin, min(named.end, newest)))
 
 
-async def start(server: Redis, request: ReplayRequest, replay_plan: ReplayPlan) -> Replay:
-    """Start a planned replay; a worker copies it. Raises RedisError, and CommandError without the group."""
+async def start(
+    server: Redis, request: ReplayRequest, replay_plan: ReplayPlan, *, person: str = "", why: str = ""
+) -> Replay:
+    """Start a planned replay; a worker copies it. The list shows the person and the reason.
+
+    Raises RedisError, and CommandError without the group.
+    """
     assert request.group is not None  # noqa: S101 - the command requires a group
     assert replay_plan.span is not None  # noqa: S101 - the command does not start an empty replay
     seconds, microseconds = await server.time()
@@ -114,7 +118,7 @@ async def start(server: Redis, request: ReplayRequest, replay_plan: ReplayPlan) 
         total=replay_plan.entries,
         started_ms=seconds * 1000 + microseconds // 1000,
     )
-    if not await Replays(GroupRef(server, request.shard, request.group)).start(replay):
+    if not await Replays(GroupRef(server, request.shard, request.group)).start(replay, person, why):
         raise CommandError(f"no group {request.group!r} is registered: start a worker of it first")
     return replay
 
@@ -153,10 +157,29 @@ async def find(server: Redis, shard: Shard, replay_id: str) -> Progress:
     raise CommandError(f"no replay {replay_id!r}; `ackstream replay list` shows all")
 
 
-async def move(server: Redis, shard: Shard, replay_id: str, to: State, of: Sequence[State]) -> Progress:
-    """Change the state of the replay from one of ``of``; return its progress. Raises CommandError in another state."""
+MOVES = {
+    "pause": (State.PAUSED, (State.RUNNING,)),
+    "resume": (State.RUNNING, (State.PAUSED, State.FAILED)),
+    "cancel": (State.CANCELLED, (State.RUNNING, State.PAUSED, State.FAILED)),
+}
+"""For each act: the state after it, and the states from which it is possible."""
+
+
+async def move(server: Redis, shard: Shard, replay_id: str, act: str, *, person: str = "", why: str = "") -> Progress:
+    """Pause, resume or cancel the replay; return its progress. Raises CommandError in another state, and RedisError."""
+    to, allowed = MOVES[act]
     replay = (await find(server, shard, replay_id)).replay
-    was = await Replays(GroupRef(server, shard, replay.group)).change_state(replay, to, allowed=of)
-    if was not in (*of, to):
+    replays = Replays(GroupRef(server, shard, replay.group))
+    was = await replays.change_state(replay, to, allowed=allowed, person=person, why=why)
+    if was not in (*allowed, to):
         raise CommandError(f"replay {replay_id} is {was} already" if was else f"no replay {replay_id!r}")
+    return await find(server, shard, replay_id)
+
+
+async def change_rate(server: Redis, shard: Shard, replay_id: str, rate: float) -> Progress:
+    """Change the rate of the replay; its worker follows within seconds. Raises CommandError if it has ended."""
+    replay = (await find(server, shard, replay_id)).replay
+    state = await Replays(GroupRef(server, shard, replay.group)).change_rate(replay, rate)
+    if state is None or state in ENDED:
+        raise CommandError(f"replay {replay_id} is {state} already" if state else f"no replay {replay_id!r}")
     return await find(server, shard, replay_id)

@@ -77,6 +77,9 @@ def test_every_group_is_listed_with_its_kept_entries(site: GroupCommands) -> Non
         "alive": 0,
         "dead": 0,
         "paused": None,
+        "paused_since": None,
+        "paused_by": None,
+        "paused_why": None,
         "checkpoint": None,
         "kept_exact": True,
     }
@@ -146,6 +149,20 @@ def test_a_foreign_or_missing_group_can_be_dropped(site: GroupCommands, name: st
     """`drop` removes a foreign or a missing group, because either can block retention."""
     assert site.run("drop", name, answer="y\n").exit_code == 0
     assert name not in site.list_groups()
+
+
+def test_a_pause_by_hand_needs_a_reason_and_a_registered_group(site: GroupCommands) -> None:
+    """The list shows the person, the time and the reason; `resume` ends the pause."""
+    assert site.run("pause", "slow").exit_code == 2
+    assert site.run("pause", "slow", "--why", " ").exit_code == 2
+    assert site.run("pause", "slow", "--why", "x" * 201).exit_code == 2
+    assert "no group 'foreign' is registered" in str(site.run("pause", "foreign", "--why", "x").exception)
+    assert site.run("pause", "slow", "--why", "upgrade", "--json").exit_code == 0
+    row = site.list_groups()["slow"]
+    assert (row["paused"], row["paused_why"], bool(row["paused_by"])) == ("operator", "upgrade", True)
+    assert row["paused_since"] is not None
+    assert site.run("resume", "slow").exit_code == 0
+    assert site.list_groups()["slow"]["paused"] is None
 
 
 def test_nothing_is_dropped_unless_confirmed(site: GroupCommands) -> None:

@@ -6,18 +6,21 @@ reason                cause                                                     
 ``failing``           nearly every call failed (worker.dispatch.circuit_breaker)              when a probe succeeds
 ``dead-letters``      the group has too many dead letters                                     when it has fewer
 ``gone``              the target refuses all events (worker.handlers.errors.Gone)             by `groups resume`
+``operator``          a person paused it with `groups pause` or in the console                by `groups resume`
 ====================  ======================================================================  =========================
 
-The pause is a hash that expires unless a worker refreshes it, so a crash cannot leave a group paused. Only ``gone``
-stays, because the target itself asked for it. While the group is failing, one worker at a time makes one call, the
-probe. Its turn lasts as long as the call may take, and the time between two turns grows, with jitter.
+The pause is a hash that expires unless a worker refreshes it, so a crash cannot leave a group paused. Only ``gone`` and
+``operator`` stay, because the target or a person asked for them; no other reason replaces them. While the group is
+failing, one worker at a time makes one call, the probe. Its turn lasts as long as the call may take, and the time
+between two turns grows, with jitter.
 """
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 import structlog
 
@@ -39,12 +42,14 @@ class PauseReason(StrEnum):
     FAILING = "failing"
     DEAD_LETTERS = "dead-letters"
     GONE = "gone"
+    OPERATOR = "operator"
 
 
 MEANING = {
     PauseReason.FAILING.value: "nearly every call fails; the workers probe the target, and resume on success",
     PauseReason.DEAD_LETTERS.value: "too many dead letters; replay or discard some, or raise ACKSTREAM_DEAD_LETTERS",
     PauseReason.GONE.value: "its target refuses all events (410); run `ackstream groups resume` once it accepts them",
+    PauseReason.OPERATOR.value: "a person paused it; run `ackstream groups resume` to continue",
 }
 
 BEGIN = read_script(__file__, "start_pause.lua")
@@ -82,7 +87,7 @@ class Pause:
 
     async def refresh(self) -> None:
         """Read whether the group is paused, and pause it while it has too many dead letters."""
-        reply: Any = await self._look(keys=[self._key, self._dead], args=[PauseReason.GONE, EXPIRES_SECONDS * 1000])
+        reply: Any = await self._look(keys=[self._key, self._dead], args=[EXPIRES_SECONDS * 1000])
         reason, letters = reply[0].decode() or None, int(reply[1])
         if reason is None and letters >= self._max_dead_letters:
             await self.start(PauseReason.DEAD_LETTERS)
@@ -137,6 +142,48 @@ class Pause:
 def describe_reason(reason: str) -> str:
     """Return the text of a reason, with the next step."""
     return MEANING.get(reason, f"{reason} (a reason that this version does not know)")
+
+
+@dataclass(frozen=True, slots=True)
+class PauseState:
+    """The pause of a group as Redis stores it. ``person`` and ``why`` are empty unless a person paused the group."""
+
+    reason: str
+    since_ms: int | None
+    person: str
+    why: str
+    next_probe_ms: int | None
+    """When the next probe is due; None if the reason allows none."""
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[bytes, bytes]) -> Self | None:
+        """Decode the hash; None if the group is not paused."""
+        text = {name: value.decode(errors="replace") for name, value in fields.items()}
+        if b"why" not in text:
+            return None
+        probe = _number(text.get(b"probe", "")) if text[b"why"] == PauseReason.FAILING else None
+        since_ms = _number(text.get(b"since", ""))
+        return cls(text[b"why"], since_ms, text.get(b"person", ""), text.get(b"note", ""), probe)
+
+
+def _number(digits: str) -> int | None:
+    return int(digits) if digits.isascii() and digits.isdigit() else None
+
+
+async def read_pause(group: GroupRef) -> PauseState | None:
+    """Return the pause of a group; None if it is not paused. Raises RedisError."""
+    fields: Any = await group.server.hgetall(group.paused)
+    return PauseState.from_fields(fields)
+
+
+async def pause_by_hand(group: GroupRef, person: str, why: str) -> None:
+    """Pause a group until `resume`; this replaces a pause for another reason. Raises RedisError."""
+    seconds, microseconds = await group.server.time()
+    now_ms = seconds * 1000 + microseconds // 1000
+    async with group.server.pipeline(transaction=True) as pipe:
+        pipe.delete(group.paused)
+        pipe.hset(group.paused, mapping={"why": PauseReason.OPERATOR, "since": now_ms, "person": person, "note": why})
+        await pipe.execute()
 
 
 async def read_pause_reason(group: GroupRef) -> str | None:

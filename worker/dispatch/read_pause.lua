@@ -3,12 +3,11 @@
 --
 -- KEYS[1]  the pause, a hash
 -- KEYS[2]  the dead letters
--- ARGV[1]  the reason that lasts until a person ends the pause
--- ARGV[2]  ms until any other pause expires
+-- ARGV[1]  ms until the pause expires, unless it lasts until a person ends it
 -- Reply    the reason, or '' if the group is not paused; the number of dead letters
 
 local reason = redis.call('HGET', KEYS[1], 'why') or ''
-if reason ~= '' and reason ~= ARGV[1] then
-  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+if reason ~= '' and redis.call('PTTL', KEYS[1]) >= 0 then
+  redis.call('PEXPIRE', KEYS[1], ARGV[1])
 end
 return {reason, redis.call('XLEN', KEYS[2])}

@@ -7,10 +7,12 @@
 -- ARGV[3]  ms until the pause expires if no worker refreshes it
 -- ARGV[4]  ms until the first probe
 -- Reply    the reason for which the group is paused
+--
+-- A pause that lasts until a person ends it has no expiry; no other reason replaces it.
 
 --- include clock.lua
 local reason = redis.call('HGET', KEYS[1], 'why')
-if reason and (reason == ARGV[1] or ARGV[2] == '0') then
+if reason and (reason == ARGV[1] or ARGV[2] == '0' or redis.call('PTTL', KEYS[1]) < 0) then
   return reason
 end
 local now = now_ms()

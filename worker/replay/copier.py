@@ -30,6 +30,7 @@ COPIES_AT_ONCE = 250
 TICK_SECONDS = 0.02
 ROOM_SECONDS = 0.1
 LONGEST_WAIT_SECONDS = 1.0
+RATE_SECONDS = 1.0
 PAUSE_MOST_SECONDS = 0.05
 
 _ATTEMPT_FIELDS = (b"attempt", b"message", b"errors", b"failed_ms", b"first_failed_ms")
@@ -59,7 +60,8 @@ class Copier:
         self._lease = lease
         self._archive = archive
         self._cursor = progress.cursor
-        self._limiter = RateLimiter(self._replay.rate, time.monotonic)
+        self._rate, self._rate_read_at = progress.rate, time.monotonic()
+        self._limiter = RateLimiter(progress.rate, time.monotonic)
         self._replayed = REPLAYED.labels(self._replay.group)
         self._done = progress.done
 
@@ -85,6 +87,7 @@ class Copier:
         steps = plan_steps(self._replay, page)
         plan_seconds = time.perf_counter() - started
         while steps and not stop.is_set():
+            await self._follow_rate()
             batch, steps = split_steps(steps, min(self._limiter.count_due(), COPIES_AT_ONCE))
             if not batch:
                 await self._wait(max(self._limiter.seconds_until_next(), TICK_SECONDS), stop)
@@ -95,6 +98,15 @@ class Copier:
                 steps = [*batch, *steps]
                 await self._wait(ROOM_SECONDS, stop)
         await asyncio.sleep(min(plan_seconds, PAUSE_MOST_SECONDS))  # leaves half of the time of the loop to handlers
+
+    async def _follow_rate(self) -> None:
+        """Adopt the rate that an operator has set; it is read every RATE_SECONDS."""
+        if time.monotonic() - self._rate_read_at < RATE_SECONDS:
+            return
+        rate, self._rate_read_at = await self._replays.read_rate(self._replay), time.monotonic()
+        if rate != self._rate:
+            self._rate, self._limiter = rate, RateLimiter(rate, time.monotonic)
+            log.info("replay.rate", replay=self._replay.id, group=self._replay.group, rate=rate)
 
     async def _step(self, copies: Sequence[ReplayCopy], cursor: EntryId, *, last: bool = False) -> None:
         copied = await self._replays.copy(self._replay, self._lease, (self._cursor, cursor), copies, last=last)

@@ -21,6 +21,7 @@
 --
 -- XLEN of the dead letters fails before anything is written if the key has another type.
 
+--- include clock.lua
 local id = ARGV[3]
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return -1 end
 if redis.call('HGET', KEYS[1], id .. ':state') ~= 'running' then return -1 end
@@ -46,7 +47,8 @@ if copied > 0 then
   redis.call('HINCRBY', KEYS[1], id .. ':done', copied)
 end
 if ARGV[7] == '1' then
-  redis.call('HSET', KEYS[1], id .. ':state', 'done')
+  redis.call('HSET', KEYS[1], id .. ':state', 'done', id .. ':moved', now_ms(), id .. ':moved_by', '',
+    id .. ':moved_why', '')
 end
 if ARGV[6] ~= '' then
   local act = ARGV[7] == '1' and {'DESTROY', KEYS[4], ARGV[6]} or {'SETID', KEYS[4], ARGV[6], ARGV[5]}

@@ -9,6 +9,7 @@ from typing import Any, Self
 import orjson
 
 from stream.entry import EntryId
+from worker.events.timestamps import iso_time
 from worker.replay.entry_filter import EntryFilter
 
 
@@ -77,6 +78,19 @@ class Replay:
 
 
 @dataclass(frozen=True, slots=True)
+class Act:
+    """What a person did with a replay, when and why. Replays of an older version have no person and no reason."""
+
+    ms: int
+    person: str = ""
+    why: str = ""
+
+    def summary(self) -> dict[str, Any]:
+        """Return a dictionary for JSON."""
+        return {"at": iso_time(self.ms), "by": self.person or None, "why": self.why or None}
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """The progress of a replay. It has read all entries up to ``cursor``."""
 
@@ -87,6 +101,11 @@ class Progress:
     """Entries of the archive are read only before this one; None means all."""
     done: int
     """The number of copies."""
+    rate: float
+    """The copies a second that are allowed now. An operator may change it."""
+    started: Act
+    moved: Act
+    """The last change of the state; its person is empty if a worker changed it."""
     error: str
 
     @classmethod
@@ -103,12 +122,16 @@ class Progress:
         def of(name: str, default: str = "") -> str:
             return stored.get(replay_id + b":" + name.encode(), default.encode()).decode()
 
+        replay = Replay.from_json(stored[replay_id])
         return cls(
-            replay=Replay.from_json(stored[replay_id]),
+            replay=replay,
             state=State(of("state")),
             cursor=EntryId.from_redis(shard, of("cursor")),
             boundary=EntryId.from_redis(shard, of("boundary")) if of("boundary") else None,
             done=int(of("done", "0")),
+            rate=float(of("rate", str(replay.rate))),
+            started=Act(replay.started_ms, of("by"), of("why")),
+            moved=Act(int(of("moved", str(replay.started_ms))), of("moved_by"), of("moved_why")),
             error=of("error"),
         )
 
@@ -120,7 +143,9 @@ class Progress:
             "state": self.state.value,
             "done": self.done,
             "total": max(self.replay.total, self.done),
-            "rate": self.replay.rate,
+            "rate": self.rate,
             "scope": self.replay.scope,
+            "started": self.started.summary(),
+            "moved": self.moved.summary(),
             "error": self.error or None,
         }

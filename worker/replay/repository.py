@@ -20,9 +20,11 @@ from worker.replay.job import ENDED, Place, Progress, Replay, State
 
 MOST_UNREAD = 10_000
 KEPT_ENDED = 20
+PARTS = ("state", "cursor", "boundary", "done", "error", "rate", "by", "why", "moved", "moved_by", "moved_why")
 
 START = read_script(__file__, "start_replay.lua")
 SET_STATE = read_script(__file__, "set_state.lua")
+SET_RATE = read_script(__file__, "set_rate.lua")
 COPY = read_script(__file__, "copy_entries.lua")
 
 
@@ -52,6 +54,7 @@ class Replays:
         self._key = group.replays
         self._start = group.server.register_script(START)
         self._set_state = group.server.register_script(SET_STATE)
+        self._set_rate = group.server.register_script(SET_RATE)
         self._copy = group.server.register_script(COPY)
 
     async def all(self) -> list[Progress]:
@@ -63,25 +66,42 @@ class Replays:
         """Return the progress of the replay with this id, or None."""
         return next((progress for progress in await self.all() if progress.replay.id == replay_id), None)
 
-    async def start(self, replay: Replay) -> bool:
+    async def start(self, replay: Replay, person: str = "", why: str = "") -> bool:
         """Start the replay, and delete old replays that have ended. Return False if the group is not registered."""
         keys = [self._shard.groups, self._key, self._shard.stream]
-        args: list[Any] = [self._group.name, replay.id, replay.to_json(), replay.begin, replay.hold]
+        args: list[Any] = [self._group.name, replay.id, replay.to_json(), replay.begin, replay.hold, person, why]
         if not await self._start(keys=keys, args=args):
             return False
         ended = [progress.replay.id for progress in await self.all() if progress.state in ENDED][KEPT_ENDED:]
         if ended:
-            parts = ("", ":state", ":cursor", ":boundary", ":done", ":error")
-            await self._server.hdel(self._key, *(f"{replay_id}{part}" for replay_id in ended for part in parts))
+            parts = [f"{replay_id}:{part}" for replay_id in ended for part in PARTS]
+            await self._server.hdel(self._key, *ended, *parts)
         return True
 
     async def change_state(
-        self, replay: Replay, state: State, *, allowed: Sequence[State], error: str = ""
+        self,
+        replay: Replay,
+        state: State,
+        *,
+        allowed: Sequence[State],
+        error: str = "",
+        person: str = "",
+        why: str = "",
     ) -> State | None:
         """Set the state if the replay is in one of the allowed states. Return the state before, None if unknown."""
-        args: list[Any] = [replay.id, state, error, replay.hold, int(state in ENDED), *allowed]
+        args: list[Any] = [replay.id, state, error, replay.hold, int(state in ENDED), person, why, *allowed]
         previous = await self._set_state(keys=[self._key, self._shard.stream], args=args)
         return None if previous is None else State(previous.decode())
+
+    async def change_rate(self, replay: Replay, rate: float) -> State | None:
+        """Change the rate unless the replay has ended. Return its state, None if unknown."""
+        state = await self._set_rate(keys=[self._key], args=[replay.id, rate, *ENDED])
+        return None if state is None else State(state.decode())
+
+    async def read_rate(self, replay: Replay) -> float:
+        """Return the rate that is allowed now."""
+        rate: Any = await self._server.hget(self._key, f"{replay.id}:rate")
+        return replay.rate if rate is None else float(rate)
 
     async def copy(
         self,

@@ -9,6 +9,8 @@
 -- ARGV[3]  its JSON
 -- ARGV[4]  the entry id after which it starts
 -- ARGV[5]  the name of the consumer group that holds the stream, or ''
+-- ARGV[6]  the person who starts it
+-- ARGV[7]  and why
 -- Reply    1; 0 if the group is not registered
 
 if redis.call('SISMEMBER', KEYS[1], ARGV[1]) == 0 then
@@ -24,5 +26,5 @@ if ARGV[5] ~= '' and redis.call('EXISTS', KEYS[3]) == 1 then
 end
 local id = ARGV[2]
 redis.call('HSET', KEYS[2], id, ARGV[3], id .. ':state', 'running', id .. ':cursor', ARGV[4],
-  id .. ':boundary', boundary)
+  id .. ':boundary', boundary, id .. ':by', ARGV[6], id .. ':why', ARGV[7])
 return 1

@@ -40,7 +40,13 @@ class ReplayedStream:
                 await pipe.execute()
 
     async def start(
-        self, end: int, replay_id: str = "r", place: Place = Place.STREAM, rate: float = 100_000, selection: Any = ALL
+        self,
+        end: int,
+        replay_id: str = "r",
+        place: Place = Place.STREAM,
+        rate: float = 100_000,
+        selection: Any = ALL,
+        **starter: str,
     ) -> Replay:
         await self.server.sadd(self.shard.groups, GROUP)
         replay = Replay(
@@ -54,7 +60,7 @@ class ReplayedStream:
             total=end,
             started_ms=0,
         )
-        assert await self.replays.start(replay)
+        assert await self.replays.start(replay, **starter)
         return replay
 
     async def progress(self, replay_id: str = "r") -> Progress:

@@ -127,6 +127,19 @@ def state(site: HandledStream, replay: str) -> Any:
     return next(row for row in site.json("replay", "list", "--group", GROUP)["replays"] if row["replay"] == replay)
 
 
+def test_the_list_shows_who_started_a_replay_its_reason_and_its_rate(site: HandledStream) -> None:
+    """`rate` changes the rate of a replay that has not ended."""
+    run = ("replay", "run", "--group", GROUP, "--rate", "0.1", "--detach", "--why", "new column")
+    replay = site.json(*run)["replay"]
+    row = state(site, replay)
+    assert (row["rate"], row["started"]["why"], bool(row["started"]["by"])) == (0.1, "new column", True)
+    assert "(new column)" in " ".join(site.run("replay", "list").stdout.split())
+    assert site.json("replay", "rate", replay, "500")["rate"] == 500
+    site.wait_for(lambda: state(site, replay)["state"] == "done")
+    refused = site.run("replay", "rate", replay, "1")
+    assert (refused.exit_code, str(refused.exception)) == (1, f"replay {replay} is done already")
+
+
 def test_ctrl_c_leaves_a_replay_running(site: HandledStream) -> None:
     """Ctrl-C exits with 130 and prints that the replay continues; `resume --watch` watches it again."""
     settings = {"redis_url": site.url, "stream": site.shard.name}

@@ -197,6 +197,26 @@ async def test_too_many_dead_letters_pause_a_group(site: RecordingWorkers) -> No
     assert f"group '{GROUP}' is not paused" in run(site, "groups", "resume", GROUP)
 
 
+async def test_a_pause_by_hand_ends_only_by_hand(site: RecordingWorkers) -> None:
+    """The group makes no call while it is paused, also after its worker restarts, and continues after `resume`."""
+    site.pace = PACE
+    first = await site.start()
+    assert f"group '{GROUP}' is paused" in run(site, "groups", "pause", GROUP, "--why", "receiver is down")
+    await first.has_logged("group.paused")
+    await site.append(*ids("ok", range(5)))
+    first.kill()
+    second = await site.start()
+    await second.has_logged("group.paused")
+    assert "is paused: a person paused it" in await get(second, "ready")
+    assert 'ackstream_group_paused{group="recorder",why="operator"} 1.0' in await get(second, "metrics")
+    assert "paused: operator (receiver is down)" in " ".join(run(site, "groups", "list").split())
+    assert await site.server.pttl(site.shard.paused(GROUP)) == -1
+    assert len(site.times("done")) == 0
+    assert f"group '{GROUP}' is resumed; it was paused for: operator" in run(site, "groups", "resume", GROUP)
+    await site.is_done()
+    assert site.times("done") == dict.fromkeys(ids("ok", range(5)), 1)
+
+
 async def test_one_worker_probes_at_a_time_with_growing_delays(server: Redis, shard: Shard) -> None:
     """One worker probes at a time, only while the group is failing, and with growing delays."""
     pauses = [Pause(GroupRef(server, shard, "g"), 100, chance=lambda: 1.0) for _ in range(3)]

@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from stream.keys import Shard
 from stream.redis.client import client
 from tests.support.streams.replayed_stream import GROUP, ReplayedStream, run_beside
 from tests.support.streams.retention import OLD, trim_once
+from tests.support.waiting import until
 from worker.replay.copier import plan_steps, split_steps
 from worker.replay.entry_filter import EntryFilter
 from worker.replay.entry_reader import Span, read_archive
@@ -87,6 +89,73 @@ async def test_entries_that_are_not_copied_yet_are_not_trimmed(site: ReplayedStr
     assert await site.read_copies() == list(range(1, 1001))
     await trim_once(site.url, site.shard, OLD)
     assert await site.server.xlen(site.shard.stream) == 0
+
+
+async def test_a_changed_rate_applies_to_a_running_replay(site: ReplayedStream) -> None:
+    """A replay of minutes ends within seconds at the new rate; its number of copies stays right."""
+    await site.append(range(1, 1201))
+    replay = await site.start(1200, rate=5)
+
+    async def speed_up() -> None:
+        await site.has_copied(2)
+        assert await site.replays.change_rate(replay, 2000) is State.RUNNING
+        await site.has(State.DONE)
+
+    await run_beside([site.replaying()], speed_up())
+    progress = await site.progress()
+    assert (progress.rate, progress.done, progress.replay.rate) == (2000, 1200, 5)
+    assert await site.copied() == list(range(1, 1201))
+    assert await site.replays.change_rate(replay, 1) is State.DONE
+    assert (await site.progress()).rate == 2000
+
+
+async def test_a_lower_rate_applies_to_a_running_replay(site: ReplayedStream) -> None:
+    """After a change from 500 to 10 a second, the replay makes few copies in the next second."""
+    await site.append(range(1, 10_001))
+    replay = await site.start(10_000, rate=500)
+
+    async def slow_down() -> None:
+        await site.has_copied(100)
+        await site.replays.change_rate(replay, 10)
+        await until(lambda: has_rate(logs, 10))
+        before = await site.server.xlen(site.shard.replay(GROUP))
+        await asyncio.sleep(1)
+        assert await site.server.xlen(site.shard.replay(GROUP)) - before <= 15
+
+    with capture_logs() as logs:
+        await run_beside([site.replaying()], slow_down())
+
+
+async def has_rate(logs: Sequence[Any], rate: float) -> bool:
+    return any(line["event"] == "replay.rate" and line["rate"] == rate for line in logs)
+
+
+async def test_a_replay_keeps_who_started_and_changed_it(site: ReplayedStream) -> None:
+    """The person, the time and the reason stay until the worker itself changes the state."""
+    await site.append(range(1, 11))
+    replay = await site.start(10, person="tomas", why="new column")
+    progress = await site.progress()
+    assert (progress.started.person, progress.started.why) == ("tomas", "new column")
+    await site.replays.change_state(replay, State.PAUSED, allowed=[State.RUNNING], person="ida", why="receiver is down")
+    moved = (await site.progress()).moved
+    assert (moved.person, moved.why) == ("ida", "receiver is down")
+    await site.replays.change_state(replay, State.RUNNING, allowed=[State.PAUSED], person="ida")
+    await run_beside([site.replaying()], site.has(State.DONE))
+    progress = await site.progress()
+    assert progress.moved.ms >= moved.ms > 0
+    assert (progress.moved.person, progress.moved.why, progress.started.why) == ("", "", "new column")
+
+
+async def test_a_replay_of_an_older_version_has_no_person(site: ReplayedStream) -> None:
+    """Fields that an older version does not write are empty; those that it does not know stay."""
+    await site.append(range(1, 11))
+    await site.start(10)
+    key = site.shard.replays(GROUP)
+    fields = [f"r:{name}" for name in ("by", "why", "rate", "moved", "moved_by", "moved_why")]
+    await site.server.hdel(key, *fields)
+    progress = await site.progress()
+    assert (progress.rate, progress.started.person, progress.moved.person) == (progress.replay.rate, "", "")
+    assert progress.moved.ms == progress.started.ms == progress.replay.started_ms
 
 
 async def archive(site: ReplayedStream, folder: Path, first: int, last: int) -> None:
