@@ -1,11 +1,14 @@
 """``ackstream trace``: show one message."""
 
-from collections.abc import Collection, Mapping
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from console.options import DatabaseUrl, Reveal, ServerOptions
+
+if TYPE_CHECKING:
+    from console.queries.trace import StoredMessage
 
 
 def trace(
@@ -14,51 +17,72 @@ def trace(
     database_url: DatabaseUrl = None,
     reveal: Reveal = False,
 ) -> None:
-    """Show a message: its state, its events, and the outcomes of entries not handled at their first attempt.
+    """Show a message: its state, its events, and the way of each webhook through the groups.
 
-    Exits with 1 if the message is unknown. Outcomes are retries, repeats, filtered events and dead letters; each group
-    keeps its latest outcomes in Redis.
+    Exits with 1 if the message is unknown. A group has settled an entry that it has passed; the outcomes that it
+    notes are retries, repeats, filtered events and dead letters. Each group keeps its latest outcomes in Redis.
 
     Example: ackstream trace aaaaaaaa-bbbb-4ccc-8ddd-0123456789ab
     """
     from console.ask import ask_database
     from console.format import format_time
     from console.output import print_json, print_pairs, print_rows
-    from console.queries.trace import find_trace
+    from console.queries.trace import read_message
     from runtime.errors import CommandError
     from stream.redis.client import redact_url
     from worker.store.settings import DatabaseSettings
 
     settings = DatabaseSettings.load(data=options.data, redis_url=options.redis_url, database_url=database_url)
-    message = ask_database(settings, lambda engine: find_trace(engine, message_uuid, reveal=reveal))
-    if message is None:
+    stored = ask_database(settings, lambda engine: read_message(engine, message_uuid))
+    if stored is None:
         where = redact_url(settings.database_url)
         raise CommandError(f"no message {message_uuid!r} in {where}; `ackstream stats` shows what is not handled yet")
-    history = _find_history(options, {event["entry"] for event in message["events"]}, reveal=reveal)
+    message, timeline = stored.describe(reveal=reveal), _find_timeline(options, stored, reveal=reveal)
     if options.as_json:
-        print_json({**message, "history": history})
+        print_json({**message, "timeline": timeline})
         return
-    state = {name: value for name, value in message.items() if name not in ("statuses", "events")}
+    lists = ("statuses", "events", "events_cut")
+    state = {name: value for name, value in message.items() if name not in lists and value is not None}
     print_pairs({**state, **{f"{status} at": format_time(time) for status, time in message["statuses"].items()}})
     typer.echo()
     has_query = any(event["query"] for event in message["events"])
     print_rows([_columns(event, has_query=has_query) for event in message["events"]])
-    if history:
+    rows = [
+        _step_columns(webhook, group) for webhook in (timeline or {}).get("webhooks", []) for group in webhook["groups"]
+    ]
+    if rows:
         typer.echo()
-        print_rows([{**outcome, "at": format_time(outcome["at"])} for outcome in history])
+        print_rows(rows)
 
 
-def _find_history(options: ServerOptions, entries: Collection[str], *, reveal: bool) -> list[dict[str, Any]] | None:
-    """Return the outcomes of these entries; None, with a line on standard error, if Redis does not answer."""
+def _find_timeline(options: ServerOptions, message: "StoredMessage", *, reveal: bool) -> dict[str, Any] | None:
+    """Return the timeline; None, with a line on standard error, if Redis does not answer."""
     from redis.exceptions import RedisError
 
-    from console.queries.trace import find_history
+    from console.queries.timeline.timeline import find_timeline
 
+    message_uuid = message.state["message_uuid"]
     try:
-        return options.ask(lambda server, shard: find_history(server, shard, entries, reveal=reveal))
+        return options.ask(
+            lambda server, shard: find_timeline(server, shard, message_uuid, message.events, reveal=reveal)
+        )
     except RedisError:
         typer.echo("Redis does not answer: the outcomes in the groups are not shown", err=True)
         return None
+
+
+def _step_columns(webhook: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
+    from console.format import format_time
+
+    outcome = group["outcomes"][-1] if group["outcomes"] else {}
+    return {
+        "entry": webhook["entry"],
+        "group": group["group"],
+        "state": group["state"],
+        "attempts": group["attempts"],
+        "at": format_time(group["due_at"] or group["dead_at"] or outcome.get("at")),
+        "error": group["error"] or outcome.get("error"),
+    }
 
 
 def _columns(event: Mapping[str, Any], *, has_query: bool) -> dict[str, Any]:

@@ -1,78 +1,90 @@
-"""Trace one message: its state and events from the tables, and the outcomes of its entries from Redis."""
+"""Read one message from the tables: its state, and its events."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from redis.asyncio import Redis
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from console.format import mask_numbers
-from stream.keys import Shard
-from worker.events.event import mask
-from worker.events.timestamps import iso_time
-from worker.group.consumer_group import read_group_names
-from worker.group.group_ref import GroupRef
-from worker.settle.history import find_outcomes
+from worker.events.event import StatusEvent, mask
+from worker.store.database import open_connection
 from worker.store.handler import read_event
 from worker.store.projection import sort_key
 from worker.store.tables import messages, status_events
 
 HIDDEN = "***"
+MOST_EVENTS = 100
+"""At most this many events of a message are read, those that were received last."""
 
 Show = Callable[[str | None], str | None]
 
-_STATE_COLUMNS = ("account", "application", "status", "channel", "client_ref", "error_code", "price", "currency")
+_STATE_COLUMNS = (
+    "account",
+    "application",
+    "status",
+    "channel",
+    "client_ref",
+    "error_code",
+    "error_text",
+    "price",
+    "currency",
+    "parts",
+    "network_code",
+    "workflow_id",
+    "workflow_item",
+    "workflow_items",
+)
 
 
-async def find_trace(engine: AsyncEngine, message_uuid: str, *, reveal: bool) -> Mapping[str, Any] | None:
-    """Return the message and its events, the current one last; None if it is not in the tables.
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """A message in the tables. ``events`` has the current one last; ``is_cut`` means that there are more."""
 
-    Without ``reveal`` numbers and the values of query parameters are masked. Times are ISO 8601 in UTC.
-    """
-    async with engine.connect() as connection:
-        result = await connection.execute(select(messages).where(messages.c.message_uuid == message_uuid))
-        state = result.mappings().one_or_none()
-        rows = await connection.execute(select(status_events).where(status_events.c.message_uuid == message_uuid))
-        events = sorted(map(read_event, rows), key=sort_key)
-    if state is None:
-        return None
-    show: Show = (lambda number: number) if reveal else mask
+    state: Mapping[str, Any]
+    events: Sequence[StatusEvent]
+    is_cut: bool = False
+
+    def describe(self, *, reveal: bool) -> dict[str, Any]:
+        """Return the message and its events. Without ``reveal`` numbers and values of query parameters are masked.
+
+        Times are ISO 8601 in UTC.
+        """
+        show: Show = (lambda number: number) if reveal else mask
+        status_at = self.state["status_at"]
+        return {
+            "message_uuid": self.state["message_uuid"],
+            **{name: self.state[name] for name in _STATE_COLUMNS},
+            "to": show(self.state["to"]),
+            "from": show(self.state["sender"]),
+            "status_at": status_at.isoformat() if status_at else None,
+            "statuses": self.state["statuses"],
+            "events": [_describe_event(event, reveal=reveal) for event in self.events],
+            "events_cut": self.is_cut,
+        }
+
+
+def _describe_event(event: StatusEvent, *, reveal: bool) -> dict[str, Any]:
     return {
-        "message_uuid": message_uuid,
-        **{name: state[messages.c[name]] for name in _STATE_COLUMNS},
-        "to": show(state[messages.c.to]),
-        "from": show(state[messages.c.sender]),
-        "statuses": state[messages.c.statuses],
-        "events": [
-            {
-                "event_id": event.event_id,
-                "status": event.status,
-                "occurred_at": event.occurred_at.isoformat() if event.occurred_at else None,
-                "received_at": event.received_at.isoformat(),
-                "entry": event.entry,
-                "query": dict(event.query) if reveal else dict.fromkeys(event.query, HIDDEN),
-            }
-            for event in events
-        ],
+        "event_id": event.event_id,
+        "status": event.status,
+        "occurred_at": event.occurred_at.isoformat() if event.occurred_at else None,
+        "received_at": event.received_at.isoformat(),
+        "entry": event.entry,
+        "query": dict(event.query) if reveal else dict.fromkeys(event.query, HIDDEN),
     }
 
 
-async def find_history(server: Redis, shard: Shard, entries: Collection[str], *, reveal: bool) -> list[dict[str, Any]]:
-    """Return the outcomes of entries that a group did not handle at their first attempt, oldest first for each group.
-
-    Each group keeps only its latest outcomes. Raises RedisError.
-    """
-    show = str if reveal else mask_numbers
-    return [
-        {
-            "group": group,
-            "entry": outcome.origin,
-            "outcome": outcome.outcome,
-            "attempt": outcome.attempt,
-            "at": iso_time(moment_ms),
-            "error": show(outcome.error) or None,
-        }
-        for group in await read_group_names(server, shard)
-        async for moment_ms, outcome in find_outcomes(GroupRef(server, shard, group), entries)
-    ]
+async def read_message(engine: AsyncEngine, message_uuid: str) -> StoredMessage | None:
+    """Return the message; None if it is not in the tables. Raises DatabaseAway and the errors of the driver."""
+    newest = select(status_events).where(status_events.c.message_uuid == message_uuid)
+    newest = newest.order_by(status_events.c.received_at.desc(), status_events.c.event_id).limit(MOST_EVENTS + 1)
+    async with open_connection(engine) as connection:
+        result = await connection.execute(select(messages).where(messages.c.message_uuid == message_uuid))
+        row = result.mappings().one_or_none()
+        rows = (await connection.execute(newest)).all() if row else []
+    if row is None:
+        return None
+    state = {column.key: row[column] for column in messages.columns}
+    events = sorted(map(read_event, rows[:MOST_EVENTS]), key=sort_key)
+    return StoredMessage(state, events, is_cut=len(rows) > MOST_EVENTS)

@@ -92,25 +92,27 @@ def history(valkey_url: str, shard: Shard) -> Iterator[tuple[str, ...]]:
 
 def test_a_trace_has_the_outcomes_of_its_entries_in_each_group(url: str, history: tuple[str, ...]) -> None:
     """The history of a group shows retries, repeats, filtered events and dead letters; errors are masked."""
-    outcomes = run_command("trace", MESSAGE, "--database-url", url, *history, "--json").json["history"]
+    webhooks = run_command("trace", MESSAGE, "--database-url", url, *history, "--json").json["timeline"]["webhooks"]
 
-    assert [(row["group"], row["entry"], row["outcome"], row["attempt"]) for row in outcomes] == [
-        ("crm", f"0/{RECEIVED_MS}-1", "dead-lettered", 24),
-        ("store", f"0/{RECEIVED_MS}-1", "repeated", 1),
+    second = next(webhook for webhook in webhooks if webhook["entry"] == f"0/{RECEIVED_MS}-1")
+    outcomes = [(group["group"], outcome) for group in second["groups"] for outcome in group["outcomes"]]
+    assert [(group, outcome["outcome"], outcome["attempt"]) for group, outcome in outcomes] == [
+        ("crm", "dead-lettered", 24),
+        ("store", "repeated", 1),
     ]
-    assert [row["error"] for row in outcomes] == ["failed: ValueError at crm.py:7 ********0123", None]
+    assert [outcome["error"] for _, outcome in outcomes] == ["failed: ValueError at crm.py:7 ********0123", None]
     masked = run_command("trace", MESSAGE, "--database-url", url, *history, columns=160).stdout
-    assert "dead-lettered" in masked
+    assert "dead letter removed" in masked
     assert "447700900123" not in masked
     revealed = run_command("trace", MESSAGE, "--database-url", url, *history, "--reveal", columns=160).stdout
     assert "447700900123" in revealed
 
 
 def test_a_trace_without_redis_shows_the_tables(url: str) -> None:
-    """Without Redis the history is null, and standard error has the reason."""
+    """Without Redis the timeline is null, and standard error has the reason."""
     outcome = run_command("trace", MESSAGE, "--database-url", url, "--redis-url", "redis://127.0.0.1:1", "--json")
 
-    assert outcome.json["history"] is None
+    assert outcome.json["timeline"] is None
     assert len(outcome.json["events"]) == 2
     assert "Redis does not answer" in outcome.stderr
 

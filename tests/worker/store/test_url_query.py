@@ -6,7 +6,7 @@ import orjson
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from console.queries.trace import find_trace
+from console.queries.trace import read_message
 from tests.support.samples.events import RECEIVED_MS, body, event
 from tests.support.workers.store_rows import clear_tables, read_rows
 from worker.events.url_query import FORM
@@ -74,8 +74,8 @@ def test_another_query_of_a_receipt_by_get_is_the_same_event() -> None:
 async def test_trace_hides_the_values_unless_asked(engine: AsyncEngine) -> None:
     """Values may be tokens, so `trace` hides them; the row has them."""
     await Store(engine).handle([event(body(), query=b"order=7&token=%00secret")])
-    hidden, shown = [await find_trace(engine, "m-1", reveal=reveal) for reveal in (False, True)]
-    assert hidden is not None
+    message = await read_message(engine, "m-1")
+    assert message is not None
+    hidden, shown = [message.describe(reveal=reveal) for reveal in (False, True)]
     assert hidden["events"][0]["query"] == {"order": "***", "token": "***"}
-    assert shown is not None
     assert shown["events"][0]["query"] == {"order": "7", "token": "\ufffdsecret"}
