@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from console.web.access.audit import AuditLog
+from console.web.access.guard import IDENTITY
 from console.web.access.roles import Identity
 from console.web.sampling.sampler import Sampler
 from console.web.settings import ConsoleSettings
@@ -28,7 +29,6 @@ class ConsoleState:
 
 
 STATE = web.AppKey("state", ConsoleState)
-IDENTITY = web.RequestKey("identity", Identity)
 
 
 def state_of(request: web.Request) -> ConsoleState:

@@ -1,4 +1,4 @@
-"""Who may do what: users, sessions, tokens, sign-in links, the checks of each request, and the audit log.
+"""Access to the console: users, sessions, tokens, sign-in links, the checks of each request, and the audit log.
 
 Start with `guard`.
 """

@@ -6,7 +6,7 @@ from typing import Self
 
 
 class Role(IntEnum):
-    """What a person or token may do."""
+    """The rights of a person or token."""
 
     VIEWER = 1
     """Sees all pages, with numbers masked."""

@@ -1,0 +1,103 @@
+"""The audit log: an entry for each action, with the person, the scope, the number, the reason and the result.
+
+It holds no payload, no secret and no whole phone number: long runs of digits are masked when they are recorded.
+"""
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from aiosqlite import Connection
+
+from console.web.access.roles import Identity
+from worker.events.event import mask
+
+log = structlog.get_logger("console.audit")
+
+KEEP_SECONDS = 400 * 86_400.0
+MAX_ROWS = 1_000_000
+LONGEST_TEXT = 500
+MAX_PAGE = 200
+
+# Entry ids and message ids stay readable; other digits, also in groups, may be a phone number.
+_UUID = r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b"
+_ENTRY_ID = r"\b\d{1,4}/\d{13}-\d{1,19}\b"
+_DATE = r"\b\d{4}-\d\d-\d\d(?=\b|T)"
+_IDS = re.compile(rf"({_UUID}|{_ENTRY_ID}|{_DATE})|\d(?:[ ().-]{{0,2}}\d){{5,}}")
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """An action. ``at`` is in Unix seconds; ``count`` is None for an action without a number."""
+
+    id: int
+    at: float
+    who: str
+    role: str
+    address: str
+    action: str
+    scope: str
+    count: int | None
+    why: str
+    result: str
+
+
+class AuditLog:
+    """All actions of the last 400 days, at most 1,000,000."""
+
+    def __init__(self, database: Connection, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def record(
+        self, identity: Identity, *, action: str, scope: str = "", count: int | None = None, why: str = "", result: str
+    ) -> None:
+        """Record an action, and drop the entries beyond the limits. Raises sqlite3.Error."""
+        now = self._clock()
+        texts = [_clean(text) for text in (identity.name, str(identity.role), identity.address, action)]
+        values = (now, *texts, mask_digits(scope), count, mask_digits(why), mask_digits(result))
+        columns = "at, who, role, address, action, scope, count, why, result"
+        await self._database.execute(f"INSERT INTO audit ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)  # noqa: S608 - constants
+        log.info("audit", who=texts[0], action=texts[3], count=count)
+        await self._database.execute("DELETE FROM audit WHERE at < ?", (now - KEEP_SECONDS,))
+        await self._database.execute("DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?", (MAX_ROWS,))
+
+    async def read(
+        self,
+        *,
+        who: str = "",
+        action: str = "",
+        since: float | None = None,
+        until: float | None = None,
+        before: int | None = None,
+        limit: int = 50,
+    ) -> list[AuditEntry]:
+        """Return a page, newest first. ``before`` is the id of the previous page's last entry.
+
+        ``action`` is an action or the part of it before a full stop. ``since`` is included, ``until`` is not.
+        """
+        conditions = {
+            "who = ?": who or None,
+            "(action = ?1 OR (action > ?1 || '.' AND action < ?1 || '/'))": action or None,
+            "at >= ?": since,
+            "at < ?": until,
+            "id < ?": before,
+        }
+        chosen = {text: value for text, value in conditions.items() if value is not None}
+        where = " AND ".join(text.replace("?1", "?") for text in chosen) or "TRUE"
+        values = [value for text, value in chosen.items() for _ in range(text.count("?"))]
+        query = f"SELECT * FROM audit WHERE {where} ORDER BY id DESC LIMIT ?"  # noqa: S608 - constants
+        async with self._database.execute(query, (*values, min(limit, MAX_PAGE))) as cursor:
+            return [AuditEntry(*row) async for row in cursor]
+
+
+def mask_digits(text: str) -> str:
+    """Return the text in one line, with all but the end of each long number masked. Ids and dates stay."""
+    return _IDS.sub(lambda match: match.group(1) or mask(re.sub(r"\D", "", match.group())) or "", _clean(text))
+
+
+def _clean(text: str) -> str:
+    """Return the first characters of the text, without characters that a page or terminal hides or acts on."""
+    return "".join(char if char.isprintable() else " " for char in text)[:LONGEST_TEXT]

@@ -1,0 +1,25 @@
+"""Random secrets that the console hands out once, and the digests of them that it keeps."""
+
+import hashlib
+import re
+import secrets
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
+NAME_RULE = "1 to 64 letters, digits and . _ @ + -, with a letter or a digit first"
+
+
+def make_secret(prefix: str = "") -> str:
+    """Return 32 random bytes as text for a URL, a cookie or a header."""
+    return prefix + secrets.token_urlsafe(32)
+
+
+def digest(secret: str) -> bytes:
+    """Return the SHA-256 of a secret. The secret has 256 random bits, so nobody can find it from the digest."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+
+
+def check_name(name: str) -> str:
+    """Return the name of a user or token. Raises ValueError unless it follows NAME_RULE."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name[:64]!r} is not a name: {NAME_RULE}")
+    return name
