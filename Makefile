@@ -4,13 +4,14 @@
 # crash tests at length; make chaos ROUNDS=200 SEED=1, random faults under load; make fuzz SECONDS=60, random input for
 # as long; make outage MINUTES=10, an outage of a target of that length; make lock, to renew the locked
 # versions; make reference, pictures and recording, to write docs/reference/ and docs/images/ from the code; make docs,
-# the documentation as a site in build/site; make package, wheel and sdist, checked and installed.
+# the documentation as a site in build/site; make package, wheel and sdist, checked and installed; make vendor, the
+# console's libraries for browsers from npm.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 BIN := .venv/bin
 PYTEST = $(BIN)/pytest
 
-.PHONY: run test coverage coverage-data test-aiohttp lint format bench chaos outage crash fuzz reference pictures recording docs package lock clean
+.PHONY: run test coverage coverage-data test-aiohttp lint format bench chaos outage crash fuzz reference pictures recording docs package vendor lock clean
 
 run: .venv/.run
 	@exec $(BIN)/ackstream up $(ARGS)
@@ -76,6 +77,9 @@ recording: .venv/.dev
 docs: .venv/.tools
 	.venv/tools/bin/zensical build --strict --clean
 	.venv/tools/bin/python -m deploy.docs.site_check build/site
+
+vendor: .venv/.dev
+	$(BIN)/python -m deploy.vendor
 
 package: .venv/.tools
 	.venv/tools/bin/python deploy/package.py

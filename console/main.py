@@ -8,7 +8,19 @@ from typing import Annotated
 
 import typer
 
-from console.commands import dead_letters, groups, invalid, quarantine, replay, serve, simulate, spool, stats, trace
+from console.commands import (
+    console,
+    dead_letters,
+    groups,
+    invalid,
+    quarantine,
+    replay,
+    serve,
+    simulate,
+    spool,
+    stats,
+    trace,
+)
 from console.options import CommandGroup
 
 app = CommandGroup(
@@ -48,6 +60,7 @@ app.command("migrate")(serve.migrate)
 app.command("simulate")(simulate.simulate)
 app.command("trace")(trace.trace)
 app.command("stats")(stats.stats)
+app.add_typer(console.app, name="console")
 app.add_typer(groups.app, name="groups")
 app.add_typer(replay.app, name="replay")
 app.add_typer(dead_letters.app, name="dead-letters")

@@ -46,7 +46,8 @@ def _list_names(settings: StreamSettings, variables: Mapping[str, str]) -> froze
     names = type(settings).names()
     if variables.keys() <= names:
         return names
+    from console.web.settings import ConsoleSettings  # noqa: PLC0415 - loaded only if needed
     from ingest.settings import IngestSettings  # noqa: PLC0415 - loaded only if needed
     from worker.settings import WorkerSettings  # noqa: PLC0415 - loaded only if needed
 
-    return names | IngestSettings.names() | WorkerSettings.names()
+    return names | IngestSettings.names() | WorkerSettings.names() | ConsoleSettings.names()

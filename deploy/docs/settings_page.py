@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from pydantic.fields import FieldInfo
 
+from console.web.settings import ConsoleSettings
 from deploy.docs.markdown import code, page, table
 from ingest.settings import IngestSettings
 from stream.settings import PREFIX, ProcessSettings, StreamSettings
@@ -33,15 +34,18 @@ def render() -> str:
     """Return the page."""
     everywhere = set(StreamSettings.model_fields)
     ingest, worker = set(IngestSettings.model_fields), set(WorkerSettings.model_fields)
+    console = {name for name in ConsoleSettings.model_fields if name.startswith("console_")} | {"admin_port"}
     processes = set(ProcessSettings.model_fields) - everywhere - {"admin_port"}
     return page(
         "Settings",
         INTRODUCTION,
         "## All processes and commands\n\n" + _table(StreamSettings, StreamSettings.model_fields),
-        "## Ingest and worker\n\n"
+        "## Ingest, worker and console\n\n"
         + _table(IngestSettings, (name for name in IngestSettings.model_fields if name in processes)),
         "## Ingest\n\n" + _table(IngestSettings, _own(IngestSettings, ingest - everywhere - processes)),
         "## Worker\n\n" + _table(WorkerSettings, _own(WorkerSettings, worker - everywhere - processes)),
+        "## Console\n\nThe console also reads the settings of signatures and of the database.\n\n"
+        + _table(ConsoleSettings, _own(ConsoleSettings, console)),
     )
 
 

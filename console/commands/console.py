@@ -1,0 +1,47 @@
+"""``ackstream console``: the web console."""
+
+from typing import Annotated
+
+import typer
+
+from console.options import AdminHost, AdminPort, CommandGroup, Data, DatabaseUrl, RedisUrl, StopWithStdin
+
+app = CommandGroup(no_args_is_help=False)
+
+
+@app.callback(invoke_without_command=True)
+def console(
+    context: typer.Context,
+    data: Data = None,
+    redis_url: RedisUrl = None,
+    database_url: DatabaseUrl = None,
+    host: Annotated[str | None, typer.Option(help="Address of the console (default 127.0.0.1).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the console (default 8080); 0 picks a free one.")] = None,
+    admin_host: AdminHost = None,
+    admin_port: AdminPort = None,
+    stop_with_stdin: StopWithStdin = False,
+) -> None:
+    """Serve the web console: what flows, what failed, and what to do about it.
+
+    Example: ackstream console --port 8081
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from console.settings_report import report_settings
+    from console.web.app import serve
+    from console.web.settings import ConsoleSettings
+    from runtime import logs, process
+
+    settings = ConsoleSettings.load(
+        data=data,
+        redis_url=redis_url,
+        database_url=database_url,
+        console_host=host,
+        console_port=port,
+        admin_host=admin_host,
+        admin_port=admin_port,
+    )
+    logs.configure(settings.log_format)
+    if not stop_with_stdin:  # else the parent process has reported them
+        report_settings(settings)
+    process.run(lambda stop: serve(settings, stop), stop_with_stdin=stop_with_stdin)

@@ -1,0 +1,98 @@
+"""The console's process: its connections, and the order in which its parts start and stop."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from aiohttp import web
+from aiosqlite import Connection
+
+from console.web import failures, routes
+from console.web.access.control import AccessControl
+from console.web.access.guard import ACCESS, add_headers, make_guard
+from console.web.access.perimeter import Perimeter
+from console.web.database import open_console_database
+from console.web.live import LiveStreams
+from console.web.route import Route
+from console.web.sampling.sampler import run_sampler
+from console.web.settings import ConsoleSettings
+from console.web.state import STATE, ConsoleState
+from runtime import health
+from runtime.server_socket import open_listener, port_of
+from stream.redis.client import client, redact_url
+from worker.store.database import open_engine
+
+log = structlog.get_logger("console")
+
+BODY_BYTES = 64 * 1024
+KEEPALIVE_SECONDS = 30.0
+STOP_SECONDS = 2.0
+
+
+async def serve(settings: ConsoleSettings, stop: asyncio.Event) -> None:
+    """Serve the console until ``stop``. Live streams end at once, other requests may finish."""
+    server = client(settings.redis_url)
+    engine = open_engine(settings.database_url, read_only=True)
+    try:
+        async with (
+            open_console_database(settings.console_database) as database,
+            run_sampler(settings, server, engine, database) as sampler,
+        ):
+            access = _open_access(settings, database)
+            state = ConsoleState(settings, server, [settings.shard], engine, sampler, access.audit)
+            async with (
+                open_site(make_app(state, access, stop), settings) as port,
+                health.run_health_server(settings.admin_host, settings.admin_port, lambda: None) as admin_port,
+            ):
+                redis = redact_url(settings.redis_url)
+                log.info("console.started", host=settings.console_host, port=port, admin_port=admin_port, redis=redis)
+                await stop.wait()
+    finally:
+        await engine.dispose()
+        await server.aclose()
+    log.info("console.stopped")
+
+
+def _open_access(settings: ConsoleSettings, database: Connection) -> AccessControl:
+    perimeter = Perimeter(
+        settings.hosts,
+        allowed_hosts=settings.allowed_hosts,
+        proxies=settings.proxies,
+        user_header=settings.console_user_header,
+    )
+    return AccessControl.open(database, settings.users_file, perimeter)
+
+
+def make_app(state: ConsoleState, access: AccessControl, stop: asyncio.Event) -> web.Application:
+    """Return the application with all routes, behind the guard."""
+    app = web.Application(middlewares=[failures.explain_failures], client_max_size=BODY_BYTES)
+    app[STATE], app[ACCESS] = state, access
+    app.on_response_prepare.append(add_headers)
+    listed = routes.collect(LiveStreams(routes.LIVE, stop))
+    roles = {(str(route.method), _add_route(app, route)): route.role for route in listed}
+    app.middlewares.append(make_guard(access, roles))
+    return app
+
+
+def _add_route(app: web.Application, route: Route) -> str:
+    """Add the route; return its path in the form that the guard sees."""
+    resource = app.router.add_route(route.method, route.path, route.handler).resource
+    assert resource is not None  # noqa: S101 - it was added with a path
+    return resource.canonical
+
+
+@asynccontextmanager
+async def open_site(app: web.Application, settings: ConsoleSettings) -> AsyncIterator[int]:
+    """Serve the application while the block runs; yields the port. Raises CommandError if the port is taken."""
+    runner = web.AppRunner(app, access_log=None, keepalive_timeout=KEEPALIVE_SECONDS, shutdown_timeout=STOP_SECONDS)
+    await runner.setup()
+    server = runner.server
+    assert server is not None  # noqa: S101 - it is set up
+    try:
+        async with open_listener(
+            server, settings.hosts, settings.console_port, setting="ACKSTREAM_CONSOLE_PORT (--port)"
+        ) as listener:
+            yield port_of(listener)
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,85 @@
+"""Turns errors of handlers into pages in the frame of the console, or into JSON for the API."""
+
+from pathlib import Path
+from traceback import extract_tb
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from redis.exceptions import RedisError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from console.web.render import WrongParameter, json_reply, render_page
+from console.web.route import API
+from console.web.state import state_of
+from stream.redis.client import describe_error
+from worker.store.database import DatabaseAway
+
+log = structlog.get_logger("console")
+
+AWAY_STATUS = 503
+KEPT_HEADERS = frozenset(("Allow", "HX-Redirect", "Retry-After", "WWW-Authenticate"))
+TEXTS = {
+    400: ("This request is not valid.", "Go back and correct it."),
+    401: ("Sign in first.", ""),
+    403: ("You may not do this.", "Your role allows you to look, but not to act. An admin can change it."),
+    404: ("There is no such page.", "Check the address, or choose a page in the menu."),
+    405: ("This address does not take such a request.", ""),
+    413: ("The request is too large.", ""),
+    421: ("The console does not answer under this name.", "Add it to ACKSTREAM_CONSOLE_ALLOWED_HOSTS."),
+    429: ("Too many tries.", "Wait a minute, then try again."),
+    500: ("The console failed at this request.", "Its log has the error. Nothing else stopped."),
+}
+
+
+@web.middleware
+async def explain_failures(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer an error of the handler with its page or JSON. Redirects pass through."""
+    try:
+        return await handler(request)
+    except web.HTTPException as exc:
+        if exc.status < 400 or exc.content_type == "application/json":  # noqa: PLR2004 - the first status of an error
+            raise
+        has_text = exc.text and exc.text != f"{exc.status}: {exc.reason}"
+        answer = _refuse(request, exc.status, exc.text if has_text else None)
+        answer.headers.update({name: value for name, value in exc.headers.items() if name in KEPT_HEADERS})
+        return answer
+    except WrongParameter as exc:
+        return _refuse_parameters(request, exc)
+    except RedisError as exc:
+        return _report_away(request, "redis", exc)
+    except (DatabaseAway, DBAPIError, PoolTimeoutError, OSError) as exc:
+        return _report_away(request, "database", exc)
+    except Exception as exc:  # noqa: BLE001 - a fault of our code; its text may quote private data
+        frame = extract_tb(exc.__traceback__)[-1]
+        place = f"{Path(frame.filename).name}:{frame.lineno}"
+        log.error("console.failed", error=describe_error(exc), at=place, path=request.path, sampled=True)  # noqa: TRY400 - as above
+        return _refuse(request, 500, None)
+
+
+def _refuse(request: web.Request, status: int, text: str | None) -> web.Response:
+    title, advice = TEXTS.get(status, TEXTS[400] if status < 500 else TEXTS[500])  # noqa: PLR2004 - the server's fault
+    if request.path.startswith(API):
+        return json_reply({"error": text or " ".join(filter(None, (title, advice)))}, status)
+    data = {"heading": title, "advice": text or advice, "faults": {}}
+    return render_page(request, "error.html", data, title=title, status=status)
+
+
+def _refuse_parameters(request: web.Request, exc: WrongParameter) -> web.Response:
+    title, _ = TEXTS[400]
+    if request.path.startswith(API):
+        return json_reply({"error": title, "fields": exc.fields}, 400)
+    data = {"heading": title, "advice": "", "faults": exc.fields}
+    return render_page(request, "error.html", data, title=title, status=400)
+
+
+def _report_away(request: web.Request, part: str, exc: BaseException) -> web.Response:
+    log.warning("console.away", part=part, error=describe_error(exc), path=request.path, sampled=True)
+    latest = state_of(request).sampler.latest
+    away = latest.redis.away if part == "redis" else latest.database
+    if request.path.startswith(API):
+        name = "Redis" if part == "redis" else "the database"
+        return json_reply({"error": f"{name} does not answer", "since": away.since if away else None}, AWAY_STATUS)
+    data = {"part": part, "since": away.since if away else None, "spooled": latest.spooled}
+    return render_page(request, "away.html", data, title="No answer", status=AWAY_STATUS)

@@ -1,0 +1,20 @@
+"""All routes and live pages of the console."""
+
+from collections.abc import Sequence
+from itertools import chain
+
+from console.web import preferences, static_files
+from console.web.live import LivePage, LiveStreams, make_routes
+from console.web.pages import overview, sign_in
+from console.web.route import Route
+
+PAGES = (sign_in.ROUTES, overview.ROUTES, preferences.ROUTES)
+LIVE: Sequence[LivePage] = (overview.LIVE,)
+STATIC = Route(
+    "GET", f"{static_files.PREFIX}/{{digest}}/{{name:.+}}", static_files.serve_file, None, summary="A static file"
+)
+
+
+def collect(streams: LiveStreams) -> Sequence[Route]:
+    """Return all routes."""
+    return [STATIC, *chain.from_iterable(PAGES), *make_routes(streams)]
