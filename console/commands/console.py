@@ -21,7 +21,7 @@ def console(
     admin_port: AdminPort = None,
     stop_with_stdin: StopWithStdin = False,
 ) -> None:
-    """Serve the web console: what flows, what failed, and what to do about it.
+    """Serve the web console: it shows the flow of statuses, finds messages, and repairs failures.
 
     Example: ackstream console --port 8081
     """

@@ -24,7 +24,7 @@ TEXTS = {
     400: ("This request is not valid.", "Go back and correct it."),
     401: ("Sign in first.", ""),
     403: ("You may not do this.", "Your role allows you to look, but not to act. An admin can change it."),
-    404: ("There is no such page.", "Check the address, or choose a page in the menu."),
+    404: ("The console has no such page.", "Check the address, or choose a page in the menu."),
     405: ("This address does not take such a request.", ""),
     413: ("The request is too large.", ""),
     421: ("The console does not answer under this name.", "Add it to ACKSTREAM_CONSOLE_ALLOWED_HOSTS."),

@@ -52,7 +52,7 @@ class _Rendering:
 
 
 class LiveStreams:
-    """All streams of a console: the live pages by name, and what each tick has rendered."""
+    """All streams of a console: the live pages by name, and their renderings of the last tick."""
 
     def __init__(self, pages: Sequence[LivePage], stop: asyncio.Event) -> None:
         self._pages = {page.name: page for page in pages}

@@ -56,7 +56,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What the frame around a page shows."""
+    """The contents of the frame around a page."""
 
     path: str
     back: str

@@ -49,7 +49,7 @@ def make_guard(control: AccessControl, roles: Roles) -> Middleware:
         if is_listed and role is None:
             _check_origin(control, request)
             return await handler(request)
-        identity = await _find_identity(control, request, is_api=_is_api(path))
+        request[IDENTITY] = identity = await _find_identity(control, request, is_api=_is_api(path))
         if not is_listed:
             if request.match_info.http_exception is not None:  # 404 or 405, which only a known person may learn
                 return await handler(request)
@@ -57,7 +57,6 @@ def make_guard(control: AccessControl, roles: Roles) -> Middleware:
         if role is not None and not identity.can(role):
             sentence = f"This needs the role {role}; {identity.name} has the role {identity.role}."
             _refuse(request, web.HTTPForbidden, sentence)
-        request[IDENTITY] = identity
         return await handler(request)
 
     return guard

@@ -1,0 +1,93 @@
+"""A whole web console inside the test's own loop, on a real port, and signed-in clients."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+from aiohttp import ClientSession, CookieJar
+
+from console.up.valkey import find_free_port
+from console.web.access.links import create_link
+from console.web.access.roles import Role
+from console.web.app import serve
+from console.web.settings import ConsoleSettings
+from tests.support.in_process import answers
+from tests.support.waiting import until
+from worker.store.migrate import migrate_at
+
+SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
+
+
+@dataclass(frozen=True, slots=True)
+class PageAnswer:
+    """An answer, read to its end."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+    def json(self) -> Any:
+        """Return the parsed body."""
+        return orjson.loads(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """A browser's worth of cookies. Redirects are not followed."""
+
+    url: str
+    http: ClientSession
+
+    async def get(self, path: str, **headers: str) -> PageAnswer:
+        """GET a page or an API route."""
+        return await self._send("GET", path, headers=headers)
+
+    async def post(self, path: str, form: Mapping[str, str] | None = None, *, json: Any = None) -> PageAnswer:
+        """POST a form, or JSON, as a page of the console does."""
+        return await self._send("POST", path, headers=SAME_ORIGIN, data=form, json=json)
+
+    async def _send(self, method: str, path: str, **request: Any) -> PageAnswer:
+        async with self.http.request(method, f"{self.url}{path}", allow_redirects=False, **request) as answer:
+            return PageAnswer(answer.status, answer.headers, await answer.text())
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleServer:
+    """A running console."""
+
+    settings: ConsoleSettings
+    url: str
+    stop: asyncio.Event
+
+    @asynccontextmanager
+    async def visit(self, role: Role | None = Role.OPERATOR) -> AsyncIterator[Visitor]:
+        """Yield a visitor with this role; None is a stranger."""
+        async with ClientSession(cookie_jar=CookieJar(unsafe=True)) as http:
+            visitor = Visitor(self.url, http)
+            if role is not None:
+                link = await create_link(self.settings.console_database, self.url, role)
+                answer = await visitor.post("/sign-in", {"link": link.partition("link=")[2]})
+                assert answer.status == 303
+            yield visitor
+
+
+@asynccontextmanager
+async def run_console(data: Path, redis_url: str, stream: str, **settings: Any) -> AsyncIterator[ConsoleServer]:
+    """Run a console over this server and stream. Without ``database_url`` it has an empty SQLite file with tables."""
+    if "database_url" not in settings:
+        settings["database_url"] = f"sqlite:///{data / 'ackstream.db'}"
+        await migrate_at(settings["database_url"])
+    port = find_free_port()
+    loaded = ConsoleSettings.load(data=data, redis_url=redis_url, stream=stream, console_port=port, **settings)
+    console = ConsoleServer(loaded, f"http://127.0.0.1:{port}", asyncio.Event())
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(serve(loaded, console.stop))
+        try:
+            await until(lambda: answers(f"{console.url}/sign-in", 200))
+            yield console
+        finally:
+            console.stop.set()
