@@ -25,6 +25,10 @@ Reasons = Annotated[
     list[str] | None,
     typer.Option("--reason", help="This reason, as `list` shows it. Repeat the option for more."),
 ]
+Errors = Annotated[
+    list[str] | None,
+    typer.Option("--error", help="This error, as `list` shows it. Repeat the option for more."),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ class DeadLetterOptions:
 
     ids: DeadIds = None
     reasons: Reasons = None
+    errors: Errors = None
     since: Since = None
     until: Until = None
     everything: Annotated[bool, typer.Option("--all", help="All dead letters.")] = False
@@ -71,11 +76,13 @@ class DeadLetterOptions:
         from console.queries.selection import build_filter
         from runtime.errors import CommandError
 
-        selection = build_filter(since=self.since, until=self.until, ids=self.ids, reasons=self.reasons)
+        selection = build_filter(
+            since=self.since, until=self.until, ids=self.ids, reasons=self.reasons, errors=self.errors
+        )
         if selection.is_all and not self.everything:
-            raise CommandError(f"choose what to {act}: --id, --reason, --since, --until, or --all")
+            raise CommandError(f"choose what to {act}: --id, --reason, --error, --since, --until, or --all")
         if self.everything and not selection.is_all:
             raise CommandError(
-                "--all cannot be combined with --id, --reason, --since or --until: give one or the other"
+                "--all cannot be combined with --id, --reason, --error, --since or --until: give one or the other"
             )
         return selection

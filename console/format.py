@@ -1,25 +1,16 @@
 """Format fields, times, ages and sizes for people. Any bytes are safe to print."""
 
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from runtime.errors import CommandError
 from stream.entry import EntryId, read_received_ms
-from worker.events.event import mask
 from worker.events.timestamps import iso_time
-
-_NUMBER = re.compile(r"\d{6,}")
 
 
 def to_text(value: bytes) -> str:
     """Return the bytes as text; invalid UTF-8 is escaped."""
     return value.decode(errors="backslashreplace")
-
-
-def mask_numbers(text: str) -> str:
-    """Mask all but the end of each long run of digits, which may be a phone number."""
-    return _NUMBER.sub(lambda run: mask(run.group()) or "", text)
 
 
 def format_receipt_time(fields: Mapping[bytes, bytes]) -> str | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from console.commands.replay_runner import Detach, Rate, run
-from console.filter_options import DeadLetterOptions, Reasons, Since, Until
+from console.filter_options import DeadLetterOptions, Errors, Reasons, Since, Until
 from console.options import CommandGroup, EntryArgument, Reveal, ServerOptions
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def list_command(
     options: ServerOptions,
     group: Group = None,
     reasons: Reasons = None,
+    errors: Errors = None,
     since: Since = None,
     until: Until = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most this many of each group, newest first.")] = 20,
@@ -41,7 +42,7 @@ def list_command(
     from console.queries.dead_letters import DeadLetters, list_dead, resolve_groups
     from console.queries.selection import build_filter
 
-    selection = build_filter(since=since, until=until, reasons=reasons)
+    selection = build_filter(since=since, until=until, reasons=reasons, errors=errors)
 
     async def ask(server: "Redis", shard: "Shard") -> DeadLetters:
         return await list_dead(server, shard, await resolve_groups(server, shard, group), limit, selection)
@@ -114,7 +115,7 @@ def replay_command(
 
 @app.command("discard")
 def discard_command(choice: DeadLetterOptions, options: ServerOptions, group: Group = None) -> None:
-    """Discard dead letters for good. Choose them with --id, --reason, --since, --until, or --all.
+    """Discard dead letters for good. Choose them with --id, --reason, --error, --since, --until, or --all.
 
     Without --group they are discarded for all groups. The stream keeps its entries until they are trimmed, so
     `replay run` can still replay them.

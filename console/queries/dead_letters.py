@@ -9,12 +9,13 @@ from typing import Any
 import orjson
 from redis.asyncio import Redis
 
-from console.format import format_receipt_time, mask_numbers, to_text
+from console.format import format_receipt_time, to_text
 from runtime.errors import CommandError
 from stream.entry import EntryId
 from stream.keys import Shard
+from worker.events.event import mask_numbers
 from worker.group.consumer_group import read_group_names
-from worker.replay.entry_filter import ALL, EntryFilter
+from worker.replay.entry_filter import ALL, EntryFilter, error_of, reason_of
 from worker.replay.entry_reader import Span, read_stream
 
 PAGE = 250
@@ -37,12 +38,11 @@ class DeadLetter:
 
     def summary(self) -> dict[str, Any]:
         """Return the row of a listing. ``error`` is the class and the place of the last failure."""
-        reason, _, error = self._text(b"error").partition(": ")
         return {
             "id": str(self.id),
             "group": self.group,
-            "reason": reason,
-            "error": mask_numbers(error),
+            "reason": reason_of(self.fields),
+            "error": error_of(self.fields),
             "attempts": self._attempts(),
             "received_at": format_receipt_time(self.fields),
         }
@@ -174,15 +174,21 @@ async def require_all(server: Redis, shard: Shard, groups: Sequence[str], select
             raise CommandError(f"no dead letter {dead_id}{where}; `ackstream dead-letters list` shows all")
 
 
-async def discard_dead(server: Redis, shard: Shard, group: str, selection: EntryFilter) -> int:
-    """Drop the group's selected dead letters that exist now; return their number. Raises RedisError."""
+async def discard_dead(
+    server: Redis, shard: Shard, group: str, selection: EntryFilter, span: Span | None = None
+) -> int:
+    """Drop the group's selected dead letters in the span, by default all that exist now; return their number.
+
+    Raises RedisError.
+    """
     key, discarded = shard.dead(group), 0
-    newest: Any = await server.xrevrange(key, count=1)
-    if not newest:
-        return 0
-    span = Span.from_ids(shard.number, selection.ids)
-    end = min(span.end, EntryId.from_redis(shard.number, newest[0][0]))
-    async for page in read_stream(server, key, Span(span.begin, end)):
+    if span is None:
+        newest: Any = await server.xrevrange(key, count=1)
+        if not newest:
+            return 0
+        span = Span.from_ids(shard.number, selection.ids)
+        span = Span(span.begin, min(span.end, EntryId.from_redis(shard.number, newest[0][0])))
+    async for page in read_stream(server, key, span):
         ids = [entry.id.redis for entry in page if selection.matches(entry.id, entry.fields, dead=True)]
         if ids:
             discarded += await server.xdel(key, *ids)

@@ -6,10 +6,10 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from console.format import format_receipt_time, mask_numbers, to_text
+from console.format import format_receipt_time, to_text
 from stream.entry import Entry, EntryId, InvalidEntry
 from stream.keys import Shard
-from worker.events.event import InvalidStatus
+from worker.events.event import InvalidStatus, mask_numbers
 from worker.events.vonage import parse
 from worker.settle.invalid import InvalidRecord
 

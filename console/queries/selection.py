@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from console.format import parse_entry_id
 from console.time_args import parse_time_ms
 from runtime.errors import CommandError
+from worker.events.event import mask_numbers
 from worker.replay.entry_filter import EntryFilter
 
 
@@ -19,6 +20,7 @@ def build_filter(
     channels: Sequence[str] | None = None,
     accounts: Sequence[str] | None = None,
     reasons: Sequence[str] | None = None,
+    errors: Sequence[str] | None = None,
 ) -> EntryFilter:
     """Return the selection of these options. Raises CommandError if it is invalid or can match nothing."""
     now_ms = int(time.time() * 1000)
@@ -34,4 +36,5 @@ def build_filter(
         channels=tuple(channels or ()),
         accounts=tuple(accounts or ()),
         reasons=tuple(reasons or ()),
+        errors=tuple(map(mask_numbers, errors or ())),
     )

@@ -86,6 +86,9 @@ EventDraft = _draft_of(StatusEvent)
 """A StatusEvent while the parser fills it."""
 
 
+_DIGIT_RUN = re.compile(r"\d{6,}")
+
+
 def mask(number: str | None) -> str | None:
     """Mask the digits of a number or id for logs and listings, except the last four (the last third of a short one)."""
     if number is None:
@@ -93,3 +96,8 @@ def mask(number: str | None) -> str | None:
     digits = len(re.findall(r"\d", number))
     hidden = digits - min(4, digits // 3)
     return re.sub(r"\d", "*", number, count=hidden) if hidden else number
+
+
+def mask_numbers(text: str) -> str:
+    """Mask all but the end of each long run of digits, which may be a phone number."""
+    return _DIGIT_RUN.sub(lambda run: mask(run.group()) or "", text)

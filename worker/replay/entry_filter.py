@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from stream.entry import LATEST_MS, Entry, EntryId, InvalidEntry, read_received_ms
-from worker.events.event import InvalidStatus, StatusEvent
+from worker.events.event import InvalidStatus, StatusEvent, mask_numbers
 from worker.events.timestamps import iso_time
 from worker.events.vonage import parse
 
@@ -19,8 +19,8 @@ Fields = Mapping[bytes, bytes]
 class EntryFilter:
     """A filter. An entry must match every criterion, by any of its values. Without criteria all entries match.
 
-    ``since_ms`` is inclusive, ``until_ms`` exclusive. ``ids`` are written ``shard/ms-seq``. ``reasons`` are those of
-    dead letters.
+    ``since_ms`` is inclusive, ``until_ms`` exclusive. ``ids`` are written ``shard/ms-seq``. ``reasons`` and ``errors``
+    are those of dead letters, the errors with masked numbers.
     """
 
     since_ms: int | None = None
@@ -31,6 +31,7 @@ class EntryFilter:
     channels: tuple[str, ...] = ()
     accounts: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
 
     @property
     def is_all(self) -> bool:
@@ -60,6 +61,8 @@ class EntryFilter:
         if self.ids and str(entry_id) not in self.ids:
             return False
         if self.reasons and reason_of(stored) not in self.reasons:
+            return False
+        if self.errors and error_of(stored) not in self.errors:
             return False
         if not self._is_in_time(read_received_ms(stored)):
             return False
@@ -106,12 +109,18 @@ _WORDS = {
     "channels": "channel",
     "accounts": "account",
     "reasons": "reason",
+    "errors": "error",
 }
 
 
 def reason_of(stored: Fields) -> str:
     """Return the reason of a dead letter, which starts its error."""
     return stored.get(b"error", b"").partition(b": ")[0].decode(errors="replace")
+
+
+def error_of(stored: Fields) -> str:
+    """Return the error of a dead letter after its reason, with masked numbers: class and place, or a sentence."""
+    return mask_numbers(stored.get(b"error", b"").partition(b": ")[2].decode(errors="replace"))
 
 
 def _event(stored: Fields) -> StatusEvent | None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import orjson
 
-from console.format import mask_numbers
 from console.queries.timeline.copies import CopyPlace, EntryCopy
 from console.queries.timeline.positions import LiveEntry, LiveState
+from worker.events.event import mask_numbers
 from worker.events.timestamps import iso_time
 from worker.settle.history import EntryOutcome
 

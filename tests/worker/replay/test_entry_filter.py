@@ -14,6 +14,7 @@ values = {
     "channels": ["sms", "whatsapp"],
     "accounts": ["one", "two"],
     "reasons": ["failed", "attempts", "invalid-status"],
+    "errors": ["KeyError at orders.py:88", "no id: ********0123"],
 }
 ids = [f"0/{ms}-{seq}" for ms in (1, 2) for seq in (0, 1)]
 moments = st.none() | st.integers(RECEIVED_MS - 3, RECEIVED_MS + 3)
@@ -44,7 +45,12 @@ def test_an_entry_matches_if_it_meets_every_criterion(
     """Any value of a criterion is enough; the start of a time is inclusive, its end exclusive."""
     payload = body(message_uuid=fields["messages"], status=fields["statuses"], channel=fields["channels"])
     stored = entry(
-        payload, moment, account=fields["accounts"], verified="jwt", error=f"{fields['reasons']}: x", attempt=1
+        payload,
+        moment,
+        account=fields["accounts"],
+        verified="jwt",
+        error=f"{fields['reasons']}: {fields['errors']}",
+        attempt=1,
     ).to_fields()
     asked = [(getattr(selection, name), value) for name, value in fields.items()] + [(selection.ids, own_id)]
     fits = all(not values or value in values for values, value in asked)
