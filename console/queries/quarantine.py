@@ -6,13 +6,14 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from console.format import format_receipt_time, mask_numbers, to_text
+from console.format import format_receipt_time, to_text
 from ingest.auth.proof import Proof, SignatureRefused
 from ingest.auth.quarantine import index_of
 from ingest.auth.verifier import Verifier
 from stream.entry import LONGEST_NUMBER, Entry, EntryId, InvalidEntry
 from stream.keys import Shard
 from stream.redis.scripts import read_script
+from worker.events.event import mask_numbers
 
 PAGE = 500
 
@@ -65,17 +66,31 @@ class RefusedPayload:
             **{name: show(to_text(self.fields.get(name.encode(), b""))) for name in names},
         }
 
+    def check(self, verifier: Verifier | None) -> tuple[str, bool]:
+        """Verify the signature again; return the account, empty if unknown, and whether it would be accepted."""
+        if verifier is None:
+            return "", False
+        try:
+            proof = self._verify(verifier)
+        except SignatureRefused as exc:
+            return exc.account or "", False
+        return proof.account or "", self.has_payload
+
     def proof(self, verifier: Verifier | None) -> Proof | None:
         """Verify the signature with today's secrets at the time of receipt; None if it is still wrong."""
         if verifier is None:
             return None
+        try:
+            return self._verify(verifier)
+        except SignatureRefused:
+            return None
+
+    def _verify(self, verifier: Verifier) -> Proof:
+        """Return the proof of the sender. Raises SignatureRefused."""
         values = self.fields.get(b"authorization", b"").decode(errors="surrogateescape").split("\n")
         digits = self.fields.get(b"received_ms", b"")
         seconds = int(digits) // 1000 if digits.isdigit() and len(digits) <= LONGEST_NUMBER else 0
-        try:
-            return verifier.verify(values, self.fields.get(b"payload", b""), seconds)
-        except SignatureRefused:
-            return None
+        return verifier.verify(values, self.fields.get(b"payload", b""), seconds)
 
     def entry(self, proof: Proof) -> Entry:
         """Return the entry to append. Raises InvalidEntry."""

@@ -44,14 +44,15 @@ class ReplayPlan:
     """The ids of the first and the last entry."""
 
     def add(self, stored: Stored) -> None:
-        """Count an entry; call it in the order of the ids."""
+        """Count an entry."""
         self.entries += 1
         self.bytes += stored.size
         moment = read_received_ms(stored.fields)
         if moment is not None:
             least, greatest = self.received_ms or (moment, moment)
             self.received_ms = min(least, moment), max(greatest, moment)
-        self.span = (self.span[0] if self.span else stored.id), stored.id
+        first, last = self.span or (stored.id, stored.id)
+        self.span = min(first, stored.id), max(last, stored.id)
 
     def summary(self, rate: float) -> dict[str, Any]:
         """Return a dictionary for JSON."""

@@ -152,7 +152,9 @@ def test_live_webhooks_are_due_after_their_time_and_at_the_rate() -> None:
 
     assert due == sorted(due)
     assert all(at <= moment for at, moment in zip(times, due, strict=True))
-    steady = [moment for moment in due if moment > START.timestamp() + 120]  # the first messages have all their statuses
+    steady = [
+        moment for moment in due if moment > START.timestamp() + 120
+    ]  # the first messages have all their statuses
     assert 0.9 * rate < len(steady) / (steady[-1] - steady[0]) < 1.1 * rate
     assert any(later < earlier for earlier, later in pairwise(times))
 

@@ -1,0 +1,98 @@
+"""Counts the newest entries of some streams by cause, and reads those of one cause page by page."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
+
+from redis.asyncio import Redis
+
+from console.queries.causes.cause import NEWEST, Causes, Words
+from console.queries.causes.newest import NewestEntries, NewestFirst
+from stream.entry import EntryId
+from worker.replay.entry_reader import Stored
+
+Describe = Callable[[str, Stored], tuple[Words, bool] | None]
+"""Returns the words of an entry of a stream, and whether it would go through now; None if it is not selected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """Streams to read from the newest entry, or from the id ``through``, back; at most ``most`` entries of them."""
+
+    keys: Sequence[tuple[int, str, str]]
+    """Shard, key and name of each."""
+    most: int
+    through: EntryId | None = None
+
+    def newest(self) -> NewestEntries:
+        """Return an iterator over the newest entries."""
+        end = self.through
+        streams = [NewestFirst(key, shard, name, end and replace(end, shard=shard)) for shard, key, name in self.keys]
+        return NewestEntries(streams, self.most)
+
+    def before(self, entry_id: EntryId) -> "Streams":
+        """Return the same streams before this id."""
+        return replace(self, through=entry_id.before())
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """The causes of the newest entries: ``number`` of the ``total`` entries of the streams are counted."""
+
+    causes: Causes
+    number: int
+    lengths: Sequence[int]
+    """The number of all entries of each stream."""
+    is_complete: bool
+    through: EntryId | None
+    """The newest entry that was counted."""
+
+    @property
+    def total(self) -> int:
+        """The number of all entries."""
+        return sum(self.lengths)
+
+
+async def count_causes(server: Redis, streams: Streams, describe: Describe) -> Counted:
+    """Count the newest entries by cause. Raises RedisError."""
+    seconds, microseconds = await server.time()
+    causes = Causes(seconds * 1000 + microseconds // 1000)
+    newest = streams.newest()
+    through = streams.through
+    async for name, stored in newest.read(server):
+        through = through or stored.id
+        if described := describe(name, stored):
+            words, is_good = described
+            causes.add(words, stored).good += is_good
+    lengths = [await server.xlen(key) for _, key, _ in streams.keys]
+    return Counted(causes, newest.number, lengths, newest.is_complete, through)
+
+
+async def list_selected(
+    server: Redis, streams: Streams, describe: Describe, most: int | None = None
+) -> AsyncIterator[tuple[str, Stored, bool]]:
+    """Yield at most ``most`` selected entries, newest first, with the name of the stream and whether it is good.
+
+    Raises RedisError.
+    """
+    number = 0
+    async for name, stored in streams.newest().read(server):
+        if described := describe(name, stored):
+            if number == most:
+                return
+            number += 1
+            yield name, stored, described[1]
+
+
+async def read_page(server: Redis, streams: Streams, describe: Describe) -> tuple[list[tuple[str, Stored]], bool]:
+    """Return the newest selected entries with the names of their streams, and whether there may be older ones.
+
+    Raises RedisError.
+    """
+    newest = streams.newest()
+    page: list[tuple[str, Stored]] = []
+    async for name, stored in newest.read(server):
+        if describe(name, stored):
+            if len(page) == NEWEST:
+                return page, True
+            page.append((name, stored))
+    return page, not newest.is_complete

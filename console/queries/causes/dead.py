@@ -1,0 +1,131 @@
+"""Counts dead letters by cause, and reads, replays and discards those of a selection."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from redis.asyncio import Redis
+
+from console.queries.causes.cause import Cause, Words
+from console.queries.causes.counting import Counted, Streams, count_causes, list_selected, read_page
+from console.queries.dead_letters import DeadLetter, discard_dead, find_dead
+from console.queries.replays import ReplayRequest, start
+from stream.entry import Entry, EntryId, InvalidEntry
+from stream.keys import Shard
+from worker.events.event import InvalidStatus, mask
+from worker.events.timestamps import iso_time
+from worker.events.vonage import parse
+from worker.replay.entry_filter import ALL, EntryFilter, error_of, reason_of
+from worker.replay.entry_reader import Stored
+from worker.replay.job import Place, Replay
+
+COUNTED_AT_MOST = 10_000
+
+
+@dataclass(frozen=True)
+class DeadScope:
+    """The dead letters of some groups that a selection matches, up to the id ``through`` or the newest."""
+
+    shards: Sequence[Shard]
+    groups: Sequence[str]
+    selection: EntryFilter = ALL
+    through: EntryId | None = None
+
+    @property
+    def streams(self) -> Streams:
+        """The streams of dead letters."""
+        keys = [(shard.number, shard.dead(group), group) for shard in self.shards for group in self.groups]
+        return Streams(keys, COUNTED_AT_MOST, self.through)
+
+    @cached_property
+    def _words(self) -> dict[tuple[str, bytes], Words]:
+        return {}
+
+    def describe(self, group: str, stored: Stored) -> tuple[Words, bool] | None:
+        """Return the group, the reason and the error of a selected dead letter."""
+        if not self.selection.matches(stored.id, stored.fields, dead=True):
+            return None
+        raw = group, stored.fields.get(b"error", b"")
+        if raw not in self._words:
+            words = {"group": group, "reason": reason_of(stored.fields), "error": error_of(stored.fields)}
+            self._words[raw] = words
+        return self._words[raw], False
+
+    def shard(self, number: int) -> Shard:
+        """Return the shard with this number."""
+        return next(shard for shard in self.shards if shard.number == number)
+
+
+async def count_dead(server: Redis, scope: DeadScope) -> Counted:
+    """Count the newest dead letters of the scope by cause. Raises RedisError."""
+    return await count_causes(server, scope.streams, scope.describe)
+
+
+async def read_older(server: Redis, scope: DeadScope, before: EntryId) -> tuple[list[DeadLetter], bool]:
+    """Return the next dead letters of the scope before this id, newest first, and whether there may be more.
+
+    Raises RedisError.
+    """
+    page, has_more = await read_page(server, scope.streams.before(before), scope.describe)
+    return [DeadLetter(stored.id, group, stored.fields) for group, stored in page], has_more
+
+
+async def select_dead(server: Redis, scope: DeadScope, sample: int | None = None) -> tuple[DeadScope, Cause]:
+    """Return the dead letters of the scope as one cause; with ``sample`` only this number of the newest.
+
+    The returned scope has the ids of the sample. Raises RedisError.
+    """
+    selected = Cause({})
+    if scope.selection.ids:
+        for entry_id in map(EntryId.from_text, scope.selection.ids):
+            for shard in scope.shards:
+                if shard.number == entry_id.shard:
+                    for letter in await find_dead(server, shard, scope.groups, entry_id):
+                        selected.add(Stored(letter.id, letter.fields), letter.id.ms)
+        return scope, selected
+    async for _, stored, _ in list_selected(server, scope.streams, scope.describe, sample):
+        selected.add(stored, stored.id.ms)
+    if sample is not None:
+        names = tuple(str(stored.id) for stored in selected.newest)
+        scope = replace(scope, selection=replace(scope.selection, ids=names))
+    return scope, selected
+
+
+async def replay_dead(
+    server: Redis, scope: DeadScope, selected: Cause, rate: float, *, person: str, why: str
+) -> list[Replay]:
+    """Start a replay of the selected dead letters of one group, one for each shard. Raises RedisError, CommandError."""
+    [group] = scope.groups
+    replays = []
+    for number, plan in selected.plans.items():
+        request = ReplayRequest(scope.shard(number), group, Place.DEAD, scope.selection, rate, None)
+        replays.append(await start(server, request, plan, person=person, why=why))
+    return replays
+
+
+async def discard_selected(server: Redis, scope: DeadScope, selected: Cause) -> int:
+    """Drop the selected dead letters of one group; return their number. Raises RedisError."""
+    [group] = scope.groups
+    spans = selected.spans.items()
+    return sum(
+        [await discard_dead(server, scope.shard(number), group, scope.selection, span) for number, span in spans]
+    )
+
+
+def describe_letter(letter: DeadLetter) -> dict[str, Any]:
+    """Return the row of a dead letter: its message with a masked number, and when the group gave it up."""
+    try:
+        event = parse(Entry.from_fields(letter.fields), "")
+    except (InvalidEntry, InvalidStatus):
+        event = None
+    return {
+        **letter.summary(),
+        "entry": letter.fields.get(b"origin", b"").decode(errors="replace") or None,
+        "given_up_at": iso_time(letter.id.ms),
+        "message": event and event.message_uuid,
+        "client_ref": event and event.client_ref,
+        "status": event and event.status,
+        "channel": event and event.channel,
+        "to": event and mask(event.to),
+    }
