@@ -12,7 +12,7 @@ from runtime.errors import CommandError
 from stream.entry import EntryId
 from stream.keys import Shard
 from stream.redis.scripts import read_script
-from worker.dispatch.pause import PauseState, pause_by_hand, read_pause, resume
+from worker.dispatch.pause import PauseRecord, pause_by_hand, read_pause, resume
 from worker.events.timestamps import iso_time
 from worker.group.consumer_group import read_group_names
 from worker.group.group_ref import GroupRef
@@ -56,7 +56,7 @@ class GroupState:
     oldest_seconds: float | None
     checkpoint: EntryId | None
     dead: int
-    pause: PauseState | None
+    pause: PauseRecord | None
 
     def summary(self) -> dict[str, Any]:
         """Return the line of a listing."""

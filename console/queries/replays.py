@@ -1,6 +1,7 @@
 """Plan, start, list and control replays."""
 
 import secrets
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,8 @@ class ReplayPlan:
     """The earliest and the latest time of receipt; None if no entry has one."""
     span: tuple[EntryId, EntryId] | None = None
     """The ids of the first and the last entry."""
+    read: int = 0
+    """The entries that were read so far, also those that do not match."""
 
     def add(self, stored: Stored) -> None:
         """Count an entry."""
@@ -71,19 +74,33 @@ class ReplayPlan:
 
 async def plan(server: Redis, request: ReplayRequest) -> ReplayPlan:
     """Plan a replay of stored entries. Raises RedisError, and CommandError for an unknown group or a bad archive."""
+    result = ReplayPlan()
     await check_group(server, request.shard, request.group)
-    result, dead = ReplayPlan(), request.place is Place.DEAD
-    try:
-        async for page in await _pages(server, request):
-            for stored in page:
-                if request.selection.matches(stored.id, stored.fields, dead=dead):
-                    result.add(stored)
-    except ArchiveDamaged as exc:
-        raise CommandError(f"the archive cannot be used: {exc}; restore the file, or leave out its time") from None
+    async for _ in count_entries(server, request, result):
+        pass
     return result
 
 
-async def _pages(server: Redis, request: ReplayRequest) -> Pages:
+async def count_entries(
+    server: Redis, request: ReplayRequest, result: ReplayPlan, upto: EntryId | None = None
+) -> AsyncIterator[None]:
+    """Add the entries to the plan; yields after each page. ``upto`` is the last id to count.
+
+    Raises RedisError, and CommandError for a bad archive.
+    """
+    dead = request.place is Place.DEAD
+    try:
+        async for page in await _pages(server, request, upto):
+            result.read += len(page)
+            for stored in page:
+                if request.selection.matches(stored.id, stored.fields, dead=dead):
+                    result.add(stored)
+            yield
+    except ArchiveDamaged as exc:
+        raise CommandError(f"the archive cannot be used: {exc}; restore the file, or leave out its time") from None
+
+
+async def _pages(server: Redis, request: ReplayRequest, upto: EntryId | None) -> Pages:
     """Read up to the newest entry; the plan ignores entries that arrive later."""
     shard = request.shard
     key = shard.dead(request.group or "") if request.place is Place.DEAD else shard.stream
@@ -91,6 +108,7 @@ async def _pages(server: Redis, request: ReplayRequest) -> Pages:
     first: Any = await server.xrange(key, count=1)
     last: Any = await server.xrevrange(key, count=1)
     newest = EntryId.from_redis(shard.number, last[0][0]) if last else named.begin
+    newest = newest if upto is None else min(newest, upto)
     boundary = EntryId.from_redis(shard.number, first[0][0]) if first else None
     if request.place is Place.ARCHIVE and request.archive is not None:
         span = Span(named.begin, min(named.end, newest) if last else named.end)

@@ -8,6 +8,7 @@ import structlog
 from aiohttp import web
 from aiosqlite import Connection
 
+from console.queries.run.replay_plans import open_plans
 from console.web import failures, routes
 from console.web.access.control import AccessControl
 from console.web.access.guard import ACCESS, add_headers, make_guard
@@ -38,9 +39,10 @@ async def serve(settings: ConsoleSettings, stop: asyncio.Event) -> None:
         async with (
             open_console_database(settings.console_database) as database,
             run_sampler(settings, server, engine, database) as sampler,
+            open_plans(server) as plans,
         ):
             access = _open_access(settings, database)
-            state = ConsoleState(settings, server, [settings.shard], engine, sampler, access.audit)
+            state = ConsoleState(settings, server, [settings.shard], engine, sampler, access.audit, plans)
             async with (
                 open_site(make_app(state, access, stop), settings) as port,
                 health.run_health_server(settings.admin_host, settings.admin_port, lambda: None) as admin_port,

@@ -7,6 +7,7 @@ from aiohttp import web
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from console.queries.run.replay_plans import PlanBoard
 from console.web.access.audit import AuditLog
 from console.web.access.guard import IDENTITY
 from console.web.access.roles import Identity
@@ -26,6 +27,8 @@ class ConsoleState:
     """Read-only."""
     sampler: Sampler
     audit: AuditLog
+    plans: PlanBoard
+    """The replays that are being planned."""
 
 
 STATE = web.AppKey("state", ConsoleState)

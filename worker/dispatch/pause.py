@@ -145,7 +145,7 @@ def describe_reason(reason: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class PauseState:
+class PauseRecord:
     """The pause of a group as Redis stores it. ``person`` and ``why`` are empty unless a person paused the group."""
 
     reason: str
@@ -170,10 +170,10 @@ def _number(digits: str) -> int | None:
     return int(digits) if digits.isascii() and digits.isdigit() else None
 
 
-async def read_pause(group: GroupRef) -> PauseState | None:
+async def read_pause(group: GroupRef) -> PauseRecord | None:
     """Return the pause of a group; None if it is not paused. Raises RedisError."""
     fields: Any = await group.server.hgetall(group.paused)
-    return PauseState.from_fields(fields)
+    return PauseRecord.from_fields(fields)
 
 
 async def pause_by_hand(group: GroupRef, person: str, why: str) -> None:

@@ -79,7 +79,7 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """What a person did with a replay, when and why. Replays of an older version have no person and no reason."""
+    """An act of a person on a replay: its time, the person and the reason. Replays of an older version have no person and no reason."""
 
     ms: int
     person: str = ""
