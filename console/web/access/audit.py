@@ -22,10 +22,15 @@ LONGEST_TEXT = 500
 MAX_PAGE = 200
 
 # Entry ids and message ids stay readable; other digits, also in groups, may be a phone number.
-_UUID = r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b"
-_ENTRY_ID = r"\b\d{1,4}/\d{13}-\d{1,19}\b"
-_DATE = r"\b\d{4}-\d\d-\d\d(?=\b|T)"
-_IDS = re.compile(rf"({_UUID}|{_ENTRY_ID}|{_DATE})|\d(?:[ ().-]{{0,2}}\d){{5,}}")
+READABLE = re.compile(
+    r"""(?<![\w.-])(?:
+        [0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}      # a message id
+      | \d{1,4}/\d{13}-\d{1,5}                           # an entry id
+      | \d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d)?Z?)?       # a date, with or without a time
+    )(?![\w-])""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_NUMBER = re.compile(rf"({READABLE.pattern})|\d(?:[ ().-]{{0,2}}\d){{5,}}", re.VERBOSE | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,7 @@ class AuditLog:
 
 def mask_digits(text: str) -> str:
     """Return the text in one line, with all but the end of each long number masked. Ids and dates stay."""
-    return _IDS.sub(lambda match: match.group(1) or mask(re.sub(r"\D", "", match.group())) or "", _clean(text))
+    return _NUMBER.sub(lambda match: match.group(1) or mask(re.sub(r"\D", "", match.group())) or "", _clean(text))
 
 
 def _clean(text: str) -> str:

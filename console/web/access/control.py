@@ -1,6 +1,5 @@
 """Sign-in, sign-out, and the identity of a request."""
 
-import asyncio
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -13,7 +12,7 @@ from aiosqlite import Connection
 from console.web.access.audit import AuditLog
 from console.web.access.links import LinkTable
 from console.web.access.login_limit import LoginLimiter
-from console.web.access.passwords import PasswordChecker, TooManyChecks
+from console.web.access.passwords import PasswordChecker
 from console.web.access.perimeter import Perimeter
 from console.web.access.roles import Identity
 from console.web.access.sessions import LONGEST_SECONDS, SessionTable
@@ -75,12 +74,10 @@ class AccessControl:
         Raises SignInFailed, and TooManyAttempts.
         """
         address = self.perimeter.client_address(request)
-        if (seconds := self.limiter.start(name, address)) > 0:
+        seconds = BUSY_SECONDS if self.passwords.is_busy else self.limiter.start(name, address)
+        if seconds > 0:
             raise TooManyAttempts(seconds)
-        try:
-            user = await self.passwords.check(name, password)
-        except TooManyChecks:
-            raise TooManyAttempts(BUSY_SECONDS) from None
+        user = await self.passwords.check(name, password)
         if user is None:
             log.warning("sign_in.failed", sampled=True, address=address)
             raise SignInFailed(self.limiter.tries_left(name, address))
@@ -101,7 +98,10 @@ class AccessControl:
 
     async def sign_out(self, request: web.Request, response: web.StreamResponse) -> None:
         """End the session of the request, and remove its cookie."""
+        identity = await self.identify(request)
         await self._end_session(request)
+        if identity is not None:
+            await self.audit.record(identity, action="session.end", result="signed out")
         response.del_cookie(self._cookie_name(request), secure=self.perimeter.is_https(request), httponly=True)
 
     async def identify(self, request: web.Request, *, is_use: bool = True) -> Identity | None:
@@ -111,7 +111,7 @@ class AccessControl:
         """
         address = self.perimeter.client_address(request)
         if (name := self.perimeter.named_user(request)) is not None:
-            user = await asyncio.to_thread(self.users.find, name)
+            user = self.users.find(name)
             return Identity(user.name, user.role, address) if user else None
         secret = self._session_secret(request)
         session = await self.sessions.find(secret, is_use=is_use) if secret else None

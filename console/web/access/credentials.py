@@ -15,11 +15,9 @@ def make_secret(prefix: str = "") -> str:
 
 def digest(secret: str) -> bytes:
     """Return the SHA-256 of a secret. The secret has 256 random bits, so nobody can find it from the digest."""
-    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
-def check_name(name: str) -> str:
-    """Return the name of a user or token. Raises ValueError unless it follows NAME_RULE."""
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"{name[:64]!r} is not a name: {NAME_RULE}")
-    return name
+def is_name(name: str) -> bool:
+    """Whether a user or token may have this name, by NAME_RULE."""
+    return _NAME.fullmatch(name) is not None

@@ -15,12 +15,14 @@ API = "/api/v1"
 SIGN_IN = "/sign-in"
 LONGEST_NEXT = 2000
 
+# Referrer-Policy is not no-referrer: browsers would then send Origin: null with the console's own forms, and over HTTP
+# they send no Sec-Fetch-Site (https://fetch.spec.whatwg.org/#append-a-request-origin-header).
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
 

@@ -74,6 +74,11 @@ class LoginLimiter:
         while len(self._owners) > MAX_KEYS:
             self._owners.popitem(last=False)
 
+    @property
+    def size(self) -> int:
+        """The number of keys in memory."""
+        return len(self._failures) + len(self._owners)
+
     def tries_left(self, name: str, address: str) -> int:
         """Return how many attempts may fail before the first wait."""
         now = self._clock()

@@ -7,7 +7,7 @@ from sqlite3 import Row
 
 from aiosqlite import Connection
 
-from console.web.access.credentials import check_name, digest, make_secret
+from console.web.access.credentials import digest, make_secret
 from console.web.access.roles import Role
 
 PREFIX = "ackstream_"
@@ -35,10 +35,10 @@ class TokenTable:
         self._clock = clock
 
     async def add(self, name: str, role: Role) -> str | None:
-        """Return the secret of a new token, or None if a token has this name. Raises ValueError for the name."""
+        """Return the secret of a new token, or None if a token has this name. The name follows NAME_RULE."""
         secret = make_secret(PREFIX)
         query = "INSERT INTO tokens VALUES (?, ?, ?, ?, NULL) ON CONFLICT (name) DO NOTHING"
-        values = (check_name(name), digest(secret), str(role), self._clock())
+        values = (name, digest(secret), str(role), self._clock())
         async with self._database.execute(query, values) as cursor:
             return secret if cursor.rowcount else None
 

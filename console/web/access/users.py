@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Self
 
 import structlog
-from argon2 import extract_parameters
+from argon2 import Type, extract_parameters
 from argon2.exceptions import InvalidHashError
 
-from console.web.access.credentials import check_name
+from console.web.access.credentials import NAME_RULE, is_name
 from console.web.access.roles import Role
 from runtime.disk import make_folder, try_lock, write_file
 from runtime.errors import CommandError
@@ -38,17 +38,18 @@ class User:
 
     @classmethod
     def from_line(cls, line: str) -> Self:
-        """Parse a line of the file. Raises ValueError without the hash in it."""
-        parts = line.split(":")
-        if len(parts) != 3:  # noqa: PLR2004 - the fields of a line
-            raise ValueError("the line is not name:role:hash")
-        name, role, password_hash = parts
-        if password_hash != NO_PASSWORD:
-            try:
-                extract_parameters(password_hash)
-            except InvalidHashError:
-                raise ValueError("the hash is not argon2") from None
-        return cls(check_name(name), Role.from_text(role), password_hash)
+        """Parse a line of the file. Raises ValueError, which quotes nothing: a hash may be in the wrong place."""
+        name, *rest = line.split(":")
+        if len(rest) != 2:  # noqa: PLR2004 - role and hash
+            raise ValueError("it is not name:role:hash")
+        role, password_hash = rest
+        if not is_name(name):
+            raise ValueError(f"the name is not {NAME_RULE}")
+        if role not in map(str, Role):
+            raise ValueError("the role is not viewer, operator or admin")
+        if password_hash != NO_PASSWORD and not _is_argon2id(password_hash):
+            raise ValueError(f"the hash is neither argon2id nor {NO_PASSWORD}")
+        return cls(name, Role.from_text(role), password_hash)
 
     @property
     def line(self) -> str:
@@ -66,23 +67,22 @@ class UserFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._signature: tuple[int, ...] | None = None
-        self._users: Mapping[str, User] = {}
+        self._newest: tuple[tuple[int, ...], Mapping[str, User]] | None = None
 
     def users(self) -> Mapping[str, User]:
         """Return all users by name; an invalid line is logged and counts as absent. Raises OSError."""
         try:
             state = self._path.stat()
         except FileNotFoundError:
-            self._signature, self._users = None, {}
-            return self._users
+            return {}
         signature = (state.st_ino, state.st_mtime_ns, state.st_ctime_ns, state.st_size)
-        if signature != self._signature:
+        newest = self._newest
+        if newest is None or newest[0] != signature:
             users, faults = _parse(_read_lines(self._path))
             for number, fault in faults.items():
                 log.warning("users.invalid_line", line=number, why=fault)
-            self._signature, self._users = signature, users
-        return self._users
+            newest = self._newest = signature, users
+        return newest[1]
 
     def find(self, name: str) -> User | None:
         """Return the user of this name. Raises OSError."""
@@ -127,12 +127,18 @@ class UserFile:
             result = change(users)
             if users != before:
                 comments = [line for line in lines if _is_comment(line)]
-                write_file(
-                    path, "".join(f"{line}\n" for line in [*comments, *(u.line for u in users.values())]).encode()
-                )
+                content = "".join(f"{line}\n" for line in [*comments, *(user.line for user in users.values())])
+                write_file(path, content.encode("utf-8", "surrogateescape"))
             return result
         finally:
             os.close(lock)
+
+
+def _is_argon2id(password_hash: str) -> bool:
+    try:
+        return extract_parameters(password_hash).type is Type.ID
+    except InvalidHashError:
+        return False
 
 
 def _read_lines(path: Path) -> list[str]:
@@ -165,7 +171,7 @@ def _parse(lines: list[str]) -> tuple[dict[str, User], dict[int, str]]:
             faults[number] = str(exc)
             continue
         if user.name in users:
-            faults[number] = f"{user.name} has a line already"
+            faults[number] = "an earlier line has the same name"
         users.setdefault(user.name, user)
     return users, faults
 
