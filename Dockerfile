@@ -1,4 +1,4 @@
-# One image for ingest, worker and migrate: `docker build -t ackstream .`, then `docker run ackstream worker`.
+# One image for ingest, worker, console and migrate: `docker build -t ackstream .`, then `docker run ackstream worker`.
 
 FROM python:3.13-slim AS dependencies
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
@@ -27,6 +27,6 @@ ENV PATH=/opt/ackstream/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
     ACKSTREAM_DATA=/var/lib/ackstream ACKSTREAM_HOST=0.0.0.0
 WORKDIR /app
 USER 10001:10001
-EXPOSE 3000 9464
+EXPOSE 3000 8080 9464
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["ackstream"]

@@ -54,6 +54,7 @@ def options(
 
 
 app.command("up")(serve.up)
+app.command("demo")(serve.demo)
 app.command("ingest")(serve.ingest)
 app.command("worker")(serve.worker)
 app.command("migrate")(serve.migrate)

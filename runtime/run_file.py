@@ -32,6 +32,7 @@ class Addresses:
     ingest_url: str
     ingest_admin_url: str
     worker_admin_url: str
+    console_url: str
 
     def write(self, data: Path) -> None:
         """Write the file atomically. The caller holds ``lock_folder``.

@@ -1,5 +1,6 @@
 """``ackstream up``, ``ingest``, ``worker`` and ``migrate``: the commands that run Ackstream."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,6 +9,9 @@ from console.options import AdminHost, AdminPort, Data, DatabaseUrl, RedisUrl, S
 
 Host = Annotated[str | None, typer.Option(help="Address that webhooks are sent to (default 127.0.0.1).")]
 Port = Annotated[int | None, typer.Option(help="Port that webhooks are sent to (default 3000).")]
+ConsolePort = Annotated[
+    int | None, typer.Option(help="Port of the web console (default 8080, or a free one if it is taken).")
+]
 Handlers = Annotated[
     list[str] | None,
     typer.Option(
@@ -19,20 +23,48 @@ Handlers = Annotated[
 ]
 
 
-def up(data: Data = None, port: Port = None, admin_port: AdminPort = None) -> None:
+def up(data: Data = None, port: Port = None, admin_port: AdminPort = None, console_port: ConsolePort = None) -> None:
     """Run everything on this machine, with all data in one folder.
 
-    Starts Valkey, ingest and a worker on loopback, with signatures off. Ctrl-C stops them.
+    Starts Valkey, ingest, a worker and the web console on loopback, with signatures off. Ctrl-C stops them.
 
     Example: ackstream up --port 3001 --data /srv/ackstream
     """
     from console.up import supervisor
+    from console.web.settings import ConsoleSettings
     from ingest.settings import IngestSettings
     from runtime import logs, process
 
     settings = IngestSettings.load(data=data, port=port, admin_port=admin_port)
+    console_settings = ConsoleSettings.load(data=data, console_port=console_port)
     logs.configure(settings.log_format)
-    process.run(lambda stop: supervisor.up(settings, stop), has_children=True)
+    process.run(lambda stop: supervisor.up(settings, console_settings, stop), has_children=True)
+
+
+def demo(
+    data: Annotated[Path, typer.Option(metavar="FOLDER", help="Data folder of the demo.")] = Path("ackstream-demo"),
+    port: Port = None,
+    admin_port: AdminPort = None,
+    console_port: ConsolePort = None,
+) -> None:
+    """Run everything with made-up traffic, to look around in the web console.
+
+    Some events fail, some come late or twice, and one handler waits for its target now and then. Ctrl-C stops it.
+
+    Example: ackstream demo --console-port 8081
+    """
+    from console.up import demo_traffic, supervisor
+    from console.web.settings import ConsoleSettings
+    from ingest.settings import IngestSettings
+    from runtime import logs, process
+
+    secrets = demo_traffic.make_secrets()
+    settings = IngestSettings.load(
+        data=data, port=port, admin_port=admin_port, signatures="required", signature_secrets=secrets
+    )
+    console_settings = ConsoleSettings.load(data=data, console_port=console_port)
+    logs.configure(settings.log_format)
+    process.run(lambda stop: supervisor.up(settings, console_settings, stop, is_demo=True), has_children=True)
 
 
 def ingest(

@@ -42,7 +42,8 @@ def run_up(folder: Path, **settings: str) -> Iterator[Running]:
     data, port = folder / "ackstream-data", find_free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ACKSTREAM_")}
     environment |= {f"ACKSTREAM_{name.upper()}": value for name, value in settings.items()}
-    command = (sys.executable, "-m", "console", "up", "--port", str(port), "--admin-port", str(find_free_port()))
+    ports = ("--port", str(port), "--admin-port", str(find_free_port()), "--console-port", str(find_free_port()))
+    command = (sys.executable, "-m", "console", "up", *ports)
     process = subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

@@ -118,9 +118,10 @@ def test_commands_that_run_elsewhere_are_shown(command: str) -> None:
 
 async def test_every_other_command_works() -> None:
     """With a running `ackstream up`, each command of the README and of docs/ exits with 0."""
-    port, admin_port = find_free_port(), find_free_port()
+    port, admin_port, console_port = find_free_port(), find_free_port(), find_free_port()
+    ports = ("--port", str(port), "--admin-port", str(admin_port), "--console-port", str(console_port))
     up = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "console", "up", "--port", str(port), "--admin-port", str(admin_port)),
+        *(sys.executable, "-m", "console", "up", *ports),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
     )

@@ -113,7 +113,7 @@ def test_a_running_up_is_found_in_its_data_folder_and_a_dead_one_is_not(
 ) -> None:
     """Its addresses count while the folder is locked: more than a variable, less than a flag."""
     lock = lock_folder(tmp_path)
-    addresses = Addresses("redis://:secret@127.0.0.1:1", "sqlite:////x", "http://i", "http://a", "http://w")
+    addresses = Addresses("redis://:secret@127.0.0.1:1", "sqlite:////x", "http://i", "http://a", "http://w", "http://c")
     addresses.write(tmp_path)
     assert oct((tmp_path / "addresses.json").stat().st_mode)[-3:] == "600"
     assert find_running(tmp_path) == addresses

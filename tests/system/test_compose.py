@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -46,6 +47,7 @@ class Project:
     name: str
     port: int
     admin_port: int
+    console_port: int
 
     @property
     def url(self) -> str:
@@ -57,6 +59,7 @@ class Project:
         own = {
             "ACKSTREAM_PORT": str(self.port),
             "ACKSTREAM_ADMIN_PORT": str(self.admin_port),
+            "ACKSTREAM_CONSOLE_PORT": str(self.console_port),
             "POSTGRES_PASSWORD": self.name,
         }
         command = (*self.command, "--file", "docker-compose.yml", "--project-name", self.name, *arguments)
@@ -98,8 +101,7 @@ def compose_command() -> tuple[str, ...]:
 @pytest.fixture(scope="module")
 def project(compose_command: tuple[str, ...]) -> Iterator[Project]:
     """Build and start the project as the README says, with three workers; at the end remove all of it."""
-    port, admin_port = _free_ports(2)
-    project = Project(compose_command, f"ackstream-test-{secrets.token_hex(4)}", port, admin_port)
+    project = Project(compose_command, f"ackstream-test-{secrets.token_hex(4)}", *_free_ports(3))
     try:
         project.compose("up", "--build", "--detach", "--scale", f"worker={WORKERS}", seconds=BUILD_SECONDS)
         yield project
@@ -119,6 +121,7 @@ def test_all_services_become_healthy(project: Project) -> None:
     assert migrate["State"]["Status"] == "exited"
     assert migrate["State"]["ExitCode"] == 0
     assert sorted(map(_service, project.containers())) == [
+        "console",
         "ingest",
         "migrate",
         "postgres",
@@ -166,21 +169,37 @@ def test_processes_have_no_privileges(project: Project) -> None:
             assert "0" not in process["Uid"].split(), container["Name"]
             assert int(process["CapEff"], 16) == 0, container["Name"]
             assert process["NoNewPrivs"] == "1", container["Name"]
-    for container in project.containers("ingest", "worker", "migrate"):
+    for container in project.containers("ingest", "worker", "console", "migrate"):
         assert container["Config"]["User"] == "10001:10001"
         assert not container["HostConfig"]["CapAdd"]
 
 
-def test_only_ingest_is_published_and_only_to_this_machine(project: Project) -> None:
-    """No other machine reaches anything; other programs of this one reach ingest only."""
+def test_only_ingest_and_console_are_published_and_only_to_this_machine(project: Project) -> None:
+    """No other machine reaches anything; other programs of this one reach ingest and the console only."""
     published = {
         (_service(container), binding["HostIp"], binding["HostPort"])
         for container in project.containers()
         for bindings in (container["HostConfig"]["PortBindings"] or {}).values()
         for binding in bindings
     }
-    ports = (project.port, project.admin_port)
-    assert published == {("ingest", "127.0.0.1", str(port)) for port in ports}
+    ports = {"ingest": (project.port, project.admin_port), "console": (project.console_port,)}
+    assert published == {(name, "127.0.0.1", str(port)) for name, taken in ports.items() for port in taken}
+
+
+async def test_the_console_asks_every_process(project: Project) -> None:
+    """A sign-in link of the container opens the Overview, which shows ingest and all workers."""
+    link = project.compose("exec", "-T", "console", "ackstream", "console", "link").split()[-1]
+    url, _, secret = link.partition("/sign-in?link=")
+    base = f"http://127.0.0.1:{project.console_port}"
+    assert url.startswith("http://")
+    headers = {"Origin": base, "Sec-Fetch-Site": "same-origin"}
+    async with aiohttp.ClientSession(base, cookie_jar=aiohttp.CookieJar(unsafe=True), headers=headers) as http:
+        async with http.post("/sign-in", data={"link": secret}, allow_redirects=False) as answer:
+            assert answer.status == 303
+        async with http.get("/api/v1/overview") as answer:
+            overview = await answer.json()
+    assert len(overview["ingest"]) == 1
+    assert len(overview["workers"]) == WORKERS
 
 
 async def test_stop_ends_every_process_in_good_order(project: Project) -> None:

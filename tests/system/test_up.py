@@ -50,9 +50,9 @@ async def test_it_runs_everything_and_goes_on_where_it_was(place: UpFolder) -> N
             "store": "invalid-status",
             "log": "invalid-status",
         }
-        assert len(up.read_log("message.status")) == 2
-        assert len(place.left()) == 4
-        assert await stop_by_ctrl_c(up) == 0
+        assert len(up.logged("message.status")) == 2
+        assert len(place.left()) == 5
+        assert await stopped_by_ctrl_c(up) == 0
     assert place.left() == []
     with place.up() as up:
         await up.is_ready(place.admin_port)

@@ -30,12 +30,13 @@ class UpFolder:
         self.folder = folder
         self.data = folder / "data"
         self.command: tuple[str, ...] = ACKSTREAM
-        self.port, self.admin_port = find_free_port(), find_free_port()
+        self.port, self.admin_port, self.console_port = find_free_port(), find_free_port(), find_free_port()
         self.url = f"http://127.0.0.1:{self.port}/webhooks/message-status"
 
     @property
     def options(self) -> tuple[str, ...]:
-        return "--data", str(self.data), "--port", str(self.port), "--admin-port", str(self.admin_port)
+        ports = {"--port": self.port, "--admin-port": self.admin_port, "--console-port": self.console_port}
+        return "--data", str(self.data), *(text for name, port in ports.items() for text in (name, str(port)))
 
     @contextmanager
     def up(self, **settings: str) -> Iterator[Process]:
