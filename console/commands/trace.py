@@ -8,6 +8,7 @@ import typer
 from console.options import DatabaseUrl, Reveal, ServerOptions
 
 if TYPE_CHECKING:
+    from console.queries.timeline.timeline import Timeline
     from console.queries.trace import StoredMessage
 
 
@@ -39,7 +40,7 @@ def trace(
         raise CommandError(f"no message {message_uuid!r} in {where}; `ackstream stats` shows what is not handled yet")
     message, timeline = stored.describe(reveal=reveal), _find_timeline(options, stored, reveal=reveal)
     if options.as_json:
-        print_json({**message, "timeline": timeline})
+        print_json({**message, "timeline": timeline.as_dict() if timeline else None})
         return
     lists = ("statuses", "events", "events_cut")
     state = {name: value for name, value in message.items() if name not in lists and value is not None}
@@ -47,15 +48,14 @@ def trace(
     typer.echo()
     has_query = any(event["query"] for event in message["events"])
     print_rows([_columns(event, has_query=has_query) for event in message["events"]])
-    rows = [
-        _step_columns(webhook, group) for webhook in (timeline or {}).get("webhooks", []) for group in webhook["groups"]
-    ]
+    webhooks = timeline.webhooks if timeline else ()
+    rows = [_step_columns(webhook, group) for webhook in webhooks for group in webhook["groups"]]
     if rows:
         typer.echo()
         print_rows(rows)
 
 
-def _find_timeline(options: ServerOptions, message: "StoredMessage", *, reveal: bool) -> dict[str, Any] | None:
+def _find_timeline(options: ServerOptions, message: "StoredMessage", *, reveal: bool) -> "Timeline | None":
     """Return the timeline; None, with a line on standard error, if Redis does not answer."""
     from redis.exceptions import RedisError
 

@@ -188,7 +188,7 @@ async def discard_dead(
             return 0
         span = Span.from_ids(shard.number, selection.ids)
         span = Span(span.begin, min(span.end, EntryId.from_redis(shard.number, newest[0][0])))
-    async for page in read_stream(server, key, span):
+    async for page in read_stream(server, key, span, selection.ids):
         ids = [entry.id.redis for entry in page if selection.matches(entry.id, entry.fields, dead=True)]
         if ids:
             discarded += await server.xdel(key, *ids)

@@ -113,7 +113,7 @@ async def _pages(server: Redis, request: ReplayRequest, upto: EntryId | None) ->
     if request.place is Place.ARCHIVE and request.archive is not None:
         span = Span(named.begin, min(named.end, newest) if last else named.end)
         return read_archive_and_stream(server, key, request.archive, span, boundary, request.selection.received_span)
-    return read_stream(server, key, Span(named.begin, min(named.end, newest)))
+    return read_stream(server, key, Span(named.begin, min(named.end, newest)), request.selection.ids)
 
 
 async def start(

@@ -1,8 +1,8 @@
 """Read one message from the tables: its state, and its events."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from worker.events.event import StatusEvent, mask
 from worker.store.database import open_connection
 from worker.store.handler import read_event
-from worker.store.projection import sort_key
+from worker.store.projection import dedupe, project, sort_key
 from worker.store.tables import messages, status_events
 
 HIDDEN = "***"
@@ -44,6 +44,13 @@ class StoredMessage:
     state: Mapping[str, Any]
     events: Sequence[StatusEvent]
     is_cut: bool = False
+
+    @classmethod
+    def from_events(cls, events: Collection[StatusEvent]) -> Self:
+        """Return the message that the tables will have once these events are stored; at least one event."""
+        ordered = sorted(dedupe(events).values(), key=sort_key)
+        state = project(ordered)._asdict()
+        return cls({**state, "statuses": {name: at.isoformat() for name, at in state["statuses"].items()}}, ordered)
 
     def describe(self, *, reveal: bool) -> dict[str, Any]:
         """Return the message and its events. Without ``reveal`` numbers and values of query parameters are masked.

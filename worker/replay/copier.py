@@ -127,12 +127,13 @@ class Copier:
 
     def _pages(self) -> Pages:
         span, stream = Span(self._cursor, self._end), self._shard.stream
+        ids = self._replay.selection.ids
         if self._replay.place is Place.DEAD:
-            return read_stream(self._server, self._dead, span)
+            return read_stream(self._server, self._dead, span, ids)
         if self._replay.place is Place.ARCHIVE and self._archive is not None:
             received = self._replay.selection.received_span
             return read_archive_and_stream(self._server, stream, self._archive, span, self._progress.boundary, received)
-        return read_stream(self._server, stream, span)
+        return read_stream(self._server, stream, span, ids)
 
     @property
     def _end(self) -> EntryId:

@@ -62,8 +62,12 @@ class Span:
         return cls(min(entry_ids).before(), max(entry_ids)) if entry_ids else cls(span.begin, span.begin)
 
 
-async def read_stream(server: Redis, key: str, span: Span) -> Pages:
-    """Yield the entries of a stream. Raises RedisError."""
+async def read_stream(server: Redis, key: str, span: Span, ids: Sequence[str] = ()) -> Pages:
+    """Yield the entries of a stream; only those with these ids if there are any. Raises RedisError."""
+    if ids:
+        async for page in _read_ids(server, key, span, ids):
+            yield page
+        return
     after, count, entries, size = span.begin, FIRST_PAGE_ENTRIES, 0, 0
     while after < span.end:
         reply: Any = await server.xrange(key, f"({after.redis}", span.end.redis, count=count)
@@ -73,6 +77,22 @@ async def read_stream(server: Redis, key: str, span: Span) -> Pages:
         yield page
         after, entries, size = page[-1].id, entries + len(page), size + sum(entry.size for entry in page)
         count = next_page_size(entries, size)
+
+
+async def _read_ids(server: Redis, key: str, span: Span, ids: Sequence[str]) -> Pages:
+    """Read single entries: between the first and the last status of one message there can be millions of others."""
+    chosen = sorted(entry_id for entry_id in map(EntryId.from_text, ids) if span.begin < entry_id <= span.end)
+    for start in range(0, len(chosen), FIRST_PAGE_ENTRIES):
+        async with server.pipeline(transaction=False) as pipe:
+            for entry_id in chosen[start : start + FIRST_PAGE_ENTRIES]:
+                pipe.xrange(key, entry_id.redis, entry_id.redis)
+            replies: Any = await pipe.execute()
+        if page := [
+            Stored(EntryId.from_redis(span.begin.shard, entry_id), fields)
+            for reply in replies
+            for entry_id, fields in reply
+        ]:
+            yield page
 
 
 async def read_archive(

@@ -4,11 +4,14 @@ No index leads from a message to its copies, so each place is searched from one 
 in small steps, because it does nothing else during a step.
 """
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from redis.asyncio import Redis
+
 from stream.entry import Entry, EntryId, InvalidEntry, fields_from_flat
+from stream.keys import Shard
 from stream.redis.scripts import read_script
 from worker.events.event import InvalidStatus, StatusEvent
 from worker.events.vonage import parse
@@ -72,14 +75,11 @@ class CopySearch:
     """Searches one group for copies of some entries, or with the id of their message."""
 
     def __init__(self, group: GroupRef, message_uuid: str, origins: Collection[str]) -> None:
-        self._shard = group.shard.number
+        self._group = group
         self._message_uuid = message_uuid
         self._origins = frozenset(origins)
         self._texts = [message_uuid, *sorted(origins)]
-        self._delayed = group.delayed
-        self._streams = {CopyPlace.RETRY: group.retry, CopyPlace.REPLAY: group.replay, CopyPlace.DEAD: group.dead}
         self._find_delayed = group.server.register_script(FIND_DELAYED)
-        self._find_copies = group.server.register_script(FIND_COPIES)
 
     async def run(self, since_ms: int, dead_ms: Sequence[int] = ()) -> EntryCopies:
         """Return the copies. Raises RedisError.
@@ -87,54 +87,56 @@ class CopySearch:
         Dead letters are searched from ``since_ms``, the time of the first entry, and around the times at which the
         history notes one.
         """
-        copies = EntryCopies()
-        async for copy in self._search_delayed(copies):
-            copies.found.append(copy)
-        spans: list[tuple[CopyPlace, int, int | None]] = [
-            (CopyPlace.RETRY, 0, None),
-            (CopyPlace.REPLAY, 0, None),
-            (CopyPlace.DEAD, since_ms, None),
-        ]
-        spans += [(CopyPlace.DEAD, max(ms - NEAR_MS, 0), ms + 1) for ms in dead_ms]
-        ids: set[tuple[CopyPlace, EntryId | None]] = set()
-        for place, first_ms, last_ms in spans:
-            async for copy in self._search_stream(place, first_ms, last_ms, copies):
-                if (place, copy.id) not in ids:
-                    copies.found.append(copy)
-                ids.add((place, copy.id))
+        group, copies = self._group, EntryCopies()
+        await self._add_delayed(copies)
+        for place, key, first_ms in (
+            (CopyPlace.RETRY, group.retry, 0),
+            (CopyPlace.REPLAY, group.replay, 0),
+            (CopyPlace.DEAD, group.dead, since_ms),
+        ):
+            if await self._add_entries(copies, place, key, str(first_ms)):
+                copies.unsearched.append(place)
+        for ms in dead_ms:
+            await self._add_entries(copies, CopyPlace.DEAD, group.dead, str(max(ms - NEAR_MS, 0)), str(ms))
         return copies
 
-    async def _search_delayed(self, copies: EntryCopies) -> AsyncIterator[EntryCopy]:
+    async def _add_delayed(self, copies: EntryCopies) -> None:
         for start in range(0, MOST_SEARCHED, STEP):
-            searched, *matches = await self._find_delayed(keys=[self._delayed], args=[start, STEP, *self._texts])
+            args: list[str | int] = [start, STEP, *self._texts]
+            searched, *matches = await self._find_delayed(keys=[self._group.delayed], args=args)
             for due_ms, flat in matches:
-                copy = EntryCopy(CopyPlace.DELAYED, None, int(float(due_ms)), fields_from_flat(flat))
-                if self._is_wanted(copy):
-                    yield copy
+                self._add(copies, EntryCopy(CopyPlace.DELAYED, None, int(float(due_ms)), fields_from_flat(flat)))
             if searched < STEP:
                 return
         copies.unsearched.append(CopyPlace.DELAYED)
 
-    async def _search_stream(
-        self, place: CopyPlace, first_ms: int, last_ms: int | None, copies: EntryCopies
-    ) -> AsyncIterator[EntryCopy]:
-        first, last = str(first_ms), "+" if last_ms is None else str(last_ms)
-        for _ in range(0, MOST_SEARCHED, STEP):
-            args: list[str | int] = [first, last, STEP, *self._texts]
-            searched, last_id, *matches = await self._find_copies(keys=[self._streams[place]], args=args)
-            for copy_id, flat in matches:
-                entry_id = EntryId.from_redis(self._shard, copy_id)
-                copy = EntryCopy(place, entry_id, entry_id.ms, fields_from_flat(flat))
-                if self._is_wanted(copy):
-                    yield copy
-            if searched < STEP:
-                return
-            first = f"({last_id.decode()}"
-        if last_ms is None:
-            copies.unsearched.append(place)
+    async def _add_entries(self, copies: EntryCopies, place: CopyPlace, key: str, first: str, last: str = "+") -> bool:
+        matches, is_cut = await search_stream(self._group.server, self._group.shard, key, self._texts, first, last)
+        for entry_id, fields in matches.items():
+            self._add(copies, EntryCopy(place, entry_id, entry_id.ms, fields))
+        return is_cut
 
-    def _is_wanted(self, copy: EntryCopy) -> bool:
-        if copy.origin in self._origins:
-            return True
+    def _add(self, copies: EntryCopies, copy: EntryCopy) -> None:
         event = copy.parse_event()
-        return event is not None and event.message_uuid == self._message_uuid
+        is_of_message = event is not None and event.message_uuid == self._message_uuid
+        if (copy.origin in self._origins or is_of_message) and copy not in copies.found:
+            copies.found.append(copy)
+
+
+async def search_stream(
+    server: Redis, shard: Shard, key: str, texts: Sequence[str], first: str, last: str = "+"
+) -> tuple[dict[EntryId, Mapping[bytes, bytes]], bool]:
+    """Return the entries whose origin or payload has one of the texts, and whether the search ended early.
+
+    Raises RedisError.
+    """
+    find = server.register_script(FIND_COPIES)
+    entries: dict[EntryId, Mapping[bytes, bytes]] = {}
+    for _ in range(0, MOST_SEARCHED, STEP):
+        args: list[str | int] = [first, last, STEP, *texts]
+        searched, last_id, *matches = await find(keys=[key], args=args)
+        entries |= {EntryId.from_redis(shard.number, entry_id): fields_from_flat(flat) for entry_id, flat in matches}
+        if searched < STEP:
+            return entries, False
+        first = f"({last_id.decode()}"
+    return entries, True

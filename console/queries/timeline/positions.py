@@ -70,6 +70,19 @@ async def read_live_states(
     return states
 
 
+async def find_oldest_unsettled(server: Redis, shard: Shard, groups: Sequence[str]) -> EntryId:
+    """Return the first entry that one of the groups may not have settled. Raises RedisError."""
+    positions = {name: at for name, at in (await _read_positions(server, shard)).items() if name in groups}
+    async with server.pipeline(transaction=False) as pipe:
+        for name in positions:
+            pipe.xpending(shard.stream, name)
+        replies: Any = await pipe.execute()
+    unread = [_parse(shard, position).after() for position in positions.values()]
+    pending = [_parse(shard, reply["min"]) for reply in replies if reply["min"] is not None]
+    start = EntryId(shard.number, 0, 0)  # a group that does not exist yet starts at the first entry
+    return min([*unread, *pending], default=start) if len(positions) == len(groups) else start
+
+
 async def _read_positions(server: Redis, shard: Shard) -> dict[str, str]:
     try:
         groups: Any = await server.xinfo_groups(shard.stream)
@@ -78,5 +91,5 @@ async def _read_positions(server: Redis, shard: Shard) -> dict[str, str]:
     return {group["name"].decode(): group["last-delivered-id"].decode() for group in groups}
 
 
-def _parse(shard: Shard, position: str) -> EntryId:
+def _parse(shard: Shard, position: bytes | str) -> EntryId:
     return EntryId.from_redis(shard.number, position)

@@ -38,6 +38,8 @@ class ReplayedEntry:
                 "state": progress.state.value,
                 "from": progress.replay.place.value,
                 "started_at": iso_time(progress.replay.started_ms),
+                "by": progress.started.person or None,
+                "why": progress.started.why or None,
                 "is_copied": position <= progress.cursor,
             }
             for progress, position in sorted(covering, key=lambda pair: pair[0].replay.started_ms)

@@ -38,10 +38,10 @@ def _list_dated(group: Mapping[str, Any]) -> Iterator[Step]:
     errors, attempts = group["errors"], group["attempts"] or len(group["errors"])
     yield from _merge_failures(group, errors, max(attempts - len(errors), 0) + 1)
     for outcome in group["outcomes"]:
-        yield {"kind": outcome["outcome"], **_of(group), **outcome, "dead_letter": group["dead_letter"]}
+        yield {"kind": outcome["outcome"], **_of(group), **outcome, **_describe_death(group, outcome["error"])}
     noted = any(outcome["outcome"] == "dead-lettered" for outcome in group["outcomes"])
     if group["dead_letter"] and not noted:
-        facts = {"attempt": group["attempts"], "error": group["error"], "dead_letter": group["dead_letter"]}
+        facts = {"attempt": group["attempts"], **_describe_death(group, group["error"])}
         yield {"kind": "dead-lettered", "at": group["dead_at"], **_of(group), **facts}
     for replay in group["replays"]:
         yield {"kind": "replayed", "at": replay["started_at"], **_of(group), "replay": replay}
@@ -56,10 +56,18 @@ def _merge_failures(group: Mapping[str, Any], errors: Sequence[Mapping[str, Any]
         while end < len(errors) and all(errors[end][name] == error[name] for name in ("class", "place")):
             end += 1
         facts = {**_of(group), "class": error["class"], "place": error["place"]}
-        yield {"kind": "failed", "at": error["at"], "attempt": first + place, **facts}
+        message = group["message"] if end == len(errors) and group["state"] != "dead letter" else None
+        yield {"kind": "failed", "at": error["at"], "attempt": first + place, **facts, "message": message}
         if again := [{"attempt": first + n, "at": errors[n]["at"]} for n in range(place + 1, end)]:
             yield {"kind": "failed again", "at": again[0]["at"], "attempts": again, **facts}
         place = end
+
+
+def _describe_death(group: Mapping[str, Any], error: str | None) -> Step:
+    """Split the error of a dead letter, ``reason: text``. The text of the last attempt has its own reason."""
+    reason, _, text = (error or "").partition(": ")
+    text = text.removeprefix("failed: ") if reason == "attempts" else text
+    return {"reason": reason, "text": text, "message": group["message"], "dead_letter": group["dead_letter"]}
 
 
 def _of(group: Mapping[str, Any]) -> dict[str, str]:

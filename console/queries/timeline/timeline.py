@@ -7,15 +7,17 @@ is settled, not that it was handled.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 from redis.asyncio import Redis
 
-from console.queries.timeline.copies import CopyPlace, CopySearch, EntryCopies
+from console.queries.timeline.copies import CopyPlace, CopySearch, EntryCopies, search_stream
 from console.queries.timeline.entry_state import describe_group
-from console.queries.timeline.positions import LiveEntry, read_entries, read_live_states
+from console.queries.timeline.positions import LiveEntry, find_oldest_unsettled, read_entries, read_live_states
 from console.queries.timeline.replays import ReplayedEntry
 from console.queries.timeline.steps import list_steps
+from console.queries.timeline.summary import has_trouble, sum_up_webhook
 from stream.entry import Entry, EntryId, InvalidEntry
 from stream.keys import Shard
 from worker.events.event import InvalidStatus, StatusEvent
@@ -94,7 +96,34 @@ class _Webhook:
             "is_on_stream": self.fields is not None,
             "groups": [group.describe(self, reveal=reveal) for group in groups],
         }
-        return {**webhook, "steps": list_steps(webhook)}
+        summary = {"summary": sum_up_webhook(webhook), "has_trouble": has_trouble(webhook)}
+        return {**webhook, **summary, "steps": list_steps(webhook)}
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The webhooks of a message, the first one first, and the places with too many entries to search all."""
+
+    webhooks: list[dict[str, Any]] = field(default_factory=list)
+    unsearched: list[dict[str, Any]] = field(default_factory=list)
+    events: dict[str, StatusEvent] = field(default_factory=dict)
+    """The event of each webhook, by entry."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a dictionary for JSON."""
+        return {"webhooks": self.webhooks, "unsearched": self.unsearched}
+
+    def __add__(self, other: "Timeline") -> "Timeline":
+        """Add the webhooks of another shard."""
+        webhooks = sorted([*self.webhooks, *other.webhooks], key=itemgetter("received_at", "entry"))
+        return Timeline(webhooks, [*self.unsearched, *other.unsearched], self.events | other.events)
+
+
+def list_stored(events: Sequence[StatusEvent]) -> Timeline:
+    """Return the webhooks as the tables have them, without groups: for the time while Redis is away."""
+    stored = {EntryId.from_text(event.entry): event for event in events}
+    webhooks = [webhook.describe((), reveal=False) for webhook in _list_webhooks(stored, {}, stored)]
+    return Timeline([{**webhook, "is_on_stream": None} for webhook in webhooks], [], _by_entry(stored))
 
 
 async def find_timeline(
@@ -105,36 +134,43 @@ async def find_timeline(
     entry: EntryId | None = None,
     *,
     reveal: bool,
-) -> dict[str, Any]:
-    """Return the webhooks of a message, the first one first. Raises RedisError.
+) -> Timeline:
+    """Return the webhooks of a message in one shard. Raises RedisError.
 
     ``events`` are those of the tables. ``entry`` is one more entry of the message, which the tables may not have yet.
-    ``unsearched`` names the places in groups with too many copies to search all. Without ``reveal`` error messages are
-    omitted and numbers in errors masked.
+    Entries that some group has not settled are searched for others. Without ``reveal`` error messages are omitted and
+    numbers in errors masked.
     """
+    names = await read_group_names(server, shard)
     stored = {EntryId.from_text(event.entry): event for event in events}
-    entries = await read_entries(server, shard, [*stored, *([entry] if entry else [])])
+    stored = {entry_id: event for entry_id, event in stored.items() if entry_id.shard == shard.number}
+    more = [entry] if entry and entry.shard == shard.number else []
+    entries = await read_entries(server, shard, [*stored, *more])
+    first = await find_oldest_unsettled(server, shard, names)
+    unsettled, is_cut = await search_stream(server, shard, shard.stream, [message_uuid], first.redis)
+    entries |= unsettled
     found = {**stored, **_parse_events(message_uuid, entries, stored)}
-    groups = [_Group(name) for name in await read_group_names(server, shard)]
+    groups = [_Group(name) for name in names]
     for group in groups:
         await _search(GroupRef(server, shard, group.name), group, message_uuid, found)
         for copy in group.copies.found:
             if (event := copy.parse_event()) and event.message_uuid == message_uuid:
                 found.setdefault(EntryId.from_text(copy.origin), event)
-    if missing := found.keys() - entries.keys():
-        entries |= await read_entries(server, shard, sorted(missing))
-    live = await read_live_states(
-        server, shard, [group.name for group in groups], {entry_id: entry_id in entries for entry_id in found}
-    )
+    entries |= await read_entries(server, shard, sorted(found.keys() - entries.keys()))
+    live = await read_live_states(server, shard, names, {entry_id: entry_id in entries for entry_id in found})
     for group in groups:
         group.live = {entry_id: state for (name, entry_id), state in live.items() if name == group.name}
     webhooks = _list_webhooks(found, entries, stored)
-    return {
-        "webhooks": [webhook.describe(groups, reveal=reveal) for webhook in webhooks],
-        "unsearched": [
-            {"group": group.name, "place": str(place)} for group in groups for place in group.copies.unsearched
-        ],
-    }
+    unsearched = [{"group": group.name, "place": str(place)} for group in groups for place in group.copies.unsearched]
+    return Timeline(
+        [webhook.describe(groups, reveal=reveal) for webhook in webhooks],
+        [*([{"group": None, "place": "stream"}] if is_cut else []), *unsearched],
+        _by_entry(found),
+    )
+
+
+def _by_entry(events: Mapping[EntryId, StatusEvent]) -> dict[str, StatusEvent]:
+    return {str(entry_id): event for entry_id, event in events.items()}
 
 
 def _list_webhooks(
