@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import chain
 
-from console.web import preferences, static_files
+from console.web import openapi, preferences, static_files
 from console.web.live import LivePage, LiveStreams, make_routes
 from console.web.pages import message, overview, sign_in
 from console.web.route import Route
@@ -17,4 +17,5 @@ STATIC = Route(
 
 def collect(streams: LiveStreams) -> Sequence[Route]:
     """Return all routes."""
-    return [STATIC, *chain.from_iterable(PAGES), *make_routes(streams)]
+    routes = [STATIC, *chain.from_iterable(PAGES), *make_routes(streams)]
+    return [*routes, openapi.make_route(routes)]
