@@ -13,6 +13,7 @@ from ingest.http.server import open_endpoint
 from ingest.http.webhook import Webhook
 from ingest.settings import IngestSettings
 from runtime import health
+from runtime.metrics import PROCESS
 from stream.redis.client import client, redact_url
 
 log = structlog.get_logger("ingest")
@@ -46,6 +47,7 @@ async def serve(settings: IngestSettings, stop: asyncio.Event) -> None:
             ) as admin_port,
         ):
             started.set()
+            PROCESS.labels("ingest").set(1)
             log.info(
                 "ingest.started",
                 host=settings.host,

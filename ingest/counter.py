@@ -1,9 +1,11 @@
-"""A counter without a lock, for events of every request: prometheus-client's own counter takes a lock and is slower."""
+"""Metrics without a lock, for events of every request: prometheus-client's own take a lock and are slower."""
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 from prometheus_client import REGISTRY
-from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 
@@ -32,3 +34,26 @@ class Tally(Collector):
         for values, number in self._counts.items():
             family.add_metric(values, number)
         return [family]
+
+
+class DurationCounts(Collector):
+    """A histogram of seconds, in one thread only. ``bounds`` are the upper limits of the buckets, in order."""
+
+    def __init__(self, name: str, documentation: str, bounds: Sequence[float]) -> None:
+        self._family = name, documentation
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._seconds = 0.0
+        REGISTRY.register(self)
+
+    def observe(self, seconds: float) -> None:
+        """Count one duration."""
+        self._counts[bisect_left(self._bounds, seconds)] += 1
+        self._seconds += seconds
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the counts as a metric family of prometheus-client."""
+        limits = [*map(str, self._bounds), "+Inf"]
+        buckets = list(zip(limits, accumulate(self._counts), strict=True))
+        name, documentation = self._family
+        return [HistogramMetricFamily(name, documentation, buckets=buckets, sum_value=self._seconds)]

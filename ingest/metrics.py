@@ -2,7 +2,7 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from ingest.counter import Tally
+from ingest.counter import DurationCounts, Tally
 
 WEBHOOKS = Tally(
     "ackstream_webhooks",
@@ -11,6 +11,13 @@ WEBHOOKS = Tally(
     "calls, or its settings are wrong; the log has the reason (webhook.refused). check: an empty request; Vonage sends "
     "one before it saves a URL. 500: an error in Ackstream; search the log for ingest.failed.",
     ["answer"],
+)
+ANSWER_SECONDS = DurationCounts(
+    "ackstream_answer_seconds",
+    "Seconds from the receipt of a request's head to its answer, without health checks. Rises: compare with "
+    "ackstream_append_seconds (Redis) and ackstream_spool_seconds (the disk); if both are low, ingest is short of CPU, "
+    "or clients send their bodies slowly. The provider sends a webhook again that is answered too late.",
+    (0.0005, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 SIGNATURES = Tally(
     "ackstream_signatures_refused",
@@ -119,6 +126,10 @@ SPOOL_ENTRIES = Gauge("ackstream_spool_entries", "Entries in the spool. Rises wh
 SPOOL_BYTES = Gauge(
     "ackstream_spool_bytes",
     "Approximate size of the entries in the spool. At ACKSTREAM_SPOOL_BYTES webhooks are answered 503: restore Redis.",
+)
+SPOOL_LIMIT = Gauge(
+    "ackstream_spool_limit_bytes",
+    "ACKSTREAM_SPOOL_BYTES, the limit of ackstream_spool_bytes. Nothing to do: alerts compare the two.",
 )
 SPOOL_OLDEST = Gauge(
     "ackstream_spool_oldest_seconds",

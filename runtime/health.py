@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 
 from runtime.server_socket import open_listener, port_of
 
@@ -53,11 +53,13 @@ class _RequestHandler(web.RequestHandler):
 
 
 @asynccontextmanager
-async def run_health_server(host: str, port: int, ready: Ready) -> AsyncIterator[int]:
+async def run_health_server(
+    host: str, port: int, ready: Ready, registry: CollectorRegistry = REGISTRY
+) -> AsyncIterator[int]:
     """Serve until the block ends; yields the port (0 asks for a free one). Raises CommandError if the port is taken.
 
     ``/live`` is 200 while the event loop runs. ``/ready`` is 200 if ``ready()`` returns None, else 503 with the reason
-    that it returns.
+    that it returns. ``/metrics`` has the metrics of the registry.
     """
 
     async def live(_request: web.Request) -> web.Response:
@@ -68,7 +70,7 @@ async def run_health_server(host: str, port: int, ready: Ready) -> AsyncIterator
         return web.Response(text="ready\n") if reason is None else web.Response(status=503, text=f"{reason}\n")
 
     async def metrics(_request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application()
     app.on_response_prepare.append(_remove_server_header)

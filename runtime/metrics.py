@@ -1,7 +1,12 @@
 """Metrics of every process. Each help text says what to do when the metric rises."""
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
+PROCESS = Gauge(
+    "ackstream_process",
+    "1, with the kind of the process: ingest, worker or console. Absent: no process of this kind answers.",
+    ["kind"],
+)
 SUPPRESSED = Counter(
     "ackstream_log_lines_suppressed_total",
     "Log lines suppressed because too many came from the same place, by logger. Rises: read the lines that were "

@@ -5,6 +5,7 @@ import asyncio
 import structlog
 
 from runtime import health
+from runtime.metrics import PROCESS
 from stream.redis.client import REPLY_SECONDS, client, redact_url
 from worker.consumer.consumer import Consumer, consume
 from worker.consumer.fetcher import BLOCK_MS
@@ -23,6 +24,7 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event, timing: Timing = 
 
     `/live` and `/metrics` are served before the handlers are opened, because opening may take long.
     """
+    PROCESS.labels("worker").set(1)
     server = client(settings.redis_url)
     reading = client(settings.redis_url, reply_seconds=BLOCK_MS / 1000 + REPLY_SECONDS)
     consumers: list[Consumer] = []

@@ -10,9 +10,16 @@ ROOT = Path(__file__).parents[2]
 PROCESSES = {
     "Ingest": ("ingest/metrics.py",),
     "Worker": ("worker/metrics.py",),
+    "Console": ("console/web/metrics/gauges.py",),
     "Every process": ("runtime/metrics.py",),
 }
-KINDS = {"Counter": "counter", "Tally": "counter", "Gauge": "gauge", "Histogram": "histogram"}
+KINDS = {
+    "Counter": "counter",
+    "Tally": "counter",
+    "Gauge": "gauge",
+    "Histogram": "histogram",
+    "DurationCounts": "histogram",
+}
 INTRODUCTION = """
 Each process serves its metrics at `/metrics` of the admin port. The text explains the metric and
 the next step when it rises; the same text is the metric's help in `/metrics`.
@@ -42,5 +49,6 @@ def _definitions(module: Path) -> Iterator[tuple[str, str, str, str]]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in KINDS:
             name, meaning, *others = (ast.literal_eval(argument) for argument in node.args)
             suffix = "_total" if node.func.id == "Tally" else ""
-            labels = ", ".join(map(code, others[0])) if others else ""
+            has_labels = others and node.func.id != "DurationCounts"
+            labels = ", ".join(map(code, others[0])) if has_labels else ""
             yield code(name + suffix), KINDS[node.func.id], labels, sentence(meaning)

@@ -14,7 +14,7 @@ from ingest.append.drainer import Drainer
 from ingest.append.group_commit import Appender
 from ingest.append.redis_writer import RedisWriter
 from ingest.append.server_checks import TOO_WEAK, UNKNOWN, ServerChecks, ServerNotReady
-from ingest.metrics import SPOOL_OLDEST
+from ingest.metrics import SPOOL_LIMIT, SPOOL_OLDEST
 from ingest.settings import IngestSettings, Level
 from ingest.spool.folder import Owner
 from ingest.spool.queue import Spool, open_spool
@@ -38,6 +38,7 @@ async def open_pipeline(server: Redis, settings: IngestSettings) -> AsyncIterato
     """
     checks = ServerChecks(server, settings.ack)
     writer = RedisWriter(server, settings.shard.stream, checks)
+    SPOOL_LIMIT.set(settings.spool_bytes)
     owner = Owner(settings.shard.stream, redact_url(settings.redis_url))
     async with open_spool(settings.data, owner, settings.spool_bytes) as spool:
         drainer = Drainer(writer, spool, partial(ensure_server_id, server, settings.shard))

@@ -14,7 +14,7 @@ from aiohttp import HttpVersion10, hdrs, web
 
 from ingest.auth.proof import NEXT_STEPS, Reason
 from ingest.http.connection import Connection
-from ingest.metrics import WEBHOOKS
+from ingest.metrics import ANSWER_SECONDS, WEBHOOKS
 from runtime.log_throttle import LogThrottle
 from runtime.metrics import SUPPRESSED
 
@@ -88,11 +88,16 @@ class Response(web.StreamResponse):
     async def write_eof(self, data: bytes = b"") -> None:
         """Do nothing: `prepare` has sent everything."""
 
-    def record(self) -> None:
-        """Count the answer, unless it is a health check; log its next step, at most once per LOG_SECONDS."""
+    def record(self, seconds: float | None = None) -> None:
+        """Count the answer, unless it is a health check; log its next step, at most once per LOG_SECONDS.
+
+        ``seconds`` is the time since the receipt of the request, None if unknown.
+        """
         if self._text:
             return
         WEBHOOKS.count(self._label)
+        if seconds is not None:
+            ANSWER_SECONDS.observe(seconds)
         if not self.what:
             return
         suppressed = _throttle.admit((self.status, self.why, self._account))

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Callable
 from http import HTTPStatus
 from itertools import count
+from time import perf_counter
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
@@ -62,6 +63,7 @@ class Webhook:
 
     async def handle(self, request: web.BaseRequest) -> Response:
         """Store the payload of a request and return the answer, or refuse the request."""
+        received = perf_counter()
         connection = request.transport
         if not isinstance(connection, Connection):  # the client is gone, so nothing is sent
             return responses.FAULT
@@ -77,7 +79,7 @@ class Webhook:
                 return responses.FAULT
             report_fault(exc)
             response = responses.FAULT
-        response.record()
+        response.record(perf_counter() - received)
         if response is responses.TOO_SLOW:
             CONNECTIONS_CLOSED.labels("body").inc()
             connection.send(response.last.render())

@@ -5,6 +5,7 @@ from importlib import import_module
 import pytest
 from prometheus_client import REGISTRY
 
+from console.web.metrics.gauges import REGISTRY as CONSOLE_REGISTRY
 from deploy.docs import json_page, metrics_page, reference
 from ingest.settings import IngestSettings
 from worker.settings import WorkerSettings
@@ -27,7 +28,8 @@ def test_every_metric_has_a_row() -> None:
     """The metrics page has exactly the metrics that the processes register."""
     for package in ("ingest", "runtime", "worker"):
         import_module(f"{package}.metrics")
-    registered = {metric.name for metric in REGISTRY.collect() if metric.name.startswith("ackstream_")}
+    collected = [*REGISTRY.collect(), *CONSOLE_REGISTRY.collect()]
+    registered = {metric.name for metric in collected if metric.name.startswith("ackstream_")}
     assert {name.removesuffix("_total") for name in metrics_page.names()} == registered
 
 
