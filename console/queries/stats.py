@@ -1,19 +1,136 @@
 """Count the open work of each group: unread and pending entries, retries, dead letters, age of the oldest entry."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
 
 from console.queries.invalid import count_invalid
 from stream.entry import EntryId
 from stream.keys import Shard
-from worker.dispatch.pause import read_pause_reason
-from worker.group.consumer_group import read_group_names
-from worker.group.group_ref import GroupRef
+from stream.redis.scripts import read_script
 
 COUNTED_AT_MOST = 10_000
+
+STATS = read_script(__file__, "stats.lua")
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStats:
+    """The open work of one group on one shard. A group of another program has no more than a position."""
+
+    name: str
+    registered: bool
+    delivered: str
+    """The last id that the group has read, in the form of Redis."""
+    unread: int | None
+    """The lag; None if the server does not report it."""
+    pending: int
+    read: int | None
+    """Entries that the group has read; None if the server does not report it."""
+    oldest_ms: int | None
+    """The time of the oldest unread or pending entry; None without one."""
+    retries: int = 0
+    """Delayed retries, waiting or in flight."""
+    replays: int = 0
+    dead: int = 0
+    paused: str | None = None
+    paused_ms: int | None = None
+    """The start of the pause."""
+    beats: Mapping[str, str] = field(default_factory=dict)
+    """Consumer → counter, as worker.group.heartbeat keeps them."""
+
+    @classmethod
+    def from_reply(cls, shard: int, reply: Sequence[Any]) -> Self:
+        """Decode a group of the script's reply."""
+        name, delivered, lag, pending, read, oldest, *registered = reply
+        position = cls(
+            name=_text(name),
+            registered=False,
+            delivered=delivered.decode(),
+            unread=None if lag < 0 else lag,
+            pending=pending,
+            read=None if read < 0 else read,
+            oldest_ms=EntryId.from_redis(shard, oldest).ms if oldest else None,
+        )
+        if not registered:
+            return position
+        delayed, retry, replays, dead, why, since, beats = registered
+        return replace(
+            position,
+            registered=True,
+            retries=delayed + retry,
+            replays=replays,
+            dead=dead,
+            paused=_text(why) or None,
+            paused_ms=int(since) if since else None,
+            beats=dict(zip(map(_text, beats[::2]), map(_text, beats[1::2]), strict=True)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStats:
+    """The size of one shard and the open work of its groups."""
+
+    shard: Shard
+    now_ms: int
+    """The clock of the server, which also makes the ids of the entries."""
+    length: int
+    added: int
+    """Entries ever appended to the stream."""
+    first_ms: int | None
+    """The time of the oldest entry; None if the stream is empty."""
+    server_id: str | None
+    invalid: int
+    quarantined: int
+    groups: Sequence[GroupStats]
+
+    def oldest_seconds(self, group: GroupStats) -> float | None:
+        """Return the age of the oldest unread or pending entry of a group; None without one."""
+        return None if group.oldest_ms is None else max(self.now_ms - group.oldest_ms, 0) / 1000
+
+
+class StatsReader:
+    """Reads the stats of one shard again and again, with one script that runs for some tens of microseconds.
+
+    One script reads all counts, because workers move copies between these keys.
+    """
+
+    def __init__(self, server: Redis, shard: Shard) -> None:
+        self._shard = shard
+        self._script = server.register_script(STATS)
+        self._names: list[bytes] = []
+
+    async def read(self) -> ShardStats:
+        """Return the stats of this moment. Raises RedisError."""
+        while True:
+            reply = await self._script(keys=self._keys(), args=self._names)
+            names = sorted(reply[7])
+            if names == self._names:
+                return self._parse(reply)
+            self._names = names
+
+    def _keys(self) -> list[str | bytes]:
+        shard = self._shard
+        kinds = (shard.alive, shard.delayed, shard.retry, shard.replay, shard.dead, shard.paused)
+        keys = [kind("").encode() + name for name in self._names for kind in kinds]
+        return [shard.stream, shard.groups, shard.server_id, shard.invalid, shard.quarantine, *keys]
+
+    def _parse(self, reply: Sequence[Any]) -> ShardStats:
+        now_ms, length, added, first, server_id, invalid, quarantined, _, groups = reply
+        number = self._shard.number
+        return ShardStats(
+            shard=self._shard,
+            now_ms=now_ms,
+            length=length,
+            added=added,
+            first_ms=EntryId.from_redis(number, first).ms if first else None,
+            server_id=_text(server_id) or None,
+            invalid=invalid,
+            quarantined=quarantined,
+            groups=[GroupStats.from_reply(number, group) for group in groups],
+        )
 
 
 async def gather_stats(server: Redis, shard: Shard) -> Mapping[str, Any]:
@@ -26,70 +143,34 @@ async def gather_stats(server: Redis, shard: Shard) -> Mapping[str, Any]:
     the oldest unread or pending entry by the server's clock, or None; retries and replays do not count. ``invalid``
     counts the shard's recorded invalid payloads that no signature verifies.
     """
-    names = await read_group_names(server, shard)
-    length, groups, counts = await _counts(server, shard, names)
+    stats = await StatsReader(server, shard).read()
+    groups = sorted((group for group in stats.groups if group.registered), key=lambda group: group.name)
     return {
-        "shards": [{"shard": shard.number, "length": length, "invalid": await count_invalid(server, shard)}],
-        "groups": {name: await _group(server, shard, name, groups.get(name), counts[name]) for name in names},
+        "shards": [{"shard": shard.number, "length": stats.length, "invalid": await count_invalid(server, shard)}],
+        "groups": {group.name: await _describe(server, stats, group) for group in groups},
     }
 
 
-async def _counts(
-    server: Redis, shard: Shard, names: Sequence[str]
-) -> tuple[int, Mapping[str, Any], Mapping[str, list[int]]]:
-    """Return the stream's length, XINFO GROUPS by name, and the lengths of each group's keys.
-
-    One transaction reads all of them, because workers move copies between these keys.
-    """
-    async with server.pipeline(transaction=True) as pipe:
-        pipe.xlen(shard.stream)
-        pipe.xinfo_groups(shard.stream)
-        for name in names:
-            pipe.zcard(shard.delayed(name))
-            for stream in (shard.retry(name), shard.replay(name), shard.dead(name)):
-                pipe.xlen(stream)
-        length, groups, *lengths = await pipe.execute(raise_on_error=False)
-    if failures := [reply for reply in (length, *lengths) if isinstance(reply, Exception)]:
-        raise failures[0]
-    existing = [] if isinstance(groups, ResponseError) else groups  # the stream does not exist yet
-    counts = {name: lengths[4 * place : 4 * place + 4] for place, name in enumerate(names)}
-    return length, {group["name"].decode(): group for group in existing}, counts
-
-
-async def _group(
-    server: Redis, shard: Shard, name: str, group: Mapping[str, Any] | None, counts: Sequence[int]
-) -> Mapping[str, Any]:
-    delivered = group["last-delivered-id"].decode() if group else "0-0"
-    lag = group["lag"] if group else None
-    unread = len(await _unread(server, shard, delivered, COUNTED_AT_MOST)) if lag is None else lag
-    pending = group["pending"] if group else 0
-    delayed, retry, replays, dead = counts
+async def _describe(server: Redis, stats: ShardStats, group: GroupStats) -> Mapping[str, Any]:
+    unread = await _count_unread(server, stats.shard, group) if group.unread is None else group.unread
+    seconds = stats.oldest_seconds(group)
     return {
         "unread": unread,
-        "unread_exact": lag is not None or unread < COUNTED_AT_MOST,
-        "pending": pending,
-        "retries": delayed + retry,
-        "replays": replays,
-        "dead": dead,
-        "paused": await read_pause_reason(GroupRef(server, shard, name)),
-        "outstanding": unread + pending + delayed + retry + replays,
-        "oldest_seconds": await _oldest_seconds(server, shard, name, delivered, pending),
+        "unread_exact": group.unread is not None or unread < COUNTED_AT_MOST,
+        "pending": group.pending,
+        "retries": group.retries,
+        "replays": group.replays,
+        "dead": group.dead,
+        "paused": group.paused,
+        "outstanding": unread + group.pending + group.retries + group.replays,
+        "oldest_seconds": None if seconds is None else round(seconds, 3),
     }
 
 
-async def _oldest_seconds(server: Redis, shard: Shard, name: str, delivered: str, pending: int) -> float | None:
-    if pending:
-        oldest = (await server.xpending(shard.stream, name))["min"]
-    else:
-        unread = await _unread(server, shard, delivered, 1)
-        oldest = unread[0][0] if unread else None
-    if oldest is None:
-        return None
-    seconds, microseconds = await server.time()
-    age = seconds + microseconds / 1e6 - EntryId.from_redis(shard.number, oldest).ms / 1e3
-    return round(max(age, 0.0), 3)
+async def _count_unread(server: Redis, shard: Shard, group: GroupStats) -> int:
+    entries: Any = await server.xrange(shard.stream, f"({group.delivered}", "+", count=COUNTED_AT_MOST)
+    return len(entries)
 
 
-async def _unread(server: Redis, shard: Shard, delivered: str, limit: int) -> list[Any]:
-    entries: Any = await server.xrange(shard.stream, f"({delivered}", "+", count=limit)
-    return list(entries)
+def _text(name: bytes) -> str:
+    return name.decode(errors="backslashreplace")  # the group of another program may have any name
