@@ -15,11 +15,13 @@ from console.web.access.guard import ACCESS, add_headers, make_guard
 from console.web.access.perimeter import Perimeter
 from console.web.database import open_console_database
 from console.web.live import LiveStreams
+from console.web.metrics.gauges import REGISTRY
 from console.web.route import Route
 from console.web.sampling.sampler import run_sampler
 from console.web.settings import ConsoleSettings
 from console.web.state import STATE, ConsoleState
 from runtime import health
+from runtime.metrics import PROCESS
 from runtime.server_socket import open_listener, port_of
 from stream.redis.client import client, redact_url
 from worker.store.database import open_engine
@@ -45,8 +47,11 @@ async def serve(settings: ConsoleSettings, stop: asyncio.Event) -> None:
             state = ConsoleState(settings, server, [settings.shard], engine, sampler, access.audit, plans)
             async with (
                 open_site(make_app(state, access, stop), settings) as port,
-                health.run_health_server(settings.admin_host, settings.admin_port, lambda: None) as admin_port,
+                health.run_health_server(
+                    settings.admin_host, settings.admin_port, lambda: None, REGISTRY
+                ) as admin_port,
             ):
+                PROCESS.labels("console").set(1)
                 redis = redact_url(settings.redis_url)
                 log.info("console.started", host=settings.console_host, port=port, admin_port=admin_port, redis=redis)
                 await stop.wait()

@@ -36,6 +36,11 @@ STEPS: tuple[str, ...] = (
     CREATE INDEX audit_who ON audit (who);
     CREATE INDEX audit_action ON audit (action);
     """,
+    """
+    CREATE TABLE samples (
+        tier INTEGER NOT NULL, start INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (tier, start)
+    ) WITHOUT ROWID
+    """,
 )
 """The steps that bring a file up to date. A step that has landed never changes: append a new one."""
 

@@ -85,6 +85,6 @@ class WebhookCount:
 
     number: int
     since: float
-    """The later of the moment asked for and the start of the history."""
+    """At most a minute before the moment asked for, or the start of the history."""
     is_exact: bool
-    """False if the console did not run at the start of the span, or Redis lost its stream."""
+    """False if Redis lost a stream since then: the webhooks of the last second before the loss may be missing."""

@@ -1,28 +1,195 @@
-"""Reads Redis, the processes and the database each second, for all viewers of the console."""
+"""The sampler: the only reader of Redis's and the processes' numbers in a console, for all pages and viewers.
 
+It reads Redis every second, scrapes the processes every two, and asks the database every five. A part that does not
+answer becomes an `Away` of the snapshot; the sampler itself keeps running.
+"""
+
+import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
+import aiohttp
 from aiosqlite import Connection
 from redis.asyncio import Redis
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from console.web.sampling.snapshot import RedisSample, Snapshot, Totals
+from console.errors import explain
+from console.web.metrics.counters import StreamSums
+from console.web.metrics.gauges import CONSUMERS, DEAD_LETTERS, OLDEST, OUTSTANDING
+from console.web.sampling.findings import Range, Series, WebhookCount
+from console.web.sampling.history import SampleHistory
+from console.web.sampling.rates import RecentMoments
+from console.web.sampling.redis_reader import RedisReader
+from console.web.sampling.scrape import Scraper
+from console.web.sampling.snapshot import Away, IngestSample, Rates, RedisSample, Snapshot, Totals, WorkerSample
 from console.web.settings import ConsoleSettings
+from runtime.tasks import cancel_and_wait
+from stream.redis.client import describe_error
+from worker.store.database import DatabaseAway, open_connection
+
+TICK_SECONDS = 1.0
+SCRAPE_EVERY_SECONDS = 2.0
+DATABASE_EVERY_SECONDS = 5.0
+DATABASE_SECONDS = 3.0
+WRITE_EVERY_SECONDS = 5.0
 
 
 class Sampler:
-    """The latest snapshot."""
+    """The newest snapshot, and everything that is derived from it."""
 
-    def __init__(self) -> None:
-        now = time.time()
-        self.latest = Snapshot(now, now, RedisSample(), {}, (), (), (), False, None, Totals())
+    def __init__(
+        self,
+        redis: RedisReader,
+        scraper: Scraper,
+        engine: AsyncEngine,
+        history: SampleHistory,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._redis = redis
+        self._scraper = scraper
+        self._engine = engine
+        self._history = history
+        self._clock = clock
+        self._sums = StreamSums(history.marks)
+        self._redis_at = 0.0
+        self._database: Away | None = None
+        self._recent = RecentMoments()
+        self._ticked = asyncio.Event()
+        self._ticked_at = time.monotonic()
+        now = clock()
+        self.latest = Snapshot(now, now, RedisSample(), {}, (), (), (), scraper.has_addresses, None, Totals())
+        """The newest snapshot; without any number until the first tick."""
+
+    def age(self) -> float:
+        """Return the seconds since the newest snapshot was taken. It is more than a few if the console hangs."""
+        return time.monotonic() - self._ticked_at
+
+    def rates(self, seconds: float = 10.0) -> Rates:
+        """Return the rates over the last seconds, at most 60."""
+        return self._recent.rates(seconds)
+
+    async def series(self, chosen: Range) -> Series:
+        """Return the points of the charts of this range."""
+        return await self._history.series(chosen, self._clock())
+
+    def webhooks_since(self, seconds: float = 86_400.0) -> WebhookCount | None:
+        """Count the webhooks stored in the last seconds, at most a day; None before the first snapshot."""
+        return self._history.webhooks_since(self._clock() - seconds)
+
+    async def subscribe(self) -> AsyncIterator[Snapshot]:
+        """Yield the newest snapshot now and after each tick. A slow reader misses snapshots, and holds up nobody."""
+        while True:
+            ticked = self._ticked
+            yield self.latest
+            await ticked.wait()
+
+    async def tick(self) -> None:
+        """Read Redis, and take a snapshot."""
+        if await self._redis.read():
+            self._sums.add(self._redis.shards)
+            self._redis_at = self._clock()
+        before, self.latest = self.latest, self._take()
+        self._recent.add(self.latest)
+        self._history.add(before, self.latest, self._sums.marks)
+        _export(self.latest)
+        self._ticked_at = time.monotonic()
+        self._ticked.set()
+        self._ticked = asyncio.Event()
+
+    async def scrape(self, http: aiohttp.ClientSession) -> None:
+        """Read the metrics of all processes, for the next snapshot."""
+        await self._scraper.scrape(http)
+
+    async def ask_database(self) -> None:
+        """Ask the database whether it answers, for the next snapshot."""
+        try:
+            async with asyncio.timeout(DATABASE_SECONDS), open_connection(self._engine) as connection:
+                await connection.execute(text("SELECT 1"))
+        except (DatabaseAway, SQLAlchemyError, OSError, TimeoutError) as exc:
+            self._database = Away(_describe_away(exc), self._database.since if self._database else self._clock())
+        else:
+            self._database = None
+
+    def _take(self) -> Snapshot:
+        processes = list(self._scraper.processes.values())
+        ingest = tuple(process for process in processes if isinstance(process, IngestSample))
+        workers = tuple(process for process in processes if isinstance(process, WorkerSample))
+        settled = {("settled", name): float(count) for name, count in self._sums.settled.items()}
+        streams = {("stored", ""): float(self._sums.stored), ("losses", ""): float(self._sums.losses)}
+        return Snapshot(
+            taken_at=self._clock(),
+            started_at=self.latest.started_at,
+            redis=self._redis.sample,
+            groups=self._redis.groups,
+            ingest=ingest,
+            workers=workers,
+            silent=tuple(process for process in processes if process not in (*ingest, *workers)),
+            is_scraping=self._scraper.has_addresses,
+            database=self._database,
+            totals=replace(self._scraper.totals, redis_at=self._redis_at, redis_counts={**streams, **settled}),
+        )
+
+
+def _export(moment: Snapshot) -> None:
+    """Set the console's own metrics. An unknown number has no series."""
+    for gauge in (OUTSTANDING, OLDEST, DEAD_LETTERS, CONSUMERS):
+        gauge.clear()
+    if moment.redis.away is not None:
+        return
+    for name, group in moment.groups.items():
+        if not group.registered:
+            continue
+        OLDEST.labels(name).set(group.oldest_seconds or 0.0)
+        DEAD_LETTERS.labels(name).set(group.dead)
+        if group.outstanding is not None:
+            OUTSTANDING.labels(name).set(group.outstanding)
+        if group.alive is not None:
+            CONSUMERS.labels(name).set(group.alive)
+
+
+def _describe_away(exc: BaseException) -> str:
+    original = (exc.orig if isinstance(exc, DatabaseAway | DBAPIError) else None) or exc
+    return explain(original) or f"the database does not answer ({describe_error(original)})"
 
 
 @asynccontextmanager
 async def run_sampler(
-    _settings: ConsoleSettings, _server: Redis, _engine: AsyncEngine, _database: Connection
+    settings: ConsoleSettings, server: Redis, engine: AsyncEngine, database: Connection
 ) -> AsyncIterator[Sampler]:
-    """Yield a sampler that runs until the block ends."""
-    yield Sampler()
+    """Run the sampler while the block runs; yields it after its first snapshot. ``database`` is the console's own."""
+    history = SampleHistory(database)
+    await history.load(time.time())
+    scraper = Scraper(lambda: settings.scrape_urls)  # `ackstream up` may start later
+    sampler = Sampler(RedisReader(server, [settings.shard]), scraper, engine, history)
+    timeout = aiohttp.ClientTimeout(total=SCRAPE_EVERY_SECONDS)
+    async with (
+        aiohttp.ClientSession(timeout=timeout, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()) as http,
+        asyncio.TaskGroup() as tasks,
+    ):
+        await asyncio.gather(sampler.scrape(http), sampler.ask_database())
+        await sampler.tick()
+        running = [
+            tasks.create_task(_repeat(sampler.tick, TICK_SECONDS), name="sampler"),
+            tasks.create_task(_repeat(lambda: sampler.scrape(http), SCRAPE_EVERY_SECONDS), name="scraper"),
+            tasks.create_task(_repeat(sampler.ask_database, DATABASE_EVERY_SECONDS), name="database"),
+            tasks.create_task(_repeat(history.write, WRITE_EVERY_SECONDS), name="history"),
+        ]
+        try:
+            yield sampler
+        finally:
+            await cancel_and_wait(running)
+            await history.finish()
+
+
+async def _repeat(step: Callable[[], Awaitable[None]], seconds: float) -> None:
+    """Run a step again and again, each time this long after its last start, or at once if it took longer."""
+    loop = asyncio.get_running_loop()
+    due = loop.time()
+    while True:
+        due = max(due + seconds, loop.time())
+        await asyncio.sleep(due - loop.time())
+        await step()

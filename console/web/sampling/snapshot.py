@@ -7,6 +7,8 @@ those of its last answer.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from console.web.metrics.distribution import Distribution
+
 
 @dataclass(frozen=True, slots=True)
 class Away:
@@ -32,6 +34,7 @@ class RedisSample:
     oldest_at: float | None = None
     """When the oldest entry was appended, by the server's clock; None if the stream is empty."""
     memory_used: int | None = None
+    """Without the part that Redis does not count for its limit."""
     memory_max: int | None = None
     """None without a limit, or if the server does not show it."""
     durable: bool | None = None
@@ -50,7 +53,7 @@ class RedisSample:
 
 
 @dataclass(frozen=True, slots=True)
-class PauseState:
+class PauseSample:
     """Why a group is paused (worker.dispatch.pause.PauseReason, or a reason of a later version), and since when."""
 
     reason: str
@@ -86,7 +89,7 @@ class GroupSample:
     dead: int
     oldest_seconds: float | None
     """Age of the oldest unread or pending entry; None without one."""
-    paused: PauseState | None
+    paused: PauseSample | None
     settled: int | None
     """Entries that the group has read and acknowledged, since the group or the stream was created."""
     alive: int | None
@@ -103,35 +106,6 @@ class GroupSample:
     def kept_at_least(self) -> int:
         """Entries of the stream that retention keeps for this group, at least."""
         return (self.unread or 0) + self.pending
-
-
-@dataclass(frozen=True, slots=True)
-class Distribution:
-    """Counts of durations by bucket. ``bounds`` are the upper limits in seconds; the last bucket has none."""
-
-    bounds: tuple[float, ...] = ()
-    counts: tuple[float, ...] = ()
-    """One more than ``bounds``; not cumulative."""
-    total_seconds: float = 0.0
-
-    @property
-    def count(self) -> float:
-        """The number of durations."""
-        return sum(self.counts)
-
-    def quantile(self, share: float) -> float | None:
-        """Return the duration below which this share lies, linear within its bucket; None without durations.
-
-        A duration in the last bucket counts as the greatest bound.
-        """
-        rank, below, lower = share * self.count, 0.0, 0.0
-        if not self.count:
-            return None
-        for bound, count in zip(self.bounds, self.counts, strict=False):
-            if count and below + count >= rank:
-                return lower + (bound - lower) * (rank - below) / count
-            below, lower = below + count, bound
-        return lower
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +134,10 @@ class IngestSample(ProcessSample):
     answer_seconds: Distribution = field(default_factory=Distribution)
     redis_fault: str | None = None
     """Why it sends entries to the spool, None if it does not."""
+    redis_durable: bool | None = None
+    """Whether Redis, as this process has checked it, is as durable as it can be."""
+    memory_share: float | None = None
+    """The memory that Redis uses as a share of its limit; 0 without a limit."""
     spool_entries: int = 0
     spool_bytes: int = 0
     spool_limit: int | None = None
@@ -226,6 +204,20 @@ class Snapshot:
     """Whether the console has addresses to scrape; if not, numbers of processes are unknown."""
     database: Away | None
     totals: Totals
+
+    @property
+    def is_durable(self) -> bool | None:
+        """Whether appends are on the disk before they are confirmed, as the console or else ingest has checked it."""
+        if self.redis.durable is not None:
+            return self.redis.durable
+        checked = [process.redis_durable for process in self.ingest if process.redis_durable is not None]
+        return all(checked) if checked else None
+
+    @property
+    def memory_share(self) -> float | None:
+        """The memory that Redis uses as a share of its limit; None without a limit, or if it is unknown."""
+        shares = [process.memory_share for process in self.ingest if process.memory_share]
+        return self.redis.memory_share or max(shares, default=None)
 
     @property
     def spooled(self) -> int | None:

@@ -1,0 +1,141 @@
+"""The history of samples in the console's own database: bounded, and kept over restarts.
+
+Each finished point of the finest tier is one statement, with all that a restart needs. Coarser points are merged from
+finer ones as soon as their time is over, or after a restart. A fault of the disk loses points and nothing else.
+"""
+
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from itertools import pairwise
+
+import structlog
+from aiosqlite import Connection
+
+from console.web.metrics.counters import StreamMark
+from console.web.sampling.findings import Range, Series, WebhookCount
+from console.web.sampling.snapshot import Snapshot
+from console.web.sampling.tiers import MINUTE, STEPS, TIERS, Point, StoredCount, make_point, make_series, merge
+from runtime.log_throttle import LogThrottle
+
+log = structlog.get_logger("history")
+
+MOST_UNWRITTEN = 720
+CACHED_SECONDS = 15.0
+CLOCK_BACK_SECONDS = 60
+
+PUT = "INSERT OR REPLACE INTO samples (tier, start, data) VALUES (?, ?, ?)"
+GET = "SELECT start, data FROM samples WHERE tier = ? AND start >= ? AND start < ? ORDER BY start"
+LAST = "SELECT max(start) FROM samples WHERE tier = ?"
+DROP = "DELETE FROM samples WHERE tier = ? AND start < ?"
+FOREVER = 2**62
+
+
+class SampleHistory:
+    """The points of all tiers. Call `load` first; it reads what the last run has left."""
+
+    def __init__(self, database: Connection) -> None:
+        self._database = database
+        self._throttle = LogThrottle(1, seconds=60.0)
+        self._unwritten: list[Point] = []
+        self._current: Point | None = None
+        self._series: dict[Range, tuple[float, Series]] = {}
+        self._stored = StoredCount(())
+        self.marks: Mapping[int, StreamMark] = {}
+        """The streams as the last run has left them, by shard."""
+
+    async def load(self, now: float) -> None:
+        """Read the state of the last run, and merge the points that it left unmerged. Logs a fault of the disk."""
+        try:
+            await self._merge_finished(int(now))
+            points = [point async for point in self._read(MINUTE, int(now) - TIERS[MINUTE])]
+        except sqlite3.Error as exc:
+            self._report(exc)
+            return
+        self._stored = StoredCount(points)
+        if points:
+            streams = points[-1].marks.items()
+            self.marks = {int(shard): StreamMark(server_id, added) for shard, (server_id, added) in streams}
+
+    def add(self, before: Snapshot, after: Snapshot, marks: Mapping[int, StreamMark]) -> None:
+        """Add the time between two snapshots."""
+        streams = {str(shard): [mark.server_id, mark.added] for shard, mark in marks.items()}
+        point = make_point(before, after, streams)
+        self._stored.add(point)
+        current = self._current
+        if current is not None and 0 <= current.start - point.start < CLOCK_BACK_SECONDS:
+            current.add(point)
+            return
+        if current is not None:
+            self._unwritten = [*self._unwritten, current][-MOST_UNWRITTEN:]
+        self._current = point
+
+    async def write(self) -> None:
+        """Write the finished points, merge those whose time is over, and drop old ones. Logs a fault of the disk."""
+        if not self._unwritten or self._current is None:
+            return
+        try:
+            await self._put(self._unwritten)
+            self._unwritten = []
+            await self._merge_finished(self._current.start)
+        except sqlite3.Error as exc:
+            self._report(exc)
+
+    async def finish(self) -> None:
+        """Write also the point that is not finished."""
+        if self._current is not None:
+            self._unwritten.append(self._current)
+            await self.write()
+
+    def webhooks_since(self, moment: float) -> WebhookCount | None:
+        """Count the webhooks that were stored since a moment of the last day; None before the first sample."""
+        return self._stored.since(moment)
+
+    async def series(self, chosen: Range, now: float | None = None) -> Series:
+        """Return the points of the charts. Without the database, only those that are not written yet."""
+        moment = time.time() if now is None else now
+        cached = self._series.get(chosen)
+        if cached and 0 <= moment - cached[0] < min(STEPS[chosen], CACHED_SECONDS):
+            return cached[1]
+        tier = max(step for step in TIERS if STEPS[chosen] % step == 0 and chosen.seconds <= TIERS[step])
+        try:
+            points = [point async for point in self._read(tier, int(moment) - chosen.seconds - STEPS[chosen])]
+        except sqlite3.Error as exc:
+            self._report(exc)
+            points = []
+        points += [*self._unwritten, *([self._current] if self._current else [])]
+        series = make_series(points, chosen, moment)
+        self._series[chosen] = moment, series
+        return series
+
+    async def _read(self, tier: int, since: int) -> AsyncIterator[Point]:
+        """Yield the points of a tier, and for the time that is not merged yet those of finer tiers."""
+        for step in sorted((step for step in TIERS if step <= tier), reverse=True):
+            async with self._database.execute(GET, (step, since, FOREVER)) as cursor:
+                async for start, data in cursor:
+                    yield Point.from_json(start, step, data)
+                    since = start + step
+
+    async def _put(self, points: Iterable[Point]) -> None:
+        for point in points:
+            await self._database.execute(PUT, (point.step, point.start, point.to_json()))
+
+    async def _merge_finished(self, now: int) -> None:
+        steps = sorted(TIERS)
+        for finer, step in pairwise(steps):
+            async with self._database.execute(LAST, (step,)) as cursor:
+                row = await cursor.fetchone()
+            since = row[0] + step if row and row[0] is not None else 0
+            until = now // step * step
+            if since >= until:
+                continue
+            async with self._database.execute(GET, (finer, since, until)) as cursor:
+                points = [Point.from_json(start, finer, data) async for start, data in cursor]
+            await self._put(merge(points, step))
+            await self._database.execute(DROP, (finer, now - TIERS[finer]))
+        await self._database.execute(DROP, (steps[-1], now - TIERS[steps[-1]]))
+
+    def _report(self, exc: sqlite3.Error) -> None:
+        if self._throttle.admit("failed") is not None:
+            what = "check the disk of ACKSTREAM_DATA; charts have a gap until then"
+            log.warning("history.failed", error=type(exc).__name__, what=what)

@@ -1,0 +1,103 @@
+"""Rates from two moments: differences of totals, divided by the time in between. No I/O."""
+
+from collections import deque
+from collections.abc import Mapping
+
+from console.web.metrics.distribution import Distribution
+from console.web.sampling.snapshot import GroupRates, Rates, Snapshot, Totals
+
+KEPT_SECONDS = 90.0
+
+Counts = Mapping[tuple[str, str], float]
+
+
+class RecentMoments:
+    """The snapshots of the last KEPT_SECONDS."""
+
+    def __init__(self) -> None:
+        self._snapshots: deque[Snapshot] = deque()
+
+    def add(self, snapshot: Snapshot) -> None:
+        """Add a snapshot, and drop old ones."""
+        self._snapshots.append(snapshot)
+        while self._snapshots[0].taken_at < snapshot.taken_at - KEPT_SECONDS:
+            self._snapshots.popleft()
+
+    def rates(self, seconds: float) -> Rates:
+        """Return the rates over at least this span, or over all moments if they are fewer."""
+        newest = self._snapshots[-1]
+        redis = _span([moment.totals.redis_at for moment in self._snapshots], newest, seconds)
+        scraped = _span([moment.totals.at for moment in self._snapshots], newest, seconds)
+        moments = list(self._snapshots)
+        return make_rates(
+            newest,
+            None if redis is None else moments[redis].totals,
+            None if scraped is None else moments[scraped].totals,
+        )
+
+
+def _span(times: list[float], newest: Snapshot, seconds: float) -> int | None:
+    """Return the index of the moment to compare with the newest one; None without one, or if nothing is new."""
+    last = times[-1]
+    if not last or newest.taken_at - last > seconds:
+        return None
+    earlier = [index for index, at in enumerate(times) if 0 < at < last]
+    enough = [index for index in earlier if times[index] <= last - seconds]
+    return enough[-1] if enough else (earlier[0] if earlier else None)
+
+
+def make_rates(newest: Snapshot, redis: Totals | None, scraped: Totals | None) -> Rates:
+    """Return the rates from ``redis`` (for numbers of Redis) and ``scraped`` (of processes) to the newest moment."""
+    now = newest.totals
+    stored: Mapping[str, float] = {}
+    settled: Mapping[str, float] = {}
+    counts: dict[str, Mapping[str, float]] = {}
+    if redis is not None:
+        seconds = now.redis_at - redis.redis_at
+        stored = _per_second(now.redis_counts, redis.redis_counts, "stored", seconds)
+        settled = _per_second(now.redis_counts, redis.redis_counts, "settled", seconds)
+    if scraped is not None:
+        kinds = {kind for kind, _ in now.counts}
+        counts = {kind: _per_second(now.counts, scraped.counts, kind, now.at - scraped.at) for kind in kinds}
+    has_ingest = scraped is not None and any(process.is_up for process in newest.ingest)
+    has_worker = scraped is not None and any(process.is_up for process in newest.workers)
+    handled = counts.get("handled", {})
+    return Rates(
+        seconds=max(now.redis_at - redis.redis_at if redis else 0.0, now.at - scraped.at if scraped else 0.0),
+        stored=stored.get("") if redis is not None else None,
+        answers=counts.get("answers", {}) if has_ingest else None,
+        answer=subtract(now, scraped, ("answer", "")),
+        verified=counts.get("verified", {}),
+        refused=counts.get("refused", {}),
+        handled=sum(handled.values()) if has_worker else None,
+        groups={
+            name: GroupRates(
+                settled=settled.get(name),
+                handled=handled.get(name, 0.0) if has_worker else None,
+                failed=counts.get("failed", {}).get(name, 0.0) if has_worker else None,
+                handle=subtract(now, scraped, ("handle", name)),
+            )
+            for name in newest.groups
+        },
+    )
+
+
+def _per_second(after: Counts, before: Counts, kind: str, seconds: float) -> dict[str, float]:
+    """Return the rates of one kind by label. A counter that is new started at 0."""
+    return {
+        label: (value - before.get((name, label), 0.0)) / seconds
+        for (name, label), value in after.items()
+        if name == kind and seconds > 0
+    }
+
+
+def subtract(now: Totals, before: Totals | None, key: tuple[str, str]) -> Distribution:
+    """Return the durations counted between two totals; empty without the earlier one."""
+    after = now.distributions.get(key)
+    if after is None or before is None:
+        return Distribution()
+    base = before.distributions.get(key)
+    if base is None or base.bounds != after.bounds:
+        return after
+    counts = tuple(new - old for new, old in zip(after.counts, base.counts, strict=True))
+    return Distribution(after.bounds, counts, after.total_seconds - base.total_seconds)
