@@ -15,7 +15,7 @@ DUPLICATES = 0.05
 REPEATS = 5
 PAST = timedelta(minutes=15)
 
-HANDLERS = "store,log,orders=console.up.demo_handlers:update_order#attempts=4,crm=console.up.demo_handlers:update_crm"
+HANDLERS = "store,orders=console.up.demo_handlers:update_order#attempts=4,crm=console.up.demo_handlers:update_crm"
 
 
 def make_secrets() -> str:

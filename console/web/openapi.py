@@ -19,9 +19,10 @@ REFERENCE = "#/components/schemas/{model}"
 _PATH_PART = re.compile(r"\{(\w+)(?::[^{}]*)?\}")
 
 ABOUT = (
-    "Every view of the web console as JSON. Send a token in the header Authorization; `ackstream console token add NAME "
-    "--role viewer` prints one. A browser that has signed in needs none. Phone numbers are masked. An action takes a "
-    "JSON body, and a bulk action the number that it is expected to affect: if that has changed, nothing happens (409)."
+    "Every view of the web console as JSON. Send a token in the header Authorization; "
+    "`ackstream console token add NAME --role viewer` prints one. A browser that has signed in needs none. Phone "
+    "numbers are masked. An action takes a JSON body, and a bulk action the number that it is expected to affect: if "
+    "that has changed, nothing happens (409)."
 )
 ERRORS = {
     "400": "A parameter is wrong; `fields` names it.",
