@@ -16,6 +16,7 @@ from console.web.access.perimeter import Perimeter
 from console.web.database import open_console_database
 from console.web.live import LiveStreams
 from console.web.metrics.gauges import REGISTRY
+from console.web.overview.simulation import run_simulation
 from console.web.route import Route
 from console.web.sampling.sampler import run_sampler
 from console.web.settings import ConsoleSettings
@@ -42,9 +43,10 @@ async def serve(settings: ConsoleSettings, stop: asyncio.Event) -> None:
             open_console_database(settings.console_database) as database,
             run_sampler(settings, server, engine, database) as sampler,
             open_plans(server) as plans,
+            run_simulation(settings) as simulation,
         ):
             access = _open_access(settings, database)
-            state = ConsoleState(settings, server, [settings.shard], engine, sampler, access.audit, plans)
+            state = ConsoleState(settings, server, [settings.shard], engine, sampler, access.audit, plans, simulation)
             async with (
                 open_site(make_app(state, access, stop), settings) as port,
                 health.run_health_server(

@@ -10,8 +10,8 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from console.web.render import WrongParameter, json_reply, render_page
-from console.web.route import API
+from console.web.render import WrongParameter, environment, json_reply, render_page
+from console.web.route import API, Json
 from console.web.state import state_of
 from stream.redis.client import describe_error
 from worker.store.database import DatabaseAway
@@ -19,6 +19,8 @@ from worker.store.database import DatabaseAway
 log = structlog.get_logger("console")
 
 AWAY_STATUS = 503
+AWAY = (RedisError, DatabaseAway, DBAPIError, PoolTimeoutError, OSError)
+"""Errors of a part that does not answer."""
 KEPT_HEADERS = frozenset(("Allow", "HX-Redirect", "Retry-After", "WWW-Authenticate"))
 TEXTS = {
     400: ("This request is not valid.", "Go back and correct it."),
@@ -47,10 +49,8 @@ async def explain_failures(request: web.Request, handler: Handler) -> web.Stream
         return answer
     except WrongParameter as exc:
         return _refuse_parameters(request, exc)
-    except RedisError as exc:
-        return _report_away(request, "redis", exc)
-    except (DatabaseAway, DBAPIError, PoolTimeoutError, OSError) as exc:
-        return _report_away(request, "database", exc)
+    except AWAY as exc:
+        return _report_away(request, exc)
     except Exception as exc:  # noqa: BLE001 - a fault of our code; its text may quote private data
         frame = extract_tb(exc.__traceback__)[-1]
         place = f"{Path(frame.filename).name}:{frame.lineno}"
@@ -74,12 +74,22 @@ def _refuse_parameters(request: web.Request, exc: WrongParameter) -> web.Respons
     return render_page(request, "error.html", data, title=title, status=400)
 
 
-def _report_away(request: web.Request, part: str, exc: BaseException) -> web.Response:
-    log.warning("console.away", part=part, error=describe_error(exc), path=request.path, sampled=True)
-    latest = state_of(request).sampler.latest
-    away = latest.redis.away if part == "redis" else latest.database
+def _report_away(request: web.Request, exc: BaseException) -> web.Response:
+    data = _describe_away(request, exc)
+    log.warning("console.away", part=data["part"], error=describe_error(exc), path=request.path, sampled=True)
     if request.path.startswith(API):
-        name = "Redis" if part == "redis" else "the database"
-        return json_reply({"error": f"{name} does not answer", "since": away.since if away else None}, AWAY_STATUS)
-    data = {"part": part, "since": away.since if away else None, "spooled": latest.spooled}
+        name = "Redis" if data["part"] == "redis" else "the database"
+        return json_reply({"error": f"{name} does not answer", "since": data["since"]}, AWAY_STATUS)
     return render_page(request, "away.html", data, title="No answer", status=AWAY_STATUS)
+
+
+def render_away(request: web.Request, exc: BaseException) -> str:
+    """Return the note about a part that does not answer, for a page that is shown already."""
+    return environment().get_template("_away.html").render(_describe_away(request, exc))
+
+
+def _describe_away(request: web.Request, exc: BaseException) -> Json:
+    latest = state_of(request).sampler.latest
+    part = "redis" if isinstance(exc, RedisError) else "database"
+    away = latest.redis.away if part == "redis" else latest.database
+    return {"part": part, "since": away.since if away else None, "spooled": latest.spooled}

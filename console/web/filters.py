@@ -21,7 +21,8 @@ _UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 _HOUR, _DAY = 3600, 86_400
 _FEW_PERCENT = 2
 _BYTES = ("B", "KB", "MB", "GB", "TB")
-_STEP = 1000
+_STEP, _KILOBYTE = 1000, 1024
+_TENTHS_BELOW = 10
 _SPARK_WIDTH, _SPARK_HEIGHT = 88, 24
 
 
@@ -30,16 +31,17 @@ def format_number(value: float | None, limit: int | None = None) -> str:
     if value is None:
         return UNKNOWN
     plus = "+" if limit is not None and value >= limit else ""
-    if abs(value) < _EXACT_BELOW:
+    if value < _EXACT_BELOW:
         return f"{value:,.0f}{plus}"
-    word, size = ("billion", _BILLION) if abs(value) >= _BILLION else ("million", _MILLION)
-    return f"{value / size:.{_decimals(value / size)}f}{GAP}{word}{plus}"
+    return f"{GAP.join(split_number(value))}{plus}"
 
 
 def split_number(value: float | None) -> tuple[str, str]:
-    """Return a number and its word, for a figure with a small unit: ``("8.81", "million")``."""
-    number, _, word = format_number(value).partition(GAP)
-    return number, word
+    """Return a large figure and its word from a million: ``("8.81", "million")``, ``("214,906", "")``."""
+    if value is None or value < _MILLION:
+        return format_number(value), ""
+    word, size = ("billion", _BILLION) if value >= _BILLION else ("million", _MILLION)
+    return f"{value / size:.{_decimals(value / size)}f}", word
 
 
 def format_rate(value: float | None) -> str:
@@ -69,8 +71,8 @@ def format_duration(seconds: float | None) -> str:
         return f"0{GAP}s"
     if seconds < 1:
         ms = seconds * 1000
-        return f"{ms:.1f}{GAP}ms" if ms < 10 else f"{ms:.0f}{GAP}ms"  # noqa: PLR2004 - tenths matter below ten
-    if seconds < 10:  # noqa: PLR2004 - as above
+        return f"{ms:.1f}{GAP}ms" if ms < _TENTHS_BELOW else f"{ms:.0f}{GAP}ms"
+    if seconds < _TENTHS_BELOW:
         return f"{seconds:.1f}{GAP}s"
     whole = round(seconds)
     place = next(place for place, (_, size) in enumerate(_UNITS) if whole >= size)
@@ -84,21 +86,21 @@ def format_duration(seconds: float | None) -> str:
 
 def format_age(seconds: float | None) -> str:
     """Return the age of something: tenths of a second below ten seconds, so that small ages do not flicker."""
-    if seconds is not None and 0 <= seconds < 10:  # noqa: PLR2004 - as above
+    if seconds is not None and 0 <= seconds < _TENTHS_BELOW:
         return f"{seconds:.1f}{GAP}s"
     return format_duration(seconds)
 
 
 def format_bytes(number: float | None) -> str:
-    """Return a number of bytes in the largest decimal unit in which it is at least 1."""
+    """Return a number of bytes in the largest unit in which it is at least 1; as in Redis, 1 KB is 1024 bytes."""
     if number is None:
         return UNKNOWN
     value = float(number)
     for unit in _BYTES:
-        if value < _STEP or unit == _BYTES[-1]:
+        if value < _KILOBYTE or unit == _BYTES[-1]:
             break
-        value /= _STEP
-    return f"{value:.{0 if unit == 'B' else _decimals(value, 1)}f}{GAP}{unit}"
+        value /= _KILOBYTE
+    return f"{value:.{0 if unit == 'B' or value >= _TENTHS_BELOW else 1}f}{GAP}{unit}"
 
 
 def format_clock(moment: datetime | str | float | None, now: datetime | None = None, *, ms: bool = False) -> Markup:
@@ -162,8 +164,8 @@ def join_lines(text: str) -> Markup:
     return Markup("<br>").join(escape(line) for line in text.split("\n"))
 
 
-def _decimals(value: float, most: int = 2) -> int:
-    return max(min(most, 3 - len(f"{abs(value):.0f}")), 0)
+def _decimals(value: float) -> int:
+    return max(3 - len(f"{value:.0f}"), 0)
 
 
 FILTERS = {

@@ -14,12 +14,16 @@ from typing import Any
 from aiohttp import web
 from aiohttp_sse import sse_response
 
+from console.web.access.guard import ACCESS
 from console.web.access.roles import Identity, Role
+from console.web.failures import AWAY, render_away
 from console.web.render import count_open_work, environment, make_frame
 from console.web.route import Json, NoParameters, Parameters, Route
 from console.web.state import ConsoleState, identity_of, state_of
 
 TICK_SECONDS = 1.0
+CHECK_TICKS = 10
+"""The ticks between two checks that the session of a stream has not ended."""
 MAX_STREAMS = 500
 SEND_SECONDS = 20.0
 
@@ -86,16 +90,20 @@ class LiveStreams:
         self, request: web.Request, page: LivePage | None, chosen: Parameters, rendering: _Rendering
     ) -> web.StreamResponse:
         sent: Mapping[str, str] = {}
+        checks = 0
         async with sse_response(request, send_timeout=SEND_SECONDS) as stream:
             while not self._stop.is_set():
                 regions = _render_frame(request) | await self._render(request, page, chosen, rendering)
                 changed = [text for target, text in regions.items() if sent.get(target) != text]
-                sent = regions
+                sent = {**sent, **regions}
                 try:
                     await stream.send("".join(changed))
                 except (ConnectionResetError, TimeoutError):
                     break
                 await self._wait()
+                checks += 1
+                if checks % CHECK_TICKS == 0 and await request.app[ACCESS].identify(request, is_use=False) is None:
+                    break  # signed out elsewhere, or the session has ended
         return stream
 
     async def _wait(self) -> None:
@@ -114,9 +122,16 @@ class LiveStreams:
         async with rendering.lock:
             now = asyncio.get_running_loop().time()
             if now - rendering.rendered_at > page.seconds / 2:
-                data = await page.read(state_of(request), chosen, identity_of(request))
-                rendering.regions = _render_regions(request, page, data)
                 rendering.rendered_at = now
+                try:
+                    data = await page.read(state_of(request), chosen, identity_of(request))
+                except AWAY as exc:
+                    rendering.regions = {"#away": _partial("#away", "innerMorph", render_away(request, exc))}
+                else:
+                    rendering.regions = {
+                        "#away": _partial("#away", "innerMorph", ""),
+                        **_render_regions(request, page, data),
+                    }
         return dict(rendering.regions)
 
 

@@ -12,6 +12,7 @@ from ingest.auth.settings import SignatureSettings
 from ingest.settings import PATHS
 from runtime import run_file
 from stream.settings import ProcessSettings
+from worker.retention.settings import RetentionSettings
 from worker.store.settings import DatabaseSettings
 
 INGEST_PORT = 3000
@@ -47,7 +48,7 @@ def _networks(value: str) -> str:
     return value
 
 
-class ConsoleSettings(SignatureSettings, DatabaseSettings, ProcessSettings):
+class ConsoleSettings(SignatureSettings, DatabaseSettings, RetentionSettings, ProcessSettings):
     """Settings of ``ackstream console``."""
 
     secrets: ClassVar[frozenset[str]] = SignatureSettings.secrets | DatabaseSettings.secrets

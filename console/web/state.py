@@ -11,6 +11,7 @@ from console.queries.run.replay_plans import PlanBoard
 from console.web.access.audit import AuditLog
 from console.web.access.guard import IDENTITY
 from console.web.access.roles import Identity
+from console.web.overview.simulation import Simulation
 from console.web.sampling.sampler import Sampler
 from console.web.settings import ConsoleSettings
 from stream.keys import Shard
@@ -29,6 +30,8 @@ class ConsoleState:
     audit: AuditLog
     plans: PlanBoard
     """The replays that are being planned."""
+    simulation: Simulation
+    """The made-up webhooks that the first run offers."""
 
 
 STATE = web.AppKey("state", ConsoleState)

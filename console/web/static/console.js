@@ -17,10 +17,19 @@ function clock(at, precise) {
   return today ? time + seconds : `${at.getDate()} ${MONTHS[at.getMonth()]} ${time}${seconds}`;
 }
 
+// The zone is named once, in the header: "UTC+1".
+function zone(at) {
+  const minutes = -at.getTimezoneOffset();
+  const hours = Math.floor(Math.abs(minutes) / 60);
+  const rest = Math.abs(minutes) % 60;
+  return `UTC${minutes < 0 ? "−" : "+"}${hours}${rest ? `:${two(rest)}` : ""}`;
+}
+
 function showTimes(root) {
   if (!local) return;
   for (const element of all("time[datetime]", root)) {
-    const text = clock(new Date(element.dateTime), "ms" in element.dataset);
+    const at = new Date(element.dateTime);
+    const text = clock(at, "ms" in element.dataset) + (element.id === "now" ? ` ${zone(at)}` : "");
     if (element.textContent !== text) element.textContent = text;
   }
 }
@@ -93,6 +102,26 @@ function connect() {
   htmx.process(element);
 }
 
+// Lists never move under the reader: `data-keys` has the keys of the newest rows, `data-newest` that of the first row
+// on this page. The difference is a link that loads the page again.
+function showNews() {
+  for (const list of all("[data-newest]")) {
+    const source = $("[data-keys]", list.closest(".card"));
+    const keys = source ? source.dataset.keys.split(" ").filter(Boolean) : [];
+    const place = keys.indexOf(list.dataset.newest);
+    const news = place < 0 ? keys.length : place;
+    if (!news) continue;
+    let link = source.nextElementSibling;
+    if (!link) {
+      link = document.createElement("a");
+      link.className = "btn tiny";
+      link.href = "";
+      source.after(link);
+    }
+    link.textContent = `Show ${news}${place < 0 && list.dataset.newest ? "+" : ""} new`;
+  }
+}
+
 if (stream) {
   connect();
   pause.hidden = false;
@@ -109,10 +138,25 @@ if (stream) {
     updatedAt = Date.now();
     showTimes(document);
     showState();
+    showNews();
+    if (all("[data-layout]").some((element, _place, [first]) => element.dataset.layout !== first.dataset.layout)) {
+      location.reload();
+    }
     document.dispatchEvent(new Event("tick"));
+  });
+  document.addEventListener("htmx:sse:error", (event) => {
+    if (event.detail.status === 401) location.reload();
   });
   document.addEventListener("visibilitychange", () => { updatedAt = Date.now(); });
   setInterval(showState, 1000);
+}
+
+// A page whose part of Ackstream is away comes back by itself.
+if ($("[data-retry]")) {
+  setInterval(async () => {
+    const answer = await fetch(location.href).catch(() => null);
+    if (answer && answer.ok) location.reload();
+  }, 5000);
 }
 
 all("dialog[data-open]").forEach((dialog) => dialog.showModal());
