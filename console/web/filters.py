@@ -15,6 +15,9 @@ BULLET = "•"
 
 _BULLETS = re.compile(f"{BULLET}{{4,}}")
 
+SHOWN_DIGITS = 4
+"""The digits that a masked number shows."""
+
 _EXACT_BELOW = 10_000_000
 _MILLION, _BILLION = 1_000_000, 1_000_000_000
 _UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
@@ -131,10 +134,14 @@ def to_datetime(moment: datetime | str | float | None) -> datetime | None:
 
 
 def mask_number(text: str | None, *, is_short: bool = True) -> str:
-    """Return a phone number with only its last four digits, in lists after four bullets. Names of senders stay."""
+    """Return a phone number with only its last four digits, in lists after four bullets. Names of senders stay.
+
+    A number that is masked already stays as it is.
+    """
     if not text:
         return UNKNOWN
-    masked = (mask(text) or "").replace("*", BULLET)
+    is_masked = "*" in text and len(re.findall(r"\d", text)) <= SHOWN_DIGITS
+    masked = (text if is_masked else mask(text) or "").replace("*", BULLET)
     return _BULLETS.sub(BULLET * 4, masked) if is_short else masked
 
 

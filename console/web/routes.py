@@ -5,10 +5,18 @@ from itertools import chain
 
 from console.web import openapi, preferences, static_files
 from console.web.live import LivePage, LiveStreams, make_routes
-from console.web.pages import message, overview, sign_in
+from console.web.pages import dead_letters, invalid, message, overview, quarantine, sign_in
 from console.web.route import Route
 
-PAGES = (sign_in.ROUTES, overview.ROUTES, preferences.ROUTES, message.ROUTES)
+PAGES = (
+    sign_in.ROUTES,
+    overview.ROUTES,
+    preferences.ROUTES,
+    message.ROUTES,
+    dead_letters.ROUTES,
+    invalid.ROUTES,
+    quarantine.ROUTES,
+)
 LIVE: Sequence[LivePage] = (overview.LIVE,)
 STATIC = Route(
     "GET", f"{static_files.PREFIX}/{{digest}}/{{name:.+}}", static_files.serve_file, None, summary="A static file"

@@ -7,6 +7,7 @@ invalid payloads the error and the result of the signature check; for quarantine
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from console.queries.replays import ReplayPlan
@@ -17,6 +18,7 @@ CAUSES_AT_MOST = 200
 """At most this many causes are counted separately; all others are counted together."""
 NEWEST = 10
 HOURS = 24
+ID_LENGTH = 12
 HOUR_MS = 3_600_000
 
 Words = Mapping[str, str]
@@ -40,7 +42,7 @@ class Cause:
     @property
     def id(self) -> str:
         """A short name for URLs."""
-        return cause_id(self.words)
+        return cause_id(tuple(self.words.values()))
 
     @property
     def count(self) -> int:
@@ -71,6 +73,7 @@ class Cause:
             "cause": self.id,
             **self.words,
             "count": self.count,
+            "good": self.good,
             "bytes": sum(plan.bytes for plan in self.plans.values()),
             "first_at": iso_time(self.first_ms),
             "last_at": iso_time(self.last_ms),
@@ -113,6 +116,7 @@ class Causes:
         return next((cause for cause in self.ordered if cause.words and chosen in (None, cause.id)), None)
 
 
-def cause_id(words: Words) -> str:
+@lru_cache(maxsize=1024)
+def cause_id(values: tuple[str, ...]) -> str:
     """Return a short id that stays the same for the same words."""
-    return hashlib.sha256("\n".join(words.values()).encode(errors="replace")).hexdigest()[:12]
+    return hashlib.sha256("\n".join(values).encode(errors="replace")).hexdigest()[:ID_LENGTH]

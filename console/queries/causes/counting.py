@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from redis.asyncio import Redis
 
-from console.queries.causes.cause import NEWEST, Causes, Words
+from console.queries.causes.cause import NEWEST, Causes, Words, cause_id
 from console.queries.causes.newest import NewestEntries, NewestFirst
 from stream.entry import EntryId
 from worker.replay.entry_reader import Stored
@@ -68,31 +68,39 @@ async def count_causes(server: Redis, streams: Streams, describe: Describe) -> C
 
 
 async def list_selected(
-    server: Redis, streams: Streams, describe: Describe, most: int | None = None
-) -> AsyncIterator[tuple[str, Stored, bool]]:
-    """Yield at most ``most`` selected entries, newest first, with the name of the stream and whether it is good.
+    server: Redis, streams: Streams, describe: Describe, *, cause: str | None = None, most: int | None = None
+) -> AsyncIterator[tuple[Stored, Words, bool]]:
+    """Yield at most ``most`` entries of the cause, or of all, newest first, with words and whether they are good.
 
     Raises RedisError.
     """
     number = 0
     async for name, stored in streams.newest().read(server):
-        if described := describe(name, stored):
+        described = describe(name, stored)
+        if described and _is_of(cause, described[0]):
             if number == most:
                 return
             number += 1
-            yield name, stored, described[1]
+            yield stored, *described
 
 
-async def read_page(server: Redis, streams: Streams, describe: Describe) -> tuple[list[tuple[str, Stored]], bool]:
-    """Return the newest selected entries with the names of their streams, and whether there may be older ones.
+async def read_page(
+    server: Redis, streams: Streams, describe: Describe, cause: str
+) -> tuple[list[tuple[str, Stored]], bool]:
+    """Return the newest entries of the cause with the names of their streams, and whether there may be older ones.
 
     Raises RedisError.
     """
     newest = streams.newest()
     page: list[tuple[str, Stored]] = []
     async for name, stored in newest.read(server):
-        if describe(name, stored):
+        described = describe(name, stored)
+        if described and _is_of(cause, described[0]):
             if len(page) == NEWEST:
                 return page, True
             page.append((name, stored))
     return page, not newest.is_complete
+
+
+def _is_of(cause: str | None, words: Words) -> bool:
+    return cause is None or cause == cause_id(tuple(words.values()))

@@ -62,34 +62,43 @@ async def count_dead(server: Redis, scope: DeadScope) -> Counted:
     return await count_causes(server, scope.streams, scope.describe)
 
 
-async def read_older(server: Redis, scope: DeadScope, before: EntryId) -> tuple[list[DeadLetter], bool]:
-    """Return the next dead letters of the scope before this id, newest first, and whether there may be more.
+async def read_older(server: Redis, scope: DeadScope, cause: str, before: EntryId) -> tuple[list[DeadLetter], bool]:
+    """Return the next dead letters of the cause before this id, newest first, and whether there may be more.
 
     Raises RedisError.
     """
-    page, has_more = await read_page(server, scope.streams.before(before), scope.describe)
+    page, has_more = await read_page(server, scope.streams.before(before), scope.describe, cause)
     return [DeadLetter(stored.id, group, stored.fields) for group, stored in page], has_more
 
 
-async def select_dead(server: Redis, scope: DeadScope, sample: int | None = None) -> tuple[DeadScope, Cause]:
-    """Return the dead letters of the scope as one cause; with ``sample`` only this number of the newest.
+async def select_dead(
+    server: Redis, scope: DeadScope, cause: str | None, sample: int | None = None
+) -> tuple[DeadScope, Cause]:
+    """Return the dead letters of the scope and the cause; with ``sample`` only this number of the newest.
 
-    The returned scope has the ids of the sample. Raises RedisError.
+    The selection of the returned scope names the cause and the sample. Raises RedisError.
     """
-    selected = Cause({})
+    selected, selection = Cause({}), scope.selection
     if scope.selection.ids:
-        for entry_id in map(EntryId.from_text, scope.selection.ids):
-            for shard in scope.shards:
-                if shard.number == entry_id.shard:
-                    for letter in await find_dead(server, shard, scope.groups, entry_id):
-                        selected.add(Stored(letter.id, letter.fields), letter.id.ms)
+        for stored in await _find(server, scope):
+            selected.add(stored, stored.id.ms)
         return scope, selected
-    async for _, stored, _ in list_selected(server, scope.streams, scope.describe, sample):
+    async for stored, words, _ in list_selected(server, scope.streams, scope.describe, cause=cause, most=sample):
+        if cause and not selected.count:
+            selection = replace(selection, reasons=(words["reason"],), errors=(words["error"],))
         selected.add(stored, stored.id.ms)
     if sample is not None:
-        names = tuple(str(stored.id) for stored in selected.newest)
-        scope = replace(scope, selection=replace(scope.selection, ids=names))
-    return scope, selected
+        selection = replace(selection, ids=tuple(str(stored.id) for stored in selected.newest))
+    return replace(scope, selection=selection), selected
+
+
+async def _find(server: Redis, scope: DeadScope) -> list[Stored]:
+    letters: list[DeadLetter] = []
+    for entry_id in map(EntryId.from_text, scope.selection.ids):
+        for shard in scope.shards:
+            if shard.number == entry_id.shard:
+                letters += await find_dead(server, shard, scope.groups, entry_id)
+    return [Stored(letter.id, letter.fields) for letter in letters]
 
 
 async def replay_dead(

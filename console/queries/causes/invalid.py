@@ -17,11 +17,9 @@ COUNTED_AT_MOST = 2000
 
 @dataclass(frozen=True, slots=True)
 class InvalidScope:
-    """The recorded payloads with this error and signature, or with any, up to the id ``through`` or the newest."""
+    """The recorded payloads up to the id ``through`` or the newest."""
 
     shards: Sequence[Shard]
-    error: str | None = None
-    signature: str | None = None
     through: EntryId | None = None
 
     @property
@@ -29,14 +27,11 @@ class InvalidScope:
         """The records."""
         return Streams([(shard.number, shard.invalid, "") for shard in self.shards], COUNTED_AT_MOST, self.through)
 
-    def describe(self, _: str, stored: Stored) -> tuple[Words, bool] | None:
-        """Return the error and the signature of a selected payload, and whether it is valid now."""
+    def describe(self, _: str, stored: Stored) -> tuple[Words, bool]:
+        """Return the error and the signature of a payload, and whether it is a status now."""
         payload = RecordedPayload(stored.id, stored.fields)
         row = payload.summary()
-        words = {name: str(row[name]) for name in ("error", "signature")}
-        if self.error not in (None, words["error"]) or self.signature not in (None, words["signature"]):
-            return None
-        return words, payload.entry() is not None
+        return {name: str(row[name]) for name in ("error", "signature")}, payload.entry() is not None
 
 
 async def replay_selected(server: Redis, shards: Sequence[Shard], ids: Sequence[EntryId]) -> tuple[int, int]:

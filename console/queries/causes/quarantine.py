@@ -18,15 +18,13 @@ COUNTED_AT_MOST = 2000
 
 @dataclass(frozen=True, slots=True)
 class QuarantineScope:
-    """The quarantined payloads with this reason and account, or with any, up to the id ``through`` or the newest.
+    """The quarantined payloads up to the id ``through`` or the newest.
 
     Without a ``verifier`` no payload is right now.
     """
 
     shards: Sequence[Shard]
     verifier: Verifier | None
-    reason: str | None = None
-    account: str | None = None
     through: EntryId | None = None
 
     @property
@@ -35,14 +33,10 @@ class QuarantineScope:
         keys = [(shard.number, shard.quarantine, "") for shard in self.shards]
         return Streams(keys, COUNTED_AT_MOST, self.through)
 
-    def describe(self, _: str, stored: Stored) -> tuple[Words, bool] | None:
-        """Return the reason and the account of a selected payload, and whether its signature is right now."""
+    def describe(self, _: str, stored: Stored) -> tuple[Words, bool]:
+        """Return the reason and the account of a payload, and whether its signature is right now."""
         refused = RefusedPayload(stored.id, stored.fields)
-        if self.reason not in (None, refused.reason):
-            return None
         account, is_right = refused.check(self.verifier)
-        if self.account not in (None, account):
-            return None
         return {"reason": refused.reason, "account": account}, is_right
 
 

@@ -1,0 +1,192 @@
+"""Dead letters: how many, of which few causes, does it still happen, and what each one says."""
+
+from shlex import quote
+
+from aiohttp import web
+
+from console.queries.causes.counting import Counted
+from console.queries.causes.dead import (
+    COUNTED_AT_MOST,
+    DeadScope,
+    count_dead,
+    describe_letter,
+    read_older,
+)
+from console.queries.causes.sample import find_sample
+from console.queries.dead_letters import DeadLetter, find_dead
+from console.queries.selection import build_filter
+from console.web.access.roles import Identity
+from console.web.actions.bulk import CONFLICT, BulkAction, CausePage, Why, link, summarize
+from console.web.actions.dead_letters import (
+    DEFAULT_RATE,
+    DeadBody,
+    GroupName,
+    ReplayBody,
+    TimeText,
+    discard,
+    start_replay,
+)
+from console.web.actions.entry import EntryPage, EntryView
+from console.web.render import json_reply, parameters, render_page
+from console.web.route import API, Json, Route
+from console.web.state import ConsoleState, identity_of, state_of
+from stream.entry import EntryId
+from worker.events.timestamps import iso_time
+from worker.group.consumer_group import read_group_names
+
+PATH = "/dead-letters"
+
+
+class DeadPage(CausePage):
+    """The dead letters of one group or of all, received since a time or an age such as ``24h``."""
+
+    group: GroupName | None = None
+    since: TimeText | None = None
+
+
+class LetterPage(EntryPage):
+    """One dead letter of a group."""
+
+    group: GroupName
+
+    @property
+    def scope(self) -> str:
+        """The dead letter as text, for the audit log."""
+        return f"group={self.group} id={self.id}"
+
+
+class LetterReveal(LetterPage):
+    """The dead letter to reveal, and why."""
+
+    why: Why
+
+
+async def read(state: ConsoleState, chosen: DeadPage, _identity: Identity) -> Json:
+    """Return the causes, and the dead letters of one cause."""
+    names = sorted({name for shard in state.shards for name in await read_group_names(state.server, shard)})
+    selection = build_filter(since=chosen.since)
+    scope = DeadScope(state.shards, [chosen.group] if chosen.group else names, selection)
+    counted = await count_dead(state.server, scope)
+    return {
+        **summarize(counted, COUNTED_AT_MOST),
+        "group": chosen.group,
+        "since": iso_time(selection.since_ms),
+        "groups": names,
+        "cause": await _open_cause(state, scope, counted, chosen),
+    }
+
+
+async def _open_cause(state: ConsoleState, scope: DeadScope, counted: Counted, chosen: DeadPage) -> Json | None:
+    cause = counted.causes.find(chosen.cause)
+    if cause is None:
+        return None
+    if chosen.before is None:
+        letters = [DeadLetter(stored.id, cause.words["group"], stored.fields) for stored in cause.newest]
+        has_more = cause.count > len(letters)
+    else:
+        letters, has_more = await read_older(state.server, scope, cause.id, EntryId.from_text(chosen.before))
+    sample = await find_sample(state.server, state.shards, **cause.words)
+    group = state.sampler.latest.groups.get(cause.words["group"])
+    return {
+        **cause.summary(),
+        "newest": describe_letter(DeadLetter(cause.newest[0].id, cause.words["group"], cause.newest[0].fields)),
+        "alive": group.alive if group else None,
+        "sample": sample and sample.summary(),
+        "letters": [describe_letter(letter) for letter in letters],
+        "position": chosen.position,
+        "older": str(letters[-1].id) if has_more and letters else None,
+    }
+
+
+async def view(request: web.Request) -> web.Response:
+    """Show the page."""
+    return await _render(request, await parameters(request, DeadPage))
+
+
+async def _render(
+    request: web.Request, chosen: DeadPage, *, opened: str = "", fault: str = "", status: int = 200
+) -> web.Response:
+    data = await read(state_of(request), chosen, identity_of(request))
+    return render_page(
+        request,
+        "dead_letters.html",
+        {
+            "data": data,
+            **{name: data[name] for name in ("cause", "group", "groups", "since")},
+            "chosen": chosen,
+            "opened": opened,
+            "fault": fault,
+            "rate": DEFAULT_RATE,
+            "link": link,
+        },
+        title="Dead letters",
+        command=_command("list", data["cause"], chosen.group),
+        twin=f"{API}{PATH}",
+        status=status,
+    )
+
+
+def _command(act: str, cause: Json | None, group: str | None) -> str:
+    options = (
+        {"group": cause["group"], "reason": cause["reason"], "error": cause["error"]} if cause else {"group": group}
+    )
+    return f"ackstream dead-letters {act}" + "".join(
+        f" --{name} {quote(text)}" for name, text in options.items() if text
+    )
+
+
+async def twin(request: web.Request) -> web.Response:
+    """Answer the causes, and the dead letters of one cause."""
+    return json_reply(await read(state_of(request), await parameters(request, DeadPage), identity_of(request)))
+
+
+async def _read_letter(state: ConsoleState, chosen: LetterPage, reveal: bool) -> Json | None:
+    entry_id = EntryId.from_text(chosen.id)
+    for shard in state.shards:
+        if shard.number == entry_id.shard:
+            for letter in await find_dead(state.server, shard, [chosen.group], entry_id):
+                return _describe(letter, reveal=reveal)
+    return None
+
+
+def _describe(letter: DeadLetter, *, reveal: bool) -> Json:
+    """Return all of a dead letter; error message, payload and other fields only with ``reveal``."""
+    details = letter.details(reveal=reveal)
+    return {
+        **describe_letter(letter),
+        "errors": details["errors"],
+        "error_message": details["message"] if reveal else None,
+        "payload": details["payload"] if reveal else None,
+        "fields": details["fields"] if reveal else {},
+        "is_revealed": reveal,
+    }
+
+
+def _render_letter(request: web.Request, letter: Json) -> web.Response:
+    show = f"ackstream dead-letters show {letter['id']} --group {quote(letter['group'])}"
+    return render_page(
+        request,
+        "dead_letter.html",
+        {"letter": letter, "rate": DEFAULT_RATE, "link": link},
+        title="Dead letter",
+        command=show + (" --reveal" if letter["is_revealed"] else ""),
+        twin=f"{API}{PATH}/letter"
+        if request.query_string
+        else link(f"{API}{PATH}/letter", group=letter["group"], id=letter["id"]),
+    )
+
+
+async def _show(request: web.Request, body: DeadBody, opened: str, fault: str) -> web.Response:
+    chosen = DeadPage(cause=body.cause, since=body.since)
+    return await _render(request, chosen, opened=opened, fault=fault, status=CONFLICT)
+
+
+ROUTES = [
+    Route("GET", PATH, view, parameters=DeadPage, summary="Dead letters by cause"),
+    Route("GET", f"{API}{PATH}", twin, parameters=DeadPage, summary="Dead letters by cause"),
+    *EntryView(
+        "dead-letters", PATH, "letter", LetterPage, LetterReveal, _read_letter, _render_letter, "One dead letter"
+    ).routes(),
+    *BulkAction("dead-letters.replay", PATH, ReplayBody, start_replay, _show, "Replay dead letters").routes(),
+    *BulkAction("dead-letters.discard", PATH, DeadBody, discard, _show, "Discard dead letters for good").routes(),
+]
