@@ -19,6 +19,9 @@ _SQLSTATE_NEXT_STEPS = {
     "57": "wait until the database server accepts connections",
 }
 _DATABASE_AWAY = "check that it runs, and ACKSTREAM_DATABASE_URL (or --database-url)"
+_CONSOLE_DATABASE_AWAY = (
+    "check the rights on it and the room on its disk (--data or ACKSTREAM_DATA names the data folder)"
+)
 
 
 def explain(exc: BaseException) -> str | None:
@@ -70,7 +73,8 @@ def _explain_database(exc: BaseException, where: str) -> str:
     original = getattr(exc, "orig", None) or exc
     state = str(getattr(original, "sqlstate", None) or getattr(exc, "sqlstate", None) or "")
     if type(original).__module__.startswith("sqlite3"):
-        return f"{where} cannot be used ({escape_unprintable(str(original))}): {_DATABASE_AWAY}"
+        step = _CONSOLE_DATABASE_AWAY if where.startswith("the console's") else _DATABASE_AWAY
+        return f"{where} cannot be used ({escape_unprintable(str(original))}): {step}"
     if state:
         step = _SQLSTATE_NEXT_STEPS.get(state[:2], _DATABASE_AWAY)
         return f"{where} refuses ({type(original).__name__}, SQLSTATE {state}): {step}"

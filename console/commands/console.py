@@ -4,9 +4,13 @@ from typing import Annotated
 
 import typer
 
+from console.commands.access import links, tokens, users
 from console.options import AdminHost, AdminPort, CommandGroup, Data, DatabaseUrl, RedisUrl, StopWithStdin
 
 app = CommandGroup(no_args_is_help=False)
+app.add_typer(users.app, name="user")
+app.add_typer(tokens.app, name="token")
+app.command("link")(links.link)
 
 
 @app.callback(invoke_without_command=True)
@@ -26,6 +30,7 @@ def console(
     Example: ackstream console --port 8081
     """
     if context.invoked_subcommand is not None:
+        _refuse_options_before(context)
         return
     from console.settings_report import report_settings
     from console.web.app import serve
@@ -45,3 +50,14 @@ def console(
     if not stop_with_stdin:  # else the parent process has reported them
         report_settings(settings)
     process.run(lambda stop: serve(settings, stop), stop_with_stdin=stop_with_stdin)
+
+
+def _refuse_options_before(context: typer.Context) -> None:
+    """Raise CommandError if an option stands before the command's name, where it would have no effect."""
+    from runtime.errors import CommandError
+
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = f"--{name.replace('_', '-')}"
+            raise CommandError(f"write {option} after `ackstream console {context.invoked_subcommand} …`")

@@ -58,7 +58,7 @@ async def open_console_database(path: Path) -> AsyncIterator[aiosqlite.Connectio
             await _upgrade(database, path)
             yield database
     except sqlite3.Error as exc:
-        exc.add_note(f"the database at {path}")
+        exc.add_note(f"the console's database at {path}")
         raise
 
 

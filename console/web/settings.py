@@ -89,6 +89,13 @@ class ConsoleSettings(SignatureSettings, DatabaseSettings, RetentionSettings, Pr
         return _split(self.console_host)
 
     @property
+    def browser_url(self) -> str:
+        """The URL of the console for a browser on this machine."""
+        host = self.hosts[0]
+        local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not listened on
+        return f"http://{f'[{local}]' if ':' in local else local}:{self.console_port}"
+
+    @property
     def allowed_hosts(self) -> list[str]:
         """The further host names that a request may have."""
         return _split(self.console_allowed_hosts)

@@ -32,6 +32,8 @@ HANDLERS = "store,log,reads=forward:http://127.0.0.1:9/#only=read"
 INVALID = b'{"no":"status"}'
 DYNAMIC = frozenset(("groups", "statuses", "answered", "discarded", "query"))
 """Objects whose keys are data."""
+NAMES = frozenset(("store", "old-name", "example"))
+"""Words of the commands below that are data."""
 TYPES = {str: "text", bool: "true or false", int: "number", float: "number", type(None): "null"}
 
 Shape = Mapping[str, str]
@@ -130,6 +132,11 @@ def _record(running: Running) -> Iterator[tuple[str, Shape]]:
     yield _shape(running, "invalid discard --all --yes")
     yield _shape(running, "quarantine discard --all")
     yield _shape(running, "groups drop old-name --yes")
+    for command in ("token add example --role viewer", "token list", "token remove example"):
+        yield _shape(running, f"console {command}")
+    for command in ("add example --role viewer --no-password", "list", "sign-out example", "remove example"):
+        yield _shape(running, f"console user {command}")
+    yield _shape(running, "console link")
 
 
 def _shape(running: Running, command: str) -> tuple[str, Shape]:
@@ -137,7 +144,7 @@ def _shape(running: Running, command: str) -> tuple[str, Shape]:
     for name, kind in _describe("", _run(running, command)):
         shape[name] = _merge(shape.get(name), kind)
     words = [word for word in command.partition(" --")[0].split() if not any(map(str.isdigit, word))]
-    return " ".join(word for word in words if word not in ("store", "old-name")), shape
+    return " ".join(word for word in words if word not in NAMES), shape
 
 
 def _describe(path: str, value: Any) -> Iterator[tuple[str, str]]:

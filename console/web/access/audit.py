@@ -8,13 +8,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import structlog
 from aiosqlite import Connection
 
 from console.web.access.roles import Identity
 from worker.events.event import mask
-
-log = structlog.get_logger("console.audit")
 
 KEEP_SECONDS = 400 * 86_400.0
 MAX_ROWS = 1_000_000
@@ -65,7 +62,6 @@ class AuditLog:
         values = (now, *texts, mask_digits(scope), count, mask_digits(why), mask_digits(result))
         columns = "at, who, role, address, action, scope, count, why, result"
         await self._database.execute(f"INSERT INTO audit ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)  # noqa: S608 - constants
-        log.info("audit", who=texts[0], action=texts[3], count=count)
         await self._database.execute("DELETE FROM audit WHERE at < ?", (now - KEEP_SECONDS,))
         await self._database.execute("DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?", (MAX_ROWS,))
 

@@ -66,11 +66,6 @@ class SessionTable:
         """End the session."""
         await self._database.execute("DELETE FROM sessions WHERE digest = ?", (digest(secret),))
 
-    async def end_all(self, name: str) -> int:
-        """End all sessions of this name; return how many there were."""
-        async with self._database.execute("DELETE FROM sessions WHERE name = ?", (name,)) as cursor:
-            return cursor.rowcount
-
     async def _insert(self, name: str, role: Role, stamp: bytes | None) -> str:
         secret, now = make_secret(), self._clock()
         await self._database.execute(
@@ -80,3 +75,9 @@ class SessionTable:
             "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?)", (digest(secret), name, str(role), stamp, now, now)
         )
         return secret
+
+
+async def end_sessions(database: Connection, name: str) -> int:
+    """End all sessions of this user or sign-in link; return how many there were."""
+    async with database.execute("DELETE FROM sessions WHERE name = ?", (name,)) as cursor:
+        return cursor.rowcount

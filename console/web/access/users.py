@@ -78,11 +78,15 @@ class UserFile:
         signature = (state.st_ino, state.st_mtime_ns, state.st_ctime_ns, state.st_size)
         newest = self._newest
         if newest is None or newest[0] != signature:
-            users, faults = _parse(_read_lines(self._path))
+            users, faults = self.read()
             for number, fault in faults.items():
                 log.warning("users.invalid_line", line=number, why=fault)
             newest = self._newest = signature, users
         return newest[1]
+
+    def read(self) -> tuple[dict[str, User], dict[int, str]]:
+        """Return the users by name, and the faults of invalid lines by line number. Raises OSError."""
+        return _parse(_read_lines(self._path))
 
     def find(self, name: str) -> User | None:
         """Return the user of this name. Raises OSError."""

@@ -77,7 +77,7 @@ async def test_a_failed_step_leaves_no_part_of_it(tmp_path: Path, monkeypatch: p
         async with open_console_database(path):
             pass
 
-    assert failure.value.__notes__ == [f"the database at {path}"]
+    assert failure.value.__notes__ == [f"the console's database at {path}"]
     connection = sqlite3.connect(path)
     assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
     connection.close()

@@ -1,8 +1,9 @@
 """A web application behind the console's guard, on a real port, and a client that sends any headers."""
 
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from http.cookies import SimpleCookie
 from pathlib import Path
@@ -13,6 +14,7 @@ from aiohttp import ClientSession, DummyCookieJar, web
 
 from console.web.access.control import AccessControl, SignInFailed, TooManyAttempts
 from console.web.access.guard import IDENTITY, Roles, add_headers, make_guard
+from console.web.access.login_limit import LoginLimiter
 from console.web.access.passwords import hash_password
 from console.web.access.perimeter import Perimeter
 from console.web.access.roles import Role
@@ -90,10 +92,13 @@ class GuardedServer:
 
 
 @asynccontextmanager
-async def run_guarded(folder: Path, perimeter: Perimeter | None = None) -> AsyncIterator[GuardedServer]:
-    """Run a server with the routes of ROLES, whose answers say who asked."""
+async def run_guarded(
+    folder: Path, perimeter: Perimeter | None = None, clock: Callable[[], float] = time.monotonic
+) -> AsyncIterator[GuardedServer]:
+    """Run a server with the routes of ROLES, whose answers show the identity. The clock is for attempts to sign in."""
     async with open_console_database(folder / "console" / "console.db") as database:
         access = AccessControl.open(database, folder / "console" / "users", perimeter or Perimeter(["127.0.0.1"]))
+        access = replace(access, limiter=LoginLimiter(clock))
         app = web.Application(middlewares=[make_guard(access, ROLES)])
         app.on_response_prepare.append(add_headers)
         handlers = {("POST", "/sign-in"): _sign_in(access), ("POST", "/sign-out"): _sign_out(access)}

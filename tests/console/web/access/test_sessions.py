@@ -8,7 +8,7 @@ import pytest
 from aiosqlite import Connection
 
 from console.web.access.roles import Role
-from console.web.access.sessions import IDLE_SECONDS, LONGEST_SECONDS, Session, SessionTable
+from console.web.access.sessions import IDLE_SECONDS, LONGEST_SECONDS, Session, SessionTable, end_sessions
 from console.web.access.users import NO_PASSWORD, User, UserFile
 from console.web.database import open_console_database
 from tests.support.fake_clock import FakeClock
@@ -100,7 +100,7 @@ async def test_a_session_can_be_ended(sessions: Sessions) -> None:
     await sessions.table.end(first)
     assert await sessions.table.find(first) is None
     assert await sessions.table.find(second)
-    assert await sessions.table.end_all("ann") == 1
+    assert await end_sessions(sessions.database, "ann") == 1
 
     assert await sessions.table.find(second) is None
     assert await sessions.table.find(other) == Session("link:1", Role.ADMIN)

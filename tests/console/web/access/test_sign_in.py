@@ -12,6 +12,7 @@ import pytest
 from console.web.access.perimeter import Perimeter
 from console.web.access.roles import Role
 from console.web.access.users import NO_PASSWORD, User
+from tests.support.fake_clock import FakeClock
 from tests.support.http.guarded import PASSWORD, GuardedServer, make_user, run_guarded
 
 PROXIED = Perimeter(["127.0.0.1"], allowed_hosts=["console.example"], proxies=["127.0.0.0/8"], user_header="X-User")
@@ -102,15 +103,16 @@ async def test_a_link_signs_in_once(server: GuardedServer) -> None:
     assert (name[:5], role) == ("link:", "admin")
 
 
-async def test_a_wrong_password_says_how_many_tries_are_left(server: GuardedServer) -> None:
+async def test_a_wrong_password_says_how_many_tries_are_left(tmp_path: Path) -> None:
     """An unknown name gets the same answers. Afterwards the answer is 429 with the seconds to wait."""
-    server.access.users.put(make_user("ann"))
+    async with run_guarded(tmp_path, clock=FakeClock()) as server:
+        server.access.users.put(make_user("ann"))
 
-    for name in ("ann", "nobody"):
-        answers = [await server.sign_in(name, "wrong") for _ in range(5)]
-        assert [answer.text for answer in answers] == ["4", "3", "2", "1", "0"]
-    refused = await server.sign_in("ann")
-    assert (refused.status, refused.headers["Retry-After"]) == (429, "1")
+        for name in ("ann", "nobody"):
+            answers = [await server.sign_in(name, "wrong") for _ in range(5)]
+            assert [answer.text for answer in answers] == ["4", "3", "2", "1", "0"]
+        refused = await server.sign_in("ann")
+        assert (refused.status, refused.headers["Retry-After"]) == (429, "1")
 
 
 async def test_two_thousand_attempts_delay_nobody(server: GuardedServer) -> None:

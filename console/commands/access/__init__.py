@@ -1,0 +1,4 @@
+"""``ackstream console user``, ``token`` and ``link``: access to the web console.
+
+Start with `users`.
+"""
