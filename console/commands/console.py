@@ -49,11 +49,21 @@ def console(
     logs.configure(settings.log_format)
     if not stop_with_stdin:  # else the parent process has reported them
         report_settings(settings)
-    process.run(lambda stop: serve(settings, stop), stop_with_stdin=stop_with_stdin)
+    process.run(
+        lambda stop: serve(settings, stop, None if stop_with_stdin else _print_link), stop_with_stdin=stop_with_stdin
+    )
+
+
+def _print_link(link: str) -> None:
+    typer.echo(
+        f"\n  The console has no users. This link signs in one browser, once, within 15 minutes:\n\n    {link}\n\n"
+        "  `ackstream console link` prints another, `ackstream console user add NAME` adds a user.\n",
+        err=True,
+    )
 
 
 def _refuse_options_before(context: typer.Context) -> None:
-    """Raise CommandError if an option stands before the command's name, where it would have no effect."""
+    """Raise CommandError if an option comes before the command's name, where it would have no effect."""
     from runtime.errors import CommandError
 
     for name in context.params:

@@ -1,7 +1,7 @@
 """The console's process: its connections, and the order in which its parts start and stop."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import structlog
@@ -12,7 +12,9 @@ from console.queries.run.replay_plans import open_plans
 from console.web import failures, routes
 from console.web.access.control import AccessControl
 from console.web.access.guard import ACCESS, add_headers, make_guard
+from console.web.access.links import format_link
 from console.web.access.perimeter import Perimeter
+from console.web.access.roles import Role
 from console.web.database import open_console_database
 from console.web.live import LiveStreams
 from console.web.metrics.gauges import REGISTRY
@@ -34,8 +36,13 @@ KEEPALIVE_SECONDS = 30.0
 STOP_SECONDS = 2.0
 
 
-async def serve(settings: ConsoleSettings, stop: asyncio.Event) -> None:
-    """Serve the console until ``stop``. Live streams end at once, other requests may finish."""
+async def serve(
+    settings: ConsoleSettings, stop: asyncio.Event, print_link: Callable[[str], None] | None = None
+) -> None:
+    """Serve the console until ``stop``. Live streams end at once, other requests may finish.
+
+    If the console has no users, ``print_link`` is called with a link that signs in once.
+    """
     server = client(settings.redis_url)
     engine = open_engine(settings.database_url, read_only=True)
     try:
@@ -56,6 +63,9 @@ async def serve(settings: ConsoleSettings, stop: asyncio.Event) -> None:
                 PROCESS.labels("console").set(1)
                 redis = redact_url(settings.redis_url)
                 log.info("console.started", host=settings.console_host, port=port, admin_port=admin_port, redis=redis)
+                if print_link is not None and not access.users.users():
+                    url = settings.model_copy(update={"console_port": port}).browser_url
+                    print_link(format_link(url, await access.links.create(Role.ADMIN)))
                 await stop.wait()
     finally:
         await engine.dispose()

@@ -190,3 +190,14 @@ async def test_it_says_where_it_is(place: UpFolder) -> None:
         assert place.url in up.said
         assert str(place.data) in up.said
         assert await place.post(body()) == [200]
+
+
+async def test_the_demo_sends_signed_statuses_to_its_handlers(place: UpFolder) -> None:
+    """`ackstream demo` fills the stream with signed webhooks of the last minutes, and stops with Ctrl-C."""
+    with place.up("demo") as demo:
+        await demo.is_ready(place.admin_port)
+        await becomes(lambda: place.asked("stats")["shards"][0]["length"] > 500)
+        assert {"store", "orders", "crm"} == set(place.asked("stats")["groups"])
+        assert await stopped_by_ctrl_c(demo) == 0
+    assert "webhook.refused" not in demo.said
+    assert place.left() == []

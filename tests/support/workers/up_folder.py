@@ -39,10 +39,10 @@ class UpFolder:
         return "--data", str(self.data), *(text for name, port in ports.items() for text in (name, str(port)))
 
     @contextmanager
-    def up(self, **settings: str) -> Iterator[Process]:
-        """Run `ackstream up` for the length of a block."""
+    def up(self, command: str = "up", **settings: str) -> Iterator[Process]:
+        """Run `ackstream up`, or `demo`, for the length of a block."""
         environment = child_environment(**{"log_format": "json", **settings})
-        process = start_process((*self.command, "up", *self.options), self.folder, "up", environment)
+        process = started((*self.command, command, *self.options), self.folder, "up", environment)
         try:
             yield process
         finally:
