@@ -17,7 +17,7 @@ PAGES = (
     invalid.ROUTES,
     quarantine.ROUTES,
 )
-LIVE: Sequence[LivePage] = (overview.LIVE,)
+LIVE: Sequence[LivePage] = (overview.LIVE, dead_letters.LIVE, invalid.LIVE, quarantine.LIVE)
 STATIC = Route(
     "GET", f"{static_files.PREFIX}/{{digest}}/{{name:.+}}", static_files.serve_file, None, summary="A static file"
 )

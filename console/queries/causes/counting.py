@@ -14,6 +14,10 @@ Describe = Callable[[str, Stored], tuple[Words, bool] | None]
 """Returns the words of an entry of a stream, and whether it would go through now; None if it is not selected."""
 
 
+NEWS = 50
+"""A page that is open learns of at most this many new entries."""
+
+
 @dataclass(frozen=True, slots=True)
 class Streams:
     """Streams to read from the newest entry, or from the id ``through``, back; at most ``most`` entries of them."""
@@ -28,6 +32,10 @@ class Streams:
         end = self.through
         streams = [NewestFirst(key, shard, name, end and replace(end, shard=shard)) for shard, key, name in self.keys]
         return NewestEntries(streams, self.most)
+
+    async def newest_keys(self, server: Redis) -> list[str]:
+        """Return texts that sort like the newest NEWS entries, the newest first. Raises RedisError."""
+        return [sort_key(stored.id) async for _, stored in replace(self, most=NEWS).newest().read(server)]
 
     def before(self, entry_id: EntryId) -> "Streams":
         """Return the same streams before this id."""
@@ -104,3 +112,8 @@ async def read_page(
 
 def _is_of(cause: str | None, words: Words) -> bool:
     return cause is None or cause == cause_id(tuple(words.values()))
+
+
+def sort_key(entry_id: EntryId) -> str:
+    """Return a text that sorts like the id, over all shards."""
+    return f"{entry_id.ms:020}-{entry_id.seq:020}"

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from redis.exceptions import RedisError
 
 from console.queries.causes.cause import ID_LENGTH, NEWEST, Words
-from console.queries.causes.counting import Counted
+from console.queries.causes.counting import Counted, sort_key
 from console.web.access.roles import Identity, Role
 from console.web.render import Note, json_reply, parameters, see_other
 from console.web.route import API, Json, Parameters, Route
@@ -20,6 +20,7 @@ from stream.entry import EntryId
 
 CONFLICT = 409
 IDS_AT_MOST = 100
+NEWS_SECONDS = 5.0
 
 
 def _entry_id(text: str) -> str:
@@ -88,7 +89,7 @@ class NumberChanged(Exception):  # noqa: N818 - named for what happened
 
 @dataclass(frozen=True, slots=True)
 class ActionResult:
-    """What an action did. ``result`` is its line in the audit log."""
+    """The effect of an action. ``result`` is its line in the audit log."""
 
     count: int
     scope: str
@@ -132,6 +133,8 @@ class BulkAction(Generic[B]):
         page = link(self.home, cause=body.cause)
         try:
             done = await self._run(request, body)
+        except RedisError:  # the page says that Redis is away, and comes back by itself
+            return see_other(request, page, Note("Not finished: Redis does not answer.", "Check what is left.", "bad"))
         except NumberChanged as exc:
             if body.ids:
                 return see_other(request, page, Note(exc.sentence, tone="bad"))
@@ -186,3 +189,8 @@ def link(path: str, **values: object) -> str:
     """Return a path with a query of those values that are given."""
     query = urlencode({name: value for name, value in values.items() if value not in (None, "", 0)})
     return f"{path}?{query}" if query else path
+
+
+def newest_keys(data: Json) -> list[str]:
+    """Return the key of the newest entry of a list of causes, to compare with those of a live page."""
+    return [sort_key(EntryId.from_text(data["through"]))] if data["through"] else []

@@ -1,4 +1,4 @@
-"""Dead letters: how many, of which few causes, does it still happen, and what each one says."""
+"""Dead letters by cause: how many there are, whether it still happens, and each one with its last attempts."""
 
 from shlex import quote
 
@@ -16,7 +16,7 @@ from console.queries.causes.sample import find_sample
 from console.queries.dead_letters import DeadLetter, find_dead
 from console.queries.selection import build_filter
 from console.web.access.roles import Identity
-from console.web.actions.bulk import CONFLICT, BulkAction, CausePage, Why, link, summarize
+from console.web.actions.bulk import CONFLICT, NEWS_SECONDS, BulkAction, CausePage, Why, link, newest_keys, summarize
 from console.web.actions.dead_letters import (
     DEFAULT_RATE,
     DeadBody,
@@ -27,6 +27,7 @@ from console.web.actions.dead_letters import (
     start_replay,
 )
 from console.web.actions.entry import EntryPage, EntryView
+from console.web.live import LivePage
 from console.web.render import json_reply, parameters, render_page
 from console.web.route import API, Json, Route
 from console.web.state import ConsoleState, identity_of, state_of
@@ -63,17 +64,24 @@ class LetterReveal(LetterPage):
 
 async def read(state: ConsoleState, chosen: DeadPage, _identity: Identity) -> Json:
     """Return the causes, and the dead letters of one cause."""
-    names = sorted({name for shard in state.shards for name in await read_group_names(state.server, shard)})
-    selection = build_filter(since=chosen.since)
-    scope = DeadScope(state.shards, [chosen.group] if chosen.group else names, selection)
+    scope, names = await _find_scope(state, chosen), await _read_groups(state)
     counted = await count_dead(state.server, scope)
     return {
         **summarize(counted, COUNTED_AT_MOST),
         "group": chosen.group,
-        "since": iso_time(selection.since_ms),
+        "since": iso_time(scope.selection.since_ms),
         "groups": names,
         "cause": await _open_cause(state, scope, counted, chosen),
     }
+
+
+async def _read_groups(state: ConsoleState) -> list[str]:
+    return sorted({name for shard in state.shards for name in await read_group_names(state.server, shard)})
+
+
+async def _find_scope(state: ConsoleState, chosen: DeadPage) -> DeadScope:
+    groups = [chosen.group] if chosen.group else await _read_groups(state)
+    return DeadScope(state.shards, groups, build_filter(since=chosen.since))
 
 
 async def _open_cause(state: ConsoleState, scope: DeadScope, counted: Counted, chosen: DeadPage) -> Json | None:
@@ -98,6 +106,12 @@ async def _open_cause(state: ConsoleState, scope: DeadScope, counted: Counted, c
     }
 
 
+async def read_news(state: ConsoleState, chosen: DeadPage, _identity: Identity) -> Json:
+    """Return the keys of the newest entries, for a page that is open."""
+    scope = await _find_scope(state, chosen)
+    return {"keys": await scope.streams.newest_keys(state.server)}
+
+
 async def view(request: web.Request) -> web.Response:
     """Show the page."""
     return await _render(request, await parameters(request, DeadPage))
@@ -112,6 +126,7 @@ async def _render(
         "dead_letters.html",
         {
             "data": data,
+            "keys": newest_keys(data),
             **{name: data[name] for name in ("cause", "group", "groups", "since")},
             "chosen": chosen,
             "opened": opened,
@@ -122,6 +137,7 @@ async def _render(
         title="Dead letters",
         command=_command("list", data["cause"], chosen.group),
         twin=f"{API}{PATH}",
+        live=LIVE.name,
         status=status,
     )
 
@@ -190,3 +206,4 @@ ROUTES = [
     *BulkAction("dead-letters.replay", PATH, ReplayBody, start_replay, _show, "Replay dead letters").routes(),
     *BulkAction("dead-letters.discard", PATH, DeadBody, discard, _show, "Discard dead letters for good").routes(),
 ]
+LIVE = LivePage("dead-letters", "dead_letters.html", ("news",), read_news, DeadPage, NEWS_SECONDS)

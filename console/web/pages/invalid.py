@@ -6,9 +6,19 @@ from console.queries.causes.counting import count_causes, read_page
 from console.queries.causes.invalid import COUNTED_AT_MOST, InvalidScope
 from console.queries.invalid import RecordedPayload, count_invalid, find_invalid
 from console.web.access.roles import Identity
-from console.web.actions.bulk import CONFLICT, BulkAction, BulkBody, CausePage, link, summarize
+from console.web.actions.bulk import (
+    CONFLICT,
+    NEWS_SECONDS,
+    BulkAction,
+    BulkBody,
+    CausePage,
+    link,
+    newest_keys,
+    summarize,
+)
 from console.web.actions.entry import EntryPage, EntryView, RevealBody
 from console.web.actions.invalid import discard, replay
+from console.web.live import LivePage
 from console.web.render import json_reply, parameters, render_page
 from console.web.route import API, Json, Route
 from console.web.state import ConsoleState, identity_of, state_of
@@ -50,6 +60,12 @@ def _describe(payload: RecordedPayload, *, reveal: bool = False) -> Json:
     }
 
 
+async def read_news(state: ConsoleState, _chosen: CausePage, _identity: Identity) -> Json:
+    """Return the keys of the newest entries, for a page that is open."""
+    scope = InvalidScope(state.shards)
+    return {"keys": await scope.streams.newest_keys(state.server)}
+
+
 async def view(request: web.Request) -> web.Response:
     """Show the page."""
     return await _render(request, await parameters(request, CausePage))
@@ -62,10 +78,19 @@ async def _render(
     return render_page(
         request,
         "invalid.html",
-        {"data": data, "cause": data["cause"], "chosen": chosen, "opened": opened, "fault": fault, "link": link},
+        {
+            "data": data,
+            "keys": newest_keys(data),
+            "cause": data["cause"],
+            "chosen": chosen,
+            "opened": opened,
+            "fault": fault,
+            "link": link,
+        },
         title="Invalid payloads",
         command="ackstream invalid list",
         twin=f"{API}{PATH}",
+        live=LIVE.name,
         status=status,
     )
 
@@ -108,3 +133,4 @@ ROUTES = [
     *BulkAction("invalid.replay", PATH, BulkBody, replay, _show, "Parse invalid payloads again").routes(),
     *BulkAction("invalid.discard", PATH, BulkBody, discard, _show, "Discard invalid payloads for good").routes(),
 ]
+LIVE = LivePage("invalid", "invalid.html", ("news",), read_news, CausePage, NEWS_SECONDS)

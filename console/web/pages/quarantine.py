@@ -6,9 +6,19 @@ from console.queries.causes.counting import count_causes, read_page
 from console.queries.causes.quarantine import COUNTED_AT_MOST, QuarantineScope
 from console.queries.quarantine import RefusedPayload, find_refused
 from console.web.access.roles import Identity, Role
-from console.web.actions.bulk import CONFLICT, BulkAction, BulkBody, CausePage, link, summarize
+from console.web.actions.bulk import (
+    CONFLICT,
+    NEWS_SECONDS,
+    BulkAction,
+    BulkBody,
+    CausePage,
+    link,
+    newest_keys,
+    summarize,
+)
 from console.web.actions.entry import EntryPage, EntryView, RevealBody
 from console.web.actions.quarantine import accept, accept_unverified, discard, read_verifier
+from console.web.live import LivePage
 from console.web.render import json_reply, parameters, render_page
 from console.web.route import API, Json, Route
 from console.web.state import ConsoleState, identity_of, state_of
@@ -19,7 +29,7 @@ from worker.events.timestamps import iso_time
 
 PATH = "/quarantine"
 STEPS = {str(reason): step.partition(", then run")[0] for reason, step in NEXT_STEPS.items()}
-"""What to do before a payload with this reason can be accepted."""
+"""The next step before a payload with this reason can be accepted."""
 
 
 async def read(state: ConsoleState, chosen: CausePage, _identity: Identity) -> Json:
@@ -57,6 +67,12 @@ def _describe(refused: RefusedPayload, verifier: Verifier | None, *, reveal: boo
     }
 
 
+async def read_news(state: ConsoleState, _chosen: CausePage, _identity: Identity) -> Json:
+    """Return the keys of the newest entries, for a page that is open."""
+    scope = QuarantineScope(state.shards, None)
+    return {"keys": await scope.streams.newest_keys(state.server)}
+
+
 async def view(request: web.Request) -> web.Response:
     """Show the page."""
     return await _render(request, await parameters(request, CausePage))
@@ -69,10 +85,19 @@ async def _render(
     return render_page(
         request,
         "quarantine.html",
-        {"data": data, "cause": data["cause"], "chosen": chosen, "opened": opened, "fault": fault, "link": link},
+        {
+            "data": data,
+            "keys": newest_keys(data),
+            "cause": data["cause"],
+            "chosen": chosen,
+            "opened": opened,
+            "fault": fault,
+            "link": link,
+        },
         title="Quarantine",
         command="ackstream quarantine list",
         twin=f"{API}{PATH}",
+        live=LIVE.name,
         status=status,
     )
 
@@ -124,3 +149,4 @@ ROUTES = [
     ).routes(),
     *BulkAction("quarantine.discard", PATH, BulkBody, discard, _show, "Discard refused payloads for good").routes(),
 ]
+LIVE = LivePage("quarantine", "quarantine.html", ("news",), read_news, CausePage, NEWS_SECONDS)

@@ -103,12 +103,14 @@ function connect() {
 }
 
 // Lists never move under the reader: `data-keys` has the keys of the newest rows, `data-newest` that of the first row
-// on this page. The difference is a link that loads the page again.
+// on this page. The difference is a link that loads the page again. With `data-sorted` the keys sort by time, and the
+// first row may have gone.
 function showNews() {
   for (const list of all("[data-newest]")) {
     const source = $("[data-keys]", list.closest(".card"));
     const keys = source ? source.dataset.keys.split(" ").filter(Boolean) : [];
-    const place = keys.indexOf(list.dataset.newest);
+    const newest = list.dataset.newest;
+    const place = "sorted" in list.dataset ? keys.findIndex((key) => key <= newest) : keys.indexOf(newest);
     const news = place < 0 ? keys.length : place;
     if (!news) continue;
     let link = source.nextElementSibling;
@@ -118,7 +120,7 @@ function showNews() {
       link.href = "";
       source.after(link);
     }
-    link.textContent = `Show ${news}${place < 0 && list.dataset.newest ? "+" : ""} new`;
+    link.textContent = `Show ${news}${place < 0 && newest ? "+" : ""} new`;
   }
 }
 

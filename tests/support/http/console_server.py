@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
 import orjson
 from aiohttp import ClientSession, CookieJar
 
@@ -73,6 +74,13 @@ class ConsoleServer:
                 answer = await visitor.post("/sign-in", {"link": link.partition("link=")[2]})
                 assert answer.status == 303
             yield visitor
+
+    async def read_audit(self, action: str = "") -> list[dict[str, Any]]:
+        """Return the entries of the audit log whose action starts with this text, the oldest first."""
+        query = "SELECT who, action, scope, count, why, result FROM audit WHERE action LIKE ? || '%' ORDER BY id"
+        async with aiosqlite.connect(self.settings.console_database) as database:
+            database.row_factory = aiosqlite.Row
+            return [dict(row) for row in await database.execute_fetchall(query, (action,))]
 
 
 @asynccontextmanager
