@@ -3,12 +3,12 @@
 Only names are logged, never values.
 """
 
-from collections.abc import Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
 
 import structlog
 
-from stream.settings import PREFIX, StreamSettings, find_variables
+from console.queries.run.settings_in_force import find_ineffective, name_variable
+from stream.settings import StreamSettings, find_variables
 
 log = structlog.get_logger("settings")
 
@@ -23,31 +23,15 @@ def report_settings(settings: StreamSettings, overridden: Mapping[str, str] | No
     variables = find_variables()
     for name, instead in (overridden or {}).items():
         if source := variables.get(name) or variables.get(f"{name}_file"):
-            log.warning("settings.overridden", setting=_variable(name), source=source, what=instead)
-    for name in origins.get("ackstream up", []):
-        if source := variables.get(name) or variables.get(f"{name}_file"):
-            what = "the running `ackstream up` on the data folder is used; stop it, or give another --data"
-            log.warning("settings.overridden", setting=_variable(name), source=source, what=what)
-    names = _list_names(settings, variables)
-    for name in sorted(variables.keys() - names):
-        nearest = get_close_matches(name, names, n=1)
-        what = (
-            f"did you mean {_variable(nearest[0])}?" if nearest else "remove it, or see docs/reference/configuration.md"
-        )
-        log.warning("settings.unknown", setting=_variable(name), source=variables[name], what=what)
+            log.warning("settings.overridden", setting=name_variable(name), source=source, what=instead)
+    for event, setting in find_ineffective(settings, _load_kinds):
+        log.warning(event, setting=setting.name, source=setting.source, what=setting.advice)
 
 
-def _variable(name: str) -> str:
-    return f"{PREFIX}{name.upper()}"
-
-
-def _list_names(settings: StreamSettings, variables: Mapping[str, str]) -> frozenset[str]:
-    """Return the setting names of all commands; loads the other processes' settings only if a name needs them."""
-    names = type(settings).names()
-    if variables.keys() <= names:
-        return names
+def _load_kinds() -> Sequence[type[StreamSettings]]:
+    """Return the settings of all processes; called only if a name needs them."""
     from console.web.settings import ConsoleSettings  # noqa: PLC0415 - loaded only if needed
     from ingest.settings import IngestSettings  # noqa: PLC0415 - loaded only if needed
     from worker.settings import WorkerSettings  # noqa: PLC0415 - loaded only if needed
 
-    return names | IngestSettings.names() | WorkerSettings.names() | ConsoleSettings.names()
+    return IngestSettings, WorkerSettings, ConsoleSettings

@@ -6,6 +6,7 @@ from itertools import chain
 from console.web import openapi, preferences, static_files
 from console.web.live import LivePage, LiveStreams, make_routes
 from console.web.pages import dead_letters, invalid, message, overview, quarantine, sign_in
+from console.web.pages.run import audit, group, groups, replay_acts, replays, settings_page
 from console.web.route import Route
 
 PAGES = (
@@ -16,8 +17,22 @@ PAGES = (
     dead_letters.ROUTES,
     invalid.ROUTES,
     quarantine.ROUTES,
+    replays.ROUTES,
+    replay_acts.ROUTES,
+    groups.ROUTES,
+    group.ROUTES,
+    settings_page.ROUTES,
+    audit.ROUTES,
 )
-LIVE: Sequence[LivePage] = (overview.LIVE, dead_letters.LIVE, invalid.LIVE, quarantine.LIVE)
+LIVE: Sequence[LivePage] = (
+    overview.LIVE,
+    dead_letters.LIVE,
+    invalid.LIVE,
+    quarantine.LIVE,
+    replays.LIVE,
+    groups.LIVE,
+    group.LIVE,
+)
 STATIC = Route(
     "GET", f"{static_files.PREFIX}/{{digest}}/{{name:.+}}", static_files.serve_file, None, summary="A static file"
 )

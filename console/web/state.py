@@ -1,12 +1,13 @@
 """The objects that every handler of the console needs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import web
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from console.queries.run.replay_cards import CopyRates
 from console.queries.run.replay_plans import PlanBoard
 from console.web.access.audit import AuditLog
 from console.web.access.guard import IDENTITY
@@ -32,6 +33,7 @@ class ConsoleState:
     """The replays that are being planned."""
     simulation: Simulation
     """The made-up webhooks that the first run offers."""
+    copy_rates: CopyRates = field(default_factory=CopyRates)
 
 
 STATE = web.AppKey("state", ConsoleState)

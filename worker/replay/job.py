@@ -79,7 +79,10 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """An act of a person on a replay: its time, the person and the reason. Replays of an older version have no person and no reason."""
+    """An act of a person on a replay: its time, the person and the reason.
+
+    Replays of an older version have no person and no reason.
+    """
 
     ms: int
     person: str = ""

@@ -94,6 +94,13 @@ async def read_overview(server: Redis, shard: Shard) -> list[GroupOverview]:
     return sorted(groups, key=lambda group: group.position.name)
 
 
+async def read_kept(server: Redis, shard: Shard) -> dict[str, Kept]:
+    """Return what each group keeps, by name, also the positions of replays. Raises RedisError."""
+    survey = await AckFloor(server, shard).survey()
+    newest_ms = await _newest_ms(server, shard)
+    return {position.name: _estimate_kept(survey, position, newest_ms) for position in survey.groups}
+
+
 async def _newest_ms(server: Redis, shard: Shard) -> int:
     newest: Any = await server.xrevrange(shard.stream, count=1)
     return EntryId.from_redis(shard.number, newest[0][0]).ms if newest else 0

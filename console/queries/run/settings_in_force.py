@@ -1,8 +1,9 @@
 """Describe the settings in force: each value, and its source. Secrets are counted, never shown."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from stream.redis.client import redact_url
@@ -87,3 +88,43 @@ def _show(name: str, value: Any, *, is_secret: bool) -> str | None:
 def _count(text: str) -> str:
     values = [part for part in re.split(r"[,\n]", text) if part.strip() and not part.lstrip().startswith("#")]
     return "set" if len(values) == 1 else f"set, {len(values)} values"
+
+
+@dataclass(frozen=True, slots=True)
+class IneffectiveSetting:
+    """A variable without effect: its name, the source that sets it, and advice. Its value is not known here."""
+
+    name: str
+    source: str
+    advice: str
+
+
+def find_ineffective(
+    settings: StreamSettings, load_kinds: Callable[[], Sequence[type[StreamSettings]]]
+) -> list[tuple[str, IneffectiveSetting]]:
+    """Return the variables without effect, each with the event to log.
+
+    ``load_kinds`` returns the settings of all processes; it is called only if a name is not one of ``settings``.
+    """
+    variables, lines = find_variables(), []
+    for name in settings.origins().get("ackstream up", []):
+        if source := variables.get(name) or variables.get(f"{name}_file"):
+            advice = "the running `ackstream up` on the data folder is used; stop it, or give another --data"
+            lines.append(("settings.overridden", IneffectiveSetting(name_variable(name), source, advice)))
+    names = type(settings).names()
+    if not variables.keys() <= names:
+        names = names.union(*(kind.names() for kind in load_kinds()))
+    for name in sorted(variables.keys() - names):
+        nearest = get_close_matches(name, names, n=1)
+        advice = (
+            f"did you mean {name_variable(nearest[0])}?"
+            if nearest
+            else "remove it, or see docs/reference/configuration.md"
+        )
+        lines.append(("settings.unknown", IneffectiveSetting(name_variable(name), variables[name], advice)))
+    return lines
+
+
+def name_variable(name: str) -> str:
+    """Return the name of the environment variable of a setting."""
+    return f"{PREFIX}{name.upper()}"

@@ -1,0 +1,55 @@
+"""Handlers of acts: one function acts, for the form of a page and for its API route."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from console.web.access.roles import Role
+from console.web.render import Note, json_reply, see_other
+from console.web.route import API, Handler, Json, Parameters, Route
+from runtime.errors import CommandError
+
+
+@dataclass(frozen=True, slots=True)
+class ActOutcome:
+    """The result of an act: for JSON, as a note for the next page, and the path of that page."""
+
+    result: Json
+    note: Note
+    path: str
+
+
+Act = Callable[[web.Request], Awaitable[ActOutcome]]
+"""Raises CommandError if the act is not possible now; then nothing was changed."""
+
+
+def make_act_routes(
+    path: str, act: Act, model: type[Parameters], summary: str, *, back: Callable[[web.Request], str], role: Role
+) -> list[Route]:
+    """Return the routes of a form and of the API. After a failure the form returns to the page ``back``."""
+    return [
+        Route("POST", path, _handle_form(act, back), role, model, summary=summary),
+        Route("POST", f"{API}{path}", _handle_json(act), role, model, summary=summary),
+    ]
+
+
+def _handle_form(act: Act, back: Callable[[web.Request], str]) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        try:
+            outcome = await act(request)
+        except CommandError as exc:
+            return see_other(request, back(request), Note("Nothing was changed.", str(exc), "bad"))
+        return see_other(request, outcome.path, outcome.note)
+
+    return handle
+
+
+def _handle_json(act: Act) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        try:
+            return json_reply((await act(request)).result)
+        except CommandError as exc:
+            return json_reply({"error": str(exc)}, 409)
+
+    return handle

@@ -1,0 +1,156 @@
+"""The groups: open work, speed, pauses, and the part of the stream that each keeps."""
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+from aiohttp import web
+from redis.exceptions import RedisError
+
+from console.queries.run.group_overview import GroupOverview, read_overview
+from console.queries.run.outstanding import InexactCount, UnknownGroup, count_outstanding
+from console.web.access.audit import mask_digits
+from console.web.access.roles import Identity
+from console.web.live import LivePage
+from console.web.pages.run.group_names import GroupName
+from console.web.render import json_reply, parameters, render_page
+from console.web.route import API, Json, NoParameters, Route
+from console.web.sampling.snapshot import GroupRates, GroupSample
+from console.web.state import ConsoleState, identity_of, state_of
+from worker.dispatch.pause import PauseRecord, describe_reason
+from worker.events.timestamps import iso_time
+
+RATE_SECONDS = 10
+BEHIND_SECONDS = 60.0
+"""A group whose oldest entry is older than this is behind."""
+STATES = {
+    "healthy": ("ok", "ok", "Healthy"),
+    "behind": ("warn", "warn", "Behind"),
+    "paused": ("warn", "pause", "Paused"),
+    "unattended": ("bad", "bad", "Nobody reads"),
+    "missing": ("warn", "warn", "Missing"),
+    "foreign": ("off", "off", "Of another program"),
+    "replay": ("run", "replay", "Replay"),
+}
+"""The look of each state: tone, icon and word."""
+
+
+async def read(state: ConsoleState, _chosen: NoParameters, _identity: Identity) -> Json:
+    """Return all groups of all shards. A group of several shards has a row for each."""
+    rows = [row for shard in state.shards for row in await read_rows(state, shard)]
+    own = [row for row in rows if row["registered"]]
+    return {"groups": own, "others": [row for row in rows if not row["registered"]], "looks": STATES}
+
+
+async def read_live(state: ConsoleState, chosen: NoParameters, identity: Identity) -> Json:
+    """Return the same for the live stream. Without Redis nothing is known."""
+    try:
+        return await read(state, chosen, identity)
+    except RedisError:
+        return {"groups": None}
+
+
+async def read_rows(state: ConsoleState, shard: Any) -> list[dict[str, Any]]:
+    """Return the groups of one shard for JSON. Raises RedisError."""
+    samples, rates = state.sampler.latest.groups, state.sampler.rates(RATE_SECONDS).groups
+    overviews = await read_overview(state.server, shard)
+    return [
+        describe_group(group, samples.get(group.position.name), rates.get(group.position.name)) for group in overviews
+    ]
+
+
+def describe_group(group: GroupOverview, sample: GroupSample | None, rates: GroupRates | None) -> dict[str, Any]:
+    """Return a group for JSON. Unknown numbers are null."""
+    position = group.position
+    alive = sample.alive if sample else None
+    row = {
+        "group": position.name,
+        "path": quote(position.name, safe=""),
+        "registered": position.registered,
+        "exists": position.exists,
+        "alive": alive,
+        "unread": position.unread,
+        "pending": position.pending,
+        "delayed": group.delayed,
+        "retries": group.retries,
+        "replays": group.replays,
+        "dead": group.dead,
+        "outstanding": group.outstanding,
+        "oldest_seconds": group.kept.seconds,
+        "kept": group.kept.summary(),
+        "paused": group.pause and describe_pause(group.pause),
+        "settled_per_second": rates and rates.settled,
+        "handled_per_second": rates and rates.handled,
+        "failed_share": rates and rates.failed_share,
+        "handle_p50": rates and rates.handle.quantile(0.5),
+        "handle_p99": rates and rates.handle.quantile(0.99),
+    }
+    return {**row, "state": _state_of(row)}
+
+
+def describe_pause(pause: PauseRecord) -> dict[str, Any]:
+    """Return a pause for JSON."""
+    return {
+        "reason": pause.reason,
+        "meaning": describe_reason(pause.reason),
+        "since": iso_time(pause.since_ms),
+        "by": pause.person or None,
+        "why": mask_digits(pause.why) if pause.why else None,
+        "next_probe": iso_time(pause.next_probe_ms),
+    }
+
+
+def _state_of(row: dict[str, Any]) -> str:
+    if not row["registered"]:
+        return "replay" if row["group"].startswith("replay/") else "foreign"
+    if row["paused"]:
+        return "paused"
+    if not row["exists"]:
+        return "missing"
+    if row["alive"] == 0:
+        return "unattended"
+    return "behind" if (row["oldest_seconds"] or 0) > BEHIND_SECONDS else "healthy"
+
+
+async def view(request: web.Request) -> web.Response:
+    """Show the page."""
+    data = await read(state_of(request), NoParameters(), identity_of(request))
+    return render_page(
+        request,
+        "groups.html",
+        data,
+        title="Groups and workers",
+        command="ackstream groups list",
+        twin=f"{API}/groups",
+        live="groups",
+    )
+
+
+async def twin(request: web.Request) -> web.Response:
+    """Answer all groups."""
+    await parameters(request, NoParameters)
+    data = await read(state_of(request), NoParameters(), identity_of(request))
+    return json_reply({"groups": _without_looks([*data["groups"], *data["others"]])})
+
+
+def _without_looks(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name != "path"} for row in rows]
+
+
+async def outstanding(request: web.Request) -> web.Response:
+    """Answer the work that is due, for autoscalers: 503 if the number cannot be known, 404 for an unknown group."""
+    state, name = state_of(request), (await parameters(request, GroupName)).name
+    try:
+        return json_reply({"outstanding": await count_outstanding(state.server, state.shards, name)})
+    except UnknownGroup:
+        return json_reply({"error": f"no group {name!r} is registered"}, 404)
+    except InexactCount as exc:
+        return json_reply({"error": f"The number is not known now: {exc}."}, 503)
+
+
+ROUTES = [
+    Route("GET", "/groups", view, summary="Groups and workers"),
+    Route("GET", f"{API}/groups", twin, summary="List groups"),
+    Route("GET", f"{API}/groups/{{name}}/outstanding", outstanding, parameters=GroupName, summary="Work that is due"),
+]
+LIVE = LivePage("groups", "groups.html", ("groups",), read_live)

@@ -1,0 +1,176 @@
+"""The replays: those that run, the plan of a new one, and those that have ended."""
+
+import time
+from typing import Any
+
+from aiohttp import web
+from redis.exceptions import RedisError
+
+from console.queries.run.replay_cards import ReplayCard, read_cards
+from console.web.access.audit import mask_digits
+from console.web.access.roles import Identity
+from console.web.live import LivePage
+from console.web.pages.run.replay_plan import ReplayChoice, describe_plan
+from console.web.render import json_reply, parameters, render_page
+from console.web.route import API, Json, Route
+from console.web.state import ConsoleState, identity_of, state_of
+from runtime.errors import CommandError
+from worker.events.timestamps import iso_time
+from worker.group.consumer_group import read_group_names
+from worker.replay.entry_filter import EntryFilter
+from worker.replay.job import State
+
+SHOWN_SECONDS = 60
+"""A replay that has ended is shown with those that run for this long."""
+STATES = {
+    State.RUNNING: ("run", "run", "Running"),
+    State.PAUSED: ("warn", "pause", "Paused"),
+    State.FAILED: ("bad", "bad", "Failed"),
+    State.CANCELLED: ("off", "off", "Cancelled"),
+    State.DONE: ("ok", "ok", "Done"),
+}
+"""The look of each state: tone, icon and word."""
+STATUS_CHOICES = ("submitted", "delivered", "read", "rejected", "undeliverable", "rejected,undeliverable")
+CHANNEL_NAMES = {
+    "sms": "SMS",
+    "mms": "MMS",
+    "whatsapp": "WhatsApp",
+    "messenger": "Messenger",
+    "viber_service": "Viber",
+    "rcs": "RCS",
+}
+
+
+class ReplaysParameters(ReplayChoice):
+    """A choice to plan. ``again`` counts it again; ``changed`` is the number that a start expected in vain."""
+
+    again: bool = False
+    changed: int | None = None
+
+
+async def read(state: ConsoleState, chosen: ReplaysParameters, _identity: Identity) -> Json:
+    """Return the replays and, with a group, the plan."""
+    return await _read(state, chosen, is_live=False)
+
+
+async def read_live(state: ConsoleState, chosen: ReplaysParameters, _identity: Identity) -> Json:
+    """Return the same for the live stream, which starts no count a second time. Without Redis nothing is shown."""
+    try:
+        return await _read(state, chosen, is_live=True)
+    except RedisError:
+        return {"active": None, "plan": None, "looks": STATES, "choice": chosen.as_form(), "query": chosen.query()}
+
+
+async def _read(state: ConsoleState, chosen: ReplaysParameters, *, is_live: bool) -> Json:
+    names = {name for shard in state.shards for name in await read_group_names(state.server, shard)}
+    cards = await read_cards(state.server, state.shards, state.copy_rates)
+    replays = [describe_card(card) for card in cards]
+    return {
+        "replays": replays,
+        "active": sorted(filter(_is_shown, replays), key=lambda replay: str(replay["started"]["at"])),
+        "ended": [replay for replay in replays if not _is_shown(replay)],
+        "groups": sorted(names),
+        "plan": await _plan(state, chosen, is_live=is_live) if chosen.group else None,
+        "choice": chosen.as_form(),
+        "query": chosen.query(),
+        "changed": chosen.changed,
+        "options": _options(sorted(names), chosen),
+        "has_archive": state.settings.archive is not None,
+        "looks": STATES,
+    }
+
+
+def _options(groups: list[str], chosen: ReplaysParameters) -> dict[str, list[tuple[str, str]]]:
+    """Return the choices of the form, as value and text. A value of the URL that is not among them is one more."""
+    channels = list(CHANNEL_NAMES.items())
+    lists = {
+        "groups": [(name, name) for name in groups],
+        "statuses": [("", "Any"), *((word, word.replace(",", " or ")) for word in STATUS_CHOICES)],
+        "channels": [("", "Any"), *channels],
+    }
+    for name, value in (("statuses", chosen.status), ("channels", chosen.channel), ("groups", chosen.group)):
+        if value and value not in dict(lists[name]):
+            lists[name].append((value, value))
+    return lists
+
+
+async def _plan(state: ConsoleState, chosen: ReplaysParameters, *, is_live: bool) -> Json:
+    try:
+        requests = chosen.requests(state)
+        counts = []
+        for request in requests:
+            count = state.plans.recall(request) if is_live else None
+            counts.append(count or await state.plans.find(request, again=chosen.again and not is_live))
+    except CommandError as exc:
+        return {"fault": str(exc)}
+    return describe_plan(chosen, counts)
+
+
+def describe_card(card: ReplayCard) -> dict[str, Any]:
+    """Return a replay for JSON."""
+    progress = card.progress
+    summary = progress.summary()
+    for act in ("started", "moved"):
+        summary[act]["why"] = summary[act]["why"] and mask_digits(summary[act]["why"])
+    total = summary["total"]
+    return {
+        **summary,
+        "scope": mask_digits(summary["scope"]),
+        "error": summary["error"] and mask_digits(summary["error"]),
+        "source": progress.replay.place.value,
+        "selection": describe_selection(progress.replay.selection),
+        "share": progress.done / total if total else None,
+        "rate_now": card.rate_now,
+        "seconds_left": card.seconds_left,
+        "copying": card.copying,
+        "waits_for_handler": card.is_full,
+        "kept": card.kept.summary() if card.kept else None,
+        "has_ended": card.has_ended,
+        "took_seconds": (progress.moved.ms - progress.started.ms) / 1000 if card.has_ended else None,
+        "state_seconds": max(time.time() - progress.moved.ms / 1000, 0),
+    }
+
+
+def describe_selection(selection: EntryFilter) -> dict[str, Any]:
+    """Return the criteria of a filter for JSON."""
+    times = {name: iso_time(getattr(selection, f"{name}_ms")) for name in ("since", "until")}
+    names = ("ids", "messages", "statuses", "channels", "accounts", "reasons", "errors")
+    values = {name: [mask_digits(value) for value in getattr(selection, name)] for name in names}
+    return {**times, **values}
+
+
+def _is_shown(replay: Json) -> bool:
+    return not replay["has_ended"] or replay["state_seconds"] < SHOWN_SECONDS
+
+
+async def view(request: web.Request) -> web.StreamResponse:
+    """Show the page. Ages in its query become times."""
+    chosen = await parameters(request, ReplaysParameters)
+    if (timed := chosen.with_times()) != chosen:
+        raise web.HTTPSeeOther(f"/replays?{timed.query()}")
+    data = await read(state_of(request), chosen, identity_of(request))
+    return render_page(
+        request,
+        "replays.html",
+        data,
+        title="Replays",
+        command="ackstream replay list",
+        twin=f"{API}/replays",
+        live="replays",
+    )
+
+
+async def twin(request: web.Request) -> web.Response:
+    """Answer the replays, and the plan if a group is given."""
+    chosen = await parameters(request, ReplaysParameters)
+    data = await read(state_of(request), chosen, identity_of(request))
+    if data["plan"] and "fault" in data["plan"]:
+        return json_reply({"error": data["plan"]["fault"]}, 400)
+    return json_reply({"replays": data["replays"], "plan": data["plan"]})
+
+
+ROUTES = [
+    Route("GET", "/replays", view, parameters=ReplaysParameters, summary="Replays"),
+    Route("GET", f"{API}/replays", twin, parameters=ReplaysParameters, summary="List replays, or plan one"),
+]
+LIVE = LivePage("replays", "replays.html", ("active", "plan"), read_live, ReplaysParameters)

@@ -1,0 +1,84 @@
+"""The settings in force with their sources, versions, and the durability of Redis. Secrets are counted, never shown."""
+
+import platform
+from importlib.metadata import version
+from typing import Any
+
+from aiohttp import web
+
+from console.queries.run.parts import read_database, read_redis
+from console.queries.run.settings_in_force import ProcessLines, describe_settings, find_ineffective, load_lines
+from console.web.access.roles import Identity
+from console.web.render import json_reply, render_page
+from console.web.route import API, Json, NoParameters, Route
+from console.web.sampling.snapshot import ProcessSample, Snapshot
+from console.web.settings import ConsoleSettings
+from console.web.state import ConsoleState, identity_of, state_of
+from ingest.settings import IngestSettings
+from stream.redis.client import redact_url
+from worker.settings import WorkerSettings
+
+KINDS = (IngestSettings, WorkerSettings, ConsoleSettings)
+
+
+async def read(state: ConsoleState, _chosen: NoParameters, _identity: Identity) -> Json:
+    """Return settings, versions and processes. A part that does not answer is named, the others are shown."""
+    settings = state.settings
+    redis, database = await read_redis(state.server), await read_database(state.engine)
+    own = ProcessLines("console", describe_settings(settings))
+    others = [load_lines("ingest", IngestSettings), load_lines("worker", WorkerSettings)]
+    return {
+        "version": version("ackstream"),
+        "python": platform.python_version(),
+        "data": str(settings.data.resolve()),
+        "started_at": state.sampler.latest.started_at,
+        "redis": {"address": redact_url(settings.redis_url), "stream": settings.stream, **redis.summary()},
+        "database": {"address": redact_url(settings.database_url), **database.summary()},
+        "processes": _processes(state.sampler.latest),
+        "is_scraping": state.sampler.latest.is_scraping,
+        "without_effect": [
+            {"name": setting.name, "source": setting.source, "advice": setting.advice}
+            for _, setting in find_ineffective(settings, lambda: KINDS)
+        ],
+        "settings": [_describe(lines) for lines in (own, *others)],
+    }
+
+
+def _describe(lines: ProcessLines) -> dict[str, Any]:
+    return {
+        "process": lines.process,
+        "fault": lines.fault or None,
+        "lines": [{**line.summary(), "meaning": line.meaning} for line in lines.lines],
+    }
+
+
+def _processes(latest: Snapshot) -> list[dict[str, Any]]:
+    kinds = (("ingest", latest.ingest), ("worker", latest.workers), ("unknown", latest.silent))
+    return [_process(kind, process) for kind, processes in kinds for process in processes]
+
+
+def _process(kind: str, process: ProcessSample) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "address": process.address,
+        "up": process.is_up,
+        "since": process.since,
+        "reason": process.away and process.away.reason,
+    }
+
+
+async def view(request: web.Request) -> web.Response:
+    """Show the page."""
+    data = await read(state_of(request), NoParameters(), identity_of(request))
+    return render_page(request, "settings.html", data, title="Settings", twin=f"{API}/settings")
+
+
+async def twin(request: web.Request) -> web.Response:
+    """Answer the settings."""
+    return json_reply(await read(state_of(request), NoParameters(), identity_of(request)))
+
+
+ROUTES = [
+    Route("GET", "/settings", view, summary="Settings"),
+    Route("GET", f"{API}/settings", twin, summary="Settings in force, versions and processes"),
+]
