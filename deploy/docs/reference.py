@@ -1,18 +1,20 @@
-"""``python -m deploy.docs.reference``: writes docs/reference/ from the code."""
+"""``python -m deploy.docs.reference``: writes docs/reference/, and the alert rules for Prometheus, from the code."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from deploy.docs import commands_page, json_page, keys_page, metrics_page, schema_page, settings_page
+from deploy.docs import alerts_page, commands_page, json_page, keys_page, metrics_page, schema_page, settings_page
 
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
 PAGES: Mapping[str, Callable[[], str]] = {
     "configuration.md": settings_page.render,
     "cli.md": commands_page.render,
     "metrics.md": metrics_page.render,
+    "alerts.md": alerts_page.render_page,
     "redis-keys.md": keys_page.render,
     "database-schema.md": schema_page.render,
 }
+RULES = FOLDER.parents[1] / "deploy" / "prometheus" / "ackstream.rules.yml"
 JSON = "json.md"
 """This page is recorded from commands that run."""
 
@@ -22,6 +24,7 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     for name, render in PAGES.items():
         (FOLDER / name).write_text(render())
+    RULES.write_text(alerts_page.render_rules())
     (FOLDER / JSON).write_text(json_page.render(json_page.record_shapes()))
 
 

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from console.web.metrics.gauges import REGISTRY as CONSOLE_REGISTRY
-from deploy.docs import json_page, metrics_page, reference
+from deploy.docs import alerts_page, json_page, metrics_page, reference
 from ingest.settings import IngestSettings
 from worker.settings import WorkerSettings
 
@@ -15,6 +15,11 @@ from worker.settings import WorkerSettings
 def test_a_reference_page_is_what_the_code_says_now(name: str) -> None:
     """The page in docs/reference/ equals the page that `make reference` writes; if it differs, run that command."""
     assert (reference.FOLDER / name).read_text() == reference.PAGES[name]()
+
+
+def test_the_alert_rules_are_what_the_code_says_now() -> None:
+    """The rules for Prometheus equal those that `make reference` writes; if they differ, run that command."""
+    assert reference.RULES.read_text() == alerts_page.render_rules()
 
 
 def test_every_setting_has_a_row() -> None:

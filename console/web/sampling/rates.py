@@ -1,12 +1,15 @@
-"""Rates from two moments: differences of totals, divided by the time in between. No I/O."""
+"""Rates and increases: differences of the totals of two moments. No I/O."""
 
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from console.web.metrics.distribution import Distribution
 from console.web.sampling.snapshot import GroupRates, Rates, Snapshot, Totals
 
 KEPT_SECONDS = 90.0
+STEP_SECONDS = 10.0
+HOUR_AND_QUARTER = 4500.0 + STEP_SECONDS
 
 Counts = Mapping[tuple[str, str], float]
 
@@ -101,3 +104,68 @@ def subtract(now: Totals, before: Totals | None, key: tuple[str, str]) -> Distri
         return after
     counts = tuple(new - old for new, old in zip(after.counts, base.counts, strict=True))
     return Distribution(after.bounds, counts, after.total_seconds - base.total_seconds)
+
+
+class RecentHour:
+    """Totals and gauges of the last hour and a quarter, every STEP_SECONDS, for the conditions of alerts.
+
+    Every method uses what it has if the console has not run for as long as asked.
+    """
+
+    def __init__(self) -> None:
+        self._moments: deque[_Sparse] = deque()
+        self._newest: Snapshot | None = None
+
+    @property
+    def newest(self) -> Snapshot:
+        """The newest snapshot. There is one after the first call of `add`."""
+        assert self._newest is not None  # noqa: S101 - see above
+        return self._newest
+
+    def add(self, snapshot: Snapshot) -> None:
+        """Add a snapshot, unless less than STEP_SECONDS have passed, and drop old ones."""
+        self._newest = snapshot
+        if self._moments and 0 <= snapshot.taken_at - self._moments[-1].at < STEP_SECONDS:
+            return
+        dead = {name: group.dead for name, group in snapshot.groups.items() if group.registered}
+        spools = {process.address: process.spool_bytes for process in snapshot.ingest if process.is_up}
+        self._moments.append(_Sparse(snapshot.taken_at, snapshot.totals.counts, dead, spools))
+        while self._moments[0].at < snapshot.taken_at - HOUR_AND_QUARTER:
+            self._moments.popleft()
+
+    def increase(self, kind: str, seconds: float, ago: float = 0.0) -> Mapping[str, float]:
+        """Return the increases of the counters of a kind within these seconds, which ended this long ago."""
+        until = self.newest.totals.counts if not ago else self._at(ago).counts
+        since = self._at(ago + seconds).counts
+        return {label: value - since.get((name, label), 0.0) for (name, label), value in until.items() if name == kind}
+
+    def count_new_dead_letters(self, group: str, seconds: float) -> int:
+        """Return how many dead letters the group has more than before these seconds; at most 0 if it has fewer."""
+        now = self.newest.groups[group].dead
+        return now - self._at(seconds).dead.get(group, now)
+
+    def predict_spool(self, address: str, seconds: float, ahead: float) -> float:
+        """Predict the bytes of a spool by the straight line that fits its values of the last seconds best."""
+        now = self.newest.taken_at
+        values = [(moment.at - now, moment.spools[address]) for moment in self._moments if address in moment.spools]
+        values = [(at, size) for at, size in values if at >= -seconds]
+        mean_at = sum(at for at, _ in values) / max(len(values), 1)
+        mean = sum(size for _, size in values) / max(len(values), 1)
+        spread = sum((at - mean_at) ** 2 for at, _ in values)
+        slope = sum((at - mean_at) * (size - mean) for at, size in values) / spread if spread else 0.0
+        return mean + slope * (ahead - mean_at)
+
+    def _at(self, ago: float) -> "_Sparse":
+        """Return the last moment that is at least this old, or else the first one."""
+        until = self.newest.taken_at - ago
+        return next((moment for moment in reversed(self._moments) if moment.at <= until), self._moments[0])
+
+
+@dataclass(frozen=True, slots=True)
+class _Sparse:
+    """The numbers of an earlier moment that alerts compare with."""
+
+    at: float
+    counts: Counts
+    dead: Mapping[str, int]
+    spools: Mapping[str, int]

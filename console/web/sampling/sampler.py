@@ -6,7 +6,7 @@ answer becomes an `Away` of the snapshot; the sampler itself keeps running.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -20,7 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from console.errors import explain
 from console.web.metrics.counters import StreamSums
 from console.web.metrics.gauges import CONSUMERS, DEAD_LETTERS, OLDEST, OUTSTANDING
-from console.web.sampling.findings import Range, Series, WebhookCount
+from console.web.sampling.alerts import Alerts
+from console.web.sampling.findings import FiringAlert, Range, Series, WebhookCount
 from console.web.sampling.history import SampleHistory
 from console.web.sampling.rates import RecentMoments
 from console.web.sampling.redis_reader import RedisReader
@@ -58,11 +59,17 @@ class Sampler:
         self._redis_at = 0.0
         self._database: Away | None = None
         self._recent = RecentMoments()
+        self._alerts = Alerts()
         self._ticked = asyncio.Event()
         self._ticked_at = time.monotonic()
         now = clock()
         self.latest = Snapshot(now, now, RedisSample(), {}, (), (), (), scraper.has_addresses, None, Totals())
         """The newest snapshot; without any number until the first tick."""
+
+    @property
+    def alerts(self) -> Sequence[FiringAlert]:
+        """The alerts that fire, pages first."""
+        return self._alerts.firing
 
     def age(self) -> float:
         """Return the seconds since the newest snapshot was taken. It is more than a few if the console hangs."""
@@ -94,6 +101,7 @@ class Sampler:
             self._redis_at = self._clock()
         before, self.latest = self.latest, self._take()
         self._recent.add(self.latest)
+        self._alerts.add(self.latest)
         self._history.add(before, self.latest, self._sums.marks)
         _export(self.latest)
         self._ticked_at = time.monotonic()

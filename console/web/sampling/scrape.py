@@ -116,7 +116,7 @@ class Scraper:
         self._sums.add(text, answer.started_at, now, answer.counters)
         self._bounds |= answer.bounds
         self._at = now
-        return _sample(text, since, now, answer)
+        return make_sample(text, since, now, answer)
 
     def _find_lost_spools(self, processes: Mapping[str, ProcessSample]) -> Mapping[str, ProcessSample]:
         """Return processes whose address has gone although their spool holds entries, until a new process starts."""
@@ -155,7 +155,8 @@ def _mark_away(before: ProcessSample, away: Away) -> ProcessSample:
     return dataclasses.replace(before, since=away.since, away=away)
 
 
-def _sample(text: str, since: float, now: float, reading: Reading) -> ProcessSample:
+def make_sample(text: str, since: float, now: float, reading: Reading) -> ProcessSample:
+    """Return the numbers of an ingest process or a worker."""
     if reading.is_a("ingest"):
         answers: Distribution = reading.distributions("answer").get("", Distribution())
         down = [fault for fault, value in reading.labelled("ackstream_redis_down").items() if value]
