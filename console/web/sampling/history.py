@@ -15,7 +15,7 @@ from aiosqlite import Connection
 from console.web.metrics.counters import StreamMark
 from console.web.sampling.findings import Range, Series, WebhookCount
 from console.web.sampling.snapshot import Snapshot
-from console.web.sampling.tiers import MINUTE, STEPS, TIERS, Point, StoredCount, make_point, make_series, merge
+from console.web.sampling.tiers import FINEST, MINUTE, STEPS, TIERS, Point, StoredCount, make_point, make_series, merge
 from runtime.log_throttle import LogThrottle
 
 log = structlog.get_logger("history")
@@ -37,6 +37,7 @@ class SampleHistory:
     def __init__(self, database: Connection) -> None:
         self._database = database
         self._throttle = LogThrottle(1, seconds=60.0)
+        self._merged_until = 0
         self._unwritten: list[Point] = []
         self._current: Point | None = None
         self._series: dict[Range, tuple[float, Series]] = {}
@@ -55,6 +56,8 @@ class SampleHistory:
         self._stored = StoredCount(points)
         if points:
             streams = points[-1].marks.items()
+            if points[-1].step == FINEST and points[-1].start > now - MINUTE:
+                self._current = points[-1]  # after a quick restart it is not finished
             self.marks = {int(shard): StreamMark(server_id, added) for shard, (server_id, added) in streams}
 
     def add(self, before: Snapshot, after: Snapshot, marks: Mapping[int, StreamMark]) -> None:
@@ -121,6 +124,9 @@ class SampleHistory:
             await self._database.execute(PUT, (point.step, point.start, point.to_json()))
 
     async def _merge_finished(self, now: int) -> None:
+        """Merge the points of all minutes that are over, once a minute."""
+        if now // MINUTE == self._merged_until // MINUTE:
+            return
         steps = sorted(TIERS)
         for finer, step in pairwise(steps):
             async with self._database.execute(LAST, (step,)) as cursor:
@@ -134,6 +140,7 @@ class SampleHistory:
             await self._put(merge(points, step))
             await self._database.execute(DROP, (finer, now - TIERS[finer]))
         await self._database.execute(DROP, (steps[-1], now - TIERS[steps[-1]]))
+        self._merged_until = now
 
     def _report(self, exc: sqlite3.Error) -> None:
         if self._throttle.admit("failed") is not None:
