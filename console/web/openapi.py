@@ -11,7 +11,7 @@ from aiohttp import web
 from pydantic import BaseModel, Field
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from console.web.render import json_reply
+from console.web.render import json_reply, parameters
 from console.web.route import API, Json, NoParameters, Route
 
 _JSON = "application/json"
@@ -47,7 +47,8 @@ def make_route(routes: Sequence[Route]) -> Route:
     """Return the route of the document about these routes."""
     document = describe([route for route in routes if route.is_api])
 
-    async def serve(_request: web.Request) -> web.Response:
+    async def serve(request: web.Request) -> web.Response:
+        await parameters(request, NoParameters)
         return json_reply(document)
 
     return Route("GET", f"{API}/openapi.json", serve, summary="This description")
