@@ -16,6 +16,7 @@ PURE = {
     "worker/handlers/errors.py",
     "worker/replay/rate_limiter.py",
     "worker/events/samples.py",
+    "worker/store/contribution.py",
     "worker/store/projection.py",
     "worker/events/delivery_receipt.py",
     "worker/replay/job.py",

@@ -1,8 +1,8 @@
 """The ``store`` handler: writes every event and the state of every message to SQL.
 
 Each batch is one transaction: lock the messages of the batch in one order, read the events that decide their states,
-merge and project, write the changes. Under the locks the state equals the one computed from all events of a message, so
-concurrent writers, repetitions and any order give the same rows.
+merge and project, write the changes, and add the changed states to the roll-ups. Under the locks the state equals the
+one computed from all events of a message, so concurrent writers, repetitions and any order give the same rows and sums.
 
 The size of the batch limits the work. If a message has more than MOST_DECIDING events, those that its state does not
 depend on (worker.store.projection) are marked in the table and not read again.
@@ -27,10 +27,12 @@ from stream.redis.client import describe_error
 from worker.events.event import StatusEvent
 from worker.events.vonage import parse
 from worker.handlers.errors import Divide, Unavailable
+from worker.store.contribution import ContributionTally
 from worker.store.database import FileReplaced, confirm_files, is_away, open_connection
 from worker.store.projection import dedupe, find_deciding, merge_receipts, project
 from worker.store.recent_events import RecentEvents
 from worker.store.revision import SchemaMismatch, check_tables
+from worker.store.rollups import Rollups
 from worker.store.statements import PAGE, Statements
 from worker.store.tables import status_events
 
@@ -50,6 +52,10 @@ class _Message:
     """One message of a batch, while it is written."""
 
     arrived: dict[str, StatusEvent]
+    has_state: bool = False
+    """Whether its row has a state. The row can be missing if rows were deleted by hand."""
+    counted: str | None = None
+    """Its contribution that the roll-ups contain."""
     deciding: Mapping[str, StatusEvent] = field(default_factory=dict)
     """The stored deciding events, and the events of the batch."""
     changed: Mapping[str, StatusEvent] = field(default_factory=dict)
@@ -81,6 +87,15 @@ class _Message:
         self.deciding = {**self.deciding, **changed}
         return is_moved
 
+    def needs_row(self) -> bool:
+        """Whether to write its row."""
+        return bool(self.changed) or not self.has_state
+
+    def make_row(self, tally: ContributionTally) -> tuple[Any, ...]:
+        """Return the values of its row, and tally the change of its contribution."""
+        state = project(self.deciding.values())
+        return (*state, next(iter(state.statuses.values())), tally.replace(self.counted, state), False)
+
     def reduce(self) -> None:
         """Drop events that do not decide if there are more than MOST_DECIDING; keep at least LEAST_DECIDING."""
         if len(self.deciding) <= MOST_DECIDING:
@@ -97,6 +112,7 @@ class Store:
         self._reading = engine.execution_options(read_only=True)
         self._timeout_seconds = timeout_seconds
         self._sql = Statements(engine.dialect)
+        self._rollups = Rollups(engine.dialect)
         self._recent = RecentEvents()
         self._is_checked = False
         self._mismatch = ""
@@ -160,28 +176,30 @@ class Store:
         arrived = _by_message(dedupe(events).values())
         batch = {message_uuid: _Message(arrived[message_uuid]) for message_uuid in sorted(arrived)}
         async with connection.begin():
-            for statement in self._sql.lock:
-                await connection.execute(statement, {"ids": self._sql.ids(batch)})
+            await self._lock(connection, batch)
             await self._read(connection, batch)
-            quiet: list[str] = []
             changed: list[StatusEvent] = []
             for message_uuid, message in batch.items():
                 if message.take_arrived():
                     await self._read_all(connection, message_uuid, message)
-                if message.changed:
-                    changed += message.changed.values()
-                else:
-                    quiet.append(message_uuid)
-            missing = set(quiet) - await self._find_filled(connection, quiet)
-            written = {key: message for key, message in batch.items() if message.changed or key in missing}
-            await self._put(connection, written)
+                changed += message.changed.values()
+            await self._put(connection, [message for message in batch.values() if message.needs_row()])
         return changed
 
-    async def _put(self, connection: AsyncConnection, batch: dict[str, _Message]) -> None:
+    async def _lock(self, connection: AsyncConnection, batch: dict[str, _Message]) -> None:
+        """Lock the rows of the messages, also those that do not exist yet, and read the contributions."""
+        ids = {"ids": self._sql.ids(batch)}
+        if self._sql.insert_missing is not None:
+            await connection.execute(self._sql.insert_missing, ids)
+        for message_uuid, has_state, counted in await connection.execute(self._sql.lock, ids):
+            batch[message_uuid].has_state = has_state
+            batch[message_uuid].counted = counted
+
+    async def _put(self, connection: AsyncConnection, batch: Sequence[_Message]) -> None:
         usual: list[tuple[Any, ...]] = []
         rows: list[tuple[Any, ...]] = []
         marks: dict[bool, set[str]] = {True: set(), False: set()}
-        for message in batch.values():
+        for message in batch:
             message.reduce()
             if message.read:
                 decides, changed = message.deciding.keys(), message.changed.keys()
@@ -192,7 +210,8 @@ class Store:
                     usual.append(_EVENT_VALUES(event))
                 else:
                     rows.append((*_EVENT_VALUES(event), event.query or None, event_id in message.deciding))
-        states = [project(message.deciding.values()) for message in batch.values()]
+        tally = ContributionTally()
+        states = [message.make_row(tally) for message in batch]
         for upsert, written in (
             (self._sql.put_usual_events, usual),
             (self._sql.put_events, rows),
@@ -203,6 +222,7 @@ class Store:
         for to, ids in marks.items():
             if ids:
                 await connection.execute(self._sql.mark, {"ids": self._sql.ids(sorted(ids)), "to": to})
+        await self._rollups.add(connection, tally.sum())
 
     async def _read(self, connection: AsyncConnection, batch: dict[str, _Message]) -> None:
         """Read the stored deciding events, and the stored events that the batch has again."""
@@ -233,12 +253,6 @@ class Store:
             if len(rows) < PAGE:
                 return
             after = rows[-1].event_id
-
-    async def _find_filled(self, connection: AsyncConnection, ids: list[str]) -> set[str]:
-        """Return the messages that have a row with a state. Others can lack one if rows were deleted by hand."""
-        if not ids:
-            return set()
-        return set((await connection.execute(self._sql.filled, {"ids": self._sql.ids(ids)})).scalars())
 
     async def _read_events(self, connection: AsyncConnection, receipts: Any, ids: Iterable[str]) -> list[StatusEvent]:
         """Return the stored events of these receipts; read the rows only of events that are not remembered."""

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 from worker.events.event import (
@@ -110,7 +110,7 @@ def dedupe(events: Iterable[StatusEvent]) -> dict[str, StatusEvent]:
 
 def project(events: Collection[StatusEvent]) -> MessageState:
     """Return the state of the message of these events: at least one, all with distinct ids."""
-    greatest_first = sorted(events, key=sort_key, reverse=True)
+    greatest_first = sorted(events, key=sort_key, reverse=True) if len(events) > 1 else list(events)
     current = greatest_first[0]
     verified = [event for event in greatest_first if event.account_verified]
     channel, to, sender, client_ref, application, *columns = _carry_values(greatest_first)
@@ -118,7 +118,7 @@ def project(events: Collection[StatusEvent]) -> MessageState:
         current.message_uuid,
         current.status,
         current.time,
-        {status: event.time for status, event in _first_of_each_status(greatest_first).items()},
+        _time_of_each_status(greatest_first),
         channel,
         to,
         sender,
@@ -190,6 +190,14 @@ def _usage(greatest_first: Sequence[StatusEvent]) -> tuple[str | None, str | Non
 def _is_zero(price: str) -> bool:
     """Whether a decimal number is 0, in any notation."""
     return not price.lower().partition("e")[0].strip("+-.0")
+
+
+def _time_of_each_status(greatest_first: Iterable[StatusEvent]) -> dict[str, datetime]:
+    """Return the time at which each status was first reached, ordered by time, at most MOST_STATUSES."""
+    times = {event.status: event.time for event in greatest_first}  # as in _first_of_each_status
+    if len(times) == 1:
+        return times
+    return dict(sorted(times.items(), key=itemgetter(1, 0))[:MOST_STATUSES])
 
 
 def _first_of_each_status(greatest_first: Iterable[StatusEvent]) -> dict[str, StatusEvent]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import (
     TIMESTAMP,
+    BigInteger,
     Boolean,
     Column,
     Dialect,
@@ -20,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import JSON, TypeEngine
 
-REVISION = "0002"
+REVISION = "0003"
 """The revision that this code needs; ``ackstream migrate`` updates a database to it."""
 
 
@@ -124,7 +125,81 @@ messages = Table(
     Column("workflow_id", Text, doc="equal for all attempts of one failover"),
     Column("workflow_item", Text, doc="the number of the attempt in the failover"),
     Column("workflow_items", Text, doc="how many attempts the failover has"),
+    Column("first_at", UtcTime, doc="when the first status was reached"),
+    Column("counted", Text, doc="the contribution of the message to the roll-ups, as they contain it"),
+    Column(
+        "stale",
+        Boolean,
+        nullable=False,
+        server_default=true(),
+        doc="whether `counted` is older than the rest of the row, because an earlier version has written it; "
+        "`ackstream migrate` corrects that",
+    ),
     info={"meaning": "One row for each message: its state, computed from all its events."},
+)
+"""A trigger sets ``stale`` if a row changes and ``counted`` does not (worker.store.migrations)."""
+
+rollup_dimensions = Table(
+    "rollup_dimensions",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False, doc="a hash of the other columns"),
+    Column("channel", Text, nullable=False, doc="as in messages"),
+    Column("account", Text, nullable=False, doc="as in messages"),
+    Column("application", Text, nullable=False, doc="as in messages"),
+    Column("network", Text, nullable=False, doc="network_code in messages"),
+    Column("currency", Text, nullable=False, doc="as in messages"),
+    Column("error_code", Text, nullable=False, doc="as in messages: the code of the current status"),
+    info={
+        "meaning": "The values of messages that are counted together: the first 64 characters, empty for a missing one."
+    },
+)
+
+
+def _rollup(name: str, meaning: str, *columns: Column[Any]) -> Table:
+    """Make a table of sums. Rows change often, so PostgreSQL leaves place for their next version in the page."""
+    return Table(
+        name,
+        metadata,
+        Column("hour", UtcTime, primary_key=True, doc="the hour of the first status of the messages"),
+        Column(
+            "slot", Integer, primary_key=True, autoincrement=False, doc="writers at the same time have their own rows"
+        ),
+        Column("dimension", BigInteger, primary_key=True, autoincrement=False, doc="id in rollup_dimensions"),
+        *columns,
+        info={"meaning": meaning},
+        sqlite_with_rowid=False,
+        postgresql_with={"fillfactor": 70},
+    )
+
+
+def _count(name: str, doc: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, doc=doc)
+
+
+status_rollups = _rollup(
+    "status_rollups",
+    "How many messages reached each status, and their prices. Sum over all slots.",
+    _count("messages", "all messages"),
+    _count("submitted", "messages that were ever submitted"),
+    _count("delivered", "messages that were ever delivered"),
+    _count("read", "messages that were ever read"),
+    _count("rejected", "messages that were ever rejected"),
+    _count("undeliverable", "messages that were ever undeliverable"),
+    _count("open", "messages that are neither delivered, read, rejected nor undeliverable now"),
+    _count("priced", "messages with a price of at most 10,000"),
+    _count("units", "the sum of these prices, in 1/1,000,000,000 of the currency"),
+)
+delivery_rollups = _rollup(
+    "delivery_rollups",
+    "The time from submitted to delivered. Sum over all slots.",
+    Column(
+        "bucket",
+        Integer,
+        primary_key=True,
+        autoincrement=False,
+        doc="0: up to 0.1 s; each of the next ends 10 % later; 170 has no end",
+    ),
+    _count("messages", "messages with a time in this bucket"),
 )
 
 schema = Table(

@@ -36,7 +36,9 @@ def optional(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 statuses = st.sampled_from(["submitted", "delivered", "read", "rejected", "undeliverable", "seen", "accepted"])
-times = st.sampled_from(["2020-01-01T14:00:00.000Z", "2020-01-01T14:00:01Z", "2020-01-01 16:00:00 +0200"])
+times = st.sampled_from(
+    ["2020-01-01T14:00:00.000Z", "2020-01-01T14:00:01Z", "2020-01-01 16:00:00 +0200", "2020-01-01T15:02:03.4Z"]
+)
 prices = st.sampled_from(["0.0333", "0.03330000", "1e-2", "0"])
 
 messages_api = st.fixed_dictionaries(
@@ -49,6 +51,7 @@ messages_api = st.fixed_dictionaries(
         "usage": st.fixed_dictionaries({}, optional={"price": prices, "currency": st.sampled_from(["EUR", "USD"])}),
         "error": st.fixed_dictionaries({}, optional={"title": st.sampled_from(["1000", 1260]), "detail": st.just("x")}),
         "sms": st.just({"count_total": "2"}),
+        "destination": st.fixed_dictionaries({"network_code": st.sampled_from(["23410", "26201"])}),
         "workflow": st.just({"id": "w-1", "item_number": "1"}) | st.just({}),
     },
 )

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from worker.events.event import StatusEvent
 from worker.store.handler import read_event
 from worker.store.projection import MessageState, dedupe, project
+from worker.store.rollups import TABLES
 from worker.store.tables import messages, status_events
 
 Rows = dict[str, dict[str, Any]]
@@ -23,12 +24,11 @@ def project_states(events: list[StatusEvent]) -> dict[str, MessageState]:
 
 
 async def read_rows(engine: AsyncEngine) -> tuple[Rows, Rows]:
-    """Return the rows of `messages` and of `status_events`, each by its key."""
+    """Return the rows of `messages`, without what the roll-ups need, and of `status_events`, each by its key."""
     async with engine.connect() as connection:
-        states = (await connection.execute(select(messages))).all()
+        states = (await connection.execute(select(*(messages.c[key] for key in MessageState._fields)))).all()
         events = (await connection.execute(select(status_events))).all()
-    by_key = [column.key for column in messages.columns]
-    messages_by_key = {row[0]: dict(zip(by_key, row, strict=True)) for row in states}
+    messages_by_key = {row[0]: dict(zip(MessageState._fields, row, strict=True)) for row in states}
     return messages_by_key, {row.event_id: {"row": tuple(row), "event": read_event(row)} for row in events}
 
 
@@ -36,16 +36,17 @@ def project_rows(events: list[StatusEvent]) -> Rows:
     """Return the rows of `messages` that the projection of these events gives."""
     rows: Rows = {}
     for message_uuid, state in project_states(events).items():
-        row = {column.key: getattr(state, column.key) for column in messages.columns}
-        rows[message_uuid] = row | {"statuses": {name: at.isoformat() for name, at in state.statuses.items()}}
+        rows[message_uuid] = state._asdict() | {
+            "statuses": {name: at.isoformat() for name, at in state.statuses.items()}
+        }
     return rows
 
 
 async def clear_tables(engine: AsyncEngine) -> None:
     """Delete all rows."""
     async with engine.begin() as connection:
-        await connection.execute(delete(messages))
-        await connection.execute(delete(status_events))
+        for table in (messages, status_events, *TABLES):
+            await connection.execute(delete(table))
 
 
 async def count_rows(engine: AsyncEngine, table: str) -> int:
