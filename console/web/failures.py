@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from console.queries.statuses.reading import QueryTooSlow
 from console.web.render import WrongParameter, environment, json_reply, render_page
 from console.web.route import API, Json
 from console.web.state import state_of
@@ -19,8 +20,8 @@ from worker.store.database import DatabaseAway
 log = structlog.get_logger("console")
 
 AWAY_STATUS = 503
-AWAY = (RedisError, DatabaseAway, DBAPIError, PoolTimeoutError, OSError)
-"""Errors of a part that does not answer."""
+AWAY = (QueryTooSlow, RedisError, DatabaseAway, DBAPIError, PoolTimeoutError, OSError)
+"""Errors of a part that does not answer, or not in time."""
 KEPT_HEADERS = frozenset(("Allow", "HX-Redirect", "Retry-After", "WWW-Authenticate"))
 TEXTS = {
     400: ("This request is not valid.", "Go back and correct it."),
@@ -31,6 +32,7 @@ TEXTS = {
     413: ("The request is too large.", ""),
     421: ("The console does not answer under this name.", "Add it to ACKSTREAM_CONSOLE_ALLOWED_HOSTS."),
     429: ("Too many tries.", "Wait a minute, then try again."),
+    503: ("This takes too long.", "Choose a shorter time or more filters."),
     500: ("The console failed at this request.", "Its log has the error. Nothing else stopped."),
 }
 
@@ -75,6 +77,8 @@ def _refuse_parameters(request: web.Request, exc: WrongParameter) -> web.Respons
 
 
 def _report_away(request: web.Request, exc: BaseException) -> web.Response:
+    if isinstance(exc, QueryTooSlow):
+        return _refuse(request, AWAY_STATUS, f"{exc}.")
     data = _describe_away(request, exc)
     log.warning("console.away", part=data["part"], error=describe_error(exc), path=request.path, sampled=True)
     if request.path.startswith(API):

@@ -145,6 +145,11 @@ def mask_number(text: str | None, *, is_short: bool = True) -> str:
     return _BULLETS.sub(BULLET * 4, masked) if is_short else masked
 
 
+def show_masked(text: str | None) -> str:
+    """Return a number that is masked with asterisks already, in lists: four bullets and its last digits."""
+    return _BULLETS.sub(BULLET * 4, text.replace("*", BULLET)) if text else UNKNOWN
+
+
 def count_noun(number: float | None, singular: str, plural: str = "") -> str:
     """Return the number with its noun: ``1 group``, ``2 groups``."""
     return f"{format_number(number)} {singular if number == 1 else plural or f'{singular}s'}"
@@ -177,6 +182,7 @@ def _decimals(value: float) -> int:
 
 FILTERS = {
     "age": format_age,
+    "bullets": show_masked,
     "bytes": format_bytes,
     "clock": format_clock,
     "duration": format_duration,

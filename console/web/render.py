@@ -106,13 +106,15 @@ def render_page(
     command: str = "",
     twin: str = "",
     live: str = "",
+    live_query: Mapping[str, str] | None = None,
     status: int = 200,
 ) -> web.Response:
     """Return a page. ``command`` and ``twin`` are its equivalents in a terminal and as JSON.
 
-    ``live`` is the name of its console.web.live.LivePage; without one only the frame is live.
+    ``live`` is the name of its console.web.live.LivePage; without one only the frame is live. The stream gets the
+    parameters of the page and those of ``live_query``.
     """
-    frame = make_frame(request, command=command, twin=twin, live=live)
+    frame = make_frame(request, command=command, twin=twin, live=live, live_query=live_query)
     text = environment().get_template(template).render(data, frame=frame, title=title)
     response = web.Response(text=text, status=status, content_type="text/html", charset="utf-8")
     response.enable_compression()
@@ -121,10 +123,20 @@ def render_page(
     return response
 
 
-def make_frame(request: web.Request, *, command: str = "", twin: str = "", live: str = "") -> Frame:
+def make_frame(
+    request: web.Request,
+    *,
+    command: str = "",
+    twin: str = "",
+    live: str = "",
+    live_query: Mapping[str, str] | None = None,
+) -> Frame:
     """Return the frame for the person who sends this request."""
     identity = request.get(IDENTITY)
-    query = {**request.query, **request.match_info, "page": live} if live else {"page": "frame"}
+    query = {"page": "frame"}
+    if live:
+        chosen = {name: value for name, value in request.query.items() if value}
+        query = {**chosen, **request.match_info, **(live_query or {}), "page": live}
     return Frame(
         path=request.path,
         back=request.path_qs,

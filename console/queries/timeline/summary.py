@@ -1,6 +1,7 @@
 """Sums up the webhooks of a message for people: one sentence for each webhook, one state for each group. No I/O."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 GRAVEST_FIRST = (
@@ -71,6 +72,16 @@ def sum_up_groups(webhooks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]
             if group["dead_letter"]:
                 row["dead_letters"].append(group["dead_letter"])
     return list(rows.values())
+
+
+def list_milestones(statuses: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return when each status was first reached, and the seconds since the one before."""
+    times = [(name, datetime.fromisoformat(text)) for name, text in statuses.items()]
+    befores = [at for _, at in (times[:1] + times)]
+    return [
+        {"status": name, "at": at, "seconds": (at - before).total_seconds()}
+        for (name, at), before in zip(times, befores, strict=False)
+    ]
 
 
 def join_names(names: Sequence[str]) -> str:

@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 from aiohttp import web
 
@@ -29,25 +30,25 @@ def _cell(value: object) -> object:
 
 
 async def send_csv(
-    request: web.Request, name: str, columns: Sequence[str], pages: AsyncIterator[Sequence[Sequence[object]]]
+    request: web.Request, name: str, columns: Sequence[str], pages: AsyncGenerator[Sequence[Sequence[object]], None]
 ) -> web.StreamResponse:
     """Send the columns' names and then each page of rows as a file. After MOST_ROWS the last row says that it is cut.
 
     An error before the first page is raised; a later one ends the connection, so that no cut file looks whole.
     """
-    iterator = aiter(pages)
-    first: Sequence[Sequence[object]] = await anext(iterator, ())
+    first: Sequence[Sequence[object]] = await anext(pages, ())
     response = web.StreamResponse(headers={"Content-Disposition": f'attachment; filename="{name}"'})
     response.content_type, response.charset = "text/csv", "utf-8"
     response.enable_compression()
     await response.prepare(request)
     await response.write(write_rows([columns, *first[:MOST_ROWS]]))
     count = len(first)
-    async for page in iterator:
-        await response.write(write_rows(page[: MOST_ROWS - count]))
-        count += len(page)
-        if count > MOST_ROWS:
-            await response.write(write_rows([[CUT]]))
-            break
+    async with aclosing(pages):
+        async for page in pages:
+            await response.write(write_rows(page[: MOST_ROWS - count]))
+            count += len(page)
+            if count > MOST_ROWS:
+                await response.write(write_rows([[CUT]]))
+                break
     await response.write_eof()
     return response

@@ -4,7 +4,6 @@ Numbers, error messages and payloads are shown whole only in the answer to a rev
 """
 
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -16,7 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from console.queries.replays import ReplayRequest, plan, start
 from console.queries.timeline.payload import show_payload
-from console.queries.timeline.summary import sum_up_groups
+from console.queries.timeline.summary import list_milestones, sum_up_groups
 from console.queries.timeline.timeline import Timeline, find_timeline, list_stored
 from console.queries.trace import StoredMessage, read_message
 from console.web.access.roles import Identity, Role
@@ -263,21 +262,10 @@ def _render(
     status: int = 200,
 ) -> web.Response:
     path = _path(chosen.message_uuid)
-    milestones = _list_milestones(data["message"]["statuses"])
+    milestones = list_milestones(data["message"]["statuses"])
     shown = {**data, "path": path, "revealed": revealed, "dialog": dialog, "fault": fault, "milestones": milestones}
-    title = f"Message {chosen.message_uuid[:8]}"
-    command = f"ackstream trace {chosen.message_uuid}"
+    title, command = f"Message {chosen.message_uuid[:8]}", f"ackstream trace {chosen.message_uuid}"
     return render_page(request, "message.html", shown, title=title, command=command, twin=f"{API}{path}", status=status)
-
-
-def _list_milestones(statuses: dict[str, str]) -> list[Json]:
-    """Return when each status was first reached, and the seconds since the one before."""
-    times = [(name, datetime.fromisoformat(text)) for name, text in statuses.items()]
-    befores = [at for _, at in (times[:1] + times)]
-    return [
-        {"status": name, "at": at, "seconds": (at - before).total_seconds()}
-        for (name, at), before in zip(times, befores, strict=False)
-    ]
 
 
 def _show_missing(request: web.Request, message_uuid: str) -> web.Response:
@@ -286,9 +274,8 @@ def _show_missing(request: web.Request, message_uuid: str) -> web.Response:
         f"{message_uuid} is not in the tables, not among the entries that a group has yet to settle, and not among the "
         "delayed retries and dead letters. Check for a typing error, or search for its entry id."
     )
-    return render_page(
-        request, "error.html", {"heading": heading, "advice": advice, "faults": {}}, title=heading, status=404
-    )
+    data = {"heading": heading, "advice": advice, "faults": {}}
+    return render_page(request, "error.html", data, title=heading, status=404)
 
 
 PATH = "/messages/{message_uuid}"

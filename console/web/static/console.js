@@ -60,6 +60,10 @@ document.addEventListener("click", async (event) => {
 // A form that was sent once does not send again. The browser may restore it with the page, so it is free again then.
 document.addEventListener("submit", (event) => {
   if (event.target.method !== "post" || event.defaultPrevented) return;
+  if (event.target.action.endsWith(".csv")) { // a file: the page stays
+    event.target.closest("dialog").close();
+    return;
+  }
   setTimeout(() => all("button", event.target).forEach((button) => { button.disabled = true; }));
 });
 addEventListener("pageshow", (event) => {

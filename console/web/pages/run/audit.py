@@ -1,6 +1,6 @@
 """The audit log: each action with its person, scope, reason and result."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -98,7 +98,7 @@ async def export(request: web.Request) -> web.StreamResponse:
     return await send_csv(request, "audit.csv", COLUMNS, _read_rows(state_of(request), chosen))
 
 
-async def _read_rows(state: ConsoleState, chosen: AuditFilter) -> AsyncIterator[list[list[Any]]]:
+async def _read_rows(state: ConsoleState, chosen: AuditFilter) -> AsyncGenerator[list[list[Any]], None]:
     before: int | None = None
     while page := await _read_page(state, chosen, before, MAX_PAGE):
         yield [[_describe(entry)[column] for column in COLUMNS] for entry in page]
