@@ -11,7 +11,7 @@ from aiosqlite import Connection
 from console.queries.run.replay_plans import open_plans
 from console.web import failures, routes
 from console.web.access.control import AccessControl
-from console.web.access.guard import ACCESS, add_headers, make_guard
+from console.web.access.guard import ACCESS, GuardedHandler, add_headers, make_guard
 from console.web.access.links import format_link
 from console.web.access.perimeter import Perimeter
 from console.web.access.roles import Role
@@ -104,13 +104,22 @@ def _add_route(app: web.Application, route: Route) -> str:
 @asynccontextmanager
 async def open_site(app: web.Application, settings: ConsoleSettings) -> AsyncIterator[int]:
     """Serve the application while the block runs; yields the port. Raises CommandError if the port is taken."""
-    runner = web.AppRunner(app, access_log=None, keepalive_timeout=KEEPALIVE_SECONDS, shutdown_timeout=STOP_SECONDS)
+    runner = web.AppRunner(app, shutdown_timeout=STOP_SECONDS)
     await runner.setup()
     server = runner.server
     assert server is not None  # noqa: S101 - it is set up
+    loop = asyncio.get_running_loop()
     try:
         async with open_listener(
-            server, settings.hosts, settings.console_port, setting="ACKSTREAM_CONSOLE_PORT (--port)"
+            lambda: GuardedHandler(
+                server,
+                loop=loop,
+                keepalive_timeout=KEEPALIVE_SECONDS,
+                access_log=None,  # type: ignore[arg-type]  # the documented value for no access log
+            ),
+            settings.hosts,
+            settings.console_port,
+            setting="ACKSTREAM_CONSOLE_PORT (--port)",
         ) as listener:
             yield port_of(listener)
     finally:

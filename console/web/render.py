@@ -18,7 +18,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from console.web import filters, static_files
-from console.web.access.guard import IDENTITY
+from console.web.access.guard import IDENTITY, local_path
 from console.web.access.roles import Identity, Role
 from console.web.route import Json, Parameters
 from console.web.state import state_of
@@ -187,8 +187,7 @@ def _read_note(request: web.Request) -> Note | None:
         tone, title, text, link, link_text = map(str, orjson.loads(unquote(request.cookies.get(NOTE, ""))))
     except ValueError:
         return None
-    is_local = link.startswith("/") and not link.startswith("//")
-    return Note(title, text, tone if tone in ("ok", "warn", "bad") else "", link if is_local else "", link_text)
+    return Note(title, text, tone if tone in ("ok", "warn", "bad") else "", link and local_path(link), link_text)
 
 
 async def parameters(request: web.Request, model: type[P]) -> P:
@@ -199,12 +198,19 @@ async def parameters(request: web.Request, model: type[P]) -> P:
     elif request.content_type == "application/json":
         values |= await _read_json(request)
     else:
-        values |= _collect(await request.post(), model)
+        values |= _collect(await _read_form(request), model)
     try:
         return model.model_validate(values)
     except ValidationError as exc:
         faults = {str(fault["loc"][0]) if fault["loc"] else "body": _sentence(fault["msg"]) for fault in exc.errors()}
         raise WrongParameter(faults) from None
+
+
+async def _read_form(request: web.Request) -> Any:
+    try:
+        return await request.post()
+    except (LookupError, ValueError):  # of an unknown charset, and of bytes that are not in it
+        raise WrongParameter({"body": "It is not a form in UTF-8."}) from None
 
 
 async def _read_json(request: web.Request) -> Json:

@@ -163,4 +163,5 @@ class AccessControl:
         """
         if self.perimeter.is_https(request):
             return "__Host-ackstream"
-        return f"ackstream-{request.headers['Host'].rpartition(':')[2]}"
+        port = self.perimeter.port(request)
+        return f"ackstream-{port}" if port else "ackstream"

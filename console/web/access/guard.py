@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from typing import NoReturn
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import orjson
 from aiohttp import web
@@ -74,6 +74,22 @@ async def add_headers(_request: web.Request, response: web.StreamResponse) -> No
     response.headers.setdefault("Cache-Control", "no-store")
 
 
+class GuardedHandler(web.RequestHandler):
+    """A connection on which answers to malformed HTTP have the security headers too, and do not quote the request."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - quotes the request
+    ) -> web.StreamResponse:
+        """Return the answer; aiohttp closes the connection after it."""
+        response = super().handle_error(request, status, exc, "The request is not valid HTTP.\n")
+        response.headers.update({**HEADERS, "Cache-Control": "no-store", "Server": "Ackstream"})
+        return response
+
+
 def local_path(path: str) -> str:
     """Return a path of this console to go to after sign-in; ``/`` unless the argument is one."""
     is_local = path.startswith("/") and path[1:2] not in ("/", "\\") and path.isascii() and path.isprintable()
@@ -123,11 +139,24 @@ def _ask_to_sign_in(request: web.Request, control: AccessControl, *, is_api: boo
             "This console does not know your name: its operator adds it with "
             "`ackstream console user add NAME --no-password`.",
         )
-    page = request.path_qs if request.method in ("GET", "HEAD") else "/"
-    target = SIGN_IN if local_path(page) == "/" else f"{SIGN_IN}?next={quote(page, safe='/')}"
     if "HX-Request" in request.headers:  # a redirect would put the sign-in page into a part of the page
+        target = _sign_in_path(_current_page(request))
         _refuse(request, web.HTTPUnauthorized, "Sign in.", {"HX-Redirect": target})
-    raise web.HTTPSeeOther(target)
+    raise web.HTTPSeeOther(_sign_in_path(request.path_qs if request.method in ("GET", "HEAD") else "/"))
+
+
+def _current_page(request: web.Request) -> str:
+    """Return the path and query of the page that htmx sends a request from."""
+    try:
+        url = urlsplit(request.headers.get("HX-Current-URL", ""))
+    except ValueError:
+        return "/"
+    return f"{url.path}?{url.query}" if url.query else url.path
+
+
+def _sign_in_path(page: str) -> str:
+    """Return the path of the sign-in page, which leads to this page afterwards."""
+    return SIGN_IN if local_path(page) == "/" else f"{SIGN_IN}?next={quote(page, safe='/')}"
 
 
 def _is_api(path: str) -> bool:

@@ -46,6 +46,11 @@ class Perimeter:
         host = authority[0]
         return host in self._hosts or (self._takes_any_address and _parse_address(host) is not None)
 
+    def port(self, request: web.Request) -> int | None:
+        """Return the port that the request names after the host, or None. The host is known."""
+        authority = _split_authority(request.headers["Host"])
+        return authority[1] if authority else None
+
     def client_address(self, request: web.Request) -> str:
         """Return the IP address of the client: behind named proxies, the last address that is not a proxy."""
         address = peer = _normalize(request.remote or "")

@@ -199,7 +199,7 @@ async def test_a_stranger_cannot_claim_a_name_address_or_scheme(tmp_path: Path) 
         entered = await server.sign_in("ann", headers=forged)
 
         assert [answer.status for answer in answers] == [303, 401]
-        assert entered.headers["Set-Cookie"].startswith("ackstream-")
+        assert entered.headers["Set-Cookie"].startswith("ackstream=")
         assert [entry.address for entry in await server.access.audit.read()] == ["127.0.0.1"]
 
 
