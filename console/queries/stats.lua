@@ -8,8 +8,8 @@
 -- KEYS[5]  the quarantine
 -- KEYS     then of each registered group: heartbeats, delayed retries, retry stream, replay stream, dead letters, pause
 -- ARGV     the names of the registered groups
--- Reply    server time in ms, length, entries ever added, first id or '', id of the server or '', lengths of the record
---          of invalid payloads and of the quarantine, the names of the groups that are registered now; and for each
+-- Reply    server time in ms, length, entries ever added, first and last id or '', id of the server or '', lengths of the
+--          record of invalid payloads and of the quarantine, the names of the groups that are registered now; and for each
 --          group, also others on the stream: name, last delivered id, lag (-1: not told), pending, entries read (-1: not
 --          told), id of the oldest unread or pending entry or ''; if it is registered also the counts of delayed
 --          retries, retry stream, replay stream and dead letters, reason and start in ms of its pause or '', and the
@@ -67,8 +67,8 @@ for _, name in ipairs(ARGV) do
     groups[#groups + 1] = describe({name = name, ['last-delivered-id'] = '0-0'})
   end
 end
-local first = info['first-entry']
+local first, last = info['first-entry'], info['entries-added'] > 0 and info['last-generated-id'] or ''
 return {
-  now_ms(), info.length, info['entries-added'], first and first[1] or '', redis.call('GET', KEYS[3]) or '',
+  now_ms(), info.length, info['entries-added'], first and first[1] or '', last, redis.call('GET', KEYS[3]) or '',
   redis.call('XLEN', KEYS[4]), redis.call('XLEN', KEYS[5]), redis.call('SMEMBERS', KEYS[2]), groups,
 }

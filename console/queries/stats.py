@@ -81,6 +81,8 @@ class ShardStats:
     """Entries ever appended to the stream."""
     first_ms: int | None
     """The time of the oldest entry; None if the stream is empty."""
+    last_ms: int | None
+    """The time of the newest entry, also if it was removed; None without any."""
     server_id: str | None
     invalid: int
     quarantined: int
@@ -106,7 +108,7 @@ class StatsReader:
         """Return the stats of this moment. Raises RedisError."""
         while True:
             reply = await self._script(keys=self._keys(), args=self._names)
-            names = sorted(reply[7])
+            names = sorted(reply[8])
             if names == self._names:
                 return self._parse(reply)
             self._names = names
@@ -118,7 +120,7 @@ class StatsReader:
         return [shard.stream, shard.groups, shard.server_id, shard.invalid, shard.quarantine, *keys]
 
     def _parse(self, reply: Sequence[Any]) -> ShardStats:
-        now_ms, length, added, first, server_id, invalid, quarantined, _, groups = reply
+        now_ms, length, added, first, last, server_id, invalid, quarantined, _, groups = reply
         number = self._shard.number
         return ShardStats(
             shard=self._shard,
@@ -126,6 +128,7 @@ class StatsReader:
             length=length,
             added=added,
             first_ms=EntryId.from_redis(number, first).ms if first else None,
+            last_ms=EntryId.from_redis(number, last).ms if last else None,
             server_id=_text(server_id) or None,
             invalid=invalid,
             quarantined=quarantined,

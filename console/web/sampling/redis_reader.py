@@ -68,6 +68,7 @@ class RedisReader:
     def _update(self) -> None:
         shards = self.shards
         oldest = [shard.first_ms for shard in shards if shard.first_ms is not None]
+        newest = [shard.last_ms for shard in shards if shard.last_ms is not None]
         self.sample = replace(
             self.sample,
             away=None,
@@ -76,6 +77,7 @@ class RedisReader:
             stored=sum(shard.added for shard in shards),
             entries=sum(shard.length for shard in shards),
             oldest_at=min(oldest) / 1000 if oldest else None,
+            newest_at=max(newest) / 1000 if newest else None,
             invalid=sum(shard.invalid for shard in shards),
             quarantined=sum(shard.quarantined for shard in shards),
         )

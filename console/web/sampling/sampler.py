@@ -21,12 +21,13 @@ from console.errors import explain
 from console.web.metrics.counters import StreamSums
 from console.web.metrics.gauges import CONSUMERS, DEAD_LETTERS, OLDEST, OUTSTANDING
 from console.web.sampling.alerts import Alerts
-from console.web.sampling.findings import FiringAlert, Range, Series, WebhookCount
+from console.web.sampling.findings import FiringAlert, Range, Series, Verdict, WebhookCount
 from console.web.sampling.history import SampleHistory
 from console.web.sampling.rates import RecentMoments
 from console.web.sampling.redis_reader import RedisReader
 from console.web.sampling.scrape import Scraper
 from console.web.sampling.snapshot import Away, IngestSample, Rates, RedisSample, Snapshot, Totals, WorkerSample
+from console.web.sampling.verdict import make_verdict
 from console.web.settings import ConsoleSettings
 from runtime.tasks import cancel_and_wait
 from stream.redis.client import describe_error
@@ -70,6 +71,11 @@ class Sampler:
     def alerts(self) -> Sequence[FiringAlert]:
         """The alerts that fire, pages first."""
         return self._alerts.firing
+
+    @property
+    def verdict(self) -> Verdict:
+        """The sentences about this moment."""
+        return make_verdict(self.latest, self.rates(), self.alerts, self.webhooks_since())
 
     def age(self) -> float:
         """Return the seconds since the newest snapshot was taken. It is more than a few if the console hangs."""

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 
 from console.web.metrics.distribution import Distribution
 
+STARTED_SECONDS = 10.0
+"""A part that is away since this time after the sampler's start has never answered."""
+
 
 @dataclass(frozen=True, slots=True)
 class Away:
@@ -33,6 +36,8 @@ class RedisSample:
     """Estimate of the stream's size in memory."""
     oldest_at: float | None = None
     """When the oldest entry was appended, by the server's clock; None if the stream is empty."""
+    newest_at: float | None = None
+    """When the newest entry was appended; None before the first."""
     memory_used: int | None = None
     """Without the part that Redis does not count for its limit."""
     memory_max: int | None = None
@@ -204,6 +209,12 @@ class Snapshot:
     """Whether the console has addresses to scrape; if not, numbers of processes are unknown."""
     database: Away | None
     totals: Totals
+
+    @property
+    def misses_database(self) -> bool:
+        """Whether the database is away although it is used: by the group ``store``, or because it answered before."""
+        is_new = self.database is not None and self.database.since > self.started_at + STARTED_SECONDS
+        return self.database is not None and (is_new or "store" in self.groups)
 
     @property
     def is_durable(self) -> bool | None:

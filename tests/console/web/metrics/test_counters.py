@@ -19,7 +19,7 @@ def counters(number: float) -> dict[Key, Values]:
 def stats(added: int, *, server_id: str | None = "a", read: int | None = None, pending: int = 0) -> ShardStats:
     """Return a stream with one group."""
     group = GroupStats("g", True, "0-0", 0, pending, read, None)
-    return ShardStats(SHARD, 0, added, added, None, server_id, 0, 0, [group])
+    return ShardStats(SHARD, 0, added, added, None, None, server_id, 0, 0, [group])
 
 
 @given(
