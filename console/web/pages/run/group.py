@@ -5,7 +5,6 @@ from urllib.parse import quote
 
 from aiohttp import web
 from pydantic import StringConstraints
-from redis.exceptions import RedisError
 
 from console.queries.groups import drop_group, find_group, pause_group, resume_group
 from console.queries.run.group_overview import ConsumerLine, read_consumers
@@ -64,10 +63,10 @@ async def read(state: ConsoleState, chosen: GroupName, _identity: Identity) -> J
 
 
 async def read_live(state: ConsoleState, chosen: GroupName, identity: Identity) -> Json:
-    """Return the same for the live stream. Without Redis, or when the group is dropped, nothing is known."""
+    """Return the same for the live stream, and nothing when the group is dropped. Raises RedisError."""
     try:
         return await read(state, chosen, identity)
-    except (RedisError, web.HTTPNotFound):
+    except web.HTTPNotFound:
         return {"registered": None}
 
 
@@ -186,10 +185,20 @@ def _back(request: web.Request) -> str:
 ROUTES = [
     Route("GET", "/groups/{name}", view, parameters=GroupName, summary="A group"),
     Route("GET", f"{API}/groups/{{name}}", twin, parameters=GroupName, summary="Show a group"),
-    *make_act_routes("/groups/{name}/pause", pause, PauseParameters, "Pause a group", back=_back, role=Role.OPERATOR),
     *make_act_routes(
-        "/groups/{name}/resume", resume, ResumeParameters, "Resume a group", back=_back, role=Role.OPERATOR
+        "groups.pause", "/groups/{name}/pause", pause, PauseParameters, "Pause a group", back=_back, role=Role.OPERATOR
     ),
-    *make_act_routes("/groups/{name}/drop", drop, DropParameters, "Drop a group", back=_back, role=Role.ADMIN),
+    *make_act_routes(
+        "groups.resume",
+        "/groups/{name}/resume",
+        resume,
+        ResumeParameters,
+        "Resume a group",
+        back=_back,
+        role=Role.OPERATOR,
+    ),
+    *make_act_routes(
+        "groups.drop", "/groups/{name}/drop", drop, DropParameters, "Drop a group", back=_back, role=Role.ADMIN
+    ),
 ]
 LIVE = LivePage("group", "group.html", ("facts", "consumers"), read_live, GroupName)

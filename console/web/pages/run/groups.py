@@ -5,7 +5,6 @@ from typing import Any
 from urllib.parse import quote
 
 from aiohttp import web
-from redis.exceptions import RedisError
 
 from console.queries.run.group_overview import GroupOverview, read_overview
 from console.queries.run.outstanding import InexactCount, UnknownGroup, count_outstanding
@@ -40,14 +39,6 @@ async def read(state: ConsoleState, _chosen: NoParameters, _identity: Identity) 
     rows = [row for shard in state.shards for row in await read_rows(state, shard)]
     own = [row for row in rows if row["registered"]]
     return {"groups": own, "others": [row for row in rows if not row["registered"]], "looks": STATES}
-
-
-async def read_live(state: ConsoleState, chosen: NoParameters, identity: Identity) -> Json:
-    """Return the same for the live stream. Without Redis nothing is known."""
-    try:
-        return await read(state, chosen, identity)
-    except RedisError:
-        return {"groups": None}
 
 
 async def read_rows(state: ConsoleState, shard: Any) -> list[dict[str, Any]]:
@@ -153,4 +144,4 @@ ROUTES = [
     Route("GET", f"{API}/groups", twin, summary="List groups"),
     Route("GET", f"{API}/groups/{{name}}/outstanding", outstanding, parameters=GroupName, summary="Work that is due"),
 ]
-LIVE = LivePage("groups", "groups.html", ("groups",), read_live)
+LIVE = LivePage("groups", "groups.html", ("groups",), read)

@@ -4,12 +4,13 @@ from typing import Annotated, Any
 
 from aiohttp import web
 from pydantic import Field, StringConstraints
+from redis.exceptions import RedisError
 
 from console.queries.replays import change_rate, find, move, start
 from console.queries.run.replay_plans import RECOUNT_SECONDS, PlanCount
 from console.web.access.roles import Identity, Role
 from console.web.filters import format_duration, format_number
-from console.web.pages.run.acts import Act, ActOutcome, make_act_routes
+from console.web.pages.run.acts import INTERRUPTED, Act, ActOutcome, make_act_routes, record_interruption
 from console.web.pages.run.replay_plan import Rate, ReplayChoice, Why
 from console.web.render import Note, json_reply, parameters, see_other
 from console.web.route import API, Json, Parameters, Route
@@ -136,6 +137,9 @@ async def start_form(request: web.Request) -> web.Response:
         return see_other(request, f"{PAGE}?{body.query(changed=body.expected)}#plan")
     except CommandError as exc:
         return see_other(request, PAGE, Note("Not started.", str(exc), "bad"))
+    except RedisError:
+        await record_interruption(request, "replays.start", f"group={body.group}")
+        return see_other(request, PAGE, INTERRUPTED)
     text = f"It takes at least {format_duration(result['total'] / result['rate'])}."
     return see_other(request, PAGE, Note(f"Started: {format_number(result['total'])} go to {body.group}.", text))
 
@@ -153,6 +157,9 @@ async def start_twin(request: web.Request) -> web.Response:
         return answer
     except CommandError as exc:
         return json_reply({"error": str(exc)}, 400)
+    except RedisError:
+        await record_interruption(request, "replays.start", f"group={body.group}")
+        raise
 
 
 def _make_move(act: str, model: type[MoveParameters | CancelParameters]) -> Act:
@@ -174,7 +181,7 @@ async def _change_rate(request: web.Request) -> ActOutcome:
 
 def _routes(name: str, act: Act, model: type[Parameters], summary: str) -> list[Route]:
     path = f"{PAGE}/{{id}}/{name}"
-    return make_act_routes(path, act, model, summary, back=lambda _request: PAGE, role=Role.OPERATOR)
+    return make_act_routes(f"replays.{name}", path, act, model, summary, back=lambda _request: PAGE, role=Role.OPERATOR)
 
 
 ROUTES = [

@@ -4,7 +4,6 @@ import time
 from typing import Any
 
 from aiohttp import web
-from redis.exceptions import RedisError
 
 from console.queries.run.replay_cards import ReplayCard, read_cards
 from console.web.access.audit import mask_digits
@@ -54,11 +53,8 @@ async def read(state: ConsoleState, chosen: ReplaysParameters, _identity: Identi
 
 
 async def read_live(state: ConsoleState, chosen: ReplaysParameters, _identity: Identity) -> Json:
-    """Return the same for the live stream, which starts no count a second time. Without Redis nothing is shown."""
-    try:
-        return await _read(state, chosen, is_live=True)
-    except RedisError:
-        return {"active": None, "plan": None, "looks": STATES, "choice": chosen.as_form(), "query": chosen.query()}
+    """Return the same for the live stream, which starts no count a second time."""
+    return await _read(state, chosen, is_live=True)
 
 
 async def _read(state: ConsoleState, chosen: ReplaysParameters, *, is_live: bool) -> Json:
