@@ -127,7 +127,7 @@ async def start(
     assert replay_plan.span is not None  # noqa: S101 - the command does not start an empty replay
     seconds, microseconds = await server.time()
     replay = Replay(
-        id=secrets.token_hex(4),
+        id=_make_id(),
         group=request.group,
         place=request.place,
         selection=request.selection,
@@ -140,6 +140,12 @@ async def start(
     if not await Replays(GroupRef(server, request.shard, request.group)).start(replay, person, why):
         raise CommandError(f"no group {request.group!r} is registered: start a worker of it first")
     return replay
+
+
+def _make_id() -> str:
+    """Return an id with a letter, because digits alone may be a phone number and are masked in the audit log."""
+    replay_id = secrets.token_hex(4)
+    return _make_id() if replay_id.isdigit() else replay_id
 
 
 async def _find_start(server: Redis, request: ReplayRequest, first: EntryId) -> EntryId:

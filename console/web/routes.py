@@ -27,6 +27,7 @@ PAGES = (
 LIVE: Sequence[LivePage] = (
     overview.LIVE,
     dead_letters.LIVE,
+    dead_letters.LIVE_CAUSE,
     invalid.LIVE,
     quarantine.LIVE,
     replays.LIVE,

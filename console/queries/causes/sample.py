@@ -6,6 +6,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from console.queries.causes.cause import cause_id
 from stream.keys import Shard
 from worker.events.timestamps import iso_time
 from worker.group.group_ref import GroupRef
@@ -37,6 +38,7 @@ class SampleOutcome:
     def summary(self) -> dict[str, Any]:
         """Return a dictionary for JSON."""
         progress = self.progress
+        to_copy = max(progress.replay.total - progress.done, 0) if progress.state is State.RUNNING else 0
         return {
             "replay": progress.replay.id,
             "state": progress.state.value,
@@ -46,31 +48,32 @@ class SampleOutcome:
             "copied": progress.done,
             "handled": self.handled,
             "failed": self.failed,
-            "waiting": self.waiting,
+            "waiting": None if self.waiting is None else self.waiting + to_copy,
             "is_over": progress.state is not State.RUNNING and self.waiting == 0,
         }
 
 
 async def find_sample(
-    server: Redis, shards: Sequence[Shard], group: str, reason: str, error: str
+    server: Redis, shards: Sequence[Shard], groups: Sequence[str], cause: str
 ) -> SampleOutcome | None:
     """Return the outcome of the latest sample of this cause; None without one. Raises RedisError."""
     samples = [
         (progress.replay.started_ms, shard, progress)
         for shard in shards
+        for group in groups
         for progress in await Replays(GroupRef(server, shard, group)).all()
-        if _is_sample(progress, reason, error)
+        if _is_sample(progress, cause)
     ]
     if not samples:
         return None
     _, shard, progress = max(samples, key=lambda sample: sample[0])
-    return await _judge(GroupRef(server, shard, group), progress)
+    return await _judge(GroupRef(server, shard, progress.replay.group), progress)
 
 
-def _is_sample(progress: Progress, reason: str, error: str) -> bool:
-    selection = progress.replay.selection
-    is_of_cause = selection.reasons == (reason,) and selection.errors == (error,)
-    return progress.replay.place is Place.DEAD and is_of_cause and bool(selection.ids)
+def _is_sample(progress: Progress, cause: str) -> bool:
+    replay = progress.replay
+    words = (replay.group, *replay.selection.reasons, *replay.selection.errors)
+    return replay.place is Place.DEAD and bool(replay.selection.ids) and cause_id(words) == cause
 
 
 async def _judge(group: GroupRef, progress: Progress) -> SampleOutcome:

@@ -18,11 +18,12 @@ MAX_ROWS = 1_000_000
 LONGEST_TEXT = 500
 MAX_PAGE = 200
 
-# Entry ids and message ids stay readable; other digits, also in groups, may be a phone number.
+# Ids of entries, messages and replays stay readable; other digits, also in groups, may be a phone number.
 READABLE = re.compile(
     r"""(?<![\w.-])(?:
         [0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}      # a message id
       | \d{1,4}/\d{13}-\d{1,5}                           # an entry id
+      | (?=\d*[a-f])[0-9a-f]{8}                          # a replay, which has a letter
       | \d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d)?Z?)?       # a date, with or without a time
     )(?![\w-])""",
     re.VERBOSE | re.IGNORECASE,

@@ -12,11 +12,12 @@ from redis.exceptions import RedisError
 from console.queries.causes.cause import ID_LENGTH, NEWEST, Words
 from console.queries.causes.counting import Counted, sort_key
 from console.web.access.roles import Identity, Role
+from console.web.actions.replies import DoneReply
 from console.web.render import Note, json_reply, parameters, see_other
 from console.web.route import API, Json, Parameters, Route
 from console.web.state import ConsoleState, identity_of, state_of
 from runtime.errors import CommandError
-from stream.entry import EntryId
+from stream.entry import GREATEST_SEQ, EntryId
 
 CONFLICT = 409
 IDS_AT_MOST = 100
@@ -24,7 +25,9 @@ NEWS_SECONDS = 5.0
 
 
 def _entry_id(text: str) -> str:
-    EntryId.from_text(text)
+    entry_id = EntryId.from_text(text)
+    if max(entry_id.ms, entry_id.seq) > GREATEST_SEQ:
+        raise ValueError("the numbers of an entry id have 64 bits at most")
     return text
 
 
@@ -115,13 +118,14 @@ class BulkAction(Generic[B]):
     show: Callable[[web.Request, B, str, str], Awaitable[web.Response]]
     summary: str
     role: Role = Role.OPERATOR
+    reply: type[DoneReply] = DoneReply
 
     def routes(self) -> list[Route]:
         """Return the route of the form and that of the API."""
         path = f"{self.home}/{self._verb}"
         return [
             Route("POST", path, self._submit, self.role, self.body, summary=self.summary),
-            Route("POST", f"{API}{path}", self._answer, self.role, self.body, summary=self.summary),
+            Route("POST", f"{API}{path}", self._answer, self.role, self.body, self.reply, self.summary),
         ]
 
     @property
@@ -179,6 +183,7 @@ def summarize(counted: Counted, most: int) -> Json:
         "counted": counted.number,
         "counted_at_most": most,
         "is_complete": counted.is_complete,
+        "matching": sum(cause.count for cause in counted.causes.ordered),
         "through": None if counted.through is None else str(counted.through),
         "causes": [cause.summary() for cause in counted.causes.ordered if cause.words],
         "others": sum(cause.count for cause in counted.causes.ordered if not cause.words),

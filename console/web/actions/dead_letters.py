@@ -10,11 +10,13 @@ from console.queries.selection import build_filter
 from console.time_args import parse_time_ms
 from console.web.access.roles import Identity
 from console.web.actions.bulk import ActionResult, BulkBody
+from console.web.filters import count_noun, format_duration
 from console.web.render import Note
 from console.web.state import ConsoleState
 from runtime.errors import CommandError
 
 DEFAULT_RATE = 50
+QUICK_SECONDS = 10
 
 
 def _time(text: str) -> str:
@@ -61,9 +63,11 @@ async def start_replay(state: ConsoleState, identity: Identity, body: ReplayBody
     names = ", ".join(replay.id for replay in started)
     group = state.sampler.latest.groups.get(body.group)
     waits = group is not None and group.alive == 0
-    title = f"Started: {selected.count:,} dead letter{'s' * (selected.count != 1)} of {body.group} go to it again."
-    advice = f"No worker of {body.group} runs: the replay waits for one." if waits else ""
-    note = Note(title, advice, "warn" if waits else "ok", f"/replays#{started[0].id}", f"Watch {names}")
+    title = f"Started: {count_noun(selected.count, 'dead letter')} to {body.group}."
+    seconds = selected.count / body.rate
+    duration = f"About {format_duration(seconds)}." if seconds > QUICK_SECONDS else ""
+    advice = f"No worker of {body.group} runs: the replay waits for one." if waits else duration
+    note = Note(title, advice, "warn" if waits else "ok", "/replays", f"Watch {names}")
     reply = {"replays": [{"replay": replay.id, "total": replay.total} for replay in started]}
     return ActionResult(selected.count, _scope_text(scope), f"replay {names} started", note, reply)
 
@@ -72,5 +76,5 @@ async def discard(state: ConsoleState, _identity: Identity, body: DeadBody) -> A
     """Drop dead letters for good."""
     scope, selected = await _select(state, body)
     number = await discard_selected(state.server, scope, selected)
-    note = Note(f"Discarded: {number:,} dead letter{'s' * (number != 1)} of {body.group}.")
+    note = Note(f"Discarded: {count_noun(number, 'dead letter')} of {body.group}.")
     return ActionResult(number, _scope_text(scope), f"{number} discarded", note)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from aiohttp import web
+from pydantic import BaseModel
 
 from console.web.access.roles import Role
 from console.web.actions.bulk import EntryText, Why
@@ -44,6 +45,7 @@ class EntryView(Generic[P]):
     name: str
     home: str
     kind: str
+    reply: type[BaseModel]
     page: type[P]
     reveal_body: type[P]
     read: Callable[[ConsoleState, P, bool], Awaitable[Json | None]]
@@ -56,9 +58,9 @@ class EntryView(Generic[P]):
         body, operator, summary = self.reveal_body, Role.OPERATOR, f"Reveal: {self.summary.lower()}"
         return [
             Route("GET", path, self._view, parameters=self.page, summary=self.summary),
-            Route("GET", f"{API}{path}", self._answer, parameters=self.page, summary=self.summary),
+            Route("GET", f"{API}{path}", self._answer, Role.VIEWER, self.page, self.reply, self.summary),
             Route("POST", reveal, self._view_revealed, operator, body, summary=summary),
-            Route("POST", f"{API}{reveal}", self._answer_revealed, operator, body, summary=summary),
+            Route("POST", f"{API}{reveal}", self._answer_revealed, operator, body, self.reply, summary),
         ]
 
     async def _view(self, request: web.Request) -> web.StreamResponse:

@@ -6,6 +6,7 @@ from console.queries.causes.invalid import InvalidScope, discard_selected, repla
 from console.queries.invalid import find_invalid
 from console.web.access.roles import Identity
 from console.web.actions.bulk import ActionResult, BulkBody
+from console.web.filters import count_noun
 from console.web.render import Note
 from console.web.state import ConsoleState
 from stream.entry import EntryId
@@ -46,5 +47,5 @@ async def discard(state: ConsoleState, _identity: Identity, body: BulkBody) -> A
     ids, words = await _select(state, body)
     number = await discard_selected(state.server, state.shards, ids)
     return ActionResult(
-        number, body.scope(words), f"{number} discarded", Note(f"Discarded: {number:,} invalid payloads.")
+        number, body.scope(words), f"{number} discarded", Note(f"Discarded: {count_noun(number, 'invalid payload')}.")
     )

@@ -8,6 +8,7 @@ from console.queries.causes.quarantine import QuarantineScope, accept_selected, 
 from console.queries.quarantine import RefusedPayload, find_refused
 from console.web.access.roles import Identity
 from console.web.actions.bulk import ActionResult, BulkBody
+from console.web.filters import count_noun
 from console.web.render import Note
 from console.web.state import ConsoleState
 from ingest.auth.verifier import Verifier
@@ -50,7 +51,7 @@ async def discard(state: ConsoleState, _identity: Identity, body: BulkBody) -> A
     payloads, words = await _select(state, body, await read_verifier(state), only_right=False)
     number = await discard_selected(state.server, state.shards, payloads)
     return ActionResult(
-        number, body.scope(words), f"{number} discarded", Note(f"Discarded: {number:,} refused payloads.")
+        number, body.scope(words), f"{number} discarded", Note(f"Discarded: {count_noun(number, 'refused payload')}.")
     )
 
 
@@ -80,5 +81,5 @@ async def _select(
 
 
 def _accepted(number: int, scope: str, how: str) -> ActionResult:
-    title = f"Accepted: {number:,} payload{'s' * (number != 1)}. Every group gets {'them' if number != 1 else 'it'}."
+    title = f"Accepted: {count_noun(number, 'payload')}. Every group gets {'it' if number == 1 else 'them'}."
     return ActionResult(number, scope, f"{number} accepted, {how}", Note(title))

@@ -15,7 +15,7 @@ from console.queries.causes.dead import (
 from console.queries.causes.sample import find_sample
 from console.queries.dead_letters import DeadLetter, find_dead
 from console.queries.selection import build_filter
-from console.web.access.roles import Identity
+from console.web.access.roles import Identity, Role
 from console.web.actions.bulk import CONFLICT, NEWS_SECONDS, BulkAction, CausePage, Why, link, newest_keys, summarize
 from console.web.actions.dead_letters import (
     DEFAULT_RATE,
@@ -27,6 +27,7 @@ from console.web.actions.dead_letters import (
     start_replay,
 )
 from console.web.actions.entry import EntryPage, EntryView
+from console.web.actions.replies import DeadLetterPageReply, DeadLettersReply, DeadReplayReply
 from console.web.live import LivePage
 from console.web.render import json_reply, parameters, render_page
 from console.web.route import API, Json, Route
@@ -88,16 +89,17 @@ async def _open_cause(state: ConsoleState, scope: DeadScope, counted: Counted, c
     cause = counted.causes.find(chosen.cause)
     if cause is None:
         return None
+    name = cause.words["group"]
     if chosen.before is None:
-        letters = [DeadLetter(stored.id, cause.words["group"], stored.fields) for stored in cause.newest]
+        letters = [DeadLetter(stored.id, name, stored.fields) for stored in cause.newest]
         has_more = cause.count > len(letters)
     else:
         letters, has_more = await read_older(state.server, scope, cause.id, EntryId.from_text(chosen.before))
-    sample = await find_sample(state.server, state.shards, **cause.words)
-    group = state.sampler.latest.groups.get(cause.words["group"])
+    sample = await find_sample(state.server, state.shards, [name], cause.id)
+    group = state.sampler.latest.groups.get(name)
     return {
         **cause.summary(),
-        "newest": describe_letter(DeadLetter(cause.newest[0].id, cause.words["group"], cause.newest[0].fields)),
+        "newest": describe_letter(DeadLetter(cause.newest[0].id, name, cause.newest[0].fields)),
         "alive": group.alive if group else None,
         "sample": sample and sample.summary(),
         "letters": [describe_letter(letter) for letter in letters],
@@ -107,9 +109,13 @@ async def _open_cause(state: ConsoleState, scope: DeadScope, counted: Counted, c
 
 
 async def read_news(state: ConsoleState, chosen: DeadPage, _identity: Identity) -> Json:
-    """Return the keys of the newest entries, for a page that is open."""
+    """Return the keys of the newest dead letters, and how the sample goes, for a page that is open."""
     scope = await _find_scope(state, chosen)
-    return {"keys": await scope.streams.newest_keys(state.server)}
+    keys = await scope.streams.newest_keys(state.server)
+    if chosen.cause is None:
+        return {"keys": keys}
+    sample = await find_sample(state.server, state.shards, scope.groups, chosen.cause)
+    return {"keys": keys, "sample": sample and sample.summary()}
 
 
 async def view(request: web.Request) -> web.Response:
@@ -128,6 +134,7 @@ async def _render(
             "data": data,
             "keys": newest_keys(data),
             **{name: data[name] for name in ("cause", "group", "groups", "since")},
+            "sample": data["cause"] and data["cause"]["sample"],
             "chosen": chosen,
             "opened": opened,
             "fault": fault,
@@ -137,7 +144,7 @@ async def _render(
         title="Dead letters",
         command=_command("list", data["cause"], chosen.group),
         twin=f"{API}{PATH}",
-        live=LIVE.name,
+        live=(LIVE_CAUSE if chosen.cause else LIVE).name,
         status=status,
     )
 
@@ -199,11 +206,22 @@ async def _show(request: web.Request, body: DeadBody, opened: str, fault: str) -
 
 ROUTES = [
     Route("GET", PATH, view, parameters=DeadPage, summary="Dead letters by cause"),
-    Route("GET", f"{API}{PATH}", twin, parameters=DeadPage, summary="Dead letters by cause"),
+    Route("GET", f"{API}{PATH}", twin, Role.VIEWER, DeadPage, DeadLettersReply, "Dead letters by cause"),
     *EntryView(
-        "dead-letters", PATH, "letter", LetterPage, LetterReveal, _read_letter, _render_letter, "One dead letter"
+        "dead-letters",
+        PATH,
+        "letter",
+        DeadLetterPageReply,
+        LetterPage,
+        LetterReveal,
+        _read_letter,
+        _render_letter,
+        "One dead letter",
     ).routes(),
-    *BulkAction("dead-letters.replay", PATH, ReplayBody, start_replay, _show, "Replay dead letters").routes(),
+    *BulkAction(
+        "dead-letters.replay", PATH, ReplayBody, start_replay, _show, "Replay dead letters", reply=DeadReplayReply
+    ).routes(),
     *BulkAction("dead-letters.discard", PATH, DeadBody, discard, _show, "Discard dead letters for good").routes(),
 ]
 LIVE = LivePage("dead-letters", "dead_letters.html", ("news",), read_news, DeadPage, NEWS_SECONDS)
+LIVE_CAUSE = LivePage("dead-letters-cause", "dead_letters.html", ("news", "sample"), read_news, DeadPage, NEWS_SECONDS)

@@ -5,7 +5,7 @@ from aiohttp import web
 from console.queries.causes.counting import count_causes, read_page
 from console.queries.causes.invalid import COUNTED_AT_MOST, InvalidScope
 from console.queries.invalid import RecordedPayload, count_invalid, find_invalid
-from console.web.access.roles import Identity
+from console.web.access.roles import Identity, Role
 from console.web.actions.bulk import (
     CONFLICT,
     NEWS_SECONDS,
@@ -18,6 +18,7 @@ from console.web.actions.bulk import (
 )
 from console.web.actions.entry import EntryPage, EntryView, RevealBody
 from console.web.actions.invalid import discard, replay
+from console.web.actions.replies import InvalidPayloadReply, InvalidReplayReply, InvalidReply
 from console.web.live import LivePage
 from console.web.render import json_reply, parameters, render_page
 from console.web.route import API, Json, Route
@@ -126,11 +127,21 @@ async def _show(request: web.Request, body: BulkBody, opened: str, fault: str) -
 
 ROUTES = [
     Route("GET", PATH, view, parameters=CausePage, summary="Invalid payloads by cause"),
-    Route("GET", f"{API}{PATH}", twin, parameters=CausePage, summary="Invalid payloads by cause"),
+    Route("GET", f"{API}{PATH}", twin, Role.VIEWER, CausePage, InvalidReply, "Invalid payloads by cause"),
     *EntryView(
-        "invalid", PATH, "payload", EntryPage, RevealBody, _read_payload, _render_payload, "One invalid payload"
+        "invalid",
+        PATH,
+        "payload",
+        InvalidPayloadReply,
+        EntryPage,
+        RevealBody,
+        _read_payload,
+        _render_payload,
+        "One invalid payload",
     ).routes(),
-    *BulkAction("invalid.replay", PATH, BulkBody, replay, _show, "Parse invalid payloads again").routes(),
+    *BulkAction(
+        "invalid.replay", PATH, BulkBody, replay, _show, "Parse invalid payloads again", reply=InvalidReplayReply
+    ).routes(),
     *BulkAction("invalid.discard", PATH, BulkBody, discard, _show, "Discard invalid payloads for good").routes(),
 ]
 LIVE = LivePage("invalid", "invalid.html", ("news",), read_news, CausePage, NEWS_SECONDS)

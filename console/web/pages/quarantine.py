@@ -18,6 +18,7 @@ from console.web.actions.bulk import (
 )
 from console.web.actions.entry import EntryPage, EntryView, RevealBody
 from console.web.actions.quarantine import accept, accept_unverified, discard, read_verifier
+from console.web.actions.replies import QuarantineReply, RefusedPayloadReply
 from console.web.live import LivePage
 from console.web.render import json_reply, parameters, render_page
 from console.web.route import API, Json, Route
@@ -133,9 +134,17 @@ async def _show(request: web.Request, body: BulkBody, opened: str, fault: str) -
 
 ROUTES = [
     Route("GET", PATH, view, parameters=CausePage, summary="Refused payloads by cause"),
-    Route("GET", f"{API}{PATH}", twin, parameters=CausePage, summary="Refused payloads by cause"),
+    Route("GET", f"{API}{PATH}", twin, Role.VIEWER, CausePage, QuarantineReply, "Refused payloads by cause"),
     *EntryView(
-        "quarantine", PATH, "payload", EntryPage, RevealBody, _read_payload, _render_payload, "One refused payload"
+        "quarantine",
+        PATH,
+        "payload",
+        RefusedPayloadReply,
+        EntryPage,
+        RevealBody,
+        _read_payload,
+        _render_payload,
+        "One refused payload",
     ).routes(),
     *BulkAction("quarantine.accept", PATH, BulkBody, accept, _show, "Accept payloads that verify now").routes(),
     *BulkAction(

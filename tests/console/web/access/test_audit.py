@@ -128,7 +128,16 @@ async def test_numbers_and_control_characters_do_not_reach_the_file(log: AuditLo
 
 
 @pytest.mark.parametrize(
-    "text", [UUID, "0/1764000000000-12", "since=2026-11-28T10:00:00Z", "10,000 of 12345", "HTTP 503", "reason=12 345"]
+    "text",
+    [
+        UUID,
+        "0/1764000000000-12",
+        "replay 380945f5 started",
+        "since=2026-11-28T10:00:00Z",
+        "10,000 of 12345",
+        "HTTP 503",
+        "reason=12 345",
+    ],
 )
 def test_ids_dates_and_counts_stay_readable(text: str) -> None:
     """An entry has to say which message or entry it was about."""

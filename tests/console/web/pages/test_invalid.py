@@ -2,15 +2,16 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
 from redis.asyncio import Redis
 
 from console.web.access.roles import Role
+from console.web.actions.replies import InvalidPayloadReply, InvalidReply
 from stream.keys import Shard
-from tests.support.http.console_server import ConsoleServer, Visitor, run_console
+from tests.support.http.bulk_form import fill_form
+from tests.support.http.console_server import ConsoleServer, run_console
 from tests.support.samples.events import body
 from tests.support.streams.causes import NUMBER, add_invalid
 
@@ -26,14 +27,6 @@ async def console(tmp_path: Path, valkey_url: str, shard: Shard) -> AsyncIterato
         yield running
 
 
-async def describe_action(person: Visitor, **changes: str) -> dict[str, str]:
-    """Return the form of an action on all payloads of the first cause."""
-    data: Any = (await person.get(TWIN)).json()
-    cause = data["cause"]
-    form = {"cause": cause["cause"], "through": data["through"], "expected": str(cause["count"]), "why": "fixed"}
-    return form | changes
-
-
 async def test_causes_and_what_is_a_status_today(console: ConsoleServer, server: Redis, shard: Shard) -> None:
     """Payloads are grouped by error and signature, with the number of those that parse now."""
     await add_invalid(server, shard, JUNK, JUNK, body(message_uuid="m-7"), error="no message id")
@@ -41,6 +34,7 @@ async def test_causes_and_what_is_a_status_today(console: ConsoleServer, server:
 
     async with console.visit(Role.VIEWER) as person:
         data = (await person.get(TWIN)).json()
+        InvalidReply.model_validate(data)
         page = (await person.get(PAGE)).text
 
     assert [(row["error"], row["signature"], row["count"], row["good"]) for row in data["causes"]] == [
@@ -57,10 +51,10 @@ async def test_a_sample_and_then_all_are_parsed_again(console: ConsoleServer, se
     await add_invalid(server, shard, *[body(message_uuid=f"m-{number}") for number in range(10)], error="odd")
 
     async with console.visit() as person:
-        sample = await person.post(f"{PAGE}/replay", await describe_action(person, sample="10", expected="10"))
+        sample = await person.post(f"{PAGE}/replay", await fill_form(person, TWIN, sample="10", expected="10"))
         appended = await server.xlen(shard.stream)
         noted = (await person.get(sample.headers["Location"])).text
-        rest = await person.post(f"{TWIN}/replay", json=await describe_action(person))
+        rest = await person.post(f"{TWIN}/replay", json=await fill_form(person, TWIN))
 
     assert (appended, await server.xlen(shard.stream), await server.xlen(shard.invalid)) == (10, 10, 3)
     assert "10 of 10 are a status now. Every group gets them." in noted
@@ -78,7 +72,7 @@ async def test_discard_counts_again(console: ConsoleServer, server: Redis, shard
     await add_invalid(server, shard, b"4", error="other")
 
     async with console.visit() as person:
-        form = await describe_action(person)
+        form = await fill_form(person, TWIN)
         await server.xdel(shard.invalid, ids[0].partition("/")[2])
         changed = await person.post(f"{PAGE}/discard", form)
         kept = await server.xlen(shard.invalid)
@@ -113,6 +107,7 @@ async def test_one_payload(console: ConsoleServer, server: Redis, shard: Shard) 
     for answer in revealed:
         assert NUMBER in answer.text
         assert "ref=7" in answer.text
+    assert InvalidPayloadReply.model_validate(revealed[1].json()).is_revealed
     assert (done.status, gone.status) == (303, 404)
     entries = await console.read_audit("invalid")
     assert [(entry["action"], entry["scope"], entry["why"]) for entry in entries] == [
@@ -141,7 +136,7 @@ async def test_markup_is_escaped(console: ConsoleServer, server: Redis, shard: S
     async with console.visit() as person:
         pages = [await person.get(path) for path in (PAGE, f"{PAGE}/payload?id={quote(payload_id)}")]
         pages.append(await person.post(f"{PAGE}/reveal", {"id": payload_id, "why": MARKUP}))
-        pages.append(await person.post(f"{PAGE}/discard", await describe_action(person, expected="2", why=MARKUP)))
+        pages.append(await person.post(f"{PAGE}/discard", await fill_form(person, TWIN, expected="2", why=MARKUP)))
 
     assert [page.status for page in pages] == [200, 200, 200, 409]
     for page in pages:

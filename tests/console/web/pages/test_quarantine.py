@@ -9,9 +9,11 @@ import pytest
 from redis.asyncio import Redis
 
 from console.web.access.roles import Role
+from console.web.actions.replies import QuarantineReply, RefusedPayloadReply
 from stream.entry import Entry
 from stream.keys import Shard
-from tests.support.http.console_server import ConsoleServer, Visitor, run_console
+from tests.support.http.bulk_form import fill_form
+from tests.support.http.console_server import ConsoleServer, run_console
 from tests.support.samples.events import body
 from tests.support.samples.tokens import ACCOUNT, OTHER_SECRET, SECRET, bearer, claims, token
 from tests.support.streams.causes import NUMBER, add_refused
@@ -33,19 +35,6 @@ def forge(payload: bytes) -> list[str]:
     return [f"Bearer {token(claims(payload), secret=OTHER_SECRET)}"]
 
 
-async def describe_action(person: Visitor, field: str, **changes: str) -> dict[str, str]:
-    """Return the form of an action on the first cause; ``field`` has the number of the confirmation."""
-    data: Any = (await person.get(TWIN)).json()
-    cause = data["cause"]
-    return {
-        "cause": cause["cause"],
-        "through": data["through"],
-        "expected": str(cause[field]),
-        "why": "fixed",
-        **changes,
-    }
-
-
 async def fill(server: Redis, shard: Shard) -> None:
     """Keep three payloads that are right now, and two forged ones."""
     for number in range(3):
@@ -62,6 +51,7 @@ async def test_payloads_are_verified_again(console: ConsoleServer, server: Redis
 
     async with console.visit(Role.VIEWER) as person:
         data = (await person.get(TWIN)).json()
+        QuarantineReply.model_validate(data)
         page = (await person.get(PAGE)).text
 
     assert [(row["reason"], row["account"], row["count"], row["good"]) for row in data["causes"]] == [
@@ -77,9 +67,9 @@ async def test_only_what_is_right_is_accepted(console: ConsoleServer, server: Re
     await fill(server, shard)
 
     async with console.visit() as person:
-        sample = await person.post(f"{PAGE}/accept", await describe_action(person, "good", sample="2", expected="2"))
-        wrong = await person.post(f"{PAGE}/accept", await describe_action(person, "count"))
-        rest = await person.post(f"{TWIN}/accept", json=await describe_action(person, "good"))
+        sample = await person.post(f"{PAGE}/accept", await fill_form(person, TWIN, "good", sample="2", expected="2"))
+        wrong = await person.post(f"{PAGE}/accept", await fill_form(person, TWIN, "count"))
+        rest = await person.post(f"{TWIN}/accept", json=await fill_form(person, TWIN, "good"))
 
     stored: Any = await server.xrange(shard.stream)
     entries = [Entry.from_fields(fields) for _, fields in stored]
@@ -125,7 +115,7 @@ async def test_discard_needs_the_typed_number(console: ConsoleServer, server: Re
     await fill(server, shard)
 
     async with console.visit() as person:
-        form = await describe_action(person, "count")
+        form = await fill_form(person, TWIN, "count")
         page = (await person.get(PAGE)).text
         wrong = await person.post(f"{PAGE}/discard", {**form, "expected": "3"})
         kept = await server.xlen(shard.quarantine)
@@ -152,6 +142,7 @@ async def test_private_parts_are_shown_only_by_a_reveal(console: ConsoleServer, 
     assert [answer.status for answer in refused] == [403, 403]
     for answer in (*hidden, *refused):
         assert NUMBER not in answer.text
+    assert RefusedPayloadReply.model_validate(revealed[1].json()).is_right
     for answer in revealed:
         assert NUMBER in answer.text
         assert signed not in answer.text
