@@ -10,13 +10,15 @@ import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 
+from runtime.metrics import READ_AT
 from runtime.server_socket import open_listener, port_of
 
 log = structlog.get_logger("health")
 
 MAX_CONNECTIONS = 32  # beyond these the oldest is closed, so that they cannot use up the process's open-file limit
 
-OPTIONS: Any = {"access_log": None, "keepalive_timeout": 15.0}
+CONSOLE_AGENT = "ackstream-console"
+"""The User-Agent of the web console, whose readings start no alert."""
 
 Ready = Callable[[], str | None]
 
@@ -69,7 +71,9 @@ async def run_health_server(
         reason = ready()
         return web.Response(text="ready\n") if reason is None else web.Response(status=503, text=f"{reason}\n")
 
-    async def metrics(_request: web.Request) -> web.Response:
+    async def metrics(request: web.Request) -> web.Response:
+        if request.headers.get("User-Agent") != CONSOLE_AGENT:
+            READ_AT.set_to_current_time()
         return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application()

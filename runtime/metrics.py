@@ -7,6 +7,11 @@ PROCESS = Gauge(
     "1, with the kind of the process: ingest, worker or console. Absent: no process of this kind answers.",
     ["kind"],
 )
+READ_AT = Gauge(
+    "ackstream_metrics_read_timestamp_seconds",
+    "When a program other than the web console last read these metrics, in seconds since 1970; 0: never. Stays: check "
+    "that Prometheus has this process as a target.",
+)
 SUPPRESSED = Counter(
     "ackstream_log_lines_suppressed_total",
     "Log lines suppressed because too many came from the same place, by logger. Rises: read the lines that were "

@@ -103,7 +103,8 @@ def format_bytes(number: float | None) -> str:
         if value < _KILOBYTE or unit == _BYTES[-1]:
             break
         value /= _KILOBYTE
-    return f"{value:.{0 if unit == 'B' or value >= _TENTHS_BELOW else 1}f}{GAP}{unit}"
+    text = f"{value:.1f}".removesuffix(".0") if value < _TENTHS_BELOW else f"{value:.0f}"
+    return f"{text}{GAP}{unit}"
 
 
 def format_clock(moment: datetime | str | float | None, now: datetime | None = None, *, ms: bool = False) -> Markup:

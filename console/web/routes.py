@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from itertools import chain
 
-from console.web import openapi, preferences, static_files
+from console.web import openapi, static_files
 from console.web.live import LivePage, LiveStreams, make_routes
-from console.web.pages import dead_letters, invalid, message, overview, quarantine, sign_in
+from console.web.pages import dead_letters, invalid, message, overview, preferences, quarantine, sign_in
 from console.web.pages.run import audit, group, groups, replay_acts, replays, settings_page
 from console.web.route import Route
 

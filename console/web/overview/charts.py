@@ -64,9 +64,10 @@ def _add_up(series: Iterable[Values]) -> Values:
 
 
 def tabulate(charts: Json) -> list[Json]:
-    """Return the charts as rows, the newest first: at most TABLE_ROWS, evenly spread over the time."""
+    """Return the charts as rows, the newest first: at most TABLE_ROWS, evenly spread, none without a number."""
     times = charts["times"]
     stride = max(-(-len(times) // TABLE_ROWS), 1)
     places = range(len(times) - 1, -1, -stride)
     columns = [line["values"] for chart in charts["lines"].values() for line in chart]
-    return [{"at": times[place], "values": [column[place] for column in columns]} for place in places]
+    rows = [{"at": times[place], "numbers": [column[place] for column in columns]} for place in places]
+    return [row for row in rows if any(number is not None for number in row["numbers"])]

@@ -30,6 +30,7 @@ async def list_steps(latest: Snapshot, settings: ConsoleSettings, server: Redis,
             "name": "handler",
             "done": any(row.registered and name not in INCLUDED for name, row in latest.groups.items()),
         },
+        {"name": "alert", "done": any(process.read_at is not None for process in latest.ingest)},
         {"name": "retention", "done": bool({"retention", "retention_bytes"} & settings.model_fields_set)},
     ]
 

@@ -79,10 +79,10 @@ def _describe_redis(latest: Snapshot) -> Json:
     state: tuple[Tone, str]
     if redis.away is not None:
         state = "bad", "No answer"
-    elif redis.durable is None:
-        state = "off", "Durability unknown"
+    elif latest.is_durable is None:
+        state = "off", "Unknown"
     else:
-        state = ("ok", "On disk") if redis.durable else ("warn", "Not on disk at once")
+        state = ("ok", "On disk") if latest.is_durable else ("warn", "In memory first")
     return {
         "tone": state[0],
         "state": state[1],
@@ -90,7 +90,7 @@ def _describe_redis(latest: Snapshot) -> Json:
         "read_at": redis.read_at,
         "entries": redis.entries,
         "kept_seconds": latest.taken_at - redis.oldest_at if redis.oldest_at is not None else None,
-        "memory_share": redis.memory_share,
+        "memory_share": latest.memory_share,
         "memory_max_bytes": redis.memory_max,
         "memory_used_bytes": redis.memory_used,
         "shortcomings": list(redis.shortcomings),

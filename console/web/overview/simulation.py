@@ -14,7 +14,6 @@ from console.simulate.signing import Signer
 from console.web.settings import ConsoleSettings
 from ingest.auth.secrets import parse_secrets
 from runtime.errors import CommandError
-from runtime.tasks import cancel_and_wait
 
 log = structlog.get_logger("console.simulation")
 
@@ -29,6 +28,7 @@ class Simulation:
 
     def __init__(self, settings: ConsoleSettings) -> None:
         self._settings = settings
+        self._stop = asyncio.Event()
         self._run: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -38,8 +38,9 @@ class Simulation:
 
     async def stop(self) -> None:
         """End the run."""
+        self._stop.set()
         if self._run is not None:
-            await cancel_and_wait([self._run])
+            await self._run
 
     async def _send(self) -> None:
         start = latest_start(MESSAGES, datetime.now(UTC))
@@ -47,7 +48,13 @@ class Simulation:
         url = self._settings.ingest_url
         try:
             report = await send(
-                webhooks, url, rate=RATE, connections=CONNECTIONS, sign=self._sign, progress=lambda _webhook: None
+                webhooks,
+                url,
+                rate=RATE,
+                connections=CONNECTIONS,
+                sign=self._sign,
+                stop=self._stop,
+                progress=lambda _webhook: None,
             )
         except CommandError as exc:
             log.warning("simulation.failed", why=str(exc))

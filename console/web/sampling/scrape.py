@@ -13,6 +13,7 @@ from console.web.metrics.counters import CounterSums
 from console.web.metrics.distribution import Distribution
 from console.web.metrics.exposition import NoMetrics, Reading, make_distribution, read_metrics
 from console.web.sampling.snapshot import Away, IngestSample, ProcessSample, Totals, WorkerSample
+from runtime.health import CONSOLE_AGENT
 
 SCRAPE_SECONDS = 1.5
 MOST_BYTES = 4 * 1024 * 1024
@@ -94,7 +95,11 @@ class Scraper:
                 asyncio.timeout(SCRAPE_SECONDS),
                 http.get(
                     url,
-                    headers={"Host": f"{address.url.host}:{address.port}", "Accept-Encoding": "identity"},
+                    headers={
+                        "Host": f"{address.url.host}:{address.port}",
+                        "Accept-Encoding": "identity",
+                        "User-Agent": CONSOLE_AGENT,
+                    },
                     server_hostname=address.url.host if address.url.scheme == "https" else None,
                     allow_redirects=False,
                 ) as response,
@@ -164,6 +169,7 @@ def make_sample(text: str, since: float, now: float, reading: Reading) -> Proces
             address=text,
             since=since,
             scraped_at=now,
+            read_at=reading.gauge("ackstream_metrics_read_timestamp_seconds") or None,
             answers=reading.counts("answers"),
             answer_seconds=answers,
             redis_fault=down[0] if down else None,

@@ -134,6 +134,8 @@ class ProcessSample:
 class IngestSample(ProcessSample):
     """The numbers of one ingest process, since its start."""
 
+    read_at: float | None = None
+    """When another program than the console last read its metrics; None if none did since its start."""
     answers: Mapping[str, float] = field(default_factory=dict)
     """Webhooks by answer: ``200``, ``503`` …, and ``check`` for empty requests."""
     answer_seconds: Distribution = field(default_factory=Distribution)

@@ -1,0 +1,145 @@
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from console.web.access.roles import Role
+from stream.keys import Shard
+from tests.support.http.console_server import ConsoleServer, run_console
+from tests.support.in_process import Running, ingesting, working
+from tests.support.waiting import until
+from worker.store.migrate import migrate_at
+
+STATUS = b'{"message_uuid":"m-%d","status":"delivered","channel":"sms"}'
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Ingest, a worker and a console over one stream."""
+
+    ingest: Running
+    console: ConsoleServer
+
+
+@pytest.fixture
+async def place(tmp_path: Path, valkey_url: str, shard: Shard) -> AsyncIterator[Place]:
+    common: dict[str, Any] = {"data": tmp_path, "redis_url": valkey_url, "stream": shard.name}
+    database_url = f"sqlite:///{tmp_path / 'ackstream.db'}"
+    await migrate_at(database_url)
+    async with (
+        ingesting(**common) as ingest,
+        working(**common, database_url=database_url, handlers="store"),
+        run_console(
+            tmp_path,
+            valkey_url,
+            shard.name,
+            database_url=database_url,
+            console_scrape=f"http://127.0.0.1:{ingest.admin_port}",
+            console_ingest_url=ingest.url,
+        ) as console,
+    ):
+        yield Place(ingest, console)
+
+
+async def send(url: str, number: int) -> None:
+    async with aiohttp.ClientSession() as http:
+        for one in range(number):
+            async with http.post(url, data=STATUS % one) as answer:
+                assert answer.status == 200
+
+
+async def test_the_numbers_are_those_of_the_webhooks_sent(place: Place) -> None:
+    """After 40 webhooks the twin has 40 entries, and the group has settled all of them."""
+    async with place.console.visit(Role.VIEWER) as person:
+
+        async def is_settled() -> bool:
+            data = (await person.get("/api/v1/overview")).json()
+            groups = {row["name"]: row for row in data["groups"]}
+            return bool(data["flow"]["redis"]["entries"] == 40 and groups["store"]["outstanding"] == 0)
+
+        await send(place.ingest.url, 40)
+        await until(is_settled)
+        data = (await person.get("/api/v1/overview")).json()
+        page = (await person.get("/")).text
+
+    assert data["flow"]["ingest"]["state"] == "Ready"
+    assert data["flow"]["spool"]["entries"] == 0
+    assert data["flow"]["provider"]["signed_share"] in (0, None)
+    assert [row["dead"] for row in data["groups"]] == [0]
+    assert "40 <small>entries</small>" in page
+    assert 'id="group-store"' in page
+
+
+async def test_an_empty_stream_shows_the_first_run(place: Place) -> None:
+    """Without any webhook the page has the command to send one, a button for made-up ones, and the steps."""
+    async with place.console.visit() as person:
+        page = (await person.get("/")).text
+
+    assert f"curl -i {place.ingest.url} " in page
+    assert 'action="/simulate"' in page
+    assert "1 of 6 done" in page
+    assert 'id="charts"' not in page
+
+
+async def test_the_first_run_sends_made_up_webhooks(place: Place) -> None:
+    """An operator sends 500 messages once; with webhooks on the stream the same request sends nothing."""
+    async with place.console.visit() as person:
+        started = await person.post("/simulate")
+        noted = (await person.get("/")).text
+
+        async def has_entries() -> bool:
+            return bool((await person.get("/api/v1/overview")).json()["flow"]["redis"]["entries"] > 10)
+
+        await until(has_entries)
+        again = await person.post("/simulate")
+        refused = (await person.get("/")).text
+
+    assert (started.status, again.status) == (303, 303)
+    assert "Started: 500 made-up messages go to ingest." in noted
+    assert "Not sent: webhooks have arrived already." in refused
+
+
+async def test_a_viewer_sends_nothing(place: Place) -> None:
+    """The role viewer may look, and not send."""
+    async with place.console.visit(Role.VIEWER) as person:
+        assert (await person.post("/simulate")).status == 403
+        assert (await person.get("/api/v1/overview")).json()["flow"]["redis"]["entries"] == 0
+
+
+async def test_charts_have_a_table(place: Place) -> None:
+    """The lines of a chart share their times, and a page without script has them as a table."""
+    await send(place.ingest.url, 5)
+    async with place.console.visit(Role.VIEWER) as person:
+
+        async def has_points() -> bool:
+            lines = (await person.get("/api/v1/overview/series?span=15m")).json()["lines"]
+            return any(value for value in lines["rate"][0]["values"])
+
+        await until(has_points)
+        charts = (await person.get("/api/v1/overview/series?span=15m")).json()
+        page = (await person.get("/?tables=1")).text
+
+    assert charts["step_seconds"] == 5
+    assert {len(line["values"]) for lines in charts["lines"].values() for line in lines} == {len(charts["times"])}
+    assert "<h2>Charts as a table</h2>" in page
+    assert 'id="charts"' not in page
+
+
+async def test_the_steps_can_be_hidden(place: Place) -> None:
+    """A person hides the list of steps, and it stays hidden."""
+    await send(place.ingest.url, 1)
+    async with place.console.visit(Role.VIEWER) as person:
+
+        async def has_charts() -> bool:
+            return 'id="charts"' in (await person.get("/")).text
+
+        await until(has_charts)
+        before = (await person.get("/")).text
+        await person.post("/preferences", {"steps": "hidden"})
+        after = (await person.get("/")).text
+
+    assert "Until you go live" in before
+    assert "Until you go live" not in after

@@ -1,0 +1,68 @@
+"""Chromium, driven by Playwright: pages of a running console that report their own faults."""
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import BrowserContext, Page, async_playwright
+
+from console.web.access.links import create_link
+from console.web.access.roles import Role
+from tests.support.http.console_server import ConsoleServer
+
+CHROMIUM = shutil.which("chromium")
+SEVERE = frozenset(("moderate", "serious", "critical"))
+
+
+@dataclass(slots=True)
+class Tab:
+    """A page of the browser, and everything that went wrong in it."""
+
+    page: Page
+    faults: list[str] = field(default_factory=list)
+    """Errors of scripts and of the policy, requests to other hosts."""
+
+    async def find_barriers(self) -> list[str]:
+        """Return what axe finds that is moderate or worse."""
+        found = await Axe().run(self.page)
+        return [
+            f"{violation['id']}: {node['html'][:120]}"
+            for violation in found.response["violations"]
+            if violation["impact"] in SEVERE
+            for node in violation["nodes"]
+        ]
+
+
+@asynccontextmanager
+async def open_tab(console: ConsoleServer, role: Role | None = Role.OPERATOR, **options: Any) -> AsyncIterator[Tab]:
+    """Open a tab of Chromium with this role; ``options`` are those of Playwright's new_context."""
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        context = await browser.new_context(
+            **{"base_url": console.url, "viewport": {"width": 1440, "height": 1000}} | options
+        )
+        tab = Tab(await context.new_page())
+        _watch(context, tab, console)
+        if role is not None:
+            await tab.page.goto(await create_link(console.settings.console_database, console.url, role))
+            await tab.page.click("button.main")
+            await tab.page.wait_for_url(f"{console.url}/")
+        yield tab
+        await browser.close()
+
+
+def _watch(context: BrowserContext, tab: Tab, console: ConsoleServer) -> None:
+    host = urlsplit(console.url).netloc
+    tab.page.on("pageerror", lambda error: tab.faults.append(str(error)))
+    tab.page.on("console", lambda line: tab.faults.append(line.text) if line.type in ("error", "warning") else None)
+    context.on(
+        "request",
+        lambda request: tab.faults.append(request.url) if urlsplit(request.url).netloc != host else None,
+    )
