@@ -36,7 +36,10 @@ async def send_csv(
 
     An error before the first page is raised; a later one ends the connection, so that no cut file looks whole.
     """
-    first: Sequence[Sequence[object]] = await anext(pages, ())
+    try:
+        first = await anext(pages)
+    except StopAsyncIteration:
+        first = ()
     response = web.StreamResponse(headers={"Content-Disposition": f'attachment; filename="{name}"'})
     response.content_type, response.charset = "text/csv", "utf-8"
     response.enable_compression()

@@ -232,7 +232,7 @@ async def replay_page(request: web.Request) -> web.Response:
     note = Note(
         f"Started: {started['entries']} {noun} of this message go to {body.group}.",
         "They come after live ones.",
-        link=f"/replays/{started['replay']}",
+        link="/replays",
         link_text=f"Watch replay {started['replay']}",
     )
     return see_other(request, _path(body.message_uuid), note)
