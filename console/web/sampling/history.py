@@ -23,6 +23,8 @@ log = structlog.get_logger("history")
 MOST_UNWRITTEN = 720
 CACHED_SECONDS = 15.0
 CLOCK_BACK_SECONDS = 60
+SPOOL_SECONDS = 10.0
+"""For this long a count waits for the next reading of the spools, if they hold webhooks."""
 
 PUT = "INSERT OR REPLACE INTO samples (tier, start, data) VALUES (?, ?, ?)"
 GET = "SELECT start, data FROM samples WHERE tier = ? AND start >= ? AND start < ? ORDER BY start"
@@ -64,7 +66,8 @@ class SampleHistory:
         """Add the time between two snapshots."""
         streams = {str(shard): [mark.server_id, mark.added] for shard, mark in marks.items()}
         point = make_point(before, after, streams)
-        self._stored.add(point)
+        is_stale = after.totals.at == before.totals.at and after.taken_at - after.totals.at < SPOOL_SECONDS
+        self._stored.add(point, is_spool_stale=is_stale, is_redis_away=after.redis.away is not None)
         current = self._current
         if current is not None and 0 <= current.start - point.start < CLOCK_BACK_SECONDS:
             current.add(point)

@@ -61,6 +61,7 @@ class Sampler:
         self._database: Away | None = None
         self._recent = RecentMoments()
         self._alerts = Alerts()
+        self._turn = asyncio.Lock()
         self._ticked = asyncio.Event()
         self._ticked_at = time.monotonic()
         now = clock()
@@ -102,6 +103,10 @@ class Sampler:
 
     async def tick(self) -> None:
         """Read Redis, and take a snapshot."""
+        async with self._turn:
+            await self._read()
+
+    async def _read(self) -> None:
         if await self._redis.read():
             self._sums.add(self._redis.shards)
             self._redis_at = self._clock()
@@ -115,8 +120,9 @@ class Sampler:
         self._ticked = asyncio.Event()
 
     async def scrape(self, http: aiohttp.ClientSession) -> None:
-        """Read the metrics of all processes, for the next snapshot."""
+        """Read the metrics of all processes and then Redis, so that spools and streams are of one moment."""
         await self._scraper.scrape(http)
+        await self.tick()
 
     async def ask_database(self) -> None:
         """Ask the database whether it answers, for the next snapshot."""
@@ -184,8 +190,8 @@ async def run_sampler(
         aiohttp.ClientSession(timeout=timeout, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()) as http,
         asyncio.TaskGroup() as tasks,
     ):
-        await asyncio.gather(sampler.scrape(http), sampler.ask_database())
-        await sampler.tick()
+        await sampler.ask_database()
+        await sampler.scrape(http)
         running = [
             tasks.create_task(_repeat(sampler.tick, TICK_SECONDS), name="sampler"),
             tasks.create_task(_repeat(lambda: sampler.scrape(http), SCRAPE_EVERY_SECONDS), name="scraper"),

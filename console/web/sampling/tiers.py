@@ -4,6 +4,7 @@ A coarser point is the merger of finer ones: counts and times add up, peaks are 
 the latest point. So no count is lost between tiers, and any order of mergers has the same result.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ STEPS: Mapping[Range, int] = {
     Range.WEEK: 2400,
 }
 """The step of each chart: at most 300 points."""
+CALIBRATIONS = 30
 MOST_GROUPS = 50
 """Groups of the history; it leaves out further ones."""
 
@@ -189,7 +191,9 @@ class StoredCount:
     """Adds up the points of the history, with a mark for each minute of the last day.
 
     A webhook that was answered 200 is in the stream, or waits in a spool. So the webhooks between two moments are the
-    entries appended in between, plus what the spools hold more than before.
+    entries appended in between, plus what the spools hold more than before. While the spools hold webhooks, the count
+    changes only with a new reading of them: otherwise it would include drained webhooks twice. While Redis is away, the
+    last entries before that are unknown, and the answers of ingest count instead.
     """
 
     def __init__(self, points: Iterable[Point]) -> None:
@@ -197,10 +201,13 @@ class StoredCount:
         self._stored = self._losses = self._spooled = 0.0
         self._spooled_first: float | None = None
         """The first number of spooled entries: they were answered before, so the sums leave them out."""
+        self._accepted = self._shown = 0.0
+        self._surplus: deque[float] = deque(maxlen=CALIBRATIONS)
+        """Kept webhooks minus accepted ones; the least is right, because Redis is read a little after ingest."""
         for point in points:
             self.add(point)
 
-    def add(self, point: Point) -> None:
+    def add(self, point: Point, *, is_spool_stale: bool = False, is_redis_away: bool = False) -> None:
         """Add the next point; its start may equal that of the last one."""
         minute = point.start // MINUTE * MINUTE
         if not self._marks or minute > self._marks[-1].at:
@@ -211,6 +218,13 @@ class StoredCount:
             if self._spooled_first is None:
                 self._spooled_first = point.lasts["spooled"]
             self._spooled = point.lasts["spooled"] - self._spooled_first
+        self._accepted += point.counts.get("webhooks", 0.0) - point.counts.get("refused", 0.0)
+        if is_redis_away:
+            self._shown = max(self._shown, self._accepted + min(self._surplus, default=-math.inf))
+        elif not (is_spool_stale and point.lasts.get("spooled")):
+            self._shown = self._stored + self._spooled
+            if not is_spool_stale:
+                self._surplus.append(self._shown - self._accepted)
         while len(self._marks) > 1 and self._marks[1].at <= minute - TIERS[MINUTE]:
             self._marks.popleft()
 
@@ -219,5 +233,5 @@ class StoredCount:
         if not self._marks:
             return None
         mark = next((mark for mark in reversed(self._marks) if mark.at <= moment), self._marks[0])
-        number = self._stored - mark.stored + self._spooled - mark.spooled
+        number = self._shown - mark.stored - mark.spooled
         return WebhookCount(max(round(number), 0), mark.at, is_exact=self._losses == mark.losses)
