@@ -6,14 +6,13 @@ handler's options) or ``dead-lettered``. The worker writes it after the settleme
 dies in between, or if Redis is out of memory.
 """
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Self
 
 from redis.exceptions import OutOfMemoryError
 
-from stream.entry import EntryId
 from stream.redis.scripts import read_script
 from worker.group.group_ref import GroupRef
 
@@ -32,6 +31,12 @@ class EntryOutcome:
     attempt: int
     error: str = ""
 
+    @classmethod
+    def from_fields(cls, fields: Mapping[bytes, bytes]) -> Self:
+        """Decode the fields of the history stream."""
+        values = {name.decode(): value.decode(errors="replace") for name, value in fields.items()}
+        return cls(values["origin"], values["outcome"], int(values["attempt"]), values["error"])
+
 
 class History:
     """The history of one group."""
@@ -48,18 +53,3 @@ class History:
                 for entry in outcomes[start : start + AT_ONCE]:
                     args += [entry.origin, entry.outcome, entry.attempt, entry.error]
                 await self._note(keys=self._keys, args=args)
-
-
-async def find_outcomes(group: GroupRef, origins: Collection[str]) -> AsyncIterator[tuple[int, EntryOutcome]]:
-    """Yield the outcomes of these entries in one group, oldest first, each with its time in ms. Raises RedisError."""
-    start = str(min(EntryId.from_text(origin).ms for origin in origins)) if origins else "+"
-    while True:
-        page: Any = await group.server.xrange(group.history, start, count=AT_ONCE)
-        for outcome_id, fields in page:
-            values = {name.decode(): value.decode(errors="replace") for name, value in fields.items()}
-            if values["origin"] in origins:
-                outcome = EntryOutcome(values["origin"], values["outcome"], int(values["attempt"]), values["error"])
-                yield int(outcome_id.partition(b"-")[0]), outcome
-        if len(page) < AT_ONCE:
-            return
-        start = f"({page[-1][0].decode()}"

@@ -16,6 +16,7 @@ from stream.redis.scripts import read_script
 from worker.events.event import InvalidStatus, StatusEvent
 from worker.events.vonage import parse
 from worker.group.group_ref import GroupRef
+from worker.settle.history import MOST_OUTCOMES, EntryOutcome
 
 STEP = 250
 MOST_SEARCHED = 5000
@@ -123,16 +124,37 @@ class CopySearch:
             copies.found.append(copy)
 
 
-async def search_stream(
-    server: Redis, shard: Shard, key: str, texts: Sequence[str], first: str, last: str = "+"
-) -> tuple[dict[EntryId, Mapping[bytes, bytes]], bool]:
-    """Return the entries whose origin or payload has one of the texts, and whether the search ended early.
+async def find_outcomes(group: GroupRef, origins: Collection[str]) -> list[tuple[int, EntryOutcome]]:
+    """Return the outcomes of these entries in the history of the group, oldest first, each with its time in ms.
 
     Raises RedisError.
     """
+    if not origins:
+        return []
+    first = str(min(EntryId.from_text(origin).ms for origin in origins))
+    entries, _ = await search_stream(
+        group.server, group.shard, group.history, sorted(origins), first, most=2 * MOST_OUTCOMES
+    )
+    outcomes = [(entry_id.ms, EntryOutcome.from_fields(fields)) for entry_id, fields in entries.items()]
+    return [(ms, outcome) for ms, outcome in outcomes if outcome.origin in origins]
+
+
+async def search_stream(
+    server: Redis,
+    shard: Shard,
+    key: str,
+    texts: Sequence[str],
+    first: str,
+    last: str = "+",
+    most: int | None = None,
+) -> tuple[dict[EntryId, Mapping[bytes, bytes]], bool]:
+    """Return the entries whose origin or payload has one of the texts, and whether the search ended early.
+
+    It ends after ``most`` entries, by default after MOST_SEARCHED. Raises RedisError.
+    """
     find = server.register_script(FIND_COPIES)
     entries: dict[EntryId, Mapping[bytes, bytes]] = {}
-    for _ in range(0, MOST_SEARCHED, STEP):
+    for _ in range(0, MOST_SEARCHED if most is None else most, STEP):
         args: list[str | int] = [first, last, STEP, *texts]
         searched, last_id, *matches = await find(keys=[key], args=args)
         entries |= {EntryId.from_redis(shard.number, entry_id): fields_from_flat(flat) for entry_id, flat in matches}

@@ -12,7 +12,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from console.queries.timeline.copies import CopyPlace, CopySearch, EntryCopies, search_stream
+from console.queries.timeline.copies import CopyPlace, CopySearch, EntryCopies, find_outcomes, search_stream
 from console.queries.timeline.entry_state import describe_group
 from console.queries.timeline.positions import LiveEntry, find_oldest_unsettled, read_entries, read_live_states
 from console.queries.timeline.replays import ReplayedEntry
@@ -27,7 +27,7 @@ from worker.group.consumer_group import read_group_names
 from worker.group.group_ref import GroupRef
 from worker.replay.job import Progress
 from worker.replay.repository import Replays
-from worker.settle.history import EntryOutcome, find_outcomes
+from worker.settle.history import EntryOutcome
 
 SPOOLED_SECONDS = 1.0
 """Ingest waits at most this long for Redis by default: a later entry came through the spool."""
@@ -188,7 +188,7 @@ def _list_webhooks(
 
 async def _search(ref: GroupRef, group: _Group, message_uuid: str, found: Mapping[EntryId, StatusEvent]) -> None:
     origins = [str(entry_id) for entry_id in found]
-    group.outcomes = [outcome async for outcome in find_outcomes(ref, origins)]
+    group.outcomes = await find_outcomes(ref, origins)
     dead_ms = [ms for ms, outcome in group.outcomes if outcome.outcome == "dead-lettered"]
     since_ms = min((entry_id.ms for entry_id in found), default=0)
     group.copies = await CopySearch(ref, message_uuid, origins).run(since_ms, dead_ms)
