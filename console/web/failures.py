@@ -53,11 +53,16 @@ async def explain_failures(request: web.Request, handler: Handler) -> web.Stream
         return _refuse_parameters(request, exc)
     except AWAY as exc:
         return _report_away(request, exc)
-    except Exception as exc:  # noqa: BLE001 - a fault of our code; its text may quote private data
-        frame = extract_tb(exc.__traceback__)[-1]
-        place = f"{Path(frame.filename).name}:{frame.lineno}"
-        log.error("console.failed", error=describe_error(exc), at=place, path=request.path, sampled=True)  # noqa: TRY400 - as above
+    except Exception as exc:  # noqa: BLE001 - a fault of our code
+        report_fault(request, exc)
         return _refuse(request, 500, None)
+
+
+def report_fault(request: web.Request, exc: Exception) -> None:
+    """Log an error of our code by its class and place only: its text may quote private data."""
+    frame = extract_tb(exc.__traceback__)[-1]
+    place = f"{Path(frame.filename).name}:{frame.lineno}"
+    log.error("console.failed", error=describe_error(exc), at=place, path=request.path, sampled=True)
 
 
 def _refuse(request: web.Request, status: int, text: str | None) -> web.Response:

@@ -13,16 +13,17 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp_sse import sse_response
+from multidict import MultiDict
 
 from console.web.access.guard import ACCESS
 from console.web.access.roles import Identity, Role
-from console.web.failures import AWAY, render_away
-from console.web.render import count_open_work, environment, make_frame
+from console.web.failures import AWAY, render_away, report_fault
+from console.web.render import count_open_work, environment, make_frame, parse_query
 from console.web.route import Json, NoParameters, Parameters, Route
 from console.web.state import ConsoleState, identity_of, state_of
 
 TICK_SECONDS = 1.0
-CHECK_TICKS = 10
+CHECK_TICKS = 5
 """The ticks between two checks that the session of a stream has not ended."""
 MAX_STREAMS = 500
 SEND_SECONDS = 20.0
@@ -66,12 +67,12 @@ class LiveStreams:
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Stream the live regions of a page until the tab goes, or the console stops."""
-        values = dict(request.query)
-        name = values.pop("page", "frame")
+        query = MultiDict(request.query)
+        name = query.pop("page", "frame")
         page = self._pages.get(name)
         if page is None and name != "frame":
             raise web.HTTPNotFound
-        chosen = page.parameters.model_validate(values) if page else NoParameters()
+        chosen = parse_query(query, page.parameters if page else NoParameters)
         if self._count >= MAX_STREAMS:
             raise web.HTTPServiceUnavailable(text="Too many open pages.")
         key = (name, chosen.model_dump_json(), identity_of(request).role)
@@ -93,7 +94,11 @@ class LiveStreams:
         checks = 0
         async with sse_response(request, send_timeout=SEND_SECONDS) as stream:
             while not self._stop.is_set():
-                regions = _render_frame(request) | await self._render(request, page, chosen, rendering)
+                try:
+                    regions = _render_frame(request) | await self._render(request, page, chosen, rendering)
+                except Exception as exc:  # noqa: BLE001 - a fault of our code, after the head of the answer
+                    report_fault(request, exc)
+                    break
                 changed = [text for target, text in regions.items() if sent.get(target) != text]
                 sent = {**sent, **regions}
                 try:

@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote, urlencode
 import jinja2
 import orjson
 from aiohttp import web
+from multidict import MultiMapping
 from pydantic import ValidationError
 
 from console.web import filters, static_files
@@ -139,7 +140,7 @@ def make_frame(
         query = {**chosen, **request.match_info, **(live_query or {}), "page": live}
     return Frame(
         path=request.path,
-        back=request.path_qs,
+        back=request.path_qs if request.method == "GET" else "/",
         now=datetime.now(UTC),
         identity=identity,
         theme=request.cookies.get(THEME, ""),
@@ -199,6 +200,15 @@ async def parameters(request: web.Request, model: type[P]) -> P:
         values |= await _read_json(request)
     else:
         values |= _collect(await _read_form(request), model)
+    return _validate(values, model)
+
+
+def parse_query(query: MultiMapping[str], model: type[P]) -> P:
+    """Parse the query of a live stream. Raises WrongParameter."""
+    return _validate(_collect(query, model), model)
+
+
+def _validate(values: Json, model: type[P]) -> P:
     try:
         return model.model_validate(values)
     except ValidationError as exc:

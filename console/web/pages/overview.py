@@ -13,6 +13,7 @@ from console.web.overview.charts import draw_charts, tabulate
 from console.web.overview.first_steps import is_first_run, list_steps
 from console.web.overview.flow import describe_flow
 from console.web.overview.group_rows import describe_groups, list_failures
+from console.web.overview.reply import ChartsReply, OverviewReply
 from console.web.overview.simulation import MESSAGES
 from console.web.render import Note, json_reply, parameters, render_page, see_other
 from console.web.route import API, Json, NoParameters, Parameters, Route
@@ -146,8 +147,8 @@ async def simulate(request: web.Request) -> web.Response:
 
 ROUTES = [
     Route("GET", "/", view, Role.VIEWER, OverviewParameters, summary="Overview"),
-    Route("GET", TWIN, twin, Role.VIEWER, OverviewParameters, summary="Overview"),
-    Route("GET", f"{TWIN}/series", series, Role.VIEWER, SeriesParameters, summary="Lines of the charts"),
+    Route("GET", TWIN, twin, Role.VIEWER, OverviewParameters, OverviewReply, "Overview"),
+    Route("GET", f"{TWIN}/series", series, Role.VIEWER, SeriesParameters, ChartsReply, "Lines of the charts"),
     Route("POST", "/simulate", simulate, Role.OPERATOR, summary="Send made-up messages"),
 ]
 LIVE = LivePage(

@@ -66,7 +66,7 @@
         {
           ...axis,
           grid: { stroke: grid, width: 1 },
-          size: 52,
+          size: 56,
           splits: (plot) => [0, plot.scales.y.max / 2, plot.scales.y.max],
           values: (_plot, splits) => splits.map(format),
         },
