@@ -90,7 +90,9 @@ class ConsoleSettings(SignatureSettings, DatabaseSettings, RetentionSettings, Pr
 
     @property
     def browser_url(self) -> str:
-        """The URL of the console for a browser on this machine."""
+        """The URL of the console for a browser on this machine: that of the running `up`, else of these settings."""
+        if running := run_file.find_running(self.data):
+            return running.console_url
         host = self.hosts[0]
         local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not listened on
         return f"http://{f'[{local}]' if ':' in local else local}:{self.console_port}"
