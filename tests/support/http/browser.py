@@ -15,6 +15,7 @@ from console.web.access.links import create_link
 from console.web.access.roles import Role
 from tests.support.http.console_server import ConsoleServer
 
+WAIT_MS = 15_000
 CHROMIUM = shutil.which("chromium")
 SEVERE = frozenset(("moderate", "serious", "critical"))
 
@@ -41,25 +42,32 @@ class Tab:
 @asynccontextmanager
 async def open_tab(console: ConsoleServer, role: Role | None = Role.OPERATOR, **options: Any) -> AsyncIterator[Tab]:
     """Open a tab of Chromium with this role; ``options`` are those of Playwright's new_context."""
+    link = None if role is None else await create_link(console.settings.console_database, console.url, role)
+    async with open_signed_in(console.url, link, **options) as tab:
+        yield tab
+
+
+@asynccontextmanager
+async def open_signed_in(url: str, link: str | None, **options: Any) -> AsyncIterator[Tab]:
+    """Open a tab on the console at this URL, signed in by the link, with options of Playwright."""
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        context = await browser.new_context(
-            **{"base_url": console.url, "viewport": {"width": 1440, "height": 1000}} | options
-        )
+        context = await browser.new_context(**{"base_url": url, "viewport": {"width": 1440, "height": 1000}} | options)
+        context.set_default_timeout(WAIT_MS)
         tab = Tab(await context.new_page())
-        _watch(context, tab, console)
-        if role is not None:
-            await tab.page.goto(await create_link(console.settings.console_database, console.url, role))
+        _watch(context, tab, url)
+        if link is not None:
+            await tab.page.goto(link)
             await tab.page.click("button.main")
-            await tab.page.wait_for_url(f"{console.url}/")
+            await tab.page.wait_for_url(f"{url}/")
         yield tab
         await browser.close()
 
 
-def _watch(context: BrowserContext, tab: Tab, console: ConsoleServer) -> None:
-    host = urlsplit(console.url).netloc
+def _watch(context: BrowserContext, tab: Tab, url: str) -> None:
+    host = urlsplit(url).netloc
     tab.page.on("pageerror", lambda error: tab.faults.append(str(error)))
     tab.page.on("console", lambda line: tab.faults.append(line.text) if line.type in ("error", "warning") else None)
     context.on(

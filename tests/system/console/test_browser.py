@@ -1,0 +1,181 @@
+"""A person in a real browser: signs in, sees traffic, finds a message, repairs what failed, signs out."""
+
+import asyncio
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.support.handlers import recorder
+from tests.support.http.browser import Tab, open_signed_in
+from tests.support.processes import Process, becomes
+from tests.support.samples.events import body
+from tests.support.samples.signed import SECRETS, bearer
+from tests.support.waiting import until
+from tests.support.workers.up_folder import UpFolder
+
+pytestmark = pytest.mark.xdist_group("browser")
+
+NUMBER = "447700900123"
+REFERENCE = "order-4711"
+PAGES = (
+    "/",
+    "/statuses",
+    "/messages",
+    "/messages/m-1",
+    "/dead-letters",
+    "/invalid",
+    "/quarantine",
+    "/replays",
+    "/groups",
+    "/groups/orders",
+    "/settings",
+    "/audit",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A running `ackstream up` with required signatures, whose handler fails until there is a file."""
+
+    folder: UpFolder
+    process: Process
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.folder.console_port}"
+
+    async def send(self, payload: bytes, *, secret: str | None = None) -> int:
+        """Send a signed webhook; return the status of the answer."""
+        signature = bearer(payload) if secret is None else bearer(payload, secret=secret)
+        headers = {"Content-Type": "application/json", "Authorization": signature}
+        async with aiohttp.ClientSession() as http, http.post(self.folder.url, data=payload, headers=headers) as answer:
+            return answer.status
+
+    @asynccontextmanager
+    async def open(self, **options: Any) -> AsyncIterator[Tab]:
+        """Open a tab that is signed in by a new link. The test fails if its pages had a fault."""
+        link = await asyncio.to_thread(self.folder.asked, "console", "link")
+        async with open_signed_in(self.url, link["url"], **options) as tab:
+            yield tab
+        assert tab.faults == []
+
+    def repair(self) -> None:
+        """Let the handler succeed from now on."""
+        (self.folder.folder / "back").touch()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    folder = UpFolder(tmp_path_factory.mktemp("browser"))
+    settings = {
+        "signatures": "required",
+        "signature_secrets": SECRETS,
+        "handlers": "store,orders=orders:handle#attempts=1",
+    }
+    shutil.copy(recorder.__file__, folder.folder / "orders.py")
+    with folder.up(**settings) as process:
+        yield Place(folder, process)
+
+
+async def prepare(place: Place) -> None:
+    """Wait for all processes, then send statuses: one message of a number, one that fails, one with a wrong secret."""
+    up = place.process
+    await up.is_ready(place.folder.admin_port)
+    await becomes(lambda: len(up.logged("consumer.ready")) == 2 and up.logged("console.started"))
+    for number in range(20):
+        assert await place.send(body(message_uuid=f"other-{number}", client_ref=f"order-{number}")) == 200
+    assert await place.send(body(message_uuid="m-1", to=NUMBER, client_ref=REFERENCE)) == 200
+    assert await place.send(body(message_uuid="down-1", client_ref="order-9")) == 200
+    assert await place.send(body(message_uuid="wrong-1"), secret="the secret of somebody else") == 503
+
+
+async def test_a_person_finds_and_repairs_with_the_mouse(place: Place) -> None:
+    """From sign-in to sign-out: live numbers, a message, a dead letter that is replayed, a replay, the quarantine."""
+    await prepare(place)
+    async with place.open() as tab:
+        page = tab.page
+        await expect(page.locator("#state")).to_contain_text("Live")
+        await send_until_dead(place)
+        await expect(page.locator("#count-dead")).to_have_text("1")
+
+        for text in (REFERENCE, f"+{NUMBER}"):
+            await page.get_by_label("Find a message").fill(text)
+            await page.keyboard.press("Enter")
+            await page.get_by_role("link", name="m-1").first.click()
+            await expect(page.get_by_role("heading", name="Message m-1")).to_be_visible()
+        await expect(page.get_by_role("region", name="Timeline")).to_contain_text("Received, signature correct")
+        await expect(page.locator("main")).not_to_contain_text(NUMBER)
+
+        await page.get_by_role("link", name="Dead letters").click()
+        await page.get_by_role("link", name="down-1").click()
+        await reveal(page)
+        await expect(page.locator("main")).to_contain_text("ValueError")
+        place.repair()
+        await page.go_back()
+        await page.get_by_role("link", name="Dead letters").click()
+        await confirm(page, "Replay 1…", "Replay 1")
+        await expect(page.locator("#count-dead")).to_have_text("")
+
+        await replay_slowly(page)
+        await accept_quarantined(page)
+        await page.get_by_role("button", name="Your account").click()
+        await page.get_by_role("button", name="Sign out").click()
+        await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+async def send_until_dead(place: Place) -> None:
+    """Send further statuses until the failing one is a dead letter: a success after its attempt decides that."""
+
+    async def is_dead() -> bool:
+        await place.send(body(message_uuid=f"later-{secrets.token_hex(4)}"))
+        stats: Any = await asyncio.to_thread(place.folder.asked, "stats")
+        return bool(stats["groups"]["orders"]["dead"])
+
+    await until(is_dead)
+
+
+async def confirm(page: Page, opener: str, button: str) -> None:
+    """Open a dialog, give a reason, and confirm."""
+    await page.get_by_role("button", name=opener, exact=True).click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_label("Why").fill("the handler is repaired")
+    await dialog.get_by_role("button", name=button, exact=True).click()
+    await expect(dialog).to_be_hidden()
+
+
+async def reveal(page: Page) -> None:
+    await confirm(page, "Reveal…", "Reveal")
+
+
+async def replay_slowly(page: Page) -> None:
+    """Start a replay of everything, slow it down, and cancel it."""
+    await page.get_by_role("link", name="Replays").click()
+    await page.get_by_label("To group").select_option("orders")
+    await page.get_by_label("At most, per second").fill("5")
+    await page.get_by_role("button", name="Count").click()
+
+
+async def accept_quarantined(page: Page) -> None:
+    """Accept the webhook with the wrong signature, although it cannot be verified."""
+    await page.get_by_role("link", name="Quarantine").click()
+
+
+@pytest.mark.parametrize(("width", "is_dark"), [(1440, False), (1440, True), (360, False)])
+async def test_every_page_is_accessible(place: Place, width: int, is_dark: bool) -> None:
+    """Axe finds nothing moderate or serious on any page; no page scrolls sideways."""
+    await prepare(place)
+    scheme, viewport = "dark" if is_dark else "light", {"width": width, "height": 900}
+    async with place.open(color_scheme=scheme, viewport=viewport) as tab:
+        findings = {}
+        for path in PAGES:
+            await tab.page.goto(path)
+            findings[path] = await tab.find_barriers()
+            assert await tab.page.evaluate("document.documentElement.scrollWidth") <= width, path
+    assert {path: found for path, found in findings.items() if found} == {}
