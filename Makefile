@@ -3,7 +3,8 @@
 # tests on the lowest and the newest aiohttp that is allowed; make crash ROUNDS=10, the
 # crash tests at length; make chaos ROUNDS=200 SEED=1, random faults under load; make fuzz SECONDS=60, random input for
 # as long; make outage MINUTES=10, an outage of a target of that length; make lock, to renew the locked
-# versions; make reference, pictures and recording, to write docs/reference/ and docs/images/ from the code; make docs,
+# versions; make reference, pictures, screenshots and recording, to
+# write docs/reference/ and docs/images/ from the code; make docs,
 # the documentation as a site in build/site; make package, wheel and sdist, checked and installed; make vendor, the
 # console's libraries for browsers from npm.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -11,7 +12,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 PYTEST = $(BIN)/pytest
 
-.PHONY: run test coverage coverage-data test-aiohttp lint format bench chaos outage crash fuzz reference pictures recording docs package vendor lock clean
+.PHONY: screenshots run test coverage coverage-data test-aiohttp lint format bench chaos outage crash fuzz reference pictures recording docs package vendor lock clean
 
 run: .venv/.run
 	@exec $(BIN)/ackstream up $(ARGS)
@@ -70,6 +71,9 @@ reference: .venv/.dev
 pictures: .venv/.dev
 	$(if $(RECORD),$(BIN)/python -m deploy.docs.record_outage)
 	$(BIN)/python -m deploy.docs.pictures
+
+screenshots: .venv/.dev
+	$(BIN)/python -m deploy.docs.screenshots
 
 recording: .venv/.dev
 	$(BIN)/python -m deploy.docs.pictures.recording

@@ -46,6 +46,9 @@ def demo(
     port: Port = None,
     admin_port: AdminPort = None,
     console_port: ConsolePort = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="The same seed makes the same messages (default: a new one).")
+    ] = None,
 ) -> None:
     """Run everything with made-up traffic, to look around in the web console.
 
@@ -63,8 +66,9 @@ def demo(
         data=data, port=port, admin_port=admin_port, signatures="required", signature_secrets=secrets
     )
     console_settings = ConsoleSettings.load(data=data, console_port=console_port)
+    traffic = demo_traffic.Traffic(settings, seed)
     logs.configure(settings.log_format)
-    process.run(lambda stop: supervisor.up(settings, console_settings, stop, is_demo=True), has_children=True)
+    process.run(lambda stop: supervisor.up(settings, console_settings, stop, traffic), has_children=True)
 
 
 def ingest(

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from console.simulate.plan import plan_live
@@ -23,14 +24,21 @@ def make_secrets() -> str:
     return ",".join(f"{account}:{secrets.token_urlsafe(32)}" for account in ("a1b2c3d4", "e5f6a7b8"))
 
 
-def settings_of_processes(settings: IngestSettings) -> dict[str, str]:
-    """Return the settings of the demo's processes, besides those of ``up``."""
-    return {"signature_secrets": settings.signature_secrets or "", "handlers": HANDLERS}
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Signed statuses in real time. The same seed makes the same messages."""
 
+    settings: IngestSettings
+    seed: int | None = None
 
-async def send_traffic(settings: IngestSettings, url: str, stop: asyncio.Event) -> None:
-    """Send signed statuses in real time until ``stop``, first those of the last minutes."""
-    start = datetime.now(UTC) - PAST
-    webhooks = plan_live(RATE, secrets.randbelow(2**32), start=start, duplicates=DUPLICATES)
-    signer = Signer(parse_secrets(settings.signature_secrets or ""), settings.signature_header)
-    await send(webhooks, url, rate=None, repeats=REPEATS, sign=signer.sign, stop=stop, progress=lambda _: None)
+    @property
+    def process_settings(self) -> dict[str, str]:
+        """The settings of the demo's processes, besides those of ``up``."""
+        return {"signature_secrets": self.settings.signature_secrets or "", "handlers": HANDLERS}
+
+    async def send(self, url: str, stop: asyncio.Event) -> None:
+        """Send until ``stop``, first the statuses of the last minutes."""
+        seed = secrets.randbelow(2**32) if self.seed is None else self.seed
+        webhooks = plan_live(RATE, seed, start=datetime.now(UTC) - PAST, duplicates=DUPLICATES)
+        signer = Signer(parse_secrets(self.settings.signature_secrets or ""), self.settings.signature_header)
+        await send(webhooks, url, rate=None, repeats=REPEATS, sign=signer.sign, stop=stop, progress=lambda _: None)

@@ -15,8 +15,9 @@ from pathlib import Path
 import typer
 
 from console.settings_report import report_settings
-from console.up import demo_traffic, valkey
+from console.up import valkey
 from console.up.banner import write_banner
+from console.up.demo_traffic import Traffic
 from console.up.processes import ManagedProcess, keep_running, wait_until_ready
 from console.web.access.links import create_link
 from console.web.access.users import UserFile
@@ -55,9 +56,15 @@ class Ports:
 
 
 async def up(
-    settings: IngestSettings, console_settings: ConsoleSettings, stop: asyncio.Event, *, is_demo: bool = False
+    settings: IngestSettings,
+    console_settings: ConsoleSettings,
+    stop: asyncio.Event,
+    traffic: Traffic | None = None,
 ) -> None:
-    """Run until ``stop``. Raises FolderInUse, or CommandError if a process cannot be started."""
+    """Run until ``stop``, with the handlers and the traffic of the demo if there is one.
+
+    Raises FolderInUse, or CommandError if a process cannot be started.
+    """
     set_names = settings.model_fields_set
     signatures = settings.signatures if "signatures" in set_names else "off"
     settings = settings.model_copy(update={"signatures": signatures})
@@ -79,7 +86,7 @@ async def up(
                 signatures=settings.signatures,
                 grace_seconds=str(grace_seconds),
                 log_format=settings.log_format,
-                **(demo_traffic.settings_of_processes(settings) if is_demo else {}),
+                **(traffic.process_settings if traffic else {}),
             )
             addresses.write(data)
             async with asyncio.TaskGroup() as tasks:
@@ -89,9 +96,9 @@ async def up(
                     return
                 if settings.log_format == "text":
                     console = await _find_entrance(console_settings, addresses)
-                    typer.echo(write_banner(settings, addresses, data, console, is_demo=is_demo))
-                if is_demo:
-                    await demo_traffic.send_traffic(settings, addresses.ingest_url, stop)
+                    typer.echo(write_banner(settings, addresses, data, console, is_demo=traffic is not None))
+                if traffic:
+                    await traffic.send(addresses.ingest_url, stop)
     finally:
         run_file.remove(data)
 
