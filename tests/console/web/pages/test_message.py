@@ -205,6 +205,7 @@ async def test_without_redis_the_tables_answer(
 
     assert away.status == 200
     assert "Redis does not answer" in away.text
+    assert 'hx-get="/messages/m-1" hx-trigger="every 5s"' in away.text
     assert "g gave it up" not in away.text
     assert "order-7" in away.text
     assert "g gave it up" in back.text
