@@ -20,7 +20,7 @@ WAIT_SECONDS = 0.3
 """A page waits this long for a plan; most are complete by then."""
 FRESH_SECONDS = 60.0
 """A complete plan is shown for this long without another count."""
-UNSEEN_SECONDS = 30.0
+UNSEEN_SECONDS = 300.0
 """A count that no page has looked at for this long ends."""
 RECOUNT_SECONDS = 5.0
 MOST_RUNNING = 3
