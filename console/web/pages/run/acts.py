@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from aiohttp import web
+from pydantic import BaseModel
 from redis.exceptions import RedisError
 
 from console.web.access.roles import Role
@@ -35,6 +36,7 @@ def make_act_routes(
     model: type[Parameters],
     summary: str,
     *,
+    reply: type[BaseModel],
     back: Callable[[web.Request], str],
     role: Role,
 ) -> list[Route]:
@@ -44,7 +46,7 @@ def make_act_routes(
     """
     return [
         Route("POST", path, _handle_form(name, act, back), role, model, summary=summary),
-        Route("POST", f"{API}{path}", _handle_json(name, act), role, model, summary=summary),
+        Route("POST", f"{API}{path}", _handle_json(name, act), role, model, reply, summary),
     ]
 
 

@@ -13,6 +13,7 @@ from console.time_args import parse_time_ms
 from console.web.access.audit import MAX_PAGE, AuditEntry
 from console.web.access.roles import Identity
 from console.web.lists.csv_stream import send_csv
+from console.web.pages.run.replies import AuditReply
 from console.web.render import json_reply, parameters, render_page
 from console.web.route import API, Json, Parameters, Route
 from console.web.state import ConsoleState, identity_of, state_of
@@ -108,5 +109,5 @@ async def _read_rows(state: ConsoleState, chosen: AuditFilter) -> AsyncGenerator
 ROUTES = [
     Route("GET", "/audit", view, parameters=AuditParameters, summary="Audit log"),
     Route("GET", "/audit.csv", export, parameters=AuditFilter, summary="Export the audit log"),
-    Route("GET", f"{API}/audit", twin, parameters=AuditParameters, summary="List the audit log"),
+    Route("GET", f"{API}/audit", twin, parameters=AuditParameters, reply=AuditReply, summary="List the audit log"),
 ]

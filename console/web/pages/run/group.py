@@ -15,6 +15,7 @@ from console.web.pages.run.acts import ActOutcome, make_act_routes
 from console.web.pages.run.group_names import LONGEST_NAME, GroupName
 from console.web.pages.run.groups import STATES, read_rows
 from console.web.pages.run.replay_plan import Why
+from console.web.pages.run.replies import DroppedReply, GroupDetailsReply, PausedReply, ResumedReply
 from console.web.render import Note, WrongParameter, json_reply, parameters, render_page
 from console.web.route import API, Json, Route
 from console.web.sampling.snapshot import HandlerError
@@ -184,9 +185,16 @@ def _back(request: web.Request) -> str:
 
 ROUTES = [
     Route("GET", "/groups/{name}", view, parameters=GroupName, summary="A group"),
-    Route("GET", f"{API}/groups/{{name}}", twin, parameters=GroupName, summary="Show a group"),
+    Route("GET", f"{API}/groups/{{name}}", twin, parameters=GroupName, reply=GroupDetailsReply, summary="Show a group"),
     *make_act_routes(
-        "groups.pause", "/groups/{name}/pause", pause, PauseParameters, "Pause a group", back=_back, role=Role.OPERATOR
+        "groups.pause",
+        "/groups/{name}/pause",
+        pause,
+        PauseParameters,
+        "Pause a group",
+        reply=PausedReply,
+        back=_back,
+        role=Role.OPERATOR,
     ),
     *make_act_routes(
         "groups.resume",
@@ -194,11 +202,19 @@ ROUTES = [
         resume,
         ResumeParameters,
         "Resume a group",
+        reply=ResumedReply,
         back=_back,
         role=Role.OPERATOR,
     ),
     *make_act_routes(
-        "groups.drop", "/groups/{name}/drop", drop, DropParameters, "Drop a group", back=_back, role=Role.ADMIN
+        "groups.drop",
+        "/groups/{name}/drop",
+        drop,
+        DropParameters,
+        "Drop a group",
+        reply=DroppedReply,
+        back=_back,
+        role=Role.ADMIN,
     ),
 ]
 LIVE = LivePage("group", "group.html", ("facts", "consumers"), read_live, GroupName)

@@ -12,6 +12,7 @@ from console.web.access.audit import mask_digits
 from console.web.access.roles import Identity
 from console.web.live import LivePage
 from console.web.pages.run.group_names import GroupName
+from console.web.pages.run.replies import GroupsReply, OutstandingReply
 from console.web.render import json_reply, parameters, render_page
 from console.web.route import API, Json, NoParameters, Route
 from console.web.sampling.snapshot import GroupRates, GroupSample
@@ -141,7 +142,14 @@ async def outstanding(request: web.Request) -> web.Response:
 
 ROUTES = [
     Route("GET", "/groups", view, summary="Groups and workers"),
-    Route("GET", f"{API}/groups", twin, summary="List groups"),
-    Route("GET", f"{API}/groups/{{name}}/outstanding", outstanding, parameters=GroupName, summary="Work that is due"),
+    Route("GET", f"{API}/groups", twin, reply=GroupsReply, summary="List groups"),
+    Route(
+        "GET",
+        f"{API}/groups/{{name}}/outstanding",
+        outstanding,
+        parameters=GroupName,
+        reply=OutstandingReply,
+        summary="Work that is due",
+    ),
 ]
 LIVE = LivePage("groups", "groups.html", ("groups",), read)

@@ -12,6 +12,7 @@ from console.web.access.roles import Identity, Role
 from console.web.filters import format_duration, format_number
 from console.web.pages.run.acts import INTERRUPTED, Act, ActOutcome, make_act_routes, record_interruption
 from console.web.pages.run.replay_plan import Rate, ReplayChoice, Why
+from console.web.pages.run.replies import ReplaySummaryReply, StartReply
 from console.web.render import Note, json_reply, parameters, see_other
 from console.web.route import API, Json, Parameters, Route
 from console.web.state import ConsoleState, identity_of, state_of
@@ -148,7 +149,7 @@ async def start_twin(request: web.Request) -> web.Response:
     """Start a replay. 409 if its number has changed, 503 while it is counted."""
     body = await parameters(request, StartParameters)
     try:
-        return json_reply(await start_replay(state_of(request), identity_of(request), body), 201)
+        return json_reply(await start_replay(state_of(request), identity_of(request), body))
     except PlanChanged as exc:
         if exc.complete:
             return json_reply({"error": "The number has changed; nothing was started.", "entries": exc.number}, 409)
@@ -181,12 +182,21 @@ async def _change_rate(request: web.Request) -> ActOutcome:
 
 def _routes(name: str, act: Act, model: type[Parameters], summary: str) -> list[Route]:
     path = f"{PAGE}/{{id}}/{name}"
-    return make_act_routes(f"replays.{name}", path, act, model, summary, back=lambda _request: PAGE, role=Role.OPERATOR)
+    return make_act_routes(
+        f"replays.{name}",
+        path,
+        act,
+        model,
+        summary,
+        reply=ReplaySummaryReply,
+        back=lambda _request: PAGE,
+        role=Role.OPERATOR,
+    )
 
 
 ROUTES = [
     Route("POST", PAGE, start_form, Role.OPERATOR, StartParameters, summary="Start a replay"),
-    Route("POST", f"{API}{PAGE}", start_twin, Role.OPERATOR, StartParameters, summary="Start a replay"),
+    Route("POST", f"{API}{PAGE}", start_twin, Role.OPERATOR, StartParameters, StartReply, "Start a replay"),
     *_routes("pause", _make_move("pause", MoveParameters), MoveParameters, "Pause a replay"),
     *_routes("resume", _make_move("resume", MoveParameters), MoveParameters, "Resume a replay"),
     *_routes("cancel", _make_move("cancel", CancelParameters), CancelParameters, "Cancel a replay for good"),

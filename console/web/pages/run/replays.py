@@ -10,6 +10,7 @@ from console.web.access.audit import mask_digits
 from console.web.access.roles import Identity
 from console.web.live import LivePage
 from console.web.pages.run.replay_plan import ReplayChoice, describe_plan
+from console.web.pages.run.replies import ReplaysReply
 from console.web.render import json_reply, parameters, render_page
 from console.web.route import API, Json, Route
 from console.web.state import ConsoleState, identity_of, state_of
@@ -167,6 +168,13 @@ async def twin(request: web.Request) -> web.Response:
 
 ROUTES = [
     Route("GET", "/replays", view, parameters=ReplaysParameters, summary="Replays"),
-    Route("GET", f"{API}/replays", twin, parameters=ReplaysParameters, summary="List replays, or plan one"),
+    Route(
+        "GET",
+        f"{API}/replays",
+        twin,
+        parameters=ReplaysParameters,
+        reply=ReplaysReply,
+        summary="List replays, or plan one",
+    ),
 ]
 LIVE = LivePage("replays", "replays.html", ("active", "plan"), read_live, ReplaysParameters)

@@ -9,6 +9,7 @@ from aiohttp import web
 from console.queries.run.parts import read_database, read_redis
 from console.queries.run.settings_in_force import ProcessLines, describe_settings, find_ineffective, load_lines
 from console.web.access.roles import Identity
+from console.web.pages.run.replies import SettingsReply
 from console.web.render import json_reply, render_page
 from console.web.route import API, Json, NoParameters, Route
 from console.web.sampling.snapshot import ProcessSample, Snapshot
@@ -80,5 +81,5 @@ async def twin(request: web.Request) -> web.Response:
 
 ROUTES = [
     Route("GET", "/settings", view, summary="Settings"),
-    Route("GET", f"{API}/settings", twin, summary="Settings in force, versions and processes"),
+    Route("GET", f"{API}/settings", twin, reply=SettingsReply, summary="Settings in force, versions and processes"),
 ]

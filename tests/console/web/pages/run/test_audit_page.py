@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from console.web.access.audit import AuditLog
 from console.web.access.roles import Identity, Role
 from console.web.database import open_console_database
+from console.web.pages.run.replies import AuditReply
 from stream.keys import Shard
 from tests.support.http.console_server import ConsoleServer, run_console
 
@@ -39,6 +40,7 @@ async def test_pages_have_each_entry_once(console: ConsoleServer) -> None:
         query, scopes, pages = "who=ida&limit=30", [], 0
         while query:
             data = (await person.get(f"/api/v1/audit?{query}")).json()
+            AuditReply.model_validate(data)
             scopes += [entry["scope"] for entry in data["entries"]]
             query, pages = data["next"] and f"{data['next']}&limit=30", pages + 1
 

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from console.queries.run import outstanding
 from console.web.access.roles import Role
+from console.web.pages.run.replies import GroupDetailsReply, GroupsReply
 from stream.keys import Shard
 from tests.support.http.console_server import ConsoleServer, run_console
 from tests.support.servers.proxy import proxying, through
@@ -43,10 +44,15 @@ async def stream(server: Redis, shard: Shard) -> Shard:
 async def test_groups_are_listed_with_their_open_work(console: ConsoleServer) -> None:
     """The page and its twin have registered and foreign groups, with the part of the stream that each keeps."""
     async with console.visit(Role.VIEWER) as person:
-        rows = {row["group"]: row for row in (await person.get("/api/v1/groups")).json()["groups"]}
+        data = (await person.get("/api/v1/groups")).json()
+        details = (await person.get("/api/v1/groups/slow")).json()
         page = (await person.get("/groups")).text
+        rows = {row["group"]: row for row in data["groups"]}
 
+    GroupsReply.model_validate(data)
+    GroupDetailsReply.model_validate(details)
     slow, foreign = rows["slow"], rows["foreign"]
+    assert [(consumer["name"], consumer["pending"]) for consumer in details["consumers"]] == [("c", 10)]
     assert (slow["unread"], slow["pending"], slow["dead"], slow["outstanding"]) == (50, 10, 1, 60)
     assert (slow["state"], foreign["state"]) == ("behind", "foreign")
     assert foreign["kept"] == {**foreign["kept"], "entries": 100, "exact": True}

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from console.web.access.roles import Role
+from console.web.pages.run.replies import SettingsReply
 from stream.keys import Shard
 from tests.support.http.console_server import ConsoleServer, run_console
 
@@ -51,6 +52,7 @@ async def test_settings_have_sources_and_faults(console: ConsoleServer) -> None:
         data = (await person.get("/api/v1/settings")).json()
         page = (await person.get("/settings")).text
 
+    SettingsReply.model_validate(data)
     processes = {process["process"]: {line["name"]: line for line in process["lines"]} for process in data["settings"]}
     assert set(processes) == {"console", "ingest", "worker"}
     assert processes["worker"]["ACKSTREAM_RETENTION"] == {
