@@ -4,6 +4,7 @@ Errors are raised unchanged, with a note that names the server. ``console.errors
 """
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -63,7 +64,10 @@ def _run(query: Coroutine[Any, Any, T], where: str) -> T:
 
 
 def migrate_database(settings: "DatabaseSettings") -> None:
-    """Bring the tables up to date. Driver errors have a note."""
+    """Bring the tables up to date, with its progress on stderr. Driver errors have a note."""
     from worker.store.migrate import migrate_at  # noqa: PLC0415 - as in ask_database
 
-    _run(migrate_at(settings.database_url), f"the database at {redact_url(settings.database_url)}")
+    def report(text: str) -> None:
+        sys.stderr.write(f"{text}\n")
+
+    _run(migrate_at(settings.database_url, report), f"the database at {redact_url(settings.database_url)}")

@@ -10,6 +10,7 @@ import os
 import socket
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import typer
@@ -78,7 +79,7 @@ async def up(
     try:
         async with valkey.run_server(data / "valkey") as server:
             database_url = f"sqlite:///{_create_private(data / 'ackstream.db')}"
-            await migrate_at(database_url)
+            await migrate_at(database_url, partial(typer.echo, err=True))
             processes, addresses = _plan_processes(data, settings.routes[0], ports, server.url, database_url)
             environment = child_environment(
                 redis_url=server.url,

@@ -25,6 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import JSON
 
+from worker.store.projection import MessageState
 from worker.store.tables import UtcTime, messages, status_events
 
 RECEIPT = ("entry", "account", "account_verified", "application")  # time of receipt and query depend on the entry
@@ -98,6 +99,9 @@ class Statements:
         counted = select(messages.c.message_uuid, messages.c.status != "", messages.c.counted)
         self.lock = (  # on SQLite the transaction has the write lock
             _LOCK if self._is_postgresql else counted.where(self._among(messages.c.message_uuid))
+        )
+        self.stale = select(*(messages.c[name] for name in (*MessageState._fields, "counted"))).where(
+            self._among(messages.c.message_uuid), messages.c.stale == true()
         )
         self.deciding_receipts = receipts.where(
             self._among(status_events.c.message_uuid), status_events.c.decides.is_(True)

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    text,
     true,
 )
 from sqlalchemy.types import JSON, TypeEngine
@@ -88,9 +89,26 @@ status_events = Table(
         doc="false if the state of the message does not depend on it; set for messages with more than 8 events",
     ),
     Index("ix_status_events_message_uuid", "message_uuid", "decides"),
+    Index("ix_status_events_entry", "entry"),
     info={"meaning": "One row for each distinct payload."},
 )
 """``decides``: whether the state of the message may depend on this event (worker.store.projection)."""
+
+INDEXED_LENGTH = 64
+"""The indexes of texts have this many characters, because PostgreSQL limits the bytes of a row of an index."""
+
+
+def _index_text(column: str) -> Index:
+    """Return an index of a column of messages. A status hardly ever changes its values, so updates are cheap (HOT)."""
+    exists = text(f'"{column}" IS NOT NULL')
+    return Index(
+        f"ix_messages_{column}",
+        text(f'substr("{column}", 1, {INDEXED_LENGTH})'),
+        "first_at",
+        postgresql_where=exists,
+        sqlite_where=exists,
+    )
+
 
 messages = Table(
     "messages",
@@ -135,6 +153,11 @@ messages = Table(
         doc="whether `counted` is older than the rest of the row, because an earlier version has written it; "
         "`ackstream migrate` corrects that",
     ),
+    Index("ix_messages_first_at", "first_at", "message_uuid"),
+    _index_text("to"),
+    _index_text("client_ref"),
+    _index_text("error_code"),
+    Index("ix_messages_stale", "message_uuid", postgresql_where=text("stale"), sqlite_where=text("stale")),
     info={"meaning": "One row for each message: its state, computed from all its events."},
 )
 """A trigger sets ``stale`` if a row changes and ``counted`` does not (worker.store.migrations)."""
