@@ -7,7 +7,7 @@ from typing import Any, Self
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from worker.events.event import StatusEvent, mask
+from worker.events.event import StatusEvent, mask, mask_numbers
 from worker.store.database import open_connection
 from worker.store.handler import read_event
 from worker.store.projection import dedupe, project, sort_key
@@ -26,7 +26,6 @@ _STATE_COLUMNS = (
     "channel",
     "client_ref",
     "error_code",
-    "error_text",
     "price",
     "currency",
     "parts",
@@ -62,6 +61,7 @@ class StoredMessage:
         return {
             "message_uuid": self.state["message_uuid"],
             **{name: self.state[name] for name in _STATE_COLUMNS},
+            "error_text": self._describe_error(reveal=reveal),
             "to": show(self.state["to"]),
             "from": show(self.state["sender"]),
             "status_at": status_at.isoformat() if status_at else None,
@@ -69,6 +69,10 @@ class StoredMessage:
             "events": [_describe_event(event, reveal=reveal) for event in self.events],
             "events_cut": self.is_cut,
         }
+
+    def _describe_error(self, *, reveal: bool) -> str | None:
+        text = self.state["error_text"]
+        return text if reveal or text is None else mask_numbers(text)
 
 
 def _describe_event(event: StatusEvent, *, reveal: bool) -> dict[str, Any]:

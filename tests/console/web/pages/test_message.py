@@ -40,7 +40,9 @@ async def group(server: Redis, shard: Shard, console: ConsoleServer) -> FailingG
     await group.append(body(message_uuid="m-1", status="submitted", to=NUMBER), received_ms=now_ms, verified="jwt")
     await group.handle()
     group.fails.add("m-1")
-    await group.append(body(message_uuid="m-1", to=NUMBER, client_ref="order-7"), received_ms=now_ms - 5000)
+    error = {"title": "1000", "detail": f"{NUMBER} is throttled"}
+    payload = body(message_uuid="m-1", to=NUMBER, client_ref="order-7", error=error)
+    await group.append(payload, received_ms=now_ms - 5000)
     await group.handle()
     await group.give_up()
     await store_stream(console.settings.database_url, server, shard)
@@ -84,6 +86,7 @@ async def test_numbers_are_masked_until_a_reveal(console: ConsoleServer, group: 
     assert [answer.status for answer in refused] == [403, 403]
     assert unreasoned.status == 400
     assert f"no route to {NUMBER}" in page.text
+    assert f"{NUMBER} is throttled" in page.text
     assert twin.json()["message"]["to"] == NUMBER
     records = await _audit(console, "messages.reveal")
     assert [(record["scope"], record["why"]) for record in records] == [
