@@ -15,7 +15,7 @@ from console.web.pages.run.acts import ActOutcome, make_act_routes
 from console.web.pages.run.group_names import LONGEST_NAME, GroupName
 from console.web.pages.run.groups import STATES, read_rows
 from console.web.pages.run.replay_plan import Why
-from console.web.pages.run.replies import DroppedReply, GroupDetailsReply, PausedReply, ResumedReply
+from console.web.pages.run.replies import DroppedReply, GroupDetailsReply, GroupPausedReply, ResumedReply
 from console.web.render import Note, WrongParameter, json_reply, parameters, render_page
 from console.web.route import API, Json, Route
 from console.web.sampling.snapshot import HandlerError
@@ -192,7 +192,7 @@ ROUTES = [
         pause,
         PauseParameters,
         "Pause a group",
-        reply=PausedReply,
+        reply=GroupPausedReply,
         back=_back,
         role=Role.OPERATOR,
     ),

@@ -156,7 +156,7 @@ class ConsumerReply(Reply):
     alive: bool | None = Field(description="null if it may be busy")
 
 
-class FailureReply(Reply):
+class HandlerFailureReply(Reply):
     """A failed attempt."""
 
     at: float
@@ -171,7 +171,7 @@ class GroupDetailsReply(GroupReply):
     """A group with its consumers and newest failures."""
 
     consumers: list[ConsumerReply]
-    failures: list[FailureReply]
+    failures: list[HandlerFailureReply]
 
 
 class OutstandingReply(Reply):
@@ -180,7 +180,7 @@ class OutstandingReply(Reply):
     outstanding: int
 
 
-class PausedReply(Reply):
+class GroupPausedReply(Reply):
     """A group that was paused."""
 
     group: str
@@ -251,7 +251,7 @@ class IneffectiveReply(Reply):
     advice: str
 
 
-class RedisReply(Reply):
+class RedisPartReply(Reply):
     """The Redis server."""
 
     address: str
@@ -265,7 +265,7 @@ class RedisReply(Reply):
     replicas: int | None
 
 
-class DatabaseReply(Reply):
+class DatabasePartReply(Reply):
     """The database."""
 
     address: str
@@ -292,8 +292,8 @@ class SettingsReply(Reply):
     python: str
     data: str
     started_at: float
-    redis: RedisReply
-    database: DatabaseReply
+    redis: RedisPartReply
+    database: DatabasePartReply
     processes: list[ProcessReply]
     is_scraping: bool
     without_effect: list[IneffectiveReply]
