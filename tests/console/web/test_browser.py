@@ -3,13 +3,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import ViewportSize, expect
+from playwright.async_api import Page, ViewportSize, expect
 
 from stream.entry import Entry
 from stream.keys import Shard
 from stream.redis.client import client
 from tests.support.http.browser import open_tab
 from tests.support.http.console_server import ConsoleServer, run_console
+from tests.support.waiting import until
 
 NARROW: ViewportSize = {"width": 360, "height": 800}
 
@@ -37,6 +38,36 @@ async def test_a_page_is_live_until_it_is_paused(console: ConsoleServer) -> None
         await pause.click()
         await expect(clock).not_to_have_text(paused_at)
         assert tab.faults == []
+
+
+async def test_a_hidden_tab_has_no_stream(console: ConsoleServer) -> None:
+    """A tab in the background gets no update; in the foreground it goes on by itself."""
+    async with open_tab(console) as tab:
+        page, clock = tab.page, tab.page.locator("#now")
+        await expect(page.locator("#state")).to_have_text("Live")
+        ended: list[str] = []
+        for event in ("requestfailed", "requestfinished"):
+            page.on(event, lambda request: ended.append(request.url))
+
+        await hide(page, hidden=True)
+        await until(lambda: has_stream(ended))
+        hidden_at = await clock.inner_text()
+
+        await hide(page, hidden=False)
+        await expect(clock).not_to_have_text(hidden_at)
+        assert tab.faults == []
+
+
+async def test_updates_keep_the_focus(console: ConsoleServer) -> None:
+    """A person who has moved to a link by keyboard stays there while the numbers around it change."""
+    async with open_tab(console) as tab:
+        link, clock = tab.page.get_by_role("link", name="Rules"), tab.page.locator("#now")
+        await link.focus()
+
+        for _ in range(2):
+            await expect(clock).not_to_have_text(await clock.inner_text())
+
+        await expect(link).to_be_focused()
 
 
 async def test_the_first_webhook_changes_the_page_by_itself(console: ConsoleServer) -> None:
@@ -82,6 +113,22 @@ async def test_nothing_is_wider_than_a_narrow_screen(console: ConsoleServer) -> 
         await page.keyboard.press("Escape")
         await page.wait_for_selector("#nav", state="hidden")
         assert tab.faults == []
+
+
+async def has_stream(urls: list[str]) -> bool:
+    """Whether the stream is among the requests."""
+    return any("/live?" in url for url in urls)
+
+
+async def hide(page: Page, *, hidden: bool) -> None:
+    """Let the page see itself in the background, or in the foreground."""
+    await page.evaluate(
+        """(hidden) => {
+            Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
+            document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        hidden,
+    )
 
 
 async def append_webhook(redis_url: str, shard: Shard) -> None:
