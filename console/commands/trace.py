@@ -42,15 +42,13 @@ def trace(
     if options.as_json:
         print_json({**message, "timeline": timeline.as_dict() if timeline else None})
         return
-    lists = ("statuses", "events", "events_cut")
-    state = {name: value for name, value in message.items() if name not in lists and value is not None}
+    lists = ("status_at", "statuses", "events", "events_cut")
+    state = {name: value for name, value in message.items() if name not in lists}
     print_pairs({**state, **{f"{status} at": format_time(time) for status, time in message["statuses"].items()}})
     typer.echo()
     has_query = any(event["query"] for event in message["events"])
     print_rows([_columns(event, has_query=has_query) for event in message["events"]])
-    webhooks = timeline.webhooks if timeline else ()
-    rows = [_step_columns(webhook, group) for webhook in webhooks for group in webhook["groups"]]
-    if rows:
+    if rows := [row for webhook in (timeline.webhooks if timeline else ()) for row in _list_states(webhook)]:
         typer.echo()
         print_rows(rows)
 
@@ -71,18 +69,29 @@ def _find_timeline(options: ServerOptions, message: "StoredMessage", *, reveal: 
         return None
 
 
-def _step_columns(webhook: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
+def _list_states(webhook: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return a row for each state that the webhook has in groups."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for group in webhook["groups"]:
+        names.setdefault((group["state"], _describe_state(group)), []).append(group["group"])
+    return [
+        {"entry": webhook["entry"], "state": state, "groups": ", ".join(groups), "detail": detail}
+        for (state, detail), groups in names.items()
+    ]
+
+
+def _describe_state(group: Mapping[str, Any]) -> str:
     from console.format import format_time
 
-    outcome = group["outcomes"][-1] if group["outcomes"] else {}
-    return {
-        "entry": webhook["entry"],
-        "group": group["group"],
-        "state": group["state"],
-        "attempts": group["attempts"],
-        "at": format_time(group["due_at"] or group["dead_at"] or outcome.get("at")),
-        "error": group["error"] or outcome.get("error"),
-    }
+    outcome = group["outcomes"][-1] if group["outcomes"] else {"at": None, "error": None}
+    parts = [
+        f"due {format_time(group['due_at'])}" if group["due_at"] else format_time(group["dead_at"] or outcome["at"]),
+        group["dead_letter"],
+        f"{group['attempts']} attempts" if (group["attempts"] or 0) > 1 else None,
+        group["error"] or outcome["error"],
+        group["message"],
+    ]
+    return ", ".join(filter(None, parts))
 
 
 def _columns(event: Mapping[str, Any], *, has_query: bool) -> dict[str, Any]:
