@@ -13,6 +13,7 @@ UNKNOWN = "\N{EN DASH}"
 GAP = "\N{NO-BREAK SPACE}"
 BULLET = "•"
 
+_CODE = re.compile(r"`([^`]+)`")
 _BULLETS = re.compile(f"{BULLET}{{4,}}")
 
 SHOWN_DIGITS = 4
@@ -89,9 +90,9 @@ def format_duration(seconds: float | None) -> str:
 
 def format_age(seconds: float | None) -> str:
     """Return the age of something: tenths of a second below ten seconds, so that small ages do not flicker."""
-    if seconds is not None and 0 <= seconds < _TENTHS_BELOW:
-        return f"{seconds:.1f}{GAP}s"
-    return format_duration(seconds)
+    if seconds is None or seconds >= _TENTHS_BELOW:
+        return format_duration(seconds)
+    return f"{seconds:.1f}".replace("0.0", "0") + f"{GAP}s"
 
 
 def format_bytes(number: float | None) -> str:
@@ -177,6 +178,11 @@ def join_lines(text: str) -> Markup:
     return Markup("<br>").join(escape(line) for line in text.split("\n"))
 
 
+def mark_code(text: str) -> Markup:
+    """Return a sentence with an element for each command between backticks."""
+    return escape(text) if "`" not in text else Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped
+
+
 def _decimals(value: float) -> int:
     return max(3 - len(f"{value:.0f}"), 0)
 
@@ -186,6 +192,7 @@ FILTERS = {
     "bullets": show_masked,
     "bytes": format_bytes,
     "clock": format_clock,
+    "code": mark_code,
     "duration": format_duration,
     "lines": join_lines,
     "masked": mask_number,

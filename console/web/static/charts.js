@@ -12,7 +12,7 @@
   const style = (element, name) => getComputedStyle(element).getPropertyValue(name);
   const short = (number) => {
     if (number >= 1e6) return `${+(number / 1e6).toPrecision(3)} M`;
-    return number >= 1e4 ? `${+(number / 1e3).toPrecision(3)} k` : String(+number.toPrecision(3));
+    return number >= 1e4 ? `${+(number / 1e3).toPrecision(3)} k` : (+number.toPrecision(3)).toLocaleString("en");
   };
   const duration = (seconds) => {
     if (seconds === 0) return "0";
