@@ -30,11 +30,14 @@ STEPS: tuple[str, ...] = (
     CREATE TABLE audit (
         id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, who TEXT NOT NULL, role TEXT NOT NULL,
         address TEXT NOT NULL, action TEXT NOT NULL, scope TEXT NOT NULL, count INTEGER, why TEXT NOT NULL,
-        result TEXT NOT NULL
+        result TEXT NOT NULL, area TEXT GENERATED ALWAYS AS (substr(action, 1, instr(action || '.', '.') - 1))
     );
     CREATE INDEX audit_at ON audit (at);
-    CREATE INDEX audit_who ON audit (who);
-    CREATE INDEX audit_action ON audit (action);
+    CREATE INDEX audit_who ON audit (who, at);
+    CREATE INDEX audit_action ON audit (action, at);
+    CREATE INDEX audit_area ON audit (area, at);
+    CREATE INDEX audit_who_action ON audit (who, action, at);
+    CREATE INDEX audit_who_area ON audit (who, area, at);
     """,
     """
     CREATE TABLE samples (

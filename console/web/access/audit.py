@@ -6,7 +6,9 @@ It holds no payload, no secret and no whole phone number: long runs of digits ar
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import chain
+from math import inf
 
 from aiosqlite import Connection
 
@@ -47,6 +49,9 @@ class AuditEntry:
     result: str
 
 
+COLUMNS = tuple(field.name for field in fields(AuditEntry))
+
+
 class AuditLog:
     """All actions of the last 400 days, at most 1,000,000."""
 
@@ -61,7 +66,7 @@ class AuditLog:
         now = self._clock()
         texts = [_clean(text) for text in (identity.name, str(identity.role), identity.address, action)]
         values = (now, *texts, mask_digits(scope), count, mask_digits(why), mask_digits(result))
-        columns = "at, who, role, address, action, scope, count, why, result"
+        columns = ", ".join(COLUMNS[1:])
         await self._database.execute(f"INSERT INTO audit ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)  # noqa: S608 - constants
         await self._database.execute("DELETE FROM audit WHERE at < ?", (now - KEEP_SECONDS,))
         await self._database.execute("DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?", (MAX_ROWS,))
@@ -78,20 +83,29 @@ class AuditLog:
     ) -> list[AuditEntry]:
         """Return a page, newest first. ``before`` is the id of the previous page's last entry.
 
-        ``action`` is an action or the part of it before a full stop. ``since`` is included, ``until`` is not.
+        ``action`` is an action or its first word, such as ``groups``. ``since`` is included, ``until`` is not. Each
+        combination of filters has an index in this order, so a page of a full log takes a millisecond.
         """
-        conditions = {
-            "who = ?": who or None,
-            "(action = ?1 OR (action > ?1 || '.' AND action < ?1 || '/'))": action or None,
-            "at >= ?": since,
-            "at < ?": until,
-            "id < ?": before,
+        kind = "action" if "." in action else "area"
+        index = "_".join(["audit", *["who"] * bool(who), *[kind] * bool(action)])
+        filters = {
+            "who = ?": [who] if who else None,
+            f"{kind} = ?": [action] if action else None,
+            "at >= ?": None if since is None else [since],
+            "at < ?": None if until is None else [until],
         }
-        chosen = {text: value for text, value in conditions.items() if value is not None}
-        where = " AND ".join(text.replace("?1", "?") for text in chosen) or "TRUE"
-        values = [value for text, value in chosen.items() for _ in range(text.count("?"))]
-        query = f"SELECT * FROM audit WHERE {where} ORDER BY id DESC LIMIT ?"  # noqa: S608 - constants
-        async with self._database.execute(query, (*values, min(limit, MAX_PAGE))) as cursor:
+        if before is not None:  # one bound for the index; the plus keeps it from taking the other one
+            filters["+at < ?"] = filters.pop("at < ?")
+            filters["(at, id) < (SELECT min(at, ?), id FROM audit WHERE id = ?)"] = [
+                inf if until is None else until,
+                before,
+            ]
+        chosen = {condition: values for condition, values in filters.items() if values is not None}
+        where = " AND ".join(chosen) or "TRUE"
+        source = f"audit INDEXED BY {index if index != 'audit' else 'audit_at'}"
+        query = f"SELECT {', '.join(COLUMNS)} FROM {source} WHERE {where} ORDER BY at DESC, id DESC LIMIT ?"  # noqa: S608 - constants
+        values = (*chain.from_iterable(chosen.values()), min(limit, MAX_PAGE))
+        async with self._database.execute(query, values) as cursor:
             return [AuditEntry(*row) async for row in cursor]
 
 

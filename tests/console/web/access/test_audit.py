@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -77,8 +78,55 @@ async def test_filters_combine(log: AuditLog, clock: FakeClock) -> None:
     assert await actions(action="groups.drop") == ["groups.drop"]
     assert await actions(who="bob") == ["groups.drop"]
     assert await actions(since=1010, until=1030) == ["groupsx.y", "groups.drop"]
-    assert await actions(who="ann", action="groups", since=1001, until=1031, before=5) == ["groups"]
+    assert await actions(who="ann", action="groups", since=1001, until=1031) == ["groups"]
+    assert await actions(who="ann", action="groups", until=1031, before=4) == ["groups.pause"]
     assert await actions(who="' OR 1=1 --") == []
+
+
+@pytest.mark.parametrize(
+    ("who", "action", "index"),
+    [
+        ("", "", "audit_at"),
+        ("ann", "", "audit_who"),
+        ("", "groups", "audit_area"),
+        ("", "groups.drop", "audit_action"),
+        ("ann", "groups", "audit_who_area"),
+        ("ann", "groups.drop", "audit_who_action"),
+    ],
+)
+async def test_each_filter_has_an_index_in_its_order(
+    log: AuditLog, database: Connection, who: str, action: str, index: str
+) -> None:
+    """No page of a full log needs a sort or a scan of many rows: it would delay all requests of the console."""
+    queries: list[str] = []
+    await database.set_trace_callback(queries.append)
+    for since, until, before in product((None, 1.0), (None, 2.0), (None, 7)):
+        await log.read(who=who, action=action, since=since, until=until, before=before)
+    await database.set_trace_callback(None)  # type: ignore[arg-type]  # the documented value
+
+    plans = [
+        await database.execute_fetchall(f"EXPLAIN QUERY PLAN {query.replace('Inf', '9e999')}") for query in queries
+    ]
+    assert len(plans) == 8
+    for plan in plans:
+        steps = "; ".join(row[3] for row in plan) + " "
+        assert f"audit USING INDEX {index} " in steps
+        assert "TEMP B-TREE" not in steps
+
+
+async def test_a_clock_that_was_set_back_loses_no_entry(log: AuditLog, clock: FakeClock) -> None:
+    """Pages follow the times of the entries, and have each entry once."""
+    for number in range(9):
+        clock.now += -100 if number == 5 else 10
+        await log.record(ANN, action="a", count=number, result="")
+
+    counts: list[int | None] = []
+    before = None
+    while page := await log.read(limit=2, before=before):
+        counts += [entry.count for entry in page]
+        before = page[-1].id
+
+    assert sorted(count or 0 for count in counts) == list(range(9))
 
 
 async def test_old_entries_are_dropped(log: AuditLog, clock: FakeClock) -> None:

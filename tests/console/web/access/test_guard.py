@@ -178,6 +178,16 @@ async def test_a_wrong_token_is_not_replaced_by_the_cookie(server: GuardedServer
     assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
 
 
+async def test_a_password_of_a_proxy_does_not_hide_the_session(server: GuardedServer) -> None:
+    """A proxy may ask for a password of its own; the browser then sends it with every request, and it means nothing."""
+    cookie = await server.enter("ann", Role.OPERATOR)
+    basic = {"Cookie": cookie, "Authorization": "Basic YW5uOnNlY3JldA=="}
+
+    assert (await server.send("GET", "/api/v1/groups", basic)).status == 200
+    assert (await server.send("POST", "/api/v1/groups", basic)).status == 403
+    assert (await server.send("POST", "/api/v1/groups", {**basic, "Origin": server.origin})).status == 200
+
+
 @pytest.mark.parametrize(
     ("path", "target"),
     [

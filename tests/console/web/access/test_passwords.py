@@ -48,6 +48,14 @@ async def test_the_right_password_gives_the_user(users: UserFile) -> None:
     assert await PasswordChecker(users).check("ann", PASSWORD) == make_user("ann")
 
 
+async def test_a_password_is_not_cut(users: UserFile) -> None:
+    """A longer one with the same first 1,000 characters is wrong."""
+    users.put(User("bob", Role.VIEWER, hash_password("x" * 1000)))
+
+    assert await PasswordChecker(users).check("bob", "x" * 1000)
+    assert await PasswordChecker(users).check("bob", "x" * 1001) is None
+
+
 async def test_letters_with_accents_match_in_both_forms(users: UserFile) -> None:
     """Keyboards send a composed letter, or a letter and an accent."""
     users.put(User("zoe", Role.VIEWER, hash_password("caf\u00e9 au lait, svp")))
