@@ -59,7 +59,7 @@ class Scraper:
         answers = await asyncio.gather(*(self._read(http, address) for address in chosen))
         results = dict(zip((address.text for address in chosen), answers, strict=True))
         for name in names:
-            _keep_one_family(name, results)
+            keep_one_family(name, results)
         processes = {text: self._note(text, answer) for text, answer in results.items()}
         self.processes = {**self._find_lost_spools(processes), **processes}
         self._sums.forget(self._clock())
@@ -147,7 +147,7 @@ async def _read_text(response: aiohttp.ClientResponse) -> str:
     return body.decode()
 
 
-def _keep_one_family(name: Sequence[Address], results: dict[str, Reading | str]) -> None:
+def keep_one_family(name: Sequence[Address], results: dict[str, Reading | str]) -> None:
     """Drop the addresses of one family if those of the other answer: they are the same processes."""
     families = [[address.text for address in name if (":" in address.ip) is is_v6] for is_v6 in (False, True)]
     answering = [sum(isinstance(results.get(text), Reading) for text in family) for family in families]
