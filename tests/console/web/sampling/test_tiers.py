@@ -34,10 +34,16 @@ def points(draw: st.DrawFn) -> list[Point]:
 
 @given(points())
 def test_merging_by_steps_equals_merging_at_once(finest: list[Point]) -> None:
-    """Ten minutes made of minutes equal ten minutes made of 5 s, and every count is in exactly one of them."""
+    """Ten minutes made of minutes equal those made of 5 s: counts add up, peaks are the greatest, lasts the latest."""
     by_steps = merge(merge(finest, 60), 600)
 
     assert by_steps == merge(finest, 600)
+    for point in by_steps:
+        members = [member for member in finest if member.start // 600 * 600 == point.start]
+        for name, peak in point.peaks.items():
+            assert peak == max(member.peaks[name] for member in members if name in member.peaks)
+        for name, last in point.lasts.items():
+            assert last == [member.lasts[name] for member in members if name in member.lasts][-1]
     for name in ("stored", "webhooks", "handled:g"):
         assert sum(point.counts.get(name, 0) for point in by_steps) == sum(
             point.counts.get(name, 0) for point in finest

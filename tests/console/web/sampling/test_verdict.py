@@ -104,6 +104,13 @@ def test_a_paused_group() -> None:
     )
 
 
+def test_an_alert_over_a_pause_that_has_just_ended() -> None:
+    """An alert that still fires is a problem, also if the group is not paused in this moment."""
+    verdict = make_verdict(moment(NOW), rates(), [alert("AckstreamGroupPaused", "g")], None)
+
+    assert (verdict.tone, verdict.title) == (Tone.WARN, "Statuses are flowing. g is paused.")
+
+
 def test_redis_is_away() -> None:
     """While Redis is away, it says since when, that the spool keeps the webhooks, and the next step."""
     healthy = moment(NOW)
