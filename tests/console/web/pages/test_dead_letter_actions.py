@@ -159,8 +159,9 @@ async def test_new_arrivals_do_not_block_an_action(console: ConsoleServer, serve
 
 async def test_discard_needs_the_typed_number(console: ConsoleServer, server: Redis, shard: Shard) -> None:
     """The page asks to type the number; without it, or with another one, nothing is dropped."""
-    await add_dead(server, shard, "orders", 3)
+    await add_dead(server, shard, "orders", 1)
     await add_dead(server, shard, "orders", 1, NO_ORDER)
+    await add_dead(server, shard, "orders", 2)
 
     async with console.visit() as person:
         form = await fill_form(person, TWIN)

@@ -87,6 +87,8 @@ async def test_private_parts_are_shown_only_by_a_reveal(console: ConsoleServer, 
         assert NUMBER not in answer.text
         assert "no zone for" not in answer.text
     assert [answer.status for answer in hidden] == [200] * 4
+    masked = hidden[-1].json()
+    assert (masked["payload"], masked["error_message"], masked["fields"]) == (None, None, {})
     assert [answer.status for answer in (*refused, unreasoned, by_get)] == [403, 403, 400, 405]
     assert f"no zone for {NUMBER}" in page.text
     assert DeadLetterPageReply.model_validate(twin.json()).errors[0]["place"] == "orders.py:88"
