@@ -16,7 +16,7 @@ from console.web.sampling import scrape
 from console.web.sampling.scrape import Address, Scraper, keep_one_family
 from console.web.sampling.snapshot import IngestSample
 from stream.keys import Shard
-from tests.support.http.load import JSON, delivered
+from tests.support.http.load import JSON, make_delivered
 from tests.support.processes import Ingest
 
 INGEST = 'ackstream_process{kind="ingest"} 1\nprocess_start_time_seconds 5\n'
@@ -129,10 +129,10 @@ async def test_totals_survive_a_restart(valkey_url: str, shard: Shard, tmp_path:
     async def send(count: int) -> None:
         async with aiohttp.ClientSession(headers=JSON) as http:
             for number in range(count):
-                async with http.post(ingest.url, data=delivered(f"m-{number}")) as response:
+                async with http.post(ingest.url, data=make_delivered(f"m-{number}")) as response:
                     assert response.status == 200
 
-    async with ingest.running():
+    async with ingest.run():
         await send(5)
         await scraped(scraper)
         ingest.kill()
