@@ -52,6 +52,12 @@ PAUSED = Gauge(
     "continue.",
     ["group", "why"],
 )
+TARGET_AWAY = Gauge(
+    "ackstream_target_away",
+    "1 while the target of the handler is away, so that its events wait. Stays at 1: look at the target, for store at "
+    "the database; /ready and the log line handler.unavailable have the reason.",
+    ["group"],
+)
 BACKLOG_BYTES = Gauge(
     "ackstream_backlog_bytes",
     "Bytes of the delayed retries and dead letters of the group. At ACKSTREAM_BACKLOG_BYTES, or when Redis is out of "

@@ -15,7 +15,7 @@ from worker.dispatch.call import Call, Limits
 from worker.dispatch.circuit_breaker import CircuitBreaker
 from worker.dispatch.pause import Pause, PauseReason, describe_reason
 from worker.handlers.errors import Gone, Unavailable, is_target_failure
-from worker.metrics import HANDLER_FAILURES
+from worker.metrics import HANDLER_FAILURES, TARGET_AWAY
 from worker.settle.retry_policy import failure_kind
 from worker.sources import Source
 from worker.timing import TIMING, Timing
@@ -96,7 +96,8 @@ class Circuit:
             if not self.is_paused:
                 self._wait_for_target(call.error)
             return True
-        self._unavailable, self._away_seconds, self.allows_one_call = None, self._timing.first_away, False
+        self._note_target(None)
+        self._away_seconds, self.allows_one_call = self._timing.first_away, False
         if call.error is None:
             self._succeeded = call.started if self._succeeded is None else max(self._succeeded, call.started)
         if (failed or self._breaker.counts_failures) and not self.is_paused and self._counts(call):
@@ -106,7 +107,7 @@ class Circuit:
 
     def record_check(self, error: Unavailable | None) -> None:
         """Record whether the target can take events, as a check found while no call ran."""
-        self._unavailable = error
+        self._note_target(error)
         if error is None:
             self._away_seconds = self._timing.first_away
 
@@ -142,6 +143,11 @@ class Circuit:
         self._halt = self._probe = self._probe_succeeded = None
         self.allows_one_call = False
 
+    def _note_target(self, error: Unavailable | None) -> None:
+        if (error is None) is not (self._unavailable is None):
+            TARGET_AWAY.labels(self.group).set(error is not None)
+        self._unavailable = error
+
     def _follow_pause(self) -> None:
         if self._was_paused and not self.is_paused:  # a probe succeeded, or an operator resumed the group
             self._breaker.reset()
@@ -159,7 +165,8 @@ class Circuit:
             jitter = random.uniform(0.5, 1)  # noqa: S311 - jitter
             self._away_until = self._clock() + self._away_seconds * jitter
             self._away_seconds = min(2 * self._away_seconds, self._timing.longest_away)
-        self._unavailable, self.allows_one_call = error, True
+        self._note_target(error)
+        self.allows_one_call = True
 
     def _counts(self, call: Call) -> bool:
         """Whether the breaker counts this call: later retries and replayed dead letters may never succeed."""

@@ -17,6 +17,7 @@ def describe_groups(latest: Snapshot, rates: Rates, minute: Rates, recent: Serie
         _describe_group(
             group, rates.groups.get(name), minute.groups.get(name), recent.values.get(f"outstanding:{name}")
         )
+        | describe_state(group, is_waiting=name in latest.waiting)
         for name, group in latest.groups.items()
         if group.registered
     ]
@@ -25,13 +26,9 @@ def describe_groups(latest: Snapshot, rates: Rates, minute: Rates, recent: Serie
 def _describe_group(
     group: GroupSample, rates: GroupRates | None, minute: GroupRates | None, trend: Sequence[float | None] | None
 ) -> Json:
-    tone, shape, state = find_state(group)
     settled = rates.settled if rates else None
     return {
         "name": group.name,
-        "tone": tone,
-        "shape": shape,
-        "state": state,
         "workers": group.alive,
         "per_second": settled if settled is not None or rates is None else rates.handled,
         "p99_seconds": minute.handle.quantile(0.99) if minute else None,
@@ -48,12 +45,20 @@ def _describe_group(
     }
 
 
-def find_state(group: GroupSample) -> tuple[str, str, str]:
+def describe_state(group: GroupSample, *, is_waiting: bool) -> Json:
     """Return tone, icon and word of a group's state."""
+    tone, shape, state = find_state(group, is_waiting=is_waiting)
+    return {"tone": tone, "shape": shape, "state": state}
+
+
+def find_state(group: GroupSample, *, is_waiting: bool) -> tuple[str, str, str]:
+    """Return tone, icon and word of a group's state. ``is_waiting``: its target is away."""
     if group.paused is not None:
         return "warn", "pause", "Paused"
     if group.alive == 0:
         return "bad", "bad", "No worker"
+    if is_waiting:
+        return "warn", "wait", "Target away"
     if (group.oldest_seconds or 0.0) > BEHIND_SECONDS:
         return "warn", "warn", "Behind"
     if group.alive is None:

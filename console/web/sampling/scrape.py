@@ -196,6 +196,7 @@ def make_sample(text: str, since: float, now: float, reading: Reading) -> Proces
         trim_failures=sum(reading.counts("trim-failures").values()),
         missing=sum(reading.counts("missing").values()),
         retention_blocked={group: int(entries) for group, entries in blocked.items()},
+        waiting=frozenset(group for group, away in reading.labelled("ackstream_target_away").items() if away),
     )
 
 

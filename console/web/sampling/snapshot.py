@@ -170,6 +170,8 @@ class WorkerSample(ProcessSample):
     trim_failures: float = 0.0
     missing: float = 0.0
     retention_blocked: Mapping[str, int] = field(default_factory=dict)
+    waiting: frozenset[str] = frozenset()
+    """The groups whose target is away."""
     """Entries that a group keeps on the stream beyond the retention; only of the worker that trims."""
 
 
@@ -211,6 +213,11 @@ class Snapshot:
     """Whether the console has addresses to scrape; if not, numbers of processes are unknown."""
     database: Away | None
     totals: Totals
+
+    @property
+    def waiting(self) -> frozenset[str]:
+        """The groups whose target is away, by the word of a running worker."""
+        return frozenset[str]().union(*(process.waiting for process in self.workers if process.is_up))
 
     @property
     def misses_database(self) -> bool:

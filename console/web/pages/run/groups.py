@@ -28,6 +28,7 @@ STATES = {
     "behind": ("warn", "warn", "Behind"),
     "paused": ("warn", "pause", "Paused"),
     "unattended": ("bad", "bad", "Nobody reads"),
+    "waiting": ("warn", "wait", "Target away"),
     "missing": ("warn", "warn", "Missing"),
     "foreign": ("off", "off", "Of another program"),
     "replay": ("run", "replay", "Replay"),
@@ -44,15 +45,23 @@ async def read(state: ConsoleState, _chosen: NoParameters, _identity: Identity) 
 
 async def read_rows(state: ConsoleState, shard: Any) -> list[dict[str, Any]]:
     """Return the groups of one shard for JSON. Raises RedisError."""
-    samples, rates = state.sampler.latest.groups, state.sampler.rates(RATE_SECONDS).groups
+    latest, rates = state.sampler.latest, state.sampler.rates(RATE_SECONDS).groups
     overviews = await read_overview(state.server, shard)
     return [
-        describe_group(group, samples.get(group.position.name), rates.get(group.position.name)) for group in overviews
+        describe_group(
+            group,
+            latest.groups.get(group.position.name),
+            rates.get(group.position.name),
+            is_waiting=group.position.name in latest.waiting,
+        )
+        for group in overviews
     ]
 
 
-def describe_group(group: GroupOverview, sample: GroupSample | None, rates: GroupRates | None) -> dict[str, Any]:
-    """Return a group for JSON. Unknown numbers are null."""
+def describe_group(
+    group: GroupOverview, sample: GroupSample | None, rates: GroupRates | None, *, is_waiting: bool = False
+) -> dict[str, Any]:
+    """Return a group for JSON. Unknown numbers are null. ``is_waiting``: its target is away."""
     position = group.position
     alive = sample.alive if sample else None
     row = {
@@ -77,7 +86,7 @@ def describe_group(group: GroupOverview, sample: GroupSample | None, rates: Grou
         "handle_p50": rates and rates.handle.quantile(0.5),
         "handle_p99": rates and rates.handle.quantile(0.99),
     }
-    return {**row, "state": _state_of(row)}
+    return {**row, "state": _state_of(row, is_waiting=is_waiting)}
 
 
 def describe_pause(pause: PauseRecord) -> dict[str, Any]:
@@ -92,7 +101,7 @@ def describe_pause(pause: PauseRecord) -> dict[str, Any]:
     }
 
 
-def _state_of(row: dict[str, Any]) -> str:
+def _state_of(row: dict[str, Any], *, is_waiting: bool) -> str:
     if not row["registered"]:
         return "replay" if row["group"].startswith("replay/") else "foreign"
     if row["paused"]:
@@ -101,6 +110,8 @@ def _state_of(row: dict[str, Any]) -> str:
         return "missing"
     if row["alive"] == 0:
         return "unattended"
+    if is_waiting:
+        return "waiting"
     return "behind" if (row["oldest_seconds"] or 0) > BEHIND_SECONDS else "healthy"
 
 
