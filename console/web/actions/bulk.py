@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 from pydantic import AfterValidator, Field, StringConstraints
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from console.queries.causes.cause import ID_LENGTH, NEWEST, Words
 from console.queries.causes.counting import Counted, sort_key
@@ -18,8 +18,9 @@ from console.web.route import API, Json, Parameters, Route
 from console.web.state import ConsoleState, identity_of, state_of
 from runtime.errors import CommandError
 from stream.entry import GREATEST_SEQ, EntryId
+from stream.redis.errors import error_code
 
-CONFLICT = 409
+CONFLICT, AWAY_STATUS = 409, 503
 IDS_AT_MOST = 100
 NEWS_SECONDS = 5.0
 
@@ -137,8 +138,8 @@ class BulkAction(Generic[B]):
         page = link(self.home, cause=body.cause)
         try:
             done = await self._run(request, body)
-        except RedisError:  # the page says that Redis is away, and comes back by itself
-            return see_other(request, page, Note("Not finished: Redis does not answer.", "Check what is left.", "bad"))
+        except RedisError as exc:  # while Redis is away, the page says so, and comes back by itself
+            return see_other(request, page, Note(f"Not finished: {_explain(exc)}.", "Check what is left.", "bad"))
         except NumberChanged as exc:
             if body.ids:
                 return see_other(request, page, Note(exc.sentence, tone="bad"))
@@ -155,25 +156,33 @@ class BulkAction(Generic[B]):
             return json_reply({"error": exc.sentence, "number": exc.number}, CONFLICT)
         except CommandError as exc:
             return json_reply({"error": str(exc)}, CONFLICT)
+        except RedisError as exc:
+            return json_reply({"error": f"Not finished: {_explain(exc)}."}, AWAY_STATUS)
         return json_reply({"count": done.count, **done.reply})
 
     async def _run(self, request: web.Request, body: B) -> ActionResult:
         state, identity = state_of(request), identity_of(request)
         try:
             done = await self.act(state, identity, body)
-        except RedisError:
+        except RedisError as exc:
             await state.audit.record(
                 identity,
                 action=self.name,
                 scope=body.scope(),
                 why=body.why,
-                result="interrupted: Redis does not answer",
+                result=f"interrupted: {_explain(exc)}",
             )
             raise
         await state.audit.record(
             identity, action=self.name, scope=done.scope, count=done.count, why=body.why, result=done.result
         )
         return done
+
+
+def _explain(exc: RedisError) -> str:
+    if isinstance(exc, OutOfMemoryError):
+        return "Redis is full"
+    return f"Redis refused it ({error_code(exc)})" if isinstance(exc, ResponseError) else "Redis does not answer"
 
 
 def summarize(counted: Counted, most: int) -> Json:

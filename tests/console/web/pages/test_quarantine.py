@@ -149,6 +149,24 @@ async def test_private_parts_are_shown_only_by_a_reveal(console: ConsoleServer, 
     assert len(await console.read_audit("quarantine.reveal")) == 2
 
 
+async def test_a_refusal_of_redis_is_reported(console: ConsoleServer, server: Redis, shard: Shard) -> None:
+    """If Redis refuses the append, the payload stays, and page, JSON and audit log have the reason."""
+    await fill(server, shard)
+    await server.set(shard.stream, "not a stream")
+
+    async with console.visit() as person:
+        form = await fill_form(person, TWIN, "good")
+        answer = await person.post(f"{PAGE}/accept", form)
+        page = (await person.get(answer.headers["Location"])).text
+        twin = await person.post(f"{TWIN}/accept", json=form)
+
+    assert "Not finished: Redis refused it (WRONGTYPE)." in page
+    assert (twin.status, twin.json()["error"]) == (503, "Not finished: Redis refused it (WRONGTYPE).")
+    assert await server.xlen(shard.quarantine) == 5
+    results = [entry["result"] for entry in await console.read_audit("quarantine")]
+    assert results == ["interrupted: Redis refused it (WRONGTYPE)"] * 2
+
+
 async def test_without_secrets_nothing_is_checked(tmp_path: Path, valkey_url: str, server: Redis, shard: Shard) -> None:
     """The page says that no secret is set, and accepting does nothing."""
     await fill(server, shard)
