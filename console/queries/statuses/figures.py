@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from console.queries.statuses.error_codes import ErrorCode
+from console.queries.codes.error_codes import ErrorCode
 
 
 @dataclass(frozen=True, slots=True)

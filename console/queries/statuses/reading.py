@@ -1,8 +1,10 @@
 """Opens a read of the tables of ``store`` with a limit for its time."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -22,19 +24,36 @@ class QueryTooSlow(Exception):  # noqa: N818 - the caller asks for less
 
 @asynccontextmanager
 async def open_reader(engine: AsyncEngine, seconds: float = SECONDS) -> AsyncIterator[AsyncConnection]:
-    """Yield a connection in a read-only transaction that ends after this time.
+    """Yield a connection in a read-only transaction. The database stops its statements after this time.
 
     Raises QueryTooSlow, DatabaseAway, or an error of the database.
     """
-    message = f"the database did not answer within {seconds:g} s: choose a shorter time or more filters"
+    timer: asyncio.Task[None] | None = None
     try:
-        async with asyncio.timeout(seconds + 1), open_connection(engine) as connection, connection.begin():
+        async with open_connection(engine) as connection, connection.begin():
             if engine.dialect.name == "postgresql":
                 await connection.execute(_LIMIT, {"ms": f"{seconds * 1000:.0f}"})
+            else:
+                timer = asyncio.create_task(_interrupt(connection, seconds))
             yield connection
-    except TimeoutError as exc:
-        raise QueryTooSlow(message) from exc
     except DBAPIError as exc:
-        if getattr(exc.orig, "sqlstate", None) == _CANCELED:
-            raise QueryTooSlow(message) from exc
+        if _is_stopped(exc):
+            raise QueryTooSlow(
+                f"the database did not answer within {seconds:g} s: choose a shorter time or more filters"
+            ) from exc
         raise
+    finally:
+        if timer is not None:
+            timer.cancel()
+
+
+async def _interrupt(connection: AsyncConnection, seconds: float) -> None:
+    """Stop the statement that SQLite runs after this time."""
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    await asyncio.sleep(seconds)
+    await driver.interrupt()
+
+
+def _is_stopped(exc: DBAPIError) -> bool:
+    code = getattr(exc.orig, "sqlite_errorcode", None)
+    return getattr(exc.orig, "sqlstate", None) == _CANCELED or code == sqlite3.SQLITE_INTERRUPT

@@ -4,18 +4,32 @@ Messages are ordered by the time of their first status. That time hardly ever ch
 statuses arrive.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import ColumnElement, Select, func, literal, literal_column, select, tuple_, union_all
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from console.queries.statuses.figures import Capped
+from console.queries.statuses.ranges import plan_ranges
+from console.queries.statuses.reading import open_reader
+from worker.events.text import clean
+from worker.store.contribution import FINAL
+from worker.store.tables import INDEXED_LENGTH, messages, status_events
 
 Match = Literal["message_uuid", "client_ref", "number", "event_id", "entry"]
 
 PAGE = 50
+FIRST_ROWS = 10_000
+"""A list looks at this many messages before it asks the roll-ups where the others are."""
+
+_ENTRY = re.compile(r"(\d{1,4}/)?\d{13,}-\d+", re.ASCII)
+_EVENT_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_NUMBER = re.compile(r"\+?\d{4,20}", re.ASCII)
+_FILLERS = str.maketrans("", "", " .-()/\u00a0\u202f")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +94,162 @@ async def find_messages(
     engine: AsyncEngine, chosen: MessageFilter, after: str | None = None, limit: int = PAGE
 ) -> MessagePage:
     """Return a page of messages. Raises InvalidCursor, or QueryTooSlow if the filter needs a shorter time."""
-    raise NotImplementedError(engine, chosen, after, limit)
+    cursor = None if after is None else _decode(after)
+    async with open_reader(engine) as connection:
+        if _plan_lookups(chosen):
+            rows, matched = await _search(connection, chosen, cursor, limit)
+        else:
+            rows, matched = await _list(connection, chosen, cursor, limit), []
+    page = [MessageRow(*row) for row in rows[:limit]]
+    return MessagePage(
+        page,
+        next=_encode(page[-1]) if len(rows) > limit else None,
+        matched=matched,
+        newest=_encode(page[0]) if page else None,
+    )
 
 
 async def count_newer(engine: AsyncEngine, chosen: MessageFilter, newest: str, limit: int = 1000) -> Capped:
     """Return how many messages were added to the list above its newest message. Raises as ``find_messages``."""
-    raise NotImplementedError(engine, chosen, newest, limit)
+    newer = _is_newer(_decode(newest))
+    statements = [*_plan_lookups(chosen).values()] or [_select(chosen)]
+    async with open_reader(engine) as connection:
+        ids = [
+            select(part.with_only_columns(messages.c.message_uuid).where(newer).limit(limit + 1).subquery())
+            for part in statements
+        ]
+        rows = select(union_all(*ids).subquery()).distinct().limit(limit + 1)
+        number = (await connection.execute(select(func.count()).select_from(rows.subquery()))).scalar_one()
+    return Capped(min(number, limit), is_exact=number <= limit)
+
+
+_COLUMNS = [messages.c[name] for name in MessageRow.__dataclass_fields__]
+_NEWEST_FIRST = messages.c.first_at.desc(), messages.c.message_uuid.desc()
+
+Cursor = tuple[datetime, str]
+
+
+def _is_older(cursor: Cursor) -> ColumnElement[bool]:
+    """Return the condition that a message comes after the cursor in a list."""
+    key = tuple_(messages.c.first_at, messages.c.message_uuid)
+    return key < cursor
+
+
+def _is_newer(cursor: Cursor) -> ColumnElement[bool]:
+    """Return the condition that a message comes before the cursor in a list."""
+    key = tuple_(messages.c.first_at, messages.c.message_uuid)
+    return key > cursor
+
+
+def _select(chosen: MessageFilter, *conditions: ColumnElement[bool]) -> Select[Any]:
+    """Return the statement for the messages with these conditions and the filters, newest first."""
+    statement = select(*_COLUMNS).where(*conditions).order_by(*_NEWEST_FIRST)
+    for column, value in (
+        (messages.c.status, chosen.status),
+        (messages.c.channel, chosen.channel),
+        (messages.c.account, chosen.account),
+    ):
+        if value is not None:
+            statement = statement.where(column == clean(value))
+    if chosen.error is not None:
+        statement = statement.where(*_equals("error_code", [chosen.error]))
+    if chosen.is_open:
+        statement = statement.where(messages.c.status.not_in(FINAL))
+    if chosen.since is not None:
+        statement = statement.where(messages.c.first_at >= chosen.since)
+    if chosen.until is not None:
+        statement = statement.where(messages.c.first_at < chosen.until)
+    return statement
+
+
+def _equals(column: str, values: Sequence[str]) -> Sequence[ColumnElement[bool]]:
+    """Return conditions that the index of the column answers."""
+    cleaned = [clean(value) for value in values]
+    start = func.substr(messages.c[column], literal_column("1"), literal_column(str(INDEXED_LENGTH)))
+    return start.in_([value[:INDEXED_LENGTH] for value in cleaned]), messages.c[column].in_(cleaned)
+
+
+def _plan_lookups(chosen: MessageFilter) -> dict[Match, Select[Any]]:
+    """Return a statement for each thing that the text can be; none without a text."""
+    text = clean((chosen.text or "").strip())
+    if not text:
+        return {}
+    message_uuid = messages.c.message_uuid
+    lookups: dict[Match, Select[Any]] = {
+        "message_uuid": _select(chosen, message_uuid == text),
+        "client_ref": _select(chosen, *_equals("client_ref", [text])),
+    }
+    number = text.translate(_FILLERS)
+    if _NUMBER.fullmatch(number):
+        digits = number.removeprefix("+").removeprefix("00")
+        lookups["number"] = _select(chosen, *_equals("to", sorted({text, number, digits, f"+{digits}"})))
+    if _EVENT_ID.fullmatch(text.lower()):
+        events = select(status_events.c.message_uuid).where(status_events.c.event_id == text.lower())
+        lookups["event_id"] = _select(chosen, message_uuid.in_(events))
+    if _ENTRY.fullmatch(text):
+        entry = text if "/" in text else f"0/{text}"
+        events = select(status_events.c.message_uuid).where(status_events.c.entry == entry)
+        lookups["entry"] = _select(chosen, message_uuid.in_(events))
+    return lookups
+
+
+async def _search(
+    connection: AsyncConnection, chosen: MessageFilter, cursor: Cursor | None, limit: int
+) -> tuple[Sequence[Any], Sequence[Match]]:
+    """Return up to ``limit`` + 1 messages with the text, and the fields that have it."""
+    parts = []
+    for match, statement in _plan_lookups(chosen).items():
+        page = statement if cursor is None else statement.where(_is_older(cursor))
+        parts.append(select(page.add_columns(literal(match).label("match")).limit(limit + 1).subquery()))
+    union = union_all(*parts).subquery()
+    order = union.c.first_at.desc(), union.c.message_uuid.desc()
+    rows = (await connection.execute(select(union).order_by(*order).limit(len(parts) * (limit + 1)))).all()
+    distinct = {row.message_uuid: tuple(row)[:-1] for row in rows}
+    return list(distinct.values())[: limit + 1], list(dict.fromkeys(row.match for row in rows))
+
+
+async def _list(connection: AsyncConnection, chosen: MessageFilter, cursor: Cursor | None, limit: int) -> Sequence[Any]:
+    """Return up to ``limit`` + 1 messages of a list."""
+    older = [messages.c.first_at.is_not(None)] if cursor is None else [_is_older(cursor)]
+    statement = _select(chosen, *older).limit(limit + 1)
+    is_rare = chosen.is_open or any(value is not None for value in (chosen.status, chosen.channel, chosen.account))
+    if chosen.error is not None or not is_rare:
+        return list(await connection.execute(statement))
+    first_at = messages.c.first_at
+    range_only = MessageFilter(since=chosen.since, until=chosen.until)
+    edge_row = _select(range_only, *older).with_only_columns(first_at).offset(FIRST_ROWS).limit(1)
+    edge: datetime | None = (await connection.execute(edge_row)).scalar()
+    if edge is None:
+        return list(await connection.execute(statement))
+    rows = list(await connection.execute(statement.where(first_at >= edge)))
+    if len(rows) > limit:
+        return rows
+    for start, end in await plan_ranges(
+        connection,
+        status="open" if chosen.is_open and chosen.status is None else chosen.status,
+        channel=chosen.channel,
+        account=chosen.account,
+        since=chosen.since,
+        before=edge,
+        enough=limit,
+    ):
+        within = statement.where(first_at >= start, first_at < min(end, edge))
+        rows += await connection.execute(within)
+        if len(rows) > limit:
+            break
+    return rows[: limit + 1]
+
+
+def _encode(row: MessageRow) -> str | None:
+    return f"{row.first_at.isoformat()}_{row.message_uuid}" if row.first_at else None
+
+
+def _decode(cursor: str) -> Cursor:
+    time, _, message_uuid = cursor.partition("_")
+    try:
+        first_at = datetime.fromisoformat(time)
+    except ValueError:
+        raise InvalidCursor("the cursor is not one of a page") from None
+    if first_at.tzinfo is None or not message_uuid:
+        raise InvalidCursor("the cursor is not one of a page")
+    return first_at, clean(message_uuid)

@@ -16,7 +16,7 @@ class StatusFilter:
     """The messages whose first status was reached in this time, with all of these values. None selects any value.
 
     Roll-ups have hours, so the time is widened to whole hours in UTC. An empty text selects messages without the value.
-    ``network`` is MCC and MNC, as stored; ``country`` is a name in console.queries.statuses.countries.
+    ``network`` is MCC and MNC, as stored; ``country`` is a name in console.queries.codes.countries.
     """
 
     since: datetime

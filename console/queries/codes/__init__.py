@@ -1,0 +1,1 @@
+"""Tables of codes: error codes of the provider, and the countries of networks."""

@@ -1,0 +1,188 @@
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from console.queries.statuses import search
+from console.queries.statuses.figures import Capped
+from console.queries.statuses.reading import QueryTooSlow, open_reader
+from console.queries.statuses.search import InvalidCursor, MessageFilter, count_newer, find_messages
+from tests.support.samples.events import body, event
+from worker.store.database import open_engine
+from worker.store.handler import Store
+from worker.store.migrate import migrate
+
+NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)
+NUMBER = "447700900123"
+
+
+async def store(engine: AsyncEngine, *messages: dict[str, Any]) -> list[str]:
+    """Store an event of each message, an hour apart, and return their event ids."""
+    events = [
+        event(body(timestamp=(NOON + timedelta(hours=place)).isoformat(), **fields), at=f"0/179600000000{place}-0")
+        for place, fields in enumerate(messages)
+    ]
+    await Store(engine).handle(events)
+    return [stored.event_id for stored in events]
+
+
+async def find_ids(engine: AsyncEngine, **filters: Any) -> list[str]:
+    page = await find_messages(engine, MessageFilter(**filters))
+    return [message.message_uuid for message in page.messages]
+
+
+@pytest.mark.parametrize(
+    ("looked_for", "matched"),
+    [
+        ("m-b", "message_uuid"),
+        (" order 7/8 ", "client_ref"),
+        (NUMBER, "number"),
+        (f"+{NUMBER}", "number"),
+        ("+44 7700 900-123", "number"),
+        ("0044 (7700) 900123", "number"),
+        ("0/1796000000001-0", "entry"),
+        ("1796000000001-0", "entry"),
+    ],
+)
+async def test_one_text_finds_a_message_by_any_of_its_names(engine: AsyncEngine, looked_for: str, matched: str) -> None:
+    """The box takes an id, a client_ref, an entry id, and a number as people write it."""
+    await store(
+        engine,
+        {"message_uuid": "m-a", "to": "447700900124"},
+        {"message_uuid": "m-b", "to": NUMBER, "client_ref": "order 7/8"},
+    )
+    page = await find_messages(engine, MessageFilter(text=looked_for))
+    assert ([message.message_uuid for message in page.messages], page.matched) == (["m-b"], [matched])
+
+
+async def test_an_event_id_finds_its_message(engine: AsyncEngine) -> None:
+    """The id of an event is accepted in any letter case."""
+    _, event_id = await store(engine, {"message_uuid": "m-a"}, {"message_uuid": "m-b"})
+    page = await find_messages(engine, MessageFilter(text=event_id.upper()))
+    assert ([message.message_uuid for message in page.messages], page.matched) == (["m-b"], ["event_id"])
+
+
+async def test_a_number_with_a_plus_is_found_as_stored(engine: AsyncEngine) -> None:
+    """Some senders write numbers with a plus, and some recipients are no numbers."""
+    await store(engine, {"message_uuid": "m-a", "to": f"+{NUMBER}"}, {"message_uuid": "m-b", "client_ref": NUMBER})
+    page = await find_messages(engine, MessageFilter(text=NUMBER))
+    assert [message.message_uuid for message in page.messages] == ["m-b", "m-a"]
+    assert set(page.matched) == {"client_ref", "number"}
+
+
+async def test_long_values_are_compared_as_a_whole(engine: AsyncEngine) -> None:
+    """An index has the first 64 characters only; a message with another end is not found."""
+    long = "x" * 1000
+    await store(engine, {"message_uuid": "m-a", "client_ref": f"{long}a"}, {"message_uuid": "m-b", "client_ref": long})
+    assert await find_ids(engine, text=long) == ["m-b"]
+
+
+@pytest.mark.parametrize("looked_for", ["nothing", "%", "m-_", "'", "\0", "x" * 5000, "٣٣٣٣٣٣"])
+async def test_other_texts_find_nothing(engine: AsyncEngine, looked_for: str) -> None:
+    """Wildcards, quotes and texts without a match give an empty page."""
+    await store(engine, {"message_uuid": "m-a"})
+    page = await find_messages(engine, MessageFilter(text=looked_for))
+    assert (page.messages, page.next, page.matched, page.newest) == ([], None, [], None)
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ({}, ["m-e", "m-d", "m-c", "m-b", "m-a"]),
+        ({"text": "   "}, ["m-e", "m-d", "m-c", "m-b", "m-a"]),
+        ({"status": "rejected"}, ["m-d", "m-b"]),
+        ({"is_open": True}, ["m-e", "m-c"]),
+        ({"is_open": True, "status": "seen"}, ["m-e"]),
+        ({"channel": "rcs"}, ["m-d"]),
+        ({"error": "1210"}, ["m-b"]),
+        ({"status": "rejected", "error": "1000", "channel": "rcs"}, ["m-d"]),
+        ({"since": NOON + timedelta(hours=1), "until": NOON + timedelta(hours=3)}, ["m-c", "m-b"]),
+        ({"account": "nobody"}, []),
+    ],
+)
+@pytest.mark.parametrize("first_rows", [10_000, 1])
+async def test_filters_apply_together(
+    engine: AsyncEngine,
+    filters: dict[str, Any],
+    expected: list[str],
+    first_rows: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A list has the messages with all values, newest first, also if the roll-ups say where they are."""
+    monkeypatch.setattr(search, "FIRST_ROWS", first_rows)
+    await store(
+        engine,
+        {"message_uuid": "m-a"},
+        {"message_uuid": "m-b", "status": "rejected", "error": {"title": "1210"}},
+        {"message_uuid": "m-c", "status": "submitted"},
+        {"message_uuid": "m-d", "status": "rejected", "error": {"title": "1000"}, "channel": "rcs"},
+        {"message_uuid": "m-e", "status": "seen"},
+    )
+    assert await find_ids(engine, **filters) == expected
+
+
+@pytest.mark.parametrize(
+    "filters", [{}, {"text": NUMBER}, {"channel": "sms"}, {"error": "1210"}, {"status": "rejected"}]
+)
+@pytest.mark.parametrize("first_rows", [10_000, 3])
+async def test_pages_show_each_message_once(
+    engine: AsyncEngine, filters: dict[str, Any], first_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Messages of the same moment are neither lost nor repeated between pages, while new ones arrive."""
+    monkeypatch.setattr(search, "FIRST_ROWS", first_rows)
+    fields = {"status": "rejected", "to": NUMBER, "error": {"title": "1210"}}
+    names = [f"m-{n:02}" for n in range(23)]
+    events = [
+        event(body(message_uuid=name, timestamp=(NOON + timedelta(hours=place // 7)).isoformat(), **fields))
+        for place, name in enumerate(names)
+    ]
+    await Store(engine).handle(events)
+    chosen, listed, cursor = MessageFilter(**filters), [], None
+    newest = (await find_messages(engine, chosen)).newest
+    assert newest is not None
+
+    while True:
+        page = await find_messages(engine, chosen, cursor, limit=4)
+        listed += [message.message_uuid for message in page.messages]
+        cursor = page.next
+        late = (NOON + timedelta(days=1)).isoformat()
+        await Store(engine).handle([event(body(message_uuid=f"new-{len(listed)}", timestamp=late, **fields))])
+        if cursor is None:
+            break
+
+    assert sorted(listed) == names
+    assert listed == sorted(listed, key=lambda name: (-(names.index(name) // 7), [-ord(letter) for letter in name]))
+    assert await count_newer(engine, chosen, newest) == Capped(6, is_exact=True)
+    assert await count_newer(engine, chosen, newest, limit=2) == Capped(2, is_exact=False)
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "2026-11-28T12:00:00_m", "2026-11-28T12:00:00+00:00_", "_m"])
+async def test_another_text_is_no_cursor(engine: AsyncEngine, cursor: str) -> None:
+    """A cursor that no page gave is refused."""
+    with pytest.raises(InvalidCursor):
+        await find_messages(engine, MessageFilter(), cursor)
+
+
+async def test_a_slow_query_is_stopped_by_the_database(engine: AsyncEngine) -> None:
+    """The statement ends on the server, and the connection can be used again."""
+    endless = {
+        "postgresql": "SELECT pg_sleep(60)",
+        "sqlite": "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n",
+    }
+    with pytest.raises(QueryTooSlow, match="shorter time"):
+        async with open_reader(engine, 0.2) as connection:
+            await connection.execute(text(endless[engine.dialect.name]))
+    async with open_reader(engine) as connection:
+        assert (await connection.execute(text("SELECT 1"))).scalar() == 1
+
+
+async def test_a_reader_cannot_write(postgresql_url: str) -> None:
+    """A read of the console changes nothing, whatever its statement."""
+    engine = open_engine(postgresql_url)
+    await migrate(engine)
+    with pytest.raises(Exception, match="read-only"):
+        async with open_reader(engine) as connection:
+            await connection.execute(text("DELETE FROM messages"))
+    await engine.dispose()
