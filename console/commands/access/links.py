@@ -22,9 +22,11 @@ def link(
 
     from console.web.access.links import LinkTable, format_link
     from runtime.errors import CommandError
+    from runtime.run_file import find_running
 
     link_role, settings = parse_role(role), options.settings
-    base_url = url or settings.browser_url
+    running = find_running(settings.data)
+    base_url = url or (running.console_url if running else settings.browser_url)
     if not settings.console_database.exists():
         raise CommandError(f"no console has run on {settings.data}: start one, or name its folder with --data")
 

@@ -16,7 +16,8 @@ from console.web.access.sessions import SessionTable
 from console.web.access.tokens import TokenTable
 from console.web.access.users import UserFile
 from console.web.database import open_console_database
-from tests.support.commands import Outcome, run_command
+from runtime import run_file
+from tests.support.commands import CommandResult, run_command
 from tests.support.http.guarded import PASSWORD, make_user
 
 
@@ -151,6 +152,20 @@ async def test_a_link_is_printed_for_the_running_console(data: Path, monkeypatch
         use = await LinkTable(database).use(parse_qs(urlsplit(other).query)["link"][0])
     assert use is not None
     assert use[1] is Role.VIEWER
+
+
+def test_a_link_leads_to_the_console_of_a_running_up(data: Path) -> None:
+    """Its port may come from an option of `up`, which no setting has."""
+    lock = run_file.lock_folder(data)
+    other = "http://127.0.0.1:1"
+    run_file.Addresses("redis://x", "sqlite:///x", other, other, other, "http://127.0.0.1:8282").write(data)
+    (data / "console").mkdir()
+    (data / "console" / "console.db").touch()
+
+    link = run("link").stdout
+    os.close(lock)
+
+    assert link.startswith("http://127.0.0.1:8282/sign-in?link=")
 
 
 def test_a_database_that_cannot_be_opened_is_explained(data: Path) -> None:
