@@ -1,7 +1,7 @@
 """The history of samples in the console's own database: bounded, and kept over restarts.
 
 Each finished point of the finest tier is one statement, with all that a restart needs. Coarser points are merged from
-finer ones as soon as their time is over, or after a restart. A fault of the disk loses points and nothing else.
+finer ones as soon as their time is over, also from those of an earlier run. A fault of the disk loses points only.
 """
 
 import sqlite3
@@ -48,9 +48,8 @@ class SampleHistory:
         """The streams as the last run has left them, by shard."""
 
     async def load(self, now: float) -> None:
-        """Read the state of the last run, and merge the points that it left unmerged. Logs a fault of the disk."""
+        """Read the state that the last run has left. Logs a fault of the disk."""
         try:
-            await self._merge_finished(int(now))
             points = [point async for point in self._read(MINUTE, int(now) - TIERS[MINUTE])]
         except sqlite3.Error as exc:
             self._report(exc)
