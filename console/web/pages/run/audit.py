@@ -21,7 +21,19 @@ from runtime.errors import CommandError
 
 PAGE_ROWS = 50
 COLUMNS = ("at", "who", "role", "address", "action", "scope", "count", "why", "result")
-ACTIONS = ("session", "replays", "groups", "dead-letters", "invalid", "quarantine", "messages")
+ACTIONS = (
+    "session",
+    "replays",
+    "groups",
+    "dead-letters",
+    "invalid",
+    "quarantine",
+    "messages",
+    "simulate",
+    "user",
+    "token",
+    "link",
+)
 """The first words of the actions, for the filter."""
 
 

@@ -17,7 +17,7 @@ from tests.support.http.console_server import ConsoleServer, Visitor, run_consol
 from tests.support.processes import run_ackstream
 from tests.support.samples.events import body, entry
 from tests.support.waiting import until
-from tests.support.workers.recording import GROUP, RecordingWorkers, recording
+from tests.support.workers.recording import GROUP, RecordingWorkers, replay, run_recording_workers
 
 ENTRIES = 400
 FORM = {"group": GROUP, "status": "delivered", "rate": "20"}
@@ -50,8 +50,8 @@ async def is_in_state(person: Visitor, state: str, *, done: int = 0) -> None:
     """Wait until the only replay has this state and number of copies."""
 
     async def reached() -> bool:
-        (replay,) = await replays(person)
-        return bool(replay["state"] == state and replay["done"] >= done)
+        (row,) = await replays(person)
+        return bool(row["state"] == state and row["done"] >= done)
 
     await until(reached)
 
@@ -67,10 +67,10 @@ async def test_a_replay_is_planned_started_slowed_paused_resumed_and_cancelled(
         assert (started.status, started.headers["Location"]) == (303, "/replays")
         page = (await person.get("/replays")).text
         assert f"Started: {ENTRIES} go to {GROUP}." in page
-        (replay,) = await replays(person)
-        assert (replay["total"], replay["rate"], replay["started"]["why"]) == (ENTRIES, 20, "new column")
+        (row,) = await replays(person)
+        assert (row["total"], row["rate"], row["started"]["why"]) == (ENTRIES, 20, "new column")
         await is_in_state(person, "running", done=5)
-        path = f"/replays/{replay['replay']}"
+        path = f"/replays/{row['replay']}"
 
         await person.post(f"{path}/rate", {"rate": "0.5"})
         await site.workers[0].has_logged("replay.rate")
@@ -164,6 +164,22 @@ async def test_ages_become_times(console: ConsoleServer) -> None:
         assert answer.status == 303
         assert re.fullmatch(rf"/replays\?group={GROUP}&since=\d{{4}}-\d\d-\d\dT\d\d:\d\d", answer.headers["Location"])
         assert (await person.get(answer.headers["Location"])).status == 200
+
+
+async def test_an_open_page_shows_the_progress(site: RecordingWorkers, console: ConsoleServer) -> None:
+    """The stream of the page sends the replays and the plan, and later only the replays, which change."""
+    await replay(site.server, site.shard, GROUP, 20)
+    async with (
+        console.visit(Role.VIEWER) as person,
+        person.http.get(f"{console.url}/live?page=replays&group={GROUP}&status=delivered&rate=20") as stream,
+    ):
+        first = await stream.content.readuntil(b"\r\n\r\n")
+        while b"a second now" not in (later := await stream.content.readuntil(b"\r\n\r\n")):
+            pass
+
+    assert all(f"[data-live={region}]".encode() in first for region in ("active", "plan"))
+    assert b'role="progressbar"' in later
+    assert b"[data-live=plan]" not in later
 
 
 @pytest.mark.usefixtures("site")
