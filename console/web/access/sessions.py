@@ -6,7 +6,9 @@ user is removed.
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from sqlite3 import OperationalError
 
 from aiosqlite import Connection
 
@@ -59,7 +61,8 @@ class SessionTable:
                 await self.end(secret)
                 return None
         if is_use and now - used_at > TOUCH_SECONDS:
-            await self._database.execute("UPDATE sessions SET used_at = ? WHERE digest = ?", (now, key))
+            with suppress(OperationalError):  # a full disk ends no session
+                await self._database.execute("UPDATE sessions SET used_at = ? WHERE digest = ?", (now, key))
         return Session(name, Role.from_text(role))
 
     async def end(self, secret: str) -> None:

@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from sqlite3 import Row
+from sqlite3 import OperationalError, Row
 
 from aiosqlite import Connection
 
@@ -51,7 +52,8 @@ class TokenTable:
             return None
         token, now = _from_row(row), self._clock()
         if token.used_at is None or now - token.used_at > TOUCH_SECONDS:
-            await self._database.execute("UPDATE tokens SET used_at = ? WHERE name = ?", (now, token.name))
+            with suppress(OperationalError):  # a full disk refuses no token
+                await self._database.execute("UPDATE tokens SET used_at = ? WHERE name = ?", (now, token.name))
         return token
 
     async def read(self) -> list[Token]:

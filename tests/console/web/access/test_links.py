@@ -84,6 +84,15 @@ async def test_a_token_is_known_until_it_is_removed(database: Connection) -> Non
     assert await tokens.find(secret) is None
 
 
+async def test_a_token_works_on_a_full_disk(database: Connection) -> None:
+    """An autoscaler keeps its number; only the last use of the token cannot be stored."""
+    tokens = TokenTable(database)
+    secret = await tokens.add("ci", Role.VIEWER) or ""
+    await database.execute("PRAGMA query_only = ON")  # each write fails as on a full disk
+
+    assert await tokens.find(secret)
+
+
 async def test_the_last_use_of_a_token_is_exact_to_an_hour(database: Connection) -> None:
     """A busy program does not cause a write for each request."""
     clock = FakeClock()

@@ -116,6 +116,16 @@ async def test_ended_sessions_leave_the_table(sessions: Sessions) -> None:
     assert [tuple(row) for row in await sessions.database.execute_fetchall("SELECT count(*) FROM sessions")] == [(1,)]
 
 
+async def test_a_session_continues_on_a_full_disk(sessions: Sessions) -> None:
+    """The console shows the failure of the disk to those who are signed in; only their last use cannot be stored."""
+    secret = await sessions.table.start(ANN)
+    await sessions.database.execute("PRAGMA query_only = ON")  # each write fails as on a full disk
+
+    sessions.clock.now += 3600
+
+    assert await sessions.table.find(secret) == Session("ann", Role.VIEWER)
+
+
 async def test_sessions_survive_a_restart(sessions: Sessions, tmp_path: Path) -> None:
     """Another process on the same file knows them."""
     secret = await sessions.table.start(ANN)
