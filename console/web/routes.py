@@ -5,7 +5,17 @@ from itertools import chain
 
 from console.web import openapi, static_files
 from console.web.live import LivePage, LiveStreams, make_routes
-from console.web.pages import dead_letters, invalid, message, overview, preferences, quarantine, sign_in
+from console.web.pages import (
+    dead_letters,
+    invalid,
+    message,
+    messages,
+    overview,
+    preferences,
+    quarantine,
+    sign_in,
+    statuses,
+)
 from console.web.pages.run import audit, group, groups, replay_acts, replays, settings_page
 from console.web.route import Route
 
@@ -13,6 +23,8 @@ PAGES = (
     sign_in.ROUTES,
     overview.ROUTES,
     preferences.ROUTES,
+    statuses.ROUTES,
+    messages.ROUTES,
     message.ROUTES,
     dead_letters.ROUTES,
     invalid.ROUTES,
@@ -26,6 +38,8 @@ PAGES = (
 )
 LIVE: Sequence[LivePage] = (
     overview.LIVE,
+    statuses.LIVE,
+    messages.LIVE,
     dead_letters.LIVE,
     dead_letters.LIVE_CAUSE,
     invalid.LIVE,

@@ -3,7 +3,7 @@
 Numbers, error messages and payloads are shown whole only in the answer to a reveal, which the audit log has.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from console.queries.codes.error_codes import explain_code
 from console.queries.replays import ReplayRequest, plan, start
 from console.queries.timeline.payload import show_payload
 from console.queries.timeline.summary import list_milestones, sum_up_groups
@@ -72,6 +73,7 @@ class MessageReply(BaseModel):
     """A message. ``webhooks`` has each webhook with its state in every group and its steps."""
 
     message: dict[str, Any]
+    meaning: dict[str, str] | None
     is_stored: bool
     redis_away: bool
     database_away: bool
@@ -122,6 +124,7 @@ async def read(state: ConsoleState, chosen: MessagePath, _identity: Identity, *,
     entry = chosen.entry if chosen.entry in events else webhooks[-1]["entry"]
     return {
         "message": message.describe(reveal=reveal),
+        "meaning": _explain_error(message),
         "is_stored": facts.stored is not None,
         "redis_away": facts.redis_away,
         "database_away": facts.database_away,
@@ -131,6 +134,13 @@ async def read(state: ConsoleState, chosen: MessagePath, _identity: Identity, *,
         "payload": {"entry": entry, "text": show_payload(events[entry].raw, reveal=reveal)},
         "on_stream": sum(bool(webhook["is_on_stream"]) for webhook in webhooks),
     }
+
+
+def _explain_error(message: StoredMessage) -> Json | None:
+    """Return meaning, advice and source of the error code; None without a documented one."""
+    code = message.state["error_code"]
+    error = explain_code(code) if code else None
+    return asdict(error) if error else None
 
 
 async def _gather(state: ConsoleState, chosen: MessagePath, *, reveal: bool) -> _Facts:

@@ -87,6 +87,7 @@ async def test_numbers_are_masked_until_a_reveal(console: ConsoleServer, group: 
     assert unreasoned.status == 400
     assert f"no route to {NUMBER}" in page.text
     assert f"{NUMBER} is throttled" in page.text
+    assert "The account sends faster than it may." in page.text
     assert twin.json()["message"]["to"] == NUMBER
     records = await _audit(console, "messages.reveal")
     assert [(record["scope"], record["why"]) for record in records] == [

@@ -1,0 +1,164 @@
+"""The figures of the statuses page."""
+
+import csv
+import io
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from console.web.statuses.delivery_chart import draw_delivery
+from stream.keys import Shard
+from tests.support.http.console_server import ConsoleServer, run_console
+from tests.support.samples.events import body, event
+from tests.support.workers.stored_messages import store_events
+from worker.events.event import StatusEvent
+from worker.store.migrate import migrate_at
+
+MARKUP = "<script>alert(1)</script>\"'&"
+NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+def make_event(message_uuid: str, status: str, seconds_ago: float, **fields: Any) -> StatusEvent:
+    """Return a status that was reached and received this long ago."""
+    at = NOW - timedelta(seconds=seconds_ago)
+    payload = body(message_uuid=message_uuid, status=status, timestamp=at.isoformat(), **fields)
+    return event(payload, int(at.timestamp() * 1000), f"0/{int(at.timestamp() * 1000)}-0")
+
+
+EVENTS = [
+    make_event("m-1", "submitted", 600),
+    make_event("m-1", "delivered", 590, usage={"currency": "EUR", "price": "0.0333"}),
+    make_event("m-1", "delivered", 590, usage={"currency": "EUR", "price": "0.0333"}),  # sent twice
+    make_event("m-2", "submitted", 600, channel="whatsapp"),
+    make_event("m-2", "delivered", 500, channel="whatsapp", usage={"currency": "EUR", "price": "0.05"}),
+    make_event("m-2", "read", 400, channel="whatsapp", usage={"currency": "EUR", "price": "0"}),
+    make_event("m-3", "submitted", 600),
+    make_event("m-3", "undeliverable", 300, error={"title": "1180", "detail": "x"}),
+    make_event("m-4", "rejected", 300, channel=MARKUP, error={"title": MARKUP, "detail": MARKUP}),
+    make_event("m-5", "submitted", 2 * 3600, usage={"currency": "USD", "price": "1.5"}),
+    make_event("m-6", "submitted", 10 * 86_400),
+]
+
+
+@pytest.fixture
+async def console(tmp_path: Path, valkey_url: str, shard: Shard, database_url: str) -> AsyncIterator[ConsoleServer]:
+    """A console on a database of either kind, with six messages."""
+    await migrate_at(database_url)
+    await store_events(database_url, EVENTS)
+    async with run_console(tmp_path / "data", valkey_url, shard.name, database_url=database_url) as running:
+        yield running
+
+
+@pytest.fixture
+async def small_console(tmp_path: Path, valkey_url: str, shard: Shard) -> AsyncIterator[ConsoleServer]:
+    """A console on SQLite, with the same messages."""
+    async with run_console(tmp_path, valkey_url, shard.name) as running:
+        await store_events(running.settings.database_url, EVENTS)
+        yield running
+
+
+async def test_the_figures_are_those_of_the_sent_webhooks(console: ConsoleServer) -> None:
+    """Funnel, split, error codes, cost and open messages equal a count by hand; a repeated webhook counts once."""
+    async with console.visit() as person:
+        day = (await person.get("/api/v1/statuses")).json()
+        month = (await person.get("/api/v1/statuses?span=30d")).json()
+        sms = (await person.get("/api/v1/statuses?channel=sms")).json()
+
+    numbers = ("messages", "submitted", "delivered", "read", "rejected", "undeliverable", "open")
+    assert [day["counts"][name] for name in numbers] == [5, 4, 2, 1, 1, 1, 1]
+    assert [month["counts"][name] for name in numbers] == [6, 5, 2, 1, 1, 1, 2]
+    assert [sms["counts"][name] for name in numbers] == [3, 3, 1, 0, 0, 1, 1]
+    assert day["counts"]["shares"]["delivered"] == 0.4
+    assert day["reads"] == {"read": 1, "messages": 1, "share": 1.0}
+    assert {row["label"]: row["messages"] for row in day["groups"]} == {"sms": 3, "whatsapp": 1, MARKUP: 1}
+    assert "1180" in [error["code"] for error in day["errors"]["codes"]]
+    costs = {(cost["label"], cost["currency"]): cost["amount"] for cost in day["costs"]}
+    assert {key: float(amount) for key, amount in costs.items()} == {
+        ("sms", "EUR"): 0.0333,
+        ("whatsapp", "EUR"): 0.05,
+        ("sms", "USD"): 1.5,
+    }
+    (whatsapp,) = [row for row in day["delivery"] if row["label"] == "whatsapp"]
+    assert whatsapp["p50"] == pytest.approx(100, rel=0.06)
+    assert [day["open"][name]["number"] for name in ("under_1h", "from_1h_to_24h", "over_24h")] == [0, 1, 1]
+
+
+async def test_the_page_shows_the_figures_as_text(small_console: ConsoleServer) -> None:
+    """Every split is shown, a documented code has its advice and source, and markup is escaped."""
+    async with small_console.visit() as person:
+        pages = {
+            by: await person.get(f"/statuses?by={by}&network=&since=")
+            for by in ("channel", "country", "network", "account", "application", "time")
+        }
+        filtered = (await person.get(f"/statuses?channel={quote(MARKUP)}")).text
+
+    text = pages["channel"].text
+    assert {page.status for page in pages.values()} == {200}
+    assert "What became of 5 messages" in text
+    assert "WhatsApp" in text
+    assert "EUR 0.05" in text
+    assert "developer.vonage.com" in text
+    assert "/messages?status=open&amp;until=24h" in text
+    assert all("<script>alert" not in page.text for page in pages.values())
+    assert "What became of 1 message" in filtered
+    assert "<script>alert" not in filtered
+
+
+async def test_each_table_is_a_file(small_console: ConsoleServer) -> None:
+    """The CSV files have the rows of the page, and no cell is a formula."""
+    async with small_console.visit() as person:
+        files = {
+            table: list(csv.DictReader(io.StringIO((await person.get(f"/statuses.csv?table={table}")).text)))
+            for table in ("counts", "errors", "delivery", "costs")
+        }
+
+    assert {row["label"]: row["messages"] for row in files["counts"]} == {"sms": "3", "whatsapp": "1", MARKUP: "1"}
+    assert {row["code"]: row["messages"] for row in files["errors"]} == {"1180": "1", MARKUP: "1"}
+    assert len(files["delivery"]) == 2
+    assert {row["currency"] for row in files["costs"]} == {"EUR", "USD"}
+
+
+async def test_a_wrong_time_or_split_is_refused(small_console: ConsoleServer) -> None:
+    """An unknown parameter, an empty time and one over 400 days are answered 400 with a sentence."""
+    wrong = ("span=1y", "since=2026-01-02&until=2026-01-01", "since=1970-01-01", "by=number", "since=soon", "x=1")
+    async with small_console.visit() as person:
+        pages = [await person.get(f"/statuses?{query}") for query in wrong]
+        twins = [await person.get(f"/api/v1/statuses?{query}") for query in wrong]
+
+    assert [answer.status for answer in (*pages, *twins)] == [400] * 2 * len(wrong)
+    assert all(twin.json()["fields"] for twin in twins)
+
+
+async def test_without_the_database_the_page_says_so_and_comes_back(
+    tmp_path: Path, valkey_url: str, shard: Shard
+) -> None:
+    """The page polls by itself until the database answers; a database without messages counts as answered."""
+    url = f"sqlite:///{tmp_path / 'late.db'}"
+    async with run_console(tmp_path, valkey_url, shard.name, database_url=url) as console, console.visit() as person:
+        away, twin = await person.get("/statuses"), await person.get("/api/v1/statuses")
+        await migrate_at(url)
+        back = await person.get("/statuses")
+
+    assert (away.status, twin.status, back.status) == (503, 503, 200)
+    assert "The database does not answer" in away.text
+    assert "No messages in this time" in back.text
+
+
+def test_the_chart_has_round_times_at_its_grid_lines() -> None:
+    """The grid encloses all values; a larger time is higher; one point gives none."""
+    points = [{"label": str(hour), "p50": 2.0, "p90": 30.0, "p99": 100.0 + hour} for hour in range(5)]
+    chart = draw_delivery(points)
+
+    assert chart is not None
+    assert [line["seconds"] for line in chart["grid"]] == [600.0, 60.0, 10.0, 1.0]
+    ends = [float(line["path"].rpartition(" ")[2]) for line in chart["lines"]]
+    assert 100 > ends[0] > ends[1] > ends[2] > 0
+    assert chart["times"] == ["0", "2", "4"]
+    assert draw_delivery(points[:1]) is None
+    extreme = draw_delivery([{"label": "", "p50": 0.0, "p90": 1.0, "p99": 1e9}] * 2)
+    assert extreme is not None
+    assert "nan" not in str(extreme).lower()
