@@ -138,7 +138,9 @@ class GroupReply(Reply):
     failed_share: float | None
     handle_p50: float | None
     handle_p99: float | None
-    state: str = Field(description="healthy, behind, paused, unattended, waiting (its target is away), missing, foreign or replay")
+    state: str = Field(
+        description="healthy, behind, paused, unattended, waiting (its target is away), missing, foreign or replay"
+    )
 
 
 class GroupsReply(Reply):

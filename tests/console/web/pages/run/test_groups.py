@@ -61,6 +61,32 @@ async def test_groups_are_listed_with_their_open_work(console: ConsoleServer) ->
         assert text in page
 
 
+async def test_a_group_whose_target_is_away_says_so(
+    valkey_url: str, server: Redis, shard: Shard, tmp_path: Path
+) -> None:
+    """While the handler raises Unavailable, the group is shown as waiting and not as healthy; afterwards as healthy."""
+    with run_recording_workers(valkey_url, server, shard, tmp_path) as site:
+        worker = await site.start()
+        await site.append("away-1")
+        await worker.has_logged("handler.unavailable")
+        url = f"http://127.0.0.1:{worker.read_log('worker.started')[0]['admin_port']}"
+        data = tmp_path / "console"
+        data.mkdir()
+        async with (
+            run_console(data, valkey_url, shard.name, console_scrape=url) as console,
+            console.visit(Role.VIEWER) as person,
+        ):
+
+            async def has_states(group: str, overview: str) -> bool:
+                rows = (await person.get("/api/v1/groups")).json()["groups"]
+                shown = (await person.get("/api/v1/overview")).json()["groups"]
+                return [row["state"] for row in rows] == [group] and [row["state"] for row in shown] == [overview]
+
+            await until(lambda: has_states("waiting", "Target away"))
+            (site.folder / "back").touch()
+            await until(lambda: has_states("healthy", "Healthy"))
+
+
 @pytest.mark.parametrize(
     ("query", "regions"), [("page=groups", ("groups",)), ("page=group&name=slow", ("facts", "consumers"))]
 )
