@@ -12,9 +12,9 @@ from console.web.access.roles import Role
 from stream.keys import Shard
 from tests.support.http.console_server import ConsoleServer, run_console
 from tests.support.samples.events import body
-from tests.support.servers.proxy import proxying, through
+from tests.support.servers.proxy import run_proxy, through
+from tests.support.streams.stored_messages import store_stream
 from tests.support.workers.failing_group import FailingGroup
-from tests.support.workers.stored_messages import store_stream
 from worker.replay.repository import Replays
 from worker.sources import Source
 from worker.store.migrate import migrate_at

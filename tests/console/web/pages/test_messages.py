@@ -17,8 +17,8 @@ from console.web.pages import messages
 from stream.keys import Shard
 from tests.support.http.console_server import ConsoleServer, Visitor, run_console
 from tests.support.samples.events import RECEIVED_MS, body, event
+from tests.support.streams.stored_messages import store_events
 from tests.support.workers.failing_group import FailingGroup
-from tests.support.workers.stored_messages import store_events
 from worker.events.event import StatusEvent
 from worker.store.migrate import migrate_at
 

@@ -14,7 +14,7 @@ from console.web.statuses.delivery_chart import draw_delivery
 from stream.keys import Shard
 from tests.support.http.console_server import ConsoleServer, run_console
 from tests.support.samples.events import body, event
-from tests.support.workers.stored_messages import store_events
+from tests.support.streams.stored_messages import store_events
 from worker.events.event import StatusEvent
 from worker.store.migrate import migrate_at
 
