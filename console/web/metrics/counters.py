@@ -14,6 +14,8 @@ Values = tuple[float, ...]
 MOST_PROCESSES = 1000
 MOST_KEYS = 5000
 FORGET_SECONDS = 3600.0
+START_SECONDS = 2.0
+"""A start time may be this much too early: the kernel rounds the time of its boot to seconds."""
 
 
 @dataclass(slots=True)
@@ -35,7 +37,7 @@ class CounterSums:
 
     def __init__(self, watched_since: float) -> None:
         self.sums: dict[Key, Values] = {}
-        self._watched_since = watched_since
+        self._watched_since = watched_since - START_SECONDS
         self._last: dict[str, _Reading] = {}
 
     def add(self, process: str, started_at: float, at: float, counters: Mapping[Key, Values]) -> None:

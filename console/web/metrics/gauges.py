@@ -41,3 +41,11 @@ CONSUMERS = Gauge(
     ["group"],
     registry=REGISTRY,
 )
+OPEN_MESSAGES = Gauge(
+    "ackstream_open_messages",
+    "Messages without a final status, by the time since their first one: under_1h, 1h_to_24h, over_24h. Rises: the "
+    "network gives no receipts, or statuses were lost; see the open messages on the page Statuses of the console. "
+    "Absent: the database does not answer, or has no tables.",
+    ["age"],
+    registry=REGISTRY,
+)

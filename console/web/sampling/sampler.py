@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import aiohttp
 from aiosqlite import Connection
@@ -18,8 +19,11 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from console.errors import explain
+from console.queries.statuses.figures import OpenMessages
+from console.queries.statuses.open_messages import count_open
+from console.queries.statuses.reading import QueryTooSlow
 from console.web.metrics.counters import StreamSums
-from console.web.metrics.gauges import CONSUMERS, DEAD_LETTERS, OLDEST, OUTSTANDING
+from console.web.metrics.gauges import CONSUMERS, DEAD_LETTERS, OLDEST, OPEN_MESSAGES, OUTSTANDING
 from console.web.sampling.alerts import Alerts
 from console.web.sampling.findings import FiringAlert, Range, Series, Verdict, WebhookCount
 from console.web.sampling.history import SampleHistory
@@ -37,6 +41,7 @@ TICK_SECONDS = 1.0
 SCRAPE_EVERY_SECONDS = 2.0
 DATABASE_EVERY_SECONDS = 5.0
 DATABASE_SECONDS = 3.0
+COUNT_EVERY_SECONDS = 60.0
 WRITE_EVERY_SECONDS = 5.0
 
 
@@ -59,6 +64,8 @@ class Sampler:
         self._sums = StreamSums(history.marks)
         self._redis_at = 0.0
         self._database: Away | None = None
+        self._open_messages: OpenMessages | None = None
+        self._counted_at = 0.0
         self._recent = RecentMoments()
         self._alerts = Alerts()
         self._turn = asyncio.Lock()
@@ -131,8 +138,11 @@ class Sampler:
                 await connection.execute(text("SELECT 1"))
         except (DatabaseAway, SQLAlchemyError, OSError, TimeoutError) as exc:
             self._database = Away(_describe_away(exc), self._database.since if self._database else self._clock())
-        else:
-            self._database = None
+            self._open_messages, self._counted_at = None, 0.0
+            return
+        self._database = None
+        if self._clock() - self._counted_at >= COUNT_EVERY_SECONDS:
+            self._open_messages, self._counted_at = await _count_open(self._engine, self._clock()), self._clock()
 
     def _take(self) -> Snapshot:
         processes = list(self._scraper.processes.values())
@@ -150,14 +160,21 @@ class Sampler:
             silent=tuple(process for process in processes if process not in (*ingest, *workers)),
             is_scraping=self._scraper.has_addresses,
             database=self._database,
+            open_messages=self._open_messages,
             totals=replace(self._scraper.totals, redis_at=self._redis_at, redis_counts={**streams, **settled}),
         )
 
 
 def _export(moment: Snapshot) -> None:
     """Set the console's own metrics. An unknown number has no series."""
-    for gauge in (OUTSTANDING, OLDEST, DEAD_LETTERS, CONSUMERS):
+    for gauge in (OUTSTANDING, OLDEST, DEAD_LETTERS, CONSUMERS, OPEN_MESSAGES):
         gauge.clear()
+    if moment.open_messages is not None:
+        messages = moment.open_messages
+        ages = {"under_1h": messages.under_1h, "1h_to_24h": messages.from_1h_to_24h, "over_24h": messages.over_24h}
+        for age, count in ages.items():
+            if count.is_exact:
+                OPEN_MESSAGES.labels(age).set(count.number)
     if moment.redis.away is not None:
         return
     for name, group in moment.groups.items():
@@ -169,6 +186,14 @@ def _export(moment: Snapshot) -> None:
             OUTSTANDING.labels(name).set(group.outstanding)
         if group.alive is not None:
             CONSUMERS.labels(name).set(group.alive)
+
+
+async def _count_open(engine: AsyncEngine, now: float) -> OpenMessages | None:
+    """Count the open messages; None if the database has no tables, or takes too long."""
+    try:
+        return await count_open(engine, datetime.fromtimestamp(now, UTC))
+    except (DatabaseAway, QueryTooSlow, SQLAlchemyError, OSError):
+        return None
 
 
 def _describe_away(exc: BaseException) -> str:

@@ -7,6 +7,7 @@ those of its last answer.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from console.queries.statuses.figures import OpenMessages
 from console.web.metrics.distribution import Distribution
 
 STARTED_SECONDS = 10.0
@@ -213,6 +214,8 @@ class Snapshot:
     """Whether the console has addresses to scrape; if not, numbers of processes are unknown."""
     database: Away | None
     totals: Totals
+    open_messages: OpenMessages | None = None
+    """Messages without a final status by age, read every minute; None if the database does not answer in time."""
 
     @property
     def waiting(self) -> frozenset[str]:

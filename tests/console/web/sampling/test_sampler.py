@@ -1,19 +1,25 @@
 """The sampler reads Redis and the processes of a running Ackstream."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from prometheus_client import generate_latest
 from redis.asyncio import Redis
 
 from console.queries.stats import GroupStats
 from console.up.valkey import find_free_port
+from console.web.metrics.gauges import REGISTRY
 from console.web.sampling.redis_reader import Liveness
 from stream.keys import Shard
 from tests.support.http.load import loading
 from tests.support.http.sampled import next_moments, sampling
 from tests.support.processes import Ingest, Valkey, ackstream
-from tests.support.samples.events import body
+from tests.support.samples.events import body, event
 from tests.support.waiting import until
 from tests.support.workers.failing_group import FailingGroup
+from worker.store.database import open_engine
+from worker.store.handler import Store
+from worker.store.migrate import migrate
 
 SECONDS = 15.0
 
@@ -69,8 +75,12 @@ async def test_a_failing_group_shows_its_errors(server: Redis, valkey_url: str, 
     )
 
     async with sampling(valkey_url, shard, tmp_path) as sampler:
-        latest = sampler.latest
+        latest, exported = sampler.latest, generate_latest(REGISTRY).decode()
 
+    assert 'ackstream_outstanding{group="g"} 1.0' in exported
+    assert 'ackstream_dead_letters{group="g"} 1.0' in exported
+    assert 'ackstream_oldest_seconds{group="g"} 0.0' in exported
+    assert "ackstream_live_consumers{" not in exported
     sample = latest.groups["g"]
     assert (sample.retries, sample.dead, sample.unread, sample.pending, sample.outstanding) == (1, 1, 0, 0, 1)
     assert sample.settled == 2
@@ -97,10 +107,33 @@ async def test_a_group_without_a_known_lag_has_no_number(
     await server.xdel(shard.stream, entries[3].partition("/")[2])
 
     async with sampling(valkey_url, shard, tmp_path) as sampler:
-        sample = sampler.latest.groups["g"]
+        sample, exported = sampler.latest.groups["g"], generate_latest(REGISTRY).decode()
 
+    assert "ackstream_outstanding{" not in exported
+    assert 'ackstream_oldest_seconds{group="g"}' in exported
     assert (sample.unread, sample.outstanding, sample.settled) == (None, None, None)
     assert sample.oldest_seconds is not None
+
+
+async def test_open_messages_are_counted(valkey_url: str, shard: Shard, tmp_path: Path) -> None:
+    """Messages without a final status are counted by age; without tables the number is unknown and has no series."""
+    async with sampling(valkey_url, shard, tmp_path) as sampler:
+        without, unknown = sampler.latest, generate_latest(REGISTRY).decode()
+    engine = open_engine(f"sqlite:///{tmp_path}/ackstream.db", create=True)
+    await migrate(engine)
+    day_ago = datetime.now(UTC) - timedelta(hours=25)
+    submitted = body(status="submitted", timestamp=day_ago.isoformat())
+    await Store(engine).handle([event(submitted, round(day_ago.timestamp() * 1000), "0/1-0")])
+    async with sampling(valkey_url, shard, tmp_path) as sampler:
+        known, exported = sampler.latest, generate_latest(REGISTRY).decode()
+    await engine.dispose()
+
+    assert without.database is not None
+    assert without.open_messages is None
+    assert "ackstream_open_messages{" not in unknown
+    assert known.database is None
+    assert 'ackstream_open_messages{age="over_24h"} 1.0' in exported
+    assert 'ackstream_open_messages{age="under_1h"} 0.0' in exported
 
 
 async def test_redis_goes_and_comes_back(shard: Shard, tmp_path: Path) -> None:
