@@ -64,7 +64,7 @@ class EntryFilter:
             return False
         if self.errors and error_of(stored) not in self.errors:
             return False
-        if not self._is_in_time(read_received_ms(stored)):
+        if self.received_span and not self._is_in_time(read_received_ms(stored)):
             return False
         needs_event = self.messages or self.statuses or self.channels or self.accounts
         if dead and not needs_event:

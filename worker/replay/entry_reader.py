@@ -29,7 +29,7 @@ class Stored:
     @property
     def size(self) -> int:
         """The bytes of its names and values."""
-        return sum(len(name) + len(value) for name, value in self.fields.items())
+        return sum(map(len, self.fields)) + sum(map(len, self.fields.values()))
 
 
 Page = list[Stored]

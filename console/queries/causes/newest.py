@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from stream.entry import EntryId
 from worker.replay.entry_reader import Stored
-from worker.retention.pages import FIRST_PAGE_ENTRIES, next_page_size
+from worker.retention.pages import FIRST_PAGE_ENTRIES, PAGE_ENTRIES, next_page_size
 
 BYTES_AT_MOST = 64 * 1024 * 1024
 
@@ -44,7 +44,7 @@ class NewestFirst:
 
 
 class NewestEntries:
-    """The newest entries of the streams: at most ``most`` entries and BYTES_AT_MOST bytes.
+    """The newest entries of the streams: at most ``most`` entries and about BYTES_AT_MOST bytes.
 
     After ``read``, ``number`` is the number of entries, and ``is_complete`` is whether they were all.
     """
@@ -57,21 +57,24 @@ class NewestEntries:
 
     async def read(self, server: Redis) -> AsyncIterator[tuple[str, Stored]]:
         """Yield the name of the stream and the entry, newest first. Raises RedisError."""
-        size = 0
         first = [await stream.peek(server) for stream in self._streams]
         heads = [(_age(stored), place) for place, stored in enumerate(first) if stored]
         heapify(heads)
-        while heads and self.number < self._most and size < BYTES_AT_MOST:
+        while heads and self.number < self._most and (self.number % PAGE_ENTRIES or self._size < BYTES_AT_MOST):
             place = heads[0][1]
             stored = self._streams[place].page.popleft()
             self.number += 1
-            size += stored.size
             yield self._streams[place].name, stored
             if following := await self._streams[place].peek(server):
                 heapreplace(heads, (_age(following), place))
             else:
                 heappop(heads)
         self.is_complete = not heads
+
+    @property
+    def _size(self) -> int:
+        """The bytes of all entries that were read, also of those that are not taken yet."""
+        return sum(stream.size for stream in self._streams)
 
 
 def _age(stored: Stored) -> tuple[int, int]:

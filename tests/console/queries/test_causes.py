@@ -107,6 +107,18 @@ async def test_only_the_newest_are_counted(server: Redis, shard: Shard, monkeypa
     assert await server.xlen(shard.dead("orders")) == 35
 
 
+async def test_large_dead_letters_are_counted_up_to_a_size(
+    server: Redis, shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A question reads a limited number of bytes, and says that it has not counted all."""
+    monkeypatch.setattr("console.queries.causes.newest.BYTES_AT_MOST", 200_000)
+    await add_dead(server, shard, "orders", 600, payload=b"x" * 1000)
+
+    counted = await count_dead(server, DeadScope([shard], ["orders"]))
+
+    assert (counted.number, counted.total, counted.is_complete) == (250, 600, False)
+
+
 async def test_later_dead_letters_are_not_part_of_a_selection(server: Redis, shard: Shard) -> None:
     """With the newest id that a person saw, the number stays the same although more arrive."""
     *_, newest = await add_dead(server, shard, "orders", 3)
