@@ -44,6 +44,7 @@ GAUGES: Mapping[str, str] = {
     "ackstream_redis_memory_ratio": "",
     "ackstream_redis_down": "fault",
     "ackstream_retention_blocked_entries": "group",
+    "ackstream_target_away": "group",
     PROCESS: "kind",
     START: "",
 }
