@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import aiohttp
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from runtime.health import run_health_server
+from runtime.health import CONSOLE_AGENT, run_health_server
 
+READ_AT = "ackstream_metrics_read_timestamp_seconds"
 REFUSED = b"HTTP/1.1 %b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -68,3 +71,19 @@ async def test_other_answers_have_no_server_header(port: int) -> None:
     assert answers.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"\r\n\r\nlive\nHTTP/1.1 404 Not Found\r\n" in answers
     assert b"Server:" not in answers
+
+
+async def read_metric(http: aiohttp.ClientSession, port: int, agent: str) -> float:
+    async with http.get(f"http://127.0.0.1:{port}/metrics", headers={"User-Agent": agent}) as answer:
+        families = text_string_to_metric_families(await answer.text())
+        return next(sample.value for family in families for sample in family.samples if sample.name == READ_AT)
+
+
+async def test_metrics_say_when_another_program_read_them() -> None:
+    """Prometheus leaves its time; the console, which starts no alert, does not."""
+    async with run_health_server("127.0.0.1", 0, lambda: None) as port, aiohttp.ClientSession() as http:
+        before = await read_metric(http, port, CONSOLE_AGENT)
+        again = await read_metric(http, port, CONSOLE_AGENT)
+        after = await read_metric(http, port, "Prometheus/3.5.0")
+
+    assert before == again < after

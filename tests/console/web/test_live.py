@@ -39,8 +39,8 @@ async def test_a_stream_ends_with_its_session(console: ConsoleServer, monkeypatc
 @pytest.mark.parametrize(("query", "status"), [("page=no-such", 404), ("page=overview&span=2y", 400), ("x=1", 400)])
 async def test_a_wrong_stream_is_refused(console: ConsoleServer, query: str, status: int) -> None:
     """An unknown page is not found, and a wrong parameter is refused before the stream starts."""
-    async with console.visit(Role.VIEWER) as person:
-        assert (await person.get(f"/live?{query}")).status == status
+    async with console.visit(Role.VIEWER) as person, person.http.get(f"{console.url}/live?{query}") as answer:
+        assert answer.status == status
 
 
 async def test_streams_are_limited(console: ConsoleServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +49,8 @@ async def test_streams_are_limited(console: ConsoleServer, monkeypatch: pytest.M
     async with console.visit(Role.VIEWER) as person:
         async with person.http.get(f"{console.url}/live") as stream:
             await stream.content.readuntil(EVENT_END)
-            assert (await person.get("/live")).status == 503
+            async with person.http.get(f"{console.url}/live") as second:
+                assert second.status == 503
 
         async def has_room() -> bool:
             async with person.http.get(f"{console.url}/live") as stream:
@@ -86,5 +87,6 @@ async def read_until(content: aiohttp.StreamReader, part: bytes) -> bytes:
     async with asyncio.timeout(20):
         while True:
             event = await content.readuntil(EVENT_END)
+            assert event, "the stream has ended"
             if part in event:
                 return event
