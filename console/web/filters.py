@@ -126,6 +126,14 @@ def format_clock(moment: datetime | str | float | None, now: datetime | None = N
     return Markup('<time datetime="{}"{}>{}</time>').format(iso, Markup(" data-ms") if ms else "", clock)
 
 
+def format_day(moment: datetime | str | float | None) -> str:
+    """Return a day of UTC: ``21 Nov``, in another year with the year."""
+    at = to_datetime(moment)
+    if at is None:
+        return UNKNOWN
+    return f"{at.day} {at:%b}" + ("" if at.year == datetime.now(UTC).year else f" {at.year}")
+
+
 def to_datetime(moment: datetime | str | float | None) -> datetime | None:
     """Return an aware datetime in UTC; None for None."""
     if moment is None:
@@ -192,6 +200,7 @@ FILTERS = {
     "bullets": show_masked,
     "bytes": format_bytes,
     "clock": format_clock,
+    "day": format_day,
     "code": mark_code,
     "duration": format_duration,
     "lines": join_lines,

@@ -38,6 +38,8 @@ from console.web.statuses.shares import (
 
 SPANS = {"24h": timedelta(hours=24), "7d": timedelta(days=7), "30d": timedelta(days=30)}
 LONGEST_DAYS = 400
+HOURLY = timedelta(days=3)
+"""The longest time that is split into hours; a longer one is split into days."""
 MOST_GROUPS = 50
 MOST_CODES = 8
 ALL_CODES = 1000
@@ -149,7 +151,7 @@ async def read(state: ConsoleState, chosen: StatusQuery, identity: Identity) -> 
     return {
         **funnel,
         "groups": list_groups(groups, MOST_GROUPS),
-        "errors": {**asdict(errors), "codes": [_describe_error(error) for error in errors.codes]},
+        "errors": {**asdict(errors), "codes": [_describe_error(error, funnel) for error in errors.codes]},
         "delivery": [asdict(row) for row in delivery],
         "delivery_over_time": [asdict(row) for row in over_time],
         "costs": [_describe_cost(cost) for cost in costs],
@@ -167,9 +169,10 @@ async def _read_together(*reads: Coroutine[Any, Any, Any]) -> list[Any]:
     return [task.result() for task in running]
 
 
-def _describe_error(error: ErrorCount) -> Json:
+def _describe_error(error: ErrorCount, funnel: Json) -> Json:
     trend = [[at.isoformat(), number] for at, number in error.trend]
-    return {**asdict(error), "trend": trend, "is_rising": is_rising(error)}
+    rising = is_rising(error, funnel["counts"]["messages"], funnel["previous"]["messages"])
+    return {**asdict(error), "trend": trend, "is_rising": rising}
 
 
 def _describe_cost(cost: Cost) -> Json:
@@ -191,6 +194,7 @@ async def view(request: web.Request) -> web.Response:
         "choices": asdict(choices),
         "scale": scale_bars([*data["groups"], data["counts"]]),
         "chart": draw_delivery(data["delivery_over_time"]),
+        "is_daily": chosen.filter.end - chosen.filter.first_hour > HOURLY,
         "totals": add_costs(data["costs"]),
     }
     return render_page(request, "statuses.html", shown, title="Statuses", twin=f"{API}/statuses", live="statuses")

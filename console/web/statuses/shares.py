@@ -62,9 +62,10 @@ def scale_bars(rows: Sequence[Mapping[str, Any]]) -> float:
     return max(ceil(most * 100), 1) / 100
 
 
-def is_rising(error: ErrorCount) -> bool:
-    """Whether a code became much more frequent than in the time before."""
-    return error.messages >= RISING_LEAST and error.messages >= RISING_FACTOR * error.previous
+def is_rising(error: ErrorCount, messages: int, messages_before: int) -> bool:
+    """Whether a code has a much larger share of all messages than in the time before."""
+    now, before = share(error.messages, messages), share(error.previous, messages_before)
+    return error.messages >= RISING_LEAST and now is not None and before is not None and now >= RISING_FACTOR * before
 
 
 def add_costs(costs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:

@@ -10,7 +10,9 @@ from urllib.parse import quote
 
 import pytest
 
+from console.queries.statuses.figures import ErrorCount
 from console.web.statuses.delivery_chart import draw_delivery
+from console.web.statuses.shares import is_rising
 from stream.keys import Shard
 from tests.support.http.console_server import ConsoleServer, run_console
 from tests.support.samples.events import body, event
@@ -95,6 +97,7 @@ async def test_the_page_shows_the_figures_as_text(small_console: ConsoleServer) 
             for by in ("channel", "country", "network", "account", "application", "time")
         }
         filtered = (await person.get(f"/statuses?channel={quote(MARKUP)}")).text
+        month = (await person.get("/statuses?span=30d&by=time")).text
 
     text = pages["channel"].text
     assert {page.status for page in pages.values()} == {200}
@@ -104,6 +107,7 @@ async def test_the_page_shows_the_figures_as_text(small_console: ConsoleServer) 
     assert "developer.vonage.com" in text
     assert "/messages?status=open&amp;until=24h" in text
     assert all("<script>alert" not in page.text for page in pages.values())
+    assert f">{NOW.day} {NOW:%b}<" in month
     assert "What became of 1 message" in filtered
     assert "<script>alert" not in filtered
 
@@ -146,6 +150,18 @@ async def test_without_the_database_the_page_says_so_and_comes_back(
     assert (away.status, twin.status, back.status) == (503, 503, 200)
     assert "The database does not answer" in away.text
     assert "No messages in this time" in back.text
+
+
+def test_a_code_rises_by_its_share_of_all_messages() -> None:
+    """Twice the messages with twice the errors is no rise; a few errors are none either."""
+
+    def make_error(messages: int, previous: int) -> ErrorCount:
+        return ErrorCount("1180", messages, previous, [], None)
+
+    assert is_rising(make_error(40, 20), 1000, 1000)
+    assert not is_rising(make_error(40, 20), 2000, 1000)
+    assert not is_rising(make_error(19, 0), 1000, 1000)
+    assert not is_rising(make_error(40, 0), 1000, 0)
 
 
 def test_the_chart_has_round_times_at_its_grid_lines() -> None:
