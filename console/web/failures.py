@@ -1,5 +1,6 @@
 """Turns errors of handlers into pages in the frame of the console, or into JSON for the API."""
 
+import sqlite3
 from pathlib import Path
 from traceback import extract_tb
 
@@ -20,7 +21,7 @@ from worker.store.database import DatabaseAway
 log = structlog.get_logger("console")
 
 AWAY_STATUS = 503
-AWAY = (QueryTooSlow, RedisError, DatabaseAway, DBAPIError, PoolTimeoutError, OSError)
+AWAY = (QueryTooSlow, RedisError, DatabaseAway, DBAPIError, PoolTimeoutError, OSError, sqlite3.Error)
 """Errors of a part that does not answer, or not in time."""
 KEPT_HEADERS = frozenset(("Allow", "HX-Redirect", "Retry-After", "WWW-Authenticate"))
 TEXTS = {
@@ -35,6 +36,7 @@ TEXTS = {
     503: ("This takes too long.", "Choose a shorter time or more filters."),
     500: ("The console failed at this request.", "Its log has the error. Nothing else stopped."),
 }
+OWN_FILES = ("The console cannot use its own files.", None, "Its log has the reason. Webhooks are handled as before.")
 
 
 @web.middleware
@@ -67,6 +69,10 @@ def report_fault(request: web.Request, exc: Exception) -> None:
 
 def _refuse(request: web.Request, status: int, text: str | None) -> web.Response:
     title, advice = TEXTS.get(status, TEXTS[400] if status < 500 else TEXTS[500])  # noqa: PLR2004 - the server's fault
+    return _explain(request, status, title, text, advice)
+
+
+def _explain(request: web.Request, status: int, title: str, text: str | None, advice: str) -> web.Response:
     if request.path.startswith(API):
         return json_reply({"error": text or " ".join(filter(None, (title, advice)))}, status)
     data = {"heading": title, "advice": text or advice, "faults": {}}
@@ -84,6 +90,9 @@ def _refuse_parameters(request: web.Request, exc: WrongParameter) -> web.Respons
 def _report_away(request: web.Request, exc: BaseException) -> web.Response:
     if isinstance(exc, QueryTooSlow):
         return _refuse(request, AWAY_STATUS, f"{exc}.")
+    if isinstance(exc, sqlite3.Error) or (isinstance(exc, OSError) and exc.filename is not None):
+        log.error("console.files_away", error=describe_error(exc), file=str(getattr(exc, "filename", "")), sampled=True)
+        return _explain(request, AWAY_STATUS, *OWN_FILES)
     data = _describe_away(request, exc)
     log.warning("console.away", part=data["part"], error=describe_error(exc), path=request.path, sampled=True)
     if request.path.startswith(API):
