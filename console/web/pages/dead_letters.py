@@ -144,7 +144,7 @@ async def _render(
         title="Dead letters",
         command=_command("list", data["cause"], chosen.group),
         twin=f"{API}{PATH}",
-        live=(LIVE_CAUSE if chosen.cause else LIVE).name,
+        live=(LIVE_CAUSE if request.query.get("cause") else LIVE).name,
         status=status,
     )
 

@@ -120,6 +120,7 @@ async def test_nothing_happens_if_the_number_has_changed(console: ConsoleServer,
     assert "Nothing was done: 3 match now." in returned.text
     assert '<dialog id="replay" aria-labelledby="replay-title" data-open>' in returned.text
     assert 'name="expected" value="3"' in returned.text
+    assert 'data-url="/live?page=dead-letters"' in returned.text
     assert refused.json()["number"] == 3
     assert await server.xlen(shard.dead("orders")) == 3
     assert not await server.exists(shard.replays("orders"))
