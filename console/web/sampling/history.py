@@ -118,7 +118,8 @@ class SampleHistory:
         for step in sorted((step for step in TIERS if step <= tier), reverse=True):
             async with self._database.execute(GET, (step, since, FOREVER)) as cursor:
                 async for start, data in cursor:
-                    yield Point.from_json(start, step, data)
+                    if point := Point.read(start, step, data):
+                        yield point
                     since = start + step
 
     async def _put(self, points: Iterable[Point]) -> None:
@@ -138,7 +139,7 @@ class SampleHistory:
             if since >= until:
                 continue
             async with self._database.execute(GET, (finer, since, until)) as cursor:
-                points = [Point.from_json(start, finer, data) async for start, data in cursor]
+                points = [point async for start, data in cursor if (point := Point.read(start, finer, data))]
             await self._put(merge(points, step))
             await self._database.execute(DROP, (finer, now - TIERS[finer]))
         await self._database.execute(DROP, (steps[-1], now - TIERS[steps[-1]]))

@@ -129,7 +129,7 @@ class RedisReader:
         self.sample = replace(
             self.sample,
             bytes=_sum(usage),
-            memory_used=memory["used_memory"] - memory.get("mem_not_counted_for_evict", 0) if memory else None,
+            memory_used=_used_memory(memory),
             memory_max=memory.get("maxmemory") or None,
             durable=None if settings is None else not short,
             shortcomings=short,
@@ -179,6 +179,11 @@ class Liveness:
             return None
         changes = [changed for key, (_, changed) in self._beats.items() if key[0] == name]
         return sum(changed is not None and now - changed < TIMING.late for changed in changes)
+
+
+def _used_memory(info: Mapping[str, Any]) -> int | None:
+    used = info.get("used_memory")
+    return None if used is None else used - info.get("mem_not_counted_for_evict", 0)
 
 
 def _pause(group: GroupStats) -> PauseSample:

@@ -171,9 +171,9 @@ class WorkerSample(ProcessSample):
     trim_failures: float = 0.0
     missing: float = 0.0
     retention_blocked: Mapping[str, int] = field(default_factory=dict)
+    """Entries that a group keeps on the stream beyond the retention; only of the worker that trims."""
     waiting: frozenset[str] = frozenset()
     """The groups whose target is away."""
-    """Entries that a group keeps on the stream beyond the retention; only of the worker that trims."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,8 +83,16 @@ class Point:
         return orjson.dumps([self.covered, self.counts, self.peaks, self.lasts, self.marks, answer])
 
     @classmethod
+    def read(cls, start: int, step: int, data: bytes) -> Self | None:
+        """Decode a point; None if another version wrote it in another form, which makes a gap."""
+        try:
+            return cls.from_json(start, step, data)
+        except (ValueError, TypeError, IndexError):
+            return None
+
+    @classmethod
     def from_json(cls, start: int, step: int, data: bytes) -> Self:
-        """Decode a point."""
+        """Decode a point. Raises ValueError, TypeError or IndexError for other data."""
         covered, counts, peaks, lasts, marks, answer = orjson.loads(data)
         distribution = Distribution(tuple(answer[0]), tuple(answer[1]), answer[2]) if answer else Distribution()
         return cls(start, step, covered, counts, peaks, lasts, marks, distribution)

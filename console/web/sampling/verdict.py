@@ -87,6 +87,9 @@ def _find_problems(now: Snapshot, rates: Rates, alerts: Sequence[FiringAlert]) -
             yield _describe_alert(now, alert)
     if paused:
         yield _describe_paused(now, paused)
+    waiting = [group for name, group in now.groups.items() if name in now.waiting and not group.paused]
+    if waiting and not now.misses_database:
+        yield _describe_waiting(waiting)
     if now.database is not None and now.misses_database:
         waits = "Groups that write to it wait, and nothing is lost."
         yield _Problem(
@@ -138,14 +141,33 @@ def _describe_paused(now: Snapshot, paused: Sequence[GroupSample]) -> _Problem:
     since = first.paused.since if first.paused else None
     span = "" if since is None else f" for {_age(now, since)}"
     why = WHY_PAUSED.get(reason, f"for the reason {reason}")
-    waits = [group.outstanding for group in paused]
-    known = [number for number in waits if number is not None]
-    wait = f"{format_number(sum(known))} statuses wait" if len(known) == len(waits) else "its statuses wait"
     return _Problem(
         f"{_spell(len(paused))} group{' is' if len(paused) == 1 else 's are'} paused.",
-        (f"{first.name} has been paused{span} {why}", f"Nothing is lost: {wait}"),
+        (f"{first.name} has been paused{span} {why}", f"Nothing is lost: {_count_waiting(paused)}"),
         group=first.name,
     )
+
+
+def _describe_waiting(waiting: Sequence[GroupSample]) -> _Problem:
+    first = max(waiting, key=lambda group: group.outstanding or 0)
+    return _Problem(
+        f"{_spell(len(waiting))} group{' waits for its target' if len(waiting) == 1 else 's wait for their targets'}.",
+        (
+            f"The target of {first.name} is away; its workers try again by themselves",
+            f"Nothing is lost: {_count_waiting(waiting)}",
+            "/ready of its workers and the log line handler.unavailable name the reason",
+        ),
+        group=first.name,
+    )
+
+
+def _count_waiting(groups: Sequence[GroupSample]) -> str:
+    waits = [group.outstanding for group in groups]
+    known = [number for number in waits if number is not None]
+    if len(known) < len(waits):
+        return "its statuses wait"
+    total = sum(known)
+    return "1 status waits" if total == 1 else f"{format_number(total) if total else 'no'} statuses wait"
 
 
 def _silence(now: Snapshot, since: float) -> str:

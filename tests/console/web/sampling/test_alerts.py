@@ -1,9 +1,10 @@
 """Each alert fires when it must and not otherwise, in Prometheus and in the console alike."""
 
+import functools
 import json
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from tests.support.samples.metric_series import (
     to_promtool,
     watch,
 )
+
+pytestmark = pytest.mark.xdist_group("alerts")  # one process, which evaluates each case once
 
 PROMTOOL = shutil.which("promtool")
 needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is missing: apt install prometheus")
@@ -126,7 +129,13 @@ QUIET: Mapping[str, Metrics] = {
 CASES: Mapping[str, Metrics] = {name: metrics for name, (_, metrics) in FIRING.items()} | dict(QUIET)
 
 
-def names(alerts: list[FiringAlert]) -> list[str]:
+@functools.cache
+def watch_case(case: str) -> Sequence[FiringAlert]:
+    """Return the alerts that the console fires in a case."""
+    return watch({**HEALTHY, **CASES[case]}).firing
+
+
+def names(alerts: Sequence[FiringAlert]) -> list[str]:
     """Return the alerts with their subjects."""
     return sorted(f"{alert.name} {alert.subject}".strip() for alert in alerts)
 
@@ -134,15 +143,13 @@ def names(alerts: list[FiringAlert]) -> list[str]:
 @pytest.mark.parametrize("case", FIRING)
 def test_an_alert_fires(case: str) -> None:
     """The console fires exactly the alert of the case."""
-    alert, metrics = FIRING[case]
-
-    assert names(list(watch({**HEALTHY, **metrics}).firing)) == [alert]
+    assert names(watch_case(case)) == [FIRING[case][0]]
 
 
 @pytest.mark.parametrize("case", QUIET)
 def test_no_alert_fires(case: str) -> None:
     """The console fires nothing."""
-    assert names(list(watch({**HEALTHY, **QUIET[case]}).firing)) == []
+    assert names(watch_case(case)) == []
 
 
 def test_every_alert_has_a_case() -> None:
@@ -154,7 +161,7 @@ def test_all_ingest_processes_are_down() -> None:
     """Without any ingest process, the alert names ingest as a whole, also when its address is gone."""
     metrics = {series: values for series, values in HEALTHY.items() if INGEST not in series}
 
-    assert names(list(watch(metrics).firing)) == ["AckstreamDown ingest"]
+    assert names(watch(metrics).firing) == ["AckstreamDown ingest"]
 
 
 def test_pages_come_first_and_carry_the_next_step() -> None:
@@ -183,8 +190,7 @@ def test_prometheus_fires_the_same_alerts(tmp_path: Path) -> None:
     """For each case promtool finds exactly the alerts that the console fires, with the same texts."""
     tests = []
     for case, metrics in CASES.items():
-        series = {**HEALTHY, **metrics}
-        firing = watch(series).firing
+        series, firing = {**HEALTHY, **metrics}, watch_case(case)
         checks = [
             {
                 "eval_time": f"{MINUTES}m",

@@ -133,6 +133,22 @@ async def test_a_crash_loses_seconds_only(database: aiosqlite.Connection) -> Non
     assert sum(value is not None for value in series.values["webhooks"]) >= 1200 // 300
 
 
+async def test_a_point_of_another_version_is_a_gap(database: aiosqlite.Connection) -> None:
+    """Points that cannot be read are left out, and the others continue."""
+    history = SampleHistory(database)
+    await history.load(START)
+    await run(history, START, 120)
+    await history.finish()
+    await database.execute("UPDATE samples SET data = '[]' WHERE tier = 5 AND start = ?", (START + 60,))
+    await database.execute("UPDATE samples SET data = x'00' WHERE tier = 60")
+
+    restarted = SampleHistory(database)
+    await restarted.load(START + 121)
+    series = await restarted.series(Range.MINUTES_15, START + 121)
+
+    assert [value for value in series.values["webhooks"] if value is not None] == [1.0] * 23
+
+
 async def test_a_broken_disk_costs_points_only(tmp_path: Path) -> None:
     """If the database fails, samples continue, and charts show the points in memory."""
     async with open_console_database(tmp_path / "console.db") as database:

@@ -48,7 +48,9 @@ def moments(draw: st.DrawFn) -> Snapshot:
     """Return any moment: parts that answer or not, groups that are paused or not."""
     base = moment(NOW)
     ingest = draw(st.lists(st.builds(IngestSample, st.just("ingest:9464"), st.just(NOW - 5), AWAYS), max_size=2))
-    workers = draw(st.lists(st.builds(WorkerSample, st.just("worker:9464"), st.just(NOW - 5), AWAYS), max_size=2))
+    waiting = st.frozensets(st.sampled_from("abcz"))
+    worker = st.builds(WorkerSample, st.just("worker:9464"), st.just(NOW - 5), AWAYS, waiting=waiting)
+    workers = draw(st.lists(worker, max_size=2))
     return replace(
         base,
         redis=replace(base.redis, away=draw(AWAYS), newest_at=draw(st.none() | st.floats(0, NOW))),
@@ -73,7 +75,8 @@ def test_it_never_says_all_is_well_over_a_problem(
         *(process.away for process in (*now.ingest, *now.workers)),
     ]
     no_ingest = now.is_scraping and not any(process.is_up for process in now.ingest)
-    has_problem = bool(alerts or any(parts) or no_ingest or any(sample.paused for sample in now.groups.values()))
+    waits = any(sample.paused or sample.name in now.waiting for sample in now.groups.values())
+    has_problem = bool(alerts or any(parts) or no_ingest or waits)
     assert (verdict.tone is Tone.OK) == (not has_problem)
     if any(each.severity is Severity.PAGE for each in alerts):
         assert verdict.tone is Tone.BAD
@@ -109,6 +112,18 @@ def test_an_alert_over_a_pause_that_has_just_ended() -> None:
     verdict = make_verdict(moment(NOW), rates(), [alert("AckstreamGroupPaused", "g")], None)
 
     assert (verdict.tone, verdict.title) == (Tone.WARN, "Statuses are flowing. g is paused.")
+
+
+def test_a_group_waits_for_its_target() -> None:
+    """A target that is away is named, with the statuses that wait."""
+    worker = WorkerSample("worker:9464", NOW - 5, waiting=frozenset({"crm"}))
+    now = moment(NOW, groups={"crm": group("crm", unread=12)}, workers=(worker,))
+
+    verdict = make_verdict(now, rates(), [], None)
+
+    assert (verdict.tone, verdict.group) == (Tone.WARN, "crm")
+    assert verdict.title == "Statuses are flowing. One group waits for its target."
+    assert verdict.sentences[1] == "Nothing is lost: 12 statuses wait."
 
 
 def test_redis_is_away() -> None:
