@@ -9,8 +9,8 @@ from aiohttp import web
 from console.queries.run.parts import read_database, read_redis
 from console.queries.run.settings_in_force import ProcessLines, describe_settings, find_ineffective, load_lines
 from console.web.access.roles import Identity
-from console.web.pages.run.replies import SettingsReply
-from console.web.render import json_reply, render_page
+from console.web.pages.run.settings_replies import SettingsReply
+from console.web.render import json_reply, parameters, render_page
 from console.web.route import API, Json, NoParameters, Route
 from console.web.sampling.snapshot import ProcessSample, Snapshot
 from console.web.settings import ConsoleSettings

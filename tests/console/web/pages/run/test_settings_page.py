@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from console.web.access.roles import Role
-from console.web.pages.run.replies import SettingsReply
+from console.web.pages.run.settings_replies import SettingsReply
 from stream.keys import Shard
 from tests.support.http.console_server import ConsoleServer, run_console
 

@@ -1,0 +1,78 @@
+"""The JSON of settings, versions and processes, as the API describes it."""
+
+from console.web.pages.run.replies import Reply
+
+
+class SettingReply(Reply):
+    """A setting. The value of a secret says only how many values it has."""
+
+    name: str
+    value: str | None
+    source: str
+    secret: bool
+    meaning: str
+
+
+class ProcessSettingsReply(Reply):
+    """The settings of a kind of process, or the reason why it would not start."""
+
+    process: str
+    fault: str | None
+    lines: list[SettingReply]
+
+
+class IneffectiveReply(Reply):
+    """A variable without effect."""
+
+    name: str
+    source: str
+    advice: str
+
+
+class RedisPartReply(Reply):
+    """The Redis server."""
+
+    address: str
+    stream: str
+    away: str | None
+    version: str | None
+    durable: bool | None
+    shortcomings: list[str]
+    memory_used: int | None
+    memory_max: int | None
+    replicas: int | None
+
+
+class DatabasePartReply(Reply):
+    """The database."""
+
+    address: str
+    needs: str
+    away: str | None
+    version: str | None
+    revision: str | None
+
+
+class ProcessReply(Reply):
+    """A process whose metrics the console reads."""
+
+    kind: str
+    address: str
+    up: bool
+    since: float
+    reason: str | None
+
+
+class SettingsReply(Reply):
+    """Settings, versions and processes."""
+
+    version: str
+    python: str
+    data: str
+    started_at: float
+    redis: RedisPartReply
+    database: DatabasePartReply
+    processes: list[ProcessReply]
+    is_scraping: bool
+    without_effect: list[IneffectiveReply]
+    settings: list[ProcessSettingsReply]
