@@ -175,7 +175,8 @@ async def replay_slowly(page: Page) -> None:
     await rate.press("Enter")
     await expect(page.get_by_label("At most", exact=True)).to_have_value("1")
     await confirm(page, "Cancel…", "Cancel the replay")
-    await expect(page.get_by_role("table")).to_contain_text("Cancelled")
+    await expect(page.locator("main")).to_contain_text("Cancelled: replay")
+    await expect(page.locator("main")).to_contain_text("Cancelled by", timeout=WAIT_MS)
 
 
 async def accept_quarantined(page: Page) -> None:
