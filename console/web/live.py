@@ -18,6 +18,7 @@ from multidict import MultiDict
 from console.web.access.guard import ACCESS
 from console.web.access.roles import Identity, Role
 from console.web.failures import AWAY, render_away, report_fault
+from console.web.filters import format_number
 from console.web.render import count_open_work, environment, make_frame, parse_query
 from console.web.route import Json, NoParameters, Parameters, Route
 from console.web.state import ConsoleState, identity_of, state_of
@@ -152,7 +153,7 @@ def _render_regions(request: web.Request, page: LivePage, data: Json) -> Mapping
 def _render_frame(request: web.Request) -> dict[str, str]:
     now = datetime.now(UTC)
     counts = {
-        f"#count-{name}": _partial(f"#count-{name}", "textContent", f"{number:,}" if number else "")
+        f"#count-{name}": _partial(f"#count-{name}", "textContent", format_number(number) if number else "")
         for name, number in count_open_work(request).items()
     }
     clock = f'<time class="soft" id="now" datetime="{now:%Y-%m-%dT%H:%M:%SZ}">{now:%H:%M:%S} UTC</time>'

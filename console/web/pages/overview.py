@@ -90,7 +90,7 @@ async def _read_page(state: ConsoleState, chosen: OverviewParameters, identity: 
         "has_tables": bool(chosen.tables),
         "table": tabulate(charts) if chosen.tables else [],
         "steps": await _read_steps(state),
-        "ingest_url": state.settings.ingest_url,
+        "ingest_url": state.settings.ingest_url if data["is_first_run"] else "",
         "needs_signature": state.settings.signature_secrets is not None,
         "docs": DOCS,
     }

@@ -4,6 +4,7 @@
 {
   const box = $("#charts");
   const NARROW = 4;
+  const LATE_POINTS = 2;
   const plots = new Map();
   let fetchedAt = 0;
   let step = 5;
@@ -115,11 +116,24 @@
     $(".plot", figure).setAttribute("aria-label", words.join(" "));
   }
 
+  // A short gap is a sample that came late: uPlot draws over `undefined`, and not over `null`.
+  function bridge(values) {
+    const bridged = [...values];
+    for (let start = 0; start < values.length; start += 1) {
+      if (values[start] !== null) continue;
+      let end = start;
+      while (end < values.length && values[end] === null) end += 1;
+      if (start > 0 && end < values.length && end - start <= LATE_POINTS) bridged.fill(undefined, start, end);
+      start = end;
+    }
+    return bridged;
+  }
+
   function draw(data) {
     step = data.step_seconds;
     for (const [name, lines] of Object.entries(data.lines)) {
       const figure = $(`[data-chart=${name}]`);
-      const values = [data.times, ...lines.map((line) => line.values)];
+      const values = [data.times, ...lines.map((line) => bridge(line.values))];
       const labels = lines.map((line) => line.label).join("\n");
       const existing = plots.get(name);
       if (existing && existing.labels === labels) existing.plot.setData(values);
