@@ -129,17 +129,19 @@ async def test_charts_have_a_table(place: Place) -> None:
 
 
 async def test_the_steps_can_be_hidden(place: Place) -> None:
-    """A person hides the list of steps, and it stays hidden."""
-    await send(place.ingest.url, 1)
+    """A person hides the list of steps, and it stays hidden before and after the first webhook."""
     async with place.console.visit(Role.VIEWER) as person:
 
         async def has_charts() -> bool:
             return 'id="charts"' in (await person.get("/")).text
 
-        await until(has_charts)
         before = (await person.get("/")).text
         await person.post("/preferences", {"steps": "hidden"})
+        first_run = (await person.get("/")).text
+        await send(place.ingest.url, 1)
+        await until(has_charts)
         after = (await person.get("/")).text
 
     assert "Until you go live" in before
+    assert "Until you go live" not in first_run
     assert "Until you go live" not in after
