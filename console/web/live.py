@@ -93,6 +93,8 @@ class LiveStreams:
     ) -> web.StreamResponse:
         sent: Mapping[str, str] = {}
         checks = 0
+        if request.transport is None:  # the tab went before its stream started
+            return web.Response()
         async with sse_response(request, send_timeout=SEND_SECONDS) as stream:
             while not self._stop.is_set():
                 try:
