@@ -24,11 +24,14 @@ MARKUP = "<script>alert(1)</script>\"'&"
 NOW = datetime.now(UTC).replace(microsecond=0)
 
 
-def make_event(message_uuid: str, status: str, seconds_ago: float, **fields: Any) -> StatusEvent:
+def make_event(
+    message_uuid: str, status: str, seconds_ago: float, *, account: str = "acc-1", **fields: Any
+) -> StatusEvent:
     """Return a status that was reached and received this long ago."""
     at = NOW - timedelta(seconds=seconds_ago)
     payload = body(message_uuid=message_uuid, status=status, timestamp=at.isoformat(), **fields)
-    return event(payload, int(at.timestamp() * 1000), f"0/{int(at.timestamp() * 1000)}-0")
+    at_ms = int(at.timestamp() * 1000)
+    return event(payload, at_ms, f"0/{at_ms}-0", account=account, application=account, verified="jwt")
 
 
 EVENTS = [
@@ -40,7 +43,15 @@ EVENTS = [
     make_event("m-2", "read", 400, channel="whatsapp", usage={"currency": "EUR", "price": "0"}),
     make_event("m-3", "submitted", 600),
     make_event("m-3", "undeliverable", 300, error={"title": "1180", "detail": "x"}),
-    make_event("m-4", "rejected", 300, channel=MARKUP, error={"title": MARKUP, "detail": MARKUP}),
+    make_event(
+        "m-4",
+        "rejected",
+        300,
+        account=MARKUP,
+        channel=MARKUP,
+        destination={"network_code": MARKUP},
+        error={"title": MARKUP, "detail": MARKUP},
+    ),
     make_event("m-5", "submitted", 2 * 3600, usage={"currency": "USD", "price": "1.5"}),
     make_event("m-6", "submitted", 10 * 86_400),
 ]
@@ -106,7 +117,8 @@ async def test_the_page_shows_the_figures_as_text(small_console: ConsoleServer) 
     assert "EUR 0.05" in text
     assert "developer.vonage.com" in text
     assert "/messages?status=open&amp;until=24h" in text
-    assert all("<script>alert" not in page.text for page in pages.values())
+    assert all("<script>" not in page.text for page in pages.values())
+    assert all("&lt;script&gt;" in pages[by].text for by in ("channel", "network", "account", "application"))
     assert f">{NOW.day} {NOW:%b}<" in month
     assert "What became of 1 message" in filtered
     assert "<script>alert" not in filtered
