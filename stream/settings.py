@@ -89,10 +89,10 @@ class StreamSettings(BaseSettings):
         return settings
 
     @staticmethod
-    def is_variable(name: str) -> bool:
-        """Whether an environment variable holds the value of this setting, not the path of a file."""
+    def read_variable(name: str) -> str:
+        """Return the environment variable of this setting; empty if it is not set."""
         variable = f"{PREFIX}{name}".upper()
-        return any(value for key, value in os.environ.items() if key.upper() == variable)
+        return next((value for key, value in os.environ.items() if key.upper() == variable), "")
 
     @classmethod
     def settings_customise_sources(

@@ -24,6 +24,8 @@ from console.web.sampling.sampler import run_sampler
 from console.web.settings import ConsoleSettings
 from console.web.state import STATE, ConsoleState
 from runtime import health
+from runtime.disk import make_folder, try_lock
+from runtime.errors import CommandError
 from runtime.metrics import PROCESS
 from runtime.server_socket import open_listener, port_of
 from stream.redis.client import client, redact_url
@@ -41,8 +43,10 @@ async def serve(
 ) -> None:
     """Serve the console until ``stop``. Live streams end at once, other requests may finish.
 
-    If the console has no users, ``print_link`` is called with a link that signs in once.
+    If the console has no users, ``print_link`` is called with a link that signs in once. Raises CommandError if another
+    console runs on the data folder.
     """
+    _lock_data(settings)
     server = client(settings.redis_url)
     engine = open_engine(settings.database_url, read_only=True)
     try:
@@ -71,6 +75,14 @@ async def serve(
         await engine.dispose()
         await server.aclose()
     log.info("console.stopped")
+
+
+def _lock_data(settings: ConsoleSettings) -> None:
+    """Lock the folder of the console's own data until this process ends: two samplers would count webhooks twice."""
+    folder = settings.console_database.parent
+    make_folder(folder)
+    if try_lock(folder / "console.lock") is None:
+        raise CommandError(f"another console runs on {folder}: stop it, or choose another data folder (--data)")
 
 
 def _open_access(settings: ConsoleSettings, database: Connection) -> AccessControl:

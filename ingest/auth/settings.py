@@ -85,7 +85,7 @@ class SignatureSettings(_ReloadedSettings):
     @property
     def has_fixed_secrets(self) -> bool:
         """Whether the secrets come from an environment variable, which cannot change while the process runs."""
-        return self.is_variable("signature_secrets")
+        return bool(self.read_variable("signature_secrets"))
 
     def with_new_secrets(self) -> Self:
         """Return these settings with the current secrets of their file or .env. Raises InvalidSettings."""

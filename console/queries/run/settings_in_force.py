@@ -108,6 +108,8 @@ def find_ineffective(
     """
     variables, lines = find_variables(), []
     for name in settings.origins().get("ackstream up", []):
+        if settings.read_variable(name) == str(getattr(settings, name)):
+            continue  # `up` starts its processes with this variable
         if source := variables.get(name) or variables.get(f"{name}_file"):
             advice = "the running `ackstream up` on the data folder is used; stop it, or give another --data"
             lines.append(("settings.overridden", IneffectiveSetting(name_variable(name), source, advice)))

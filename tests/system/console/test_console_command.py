@@ -1,5 +1,6 @@
 """`ackstream console` as a process of its own."""
 
+import asyncio
 import re
 import subprocess
 from pathlib import Path
@@ -47,3 +48,16 @@ async def test_a_console_with_users_prints_no_link(tmp_path: Path, valkey_url: s
     with ackstream("console", "--port", "0", "--admin-port", "0", folder=tmp_path, **settings) as console:
         await becomes(lambda: "console.started" in console.said)
     assert LINK.search(console.said) is None
+
+
+async def test_a_second_console_on_a_data_folder_is_refused(tmp_path: Path, valkey_url: str, shard: Shard) -> None:
+    """Two consoles would write the same history; the second one ends with the next step."""
+    settings = {"redis_url": valkey_url, "stream": shard.name}
+    with ackstream("console", "--port", "0", "--admin-port", "0", folder=tmp_path, **settings) as console:
+        await becomes(lambda: "console.started" in console.said)
+        second = await asyncio.to_thread(
+            run_ackstream, "console", "--port", "0", "--admin-port", "0", folder=tmp_path, **settings
+        )
+
+    assert second.returncode == 1
+    assert "another console runs" in second.stderr
