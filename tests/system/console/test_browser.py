@@ -24,6 +24,7 @@ pytestmark = pytest.mark.xdist_group("browser")
 
 NUMBER = "447700900123"
 REFERENCE = "order-4711"
+MOST_TABS = 80
 PAGES = (
     "/",
     "/statuses",
@@ -59,10 +60,15 @@ class Place:
             return answer.status
 
     @asynccontextmanager
-    async def open(self, **options: Any) -> AsyncIterator[Tab]:
+    async def open(self, *, uses_keyboard: bool = False, **options: Any) -> AsyncIterator[Tab]:
         """Open a tab that is signed in by a new link. The test fails if its pages had a fault."""
-        link = await asyncio.to_thread(self.folder.asked, "console", "link")
-        async with open_signed_in(self.url, link["url"], **options) as tab:
+        link = await asyncio.to_thread(self.folder.ask, "console", "link")
+        async with open_signed_in(self.url, None if uses_keyboard else link["url"], **options) as tab:
+            if uses_keyboard:
+                await tab.page.goto(link["url"])
+                await press_until(tab.page, "Sign in")
+                await tab.page.keyboard.press("Enter")
+                await expect(tab.page.get_by_role("heading", name="Overview")).to_be_visible()
             yield tab
         assert tab.faults == []
 
@@ -140,6 +146,73 @@ async def repair_dead_letter(place: BrowsedConsole, page: Page) -> None:
     await expect(page.locator("#count-dead")).to_have_text("", timeout=WAIT_MS)
     await page.goto("/messages/down-1")
     await expect(page.get_by_role("region", name="Timeline")).to_contain_text("Replayed")
+
+
+async def test_the_keyboard_is_enough(place: BrowsedConsole) -> None:
+    """With Tab, Enter, arrows and Escape a person finds a message, plans and cancels a replay, and signs out."""
+    await prepare(place)
+    async with place.open(uses_keyboard=True) as tab:
+        page = tab.page
+        await press_until(page, "Find a message")
+        await page.keyboard.type(REFERENCE)
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("heading", name="Message m-1")).to_be_visible()
+
+        await press_until(page, "Replays")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("heading", name="Plan a replay")).to_be_visible()
+        await press_until(page, "To group")
+        await page.keyboard.type("orders")
+        await press_until(page, "At most, per second")
+        await page.keyboard.press("Control+A")
+        await page.keyboard.type("1")
+        await press_until(page, "Count")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("button", name="Start: ")).to_be_visible()
+        await press_until(page, "Why")
+        await page.keyboard.type("a new handler")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("button", name="Cancel…")).to_be_visible()
+        await press_until(page, "Cancel…")
+        await page.keyboard.press("Enter")
+        dialog = page.get_by_role("dialog")
+        await expect(dialog).to_be_visible()
+        await page.keyboard.press("Escape")
+        await expect(dialog).to_be_hidden()
+        assert await name_focused(page) == "Cancel…"
+        await page.keyboard.press("Enter")
+        await press_until(page, "Why")
+        await page.keyboard.type("it was a try")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("main")).to_contain_text("Cancelled: replay")
+
+        await press_until(page, "Your account")
+        await page.keyboard.press("Enter")
+        await press_until(page, "Sign out")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+async def press_until(page: Page, name: str) -> None:
+    """Press Tab until the control with this name has the focus."""
+    for _ in range(MOST_TABS):
+        await page.keyboard.press("Tab")
+        if (await name_focused(page)).startswith(name):
+            return
+    raise AssertionError(f"Tab does not reach {name!r} on {page.url}")
+
+
+async def name_focused(page: Page) -> str:
+    """Return the name of the control that has the focus: its label or its text."""
+    return str(
+        await page.evaluate(
+            """() => {
+                const focused = document.activeElement;
+                const label = focused.labels?.length ? focused.labels[0].textContent : "";
+                return (focused.getAttribute("aria-label") || label || focused.textContent).trim();
+            }"""
+        )
+    )
 
 
 async def send_until_dead(place: BrowsedConsole) -> None:
