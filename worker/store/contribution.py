@@ -66,6 +66,13 @@ class Dimension(NamedTuple):
     error_code: str
 
 
+class Contribution(NamedTuple):
+    """The contribution of one message, as ``messages.counted`` has it, and its dimension."""
+
+    text: str
+    dimension: Dimension
+
+
 @dataclass(frozen=True, slots=True)
 class Changes:
     """The amounts to add to the roll-ups. No row has only zeros."""
@@ -85,26 +92,17 @@ class ContributionTally:
     _weights: dict[str, int] = field(default_factory=dict)
     _dimensions: dict[int, Dimension] = field(default_factory=dict)
 
-    def replace(self, counted: str | None, state: MessageState) -> str:
-        """Replace the contribution ``counted``, if the roll-ups contain one, by that of this state, and return it."""
-        dimension, label, priced = _classify(
-            state.channel,
-            state.account,
-            state.application,
-            state.network_code,
-            state.currency,
-            state.error_code,
-            state.price,
-        )
-        contribution = _encode(state, label, priced)
-        if contribution == counted:
-            contribution += AGAIN
+    def replace(self, counted: str | None, contribution: Contribution) -> str:
+        """Replace a contribution that the roll-ups contain, or none, and return the text for ``messages.counted``."""
+        text, dimension = contribution
+        if text == counted:
+            text += AGAIN
         weights = self._weights
-        weights[contribution] = weights.get(contribution, 0) + 1
+        weights[text] = weights.get(text, 0) + 1
         if counted:
             weights[counted] = weights.get(counted, 0) - 1
         self._dimensions[dimension.id] = dimension
-        return contribution
+        return text
 
     def sum(self) -> Changes:
         """Return all changes."""
@@ -131,6 +129,20 @@ class ContributionTally:
             {key: amounts for key, amounts in statuses.items() if any(amounts)},
             {key: number for key, number in buckets.items() if number},
         )
+
+
+def find_contribution(state: MessageState) -> Contribution:
+    """Return the contribution of a message with this state."""
+    dimension, label, priced = _classify(
+        state.channel,
+        state.account,
+        state.application,
+        state.network_code,
+        state.currency,
+        state.error_code,
+        state.price,
+    )
+    return Contribution(_encode(state, label, priced), dimension)
 
 
 def _encode(state: MessageState, label: str, reached: int) -> str:

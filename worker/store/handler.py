@@ -10,11 +10,10 @@ depend on (worker.store.projection) are marked in the table and not read again.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 from urllib.parse import urlencode
 
@@ -27,81 +26,21 @@ from stream.redis.client import describe_error
 from worker.events.event import StatusEvent
 from worker.events.vonage import parse
 from worker.handlers.errors import Divide, Unavailable
-from worker.store.contribution import ContributionTally
+from worker.store.contribution import Contribution, ContributionTally, find_contribution
 from worker.store.database import FileReplaced, confirm_files, is_away, open_connection
-from worker.store.projection import dedupe, find_deciding, merge_receipts, project
+from worker.store.projection import LEAST_DECIDING, BatchMessage, MessageState, dedupe, project
 from worker.store.recent_events import RecentEvents
 from worker.store.revision import SchemaMismatch, check_tables
 from worker.store.rollups import Rollups
-from worker.store.statements import PAGE, Statements
-from worker.store.tables import status_events
+from worker.store.statements import INDEXED, PAGE, Statements
+from worker.store.tables import messages, status_events
 
 log = structlog.get_logger("store")
 
-MOST_DECIDING = 8
-LEAST_DECIDING = 4
-"""At least this many events stay marked, so a message with fewer deciding events has only deciding events."""
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EVENT_COLUMNS = tuple(column.key for column in status_events.columns if column.key not in ("query", "decides"))
+_INDEXED_VALUES = itemgetter(*(place for place, column in enumerate(messages.columns) if column.key in INDEXED))
 _EVENT_VALUES = attrgetter(*("raw" if column == "payload" else column for column in _EVENT_COLUMNS))
-
-
-@dataclass(slots=True)
-class _Message:
-    """One message of a batch, while it is written."""
-
-    arrived: dict[str, StatusEvent]
-    has_state: bool = False
-    """Whether its row has a state. The row can be missing if rows were deleted by hand."""
-    counted: str | None = None
-    """Its contribution that the roll-ups contain."""
-    deciding: Mapping[str, StatusEvent] = field(default_factory=dict)
-    """The stored deciding events, and the events of the batch."""
-    changed: Mapping[str, StatusEvent] = field(default_factory=dict)
-    """Events that are new or have another receipt."""
-    undecisive: Mapping[str, StatusEvent] = field(default_factory=dict)
-    """Events of the batch that are stored and do not decide."""
-    read: Collection[str] = ()
-    """Ids of the stored deciding events, if there are at least LEAST_DECIDING."""
-
-    def may_have_undecisive(self) -> bool:
-        """Whether there can be stored events that do not decide."""
-        return bool(self.read)
-
-    def take_arrived(self) -> bool:
-        """Merge the events of the batch into the stored ones. Return whether a deciding event has another receipt."""
-        if not self.deciding:
-            self.deciding = self.changed = self.arrived
-            return False
-        is_moved = False
-        changed: dict[str, StatusEvent] = {}
-        for event_id, event in self.arrived.items():
-            decided = self.deciding.get(event_id)
-            before = decided or self.undecisive.get(event_id)
-            merged = event if before is None else merge_receipts(before, event)
-            if merged != before:
-                changed[event_id] = merged
-                is_moved |= decided is not None
-        self.changed = changed
-        self.deciding = {**self.deciding, **changed}
-        return is_moved
-
-    def needs_row(self) -> bool:
-        """Whether to write its row."""
-        return bool(self.changed) or not self.has_state
-
-    def make_row(self, tally: ContributionTally) -> tuple[Any, ...]:
-        """Return the values of its row, and tally the change of its contribution."""
-        state = project(self.deciding.values())
-        return (*state, next(iter(state.statuses.values())), tally.replace(self.counted, state), False)
-
-    def reduce(self) -> None:
-        """Drop events that do not decide if there are more than MOST_DECIDING; keep at least LEAST_DECIDING."""
-        if len(self.deciding) <= MOST_DECIDING:
-            return
-        ids = find_deciding(self.deciding.values(), LEAST_DECIDING)
-        self.deciding = {event_id: event for event_id, event in self.deciding.items() if event_id in ids}
 
 
 class Store:
@@ -174,28 +113,44 @@ class Store:
     async def _write(self, connection: AsyncConnection, events: Sequence[StatusEvent]) -> list[StatusEvent]:
         """Write the batch. Return the events that are new or have another receipt."""
         arrived = _by_message(dedupe(events).values())
-        batch = {message_uuid: _Message(arrived[message_uuid]) for message_uuid in sorted(arrived)}
+        batch = {key: BatchMessage(key, arrived[key]) for key in sorted(arrived)}
         async with connection.begin():
-            await self._lock(connection, batch)
+            inserted = await self._lock(connection, batch)
             await self._read(connection, batch)
             changed: list[StatusEvent] = []
             for message_uuid, message in batch.items():
                 if message.take_arrived():
                     await self._read_all(connection, message_uuid, message)
                 changed += message.changed.values()
-            await self._put(connection, [message for message in batch.values() if message.needs_row()])
+            await self._put(connection, [message for message in batch.values() if message.needs_row()], inserted)
         return changed
 
-    async def _lock(self, connection: AsyncConnection, batch: dict[str, _Message]) -> None:
-        """Lock the rows of the messages, also those that do not exist yet, and read the contributions."""
-        ids = {"ids": self._sql.ids(batch)}
-        if self._sql.insert_missing is not None:
-            await connection.execute(self._sql.insert_missing, ids)
-        for message_uuid, has_state, counted in await connection.execute(self._sql.lock, ids):
-            batch[message_uuid].has_state = has_state
-            batch[message_uuid].counted = counted
+    async def _lock(self, connection: AsyncConnection, batch: Mapping[str, BatchMessage]) -> Mapping[str, Contribution]:
+        """Lock the rows of the messages. Return the contributions of those that were inserted with their state.
 
-    async def _put(self, connection: AsyncConnection, batch: Sequence[_Message]) -> None:
+        PostgreSQL cannot lock a row that does not exist, so all rows are inserted first, in one order. A row that is
+        likely new has its state at once: to insert it empty and update it would cost about a fourth of the time.
+        """
+        others, inserted = list(batch), dict[str, Contribution]()
+        if self._sql.insert_missing is not None:
+            states = [project(message.arrived.values()) for message in batch.values() if message.is_likely_new()]
+            contributions = [find_contribution(state) for state in states]
+            rows = [_make_row(state, pair.text) for state, pair in zip(states, contributions, strict=True)]
+            statement, parameters = self._sql.insert_missing.arguments(batch, rows)
+            keys = set((await connection.exec_driver_sql(statement, parameters)).scalars())
+            pairs = zip(states, contributions, strict=True)
+            inserted = {state.message_uuid: pair for state, pair in pairs if state.message_uuid in keys}
+            others = [key for key in batch if key not in keys]
+        for message_uuid, has_state, counted, *indexed in await connection.execute(
+            self._sql.lock, {"ids": self._sql.ids(others)}
+        ):
+            message = batch[message_uuid]
+            message.has_state, message.counted, message.indexed = has_state, counted, indexed
+        return inserted
+
+    async def _put(
+        self, connection: AsyncConnection, batch: Sequence[BatchMessage], inserted: Mapping[str, Contribution]
+    ) -> None:
         usual: list[tuple[Any, ...]] = []
         rows: list[tuple[Any, ...]] = []
         marks: dict[bool, set[str]] = {True: set(), False: set()}
@@ -211,11 +166,14 @@ class Store:
                 else:
                     rows.append((*_EVENT_VALUES(event), event.query or None, event_id in message.deciding))
         tally = ContributionTally()
-        states = [message.make_row(tally) for message in batch]
+        states: dict[bool, list[tuple[Any, ...]]] = {True: [], False: []}
+        for message, state in _make_rows(batch, inserted, tally):
+            states[list(_INDEXED_VALUES(state)) == message.indexed].append(state)
         for upsert, written in (
             (self._sql.put_usual_events, usual),
             (self._sql.put_events, rows),
-            (self._sql.put_messages, states),
+            (self._sql.update_messages, states[True]),
+            (self._sql.put_messages, states[False]),
         ):
             if written:
                 await connection.exec_driver_sql(upsert.sql, upsert.parameters(written))
@@ -224,7 +182,7 @@ class Store:
                 await connection.execute(self._sql.mark, {"ids": self._sql.ids(sorted(ids)), "to": to})
         await self._rollups.add(connection, tally.sum())
 
-    async def _read(self, connection: AsyncConnection, batch: dict[str, _Message]) -> None:
+    async def _read(self, connection: AsyncConnection, batch: dict[str, BatchMessage]) -> None:
         """Read the stored deciding events, and the stored events that the batch has again."""
         stored = _by_message(await self._read_events(connection, self._sql.deciding_receipts, batch))
         for message_uuid, events in stored.items():
@@ -242,7 +200,7 @@ class Store:
             for message_uuid, events in stored.items():
                 batch[message_uuid].undecisive = events
 
-    async def _read_all(self, connection: AsyncConnection, message_uuid: str, message: _Message) -> None:
+    async def _read_all(self, connection: AsyncConnection, message_uuid: str, message: BatchMessage) -> None:
         """Read all events of a message, because an event that decided may no longer decide."""
         read, after = set(message.deciding), ""
         while message.may_have_undecisive():
@@ -270,6 +228,25 @@ class Store:
         return events
 
 
+def _make_rows(
+    batch: Iterable[BatchMessage], inserted: Mapping[str, Contribution], tally: ContributionTally
+) -> Iterator[tuple[BatchMessage, tuple[Any, ...]]]:
+    """Yield the messages and rows that were not inserted with their state, and tally the contributions of all."""
+    for message in batch:
+        contribution = inserted.get(message.message_uuid)
+        if contribution is None or message.is_stored():
+            state = project(message.deciding.values())
+            contribution = find_contribution(state)
+            yield message, _make_row(state, tally.replace(message.counted, contribution))
+        else:
+            tally.replace(None, contribution)
+
+
+def _make_row(state: MessageState, counted: str) -> tuple[Any, ...]:
+    """Return the values of the row of a message."""
+    return (*state, next(iter(state.statuses.values())), counted, False)
+
+
 def read_event(row: Row[Any]) -> StatusEvent:
     """Parse an event from its row: its payload, and the columns of its receipt."""
     return parse(
@@ -288,7 +265,7 @@ def read_event(row: Row[Any]) -> StatusEvent:
 
 
 def _by_message(events: Iterable[StatusEvent]) -> dict[str, dict[str, StatusEvent]]:
-    messages: defaultdict[str, dict[str, StatusEvent]] = defaultdict(dict)
+    by_message: defaultdict[str, dict[str, StatusEvent]] = defaultdict(dict)
     for event in events:
-        messages[event.message_uuid][event.event_id] = event
-    return messages
+        by_message[event.message_uuid][event.event_id] = event
+    return by_message

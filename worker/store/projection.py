@@ -10,7 +10,7 @@ same. So the work for an event does not grow with the number of events before it
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 from operator import attrgetter, itemgetter
@@ -27,6 +27,10 @@ from worker.events.event import (
 
 RANKS = {SUBMITTED: 1, DELIVERED: 2, UNDELIVERABLE: 2, REJECTED: 2, READ: 3}
 UNKNOWN_RANK = RANKS[SUBMITTED]  # between an unknown status and submitted, the later one counts
+
+MOST_DECIDING = 8
+LEAST_DECIDING = 4
+"""At least this many events stay marked, so a message with fewer deciding events has only deciding events."""
 
 MOST_STATUSES = 100
 """``statuses`` lists at most this many statuses, those that the message reached first."""
@@ -206,3 +210,66 @@ def _first_of_each_status(greatest_first: Iterable[StatusEvent]) -> dict[str, St
         event.status: event for event in greatest_first
     }  # a status has one rank, so its last event here is its earliest
     return dict(sorted(earliest.items(), key=lambda item: (item[1].time, item[0]))[:MOST_STATUSES])
+
+
+@dataclass(slots=True)
+class BatchMessage:
+    """One message of a batch, while it is written."""
+
+    message_uuid: str
+    arrived: dict[str, StatusEvent]
+    has_state: bool = False
+    """Whether its row has a state. The row can be missing if rows were deleted by hand."""
+    counted: str | None = None
+    """Its contribution that the roll-ups contain."""
+    indexed: Sequence[Any] = ()
+    """The values of its row that indexes contain."""
+    deciding: Mapping[str, StatusEvent] = field(default_factory=dict)
+    """The stored deciding events, and the events of the batch."""
+    changed: Mapping[str, StatusEvent] = field(default_factory=dict)
+    """Events that are new or have another receipt."""
+    undecisive: Mapping[str, StatusEvent] = field(default_factory=dict)
+    """Events of the batch that are stored and do not decide."""
+    read: Collection[str] = ()
+    """Ids of the stored deciding events, if there are at least LEAST_DECIDING."""
+
+    def may_have_undecisive(self) -> bool:
+        """Whether there can be stored events that do not decide."""
+        return bool(self.read)
+
+    def take_arrived(self) -> bool:
+        """Merge the events of the batch into the stored ones. Return whether a deciding event has another receipt."""
+        if not self.deciding:
+            self.deciding = self.changed = self.arrived
+            return False
+        is_moved = False
+        changed: dict[str, StatusEvent] = {}
+        for event_id, event in self.arrived.items():
+            decided = self.deciding.get(event_id)
+            before = decided or self.undecisive.get(event_id)
+            merged = event if before is None else merge_receipts(before, event)
+            if merged != before:
+                changed[event_id] = merged
+                is_moved |= decided is not None
+        self.changed = changed
+        self.deciding = {**self.deciding, **changed}
+        return is_moved
+
+    def is_likely_new(self) -> bool:
+        """Whether its row likely does not exist yet."""
+        return any(event.status == SUBMITTED for event in self.arrived.values())
+
+    def needs_row(self) -> bool:
+        """Whether to write its row."""
+        return bool(self.changed) or not self.has_state
+
+    def is_stored(self) -> bool:
+        """Whether events of it were stored before. Call it after ``take_arrived``."""
+        return self.changed is not self.arrived
+
+    def reduce(self) -> None:
+        """Drop events that do not decide if there are more than MOST_DECIDING; keep at least LEAST_DECIDING."""
+        if len(self.deciding) <= MOST_DECIDING:
+            return
+        ids = find_deciding(self.deciding.values(), LEAST_DECIDING)
+        self.deciding = {event_id: event for event_id, event in self.deciding.items() if event_id in ids}

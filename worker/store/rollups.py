@@ -4,7 +4,7 @@ Writers do not wait for each other: each row belongs to a slot, and only one tra
 PostgreSQL it is the first slot whose advisory lock is free, until the commit. SQLite has one writer, with slot 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Dialect, Table
@@ -48,15 +48,19 @@ class Rollups:
                 if rows:
                     await connection.exec_driver_sql(statement, rows)
         elif changes.statuses or changes.deliveries:
-            columns = [
-                list(column)
-                for table, rows in zip(TABLES, tables, strict=True)
-                for column in (zip(*rows, strict=True) if rows else [()] * len(_columns(table)))
-            ]
-            await connection.exec_driver_sql(self._arrays, tuple(columns))
+            arrays: list[Any] = []
+            for table, rows in zip(TABLES, tables, strict=True):
+                columns = list(zip(*rows, strict=True)) or [()] * len(_columns(table))
+                arrays += map(list if table is rollup_dimensions else _write_array, columns)
+            await connection.exec_driver_sql(self._arrays, tuple(arrays))
 
     def _time(self, hour: Any) -> Any:
         return self._to_time(hour) if self._to_time else hour
+
+
+def _write_array(values: Iterable[Any]) -> str:
+    """Return numbers or times as an array of PostgreSQL: the driver looks at each value of an array twice."""
+    return f"{{{','.join(map(str, values))}}}"
 
 
 def _upsert_row(table: Table) -> str:
@@ -70,7 +74,8 @@ def _upsert_arrays() -> str:
     parts, number = [_SLOT], 0
     for table in TABLES:
         types = [str(column.type.compile(_POSTGRESQL)) for column in _columns(table)]
-        arrays = ", ".join(f"${place}::{name}[]" for place, name in enumerate(types, number + 1))
+        cast = "" if table is rollup_dimensions else "::TEXT"
+        arrays = ", ".join(f"${place}{cast}::{name}[]" for place, name in enumerate(types, number + 1))
         number += len(types)
         values = ", ".join("slot.n" if column.key == "slot" else f"rows.{column.key}" for column in table.columns)
         names = ", ".join(column.key for column in _columns(table))

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -15,10 +17,10 @@ from sqlalchemy import (
     any_,
     bindparam,
     cast,
+    collate,
     func,
     null,
     select,
-    text,
     true,
     update,
 )
@@ -29,19 +31,19 @@ from worker.store.projection import MessageState
 from worker.store.tables import UtcTime, messages, status_events
 
 RECEIPT = ("entry", "account", "account_verified", "application")  # time of receipt and query depend on the entry
+_STATUSES = list(messages.columns).index(messages.c.statuses)
+_EMPTY = {
+    "message_uuid": "ids.id",
+    "status": "coalesce(states.status, '')",
+    "statuses": "coalesce(states.statuses, '{}')::JSON",
+}
+"""The values of columns that an empty row must have."""
 _MICROSECONDS_LENGTH = len("2026-11-30T14:00:00.000001+00:00")  # orjson leaves out microseconds of 0
 PAGE = 5000
 """Events of one message in one read."""
 
-# A missing row cannot be locked, so empty rows are inserted first. All writers lock in code point order.
-_INSERT_MISSING = text(
-    "INSERT INTO messages (message_uuid, status, statuses, stale) "
-    "SELECT id, '', '{}', false FROM unnest(CAST(:ids AS text[])) AS id ON CONFLICT (message_uuid) DO NOTHING"
-)
-_LOCK = text(
-    "SELECT message_uuid, status <> '', counted FROM messages WHERE message_uuid = ANY(CAST(:ids AS text[])) "
-    'ORDER BY message_uuid COLLATE "C" FOR UPDATE'
-)
+INDEXED = ("to", "client_ref", "error_code", "first_at", "stale")
+"""The columns of messages that the indexes contain, in the order of the table."""
 
 
 class Upsert:
@@ -89,17 +91,78 @@ def _encode_times(times: Iterable[datetime | None]) -> list[str | None]:
     ]
 
 
+class UpdateMessages:
+    """Updates rows of messages whose indexed values stay equal: SQLite writes each index of a column that is set."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._upsert = Upsert(messages, dialect)
+        keys = [column.key for column in messages.columns]
+        self._places = [place for place, key in enumerate(keys) if key not in {*INDEXED, "message_uuid"}]
+        names = [messages.c[keys[place]].name for place in self._places]
+        marks = [f"${number}" if dialect.name == "postgresql" else "?" for number in range(1, len(names) + 2)]
+        values = ", ".join(f'"{name}" = {mark}' for name, mark in zip(names, marks, strict=False))
+        self.sql = f"UPDATE messages SET {values} WHERE message_uuid = {marks[-1]}"  # noqa: S608 - names of columns
+        self._take = itemgetter(*self._places, 0)
+
+    def parameters(self, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Return the parameters of the driver for rows with values in the order of the columns."""
+        return list(map(self._take, self._upsert.parameters(rows)))
+
+
+class InsertMissing:
+    """Inserts the missing rows of messages into PostgreSQL, in the order of their ids, and returns the ids of these.
+
+    A row is empty, or has a state. The driver looks at each value of an array twice, so columns without values are left
+    out.
+    """
+
+    def __init__(self, dialect: Dialect) -> None:
+        # Documents are texts in an array: the driver takes no arrays of JSON.
+        self._columns = [
+            (column.name, "TEXT" if isinstance(column.type, JSON) else str(column.type.compile(dialect)))
+            for column in messages.columns
+            if column.key != "stale"
+        ]
+
+    def arguments(self, ids: Iterable[str], rows: Sequence[tuple[Any, ...]]) -> tuple[str, tuple[list[Any], ...]]:
+        """Return the statement for all ids, and its parameters. Rows have values in the order of the columns."""
+        columns = list(zip(*rows, strict=True))[: len(self._columns)]
+        used = tuple(place for place, values in enumerate(columns) if values.count(None) < len(values))
+        arrays = [list(columns[place]) for place in used]
+        if rows:
+            arrays[_STATUSES] = [orjson.dumps(statuses).decode() for statuses in columns[_STATUSES]]
+        return self._write(used or (0, 1, 2, _STATUSES)), (list(ids), *(arrays or ([], [], [], [])))
+
+    @lru_cache  # noqa: B019 - there is one object for each engine
+    def _write(self, used: Sequence[int]) -> str:
+        columns = [self._columns[place] for place in used]
+        names = ", ".join(f'"{name}"' for name, _ in columns)
+        arrays = ", ".join(f"${place}::{kind}[]" for place, (_, kind) in enumerate(columns, 2))
+        values = ", ".join(_EMPTY.get(name, f'states."{name}"') for name, _ in columns)
+        return (
+            f"INSERT INTO messages ({names}, stale) SELECT {values}, false "  # noqa: S608 - names of columns
+            f"FROM unnest($1::TEXT[]) WITH ORDINALITY AS ids (id, place) "
+            f"LEFT JOIN unnest({arrays}) AS states ({names}) ON states.message_uuid = ids.id ORDER BY ids.place "
+            "ON CONFLICT (message_uuid) DO NOTHING RETURNING message_uuid"
+        )
+
+
 class Statements:
     """All statements of ``store``. ``ids`` makes the parameter of those that take ids."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._is_postgresql = dialect.name == "postgresql"
         receipts = select(status_events.c.event_id, *(status_events.c[column] for column in RECEIPT))
-        self.insert_missing = _INSERT_MISSING if self._is_postgresql else None
-        counted = select(messages.c.message_uuid, messages.c.status != "", messages.c.counted)
-        self.lock = (  # on SQLite the transaction has the write lock
-            _LOCK if self._is_postgresql else counted.where(self._among(messages.c.message_uuid))
+        self.insert_missing = InsertMissing(dialect) if self._is_postgresql else None
+        columns = (messages.c.message_uuid, messages.c.status != "", messages.c.counted)
+        self.lock = (
+            select(*columns, *(messages.c[name] for name in INDEXED))
+            .where(self._among(messages.c.message_uuid))
+            .order_by(collate(messages.c.message_uuid, "C" if self._is_postgresql else "BINARY"))
         )
+        """All writers lock, and insert, in code point order. On SQLite the transaction has the write lock."""
+        if self._is_postgresql:
+            self.lock = self.lock.with_for_update()
         self.stale = select(*(messages.c[name] for name in (*MessageState._fields, "counted"))).where(
             self._among(messages.c.message_uuid), messages.c.stale == true()
         )
@@ -119,6 +182,7 @@ class Statements:
         self.put_events = Upsert(status_events, dialect)
         self.put_usual_events = Upsert(status_events, dialect, query=null(), decides=true())
         self.put_messages = Upsert(messages, dialect)
+        self.update_messages = UpdateMessages(dialect)
 
     def ids(self, ids: Iterable[str]) -> list[str] | str:
         """Return the ids as the parameter ``ids`` of the statements."""

@@ -89,7 +89,7 @@ status_events = Table(
         doc="false if the state of the message does not depend on it; set for messages with more than 8 events",
     ),
     Index("ix_status_events_message_uuid", "message_uuid", "decides"),
-    Index("ix_status_events_entry", "entry"),
+    Index("ix_status_events_entry", "entry", postgresql_using="brin", postgresql_with={"autosummarize": True}),
     info={"meaning": "One row for each distinct payload."},
 )
 """``decides``: whether the state of the message may depend on this event (worker.store.projection)."""
@@ -153,12 +153,13 @@ messages = Table(
         doc="whether `counted` is older than the rest of the row, because an earlier version has written it; "
         "`ackstream migrate` corrects that",
     ),
-    Index("ix_messages_first_at", "first_at", "message_uuid"),
+    Index("ix_messages_first_at", "first_at"),
     _index_text("to"),
     _index_text("client_ref"),
     _index_text("error_code"),
     Index("ix_messages_stale", "message_uuid", postgresql_where=text("stale"), sqlite_where=text("stale")),
     info={"meaning": "One row for each message: its state, computed from all its events."},
+    postgresql_with={"fillfactor": 70},  # place for the next version of a row in its page: indexes do not change then
 )
 """A trigger sets ``stale`` if a row changes and ``counted`` does not (worker.store.migrations)."""
 

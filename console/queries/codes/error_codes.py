@@ -35,7 +35,7 @@ _MESSAGES = {
     "1160": ("The number is not on the list of allowed destinations.", "Add it in the Vonage dashboard."),
     "1170": ("The recipient is missing or invalid.", _CHECK_NUMBER),
     "1180": ("The phone was off or out of coverage.", _LATER),
-    "1190": ("The number is no longer in use.", _REMOVE),
+    "1190": ("The number is not in use any more.", _REMOVE),
     "1200": (
         "The person changed the carrier, and the number is not moved correctly.",
         "The person has to contact the carrier.",
@@ -84,7 +84,7 @@ _MESSAGES = {
 _RECEIPTS = {
     "1": ("It was not delivered, and no cause is known.", f"{_CHECK_NUMBER} {_SUPPORT}"),
     "2": ("The phone was off or out of coverage.", _LATER),
-    "3": ("The number is no longer in use.", _REMOVE),
+    "3": ("The number is not in use any more.", _REMOVE),
     "4": ("The person's line does not accept it, permanently.", f"{_REMOVE} The person has to ask the carrier."),
     "5": ("The number is not moved correctly to another carrier.", "The person has to contact the carrier."),
     "6": ("The carrier took it for spam.", "Look at recent changes of sender, text or links. Ask Vonage if it stays."),

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from console.queries.statuses.figures import Capped
 from console.queries.statuses.ranges import plan_ranges
 from console.queries.statuses.reading import open_reader
+from worker.events.event import SUBMITTED
 from worker.events.text import clean
 from worker.store.contribution import FINAL
 from worker.store.tables import INDEXED_LENGTH, messages, status_events
@@ -213,7 +214,7 @@ async def _list(connection: AsyncConnection, chosen: MessageFilter, cursor: Curs
     older = [messages.c.first_at.is_not(None)] if cursor is None else [_is_older(cursor)]
     statement = _select(chosen, *older).limit(limit + 1)
     is_rare = chosen.is_open or any(value is not None for value in (chosen.status, chosen.channel, chosen.account))
-    if chosen.error is not None or not is_rare:
+    if chosen.error is not None or not is_rare or chosen.status not in {None, SUBMITTED, *FINAL}:
         return list(await connection.execute(statement))
     first_at = messages.c.first_at
     range_only = MessageFilter(since=chosen.since, until=chosen.until)

@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.samples.events import body, event
-from worker.store.contribution import LAST_BUCKET, Changes, ContributionTally, bucket_seconds, find_bucket
+from worker.store.contribution import (
+    LAST_BUCKET,
+    Changes,
+    ContributionTally,
+    bucket_seconds,
+    find_bucket,
+    find_contribution,
+)
 from worker.store.projection import MessageState, project
 
 
@@ -17,7 +24,7 @@ def changes_of(*states: MessageState, counted: str | None = None) -> Changes:
     """Return the changes if each state replaces this contribution."""
     tally = ContributionTally()
     for changed in states:
-        tally.replace(counted, changed)
+        tally.replace(counted, find_contribution(changed))
     return tally.sum()
 
 
@@ -71,10 +78,10 @@ def test_senseless_prices_are_not_added(price: str | None) -> None:
 def test_a_contribution_that_is_written_again_changes_only_its_text() -> None:
     """A state with the contribution that the roll-ups contain adds nothing, and its text differs each time."""
     again = state(error_code="1000", price="1")
-    texts = [ContributionTally().replace(None, again)]
+    texts = [ContributionTally().replace(None, find_contribution(again))]
     for _ in range(3):
         tally = ContributionTally()
-        texts.append(tally.replace(texts[-1], again))
+        texts.append(tally.replace(texts[-1], find_contribution(again)))
         assert not tally.sum().statuses
         assert not tally.sum().deliveries
     assert texts[0] == texts[2] != texts[1] == texts[3]

@@ -14,9 +14,9 @@ from tests.support.samples.events import RECEIVED_MS, body, deliveries, event, e
 from tests.support.workers.store_rows import clear_tables, count_rows, project_rows, read_rows
 from worker.events.event import StatusEvent
 from worker.store.database import open_engine
-from worker.store.handler import MOST_DECIDING, Store
+from worker.store.handler import Store
 from worker.store.migrate import migrate
-from worker.store.projection import MOST_STATUSES, find_deciding, project
+from worker.store.projection import MOST_DECIDING, MOST_STATUSES, find_deciding, project
 from worker.store.tables import messages, status_events
 
 few_examples = settings(

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Row, bindparam, select, text, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from worker.store.contribution import ContributionTally
+from worker.store.contribution import ContributionTally, find_contribution
 from worker.store.database import open_connection
 from worker.store.migrations.indexes import STALE, read_indexes
 from worker.store.projection import MessageState
@@ -83,7 +83,11 @@ class _Recount:
             tally = ContributionTally()
             states = [(_read_state(row), row.counted) for row in rows]
             changed = [
-                {"key": state.message_uuid, "first": first, "contribution": tally.replace(counted, state)}
+                {
+                    "key": state.message_uuid,
+                    "first": first,
+                    "contribution": tally.replace(counted, find_contribution(state)),
+                }
                 for state, counted in states
                 for first in list(state.statuses.values())[:1]
             ]

@@ -41,6 +41,8 @@ def upgrade() -> None:
     _create_rollup("status_rollups", *map(_count, counts))
     bucket = sa.Column("bucket", sa.Integer, primary_key=True, autoincrement=False)
     _create_rollup("delivery_rollups", bucket, _count("messages"))
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("ALTER TABLE messages SET (fillfactor = 70)")  # for new pages
     trigger = _TRIGGERS[op.get_bind().dialect.name]
     for statement in trigger.split(";\n"):  # asyncpg prepares one statement at a time
         op.execute(statement)
