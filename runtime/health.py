@@ -19,6 +19,7 @@ MAX_CONNECTIONS = 32  # beyond these the oldest is closed, so that they cannot u
 
 CONSOLE_AGENT = "ackstream-console"
 """The User-Agent of the web console, whose readings start no alert."""
+OPTIONS: Any = {"access_log": None, "keepalive_timeout": 15.0}
 
 Ready = Callable[[], str | None]
 

@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-from pathlib import Path
 
 from ingest.settings import IngestSettings
 from runtime.escape import escape_unprintable
@@ -41,7 +40,7 @@ DEMO = """
 AGAIN = "    (this link signs in once, within 15 minutes; {command} console link{option} prints another)\n"
 
 
-def write_banner(settings: IngestSettings, addresses: Addresses, data: Path, console: str, *, is_demo: bool) -> str:
+def write_banner(settings: IngestSettings, addresses: Addresses, console: str, *, is_demo: bool) -> str:
     """Return the banner. ``console`` is the URL of the console, or a sign-in link to it."""
     by_default = settings.data == IngestSettings.model_fields["data"].default
     command = sys.argv[0] if sys.argv[0].endswith("ackstream") else "ackstream"
@@ -50,7 +49,7 @@ def write_banner(settings: IngestSettings, addresses: Addresses, data: Path, con
         console=console,
         ingest=addresses.ingest_url,
         admin=addresses.ingest_admin_url,
-        data=escape_unprintable(str(data)),
+        data=escape_unprintable(str(settings.data.resolve())),
         signatures=SIGNATURES[settings.signatures],
         command=command,
         option=option,

@@ -57,10 +57,7 @@ class Ports:
 
 
 async def up(
-    settings: IngestSettings,
-    console_settings: ConsoleSettings,
-    stop: asyncio.Event,
-    traffic: Traffic | None = None,
+    settings: IngestSettings, console_settings: ConsoleSettings, stop: asyncio.Event, traffic: Traffic | None = None
 ) -> None:
     """Run until ``stop``, with the handlers and the traffic of the demo if there is one.
 
@@ -97,7 +94,7 @@ async def up(
                     return
                 if settings.log_format == "text":
                     console = await _find_entrance(console_settings, addresses)
-                    typer.echo(write_banner(settings, addresses, data, console, is_demo=traffic is not None))
+                    typer.echo(write_banner(settings, addresses, console, is_demo=traffic is not None))
                 if traffic:
                     await traffic.send(addresses.ingest_url, stop)
     finally:

@@ -28,12 +28,12 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(*arguments: str, answer: str = "") -> Outcome:
+def run(*arguments: str, answer: str = "") -> CommandResult:
     """Run `ackstream console …`."""
     return run_command("console", *arguments, answer=answer)
 
 
-async def run_in_thread(*arguments: str, answer: str = "") -> Outcome:
+async def run_in_thread(*arguments: str, answer: str = "") -> CommandResult:
     """Run `ackstream console …`, which has an event loop of its own, in a thread."""
     return await asyncio.to_thread(run, *arguments, answer=answer)
 

@@ -175,7 +175,7 @@ async def test_live_traffic_lasts_until_ctrl_c(tmp_path: Path) -> None:
         ) as process:
             await becomes(lambda: bool(sent_at) and max(sent_at) > started)
             process.send(signal.SIGINT)
-            assert await process.ended(10) == 130
+            assert await process.wait_for_end(10) == 130
             report = orjson.loads(process.said[process.said.index("{") :])
     assert min(sent_at) < started - timedelta(seconds=50)
     assert max(sent_at) <= datetime.now(UTC)

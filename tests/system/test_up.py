@@ -50,9 +50,9 @@ async def test_it_runs_everything_and_goes_on_where_it_was(place: UpFolder) -> N
             "store": "invalid-status",
             "log": "invalid-status",
         }
-        assert len(up.logged("message.status")) == 2
+        assert len(up.read_log("message.status")) == 2
         assert len(place.left()) == 5
-        assert await stopped_by_ctrl_c(up) == 0
+        assert await stop_by_ctrl_c(up) == 0
     assert place.left() == []
     with place.up() as up:
         await up.is_ready(place.admin_port)
@@ -196,8 +196,8 @@ async def test_the_demo_sends_signed_statuses_to_its_handlers(place: UpFolder) -
     """`ackstream demo` fills the stream with signed webhooks of the last minutes, and stops with Ctrl-C."""
     with place.up("demo") as demo:
         await demo.is_ready(place.admin_port)
-        await becomes(lambda: place.asked("stats")["shards"][0]["length"] > 500)
-        assert {"store", "orders", "crm"} == set(place.asked("stats")["groups"])
-        assert await stopped_by_ctrl_c(demo) == 0
+        await becomes(lambda: place.ask("stats")["shards"][0]["length"] > 500)
+        assert {"store", "orders", "crm"} == set(place.ask("stats")["groups"])
+        assert await stop_by_ctrl_c(demo) == 0
     assert "webhook.refused" not in demo.said
     assert place.left() == []

@@ -10,7 +10,7 @@ from console.web import live
 from console.web.access.roles import Role
 from stream.keys import Shard
 from tests.support.http.console_server import ConsoleServer, run_console
-from tests.support.servers.proxy import proxying, through
+from tests.support.servers.proxy import run_proxy, through
 from tests.support.waiting import until
 
 EVENT_END = b"\r\n\r\n"
@@ -62,7 +62,7 @@ async def test_streams_are_limited(console: ConsoleServer, monkeypatch: pytest.M
 async def test_a_live_page_says_that_redis_is_away(tmp_path: Path, valkey_url: str, shard: Shard) -> None:
     """While Redis does not answer, a page that is open gets a note and keeps its numbers; then the note goes."""
     async with (
-        proxying(urlsplit(valkey_url).port or 0) as proxy,
+        run_proxy(urlsplit(valkey_url).port or 0) as proxy,
         run_console(tmp_path, through(proxy, valkey_url), shard.name) as console,
         console.visit(Role.VIEWER) as person,
         person.http.get(f"{console.url}/live?page=groups") as stream,

@@ -42,7 +42,7 @@ class UpFolder:
     def up(self, command: str = "up", **settings: str) -> Iterator[Process]:
         """Run `ackstream up`, or `demo`, for the length of a block."""
         environment = child_environment(**{"log_format": "json", **settings})
-        process = started((*self.command, command, *self.options), self.folder, "up", environment)
+        process = start_process((*self.command, command, *self.options), self.folder, "up", environment)
         try:
             yield process
         finally:

@@ -42,7 +42,7 @@ PAGES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BrowsedConsole:
     """A running `ackstream up` with required signatures, whose handler fails until there is a file."""
 
     folder: UpFolder
@@ -78,7 +78,7 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowsedConsole]:
     folder = UpFolder(tmp_path_factory.mktemp("browser"))
     settings = {
         "signatures": "required",
@@ -87,14 +87,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     }
     shutil.copy(recorder.__file__, folder.folder / "orders.py")
     with folder.up(**settings) as process:
-        yield Place(folder, process)
+        yield BrowsedConsole(folder, process)
 
 
-async def prepare(place: Place) -> None:
+async def prepare(place: BrowsedConsole) -> None:
     """Wait for all processes, then send statuses: one message of a number, one that fails, one with a wrong secret."""
     up = place.process
     await up.is_ready(place.folder.admin_port)
-    await becomes(lambda: len(up.logged("consumer.ready")) == 2 and up.logged("console.started"))
+    await becomes(lambda: len(up.read_log("consumer.ready")) == 2 and up.read_log("console.started"))
     for number in range(20):
         assert await place.send(body(message_uuid=f"other-{number}", client_ref=f"order-{number}")) == 200
     assert await place.send(body(message_uuid="m-1", to=NUMBER, client_ref=REFERENCE)) == 200
@@ -102,7 +102,7 @@ async def prepare(place: Place) -> None:
     assert await place.send(body(message_uuid="wrong-1"), secret="the secret of somebody else") == 503
 
 
-async def test_a_person_finds_and_repairs_with_the_mouse(place: Place) -> None:
+async def test_a_person_finds_and_repairs_with_the_mouse(place: BrowsedConsole) -> None:
     """From sign-in to sign-out: live numbers, a message, a dead letter that is replayed, a replay, the quarantine."""
     await prepare(place)
     async with place.open() as tab:
@@ -220,7 +220,7 @@ async def send_until_dead(place: BrowsedConsole) -> None:
 
     async def is_dead() -> bool:
         await place.send(body(message_uuid=f"later-{secrets.token_hex(4)}"))
-        stats: Any = await asyncio.to_thread(place.folder.asked, "stats")
+        stats: Any = await asyncio.to_thread(place.folder.ask, "stats")
         return bool(stats["groups"]["orders"]["dead"])
 
     await until(is_dead)
@@ -263,7 +263,7 @@ async def accept_quarantined(page: Page) -> None:
 
 
 @pytest.mark.parametrize(("width", "is_dark"), [(1440, False), (1440, True), (360, False)])
-async def test_every_page_is_accessible(place: Place, width: int, is_dark: bool) -> None:
+async def test_every_page_is_accessible(place: BrowsedConsole, width: int, is_dark: bool) -> None:
     """Axe finds nothing moderate or serious on any page; no page scrolls sideways."""
     await prepare(place)
     scheme, viewport = "dark" if is_dark else "light", {"width": width, "height": 900}

@@ -17,9 +17,9 @@ async def test_a_replay_of_single_entries_copies_only_these(valkey_url: str, ser
     chosen = EntryFilter(ids=tuple(f"0/{number}-0" for number in (3, 50, 99, 7)))
 
     await stream.start(100, selection=chosen)
-    await run_beside([stream.replaying()], stream.has(State.DONE))
+    await run_beside([stream.make_scheduler()], stream.has(State.DONE))
 
-    assert await stream.copied() == [3, 7, 99]
+    assert await stream.read_copies() == [3, 7, 99]
 
 
 async def test_single_entries_are_read_by_their_ids(server: Redis, shard: Shard) -> None:

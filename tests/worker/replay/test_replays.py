@@ -101,10 +101,10 @@ async def test_a_changed_rate_applies_to_a_running_replay(site: ReplayedStream) 
         assert await site.replays.change_rate(replay, 2000) is State.RUNNING
         await site.has(State.DONE)
 
-    await run_beside([site.replaying()], speed_up())
+    await run_beside([site.make_scheduler()], speed_up())
     progress = await site.progress()
     assert (progress.rate, progress.done, progress.replay.rate) == (2000, 1200, 5)
-    assert await site.copied() == list(range(1, 1201))
+    assert await site.read_copies() == list(range(1, 1201))
     assert await site.replays.change_rate(replay, 1) is State.DONE
     assert (await site.progress()).rate == 2000
 
@@ -123,7 +123,7 @@ async def test_a_lower_rate_applies_to_a_running_replay(site: ReplayedStream) ->
         assert await site.server.xlen(site.shard.replay(GROUP)) - before <= 15
 
     with capture_logs() as logs:
-        await run_beside([site.replaying()], slow_down())
+        await run_beside([site.make_scheduler()], slow_down())
 
 
 async def has_rate(logs: Sequence[Any], rate: float) -> bool:
@@ -140,7 +140,7 @@ async def test_a_replay_keeps_who_started_and_changed_it(site: ReplayedStream) -
     moved = (await site.progress()).moved
     assert (moved.person, moved.why) == ("ida", "receiver is down")
     await site.replays.change_state(replay, State.RUNNING, allowed=[State.PAUSED], person="ida")
-    await run_beside([site.replaying()], site.has(State.DONE))
+    await run_beside([site.make_scheduler()], site.has(State.DONE))
     progress = await site.progress()
     assert progress.moved.ms >= moved.ms > 0
     assert (progress.moved.person, progress.moved.why, progress.started.why) == ("", "", "new column")

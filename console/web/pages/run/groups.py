@@ -117,7 +117,7 @@ def _state_of(row: dict[str, Any], *, is_waiting: bool) -> str:
 
 async def view(request: web.Request) -> web.Response:
     """Show the page."""
-    data = await read(state_of(request), NoParameters(), identity_of(request))
+    data = await read(state_of(request), await parameters(request, NoParameters), identity_of(request))
     return render_page(
         request,
         "groups.html",

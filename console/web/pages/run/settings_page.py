@@ -70,13 +70,13 @@ def _process(kind: str, process: ProcessSample) -> dict[str, Any]:
 
 async def view(request: web.Request) -> web.Response:
     """Show the page."""
-    data = await read(state_of(request), NoParameters(), identity_of(request))
+    data = await read(state_of(request), await parameters(request, NoParameters), identity_of(request))
     return render_page(request, "settings.html", data, title="Settings", twin=f"{API}/settings")
 
 
 async def twin(request: web.Request) -> web.Response:
     """Answer the settings."""
-    return json_reply(await read(state_of(request), NoParameters(), identity_of(request)))
+    return json_reply(await read(state_of(request), await parameters(request, NoParameters), identity_of(request)))
 
 
 ROUTES = [

@@ -14,9 +14,9 @@ from console.web.actions.replies import DeadLettersReply, DeadReplayReply
 from stream.keys import Shard
 from tests.support.http.bulk_form import fill_form
 from tests.support.http.console_server import ConsoleServer, Visitor, run_console
-from tests.support.in_process import working
+from tests.support.in_process import run_worker
 from tests.support.samples.events import entry
-from tests.support.servers.proxy import proxying, through
+from tests.support.servers.proxy import run_proxy, through
 from tests.support.streams.causes import NO_ORDER, add_dead
 from tests.support.waiting import until
 from worker.events.event import InvalidStatus
@@ -47,7 +47,7 @@ async def test_a_sample_goes_first_and_then_all(
     await add_dead(server, shard, "log", 14)
 
     async with (
-        working(redis_url=valkey_url, stream=shard.name, handlers="log", retention="off"),
+        run_worker(redis_url=valkey_url, stream=shard.name, handlers="log", retention="off"),
         console.visit() as person,
     ):
         sample = await fill_form(person, TWIN, sample="10", expected="10")
@@ -89,7 +89,7 @@ async def test_a_sample_that_fails_again_is_shown(
     await add_dead(server, shard, "log", 3, f"invalid-status: {refused.value}", payload=b"{}")
 
     async with (
-        working(redis_url=valkey_url, stream=shard.name, handlers="log", retention="off"),
+        run_worker(redis_url=valkey_url, stream=shard.name, handlers="log", retention="off"),
         console.visit() as person,
     ):
         await person.post(f"{PAGE}/replay", await fill_form(person, TWIN, sample="10"))
@@ -239,7 +239,7 @@ async def test_the_page_comes_back_with_redis(tmp_path: Path, valkey_url: str, s
     """While Redis is away, the page says so and asks again by itself; an action that it interrupts is recorded."""
     await add_dead(server, shard, "orders", 2)
     async with (
-        proxying(int(valkey_url.rpartition(":")[2])) as proxy,
+        run_proxy(int(valkey_url.rpartition(":")[2])) as proxy,
         run_console(tmp_path, through(proxy, valkey_url), shard.name) as console,
         console.visit() as person,
     ):

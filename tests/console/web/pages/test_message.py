@@ -197,7 +197,7 @@ async def test_without_redis_the_tables_answer(
     assert group
     port = int(valkey_url.rpartition(":")[2])
     data = tmp_path / "second"
-    async with proxying(port) as proxy:
+    async with run_proxy(port) as proxy:
         settings = {"database_url": console.settings.database_url}
         async with (
             run_console(data, through(proxy, valkey_url), shard.name, **settings) as second,

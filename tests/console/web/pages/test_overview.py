@@ -9,7 +9,7 @@ import pytest
 from console.web.access.roles import Role
 from stream.keys import Shard
 from tests.support.http.console_server import ConsoleServer, run_console
-from tests.support.in_process import Running, ingesting, working
+from tests.support.in_process import Running, run_ingest, run_worker
 from tests.support.waiting import until
 from worker.store.migrate import migrate_at
 
@@ -30,8 +30,8 @@ async def place(tmp_path: Path, valkey_url: str, shard: Shard) -> AsyncIterator[
     database_url = f"sqlite:///{tmp_path / 'ackstream.db'}"
     await migrate_at(database_url)
     async with (
-        ingesting(**common) as ingest,
-        working(**common, database_url=database_url, handlers="store"),
+        run_ingest(**common) as ingest,
+        run_worker(**common, database_url=database_url, handlers="store"),
         run_console(
             tmp_path,
             valkey_url,

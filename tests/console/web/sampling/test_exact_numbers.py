@@ -10,7 +10,7 @@ import aiohttp
 from console.up.valkey import find_free_port
 from console.web.sampling.sampler import Sampler
 from stream.keys import Shard
-from tests.support.http.load import JSON, delivered
+from tests.support.http.load import JSON, make_delivered
 from tests.support.http.sampled import sampling
 from tests.support.processes import Ingest, Valkey, ackstream
 from tests.support.waiting import until
@@ -30,7 +30,7 @@ class CountedLoad:
 
     async def send(self) -> None:
         """Send some webhooks at the same time, and count those that are answered 200."""
-        bodies = [delivered(f"m-{number}") for number in range(MESSAGES)]
+        bodies = [make_delivered(f"m-{number}") for number in range(MESSAGES)]
         bodies += bodies[: MESSAGES // 5]
         random.shuffle(bodies)
         turns = asyncio.Semaphore(8)
@@ -63,11 +63,11 @@ async def test_counts_equal_the_sent_webhooks(shard: Shard, tmp_path: Path) -> N
     """With repeats, disorder and an outage of Redis, all counts follow within 2 s, and are exact at rest."""
     valkey, port = Valkey(tmp_path / "valkey"), find_free_port()
     common = {"redis_url": valkey.url, "stream": shard.name, "data": str(tmp_path / "data")}
-    async with valkey.running():
+    async with valkey.run():
         with ackstream("worker", "--handler", "log", folder=tmp_path, admin_port=str(port), **common) as worker:
             await worker.is_ready(port)
             async with (
-                Ingest(tmp_path, **common).running() as ingest,
+                Ingest(tmp_path, **common).run() as ingest,
                 sampling(valkey.url, shard, tmp_path, [ingest.admin_port, port]) as sampler,
             ):
                 load, wrong = CountedLoad(ingest.url), list[str]()

@@ -11,7 +11,7 @@ from console.up.valkey import find_free_port
 from console.web.metrics.gauges import REGISTRY
 from console.web.sampling.redis_reader import Liveness
 from stream.keys import Shard
-from tests.support.http.load import loading
+from tests.support.http.load import open_load
 from tests.support.http.sampled import next_moments, sampling
 from tests.support.processes import Ingest, Valkey, ackstream
 from tests.support.samples.events import body, event
@@ -29,10 +29,10 @@ async def test_ingest_and_worker_are_seen_while_statuses_flow(valkey_url: str, s
     port = find_free_port()
     common = {"redis_url": valkey_url, "stream": shard.name, "data": str(tmp_path / "data")}
     with ackstream("worker", "--handler", "log", folder=tmp_path, admin_port=str(port), **common) as worker:
-        async with Ingest(tmp_path, **common).running() as ingest:
+        async with Ingest(tmp_path, **common).run() as ingest:
             await worker.is_ready(port)
             async with sampling(valkey_url, shard, tmp_path, [ingest.admin_port, port]) as sampler:
-                async with loading(ingest.url, pause_seconds=0.02) as load:
+                async with open_load(ingest.url, pause_seconds=0.02) as load:
                     await load.keeps(200)
                     await next_moments(sampler, 3)
                     rates = sampler.rates()
@@ -139,7 +139,7 @@ async def test_open_messages_are_counted(valkey_url: str, shard: Shard, tmp_path
 async def test_redis_goes_and_comes_back(shard: Shard, tmp_path: Path) -> None:
     """While Redis is away the snapshot says since when, and keeps the last numbers; then it continues."""
     valkey = Valkey(tmp_path / "valkey")
-    async with valkey.running(), sampling(valkey.url, shard, tmp_path) as sampler:
+    async with valkey.run(), sampling(valkey.url, shard, tmp_path) as sampler:
         started = sampler.latest
         valkey.kill()
 
@@ -169,7 +169,7 @@ async def test_a_process_that_does_not_answer_is_away(valkey_url: str, shard: Sh
     silent_port = find_free_port()
     common = {"redis_url": valkey_url, "stream": shard.name, "data": str(tmp_path / "data")}
     async with (
-        Ingest(tmp_path, **common).running() as ingest,
+        Ingest(tmp_path, **common).run() as ingest,
         sampling(valkey_url, shard, tmp_path, [ingest.admin_port, silent_port]) as sampler,
     ):
         first = sampler.latest

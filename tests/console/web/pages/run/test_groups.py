@@ -13,10 +13,10 @@ from console.web.access.roles import Role
 from console.web.pages.run.replies import GroupDetailsReply, GroupsReply
 from stream.keys import Shard
 from tests.support.http.console_server import ConsoleServer, run_console
-from tests.support.servers.proxy import proxying, through
+from tests.support.servers.proxy import run_proxy, through
 from tests.support.streams.retention import add, group, register
 from tests.support.waiting import until
-from tests.support.workers.recording import GROUP, RecordingWorkers, ids, recording
+from tests.support.workers.recording import GROUP, RecordingWorkers, ids, run_recording_workers
 from worker.dispatch.pause import Pause, PauseReason
 from worker.group.group_ref import GroupRef
 
@@ -103,7 +103,7 @@ async def test_an_operator_pauses_and_resumes_a_group(
     valkey_url: str, server: Redis, shard: Shard, tmp_path: Path, console: ConsoleServer
 ) -> None:
     """The pause stops the calls of a real worker, a probe does not end it, and it survives a restart of the worker."""
-    with recording(valkey_url, server, shard, tmp_path, pace=0.3) as site:
+    with run_recording_workers(valkey_url, server, shard, tmp_path, pace=0.3) as site:
         worker = await site.start()
         async with console.visit() as person:
             paused = await person.post(f"/groups/{GROUP}/pause", {"why": "receiver is down"})
@@ -169,7 +169,7 @@ async def test_a_group_with_a_live_worker_is_not_dropped(
     valkey_url: str, server: Redis, shard: Shard, tmp_path: Path, console: ConsoleServer
 ) -> None:
     """The form says that its workers must be stopped first; the API answers 409."""
-    with recording(valkey_url, server, shard, tmp_path, pace=0.3) as site:
+    with run_recording_workers(valkey_url, server, shard, tmp_path, pace=0.3) as site:
         await site.start()
         form = {"typed": GROUP, "why": "old"}
         async with console.visit(Role.ADMIN) as admin:
@@ -223,7 +223,7 @@ async def test_pages_come_back_with_redis(tmp_path: Path, valkey_url: str, serve
     """While Redis is away each page says so, the number is an error, and an interrupted act is recorded."""
     paths = ("/groups", "/groups/slow", "/replays", "/api/v1/groups/slow/outstanding", "/api/v1/replays")
     async with (
-        proxying(int(valkey_url.rpartition(":")[2])) as proxy,
+        run_proxy(int(valkey_url.rpartition(":")[2])) as proxy,
         run_console(tmp_path, through(proxy, valkey_url), stream.name) as console,
         console.visit() as person,
     ):

@@ -26,7 +26,7 @@ FORM = {"group": GROUP, "status": "delivered", "rate": "20"}
 @pytest.fixture
 async def site(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> AsyncIterator[RecordingWorkers]:
     """A worker that has handled all entries of a stream."""
-    with recording(valkey_url, server, shard, tmp_path) as site:
+    with run_recording_workers(valkey_url, server, shard, tmp_path) as site:
         await site.start()
         await site.append(*(f"m-{number}" for number in range(ENTRIES)))
         await site.is_done()
