@@ -54,9 +54,13 @@ async def send(http: aiohttp.ClientSession, base: str, name: str) -> int:
             await asyncio.sleep(0.01)
 
 
+DERIVED = frozenset(("statuses", "first_at", "counted", "stale"))
+"""Columns that follow from the others."""
+
+
 def plain(row: Mapping[str, Any], received: str) -> dict[str, Any]:
     """Return the row in the form of the expected table."""
-    found = {name: value for name, value in row.items() if value is not None and name != "statuses"}
+    found = {name: value for name, value in row.items() if value is not None and name not in DERIVED}
     found["status_at"] = RECEIVED if found["status_at"].isoformat() == received else found["status_at"].isoformat()
     return {"from" if name == "sender" else name: value for name, value in found.items()}
 

@@ -58,14 +58,14 @@ async def test_the_numbers_are_those_of_the_webhooks_sent(place: Place) -> None:
         async def is_settled() -> bool:
             data = (await person.get("/api/v1/overview")).json()
             groups = {row["name"]: row for row in data["groups"]}
-            return bool(data["flow"]["redis"]["entries"] == 40 and groups["store"]["outstanding"] == 0)
+            is_drained = data["flow"]["ingest"]["state"] == "Ready"  # a busy machine may have used the spool
+            return bool(is_drained and data["flow"]["redis"]["entries"] == 40 and not groups["store"]["outstanding"])
 
         await send(place.ingest.url, 40)
         await until(is_settled)
         data = (await person.get("/api/v1/overview")).json()
         page = (await person.get("/")).text
 
-    assert data["flow"]["ingest"]["state"] == "Ready"
     assert data["flow"]["spool"]["entries"] == 0
     assert data["flow"]["provider"]["signed_share"] in (0, None)
     assert [row["dead"] for row in data["groups"]] == [0]
