@@ -65,7 +65,7 @@ async def test_an_event_id_finds_its_message(engine: AsyncEngine) -> None:
 
 
 async def test_a_number_with_a_plus_is_found_as_stored(engine: AsyncEngine) -> None:
-    """Some senders write numbers with a plus, and some recipients are no numbers."""
+    """Some senders write numbers with a plus, and some recipients have names instead of numbers."""
     await store(engine, {"message_uuid": "m-a", "to": f"+{NUMBER}"}, {"message_uuid": "m-b", "client_ref": NUMBER})
     page = await find_messages(engine, MessageFilter(text=NUMBER))
     assert [message.message_uuid for message in page.messages] == ["m-b", "m-a"]
@@ -179,7 +179,7 @@ async def test_a_slow_query_is_stopped_by_the_database(engine: AsyncEngine) -> N
 
 
 async def test_a_reader_cannot_write(postgresql_url: str) -> None:
-    """A read of the console changes nothing, whatever its statement."""
+    """A read of the console changes nothing, even with a statement that writes."""
     engine = open_engine(postgresql_url)
     await migrate(engine)
     with pytest.raises(Exception, match="read-only"):
