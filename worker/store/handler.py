@@ -141,11 +141,10 @@ class Store:
             pairs = zip(states, contributions, strict=True)
             inserted = {state.message_uuid: pair for state, pair in pairs if state.message_uuid in keys}
             others = [key for key in batch if key not in keys]
-        for message_uuid, has_state, counted, *indexed in await connection.execute(
-            self._sql.lock, {"ids": self._sql.ids(others)}
-        ):
+        for row in await connection.execute(self._sql.lock, {"ids": self._sql.ids(others)}):
+            message_uuid, has_state, counted, *_ = row
             message = batch[message_uuid]
-            message.has_state, message.counted, message.indexed = has_state, counted, indexed
+            message.has_state, message.counted, message.indexed = has_state, counted, tuple(row[3:])
         return inserted
 
     async def _put(
@@ -166,17 +165,19 @@ class Store:
                 else:
                     rows.append((*_EVENT_VALUES(event), event.query or None, event_id in message.deciding))
         tally = ContributionTally()
-        states: dict[bool, list[tuple[Any, ...]]] = {True: [], False: []}
-        for message, state in _make_rows(batch, inserted, tally):
-            states[list(_INDEXED_VALUES(state)) == message.indexed].append(state)
-        for upsert, written in (
-            (self._sql.put_usual_events, usual),
-            (self._sql.put_events, rows),
-            (self._sql.update_messages, states[True]),
-            (self._sql.put_messages, states[False]),
+        states = list(_make_rows(batch, inserted, tally))
+        upserts, updates = list[tuple[Any, ...]](), list[tuple[Any, ...]]()
+        parameters = self._sql.put_messages.parameters([row for _, row in states])
+        for (message, _), values in zip(states, parameters, strict=True):
+            (updates if _INDEXED_VALUES(values) == message.indexed else upserts).append(values)
+        for sql, written in (
+            (self._sql.put_usual_events.sql, self._sql.put_usual_events.parameters(usual)),
+            (self._sql.put_events.sql, self._sql.put_events.parameters(rows)),
+            (self._sql.update_messages.sql, self._sql.update_messages.parameters(updates)),
+            (self._sql.put_messages.sql, upserts),
         ):
             if written:
-                await connection.exec_driver_sql(upsert.sql, upsert.parameters(written))
+                await connection.exec_driver_sql(sql, written)
         for to, ids in marks.items():
             if ids:
                 await connection.execute(self._sql.mark, {"ids": self._sql.ids(sorted(ids)), "to": to})

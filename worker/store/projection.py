@@ -48,6 +48,7 @@ _CARRIED = (
     "workflow_items",
 )
 _CARRIED_VALUES = attrgetter(*_CARRIED)
+_STATUS = attrgetter("status")
 
 
 class MessageState(NamedTuple):
@@ -116,7 +117,6 @@ def project(events: Collection[StatusEvent]) -> MessageState:
     """Return the state of the message of these events: at least one, all with distinct ids."""
     greatest_first = sorted(events, key=sort_key, reverse=True) if len(events) > 1 else list(events)
     current = greatest_first[0]
-    verified = [event for event in greatest_first if event.account_verified]
     channel, to, sender, client_ref, application, *columns = _carry_values(greatest_first)
     return MessageState(  # positional arguments: keywords take twice as long
         current.message_uuid,
@@ -127,7 +127,7 @@ def project(events: Collection[StatusEvent]) -> MessageState:
         to,
         sender,
         client_ref,
-        next((event.account for event in verified or greatest_first if event.account is not None), None),
+        current.account if current.account_verified else _find_account(greatest_first),
         application,
         current.error_code,
         current.error_text,
@@ -136,13 +136,21 @@ def project(events: Collection[StatusEvent]) -> MessageState:
     )
 
 
+def _find_account(greatest_first: Sequence[StatusEvent]) -> str | None:
+    """Return the account of the first event with a verified account, or else of the first with an account."""
+    verified = [event for event in greatest_first if event.account_verified]
+    return next((event.account for event in verified or greatest_first if event.account is not None), None)
+
+
 def _carry_values(greatest_first: Sequence[StatusEvent]) -> Sequence[Any]:
     """Return the values of the columns in _CARRIED, each from the first event that has one."""
     values: Sequence[Any] = _CARRIED_VALUES(greatest_first[0])
     for event in greatest_first[1:]:
         if None not in values:
             break
-        values = _fill(values, _CARRIED_VALUES(event))
+        others = _CARRIED_VALUES(event)
+        if others != values:
+            values = _fill(values, others)
     return values
 
 
@@ -198,7 +206,7 @@ def _is_zero(price: str) -> bool:
 
 def _time_of_each_status(greatest_first: Iterable[StatusEvent]) -> dict[str, datetime]:
     """Return the time at which each status was first reached, ordered by time, at most MOST_STATUSES."""
-    times = {event.status: event.time for event in greatest_first}  # as in _first_of_each_status
+    times = {event.status: event.occurred_at or event.received_at for event in greatest_first}
     if len(times) == 1:
         return times
     return dict(sorted(times.items(), key=itemgetter(1, 0))[:MOST_STATUSES])
@@ -257,7 +265,7 @@ class BatchMessage:
 
     def is_likely_new(self) -> bool:
         """Whether its row likely does not exist yet."""
-        return any(event.status == SUBMITTED for event in self.arrived.values())
+        return SUBMITTED in map(_STATUS, self.arrived.values())
 
     def needs_row(self) -> bool:
         """Whether to write its row."""

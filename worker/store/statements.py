@@ -22,6 +22,7 @@ from sqlalchemy import (
     null,
     select,
     true,
+    type_coerce,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -75,6 +76,8 @@ class Upsert:
     def parameters(self, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         """Return the parameters of the driver for rows with values in the order of the columns."""
         columns: list[Iterable[Any]] = list(zip(*rows, strict=True))
+        if not columns:
+            return []
         for place in self._times:
             columns[place] = _encode_times(columns[place])
         for place in self._documents:
@@ -95,18 +98,16 @@ class UpdateMessages:
     """Updates rows of messages whose indexed values stay equal: SQLite writes each index of a column that is set."""
 
     def __init__(self, dialect: Dialect) -> None:
-        self._upsert = Upsert(messages, dialect)
-        keys = [column.key for column in messages.columns]
-        self._places = [place for place, key in enumerate(keys) if key not in {*INDEXED, "message_uuid"}]
-        names = [messages.c[keys[place]].name for place in self._places]
+        places = [place for place, key in enumerate(messages.c.keys()) if key not in {*INDEXED, "message_uuid"}]
+        names = [messages.columns[place].name for place in places]
         marks = [f"${number}" if dialect.name == "postgresql" else "?" for number in range(1, len(names) + 2)]
         values = ", ".join(f'"{name}" = {mark}' for name, mark in zip(names, marks, strict=False))
         self.sql = f"UPDATE messages SET {values} WHERE message_uuid = {marks[-1]}"  # noqa: S608 - names of columns
-        self._take = itemgetter(*self._places, 0)
+        self._take = itemgetter(*places, 0)
 
-    def parameters(self, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """Return the parameters of the driver for rows with values in the order of the columns."""
-        return list(map(self._take, self._upsert.parameters(rows)))
+    def parameters(self, upserts: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Return the parameters of the driver for those of an upsert of the same rows."""
+        return list(map(self._take, upserts))
 
 
 class InsertMissing:
@@ -155,8 +156,9 @@ class Statements:
         receipts = select(status_events.c.event_id, *(status_events.c[column] for column in RECEIPT))
         self.insert_missing = InsertMissing(dialect) if self._is_postgresql else None
         columns = (messages.c.message_uuid, messages.c.status != "", messages.c.counted)
+        indexed = [messages.c[name] for name in INDEXED]
         self.lock = (
-            select(*columns, *(messages.c[name] for name in INDEXED))
+            select(*columns, *(column if self._is_postgresql else type_coerce(column, Text) for column in indexed))
             .where(self._among(messages.c.message_uuid))
             .order_by(collate(messages.c.message_uuid, "C" if self._is_postgresql else "BINARY"))
         )
