@@ -48,14 +48,16 @@ def _write(path: Path, text: bytes, user: str | None) -> None:
 
 
 @contextmanager
-def _run_process(*command: str, folder: Path, port: int, user: str | None) -> Iterator[None]:
+def _run_process(*command: str, folder: Path, port: int, user: str | None, ready: str = "") -> Iterator[None]:
+    """Run a server until the block ends; it is up when its port answers and its log has the words ``ready``."""
     with (folder / "log").open("wb") as log:
         child = subprocess.Popen(command, cwd=folder, user=user, stdout=log, stderr=log)
         try:
             deadline = time.monotonic() + START_SECONDS
             while True:
                 with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                    break
+                    if ready in (folder / "log").read_text():
+                        break
                 assert child.poll() is None, (folder / "log").read_text()
                 assert time.monotonic() < deadline, "it does not listen"
                 time.sleep(0.02)
@@ -88,7 +90,8 @@ def tls_postgresql() -> Iterator[tuple[str, Path]]:
         root = folder / "root.pem"
         authority.cert_pem.write_to_path(root)
         options = ("-c", "ssl=on", "-c", f"port={port}", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off")
-        with _run_process(postgres, "-D", str(data), *options, folder=folder, port=port, user=user):
+        ready = "ready to accept connections"
+        with _run_process(postgres, "-D", str(data), *options, folder=folder, port=port, user=user, ready=ready):
             yield f"localhost:{port}", root
 
 

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.crash
 ENTRIES = 3000
 HOLD_SECONDS = 1.5
 READS_PER_SECOND = 20
-COMMANDS_PER_SECOND = 100
+COMMANDS_PER_SECOND = 200
 
 
 @pytest.fixture
