@@ -167,7 +167,11 @@ def _equals(column: str, values: Sequence[str]) -> Sequence[ColumnElement[bool]]
     """Return conditions that the index of the column answers."""
     cleaned = [clean(value) for value in values]
     start = func.substr(messages.c[column], literal_column("1"), literal_column(str(INDEXED_LENGTH)))
-    return start.in_([value[:INDEXED_LENGTH] for value in cleaned]), messages.c[column].in_(cleaned)
+    conditions = [messages.c[column].is_not(None), start.in_([value[:INDEXED_LENGTH] for value in cleaned])]
+    if max(map(len, cleaned)) >= INDEXED_LENGTH:
+        # Not the column itself: SQLite would put its value into the first condition, and not use the index.
+        conditions.append(messages.c[column].concat("").in_(cleaned))
+    return conditions
 
 
 def _plan_lookups(chosen: MessageFilter) -> dict[Match, Select[Any]]:
