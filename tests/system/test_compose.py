@@ -24,6 +24,7 @@ from console.simulate.messages import predict_statuses
 from console.simulate.plan import plan
 from console.simulate.sender import send
 from tests.support.http.load import open_load
+from tests.support.waiting import until
 
 # One group, so that a run over several processes brings up one project and not one in each.
 pytestmark = [pytest.mark.containers, pytest.mark.xdist_group("compose")]
@@ -196,10 +197,14 @@ async def test_the_console_asks_every_process(project: Project) -> None:
     async with aiohttp.ClientSession(base, cookie_jar=aiohttp.CookieJar(unsafe=True), headers=headers) as http:
         async with http.post("/sign-in", data={"link": secret}, allow_redirects=False) as answer:
             assert answer.status == 303
-        async with http.get("/api/v1/overview") as answer:
-            overview = await answer.json()
-    assert len(overview["ingest"]) == 1
-    assert len(overview["workers"]) == WORKERS
+
+        async def sees_all() -> bool:
+            async with http.get("/api/v1/overview") as answer:
+                overview = await answer.json()
+            workers = {row["name"]: row["workers"] for row in overview["groups"]}
+            return bool(overview["flow"]["ingest"]["up"] == 1 and workers.get("store") == WORKERS)
+
+        await until(sees_all)
 
 
 async def test_stop_ends_every_process_in_good_order(project: Project) -> None:
