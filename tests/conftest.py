@@ -110,8 +110,8 @@ async def _no_task_is_left() -> AsyncIterator[None]:
     """A test that leaves a task running fails."""
     before = asyncio.all_tasks()
     yield
-    left = {task for task in asyncio.all_tasks() - before if not task.done() and task is not asyncio.current_task()}
-    assert not left
+    tasks = {task for task in asyncio.all_tasks() - before if not task.done() and task is not asyncio.current_task()}
+    assert not tasks
 
 
 @pytest.fixture(scope="session")

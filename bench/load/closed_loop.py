@@ -54,7 +54,7 @@ def request(path: str) -> bytes:
     return head.encode() + body
 
 
-class Load:
+class ClosedLoop:
     """The state shared by all connections."""
 
     def __init__(self, prepared: bytes) -> None:
@@ -97,10 +97,10 @@ def _content_length(head: bytes) -> int:
     raise AssertionError(f"no Content-Length: {head!r}")
 
 
-class Connection(asyncio.Protocol):
+class ClosedConnection(asyncio.Protocol):
     """One connection: at any time one request is on its way."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: ClosedLoop) -> None:
         self._load = load
         self._transport: asyncio.Transport | None = None
         self._partial = b""
@@ -140,9 +140,9 @@ class Connection(asyncio.Protocol):
 async def run(port: int, path: str, seconds: float, pid: int) -> Loaded:
     """Load the server on the port, with process id ``pid``, for ``seconds`` after the warm-up."""
     loop = asyncio.get_running_loop()
-    load = Load(request(path))
+    load = ClosedLoop(request(path))
     for _ in range(CONNECTIONS):
-        await loop.create_connection(lambda: Connection(load), HOST, port)
+        await loop.create_connection(lambda: ClosedConnection(load), HOST, port)
     await _unless_ended(load, WARM_UP_SECONDS)
     began, before, server, load_cpu = time.perf_counter(), load.answered, cpu_seconds(pid), time.process_time()
     await _unless_ended(load, seconds)
@@ -153,7 +153,7 @@ async def run(port: int, path: str, seconds: float, pid: int) -> Loaded:
     return Loaded(counted / took, load.answered, server_busy, load_busy)
 
 
-async def _unless_ended(load: Load, seconds: float) -> None:
+async def _unless_ended(load: ClosedLoop, seconds: float) -> None:
     with suppress(TimeoutError):
         await asyncio.wait_for(asyncio.shield(load.ended), seconds)
 

@@ -51,7 +51,7 @@ def read(file: Path) -> Iterator[Sent]:
             yield Sent(int(number), float(due), float(took), int(status))
 
 
-class Load:
+class OpenLoop:
     """The state shared by all connections."""
 
     def __init__(self, path: str) -> None:
@@ -64,7 +64,7 @@ class Load:
         )
         self._before, self._after = head.encode() + before, after
         self.waiting: deque[tuple[int, float]] = deque()
-        self.free: deque[Connection] = deque()
+        self.free: deque[OpenConnection] = deque()
         self.sent: list[Sent] = []
         self.due = 0
 
@@ -93,10 +93,10 @@ class Load:
             await asyncio.sleep(TICK_SECONDS)
 
 
-class Connection(asyncio.Protocol):
+class OpenConnection(asyncio.Protocol):
     """One connection, reopened when it is lost, with at most one request in flight."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: OpenLoop) -> None:
         self._load = load
         self._transport: asyncio.Transport | None = None
         self._in_flight: tuple[int, float] | None = None
@@ -140,11 +140,11 @@ class Connection(asyncio.Protocol):
             self._load.sent.append(Sent(number, due, time.monotonic() - due, status))
 
 
-async def _keep_connected(load: Load, port: int) -> None:
+async def _keep_connected(load: OpenLoop, port: int) -> None:
     loop = asyncio.get_running_loop()
     while True:
         try:
-            _, connection = await loop.create_connection(lambda: Connection(load), HOST, port)
+            _, connection = await loop.create_connection(lambda: OpenConnection(load), HOST, port)
         except OSError:
             await asyncio.sleep(CONNECT_AGAIN_SECONDS)
         else:
@@ -152,7 +152,7 @@ async def _keep_connected(load: Load, port: int) -> None:
 
 
 async def _main(port: int, path: str, rate: float, file: Path) -> None:
-    load, stop = Load(path), asyncio.Event()
+    load, stop = OpenLoop(path), asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stop.set)
     connected = [asyncio.create_task(_keep_connected(load, port)) for _ in range(CONNECTIONS)]
     await load.run(rate, stop)

@@ -36,11 +36,11 @@ class Sender:
     def __init__(self, prepared: bytes, rate: float) -> None:
         self._prepared = prepared
         self._period = 1 / rate
-        self._free: deque[Connection] = deque()
+        self._free: deque[SteadyConnection] = deque()
         self._fault: Exception | None = None
         self.samples: list[Sample] = []
 
-    def is_free(self, connection: "Connection") -> None:
+    def is_free(self, connection: "SteadyConnection") -> None:
         """Mark the connection free."""
         self._free.append(connection)
 
@@ -66,7 +66,7 @@ class Sender:
             raise self._fault
 
 
-class Connection(asyncio.Protocol):
+class SteadyConnection(asyncio.Protocol):
     """A connection with at most one request in flight."""
 
     def __init__(self, sender: Sender) -> None:
@@ -107,14 +107,14 @@ async def run(port: int, path: str, rate: float) -> list[Sample]:
     loop = asyncio.get_running_loop()
     sender, ended = Sender(request(path), rate), asyncio.Event()
     for _ in range(CONNECTIONS):
-        await loop.create_connection(lambda: Connection(sender), HOST, port)
+        await loop.create_connection(lambda: SteadyConnection(sender), HOST, port)
     loop.add_reader(sys.stdin, ended.set)
     print("begun", flush=True)
     await sender.run(ended)
     return sender.samples
 
 
-class Load:
+class SteadyLoad:
     """A load in its own process."""
 
     def __init__(self, child: "subprocess.Popen[bytes]") -> None:
@@ -135,13 +135,13 @@ def p99_ms(samples: list[Sample]) -> float:
 
 
 @contextmanager
-def run_load(port: int, path: str, rate: float, core: int, folder: Path) -> Iterator[Load]:
+def run_load(port: int, path: str, rate: float, core: int, folder: Path) -> Iterator[SteadyLoad]:
     """Load the server for the length of the block."""
     command = sys.executable, "-m", "bench.load.steady_rate", str(port), path, str(rate)
     with run_process(*command, core=core, folder=folder, environment=environment(), talks=True) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == b"begun\n"
-        yield Load(child)
+        yield SteadyLoad(child)
 
 
 def main() -> None:

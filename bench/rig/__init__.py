@@ -1,1 +1,1 @@
-"""The measuring rig: cores, processes, servers, databases, payloads, ratios."""
+"""The measuring rig: cores, processes, Ackstream, Valkey, databases, payloads, ratios. Imports no other folder."""

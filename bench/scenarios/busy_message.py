@@ -57,21 +57,21 @@ def events_of(name: str, messages: int, each: int) -> list[StatusEvent]:
 async def store(url: str, events: Sequence[StatusEvent]) -> tuple[float, float]:
     """Store them; return after how many seconds the last of the others was there, and everything."""
     engine = open_engine(url)
-    handler, began, others = Store(engine, timeout_seconds=60), time.perf_counter(), 0.0
+    handler, began, others_seconds = Store(engine, timeout_seconds=60), time.perf_counter(), 0.0
     try:
         for start in range(0, len(events), BATCH):
             batch = events[start : start + BATCH]
             await handler.handle(batch)
             if any(event.message_uuid.startswith("other") for event in batch):
-                others = time.perf_counter() - began
+                others_seconds = time.perf_counter() - began
     finally:
         await engine.dispose()
-    return others, time.perf_counter() - began
+    return others_seconds, time.perf_counter() - began
 
 
-def compare(databases: Databases, busy_events: int, many: int, others: int, seed: int) -> None:
+def compare(databases: Databases, busy_events: int, many: int, messages: int, seed: int) -> None:
     """Print the times."""
-    rest = events_of("other", others, 1)
+    rest = events_of("other", messages, 1)
     for name, busy in (
         ("the others alone", []),
         (f"with {busy_events:,} events of one message", events_of("busy", 1, busy_events)),
@@ -83,7 +83,7 @@ def compare(databases: Databases, busy_events: int, many: int, others: int, seed
         gc.freeze()  # as a worker does, to which the events come one batch at a time
         seconds, all_seconds = asyncio.run(store(url, events))
         assert rows(url)[0] == len(events), "not all events were stored"
-        is_done = f"{others:,} others after {seconds:.1f} s, all {len(events):,} after {all_seconds:.1f} s"
+        is_done = f"{messages:,} other messages after {seconds:.1f} s, all {len(events):,} after {all_seconds:.1f} s"
         print(f"{databases.kind}, {name}: {is_done}")
 
 

@@ -67,13 +67,13 @@ async def flood(server: Server, requests: list[bytes]) -> tuple[float, float, fl
             assert head.startswith(b"HTTP/1.1 503 "), head
         writer.close()
 
-    started, cpu, own = loop.time(), cpu_seconds(server.pid), time.process_time()
+    started, cpu, load_cpu = loop.time(), cpu_seconds(server.pid), time.process_time()
     async with asyncio.TaskGroup() as tasks:
         for first in range(CONNECTIONS):
             tasks.create_task(send(first))
-    took, cpu, own = loop.time() - started, cpu_seconds(server.pid) - cpu, time.process_time() - own
+    took, cpu, load_cpu = loop.time() - started, cpu_seconds(server.pid) - cpu, time.process_time() - load_cpu
     number = RATE * SECONDS
-    return number / took, cpu / number * 1e6, own / number * 1e6
+    return number / took, cpu / number * 1e6, load_cpu / number * 1e6
 
 
 async def quarantine(server: Server, payload: bytes, valkey: Redis) -> None:
@@ -109,12 +109,12 @@ def main() -> None:
         ):
             uvloop.run(quarantine(server, genuine, valkey))
             rate, ingest_us, load_us = uvloop.run(flood(server, forge(server.path)))
-            kept = valkey.xlen(Shard().quarantine)
+            copies = valkey.xlen(Shard().quarantine)
             accept(url, folder)
             entries: Any = valkey.xrange(Shard().stream)
     assert [fields[b"payload"] for _, fields in entries] == [genuine], f"{len(entries)} webhooks were accepted"
     print(
-        f"{RATE * SECONDS:,} refused at {rate:,.0f}/s; {kept} were in quarantine. CPU a request: "
+        f"{RATE * SECONDS:,} refused at {rate:,.0f}/s; {copies} were in quarantine. CPU a request: "
         f"ingest {ingest_us:.0f} us, load generator {load_us:.0f} us"
     )
 

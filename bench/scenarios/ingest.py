@@ -6,6 +6,7 @@ from statistics import median
 
 from redis import Redis
 
+from bench.baselines import http_servers
 from bench.load.closed_loop import CONNECTIONS, Loaded, run_load
 from bench.rig import servers
 from bench.rig.consumption import empty
@@ -52,7 +53,7 @@ class Measured:
 def compare(folder: Path, cores: Cores, rounds: int, seconds: float) -> tuple[list[Ratio], list[str]]:
     """Return the ratios, and notes on the rig."""
     with ExitStack() as stack:
-        with servers.null(cores.measured, folder) as nothing:
+        with http_servers.null(cores.measured, folder) as nothing:
             limit = Measured("nothing", nothing, LIMIT_SECONDS, folder).rate()
         url, valkey = stack.enter_context(servers.valkey(folder / "valkey"))
         ackstream, signed, aiohttp, fastapi = (
@@ -60,8 +61,8 @@ def compare(folder: Path, cores: Cores, rounds: int, seconds: float) -> tuple[li
             for name, server in (
                 ("ackstream ingest", servers.ackstream(url, cores.measured, folder, signatures="off")),
                 ("signed ingest", servers.ackstream(url, cores.measured, folder, signatures="required")),
-                ("bare aiohttp", servers.aiohttp(cores.measured, folder)),
-                ("FastAPI quickstart", servers.fastapi(cores.measured, folder)),
+                ("bare aiohttp", http_servers.aiohttp(cores.measured, folder)),
+                ("FastAPI quickstart", http_servers.fastapi(cores.measured, folder)),
             )
         )
         rates = measure_in_turn(

@@ -118,7 +118,7 @@ def _tell(sent: Sequence[Sent], times: Times, rate: float) -> None:
         ("after", times.drained, float("inf"), None),
     )
     for name, begin, end, limit in spans:
-        took = sorted(one.took for one in sent if begin <= one.due < end and one.status)
+        took = sorted(request.took for request in sent if begin <= request.due < end and request.status)
         if took:
             p50, p99, worst = (1000 * took[min(len(took) - 1, int(share * len(took)))] for share in (0.5, 0.99, 1))
             shown = f"{name:27} {len(took):8,} answers, p50 {p50:7.1f} ms, p99 {p99:7.1f} ms, greatest {worst:7.1f} ms"

@@ -43,7 +43,7 @@ Looks = Sequence[tuple[float, int]]
 
 
 @dataclass(slots=True)
-class Found:
+class ReplayResults:
     """The results of the rounds."""
 
     quiet_ms: list[float] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Found:
 
     def notes(self, number: int) -> list[str]:
         """Return the lines to print."""
-        more = [one - other for one, other in zip(self.beside_ms, self.quiet_ms, strict=True)]
+        more = [busy - quiet for busy, quiet in zip(self.beside_ms, self.quiet_ms, strict=True)]
         worst = max(abs(rate / REPLAYED_PER_SECOND - 1) for rate in self.rates)
         is_steady, quick = worst <= DEVIATION, median(more) <= P99_LIMIT_MS
         rate = f"{median(self.rates):,.0f}/s, at most {worst:.1%} off"
@@ -70,7 +70,7 @@ class Found:
 
 def compare(folder: Path, cores: Cores, rounds: int, number: int) -> list[str]:
     """Return the lines to print for replays of ``number`` entries; every second pair runs in the opposite order."""
-    results = Found()
+    results = ReplayResults()
     with ExitStack() as stack:
         url, valkey = stack.enter_context(servers.valkey(folder / "valkey"))
         consumption.fill(valkey, Shard().stream, (entry.to_fields() for entry in entries(payloads(number))))
@@ -98,7 +98,7 @@ def compare(folder: Path, cores: Cores, rounds: int, number: int) -> list[str]:
     return results.notes(number)
 
 
-def _beside(results: Found, url: str, cores: Cores, folder: Path, number: int, selection: EntryFilter) -> None:
+def _beside(results: ReplayResults, url: str, cores: Cores, folder: Path, number: int, selection: EntryFilter) -> None:
     seconds = number / REPLAYED_PER_SECOND + MORE_SECONDS
     with _run_live_load(url, cores, folder, seconds) as child:
         looks = asyncio.run(_replay(url, selection, number))

@@ -37,7 +37,7 @@ DEADLINES = {"silent": CLIENT_SECONDS, "drips a head": CLIENT_SECONDS, "drips a 
 
 
 @dataclass(slots=True)
-class Found:
+class SlowClientResults:
     """The results of the rounds."""
 
     without_ms: list[float] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Found:
 
     def notes(self) -> list[str]:
         """Return the lines to print."""
-        more = [one - other for one, other in zip(self.with_ms, self.without_ms, strict=True)]
+        more = [after - before for after, before in zip(self.with_ms, self.without_ms, strict=True)]
         least = min(swarm["most"] for swarm in self.swarms)
         return [
             f"slow clients: {least:,} open during {GOOD_PER_SECOND:,} good requests/s, a third of each kind",
@@ -83,7 +83,7 @@ def _limit_result(values: float, limit: float, unit: str) -> str:
 
 def compare(folder: Path, cores: Cores, rounds: int) -> list[str]:
     """Return the lines to print. Each round is a pair; every second pair runs in the opposite order."""
-    results = Found()
+    results = SlowClientResults()
     with ExitStack() as stack:
         url, valkey = stack.enter_context(servers.valkey(folder / "valkey"))
         is_even = {
@@ -96,7 +96,7 @@ def compare(folder: Path, cores: Cores, rounds: int) -> list[str]:
         for number in range(rounds):
             for slowly in (False, True) if number % 2 == 0 else (True, False):
                 if slowly:
-                    _beside_slow_ones(results, server, valkey, cores, folder, quiet_mib)
+                    _load_with_slow_clients(results, server, valkey, cores, folder, quiet_mib)
                 else:
                     results.without_ms.append(_p99_ms(server, valkey, cores, folder))
             shown = f"{results.without_ms[-1]:.1f} ms without, {results.with_ms[-1]:.1f} ms with"
@@ -104,8 +104,8 @@ def compare(folder: Path, cores: Cores, rounds: int) -> list[str]:
     return results.notes()
 
 
-def _beside_slow_ones(
-    results: Found, server: Server, valkey: Redis, cores: Cores, folder: Path, quiet_mib: float
+def _load_with_slow_clients(
+    results: SlowClientResults, server: Server, valkey: Redis, cores: Cores, folder: Path, quiet_mib: float
 ) -> None:
     command = (sys.executable, "-m", slow_clients.__name__, str(server.port), server.path, str(SLOW))
     with run_process(*command, core=cores.rest, folder=folder, environment=environment(), talks=True) as swarm:

@@ -11,7 +11,7 @@ from typing import Any
 
 from redis import Redis
 
-from bench.load.steady_rate import Load, p99_ms, run_load
+from bench.load.steady_rate import SteadyLoad, p99_ms, run_load
 from bench.rig import servers
 from bench.rig.consumption import empty
 from bench.rig.entries import entries
@@ -159,7 +159,7 @@ class Rig:
             assert time.monotonic() < deadline, "nothing is trimmed"
             time.sleep(0.02)
 
-    def _evaluate(self, load: Load, began: float, ended: float) -> Pair:
+    def _evaluate(self, load: SteadyLoad, began: float, ended: float) -> Pair:
         samples = load.samples()
         trimming = [sample for sample in samples if began <= sample[0] < ended]
         quiet = [sample for sample in samples if not began - 0.2 <= sample[0] < ended + 0.2]

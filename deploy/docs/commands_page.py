@@ -38,9 +38,9 @@ def _walk(path: str, command: Command) -> Iterator[tuple[str, Command]]:
 def _describe(path: str, command: Command) -> str:
     heading = "##" if path.count(" ") < 2 else "###"  # noqa: PLR2004 - a command of a group
     parameters = [
-        one
-        for one in command.params
-        if isinstance(one, Parameter) and not HIDDEN & set(one.opts) and one.name != "help"
+        parameter
+        for parameter in command.params
+        if isinstance(parameter, Parameter) and not HIDDEN & set(parameter.opts) and parameter.name != "help"
     ]
     options = table(("option", "default", "meaning"), map(_row, parameters)) if parameters else ""
     usage = "" if isinstance(command, TyperGroup) else _usage(path, parameters)

@@ -7,8 +7,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("ackstream", "console", "ingest", "runtime", "stream", "worker")
-MODULES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-NAMES = {".".join(module.with_suffix("").parts).removesuffix(".__init__"): module for module in MODULES}
+
+
+def find_modules(*packages: str) -> list[Path]:
+    """Return the paths of all modules of these packages."""
+    return sorted(path.relative_to(ROOT) for package in packages for path in (ROOT / package).rglob("*.py"))
+
+
+MODULES = find_modules(*PACKAGES)
+BENCH_MODULES = find_modules("bench")
+NAMES = {
+    ".".join(module.with_suffix("").parts).removesuffix(".__init__"): module for module in (*MODULES, *BENCH_MODULES)
+}
 
 
 @cache
@@ -41,6 +51,6 @@ def crossings(module: Path) -> Iterator[tuple[str, str]]:
     """Yield the imports of a module that lead to another folder, as (from, to)."""
     name = ".".join(module.with_suffix("").parts).removesuffix(".__init__")
     for target in imported(module):
-        found = target if target in NAMES else target.rpartition(".")[0]
-        if found in NAMES and folder(found) != folder(name):
-            yield name, found
+        module_name = target if target in NAMES else target.rpartition(".")[0]
+        if module_name in NAMES and folder(module_name) != folder(name):
+            yield name, module_name

@@ -60,9 +60,9 @@ def parse(text: str) -> Mapping[str, Shape]:
     return shapes
 
 
-def are_compatible(kind: str, other: str) -> bool:
+def are_compatible(kind: str, second: str) -> bool:
     """Whether two runs can give these types: a value may be null in one of them."""
-    return bool(set(kind.split(" or null")) & set(other.split(" or null")) - {""}) or "null" in (kind, other)
+    return bool(set(kind.split(" or null")) & set(second.split(" or null")) - {""}) or "null" in (kind, second)
 
 
 def record_shapes() -> Mapping[str, Shape]:
@@ -161,11 +161,11 @@ def _describe(path: str, value: Any) -> Iterator[tuple[str, str]]:
         yield path, TYPES[type(value)]
 
 
-def _merge(kind: str | None, other: str) -> str:
-    if kind is None or kind == other:
-        return other
-    names = sorted({*kind.split(" or "), *other.split(" or ")} - {"null"})
-    return " or ".join([*names, "null"] if "null" in (kind, other) or "or null" in kind else names)
+def _merge(kind: str | None, second: str) -> str:
+    if kind is None or kind == second:
+        return second
+    names = sorted({*kind.split(" or "), *second.split(" or ")} - {"null"})
+    return " or ".join([*names, "null"] if "null" in (kind, second) or "or null" in kind else names)
 
 
 def _run(running: Running, command: str) -> Any:

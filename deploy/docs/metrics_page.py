@@ -47,8 +47,8 @@ def _rows(modules: tuple[str, ...]) -> list[tuple[str, str, str, str]]:
 def _definitions(module: Path) -> Iterator[tuple[str, str, str, str]]:
     for node in ast.walk(ast.parse(module.read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in KINDS:
-            name, meaning, *others = (ast.literal_eval(argument) for argument in node.args)
+            name, meaning, *arguments = (ast.literal_eval(argument) for argument in node.args)
             suffix = "_total" if node.func.id == "Tally" else ""
-            has_labels = others and node.func.id != "DurationCounts"
-            labels = ", ".join(map(code, others[0])) if has_labels else ""
+            has_labels = arguments and node.func.id != "DurationCounts"
+            labels = ", ".join(map(code, arguments[0])) if has_labels else ""
             yield code(name + suffix), KINDS[node.func.id], labels, sentence(meaning)

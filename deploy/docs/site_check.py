@@ -19,9 +19,9 @@ def main() -> None:
     """Look at every page and style sheet."""
     folder = Path(sys.argv[1])
     files = [*folder.rglob("*.html"), *folder.rglob("*.css"), *folder.rglob("*.svg")]
-    found = [f"{file}: {match.group()}" for file in files for match in LOADS.finditer(file.read_text())]
-    if found or not files:
-        sys.exit("\n".join(["the site loads from other hosts, or has no pages:", *found]))
+    faults = [f"{file}: {match.group()}" for file in files for match in LOADS.finditer(file.read_text())]
+    if faults or not files:
+        sys.exit("\n".join(["the site loads from other hosts, or has no pages:", *faults]))
     print(f"docs: {len(files)} files, and none loads anything from another host")
 
 

@@ -58,8 +58,8 @@ def test_a_message_never_answered_200_may_be_stored_or_not() -> None:
     assert analyze(set(), [GOOD], replace(RIGHT, bodies={}, statuses={}, dead=NO_DEAD)).lost == 0
     twice = replace(RIGHT, bodies={GOOD: [payloads.body(GOOD)] * 2})
     assert analyze(set(), [GOOD], twice).duplicates == 1
-    other = replace(RIGHT, statuses={GOOD: ["seen"]})
-    assert analyze(set(), [GOOD], other).wrong == 1
+    outcome = replace(RIGHT, statuses={GOOD: ["seen"]})
+    assert analyze(set(), [GOOD], outcome).wrong == 1
 
 
 def test_a_seed_draws_the_same_faults_again() -> None:

@@ -5,7 +5,18 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
 
-from deploy.docs.folders import MODULES, PACKAGES, ROOT, crossings, folder, imported, imports, tree
+from deploy.docs.folders import (
+    BENCH_MODULES,
+    MODULES,
+    PACKAGES,
+    ROOT,
+    crossings,
+    find_modules,
+    folder,
+    imported,
+    imports,
+    tree,
+)
 
 PURE = {
     "ingest/auth/receipts.py",
@@ -67,7 +78,7 @@ def test_packages_keep_their_distance() -> None:
         "console": {"ackstream"},
     }
     crossed = {str(module): packages(module) & forbidden[module.parts[0]] for module in MODULES}
-    assert {module: found for module, found in crossed.items() if found} == {}
+    assert {module: names for module, names in crossed.items() if names} == {}
 
 
 def test_the_public_import_only_exports() -> None:
@@ -82,7 +93,7 @@ def test_the_public_import_only_exports() -> None:
 
 def test_the_folder_graph_has_no_cycle() -> None:
     """Folders can be read one after another, each after those that it imports; modules of a root count one by one."""
-    assert find_cycle(edge for module in MODULES for edge in crossings(module)) == []
+    assert find_cycle(edge for module in (*MODULES, *BENCH_MODULES) for edge in crossings(module)) == []
 
 
 def test_a_cycle_is_found() -> None:
@@ -99,7 +110,7 @@ def test_the_core_does_no_io() -> None:
     """Entry, status, parsing and projection import nothing that reaches the outside."""
     outside = {"aiohttp", "asyncio", "os", "redis", "socket", "sqlalchemy", "subprocess", "time"}
     reached = {name: packages(Path(name)) & outside for name in PURE}
-    assert {name: found for name, found in reached.items() if found} == {}
+    assert {name: names for name, names in reached.items() if names} == {}
 
 
 def test_the_wire_contract_needs_the_standard_library_only() -> None:
@@ -125,8 +136,8 @@ def test_the_environment_is_read_in_settings_only() -> None:
 
 
 def test_imports_are_absolute() -> None:
-    """No relative import."""
-    assert [str(module) for module in MODULES if any(level for _, level in imports(module))] == []
+    """No module has a relative import."""
+    assert [str(module) for module in (*MODULES, *BENCH_MODULES) if any(level for _, level in imports(module))] == []
 
 
 def test_files_stay_small() -> None:
@@ -143,10 +154,10 @@ def test_folders_stay_small() -> None:
 
 
 def test_functions_stay_short() -> None:
-    """No function of the packages is over 45 lines."""
+    """No function of the packages and of bench is over 45 lines."""
     lengths = {
         f"{module}:{node.lineno} {node.name}": (node.end_lineno or 0) - node.lineno + 1
-        for module in MODULES
+        for module in (*MODULES, *BENCH_MODULES)
         for node in ast.walk(tree(module))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     }
@@ -187,9 +198,8 @@ def test_no_class_of_the_tests_is_called_site() -> None:
 
 
 def test_no_two_classes_have_one_name() -> None:
-    """A class name is used once in all packages, and once in tests, so that a search finds one class."""
-    modules = [path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py")]
-    assert find_twice(MODULES) == find_twice(modules) == {}
+    """A class name is used once in all packages, once in bench and once in tests, so that a search finds one class."""
+    assert find_twice(MODULES) == find_twice(BENCH_MODULES) == find_twice(find_modules("tests")) == {}
 
 
 def find_twice(modules: Iterable[Path]) -> dict[str, list[str]]:

@@ -44,4 +44,6 @@ def test_the_module_map_has_no_dot_above_its_diagonal() -> None:
     """Each node comes after all that it imports."""
     graph = module_map.build_graph()
     places = {name: place for place, name in enumerate(module_map.sort_nodes(graph))}
-    assert [(name, other) for name, others in graph.items() for other in others if places[other] > places[name]] == []
+    assert [
+        (name, target) for name, targets in graph.items() for target in targets if places[target] > places[name]
+    ] == []

@@ -101,9 +101,9 @@ async def test_a_cut_ends_what_is_open(proxy: Proxy, client: Client) -> None:
     proxy.cut()
     with pytest.raises(ConnectionResetError):
         await client.hears(seconds=5)
-    other = Client(*await asyncio.open_connection("127.0.0.1", proxy.port))
-    assert await other.say(b"a") == b"a"
-    other.writer.transport.abort()
+    second = Client(*await asyncio.open_connection("127.0.0.1", proxy.port))
+    assert await second.say(b"a") == b"a"
+    second.writer.transport.abort()
     assert proxy.connections == 2
 
 

@@ -130,9 +130,9 @@ async def test_every_other_command_works() -> None:
         await until(lambda: answers(f"http://127.0.0.1:{admin_port}/ready", 200))
         pages = [[line for line in commands(page) if line not in ELSEWHERE] for page in PAGES]
         assert sum(map(len, pages)) >= 12
-        first, *others = [[line.replace("127.0.0.1:3000", f"127.0.0.1:{port}") for line in lines] for lines in pages]
+        first, *rest = [[line.replace("127.0.0.1:3000", f"127.0.0.1:{port}") for line in lines] for lines in pages]
         await run_in_turn(first)
-        await asyncio.gather(*(run_in_turn([line for line in lines if line not in first]) for lines in others))
+        await asyncio.gather(*(run_in_turn([line for line in lines if line not in first]) for lines in rest))
     finally:
         up.terminate()
         await up.wait()

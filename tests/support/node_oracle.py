@@ -24,11 +24,11 @@ def install(folder: Path) -> Ask:
         pytest.skip("no node and npm here to run the provider's Node libraries")
     shutil.copytree(ORACLE, folder, dirs_exist_ok=True)
     command = (npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1", "--prefer-offline")
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=INSTALL_SECONDS)
-    if done.returncode:
-        if any(code in done.stderr for code in OF_OUR_OWN):
-            pytest.fail(done.stderr)
-        pytest.skip(f"npm could not install the provider's Node libraries: {done.stderr.partition(chr(10))[0]}")
+    install = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=INSTALL_SECONDS)
+    if install.returncode:
+        if any(code in install.stderr for code in OF_OUR_OWN):
+            pytest.fail(install.stderr)
+        pytest.skip(f"npm could not install the provider's Node libraries: {install.stderr.partition(chr(10))[0]}")
 
     def ask(calls: list[list[Any]]) -> list[Any]:
         answered = subprocess.run(

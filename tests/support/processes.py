@@ -39,7 +39,7 @@ class Process:
 
     child: "subprocess.Popen[bytes] | Forked"
     output: Path
-    left: list[psutil.Process] = field(default_factory=list)
+    orphans: list[psutil.Process] = field(default_factory=list)
     """The children that it had when it was killed."""
 
     @property
@@ -57,14 +57,14 @@ class Process:
     def kill(self) -> None:
         """Kill it; its children keep running."""
         self.child.send_signal(signal.SIGSTOP)  # so that it starts no more children
-        self.left += self.family()
+        self.orphans += self.family()
         self.child.kill()
         self.child.wait()
 
     def family(self) -> list[psutil.Process]:
         """Return its running children and their children."""
         with suppress(psutil.NoSuchProcess):
-            return [one for one in psutil.Process(self.child.pid).children(recursive=True) if runs(one)]
+            return [process for process in psutil.Process(self.child.pid).children(recursive=True) if runs(process)]
         return []
 
     async def wait_for_end(self, seconds: float) -> int:
@@ -93,9 +93,9 @@ class Process:
         """End it and all its children."""
         if self.child.poll() is None:
             self.kill()
-        for one in self.left:
+        for process in self.orphans:
             with suppress(psutil.NoSuchProcess):
-                one.kill()
+                process.kill()
 
 
 async def becomes(condition: Callable[[], object], *, seconds: float = PATIENCE_SECONDS) -> None:
@@ -154,8 +154,8 @@ def run_ackstream(*arguments: str, folder: Path, **settings: str) -> "subprocess
             code = child.wait(COMMAND_SECONDS)
         finally:
             child.kill()
-        said = [os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode() for file in (stdout, stderr)]
-    return subprocess.CompletedProcess(command, code, *said)
+        outputs = [os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode() for file in (stdout, stderr)]
+    return subprocess.CompletedProcess(command, code, *outputs)
 
 
 class Server:

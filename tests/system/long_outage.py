@@ -29,10 +29,10 @@ async def run(minutes: float, folder: Path) -> bool:
             with run_recording_workers(valkey.url, server, shard, folder) as site:
                 worker = await site.start(OPTIONS)
                 end, sent, restarts = time.monotonic() + 60 * minutes, 0, 0
-                while (left := end - time.monotonic()) > 0:
+                while (remaining := end - time.monotonic()) > 0:
                     await site.append(*ids("down", range(sent, sent + 10)))
                     sent += 10
-                    if restarts < 2 and left < 60 * minutes * (2 - restarts) / 3:
+                    if restarts < 2 and remaining < 60 * minutes * (2 - restarts) / 3:
                         if restarts:
                             worker.kill()
                         else:

@@ -46,10 +46,10 @@ class CanarySystem:
 
     def run(self, *arguments: str) -> str:
         """Run a command, and note what it says."""
-        done = run_ackstream(*arguments, folder=self.folder, **self.settings)
-        said = done.stdout + done.stderr
-        self.shown[" ".join(arguments)] = said
-        return said
+        result = run_ackstream(*arguments, folder=self.folder, **self.settings)
+        output = result.stdout + result.stderr
+        self.shown[" ".join(arguments)] = output
+        return output
 
     async def look(self) -> None:
         """Note what the admin ports and the logs say."""
@@ -64,9 +64,9 @@ class CanarySystem:
     def assert_silent(self) -> None:
         """Neither canary is in anything that was noted, nor a token."""
         assert len(self.shown) > 20
-        for name, said in self.shown.items():
+        for name, output in self.shown.items():
             for canary in (NUMBER, SECRET, "eyJ"):  # every token begins with {" in base64
-                assert canary not in said, name
+                assert canary not in output, name
 
 
 @pytest.fixture

@@ -57,27 +57,27 @@ class Project:
 
     def compose(self, *arguments: str, seconds: float = COMMAND_SECONDS) -> str:
         """Run ``docker compose ARGUMENTS`` and return its output; fails the test with all it said."""
-        own = {
+        settings = {
             "ACKSTREAM_PORT": str(self.port),
             "ACKSTREAM_ADMIN_PORT": str(self.admin_port),
             "ACKSTREAM_CONSOLE_PORT": str(self.console_port),
             "POSTGRES_PASSWORD": self.name,
         }
         command = (*self.command, "--file", "docker-compose.yml", "--project-name", self.name, *arguments)
-        return _run(*command, seconds=seconds, environment=os.environ | own)
+        return _run(*command, seconds=seconds, environment=os.environ | settings)
 
     def containers(self, *services: str) -> list[Container]:
         """Inspect the containers of these services; of all, if none is named. Stopped ones too."""
         mine = f"label=com.docker.compose.project={self.name}"
         ids = _run("docker", "ps", "--all", "--quiet", "--filter", mine).split()
-        found: list[Container] = json.loads(_run("docker", "inspect", *ids)) if ids else []
-        return [container for container in found if not services or _service(container) in services]
+        containers: list[Container] = json.loads(_run("docker", "inspect", *ids)) if ids else []
+        return [container for container in containers if not services or _service(container) in services]
 
     def read_counter(self, metric: str) -> float:
         """Return what ingest has counted, all labels together."""
         with urlopen(f"http://127.0.0.1:{self.admin_port}/metrics", timeout=5) as answer:
             families = text_string_to_metric_families(answer.read().decode())
-        return sum(one.value for family in families for one in family.samples if one.name == metric)
+        return sum(sample.value for family in families for sample in family.samples if sample.name == metric)
 
     def statuses(self) -> dict[str, str]:
         """Return the status of every message in PostgreSQL."""
@@ -154,7 +154,7 @@ async def test_restarting_redis_under_load_loses_nothing_that_was_answered_200(p
         "the restart was not felt: the load proves nothing"
     )
     assert load.refused == 0
-    _until_stored(project, dict.fromkeys(load.kept, "delivered"))
+    _until_stored(project, dict.fromkeys(load.accepted_ids, "delivered"))
 
 
 def test_processes_have_no_privileges(project: Project) -> None:
@@ -184,7 +184,7 @@ def test_only_ingest_and_console_are_published_and_only_to_this_machine(project:
         for binding in bindings
     }
     ports = {"ingest": (project.port, project.admin_port), "console": (project.console_port,)}
-    assert published == {(name, "127.0.0.1", str(port)) for name, taken in ports.items() for port in taken}
+    assert published == {(name, "127.0.0.1", str(port)) for name, numbers in ports.items() for port in numbers}
 
 
 async def test_the_console_asks_every_process(project: Project) -> None:
@@ -216,25 +216,25 @@ async def test_stop_ends_every_process_in_good_order(project: Project) -> None:
     assert ended == dict.fromkeys(ended, 0)
     project.compose("start")
     _until_healthy(project)
-    _until_stored(project, dict.fromkeys(load.kept, "delivered"))
+    _until_stored(project, dict.fromkeys(load.accepted_ids, "delivered"))
 
 
 def _until_healthy(project: Project) -> None:
     _until(lambda: not _unhealthy(project), HEALTHY_SECONDS, lambda: f"not healthy: {_unhealthy(project)}")
 
 
-def _until_stored(project: Project, wanted: dict[str, str]) -> None:
+def _until_stored(project: Project, statuses: dict[str, str]) -> None:
     """Wait until every message has its wanted status in PostgreSQL."""
 
     def wrong() -> list[str]:
         stored = project.statuses()
         return [
-            f"{id_} is {stored.get(id_)}, not {status}" for id_, status in wanted.items() if stored.get(id_) != status
+            f"{id_} is {stored.get(id_)}, not {status}" for id_, status in statuses.items() if stored.get(id_) != status
         ]
 
     def why_not() -> str:
-        found = wrong()
-        return f"{len(found)} of {len(wanted)} messages are wrong: {found[:5]}"
+        faults = wrong()
+        return f"{len(faults)} of {len(statuses)} messages are wrong: {faults[:5]}"
 
     _until(lambda: not wrong(), STORED_SECONDS, why_not)
 
@@ -273,7 +273,7 @@ def _fails(*command: str) -> bool:
 
 
 def _run(*command: str, seconds: float = COMMAND_SECONDS, environment: dict[str, str] | None = None) -> str:
-    done = subprocess.run(
+    result = subprocess.run(
         command,
         cwd=ROOT,
         env=environment,
@@ -283,5 +283,5 @@ def _run(*command: str, seconds: float = COMMAND_SECONDS, environment: dict[str,
         timeout=seconds,
         check=False,
     )
-    assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-    return done.stdout
+    assert result.returncode == 0, f"{' '.join(command)}:\n{result.stdout[-4000:]}\n{result.stderr[-4000:]}"
+    return result.stdout

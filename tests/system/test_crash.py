@@ -101,10 +101,10 @@ async def test_a_worker_that_stood_still_comes_back_without_its_batch(work: Work
         await workers[0].has_logged("consumer.dropped", times=number)
     await check_stored_once(work)
     assert stood <= work.find_claimed(), "a batch stayed with the stopped worker"
-    own = {
+    previous_names = {
         name for name in work.find_claimed() if work.is_of(workers[0], name)
     }  # it left each of its names but the last
-    assert work.find_claimed() - own <= dead, "a live worker was taken for dead"
+    assert work.find_claimed() - previous_names <= dead, "a live worker was taken for dead"
 
 
 async def stop_with_a_batch(work: WorkerCluster, worker: Process, portion: Iterator[list[bytes]]) -> set[str]:
@@ -142,10 +142,10 @@ async def test_what_a_stopped_worker_cannot_finish_is_taken_over_at_once(
 ) -> None:
     """When its grace is over it exits with 0; another has its entries in a few seconds, not 15."""
     async with run_worker_cluster(valkey_url, shard, postgresql_url, tmp_path) as work:
-        stopping, other = await work.start(2, grace_seconds="1")
+        stopping, worker = await work.start(2, grace_seconds="1")
 
         async def both_have_a_batch() -> bool:
-            return bool(await work.in_hand(stopping) and await work.in_hand(other))
+            return bool(await work.in_hand(stopping) and await work.in_hand(worker))
 
         async with work.engine.begin() as connection:
             await connection.exec_driver_sql("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE")
@@ -181,7 +181,7 @@ async def test_what_was_answered_200_is_on_the_stream(
     assert (load.refused > 0) == (victim == "ingest"), "while Valkey is away everything is spooled"
 
     async def all_are_there() -> bool:  # spooled entries arrive a little later
-        return set(load.kept) <= await lonely.on_stream()
+        return set(load.accepted_ids) <= await lonely.on_stream()
 
     await until(all_are_there)
 
@@ -193,7 +193,7 @@ async def test_the_judge_is_not_blind(lonely: WorkerCluster, own_valkey: Valkey,
         await load.keeps(200)
     own_valkey.kill()
     await own_valkey.start()
-    assert not set(load.kept) <= await lonely.on_stream()
+    assert not set(load.accepted_ids) <= await lonely.on_stream()
 
 
 async def has_checkpoint(work: WorkerCluster) -> bool:

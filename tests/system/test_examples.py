@@ -60,9 +60,9 @@ DERIVED = frozenset(("statuses", "first_at", "counted", "stale"))
 
 def plain(row: Mapping[str, Any], received: str) -> dict[str, Any]:
     """Return the row in the form of the expected table."""
-    found = {name: value for name, value in row.items() if value is not None and name not in DERIVED}
-    found["status_at"] = RECEIVED if found["status_at"].isoformat() == received else found["status_at"].isoformat()
-    return {"from" if name == "sender" else name: value for name, value in found.items()}
+    fields = {name: value for name, value in row.items() if value is not None and name not in DERIVED}
+    fields["status_at"] = RECEIVED if fields["status_at"].isoformat() == received else fields["status_at"].isoformat()
+    return {"from" if name == "sender" else name: value for name, value in fields.items()}
 
 
 async def test_each_example_gives_the_right_row(
@@ -99,11 +99,11 @@ async def read_stored(engine: AsyncEngine) -> tuple[Mapping[str, Any], Mapping[s
 
     async def one() -> bool:
         async with engine.connect() as connection:
-            found = (await connection.execute(select(messages))).one_or_none()
+            message = (await connection.execute(select(messages))).one_or_none()
             event = (await connection.execute(select(status_events))).mappings().one_or_none()
-        if found is None or event is None:
+        if message is None or event is None:
             return False
-        by_key = {column.key: value for column, value in zip(messages.columns, found, strict=True)}
+        by_key = {column.key: value for column, value in zip(messages.columns, message, strict=True)}
         rows.extend([by_key, dict(event)])
         return True
 
@@ -111,5 +111,5 @@ async def read_stored(engine: AsyncEngine) -> tuple[Mapping[str, Any], Mapping[s
     return rows[0], rows[1]
 
 
-async def has_dead_letters(server: Redis, shard: Shard, most: int) -> bool:
-    return bool(await server.xlen(shard.dead("store")) == most)
+async def has_dead_letters(server: Redis, shard: Shard, count: int) -> bool:
+    return bool(await server.xlen(shard.dead("store")) == count)

@@ -28,8 +28,8 @@ async def post(url: str, *payloads: bytes, is_signed: bool) -> None:
 
 
 async def groups(server: Redis, shard: Shard) -> list[dict[str, Any]]:
-    found = (await gather_stats(server, shard))["groups"]
-    return [found.get(name, {}) for name in GROUPS]
+    groups = (await gather_stats(server, shard))["groups"]
+    return [groups.get(name, {}) for name in GROUPS]
 
 
 async def test_junk_that_nobody_signed_pauses_no_group_and_signed_junk_is_a_dead_letter(

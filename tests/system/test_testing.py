@@ -79,8 +79,8 @@ async def test_what_would_become_of_an_event_is_told(
             raise error
 
     outcome = await testing.run(handle, testing.event(attempt=attempt))
-    told = outcome.reason.rstrip("0123456789") if outcome.reason else None
-    assert (outcome.word, outcome.after_seconds, told) == (word, after_seconds, reason)
+    reason_word = outcome.reason.rstrip("0123456789") if outcome.reason else None
+    assert (outcome.word, outcome.after_seconds, reason_word) == (word, after_seconds, reason)
     assert outcome.error is error
 
 

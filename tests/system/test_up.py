@@ -24,7 +24,7 @@ def place(tmp_path: Path) -> UpFolder:
 
 def part(up: Process, name: str) -> psutil.Process | None:
     """The process in which this part runs now."""
-    return next((one for one in up.family() if name in one.cmdline()), None)
+    return next((process for process in up.family() if name in process.cmdline()), None)
 
 
 async def stop_by_ctrl_c(up: Process) -> int:
@@ -81,7 +81,7 @@ async def test_ctrl_c_under_load_loses_nothing_that_was_answered_200(place: UpFo
         await place.settles()
         with closing(sqlite3.connect(place.data / "ackstream.db")) as database:
             stored = {message_uuid for (message_uuid,) in database.execute("SELECT message_uuid FROM messages")}
-        assert set(load.kept) <= stored
+        assert set(load.accepted_ids) <= stored
 
 
 async def test_ctrl_c_while_it_starts_ends_it_too(place: UpFolder) -> None:
@@ -124,11 +124,11 @@ async def test_the_next_start_after_a_kill_adopts_valkey(place: UpFolder) -> Non
 
 async def test_a_second_one_on_the_same_folder_is_refused(place: UpFolder, tmp_path: Path) -> None:
     """One sentence and exit code 1; the first does not notice."""
-    other = UpFolder(tmp_path)
+    second = UpFolder(tmp_path)
     with place.up() as up:
         await up.is_ready(place.admin_port)
         before = place.left()
-        refused = other.run("up", "--port", str(other.port), "--admin-port", str(other.admin_port))
+        refused = second.run("up", "--port", str(second.port), "--admin-port", str(second.admin_port))
         assert (refused.returncode, refused.stdout) == (1, "")
         assert re.fullmatch(r"ackstream: another `ackstream up` runs on \S+: stop it, .*\n", refused.stderr)
         assert place.left() == before
@@ -136,10 +136,10 @@ async def test_a_second_one_on_the_same_folder_is_refused(place: UpFolder, tmp_p
         assert place.ask("stats")["shards"][0]["length"] == 1
 
 
-@pytest.mark.parametrize("taken", ["port", "admin_port"])
-async def test_a_taken_port_is_told_in_a_sentence(place: UpFolder, taken: str) -> None:
+@pytest.mark.parametrize("option", ["port", "admin_port"])
+async def test_a_taken_port_is_told_in_a_sentence(place: UpFolder, option: str) -> None:
     """It names the port and exits with 1; nothing is left running."""
-    with socket.create_server(("127.0.0.1", getattr(place, taken))) as holder, place.up() as up:
+    with socket.create_server(("127.0.0.1", getattr(place, option))) as holder, place.up() as up:
         assert await up.wait_for_end(20) == 1
         (sentence,) = [line for line in up.said.splitlines() if line.startswith("ackstream: ")]
         assert f"127.0.0.1:{holder.getsockname()[1]}" in sentence

@@ -71,15 +71,15 @@ async def test_every_signal_that_can_be_caught_stops_all_of_it(place: UpFolder, 
 async def test_a_closed_terminal_stops_all_of_it(place: UpFolder) -> None:
     """The terminal's end hangs up; nothing runs on without one."""
     up, control = in_terminal((*ACKSTREAM, "up", *place.options), place.folder)
-    said = b""
+    output = b""
 
     def is_up() -> bool:
-        nonlocal said
+        nonlocal output
         try:
-            said += os.read(control, 65536)
+            output += os.read(control, 65536)
         except BlockingIOError:
             return False
-        return said.count(b"worker.started") == 1 and b"ingest.started" in said
+        return output.count(b"worker.started") == 1 and b"ingest.started" in output
 
     try:
         await becomes(is_up)
@@ -198,7 +198,7 @@ async def test_any_folder_name_works(tmp_path: Path) -> None:
         assert await place.post(body()) == [200]
         await place.settles()
         assert place.ask("trace", "m-1")["status"] == "delivered"
-        assert [one["state"] for one in place.ask("spool", "list")["folders"]] == ["in use"]
+        assert [folder["state"] for folder in place.ask("spool", "list")["folders"]] == ["in use"]
         up.send(signal.SIGTERM)
         assert await up.wait_for_end(STOP_SECONDS) == 0
     assert {path.name for path in os.scandir(tmp_path) if path.is_dir()} == {name}
@@ -209,10 +209,10 @@ def test_a_data_folder_that_cannot_be_is_a_sentence(place: UpFolder, where: str)
     """A file in its place, or above it."""
     (place.folder / "file").touch()
     command = (*ACKSTREAM, "up", "--data", where)
-    done = subprocess.run(command, cwd=place.folder, capture_output=True, text=True, check=False, timeout=30)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr + done.stdout
-    assert "--data" in done.stderr
+    result = subprocess.run(command, cwd=place.folder, capture_output=True, text=True, check=False, timeout=30)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr + result.stdout
+    assert "--data" in result.stderr
 
 
 def test_a_database_that_is_made_is_its_owner_s_alone(tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ def draw(theme: Theme) -> Canvas:
         canvas.arrow([(290, y + 28), (398, y + 28)], branch, at=(344, y + 16))
         canvas.rectangle((400, y), (310, 56), line=ink)
         canvas.text((555, y + (19 if "\n" in answer else 28)), answer, size=13)
-        other = "no" if branch == "yes" else "yes"
-        canvas.arrow([(160, y + 56), (160, y + step - 2)], other, at=(178, y + 70))
+        opposite = "no" if branch == "yes" else "yes"
+        canvas.arrow([(160, y + 56), (160, y + step - 2)], opposite, at=(178, y + 70))
     y = top + step * len(STEPS)
     canvas.rectangle((30, y), (260, 48), line="bad")
     canvas.text((160, y + 24), "503, sent again by Vonage for 24 h", size=13)

@@ -30,9 +30,9 @@ def draw(theme: Theme) -> Canvas:
         middle = place * CELL + CELL / 2
         canvas.text((LEFT - 10, TOP + middle), name, size=12, anchor="end", mono=True)
         canvas.text((LEFT + middle, TOP - 10), name, size=12, anchor="start", mono=True, turned=True)
-        for other, column in enumerate(names):
-            at = (LEFT + other * CELL + CELL / 2, TOP + middle)
-            if place == other:
+        for column_number, column in enumerate(names):
+            at = (LEFT + column_number * CELL + CELL / 2, TOP + middle)
+            if place == column_number:
                 canvas.rectangle((at[0] - CELL / 2, at[1] - CELL / 2), (CELL, CELL), radius=0)
             elif column in graph.get(name, ()):
                 canvas.circle(at, 5, "accent" if _package(name) == _package(column) else "good")
@@ -47,9 +47,9 @@ def build_graph() -> Graph:
     A node is a folder, or modules of a package's root: those below its folders, those above, or one that is between.
     """
     edges = [edge for module in MODULES for edge in crossings(module)]
-    own = [(source, target) for source, target in edges if _package(source) == _package(target)]
-    above = _closure((source, target) for source, target in own if _is_root(source))
-    below = _closure((target, source) for source, target in own if _is_root(target))
+    inner = [(source, target) for source, target in edges if _package(source) == _package(target)]
+    above = _closure((source, target) for source, target in inner if _is_root(source))
+    below = _closure((target, source) for source, target in inner if _is_root(target))
     graph: dict[str, set[str]] = defaultdict(set)
     for source, target in edges:
         origin, destination = (_node(module, above, below) for module in (source, target))
@@ -60,10 +60,10 @@ def build_graph() -> Graph:
 def _closure(edges: Iterable[tuple[str, str]]) -> set[str]:
     """Return the modules that lead to a folder, directly or through others of the root."""
     pairs = list(edges)
-    found = {source for source, target in pairs if not _is_root(target)}
-    while more := {source for source, target in pairs if target in found} - found:
-        found |= more
-    return found
+    names = {source for source, target in pairs if not _is_root(target)}
+    while more := {source for source, target in pairs if target in names} - names:
+        names |= more
+    return names
 
 
 def sort_nodes(graph: Graph) -> Sequence[str]:

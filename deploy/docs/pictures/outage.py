@@ -40,16 +40,16 @@ def draw(theme: Theme) -> Canvas:
 
 
 def _draw_panel(canvas: Canvas, top: float, title: str, values: Sequence[float], ink: Ink) -> None:
-    most = _round_up(max(values))
+    highest = _round_up(max(values))
     scale = (WIDTH - LEFT - RIGHT) / len(values)
     bottom = top + PANEL_HEIGHT
     canvas.text((LEFT + 4, top - 12), title, size=12, bold=True, anchor="start")
     for share in (0.0, 0.5, 1.0):
         y = bottom - share * PANEL_HEIGHT
         canvas.polyline([(LEFT, y), (WIDTH - RIGHT, y)], "frame", width=1)
-        canvas.text((LEFT - 8, y), f"{most * share:,.0f}", size=11, ink="muted", anchor="end")
+        canvas.text((LEFT - 8, y), f"{highest * share:,.0f}", size=11, ink="muted", anchor="end")
     points = [
-        (LEFT + (place + 0.5) * scale, bottom - value / most * PANEL_HEIGHT) for place, value in enumerate(values)
+        (LEFT + (place + 0.5) * scale, bottom - value / highest * PANEL_HEIGHT) for place, value in enumerate(values)
     ]
     canvas.polyline(points, ink, width=2.2)
 

@@ -82,9 +82,9 @@ async def test_retries_dead_letter_and_replay_are_steps(server: Redis, shard: Sh
     copied = (await find(server, shard, entry))["webhooks"][0]["groups"][0]
     assert (copied["state"], copied["dead_letter"]) == ("replaying", None)
     await group.handle(Source.REPLAY)
-    done = (await find(server, shard, entry))["webhooks"][0]
-    assert done["groups"][0]["state"] == "replayed"
-    assert kinds(done) == ["received", "spooled", "dead-lettered", "replayed", "settled after replay"]
+    webhook = (await find(server, shard, entry))["webhooks"][0]
+    assert webhook["groups"][0]["state"] == "replayed"
+    assert kinds(webhook) == ["received", "spooled", "dead-lettered", "replayed", "settled after replay"]
 
 
 async def test_a_webhook_that_the_tables_lack_is_found_by_its_copy_or_entry(server: Redis, shard: Shard) -> None:
@@ -94,7 +94,7 @@ async def test_a_webhook_that_the_tables_lack_is_found_by_its_copy_or_entry(serv
     await group.append(PAYLOAD)
     await group.handle()
     fresh = EntryId.from_text(await group.append(body(message_uuid="m-1", status="read")))
-    other = EntryId.from_text(await group.append(body(message_uuid="m-2")))
+    second = EntryId.from_text(await group.append(body(message_uuid="m-2")))
 
     async def statuses(entry: EntryId | None = None) -> list[tuple[str, bool]]:
         timeline = await find_timeline(server, shard, "m-1", [], entry, reveal=False)
@@ -105,7 +105,7 @@ async def test_a_webhook_that_the_tables_lack_is_found_by_its_copy_or_entry(serv
     await group.handle()
     assert await statuses() == [("delivered", False)]
     assert await statuses(fresh) == [("delivered", False), ("read", False)]
-    assert await statuses(other) == [("delivered", False)]
+    assert await statuses(second) == [("delivered", False)]
 
 
 async def test_the_same_payload_again_is_a_repeat(server: Redis, shard: Shard) -> None:

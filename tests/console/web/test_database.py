@@ -101,11 +101,11 @@ async def test_a_writer_waits_for_another_process(tmp_path: Path) -> None:
     """A statement waits while another process holds the write lock."""
     path = tmp_path / "console.db"
     async with open_console_database(path) as database:
-        other = sqlite3.connect(path, isolation_level=None)
-        other.execute("BEGIN IMMEDIATE")
+        writer = sqlite3.connect(path, isolation_level=None)
+        writer.execute("BEGIN IMMEDIATE")
         write = asyncio.create_task(database.execute_insert("INSERT INTO links VALUES (x'00', 'admin', 0)"))
         await asyncio.sleep(0)
-        other.execute("COMMIT")
-        other.close()
+        writer.execute("COMMIT")
+        writer.close()
 
         await write

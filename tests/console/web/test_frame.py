@@ -150,7 +150,7 @@ def test_vendored_files_are_those_of_the_manifest() -> None:
 
     assert {name for name, *_ in lines} == files
     assert {(package, version) for _, package, version, _ in lines} == {
-        (one.name, one.version) for one in vendor.PACKAGES
+        (package.name, package.version) for package in vendor.PACKAGES
     }
     for name, _, _, digest in lines:
         assert hashlib.sha256((vendor.FOLDER / name).read_bytes()).hexdigest() == digest

@@ -62,7 +62,7 @@ async def test_whatever_is_wrong_with_redis_all_is_kept(
         assert await answers(ingest.ready_url, 200)
         assert count_spooled(reasons) - before == 20
         assert read_metric("breaker_state") > 0
-    await redis.has(sender.kept)
+    await redis.has(sender.accepted_ids)
     await is_open()
     direct = read_metric("appended_entries_total")
     assert await sender.posts(3) == [200] * 3
@@ -76,9 +76,9 @@ async def test_what_was_spooled_is_what_was_received(redis: ProxiedRedis, sender
     redis.kill()
     assert [await sender.post() for _ in range(60)] == [200] * 60
     await redis.start()
-    await redis.has(sender.kept)
+    await redis.has(sender.accepted_ids)
     entries = await redis.entries()
-    assert await redis.ids() == sender.kept
+    assert await redis.ids() == sender.accepted_ids
     assert [entry.received_ms for entry in entries] == sorted(entry.received_ms for entry in entries)
     assert len({entry.receipt for entry in entries}) == 60
     first: Any = await redis.server.xrange(redis.shard.stream, count=1)
@@ -91,7 +91,7 @@ async def test_it_starts_without_redis(redis: ProxiedRedis) -> None:
     async with run_ingest(**redis.settings) as ingest, open_sender(ingest.url) as sender:
         assert await sender.posts(3) == [200] * 3
         await redis.start()
-        await redis.has(sender.kept)
+        await redis.has(sender.accepted_ids)
 
 
 async def test_only_the_first_ones_wait(redis: ProxiedRedis, sender: Sender) -> None:
@@ -134,7 +134,7 @@ async def test_a_batch_that_is_cut_in_the_middle_is_kept(redis: ProxiedRedis, se
     redis.proxy.cut_after(300)
     assert await sender.posts(10) == [200] * 10
     await is_open()
-    assert sorted(await redis.ids()) == sorted(sender.kept)
+    assert sorted(await redis.ids()) == sorted(sender.accepted_ids)
 
 
 async def test_loading_its_data_redis_is_away(redis: ProxiedRedis, sender: Sender, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ async def test_loading_its_data_redis_is_away(redis: ProxiedRedis, sender: Sende
         assert await sender.post() == 200
     await starting
     assert read_metric("spooled_entries_total", why="loading") > before
-    await redis.has(sender.kept)
+    await redis.has(sender.accepted_ids)
 
 
 async def test_live_ones_pass_those_that_are_drained(redis: ProxiedRedis, sender: Sender) -> None:
@@ -170,7 +170,7 @@ async def test_live_ones_pass_those_that_are_drained(redis: ProxiedRedis, sender
     assert await sender.posts(10) == [200] * 10
     assert read_metric("appended_entries_total") - direct == 10
     assert spooled > 0, "it was drained before a live one could come: the test proves nothing"
-    await redis.has(sender.kept)
+    await redis.has(sender.accepted_ids)
 
 
 async def test_a_server_that_answers_and_takes_nothing_stays_away(redis: ProxiedRedis, sender: Sender) -> None:
@@ -185,7 +185,7 @@ async def test_a_server_that_answers_and_takes_nothing_stays_away(redis: Proxied
     await probing
     assert read_metric("append_failures_total", fault="read-only") - before == 1
     await redis.run_command("REPLICAOF", "NO", "ONE")
-    await redis.has(sender.kept)
+    await redis.has(sender.accepted_ids)
 
 
 async def test_draining_is_cut_short_again_and_again(redis: ProxiedRedis, sender: Sender) -> None:
@@ -202,7 +202,7 @@ async def test_draining_is_cut_short_again_and_again(redis: ProxiedRedis, sender
             redis.proxy.cut_after(50_000 + 10_000 * cuts)
         await asyncio.sleep(0.01)
     assert cuts > 3
-    await redis.has(sender.kept)
+    await redis.has(sender.accepted_ids)
 
 
 async def test_before_memory_is_full_entries_go_to_the_spool(
@@ -226,7 +226,7 @@ async def test_before_memory_is_full_entries_go_to_the_spool(
     await redis.is_probed(3)
     assert await redis.ids() == [], "spooled entries were sent to a server that is nearly full"
     await redis.run_command("CONFIG SET", "maxmemory", 2**30)
-    await redis.has(sender.kept)
+    await redis.has(sender.accepted_ids)
 
 
 async def test_with_neither_redis_nor_spool_it_says_503(redis: ProxiedRedis) -> None:
@@ -241,7 +241,7 @@ async def test_with_neither_redis_nor_spool_it_says_503(redis: ProxiedRedis) -> 
         assert read_metric("spool_refused_total", why="full") > 0
         await redis.start()
         await until(lambda: answers(ingest.ready_url, 200))
-        await redis.has(sender.kept)
+        await redis.has(sender.accepted_ids)
 
 
 async def test_a_full_disk_is_drained_while_it_is_full(redis: ProxiedRedis, tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ async def test_a_full_disk_is_drained_while_it_is_full(redis: ProxiedRedis, tmp_
             assert set(await sender.posts(20)) == {503}
             assert await answers(ingest.ready_url, 503)
             await redis.start()
-            await redis.has(sender.kept)
+            await redis.has(sender.accepted_ids)
             await is_open()
             assert await sender.posts(20) == [200] * 20
 
@@ -281,5 +281,5 @@ async def test_a_stop_leaves_nothing_unanswered(redis: ProxiedRedis) -> None:
         assert await posts == [200] * 10
     redis.thaw()
     async with run_ingest(**redis.settings):
-        await redis.has(sender.kept)
+        await redis.has(sender.accepted_ids)
         await is_open()

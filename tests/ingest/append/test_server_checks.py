@@ -145,7 +145,7 @@ async def test_with_entries_in_the_spool_a_wrong_password_does_not_stop_the_star
     away.kill()
     async with run_ingest(**away.settings, data=tmp_path / "data") as running, open_sender(running.url) as sender:
         assert await sender.posts(3) == [200] * 3
-        stored = list(sender.kept)
+        stored = list(sender.accepted_ids)
     await away.start()
     password = (await away.server.config_get("requirepass"))["requirepass"]
     await away.run_command("CONFIG SET", "requirepass", "another")
@@ -216,7 +216,7 @@ async def test_what_is_not_fsynced_any_more_is_spooled(away: ProxiedRedis, monke
         assert read_metric("spooled_entries_total", why="durability") - before == 3
         assert len(await away.ids()) == 3
         await away.run_command("CONFIG SET", "appendfsync", "always")
-        await away.has(sender.kept)
+        await away.has(sender.accepted_ids)
         await is_open()
 
 
@@ -233,7 +233,7 @@ async def test_a_server_that_comes_back_weaker_is_found_at_once(away: ProxiedRed
         assert await sender.posts(3) == [200] * 3
         assert len(await away.ids()) == 1
         await away.run_command("CONFIG SET", "appendfsync", "always")
-        await away.has(sender.kept)
+        await away.has(sender.accepted_ids)
 
 
 async def test_with_few_rights_it_works_and_knows_less(away: ProxiedRedis, capsys: pytest.CaptureFixture[str]) -> None:

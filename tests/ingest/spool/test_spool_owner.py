@@ -121,7 +121,7 @@ async def test_a_redis_that_lost_its_data_gets_what_was_spooled_for_it(tmp_path:
         await away.start()
         await away.run_command("FLUSHALL")
         async with ingest.run():
-            await away.has(sender.kept)
+            await away.has(sender.accepted_ids)
 
 
 async def test_production_s_spool_never_goes_to_another_redis(tmp_path: Path, shard: Shard) -> None:
@@ -139,7 +139,7 @@ async def test_production_s_spool_never_goes_to_another_redis(tmp_path: Path, sh
             assert "ackstream spool adopt 0" in report["what"]
         await away.start()
         async with Ingest(tmp_path, **away.settings).run():
-            await away.has(sender.kept)
+            await away.has(sender.accepted_ids)
 
         async def has_two() -> bool:
             return len(await away.entries()) == 2

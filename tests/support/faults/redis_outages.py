@@ -78,8 +78,8 @@ class ProxiedRedis:
 
     async def entries(self) -> list[Entry]:
         """All that is on the stream."""
-        found: Any = await self.server.xrange(self.shard.stream)
-        return [Entry.from_fields(fields) for _, fields in found]
+        entries: Any = await self.server.xrange(self.shard.stream)
+        return [Entry.from_fields(fields) for _, fields in entries]
 
     async def ids(self) -> list[str]:
         """The message ids of all that is on the stream."""
@@ -119,7 +119,7 @@ class Sender:
 
     http: aiohttp.ClientSession
     url: str
-    kept: list[str] = field(default_factory=list)
+    accepted_ids: list[str] = field(default_factory=list)
     sent: int = 0
 
     async def post(self) -> int:
@@ -128,7 +128,7 @@ class Sender:
         message_uuid = f"m-{self.sent}"
         async with self.http.post(self.url, data=body(message_uuid=message_uuid)) as answer:
             if answer.status == 200:
-                self.kept.append(message_uuid)
+                self.accepted_ids.append(message_uuid)
             return answer.status
 
     async def posts(self, number: int) -> list[int]:

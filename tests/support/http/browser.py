@@ -30,10 +30,10 @@ class Tab:
 
     async def find_barriers(self) -> list[str]:
         """Return what axe finds that is moderate or worse."""
-        found = await Axe().run(self.page)
+        results = await Axe().run(self.page)
         return [
             f"{violation['id']}: {node['html'][:120]}"
-            for violation in found.response["violations"]
+            for violation in results.response["violations"]
             if violation["impact"] in SEVERE
             for node in violation["nodes"]
         ]

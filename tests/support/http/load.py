@@ -18,15 +18,15 @@ JSON = {"Content-Type": "application/json"}
 class Load:
     """Messages sent without end: the ids of those answered 200, and how many were not."""
 
-    kept: list[str] = field(default_factory=list)
+    accepted_ids: list[str] = field(default_factory=list)
     refused: int = 0
     enough: asyncio.Event = field(default_factory=asyncio.Event)
     _one_more: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def keeps(self, count: int) -> None:
         """Return when this number of further requests were answered 200."""
-        wanted = len(self.kept) + count
-        while len(self.kept) < wanted:
+        target = len(self.accepted_ids) + count
+        while len(self.accepted_ids) < target:
             self._one_more.clear()
             await self._one_more.wait()
 
@@ -36,11 +36,11 @@ class Load:
             message_uuid = f"load-{secrets.token_hex(8)}"
             try:
                 async with session.post(url, data=make_delivered(message_uuid)) as response:
-                    kept = response.status == 200
+                    is_accepted = response.status == 200
             except (aiohttp.ClientError, TimeoutError):
-                kept = False
-            if kept:
-                self.kept.append(message_uuid)
+                is_accepted = False
+            if is_accepted:
+                self.accepted_ids.append(message_uuid)
                 self._one_more.set()
                 if pause_seconds:
                     await asyncio.sleep(pause_seconds)

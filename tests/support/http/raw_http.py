@@ -52,20 +52,20 @@ class Heard:
 @contextmanager
 def open_socket(port: int, *, buffer_bytes: int | None = None) -> Iterator[socket.socket]:
     """A socket to the port, that asyncio can use."""
-    with socket.socket() as one:
+    with socket.socket() as connection:
         if buffer_bytes is not None:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
-        one.connect(("127.0.0.1", port))
-        one.setblocking(False)
-        yield one
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
+        connection.connect(("127.0.0.1", port))
+        connection.setblocking(False)
+        yield connection
 
 
-async def receive_all(one: socket.socket) -> Heard:
+async def receive_all(connection: socket.socket) -> Heard:
     """All that comes until the other side closes, politely or not."""
     loop, parts = asyncio.get_running_loop(), []
     async with asyncio.timeout(WAIT_SECONDS):
         with suppress(ConnectionError):
-            while part := await loop.sock_recv(one, 1 << 20):
+            while part := await loop.sock_recv(connection, 1 << 20):
                 parts.append(part)
     return Heard(b"".join(parts))
 
@@ -78,12 +78,12 @@ async def talk(port: int, *parts: bytes) -> Heard:
             for place, part in enumerate(parts):
                 if place:
                     await asyncio.sleep(0.02)  # so that they do not arrive as one
-                await asyncio.get_running_loop().sock_sendall(one, part)
+                await asyncio.get_running_loop().sock_sendall(connection, part)
 
-    with open_socket(port) as one:
+    with open_socket(port) as connection:
         sending = asyncio.create_task(send())
         try:
-            return await receive_all(one)
+            return await receive_all(connection)
         finally:
             sending.cancel()
             await asyncio.wait([sending])
@@ -112,10 +112,10 @@ class Edge(Ingest):
         payloads: list[bytes] = []
 
         async def all_there() -> bool:
-            found: Any = await server.xrange(self.shard.stream)
-            payloads.extend(fields[b"payload"] for _, fields in found)
-            if found:
-                await server.xdel(self.shard.stream, *(entry_id for entry_id, _ in found))
+            entries: Any = await server.xrange(self.shard.stream)
+            payloads.extend(fields[b"payload"] for _, fields in entries)
+            if entries:
+                await server.xdel(self.shard.stream, *(entry_id for entry_id, _ in entries))
             return len(payloads) >= number
 
         async with self.redis() as server:
@@ -125,8 +125,8 @@ class Edge(Ingest):
     async def metrics(self) -> dict[tuple[str, str], float]:
         """Each metric's value, by its name and its label's value."""
         async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{self.admin_port}/metrics") as answer:
-            found = METRIC.findall(await answer.text())
-        return {(name, label): float(value) for name, label, value in found}
+            lines = METRIC.findall(await answer.text())
+        return {(name, label): float(value) for name, label, value in lines}
 
     async def takes_a_good_one(self, body: bytes = b'{"good":1}', headers: Sequence[bytes] = ()) -> bool:
         """Whether a good request on a new connection is answered 200, and nothing but it is on the stream."""

@@ -13,9 +13,9 @@ RECEIVED_MS = 1_764_000_000_000
 
 
 def entry(
-    payload: bytes, received_ms: int = RECEIVED_MS, *, content_type: str = "application/json", **known: Any
+    payload: bytes, received_ms: int = RECEIVED_MS, *, content_type: str = "application/json", **fields: Any
 ) -> Entry:
-    return Entry(payload, content_type, received_ms, "receipt-0", **known)
+    return Entry(payload, content_type, received_ms, "receipt-0", **fields)
 
 
 def flat(fields: dict[bytes, bytes]) -> list[bytes]:
@@ -27,8 +27,8 @@ def body(**fields: Any) -> bytes:
     return orjson.dumps({"message_uuid": "m-1", "status": "delivered", "channel": "sms"} | fields)
 
 
-def event(payload: bytes, received_ms: int = RECEIVED_MS, at: str = "0/1-0", **known: Any) -> StatusEvent:
-    return parse(entry(payload, received_ms, **known), at)
+def event(payload: bytes, received_ms: int = RECEIVED_MS, at: str = "0/1-0", **fields: Any) -> StatusEvent:
+    return parse(entry(payload, received_ms, **fields), at)
 
 
 def optional(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -69,16 +69,16 @@ receipts = st.fixed_dictionaries(
 
 
 @st.composite
-def deliveries(draw: st.DrawFn, messages: int = 3, most: int = 12) -> list[tuple[bytes, int, str | None]]:
+def deliveries(draw: st.DrawFn, messages: int = 3, limit: int = 12) -> list[tuple[bytes, int, str | None]]:
     """Payloads of a few messages as they might come in: (payload, received_ms, verified account), with repetitions."""
     ids = st.integers(0, messages - 1).map(lambda number: f"m-{number}")
     bodies = [
         orjson.dumps({"message_uuid" if api else "messageId": draw(ids)} | draw(messages_api if api else receipts))
-        for api in draw(st.lists(st.booleans(), min_size=1, max_size=most // 2))
+        for api in draw(st.lists(st.booleans(), min_size=1, max_size=limit // 2))
     ]
     received = st.integers(RECEIVED_MS, RECEIVED_MS + 3000)
     account = st.sampled_from([None, None, "verified-1", "verified-2"])
-    return draw(st.lists(st.tuples(st.sampled_from(bodies), received, account), min_size=1, max_size=most))
+    return draw(st.lists(st.tuples(st.sampled_from(bodies), received, account), min_size=1, max_size=limit))
 
 
 def events_of(delivered: list[tuple[bytes, int, str | None]]) -> list[StatusEvent]:

@@ -97,8 +97,10 @@ def _labels(series: str) -> dict[str, str]:
 
 
 def _scrape(at: float, before: ProcessSample, values: Mapping[str, float], sums: CounterSums) -> ProcessSample:
-    own = f'instance="{before.address}"'
-    lines = [f"{series} {value}" for series, value in values.items() if own in series and not series.startswith("up{")]
+    label = f'instance="{before.address}"'
+    lines = [
+        f"{series} {value}" for series, value in values.items() if label in series and not series.startswith("up{")
+    ]
     reading = read_metrics("\n".join(lines) + "\n")
     sums.add(before.address, 0.0, at, reading.counters)
     return make_sample(before.address, before.since, at, reading)

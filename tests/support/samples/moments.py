@@ -10,7 +10,7 @@ from console.web.sampling.snapshot import GroupSample, IngestSample, RedisSample
 BOUNDS = (0.001, 0.01, 0.1)
 
 
-def group(name: str = "g", **known: Any) -> GroupSample:
+def group(name: str = "g", **changes: Any) -> GroupSample:
     """Return a healthy group without work."""
     sample = GroupSample(
         name=name,
@@ -25,10 +25,10 @@ def group(name: str = "g", **known: Any) -> GroupSample:
         settled=0,
         alive=1,
     )
-    return replace(sample, **known)
+    return replace(sample, **changes)
 
 
-def moment(at: float, *, totals: Mapping[str, Any] | None = None, **known: Any) -> Snapshot:
+def moment(at: float, *, totals: Mapping[str, Any] | None = None, **changes: Any) -> Snapshot:
     """Return a healthy moment with one process of each kind and the group ``g``."""
     redis = RedisSample(read_at=at, server_id="a", stored=0, entries=0, durable=True)
     snapshot = Snapshot(
@@ -43,10 +43,10 @@ def moment(at: float, *, totals: Mapping[str, Any] | None = None, **known: Any) 
         database=None,
         totals=replace(Totals(at=at, redis_at=at), **(totals or {})),
     )
-    return replace(snapshot, **known)
+    return replace(snapshot, **changes)
 
 
-def counted(at: float, number: int, *, stored: int | None = None, **known: Any) -> Snapshot:
+def counted(at: float, number: int, *, stored: int | None = None, **changes: Any) -> Snapshot:
     """Return a moment at which this many webhooks were answered 200 since the start, and handled by ``g``."""
     return moment(
         at,
@@ -58,5 +58,5 @@ def counted(at: float, number: int, *, stored: int | None = None, **known: Any) 
             },
             "distributions": {("answer", ""): Distribution(BOUNDS, (0.0, float(number), 0.0, 0.0), number * 0.005)},
         },
-        **known,
+        **changes,
     )

@@ -24,25 +24,25 @@ def payload(array: bytes) -> bytes:
     reader = hiredis.Reader()
     reader.feed(array)
     parts = reader.gets()
-    found: bytes = parts[parts.index(b"payload") + 1]
-    return found
+    value: bytes = parts[parts.index(b"payload") + 1]
+    return value
 
 
-def numbers(found: Slice | None) -> list[int]:
+def numbers(part: Slice | None) -> list[int]:
     """Which entries these are; each must be whole."""
-    taken = [] if found is None else list(found.entries)
-    payloads = [payload(one).partition(b":") for one in taken]
-    assert taken == [pack_entries(int(n), size=len(xs))[0][1] for n, _, xs in payloads]
+    entries = [] if part is None else list(part.entries)
+    payloads = [payload(entry).partition(b":") for entry in entries]
+    assert entries == [pack_entries(int(n), size=len(xs))[0][1] for n, _, xs in payloads]
     return [int(n) for n, _, _ in payloads]
 
 
 def drain(file: SpoolFile, most_entries: int = 100) -> list[int]:
     """All that is in it, slice by slice."""
-    found = []
+    payloads = []
     while (part := file.read(most_entries, MOST_BYTES)) is not None:
-        found += numbers(part)
+        payloads += numbers(part)
         file.confirm(part)
-    return found
+    return payloads
 
 
 def copy_as_killed(path: Path) -> Path:

@@ -22,13 +22,13 @@ BODY = b'{"message_uuid":"m-1","status":"delivered","channel":"sms"}'
 
 def verifier(**changes: Any) -> Verifier:
     """One that knows the account with its one secret, and takes no receipt without a token."""
-    known: dict[str, Any] = {"secrets": {ACCOUNT: (SECRET,)}, "max_age_seconds": DAY_SECONDS, "receipt_method": None}
-    return Verifier(**(known | changes))
+    options: dict[str, Any] = {"secrets": {ACCOUNT: (SECRET,)}, "max_age_seconds": DAY_SECONDS, "receipt_method": None}
+    return Verifier(**(options | changes))
 
 
 def claims(payload: bytes, **changes: Any) -> dict[str, Any]:
     """Return the provider's claims for a payload; a change to None removes a claim."""
-    known = {
+    values = {
         "iat": NOW,
         "jti": "c5ba8f24-1a14-4c10-bfdf-3fbe8ce511b5",
         "iss": "Vonage",
@@ -36,7 +36,7 @@ def claims(payload: bytes, **changes: Any) -> dict[str, Any]:
         "api_key": ACCOUNT,
         "application_id": APPLICATION,
     }
-    return {name: value for name, value in (known | changes).items() if value is not None}
+    return {name: value for name, value in (values | changes).items() if value is not None}
 
 
 def segment(content: object) -> str:
@@ -91,9 +91,9 @@ def _shuffle(chosen: random.Random, body: dict[str, Any]) -> str:
 
 
 def _flip(chosen: random.Random, body: dict[str, Any]) -> str:
-    whole = token(body).encode()
+    text = token(body).encode()
     while True:
-        changed = flip_bit(whole, 8 * chosen.randrange(len(whole)) + chosen.randrange(7))
+        changed = flip_bit(text, 8 * chosen.randrange(len(text)) + chosen.randrange(7))
         if changed.strip() == changed and b"\0" not in changed:  # a header's value has no such edge
             return changed.decode()
 
@@ -107,8 +107,8 @@ def _of_another(chosen: random.Random, body: dict[str, Any]) -> str:
 
 def _make_unsigned(chosen: random.Random, body: dict[str, Any]) -> str:
     algorithm = chosen.choice(["none", "None", "NONE", "nOnE", ""])
-    whole = token(body, header=HEADER | {"alg": algorithm})
-    return whole if chosen.random() < 0.5 else whole.rpartition(".")[0] + "."
+    text = token(body, header=HEADER | {"alg": algorithm})
+    return text if chosen.random() < 0.5 else text.rpartition(".")[0] + "."
 
 
 Make = Callable[[random.Random, dict[str, Any]], str]
@@ -132,7 +132,7 @@ _BAD: dict[str, Make] = {
     "RS256 by name only": lambda _, body: token(body, header=HEADER | {"alg": "RS256"}),
     "lower-case algorithm": lambda _, body: token(body, header=HEADER | {"alg": "hs256"}),
     "no alg": lambda _, body: token(body, header={"typ": "JWT"}),
-    "truncated": lambda chosen, body: (whole := token(body))[: chosen.randrange(len(whole))],
+    "truncated": lambda chosen, body: (text := token(body))[: chosen.randrange(len(text))],
     "a bit changed": _flip,
     "of another": _of_another,
     "four parts": lambda _, body: token(body) + ".e30",

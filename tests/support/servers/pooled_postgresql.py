@@ -21,10 +21,10 @@ _FOLDERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
 
 def _program(name: str) -> str:
-    found = shutil.which(name, path=os.pathsep.join([*map(str, reversed(_FOLDERS)), os.defpath, "/usr/sbin"]))
-    if not found:
+    path = shutil.which(name, path=os.pathsep.join([*map(str, reversed(_FOLDERS)), os.defpath, "/usr/sbin"]))
+    if not path:
         pytest.skip(f"{name} is not installed: apt-get install pgbouncer postgresql")
-    return found
+    return path
 
 
 def _user(name: str) -> str | None:

@@ -68,9 +68,9 @@ class Proxy:
             server_reader, server_writer = await asyncio.open_connection(self._host, self._port)
             self._open.add(server_writer)
             try:
-                async with asyncio.TaskGroup() as both:
-                    both.create_task(self._pass(reader, server_writer, replies=False))
-                    both.create_task(self._pass(server_reader, writer, replies=True))
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._pass(reader, server_writer, replies=False))
+                    tasks.create_task(self._pass(server_reader, writer, replies=True))
             finally:
                 self._discard(server_writer)
         except* OSError:  # one side is gone, and so the other goes

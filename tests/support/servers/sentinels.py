@@ -64,11 +64,11 @@ class Watched:
     @asynccontextmanager
     async def directly(self, node: Node) -> AsyncIterator[Redis]:
         """A client of this server, primary or replica."""
-        one = client(f"redis://:{self.password}@127.0.0.1:{node.port}")
+        server = client(f"redis://:{self.password}@127.0.0.1:{node.port}")
         try:
-            yield one
+            yield server
         finally:
-            await one.aclose()
+            await server.aclose()
 
     async def is_another(self, than: Node) -> None:
         """Return when the sentinels name another server, and it takes writes."""
@@ -83,17 +83,17 @@ class Watched:
     async def agree(self) -> bool:
         """Whether all sentinels know all servers, so that a fail-over can start."""
         masters: Any = await self.sentinel.sentinel_masters()
-        known = masters[SERVICE]
+        status = masters[SERVICE]
         async with self.directly(await self.primary()) as server:
             connected = int((await server.info("replication"))["connected_slaves"])
-        others, replicas = int(known["num-other-sentinels"]), int(known["num-slaves"])
-        return (others, replicas, connected) == (SENTINELS - 1, REPLICAS, REPLICAS)
+        sentinels, replicas = int(status["num-other-sentinels"]), int(status["num-slaves"])
+        return (sentinels, replicas, connected) == (SENTINELS - 1, REPLICAS, REPLICAS)
 
 
 @asynccontextmanager
 async def run_sentinels(folder: Path, *, least_replicas: int = 0) -> AsyncIterator[Watched]:
     """Run the servers; the primary takes writes only with this number of replicas."""
-    password, others = secrets.token_hex(8), secrets.token_hex(8)
+    password, sentinel_password = secrets.token_hex(8), secrets.token_hex(8)
     ports = [quiet_port() for _ in range(1 + REPLICAS + SENTINELS)]
     first, server_ports, sentinel_ports = ports[0], ports[: 1 + REPLICAS], ports[1 + REPLICAS :]
     serving = (
@@ -101,7 +101,8 @@ async def run_sentinels(folder: Path, *, least_replicas: int = 0) -> AsyncIterat
         f"min-replicas-to-write {least_replicas}\n"
     )
     watching = (
-        f"requirepass {others}\nsentinel sentinel-pass {others}\nsentinel monitor {SERVICE} 127.0.0.1 {first} 2\n"
+        f"requirepass {sentinel_password}\nsentinel sentinel-pass {sentinel_password}\n"
+        f"sentinel monitor {SERVICE} 127.0.0.1 {first} 2\n"
         f"sentinel auth-pass {SERVICE} {password}\nsentinel failover-timeout {SERVICE} 6000\n"
         f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_SECONDS * 1000:.0f}\n"
     )
@@ -113,12 +114,12 @@ async def run_sentinels(folder: Path, *, least_replicas: int = 0) -> AsyncIterat
     }
     sentinels = [Node(folder / f"sentinel-{port}", port, watching, "--sentinel") for port in sentinel_ports]
     hosts = ",".join(f"127.0.0.1:{port}" for port in sentinel_ports)
-    sentinel = client(f"redis://:{others}@127.0.0.1:{sentinel_ports[0]}")
+    sentinel = client(f"redis://:{sentinel_password}@127.0.0.1:{sentinel_ports[0]}")
     try:
         async with AsyncExitStack() as stack:
             for node in (*nodes.values(), *sentinels):
                 await stack.enter_async_context(node.run())
-            url = f"redis+sentinel://:{password}@{hosts}/{SERVICE}/0?sentinel_password={others}"
+            url = f"redis+sentinel://:{password}@{hosts}/{SERVICE}/0?sentinel_password={sentinel_password}"
             site = Watched(url, nodes, sentinel, password)
             await until(site.agree)
             yield site

@@ -30,12 +30,12 @@ class ReplayedStream:
         self.shard = shard
         self.replays = Replays(GroupRef(server, shard, GROUP))
 
-    async def append(self, numbers: Sequence[int], key: str = "", *, payload: Any = None, **known: Any) -> None:
+    async def append(self, numbers: Sequence[int], key: str = "", *, payload: Any = None, **options: Any) -> None:
         """Append a status of each of these messages, as an entry of that millisecond."""
         for start in range(0, len(numbers), 1000):
             async with self.server.pipeline(transaction=False) as pipe:
                 for number in numbers[start : start + 1000]:
-                    fields: Any = entry(body(message_uuid=f"m-{number}", **(payload or {})), **known).to_fields()
+                    fields: Any = entry(body(message_uuid=f"m-{number}", **(payload or {})), **options).to_fields()
                     pipe.xadd(key or self.shard.stream, fields, id=f"{number}-0")
                 await pipe.execute()
 
@@ -64,9 +64,9 @@ class ReplayedStream:
         return replay
 
     async def progress(self, replay_id: str = "r") -> Progress:
-        found = await self.replays.find(replay_id)
-        assert found is not None
-        return found
+        progress = await self.replays.find(replay_id)
+        assert progress is not None
+        return progress
 
     async def has(self, state: State, replay_id: str = "r") -> None:
         async def is_reached() -> bool:
@@ -93,7 +93,7 @@ async def run_beside(running: Sequence[ReplayScheduler], condition: Awaitable[An
     """Await the condition while these look and copy; then they end in good order. Cancelled, it ends them at once."""
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
-        looking = [tasks.create_task(one.run(stop, tasks)) for one in running]
+        looking = [tasks.create_task(scheduler.run(stop, tasks)) for scheduler in running]
         try:
             await condition
             stop.set()
@@ -106,4 +106,4 @@ async def run_beside(running: Sequence[ReplayScheduler], condition: Awaitable[An
 
 
 def _find_copiers(running: Sequence[ReplayScheduler]) -> list[asyncio.Task[None]]:
-    return [task for one in running for task in one.copiers]
+    return [task for scheduler in running for task in scheduler.copiers]

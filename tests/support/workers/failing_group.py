@@ -40,9 +40,9 @@ class FailingGroup:
         await ConsumerGroup(self.ref).ensure()
         await self._parts.heartbeat.beat()
 
-    async def append(self, payload: bytes, **known: Any) -> str:
+    async def append(self, payload: bytes, **options: Any) -> str:
         """Append an entry, and return its id as people see it."""
-        fields: Any = entry(payload, **known).to_fields()
+        fields: Any = entry(payload, **options).to_fields()
         entry_id: Any = await self.ref.server.xadd(self.ref.shard.stream, fields)
         return f"{self.ref.shard.number}/{entry_id.decode()}"
 

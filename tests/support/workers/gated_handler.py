@@ -39,9 +39,9 @@ class GatedHandler:
                 await self._wait()
         finally:
             self.running -= 1
-        for one in ids:
-            if one in self.errors:
-                raise self.errors[one]
+        for message_uuid in ids:
+            if message_uuid in self.errors:
+                raise self.errors[message_uuid]
 
     async def _wait(self) -> None:
         try:
@@ -58,8 +58,8 @@ class GatedHandler:
 
 def make_call(*ids: str, attempt: int | None = None, source: Source = Source.LIVE) -> Call:
     """Return a call with entries of these messages."""
-    events = [event(body(message_uuid=one), attempt=attempt) for one in ids]
-    return Call(source, [(one.encode(), []) for one in ids], events)
+    events = [event(body(message_uuid=message_uuid), attempt=attempt) for message_uuid in ids]
+    return Call(source, [(message_uuid.encode(), []) for message_uuid in ids], events)
 
 
 async def run_until_idle(calls: Dispatcher) -> list[Call]:

@@ -64,7 +64,7 @@ class HandledStream:
         return [(words[1], words[2], words[3] == "True") for words in map(str.split, lines) if words[0] == "call"]
 
     def count_replayed(self) -> Counter[str]:
-        return Counter(one for one, _, replayed in self.calls() if replayed)
+        return Counter(message_uuid for message_uuid, _, replayed in self.calls() if replayed)
 
     def is_settled(self) -> bool:
         """Whether no entry is left. Calls of another worker succeed, so a failure is the fault of the event."""
@@ -100,13 +100,13 @@ def run_handled_stream(
     """Two groups that have handled ENTRIES statuses; one group has two dead letters. Their worker keeps running."""
     shutil.copy(MODULE, folder)
     Archive(folder / "archive").prepare()
-    own = {"retry_base_seconds": "0", "retention": "off", "archive": str(folder / "archive")}
-    settings = {"redis_url": url, "stream": shard.name, **own}
+    options = {"retry_base_seconds": "0", "retention": "off", "archive": str(folder / "archive")}
+    settings = {"redis_url": url, "stream": shard.name, **options}
     for setting, value in settings.items():
         monkeypatch.setenv(f"ACKSTREAM_{setting.upper()}", value)
     handlers = ("--handler", f"{GROUP}=recorder:handle#attempts=2&concurrency=4", "--handler", "log")
     with ackstream("worker", *handlers, folder=folder, **settings) as worker:
-        made = HandledStream(url, shard, folder, worker)
+        stream = HandledStream(url, shard, folder, worker)
 
         async def append(server: Redis) -> None:
             for number in range(ENTRIES):
@@ -115,6 +115,6 @@ def run_handled_stream(
                 fields: Any = entry(payload, RECEIVED_MS + number * HOUR_MS, **account).to_fields()
                 await server.xadd(shard.stream, fields, id=f"{1000 + number}-0")
 
-        made.ask(append)
-        made.wait_for(lambda: len(made.json("stats")["groups"]) == 2 and made.is_settled())
-        yield made
+        stream.ask(append)
+        stream.wait_for(lambda: len(stream.json("stats")["groups"]) == 2 and stream.is_settled())
+        yield stream

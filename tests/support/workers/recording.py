@@ -45,8 +45,8 @@ class RecordingWorkers:
     async def start(self, options: str = "", *, function: str = "handle", **settings: str) -> Process:
         """Start one worker more, and return it when it reads."""
         handler = f"{GROUP}=recorder:{function}#{options}"
-        given = {**self.settings, **settings}
-        worker = self.running.enter_context(quick_worker(self.pace, handler, self.folder, given))
+        environment = {**self.settings, **settings}
+        worker = self.running.enter_context(quick_worker(self.pace, handler, self.folder, environment))
         self.workers.append(worker)
         await worker.has_logged("consumer.ready")
         return worker
@@ -54,8 +54,8 @@ class RecordingWorkers:
     async def append(self, *message_uuids: str) -> None:
         """Append a status of each of these messages."""
         async with self.server.pipeline(transaction=False) as pipe:
-            for one in message_uuids:
-                fields: Any = entry(body(message_uuid=one, to="447700900123")).to_fields()
+            for message_uuid in message_uuids:
+                fields: Any = entry(body(message_uuid=message_uuid, to="447700900123")).to_fields()
                 pipe.xadd(self.shard.stream, fields)
             await pipe.execute()
 
@@ -71,8 +71,8 @@ class RecordingWorkers:
 
     async def group(self) -> dict[str, Any]:
         """Count the outstanding entries of the group."""
-        found: dict[str, Any] = (await gather_stats(self.server, self.shard))["groups"][GROUP]
-        return found
+        counts: dict[str, Any] = (await gather_stats(self.server, self.shard))["groups"][GROUP]
+        return counts
 
     async def is_done(self, *, seconds: float = PATIENCE_SECONDS) -> None:
         """Return when nothing is unread, pending or waiting for a retry."""
@@ -127,13 +127,15 @@ class RecordingWorkers:
 
     async def _read_pending(self, stream: str, dead: Process) -> list[str]:
         """Return the origins of the entries that a dead worker has read and not settled."""
-        found: Any = await self.server.xpending_range(stream, GROUP, "-", "+", 10_000)
-        own = [one["message_id"] for one in found if one["consumer"].decode().split("-")[-2] == str(dead.child.pid)]
-        read: list[Any] = [await self.server.xrange(stream, one, one) for one in own]
+        pending: Any = await self.server.xpending_range(stream, GROUP, "-", "+", 10_000)
+        ids = [
+            item["message_id"] for item in pending if item["consumer"].decode().split("-")[-2] == str(dead.child.pid)
+        ]
+        read: list[Any] = [await self.server.xrange(stream, entry_id, entry_id) for entry_id in ids]
         return [
             fields.get(b"origin", b"%d/%b" % (self.shard.number, entry_id)).decode()
-            for some in read
-            for entry_id, fields in some
+            for entries in read
+            for entry_id, fields in entries
         ]
 
 
@@ -153,13 +155,13 @@ def ids(what: str, numbers: Sequence[int]) -> list[str]:
 
 async def replay(server: Redis, shard: Shard, group: str, rate: float) -> str:
     """Start a replay of all that is on the stream."""
-    wanted = ReplayRequest(shard, group, Place.STREAM, ALL, rate, None)
-    return (await start(server, wanted, await plan(server, wanted))).id
+    request = ReplayRequest(shard, group, Place.STREAM, ALL, rate, None)
+    return (await start(server, request, await plan(server, request))).id
 
 
 async def count_copies(server: Redis, shard: Shard, group: str, replay_id: str) -> int:
     """How many copies a replay has made; nothing has stopped it."""
-    known = await Replays(GroupRef(server, shard, group)).find(replay_id)
-    assert known is not None
-    assert known.state in (State.RUNNING, State.DONE)
-    return known.done
+    progress = await Replays(GroupRef(server, shard, group)).find(replay_id)
+    assert progress is not None
+    assert progress.state in (State.RUNNING, State.DONE)
+    return progress.done

@@ -60,7 +60,7 @@ class UpFolder:
     async def post(self, *bodies: bytes) -> list[int]:
         """Send webhooks; their answers."""
         async with aiohttp.ClientSession(headers=JSON) as http:
-            return [(await http.post(self.url, data=one)).status for one in bodies]
+            return [(await http.post(self.url, data=payload)).status for payload in bodies]
 
     async def settles(self) -> Mapping[str, Any]:
         """The answer of `stats`, once both groups have nothing left to do."""
@@ -75,8 +75,8 @@ class UpFolder:
             await until(is_done)
         finally:
             await server.aclose()
-        found: Mapping[str, Any] = self.ask("stats")
-        return found
+        stats: Mapping[str, Any] = self.ask("stats")
+        return stats
 
     def left(self) -> list[str]:
         """The names of the processes that run on the folder."""

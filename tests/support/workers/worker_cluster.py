@@ -63,13 +63,15 @@ class WorkerCluster:
             async with self.server.pipeline() as pipe:
                 if after and not start:
                     pipe.execute_command(*after)
-                some = payloads[start : start + 1000]
-                part = [Entry(one, "application/json", next(_received_ms), secrets.token_hex(8)) for one in some]
+                chunk = payloads[start : start + 1000]
+                part = [
+                    Entry(payload, "application/json", next(_received_ms), secrets.token_hex(8)) for payload in chunk
+                ]
                 for entry in part:
                     fields: Any = entry.to_fields()
                     pipe.xadd(self.shard.stream, fields, id=entry_id)
                 ids = (await pipe.execute())[-len(part) :]
-            self.appended += [(made.decode(), entry) for made, entry in zip(ids, part, strict=True)]
+            self.appended += [(entry_id.decode(), entry) for entry_id, entry in zip(ids, part, strict=True)]
 
     async def on_stream(self) -> set[str]:
         """The messages that have an entry."""

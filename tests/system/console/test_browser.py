@@ -273,4 +273,4 @@ async def test_every_page_is_accessible(place: BrowsedConsole, width: int, is_da
             await tab.page.goto(path)
             findings[path] = await tab.find_barriers()
             assert await tab.page.evaluate("document.documentElement.scrollWidth") <= width, path
-    assert {path: found for path, found in findings.items() if found} == {}
+    assert {path: faults for path, faults in findings.items() if faults} == {}

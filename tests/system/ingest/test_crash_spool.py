@@ -70,7 +70,7 @@ async def test_ingest_killed_while_redis_is_away_loses_nothing(
                 ingest.kill()
                 await ingest.start()
             await load.keeps(1)
-        stored += load.kept
+        stored += load.accepted_ids
     assert len(files(tmp_path)) > ROUNDS, "nothing was left behind by the dead: the test proves nothing"
     await away.start()
     for _ in range(ROUNDS):
@@ -97,7 +97,7 @@ async def test_everything_killed_in_turn_loses_nothing(
                     await asyncio.gather(ingest.start(), away.start())
                 else:
                     await away.start()
-        stored += load.kept
+        stored += load.accepted_ids
     await away.has(stored, seconds=60)
     await is_drained(tmp_path)
 
@@ -111,7 +111,7 @@ async def test_what_a_dead_process_has_left_another_drains(away: ProxiedRedis, i
             await other_load.keeps(300)
         second.kill()
         await away.start()
-        await away.has(load.kept + other_load.kept, seconds=60)
+        await away.has(load.accepted_ids + other_load.accepted_ids, seconds=60)
         await is_drained(tmp_path)
         assert {path.name for path in (tmp_path / "ackstream-data" / "spool").iterdir()} == {"0", "1"}
 
@@ -126,7 +126,7 @@ async def test_a_frozen_redis_is_not_noticed_by_senders(away: ProxiedRedis, inge
             away.thaw()
             await load.keeps(100)
     assert load.refused == 0
-    await away.has(load.kept)
+    await away.has(load.accepted_ids)
     await is_drained(tmp_path)
 
 
@@ -144,7 +144,7 @@ async def test_a_stopped_ingest_goes_on_where_it_was(away: ProxiedRedis, tmp_pat
                 process.send(signal.SIGCONT)
                 await load.keeps(100)
         assert load.refused == 0
-        await away.has(load.kept)
+        await away.has(load.accepted_ids)
         await is_drained(tmp_path)
 
 

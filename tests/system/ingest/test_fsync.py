@@ -73,9 +73,9 @@ async def test_after_a_failed_fsync_nothing_more_is_acknowledged_from_that_file(
     for file in failed:
         since = shim.log[shim.log.index(f"failed {file}") :]
         assert f"fsync {file}" not in since, "it was used again"
-    assert len(sender.kept) == 16
+    assert len(sender.accepted_ids) == 16
     await away.start()
-    await away.has(sender.kept)
+    await away.has(sender.accepted_ids)
 
 
 async def test_a_slow_disk_is_waited_for(shim: Shim, sender: Sender) -> None:
@@ -105,9 +105,9 @@ async def test_a_disk_that_does_not_answer_is_not_waited_for_long(
         return await sender.post() == 200
 
     await until(is_taken)
-    assert len(sender.kept) == 2
+    assert len(sender.accepted_ids) == 2
     assert await answer(f"http://127.0.0.1:{ingest.admin_port}/ready") == 200
-    await away.has(sender.kept, seconds=60)
+    await away.has(sender.accepted_ids, seconds=60)
 
 
 async def test_a_disk_that_does_not_answer_keeps_no_process_alive(shim: Shim, ingest: Ingest, sender: Sender) -> None:

@@ -88,7 +88,7 @@ async def test_ingest_answers_spools_and_checks_whatever_takes_its_log(
                 assert await sender.posts(5) == [200] * 5
             assert await answers(ready, 200)
             await away.start()
-            await away.has(sender.kept)
+            await away.has(sender.accepted_ids)
             await away.run_command("CONFIG SET", "appendfsync", "everysec")
             away.proxy.cut()
 
@@ -98,7 +98,7 @@ async def test_ingest_answers_spools_and_checks_whatever_takes_its_log(
 
             await until(is_spooled_for_durability)
             await away.run_command("CONFIG SET", "appendfsync", "always")
-            await away.has(sender.kept)
+            await away.has(sender.accepted_ids)
             used = (await away.server.info("memory"))["used_memory"]
             await away.run_command("CONFIG SET", "maxmemory", used)
 
@@ -108,7 +108,7 @@ async def test_ingest_answers_spools_and_checks_whatever_takes_its_log(
             await until(is_spared)
             await away.run_command("CONFIG SET", "maxmemory", 2**30)
             assert await sender.posts(5) == [200] * 5
-            await away.has(sender.kept)
+            await away.has(sender.accepted_ids)
         if kind != "unread":
             assert (await metrics(admin_port))["ackstream_log_lines_lost_total", ""] > 0
 

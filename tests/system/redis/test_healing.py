@@ -66,7 +66,7 @@ async def rates(server: Redis) -> tuple[float, float]:
 
     async def count_tries() -> tuple[int, int]:
         commands: Any = await server.info("commandstats")
-        counts = {name: int(one["calls"]) + int(one["rejected_calls"]) for name, one in commands.items()}
+        counts = {name: int(command["calls"]) + int(command["rejected_calls"]) for name, command in commands.items()}
         return counts.get("cmdstat_xreadgroup", 0), sum(counts.values())
 
     (reads, commands), began = await count_tries(), time.monotonic()
@@ -166,12 +166,12 @@ async def test_a_full_server_holds_nobody_up(work: WorkerCluster, site: FaultyVa
     async with fill(site):
         worker.kill()
         in_hand = await work.in_hand(worker)
-        (other,) = await work.start(1)
+        (successor,) = await work.start(1)
         await work.is_claimed_from(in_hand, seconds=TIMING.dead + 20)
         await check_stored_once(work)
         last = max(int(entry_id.partition("-")[0]) for entry_id, _ in work.appended)
         await until(lambda: has_checkpoint(work, last))
-    assert (in_hand != set(), other.read_log("consumer.redis_fault")) == (True, [])
+    assert (in_hand != set(), successor.read_log("consumer.redis_fault")) == (True, [])
 
 
 async def has_checkpoint(work: WorkerCluster, ms: int) -> bool:
@@ -191,8 +191,8 @@ async def test_a_group_that_was_moved_away_is_put_back(work: WorkerCluster, site
         await site.server.xgroup_setid(work.shard.stream, GROUP, where)
     await worker.has_logged("group.created", times=2)
     await check_stored_once(work)
-    made = worker.read_log("group.created")
-    assert (len(made), made[1]["start"] not in ("0", "0-0")) == (2, True)
+    lines = worker.read_log("group.created")
+    assert (len(lines), lines[1]["start"] not in ("0", "0-0")) == (2, True)
 
 
 async def test_a_server_that_has_lost_everything_is_begun_anew(
@@ -208,7 +208,7 @@ async def test_a_server_that_has_lost_everything_is_begun_anew(
     await work.append([body(message_uuid=f"later-{n}") for n in range(1000)], entry_id="5-*")
     await work.is_down_to(0)
     _, stored_events = await read_rows(work.engine)
-    stored = [one for one in stored_events.values() if one["event"].message_uuid.startswith("later-")]
+    stored = [row for row in stored_events.values() if row["event"].message_uuid.startswith("later-")]
     assert (len(stored), await work.server.xlen(work.shard.dead(GROUP)), worker.lives()) == (1000, 0, True)
 
 

@@ -74,7 +74,7 @@ async def find_lost(work: WorkerCluster, load: Load) -> set[str]:
     stored = await find_stored(work)
     assert len(stored) == len(set(stored))
     assert await work.server.xlen(work.shard.dead(GROUP)) == 0
-    return set(load.kept) - set(stored)
+    return set(load.accepted_ids) - set(stored)
 
 
 async def is_done(work: WorkerCluster) -> bool:
@@ -94,7 +94,7 @@ async def fails_over(site: Watched, load: Load, work: WorkerCluster, old: Node) 
     await site.is_another(old)
     moved = time.monotonic() - began
     await load.keeps(1)
-    await is_stored(work, load.kept[-1])
+    await is_stored(work, load.accepted_ids[-1])
     back = time.monotonic() - began
     print(f"fail-over {moved:.1f} s, service back {back - moved:.1f} s later")  # noqa: T201 - shown with pytest -s
     assert back - moved < 15
@@ -105,12 +105,12 @@ async def test_a_primary_that_is_killed_is_replaced(site: Watched, work: WorkerC
     async with run_load(site, work) as load:
         old = await site.primary()
         old.kill()
-        before = len(load.kept)
+        before = len(load.accepted_ids)
         await fails_over(site, load, work, old)
         await load.keeps(200)
     missing = await find_lost(work, load)
-    print(f"lost {len(missing)} of {len(load.kept)}")  # noqa: T201 - shown with pytest -s
-    assert missing <= set(load.kept[: before + SENDERS])
+    print(f"lost {len(missing)} of {len(load.accepted_ids)}")  # noqa: T201 - shown with pytest -s
+    assert missing <= set(load.accepted_ids[: before + SENDERS])
     assert len(missing) <= 10 * SENDERS
     await old.start()
     async with site.directly(old) as server:
@@ -133,7 +133,7 @@ async def test_a_frozen_primary_is_replaced(site: Watched, work: WorkerCluster) 
         old.process.send(signal.SIGCONT)
         await load.keeps(200)
     missing = await find_lost(work, load)
-    print(f"lost {len(missing)} of {len(load.kept)}")  # noqa: T201 - shown with pytest -s
+    print(f"lost {len(missing)} of {len(load.accepted_ids)}")  # noqa: T201 - shown with pytest -s
     assert len(missing) <= SENDERS
 
 
@@ -149,18 +149,18 @@ async def test_a_primary_that_was_deposed_meanwhile(site: Watched, work: WorkerC
         old = await site.primary()
         old.process.send(signal.SIGSTOP)
         await site.is_another(old)
-        first = max(0, len(load.kept) - SENDERS)
+        first = max(0, len(load.accepted_ids) - SENDERS)
         old.process.send(signal.SIGCONT)
         began = time.monotonic()
         await becomes(lambda: time.monotonic() - began > LOOK_SECONDS + ASK_SECONDS + 2)
-        last = len(load.kept)
+        last = len(load.accepted_ids)
         async with site.directly(old) as server:
             await until(lambda: is_replica(server))
         await load.keeps(100)
-        await is_stored(work, load.kept[-1])
-    missing = set(load.kept) - await work.on_stream()
-    print(f"{least_replicas} replicas wanted: {len(missing)} of {len(load.kept)} gone")  # noqa: T201 - shown with pytest -s
-    assert missing <= set(load.kept[first:last])
+        await is_stored(work, load.accepted_ids[-1])
+    missing = set(load.accepted_ids) - await work.on_stream()
+    print(f"{least_replicas} replicas wanted: {len(missing)} of {len(load.accepted_ids)} gone")  # noqa: T201 - shown with pytest -s
+    assert missing <= set(load.accepted_ids[first:last])
     assert await find_lost(work, load) <= missing
 
 

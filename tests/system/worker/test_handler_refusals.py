@@ -38,7 +38,7 @@ async def test_a_worker_says_what_is_wrong_with_its_handlers(
     with ackstream("worker", folder=tmp_path, redis_url="redis://127.0.0.1:1", **settings) as worker:
         code = await worker.wait_for_end(30)
 
-    said = " ".join(worker.said.split())
-    assert (code, sentence in said) == (1, True), said
-    assert "Traceback" not in said
-    assert "hunter2" not in said
+    output = " ".join(worker.said.split())
+    assert (code, sentence in output) == (1, True), output
+    assert "Traceback" not in output
+    assert "hunter2" not in output

@@ -19,17 +19,17 @@ from worker.timing import TIMING
 @pytest.fixture
 async def make(server: Redis, shard: Shard) -> AsyncIterator[DispatcherFactory]:
     """Makes dispatchers, of which no call is left running."""
-    made: list[tuple[GatedHandler, Dispatcher]] = []
+    pairs: list[tuple[GatedHandler, Dispatcher]] = []
     await make_group(server, shard, 0)
 
     async def make(handler: GatedHandler, limits: Limits, clock: Callable[[], float] = time.monotonic) -> Dispatcher:
         parts = make_parts(server, shard, handler, limits=limits, clock=clock, timing=replace(TIMING, late=1e9))
         await parts.heartbeat.announce()
-        made.append((handler, parts.dispatcher))
+        pairs.append((handler, parts.dispatcher))
         return parts.dispatcher
 
     yield make
-    for handler, dispatcher in made:
+    for handler, dispatcher in pairs:
         handler.deaf = False
         await dispatcher.cancel()
         handler.open(*handler.shut)

@@ -63,50 +63,50 @@ async def reader(server: Redis, shard: Shard, clock: FakeClock) -> Consumer:
 
 
 @pytest.fixture
-def other(server: Redis, shard: Shard, clock: FakeClock) -> Consumer:
+def second(server: Redis, shard: Shard, clock: FakeClock) -> Consumer:
     """Return another consumer of the group, without a heartbeat yet."""
     return Consumer(GroupRef(server, shard, "g"), clock)
 
 
 async def test_the_entries_of_a_dead_consumer_are_claimed(
-    server: Redis, shard: Shard, clock: FakeClock, reader: Consumer, other: Consumer
+    server: Redis, shard: Shard, clock: FakeClock, reader: Consumer, second: Consumer
 ) -> None:
     """If a counter does not move for ``Timing.dead``, another consumer claims the entries and removes the dead one."""
-    await other.beat()
-    await pass_time(clock, TIMING.dead - 1, other)
-    assert await other.claim(100) == {}
+    await second.beat()
+    await pass_time(clock, TIMING.dead - 1, second)
+    assert await second.claim(100) == {}
     assert await holders(server, shard) == {reader.consumer: 5}
-    await pass_time(clock, 1 + TIMING.beat, other)
-    assert [fields for _, fields in (await other.claim(3))[Source.LIVE]] == [[b"n", b"%d" % n] for n in range(3)]
-    assert await count_claimed(other, 3) == 2
-    assert await other.claim(3) == {}
-    assert await holders(server, shard) == {other.consumer: 5}
-    assert list(await server.hgetall(shard.alive("g"))) == [other.consumer.encode()]
+    await pass_time(clock, 1 + TIMING.beat, second)
+    assert [fields for _, fields in (await second.claim(3))[Source.LIVE]] == [[b"n", b"%d" % n] for n in range(3)]
+    assert await count_claimed(second, 3) == 2
+    assert await second.claim(3) == {}
+    assert await holders(server, shard) == {second.consumer: 5}
+    assert list(await server.hgetall(shard.alive("g"))) == [second.consumer.encode()]
 
 
 async def test_a_living_consumer_is_left_alone(
-    server: Redis, shard: Shard, clock: FakeClock, reader: Consumer, other: Consumer
+    server: Redis, shard: Shard, clock: FakeClock, reader: Consumer, second: Consumer
 ) -> None:
     """While its counter moves, no entry of a consumer is claimed, even if it never reads."""
-    await pass_time(clock, 4 * TIMING.dead, reader, other)
-    assert await other.claim(100) == {}
+    await pass_time(clock, 4 * TIMING.dead, reader, second)
+    assert await second.claim(100) == {}
     assert (await holders(server, shard))[reader.consumer] == 5
 
 
-async def test_the_entries_of_a_consumer_that_left_are_claimed_at_once(reader: Consumer, other: Consumer) -> None:
+async def test_the_entries_of_a_consumer_that_left_are_claimed_at_once(reader: Consumer, second: Consumer) -> None:
     """After an orderly stop the next heartbeat of another consumer finds the entries to claim."""
     await reader.leave()
-    await other.beat()
-    assert await count_claimed(other, 100) == 5
+    await second.beat()
+    assert await count_claimed(second, 100) == 5
 
 
 async def test_a_consumer_that_revives_before_the_claim_keeps_its_entries(
-    server: Redis, shard: Shard, clock: FakeClock, reader: Consumer, other: Consumer
+    server: Redis, shard: Shard, clock: FakeClock, reader: Consumer, second: Consumer
 ) -> None:
     """The claim script checks the counter again, and claims nothing if it has moved."""
-    await pass_time(clock, TIMING.dead + TIMING.beat, other)
+    await pass_time(clock, TIMING.dead + TIMING.beat, second)
     await server.hincrby(shard.alive("g"), reader.consumer, 1)
-    assert await other.claim(100) == {}
+    assert await second.claim(100) == {}
     assert (await holders(server, shard))[reader.consumer] == 5
 
 
@@ -128,13 +128,13 @@ async def test_a_late_consumer_takes_a_new_name(server: Redis, shard: Shard) -> 
 
 
 async def test_a_stopped_machine_makes_no_consumer_dead(
-    server: Redis, shard: Shard, clock: FakeClock, reader: Consumer, other: Consumer
+    server: Redis, shard: Shard, clock: FakeClock, reader: Consumer, second: Consumer
 ) -> None:
     """After the whole machine was stopped, no consumer is considered dead."""
-    await other.beat()
+    await second.beat()
     clock.now += 100
-    await other.beat()
-    assert await other.claim(100) == {}
+    await second.beat()
+    assert await second.claim(100) == {}
     assert (await holders(server, shard))[reader.consumer] == 5
 
 
@@ -148,31 +148,31 @@ async def test_an_abandoned_name_is_claimed_like_any_dead_one(server: Redis, sha
 
 
 async def test_deleted_pending_entries_do_not_block_the_removal(
-    server: Redis, shard: Shard, reader: Consumer, other: Consumer
+    server: Redis, shard: Shard, reader: Consumer, second: Consumer
 ) -> None:
     """A dead consumer is removed even if its pending entries were trimmed."""
     await reader.leave()
     await server.xtrim(shard.stream, maxlen=2, approximate=False)
-    await other.beat()
-    assert await count_claimed(other, 100) == 2
-    await other.claim(100)
-    assert await holders(server, shard) == {other.consumer: 2}
+    await second.beat()
+    assert await count_claimed(second, 100) == 2
+    await second.claim(100)
+    assert await holders(server, shard) == {second.consumer: 2}
 
 
 async def test_a_full_server_makes_no_consumer_dead(
-    server: Redis, clock: FakeClock, reader: Consumer, other: Consumer
+    server: Redis, clock: FakeClock, reader: Consumer, second: Consumer
 ) -> None:
     """While Redis is out of memory, heartbeats still work, and no consumer is considered dead."""
-    await other.beat()
+    await second.beat()
     await server.config_set("maxmemory", 1)
     try:
-        await pass_time(clock, 2 * TIMING.dead, other, reader)
+        await pass_time(clock, 2 * TIMING.dead, second, reader)
         assert not reader.is_late(reader.generation)
-        assert await other.claim(100) == {}
+        assert await second.claim(100) == {}
     finally:
         await server.config_set("maxmemory", "1gb")
-    await pass_time(clock, TIMING.beat, reader, other)
-    assert await other.claim(100) == {}
+    await pass_time(clock, TIMING.beat, reader, second)
+    assert await second.claim(100) == {}
 
 
 async def test_a_new_name_has_its_counter_before_it_reads(server: Redis, shard: Shard) -> None:

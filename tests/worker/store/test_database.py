@@ -27,8 +27,8 @@ async def test_migrations_make_the_tables_that_the_code_uses(engine: AsyncEngine
         warnings.filterwarnings("ignore", ".*expression-based index")  # SQLite does not report them
         async with engine.connect() as connection:
             assert await connection.run_sync(differences) == []
-    made = await read_indexes(engine)
-    assert all(made[str(index.name)] for table in metadata.tables.values() for index in table.indexes)
+    indexes = await read_indexes(engine)
+    assert all(indexes[str(index.name)] for table in metadata.tables.values() for index in table.indexes)
 
 
 async def test_migrations_at_the_same_time_are_harmless(database_url: str) -> None:

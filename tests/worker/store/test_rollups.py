@@ -21,7 +21,7 @@ from worker.store.rollups import TABLES
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
-    delivered=deliveries(messages=4, most=30),
+    delivered=deliveries(messages=4, limit=30),
     rng=st.randoms(use_true_random=False),
     size=st.integers(1, 12),
     cut=st.integers(0, 30),

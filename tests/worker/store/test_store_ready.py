@@ -99,8 +99,8 @@ async def test_ready_names_a_database_that_is_away_while_no_event_comes(
 
 async def test_a_check_waits_for_no_writer(engine: AsyncEngine, database_url: str) -> None:
     """A check does not take the lock of SQLite, so a slow batch of another worker does not look like a fault."""
-    other = open_engine(database_url)
+    second = open_engine(database_url)
     async with engine.begin():
-        await Store(other, timeout_seconds=1).check()
-    await Store(other).handle([event(body())])
-    await other.dispose()
+        await Store(second, timeout_seconds=1).check()
+    await Store(second).handle([event(body())])
+    await second.dispose()

@@ -71,13 +71,13 @@ async def test_a_count_ends_when_nobody_looks_at_it(
 
 async def test_few_counts_run_at_a_time(board: PlanBoard, request_all: ReplayRequest) -> None:
     """One more is refused, and starts once another is complete."""
-    others = [replace(request_all, selection=EntryFilter(accounts=(name,))) for name in "abcd"]
-    for other in others[: replay_plans.MOST_RUNNING]:
-        await board.find(other, seconds=0)
+    requests = [replace(request_all, selection=EntryFilter(accounts=(name,))) for name in "abcd"]
+    for request in requests[: replay_plans.MOST_RUNNING]:
+        await board.find(request, seconds=0)
     with pytest.raises(TooManyPlans):
-        await board.find(others[-1], seconds=0)
-    await until(lambda: _is_done(board, others[0]))
-    assert (await board.find(others[-1], seconds=5)).plan.entries == 0
+        await board.find(requests[-1], seconds=0)
+    await until(lambda: _is_done(board, requests[0]))
+    assert (await board.find(requests[-1], seconds=5)).plan.entries == 0
 
 
 async def test_a_plan_holds_until_its_entries_change(

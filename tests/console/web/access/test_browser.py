@@ -62,9 +62,9 @@ async def test_own_forms_count_over_http_and_foreign_ones_do_not(tmp_path: Path,
             forged_theme = await page.get_attribute("html", "data-theme")
             async with page.expect_response(f"{url}/sign-out") as answer:
                 await page.eval_on_selector('[formaction="/sign-out"]', "button => button.form.requestSubmit(button)")
-            left = (await answer.value).status
+            status = (await answer.value).status
             await browser.close()
 
     assert statuses == [403, 403]
     assert (signed_in, forged_theme) == (f"{url}/", None)
-    assert left == 303
+    assert status == 303

@@ -72,22 +72,22 @@ async def client(tmp_path: Path, valkey_url: str, shard: Shard) -> AsyncIterator
 
 async def test_the_host_header_decides_alone_and_once(client: RawClient) -> None:
     """A missing, doubled, malformed or foreign host is refused, with an admin's cookie too; so is an absolute URL."""
-    own = b"127.0.0.1:%d" % client.port
+    own_host = b"127.0.0.1:%d" % client.port
     wrong = {
         "none": await client.send("GET / HTTP/1.1", host=None),
         "none in HTTP/1.0": await client.send("GET / HTTP/1.0", host=None),
-        "two": await client.send("GET / HTTP/1.1", b"Host: " + own),
+        "two": await client.send("GET / HTTP/1.1", b"Host: " + own_host),
         "one of them foreign": await client.send("GET / HTTP/1.1", b"Host: evil.example"),
         "a foreign URL": await client.send("GET http://evil.example/ HTTP/1.1"),
-        "an own URL": await client.send(f"GET http://{own.decode()}/ HTTP/1.1", host=b"evil.example"),
-        "HTTPS by the URL": await client.send(f"GET https://{own.decode()}/ HTTP/1.1"),
+        "an own URL": await client.send(f"GET http://{own_host.decode()}/ HTTP/1.1", host=b"evil.example"),
+        "HTTPS by the URL": await client.send(f"GET https://{own_host.decode()}/ HTTP/1.1"),
         "CONNECT": await client.send("CONNECT evil.example:80 HTTP/1.1"),
     }
     for host in (
         b"evil",
-        b"x@" + own,
+        b"x@" + own_host,
         b"localhost.",
-        own + b", evil",
+        own_host + b", evil",
         b"2130706433",
         b"0177.0.0.1",
         b"[::1%25lo]",
@@ -96,7 +96,7 @@ async def test_the_host_header_decides_alone_and_once(client: RawClient) -> None
         wrong[repr(host)] = await client.send("GET / HTTP/1.1", host=host)
 
     assert {name: answer.status for name, answer in wrong.items() if answer.status not in (400, 421)} == {}
-    assert (await client.send("GET / HTTP/1.1", host=own)).status == 200
+    assert (await client.send("GET / HTTP/1.1", host=own_host)).status == 200
 
 
 @pytest.mark.parametrize(

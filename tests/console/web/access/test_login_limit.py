@@ -115,7 +115,7 @@ def test_the_memory_is_bounded(limiter: LoginLimiter) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "is_shared"),
+    ("first", "second", "is_shared"),
     [
         ("2001:db8::1", "2001:db8::ffff:1", True),
         ("2001:db8::1", "2001:db8:0:1::1", False),
@@ -124,10 +124,10 @@ def test_the_memory_is_bounded(limiter: LoginLimiter) -> None:
     ],
 )
 def test_the_addresses_of_one_client_share_a_limit(
-    limiter: LoginLimiter, one: str, other: str, is_shared: bool
+    limiter: LoginLimiter, first: str, second: str, is_shared: bool
 ) -> None:
     """An IPv6 client has a network of 64 bits; without an address all share one limit."""
     for number in range(ADDRESS.free + 1):
-        limiter.start(f"user-{number}", one)
+        limiter.start(f"user-{number}", first)
 
-    assert (limiter.start("ann", other) > 0) == is_shared
+    assert (limiter.start("ann", second) > 0) == is_shared

@@ -79,7 +79,7 @@ async def test_a_session_ends_after_seven_days(sessions: Sessions) -> None:
 @pytest.mark.parametrize("changed", [make_user("ann", Role.ADMIN), User("ann", Role.VIEWER, NO_PASSWORD), None])
 async def test_a_session_ends_when_its_user_changes(sessions: Sessions, changed: User | None) -> None:
     """A new role, a new password and a removal end it, and it stays ended when the user comes back as before."""
-    secret, other = await sessions.table.start(ANN), await sessions.table.start(ANN)
+    secret, second = await sessions.table.start(ANN), await sessions.table.start(ANN)
 
     if changed:
         sessions.users.put(changed)
@@ -89,13 +89,13 @@ async def test_a_session_ends_when_its_user_changes(sessions: Sessions, changed:
     sessions.users.put(ANN)
 
     assert await sessions.table.find(secret) is None
-    assert await sessions.table.find(other)  # nobody used it in between, and the user is the same again
+    assert await sessions.table.find(second)  # nobody used it in between, and the user is the same again
 
 
 async def test_a_session_can_be_ended(sessions: Sessions) -> None:
     """One ends by its secret; all of a name end together, and those of others stay."""
     first, second = await sessions.table.start(ANN), await sessions.table.start(ANN)
-    other = await sessions.table.start_for_link("link:1", Role.ADMIN)
+    linked = await sessions.table.start_for_link("link:1", Role.ADMIN)
 
     await sessions.table.end(first)
     assert await sessions.table.find(first) is None
@@ -103,7 +103,7 @@ async def test_a_session_can_be_ended(sessions: Sessions) -> None:
     assert await end_sessions(sessions.database, "ann") == 1
 
     assert await sessions.table.find(second) is None
-    assert await sessions.table.find(other) == Session("link:1", Role.ADMIN)
+    assert await sessions.table.find(linked) == Session("link:1", Role.ADMIN)
 
 
 async def test_ended_sessions_leave_the_table(sessions: Sessions) -> None:

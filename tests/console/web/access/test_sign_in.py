@@ -48,10 +48,10 @@ async def test_a_person_signs_in_and_out(server: GuardedServer) -> None:
         "operator",
         "127.0.0.1",
     ]
-    left = await server.send("POST", "/sign-out", {"Cookie": entered.cookie, "Origin": server.origin})
+    answer = await server.send("POST", "/sign-out", {"Cookie": entered.cookie, "Origin": server.origin})
 
-    assert left.status == 200
-    assert "Max-Age=0" in left.headers["Set-Cookie"]
+    assert answer.status == 200
+    assert "Max-Age=0" in answer.headers["Set-Cookie"]
     assert not await is_in(server, entered.cookie)
     entries = await server.access.audit.read()
     assert [(entry.who, entry.action) for entry in entries] == [("ann", "session.end"), ("ann", "session.start")]
@@ -215,14 +215,14 @@ async def test_a_stranger_cannot_claim_a_name_address_or_scheme(tmp_path: Path) 
 async def test_a_named_proxy_names_the_person(proxied: GuardedServer) -> None:
     """The role comes from the file of users. A person who has no line there is refused, even as a viewer."""
     proxied.access.users.put(User("ann", Role.OPERATOR, NO_PASSWORD))
-    known = {**TLS, "X-User": "ann", "X-Forwarded-For": "203.0.113.7, 198.51.100.2, 127.0.0.9"}
+    headers = {**TLS, "X-User": "ann", "X-Forwarded-For": "203.0.113.7, 198.51.100.2, 127.0.0.9"}
 
-    assert orjson.loads((await proxied.send("GET", "/", known)).text) == ["ann", "operator", "198.51.100.2"]
-    assert (await proxied.send("POST", "/replay", {**known, "Origin": "https://console.example"})).status == 200
-    assert (await proxied.send("POST", "/replay", known)).status == 403
-    assert (await proxied.send("POST", "/replay", {**known, "Sec-Fetch-Site": "cross-site"})).status == 403
-    assert (await proxied.send("GET", "/", {**known, "X-User": "eve"})).status == 403
-    assert (await proxied.send("GET", "/api/v1/groups", {**known, "X-User": "eve"})).status == 401
+    assert orjson.loads((await proxied.send("GET", "/", headers)).text) == ["ann", "operator", "198.51.100.2"]
+    assert (await proxied.send("POST", "/replay", {**headers, "Origin": "https://console.example"})).status == 200
+    assert (await proxied.send("POST", "/replay", headers)).status == 403
+    assert (await proxied.send("POST", "/replay", {**headers, "Sec-Fetch-Site": "cross-site"})).status == 403
+    assert (await proxied.send("GET", "/", {**headers, "X-User": "eve"})).status == 403
+    assert (await proxied.send("GET", "/api/v1/groups", {**headers, "X-User": "eve"})).status == 401
     assert (await proxied.send("GET", "/", [*TLS.items(), ("X-User", "ann"), ("X-User", "eve")])).status == 403
 
 

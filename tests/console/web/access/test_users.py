@@ -107,18 +107,18 @@ def test_a_change_of_the_file_counts_at_once(tmp_path: Path) -> None:
     """The file is read again after an edit in place, a replacement and a removal."""
     path = tmp_path / "users"
     file = UserFile(path)
-    seen = [file.find("ann")]
+    users = [file.find("ann")]
 
     path.write_text("ann:viewer:*\n")
-    seen.append(file.find("ann"))
+    users.append(file.find("ann"))
     path.write_text("ann:admin:*\n")
-    seen.append(file.find("ann"))
+    users.append(file.find("ann"))
     UserFile(path).put(make_user("bob"))
-    seen.append(file.find("bob"))
+    users.append(file.find("bob"))
     path.unlink()
-    seen.append(file.find("ann"))
+    users.append(file.find("ann"))
 
-    assert [user and user.role for user in seen] == [None, Role.VIEWER, Role.ADMIN, Role.VIEWER, None]
+    assert [user and user.role for user in users] == [None, Role.VIEWER, Role.ADMIN, Role.VIEWER, None]
 
 
 def test_the_file_is_written_whole_and_private(tmp_path: Path) -> None:

@@ -152,9 +152,9 @@ async def test_new_arrivals_do_not_block_an_action(console: ConsoleServer, serve
         form = await fill_form(person, TWIN)
         await add_dead(server, shard, "orders", 3)
         refused = await person.post(f"{TWIN}/discard", json={"group": "orders", "expected": 2, "why": "old"})
-        done = await person.post(f"{PAGE}/discard", form)
+        discard = await person.post(f"{PAGE}/discard", form)
 
-    assert (refused.status, refused.json()["number"], done.status) == (409, 5, 303)
+    assert (refused.status, refused.json()["number"], discard.status) == (409, 5, 303)
     assert await server.xlen(shard.dead("orders")) == 3
 
 
@@ -170,11 +170,11 @@ async def test_discard_needs_the_typed_number(console: ConsoleServer, server: Re
         missing = await person.post(f"{PAGE}/discard", {**form, "expected": ""})
         wrong = await person.post(f"{PAGE}/discard", {**form, "expected": "4"})
         unreasoned = await person.post(f"{PAGE}/discard", {**form, "why": " "})
-        kept = await server.xlen(shard.dead("orders"))
-        done = await person.post(f"{PAGE}/discard", form)
+        length = await server.xlen(shard.dead("orders"))
+        discard = await person.post(f"{PAGE}/discard", form)
 
     assert "Type 3 to confirm" in page
-    assert (missing.status, wrong.status, unreasoned.status, done.status, kept) == (400, 409, 400, 303, 4)
+    assert (missing.status, wrong.status, unreasoned.status, discard.status, length) == (400, 409, 400, 303, 4)
     assert await server.xlen(shard.dead("orders")) == 1
     (entry,) = await console.read_audit("dead-letters")
     assert (entry["action"], entry["count"], entry["why"], entry["result"]) == (
@@ -192,13 +192,13 @@ async def test_one_dead_letter_alone(console: ConsoleServer, server: Redis, shar
     async with console.visit() as person:
         page = await person.get(f"{PAGE}/letter?group=orders&id={quote(str(first))}")
         form = {"group": "orders", "ids": str(first), "expected": "1", "why": "test"}
-        done = await person.post(f"{PAGE}/discard", form)
+        discard = await person.post(f"{PAGE}/discard", form)
         again = await person.post(f"{PAGE}/discard", form)
         gone = await person.get(f"{PAGE}/letter?group=orders&id={quote(str(first))}")
         started = await person.post(f"{TWIN}/replay", json={**form, "ids": [str(second)], "expected": 1})
 
     assert page.text.count("<code>KeyError</code>") == 8
-    assert (done.status, again.headers["Location"], gone.status) == (303, PAGE, 404)
+    assert (discard.status, again.headers["Location"], gone.status) == (303, PAGE, 404)
     assert await server.xlen(shard.dead("orders")) == 1
     (replay,) = DeadReplayReply.model_validate(started.json()).replays
     assert (started.json()["count"], replay.total) == (1, 1)

@@ -129,12 +129,12 @@ async def test_pages_without_data(console: ConsoleServer, server: Redis, shard: 
         await server.sadd(shard.groups, "orders")
         well = (await person.get(PAGE)).text
         nothing = (await person.get(f"{PAGE}?group=orders&since=24h")).text
-        gone = (await person.get(f"{PAGE}?cause=0123456789ab")).text
+        page = (await person.get(f"{PAGE}?cause=0123456789ab")).text
 
     assert "No group yet." in before
     assert "No dead letters. Every group has handled what it was given." in well
     assert "No dead letters of orders received since" in nothing
-    assert "No dead letter has this cause any more" in gone
+    assert "No dead letter has this cause any more" in page
 
 
 async def test_a_long_list_is_counted_in_part(

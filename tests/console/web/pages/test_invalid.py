@@ -75,10 +75,10 @@ async def test_discard_counts_again(console: ConsoleServer, server: Redis, shard
         form = await fill_form(person, TWIN)
         await server.xdel(shard.invalid, ids[0].partition("/")[2])
         changed = await person.post(f"{PAGE}/discard", form)
-        kept = await server.xlen(shard.invalid)
-        done = await person.post(f"{PAGE}/discard", {**form, "expected": "2"})
+        length = await server.xlen(shard.invalid)
+        discard = await person.post(f"{PAGE}/discard", {**form, "expected": "2"})
 
-    assert (changed.status, kept, done.status) == (409, 3, 303)
+    assert (changed.status, length, discard.status) == (409, 3, 303)
     assert '<dialog id="discard" aria-labelledby="discard-title" data-open>' in changed.text
     assert "Type 2 to confirm" in changed.text
     assert await server.xlen(shard.invalid) == 1
@@ -97,7 +97,7 @@ async def test_one_payload(console: ConsoleServer, server: Redis, shard: Shard) 
         refused = [await viewer.post(f"{path}/reveal", form) for path in (PAGE, TWIN)]
         unreasoned = await person.post(f"{PAGE}/reveal", {"id": payload_id})
         revealed = [await person.post(f"{path}/reveal", form) for path in (PAGE, TWIN)]
-        done = await person.post(f"{PAGE}/discard", {"ids": payload_id, "expected": "1", "why": "junk"})
+        discard = await person.post(f"{PAGE}/discard", {"ids": payload_id, "expected": "1", "why": "junk"})
         gone = await person.get(f"{PAGE}/payload{query}")
 
     assert [answer.status for answer in (*hidden, *refused, unreasoned)] == [200] * 8 + [403, 403, 400]
@@ -108,7 +108,7 @@ async def test_one_payload(console: ConsoleServer, server: Redis, shard: Shard) 
         assert NUMBER in answer.text
         assert "ref=7" in answer.text
     assert InvalidPayloadReply.model_validate(revealed[1].json()).is_revealed
-    assert (done.status, gone.status) == (303, 404)
+    assert (discard.status, gone.status) == (303, 404)
     entries = await console.read_audit("invalid")
     assert [(entry["action"], entry["scope"], entry["why"]) for entry in entries] == [
         ("invalid.reveal", f"id={payload_id}", "ticket 7"),

@@ -127,8 +127,8 @@ async def test_markup_in_every_field_is_text(console: ConsoleServer, server: Red
     fields = dict.fromkeys(("message_uuid", "status", "to", "from", "channel", "client_ref"), MARKUP)
     more = {"error": {"title": MARKUP, "detail": MARKUP}, "usage": {"currency": MARKUP, "price": "1"}, MARKUP: MARKUP}
     payload = body(**fields, **more, destination={"network_code": MARKUP}, workflow={"id": MARKUP})
-    known = {"account": MARKUP, "application": MARKUP, "signature": MARKUP, "query": f"a={MARKUP}".encode()}
-    await group.append(payload, content_type=MARKUP, **known)
+    origin = {"account": MARKUP, "application": MARKUP, "signature": MARKUP, "query": f"a={MARKUP}".encode()}
+    await group.append(payload, content_type=MARKUP, **origin)
     await group.handle()
     await group.give_up()
     await store_stream(console.settings.database_url, server, shard)

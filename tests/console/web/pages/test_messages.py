@@ -57,15 +57,15 @@ async def list_ids(person: Visitor, query: str) -> list[str]:
 
 async def test_each_kind_of_text_finds_its_message(console: ConsoleServer) -> None:
     """The search takes a message id, client_ref, number in any form, event id and entry id; one match opens it."""
-    wanted = make_event("m-wanted", ENTRY, client_ref="order-7", to=NUMBER)
-    await store_events(console.settings.database_url, [wanted, make_event("m-other", client_ref="order-8", to="1")])
+    event = make_event("m-wanted", ENTRY, client_ref="order-7", to=NUMBER)
+    await store_events(console.settings.database_url, [event, make_event("m-other", client_ref="order-8", to="1")])
 
-    texts = ("m-wanted", "order-7", NUMBER, f"+{NUMBER}", "+44 7700 900-042", wanted.event_id, ENTRY)
+    texts = ("m-wanted", "order-7", NUMBER, f"+{NUMBER}", "+44 7700 900-042", event.event_id, ENTRY)
     async with console.visit() as person:
-        found = {text: await list_ids(person, f"q={quote(text)}") for text in texts}
+        ids = {text: await list_ids(person, f"q={quote(text)}") for text in texts}
         pages = {text: await person.get(f"/messages?q={quote(text)}") for text in texts}
 
-    assert [found[text] for text in texts] == [["m-wanted"]] * len(texts)
+    assert [ids[text] for text in texts] == [["m-wanted"]] * len(texts)
     assert {page.status for page in pages.values()} == {303}
     assert pages["order-7"].headers["Location"] == "/messages/m-wanted"
     assert pages[ENTRY].headers["Location"] == f"/messages/m-wanted?entry={ENTRY}"
@@ -176,11 +176,11 @@ async def test_numbers_are_masked_in_the_list_and_the_file(small_console: Consol
         masked = [(await viewer.get(path)).text for path in ("/messages", "/api/v1/messages", "/messages.csv")]
         refused = await viewer.post("/messages.csv", {"why": "curious"})
         unreasoned = await person.post("/messages.csv", {})
-        whole = await person.post("/messages.csv", {"channel": "sms", "why": "ticket 7"})
+        export = await person.post("/messages.csv", {"channel": "sms", "why": "ticket 7"})
 
     assert all(NUMBER not in text and "0042" in text for text in masked)
-    assert (refused.status, unreasoned.status, whole.status) == (403, 400, 200)
-    assert NUMBER in whole.text
+    assert (refused.status, unreasoned.status, export.status) == (403, 400, 200)
+    assert NUMBER in export.text
     async with aiosqlite.connect(small_console.settings.console_database) as database:
         rows = await database.execute_fetchall("SELECT scope, why FROM audit WHERE action = 'messages.export'")
         assert list(rows) == [("channel=sms", "ticket 7")]

@@ -46,8 +46,8 @@ async def place(tmp_path: Path, valkey_url: str, shard: Shard) -> AsyncIterator[
 
 async def send(url: str, number: int) -> None:
     async with aiohttp.ClientSession() as http:
-        for one in range(number):
-            async with http.post(url, data=STATUS % one) as answer:
+        for place in range(number):
+            async with http.post(url, data=STATUS % place) as answer:
                 assert answer.status == 200
 
 

@@ -97,12 +97,12 @@ async def test_only_an_admin_accepts_what_nothing_proves(console: ConsoleServer,
         several = await admin.post(f"{TWIN}/accept-unverified", json={"ids": ids, "expected": 2, "why": "both"})
         bulk = await admin.post(f"{TWIN}/accept-unverified", json={"expected": 2, "why": "all"})
         untouched = await server.exists(shard.stream)
-        done = await admin.post(f"{PAGE}/accept-unverified", form)
+        by_admin = await admin.post(f"{PAGE}/accept-unverified", form)
 
     assert "Only an admin may accept a payload whose signature is wrong." in shown[0]
     assert "Accept 1 unverified" in shown[1]
     assert [answer.status for answer in (*refused, unreasoned, several, bulk)] == [403, 403, 400, 409, 409]
-    assert (by_accept.status, untouched, done.status) == (303, 0, 303)
+    assert (by_accept.status, untouched, by_admin.status) == (303, 0, 303)
     stored: Any = await server.xrange(shard.stream)
     [(_, fields)] = stored
     assert (fields[b"verified"], fields[b"signature"]) == (b"none", b"wrong")
@@ -118,12 +118,12 @@ async def test_discard_needs_the_typed_number(console: ConsoleServer, server: Re
         form = await fill_form(person, TWIN, "count")
         page = (await person.get(PAGE)).text
         wrong = await person.post(f"{PAGE}/discard", {**form, "expected": "3"})
-        kept = await server.xlen(shard.quarantine)
+        length = await server.xlen(shard.quarantine)
         await person.post(f"{PAGE}/discard", form)
 
     assert "3 of them would be accepted now." in page
     assert "Type 5 to confirm" in page
-    assert (wrong.status, kept, await server.xlen(shard.quarantine)) == (409, 5, 0)
+    assert (wrong.status, length, await server.xlen(shard.quarantine)) == (409, 5, 0)
 
 
 async def test_private_parts_are_shown_only_by_a_reveal(console: ConsoleServer, server: Redis, shard: Shard) -> None:

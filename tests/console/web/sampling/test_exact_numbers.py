@@ -54,9 +54,9 @@ async def watch(sampler: Sampler, load: CountedLoad, wrong: list[str]) -> None:
     async for moment in sampler.subscribe():
         count = sampler.webhooks_since()
         number = count.number if count else 0
-        least, most = load.answered_until(moment.taken_at - LAG_SECONDS - BUSY_SECONDS), len(load.answered) + 8
-        if not least <= number <= most:
-            wrong.append(f"{number} webhooks, not {least} to {most}")
+        lowest, highest = load.answered_until(moment.taken_at - LAG_SECONDS - BUSY_SECONDS), len(load.answered) + 8
+        if not lowest <= number <= highest:
+            wrong.append(f"{number} webhooks, not {lowest} to {highest}")
 
 
 async def test_counts_equal_the_sent_webhooks(shard: Shard, tmp_path: Path) -> None:

@@ -29,9 +29,9 @@ async def run(
 ) -> Snapshot:
     """Let the history see a webhook a second for this time; return the last moment."""
     latest = before or counted(since, 0)
-    done = int(latest.totals.counts["answers", "200"])
+    answers = int(latest.totals.counts["answers", "200"])
     for later in range(step, seconds + 1, step):
-        moment = counted(since + later, done + later)
+        moment = counted(since + later, answers + later)
         history.add(latest, moment, MARK)
         latest = moment
         await history.write()

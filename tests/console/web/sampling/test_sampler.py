@@ -36,7 +36,7 @@ async def test_ingest_and_worker_are_seen_while_statuses_flow(valkey_url: str, s
                     await load.keeps(200)
                     await next_moments(sampler, 3)
                     rates = sampler.rates()
-                sent = len(load.kept)
+                sent = len(load.accepted_ids)
 
                 async def is_exact() -> bool:
                     latest = sampler.latest
@@ -125,13 +125,13 @@ async def test_open_messages_are_counted(valkey_url: str, shard: Shard, tmp_path
     submitted = body(status="submitted", timestamp=day_ago.isoformat())
     await Store(engine).handle([event(submitted, round(day_ago.timestamp() * 1000), "0/1-0")])
     async with sampling(valkey_url, shard, tmp_path) as sampler:
-        known, exported = sampler.latest, generate_latest(REGISTRY).decode()
+        snapshot, exported = sampler.latest, generate_latest(REGISTRY).decode()
     await engine.dispose()
 
     assert without.database is not None
     assert without.open_messages is None
     assert "ackstream_open_messages{" not in unknown
-    assert known.database is None
+    assert snapshot.database is None
     assert 'ackstream_open_messages{age="over_24h"} 1.0' in exported
     assert 'ackstream_open_messages{age="under_1h"} 0.0' in exported
 

@@ -111,14 +111,14 @@ def test_a_process_with_two_addresses_counts_once() -> None:
     url, reading = URL("http://ingest:9464"), read_metrics(INGEST)
     v4, v6 = Address(url, "10.0.0.1", 9464), Address(url, "fd00::1", 9464)
 
-    both: dict[str, Reading | str] = {v4.text: reading, v6.text: reading}
-    keep_one_family([v4, v6], both)
+    readings: dict[str, Reading | str] = {v4.text: reading, v6.text: reading}
+    keep_one_family([v4, v6], readings)
     only_v6: dict[str, Reading | str] = {v4.text: "refused", v6.text: reading}
     keep_one_family([v4, v6], only_v6)
     neither: dict[str, Reading | str] = {v4.text: "refused", v6.text: "refused"}
     keep_one_family([v4, v6], neither)
 
-    assert (list(both), list(only_v6), len(neither)) == (["10.0.0.1:9464"], ["[fd00::1]:9464"], 2)
+    assert (list(readings), list(only_v6), len(neither)) == (["10.0.0.1:9464"], ["[fd00::1]:9464"], 2)
 
 
 async def test_totals_survive_a_restart(valkey_url: str, shard: Shard, tmp_path: Path) -> None:

@@ -57,8 +57,8 @@ async def test_a_killed_migration_continues_while_old_and_new_workers_write(data
         """Write statuses of old and new messages until the end, again after a time-out of SQLite's lock."""
         store, number = Store(engine), 0
         while not stop.is_set():
-            some = [names[(number * 37 + n * 101) % OLD_MESSAGES] for n in range(5)]
-            batch = events_of([*dict.fromkeys(some), f"{status}-{number}"], status, second + number)
+            names_of_batch = [names[(number * 37 + n * 101) % OLD_MESSAGES] for n in range(5)]
+            batch = events_of([*dict.fromkeys(names_of_batch), f"{status}-{number}"], status, second + number)
             with suppress(Unavailable, DBAPIError):
                 await (write_as_0002(engine, batch) if is_old else store.handle(batch))
                 stored.extend(batch)
