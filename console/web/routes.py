@@ -13,6 +13,7 @@ from console.web.pages import (
     overview,
     preferences,
     quarantine,
+    runbooks,
     sign_in,
     statuses,
 )
@@ -22,6 +23,7 @@ from console.web.route import Route
 PAGES = (
     sign_in.ROUTES,
     overview.ROUTES,
+    runbooks.ROUTES,
     preferences.ROUTES,
     statuses.ROUTES,
     messages.ROUTES,

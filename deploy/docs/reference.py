@@ -1,9 +1,18 @@
-"""``python -m deploy.docs.reference``: writes docs/reference/, and the alert rules for Prometheus, from the code."""
+"""``python -m deploy.docs.reference``: writes docs/reference/, the rules for Prometheus and the dashboard."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from deploy.docs import alerts_page, commands_page, json_page, keys_page, metrics_page, schema_page, settings_page
+from deploy.docs import (
+    alerts_page,
+    commands_page,
+    dashboard,
+    json_page,
+    keys_page,
+    metrics_page,
+    schema_page,
+    settings_page,
+)
 
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
 PAGES: Mapping[str, Callable[[], str]] = {
@@ -15,6 +24,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "database-schema.md": schema_page.render,
 }
 RULES = FOLDER.parents[1] / "deploy" / "prometheus" / "ackstream.rules.yml"
+DASHBOARD = FOLDER.parents[1] / "deploy" / "grafana" / "dashboards" / "ackstream.json"
 JSON = "json.md"
 """This page is recorded from commands that run."""
 
@@ -25,6 +35,7 @@ def main() -> None:
     for name, render in PAGES.items():
         (FOLDER / name).write_text(render())
     RULES.write_text(alerts_page.render_rules())
+    DASHBOARD.write_text(dashboard.render())
     (FOLDER / JSON).write_text(json_page.render(json_page.record_shapes()))
 
 

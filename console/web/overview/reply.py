@@ -124,6 +124,7 @@ class AlertReply(BaseModel):
     summary: str
     risk: str
     next_step: str
+    runbook: str = Field(description="the path of its runbook on this console")
     since: float
 
 

@@ -69,6 +69,7 @@ async def read(state: ConsoleState, _chosen: OverviewParameters, _identity: Iden
                 "summary": alert.summary,
                 "risk": alert.risk,
                 "next_step": alert.next_step,
+                "runbook": alert.runbook,
                 "since": alert.since,
             }
             for alert in alerts

@@ -4,6 +4,7 @@ Each rule has its condition twice, as an expression of Prometheus and as a funct
 same limits. A test feeds both with the same numbers.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -38,6 +39,11 @@ class AlertRule:
     summary: str
     risk: str
     next_step: str
+
+    @property
+    def runbook(self) -> str:
+        """The name of its page in docs/runbooks: ``server-errors`` for AckstreamServerErrors."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", self.name.removeprefix("Ackstream")).lower()
 
 
 def _over(values: Mapping[str, float], limit: float) -> list[str]:

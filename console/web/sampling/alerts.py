@@ -40,5 +40,6 @@ def _fire(rule: AlertRule, subject: str, since: float) -> FiringAlert:
         summary=rule.summary.replace("{subject}", subject),
         risk=rule.risk,
         next_step=rule.next_step,
+        runbook=f"/runbooks/{rule.runbook}",
         since=since,
     )

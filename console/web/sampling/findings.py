@@ -27,6 +27,8 @@ class FiringAlert:
     risk: str
     """The webhooks or data that are at risk."""
     next_step: str
+    runbook: str
+    """The path of its runbook on the console: ``/runbooks/group-paused``."""
     since: float
 
 

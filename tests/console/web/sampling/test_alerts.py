@@ -13,7 +13,7 @@ import pytest
 from console.web.sampling.alert_rules import RULES
 from console.web.sampling.findings import FiringAlert, Severity
 from deploy.docs import reference
-from deploy.docs.alerts_page import annotate
+from deploy.docs.alerts_page import CONSOLE, annotate
 from tests.support.samples.metric_series import (
     HEALTHY,
     INGEST,
@@ -31,6 +31,7 @@ pytestmark = pytest.mark.xdist_group("alerts")  # one process, which evaluates e
 PROMTOOL = shutil.which("promtool")
 needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is missing: apt install prometheus")
 
+ADDRESS = "https://console.example"
 OTHER = 'instance="ingest:9465"'
 REFUSED = f'ackstream_signatures_refused_total{{result="wrong: signature",{INGEST}}}'
 ACCOUNT = f'ackstream_webhooks_verified_total{{account="abc",{INGEST}}}'
@@ -179,9 +180,12 @@ def expected(alert: FiringAlert) -> dict[str, Any]:
     """Return the alert as Prometheus must show it."""
     rule = next(rule for rule in RULES if rule.name == alert.name)
     placeholder = f"{{{{ $labels.{rule.label} }}}}"
+    annotations = {name: text.replace(placeholder, alert.subject) for name, text in annotate(rule).items()}
+    annotations["runbook_url"] = annotations["runbook_url"].replace(CONSOLE, ADDRESS)
+    assert annotations["runbook_url"] == ADDRESS + alert.runbook
     return {
         "exp_labels": {"severity": str(rule.severity)} | ({rule.label: alert.subject} if rule.label else {}),
-        "exp_annotations": {name: text.replace(placeholder, alert.subject) for name, text in annotate(rule).items()},
+        "exp_annotations": annotations,
     }
 
 
@@ -199,7 +203,15 @@ def test_prometheus_fires_the_same_alerts(tmp_path: Path) -> None:
             }
             for rule in RULES
         ]
-        tests.append({"name": case, "interval": "1m", "input_series": to_promtool(series), "alert_rule_test": checks})
+        tests.append(
+            {
+                "name": case,
+                "interval": "1m",
+                "external_labels": {"console": ADDRESS},
+                "input_series": to_promtool(series),
+                "alert_rule_test": checks,
+            }
+        )
     file = tmp_path / "tests.yml"
     file.write_text(json.dumps({"rule_files": [str(reference.RULES)], "evaluation_interval": "1m", "tests": tests}))
 

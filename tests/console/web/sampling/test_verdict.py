@@ -25,7 +25,7 @@ def alert(name: str, subject: str = "", seconds: float = 60) -> FiringAlert:
     """Return a firing alert of a rule."""
     rule = next(rule for rule in RULES if rule.name == name)
     summary = rule.summary.replace("{subject}", subject)
-    return FiringAlert(name, rule.severity, subject, summary, rule.risk, rule.next_step, NOW - seconds)
+    return FiringAlert(name, rule.severity, subject, summary, rule.risk, rule.next_step, rule.runbook, NOW - seconds)
 
 
 AWAYS = st.none() | st.builds(Away, st.just("it is away"), st.floats(0, NOW))
