@@ -42,7 +42,7 @@ def main() -> None:
                 differences += trim.compare(folder, cores, arguments.rounds, arguments.seconds, arguments.trimmed)
                 continue
             if part == "ingest":
-                measured, noted = ingest.compare(folder, cores, arguments.rounds, arguments.seconds)
+                measured, noted = ingest.compare(folder, cores, arguments.rounds, arguments.seconds, arguments.fsync)
             elif part == "slow":
                 measured, noted = [], slow_clients.compare(folder, cores, arguments.rounds)
             elif part == "replay":
@@ -82,6 +82,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--replayed", type=_whole(10_000, 1_000_000), default=100_000, help="entries to replay (default 100000)"
+    )
+    parser.add_argument(
+        "--fsync", choices=("always", "everysec"), default="always", help="appendfsync for ingest (default always)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()

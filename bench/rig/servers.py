@@ -43,8 +43,8 @@ def ackstream(valkey_url: str, core: int, folder: Path, *, signatures: str, **mo
 
 
 @contextmanager
-def valkey(folder: Path) -> Iterator[tuple[str, Redis]]:
-    """Run the Valkey of ``ackstream up``, on the core of this process: append-only file, fsync at every write.
+def valkey(folder: Path, fsync: str = "always") -> Iterator[tuple[str, Redis]]:
+    """Run the Valkey of ``ackstream up``, on the core of this process, with an append-only file.
 
     It does not rewrite its file by itself, so that no measurement includes a rewrite.
     """
@@ -56,6 +56,7 @@ def valkey(folder: Path) -> Iterator[tuple[str, Redis]]:
             config = client.config_get("append*")
             assert (config["appendonly"], config["appendfsync"]) == ("yes", "always"), config
             client.config_set("auto-aof-rewrite-percentage", 0)
+            client.config_set("appendfsync", fsync)
             yield url, client
             client.close()
         finally:

@@ -50,12 +50,12 @@ class Measured:
         return f"{self._name}: its core {server:.0%} busy with it, the other {load:.0%} busy with the load generator"
 
 
-def compare(folder: Path, cores: Cores, rounds: int, seconds: float) -> tuple[list[Ratio], list[str]]:
-    """Return the ratios, and notes on the rig."""
+def compare(folder: Path, cores: Cores, rounds: int, seconds: float, fsync: str) -> tuple[list[Ratio], list[str]]:
+    """Return the ratios, and notes on the rig. ``fsync`` is ``appendfsync`` of Valkey."""
     with ExitStack() as stack:
         with http_servers.null(cores.measured, folder) as nothing:
             limit = Measured("nothing", nothing, LIMIT_SECONDS, folder).rate()
-        url, valkey = stack.enter_context(servers.valkey(folder / "valkey"))
+        url, valkey = stack.enter_context(servers.valkey(folder / "valkey", fsync))
         ackstream, signed, aiohttp, fastapi = (
             Measured(name, stack.enter_context(server), seconds, folder)
             for name, server in (
@@ -84,6 +84,7 @@ def compare(folder: Path, cores: Cores, rounds: int, seconds: float) -> tuple[li
         Ratio("ingest, signed", "bare aiohttp", "req", 0.75, rates["signed ingest"], rates["bare aiohttp"]),
         Ratio("ingest", "Vonage's FastAPI quickstart", "req", 2.5, ours, rates["FastAPI quickstart"]),
     ], [
+        f"ingest: appendfsync {fsync}",
         f"load: {CONNECTIONS} connections, at most {limit:,.0f} req/s, {limit / fastest:.1f} times the fastest server",
         *map(str, (ackstream, signed, aiohttp, fastapi)),
     ]
