@@ -21,6 +21,7 @@ from console.commands import (
     stats,
     trace,
 )
+from console.commands.privacy import erase, export
 from console.options import CommandGroup
 
 app = CommandGroup(
@@ -68,3 +69,5 @@ app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(invalid.app, name="invalid")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(spool.app, name="spool")
+app.command("export")(export.export)
+app.command("erase")(erase.erase)

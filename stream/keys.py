@@ -113,6 +113,11 @@ class Shard:
         """A stream: the latest payloads that ingest rejected for a wrong signature (ingest.auth.quarantine)."""
         return f"{self.stream}:quarantine"
 
+    @property
+    def quarantine_index(self) -> str:
+        """A hash: hashes of the payloads in the quarantine, and how many entries each budget has."""
+        return f"{self.quarantine}:index"
+
     def progress(self, group: str) -> tuple[str, ...]:
         """Return the keys of the group's progress: all of its keys except the dead letters."""
         kinds = (

@@ -8,7 +8,6 @@ from redis.asyncio import Redis
 
 from console.format import format_receipt_time, to_text
 from ingest.auth.proof import Proof, SignatureRefused
-from ingest.auth.quarantine import index_of
 from ingest.auth.verifier import Verifier
 from stream.entry import LONGEST_NUMBER, Entry, EntryId, InvalidEntry
 from stream.keys import Shard
@@ -142,7 +141,7 @@ async def discard(server: Redis, shard: Shard, refused: Sequence[RefusedPayload]
 async def _remove(server: Redis, shard: Shard, refused: RefusedPayload, fields: Mapping[bytes, bytes]) -> bool:
     """Remove the payload from the quarantine, and append the fields if any; return whether it was there."""
     remove = server.register_script(REMOVE)
-    keys = [shard.quarantine, index_of(shard.quarantine), shard.stream]
+    keys = [shard.quarantine, shard.quarantine_index, shard.stream]
     flat = [part for pair in fields.items() for part in pair]
     return bool(await remove(keys=keys, args=[refused.id.redis, refused.fields.get(b"fingerprint", b""), *flat]))
 

@@ -30,7 +30,7 @@ STATUS = payload("sms", "submitted", client_ref="order-7")
 HANDLERS = "store,log,reads=forward:http://127.0.0.1:9/#only=read"
 """The last one filters the status, so the message has a history."""
 INVALID = b'{"no":"status"}'
-DYNAMIC = frozenset(("groups", "statuses", "answered", "discarded", "query"))
+DYNAMIC = frozenset(("groups", "statuses", "answered", "discarded", "query", "found", "erased"))
 """Objects whose keys are data."""
 NAMES = frozenset(("store", "old-name", "example"))
 """Words of the commands below that are data."""
@@ -132,6 +132,7 @@ def _record(running: Running) -> Iterator[tuple[str, Shape]]:
     yield _shape(running, "invalid discard --all --yes")
     yield _shape(running, "quarantine discard --all")
     yield _shape(running, "groups drop old-name --yes")
+    yield _shape(running, f"erase --message {MESSAGE_UUID} --yes")
     for command in ("token add example --role viewer", "token list", "token remove example"):
         yield _shape(running, f"console {command}")
     for command in ("add example --role viewer --no-password", "list", "sign-out example", "remove example"):

@@ -10,6 +10,7 @@ from deploy.docs import (
     json_page,
     keys_page,
     metrics_page,
+    places_page,
     schema_page,
     settings_page,
 )
@@ -22,6 +23,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "alerts.md": alerts_page.render_page,
     "redis-keys.md": keys_page.render,
     "database-schema.md": schema_page.render,
+    "stored-data.md": places_page.render,
 }
 RULES = FOLDER.parents[1] / "deploy" / "prometheus" / "ackstream.rules.yml"
 DASHBOARD = FOLDER.parents[1] / "deploy" / "grafana" / "dashboards" / "ackstream.json"

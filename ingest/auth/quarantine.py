@@ -26,6 +26,7 @@ from ingest.auth.settings import SignatureSettings
 from ingest.metrics import QUARANTINED
 from runtime.tasks import cancel_and_wait
 from stream.entry import Entry
+from stream.keys import Shard
 from stream.redis.client import name_error
 from stream.redis.scripts import read_script
 
@@ -48,11 +49,6 @@ _SIGNED_BUDGET = "signed"
 _WITHOUT_PAYLOAD = (b"v", b"received_ms", b"receipt", b"verified", b"reason", b"fingerprint")
 
 Fields = dict[bytes, bytes]
-
-
-def index_of(quarantine: str) -> str:
-    """Return the key of the index of this quarantine."""
-    return f"{quarantine}:index"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +109,9 @@ class Quarantine:
     ``size``.
     """
 
-    def __init__(self, server: Redis, stream: str, limits: QuarantineLimits) -> None:
+    def __init__(self, server: Redis, shard: Shard, limits: QuarantineLimits) -> None:
         self._keep = server.register_script(KEEP)
-        self._stream = stream
+        self._keys = [shard.quarantine, shard.quarantine_index]
         self._limits = limits
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
@@ -181,7 +177,7 @@ class Quarantine:
         for waiting in batch:
             arguments += waiting.arguments()
         try:
-            outcomes = await self._keep(keys=[self._stream, index_of(self._stream)], args=arguments)
+            outcomes = await self._keep(keys=self._keys, args=arguments)
         except RedisError as exc:
             QUARANTINED.count("forgotten", number=len(batch))
             log.warning("quarantine.forgotten", entries=len(batch), error=name_error(exc))
@@ -211,7 +207,7 @@ async def open_quarantine(server: Redis, settings: SignatureSettings) -> AsyncIt
     verifier = settings.verifier
     budgets = 1 + (len(verifier.secrets) if verifier else 0)
     limits = QuarantineLimits(settings.quarantine_entries, settings.quarantine_bytes, budgets)
-    quarantine = Quarantine(server, settings.shard.quarantine, limits)
+    quarantine = Quarantine(server, settings.shard, limits)
     async with asyncio.TaskGroup() as tasks:
         loop = tasks.create_task(quarantine.run(), name="quarantine")
         try:

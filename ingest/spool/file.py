@@ -90,7 +90,7 @@ class SpoolFile:
         size = entries_bytes(entries)
         with self._transaction(size):
             self._connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?)", rows)
-            self._mark(rows[-1][0], self._confirmed, self.bytes + size)
+            write_marks(self._connection, rows[-1][0], self._confirmed, self.bytes + size)
         self._last = rows[-1][0]
         self.oldest_ms = self.oldest_ms or rows[0][1]
         self.rows += len(rows)
@@ -135,7 +135,7 @@ class SpoolFile:
         if not self.sealed:
             try:
                 with self._transaction(0, durable=False):
-                    self._mark(self._last, self._confirmed, self.bytes)
+                    write_marks(self._connection, self._last, self._confirmed, self.bytes)
                 self.behind = False
             except Full:
                 self.behind = True
@@ -210,10 +210,6 @@ class SpoolFile:
                 number += 1
                 yield row
 
-    def _mark(self, last: int, confirmed: int, size: int) -> None:
-        marks = (last, confirmed, size, _checksum(last, confirmed, size))
-        self._connection.execute("UPDATE marks SET last = ?, confirmed = ?, bytes = ?, checksum = ?", marks)
-
     @contextmanager
     def _transaction(self, size: int, *, durable: bool = True) -> Iterator[None]:
         """Run the block in a transaction that writes ``size`` bytes. A large WAL is checkpointed first."""
@@ -231,6 +227,12 @@ class SpoolFile:
                     self._connection.execute("ROLLBACK")
                 raise
             self._logged_bytes += size + _COMMIT_BYTES
+
+
+def write_marks(connection: sqlite3.Connection, last: int, confirmed: int, size: int) -> None:
+    """Write the numbers of the last and of the last confirmed entry, and the bytes of those that are not confirmed."""
+    marks = (last, confirmed, size, _checksum(last, confirmed, size))
+    connection.execute("UPDATE marks SET last = ?, confirmed = ?, bytes = ?, checksum = ?", marks)
 
 
 def _checksum(last: int, confirmed: int, size: int) -> int:

@@ -107,10 +107,15 @@ class AckFloor:
             groups=tuple(map(self._parse_position, positions)),
         )
 
-    async def record(self, token: str, account: Account) -> None:
-        """Record the loss account if this token holds the lease. Raises RedisError."""
-        values = [account.length, account.added, account.gone]
-        await self._record(keys=[self._shard.trimmer, self._shard.removed], args=[token, *values])
+    async def record(self, token: str, survey: Survey) -> None:
+        """Record the loss account of a survey, if this token holds the lease and nobody else changed the record.
+
+        Raises RedisError.
+        """
+        now, before = survey.account, survey.recorded
+        values: list[str | int] = [token, now.length, now.added, now.gone]
+        values += [before.length, before.added, before.gone] if before else ["", "", ""]
+        await self._record(keys=[self._shard.trimmer, self._shard.removed], args=values)
 
     async def trim(self, token: str, lease_ms: int, stays: EntryId, *, limit: int | None = None) -> int | None:
         """Remove entries before ``stays`` and before the floor, and return their number. Raises RedisError.

@@ -7,6 +7,9 @@ one core compresses more entries a second than ingest receives.
 The index, ``index.jsonl``, has a line for each file. The writer adds it after it has fsynced the file. A file without a
 line is ignored: after a crash it contains only entries that are still on the stream. So a crash can put entries into
 two files, but never drops them, and ``read`` yields each entry once.
+
+When entries are erased (worker.retention.archive_eraser), the index gets another line for the file, before the file is
+replaced. So a file may have as many entries as any of its lines says; a last line with no entries removes it.
 """
 
 import gzip
@@ -14,7 +17,7 @@ import heapq
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -44,13 +47,20 @@ class IndexLine:
     size: int
     received_ms: tuple[int, int] | None
     """The earliest and latest time of receipt of its entries; None if they have no such time."""
+    counts: frozenset[int] = frozenset()
+    """How many entries the file may have, by all of its lines."""
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:
         """Parse a line of the index. Raises ValueError, TypeError or KeyError if it is not one."""
         values = orjson.loads(text)
         received = values["received_ms"]
-        return cls(**{**values, "received_ms": None if received is None else (received[0], received[1])})
+        values["received_ms"] = None if received is None else (received[0], received[1])
+        return cls(**values, counts=frozenset((values["entries"],)))
+
+    def to_json(self) -> bytes:
+        """Encode the line. ``from_json`` makes an equal one from it."""
+        return orjson.dumps({name: getattr(self, name) for name in self.__slots__ if name != "counts"})
 
     def span(self) -> tuple[EntryId, EntryId]:
         """Return the ids of the first and the last entry."""
@@ -83,7 +93,7 @@ def read(
     ``received_ms`` skips files without an entry received in this span; all entries of the other files are yielded. A
     skipped file may be damaged. Memory has at most one chunk of each open file. Raises ArchiveDamaged.
     """
-    lines = sorted((line for line in _index(folder) if line.stream == stream), key=IndexLine.span)
+    lines = sorted((line for line in read_index(folder) if line.stream == stream), key=IndexLine.span)
     run: list[IndexLine] = []  # overlapping files
     run_end: EntryId | None = None
     for line in lines:
@@ -103,7 +113,7 @@ def _merge(
 ) -> Iterator[ArchivedEntry]:
     """Yield the entries of files that overlap, because after a crash the same entries were archived again."""
     equal_ids: list[ArchivedEntry] = []
-    for entry in heapq.merge(*(_entries(folder, line) for line in run), key=lambda entry: entry.id):
+    for entry in heapq.merge(*(_read_line(folder, line) for line in run), key=lambda entry: entry.id):
         if (since and entry.id < since) or (until and until < entry.id):
             continue
         if equal_ids and equal_ids[0].id != entry.id:
@@ -113,23 +123,39 @@ def _merge(
             yield entry
 
 
-def _entries(folder: Path, line: IndexLine) -> Iterator[ArchivedEntry]:
-    path, reader, count = folder / line.file, hiredis.Reader(), 0
+def _read_line(folder: Path, line: IndexLine) -> Iterator[ArchivedEntry]:
+    count = 0
+    for _, entry in read_file(folder / line.file, line.shard):
+        count += 1
+        yield entry
+    if count not in line.counts:
+        raise ArchiveDamaged(f"{folder / line.file} has {count} entries, but {line.entries} in the index")
+
+
+def read_file(path: Path, shard: int) -> Iterator[tuple[str, ArchivedEntry]]:
+    """Yield the entries of a file with the names of their streams. Raises ArchiveDamaged."""
+    reader = hiredis.Reader()
     try:
         with gzip.open(path) as file:
             while chunk := file.read(CHUNK_BYTES):
                 reader.feed(chunk)
                 while (command := reader.gets()) is not False:
-                    count += 1
-                    _, _, entry_id, *flat = command
-                    yield ArchivedEntry(EntryId.from_redis(line.shard, entry_id), tuple(flat))
+                    _, stream, entry_id, *flat = command
+                    yield stream.decode(), ArchivedEntry(EntryId.from_redis(shard, entry_id), tuple(flat))
     except (OSError, EOFError, ValueError, TypeError, zlib.error, hiredis.ProtocolError) as exc:
         raise ArchiveDamaged(f"{path} cannot be read ({type(exc).__name__})") from exc
-    if count != line.entries:
-        raise ArchiveDamaged(f"{path} has {count} entries, but {line.entries} in the index")
 
 
-def _index(folder: Path) -> Iterator[IndexLine]:
+def read_index(folder: Path) -> list[IndexLine]:
+    """Return the last line of each file that is part of the archive. Raises ArchiveDamaged."""
+    lines: dict[str, IndexLine] = {}
+    for line in _lines(folder):
+        before = lines.get(line.file)
+        lines[line.file] = replace(line, counts=line.counts | before.counts) if before else line
+    return [line for line in lines.values() if line.entries]
+
+
+def _lines(folder: Path) -> Iterator[IndexLine]:
     try:
         with (folder / INDEX).open("rb") as index:
             for text in index:

@@ -8,14 +8,13 @@ import time
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from io import RawIOBase
 from pathlib import Path
 from typing import IO, Any, Self
 
 import hiredis
-import orjson
 
+from runtime.disk import sync_file, sync_folder
 from runtime.errors import CommandError
 from stream.entry import fields_from_flat, read_received_ms
 from stream.keys import Shard
@@ -28,7 +27,7 @@ ABANDONED_SECONDS = 3600.0
 
 _LEVEL = 1
 _GZIP = 31  # the value of wbits with which zlib writes gzip
-_DRAFT = ".part"
+DRAFT = ".part"
 
 
 class ArchiveFailed(Exception):  # noqa: N818 - the trimmer then trims nothing
@@ -50,7 +49,7 @@ class Archive:
             missing = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             for folder in missing:
-                _sync_folder(folder.parent)
+                sync_folder(folder.parent)
         except OSError as exc:
             raise CommandError(
                 f"the folder of the archive {self.folder} cannot be created ({exc.strerror}): correct ACKSTREAM_ARCHIVE"
@@ -75,7 +74,7 @@ class Archive:
     def draft(self, shard: Shard) -> "ArchiveDraft":
         """Start a file, and remove files that a crash left unfinished."""
         with suppress(OSError):
-            for path in self.folder.glob(f"*{_DRAFT}"):
+            for path in self.folder.glob(f"*{DRAFT}"):
                 if path.stat().st_mtime < time.time() - ABANDONED_SECONDS:
                     path.unlink()
         return ArchiveDraft(self.folder, shard)
@@ -87,8 +86,8 @@ class ArchiveDraft:
     def __init__(self, folder: Path, shard: Shard) -> None:
         self._folder = folder
         self._shard = shard
-        self._path = folder / f"{shard.number}-{secrets.token_hex(8)}{_DRAFT}"
-        self._compressor = zlib.compressobj(_LEVEL, wbits=_GZIP)
+        self._path = folder / f"{shard.number}-{secrets.token_hex(8)}{DRAFT}"
+        self._compressor = make_compressor()
         self._file: IO[bytes] | None = None
         self._first = self._last = b""
         self._received: list[int] = []
@@ -108,10 +107,10 @@ class ArchiveDraft:
     def add(self, entries: Sequence[RawEntry]) -> None:
         """Append at least one entry; all must follow those of the calls before. Raises ArchiveFailed."""
         stream = self._shard.stream
-        commands = b"".join(_command(stream, *entry) for entry in entries)
+        commands = b"".join(encode_entry(stream, *entry) for entry in entries)
         try:
             if self._file is None:
-                self._file = open(self._path, "xb", opener=_private)  # noqa: SIM115 - closed at the end of the block
+                self._file = open(self._path, "xb", opener=open_private)  # noqa: SIM115 - closed at the end of the block
             self._file.write(self._compressor.compress(commands))
         except OSError as exc:
             raise ArchiveFailed(exc.strerror or type(exc).__name__) from exc
@@ -129,47 +128,49 @@ class ArchiveDraft:
         assert self._file is not None  # noqa: S101 - the caller has added entries
         name = f"{self._shard.number}_{self._first.decode()}_{self._last.decode()}_{secrets.token_hex(4)}.gz"
         try:
-            with open(self._folder / INDEX, "ab", buffering=0, opener=_private) as index:
+            with open(self._folder / INDEX, "ab", buffering=0, opener=open_private) as index:
                 self._file.write(self._compressor.flush())
                 self._file.flush()
-                os.fsync(self._file.fileno())
+                sync_file(self._file.fileno())
                 self._file.close()
                 self._path.rename(self._folder / name)
                 try:
-                    _sync_folder(self._folder)
-                    self._append_line(index, name)
+                    sync_folder(self._folder)
+                    append_line(index, self._line(name))
                 except OSError:
                     (self._folder / name).unlink()  # without a line in the index, no code would ever remove it
                     raise
-                os.fsync(index.fileno())
+                sync_file(index.fileno())
         except OSError as exc:
             raise ArchiveFailed(exc.strerror or type(exc).__name__) from exc
         return name
 
-    def _append_line(self, index: RawIOBase, name: str) -> None:
-        """Append the line of the file to the index. Raises OSError if the line is not written completely."""
+    def _line(self, name: str) -> IndexLine:
         received = (self._received[0], self._received[1]) if self._received else None
         first, last = self._first.decode(), self._last.decode()
-        line = IndexLine(name, self._shard.stream, self._shard.number, first, last, self.entries, self.bytes, received)
-        text = b"\n" + orjson.dumps(asdict(line)) + b"\n"  # the first line end completes a line that a crash cut off
-        written = index.write(text) or 0
-        if written < len(text) - 1:  # the last line end may be missing, because the next line starts with one
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return IndexLine(name, self._shard.stream, self._shard.number, first, last, self.entries, self.bytes, received)
 
 
-def _private(path: str, flags: int) -> int:
+def append_line(index: RawIOBase, line: IndexLine) -> None:
+    """Append a line to the index. Raises OSError if the line is not written completely."""
+    text = b"\n" + line.to_json() + b"\n"  # the first line end completes a line that a crash cut off
+    written = index.write(text) or 0
+    if written < len(text) - 1:  # the last line end may be missing, because the next line starts with one
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def open_private(path: str, flags: int) -> int:
+    """Open a file that only this user may read."""
     return os.open(path, flags, 0o600)
 
 
-def _command(stream: str, entry_id: bytes, flat: Sequence[bytes]) -> bytes:
+def make_compressor() -> Any:
+    """Return the compressor of a file."""
+    return zlib.compressobj(_LEVEL, wbits=_GZIP)
+
+
+def encode_entry(stream: str, entry_id: bytes, flat: Sequence[bytes]) -> bytes:
+    """Return the command that appends this entry."""
     command: Any = ("XADD", stream, entry_id, *flat)
     encoded: bytes = hiredis.pack_command(command)
     return encoded
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

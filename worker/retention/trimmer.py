@@ -104,7 +104,7 @@ class Trimmer:
         survey = await self._survey()
         self._report_missing(survey)
         if survey.recorded != survey.account:
-            await self._floor.record(self._lease.token, survey.account)
+            await self._floor.record(self._lease.token, survey)
         while (due := self._retention.due(survey)) and not stop.is_set():
             if not await self._remove(due, stop):
                 break

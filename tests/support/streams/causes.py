@@ -6,7 +6,6 @@ from typing import Any
 import orjson
 from redis.asyncio import Redis
 
-from ingest.auth.quarantine import index_of
 from stream.entry import EntryId
 from stream.keys import Shard
 from tests.support.samples.events import RECEIVED_MS, body, entry
@@ -70,5 +69,5 @@ async def add_refused(
         b"authorization": "\n".join(values).encode(),
     }
     fields: Any = entry(payload, NOW * 1000).to_fields() | more
-    await server.hset(index_of(shard.quarantine), more[b"fingerprint"].decode(), f"account {ACCOUNT}")
+    await server.hset(shard.quarantine_index, more[b"fingerprint"].decode(), f"account {ACCOUNT}")
     return str(EntryId.from_redis(shard.number, await server.xadd(shard.quarantine, fields)))

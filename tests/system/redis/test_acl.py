@@ -43,6 +43,7 @@ COMMANDS = (
     ("invalid", "discard", "--all", "--yes"),
     ("groups", "list"),
     ("groups", "resume", "store"),
+    ("erase", "--number", "447700900001", "--yes"),
     ("groups", "drop", "store", "--yes", "--dead"),
 )
 OWNER = "user owner on >owner ~* &* +@all\n"

@@ -1,0 +1,35 @@
+"""``ackstream export``: print everything about a person."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from console.commands.privacy.subject import SubjectOptions, run
+from console.options import DatabaseUrl, ServerOptions
+
+if TYPE_CHECKING:
+    from console.privacy.eraser import Eraser
+
+
+def export(subject: SubjectOptions, options: ServerOptions, database_url: DatabaseUrl = None) -> None:
+    """Print everything that is stored about phone numbers, messages or references: one JSON object a line.
+
+    Each line has its place and its fields in full, nothing is masked. Exits with 1 if a place cannot be read.
+
+    Example: ackstream export --number +447700900001 > person.jsonl
+    """
+    from console.privacy import export as lines
+    from console.privacy.settings import PrivacySettings
+
+    chosen = subject.parse()
+    settings = PrivacySettings.load(data=options.data, redis_url=options.redis_url, database_url=database_url)
+
+    async def ask(eraser: "Eraser") -> list[str]:
+        _, unreachable = await lines.export(eraser, await eraser.look(chosen))
+        return unreachable
+
+    unreachable = run(settings, ask)
+    for reason in unreachable:
+        typer.echo(f"not reached: {reason}", err=True)
+    if unreachable:
+        raise typer.Exit(1)
