@@ -36,6 +36,10 @@ class Shard:
         """A string: which process trims the stream right now (worker.lease)."""
         return f"{self.stream}:trimmer"
 
+    def cleaning(self, kind: str) -> str:
+        """A string: which process removes old records of this kind right now (worker.retention.cleaner)."""
+        return f"{self.stream}:cleaning:{kind}"
+
     @property
     def removed(self) -> str:
         """A hash: the loss account, how many entries were added and removed (worker.retention.loss_detector)."""

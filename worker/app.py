@@ -11,6 +11,7 @@ from worker.consumer.consumer import Consumer, consume
 from worker.consumer.fetcher import BLOCK_MS
 from worker.handler_loader import load_handlers
 from worker.replay.scheduler import run_replays
+from worker.retention.cleaner import run_cleaner
 from worker.retention.trimmer import run_trimmer
 from worker.settings import WorkerSettings
 from worker.timing import TIMING, Timing
@@ -39,6 +40,7 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event, timing: Timing = 
             health.run_health_server(settings.admin_host, settings.admin_port, not_ready_reason) as admin_port,
             load_handlers(settings) as handlers,
             run_trimmer(settings, stop),
+            run_cleaner(settings, settings.store_url, stop),
             run_replays(settings, handlers, stop),
         ):
             groups, redis = ",".join(handlers), redact_url(settings.redis_url)

@@ -37,6 +37,11 @@ INVALID = Counter(
     "ACKSTREAM_INVALID_ENTRIES or ACKSTREAM_INVALID_BYTES.",
     ["result"],
 )
+CLEANED = Counter(
+    "ackstream_old_records_removed_total",
+    "Records that were removed for their age, by kind: the settings ACKSTREAM_<KIND>_RETENTION. Rises: nothing to do.",
+    ["kind"],
+)
 HANDLER_FAILURES = Counter(
     "ackstream_handler_failures_total",
     "Events that the handler of the group failed to handle, by error; Unavailable counts how often its target was "

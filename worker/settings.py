@@ -122,6 +122,11 @@ class WorkerSettings(DatabaseSettings, RetentionSettings, ProcessSettings):
             why = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
             raise InvalidSettings(f"{file} cannot be read ({why}): correct the path, or the file's rights") from None
 
+    @property
+    def store_url(self) -> str | None:
+        """The URL of the database that this worker writes to; None without ``store``."""
+        return self.database_url if any(spec.target == "store" for spec in self.specs) else None
+
     def secrets_of(self, group: str) -> Sequence[str]:
         """Return the secrets that sign the requests of a group: its own, or else those for all groups."""
         secrets = parse_secrets(self.forward_secrets)

@@ -31,21 +31,26 @@ KEYS: Mapping[str, Kind] = {
     "dead": Kind(
         "dead_letters",
         "copies of entries, with the text of the error",
-        "until it is replayed or discarded",
+        "until it is replayed or discarded, or `ACKSTREAM_DEAD_LETTERS_RETENTION`",
     ),
-    "history": Kind("history", "ids of entries and their outcomes", "the last 10,000 outcomes of a group"),
+    "history": Kind(
+        "history", "ids of entries and outcomes", "the last 10,000 of a group, or `ACKSTREAM_HISTORY_RETENTION`"
+    ),
     "invalid": Kind(
         "invalid",
         "payloads",
-        "up to `ACKSTREAM_INVALID_ENTRIES` and `ACKSTREAM_INVALID_BYTES`",
+        "up to `ACKSTREAM_INVALID_ENTRIES` and `ACKSTREAM_INVALID_BYTES`, or `ACKSTREAM_INVALID_RETENTION`",
     ),
-    "quarantine": Kind("quarantine", "payloads", "until it is accepted or discarded"),
+    "quarantine": Kind(
+        "quarantine", "payloads", "until it is accepted or discarded, or `ACKSTREAM_QUARANTINE_RETENTION`"
+    ),
     "replays": Kind(
         "replay_jobs", "ids of messages in filters, and reasons that people wrote", "the last 20 ended jobs of a group"
     ),
     "paused": Kind("pauses", "the reason that a person wrote", "until the group is resumed"),
     "alive": _nothing("counters of processes"),
     "checkpoint": _nothing("the id of an entry"),
+    "cleaning": _nothing("a random token of a process"),
     "copying": _nothing("a random token of a process"),
     "groups": _nothing("names of groups"),
     "handled": _nothing("16 bytes of a hash of each event, for `ACKSTREAM_DEDUP_SECONDS`"),
@@ -61,8 +66,8 @@ KEYS: Mapping[str, Kind] = {
 """By the name of the key in `stream.keys.Shard`."""
 
 TABLES: Mapping[str, Kind] = {
-    "messages": Kind("messages", "sender, recipient and reference of each message", "without limit"),
-    "status_events": Kind("status_events", "payload and query of each event", "without limit"),
+    "messages": Kind("messages", "sender, recipient and reference of each message", "`ACKSTREAM_TABLES_RETENTION`"),
+    "status_events": Kind("status_events", "payload and query of each event", "`ACKSTREAM_TABLES_RETENTION`"),
     "rollup_dimensions": Kind("rollup_dimensions", "an error code that a payload made up", "without limit"),
     "status_rollups": _nothing("sums of an hour"),
     "delivery_rollups": _nothing("sums of an hour"),
@@ -72,7 +77,7 @@ TABLES: Mapping[str, Kind] = {
 """By the name of the table."""
 
 CONSOLE_TABLES: Mapping[str, Kind] = {
-    "audit": Kind("audit", "ids of messages, and reasons that people wrote", "400 days"),
+    "audit": Kind("audit", "ids of messages, and reasons that people wrote", "`ACKSTREAM_CONSOLE_AUDIT_RETENTION`"),
     "links": _nothing("hashes of sign-in links"),
     "samples": _nothing("counts of all messages together"),
     "sessions": _nothing("hashes of sessions, and names of the people who use the console"),
@@ -87,7 +92,7 @@ FILES: Mapping[str, Kind] = {
         "entries that Redis has not taken yet",
         "until Redis has taken all of the file, and ingest has restarted or the file has 8 MiB",
     ),
-    "archive": Kind("archive", "entries that were trimmed", "without limit"),
+    "archive": Kind("archive", "entries that were trimmed", "`ACKSTREAM_ARCHIVE_RETENTION`"),
 }
 """The files of entries: ``spool`` in the data folder, and the folder ``ACKSTREAM_ARCHIVE``."""
 

@@ -57,6 +57,7 @@ async def serve(
             run_simulation(settings) as simulation,
         ):
             access = _open_access(settings, database)
+            await access.audit.drop_old()
             state = ConsoleState(settings, server, [settings.shard], engine, sampler, access.audit, plans, simulation)
             async with (
                 open_site(make_app(state, access, stop), settings) as port,
@@ -92,7 +93,7 @@ def _open_access(settings: ConsoleSettings, database: Connection) -> AccessContr
         proxies=settings.proxies,
         user_header=settings.console_user_header,
     )
-    return AccessControl.open(database, settings.users_file, perimeter)
+    return AccessControl.open(database, settings.users_file, perimeter, audit_seconds=settings.audit_seconds)
 
 
 def make_app(state: ConsoleState, access: AccessControl, stop: asyncio.Event) -> web.Application:

@@ -1,6 +1,7 @@
 """Settings of the web console."""
 
 from ipaddress import ip_network
+from math import inf
 from pathlib import Path
 from typing import Annotated, ClassVar
 from urllib.parse import urlsplit
@@ -12,7 +13,7 @@ from ingest.auth.settings import SignatureSettings
 from ingest.settings import PATHS
 from runtime import run_file
 from stream.settings import ProcessSettings
-from worker.retention.settings import RetentionSettings
+from worker.retention.settings import Age, RetentionSettings, parse_age
 from worker.store.settings import DatabaseSettings
 
 INGEST_PORT = 3000
@@ -82,6 +83,16 @@ class ConsoleSettings(SignatureSettings, DatabaseSettings, RetentionSettings, Pr
     console_users_file: Path | None = Field(
         None, description="the file of users (default: console/users in the data folder)"
     )
+
+    console_audit_retention: Age = Field(
+        "400d", description="how long acts stay in the audit log: a number with m, h or d, such as 400d; or off"
+    )
+
+    @property
+    def audit_seconds(self) -> float:
+        """How long acts stay in the audit log."""
+        age_ms = parse_age(self.console_audit_retention)
+        return inf if age_ms is None else age_ms / 1000
 
     @property
     def hosts(self) -> list[str]:

@@ -1,6 +1,7 @@
 """Settings of the trimmer and the archive."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,8 @@ from stream.settings import StreamSettings
 
 UNIT_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 LONGEST_DAYS = 36_500
+AGES = ("tables", "dead_letters", "history", "invalid", "quarantine", "archive")
+"""The kinds of records with a greatest age."""
 
 
 def _duration(value: str) -> str:
@@ -30,17 +33,41 @@ class ArchiveSettings(StreamSettings):
     archive: Path | None = Field(None, description="a folder that keeps entries after they are trimmed")
 
 
-class RetentionSettings(ArchiveSettings):
-    """The settings of the trimmer."""
+def parse_age(value: str) -> int | None:
+    """Return a valid age in ms; None for ``off``."""
+    return None if value == "off" else _duration_ms(value)
 
-    retention: Annotated[str, AfterValidator(_duration)] = Field(
+
+Age = Annotated[str, AfterValidator(_duration)]
+
+
+def _age(records: str) -> str:
+    return f"how long {records} stay: a number with m, h or d, such as 400d; or off"
+
+
+class RetentionSettings(ArchiveSettings):
+    """The settings of the trimmer and of the cleaner."""
+
+    retention: Age = Field(
         "7d", description="how long entries stay on the stream: a number with m, h or d, such as 90m, 12h or 7d; or off"
     )
     retention_bytes: int | None = Field(
         None, ge=1024**2, description="the greatest size of the stream in bytes, at least 1048576"
     )
 
+    tables_retention: Age = Field("off", description=_age("messages with their events in the tables"))
+    dead_letters_retention: Age = Field("off", description=_age("dead letters"))
+    history_retention: Age = Field("off", description=_age("outcomes in the history of a group"))
+    invalid_retention: Age = Field("off", description=_age("recorded invalid payloads"))
+    quarantine_retention: Age = Field("off", description=_age("payloads in the quarantine"))
+    archive_retention: Age = Field("off", description=_age("files of the archive"))
+
+    @property
+    def ages_ms(self) -> Mapping[str, int | None]:
+        """The greatest age of each kind of records in ms, by the names of the settings; None for no limit."""
+        return {name: parse_age(getattr(self, f"{name}_retention")) for name in AGES}
+
     @property
     def retention_ms(self) -> int | None:
         """How long entries stay on the stream, in ms; None if this worker does not trim."""
-        return None if self.retention == "off" else _duration_ms(self.retention)
+        return parse_age(self.retention)

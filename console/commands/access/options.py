@@ -52,7 +52,8 @@ class AccessOptions:
         from console.web.access.roles import Identity, Role
 
         shell = Identity(f"shell:{os.getuid()}", Role.ADMIN)
-        await AuditLog(database).record(shell, action=action, scope=scope, result=result)
+        audit = AuditLog(database, keep_seconds=self.settings.audit_seconds)
+        await audit.record(shell, action=action, scope=scope, result=result)
 
     def answer(self, value: object, sentence: str) -> None:
         """Print the value with ``--json``, else the sentence."""

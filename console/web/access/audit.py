@@ -53,10 +53,13 @@ COLUMNS = tuple(field.name for field in fields(AuditEntry))
 
 
 class AuditLog:
-    """All actions of the last 400 days, at most 1,000,000."""
+    """All actions of the last ``keep_seconds``, at most 1,000,000."""
 
-    def __init__(self, database: Connection, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, database: Connection, clock: Callable[[], float] = time.time, *, keep_seconds: float = KEEP_SECONDS
+    ) -> None:
         self._database = database
+        self._keep_seconds = keep_seconds
         self._clock = clock
 
     async def record(
@@ -68,7 +71,14 @@ class AuditLog:
         values = (now, *texts, mask_digits(scope), count, mask_digits(why), mask_digits(result))
         columns = ", ".join(COLUMNS[1:])
         await self._database.execute(f"INSERT INTO audit ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)  # noqa: S608 - constants
-        await self._database.execute("DELETE FROM audit WHERE at < ?", (now - KEEP_SECONDS,))
+        await self._drop_old(now)
+
+    async def drop_old(self) -> None:
+        """Drop the entries beyond the limits. Raises sqlite3.Error."""
+        await self._drop_old(self._clock())
+
+    async def _drop_old(self, now: float) -> None:
+        await self._database.execute("DELETE FROM audit WHERE at < ?", (now - self._keep_seconds,))
         await self._database.execute("DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?", (MAX_ROWS,))
 
     async def read(

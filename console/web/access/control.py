@@ -9,7 +9,7 @@ import structlog
 from aiohttp import web
 from aiosqlite import Connection
 
-from console.web.access.audit import AuditLog
+from console.web.access.audit import KEEP_SECONDS, AuditLog
 from console.web.access.links import LinkTable
 from console.web.access.login_limit import LoginLimiter
 from console.web.access.passwords import PasswordChecker
@@ -54,7 +54,9 @@ class AccessControl:
     audit: AuditLog
 
     @classmethod
-    def open(cls, database: Connection, users_file: Path, perimeter: Perimeter) -> Self:
+    def open(
+        cls, database: Connection, users_file: Path, perimeter: Perimeter, *, audit_seconds: float = KEEP_SECONDS
+    ) -> Self:
         """Return the access control over this database and file of users."""
         users = UserFile(users_file)
         return cls(
@@ -65,7 +67,7 @@ class AccessControl:
             SessionTable(database, users),
             LinkTable(database),
             TokenTable(database),
-            AuditLog(database),
+            AuditLog(database, keep_seconds=audit_seconds),
         )
 
     async def sign_in(self, request: web.Request, response: web.StreamResponse, name: str, password: str) -> Identity:

@@ -142,6 +142,20 @@ async def test_old_entries_are_dropped(log: AuditLog, clock: FakeClock) -> None:
     assert [entry.action for entry in await log.read()] == ["new", "middle"]
 
 
+async def test_the_age_of_entries_is_a_setting(database: Connection, clock: FakeClock) -> None:
+    """A console drops old entries also when it starts, not only with the next action."""
+    log = AuditLog(database, clock, keep_seconds=100)
+    await log.record(ANN, action="old", result="")
+    clock.now += 99
+    await log.drop_old()
+    assert len(await log.read()) == 1
+    clock.now += 2
+
+    await log.drop_old()
+
+    assert await log.read() == []
+
+
 async def test_the_number_of_entries_is_limited(log: AuditLog, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest entries beyond the limit are dropped."""
     monkeypatch.setattr(audit, "MAX_ROWS", 3)
