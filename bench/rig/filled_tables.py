@@ -15,12 +15,14 @@ import orjson
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from worker.store.contribution import ContributionTally, find_contribution
+from worker.store.migrations.indexes import make_indexes
 from worker.store.projection import MessageState
-from worker.store.rollups import Rollups
-from worker.store.statements import Upsert
+from worker.store.rollups import TABLES, Rollups
+from worker.store.statements import InsertRows
 from worker.store.tables import messages, status_events
 
-CHUNK = 20_000
+CHUNK = 5_000
+LONGEST_SECONDS = 3600.0
 WRITERS = 4
 """Transactions at the same time in PostgreSQL: each has its slot of the roll-ups."""
 
@@ -61,13 +63,34 @@ async def fill(engine: AsyncEngine, number: int, until: datetime, days: int, see
             _add_samples(samples, chunk)
             await _write(engine, chunk)
 
+    if engine.dialect.name == "sqlite":
+        await write()
+        await _execute(engine, "ANALYZE")
+        return samples
+    for table in (messages, status_events):
+        await _execute(engine, f"ALTER TABLE {table.name} SET UNLOGGED, DROP CONSTRAINT {table.name}_pkey")
+        for index in table.indexes:
+            await _execute(engine, f"DROP INDEX {index.name}")
     async with asyncio.TaskGroup() as tasks:
-        for _ in range(WRITERS if engine.dialect.name == "postgresql" else 1):
+        for _ in range(WRITERS):
             tasks.create_task(write())
-    async with engine.connect() as connection:
-        await connection.exec_driver_sql("ANALYZE")
-        await connection.commit()
+    await _execute(engine, "ALTER TABLE messages ADD PRIMARY KEY (message_uuid)")
+    await _execute(engine, "ALTER TABLE status_events ADD PRIMARY KEY (event_id)")
+    await make_indexes(engine, lambda _: None)
+    for table in (messages, status_events, *TABLES):
+        await _execute(engine, f"VACUUM ANALYZE {table.name}")
     return samples
+
+
+async def _execute(engine: AsyncEngine, statement: str) -> None:
+    """Execute a statement of any length, outside a transaction."""
+    async with engine.connect() as connection:
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        if engine.dialect.name == "postgresql":
+            await driver.execute("SET maintenance_work_mem = '512MB'")
+            await driver.execute(statement, timeout=LONGEST_SECONDS)
+        else:
+            await driver.execute(statement)
 
 
 async def _write(engine: AsyncEngine, chunk: _Chunk) -> None:
@@ -82,13 +105,14 @@ async def _write(engine: AsyncEngine, chunk: _Chunk) -> None:
             driver: Any = (await connection.get_raw_connection()).driver_connection
             documents = [(*row[:3], orjson.dumps(row[3]).decode(), *row[4:]) for row in rows]
             columns = [column.name for column in messages.columns]
-            await driver.copy_records_to_table("messages", records=documents, columns=columns, timeout=600)
+            await driver.execute("SET LOCAL statement_timeout = 0")
+            await driver.copy_records_to_table("messages", records=documents, columns=columns, timeout=LONGEST_SECONDS)
             await driver.copy_records_to_table(
-                "status_events", records=chunk.events, columns=_EVENT_COLUMNS, timeout=600
+                "status_events", records=chunk.events, columns=_EVENT_COLUMNS, timeout=LONGEST_SECONDS
             )
             return
         for table, values in ((messages, rows), (status_events, [(*event[:-1], None, True) for event in chunk.events])):
-            upsert = Upsert(table, engine.dialect)
+            upsert = InsertRows(table, engine.dialect)
             await connection.exec_driver_sql(upsert.sql, upsert.parameters(values))
 
 

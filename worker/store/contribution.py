@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import lru_cache
+from functools import lru_cache, reduce
 from hashlib import blake2b
-from operator import add
+from operator import add, or_
 from typing import NamedTuple
 
 from worker.events.event import DELIVERED, READ, REJECTED, SUBMITTED, UNDELIVERABLE
@@ -142,20 +142,19 @@ def find_contribution(state: MessageState) -> Contribution:
         state.error_code,
         state.price,
     )
-    return Contribution(_encode(state, label, priced), dimension)
-
-
-def _encode(state: MessageState, label: str, reached: int) -> str:
     statuses = state.statuses
-    reached |= _REACHED_NOW.get(state.status, _OPEN)
-    for status in statuses:
-        reached |= _REACHED.get(status, 0)
     first = next(iter(statuses.values()))
+    head = f"{first.toordinal() * 24 + first.hour}:{priced | _find_reached(state.status, *statuses)}:{label}"
     delivered, submitted = statuses.get(DELIVERED), statuses.get(SUBMITTED)
-    head = f"{first.toordinal() * 24 + first.hour}:{reached}:{label}"
     if delivered is None or submitted is None:
-        return head
-    return f"{head} {find_bucket((delivered - submitted).total_seconds())}"
+        return Contribution(head, dimension)
+    return Contribution(f"{head} {find_bucket((delivered - submitted).total_seconds())}", dimension)
+
+
+@lru_cache(maxsize=1024)
+def _find_reached(current: str, *statuses: str) -> int:
+    """Return the bits of a message with this current status that reached these statuses."""
+    return reduce(or_, (_REACHED.get(status, 0) for status in statuses), _REACHED_NOW.get(current, _OPEN))
 
 
 def find_bucket(seconds: float) -> int:

@@ -28,18 +28,21 @@ from worker.events.vonage import parse
 from worker.handlers.errors import Divide, Unavailable
 from worker.store.contribution import Contribution, ContributionTally, find_contribution
 from worker.store.database import FileReplaced, confirm_files, is_away, open_connection
-from worker.store.projection import LEAST_DECIDING, BatchMessage, MessageState, dedupe, project
+from worker.store.projection import INDEXED, LEAST_DECIDING, BatchMessage, MessageState, dedupe, project
 from worker.store.recent_events import RecentEvents
 from worker.store.revision import SchemaMismatch, check_tables
 from worker.store.rollups import Rollups
-from worker.store.statements import INDEXED, PAGE, Statements
+from worker.store.statements import PAGE, InsertRows, Statements, UpdateMessages
 from worker.store.tables import messages, status_events
 
 log = structlog.get_logger("store")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EVENT_COLUMNS = tuple(column.key for column in status_events.columns if column.key not in ("query", "decides"))
-_INDEXED_VALUES = itemgetter(*(place for place, column in enumerate(messages.columns) if column.key in INDEXED))
+_INDEXED_VALUES = itemgetter(*map(messages.columns.keys().index, INDEXED))
+_FIRST_AT = messages.columns.keys().index("first_at")
+_NO_STATE = tuple({"status": "", "statuses": {}, "stale": False}.get(key) for key in messages.columns.keys()[1:])
+"""The values of an empty row of messages, without the id."""
 _EVENT_VALUES = attrgetter(*("raw" if column == "payload" else column for column in _EVENT_COLUMNS))
 
 
@@ -133,18 +136,22 @@ class Store:
         """
         others, inserted = list(batch), dict[str, Contribution]()
         if self._sql.insert_missing is not None:
-            states = [project(message.arrived.values()) for message in batch.values() if message.is_likely_new()]
-            contributions = [find_contribution(state) for state in states]
-            rows = [_make_row(state, pair.text) for state, pair in zip(states, contributions, strict=True)]
-            statement, parameters = self._sql.insert_missing.arguments(batch, rows)
-            keys = set((await connection.exec_driver_sql(statement, parameters)).scalars())
-            pairs = zip(states, contributions, strict=True)
-            inserted = {state.message_uuid: pair for state, pair in pairs if state.message_uuid in keys}
+            rows, contributions = [], dict[str, Contribution]()
+            for message_uuid, message in batch.items():
+                if message.is_likely_new():
+                    state = project(message.arrived.values())
+                    contribution = contributions[message_uuid] = find_contribution(state)
+                    rows.append(_make_row(state, contribution.text))
+                else:
+                    rows.append((message_uuid, *_NO_STATE))
+            parameters = self._sql.insert_missing.parameters(rows)
+            keys = set((await connection.exec_driver_sql(self._sql.insert_missing.sql, parameters)).scalars())
+            inserted = {key: contribution for key, contribution in contributions.items() if key in keys}
             others = [key for key in batch if key not in keys]
         for row in await connection.execute(self._sql.lock, {"ids": self._sql.ids(others)}):
-            message_uuid, has_state, counted, *_ = row
+            message_uuid, has_state, counted = row
             message = batch[message_uuid]
-            message.has_state, message.counted, message.indexed = has_state, counted, tuple(row[3:])
+            message.has_state, message.counted = has_state, counted
         return inserted
 
     async def _put(
@@ -166,22 +173,31 @@ class Store:
                     rows.append((*_EVENT_VALUES(event), event.query or None, event_id in message.deciding))
         tally = ContributionTally()
         states = list(_make_rows(batch, inserted, tally))
-        upserts, updates = list[tuple[Any, ...]](), list[tuple[Any, ...]]()
-        parameters = self._sql.put_messages.parameters([row for _, row in states])
-        for (message, _), values in zip(states, parameters, strict=True):
-            (updates if _INDEXED_VALUES(values) == message.indexed else upserts).append(values)
-        for sql, written in (
-            (self._sql.put_usual_events.sql, self._sql.put_usual_events.parameters(usual)),
-            (self._sql.put_events.sql, self._sql.put_events.parameters(rows)),
-            (self._sql.update_messages.sql, self._sql.update_messages.parameters(updates)),
-            (self._sql.put_messages.sql, upserts),
+        for statement, written in (
+            (self._sql.put_usual_events, usual),
+            (self._sql.put_events, rows),
+            *self._choose_statements(states),
         ):
             if written:
-                await connection.exec_driver_sql(sql, written)
+                await connection.exec_driver_sql(statement.sql, statement.parameters(written))
         for to, ids in marks.items():
             if ids:
                 await connection.execute(self._sql.mark, {"ids": self._sql.ids(sorted(ids)), "to": to})
         await self._rollups.add(connection, tally.sum())
+
+    def _choose_statements(
+        self, states: Sequence[tuple[BatchMessage, tuple[Any, ...]]]
+    ) -> Iterator[tuple[InsertRows | UpdateMessages, Sequence[tuple[Any, ...]]]]:
+        """Yield the statements for the rows of messages, each with its rows."""
+        if self._sql.update_messages is None:
+            yield self._sql.put_messages, [row for _, row in states]
+            return
+        upserts, updates = list[tuple[Any, ...]](), list[tuple[Any, ...]]()
+        for message, row in states:
+            is_update = message.keeps_indexed(_INDEXED_VALUES(row), row[_FIRST_AT])
+            (updates if is_update else upserts).append(row)
+        yield self._sql.update_messages, updates
+        yield self._sql.put_messages, upserts
 
     async def _read(self, connection: AsyncConnection, batch: dict[str, BatchMessage]) -> None:
         """Read the stored deciding events, and the stored events that the batch has again."""

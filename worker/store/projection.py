@@ -48,6 +48,9 @@ _CARRIED = (
     "workflow_items",
 )
 _CARRIED_VALUES = attrgetter(*_CARRIED)
+INDEXED = ("to", "client_ref", "error_code")
+"""The columns of a state that indexes of messages contain. The others that they contain are first_at and stale."""
+_INDEXED_VALUES = attrgetter(*INDEXED)
 _STATUS = attrgetter("status")
 
 
@@ -227,15 +230,15 @@ class BatchMessage:
     message_uuid: str
     arrived: dict[str, StatusEvent]
     has_state: bool = False
-    """Whether its row has a state. The row can be missing if rows were deleted by hand."""
+    """Whether its row has a state that is not stale. The row can be missing if rows were deleted by hand."""
     counted: str | None = None
     """Its contribution that the roll-ups contain."""
-    indexed: Sequence[Any] = ()
-    """The values of its row that indexes contain."""
     deciding: Mapping[str, StatusEvent] = field(default_factory=dict)
     """The stored deciding events, and the events of the batch."""
     changed: Mapping[str, StatusEvent] = field(default_factory=dict)
     """Events that are new or have another receipt."""
+    before: Collection[StatusEvent] = ()
+    """The deciding events of the stored state."""
     undecisive: Mapping[str, StatusEvent] = field(default_factory=dict)
     """Events of the batch that are stored and do not decide."""
     read: Collection[str] = ()
@@ -250,6 +253,7 @@ class BatchMessage:
         if not self.deciding:
             self.deciding = self.changed = self.arrived
             return False
+        self.before = self.deciding.values()
         is_moved = False
         changed: dict[str, StatusEvent] = {}
         for event_id, event in self.arrived.items():
@@ -270,6 +274,15 @@ class BatchMessage:
     def needs_row(self) -> bool:
         """Whether to write its row."""
         return bool(self.changed) or not self.has_state
+
+    def keeps_indexed(self, values: tuple[Any, ...], first_at: datetime) -> bool:
+        """Whether its row has these values of INDEXED and this ``first_at``, because all its events had them."""
+        return (
+            self.has_state
+            and bool(self.before)
+            and all(_INDEXED_VALUES(event) == values for event in self.before)
+            and first_at == min(event.time for event in self.before)
+        )
 
     def is_stored(self) -> bool:
         """Whether events of it were stored before. Call it after ``take_arrived``."""

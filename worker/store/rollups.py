@@ -5,18 +5,19 @@ PostgreSQL it is the first slot whose advisory lock is free, until the commit. S
 """
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Dialect, Table
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from worker.store.contribution import Changes
+from worker.store.statements import ArrayRows
 from worker.store.tables import delivery_rollups, rollup_dimensions, status_rollups
 
 TABLES = (rollup_dimensions, status_rollups, delivery_rollups)
 
-_POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]
 _LOCKS = 0x61636B72  # "ackr"
 _SLOTS = 64
 # If all slots are taken, the process id of the backend is a slot of its own.
@@ -32,9 +33,10 @@ class Rollups:
     """Writes the roll-ups of one kind of database."""
 
     def __init__(self, dialect: Dialect) -> None:
-        self._to_time = status_rollups.c.hour.type.dialect_impl(dialect).bind_processor(dialect)
-        self._rows = [_upsert_row(table) for table in TABLES]
-        self._arrays = _upsert_arrays() if dialect.name == "postgresql" else None
+        to_time = status_rollups.c.hour.type.dialect_impl(dialect).bind_processor(dialect)
+        self._time = lru_cache(maxsize=256)(to_time) if to_time else lambda hour: hour
+        self._arrays = _number_arrays() if dialect.name == "postgresql" else []
+        self._statements = [_upsert_arrays(self._arrays)] if self._arrays else list(map(_upsert_row, TABLES))
 
     async def add(self, connection: AsyncConnection, changes: Changes) -> None:
         """Add the changes. Call it last: the slot is taken until the commit."""
@@ -43,55 +45,50 @@ class Rollups:
             [(self._time(hour), *key, *amounts) for (hour, *key), amounts in changes.statuses.items()],
             [(self._time(hour), *key, number) for (hour, *key), number in changes.deliveries.items()],
         )
-        if self._arrays is None:
-            for statement, rows in zip(self._rows, tables, strict=True):
+        if not self._arrays:
+            for statement, rows in zip(self._statements, tables, strict=True):
                 if rows:
                     await connection.exec_driver_sql(statement, rows)
         elif changes.statuses or changes.deliveries:
-            arrays: list[Any] = []
-            for table, rows in zip(TABLES, tables, strict=True):
-                columns = list(zip(*rows, strict=True)) or [()] * len(_columns(table))
-                arrays += map(list if table is rollup_dimensions else _write_array, columns)
-            await connection.exec_driver_sql(self._arrays, tuple(arrays))
-
-    def _time(self, hour: Any) -> Any:
-        return self._to_time(hour) if self._to_time else hour
+            parameters = chain.from_iterable(map(ArrayRows.parameters, self._arrays, tables))
+            await connection.exec_driver_sql(self._statements[0], tuple(parameters))
 
 
-def _write_array(values: Iterable[Any]) -> str:
-    """Return numbers or times as an array of PostgreSQL: the driver looks at each value of an array twice."""
-    return f"{{{','.join(map(str, values))}}}"
+def _number_arrays() -> Sequence[ArrayRows]:
+    """Return the parameters of the statement of PostgreSQL, for each table."""
+    arrays, first = [], 1
+    for table in TABLES:
+        arrays.append(ArrayRows(_columns(table), first))
+        first += len(_columns(table))
+    return arrays
+
+
+def _upsert_arrays(tables: Sequence[ArrayRows]) -> str:
+    """Return the statement that adds rows to all tables of PostgreSQL."""
+    parts = [_SLOT]
+    for table, arrays in zip(TABLES, tables, strict=True):
+        rows = f"SELECT {_add_slot(table, arrays.values, 'slot.n')} FROM slot, {arrays}"  # noqa: S608 - only names
+        parts.append(f"new_{table.name} AS ({_upsert(table, rows)})")
+    return f"WITH {', '.join(parts)} SELECT 1"
 
 
 def _upsert_row(table: Table) -> str:
     """Return the statement that adds one row to a table of SQLite."""
-    marks = ", ".join("0" if column.key == "slot" else "?" for column in table.columns)
-    return f"{_insert_into(table)} VALUES ({marks}) {_on_conflict(table)}"
+    return _upsert(table, f"VALUES ({_add_slot(table, '?' * len(_columns(table)), '0')})")
 
 
-def _upsert_arrays() -> str:
-    """Return the statement that adds rows to all tables of PostgreSQL. Each column of each table is one array."""
-    parts, number = [_SLOT], 0
-    for table in TABLES:
-        types = [str(column.type.compile(_POSTGRESQL)) for column in _columns(table)]
-        cast = "" if table is rollup_dimensions else "::TEXT"
-        arrays = ", ".join(f"${place}{cast}::{name}[]" for place, name in enumerate(types, number + 1))
-        number += len(types)
-        values = ", ".join("slot.n" if column.key == "slot" else f"rows.{column.key}" for column in table.columns)
-        names = ", ".join(column.key for column in _columns(table))
-        parts.append(
-            f"new_{table.name} AS ({_insert_into(table)} SELECT {values} "  # noqa: S608 - only names of columns
-            f"FROM slot, unnest({arrays}) AS rows ({names}) {_on_conflict(table)})"
-        )
-    return f"WITH {', '.join(parts)} SELECT 1"
+def _upsert(table: Table, rows: str) -> str:
+    names = _add_slot(table, [column.key for column in _columns(table)], "slot")
+    return f"INSERT INTO {table.name} ({names}) {rows} {_on_conflict(table)}"
 
 
 def _columns(table: Table) -> list[Any]:
     return [column for column in table.columns if column.key != "slot"]
 
 
-def _insert_into(table: Table) -> str:
-    return f"INSERT INTO {table.name} ({', '.join(column.key for column in table.columns)})"
+def _add_slot(table: Table, values: Iterable[str], slot: str) -> str:
+    """Return the list of the values of a row, with the slot as the last one if the table has it."""
+    return ", ".join([*values, slot] if "slot" in table.c else values)
 
 
 def _on_conflict(table: Table) -> str:

@@ -13,7 +13,7 @@ from worker.events.event import StatusEvent
 from worker.store import migrations
 from worker.store.handler import read_event
 from worker.store.projection import MessageState, dedupe, project
-from worker.store.statements import Upsert
+from worker.store.statements import InsertRows
 from worker.store.tables import messages, status_events
 
 _MESSAGES = Table(
@@ -45,7 +45,7 @@ async def make_tables(engine: AsyncEngine) -> None:
 async def write_as_0002(engine: AsyncEngine, events: Sequence[StatusEvent]) -> None:
     """Write the events and the states of their messages in one transaction."""
     ids = sorted({event.message_uuid for event in events})
-    put_events, put_messages = Upsert(status_events, engine.dialect), Upsert(_MESSAGES, engine.dialect)
+    put_events, put_messages = InsertRows(status_events, engine.dialect), InsertRows(_MESSAGES, engine.dialect)
     async with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             parameters = {"ids": ids}

@@ -1,10 +1,14 @@
 import asyncio
 import random
+from collections.abc import Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.support.samples.events import body, deliveries, event, events_of
@@ -14,7 +18,9 @@ from worker.handlers.errors import Unavailable
 from worker.store.database import open_engine
 from worker.store.handler import Store
 from worker.store.migrate import migrate
-from worker.store.projection import dedupe
+from worker.store.projection import INDEXED, dedupe, project
+from worker.store.statements import write_array
+from worker.store.tables import messages
 
 
 @settings(
@@ -95,3 +101,72 @@ async def test_times_are_kept_to_the_microsecond_over_the_whole_range(engine: As
     await Store(engine).handle([sent])
     message_rows, _ = await read_rows(engine)
     assert message_rows["m-1"]["status_at"] == sent.occurred_at
+
+
+async def test_a_later_batch_changes_the_values_that_indexes_contain(engine: AsyncEngine) -> None:
+    """After each batch of one event, the row has the values of all events so far."""
+    store, events = Store(engine), list[StatusEvent]()
+    columns = [messages.c[name] for name in ("first_at", *INDEXED)]
+
+    batches: Sequence[dict[str, Any]] = (
+        {"status": "submitted", "timestamp": "2026-11-30T12:00:00Z", "to": "447700900000", "client_ref": "order-1"},
+        {"status": "read", "timestamp": "2026-11-30T12:00:05Z", "to": "447700900000", "client_ref": "order-1"},
+        {"status": "delivered", "timestamp": "2026-11-30T11:59:59.5Z"},
+        {"status": "delivered", "timestamp": "2026-11-30T12:00:03Z", "to": "447700900001"},
+        {"status": "read", "timestamp": "2026-11-30T12:00:06Z", "to": "447700900002", "client_ref": "order-2"},
+        {"status": "read", "timestamp": "2026-11-30T12:00:07Z", "error": {"title": "1000"}},
+        {"status": "read", "timestamp": "2026-11-30T12:00:08Z"},
+    )
+    for number, fields in enumerate(batches):
+        events.append(event(body(**fields), at=f"0/1-{number}"))
+        await store.handle(events[-1:])
+
+        state = project(events)
+        async with engine.connect() as connection:
+            (row,) = await connection.execute(select(*columns))
+        assert row == (next(iter(state.statuses.values())), *(getattr(state, name) for name in INDEXED))
+
+
+_TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=9)
+_TIMES = st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001 - bounds
+
+
+@given(
+    texts=st.lists(st.none() | _TEXTS, max_size=50),
+    numbers=st.lists(st.none() | st.integers(-(2**63), 2**63 - 1)),
+    times=st.lists(st.none() | _TIMES),
+)
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_postgresql_reads_each_value_of_an_array(
+    postgresql_url: str, texts: list[str | None], numbers: list[int | None], times: list[datetime | None]
+) -> None:
+    """Quotes, backslashes, commas, braces, control characters and the word null come back unchanged."""
+    hostile = [
+        'a"b',
+        "\\",
+        "\\n",
+        "\n",
+        '\\"',
+        "\t\b\f\r\x01\x7f",
+        "null",
+        "NULL",
+        "",
+        " ",
+        "{a,b}",
+        "\U0001f600",
+        "\u2028",
+    ]
+    arrays: Sequence[Sequence[Any]] = (texts, [*texts, *hostile], numbers, times, [True, False, None])
+
+    async def read() -> Sequence[Any]:
+        engine = open_engine(postgresql_url)
+        async with engine.connect() as connection:
+            (row,) = await connection.exec_driver_sql(
+                "SELECT $1::TEXT::TEXT[], $2::TEXT::TEXT[], $3::TEXT::BIGINT[], $4::TEXT::TIMESTAMPTZ[], "
+                "$5::TEXT::BOOLEAN[]",
+                tuple(map(write_array, arrays)),
+            )
+        await engine.dispose()
+        return tuple(row)
+
+    assert asyncio.run(read()) == arrays
