@@ -113,7 +113,7 @@ async def find_messages(
 async def count_newer(engine: AsyncEngine, chosen: MessageFilter, newest: str, limit: int = 1000) -> Capped:
     """Return how many messages were added to the list above its newest message. Raises as ``find_messages``."""
     newer = _is_newer(_decode(newest))
-    statements = [*_plan_lookups(chosen).values()] or [_select(chosen)]
+    statements = [statement for _, statement in _plan_lookups(chosen)] or [_select(chosen)]
     async with open_reader(engine) as connection:
         ids = [
             select(part.with_only_columns(messages.c.message_uuid).where(newer).limit(limit + 1).subquery())
@@ -153,7 +153,7 @@ def _select(chosen: MessageFilter, *conditions: ColumnElement[bool]) -> Select[A
         if value is not None:
             statement = statement.where(column == clean(value))
     if chosen.error is not None:
-        statement = statement.where(*_equals("error_code", [chosen.error]))
+        statement = statement.where(*_equals("error_code", chosen.error))
     if chosen.is_open:
         statement = statement.where(messages.c.status.not_in(FINAL))
     if chosen.since is not None:
@@ -163,38 +163,38 @@ def _select(chosen: MessageFilter, *conditions: ColumnElement[bool]) -> Select[A
     return statement
 
 
-def _equals(column: str, values: Sequence[str]) -> Sequence[ColumnElement[bool]]:
-    """Return conditions that the index of the column answers."""
-    cleaned = [clean(value) for value in values]
+def _equals(column: str, value: str) -> Sequence[ColumnElement[bool]]:
+    """Return conditions that the index of the column answers, in its order."""
+    cleaned = clean(value)
     start = func.substr(messages.c[column], literal_column("1"), literal_column(str(INDEXED_LENGTH)))
-    conditions = [messages.c[column].is_not(None), start.in_([value[:INDEXED_LENGTH] for value in cleaned])]
-    if max(map(len, cleaned)) >= INDEXED_LENGTH:
+    conditions = [messages.c[column].is_not(None), start == cleaned[:INDEXED_LENGTH]]
+    if len(cleaned) >= INDEXED_LENGTH:
         # Not the column itself: SQLite would put its value into the first condition, and not use the index.
-        conditions.append(messages.c[column].concat("").in_(cleaned))
+        conditions.append(messages.c[column].concat("") == cleaned)
     return conditions
 
 
-def _plan_lookups(chosen: MessageFilter) -> dict[Match, Select[Any]]:
-    """Return a statement for each thing that the text can be; none without a text."""
+def _plan_lookups(chosen: MessageFilter) -> Sequence[tuple[Match, Select[Any]]]:
+    """Return a statement for each thing that the text can be, with one value each; none without a text."""
     text = clean((chosen.text or "").strip())
     if not text:
-        return {}
+        return []
     message_uuid = messages.c.message_uuid
-    lookups: dict[Match, Select[Any]] = {
-        "message_uuid": _select(chosen, message_uuid == text),
-        "client_ref": _select(chosen, *_equals("client_ref", [text])),
-    }
-    number = text.translate(_FILLERS)
-    if _NUMBER.fullmatch(number):
-        digits = number.removeprefix("+").removeprefix("00")
-        lookups["number"] = _select(chosen, *_equals("to", sorted({text, number, digits, f"+{digits}"})))
+    lookups: list[tuple[Match, Select[Any]]] = [
+        ("message_uuid", _select(chosen, message_uuid == text)),
+        ("client_ref", _select(chosen, *_equals("client_ref", text))),
+    ]
     if _EVENT_ID.fullmatch(text.lower()):
         events = select(status_events.c.message_uuid).where(status_events.c.event_id == text.lower())
-        lookups["event_id"] = _select(chosen, message_uuid.in_(events))
-    if _ENTRY.fullmatch(text):
+        lookups.append(("event_id", _select(chosen, message_uuid.in_(events))))
+    elif _ENTRY.fullmatch(text):
         entry = text if "/" in text else f"0/{text}"
         events = select(status_events.c.message_uuid).where(status_events.c.entry == entry)
-        lookups["entry"] = _select(chosen, message_uuid.in_(events))
+        lookups.append(("entry", _select(chosen, message_uuid.in_(events))))
+    elif _NUMBER.fullmatch(number := text.translate(_FILLERS)):
+        digits = number.removeprefix("+").removeprefix("00")
+        values = sorted({text, number, digits, f"+{digits}"})
+        lookups += [("number", _select(chosen, *_equals("to", value))) for value in values]
     return lookups
 
 
@@ -203,7 +203,7 @@ async def _search(
 ) -> tuple[Sequence[Any], Sequence[Match]]:
     """Return up to ``limit`` + 1 messages with the text, and the fields that have it."""
     parts = []
-    for match, statement in _plan_lookups(chosen).items():
+    for match, statement in _plan_lookups(chosen):
         page = statement if cursor is None else statement.where(_is_older(cursor))
         parts.append(select(page.add_columns(literal(match).label("match")).limit(limit + 1).subquery()))
     union = union_all(*parts).subquery()
