@@ -1,10 +1,11 @@
 # make run: everything on this machine. For developers: make test | lint | format | bench; make coverage, the tests, and
 # the share of lines and branches that they run; make test-aiohttp, the HTTP
 # tests on the lowest and the newest aiohttp that is allowed; make crash ROUNDS=10, the
-# crash tests at length; make chaos ROUNDS=200 SEED=1, random faults under load; make fuzz SECONDS=60, random input for
+# crash tests at length; make chaos ROUNDS=200 SEED=1, random faults under load; make upgrade
+# WEBHOOKS=2000, an upgrade from 0.1.0rc1 and back, with that many webhooks for each step; make fuzz SECONDS=60, random input for
 # as long; make outage MINUTES=10, an outage of a target of that length; make lock, to renew the locked
 # versions; make reference, pictures, screenshots and recording, to
-# write docs/reference/ and docs/images/ from the code; make docs,
+# write docs/reference/ and docs/images/ from the code; make kubernetes, the rendered objects that tests read; make docs,
 # the documentation as a site in build/site; make package, wheel and sdist, checked and installed; make vendor, the
 # console's libraries for browsers from npm.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -12,7 +13,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 PYTEST = $(BIN)/pytest
 
-.PHONY: screenshots run test coverage coverage-data test-aiohttp lint format bench chaos outage crash fuzz reference pictures recording docs package vendor lock clean
+.PHONY: screenshots run test coverage coverage-data test-aiohttp lint format bench chaos outage crash fuzz upgrade reference kubernetes pictures recording docs package vendor lock clean
 
 run: .venv/.run
 	@exec $(BIN)/ackstream up $(ARGS)
@@ -59,6 +60,9 @@ outage: .venv/.dev
 crash: .venv/.dev
 	ACKSTREAM_CRASH_ROUNDS=$(or $(ROUNDS),10) $(BIN)/pytest -m crash $(ARGS)
 
+upgrade: .venv/.dev
+	ACKSTREAM_UPGRADE_WEBHOOKS=$(or $(WEBHOOKS),2000) $(BIN)/pytest tests/system/test_upgrade.py $(ARGS)
+
 fuzz: .venv/.dev
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
@@ -71,6 +75,10 @@ reference: .venv/.dev
 pictures: .venv/.dev
 	$(if $(RECORD),$(BIN)/python -m deploy.docs.record_outage)
 	$(BIN)/python -m deploy.docs.pictures
+
+kubernetes:
+	for name in base overlays/demo overlays/keda overlays/monitoring; do \
+		kubectl kustomize deploy/kubernetes/$$name > tests/fixtures/kubernetes/$${name##*/}.yaml || exit 1; done
 
 screenshots: .venv/.dev
 	$(BIN)/python -m deploy.docs.screenshots

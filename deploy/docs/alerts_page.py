@@ -82,3 +82,17 @@ def _expression(expression: str) -> Iterator[str]:
 
 def _duration(seconds: int) -> str:
     return f"{seconds // 60}m" if seconds and seconds % 60 == 0 else f"{seconds}s"
+
+
+def render_kubernetes_rules() -> str:
+    """Return the same rules as an object of the Prometheus operator."""
+    note, *lines = render_rules().splitlines()
+    head = f"""{note}
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: ackstream
+  labels: {{app.kubernetes.io/part-of: ackstream}}
+spec:
+"""
+    return head + "".join(f"  {line}\n" for line in lines)

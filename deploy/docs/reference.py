@@ -27,6 +27,11 @@ PAGES: Mapping[str, Callable[[], str]] = {
 }
 RULES = FOLDER.parents[1] / "deploy" / "prometheus" / "ackstream.rules.yml"
 DASHBOARD = FOLDER.parents[1] / "deploy" / "grafana" / "dashboards" / "ackstream.json"
+KUBERNETES_RULES = [
+    RULES.parents[1] / "kubernetes" / "overlays" / "monitoring" / "prometheus-rule.yaml",
+    RULES.parents[1] / "helm" / "ackstream" / "prometheus-rule.yaml",
+]
+"""The same rules for the Prometheus operator: neither kustomize nor Helm reads files outside of its folder."""
 JSON = "json.md"
 """This page is recorded from commands that run."""
 
@@ -38,6 +43,8 @@ def main() -> None:
         (FOLDER / name).write_text(render())
     RULES.write_text(alerts_page.render_rules())
     DASHBOARD.write_text(dashboard.render())
+    for path in KUBERNETES_RULES:
+        path.write_text(alerts_page.render_kubernetes_rules())
     (FOLDER / JSON).write_text(json_page.render(json_page.record_shapes()))
 
 
