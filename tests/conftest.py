@@ -44,6 +44,7 @@ SLOW_FIRST = (
     "outage",
     "poison_crash",
     "handlers_crash",
+    "upgrade",
     "up",
     "up_stops",
     "trim_crash",
