@@ -1,8 +1,7 @@
 """The console's process: its connections, and the order in which its parts start and stop."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 import structlog
 from aiohttp import web
@@ -11,7 +10,7 @@ from aiosqlite import Connection
 from console.queries.run.replay_plans import open_plans
 from console.web import failures, routes
 from console.web.access.control import AccessControl
-from console.web.access.guard import ACCESS, GuardedHandler, add_headers, make_guard
+from console.web.access.guard import ACCESS, add_headers, make_guard
 from console.web.access.links import format_link
 from console.web.access.perimeter import Perimeter
 from console.web.access.roles import Role
@@ -22,20 +21,18 @@ from console.web.overview.simulation import run_simulation
 from console.web.route import Route
 from console.web.sampling.sampler import run_sampler
 from console.web.settings import ConsoleSettings
+from console.web.site.listener import limit_request, open_site
 from console.web.state import STATE, ConsoleState
 from runtime import health
 from runtime.disk import make_folder, try_lock
 from runtime.errors import CommandError
 from runtime.metrics import PROCESS
-from runtime.server_socket import open_listener, port_of
 from stream.redis.client import client, redact_url
 from worker.store.database import open_engine
 
 log = structlog.get_logger("console")
 
 BODY_BYTES = 64 * 1024
-KEEPALIVE_SECONDS = 30.0
-STOP_SECONDS = 2.0
 
 
 async def serve(
@@ -98,7 +95,7 @@ def _open_access(settings: ConsoleSettings, database: Connection) -> AccessContr
 
 def make_app(state: ConsoleState, access: AccessControl, stop: asyncio.Event) -> web.Application:
     """Return the application with all routes, behind the guard."""
-    app = web.Application(middlewares=[failures.explain_failures], client_max_size=BODY_BYTES)
+    app = web.Application(middlewares=[limit_request, failures.explain_failures], client_max_size=BODY_BYTES)
     app[STATE], app[ACCESS] = state, access
     app.on_response_prepare.append(add_headers)
     listed = routes.collect(LiveStreams(routes.LIVE, stop))
@@ -109,31 +106,9 @@ def make_app(state: ConsoleState, access: AccessControl, stop: asyncio.Event) ->
 
 def _add_route(app: web.Application, route: Route) -> str:
     """Add the route; return its path in the form that the guard sees."""
-    resource = app.router.add_route(route.method, route.path, route.handler).resource
+    if route.method == "GET" and not route.is_stream:
+        resource = app.router.add_get(route.path, route.handler).resource  # HEAD too
+    else:
+        resource = app.router.add_route(route.method, route.path, route.handler).resource
     assert resource is not None  # noqa: S101 - it was added with a path
     return resource.canonical
-
-
-@asynccontextmanager
-async def open_site(app: web.Application, settings: ConsoleSettings) -> AsyncIterator[int]:
-    """Serve the application while the block runs; yields the port. Raises CommandError if the port is taken."""
-    runner = web.AppRunner(app, shutdown_timeout=STOP_SECONDS)
-    await runner.setup()
-    server = runner.server
-    assert server is not None  # noqa: S101 - it is set up
-    loop = asyncio.get_running_loop()
-    try:
-        async with open_listener(
-            lambda: GuardedHandler(
-                server,
-                loop=loop,
-                keepalive_timeout=KEEPALIVE_SECONDS,
-                access_log=None,  # type: ignore[arg-type]  # the documented value for no access log
-            ),
-            settings.hosts,
-            settings.console_port,
-            setting="ACKSTREAM_CONSOLE_PORT (--port)",
-        ) as listener:
-            yield port_of(listener)
-    finally:
-        await runner.cleanup()

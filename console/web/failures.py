@@ -30,6 +30,7 @@ TEXTS = {
     403: ("You may not do this.", "Your role allows you to look, but not to act. An admin can change it."),
     404: ("The console has no such page.", "Check the address, or choose a page in the menu."),
     405: ("This address does not take such a request.", ""),
+    408: ("The request did not arrive in time.", "Try again."),
     413: ("The request is too large.", ""),
     421: ("The console does not answer under this name.", "Add it to ACKSTREAM_CONSOLE_ALLOWED_HOSTS."),
     429: ("Too many tries.", "Wait a minute, then try again."),

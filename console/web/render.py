@@ -4,6 +4,7 @@ A page template extends ``base.html`` and gets the keys of its data as variables
 of ``_macros.html``), ``static(name)`` and the filters of console.web.filters. Values are escaped.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,6 +33,8 @@ STEPS = "ackstream-steps"
 
 NOTE_LENGTH = 500
 NOTE_SECONDS = 60
+BODY_SECONDS = 10.0
+"""For the whole body of a request."""
 
 P = TypeVar("P", bound=Parameters)
 
@@ -140,7 +143,7 @@ def make_frame(
         query = {**chosen, **request.match_info, **(live_query or {}), "page": live}
     return Frame(
         path=request.path,
-        back=request.path_qs if request.method == "GET" else "/",
+        back=request.path_qs if request.method in ("GET", "HEAD") else "/",
         now=datetime.now(UTC),
         identity=identity,
         theme=request.cookies.get(THEME, ""),
@@ -195,12 +198,14 @@ async def parameters(request: web.Request, model: type[P]) -> P:
     """Parse the query of a GET, or the form or JSON of a POST, with the parts of the path. Raises WrongParameter."""
     values = dict(request.match_info)
     if request.method in ("GET", "HEAD"):
-        values |= _collect(request.query, model)
-    elif request.content_type == "application/json":
-        values |= await _read_json(request)
-    else:
-        values |= _collect(await _read_form(request), model)
-    return _validate(values, model)
+        return _validate(values | _collect(request.query, model), model)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            is_json = request.content_type == "application/json"
+            body = await _read_json(request) if is_json else _collect(await _read_form(request), model)
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
+    return _validate(values | body, model)
 
 
 def parse_query(query: MultiMapping[str], model: type[P]) -> P:

@@ -43,6 +43,8 @@ class Route:
     parameters: type[Parameters] = NoParameters
     reply: type[BaseModel] | None = None
     summary: str = ""
+    is_stream: bool = False
+    """Whether the answer has no end, so that there is no HEAD."""
 
     @property
     def is_api(self) -> bool:

@@ -74,7 +74,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
         if is_chunked and not content.is_eof():
             self._check_framing(content)
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes | bytearray | memoryview) -> None:
         """Write to the client."""
         if not self._is_ended and not self._transport.is_closing():
             self._transport.write(data)
@@ -97,7 +97,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
         self._transport.close()
 
     def count_use(self) -> None:
-        """Record that a webhook of this connection was stored."""
+        """Record that this connection was of use: a webhook of it was stored, or a person is signed in."""
         self._connections.move_to_end(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -152,10 +152,15 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
         self._http.connection_lost(cast("Exception | None", exc))
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send our own error response instead. aiohttp writes only errors, which quote the client and name versions."""
-        if not self._is_dropping:
+        """Write for aiohttp.
+
+        In ingest it writes only errors, which quote the client and name versions: our own are sent instead.
+        """
+        if (replace_error := self._connections.replace_error) is None:
+            self.send(data)
+        elif not self._is_dropping:
             self._is_dropping = True
-            self.send(self._connections.replace_error(400 if bytes(data[9:12]) == b"400" else 500))
+            self.send(replace_error(400 if bytes(data[9:12]) == b"400" else 500))
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         """Do the same as `write`."""

@@ -1,12 +1,12 @@
-"""Limits the number of open connections and the time of slow clients.
+"""Limits the number of open connections and the time of slow clients, of ingest's port and of the console's.
 
 A client has ``client_seconds`` for a whole request head, counted from its first byte, and as long to read an answer. An
 idle connection is closed after ``keepalive_seconds``. One sweep every ``SWEEP_SECONDS`` checks all connections, so that
 a connection needs no timer. (The deadline of a body is in `ingest.http.body`.)
 
 A new connection is always accepted. Beyond the limit the least recently useful connection is closed: the one that
-connected, or last sent a stored webhook, the longest time ago. If new connections were refused instead, a client that
-holds all connections could lock the provider out.
+connected, or was last of use (sent a stored webhook, or a request of a person who is signed in), the longest time ago.
+If new connections were refused instead, a client that holds all connections could lock the others out.
 """
 
 import asyncio
@@ -14,8 +14,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import NoReturn
 
+from prometheus_client import Counter
+
 from ingest.http.connection import Connection
-from ingest.metrics import CONNECTIONS, CONNECTIONS_CLOSED
 from runtime.server_socket import is_listening
 
 SWEEP_SECONDS = 0.5
@@ -29,19 +30,32 @@ ReplaceError = Callable[[int], bytes]
 
 
 class Connections:
-    """All open connections, at most ``limit``, the most recently useful one last."""
+    """All open connections, at most ``limit``, the most recently useful one last.
+
+    Closed ones are counted in ``closed`` by their reason. With ``replace_error`` the bytes that aiohttp writes are
+    replaced; without it they are sent.
+    """
 
     def __init__(
-        self, limit: int, client_seconds: float, keepalive_seconds: float, replace_error: ReplaceError
+        self,
+        limit: int,
+        client_seconds: float,
+        keepalive_seconds: float,
+        closed: Counter,
+        replace_error: ReplaceError | None = None,
     ) -> None:
         self._limit = limit
         self._client_seconds = client_seconds
         self._keepalive_seconds = keepalive_seconds
+        self._closed = closed
         self.replace_error = replace_error
         self.buffer = memoryview(bytearray(READ_BYTES))
         self.is_stopping = False
         self._open: OrderedDict[Connection, None] = OrderedDict()
-        CONNECTIONS.set_function(lambda: len(self._open))
+
+    def __len__(self) -> int:
+        """Return the number of open connections."""
+        return len(self._open)
 
     def add(self, connection: Connection) -> None:
         """Add a connection, and close the least recently useful one if there are too many."""
@@ -60,7 +74,7 @@ class Connections:
 
     def give_up(self, connection: Connection, why: str) -> None:
         """Close a connection at once, and count the reason."""
-        CONNECTIONS_CLOSED.labels(why).inc()
+        self._closed.labels(why).inc()
         self.discard(connection)
         connection.abort()
 

@@ -17,6 +17,7 @@ from ingest.http.connection import Connection
 from ingest.http.connections import Connections
 from ingest.http.descriptors import raise_fd_limit
 from ingest.http.responses import replace_error
+from ingest.metrics import CONNECTIONS, CONNECTIONS_CLOSED
 from ingest.settings import IngestSettings
 from runtime.errors import CommandError
 from runtime.server_socket import open_listener, port_of
@@ -61,8 +62,13 @@ async def open_endpoint(handle: Handle, settings: IngestSettings) -> AsyncIterat
     Raises CommandError if the port is taken, or if the self-test of the port fails.
     """
     connections = Connections(
-        _fit_connections(settings.connections), settings.client_seconds, settings.keepalive_seconds, replace_error
+        _fit_connections(settings.connections),
+        settings.client_seconds,
+        settings.keepalive_seconds,
+        CONNECTIONS_CLOSED,
+        replace_error,
     )
+    CONNECTIONS.set_function(lambda: len(connections))
     server = _make_server(handle, settings.keepalive_seconds)
 
     def connect() -> Connection:

@@ -42,6 +42,9 @@ async def send_csv(
         first = ()
     response = web.StreamResponse(headers={"Content-Disposition": f'attachment; filename="{name}"'})
     response.content_type, response.charset = "text/csv", "utf-8"
+    if request.method == "HEAD":
+        await pages.aclose()
+        return response
     response.enable_compression()
     await response.prepare(request)
     await response.write(write_rows([columns, *first[:MOST_ROWS]]))

@@ -4,7 +4,7 @@ They are in a registry of their own, because the console imports code of ingest 
 meaning here.
 """
 
-from prometheus_client import CollectorRegistry, Gauge, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 
 from runtime.metrics import LOST, PROCESS, SUPPRESSED
 
@@ -47,5 +47,18 @@ OPEN_MESSAGES = Gauge(
     "network gives no receipts, or statuses were lost; see the open messages on the page Statuses of the console. "
     "Absent: the database does not answer, or has no tables.",
     ["age"],
+    registry=REGISTRY,
+)
+CONNECTIONS = Gauge(
+    "ackstream_console_connections",
+    "Open connections on the console's port. Near 1,000: a client keeps many open; those without a sign-in are closed "
+    "first.",
+    registry=REGISTRY,
+)
+CONNECTIONS_CLOSED = Counter(
+    "ackstream_console_connections_closed_total",
+    "Connections that the console closed, by reason (why). head: the request head was late or too large; answer: the "
+    "client does not read its answer; room: closed for a new connection. Rises: slow or hostile clients.",
+    ["why"],
     registry=REGISTRY,
 )

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from ingest.http.connection import LINGER_SECONDS
 from ingest.http.connections import Connections, ListenerLost
-from ingest.http.responses import replace_error
+from ingest.metrics import CONNECTIONS_CLOSED
 from stream.keys import Shard
 from tests.support.http.raw_http import LAST, Edge, Heard, good, open_socket, post, receive_all, run_for_module, talk
 from tests.support.processes import ackstream, becomes
@@ -281,6 +281,6 @@ async def test_a_listener_that_is_gone_ends_the_process_aloud() -> None:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0, start_serving=False)
     with pytest.raises(ListenerLost):
-        await asyncio.wait_for(Connections(1, 1, 1, replace_error).watch(server), 10)
+        await asyncio.wait_for(Connections(1, 1, 1, CONNECTIONS_CLOSED).watch(server), 10)
     server.close()
     await server.wait_closed()
