@@ -14,6 +14,7 @@ from ingest.http.webhook import Webhook
 from ingest.settings import IngestSettings
 from runtime import health
 from runtime.metrics import PROCESS
+from stream.process_report import encode_report
 from stream.redis.client import client, redact_url
 
 log = structlog.get_logger("ingest")
@@ -43,7 +44,10 @@ async def serve(settings: IngestSettings, stop: asyncio.Event) -> None:
                 settings,
             ) as port,
             health.run_health_server(
-                settings.admin_host, settings.admin_port, lambda: appender.not_ready_reason
+                settings.admin_host,
+                settings.admin_port,
+                lambda: appender.not_ready_reason,
+                report=lambda: encode_report(settings),
             ) as admin_port,
         ):
             started.set()

@@ -1,4 +1,4 @@
-"""Serves ``/live``, ``/ready`` and ``/metrics`` of a process on its admin port."""
+"""Serves ``/live``, ``/ready``, ``/metrics`` and ``/settings`` of a process on its admin port."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -57,12 +57,16 @@ class _RequestHandler(web.RequestHandler):
 
 @asynccontextmanager
 async def run_health_server(
-    host: str, port: int, ready: Ready, registry: CollectorRegistry = REGISTRY
+    host: str,
+    port: int,
+    ready: Ready,
+    registry: CollectorRegistry = REGISTRY,
+    report: Callable[[], bytes] | None = None,
 ) -> AsyncIterator[int]:
     """Serve until the block ends; yields the port (0 asks for a free one). Raises CommandError if the port is taken.
 
     ``/live`` is 200 while the event loop runs. ``/ready`` is 200 if ``ready()`` returns None, else 503 with the reason
-    that it returns. ``/metrics`` has the metrics of the registry.
+    that it returns. ``/metrics`` has the metrics of the registry, ``/settings`` the JSON that ``report`` returns.
     """
 
     async def live(_request: web.Request) -> web.Response:
@@ -77,9 +81,15 @@ async def run_health_server(
             READ_AT.set_to_current_time()
         return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
+    async def settings(_request: web.Request) -> web.Response:
+        if report is None:
+            raise web.HTTPNotFound
+        return web.Response(body=report(), content_type="application/json")
+
     app = web.Application()
     app.on_response_prepare.append(_remove_server_header)
-    app.add_routes([web.get("/live", live), web.get("/ready", is_ready), web.get("/metrics", metrics)])
+    answers = {"/live": live, "/ready": is_ready, "/metrics": metrics, "/settings": settings}
+    app.add_routes([web.get(path, answer) for path, answer in answers.items()])
     runner = web.AppRunner(app, shutdown_timeout=1.0)
     await runner.setup()
     server = runner.server

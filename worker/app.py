@@ -6,6 +6,7 @@ import structlog
 
 from runtime import health
 from runtime.metrics import PROCESS
+from stream.process_report import encode_report
 from stream.redis.client import REPLY_SECONDS, client, redact_url
 from worker.consumer.consumer import Consumer, consume
 from worker.consumer.fetcher import BLOCK_MS
@@ -30,6 +31,9 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event, timing: Timing = 
     reading = client(settings.redis_url, reply_seconds=BLOCK_MS / 1000 + REPLY_SECONDS)
     consumers: list[Consumer] = []
 
+    def report() -> bytes:
+        return encode_report(settings, {spec.group: spec.safe_target for spec in settings.specs})
+
     def not_ready_reason() -> str | None:
         if not consumers:
             return "the worker has not opened its handlers yet"
@@ -37,7 +41,12 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event, timing: Timing = 
 
     try:
         async with (
-            health.run_health_server(settings.admin_host, settings.admin_port, not_ready_reason) as admin_port,
+            health.run_health_server(
+                settings.admin_host,
+                settings.admin_port,
+                not_ready_reason,
+                report=report,
+            ) as admin_port,
             load_handlers(settings) as handlers,
             run_trimmer(settings, stop),
             run_cleaner(settings, settings.store_url, stop),

@@ -86,6 +86,11 @@ class Spec(BaseModel):
         """The URL of a forward handler; None for another handler."""
         return self.target.removeprefix(FORWARD) if self.target.startswith(FORWARD) else None
 
+    @property
+    def safe_target(self) -> str:
+        """The target without what may be a secret: only the host of a URL."""
+        return self.target if self.url is None else f"{FORWARD}{parse_url(self.url).host}"
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """Parse the text of one handler. Raises WrongValue, which quotes neither a URL nor a header."""

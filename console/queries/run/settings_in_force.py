@@ -1,70 +1,25 @@
-"""Describe the settings in force: each value, and its source. Secrets are counted, never shown."""
+"""Describe the settings of this machine, and the variables without effect."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
 
-from stream.redis.client import redact_url
+from stream.process_report import SettingLine, describe_settings
 from stream.settings import PREFIX, InvalidSettings, StreamSettings, find_variables
-
-URLS = frozenset({"redis_url", "database_url"})
-SOURCES = {
-    "flags": "a flag of the command",
-    "ackstream up": "the running `ackstream up`",
-    "environment": "environment",
-    ".env": ".env",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class SettingLine:
-    """One setting. ``value`` is safe to show; None means that it is not set."""
-
-    name: str
-    value: str | None
-    source: str
-    """The text of SOURCES, a file, or ``default``."""
-    is_secret: bool
-    meaning: str
-    """The valid values."""
-
-    def summary(self) -> dict[str, Any]:
-        """Return a dictionary for JSON."""
-        return {"name": self.name, "value": self.value, "source": self.source, "secret": self.is_secret}
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessLines:
-    """The settings of one kind of process; ``fault`` says why they cannot be used."""
+    """The settings of one kind of process.
+
+    ``addresses`` are those of the running processes that have these settings; without any they are those that a process
+    would read on this machine, or ``fault`` says why it would not start.
+    """
 
     process: str
     lines: Sequence[SettingLine] = ()
     fault: str = ""
-
-
-def describe_settings(settings: StreamSettings) -> list[SettingLine]:
-    """Return all settings, in the order of their declaration from the general to the particular."""
-    variables = find_variables()
-    sources = {name: source for source, names in settings.origins().items() for name in names}
-    lines = []
-    for name, field in type(settings).model_fields.items():
-        value = getattr(settings, name)
-        source = SOURCES.get(sources.get(name, ""), "default")
-        if source in ("environment", ".env") and name not in variables:
-            source = f"the file of {PREFIX}{name.upper()}_FILE ({source})"
-        is_secret = settings.is_secret(name, value)
-        lines.append(
-            SettingLine(
-                f"{PREFIX}{name.upper()}",
-                _show(name, value, is_secret=is_secret),
-                source,
-                is_secret,
-                field.description or "",
-            )
-        )
-    return lines
+    addresses: Sequence[str] = ()
 
 
 def load_lines(process: str, kind: type[StreamSettings]) -> ProcessLines:
@@ -73,21 +28,6 @@ def load_lines(process: str, kind: type[StreamSettings]) -> ProcessLines:
         return ProcessLines(process, describe_settings(kind.load()))
     except InvalidSettings as exc:
         return ProcessLines(process, fault=str(exc))
-
-
-def _show(name: str, value: Any, *, is_secret: bool) -> str | None:
-    if value is None or value == "":
-        return None
-    if name in URLS:
-        return redact_url(value)
-    if is_secret:
-        return _count(str(value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _count(text: str) -> str:
-    values = [part for part in re.split(r"[,\n]", text) if part.strip() and not part.lstrip().startswith("#")]
-    return "set" if len(values) == 1 else f"set, {len(values)} values"
 
 
 @dataclass(frozen=True, slots=True)

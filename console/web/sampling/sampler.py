@@ -29,6 +29,7 @@ from console.web.sampling.findings import FiringAlert, Range, Series, Verdict, W
 from console.web.sampling.history import SampleHistory
 from console.web.sampling.rates import RecentMoments
 from console.web.sampling.redis_reader import RedisReader
+from console.web.sampling.reports import ProcessReports
 from console.web.sampling.scrape import Scraper
 from console.web.sampling.snapshot import Away, IngestSample, Rates, RedisSample, Snapshot, Totals, WorkerSample
 from console.web.sampling.verdict import make_verdict
@@ -84,6 +85,11 @@ class Sampler:
     def verdict(self) -> Verdict:
         """The sentences about this moment."""
         return make_verdict(self.latest, self.rates(), self.alerts, self.webhooks_since())
+
+    @property
+    def reports(self) -> ProcessReports:
+        """The settings in force and the handlers of the processes."""
+        return self._scraper.reports
 
     def age(self) -> float:
         """Return the seconds since the newest snapshot was taken. It is more than a few if the console hangs."""

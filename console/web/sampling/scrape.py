@@ -5,6 +5,7 @@ import dataclasses
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import aiohttp
 from yarl import URL
@@ -12,6 +13,7 @@ from yarl import URL
 from console.web.metrics.counters import CounterSums
 from console.web.metrics.distribution import Distribution
 from console.web.metrics.exposition import NoMetrics, Reading, make_distribution, read_metrics
+from console.web.sampling.reports import ProcessReports
 from console.web.sampling.snapshot import Away, IngestSample, ProcessSample, Totals, WorkerSample
 from runtime.health import CONSOLE_AGENT
 
@@ -45,6 +47,7 @@ class Scraper:
         self._sums = CounterSums(clock())
         self._bounds: dict[str, tuple[float, ...]] = {}
         self._at = 0.0
+        self.reports = ProcessReports()
         self.has_addresses = bool(find_urls())
         self.processes: Mapping[str, ProcessSample] = {}
         """By address, as of the last round."""
@@ -63,6 +66,7 @@ class Scraper:
         processes = {text: self._note(text, answer) for text, answer in results.items()}
         self.processes = {**self._find_lost_spools(processes), **processes}
         self._sums.forget(self._clock())
+        self.reports.keep(self.processes)
 
     @property
     def totals(self) -> Totals:
@@ -90,22 +94,21 @@ class Scraper:
             return f"the name {address.url.host} has no address: no process runs, or the name is wrong"
         host = f"[{address.ip}]" if ":" in address.ip else address.ip
         url = URL(f"{address.url.scheme}://{host}:{address.port}/metrics")
+        options: Any = {
+            "headers": {
+                "Host": f"{address.url.host}:{address.port}",
+                "Accept-Encoding": "identity",
+                "User-Agent": CONSOLE_AGENT,
+            },
+            "server_hostname": address.url.host if address.url.scheme == "https" else None,
+            "allow_redirects": False,
+        }
         try:
-            async with (
-                asyncio.timeout(SCRAPE_SECONDS),
-                http.get(
-                    url,
-                    headers={
-                        "Host": f"{address.url.host}:{address.port}",
-                        "Accept-Encoding": "identity",
-                        "User-Agent": CONSOLE_AGENT,
-                    },
-                    server_hostname=address.url.host if address.url.scheme == "https" else None,
-                    allow_redirects=False,
-                ) as response,
-            ):
-                text = await _read_text(response)
-            return read_metrics(text)
+            async with asyncio.timeout(SCRAPE_SECONDS):
+                async with http.get(url, **options) as response:
+                    reading = read_metrics(await _read_text(response))
+                await self.reports.read(http, address.text, reading.started_at, url.with_path("/settings"), options)
+                return reading
         except TimeoutError:
             return f"no answer within {SCRAPE_SECONDS} s: look at its load and at the network"
         except NoMetrics as exc:

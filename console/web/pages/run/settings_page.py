@@ -1,13 +1,14 @@
 """The settings in force with their sources, versions, and the durability of Redis. Secrets are counted, never shown."""
 
 import platform
+from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
 from aiohttp import web
 
 from console.queries.run.parts import read_database, read_redis
-from console.queries.run.settings_in_force import ProcessLines, describe_settings, find_ineffective, load_lines
+from console.queries.run.settings_in_force import ProcessLines, find_ineffective, load_lines
 from console.web.access.roles import Identity
 from console.web.pages.run.settings_replies import SettingsReply
 from console.web.render import json_reply, parameters, render_page
@@ -16,6 +17,7 @@ from console.web.sampling.snapshot import ProcessSample, Snapshot
 from console.web.settings import ConsoleSettings
 from console.web.state import ConsoleState, identity_of, state_of
 from ingest.settings import IngestSettings
+from stream.process_report import SettingLine, describe_settings
 from stream.redis.client import redact_url
 from worker.settings import WorkerSettings
 
@@ -27,7 +29,6 @@ async def read(state: ConsoleState, _chosen: NoParameters, _identity: Identity) 
     settings = state.settings
     redis, database = await read_redis(state.server), await read_database(state.engine)
     own = ProcessLines("console", describe_settings(settings))
-    others = [load_lines("ingest", IngestSettings), load_lines("worker", WorkerSettings)]
     return {
         "version": version("ackstream"),
         "python": platform.python_version(),
@@ -41,15 +42,34 @@ async def read(state: ConsoleState, _chosen: NoParameters, _identity: Identity) 
             {"name": setting.name, "source": setting.source, "advice": setting.advice}
             for _, setting in find_ineffective(settings, lambda: KINDS)
         ],
-        "settings": [_describe(lines) for lines in (own, *others)],
+        "settings": [_describe(lines) for lines in (own, *_list_others(state))],
     }
+
+
+def _list_others(state: ConsoleState) -> Iterator[ProcessLines]:
+    """Yield the settings of each running process, equal ones once; those of this machine if no process reports any."""
+    sampler = state.sampler
+    for kind, samples, settings in (
+        ("ingest", sampler.latest.ingest, IngestSettings),
+        ("worker", sampler.latest.workers, WorkerSettings),
+    ):
+        addresses: dict[tuple[SettingLine, ...], list[str]] = {}
+        for sample in samples:
+            report = sampler.reports.find(sample.address)
+            if report is not None:
+                addresses.setdefault(report.settings, []).append(sample.address)
+        for lines, running in addresses.items():
+            yield ProcessLines(kind, lines, addresses=running)
+        if not addresses:
+            yield load_lines(kind, settings)
 
 
 def _describe(lines: ProcessLines) -> dict[str, Any]:
     return {
         "process": lines.process,
+        "addresses": list(lines.addresses),
         "fault": lines.fault or None,
-        "lines": [{**line.summary(), "meaning": line.meaning} for line in lines.lines],
+        "lines": [line.summary() for line in lines.lines],
     }
 
 

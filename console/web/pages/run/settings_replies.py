@@ -14,9 +14,10 @@ class SettingReply(Reply):
 
 
 class ProcessSettingsReply(Reply):
-    """The settings of a kind of process, or the reason why it would not start."""
+    """The settings in force at these addresses; without any those of this machine, or why a process would not start."""
 
     process: str
+    addresses: list[str]
     fault: str | None
     lines: list[SettingReply]
 

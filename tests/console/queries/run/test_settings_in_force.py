@@ -5,8 +5,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from console.queries.run.settings_in_force import ProcessLines, SettingLine, describe_settings, load_lines
+from console.queries.run.settings_in_force import ProcessLines, load_lines
 from ingest.settings import IngestSettings
+from stream.process_report import SettingLine, describe_settings
 from stream.settings import StreamSettings
 from worker.settings import WorkerSettings
 

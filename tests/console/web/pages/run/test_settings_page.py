@@ -6,10 +6,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from console.up.valkey import find_free_port
 from console.web.access.roles import Role
 from console.web.pages.run.settings_replies import SettingsReply
 from stream.keys import Shard
 from tests.support.http.console_server import ConsoleServer, run_console
+from tests.support.processes import ackstream
 
 CANARY = "hunter2canary"
 BASE64_CANARY = "d2hzZWMtY2FuYXJ5LWh1bnRlcjI="
@@ -68,6 +70,34 @@ async def test_settings_have_sources_and_faults(console: ConsoleServer) -> None:
     assert "1 setting has no effect." in page
     assert data["redis"]["version"].startswith("Valkey")
     assert data["database"]["revision"] == data["database"]["needs"]
+
+
+async def test_running_processes_report_their_own_settings(tmp_path: Path, valkey_url: str, shard: Shard) -> None:
+    """Values of a worker elsewhere and its handlers come from its admin port, without secrets; ingest is not known."""
+    port = find_free_port()
+    settings = {"redis_url": valkey_url, "stream": shard.name, "retry_attempts": "7", "admin_port": str(port)}
+    handlers = ("--handler", f"crm=forward:https://127.0.0.1:9/{CANARY}#header.X-Key={CANARY}", "--handler", "log")
+    with ackstream("worker", *handlers, folder=tmp_path, **settings) as worker:
+        await worker.is_ready(port)
+        url = f"http://127.0.0.1:{port}"
+        async with (
+            run_console(tmp_path, valkey_url, shard.name, console_scrape=url) as console,
+            console.visit() as person,
+        ):
+            data = (await person.get("/api/v1/settings")).json()
+            page = (await person.get("/settings")).text
+            groups = (await person.get("/api/v1/groups")).json()["groups"]
+            async with person.http.get(f"{url}/settings") as report:
+                reported = await report.text()
+
+    SettingsReply.model_validate(data)
+    running = {process["process"]: process for process in data["settings"]}
+    lines = {line["name"]: line for line in running["worker"]["lines"]}
+    assert (running["worker"]["addresses"], running["ingest"]["addresses"]) == ([f"127.0.0.1:{port}"], [])
+    assert (lines["ACKSTREAM_RETRY_ATTEMPTS"]["value"], lines["ACKSTREAM_HANDLERS"]["value"]) == ("7", "set, 2 values")
+    assert "no running ingest reports its settings" in page
+    assert {row["group"]: row["handler"] for row in groups} == {"crm": "forward:127.0.0.1", "log": "log"}
+    assert CANARY not in page + reported
 
 
 async def test_a_database_that_is_away_is_named(tmp_path: Path, valkey_url: str, shard: Shard) -> None:
