@@ -1,4 +1,4 @@
-"""``ackstream groups``: list, pause, resume, drop."""
+"""``ackstream groups``: list, pause, probe, resume, drop."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -50,6 +50,19 @@ def pause_command(options: ServerOptions, group: Group, why: Why) -> None:
         {"group": group, "paused": "operator", "why": why},
         f"group {group!r} is paused; `ackstream groups resume {group}` ends it",
     )
+
+
+@app.command("probe")
+def probe_command(options: ServerOptions, group: Group) -> None:
+    """Let a group that is paused for failures try one call now. It resumes by itself if the call succeeds.
+
+    Example: ackstream groups probe store
+    """
+    from console.queries.groups import probe_group
+
+    starts = options.ask(lambda server, shard: probe_group(server, shard, group))
+    sentence = "tries one call now" if starts else "tries a call already"
+    options.answer({"group": group, "probe": "due" if starts else "running"}, f"group {group!r} {sentence}")
 
 
 @app.command("resume")

@@ -1,4 +1,4 @@
-"""List, pause, resume and drop the consumer groups of a stream, registered or foreign."""
+"""List, pause, probe, resume and drop the consumer groups of a stream, registered or foreign."""
 
 import asyncio
 import time
@@ -12,7 +12,15 @@ from runtime.errors import CommandError
 from stream.entry import EntryId
 from stream.keys import Shard
 from stream.redis.scripts import read_script
-from worker.dispatch.pause import PauseRecord, pause_by_hand, read_pause, resume
+from worker.dispatch.pause import (
+    PauseReason,
+    PauseRecord,
+    describe_reason,
+    hasten_probe,
+    pause_by_hand,
+    read_pause,
+    resume,
+)
 from worker.events.timestamps import iso_time
 from worker.group.consumer_group import read_group_names
 from worker.group.group_ref import GroupRef
@@ -108,6 +116,21 @@ async def pause_group(server: Redis, shard: Shard, name: str, person: str, why: 
     if name not in names:
         raise CommandError(f"no group {name!r} is registered; the groups are: {', '.join(names) or 'none yet'}")
     await pause_by_hand(GroupRef(server, shard, name), person, why)
+
+
+async def probe_group(server: Redis, shard: Shard, name: str) -> bool:
+    """Let a worker of a failing group try one call at once; return False if one is being tried already.
+
+    Raises CommandError if the group does not exist or is not paused for failures, and RedisError.
+    """
+    survey = await AckFloor(server, shard).survey()
+    if name not in {group.name for group in survey.groups}:
+        raise _unknown(name, survey)
+    reason, is_probing = await hasten_probe(GroupRef(server, shard, name))
+    if reason != PauseReason.FAILING:
+        why = f"is paused for another reason ({describe_reason(reason)})" if reason else "is not paused"
+        raise CommandError(f"group {name!r} {why}, so nothing is tried")
+    return not is_probing
 
 
 async def resume_group(server: Redis, shard: Shard, name: str) -> str | None:

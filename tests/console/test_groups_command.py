@@ -165,6 +165,20 @@ def test_a_pause_by_hand_needs_a_reason_and_a_registered_group(site: GroupComman
     assert site.list_groups()["slow"]["paused"] is None
 
 
+def test_a_failing_group_tries_a_call_when_told(site: GroupCommands) -> None:
+    """`probe` makes the next probe due; without a pause for failures it is refused."""
+    assert "is not paused" in str(site.run("probe", "slow").exception)
+    key = site.shard.paused("slow")
+    site.do(lambda server: server.hset(key, mapping={"why": "failing", "probe": "99999999999999", "tries": "3"}))
+
+    assert orjson.loads(site.run("probe", "slow", "--json").output) == {"group": "slow", "probe": "due"}
+
+    assert int(site.do(lambda server: server.hget(key, "probe"))) < 99999999999999
+    site.do(lambda server: server.hset(key, "why", "operator"))
+    assert "a person paused it" in str(site.run("probe", "slow").exception)
+    assert "no group" in str(site.run("probe", "nobody").exception)
+
+
 def test_nothing_is_dropped_unless_confirmed(site: GroupCommands) -> None:
     """The answer no, or no answer, leaves every group."""
     for answer in ("n\n", ""):

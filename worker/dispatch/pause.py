@@ -57,6 +57,7 @@ PROBE = read_script(__file__, "take_probe.lua")
 FAILED = read_script(__file__, "fail_probe.lua")
 LOOK = read_script(__file__, "read_pause.lua")
 END = read_script(__file__, "end_pause.lua")
+HASTEN = read_script(__file__, "hasten_probe.lua")
 
 
 class Pause:
@@ -190,6 +191,16 @@ async def read_pause_reason(group: GroupRef) -> str | None:
     """Return why a group is paused; None if it is not. Raises RedisError."""
     reason: Any = await group.server.hget(group.paused, "why")
     return None if reason is None else reason.decode()
+
+
+async def hasten_probe(group: GroupRef) -> tuple[str | None, bool]:
+    """Make the next probe due at once.
+
+    Return the reason of the pause, None without one, and whether a probe runs already. A pause for another reason than
+    FAILING has no probes, and stays as it is. Raises RedisError.
+    """
+    reply: Any = await group.server.register_script(HASTEN)(keys=[group.paused], args=[PauseReason.FAILING])
+    return reply[0].decode() or None, bool(reply[1])
 
 
 async def resume(group: GroupRef) -> str | None:

@@ -6,7 +6,7 @@ from urllib.parse import quote
 from aiohttp import web
 from pydantic import StringConstraints
 
-from console.queries.groups import drop_group, find_group, pause_group, resume_group
+from console.queries.groups import drop_group, find_group, pause_group, probe_group, resume_group
 from console.queries.run.group_overview import ConsumerLine, read_consumers
 from console.web.access.roles import Identity, Role
 from console.web.filters import count_noun
@@ -15,7 +15,13 @@ from console.web.pages.run.acts import ActOutcome, make_act_routes
 from console.web.pages.run.group_names import LONGEST_NAME, GroupName
 from console.web.pages.run.groups import STATES, read_rows
 from console.web.pages.run.replay_plan import Why
-from console.web.pages.run.replies import DroppedReply, GroupDetailsReply, GroupPausedReply, ResumedReply
+from console.web.pages.run.replies import (
+    DroppedReply,
+    GroupDetailsReply,
+    GroupPausedReply,
+    GroupProbeReply,
+    ResumedReply,
+)
 from console.web.render import Note, WrongParameter, json_reply, parameters, render_page
 from console.web.route import API, Json, Route
 from console.web.sampling.snapshot import HandlerError
@@ -125,6 +131,18 @@ async def pause(request: web.Request) -> ActOutcome:
     return ActOutcome({"group": body.name, "paused": "operator"}, note, _path(body.name))
 
 
+async def probe(request: web.Request) -> ActOutcome:
+    """Let a worker try one call of a failing group at once. Raises CommandError if it is not failing."""
+    name = (await parameters(request, GroupName)).name
+    state, identity = state_of(request), identity_of(request)
+    await _require(state, name)
+    starts = [await probe_group(state.server, shard, name) for shard in state.shards]
+    result = "one call is due" if any(starts) else "a call was being tried already"
+    await state.audit.record(identity, action="groups.probe", scope=f"group={name}", result=result)
+    note = Note(f"{name} tries one call now.", "If it succeeds, the group goes on by itself.")
+    return ActOutcome({"group": name, "probe": "due" if any(starts) else "running"}, note, _path(name))
+
+
 async def resume(request: web.Request) -> ActOutcome:
     """Resume a paused group at once."""
     body = await parameters(request, ResumeParameters)
@@ -193,6 +211,16 @@ ROUTES = [
         PauseParameters,
         "Pause a group",
         reply=GroupPausedReply,
+        back=_back,
+        role=Role.OPERATOR,
+    ),
+    *make_act_routes(
+        "groups.probe",
+        "/groups/{name}/probe",
+        probe,
+        GroupName,
+        "Let a failing group try one call now",
+        reply=GroupProbeReply,
         back=_back,
         role=Role.OPERATOR,
     ),

@@ -46,12 +46,14 @@ async def read(state: ConsoleState, _chosen: NoParameters, _identity: Identity) 
 async def read_rows(state: ConsoleState, shard: Any) -> list[dict[str, Any]]:
     """Return the groups of one shard for JSON. Raises RedisError."""
     latest, rates = state.sampler.latest, state.sampler.rates(RATE_SECONDS).groups
+    handlers = state.sampler.reports.find_handlers()
     overviews = await read_overview(state.server, shard)
     return [
         describe_group(
             group,
             latest.groups.get(group.position.name),
             rates.get(group.position.name),
+            handlers.get(group.position.name),
             is_waiting=group.position.name in latest.waiting,
         )
         for group in overviews
@@ -59,14 +61,20 @@ async def read_rows(state: ConsoleState, shard: Any) -> list[dict[str, Any]]:
 
 
 def describe_group(
-    group: GroupOverview, sample: GroupSample | None, rates: GroupRates | None, *, is_waiting: bool = False
+    group: GroupOverview,
+    sample: GroupSample | None,
+    rates: GroupRates | None,
+    handler: str | None,
+    *,
+    is_waiting: bool = False,
 ) -> dict[str, Any]:
-    """Return a group for JSON. Unknown numbers are null. ``is_waiting``: its target is away."""
+    """Return a group for JSON. Unknown values are null. ``is_waiting``: its target is away."""
     position = group.position
     alive = sample.alive if sample else None
     row = {
         "group": position.name,
         "path": quote(position.name, safe=""),
+        "handler": handler,
         "registered": position.registered,
         "exists": position.exists,
         "alive": alive,

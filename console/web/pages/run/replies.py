@@ -1,5 +1,7 @@
 """The JSON of replays, groups and the audit log, as the API describes it."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -120,6 +122,7 @@ class GroupReply(Reply):
     """A group. Numbers that are not known are null."""
 
     group: str
+    handler: str | None
     registered: bool
     exists: bool
     alive: int | None = Field(description="consumers that are alive")
@@ -187,6 +190,13 @@ class GroupPausedReply(Reply):
 
     group: str
     paused: str
+
+
+class GroupProbeReply(Reply):
+    """A group whose next probe is due, or whose probe is running."""
+
+    group: str
+    probe: Literal["due", "running"]
 
 
 class ResumedReply(Reply):

@@ -1,6 +1,7 @@
 """The pages of groups, and the number for autoscalers."""
 
 import html
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import quote
@@ -97,6 +98,30 @@ async def test_an_open_page_is_live(console: ConsoleServer, query: str, regions:
         first = await stream.content.readuntil(b"\r\n\r\n")
 
     assert all(f"[data-live={region}]".encode() in first for region in regions)
+
+
+async def test_an_operator_lets_a_failing_group_try_at_once(
+    server: Redis, shard: Shard, console: ConsoleServer
+) -> None:
+    """The next probe is due at once; a group that is not failing is left alone."""
+    await register(server, shard, "g")
+    await group(server, shard, "g")
+    pause = Pause(GroupRef(server, shard, "g"), 100)
+    async with console.visit() as person:
+        refused = await person.post("/groups/g/probe")
+        assert "is not paused, so nothing is tried" in (await person.get(refused.headers["Location"])).text
+        await pause.start(PauseReason.FAILING)
+        await server.hset(shard.paused("g"), "probe", str(int(time.time() * 1000) + 14_000))
+        assert not await pause.take_probe(60, "c")
+        assert "Try now" in (await person.get("/groups")).text
+
+        assert (await person.post("/groups/g/probe")).status == 303
+        await server.hset(shard.alive("g"), "c", "1")
+        assert await pause.take_probe(60, "c")
+        assert (await person.post("/api/v1/groups/g/probe")).json() == {"group": "g", "probe": "running"}
+
+    log = await console.read_audit("groups")
+    assert [(row["action"], row["scope"]) for row in log] == [("groups.probe", "group=g")] * 2
 
 
 async def test_an_operator_pauses_and_resumes_a_group(
