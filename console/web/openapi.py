@@ -30,7 +30,7 @@ ERRORS = {
     "403": "The role does not allow this, or the request comes from another site.",
     "404": "This does not exist.",
     "429": "Too many requests; `Retry-After` has the seconds to wait.",
-    "503": "Redis or the database does not answer, or the number is not certain.",
+    "503": "Redis or the database does not answer, or the number is not certain, or too many plans are being counted.",
 }
 ACTION_ERRORS = {"409": "The number has changed; nothing was done.", "413": "The body is too large."}
 

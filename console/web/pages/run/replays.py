@@ -6,6 +6,7 @@ from typing import Any
 from aiohttp import web
 
 from console.queries.run.replay_cards import ReplayCard, read_cards
+from console.queries.run.replay_plans import TooManyPlans
 from console.web.access.audit import mask_digits
 from console.web.access.roles import Identity
 from console.web.live import LivePage
@@ -22,6 +23,7 @@ from worker.replay.job import State
 
 SHOWN_SECONDS = 60
 """A replay that has ended is shown with those that run for this long."""
+RETRY_SECONDS = 5
 STATES = {
     State.RUNNING: ("run", "run", "Running"),
     State.PAUSED: ("warn", "pause", "Paused"),
@@ -99,7 +101,7 @@ async def _plan(state: ConsoleState, chosen: ReplaysParameters, *, is_live: bool
             count = state.plans.recall(request) if is_live else None
             counts.append(count or await state.plans.find(request, again=chosen.again and not is_live))
     except CommandError as exc:
-        return {"fault": str(exc)}
+        return {"fault": str(exc), "is_busy": isinstance(exc, TooManyPlans)}
     return describe_plan(chosen, counts)
 
 
@@ -146,7 +148,7 @@ async def view(request: web.Request) -> web.StreamResponse:
     if (timed := chosen.with_times()) != chosen:
         raise web.HTTPSeeOther(f"/replays?{timed.query()}")
     data = await read(state_of(request), chosen, identity_of(request))
-    return render_page(
+    page = render_page(
         request,
         "replays.html",
         data,
@@ -155,15 +157,25 @@ async def view(request: web.Request) -> web.StreamResponse:
         twin=f"{API}/replays",
         live="replays",
     )
+    return _ask_to_retry(page) if data["plan"] and data["plan"].get("is_busy") else page
 
 
 async def twin(request: web.Request) -> web.Response:
     """Answer the replays, and the plan if a group is given."""
     chosen = await parameters(request, ReplaysParameters)
     data = await read(state_of(request), chosen, identity_of(request))
-    if data["plan"] and "fault" in data["plan"]:
-        return json_reply({"error": data["plan"]["fault"]}, 400)
-    return json_reply({"replays": data["replays"], "plan": data["plan"]})
+    plan = data["plan"]
+    if plan and "fault" in plan:
+        answer = json_reply({"error": plan["fault"]}, 400)
+        return _ask_to_retry(answer) if plan["is_busy"] else answer
+    return json_reply({"replays": data["replays"], "plan": plan})
+
+
+def _ask_to_retry(answer: web.Response) -> web.Response:
+    """Return the answer as 503: other plans are being counted."""
+    answer.set_status(503)
+    answer.headers["Retry-After"] = str(RETRY_SECONDS)
+    return answer
 
 
 ROUTES = [

@@ -10,14 +10,17 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 
+from console.queries.run import replay_plans
 from console.web.access.roles import Role
 from console.web.pages.run.replies import ReplaysReply, StartReply
 from stream.keys import Shard
 from tests.support.http.console_server import ConsoleServer, Visitor, run_console
 from tests.support.processes import run_ackstream
 from tests.support.samples.events import body, entry
+from tests.support.streams.retention import LARGE, trim_once
 from tests.support.waiting import until
 from tests.support.workers.recording import GROUP, RecordingWorkers, replay, run_recording_workers
+from worker.retention.archive_writer import Archive
 
 ENTRIES = 400
 FORM = {"group": GROUP, "status": "delivered", "rate": "20"}
@@ -119,6 +122,34 @@ async def test_a_replay_started_here_is_in_the_list_of_the_command(
     assert set(site.times("done").values()) == {2}
 
 
+async def test_archived_entries_are_replayed(site: RecordingWorkers, tmp_path: Path, valkey_url: str) -> None:
+    """With an archive the form offers it as a source; a replay from it brings back what retention has removed."""
+    folder = tmp_path / "archive"
+    archive = Archive(folder, rest_seconds=0)
+    archive.prepare()
+    site.workers[0].kill()
+    await site.server.delete(site.shard.trimmer)
+    await trim_once(valkey_url, site.shard, LARGE, archive)
+    kept = await site.server.xlen(site.shard.stream)
+    assert kept < ENTRIES
+    await site.start(archive=str(folder))
+    data = tmp_path / "console"
+    data.mkdir()
+    async with (
+        run_console(data, valkey_url, site.shard.name, archive=folder) as console,
+        console.visit() as person,
+    ):
+        assert f"Start: {kept} to {GROUP}" in (await person.get(f"/replays?group={GROUP}")).text
+        page = (await person.get(f"/replays?group={GROUP}&source=archive")).text
+        assert f"Start: {ENTRIES} to {GROUP}" in page
+        form = {"group": GROUP, "source": "archive", "rate": "1000", "expected": str(ENTRIES), "why": "lost"}
+        assert (await person.post("/replays", form)).status == 303
+        await is_in_state(person, "done", done=ENTRIES)
+        assert "the archive" in (await person.get("/replays")).text
+    await site.is_done()
+    assert set(site.times("done").values()) == {2}
+
+
 @pytest.mark.usefixtures("site")
 async def test_a_changed_number_starts_nothing(server: Redis, shard: Shard, console: ConsoleServer) -> None:
     """The page returns to the plan with the new number, the API answers 409; entries that arrive later do not count."""
@@ -154,6 +185,18 @@ async def test_a_choice_that_cannot_be_planned_says_why(console: ConsoleServer) 
             assert (answer.status, set(answer.json())) == (400, {"error"}), query
         empty = (await person.get(f"/replays?group={GROUP}&status=read")).text
         assert "Nothing matches." in empty
+
+
+@pytest.mark.usefixtures("site")
+async def test_too_many_plans_are_asked_to_wait(console: ConsoleServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While others are being counted, a plan is answered 503 with Retry-After, and the page says why."""
+    monkeypatch.setattr(replay_plans, "MOST_RUNNING", 0)
+    async with console.visit(Role.VIEWER) as person:
+        page, twin = [await person.get(f"{path}?group={GROUP}") for path in ("/replays", "/api/v1/replays")]
+
+    assert (page.status, twin.status) == (503, 503)
+    assert int(page.headers["Retry-After"]) == int(twin.headers["Retry-After"]) > 0
+    assert "replays are being counted" in page.text
 
 
 @pytest.mark.usefixtures("site")
