@@ -213,8 +213,12 @@ class Processor:
             settlement.marks += map(mark, events)
         self._handled.inc(len(events))
         if source is not Source.LIVE:
-            retried = (event for event in events if event.attempt > 1)
-            settlement.outcomes += [EntryOutcome(event.entry, "handled", event.attempt) for event in retried]
+            settlement.outcomes += [
+                EntryOutcome(event.entry, "handled", event.attempt)
+                for call in calls
+                for event, (_, flat) in zip(call.events, call.entries, strict=True)
+                if event.attempt > 1 or b"error" in flat[::2]  # a dead letter that a replay has brought back
+            ]
         if source is Source.RETRY:
             observe_attempts(self._group, (event.attempt for event in events))
 

@@ -53,7 +53,7 @@ async def group(server: Redis, shard: Shard, console: ConsoleServer) -> FailingG
 async def test_the_timeline_has_spool_failure_dead_letter_and_replay(
     console: ConsoleServer, group: FailingGroup
 ) -> None:
-    """The page shows the way of each webhook, and after a replay that the group has settled it."""
+    """The page shows the way of each webhook, and after a replay that the group has handled it."""
     async with console.visit() as person:
         before = (await person.get(PAGE)).text
         (row,) = (await person.get(TWIN)).json()["groups"]
@@ -69,7 +69,8 @@ async def test_the_timeline_has_spool_failure_dead_letter_and_replay(
         assert text in before
     assert (row["state"], len(row["dead_letters"])) == ("dead letter", 1)
     assert (answer.status, answer.headers["Location"]) == (303, PAGE)
-    assert "Settled by g after the replay" in after
+    assert after.index("Replayed to g") < after.index("Handled by g")
+    assert "Settled by g after the replay" not in after
     assert "fixed &lt;b&gt;it&lt;/b&gt;" in after
 
 
