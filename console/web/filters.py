@@ -40,6 +40,15 @@ def format_number(value: float | None, limit: int | None = None) -> str:
     return f"{GAP.join(split_number(value))}{plus}"
 
 
+def format_price(text: str | None) -> str:
+    """Return a decimal number of the provider without zeros at its end: ``0.041`` of ``0.04100000``."""
+    if not text:
+        return UNKNOWN
+    whole, point, rest = text.partition(".")
+    rest = rest.rstrip("0")
+    return f"{whole}{point if rest else ''}{rest}"
+
+
 def split_number(value: float | None) -> tuple[str, str]:
     """Return a large figure and its word from a million: ``("8.81", "million")``, ``("214,906", "")``."""
     if value is None or value < _MILLION:
@@ -208,6 +217,7 @@ FILTERS = {
     "noun": count_noun,
     "number": format_number,
     "percent": format_percent,
+    "price": format_price,
     "rate": format_rate,
     "spark": draw_spark,
     "split_number": split_number,

@@ -19,13 +19,36 @@
     if (seconds === 0) return "0";
     return seconds < 1 ? `${+(seconds * 1000).toPrecision(3)} ms` : `${+seconds.toPrecision(3)} s`;
   };
-  const UNITS = { rate: short, answer: duration, outstanding: short };
+  const long = (seconds) => {
+    if (seconds < 60) return duration(seconds);
+    return seconds < 3600 ? `${+(seconds / 60).toPrecision(3)} min` : `${+(seconds / 3600).toPrecision(3)} h`;
+  };
+  const UNITS = { rate: short, answer: duration, outstanding: short, delivery: long };
+  // The scale of the time to delivery is logarithmic, with lines at round times.
+  const ROUND_TIMES = [0.01, 0.1, 1, 10, 60, 600, 3600, 36000, 360000];
   const LEAST = { rate: 1, answer: 0.002, outstanding: 10 };
 
   // The top of the scale: 1, 2, 2.5, 4, 5 or 10 times a power of ten, so that both grid lines have short labels.
   function ceiling(value) {
     const power = 10 ** Math.floor(Math.log10(value));
     return [1, 2, 4, 5, 8, 10].map((factor) => factor * power).find((top) => top >= value * 0.999999);
+  }
+
+  function rangeOf(name) {
+    if (name !== "delivery") return { range: (_plot, _low, high) => [0, ceiling(Math.max(high || 0, LEAST[name]))] };
+    const last = ROUND_TIMES.length - 1;
+    return {
+      distr: 3,
+      range: (_plot, low, high) => {
+        const below = Math.min(ROUND_TIMES.findLastIndex((time) => time <= (low || 1)), last - 1);
+        const above = ROUND_TIMES.findIndex((time, place) => place > below && time >= (high || 1));
+        return [ROUND_TIMES[Math.max(below, 0)], ROUND_TIMES[above < 0 ? last : above]];
+      },
+    };
+  }
+
+  function linesAt(name, { min, max }) {
+    return name === "delivery" ? ROUND_TIMES.filter((time) => time >= min && time <= max) : [0, max / 2, max];
   }
 
   function timeLabel(seconds, span) {
@@ -50,7 +73,7 @@
       cursor: { y: false, points: { size: 5 }, drag: { setScale: false, x: false, y: false } },
       scales: {
         x: { time: true, range: (_plot, low, high) => [low, high] },
-        y: { range: (_plot, _low, high) => [0, ceiling(Math.max(high || 0, LEAST[name]))] },
+        y: rangeOf(name),
       },
       axes: [
         {
@@ -68,7 +91,7 @@
           ...axis,
           grid: { stroke: grid, width: 1 },
           size: 56,
-          splits: (plot) => [0, plot.scales.y.max / 2, plot.scales.y.max],
+          splits: (plot) => linesAt(name, plot.scales.y),
           values: (_plot, splits) => splits.map(format),
         },
       ],
@@ -178,8 +201,11 @@
       output.setAttribute("aria-hidden", "true");
       figure.append(output);
     }
-    update();
-    document.addEventListener("tick", update);
+    if (box.dataset.points) draw(JSON.parse(box.dataset.points));
+    else {
+      update();
+      document.addEventListener("tick", update);
+    }
     new ResizeObserver(() => {
       for (const [name, { plot }] of plots) {
         plot.setSize({ width: $(`[data-chart=${name}]`).clientWidth, height: 144 });
