@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Locator, Page, expect
 
 from tests.support.handlers import recorder
 from tests.support.http.browser import WAIT_MS, Tab, open_signed_in
@@ -25,6 +25,7 @@ pytestmark = pytest.mark.xdist_group("browser")
 NUMBER = "447700900123"
 REFERENCE = "order-4711"
 MOST_TABS = 80
+TOUCH: dict[str, Any] = {"viewport": {"width": 360, "height": 800}, "has_touch": True, "is_mobile": True}
 PAGES = (
     "/",
     "/statuses",
@@ -76,6 +77,10 @@ class BrowsedConsole:
         """Let the handler succeed from now on."""
         (self.folder.folder / "back").touch()
 
+    def damage(self) -> None:
+        """Let the handler fail until it is repaired."""
+        (self.folder.folder / "back").unlink(missing_ok=True)
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowsedConsole]:
@@ -90,22 +95,24 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowsedConsole]:
         yield BrowsedConsole(folder, process)
 
 
-async def prepare(place: BrowsedConsole) -> None:
+async def prepare(place: BrowsedConsole, number: int = 0) -> None:
     """Wait for all processes, then send statuses: one message of a number, one that fails, one with a wrong secret."""
     up = place.process
     await up.is_ready(place.folder.admin_port)
     await becomes(lambda: len(up.read_log("consumer.ready")) == 2 and up.read_log("console.started"))
-    for number in range(20):
-        assert await place.send(body(message_uuid=f"other-{number}", client_ref=f"order-{number}")) == 200
+    for other in range(20):
+        assert await place.send(body(message_uuid=f"other-{other}", client_ref=f"order-{other}")) == 200
     assert await place.send(body(message_uuid="m-1", to=NUMBER, client_ref=REFERENCE)) == 200
-    assert await place.send(body(message_uuid="down-1", to="447700900042", client_ref="order-9")) == 200
-    assert await place.send(body(message_uuid="wrong-1"), secret="the secret of somebody else") == 503
+    assert await place.send(body(message_uuid=f"down-{number}", to="447700900042", client_ref="order-9")) == 200
+    assert await place.send(body(message_uuid=f"wrong-{number}"), secret="the secret of somebody else") == 503
 
 
-async def test_a_person_finds_and_repairs_with_the_mouse(place: BrowsedConsole) -> None:
-    """From sign-in to sign-out: live numbers, a message, a dead letter that is replayed, a replay, the quarantine."""
-    await prepare(place)
-    async with place.open() as tab:
+@pytest.mark.parametrize(("number", "options"), [(1, {}), (2, TOUCH)], ids=["mouse", "touch"])
+async def test_a_person_finds_and_repairs(place: BrowsedConsole, number: int, options: dict[str, Any]) -> None:
+    """With a mouse, and by touch on 360 px: live numbers, a message, a dead letter, a replay, the quarantine."""
+    place.damage()
+    await prepare(place, number)
+    async with place.open(**options) as tab:
         page = tab.page
         await expect(page.locator("#state")).to_contain_text("Live")
         await send_until_dead(place)
@@ -117,12 +124,30 @@ async def test_a_person_finds_and_repairs_with_the_mouse(place: BrowsedConsole) 
         await expect(page.get_by_role("region", name="Timeline")).to_contain_text("Received, signature correct")
         await expect(page.locator("main")).not_to_contain_text(NUMBER)
 
-        await repair_dead_letter(place, page)
+        await repair_dead_letter(place, page, f"down-{number}")
         await replay_slowly(page)
-        await accept_quarantined(page)
-        await page.get_by_role("button", name="Your account").click()
-        await page.get_by_role("button", name="Sign out").click()
+        await accept_quarantined(page, f"wrong-{number}")
+        await press(page.get_by_role("button", name="Your account"))
+        await press(page.get_by_role("button", name="Sign out"))
         await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+def is_narrow(page: Page) -> bool:
+    """Whether the page has the width of a phone, where a person uses touch."""
+    return page.viewport_size is not None and page.viewport_size["width"] == TOUCH["viewport"]["width"]
+
+
+async def press(target: Locator) -> None:
+    """Click, or tap on a phone."""
+    await (target.tap() if is_narrow(target.page) else target.click())
+
+
+async def go_to(page: Page, name: str) -> None:
+    """Open a page of the menu."""
+    if is_narrow(page):
+        await press(page.get_by_role("button", name="Menu"))
+    await press(page.get_by_role("navigation", name="Pages").get_by_role("link", name=name))
+    await expect(page.get_by_role("heading", name=name, exact=True, level=1)).to_be_visible()
 
 
 async def find_message(page: Page, text: str) -> None:
@@ -133,19 +158,19 @@ async def find_message(page: Page, text: str) -> None:
     await expect(page.get_by_role("heading", name="Message m-1")).to_be_visible()
 
 
-async def repair_dead_letter(place: BrowsedConsole, page: Page) -> None:
+async def repair_dead_letter(place: BrowsedConsole, page: Page, name: str) -> None:
     """Read the error's message, repair the handler, and replay the dead letter until the group has handled it."""
-    await page.get_by_role("link", name="Dead letters").click()
-    await page.get_by_role("link", name="down-1").click()
+    await go_to(page, "Dead letters")
+    await press(page.get_by_role("link", name=name))
     await confirm(page, "Reveal…", "Show it")
     await expect(page.locator("main")).to_contain_text("447700900042")
     place.repair()
-    await page.get_by_role("navigation", name="Pages").get_by_role("link", name="Dead letters").click()
-    await page.get_by_role("link", name="down-1").click()
+    await go_to(page, "Dead letters")
+    await press(page.get_by_role("link", name=name))
     await confirm(page, "Replay…", "Replay 1")
     await expect(page.locator("#count-dead")).to_have_text("", timeout=WAIT_MS)
-    await page.goto("/messages/down-1")
-    await expect(page.get_by_role("region", name="Timeline")).to_contain_text("Replayed")
+    await page.goto(f"/messages/{name}")
+    await expect(page.get_by_role("region", name="Timeline")).to_contain_text("Handled by orders")
 
 
 async def test_the_keyboard_is_enough(place: BrowsedConsole) -> None:
@@ -228,21 +253,21 @@ async def send_until_dead(place: BrowsedConsole) -> None:
 
 async def confirm(page: Page, opener: str, button: str) -> None:
     """Open a dialog, give a reason, and confirm."""
-    await page.get_by_role("button", name=opener, exact=True).click()
+    await press(page.get_by_role("button", name=opener, exact=True))
     dialog = page.get_by_role("dialog")
     await dialog.get_by_label("Why").fill("the handler is repaired")
-    await dialog.get_by_role("button", name=button, exact=True).click()
+    await press(dialog.get_by_role("button", name=button, exact=True))
     await expect(dialog).to_be_hidden()
 
 
 async def replay_slowly(page: Page) -> None:
     """Start a replay of everything, slow it down, and cancel it."""
-    await page.get_by_role("link", name="Replays").click()
+    await go_to(page, "Replays")
     await page.get_by_label("To group").select_option("orders")
     await page.get_by_label("At most, per second").fill("2")
-    await page.get_by_role("button", name="Count", exact=True).click()
+    await press(page.get_by_role("button", name="Count", exact=True))
     await page.get_by_label("Why").fill("a new handler")
-    await page.get_by_role("button", name="Start: ").click()
+    await press(page.get_by_role("button", name="Start: "))
     rate = page.get_by_label("At most", exact=True)
     await rate.fill("1")
     await rate.press("Enter")
@@ -252,14 +277,14 @@ async def replay_slowly(page: Page) -> None:
     await expect(page.locator("main")).to_contain_text("Cancelled by", timeout=WAIT_MS)
 
 
-async def accept_quarantined(page: Page) -> None:
+async def accept_quarantined(page: Page, name: str) -> None:
     """Accept the webhook with the wrong signature, although it cannot be verified; then its message exists."""
-    await page.get_by_role("link", name="Quarantine").click()
-    await page.get_by_role("table").get_by_role("link", name="0/").first.click()
+    await go_to(page, "Quarantine")
+    await press(page.get_by_role("table").get_by_role("link", name="0/").first)
     await confirm(page, "Accept as not verified…", "Accept 1 unverified")
     await expect(page.locator("#count-quarantine")).to_have_text("", timeout=WAIT_MS)
-    await page.goto("/messages/wrong-1")
-    await expect(page.get_by_role("heading", name="Message wrong-1")).to_be_visible()
+    await page.goto(f"/messages/{name}")
+    await expect(page.get_by_role("heading", name=f"Message {name}")).to_be_visible()
 
 
 @pytest.mark.parametrize(("width", "is_dark"), [(1440, False), (1440, True), (360, False)])
