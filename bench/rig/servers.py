@@ -28,16 +28,17 @@ class Server:
 def ackstream(valkey_url: str, core: int, folder: Path, *, signatures: str, **more: str) -> Iterator[Server]:
     """Run ``ackstream ingest`` with signatures ``off`` or ``required`` and ``more``, all else by default."""
     port, admin_port = find_free_port(), find_free_port()
-    settings = environment(
-        signatures=signatures,
-        signature_secrets=f"{payloads.ACCOUNT}:{payloads.SECRET}",
-        redis_url=valkey_url,
-        port=str(port),
-        admin_port=str(admin_port),
-        data=str(folder / f"data-{signatures}"),
+    settings = {
+        "signatures": signatures,
+        "signature_secrets": f"{payloads.ACCOUNT}:{payloads.SECRET}",
+        "redis_url": valkey_url,
+        "port": str(port),
+        "admin_port": str(admin_port),
+        "data": str(folder / f"data-{signatures}"),
         **more,
-    )
-    with run_process(program("ackstream"), "ingest", core=core, folder=folder, environment=settings) as child:
+    }
+    command = program("ackstream"), "ingest"
+    with run_process(*command, core=core, folder=folder, environment=environment(**settings)) as child:
         await_port(port, child)
         yield Server(port, "/webhooks/message-status", child.pid)
 
