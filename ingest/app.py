@@ -52,13 +52,8 @@ async def serve(settings: IngestSettings, stop: asyncio.Event) -> None:
         ):
             started.set()
             PROCESS.labels("ingest").set(1)
-            log.info(
-                "ingest.started",
-                host=settings.host,
-                port=port,
-                admin_port=admin_port,
-                redis=redact_url(settings.redis_url),
-            )
+            redis = redact_url(settings.redis_url)
+            log.info("ingest.started", host=settings.host, port=port, admin_port=admin_port, redis=redis)
             if settings.signatures != "required":
                 log.warning(
                     "ingest.unsigned",

@@ -55,19 +55,8 @@ class _RequestHandler(web.RequestHandler):
         return refusal
 
 
-@asynccontextmanager
-async def run_health_server(
-    host: str,
-    port: int,
-    ready: Ready,
-    registry: CollectorRegistry = REGISTRY,
-    report: Callable[[], bytes] | None = None,
-) -> AsyncIterator[int]:
-    """Serve until the block ends; yields the port (0 asks for a free one). Raises CommandError if the port is taken.
-
-    ``/live`` is 200 while the event loop runs. ``/ready`` is 200 if ``ready()`` returns None, else 503 with the reason
-    that it returns. ``/metrics`` has the metrics of the registry, ``/settings`` the JSON that ``report`` returns.
-    """
+def _make_app(ready: Ready, registry: CollectorRegistry, report: Callable[[], bytes] | None) -> web.Application:
+    """Return the application with all routes."""
 
     async def live(_request: web.Request) -> web.Response:
         return web.Response(text="live\n")
@@ -90,7 +79,23 @@ async def run_health_server(
     app.on_response_prepare.append(_remove_server_header)
     answers = {"/live": live, "/ready": is_ready, "/metrics": metrics, "/settings": settings}
     app.add_routes([web.get(path, answer) for path, answer in answers.items()])
-    runner = web.AppRunner(app, shutdown_timeout=1.0)
+    return app
+
+
+@asynccontextmanager
+async def run_health_server(
+    host: str,
+    port: int,
+    ready: Ready,
+    registry: CollectorRegistry = REGISTRY,
+    report: Callable[[], bytes] | None = None,
+) -> AsyncIterator[int]:
+    """Serve until the block ends; yields the port (0 asks for a free one). Raises CommandError if the port is taken.
+
+    ``/live`` is 200 while the event loop runs. ``/ready`` is 200 if ``ready()`` returns None, else 503 with the reason
+    that it returns. ``/metrics`` has the metrics of the registry, ``/settings`` the JSON that ``report`` returns.
+    """
+    runner = web.AppRunner(_make_app(ready, registry, report), shutdown_timeout=1.0)
     await runner.setup()
     server = runner.server
     assert server is not None  # noqa: S101 - it is set up

@@ -152,10 +152,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
         self._http.connection_lost(cast("Exception | None", exc))
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Write for aiohttp.
-
-        In ingest it writes only errors, which quote the client and name versions: our own are sent instead.
-        """
+        """Write for aiohttp. In ingest it writes only errors, which quote the client: our own are sent instead."""
         if (replace_error := self._connections.replace_error) is None:
             self.send(data)
         elif not self._is_dropping:

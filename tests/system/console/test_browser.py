@@ -6,6 +6,7 @@ import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -73,13 +74,10 @@ class BrowsedConsole:
             yield tab
         assert tab.faults == []
 
-    def repair(self) -> None:
-        """Let the handler succeed from now on."""
-        (self.folder.folder / "back").touch()
-
-    def damage(self) -> None:
-        """Let the handler fail until it is repaired."""
-        (self.folder.folder / "back").unlink(missing_ok=True)
+    @property
+    def repaired(self) -> Path:
+        """The file with which the handler succeeds."""
+        return self.folder.folder / "back"
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +108,7 @@ async def prepare(place: BrowsedConsole, number: int = 0) -> None:
 @pytest.mark.parametrize(("number", "options"), [(1, {}), (2, TOUCH)], ids=["mouse", "touch"])
 async def test_a_person_finds_and_repairs(place: BrowsedConsole, number: int, options: dict[str, Any]) -> None:
     """With a mouse, and by touch on 360 px: live numbers, a message, a dead letter, a replay, the quarantine."""
-    place.damage()
+    place.repaired.unlink(missing_ok=True)
     await prepare(place, number)
     async with place.open(**options) as tab:
         page = tab.page
@@ -164,7 +162,7 @@ async def repair_dead_letter(place: BrowsedConsole, page: Page, name: str) -> No
     await press(page.get_by_role("link", name=name))
     await confirm(page, "Reveal…", "Show it")
     await expect(page.locator("main")).to_contain_text("447700900042")
-    place.repair()
+    place.repaired.touch()
     await go_to(page, "Dead letters")
     await press(page.get_by_role("link", name=name))
     await confirm(page, "Replay…", "Replay 1")

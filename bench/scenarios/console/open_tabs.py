@@ -1,8 +1,8 @@
 """Measure what an open console costs ingest and a worker.
 
-``python -m bench.scenarios.console_load`` runs ingest and a worker with ``store`` and ``log`` on the measured core, and
-sends RATE webhooks a second. In turn it measures their CPU time without a console, and with one that TABS browser tabs
-look at. It prints the ratios.
+``python -m bench.scenarios.console.open_tabs`` runs ingest and a worker with ``store`` and ``log`` on the measured
+core, and sends RATE webhooks a second. In turn it measures their CPU time without a console, and with one that TABS
+browser tabs look at. It prints the ratios.
 """
 
 import argparse
@@ -132,7 +132,7 @@ def compare(folder: Path, cores: Cores, rounds: int, seconds: float) -> list[Rat
 
 def main() -> None:
     """Run the comparison of the command line."""
-    parser = argparse.ArgumentParser(prog="bench.scenarios.console_load")
+    parser = argparse.ArgumentParser(prog="bench.scenarios.console.open_tabs")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=12.0)
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Measure the console's reads on many messages: ``python -m bench.scenarios.console_queries``.
+"""Measure the console's reads on many messages: ``python -m bench.scenarios.console.queries``.
 
 It fills an empty database (default 5 million messages and 15 million events in PostgreSQL, 1 million messages in
 SQLite), asks each question many times with other values, and prints the median and the 95th percentile of the time
@@ -140,7 +140,7 @@ async def _measure_once(ask: Ask, number: int) -> float:
 
 def main() -> None:
     """Measure on the chosen databases."""
-    parser = argparse.ArgumentParser(prog="bench.scenarios.console_queries", description=__doc__)
+    parser = argparse.ArgumentParser(prog="bench.scenarios.console.queries", description=__doc__)
     parser.add_argument("--postgresql", type=int, default=5_000_000, help="messages in PostgreSQL (default 5000000)")
     parser.add_argument("--sqlite", type=int, default=1_000_000, help="messages in SQLite (default 1000000)")
     parser.add_argument("--rounds", type=int, default=40, help="times that each question is asked (default 40)")

@@ -1,0 +1,1 @@
+"""Measurements of the web console; each is a program of its own."""
