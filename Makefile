@@ -61,7 +61,7 @@ crash: .venv/.dev
 	ACKSTREAM_CRASH_ROUNDS=$(or $(ROUNDS),10) $(BIN)/pytest -m crash $(ARGS)
 
 upgrade: .venv/.dev
-	ACKSTREAM_UPGRADE_WEBHOOKS=$(or $(WEBHOOKS),2000) $(BIN)/pytest tests/system/test_upgrade.py $(ARGS)
+	ACKSTREAM_UPGRADE_WEBHOOKS=$(or $(WEBHOOKS),2000) $(BIN)/pytest tests/deploy/test_upgrade.py $(ARGS)
 
 fuzz: .venv/.dev
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(ARGS)
