@@ -29,7 +29,7 @@ class RuleReply(BaseModel):
 
     alert: str
     severity: Severity
-    fires_if: str
+    title: str = Field(description="the meaning of the alert in a few words")
     path: str = Field(description="the path of its runbook on this console")
 
 
@@ -46,8 +46,8 @@ class RunbookReply(RuleReply):
 
 
 def _describe(rule: AlertRule) -> RuleReply:
-    fires_if = rule.summary.replace("{subject}", rule.label)
-    return RuleReply(alert=rule.name, severity=rule.severity, fires_if=fires_if, path=f"{PATH}/{rule.runbook}")
+    title = _read(rule.runbook).partition("\n")[0].removeprefix("# ")
+    return RuleReply(alert=rule.name, severity=rule.severity, title=title, path=f"{PATH}/{rule.runbook}")
 
 
 def _list_rules() -> RulesReply:
@@ -101,10 +101,9 @@ async def twin_list(request: web.Request) -> web.Response:
 async def view(request: web.Request) -> web.Response:
     """Show a runbook."""
     runbook = await _find(request)
-    title, _, text = runbook.markdown.removeprefix("# ").partition("\n")
-    content = Markup(render(text))  # noqa: S704 - the renderer escapes HTML, and the text is our own
-    data = {"title": title, "content": content}
-    return render_page(request, "runbook.html", data, title=title, twin=f"{API}{runbook.path}")
+    content = Markup(render(runbook.markdown.partition("\n")[2]))  # noqa: S704 - the renderer escapes HTML, and the text is our own
+    data = {"content": content}
+    return render_page(request, "runbook.html", data, title=runbook.title, twin=f"{API}{runbook.path}")
 
 
 async def twin(request: web.Request) -> web.Response:

@@ -38,7 +38,7 @@ async def test_each_rule_has_its_page(console: ConsoleServer) -> None:
     }
     named = {name for page in pages.values() for name in re.findall(r'href="/runbooks/([^"]+)"', page.text)}
     assert (links, named - set(pages)) == (set(), set())
-    assert (twin["alert"], twin["severity"]) == ("AckstreamGroupPaused", "warning")
+    assert (twin["alert"], twin["severity"], twin["title"]) == ("AckstreamGroupPaused", "warning", "A group is paused")
     assert twin["markdown"].startswith("# A group is paused\n")
     assert [page.status for page in missing] == [404, 404, 404]
 
