@@ -1,7 +1,8 @@
 """Plans in which hours to look for the messages of a list, from the hourly roll-ups.
 
 Few messages have a rare status or account, and no index finds them: an index that starts with a status would make each
-update of a message several times as expensive. The roll-ups know the hours that have such messages.
+update of a message several times as expensive. The index of error codes finds all messages with a code, also if few of
+them have the channel. The roll-ups know the hours that have such messages.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,8 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from console.queries.statuses.sums import is_among
-from worker.store.contribution import FINAL
+from worker.events.text import clean
+from worker.store.contribution import FINAL, LONGEST_LABEL
 from worker.store.tables import rollup_dimensions, status_rollups
 
 _HOUR = timedelta(hours=1)
@@ -25,6 +27,7 @@ async def plan_ranges(
     status: str | None,
     channel: str | None,
     account: str | None,
+    error: str | None,
     since: datetime | None,
     before: datetime,
     enough: int,
@@ -39,9 +42,11 @@ async def plan_ranges(
     statement = select(hour, count).where(hour <= before).group_by(hour).having(count > 0).order_by(hour.desc())
     if since is not None:
         statement = statement.where(hour > since - _HOUR)
-    if channel is not None or account is not None:
-        dimensions = await connection.execute(select(rollup_dimensions))
-        ids = {row.id: row for row in dimensions if channel in {None, row.channel} and account in {None, row.account}}
+    values = {"channel": channel, "account": account, "error_code": error}
+    labels = {name: clean(value)[:LONGEST_LABEL] for name, value in values.items() if value is not None}
+    if labels:
+        dimensions = (await connection.execute(select(rollup_dimensions))).mappings()
+        ids = {row["id"]: row for row in dimensions if all(row[name] == label for name, label in labels.items())}
         statement = statement.where(is_among(connection, status_rollups.c.dimension, ids))
     ranges: list[Range] = []
     number = 0

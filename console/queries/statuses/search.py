@@ -25,7 +25,7 @@ Match = Literal["message_uuid", "client_ref", "number", "event_id", "entry"]
 
 PAGE = 50
 FIRST_ROWS = 10_000
-"""A list looks at this many messages before it asks the roll-ups where the others are."""
+"""A list looks at this many messages before it asks the roll-ups where the others are, or a tenth with an error."""
 
 _ENTRY = re.compile(r"(\d{1,4}/)?\d{13,}-\d+", re.ASCII)
 _EVENT_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -215,14 +215,16 @@ async def _search(
 
 async def _list(connection: AsyncConnection, chosen: MessageFilter, cursor: Cursor | None, limit: int) -> Sequence[Any]:
     """Return up to ``limit`` + 1 messages of a list."""
+    if chosen.is_open and chosen.status in FINAL:
+        return []
     older = [messages.c.first_at.is_not(None)] if cursor is None else [_is_older(cursor)]
     statement = _select(chosen, *older).limit(limit + 1)
-    is_rare = chosen.is_open or any(value is not None for value in (chosen.status, chosen.channel, chosen.account))
-    if chosen.error is not None or not is_rare or chosen.status not in {None, SUBMITTED, *FINAL}:
+    if not _has_rollup(chosen):
         return list(await connection.execute(statement))
     first_at = messages.c.first_at
-    range_only = MessageFilter(since=chosen.since, until=chosen.until)
-    edge_row = _select(range_only, *older).with_only_columns(first_at).offset(FIRST_ROWS).limit(1)
+    range_only = MessageFilter(error=chosen.error, since=chosen.since, until=chosen.until)
+    first_rows = FIRST_ROWS if chosen.error is None else FIRST_ROWS // 10  # each of these is in another page
+    edge_row = _select(range_only, *older).with_only_columns(first_at).offset(first_rows).limit(1)
     edge: datetime | None = (await connection.execute(edge_row)).scalar()
     if edge is None:
         return list(await connection.execute(statement))
@@ -234,6 +236,7 @@ async def _list(connection: AsyncConnection, chosen: MessageFilter, cursor: Curs
         status="open" if chosen.is_open and chosen.status is None else chosen.status,
         channel=chosen.channel,
         account=chosen.account,
+        error=chosen.error,
         since=chosen.since,
         before=edge,
         enough=limit,
@@ -243,6 +246,13 @@ async def _list(connection: AsyncConnection, chosen: MessageFilter, cursor: Curs
         if len(rows) > limit:
             break
     return rows[: limit + 1]
+
+
+def _has_rollup(chosen: MessageFilter) -> bool:
+    """Whether the roll-ups say more about the places of these messages than an index."""
+    if chosen.status not in {None, SUBMITTED, *FINAL}:
+        return chosen.error is not None
+    return chosen.is_open or any(value is not None for value in (chosen.status, chosen.channel, chosen.account))
 
 
 def _encode(row: MessageRow) -> str | None:

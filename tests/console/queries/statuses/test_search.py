@@ -90,14 +90,19 @@ async def test_other_texts_find_nothing(engine: AsyncEngine, looked_for: str) ->
 @pytest.mark.parametrize(
     ("filters", "expected"),
     [
-        ({}, ["m-e", "m-d", "m-c", "m-b", "m-a"]),
-        ({"text": "   "}, ["m-e", "m-d", "m-c", "m-b", "m-a"]),
+        ({}, ["m-f", "m-e", "m-d", "m-c", "m-b", "m-a"]),
+        ({"text": "   "}, ["m-f", "m-e", "m-d", "m-c", "m-b", "m-a"]),
         ({"status": "rejected"}, ["m-d", "m-b"]),
-        ({"is_open": True}, ["m-e", "m-c"]),
+        ({"is_open": True}, ["m-f", "m-e", "m-c"]),
         ({"is_open": True, "status": "seen"}, ["m-e"]),
         ({"channel": "rcs"}, ["m-d"]),
         ({"error": "1210"}, ["m-b"]),
         ({"status": "rejected", "error": "1000", "channel": "rcs"}, ["m-d"]),
+        ({"error": "1000", "channel": "sms"}, []),
+        ({"error": "1210", "status": "seen"}, []),
+        ({"error": "1300", "is_open": True}, ["m-f"]),
+        ({"status": "rejected", "is_open": True}, []),
+        ({"channel": "x" * 70}, ["m-a"]),
         ({"since": NOON + timedelta(hours=1), "until": NOON + timedelta(hours=3)}, ["m-c", "m-b"]),
         ({"account": "nobody"}, []),
     ],
@@ -114,11 +119,12 @@ async def test_filters_apply_together(
     monkeypatch.setattr(search, "FIRST_ROWS", first_rows)
     await store(
         engine,
-        {"message_uuid": "m-a"},
+        {"message_uuid": "m-a", "channel": "x" * 70},
         {"message_uuid": "m-b", "status": "rejected", "error": {"title": "1210"}},
         {"message_uuid": "m-c", "status": "submitted"},
         {"message_uuid": "m-d", "status": "rejected", "error": {"title": "1000"}, "channel": "rcs"},
         {"message_uuid": "m-e", "status": "seen"},
+        {"message_uuid": "m-f", "status": "submitted", "error": {"title": "1300"}},
     )
     assert await find_ids(engine, **filters) == expected
 
