@@ -41,6 +41,8 @@ def pack(entry: Entry) -> Packed:
         parts, more = parts + 2, more + _field(b"query", entry.query)
     if entry.traceparent is not None:
         parts, more = parts + 2, more + _field(b"traceparent", entry.traceparent.encode())
+    if entry.probe is not None:
+        parts, more = parts + 2, more + _field(b"probe", entry.probe.encode())
     payload, received_ms, receipt = entry.payload, b"%d" % entry.received_ms, entry.receipt.encode()
     packed = _FORM % (parts, more, len(payload), payload, len(received_ms), received_ms, len(receipt), receipt)
     return entry.received_ms, packed

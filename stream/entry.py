@@ -16,6 +16,7 @@ application    if known  the application that signed the webhook
 query          if any    the raw query string of a POST
 traceparent    if sent   the W3C trace context header
 signature      if bad    the reason for ``none`` while signatures are checked: ``missing`` or ``wrong``
+probe          probes    the id of a self-test; only with a payload of ``stream.probe``, which no handler gets
 replay         copies    the replay that made this copy
 origin         copies    the entry this one is a copy of, as ``shard/ms-seq``
 attempt        copies    the number of counted attempts, decimal
@@ -48,7 +49,7 @@ Verified = Literal["jwt", "sig", "none"]
 _VERIFIED: Mapping[bytes, Verified] = {name.encode(): name for name in get_args(Verified)}
 _ORDER = [b"v", b"payload", b"received_ms", b"receipt", b"content_type", b"verified"]
 _REQUIRED = frozenset(_ORDER)
-_TEXTS = ("account", "application", "traceparent", "signature", "replay", "origin", "error")
+_TEXTS = ("account", "application", "traceparent", "signature", "probe", "replay", "origin", "error")
 _TEXT_FIELDS = tuple((name, name.encode()) for name in _TEXTS)
 _OPTIONAL = {name.encode() for name in (*_TEXTS, "query", "attempt")}
 _REQUIRED_PARTS = 2 * len(_ORDER)
@@ -76,6 +77,7 @@ class Entry(NamedTuple):  # created for every webhook, in a third of the time of
     attempt: int | None = None
     error: str | None = None
     signature: str | None = None
+    probe: str | None = None
     unknown_fields: tuple[tuple[bytes, bytes], ...] = ()
     """Names and values of fields that this version does not know, sorted by name."""
 

@@ -20,6 +20,7 @@ from ingest.http.server import report_fault
 from ingest.metrics import CONNECTIONS_CLOSED
 from ingest.settings import IngestSettings
 from stream.entry import Entry
+from stream.probe import PREFIX, find_probe
 
 FORM = "application/x-www-form-urlencoded"
 LENGTH_DIGITS = 20  # Python cannot parse a number of thousands of digits
@@ -177,6 +178,7 @@ class Webhook:
             signature=proof.signature,
             query=query or None if is_post else None,
             traceparent=_clean(traceparent) if (traceparent := headers.get("traceparent")) else None,
+            probe=find_probe(payload) if payload.startswith(PREFIX) else None,
         )
 
 

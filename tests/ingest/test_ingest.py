@@ -11,6 +11,7 @@ from yarl import URL
 from ingest.settings import PATHS
 from stream.entry import Entry
 from stream.keys import Shard
+from stream.probe import make_probe
 from tests.support.in_process import Running, run_ingest
 from tests.support.samples.events import body
 
@@ -214,3 +215,15 @@ async def test_health_and_metrics_are_on_their_own_port(ingest: Running, http: a
         assert 'ackstream_webhooks_total{answer="200"}' in await answer.text()
     async with http.get(f"http://127.0.0.1:{ingest.port}/metrics") as answer:
         assert answer.status == 404
+
+
+async def test_only_the_payload_of_a_probe_is_marked(
+    ingest: Running, http: aiohttp.ClientSession, server: Redis, shard: Shard
+) -> None:
+    """The entry of a self-test has the field `probe`; a status that has the same name in it is stored as ever."""
+    probe = "0123456789abcdef" * 2
+    for payload in (make_probe(probe), body(ackstream_probe=probe), make_probe(probe) + b" "):
+        async with http.post(ingest.url, data=payload) as answer:
+            assert answer.status == 200
+
+    assert [entry.probe for entry in await entries(server, shard)] == [probe, None, None]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from stream.entry import Entry, InvalidEntry, fields_from_flat, find_origin
+from stream.probe import find_probe
 from worker.events.event import InvalidStatus, StatusEvent
 from worker.events.vonage import parse
 from worker.group.heartbeat import RawEntries
@@ -26,9 +27,11 @@ class Batch:
     """Dead letters: malformed entries, and invalid payloads with a valid signature or where none is checked."""
     unverified: list[UnverifiedPayload] = field(default_factory=list)
     """Invalid payloads without a valid signature although signatures are checked: anybody may have sent them."""
+    probes: list[bytes] = field(default_factory=list)
+    """The ids of self-test entries (stream.probe). They are acked without a call."""
 
     def without(self, places: Sequence[int]) -> "Batch":
-        """Return the batch without the events at these places, and without its invalid entries."""
+        """Return the batch without the events at these places, and without its invalid entries and probes."""
         rest = sorted(set(range(len(self.entries))) - set(places))
         entries, events = [self.entries[place] for place in rest], [self.events[place] for place in rest]
         return Batch(self.source, self.generation, entries, events)
@@ -45,6 +48,9 @@ class Batch:
                 fields = fields_from_flat(flat)
                 origin = find_origin(fields) or live_id
                 batch.invalid.append(Copy.from_invalid(entry_id, fields, origin=origin, error=f"invalid-entry: {exc}"))
+                continue
+            if entry.probe is not None and entry.probe == find_probe(entry.payload):
+                batch.probes.append(entry_id)
                 continue
             try:
                 event = parse(entry, entry.origin or live_id)

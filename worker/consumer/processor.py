@@ -78,7 +78,7 @@ class Processor:
         await self._writer.wait_until_written()
         counts = self._dispatcher.count()
         for batch in batches:
-            counts[batch.source] += len(batch.entries) + len(batch.invalid) + len(batch.unverified)
+            counts[batch.source] += len(batch.entries) + len(batch.invalid) + len(batch.unverified) + len(batch.probes)
         return counts
 
     async def process(self, batches: Iterable[Batch], reading: asyncio.Future[Any]) -> None:
@@ -129,6 +129,8 @@ class Processor:
             self._writer.next_settlement(batch.source).copies += batch.invalid
         if batch.unverified:
             self._writer.next_settlement(batch.source).invalid += batch.unverified
+        if batch.probes:
+            self._writer.next_settlement(batch.source).acks += batch.probes
         if self._accepts is not None:
             batch = self._filter(batch, self._accepts)
         if self._dedup is not None and batch.source is Source.LIVE and batch.events:

@@ -22,6 +22,7 @@ entries = st.builds(
     attempt=st.none() | st.integers(0, 10**9),
     error=maybe,
     signature=maybe,
+    probe=maybe,
     unknown_fields=st.dictionaries(st.binary(max_size=5).map(b"later-".__add__), st.binary(max_size=5), max_size=2).map(
         lambda fields: tuple(sorted(fields.items()))
     ),

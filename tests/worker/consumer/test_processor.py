@@ -6,6 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from stream.keys import Shard
+from stream.probe import make_probe
 from tests.support.samples.events import body, flat
 from tests.support.streams.delayed import read_delayed
 from tests.support.workers.parts import make_parts
@@ -206,3 +207,17 @@ async def test_a_late_worker_settles_nothing(server: Redis, shard: Shard) -> Non
         await process_entries(processor(server, shard, heartbeat, RecordingHandler(server, shard)), entries, generation)
     assert await count_unacked(server, shard) == 2
     assert await server.xlen(shard.dead("g")) == 0
+
+
+async def test_a_probe_is_acked_without_a_call(server: Redis, shard: Shard) -> None:
+    """A self-test leaves nothing behind; an entry with its field but a status as payload is handled as ever."""
+    probe, heartbeat = "0123456789abcdef" * 2, Heartbeat(GroupRef(server, shard, "g"))
+    recorder = RecordingHandler(server, shard)
+    entries = await append_and_read(server, shard, heartbeat, [body(message_uuid="a"), make_probe(probe)])
+    marked: Any = [(entry_id, [*fields, b"probe", probe.encode()]) for entry_id, fields in entries]
+
+    await process_entries(processor(server, shard, heartbeat, recorder), marked, heartbeat.generation)
+
+    assert recorder.seen == [["a"]]
+    assert await count_unacked(server, shard) == 0
+    assert await server.exists(shard.dead("g"), shard.history("g"), shard.delayed("g")) == 0
