@@ -11,10 +11,10 @@ import typer
 from console.commands import (
     console,
     dead_letters,
+    doctor,
     groups,
     invalid,
     quarantine,
-    replay,
     serve,
     simulate,
     spool,
@@ -22,6 +22,7 @@ from console.commands import (
     trace,
 )
 from console.commands.privacy import erase, export
+from console.commands.replays import replay
 from console.options import CommandGroup
 
 app = CommandGroup(
@@ -62,6 +63,7 @@ app.command("migrate")(serve.migrate)
 app.command("simulate")(simulate.simulate)
 app.command("trace")(trace.trace)
 app.command("stats")(stats.stats)
+app.command("doctor")(doctor.doctor)
 app.add_typer(console.app, name="console")
 app.add_typer(groups.app, name="groups")
 app.add_typer(replay.app, name="replay")

@@ -220,3 +220,11 @@ def find_variables() -> dict[str, str]:
     sources |= {name.lower(): "environment" for name, value in os.environ.items() if value}
     prefix = PREFIX.lower()
     return {name.removeprefix(prefix): source for name, source in sources.items() if name.startswith(prefix)}
+
+
+def read_file_variables() -> list[str]:
+    """Return the paths that the ``ACKSTREAM_<NAME>_FILE`` variables name."""
+    variables = {name.lower(): value for name, value in DotEnvSettingsSource(StreamSettings).env_vars.items()}
+    variables |= {name.lower(): value for name, value in os.environ.items()}
+    prefix = PREFIX.lower()
+    return [value for name, value in variables.items() if value and name.startswith(prefix) and name.endswith("_file")]

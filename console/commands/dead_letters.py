@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from console.commands.replay_runner import Detach, Rate, run
+from console.commands.replays.runner import Detach, Rate, run
 from console.filter_options import DeadLetterOptions, Errors, Reasons, Since, Until
 from console.options import CommandGroup, EntryArgument, Reveal, ServerOptions
 

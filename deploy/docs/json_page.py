@@ -30,7 +30,7 @@ STATUS = payload("sms", "submitted", client_ref="order-7")
 HANDLERS = "store,log,reads=forward:http://127.0.0.1:9/#only=read"
 """The last one filters the status, so the message has a history."""
 INVALID = b'{"no":"status"}'
-DYNAMIC = frozenset(("groups", "statuses", "answered", "discarded", "query", "found", "erased"))
+DYNAMIC = frozenset(("groups", "statuses", "answered", "discarded", "query", "found", "erased", "settled"))
 """Objects whose keys are data."""
 NAMES = frozenset(("store", "old-name", "example"))
 """Words of the commands below that are data."""
@@ -109,7 +109,9 @@ def _is_settled(running: Running) -> bool:
 
 def _record(running: Running) -> Iterator[tuple[str, Shape]]:
     """Yield each command with the shape of its output; the later ones change the data."""
-    for command in ("simulate --messages 5", f"trace {MESSAGE_UUID}", "stats", "groups list", "groups resume store"):
+    for command in ("simulate --messages 5", f"trace {MESSAGE_UUID}", "stats", "doctor --role console"):
+        yield _shape(running, command)
+    for command in ("groups list", "groups resume store"):
         yield _shape(running, command)
     dead = _run(running, "dead-letters list")["dead_letters"][0]["id"]
     record = _run(running, "invalid list")["invalid"][0]["id"]

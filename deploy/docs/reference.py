@@ -7,6 +7,7 @@ from deploy.docs import (
     alerts_page,
     commands_page,
     dashboard,
+    doctor_page,
     json_page,
     keys_page,
     metrics_page,
@@ -24,6 +25,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "redis-keys.md": keys_page.render,
     "database-schema.md": schema_page.render,
     "stored-data.md": places_page.render,
+    "../doctor.md": doctor_page.render,
 }
 RULES = FOLDER.parents[1] / "deploy" / "prometheus" / "ackstream.rules.yml"
 DASHBOARD = FOLDER.parents[1] / "deploy" / "grafana" / "dashboards" / "ackstream.json"

@@ -192,6 +192,16 @@ async def test_it_says_where_it_is(place: UpFolder) -> None:
         assert await place.post(body()) == [200]
 
 
+async def test_doctor_finds_nothing_right_after_the_start(place: UpFolder) -> None:
+    """No problem and no note, but perhaps about a disk of this machine; both groups settle the self-test."""
+    with place.up() as up:
+        await up.is_ready(place.admin_port)
+        report = place.ask("doctor")
+    assert [finding["id"] for finding in report["findings"] if not finding["id"].startswith("spool.")] == []
+    assert (report["probe"]["status"], set(report["probe"]["settled"])) == (200, {"store", "log"})
+    assert all(report["probe"]["settled"].values())
+
+
 async def test_the_demo_sends_signed_statuses_to_its_handlers(place: UpFolder) -> None:
     """`ackstream demo` fills the stream with signed webhooks of the last minutes, and stops with Ctrl-C."""
     with place.up("demo") as demo:

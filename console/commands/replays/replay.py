@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from console.commands.replay_runner import Detach, Rate, run, watch_until_it_ends
+from console.commands.replays.runner import Detach, Rate, run, watch_until_it_ends
 from console.filter_options import EntryOptions
 from console.options import CommandGroup, OptionalWhy, ServerOptions
 

@@ -1,0 +1,121 @@
+"""Reads when the certificates of servers end: of Redis, of PostgreSQL and of the targets of forward.
+
+The standard library parses only certificates that it has verified. So the certificate is fetched without verification
+first, and then trusted for a second connection: that one fails only if the certificate has ended. Whether the name and
+the authority are right is seen by the connections of the other checks.
+"""
+
+import asyncio
+import ssl
+import struct
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from console.doctor.finding import Finding, make_finding
+from console.doctor.setup import Setup
+from runtime.errors import CommandError
+from stream.redis.url import Target
+from worker.handlers.request import parse_url
+from worker.store import postgresql_url
+from worker.store.settings import DatabaseSettings
+
+WARN_DAYS = 21
+DAY_SECONDS = 86_400
+ANSWER_SECONDS = 5.0
+HAS_ENDED = 10
+"""OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED: https://docs.openssl.org/master/man3/X509_STORE_CTX_get_error/."""
+POSTGRESQL_PORT = 5432
+SSL_REQUEST = struct.pack("!ii", 8, 80_877_103)
+"""https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL."""
+
+Connect = Callable[[ssl.SSLContext], Awaitable[ssl.SSLObject]]
+
+
+@dataclass(frozen=True, slots=True)
+class TlsServer:
+    """A server that speaks TLS, and its name in a finding."""
+
+    name: str
+    host: str
+    port: int
+    is_postgresql: bool = False
+
+
+async def check_certificates(setup: Setup) -> Sequence[Finding]:
+    """Return the findings about certificates that have ended or end soon. Servers that do not answer are skipped."""
+    servers = [*_list_redis(setup), *_list_postgresql(setup), *_list_targets(setup)]
+    ends = await asyncio.gather(*(read_end(server) for server in servers))
+    return [finding for server, end in zip(servers, ends, strict=True) for finding in judge_end(server, end, setup)]
+
+
+def judge_end(server: TlsServer, end: float | None, setup: Setup) -> Iterator[Finding]:
+    """Yield a finding if the certificate ends soon. ``end`` is 0 if it has ended, None if it is not known."""
+    if end is None:
+        return
+    days = (end - setup.clock()) / DAY_SECONDS
+    if days <= 0:
+        yield make_finding("tls.expired", server=server.name)
+    elif days < WARN_DAYS:
+        yield make_finding("tls.ends-soon", server=server.name, days=int(days))
+
+
+def _list_redis(setup: Setup) -> Iterator[TlsServer]:
+    target = Target.from_url(setup.stream.redis_url)
+    if target.scheme == "rediss" and not target.sentinels:
+        host, port = target.options.get("host", "localhost"), target.options.get("port", 6379)
+        yield TlsServer(f"Redis ({host})", host, port)
+
+
+def _list_postgresql(setup: Setup) -> Iterator[TlsServer]:
+    settings = setup.worker or setup.console
+    if isinstance(settings, DatabaseSettings) and settings.database_url.startswith(postgresql_url.SCHEMES):
+        parts = urlsplit(settings.database_url.partition(",")[0])
+        if parts.hostname:
+            yield TlsServer(f"PostgreSQL ({parts.hostname})", parts.hostname, parts.port or POSTGRESQL_PORT, True)
+
+
+def _list_targets(setup: Setup) -> Iterator[TlsServer]:
+    with suppress(CommandError):  # another check names an invalid file of handlers
+        for spec in setup.worker.specs if setup.worker else ():
+            url = parse_url(spec.url) if spec.url else None
+            if url is not None and url.scheme == "https" and url.host:
+                yield TlsServer(f"the target of group {spec.group} ({url.host})", url.host, url.port or 443)
+
+
+async def read_end(server: TlsServer) -> float | None:
+    """Return when the certificate of a server ends, in Unix seconds; 0 if it has ended, None if it does not answer."""
+    unverified = ssl.create_default_context()
+    unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            certificate = (await _connect(server, unverified)).getpeercert(binary_form=True)
+            if certificate is None:
+                return None
+            pinned = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            pinned.check_hostname = False
+            pinned.verify_flags = ssl.VERIFY_X509_PARTIAL_CHAIN
+            pinned.load_verify_locations(cadata=ssl.DER_cert_to_PEM_cert(certificate))
+            details = (await _connect(server, pinned)).getpeercert()
+    except ssl.SSLCertVerificationError as exc:
+        return 0.0 if exc.verify_code == HAS_ENDED else None
+    except (OSError, TimeoutError, EOFError):
+        return None
+    return float(ssl.cert_time_to_seconds(str(details["notAfter"]))) if details else None
+
+
+async def _connect(server: TlsServer, context: ssl.SSLContext) -> ssl.SSLObject:
+    """Return the TLS state of a new connection, which is closed at once. Raises OSError."""
+    if not server.is_postgresql:
+        _, writer = await asyncio.open_connection(server.host, server.port, ssl=context, server_hostname=server.host)
+    else:
+        reader, writer = await asyncio.open_connection(server.host, server.port)
+        writer.write(SSL_REQUEST)
+        if await reader.readexactly(1) != b"S":
+            writer.close()
+            raise OSError("no TLS")
+        await writer.start_tls(context, server_hostname=server.host)
+    state: ssl.SSLObject = writer.get_extra_info("ssl_object")
+    writer.close()
+    return state

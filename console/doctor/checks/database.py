@@ -1,0 +1,86 @@
+"""Checks the database: whether it answers, the revision of its tables, its durability and its clock."""
+
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from console.doctor.clocks import judge_clock
+from console.doctor.finding import Finding, make_finding
+from console.doctor.setup import Setup
+from console.queries.run.parts import DatabasePart, read_database
+from runtime.errors import CommandError
+from stream.redis.client import redact_url
+from worker.store.database import DatabaseAway, open_connection, open_engine
+from worker.store.revision import SchemaMismatch, check_revision
+from worker.store.settings import DatabaseSettings
+
+STORE = "store"
+DURABLE = ("fsync", "synchronous_commit", "full_page_writes")
+"""Settings of PostgreSQL whose value ``off`` loses committed rows."""
+
+
+async def check_database(setup: Setup) -> Sequence[Finding]:
+    """Return the findings about the database, unless no process here uses it."""
+    settings = _find_settings(setup)
+    if settings is None:
+        return []
+    address = redact_url(settings.database_url)
+    if settings.sqlite_file is not None and not settings.sqlite_file.exists():
+        return [make_finding("database.missing", address=address)]
+    try:
+        engine = open_engine(settings.database_url, read_only=True)
+    except CommandError as exc:
+        return [make_finding("database.unusable", address=address, error=str(exc))]
+    try:
+        part = await read_database(engine)
+        if part.away is not None:
+            return [make_finding("database.unusable", address=address, error=part.away)]
+        return [*judge_revision(part, is_usable=await _is_usable(engine)), *await _ask_server(engine, setup)]
+    except (DatabaseAway, DBAPIError, OSError) as exc:
+        return [make_finding("database.unusable", address=address, error=type(exc).__name__)]
+    finally:
+        await engine.dispose()
+
+
+def _find_settings(setup: Setup) -> DatabaseSettings | None:
+    if setup.worker is not None:
+        try:
+            return setup.worker if any(spec.target == STORE for spec in setup.worker.specs) else None
+        except CommandError:  # the check of the settings names it
+            return None
+    return setup.console if isinstance(setup.console, DatabaseSettings) else None
+
+
+async def _is_usable(engine: AsyncEngine) -> bool:
+    try:
+        await check_revision(engine)
+    except SchemaMismatch:
+        return False
+    return True
+
+
+def judge_revision(part: DatabasePart, *, is_usable: bool) -> Iterator[Finding]:
+    """Yield a finding unless the tables have the revision of this version. ``is_usable``: it can work with them."""
+    if part.revision == part.needs:
+        return
+    if part.revision is None or part.revision < part.needs:
+        yield make_finding("database.not-migrated", revision=part.revision or "none", needs=part.needs)
+    else:
+        name = "database.newer" if is_usable else "database.too-new"
+        yield make_finding(name, revision=part.revision, needs=part.needs)
+
+
+async def _ask_server(engine: AsyncEngine, setup: Setup) -> Sequence[Finding]:
+    """Return the findings about the settings and the clock of PostgreSQL."""
+    if engine.dialect.name == "sqlite":
+        return []
+    findings: list[Finding] = []
+    async with open_connection(engine) as connection, connection.begin():
+        values = {name: (await connection.execute(text(f"SHOW {name}"))).scalar_one() for name in DURABLE}
+        findings += [make_finding("database.not-durable", name=name) for name in DURABLE if values[name] == "off"]
+        before = setup.clock()
+        now = (await connection.execute(text("SELECT extract(epoch FROM clock_timestamp())"))).scalar_one()
+        findings += judge_clock("PostgreSQL", float(now), before, setup.clock())
+    return findings

@@ -1,0 +1,50 @@
+"""Checks the consumer groups: without a worker, paused, of other programs, or further behind than the retention."""
+
+from collections.abc import Iterator, Sequence
+
+from redis.asyncio import Redis
+
+from console.doctor.finding import Finding, make_finding
+from console.doctor.setup import Setup
+from console.format import format_age
+from console.queries.groups import GroupState, list_groups
+from worker.dispatch.pause import PauseReason, describe_reason
+from worker.retention.settings import RetentionSettings
+
+REPLAY = "replay/"
+"""Groups with this start are the positions of replays."""
+
+
+async def check_groups(server: Redis, setup: Setup) -> Sequence[Finding]:
+    """Return the findings about the groups. It watches heartbeats for some seconds. Raises RedisError."""
+    shard = setup.stream.shard
+    groups = await list_groups(server, shard, lambda _seconds: None)
+    settings = setup.worker or setup.console
+    retention = settings if isinstance(settings, RetentionSettings) else None
+    findings = [finding for group in groups for finding in judge_group(group, retention)]
+    if not any(group.standing.registered for group in groups):
+        findings.append(make_finding("group.none", stream=shard.stream))
+    return findings
+
+
+def judge_group(group: GroupState, retention: RetentionSettings | None) -> Iterator[Finding]:
+    """Yield the findings about one group."""
+    name = group.standing.name
+    if not group.standing.registered:
+        if not name.startswith(REPLAY):
+            yield make_finding("group.foreign", group=name)
+        return
+    if not group.standing.exists:
+        yield make_finding("group.missing", group=name)
+    elif not group.liveness.alive:
+        yield make_finding("group.no-worker", group=name)
+    if group.pause is not None:
+        if group.pause.reason == PauseReason.OPERATOR:
+            yield make_finding("group.paused-by-hand", group=name)
+        else:
+            yield make_finding("group.paused", group=name, meaning=describe_reason(group.pause.reason))
+    if retention is not None and retention.retention_ms is not None:
+        seconds, limit = group.oldest_seconds or 0, retention.retention_ms / 1000
+        if seconds > limit / 2:
+            kind = "group.past-retention" if seconds > limit else "group.behind"
+            yield make_finding(kind, group=name, age=format_age(seconds), retention=retention.retention)

@@ -1,0 +1,179 @@
+"""Checks the Redis server: whether an append would succeed, its durability, memory, persistence, replicas, clock."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from console.doctor.clocks import judge_clock
+from console.doctor.finding import Finding, make_finding
+from console.doctor.redis.memory import judge_memory
+from console.doctor.setup import Setup
+from ingest.append.connection import COMMANDS, AppendConnection
+from ingest.append.server_checks import POLICY, REQUIRED, find_shortcomings
+from ingest.settings import IngestSettings
+from stream.redis.client import ServerUnfit, name_error, redact_url, require_commands
+from stream.redis.errors import FULL, READ_ONLY, UNSUPPORTED, UNWRITABLE, RedisFault, identify_fault
+
+SETTINGS = (*REQUIRED, POLICY, "maxmemory", "maxclients", "min-replicas-to-write", "stop-writes-on-bgsave-error")
+EXPLAINED = frozenset((READ_ONLY, FULL, UNWRITABLE))
+"""Faults of an append whose cause another finding names."""
+LATE_SECONDS = 10
+BUDGET_SHARE = 0.25
+CLIENT_SHARE = 0.9
+REPLIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """The answers of a server. An answer that this user may not ask for is empty, the settings None."""
+
+    settings: Mapping[str, str] | None
+    info: Mapping[str, Any]
+
+
+async def find_fault(server: Redis, setup: Setup) -> Finding | None:
+    """Return why Redis does not answer; None if it does. The other checks of Redis need its answers."""
+    try:
+        await server.ping()
+    except (RedisError, OSError) as exc:
+        fault = identify_fault(exc)
+        return None if fault in EXPLAINED else _describe_fault(setup, fault, name_error(exc))
+    return None
+
+
+async def check_redis(server: Redis, setup: Setup) -> Sequence[Finding]:
+    """Return the findings about the server. Raises RedisError if it stops answering."""
+    state = await read_state(server)
+    findings = [
+        *await _compare_clocks(server, setup),
+        *judge_replies(await _measure_reply_ms(server), setup.ingest),
+        *judge_durability(state.settings, setup.ingest),
+        *judge_memory(state.info, state.settings),
+        *judge_persistence(state.info, state.settings),
+        *judge_replication(state, redact_url(setup.stream.redis_url)),
+        *judge_clients(state),
+    ]
+    fault, error = await try_append(server, setup.stream.shard.stream)
+    is_explained = fault in EXPLAINED and any(finding.is_problem for finding in findings)
+    return findings if fault is None or is_explained else [_describe_fault(setup, fault, error), *findings]
+
+
+async def _compare_clocks(server: Redis, setup: Setup) -> Sequence[Finding]:
+    before = setup.clock()
+    try:
+        seconds, micros = await server.time()
+    except ResponseError:  # the user of ingest may not ask
+        return []
+    return list(judge_clock("Redis", seconds + micros / 1e6, before, setup.clock()))
+
+
+async def _measure_reply_ms(server: Redis) -> float:
+    """Return the shortest of some replies: the other checks use the same event loop."""
+    times = []
+    for _ in range(REPLIES):
+        started = time.perf_counter()
+        with suppress(ResponseError):  # a server that refuses writes refuses PING, too
+            await server.ping()
+        times.append(time.perf_counter() - started)
+    return 1000 * min(times)
+
+
+async def try_append(server: Redis, stream: str) -> tuple[RedisFault | None, str]:
+    """Return the fault that an append would meet and its error, as ingest tries it at its start. Appends nothing."""
+    try:
+        await require_commands(server, (*COMMANDS, "FUNCTION"))
+        connection = await AppendConnection.open(server, stream)
+        try:
+            await connection.append((), LATE_SECONDS)
+        finally:
+            await connection.close()
+    except ServerUnfit as exc:
+        return UNSUPPORTED, str(exc)
+    except RedisError as exc:
+        return identify_fault(exc), name_error(exc)
+    return None, ""
+
+
+async def read_state(server: Redis) -> ServerState:
+    """Return the settings and the state of the server. Raises RedisError if it does not answer."""
+    info: dict[str, Any] = {}
+    for section in ("server", "clients", "memory", "persistence", "replication"):
+        try:
+            info |= await server.info(section)
+        except ResponseError:
+            continue
+    try:
+        settings: Any = await server.config_get(*SETTINGS)
+    except ResponseError:
+        settings = None
+    return ServerState(settings, info)
+
+
+def judge_replies(ms: float, ingest: IngestSettings | None) -> Iterator[Finding]:
+    """Yield a finding if the answers take a large part of the time that ingest leaves to Redis."""
+    if ingest is not None and ms > BUDGET_SHARE * ingest.ack_budget_ms:
+        yield make_finding("redis.slow", ms=round(ms), budget=ingest.ack_budget_ms)
+
+
+def judge_durability(settings: Mapping[str, str] | None, ingest: IngestSettings | None) -> Iterator[Finding]:
+    """Yield what makes an append less durable than the disk, by the check that ingest makes at its start."""
+    if settings is None:
+        yield make_finding("redis.hidden")
+        return
+    policy = settings.get(POLICY, "")
+    if policy.startswith("allkeys-"):
+        yield make_finding("redis.evicts", policy=policy)
+    short = [phrase for phrase in find_shortcomings(settings) if POLICY not in phrase]
+    if short:
+        change = " ".join(f"{name} {value}" for name, value in REQUIRED.items() if settings.get(name) != value)
+        strict = ingest is not None and ingest.ack == "fsync"
+        name = "redis.not-durable" if strict else "redis.less-durable"
+        yield make_finding(name, short="; ".join(short), change=change)
+
+
+def judge_persistence(info: Mapping[str, Any], settings: Mapping[str, str] | None) -> Iterator[Finding]:
+    """Yield the snapshots and writes to disk that failed."""
+    if info.get("rdb_last_bgsave_status", "ok") != "ok":
+        stops = (settings or {}).get("stop-writes-on-bgsave-error") == "yes"
+        yield make_finding("redis.snapshot-failed", effect=", so that it may refuse all writes" if stops else "")
+    if info.get("aof_enabled"):
+        if info.get("aof_last_write_status", "ok") != "ok":
+            yield make_finding("redis.append-failed")
+        if info.get("aof_last_bgrewrite_status", "ok") != "ok":
+            yield make_finding("redis.rewrite-failed")
+
+
+def judge_replication(state: ServerState, address: str) -> Iterator[Finding]:
+    """Yield a finding if the server is a replica, or if replicas are missing or behind."""
+    info = state.info
+    if info.get("role") == "slave":
+        yield make_finding("redis.replica", address=address)
+        return
+    replicas = [info[f"slave{number}"] for number in range(info.get("connected_slaves", 0)) if f"slave{number}" in info]
+    behind = [one for one in replicas if one.get("state") != "online" or int(one.get("lag", 0)) > LATE_SECONDS]
+    wanted = int((state.settings or {}).get("min-replicas-to-write", 0))
+    good = len(replicas) - len(behind)
+    if good < wanted:
+        yield make_finding("redis.replicas-missing", wanted=wanted, good=good)
+    for replica in behind:
+        lag = f"{replica.get('lag')} s behind" if replica.get("state") == "online" else str(replica.get("state"))
+        yield make_finding("redis.replica-behind", replica=f"{replica.get('ip')}:{replica.get('port')}", state=lag)
+
+
+def judge_clients(state: ServerState) -> Iterator[Finding]:
+    """Yield a finding if nearly as many clients are connected as the server allows."""
+    clients, limit = state.info.get("connected_clients", 0), int((state.settings or {}).get("maxclients", 0))
+    if limit and clients > CLIENT_SHARE * limit:
+        yield make_finding("redis.clients", clients=clients, limit=limit)
+
+
+def _describe_fault(setup: Setup, fault: RedisFault, error: str) -> Finding:
+    address = redact_url(setup.stream.redis_url)
+    return make_finding(
+        "redis.unusable", address=address, meaning=fault.meaning, error=error or fault.name, step=fault.next_step
+    )

@@ -1,0 +1,181 @@
+"""Faults of databases, spools and certificates that `doctor` finds, each planted in an installation without any."""
+
+import asyncio
+import shutil
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import trustme
+
+from console.doctor.checks.certificates import TlsServer, read_end
+from console.doctor.checks.spool import find_file_system
+from ingest.spool.folder import Owner
+from stream.redis.client import redact_url
+from tests.support.checkup import GROUP, LOCAL_DISK, Installation
+from tests.support.faults.small_disk import small_disk
+from tests.support.samples.spool_folders import spool_and_end
+from tests.support.servers.tls import make_context, run_tls_server
+from worker.store.migrate import migrate_at
+
+WITH_STORE = {"HANDLERS": f"{GROUP},store"}
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with the tables, to copy."""
+    file = tmp_path_factory.mktemp("tables") / "ackstream.db"
+    asyncio.run(migrate_at(f"sqlite:///{file}"))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("findings", "statement"),
+    [
+        ([], "SELECT 1"),
+        (["database.not-migrated"], "UPDATE alembic_version SET version_num = '0001'"),
+        (["database.not-migrated"], "DROP TABLE alembic_version"),
+        (["database.newer"], "UPDATE alembic_version SET version_num = '9999'"),
+        (
+            ["database.too-new"],
+            "UPDATE alembic_version SET version_num = '9999'; UPDATE ackstream_schema SET earliest_revision = '9999'",
+        ),
+    ],
+)
+async def test_tables_of_another_revision_are_found(
+    healthy: Installation, tables: Path, findings: Sequence[str], statement: str
+) -> None:
+    """Tables before the last migration, and those of a later version that does or does not work with this one."""
+    await healthy.add_group("store")
+    healthy.set(WITH_STORE)
+    shutil.copy(tables, healthy.data / "ackstream.db")
+    with closing(sqlite3.connect(healthy.data / "ackstream.db")) as database:
+        database.executescript(statement)
+
+    assert await healthy.examine() == findings
+
+
+@pytest.mark.parametrize(
+    ("finding", "content"), [("database.missing", None), ("database.unusable", b"not a database at all" * 99)]
+)
+async def test_a_file_without_a_database_is_found(healthy: Installation, finding: str, content: bytes | None) -> None:
+    """It is missing, or has other bytes."""
+    await healthy.add_group("store")
+    healthy.set(WITH_STORE)
+    if content is not None:
+        (healthy.data / "ackstream.db").write_bytes(content)
+
+    assert await healthy.examine() == [finding]
+
+
+async def test_a_postgresql_that_can_lose_rows_is_found(healthy: Installation, postgresql_url: str) -> None:
+    """The server of the tests runs without fsync; its new database has no tables, and another password no access."""
+    await healthy.add_group("store")
+    healthy.set({**WITH_STORE, "DATABASE_URL": postgresql_url})
+
+    assert await healthy.examine() == ["database.not-durable", "database.not-migrated"]
+    assert "clock.skew" in await healthy.examine(clock=lambda: 0.0)
+
+
+async def test_spooled_entries_are_found(healthy: Installation) -> None:
+    """Those of this stream wait, those of another are foreign, and a damaged file was set aside."""
+    here = redact_url(healthy.url)
+    spool_and_end(healthy.data, Owner(healthy.shard.stream, here), None, 1, 2)
+    spool_and_end(healthy.data, Owner("another:{0}", here), None, 3)
+    (healthy.data / "spool" / "1" / "000009.damaged").touch()
+
+    assert await healthy.examine() == ["spool.damaged", "spool.foreign", "spool.waiting"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "finding"),
+    [
+        ("nfs4", "spool.network"),
+        ("fuse.sshfs", "spool.network"),
+        ("9p", "spool.network"),
+        ("cifs", "spool.network"),
+        ("tmpfs", "spool.memory"),
+        ("overlay", "spool.container-layer"),
+    ],
+)
+async def test_a_file_system_that_loses_entries_is_found(healthy: Installation, kind: str, finding: str) -> None:
+    """The data folder is on it, and the rest of the machine is on a local disk."""
+    point = str(healthy.data.resolve()).replace(" ", "\\040")
+    mounts = f"{LOCAL_DISK}30 22 0:1 / {point} rw,relatime shared:1 - {kind} server:/export rw\n"
+
+    assert await healthy.examine(mounts=lambda: mounts) == [finding]
+
+
+def test_the_nearest_mount_counts() -> None:
+    """Of several mounts around a folder, the last one on the longest path; a blank in a path is escaped."""
+    mounts = LOCAL_DISK + "30 22 0:1 / /a rw - nfs x rw\n31 30 0:2 / /a/b\\040c rw - xfs x rw\n"
+
+    found = [find_file_system(mounts, Path(path)) for path in ("/a", "/a/b c/d", "/other")]
+
+    assert (found, find_file_system("", Path("/a"))) == (["nfs", "xfs", "ext4"], "")
+
+
+async def test_a_volume_without_room_is_found(healthy: Installation, tmp_path: Path) -> None:
+    """Ingest always leaves a part of the volume free; the spool's setting may promise more than the rest."""
+    with small_disk(tmp_path / "disk", 2**21) as disk:
+        healthy.set({"DATA": str(disk), "SPOOL_BYTES": str(2**30)})
+        assert await healthy.examine() == ["spool.little-room"]
+        (disk / "filler").write_bytes(b"x" * (2**21 - 2**16))
+        assert await healthy.examine() == ["spool.no-room"]
+
+
+async def test_a_spool_that_cannot_be_written_is_found(healthy: Installation) -> None:
+    """A file has the name of its folder."""
+    (healthy.data / "spool").touch()
+
+    assert await healthy.examine() == ["spool.unwritable"]
+
+
+async def test_a_certificate_that_ended_or_ends_soon_is_found(healthy: Installation, tmp_path: Path) -> None:
+    """That of a target of forward: one that ended is not trusted either, and one of a year is fine."""
+    authority, findings = trustme.CA(), []
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    healthy.monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    for days in (-1, 5, 365):
+        async with run_tls_server(make_context(authority, days)) as port:
+            target = f"{GROUP},crm=forward:https://localhost:{port}/"
+            healthy.set({"HANDLERS": target, "FORWARD_SECRETS": "whsec_c2VjcmV0"})
+            findings.append(await healthy.examine())
+    healthy.monkeypatch.delenv("SSL_CERT_FILE")
+    async with run_tls_server(make_context(authority, 365)) as port:
+        healthy.set({"HANDLERS": f"{GROUP},crm=forward:https://localhost:{port}/"})
+        findings.append(await healthy.examine())
+
+    assert findings == [["forward.untrusted", "tls.expired"], ["tls.ends-soon"], [], ["forward.untrusted"]]
+
+
+async def test_the_certificates_of_both_servers_are_read(healthy: Installation) -> None:
+    """Of Redis and of PostgreSQL, by the addresses in the settings; both servers here do no more than TLS."""
+    healthy.set(WITH_STORE)
+    context = make_context(trustme.CA(), -1)
+    async with run_tls_server(context) as redis, run_tls_server(context, after=b"S") as postgresql:
+        healthy.set(
+            {
+                "REDIS_URL": f"rediss://localhost:{redis}?ssl_cert_reqs=none",
+                "DATABASE_URL": f"postgresql://localhost:{postgresql}/x?sslmode=verify-full",
+            }
+        )
+        report = await healthy.run(check_seconds=10)
+
+    servers = [finding.what for finding in report.findings if finding.id == "tls.expired"]
+    assert [what.split(" (")[0] for what in servers] == ["The certificate of PostgreSQL", "The certificate of Redis"]
+
+
+async def test_the_end_of_a_certificate_is_read_without_trust_in_it(healthy: Installation) -> None:
+    """Of a server that speaks TLS at once, as Redis, or after a request, as PostgreSQL; expired ones are seen, too."""
+    now, authority = healthy.load().clock(), trustme.CA()
+    ends = []
+    for days, after in ((30, b""), (30, b"S"), (-1, b"S")):
+        async with run_tls_server(make_context(authority, days), after=after) as port:
+            ends.append(await read_end(TlsServer("a server", "127.0.0.1", port, is_postgresql=bool(after))))
+    async with run_tls_server(make_context(authority, 30), after=b"N") as port:
+        ends.append(await read_end(TlsServer("a server", "127.0.0.1", port, is_postgresql=True)))
+
+    assert [end and round((end - now) / 86_400) for end in ends] == [30, 30, 0, None]
