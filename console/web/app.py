@@ -7,6 +7,7 @@ import structlog
 from aiohttp import web
 from aiosqlite import Connection
 
+from console.doctor.board import open_board
 from console.queries.run.replay_plans import open_plans
 from console.web import failures, routes
 from console.web.access.control import AccessControl
@@ -52,10 +53,12 @@ async def serve(
             run_sampler(settings, server, engine, database) as sampler,
             open_plans(server) as plans,
             run_simulation(settings) as simulation,
+            open_board() as checks,
         ):
             access = _open_access(settings, database)
             await access.audit.drop_old()
-            state = ConsoleState(settings, server, [settings.shard], engine, sampler, access.audit, plans, simulation)
+            shards, audit = [settings.shard], access.audit
+            state = ConsoleState(settings, server, shards, engine, sampler, audit, plans, simulation, checks)
             async with (
                 open_site(make_app(state, access, stop), settings) as port,
                 health.run_health_server(

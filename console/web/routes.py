@@ -17,7 +17,7 @@ from console.web.pages import (
     sign_in,
     statuses,
 )
-from console.web.pages.run import audit, group, groups, replay_acts, replays, settings_page
+from console.web.pages.run import audit, checks, group, groups, replay_acts, replays, settings_page
 from console.web.route import Route
 
 PAGES = (
@@ -36,6 +36,7 @@ PAGES = (
     groups.ROUTES,
     group.ROUTES,
     settings_page.ROUTES,
+    checks.ROUTES,
     audit.ROUTES,
 )
 LIVE: Sequence[LivePage] = (
@@ -49,6 +50,7 @@ LIVE: Sequence[LivePage] = (
     replays.LIVE,
     groups.LIVE,
     group.LIVE,
+    checks.LIVE,
 )
 STATIC = Route(
     "GET", f"{static_files.PREFIX}/{{digest}}/{{name:.+}}", static_files.serve_file, None, summary="A static file"

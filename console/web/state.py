@@ -7,6 +7,7 @@ from aiohttp import web
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from console.doctor.board import CheckBoard
 from console.queries.run.replay_cards import CopyRates
 from console.queries.run.replay_plans import PlanBoard
 from console.web.access.audit import AuditLog
@@ -33,6 +34,8 @@ class ConsoleState:
     """The replays that are being planned."""
     simulation: Simulation
     """The made-up webhooks that the first run offers."""
+    checks: CheckBoard
+    """The checks of `ackstream doctor`."""
     copy_rates: CopyRates = field(default_factory=CopyRates)
 
 

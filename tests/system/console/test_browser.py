@@ -39,6 +39,7 @@ PAGES = (
     "/groups",
     "/groups/orders",
     "/settings",
+    "/checks",
     "/audit",
 )
 
