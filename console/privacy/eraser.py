@@ -103,6 +103,8 @@ class Eraser:
             if not records:
                 continue
             erasure.found.update(record.place or place.name for record in records)
+            for record in records:
+                selection.add(record)  # it may have come after the look: its message is still to be erased
             try:
                 erasure.erased.update(await place.erase(records, selection))
             except Unreachable as exc:

@@ -87,7 +87,7 @@ class Selection:
             self.entries.add(record.origin)
         if max(len(self.messages), len(self.entries)) > MOST_IDS:
             raise CommandError(
-                f"more than {MOST_IDS:,} messages or entries belong to this, so nothing is done: it may be a sender of "
+                f"more than {MOST_IDS:,} messages or entries belong to this: it may be a sender of "
                 "yours; name recipients, messages or client references instead"
             )
 

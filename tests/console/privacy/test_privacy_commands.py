@@ -8,6 +8,9 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 
+from console.privacy.eraser import open_eraser
+from console.privacy.selection import Subject
+from console.privacy.settings import PrivacySettings
 from ingest.encoding import pack
 from ingest.spool.folder import Owner
 from stream.keys import Shard
@@ -98,6 +101,27 @@ async def test_export_prints_everything_and_changes_nothing(server: Redis) -> No
     assert lines[2]["fields"]["to"] == NUMBER
     assert {line["message_uuid"] for line in lines[2:]} == {"m-1"}
     assert (result.code, "m-2" in result.stdout, await dump_redis(server)) == (0, False, before)
+
+
+async def test_a_webhook_that_comes_after_the_look_is_erased_from_all_places(
+    places: Path, server: Redis, shard: Shard, valkey_url: str
+) -> None:
+    """While the operator answers the question, ingest and workers store more of the person."""
+    settings = PrivacySettings.load(data=places, redis_url=valkey_url)
+    async with open_eraser(settings, lambda _text: None) as eraser:
+        selection = await eraser.look(Subject(frozenset((NUMBER,))))
+        payload = body(message_uuid="m-3", to=NUMBER)
+        fields: Any = entry(payload).to_fields()
+        entry_id: Any = await server.xadd(shard.stream, fields)
+        await store_events(settings.database_url, [event(payload, at=f"0/{entry_id.decode()}")])
+
+        erasure = await eraser.erase(selection)
+
+    assert {name: erasure.erased[name] for name in ("stream", "messages", "status_events")} == {
+        "stream": 3,
+        "messages": 2,
+        "status_events": 3,
+    }
 
 
 async def test_the_spool_of_a_running_ingest_is_reported(places: Path) -> None:

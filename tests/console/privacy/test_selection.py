@@ -59,12 +59,12 @@ def test_a_message_is_found_with_all_of_its_records() -> None:
 
 
 def test_a_sender_with_too_many_messages_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The memory of a run has a limit; the error says that nothing was done and names the likely reason."""
+    """The memory of a run has a limit; the error has the likely reason and the next step."""
     monkeypatch.setattr("console.privacy.selection.MOST_IDS", 3)
     selection = Selection(Subject(frozenset(("447700900001",))))
 
     records = [Record(b"1-0", {b"payload": body(message_uuid=f"m-{number}")}) for number in range(4)]
     for record in records[:3]:
         selection.add(record)
-    with pytest.raises(CommandError, match="nothing is done"):
+    with pytest.raises(CommandError, match="a sender of yours"):
         selection.add(records[3])
