@@ -53,6 +53,11 @@ def test_a_part_of_another_number_is_not_found(text: str) -> None:
     assert not FINDER.is_in(text)
 
 
+def test_the_digits_of_an_escape_are_not_part_of_a_number() -> None:
+    """The text `\\u0034` has the digits 0034, but stands for a 4."""
+    assert not NumberFinder(frozenset(("347700900001",))).is_in('{"to":"\\u00347700900001"}')
+
+
 @given(st.integers(10**6, 10**13), st.integers(10**6, 10**13), st.sampled_from(["", " ", "-", ".", "%20"]))
 def test_only_the_number_itself_is_found(number: int, other: int, separator: str) -> None:
     """A number in groups of three is found if it is the one, and otherwise not."""
