@@ -102,7 +102,7 @@ lock: .venv/.dev
 	$(BIN)/pip install --quiet uv
 	$(COMPILE) bench/requirements.in --all-extras -o deploy/dev.lock
 	$(COMPILE) --extra console --extra embedded -c deploy/dev.lock -o deploy/run.lock
-	$(COMPILE) --extra console --extra postgres -c deploy/dev.lock -o deploy/image.lock
+	$(COMPILE) --extra console --extra otel --extra postgres -c deploy/dev.lock -o deploy/image.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' \
 		$(ARGS) deploy/tools.in -o deploy/tools.lock
 

@@ -3,19 +3,26 @@
 import asyncio
 import gc
 import time
+from typing import TYPE_CHECKING
 
 import structlog
 
+from ingest.append.group_commit import Appender
 from ingest.append.pipeline import open_pipeline
-from ingest.auth.policy import open_authentication
-from ingest.auth.quarantine import open_quarantine
+from ingest.auth.policy import Authentication, open_authentication
+from ingest.auth.quarantine import Quarantine, open_quarantine
 from ingest.http.server import open_endpoint
-from ingest.http.webhook import Webhook
+from ingest.http.webhook import NotReadyReason, Webhook
+from ingest.http.webhook_tracing import TracedWebhook
 from ingest.settings import IngestSettings
 from runtime import health
 from runtime.metrics import PROCESS
+from runtime.tracing.process import open_tracing
 from stream.process_report import encode_report
 from stream.redis.client import client, redact_url
+
+if TYPE_CHECKING:
+    from runtime.tracing.tracer import Tracing
 
 log = structlog.get_logger("ingest")
 
@@ -29,15 +36,16 @@ async def serve(settings: IngestSettings, stop: asyncio.Event) -> None:
     started = asyncio.Event()
     try:
         async with (
+            open_tracing(settings.tracing, "ackstream-ingest") as tracing,
             open_authentication(settings) as authentication,
             open_quarantine(server, settings) as quarantine,
             open_pipeline(server, settings) as appender,
             open_endpoint(
-                Webhook(
+                make_webhook(
+                    tracing,
                     appender,
                     authentication,
                     quarantine,
-                    _now_ms,
                     lambda: appender.not_ready_reason if started.is_set() else "starting",
                     settings,
                 ).handle,
@@ -65,6 +73,19 @@ async def serve(settings: IngestSettings, stop: asyncio.Event) -> None:
     finally:
         await server.aclose()
     log.info("ingest.stopped")
+
+
+def make_webhook(
+    tracing: "Tracing | None",
+    appender: Appender,
+    authentication: Authentication,
+    quarantine: Quarantine,
+    not_ready_reason: NotReadyReason,
+    settings: IngestSettings,
+) -> Webhook:
+    """Return what answers requests. Without ``tracing`` no code of tracing runs for a request."""
+    parts = appender, authentication, quarantine, _now_ms, not_ready_reason, settings
+    return Webhook(*parts) if tracing is None else TracedWebhook(tracing, *parts)
 
 
 def _tune_gc() -> None:

@@ -3,10 +3,12 @@
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
+from time import time
 
 from prometheus_client import REGISTRY
 from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 
 class Tally(Collector):
@@ -44,6 +46,7 @@ class DurationCounts(Collector):
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
         self._seconds = 0.0
+        self._exemplars: dict[int, Exemplar] = {}
         REGISTRY.register(self)
 
     def observe(self, seconds: float) -> None:
@@ -51,9 +54,14 @@ class DurationCounts(Collector):
         self._counts[bisect_left(self._bounds, seconds)] += 1
         self._seconds += seconds
 
+    def keep_exemplar(self, seconds: float, trace_id: str) -> None:
+        """Keep a trace as the exemplar of the bucket of this duration, which the caller has counted."""
+        self._exemplars[bisect_left(self._bounds, seconds)] = Exemplar({"trace_id": trace_id}, seconds, time())
+
     def collect(self) -> Iterable[Metric]:
         """Return the counts as a metric family of prometheus-client."""
         limits = [*map(str, self._bounds), "+Inf"]
-        buckets = list(zip(limits, accumulate(self._counts), strict=True))
+        counts = enumerate(zip(limits, accumulate(self._counts), strict=True))
+        buckets = [(*pair, self._exemplars[place]) if place in self._exemplars else pair for place, pair in counts]
         name, documentation = self._family
         return [HistogramMetricFamily(name, documentation, buckets=buckets, sum_value=self._seconds)]

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field
 from pydantic_settings import NoDecode
 
 from ingest.auth.settings import SignatureSettings
-from stream.settings import ProcessSettings
+from stream.settings import TracedSettings
 
 PATHS = "/webhooks/message-status,/webhooks/messages/status,/webhooks/delivery-receipt,/webhooks/dlr"
 
@@ -27,7 +27,7 @@ def _hosts(value: str) -> str:
     return ",".join(hosts)
 
 
-class IngestSettings(SignatureSettings, ProcessSettings):
+class IngestSettings(SignatureSettings, TracedSettings):
     """Settings of ``ackstream ingest``."""
 
     host: Annotated[str, NoDecode, AfterValidator(_hosts)] = Field(

@@ -8,7 +8,8 @@ from typing import Any
 
 import structlog
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 
 from runtime.metrics import READ_AT
 from runtime.server_socket import open_listener, port_of
@@ -68,7 +69,8 @@ def _make_app(ready: Ready, registry: CollectorRegistry, report: Callable[[], by
     async def metrics(request: web.Request) -> web.Response:
         if request.headers.get("User-Agent") != CONSOLE_AGENT:
             READ_AT.set_to_current_time()
-        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
 
     async def settings(_request: web.Request) -> web.Response:
         if report is None:
@@ -93,7 +95,8 @@ async def run_health_server(
     """Serve until the block ends; yields the port (0 asks for a free one). Raises CommandError if the port is taken.
 
     ``/live`` is 200 while the event loop runs. ``/ready`` is 200 if ``ready()`` returns None, else 503 with the reason
-    that it returns. ``/metrics`` has the metrics of the registry, ``/settings`` the JSON that ``report`` returns.
+    that it returns. ``/metrics`` has the metrics of the registry, as text or as OpenMetrics, which also has exemplars;
+    ``/settings`` has the JSON that ``report`` returns.
     """
     runner = web.AppRunner(_make_app(ready, registry, report), shutdown_timeout=1.0)
     await runner.setup()

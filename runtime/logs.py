@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from typing import Any, Literal, TextIO
 
 import structlog
-from structlog.typing import EventDict, WrappedLogger
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 from runtime.escape import escape_unprintable
 from runtime.log_output import LogOutput
 from runtime.log_throttle import LogThrottle, ThrottleFilter
 from runtime.metrics import LOST, SUPPRESSED
 
-_SHARED: list[structlog.typing.Processor] = [
+_SHARED: list[Processor] = [
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 ]
@@ -30,6 +30,8 @@ _SHARED: list[structlog.typing.Processor] = [
 FLUSH_SECONDS = 1.0
 
 _outputs: list[LogOutput] = []
+_processors: list[list[Processor]] = []
+"""The processors of our own lines and of those of libraries, in the order in which they run."""
 
 
 def configure(log_format: Literal["text", "json"]) -> None:
@@ -37,9 +39,12 @@ def configure(log_format: Literal["text", "json"]) -> None:
     output = LogOutput(_descriptor(sys.stdout))
     _outputs.append(output)
     atexit.register(flush)
-    shared, renderer = _SHARED, _renderer(log_format, sys.stdout)
+    renderer = _renderer(log_format, sys.stdout)
+    own: list[Processor] = [_Throttle(), *_SHARED, structlog.processors.format_exc_info, _escape_event, renderer]
+    foreign: list[Processor] = [*_SHARED, structlog.stdlib.add_logger_name, _drop_details, _add_suppressed]
+    _processors.extend((own, foreign))
     structlog.configure(
-        processors=[_Chain([_Throttle(), *shared, structlog.processors.format_exc_info, _escape_event, renderer])],
+        processors=[_Chain(own)],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=lambda *_args: _Lines(output),
         cache_logger_on_first_use=True,
@@ -53,10 +58,16 @@ def configure(log_format: Literal["text", "json"]) -> None:
                 _escape_event,
                 renderer,
             ],
-            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name, _drop_details, _add_suppressed],
+            foreign_pre_chain=foreign,
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+def add_processor(processor: Processor) -> None:
+    """Let a processor add to each line from now on."""
+    for processors in _processors:
+        processors.insert(1, processor)
 
 
 def flush() -> None:
@@ -92,7 +103,7 @@ class _Handler(logging.StreamHandler[LogOutput]):
 class _Chain:
     """Runs processors in order. A line on which one of them fails is counted as lost; the error is dropped."""
 
-    def __init__(self, processors: Sequence[structlog.typing.Processor]) -> None:
+    def __init__(self, processors: Sequence[Processor]) -> None:
         self._processors = processors
 
     def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> Any:
@@ -122,7 +133,7 @@ def write_line(log_format: Literal["text", "json"], event: str, **pairs: object)
     logger.info(event, **pairs)
 
 
-def _renderer(log_format: Literal["text", "json"], output: TextIO | None) -> structlog.typing.Processor:
+def _renderer(log_format: Literal["text", "json"], output: TextIO | None) -> Processor:
     if log_format == "json":
         return structlog.processors.JSONRenderer()
     colors = output is not None and not output.closed and output.isatty()

@@ -18,6 +18,14 @@ SUPPRESSED = Counter(
     "written.",
     ["logger"],
 )
+SPANS_DROPPED = Counter(
+    "ackstream_spans_dropped_total",
+    "Spans that did not reach the endpoint of OpenTelemetry, by reason (why). full: more ended than could be sent; "
+    "lower OTEL_TRACES_SAMPLER_ARG, or raise OTEL_BSP_MAX_QUEUE_SIZE. failed: the endpoint was away, slow or refused "
+    "them (see tracing.export_failed in the log). stopped: they waited when the process ended. Nothing else waits for "
+    "them.",
+    ["why"],
+)
 LOST = Counter(
     "ackstream_log_lines_lost_total",
     "Log lines that could not be written: standard output is closed, full or not read. Rises: check the program that "

@@ -14,7 +14,7 @@ verified       always    how the sender was verified: ``jwt``, ``sig`` or ``none
 account        if known  the provider's account (Vonage: API key) that signed the webhook
 application    if known  the application that signed the webhook
 query          if any    the raw query string of a POST
-traceparent    if sent   the W3C trace context header
+traceparent    traced    the W3C trace context of this receipt; the worker continues this trace
 signature      if bad    the reason for ``none`` while signatures are checked: ``missing`` or ``wrong``
 probe          probes    the id of a self-test; only with a payload of ``stream.probe``, which no handler gets
 replay         copies    the replay that made this copy

@@ -22,6 +22,7 @@ from pydantic_settings import (
 
 from runtime import run_file as addresses
 from runtime.errors import CommandError, WrongValue
+from runtime.tracing.process import Exporter
 from stream.keys import DEFAULT_STREAM, Shard
 from stream.redis.url import Target
 
@@ -159,6 +160,12 @@ class ProcessSettings(StreamSettings):
         le=600,
         description="seconds to finish in-flight work at a stop, 0 to 600",
     )
+
+
+class TracedSettings(ProcessSettings):
+    """Settings of the processes that a webhook passes through."""
+
+    tracing: Exporter = Field("off", description="off, or otlp to send traces with OpenTelemetry, see docs/tracing.md")
 
 
 def _reason(exc: OSError | UnicodeDecodeError) -> str:

@@ -6,6 +6,7 @@ import structlog
 
 from runtime import health
 from runtime.metrics import PROCESS
+from runtime.tracing.process import open_tracing
 from stream.process_report import encode_report
 from stream.redis.client import REPLY_SECONDS, client, redact_url
 from worker.consumer.consumer import Consumer, consume
@@ -47,7 +48,8 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event, timing: Timing = 
                 not_ready_reason,
                 report=report,
             ) as admin_port,
-            load_handlers(settings) as handlers,
+            open_tracing(settings.tracing, "ackstream-worker") as tracing,
+            load_handlers(settings, tracing) as handlers,
             run_trimmer(settings, stop),
             run_cleaner(settings, settings.store_url, stop),
             run_replays(settings, handlers, stop),

@@ -2,7 +2,8 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import aiohttp
 import structlog
@@ -12,6 +13,7 @@ from runtime.errors import CommandError
 from worker.dispatch.call import Handler, Limits
 from worker.dispatch.target_check import Check
 from worker.events.event import StatusEvent
+from worker.handler_tracing import TracedHandler, trace_requests
 from worker.handlers.forward import Forward, open_session
 from worker.handlers.function import ListFunction, SingleEventFunction, load
 from worker.handlers.log import Log
@@ -19,6 +21,9 @@ from worker.handlers.request import parse_url, read_headers
 from worker.handlers.spec import BUILT_IN, Options, Spec
 from worker.settings import WorkerSettings
 from worker.settle.retry_policy import RetryPolicy
+
+if TYPE_CHECKING:
+    from runtime.tracing.tracer import Tracing
 
 log = structlog.get_logger("forward")
 
@@ -39,15 +44,24 @@ class LoadedHandler:
 
 
 @asynccontextmanager
-async def load_handlers(settings: WorkerSettings) -> AsyncIterator[Mapping[str, LoadedHandler]]:
+async def load_handlers(
+    settings: WorkerSettings, tracing: "Tracing | None" = None
+) -> AsyncIterator[Mapping[str, LoadedHandler]]:
     """Yield the handlers by the name of their group. Opens no connection: a database that is away stops only ``store``.
 
-    Raises CommandError if a function, a file of handlers or the file of a header cannot be read.
+    Without ``tracing`` no code of tracing runs for a call. Raises CommandError if a function, a file of handlers or the
+    file of a header cannot be read.
     """
     async with AsyncExitStack() as stack:
         specs = settings.specs
-        client = await stack.enter_async_context(open_session()) if any(spec.url for spec in specs) else None
-        yield {spec.group: _open(settings, spec, client, stack) for spec in specs}
+        configs = [] if tracing is None else [trace_requests(tracing)]
+        client = await stack.enter_async_context(open_session(configs)) if any(spec.url for spec in specs) else None
+        handlers = {spec.group: _open(settings, spec, client, stack) for spec in specs}
+        if tracing is not None:
+            for group, loaded in handlers.items():
+                traced = TracedHandler(loaded.handler, tracing, settings.stream, group)
+                handlers[group] = replace(loaded, handler=traced)
+        yield handlers
 
 
 def _open(

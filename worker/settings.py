@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, Field
 
 from runtime.errors import WrongValue
-from stream.settings import InvalidSettings, ProcessSettings
+from stream.settings import InvalidSettings, TracedSettings
 from worker.handlers.forward import ALL, parse_secrets
 from worker.handlers.spec import (
     FORWARD,
@@ -40,7 +40,7 @@ def _forward_secrets(value: str) -> str:
     return value
 
 
-class WorkerSettings(DatabaseSettings, RetentionSettings, ProcessSettings):
+class WorkerSettings(DatabaseSettings, RetentionSettings, TracedSettings):
     """The settings of ``ackstream worker``."""
 
     secrets: ClassVar[frozenset[str]] = frozenset({"redis_url", "database_url", "forward_secrets"})

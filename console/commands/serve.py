@@ -84,6 +84,9 @@ def ingest(
 
     Example: ackstream ingest --host 0.0.0.0 --redis-url redis://redis:6379
     """
+    from stream.redis.lean_import import import_redis
+
+    import_redis()
     import ingest.app
     from console.settings_report import report_settings
     from ingest.settings import IngestSettings
@@ -111,6 +114,9 @@ def worker(
 
     Example: ackstream worker --handler store --handler orders:on_status
     """
+    from stream.redis.lean_import import import_redis
+
+    import_redis()
     import worker.app
     from console.settings_report import report_settings
     from runtime import logs, process

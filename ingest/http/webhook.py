@@ -87,6 +87,14 @@ class Webhook:
             connection.cut()
         return response if _stays_open(request, connection) else response.last
 
+    def find_route(self, request: web.BaseRequest) -> str | None:
+        """Return the path of webhooks that the request has; None for another path."""
+        path = request.raw_path.partition("?")[0]
+        if path in self._paths:
+            return path
+        spelling = _normalize(request.path)
+        return spelling if spelling in self._spellings else None
+
     async def _take(self, request: web.BaseRequest, connection: Connection) -> Response:
         _require_framing(request)
         path, _, query_text = request.raw_path.partition("?")
@@ -177,7 +185,6 @@ class Webhook:
             application=proof.application,
             signature=proof.signature,
             query=query or None if is_post else None,
-            traceparent=_clean(traceparent) if (traceparent := headers.get("traceparent")) else None,
             probe=find_probe(payload) if payload.startswith(PREFIX) else None,
         )
 

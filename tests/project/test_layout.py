@@ -45,6 +45,7 @@ HTTP_SERVERS = {
     "ingest/http/responses.py",
     "ingest/http/server.py",
     "ingest/http/webhook.py",
+    "ingest/http/webhook_tracing.py",
     "runtime/health.py",
 }
 

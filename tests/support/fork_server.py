@@ -147,6 +147,7 @@ def run(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    importlib.import_module("stream.redis.lean_import").import_redis()  # as the processes do
     for name in IMPORTED:
         importlib.import_module(name)
     gc.freeze()  # a collection in a forked process would copy all objects

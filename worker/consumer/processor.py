@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from runtime.tracing.process import find_trace_id
 from stream.entry import fields_from_flat
 from worker.consumer.batch import Batch
 from worker.dispatch.call import Call
@@ -199,7 +200,8 @@ class Processor:
     def _sort_ended(self, ended: Sequence[Call]) -> None:
         """Sort the calls that have ended into entries to ack, to delay and to dead-letter."""
         for call in ended:
-            self._seconds.observe(call.seconds)
+            traceparent = call.events[0].traceparent
+            self._seconds.observe(call.seconds, {"trace_id": find_trace_id(traceparent)} if traceparent else None)
         for source in Source:
             if calls := [call for call in ended if call.error is None and call.source is source]:
                 self._record_successes(source, calls)
@@ -231,8 +233,16 @@ class Processor:
             self._writer.next_settlement(call.source).copies += self._copies(call, error)
         for name, count in kinds.items():
             HANDLER_FAILURES.labels(self._group, name).inc(count)
-        first = failed[0][0].events[0].entry
-        log.warning("handler.failed", group=self._group, events=kinds.total(), errors=format_counts(kinds), first=first)
+        first = failed[0][0].events[0]
+        traced = next((event.traceparent for call, _ in failed for event in call.events if event.traceparent), None)
+        log.warning(
+            "handler.failed",
+            group=self._group,
+            events=kinds.total(),
+            errors=format_counts(kinds),
+            first=first.entry,
+            **({"trace_id": find_trace_id(traced)} if traced else {}),
+        )
 
     def _copies(self, call: Call, error: BaseException) -> list[Copy]:
         failure = Failure.from_error(error, time.time_ns() // 1_000_000, self._secrets)

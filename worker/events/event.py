@@ -64,6 +64,8 @@ class StatusEvent:
     """The number of this attempt of the handler of the group, from 1."""
     replayed: bool = field(default=False, compare=False)
     """Whether this is a copy that a replay made."""
+    traceparent: str | None = field(default=None, compare=False, repr=False)
+    """The W3C trace context of the receipt; None unless ingest traces the webhook."""
 
     @property
     def time(self) -> datetime:

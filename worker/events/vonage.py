@@ -56,6 +56,7 @@ def parse(entry: Entry, entry_id: str) -> StatusEvent:
     if entry.replay is not None:
         draft.replayed = True
     draft.raw = entry.payload
+    draft.traceparent = entry.traceparent
     draft.__class__ = StatusEvent
     event: StatusEvent = draft
     return event

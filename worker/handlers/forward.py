@@ -44,7 +44,7 @@ ALL = ""
 """The key of the secrets for all groups without secrets of their own."""
 
 
-def open_session() -> aiohttp.ClientSession:
+def open_session(trace_configs: Sequence[aiohttp.TraceConfig] = ()) -> aiohttp.ClientSession:
     """Open the HTTP client that all forward handlers share. It reuses idle connections and keeps no cookies."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS),
@@ -52,6 +52,7 @@ def open_session() -> aiohttp.ClientSession:
         timeout=aiohttp.ClientTimeout(total=None),
         headers={"User-Agent": "ackstream", "Accept-Encoding": "identity"},
         auto_decompress=False,
+        trace_configs=[*trace_configs],
     )
 
 
@@ -189,7 +190,7 @@ def encode_event(event: StatusEvent, *, query: bool = False) -> bytes:
 
     ``query`` adds the parameters of the URL of the webhook, which no signature covers.
     """
-    excluded = {"raw", "attempt", "sender"} | (set() if query else {"query"})
+    excluded = {"raw", "attempt", "sender", "traceparent"} | (set() if query else {"query"})
     data = {name: getattr(event, name) for name in StatusEvent.__slots__ if name not in excluded}
     return orjson.dumps({"type": "message.status", "timestamp": event.time, "data": {**data, "from": event.sender}})
 

@@ -1,0 +1,4 @@
+"""Traces with OpenTelemetry, off by default. Nothing else imports OpenTelemetry.
+
+Start with `process`.
+"""

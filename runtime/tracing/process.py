@@ -1,0 +1,43 @@
+"""Decides at the start of a process whether it records traces. Only then it imports OpenTelemetry."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Literal
+
+from runtime.errors import CommandError
+from runtime.tracing.settings import OtelSettings
+
+if TYPE_CHECKING:
+    from runtime.tracing.tracer import Tracing
+
+Exporter = Literal["off", "otlp"]
+
+
+@asynccontextmanager
+async def open_tracing(exporter: Exporter, service: str) -> AsyncIterator["Tracing | None"]:
+    """Yield what records the spans of this process until the block ends; None while traces are off.
+
+    At the end the last spans have a short time to leave. Raises CommandError if a variable of OpenTelemetry is invalid,
+    or if its SDK is not installed. ``service`` is the name of the service unless ``OTEL_SERVICE_NAME`` is set.
+    """
+    if exporter == "off":
+        yield None
+        return
+    settings = OtelSettings.load()
+    if settings.sdk_disabled:
+        yield None
+        return
+    try:
+        from runtime.tracing.tracer import run_tracing  # noqa: PLC0415 - without traces OpenTelemetry stays out
+    except ModuleNotFoundError as exc:
+        raise CommandError(
+            f"ACKSTREAM_TRACING={exporter} needs OpenTelemetry, and {exc.name} is not installed: "
+            "pip install 'ackstream[otel]', or set ACKSTREAM_TRACING=off"
+        ) from None
+    async with run_tracing(settings, service) as tracing:
+        yield tracing
+
+
+def find_trace_id(traceparent: str) -> str:
+    """Return the id of the trace, from the ``traceparent`` of an entry."""
+    return traceparent[3:35]
