@@ -92,6 +92,7 @@
           grid: { stroke: grid, width: 1 },
           size: 56,
           splits: (plot) => linesAt(name, plot.scales.y),
+          filter: (_plot, splits) => splits, // uPlot would leave out some of a logarithmic scale
           values: (_plot, splits) => splits.map(format),
         },
       ],
