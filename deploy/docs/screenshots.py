@@ -1,7 +1,10 @@
 """``make screenshots``: pictures of each page of the web console, into docs/images/console/.
 
-Runs ``ackstream demo`` with a fixed seed under a clock that starts at a fixed time and runs four times as fast, so that
-the charts of 15 minutes are full after four minutes. Needs Linux, a C compiler and Chromium.
+Each page has two: ``light`` and wide, and ``narrow`` and dark as on a phone at night. They are WebP, which is small;
+README's two of Overview are PNG, which every place that shows a README takes.
+
+Runs ``ackstream demo`` with a fixed seed under a clock that starts at a fixed time and runs four times as fast, so
+that the charts of 15 minutes are full after four minutes. Needs Linux, a C compiler and Chromium.
 """
 
 import asyncio
@@ -11,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,8 +36,13 @@ SHOWN_SECONDS = 15 * 60
 SPEED = 4
 SEED = 7
 SIZE: ViewportSize = {"width": 1280, "height": 1000}
+NARROW: ViewportSize = {"width": 360, "height": 800}
+LOOKS = ("light", "narrow")
+QUALITY = 60
+LOAD_MS = 2500
 STOP_SECONDS = 30.0
 PAGES = {
+    "overview": "/",
     "statuses": "/statuses",
     "messages": "/messages",
     "dead-letters": "/dead-letters",
@@ -44,6 +53,20 @@ PAGES = {
     "settings": "/settings",
     "audit": "/audit",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture of a page in one look."""
+
+    name: str
+    path: str
+    look: str
+
+    @property
+    def file(self) -> Path:
+        """The file of the picture."""
+        return FOLDER / f"{self.name}-{self.look}.webp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +114,7 @@ def run_demo(folder: Path) -> Iterator[Demo]:
 
 
 async def take_pictures(link: str) -> None:
-    """Sign in, and write the pictures: the Overview in both themes, the other pages in the light one."""
+    """Sign in, and write the pictures of all pages."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         context = await browser.new_context(viewport=SIZE)
@@ -101,21 +124,28 @@ async def take_pictures(link: str) -> None:
         await page.get_by_role("heading", name="Overview").wait_for()
         state = Path(tempfile.mkdtemp()) / "state.json"
         await context.storage_state(path=state)
-        await take(browser, state, "overview-light", link, "/", "light")
-        await take(browser, state, "overview-dark", link, "/", "dark")
         message = await find_message(browser, state, link)
         for name, path in {**PAGES, "message": message}.items():
-            await take(browser, state, name, link, path, "light")
+            looks = (*LOOKS, "dark") if name == "overview" else LOOKS
+            pictures = [Picture(name, path, look) for look in looks]
+            await asyncio.gather(*(take(browser, state, link, picture) for picture in pictures))
         await browser.close()
 
 
-async def take(browser: Browser, state: Path, name: str, link: str, path: str, theme: Literal["light", "dark"]) -> None:
+async def take(browser: Browser, state: Path, link: str, picture: Picture) -> None:
     """Write one picture."""
-    context = await browser.new_context(viewport=SIZE, storage_state=state, color_scheme=theme)
+    scheme: Literal["light", "dark"] = "light" if picture.look == "light" else "dark"
+    size = NARROW if picture.look == "narrow" else SIZE
+    context = await browser.new_context(viewport=size, storage_state=state, color_scheme=scheme)
     page = await context.new_page()
-    await page.goto(link.partition("/sign-in")[0] + path, wait_until="load")
-    await page.wait_for_timeout(3000)
-    await page.screenshot(path=FOLDER / f"{name}.png")
+    await page.goto(link.partition("/sign-in")[0] + picture.path, wait_until="load")
+    await page.wait_for_timeout(LOAD_MS)
+    if picture.name == "overview" and picture.look != "narrow":
+        await page.screenshot(path=picture.file.with_suffix(".png"))
+    else:
+        session = await context.new_cdp_session(page)  # Playwright itself writes no WebP
+        answer = await session.send("Page.captureScreenshot", {"format": "webp", "quality": QUALITY})
+        picture.file.write_bytes(b64decode(answer["data"]))
     await context.close()
 
 
