@@ -54,7 +54,7 @@ def test_a_part_of_another_number_is_not_found(text: str) -> None:
 
 
 def test_the_digits_of_an_escape_are_not_part_of_a_number() -> None:
-    """The text `\\u0034` has the digits 0034, but stands for a 4."""
+    r"""The text `\u0034` has the digits 0034, but stands for a 4."""
     assert not NumberFinder(frozenset(("347700900001",))).is_in('{"to":"\\u00347700900001"}')
 
 
