@@ -3,8 +3,10 @@
 The document is made from the routes: their parameters and replies are pydantic models.
 """
 
+import asyncio
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache, partial
 from importlib.metadata import version
 
 from aiohttp import web
@@ -44,12 +46,15 @@ class ApiError(BaseModel):
 
 
 def make_route(routes: Sequence[Route]) -> Route:
-    """Return the route of the document about these routes."""
-    document = describe([route for route in routes if route.is_api])
+    """Return the route of the document about these routes.
+
+    The document is made when it is first asked for: it takes some 60 ms, and few consoles are asked.
+    """
+    make_document = cache(partial(describe, [route for route in routes if route.is_api]))
 
     async def serve(request: web.Request) -> web.Response:
         await parameters(request, NoParameters)
-        return json_reply(document)
+        return json_reply(await asyncio.to_thread(make_document))
 
     return Route("GET", f"{API}/openapi.json", serve, summary="This description")
 

@@ -71,6 +71,25 @@ def test_help_loads_no_library_that_a_command_works_with(arguments: tuple[str, .
 
 
 @pytest.mark.parametrize(
+    ("module", "foreign", "limit"),
+    [
+        ("ingest.app", {"aiosqlite", "alembic", "argon2", "jinja2", "sqlalchemy", "typer", "worker"}, 760),
+        ("worker.app", {"aiosqlite", "alembic", "argon2", "ingest", "jinja2", "sqlalchemy", "typer"}, 800),
+        ("console.web.app", {"alembic", "asyncpg", "typer"}, 1250),
+    ],
+)
+def test_a_process_loads_only_what_it_works_with(module: str, foreign: set[str], limit: int) -> None:
+    """Imports are most of a start: a worker without `store` loads no database library, and ingest none at all."""
+    command = [sys.executable, "-P", "-c", f"import sys, {module}; print(*sys.modules)"]
+    process = subprocess.run(
+        command, check=True, capture_output=True, text=True, timeout=60, env=environment_without_coverage()
+    )
+    modules = set(process.stdout.split())
+    assert not foreign & modules
+    assert len(modules) < limit
+
+
+@pytest.mark.parametrize(
     ("arguments", "foreign"),
     [(("stats",), {"aiohttp", "sqlalchemy", "alembic", "uvloop"}), (("trace", "x"), {"aiohttp", "alembic", "uvloop"})],
 )
