@@ -12,19 +12,26 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 BIN := .venv/bin
 PYTEST = $(BIN)/pytest
+# Each process of the tests imports the same modules: compile them once.
+export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: screenshots run test coverage coverage-data test-aiohttp lint format bench chaos outage crash fuzz upgrade reference kubernetes pictures recording docs package vendor lock clean
+.PHONY: screenshots run test collect coverage coverage-data test-aiohttp lint format bench chaos outage crash fuzz upgrade reference kubernetes pictures recording docs package vendor lock clean
 
 run: .venv/.run
 	@exec $(BIN)/ackstream up $(ARGS)
 
+CONTAINERS = tests/system/test_compose.py
 test: .venv/.dev
 ifdef ARGS
 	$(PYTEST) -n 6 --dist loadgroup $(ARGS)
 else
-	$(PYTEST) -q -m containers & containers=$$!; \
-	$(PYTEST) -n 6 --dist loadgroup -m "not containers"; code=$$?; wait $$containers && exit $$code
+	$(PYTEST) -q $(CONTAINERS) & containers=$$!; \
+	$(PYTEST) -n 6 --dist loadgroup --ignore $(CONTAINERS); code=$$?; wait $$containers && exit $$code
 endif
+
+# Collecting rewrites and compiles all test modules. Each process of `make test` would do it again on a clean checkout.
+collect: .venv/.dev
+	@$(PYTEST) -q --collect-only >/dev/null
 
 coverage: PYTEST = $(BIN)/coverage run -m pytest
 coverage: coverage-data test
