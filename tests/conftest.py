@@ -20,14 +20,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from console.up import valkey
 from stream.keys import Shard
 from stream.redis import client as connect
+from tests.support.databases import make_sqlite, migrate_in_thread
 from tests.support.node_oracle import Ask, install
 from tests.support.processes import Valkey
 from worker.store.database import open_engine
-from worker.store.migrate import migrate
 
-# Examples have no time limit, because the machine may be busy.
+# Examples have no time limit, because the machine may be busy. Those of CI are always the same, and fewer.
 settings.register_profile("ackstream", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("ackstream")
+settings.register_profile("ackstream-ci", settings.get_profile("ackstream"), derandomize=True, max_examples=40)
+settings.load_profile("ackstream-ci" if "CI" in os.environ else "ackstream")
 
 # A background job of a shell ignores SIGINT, and its children inherit that; tests interrupt their processes.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -165,28 +166,55 @@ def postgresql() -> Iterator[PostgresServer]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def migrated_postgresql(postgresql: PostgresServer) -> str:
+    """The name of a database with all tables and without rows, to copy."""
+    name = "migrated"
+    postgresql.psql(f"CREATE DATABASE {name};")
+    migrate_in_thread(str(postgresql.get_uri(database=name)))
+    return name
+
+
 @pytest.fixture
 def postgresql_url(postgresql: PostgresServer) -> str:
     """A database that no other test uses."""
+    return _create_database(postgresql, "template1")
+
+
+def _create_database(server: PostgresServer, template: str) -> str:
     name = f"test_{next(_numbers)}"
-    postgresql.psql(f"CREATE DATABASE {name};")
-    return str(postgresql.get_uri(database=name))
+    server.psql(f"CREATE DATABASE {name} TEMPLATE {template};")
+    return str(server.get_uri(database=name))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A database of either kind, empty."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'test.db'}"
-    url: str = request.getfixturevalue("postgresql_url")
-    return url
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """Either kind of database."""
+    return str(request.param)
 
 
 @pytest.fixture
-async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+def database_url(request: pytest.FixtureRequest, database_kind: str, tmp_path: Path) -> str:
+    """A database of either kind, empty, or with all tables for a test that has an engine on it."""
+    if "engine" in request.fixturenames:
+        return str(request.getfixturevalue("migrated_url"))
+    if database_kind == "sqlite":
+        return f"sqlite:///{tmp_path / 'test.db'}"
+    return str(request.getfixturevalue("postgresql_url"))
+
+
+@pytest.fixture
+def migrated_url(request: pytest.FixtureRequest, database_kind: str, tmp_path: Path) -> str:
+    """A database of either kind, with all tables."""
+    if database_kind == "sqlite":
+        return make_sqlite(tmp_path / "test.db")
+    return _create_database(request.getfixturevalue("postgresql"), request.getfixturevalue("migrated_postgresql"))
+
+
+@pytest.fixture
+async def engine(migrated_url: str) -> AsyncIterator[AsyncEngine]:
     """An engine on a database of either kind, with its tables."""
-    opened = open_engine(database_url, create=True)
-    await migrate(opened)
+    opened = open_engine(migrated_url)
     yield opened
     await opened.dispose()
 

@@ -19,7 +19,6 @@ from tests.support.in_process import run_worker
 from tests.support.samples.events import body
 from tests.support.streams.settled import append_payloads, is_settled
 from tests.support.waiting import until
-from worker.store.migrate import migrate_at
 
 NUMBER = "447700900123"
 
@@ -43,12 +42,11 @@ class StreamCommands:
 
 
 @pytest.fixture
-def site(valkey_url: str, shard: Shard, database_url: str, monkeypatch: pytest.MonkeyPatch) -> StreamCommands:
+def site(valkey_url: str, shard: Shard, migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> StreamCommands:
     """A stream with two statuses of one message and an invalid payload, all settled."""
-    settings = {"redis_url": valkey_url, "stream": shard.name, "database_url": database_url}
+    settings = {"redis_url": valkey_url, "stream": shard.name, "database_url": migrated_url}
 
     async def prepare() -> None:
-        await migrate_at(database_url)
         server = connect.client(valkey_url)
         common = {"to": NUMBER, "from": "AcmeInc", "client_ref": "order-7"}
         submitted = {

@@ -2,8 +2,6 @@
 
 import asyncio
 import secrets
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
@@ -13,12 +11,12 @@ import pytest
 from stream.keys import Shard
 from stream.redis.client import client
 from tests.support.commands import run_command
+from tests.support.databases import make_sqlite
 from tests.support.samples.events import RECEIVED_MS, body, event
 from worker.group.group_ref import GroupRef
 from worker.settle.history import EntryOutcome, History
 from worker.store.database import open_engine
 from worker.store.handler import Store
-from worker.store.migrate import migrate_at
 
 MESSAGE = "aaaaaaaa-bbbb-4ccc-8ddd-0123456789ab"
 QUERY = b"tenant=447700900123&note=%1b%5b31m"
@@ -27,10 +25,9 @@ QUERY = b"tenant=447700900123&note=%1b%5b31m"
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     """A database with two events of one message."""
-    url = f"sqlite:///{tmp_path / f'{secrets.token_hex(4)}.db'}"
+    url = make_sqlite(tmp_path / f"{secrets.token_hex(4)}.db")
 
     async def fill() -> None:
-        await migrate_at(url)
         engine = open_engine(url)
         payloads = [body(message_uuid=MESSAGE, status=status, to="447700900123") for status in ("submitted", "read")]
         queries = QUERY, None
@@ -122,10 +119,3 @@ def test_an_unknown_message_is_an_error_with_the_next_step(url: str) -> None:
     error = run_command("trace", "nobody", "--database-url", url).error
     assert "no message 'nobody' in sqlite:///" in error
     assert "`ackstream stats`" in error
-
-
-def test_a_worker_without_store_loads_no_database_library() -> None:
-    """A worker without `store` does not import SQLAlchemy, which would slow its start."""
-    code = "import sys, worker.app; print('sqlalchemy' in sys.modules)"
-    ended = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
-    assert ended.stdout == "False\n"

@@ -92,19 +92,6 @@ async def test_ctrl_c_while_it_starts_ends_it_too(place: UpFolder) -> None:
     assert place.left() == []
 
 
-async def test_after_a_kill_its_parts_end_and_its_addresses_count_no_more(place: UpFolder) -> None:
-    """After SIGKILL only Valkey is left, and the commands no longer use its address."""
-    with place.up() as up:
-        await up.is_ready(place.admin_port)
-        used = WorkerSettings.load(data=place.data).redis_url
-        up.kill()
-        await becomes(lambda: place.left() == ["valkey-server"], seconds=STOP_SECONDS)
-        default = StreamSettings.model_fields["redis_url"].default
-        assert WorkerSettings.load(data=place.data).redis_url == default != used
-        stats = place.run("stats")
-        assert stats.returncode == 0 or f"Redis at {default} does not answer" in stats.stderr  # someone may serve there
-
-
 async def test_the_next_start_after_a_kill_adopts_valkey(place: UpFolder) -> None:
     """Started at once after SIGKILL it adopts the same Valkey with its data, and stops it at its own end."""
     with place.up() as killed:
@@ -122,11 +109,17 @@ async def test_the_next_start_after_a_kill_adopts_valkey(place: UpFolder) -> Non
         assert place.left() == []
 
 
-async def test_a_second_one_on_the_same_folder_is_refused(place: UpFolder, tmp_path: Path) -> None:
-    """One sentence and exit code 1; the first does not notice."""
+async def test_one_at_a_time_uses_a_folder(place: UpFolder, tmp_path: Path) -> None:
+    """It prints where webhooks go and where the data is; a second one exits with 1 and the first does not notice.
+
+    After SIGKILL only Valkey is left, and the commands no longer use its address.
+    """
     second = UpFolder(tmp_path)
-    with place.up() as up:
-        await up.is_ready(place.admin_port)
+    with place.up(log_format="text") as up:
+        await becomes(lambda: up.lives() and "Ackstream is up" in up.said)
+        assert place.url in up.said
+        assert str(place.data) in up.said
+
         before = place.left()
         refused = second.run("up", "--port", str(second.port), "--admin-port", str(second.admin_port))
         assert (refused.returncode, refused.stdout) == (1, "")
@@ -134,6 +127,14 @@ async def test_a_second_one_on_the_same_folder_is_refused(place: UpFolder, tmp_p
         assert place.left() == before
         assert await place.post(body()) == [200]
         assert place.ask("stats")["shards"][0]["length"] == 1
+
+        used = WorkerSettings.load(data=place.data).redis_url
+        up.kill()
+        await becomes(lambda: place.left() == ["valkey-server"], seconds=STOP_SECONDS)
+        default = StreamSettings.model_fields["redis_url"].default
+        assert WorkerSettings.load(data=place.data).redis_url == default != used
+        stats = place.run("stats")
+        assert stats.returncode == 0 or f"Redis at {default} does not answer" in stats.stderr  # someone may serve there
 
 
 @pytest.mark.parametrize("option", ["port", "admin_port"])
@@ -181,15 +182,6 @@ async def test_a_valkey_that_dies_is_started_again(place: UpFolder) -> None:
         await place.settles()
         assert await stop_by_ctrl_c(up) == 0
     assert place.left() == []
-
-
-async def test_it_says_where_it_is(place: UpFolder) -> None:
-    """Once everything is ready a person reads where webhooks go and where the data is."""
-    with place.up(log_format="text") as up:
-        await becomes(lambda: up.lives() and "Ackstream is up" in up.said)
-        assert place.url in up.said
-        assert str(place.data) in up.said
-        assert await place.post(body()) == [200]
 
 
 async def test_doctor_finds_nothing_right_after_the_start(place: UpFolder) -> None:

@@ -174,8 +174,14 @@ async def test_settings_without_effect_are_named_and_the_commands_reach_what_run
         (place.folder / ".env").unlink()
 
 
-async def test_in_an_open_folder_the_data_is_still_the_owner_s_alone(place: UpFolder) -> None:
-    """A folder that others may look into: database, log, passwords and spool are 0600, also those of before."""
+async def test_any_folder_works_and_its_data_is_the_owner_s_alone(tmp_path: Path) -> None:
+    """In a folder of any name webhooks are stored and traced, and no file is made outside.
+
+    Others may look into the folder: database, log, passwords and spool are 0600, also those of before.
+    """
+    name = os.fsdecode("a b 50%2Foff a'b\"c what?#x naïve ☂".encode() + b" latin-\xe9")
+    place = UpFolder(tmp_path)
+    place.data = tmp_path / name
     place.data.mkdir(mode=0o755)
     place.data.chmod(0o755)
     (place.data / "ackstream.db").touch(mode=0o644)
@@ -183,22 +189,11 @@ async def test_in_an_open_folder_the_data_is_still_the_owner_s_alone(place: UpFo
         await up.is_ready(place.admin_port)
         assert await place.post(body()) == [200]
         await place.settles()
+        assert place.ask("trace", "m-1")["status"] == "delivered"
+        assert [folder["state"] for folder in place.ask("spool", "list")["folders"]] == ["in use"]
         files = [path for path in place.data.rglob("*") if path.is_file()]
         assert {path.name for path in files} >= {"ackstream.db", "ackstream.db-wal", "addresses.json", "server.json"}
         assert {path.name: oct(path.stat().st_mode)[-3:] for path in files if path.stat().st_mode & 0o077} == {}
-
-
-async def test_any_folder_name_works(tmp_path: Path) -> None:
-    """Any folder name works: webhooks are stored and traced, and no file is made outside the folder."""
-    name = os.fsdecode("a b 50%2Foff a'b\"c what?#x naïve ☂".encode() + b" latin-\xe9")
-    place = UpFolder(tmp_path)
-    place.data = tmp_path / name
-    with place.up() as up:
-        await up.is_ready(place.admin_port)
-        assert await place.post(body()) == [200]
-        await place.settles()
-        assert place.ask("trace", "m-1")["status"] == "delivered"
-        assert [folder["state"] for folder in place.ask("spool", "list")["folders"]] == ["in use"]
         up.send(signal.SIGTERM)
         assert await up.wait_for_end(STOP_SECONDS) == 0
     assert {path.name for path in os.scandir(tmp_path) if path.is_dir()} == {name}

@@ -40,8 +40,9 @@ def hash_password(password: str) -> str:
 class PasswordChecker:
     """Checks passwords against the users' hashes."""
 
-    def __init__(self, users: UserFile) -> None:
+    def __init__(self, users: UserFile, hasher: PasswordHasher = _HASHER) -> None:
         self._users = users
+        self._hasher = hasher
         self._slots = asyncio.Semaphore(AT_A_TIME)
         self._checks = 0
 
@@ -65,12 +66,12 @@ class PasswordChecker:
         is_right = _is_right(user.password_hash if user and has_password else _DECOY, password[:LONGEST])
         if user is None or not has_password or not is_right or len(password) > LONGEST:
             return None
-        return self._renew(user, password) if _HASHER.check_needs_rehash(user.password_hash) else user
+        return self._renew(user, password) if self._hasher.check_needs_rehash(user.password_hash) else user
 
     def _renew(self, user: User, password: str) -> User | None:
         """Store a hash with today's parameters, if the file can be written; return the user as stored."""
         try:
-            self._users.replace_hash(user, hash_password(password))
+            self._users.replace_hash(user, self._hasher.hash(_encode(password)))
         except (OSError, CommandError) as exc:
             log.warning("users.old_hash", name=user.name, error=type(exc).__name__)
         return self._users.find(user.name)

@@ -18,18 +18,18 @@ PICTURES: Mapping[str, Callable[[Theme], Canvas]] = {
 }
 
 
-def render_all() -> Iterator[tuple[str, str]]:
-    """Yield the file's name and the content of each version of each picture."""
-    for name, draw in PICTURES.items():
-        for theme in THEMES:
-            yield f"{name}-{theme.name}.svg", draw(theme).render()
+def render(name: str) -> Iterator[tuple[str, str]]:
+    """Yield the file's name and the content of each version of a picture."""
+    for theme in THEMES:
+        yield f"{name}-{theme.name}.svg", PICTURES[name](theme).render()
 
 
 def main() -> None:
     """Write all pictures."""
     FOLDER.mkdir(exist_ok=True)
-    for name, content in render_all():
-        (FOLDER / name).write_text(content)
+    for name in PICTURES:
+        for file, content in render(name):
+            (FOLDER / file).write_text(content)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ from tests.support.samples.events import body
 from tests.support.samples.signed import ACCOUNT, SECRETS, bearer
 from tests.support.streams.settled import is_settled
 from tests.support.waiting import until
-from worker.store.migrate import migrate_at
 
 
 def trace(message: str) -> Any:
@@ -37,12 +36,11 @@ async def post(url: str, payload: bytes, authorization: str) -> int:
 
 
 async def test_accounts_and_applications_on_one_url_are_told_apart(
-    valkey_url: str, server: Redis, shard: Shard, database_url: str, monkeypatch: pytest.MonkeyPatch
+    valkey_url: str, server: Redis, shard: Shard, migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The verified account and application are in the tables, in `trace` and in the metrics."""
     common: dict[str, Any] = {"redis_url": valkey_url, "stream": shard.name}
     senders = {"m-1": ("one", "app-1"), "m-2": ("one", "app-2"), "m-3": ("two", None)}
-    await migrate_at(database_url)
     async with run_ingest(**common, signatures="required", signature_secrets="one:secret-1,two:secret-2") as ingest:
         for message, (account, application) in senders.items():
             payload = body(message_uuid=message)
@@ -53,9 +51,9 @@ async def test_accounts_and_applications_on_one_url_are_told_apart(
             metrics = await answer.text()
         assert 'ackstream_webhooks_verified_total{account="one",application="app-2",verified="jwt"}' in metrics
         assert 'ackstream_webhooks_verified_total{account="two",application="",verified="jwt"}' in metrics
-    async with run_worker(**common, database_url=database_url, handlers="store"):
+    async with run_worker(**common, database_url=migrated_url, handlers="store"):
         await until(lambda: is_settled(server, shard, "store"))
-    monkeypatch.setenv("ACKSTREAM_DATABASE_URL", database_url)
+    monkeypatch.setenv("ACKSTREAM_DATABASE_URL", migrated_url)
     traced = {message: await asyncio.to_thread(trace, message) for message in senders}
     assert {message: (row["account"], row["application"]) for message, row in traced.items()} == senders
 

@@ -14,9 +14,12 @@ from playwright.async_api import BrowserContext, Page, async_playwright
 from console.web.access.links import create_link
 from console.web.access.roles import Role
 from tests.support.http.console_server import ConsoleServer
+from tests.support.waiting import until
 
 WAIT_MS = 15_000
 CHROMIUM = shutil.which("chromium")
+COLOUR_RULES = ["color-contrast", "link-in-text-block"]
+"""The rules of axe that look at colours."""
 SEVERE = frozenset(("moderate", "serious", "critical"))
 
 
@@ -30,7 +33,25 @@ class Tab:
 
     async def find_barriers(self) -> list[str]:
         """Return what axe finds that is moderate or worse."""
-        results = await Axe().run(self.page)
+        return await self._run_axe()
+
+    async def find_barriers_in_dark(self) -> list[str]:
+        """Return what axe finds in the dark scheme, which changes nothing but colours."""
+        await self.page.emulate_media(color_scheme="dark")
+        barriers = await self._run_axe(runOnly=COLOUR_RULES)
+        await self.page.emulate_media(color_scheme="light")
+        return barriers
+
+    async def fits(self) -> None:
+        """Wait until the page has been drawn for the size of the window, and does not scroll sideways."""
+
+        async def is_narrow_enough() -> bool:
+            return bool(await self.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"))
+
+        await until(is_narrow_enough)
+
+    async def _run_axe(self, **options: Any) -> list[str]:
+        results = await Axe().run(self.page, options={"resultTypes": ["violations"], **options})
         return [
             f"{violation['id']}: {node['html'][:120]}"
             for violation in results.response["violations"]
@@ -73,4 +94,17 @@ def _watch(context: BrowserContext, tab: Tab, url: str) -> None:
     context.on(
         "request",
         lambda request: tab.faults.append(request.url) if urlsplit(request.url).netloc != host else None,
+    )
+
+
+async def name_focused(page: Page) -> str:
+    """Return the name of the control that has the focus: its label or its text."""
+    return str(
+        await page.evaluate(
+            """() => {
+                const focused = document.activeElement;
+                const label = focused.labels?.length ? focused.labels[0].textContent : "";
+                return (focused.getAttribute("aria-label") || label || focused.textContent).trim();
+            }"""
+        )
     )

@@ -16,9 +16,9 @@ from console.web.access.links import create_link
 from console.web.access.roles import Role
 from console.web.app import serve
 from console.web.settings import ConsoleSettings
+from tests.support.databases import make_sqlite
 from tests.support.in_process import answers
 from tests.support.waiting import until
-from worker.store.migrate import migrate_at
 
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
 
@@ -87,8 +87,7 @@ class ConsoleServer:
 async def run_console(data: Path, redis_url: str, stream: str, **settings: Any) -> AsyncIterator[ConsoleServer]:
     """Run a console over this server and stream. Without ``database_url`` it has an empty SQLite file with tables."""
     if "database_url" not in settings:
-        settings["database_url"] = f"sqlite:///{data / 'ackstream.db'}"
-        await migrate_at(settings["database_url"])
+        settings["database_url"] = make_sqlite(data / "ackstream.db")
     port = find_free_port()
     loaded = ConsoleSettings.load(data=data, redis_url=redis_url, stream=stream, console_port=port, **settings)
     console = ConsoleServer(loaded, f"http://127.0.0.1:{port}", asyncio.Event())

@@ -11,17 +11,19 @@ from typing import Any
 
 import orjson
 from aiohttp import ClientSession, DummyCookieJar, web
+from argon2 import PasswordHasher
 
 from console.web.access.control import AccessControl, SignInFailed, TooManyAttempts
 from console.web.access.guard import IDENTITY, Roles, add_headers, make_guard
 from console.web.access.login_limit import LoginLimiter
-from console.web.access.passwords import hash_password
+from console.web.access.passwords import PasswordChecker
 from console.web.access.perimeter import Perimeter
 from console.web.access.roles import Role
 from console.web.access.users import User
 from console.web.database import open_console_database
 
 PASSWORD = "correct horse battery staple"  # noqa: S105 - of tests
+QUICK_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 ROLES: Roles = {
     ("GET", "/sign-in"): None,
     ("POST", "/sign-in"): None,
@@ -36,13 +38,13 @@ ROLES: Roles = {
 
 
 def make_user(name: str, role: Role = Role.VIEWER) -> User:
-    """Return a user with PASSWORD."""
+    """Return a user with PASSWORD, whose hash takes next to no time."""
     return User(name, role, _hash())
 
 
 @cache
 def _hash() -> str:
-    return hash_password(PASSWORD)
+    return QUICK_HASHER.hash(PASSWORD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,8 @@ async def run_guarded(
     """Run a server with the routes of ROLES, whose answers show the identity. The clock is for attempts to sign in."""
     async with open_console_database(folder / "console" / "console.db") as database:
         access = AccessControl.open(database, folder / "console" / "users", perimeter or Perimeter(["127.0.0.1"]))
-        access = replace(access, limiter=LoginLimiter(clock))
+        passwords = PasswordChecker(access.users, QUICK_HASHER)
+        access = replace(access, limiter=LoginLimiter(clock), passwords=passwords)
         app = web.Application(middlewares=[make_guard(access, ROLES)])
         app.on_response_prepare.append(add_headers)
         handlers = {("POST", "/sign-in"): _sign_in(access), ("POST", "/sign-out"): _sign_out(access)}

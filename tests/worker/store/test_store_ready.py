@@ -15,16 +15,14 @@ from tests.support.servers.switched_database import SwitchedDatabase
 from tests.support.waiting import until
 from worker.store.database import open_engine
 from worker.store.handler import Store
-from worker.store.migrate import migrate_at
 from worker.timing import TIMING
 
 
 @pytest.fixture
-async def database(request: pytest.FixtureRequest, database_url: str) -> SwitchedDatabase:
+def database(request: pytest.FixtureRequest, migrated_url: str) -> SwitchedDatabase:
     """Return a database of either kind with its tables."""
-    await migrate_at(database_url)
-    is_file = database_url.startswith("sqlite")
-    return SwitchedDatabase(database_url, None if is_file else request.getfixturevalue("postgresql"))
+    is_file = migrated_url.startswith("sqlite")
+    return SwitchedDatabase(migrated_url, None if is_file else request.getfixturevalue("postgresql"))
 
 
 def count_failures() -> float:
@@ -69,6 +67,6 @@ async def test_a_check_waits_for_no_writer(engine: AsyncEngine, database_url: st
     """A check does not take the lock of SQLite, so a slow batch of another worker does not look like a fault."""
     second = open_engine(database_url)
     async with engine.begin():
-        await Store(second, timeout_seconds=1).check()
+        await Store(second, timeout_seconds=20).check()  # with the lock it would wait for all of it
     await Store(second).handle([event(body())])
     await second.dispose()

@@ -20,7 +20,7 @@ from worker.store.projection import MOST_DECIDING, MOST_STATUSES, find_deciding,
 from worker.store.tables import messages, status_events
 
 few_examples = settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 
@@ -102,6 +102,7 @@ def test_a_message_with_many_events_has_the_state_of_all_of_them(
     assert len(found_events) == 60
 
 
+@settings(max_examples=40)
 @given(st.randoms(use_true_random=False))
 def test_events_that_do_not_decide_can_be_left_out(rng: random.Random) -> None:
     """The deciding events, also with later events, give the same state as all events."""

@@ -6,21 +6,25 @@ import time
 from pathlib import Path
 
 import pytest
-from argon2 import PasswordHasher
 
 from console.web.access.passwords import AT_A_TIME, MAX_CHECKS, PasswordChecker, check_password_rule, hash_password
 from console.web.access.roles import Role
 from console.web.access.users import NO_PASSWORD, User, UserFile
-from tests.support.http.guarded import PASSWORD, make_user
+from tests.support.http.guarded import PASSWORD, QUICK_HASHER, make_user
 from tests.support.waiting import until
 
-OLD = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
+OLD = QUICK_HASHER.hash(PASSWORD)
+
+
+@pytest.fixture(scope="module")
+def ann() -> User:
+    return User("ann", Role.VIEWER, hash_password(PASSWORD))
 
 
 @pytest.fixture
-def users(tmp_path: Path) -> UserFile:
+def users(tmp_path: Path, ann: User) -> UserFile:
     file = UserFile(tmp_path / "users")
-    file.put(make_user("ann"))
+    file.put(ann)
     file.put(User("proxied", Role.ADMIN, NO_PASSWORD))
     return file
 
@@ -40,12 +44,14 @@ def users(tmp_path: Path) -> UserFile:
 )
 async def test_only_the_right_password_counts(users: UserFile, name: str, password: str) -> None:
     """A near miss, an unknown name, a user without password and odd characters all fail in the same way."""
+    users.put(make_user("ann"))
+
     assert await PasswordChecker(users).check(name, password) is None
 
 
-async def test_the_right_password_gives_the_user(users: UserFile) -> None:
+async def test_the_right_password_gives_the_user(users: UserFile, ann: User) -> None:
     """The user comes back with the role of the file."""
-    assert await PasswordChecker(users).check("ann", PASSWORD) == make_user("ann")
+    assert await PasswordChecker(users).check("ann", PASSWORD) == ann
 
 
 async def test_a_password_is_not_cut(users: UserFile) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from console.web.access.passwords import hash_password
 from console.web.access.perimeter import Perimeter
 from console.web.access.roles import Role
 from console.web.access.users import NO_PASSWORD, User
@@ -117,7 +118,7 @@ async def test_a_wrong_password_says_how_many_tries_are_left(tmp_path: Path) -> 
 
 async def test_six_hundred_attempts_delay_nobody(server: GuardedServer) -> None:
     """All but a few are refused before argon2; the console answers others in the same time."""
-    server.access.users.put(make_user("ann"))
+    server.access.users.put(User("ann", Role.VIEWER, hash_password(PASSWORD)))
     cookie = await server.enter("bob")
     statuses: dict[int, int] = {}
     started = time.monotonic()

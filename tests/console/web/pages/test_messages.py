@@ -35,10 +35,9 @@ def make_event(message_uuid: str, at: str = "0/1-0", **fields: Any) -> StatusEve
 
 
 @pytest.fixture
-async def console(tmp_path: Path, valkey_url: str, shard: Shard, database_url: str) -> AsyncIterator[ConsoleServer]:
+async def console(tmp_path: Path, valkey_url: str, shard: Shard, migrated_url: str) -> AsyncIterator[ConsoleServer]:
     """A console on a database of either kind."""
-    await migrate_at(database_url)
-    async with run_console(tmp_path / "data", valkey_url, shard.name, database_url=database_url) as running:
+    async with run_console(tmp_path / "data", valkey_url, shard.name, database_url=migrated_url) as running:
         yield running
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from console.web.access.roles import Role
 from stream.keys import Shard
+from tests.support.databases import make_sqlite
 from tests.support.http.console_server import ConsoleServer, run_console
 from tests.support.in_process import Running, run_ingest, run_worker
 from tests.support.waiting import until
-from worker.store.migrate import migrate_at
 
 STATUS = b'{"message_uuid":"m-%d","status":"delivered","channel":"sms"}'
 
@@ -27,8 +27,7 @@ class Place:
 @pytest.fixture
 async def place(tmp_path: Path, valkey_url: str, shard: Shard) -> AsyncIterator[Place]:
     common: dict[str, Any] = {"data": tmp_path, "redis_url": valkey_url, "stream": shard.name}
-    database_url = f"sqlite:///{tmp_path / 'ackstream.db'}"
-    await migrate_at(database_url)
+    database_url = make_sqlite(tmp_path / "ackstream.db")
     async with (
         run_ingest(**common) as ingest,
         run_worker(**common, database_url=database_url, handlers="store"),

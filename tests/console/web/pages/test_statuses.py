@@ -60,11 +60,10 @@ EVENTS = [
 
 
 @pytest.fixture
-async def console(tmp_path: Path, valkey_url: str, shard: Shard, database_url: str) -> AsyncIterator[ConsoleServer]:
+async def console(tmp_path: Path, valkey_url: str, shard: Shard, migrated_url: str) -> AsyncIterator[ConsoleServer]:
     """A console on a database of either kind, with six messages."""
-    await migrate_at(database_url)
-    await store_events(database_url, EVENTS)
-    async with run_console(tmp_path / "data", valkey_url, shard.name, database_url=database_url) as running:
+    await store_events(migrated_url, EVENTS)
+    async with run_console(tmp_path / "data", valkey_url, shard.name, database_url=migrated_url) as running:
         yield running
 
 
