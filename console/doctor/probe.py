@@ -28,9 +28,10 @@ from stream.probe import make_probe
 from stream.redis.client import name_error, redact_url
 from worker.group.consumer_group import read_group_names
 
-ANSWER_SECONDS = 8.0
-STREAM_SECONDS = 5.0
-SETTLED_SECONDS = 10.0
+ANSWER_SECONDS = 6.0
+STREAM_SECONDS = 4.0
+SETTLED_SECONDS = 8.0
+"""The limits of the three steps; together they are less than the time of a check (console.doctor.runner)."""
 SLOW_SECONDS = 2.0
 POLL_SECONDS = 0.01
 PAGE_ENTRIES = 1000
@@ -69,7 +70,7 @@ async def run_probe(server: Redis, setup: Setup) -> tuple[ProbeTimes | None, Seq
     times.answered = _since(started)
     if times.status != HTTPStatus.OK:
         return times, [_explain_refusal(times.status, setup)]
-    entry = await _find_entry(server, shard, start, probe.encode(), started)
+    entry = await _find_entry(server, shard, start, probe.encode())
     if entry is None:
         return times, [make_finding("probe.lost", stream=shard.stream, seconds=round(STREAM_SECONDS))]
     times.entry, times.on_stream = str(entry), _since(started)
@@ -116,9 +117,10 @@ async def _read_last_id(server: Redis, shard: Shard) -> str:
     return newest[0][0].decode() if newest else "0-0"
 
 
-async def _find_entry(server: Redis, shard: Shard, start: str, probe: bytes, started: float) -> EntryId | None:
+async def _find_entry(server: Redis, shard: Shard, start: str, probe: bytes) -> EntryId | None:
     """Return the entry of the probe after ``start``; None if it is not there in time."""
-    while time.perf_counter() - started < STREAM_SECONDS:
+    deadline = time.perf_counter() + STREAM_SECONDS
+    while time.perf_counter() < deadline:
         page: Any = await server.xrange(shard.stream, f"({start}", "+", PAGE_ENTRIES)
         for entry_id, fields in page:
             if fields.get(b"probe") == probe:
@@ -133,7 +135,8 @@ async def _find_entry(server: Redis, shard: Shard, start: str, probe: bytes, sta
 async def _follow(server: Redis, shard: Shard, entry: EntryId, started: float) -> dict[str, float | None]:
     """Return when each registered group had settled the entry."""
     settled: dict[str, float | None] = dict.fromkeys(await read_group_names(server, shard))
-    while any(seconds is None for seconds in settled.values()) and time.perf_counter() - started < SETTLED_SECONDS:
+    deadline = time.perf_counter() + SETTLED_SECONDS
+    while any(seconds is None for seconds in settled.values()) and time.perf_counter() < deadline:
         waiting = [group for group, seconds in settled.items() if seconds is None]
         states = await read_live_states(server, shard, waiting, {entry: True})
         for group in waiting:
