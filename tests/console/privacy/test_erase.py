@@ -16,7 +16,8 @@ from tests.support.persons.dump import dump_archive, dump_redis, dump_spool, dum
 from tests.support.persons.payloads import PersonWebhook, make_numbers, make_webhooks, message_id
 from tests.support.persons.population import Population
 
-PEOPLE, VICTIMS, SEED = 1000, 10, 8
+PEOPLE, VICTIMS, SEED = 1000, 10, 9
+FEWER_PEOPLE = 300
 SHARD = Shard()
 EMPTIED = "rollup_dimensions\t"
 CHANGED = (":invalid:totals", ":quarantine:index")
@@ -78,11 +79,12 @@ async def test_ten_people_of_a_thousand_are_erased_and_nobody_else(
     """After `erase` no command, row or file has a record of them, all other records are equal, and sums stay."""
     url, server = own_server
     monkeypatch.setenv("ACKSTREAM_ARCHIVE", str(tmp_path / "archive"))
-    numbers, places = make_numbers(PEOPLE, VICTIMS, SEED)
-    victims = {place: numbers[place] for place in places}
+    people = PEOPLE if engine.dialect.name == "sqlite" else FEWER_PEOPLE  # the tables are all that differs
+    numbers = make_numbers(people, VICTIMS, SEED)
+    victims = dict(enumerate(numbers[:VICTIMS]))
     webhooks = make_webhooks(numbers, SEED)
     population = Population(server, SHARD, engine, tmp_path / "data", tmp_path / "archive")
-    await population.fill(webhooks, {**victims, 1: numbers[1]}, SEED)
+    await population.fill(webhooks, {**victims, VICTIMS: numbers[VICTIMS]}, SEED)
     before = await dump(population)
     theirs = find_lines(before, webhooks, victims)
     options = [option for number in victims.values() for option in ("--number", f"+{number}")]

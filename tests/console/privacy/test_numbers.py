@@ -54,7 +54,7 @@ def test_a_part_of_another_number_is_not_found(text: str) -> None:
 
 
 def test_the_digits_of_an_escape_are_not_part_of_a_number() -> None:
-    r"""The text `\u0034` has the digits 0034, but stands for a 4."""
+    """An escape of a 4 has the digits 0034, which are not in the text that it stands for."""
     assert not NumberFinder(frozenset(("347700900001",))).is_in('{"to":"\\u00347700900001"}')
 
 

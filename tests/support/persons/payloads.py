@@ -18,17 +18,13 @@ class PersonWebhook:
     query: bytes | None = None
 
 
-def make_numbers(count: int, victims: int, seed: int) -> tuple[list[str], list[int]]:
-    """Return numbers of people, and the places of the victims: each has people with nearly the same number."""
+def make_numbers(count: int, victims: int, seed: int) -> list[str]:
+    """Return numbers of people. The first ones are the victims: each has people with nearly the same number."""
     chance = random.Random(seed)  # noqa: S311 - the same population each time
     numbers = [f"4477{chance.randrange(10**7, 10**8)}" for _ in range(victims)]
     for number in list(numbers):
         numbers += [f"{number}0", f"1{number}", number[:-1], number[:-1] + str((int(number[-1]) + 1) % 10)]
-    while len(numbers) < count:
-        numbers.append(f"49{chance.randrange(10**9, 10**10)}")
-    order = list(range(len(numbers)))
-    chance.shuffle(order)
-    return [numbers[place] for place in order], [order.index(victim) for victim in range(victims)]
+    return [*numbers, *(f"49{chance.randrange(10**9, 10**10)}" for _ in range(count - len(numbers)))]
 
 
 def message_id(person: int) -> str:
@@ -73,6 +69,6 @@ def make_webhooks(numbers: Sequence[str], seed: int) -> list[PersonWebhook]:
             query = f"customer={quote(f'+{number}')}".encode()
             webhooks.append(PersonWebhook(person, orjson.dumps({**fields, "status": "read"}), query))
         if chance.random() < 0.1:
-            webhooks.append(PersonWebhook(person, b"\xff{not json: %b" % number.encode()))
+            webhooks.append(PersonWebhook(person, b"\xff{not json: %b}" % number.encode()))
     chance.shuffle(webhooks)
     return webhooks
