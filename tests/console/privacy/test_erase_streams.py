@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from console.privacy import in_flight
 from console.privacy.in_flight import EntryRemover
 from console.privacy.place import Unreachable
 from stream.keys import Shard
@@ -15,8 +16,16 @@ from tests.support.streams.retention import read_ids
 from tests.support.waiting import until
 from worker.retention.ack_floor import AckFloor
 from worker.retention.trimmer import Trimmer
+from worker.timing import TIMING
 
 
+@pytest.fixture
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker counts as alive for a quarter of an hour after its heartbeat, however busy the machine is."""
+    monkeypatch.setattr(in_flight, "TIMING", TIMING.scale(100))
+
+
+@pytest.mark.usefixtures("_patient")
 async def test_an_entry_in_flight_is_erased_when_its_worker_has_settled_it(server: Redis, shard: Shard) -> None:
     """While the worker's heartbeat moves the entry stays, so the handler cannot write it after it is erased."""
     first, second = await read_new_entries(server, shard, 2)
@@ -31,6 +40,7 @@ async def test_an_entry_in_flight_is_erased_when_its_worker_has_settled_it(serve
     assert await removal == 2
 
 
+@pytest.mark.usefixtures("_patient")
 async def test_an_entry_that_stays_in_flight_is_reported(server: Redis, shard: Shard) -> None:
     """After the wait the others are erased, and the error has their number and the next step."""
     (held,) = await read_new_entries(server, shard, 1)
