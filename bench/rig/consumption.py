@@ -13,6 +13,8 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import ResponseError
 
+from bench.rig.processes import cpu_seconds
+
 SKIPPED = 0.1
 LOOK_SECONDS = 0.005
 LONGEST_SECONDS = 120.0
@@ -61,6 +63,15 @@ def rate(server: Redis, stream: str, group: str, child: subprocess.Popen[bytes],
     last, ended = _await(server, stream, group, entries, child)
     assert last > first, "all was settled before the first look"
     return (last - first) / (ended - began)
+
+
+def cost_us(server: Redis, stream: str, group: str, child: subprocess.Popen[bytes]) -> float:
+    """Return the CPU microseconds of ``child`` for each entry that it settles."""
+    entries = int(server.xlen(stream))
+    first, _ = _await(server, stream, group, int(entries * SKIPPED), child)
+    before = cpu_seconds(child.pid)
+    last, _ = _await(server, stream, group, entries, child)
+    return (cpu_seconds(child.pid) - before) / (last - first) * 1e6
 
 
 def _await(server: Redis, stream: str, group: str, target: int, child: subprocess.Popen[bytes]) -> tuple[int, float]:

@@ -9,7 +9,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,12 +18,13 @@ from typing import ClassVar
 from redis import Redis
 
 from bench.handlers import noop
+from bench.load.closed_loop import run_load
 from bench.rig import consumption, servers
 from bench.rig.entries import entries
 from bench.rig.payloads import payloads
 from bench.rig.processes import HOST, Cores, environment, program, run_process
 from bench.rig.ratio import Measure, Ratio, measure_in_turn, table
-from bench.scenarios.ingest import COST, Measured
+from bench.scenarios.ingest import COST
 from stream.keys import Shard
 
 ONE_OF = 100
@@ -65,8 +66,8 @@ class TracedWorker:
         )
         self._entries = [entry.to_fields() for entry in traced]
 
-    def rate(self, function: str, tracing: str) -> float:
-        """Return the events per second that a worker hands to a function of bench.handlers.noop."""
+    def cost_us(self, function: str, tracing: str) -> float:
+        """Return the CPU microseconds of a worker for each event that it hands to a function of bench.handlers.noop."""
         stream = Shard().stream
         self._valkey.config_set("appendfsync", "everysec")
         consumption.fill(self._valkey, stream, self._entries)
@@ -74,7 +75,7 @@ class TracedWorker:
         settings = environment(redis_url=self._url, data=str(self._folder / "data"), tracing=tracing)
         command = program("ackstream"), "worker", "--handler", f"{GROUP}={noop.__name__}:{function}"
         with run_process(*command, core=self._core, folder=self._folder, environment=settings) as child:
-            return consumption.rate(self._valkey, stream, GROUP, child)
+            return consumption.cost_us(self._valkey, stream, GROUP, child)
 
 
 @contextmanager
@@ -89,44 +90,38 @@ def run_sink() -> Iterator[str]:
 
 
 def compare_ingest(folder: Path, cores: Cores, rounds: int, seconds: float) -> Ratio:
-    """Return the ratio of the costs of a request."""
-    with ExitStack() as stack:
-        url, valkey = stack.enter_context(servers.valkey(folder / "valkey"))
-        measured: dict[str, Measured] = {}
-        for kind in KINDS:
-            own = folder / kind
-            own.mkdir()
-            server = servers.ackstream(url, cores.measured, own, signatures="required", tracing=kind)
-            measured[kind] = Measured(kind, stack.enter_context(server), seconds, own)
+    """Return the ratio of the costs of a request. Each load has a process of its own: two equal ones differ by more."""
+    with servers.valkey(folder / "valkey") as (url, valkey):
 
-        def load(kind: str) -> float:
+        def cost_us(kind: str) -> float:
             consumption.empty(valkey)
-            return measured[kind].rate()
+            with servers.ackstream(url, cores.measured, folder, signatures="required", tracing=kind) as server:
+                return run_load(server.port, server.path, seconds, server.pid, folder).server_us
 
-        measure_in_turn(rounds, {kind: partial(load, kind) for kind in KINDS})
-    ours, theirs = measured["otlp"].costs_us, measured["off"].costs_us
-    return Ratio("ingest, traces of 1 %", "without traces", COST, LIMIT, ours, theirs, is_cost=True)
+        costs = measure_in_turn(rounds, {kind: partial(cost_us, kind) for kind in KINDS})
+    return Ratio("ingest, traces of 1 %", "without traces", COST, LIMIT, costs["otlp"], costs["off"], is_cost=True)
 
 
 def compare_workers(folder: Path, cores: Cores, rounds: int, number: int) -> list[Ratio]:
-    """Return the ratios of the rates of workers."""
+    """Return the ratios of the costs of an event."""
     functions = {"one event": "one", "a list": "many"}
     with servers.valkey(folder / "valkey") as (url, valkey):
         worker = TracedWorker(url, valkey, folder, cores.measured, number)
         measures: dict[str, Measure] = {
-            f"{name} {kind}": partial(worker.rate, function, kind)
+            f"{name} {kind}": partial(worker.cost_us, function, kind)
             for name, function in functions.items()
             for kind in KINDS
         }
-        rates = measure_in_turn(rounds, measures)
+        costs = measure_in_turn(rounds, measures)
     return [
         Ratio(
             f"a function of {name}, traces of 1 %",
             "without traces",
-            "events",
-            1 / LIMIT,
-            rates[f"{name} otlp"],
-            rates[f"{name} off"],
+            "CPU us/event",
+            LIMIT,
+            costs[f"{name} otlp"],
+            costs[f"{name} off"],
+            is_cost=True,
         )
         for name in functions
     ]
@@ -138,7 +133,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", help="ingest, workers (default: both)")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds of each load on ingest")
-    parser.add_argument("--entries", type=int, default=60_000, help="entries of each round of a worker")
+    parser.add_argument("--entries", type=int, default=100_000, help="entries of each round of a worker")
     arguments = parser.parse_args()
     cores = Cores.available()
     os.sched_setaffinity(0, {cores.rest})
