@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import orjson
 import psutil  # type: ignore[import-untyped]  # the PostgreSQL wheel brings it, without its types
 import pytest
 
@@ -186,9 +187,9 @@ async def test_a_valkey_that_dies_is_started_again(place: UpFolder) -> None:
 
 async def test_doctor_finds_nothing_right_after_the_start(place: UpFolder) -> None:
     """No problem and no note, but perhaps about a disk of this machine; both groups settle the self-test."""
-    with place.up() as up:
-        await up.is_ready(place.admin_port)
-        report = place.ask("doctor")
+    with place.up(log_format="text") as up:
+        await becomes(lambda: up.lives() and "Ackstream is up" in up.said)
+        report = orjson.loads(place.run("doctor", "--json").stdout)
     assert [finding["id"] for finding in report["findings"] if not finding["id"].startswith("spool.")] == []
     assert (report["probe"]["status"], set(report["probe"]["settled"])) == (200, {"store", "log"})
     assert all(report["probe"]["settled"].values())
