@@ -7,7 +7,7 @@ statuses arrive.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Select, func, literal, literal_column, select, tuple_, union_all
@@ -25,8 +25,9 @@ Match = Literal["message_uuid", "client_ref", "number", "event_id", "entry"]
 
 PAGE = 50
 FIRST_ROWS = 10_000
-"""A list looks at this many messages before it asks the roll-ups where the others are, or a tenth with an error."""
+"""A list looks at this many messages before it asks the roll-ups where the others are; not at those of an error."""
 
+_LATEST = datetime.max.replace(tzinfo=UTC)
 _ENTRY = re.compile(r"(\d{1,4}/)?\d{13,}-\d+", re.ASCII)
 _EVENT_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _NUMBER = re.compile(r"\+?\d{4,20}", re.ASCII)
@@ -222,15 +223,18 @@ async def _list(connection: AsyncConnection, chosen: MessageFilter, cursor: Curs
     if not _has_rollup(chosen):
         return list(await connection.execute(statement))
     first_at = messages.c.first_at
-    range_only = MessageFilter(error=chosen.error, since=chosen.since, until=chosen.until)
-    first_rows = FIRST_ROWS if chosen.error is None else FIRST_ROWS // 10  # each of these is in another page
-    edge_row = _select(range_only, *older).with_only_columns(first_at).offset(first_rows).limit(1)
-    edge: datetime | None = (await connection.execute(edge_row)).scalar()
-    if edge is None:
-        return list(await connection.execute(statement))
-    rows = list(await connection.execute(statement.where(first_at >= edge)))
-    if len(rows) > limit:
-        return rows
+    rows: list[Any] = []
+    before = cursor[0] if cursor else chosen.until or _LATEST
+    if chosen.error is None:
+        range_only = MessageFilter(since=chosen.since, until=chosen.until)
+        edge_row = _select(range_only, *older).with_only_columns(first_at).offset(FIRST_ROWS).limit(1)
+        edge: datetime | None = (await connection.execute(edge_row)).scalar()
+        if edge is None:
+            return list(await connection.execute(statement))
+        rows += await connection.execute(statement.where(first_at >= edge))
+        if len(rows) > limit:
+            return rows
+        before, statement = edge, statement.where(first_at < edge)
     for start, end in await plan_ranges(
         connection,
         status="open" if chosen.is_open and chosen.status is None else chosen.status,
@@ -238,11 +242,10 @@ async def _list(connection: AsyncConnection, chosen: MessageFilter, cursor: Curs
         account=chosen.account,
         error=chosen.error,
         since=chosen.since,
-        before=edge,
+        before=before,
         enough=limit,
     ):
-        within = statement.where(first_at >= start, first_at < min(end, edge))
-        rows += await connection.execute(within)
+        rows += await connection.execute(statement.where(first_at >= start, first_at < end))
         if len(rows) > limit:
             break
     return rows[: limit + 1]
