@@ -27,6 +27,8 @@ from worker.store.handler import Store
 
 LONGEST_SECONDS = 120
 READY = "ready"
+BY_ENGINE = ("BEGIN", "SELECT set_config")
+"""The engine itself sends these at the start of a connection or transaction."""
 
 Statements = list[tuple[Any, Any]]
 
@@ -42,9 +44,9 @@ async def record_statements(scratch: str, number: int, batch: int) -> list[State
         sent[-1].append((statement, many or parameters))
 
     @event.listens_for(engine.sync_engine, "before_cursor_execute")
-    def note_rows(_connection: Any, _cursor: Any, sql: str, rows: Any, _context: Any, is_many: bool) -> None:
-        if is_many:
-            sent[-1].append((sql, rows))
+    def note_driver_sql(_connection: Any, _cursor: Any, sql: str, parameters: Any, context: Any, _many: bool) -> None:
+        if context.compiled is None and not sql.startswith(BY_ENGINE):  # statements of SQLAlchemy Core are noted above
+            sent[-1].append((sql, parameters))
 
     try:
         store = Store(engine)
@@ -68,9 +70,9 @@ async def rate(url: str, batches: Sequence[Statements], number: int) -> float:
             async with engine.begin() as connection:
                 for statement, parameters in batch:
                     if isinstance(statement, str):
-                        await connection.exec_driver_sql(statement, parameters)
-                        continue
-                    result = await connection.execute(statement, parameters)
+                        result = await connection.exec_driver_sql(statement, parameters)
+                    else:
+                        result = await connection.execute(statement, parameters)
                     if result.returns_rows:
                         result.all()
         return number * (1 - skipped / len(batches)) / (time.perf_counter() - began)
