@@ -130,7 +130,15 @@ async def test_filters_apply_together(
 
 
 @pytest.mark.parametrize(
-    "filters", [{}, {"text": NUMBER}, {"channel": "sms"}, {"error": "1210"}, {"status": "rejected"}]
+    "filters",
+    [
+        {},
+        {"text": NUMBER},
+        {"channel": "sms"},
+        {"error": "1210"},
+        {"status": "rejected"},
+        {"error": "1210", "status": "rejected"},
+    ],
 )
 @pytest.mark.parametrize("first_rows", [10_000, 3])
 async def test_pages_show_each_message_once(
