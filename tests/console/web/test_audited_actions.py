@@ -43,9 +43,11 @@ async def console(tmp_path: Path, valkey_url: str, shard: Shard) -> AsyncIterato
 
 async def test_each_action_has_one_entry(console: ConsoleServer, server: Redis, shard: Shard) -> None:
     """Forms and the API: an entry with the name of the action, the person and the reason; a new route is noticed."""
-    acted = {"/simulate"}
+    acted = {"/simulate", "/checks", f"{API}/doctor"}
     async with console.visit(Role.ADMIN) as person:
         assert (await person.post("/simulate")).status == 303
+        assert (await person.post("/checks")).status == 303
+        assert (await person.post(f"{API}/doctor", json={})).status == 200
         for prefix in ("", API):
             for path, form in (await plan_actions(server, shard, console, person, prefix)).items():
                 before = len(await console.read_audit())
@@ -61,7 +63,7 @@ async def test_each_action_has_one_entry(console: ConsoleServer, server: Redis, 
         acted.add("/messages.csv")
 
     assert acted == ACTIONS
-    assert {entry["action"] for entry in await console.read_audit()} >= {"simulate", "messages.export", "groups.drop"}
+    assert {entry["action"] for entry in await console.read_audit()} >= {"simulate", "messages.export", "groups.drop", "doctor.run"}
 
 
 async def plan_actions(

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from console.web import app, static_files
+from console.web import static_files
 from console.web.access.roles import Role
+from console.web.site import listener
 from deploy import vendor
 from stream.keys import Shard
 from tests.support.http.console_server import ConsoleServer, run_console
@@ -127,7 +128,7 @@ async def test_streams_end_when_the_console_stops(
     tmp_path: Path, valkey_url: str, shard: Shard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stop ends the open streams cleanly, without waiting until they are cut off."""
-    monkeypatch.setattr(app, "STOP_SECONDS", 600.0)
+    monkeypatch.setattr(listener, "STOP_SECONDS", 600.0)
     async with (
         run_console(tmp_path, valkey_url, shard.name) as console,
         console.visit(Role.VIEWER) as person,
