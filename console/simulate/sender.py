@@ -206,6 +206,7 @@ async def send(
         if not senders.done():
             senders.cancel()
             await asyncio.wait((senders,))
+            senders.exception()  # the cancellation, which asyncio would otherwise log as never retrieved
         else:
             senders.result()
         return provider.report(perf_counter() - started)
