@@ -23,7 +23,6 @@ from console.web.state import ConsoleState, identity_of, state_of
 from stream.redis.client import limit_wait
 
 TWIN = f"{API}/overview"
-DOCS = "https://github.com/ackstream/ackstream/blob/main/docs"
 AVERAGE_SECONDS = 10.0
 MINUTE_SECONDS = 60.0
 STEPS_SECONDS = 0.5
@@ -93,7 +92,6 @@ async def _read_page(state: ConsoleState, chosen: OverviewParameters, identity: 
         "steps": await _read_steps(state),
         "ingest_url": state.settings.ingest_url if data["is_first_run"] else "",
         "needs_signature": state.settings.signature_secrets is not None,
-        "docs": DOCS,
     }
 
 

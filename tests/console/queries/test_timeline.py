@@ -51,7 +51,7 @@ async def test_a_webhook_is_unread_then_in_flight_then_settled(server: Redis, sh
 
 
 async def test_retries_dead_letter_and_replay_are_steps(server: Redis, shard: Shard) -> None:
-    """The copies carry the attempts; after the replay the history has the dead letter and the success, the jobs have the replay."""
+    """The copies have the attempts; then the history has dead letter and success, the jobs the replay."""
     group = FailingGroup(server, shard, "m-1")
     await group.start()
     entry = await group.append(PAYLOAD)

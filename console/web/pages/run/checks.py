@@ -11,7 +11,6 @@ from console.doctor.report import format_verdict
 from console.doctor.setup import ROLES, Setup, load_setup
 from console.web.access.roles import Identity, Role
 from console.web.live import LivePage
-from console.web.pages.overview import DOCS
 from console.web.pages.run.replies import Reply
 from console.web.pages.run.settings_page import KINDS
 from console.web.render import Note, json_reply, parameters, render_page, see_other
@@ -68,7 +67,6 @@ async def read(state: ConsoleState, _chosen: NoParameters, _identity: Identity) 
         "pending": pending,
         "is_running": pending is not None,
         "is_partial": run_file.find_running(state.settings.data) is None,
-        "docs": DOCS,
     }
 
 
