@@ -15,7 +15,7 @@ PYTEST = $(BIN)/pytest
 # Each process of the tests imports the same modules: compile them once.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: screenshots run test collect coverage coverage-data test-aiohttp lint format bench chaos outage crash fuzz upgrade reference kubernetes pictures recording docs package vendor lock clean
+.PHONY: screenshots run test test-containers collect coverage coverage-data test-aiohttp lint format bench chaos outage crash fuzz upgrade reference kubernetes pictures recording docs package vendor lock clean
 
 run: .venv/.run
 	@exec $(BIN)/ackstream up $(ARGS)
@@ -28,6 +28,9 @@ else
 	$(PYTEST) -q $(CONTAINERS) & containers=$$!; \
 	$(PYTEST) -n 6 --dist loadgroup --ignore $(CONTAINERS); code=$$?; wait $$containers && exit $$code
 endif
+
+test-containers: .venv/.dev
+	$(PYTEST) -q $(CONTAINERS)
 
 # Collecting rewrites and compiles all test modules. Each process of `make test` would do it again on a clean checkout.
 collect: .venv/.dev

@@ -11,7 +11,7 @@ from console.web.access.roles import Role
 from stream.keys import Shard
 from tests.support.http.console_server import ConsoleServer, run_console
 from tests.support.servers.proxy import run_proxy, through
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 EVENT_END = b"\r\n\r\n"
 
@@ -28,7 +28,7 @@ async def test_a_stream_ends_with_its_session(console: ConsoleServer, monkeypatc
     async with console.visit(Role.VIEWER) as person, person.http.get(f"{console.url}/live") as stream:
         await stream.content.readuntil(EVENT_END)
         await person.post("/sign-out")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await stream.content.read()
 
         again = await person.get("/live", **{"HX-Request": "true"})

@@ -20,6 +20,7 @@ from stream.keys import Shard
 from stream.redis import client as connect
 from tests.support.processes import Process, ackstream
 from tests.support.samples.events import RECEIVED_MS, body, entry
+from tests.support.waiting import PATIENCE_SECONDS
 from tests.support.workers.recording import GROUP, MODULE
 from worker.retention.archive_writer import Archive
 
@@ -77,7 +78,7 @@ class HandledStream:
         return all(group["outstanding"] == 0 for group in self.json("stats")["groups"].values())
 
     def wait_for(self, condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not condition():
             self.worker.lives()
             assert time.monotonic() < deadline
