@@ -44,7 +44,7 @@ class Route:
     reply: type[BaseModel] | None = None
     summary: str = ""
     is_stream: bool = False
-    """Whether the answer has no end, so that there is no HEAD."""
+    """The answer has no end, so the route does not answer HEAD."""
 
     @property
     def is_api(self) -> bool:

@@ -90,7 +90,7 @@ def run_sink() -> Iterator[str]:
 
 
 def compare_ingest(folder: Path, cores: Cores, rounds: int, seconds: float) -> Ratio:
-    """Return the ratio of the costs of a request. Each load has a process of its own: two equal ones differ by more."""
+    """Return the ratio of the costs of a request. Each load has a process of its own."""
     with servers.valkey(folder / "valkey") as (url, valkey):
 
         def cost_us(kind: str) -> float:

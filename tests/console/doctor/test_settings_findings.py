@@ -157,7 +157,7 @@ async def test_a_package_of_another_version_is_found(healthy: Installation, tmp_
 
 
 def test_a_python_without_fixes_is_found() -> None:
-    """Its last day is in the table; until that day and for versions of the future there is no finding."""
+    """The table has its last day. Before that day, and for a version that the table lacks, doctor finds nothing."""
     found = [
         list(judge_python(*each)) for each in (("3.11.9", "2027-11-01"), ("3.11.9", "2027-10-31"), ("3.99.0", "2060"))
     ]

@@ -187,9 +187,9 @@ async def check_spooled(person: Visitor, sender: CountingSender, before: int) ->
 
 
 async def check_charts(person: Visitor, webhooks: Sequence[SignedWebhook]) -> None:
-    """The areas below the lines are about the numbers of webhooks and of handled events.
+    """The areas below the lines are of the order of the numbers of webhooks and of handled events.
 
-    A rate needs two samples, so the charts lack the work before the first sample of a process that has just started.
+    The charts are not exact counts: on a busy machine an area of 56 % was seen.
     """
     handled = len(HANDLERS) * len(webhooks) - sum(webhook.simulated.status == "rejected" for webhook in webhooks)
     charts = (await person.get("/api/v1/overview/series")).json()
