@@ -5,6 +5,7 @@ import os
 import secrets
 import signal
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from stream.redis import client as connect
 from tests.support.databases import make_sqlite, migrate_in_thread
 from tests.support.node_oracle import Ask, install
 from tests.support.processes import Valkey
+from tests.support.waiting import until
 from worker.store.database import open_engine
 
 # Examples have no time limit, because the machine may be busy. Those of CI are always the same, and fewer.
@@ -107,11 +109,17 @@ def _own_logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     structlog.reset_defaults()
 
 
+async def has_no_database_thread() -> bool:
+    """Whether no connection of SQLite runs: one that was cut off ends by itself, but needs its loop for that."""
+    return not any("_connection_worker_thread" in thread.name for thread in threading.enumerate())
+
+
 @pytest.fixture(autouse=True)
 async def _no_task_is_left() -> AsyncIterator[None]:
-    """A test that leaves a task running fails."""
+    """A test that leaves a task or a connection of SQLite running fails."""
     before = asyncio.all_tasks()
     yield
+    await until(has_no_database_thread)
     tasks = {task for task in asyncio.all_tasks() - before if not task.done() and task is not asyncio.current_task()}
     assert not tasks
 

@@ -70,6 +70,11 @@ class Watched:
         finally:
             await server.aclose()
 
+    async def find_epoch(self) -> int:
+        """The number of the last fail-over: each further one has a larger one."""
+        masters: Any = await self.sentinel.sentinel_masters()
+        return int(masters[SERVICE]["config-epoch"])
+
     async def is_another(self, than: Node) -> None:
         """Return when the sentinels name another server, and it takes writes."""
 

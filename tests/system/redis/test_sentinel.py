@@ -69,12 +69,18 @@ async def is_stored(work: WorkerCluster, message_uuid: str) -> None:
 
 
 async def find_lost(work: WorkerCluster, load: Load) -> set[str]:
-    """Return the messages that were answered 200 but are not stored after the end; all others are stored once."""
+    """Return the messages that were answered 200 but are not stored after the end; all others are stored once.
+
+    Those are gone from the stream too: the worker has stored all that the current primary has. How many may be lost is
+    known for one fail-over only; a machine that stalls for a second makes the sentinels start a further one.
+    """
     await until(lambda: is_done(work), seconds=60)
     stored = await find_stored(work)
     assert len(stored) == len(set(stored))
     assert await work.server.xlen(work.shard.dead(GROUP)) == 0
-    return set(load.accepted_ids) - set(stored)
+    missing = set(load.accepted_ids) - set(stored)
+    assert not missing & await work.on_stream()
+    return missing
 
 
 async def is_done(work: WorkerCluster) -> bool:
@@ -107,11 +113,13 @@ async def test_a_primary_that_is_killed_is_replaced(site: Watched, work: WorkerC
         old.kill()
         before = len(load.accepted_ids)
         await fails_over(site, load, work, old)
+        epoch = await site.find_epoch()
         await load.keeps(200)
     missing = await find_lost(work, load)
     print(f"lost {len(missing)} of {len(load.accepted_ids)}")  # noqa: T201 - shown with pytest -s
-    assert missing <= set(load.accepted_ids[: before + SENDERS])
-    assert len(missing) <= 10 * SENDERS
+    if await site.find_epoch() == epoch:
+        assert missing <= set(load.accepted_ids[: before + SENDERS])
+        assert len(missing) <= 10 * SENDERS
     await old.start()
     async with site.directly(old) as server:
         await until(lambda: is_replica(server))
@@ -130,11 +138,13 @@ async def test_a_frozen_primary_is_replaced(site: Watched, work: WorkerCluster) 
         old = await site.primary()
         old.process.send(signal.SIGSTOP)
         await fails_over(site, load, work, old)
+        epoch = await site.find_epoch()
         old.process.send(signal.SIGCONT)
         await load.keeps(200)
     missing = await find_lost(work, load)
     print(f"lost {len(missing)} of {len(load.accepted_ids)}")  # noqa: T201 - shown with pytest -s
-    assert len(missing) <= SENDERS
+    if await site.find_epoch() == epoch:
+        assert len(missing) <= SENDERS
 
 
 @pytest.mark.parametrize("least_replicas", [0, 1], ids=["alone", "with a replica"])
@@ -149,6 +159,7 @@ async def test_a_primary_that_was_deposed_meanwhile(site: Watched, work: WorkerC
         old = await site.primary()
         old.process.send(signal.SIGSTOP)
         await site.is_another(old)
+        epoch = await site.find_epoch()
         first = max(0, len(load.accepted_ids) - SENDERS)
         old.process.send(signal.SIGCONT)
         began = time.monotonic()
@@ -160,8 +171,9 @@ async def test_a_primary_that_was_deposed_meanwhile(site: Watched, work: WorkerC
         await is_stored(work, load.accepted_ids[-1])
     missing = set(load.accepted_ids) - await work.on_stream()
     print(f"{least_replicas} replicas wanted: {len(missing)} of {len(load.accepted_ids)} gone")  # noqa: T201 - shown with pytest -s
-    assert missing <= set(load.accepted_ids[first:last])
-    assert await find_lost(work, load) <= missing
+    assert await find_lost(work, load) <= missing or await site.find_epoch() != epoch
+    if await site.find_epoch() == epoch:
+        assert missing <= set(load.accepted_ids[first:last])
 
 
 async def test_one_sentinel_of_three_is_enough_to_find_the_primary(site: Watched) -> None:
