@@ -15,7 +15,7 @@ PYTEST = $(BIN)/pytest
 # Each process of the tests imports the same modules: compile them once.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: screenshots run test test-containers collect coverage coverage-data test-aiohttp lint format bench chaos outage crash fuzz upgrade reference kubernetes pictures recording docs package vendor lock clean
+.PHONY: screenshots run test test-containers test-failed collect coverage coverage-data test-aiohttp lint format bench chaos outage crash fuzz upgrade reference kubernetes pictures recording docs package vendor lock clean
 
 run: .venv/.run
 	@exec $(BIN)/ackstream up $(ARGS)
@@ -31,6 +31,10 @@ endif
 
 test-containers: .venv/.dev
 	$(PYTEST) -q $(CONTAINERS)
+
+# The tests that failed in the last run, alone and one after the other; the first one that fails again ends it.
+test-failed: .venv/.dev
+	$(PYTEST) --last-failed --last-failed-no-failures none --exitfirst
 
 # Collecting rewrites and compiles all test modules. Each process of `make test` would do it again on a clean checkout.
 collect: .venv/.dev
