@@ -201,7 +201,7 @@ def test_an_error_of_this_program_keeps_its_traceback(monkeypatch: pytest.Monkey
 
 def _ackstream(*arguments: str, **outputs: object) -> "subprocess.CompletedProcess[bytes]":
     command = (sys.executable, "-P", "-m", "console", *arguments)
-    return subprocess.run(command, check=False, stderr=subprocess.PIPE, timeout=60, **outputs)  # type: ignore[call-overload, no-any-return]
+    return subprocess.run(command, check=False, stderr=subprocess.PIPE, timeout=240, **outputs)  # type: ignore[call-overload, no-any-return]
 
 
 @pytest.mark.parametrize("arguments", [("--version",), ("replay", "run", "--help")])
@@ -222,7 +222,10 @@ def test_a_full_or_closed_output_causes_no_traceback() -> None:
     assert b"No space left on device" in process.stderr
     assert b"Traceback" not in process.stderr
     closed = subprocess.run(
-        ["/bin/sh", "-c", f"{sys.executable} -P -m console --help >&-"], check=False, stderr=subprocess.PIPE, timeout=60
+        ["/bin/sh", "-c", f"{sys.executable} -P -m console --help >&-"],
+        check=False,
+        stderr=subprocess.PIPE,
+        timeout=240,
     )
     assert (closed.returncode, closed.stderr) == (0, b"")
 

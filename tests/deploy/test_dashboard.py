@@ -76,7 +76,7 @@ def run(command: str, *arguments: str) -> None:
     """Run a tool of Debian; skip without it, and fail with its output if it finds a fault."""
     if shutil.which(command) is None:
         pytest.skip(f"{command} is missing: apt install prometheus prometheus-alertmanager")
-    result = subprocess.run((command, *arguments), capture_output=True, text=True, check=False, timeout=60)
+    result = subprocess.run((command, *arguments), capture_output=True, text=True, check=False, timeout=240)
     assert result.returncode == 0, result.stdout + result.stderr
 
 

@@ -84,7 +84,7 @@ async def test_a_closed_terminal_stops_all_of_it(place: UpFolder) -> None:
     try:
         await becomes(is_up)
         os.close(control)
-        await becomes(lambda: up.poll() is not None, seconds=15)
+        await becomes(lambda: up.poll() is not None, seconds=60)
         assert place.left() == []
     finally:
         up.kill()
@@ -204,7 +204,7 @@ def test_a_data_folder_that_cannot_be_is_a_sentence(place: UpFolder, where: str)
     """A file in its place, or above it."""
     (place.folder / "file").touch()
     command = (*ACKSTREAM, "up", "--data", where)
-    result = subprocess.run(command, cwd=place.folder, capture_output=True, text=True, check=False, timeout=30)
+    result = subprocess.run(command, cwd=place.folder, capture_output=True, text=True, check=False, timeout=240)
     assert result.returncode == 1
     assert "Traceback" not in result.stderr + result.stdout
     assert "--data" in result.stderr
@@ -214,6 +214,6 @@ def test_a_database_that_is_made_is_its_owner_s_alone(tmp_path: Path) -> None:
     """In a folder that others may look into, made by `ackstream migrate` under any umask."""
     tmp_path.chmod(0o755)
     command = (*ACKSTREAM, "migrate", "--database-url", f"sqlite:///{tmp_path / 'new' / 'a.db'}")
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, umask=0o022, timeout=30)
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, umask=0o022, timeout=240)
     assert oct((tmp_path / "new" / "a.db").stat().st_mode)[-3:] == "600"
     assert oct((tmp_path / "new").stat().st_mode)[-3:] == "700"

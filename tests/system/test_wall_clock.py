@@ -40,7 +40,7 @@ def test_the_shim_moves_the_wall_clock_only(clock: Shim) -> None:
 
     clock.set(clock_seconds=7200)
     asked = ask.format(wall=time.time(), monotonic=time.monotonic())
-    result = subprocess.run((sys.executable, "-c", asked), capture_output=True, text=True, check=True, timeout=30)
+    result = subprocess.run((sys.executable, "-c", asked), capture_output=True, text=True, check=True, timeout=240)
     wall, monotonic = map(float, result.stdout.split())
     assert (7199 < wall < 7230, monotonic < 30) == (True, True)
 

@@ -89,7 +89,7 @@ def test_several_processes_create_and_fill_one_file(tmp_path: Path) -> None:
     command = [sys.executable, "-P", "-c", OPEN_AND_ADD, str(path)]
     processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
 
-    ends = [process.communicate(timeout=60)[1] for process in processes]
+    ends = [process.communicate(timeout=240)[1] for process in processes]
 
     assert ends == [""] * 4
     connection = sqlite3.connect(path)

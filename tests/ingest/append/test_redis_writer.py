@@ -51,7 +51,7 @@ async def test_a_new_one_is_closed_and_probed_at_once(server: Redis, shard: Shar
     writer = RedisWriter(server, shard.stream, ServerChecks(server, "stream"))
     with pytest.raises(NotConfirmed):
         await writer.append(BATCH, 5)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await writer.probe(feed_nothing)
     await writer.append(BATCH, 5)
     assert await server.xlen(shard.stream) == 1
@@ -124,7 +124,7 @@ async def test_a_probe_that_is_given_up_closes_its_connection(server: Redis, sha
         await asyncio.Event().wait()
 
     probing = asyncio.create_task(writer.probe(feed))
-    connection = await asyncio.wait_for(fed, 5)
+    connection = await asyncio.wait_for(fed, 60)
     probing.cancel()
     await asyncio.wait([probing])
     assert not writer.is_open

@@ -198,7 +198,7 @@ def test_no_token_makes_us_open_anything() -> None:
         text=True,
         check=False,
         cwd=ROOT,
-        timeout=60,
+        timeout=240,
     )
     assert asked.stderr == ""
     assert asked.returncode == 0

@@ -14,7 +14,7 @@ print(raise_fd_limit(1000), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
     def room(soft: int, hard: int) -> list[int]:
         command = [sys.executable, "-c", program, str(soft), str(hard)]
-        result = subprocess.run(command, check=True, capture_output=True, timeout=30)
+        result = subprocess.run(command, check=True, capture_output=True, timeout=240)
         return [int(word) for word in result.stdout.split()]
 
     assert room(2000, 2000) == [1000, 2000]

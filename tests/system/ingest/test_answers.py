@@ -60,7 +60,7 @@ class AnsweringIngest:
         """Send these bytes; the one answer, after which the connection is closed."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(sent)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             answer = await reader.read()
         writer.close()
         head, _, rest = answer.partition(b"\r\n\r\n")

@@ -45,7 +45,7 @@ log.info("the.end", suppressed_foreign=suppressed[0], suppressed_own=suppressed[
 
 def said(log_format: str) -> list[str]:
     program = PROGRAM.replace("FORMAT", log_format)
-    result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=30)
+    result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=240)
     assert result.stderr == b""
     return result.stdout.decode().split("\n")
 

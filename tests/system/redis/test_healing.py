@@ -54,7 +54,7 @@ async def says(worker: Process, words: str) -> None:
         async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}/ready") as response:
             return response.status == 503 and words in await response.text()
 
-    await until(does, seconds=15)
+    await until(does, seconds=60)
 
 
 async def is_ready(worker: Process) -> None:

@@ -173,12 +173,12 @@ async def test_thousands_of_bad_events_do_not_delay_later_ones(site: RecordingWo
     await site.append(*ids("fail", range(6000)))
     await site.start("base=600&cap=600&concurrency=4")
     await site.append(*ids("ok", range(20)))
-    await becomes(lambda: len(site.times("done")) == 20, seconds=60)
+    await becomes(lambda: len(site.times("done")) == 20, seconds=180)
 
     async def do_all_wait() -> bool:
         return bool((await site.group())["retries"] == 6000)
 
-    await site.append_good_until(do_all_wait, seconds=120)
+    await site.append_good_until(do_all_wait, seconds=240)
 
 
 async def test_too_many_dead_letters_pause_a_group(site: RecordingWorkers) -> None:

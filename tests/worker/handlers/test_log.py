@@ -32,7 +32,7 @@ asyncio.run(handle())
 
 def test_a_killed_worker_has_written_the_lines_of_its_call() -> None:
     """A process that is killed right after the call has written one line for each event of it."""
-    process = subprocess.run((sys.executable, "-c", KILLED), cwd=ROOT, capture_output=True, check=False, timeout=30)
+    process = subprocess.run((sys.executable, "-c", KILLED), cwd=ROOT, capture_output=True, check=False, timeout=240)
 
     assert process.returncode == -9
     assert process.stdout.count(b"message.status") == 1000

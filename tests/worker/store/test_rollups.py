@@ -67,7 +67,7 @@ async def test_writers_of_the_same_hour_do_not_wait_for_each_other(postgresql_ur
         await slow.execute(text("SELECT pg_advisory_xact_lock(0x61636B72, 0)"))
         await slow.execute(text("UPDATE status_rollups SET messages = messages + 1"))
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await Store(engine).handle([event(body(message_uuid=f"m-{n}")) for n in range(5)])
 
         await slow.rollback()

@@ -232,4 +232,4 @@ def test_the_rules_and_the_configuration_are_valid() -> None:
 
 def promtool(*arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run promtool to its end."""
-    return subprocess.run([PROMTOOL or "", *arguments], capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run([PROMTOOL or "", *arguments], capture_output=True, text=True, check=False, timeout=240)

@@ -142,7 +142,7 @@ async def test_a_locked_table_delays_the_migration(postgresql_url: str) -> None:
         await long.execute(text("SELECT count(*) FROM messages"))
         task = asyncio.create_task(migrate(engine, reports.append))
         await until(lambda: asyncio.sleep(0.05, bool(reports)))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await write_as_0002(engine, events_of(["a"], "delivered", 1))
         assert "locked" in reports[0]
     await task
