@@ -18,7 +18,7 @@ import orjson
 import uvloop
 
 from bench.rig.payloads import bearer, payloads
-from bench.rig.processes import HOST, cpu_seconds, environment
+from bench.rig.processes import HOST, environment, family_cpu_seconds
 
 CONNECTIONS = 64
 WARM_UP_SECONDS = 0.5
@@ -137,17 +137,22 @@ class ClosedConnection(asyncio.Protocol):
         self._load.fail(exc or ConnectionResetError("the server closed a connection"))
 
 
+def total(pid: int) -> float:
+    """Return the CPU seconds of the server and its children."""
+    return sum(family_cpu_seconds(pid).values())
+
+
 async def run(port: int, path: str, seconds: float, pid: int) -> Loaded:
-    """Load the server on the port, with process id ``pid``, for ``seconds`` after the warm-up."""
+    """Load the server on the port, with process id ``pid`` and perhaps children, for ``seconds`` after the warm-up."""
     loop = asyncio.get_running_loop()
     load = ClosedLoop(request(path))
     for _ in range(CONNECTIONS):
         await loop.create_connection(lambda: ClosedConnection(load), HOST, port)
     await _unless_ended(load, WARM_UP_SECONDS)
-    began, before, server, load_cpu = time.perf_counter(), load.answered, cpu_seconds(pid), time.process_time()
+    began, before, server, load_cpu = time.perf_counter(), load.answered, total(pid), time.process_time()
     await _unless_ended(load, seconds)
     took, counted = time.perf_counter() - began, load.answered - before
-    server_busy, load_busy = (cpu_seconds(pid) - server) / took, (time.process_time() - load_cpu) / took
+    server_busy, load_busy = (total(pid) - server) / took, (time.process_time() - load_cpu) / took
     load.sending = False
     await asyncio.wait_for(load.ended, LAST_ANSWER_SECONDS)
     return Loaded(counted / took, load.answered, server_busy, load_busy)

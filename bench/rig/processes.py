@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.request import urlopen
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 30.0
@@ -104,6 +105,22 @@ def await_port(port: int, child: subprocess.Popen[bytes]) -> None:
             return
         assert time.monotonic() < deadline, f"{child.args!r} did not listen within {START_SECONDS:.0f} s"
         time.sleep(0.02)
+
+
+def await_ready(admin_port: int) -> None:
+    """Return when ``/ready`` is 200 on this port, so that all processes behind it serve."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        with suppress(OSError), urlopen(f"http://{HOST}:{admin_port}/ready", timeout=1):
+            return
+        assert time.monotonic() < deadline, f"not ready within {START_SECONDS:.0f} s"
+        time.sleep(0.02)
+
+
+def family_cpu_seconds(pid: int) -> dict[int, float]:
+    """Return the CPU seconds of the process and of its running children, by id."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return {each: cpu_seconds(each) for each in (pid, *map(int, children))}
 
 
 def cpu_seconds(pid: int) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 from redis import Redis
 
 from bench.rig import payloads
-from bench.rig.processes import await_port, environment, program, run_process
+from bench.rig.processes import await_port, await_ready, environment, program, run_process
 from console.up.valkey import find_free_port, run_server
 
 REWRITE_SECONDS = 30.0
@@ -40,6 +40,7 @@ def ackstream(valkey_url: str, core: int, folder: Path, *, signatures: str, **mo
     command = program("ackstream"), "ingest"
     with run_process(*command, core=core, folder=folder, environment=environment(**settings)) as child:
         await_port(port, child)
+        await_ready(admin_port)
         yield Server(port, "/webhooks/message-status", child.pid)
 
 
