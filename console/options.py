@@ -33,6 +33,12 @@ StopWithStdin = Annotated[
     bool,
     typer.Option("--stop-with-stdin", help="Stop when standard input ends: for a parent process that may be killed."),
 ]
+Processes = Annotated[
+    int | None, typer.Option(help="How many processes to run on the same port and admin port (default 1).")
+]
+ChildOption = Annotated[
+    str | None, typer.Option("--child", hidden=True, help="The inheritance of a process that a supervisor starts.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print everything as JSON, for programs.")]
 Reveal = Annotated[bool, typer.Option("--reveal", help="Show phone numbers and error messages in full.")]
 EntryArgument = Annotated[str, typer.Argument(metavar="ID", help="The id that `list` shows, shard/ms-seq.")]

@@ -15,7 +15,7 @@ from ingest.http.server import open_endpoint
 from ingest.http.webhook import NotReadyReason, Webhook
 from ingest.http.webhook_tracing import TracedWebhook
 from ingest.settings import IngestSettings
-from runtime import health
+from runtime.children.child import Child, open_admin
 from runtime.metrics import PROCESS
 from runtime.tracing.process import open_tracing
 from stream.process_report import encode_report
@@ -30,8 +30,12 @@ GC_THRESHOLD = 10_000  # objects; a worker's batches create many more, so its th
 REPLY_SECONDS = 1.0  # a server that does not answer within this time counts as away
 
 
-async def serve(settings: IngestSettings, stop: asyncio.Event) -> None:
-    """Accept webhooks until ``stop``. Then close the ports, answer in-flight requests and store waiting entries."""
+async def serve(settings: IngestSettings, stop: asyncio.Event, child: Child | None = None) -> None:
+    """Accept webhooks until ``stop``. Then close the ports, answer in-flight requests and store waiting entries.
+
+    A ``child`` has no admin port, takes the webhooks' port from its supervisor, and has its share of the limits.
+    """
+    settings = settings if child is None else _take_share(settings, child)
     server = client(settings.redis_url, reply_seconds=REPLY_SECONDS)
     started = asyncio.Event()
     try:
@@ -50,24 +54,19 @@ async def serve(settings: IngestSettings, stop: asyncio.Event) -> None:
                     settings,
                 ).handle,
                 settings,
+                child,
             ) as port,
-            health.run_health_server(
+            open_admin(
                 settings.admin_host,
                 settings.admin_port,
                 lambda: appender.not_ready_reason,
-                report=lambda: encode_report(settings),
+                lambda: encode_report(settings),
+                child,
             ) as admin_port,
         ):
             started.set()
             PROCESS.labels("ingest").set(1)
-            redis = redact_url(settings.redis_url)
-            log.info("ingest.started", host=settings.host, port=port, admin_port=admin_port, redis=redis)
-            if settings.signatures != "required":
-                log.warning(
-                    "ingest.unsigned",
-                    signatures=settings.signatures,
-                    meaning="anyone who can reach the port can send statuses",
-                )
+            _log_start(settings, port, admin_port)
             _tune_gc()
             await stop.wait()
     finally:
@@ -86,6 +85,20 @@ def make_webhook(
     """Return what answers requests. Without ``tracing`` no code of tracing runs for a request."""
     parts = appender, authentication, quarantine, _now_ms, not_ready_reason, settings
     return Webhook(*parts) if tracing is None else TracedWebhook(tracing, *parts)
+
+
+def _take_share(settings: IngestSettings, child: Child) -> IngestSettings:
+    """Return the settings with the child's share of the limits for the machine."""
+    shares = {name: child.divide(getattr(settings, name)) for name in ("connections", "spool_bytes")}
+    return settings.model_copy(update=shares)
+
+
+def _log_start(settings: IngestSettings, port: int, admin_port: int | None) -> None:
+    redis = redact_url(settings.redis_url)
+    log.info("ingest.started", host=settings.host, port=port, admin_port=admin_port, redis=redis)
+    if settings.signatures != "required":
+        meaning = "anyone who can reach the port can send statuses"
+        log.warning("ingest.unsigned", signatures=settings.signatures, meaning=meaning)
 
 
 def _tune_gc() -> None:

@@ -56,15 +56,16 @@ class _RequestHandler(web.RequestHandler):
         return refusal
 
 
-def _make_app(ready: Ready, registry: CollectorRegistry, report: Callable[[], bytes] | None) -> web.Application:
+def _make_app(
+    ready: Ready, registry: CollectorRegistry, report: Callable[[], bytes] | None, live: Ready
+) -> web.Application:
     """Return the application with all routes."""
 
-    async def live(_request: web.Request) -> web.Response:
-        return web.Response(text="live\n")
+    async def is_live(_request: web.Request) -> web.Response:
+        return _answer("live", live())
 
     async def is_ready(_request: web.Request) -> web.Response:
-        reason = ready()
-        return web.Response(text="ready\n") if reason is None else web.Response(status=503, text=f"{reason}\n")
+        return _answer("ready", ready())
 
     async def metrics(request: web.Request) -> web.Response:
         if request.headers.get("User-Agent") != CONSOLE_AGENT:
@@ -79,9 +80,13 @@ def _make_app(ready: Ready, registry: CollectorRegistry, report: Callable[[], by
 
     app = web.Application()
     app.on_response_prepare.append(_remove_server_header)
-    answers = {"/live": live, "/ready": is_ready, "/metrics": metrics, "/settings": settings}
+    answers = {"/live": is_live, "/ready": is_ready, "/metrics": metrics, "/settings": settings}
     app.add_routes([web.get(path, answer) for path, answer in answers.items()])
     return app
+
+
+def _answer(state: str, reason: str | None) -> web.Response:
+    return web.Response(text=f"{state}\n") if reason is None else web.Response(status=503, text=f"{reason}\n")
 
 
 @asynccontextmanager
@@ -91,14 +96,15 @@ async def run_health_server(
     ready: Ready,
     registry: CollectorRegistry = REGISTRY,
     report: Callable[[], bytes] | None = None,
+    live: Ready = lambda: None,
 ) -> AsyncIterator[int]:
     """Serve until the block ends; yields the port (0 asks for a free one). Raises CommandError if the port is taken.
 
-    ``/live`` is 200 while the event loop runs. ``/ready`` is 200 if ``ready()`` returns None, else 503 with the reason
-    that it returns. ``/metrics`` has the metrics of the registry, as text or as OpenMetrics, which also has exemplars;
+    ``/live`` and ``/ready`` are 200 if ``live()`` and ``ready()`` return None, else 503 with the reason that they
+    return. ``/metrics`` has the metrics of the registry, as text or as OpenMetrics, which also has exemplars;
     ``/settings`` has the JSON that ``report`` returns.
     """
-    runner = web.AppRunner(_make_app(ready, registry, report), shutdown_timeout=1.0)
+    runner = web.AppRunner(_make_app(ready, registry, report, live), shutdown_timeout=1.0)
     await runner.setup()
     server = runner.server
     assert server is not None  # noqa: S101 - it is set up

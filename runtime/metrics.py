@@ -12,6 +12,11 @@ READ_AT = Gauge(
     "When a program other than the web console last read these metrics, in seconds since 1970; 0: never. Stays: check "
     "that Prometheus has this process as a target.",
 )
+CHILD_DEATHS = Counter(
+    "ackstream_child_deaths_total",
+    "Processes of ACKSTREAM_PROCESSES that ended by themselves and were replaced. Rises: search the log for "
+    "supervisor.child_died, and the memory of the machine.",
+)
 SUPPRESSED = Counter(
     "ackstream_log_lines_suppressed_total",
     "Log lines suppressed because too many came from the same place, by logger. Rises: read the lines that were "

@@ -165,6 +165,13 @@ class ProcessSettings(StreamSettings):
 class TracedSettings(ProcessSettings):
     """Settings of the processes that a webhook passes through."""
 
+    processes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="how many processes the command runs, 1 to 64: about one for each core; they share port and admin "
+        "port, see docs/processes.md",
+    )
     tracing: Exporter = Field("off", description="off, or otlp to send traces with OpenTelemetry, see docs/tracing.md")
 
 

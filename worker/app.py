@@ -4,10 +4,9 @@ import asyncio
 
 import structlog
 
-from runtime import health
+from runtime.children.child import Child, open_admin
 from runtime.metrics import PROCESS
 from runtime.tracing.process import open_tracing
-from stream.process_report import encode_report
 from stream.redis.client import REPLY_SECONDS, client, redact_url
 from worker.consumer.consumer import Consumer, consume
 from worker.consumer.fetcher import BLOCK_MS
@@ -22,18 +21,18 @@ from worker.wiring import make_consumer
 log = structlog.get_logger("worker")
 
 
-async def serve(settings: WorkerSettings, stop: asyncio.Event, timing: Timing = TIMING) -> None:
+async def serve(
+    settings: WorkerSettings, stop: asyncio.Event, child: Child | None = None, timing: Timing = TIMING
+) -> None:
     """Consume until ``stop``, then finish the running calls and return the other entries to their groups.
 
-    `/live` and `/metrics` are served before the handlers are opened, because opening may take long.
+    `/live` and `/metrics` are served before the handlers are opened, because opening may take long. A ``child`` has no
+    admin port.
     """
     PROCESS.labels("worker").set(1)
     server = client(settings.redis_url)
     reading = client(settings.redis_url, reply_seconds=BLOCK_MS / 1000 + REPLY_SECONDS)
     consumers: list[Consumer] = []
-
-    def report() -> bytes:
-        return encode_report(settings, {spec.group: spec.safe_target for spec in settings.specs})
 
     def not_ready_reason() -> str | None:
         if not consumers:
@@ -42,11 +41,8 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event, timing: Timing = 
 
     try:
         async with (
-            health.run_health_server(
-                settings.admin_host,
-                settings.admin_port,
-                not_ready_reason,
-                report=report,
+            open_admin(
+                settings.admin_host, settings.admin_port, not_ready_reason, settings.report, child
             ) as admin_port,
             open_tracing(settings.tracing, "ackstream-worker") as tracing,
             load_handlers(settings, tracing) as handlers,

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, Field
 
 from runtime.errors import WrongValue
+from stream.process_report import encode_report
 from stream.settings import InvalidSettings, TracedSettings
 from worker.handlers.forward import ALL, parse_secrets
 from worker.handlers.spec import (
@@ -121,6 +122,10 @@ class WorkerSettings(DatabaseSettings, RetentionSettings, TracedSettings):
         except (OSError, UnicodeDecodeError) as exc:
             why = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
             raise InvalidSettings(f"{file} cannot be read ({why}): correct the path, or the file's rights") from None
+
+    def report(self) -> bytes:
+        """Return the settings in force and the targets of the groups as JSON, for ``/settings``."""
+        return encode_report(self, {spec.group: spec.safe_target for spec in self.specs})
 
     @property
     def store_url(self) -> str | None:

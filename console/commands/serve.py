@@ -1,11 +1,21 @@
 """``ackstream up``, ``ingest``, ``worker`` and ``migrate``: the commands that run Ackstream."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from console.options import AdminHost, AdminPort, Data, DatabaseUrl, RedisUrl, StopWithStdin
+from console.options import (
+    AdminHost,
+    AdminPort,
+    ChildOption,
+    Data,
+    DatabaseUrl,
+    Processes,
+    RedisUrl,
+    StopWithStdin,
+)
 
 Host = Annotated[str | None, typer.Option(help="Address that webhooks are sent to (default 127.0.0.1).")]
 Port = Annotated[int | None, typer.Option(help="Port that webhooks are sent to (default 3000).")]
@@ -78,7 +88,9 @@ def ingest(
     port: Port = None,
     admin_host: AdminHost = None,
     admin_port: AdminPort = None,
+    processes: Processes = None,
     stop_with_stdin: StopWithStdin = False,
+    child: ChildOption = None,
 ) -> None:
     """Receive webhooks and append them to the stream.
 
@@ -87,18 +99,28 @@ def ingest(
     from stream.redis.lean_import import import_redis
 
     import_redis()
-    import ingest.app
-    from console.settings_report import report_settings
+    from console.processes import Serve, run_command
+    from ingest.http.port import reserve_webhook_port
     from ingest.settings import IngestSettings
-    from runtime import logs, process
+    from stream.process_report import encode_report
 
     settings = IngestSettings.load(
-        data=data, redis_url=redis_url, host=host, port=port, admin_host=admin_host, admin_port=admin_port
+        data=data,
+        redis_url=redis_url,
+        host=host,
+        port=port,
+        admin_host=admin_host,
+        admin_port=admin_port,
+        processes=processes,
     )
-    logs.configure(settings.log_format)
-    if not stop_with_stdin:  # else the parent process has reported them
-        report_settings(settings)
-    process.run(lambda stop: ingest.app.serve(settings, stop), stop_with_stdin=stop_with_stdin)
+
+    def load_serve() -> Serve:
+        from ingest.app import serve
+
+        return serve
+
+    report, reserve = partial(encode_report, settings), partial(reserve_webhook_port, settings)
+    run_command(settings, load_serve, report, reserve, inheritance=child, stop_with_stdin=stop_with_stdin)
 
 
 def worker(
@@ -108,7 +130,9 @@ def worker(
     handler: Handlers = None,
     admin_host: AdminHost = None,
     admin_port: AdminPort = None,
+    processes: Processes = None,
     stop_with_stdin: StopWithStdin = False,
+    child: ChildOption = None,
 ) -> None:
     """Read the stream and call the handlers. Start as many workers as you like.
 
@@ -117,9 +141,7 @@ def worker(
     from stream.redis.lean_import import import_redis
 
     import_redis()
-    import worker.app
-    from console.settings_report import report_settings
-    from runtime import logs, process
+    from console.processes import Serve, run_command
     from worker.settings import WorkerSettings
 
     settings = WorkerSettings.load(
@@ -129,11 +151,18 @@ def worker(
         handlers=",".join(handler) if handler else None,
         admin_host=admin_host,
         admin_port=admin_port,
+        processes=processes,
     )
-    logs.configure(settings.log_format)
-    if not stop_with_stdin:  # else the parent process has reported them
-        report_settings(settings)
-    process.run(lambda stop: worker.app.serve(settings, stop), stop_with_stdin=stop_with_stdin)
+
+    def load_serve() -> Serve:
+        from worker.app import serve
+
+        return serve
+
+    async def reserve() -> list[Any]:
+        return []
+
+    run_command(settings, load_serve, settings.report, reserve, inheritance=child, stop_with_stdin=stop_with_stdin)
 
 
 def migrate(data: Data = None, database_url: DatabaseUrl = None) -> None:

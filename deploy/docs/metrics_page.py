@@ -40,6 +40,11 @@ def names() -> list[str]:
     return [row[0].strip("`") for modules in PROCESSES.values() for row in _rows(modules)]
 
 
+def gauges(*processes: str) -> list[str]:
+    """Return the names of the gauges of these processes."""
+    return [name.strip("`") for process in processes for name, kind, *_ in _rows(PROCESSES[process]) if kind == "gauge"]
+
+
 def _rows(modules: tuple[str, ...]) -> list[tuple[str, str, str, str]]:
     return sorted(row for module in modules for row in _definitions(ROOT / module))
 

@@ -99,12 +99,12 @@ class Connections:
         for connection in list(self._open):
             connection.abort()
 
-    async def watch(self, server: asyncio.Server) -> NoReturn:
+    async def watch(self, *servers: asyncio.Server) -> NoReturn:
         """Close overdue connections until cancelled. Raises ListenerLost if the port stops accepting connections."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            if not is_listening(server):
+            if not all(map(is_listening, servers)):
                 raise ListenerLost
             closed, now = 0, loop.time()
             for connection in list(self._open):

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -16,15 +16,18 @@ from aiohttp.http import HttpProcessingError
 from ingest.http.connection import Connection
 from ingest.http.connections import Connections
 from ingest.http.descriptors import raise_fd_limit
+from ingest.http.port import SETTING
 from ingest.http.responses import replace_error
 from ingest.metrics import CONNECTIONS, CONNECTIONS_CLOSED
 from ingest.settings import IngestSettings
+from runtime.children.child import Child
 from runtime.errors import CommandError
-from runtime.server_socket import open_listener, port_of
+from runtime.server_socket import Factory, open_listener, port_of, share_sockets
 from stream.redis.client import describe_error
 
 log = structlog.get_logger("ingest")
 
+LOOPBACK = "127.0.0.1"
 HEADERS = 64  # of up to 8 KiB each
 BUFFER_BYTES = 16 * 1024  # of an unread body; at twice this size aiohttp pauses the connection
 SPARE_SECONDS = 60.0  # added to aiohttp's keep-alive time, so that the limit of `Connections` applies first
@@ -56,10 +59,11 @@ def report_fault(error: BaseException | None) -> None:
 
 
 @asynccontextmanager
-async def open_endpoint(handle: Handle, settings: IngestSettings) -> AsyncIterator[int]:
+async def open_endpoint(handle: Handle, settings: IngestSettings, child: Child | None = None) -> AsyncIterator[int]:
     """Accept requests while the block runs; yields the port. Then answer in-flight requests, up to ``grace_seconds``.
 
-    Raises CommandError if the port is taken, or if the self-test of the port fails.
+    A ``child`` accepts them from the sockets of its supervisor. Raises CommandError if the port is taken, or if the
+    self-test fails.
     """
     connections = Connections(
         _fit_connections(settings.connections),
@@ -74,24 +78,34 @@ async def open_endpoint(handle: Handle, settings: IngestSettings) -> AsyncIterat
     def connect() -> Connection:
         return Connection(connections, server())
 
-    async with (
-        asyncio.TaskGroup() as tasks,
-        open_listener(
-            connect, settings.hosts, settings.port, setting="ACKSTREAM_PORT (--port)", receive_bytes=settings.max_body
-        ) as listener,
-    ):
-        watch = tasks.create_task(connections.watch(listener), name="connections")
+    async with asyncio.TaskGroup() as tasks, _listen(connect, settings, child) as listeners:
+        watch = tasks.create_task(connections.watch(*listeners), name="connections")
         try:
-            await check_listener(listener)
-            yield port_of(listener)
+            yield port_of(listeners[0])
         finally:
-            listener.close()
+            for listener in listeners:
+                listener.close()
             await asyncio.sleep(0)  # requests that have arrived are now in flight
             await connections.drain(settings.grace_seconds)
             watch.cancel()
             connections.abort_all()
             await asyncio.sleep(0)  # aiohttp sees the closed connections, and its idle handlers end
             await server.shutdown(CANCEL_SECONDS)
+
+
+@asynccontextmanager
+async def _listen(
+    connect: Factory, settings: IngestSettings, child: Child | None
+) -> AsyncIterator[Sequence[asyncio.Server]]:
+    """Listen and test the port. A child tests a port of its own, because a sibling could answer on the shared one."""
+    hosts, port = (settings.hosts, settings.port) if child is None else ([LOOPBACK], 0)
+    async with open_listener(connect, hosts, port, setting=SETTING, receive_bytes=settings.max_body) as listener:
+        await check_listener(listener)
+        if child is None:
+            yield [listener]
+            return
+    async with share_sockets(connect, child.take_listeners()) as listeners:
+        yield listeners
 
 
 def _make_server(handle: Handle, keepalive_seconds: float) -> web.Server:

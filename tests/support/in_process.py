@@ -60,7 +60,7 @@ async def run_worker(timing: Timing = TIMING, /, **settings: Any) -> AsyncIterat
     stop = asyncio.Event()
     loaded = WorkerSettings.load(**settings)
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(worker.app.serve(loaded, stop, timing))
+        tasks.create_task(worker.app.serve(loaded, stop, timing=timing))
         try:
             yield stop
         finally:

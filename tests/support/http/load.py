@@ -20,6 +20,8 @@ class Load:
 
     accepted_ids: list[str] = field(default_factory=list)
     refused: int = 0
+    unconnected: int = 0
+    """How many of those could not even connect."""
     enough: asyncio.Event = field(default_factory=asyncio.Event)
     _one_more: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -37,8 +39,9 @@ class Load:
             try:
                 async with session.post(url, data=make_delivered(message_uuid)) as response:
                     is_accepted = response.status == 200
-            except (aiohttp.ClientError, TimeoutError):
+            except (aiohttp.ClientError, TimeoutError) as exc:
                 is_accepted = False
+                self.unconnected += isinstance(exc, aiohttp.ClientConnectorError)
             if is_accepted:
                 self.accepted_ids.append(message_uuid)
                 self._one_more.set()
@@ -50,12 +53,16 @@ class Load:
 
 
 @asynccontextmanager
-async def open_load(url: str, pause_seconds: float = 0) -> AsyncIterator[Load]:
-    """Send while the block runs; at its end the last answers are in. Each sender pauses after a message."""
+async def open_load(url: str, pause_seconds: float = 0, *, reconnects: bool = False) -> AsyncIterator[Load]:
+    """Send while the block runs; at its end the last answers are in. Each sender pauses after a message.
+
+    With ``reconnects`` each message has a connection of its own.
+    """
     load = Load()
+    connector = aiohttp.TCPConnector(force_close=reconnects)
     async with (
         asyncio.timeout(LOAD_SECONDS),
-        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10), headers=JSON) as session,
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10), headers=JSON, connector=connector) as session,
         asyncio.TaskGroup() as senders,
     ):
         for _ in range(SENDERS):

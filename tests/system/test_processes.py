@@ -1,0 +1,136 @@
+"""`ackstream ingest` and `worker` with `--processes`: a supervisor and its children, under load and signals."""
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from redis.asyncio import Redis
+
+from console.up.valkey import find_free_port
+from stream.entry import Entry
+from stream.keys import Shard
+from tests.support.faults.redis_outages import ProxiedRedis, run_proxied_redis
+from tests.support.http.load import open_load
+from tests.support.processes import Ingest, ackstream, answer, becomes, run_ackstream, runs
+from tests.support.samples.events import body
+from tests.support.waiting import until
+
+END_SECONDS = 60.0
+HANGING = """
+import asyncio, pathlib
+
+async def handle(event):
+    pathlib.Path("called").touch()
+    await asyncio.sleep(600)
+"""
+
+
+@pytest.fixture
+async def away(tmp_path: Path, shard: Shard) -> AsyncIterator[ProxiedRedis]:
+    """A Redis that the test may kill."""
+    async with run_proxied_redis(tmp_path / "valkey", shard) as away:
+        yield away
+
+
+async def read(admin_port: int, metric: str) -> float:
+    """Return the sum of all samples of a metric."""
+    async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{admin_port}/metrics") as response:
+        families = text_string_to_metric_families(await response.text())
+    return sum(sample.value for family in families for sample in family.samples if sample.name == metric)
+
+
+async def test_two_ingest_processes_work_as_one(away: ProxiedRedis, tmp_path: Path) -> None:
+    """Replaced one by one, and killed while Redis is away: each connection is accepted, and each 200 is stored.
+
+    The counts of all processes are added up, and those of replaced ones stay.
+    """
+    async with Ingest(tmp_path, processes="2", log_format="json", **away.settings).run() as ingest:
+        process, admin_port = ingest.process, ingest.admin_port
+        first = process.family()
+
+        async with open_load(ingest.url, reconnects=True) as load:
+            await load.keeps(100)
+            process.send(signal.SIGHUP)
+            await process.has_logged("supervisor.restarted")
+            await load.keeps(100)
+        answered = load.accepted_ids
+        assert load.unconnected == 0
+        assert {line["process"] for line in process.read_log("ingest.started")} == {1, 2}
+        assert not any(map(runs, first))
+
+        async def has_counted_all() -> bool:
+            return await read(admin_port, "ackstream_webhooks_total") >= len(answered)
+
+        await until(has_counted_all)
+
+        away.kill()
+        async with open_load(ingest.url) as load:
+            await load.keeps(100)
+            os.kill(process.family()[0].pid, signal.SIGKILL)
+            await load.keeps(100)
+        answered += load.accepted_ids
+        assert await read(admin_port, "ackstream_webhooks_total") >= len(answered) - len(load.accepted_ids)
+        assert await read(admin_port, "ackstream_child_deaths_total") == 1
+        await away.start()
+        await process.is_ready(admin_port)
+        await away.has(answered, seconds=60)
+
+        process.send(signal.SIGTERM)
+        assert await process.wait_for_end(END_SECONDS) == 0
+        assert len(process.read_log("ingest.stopped")) >= 4
+
+
+async def test_a_new_process_that_cannot_start_changes_nothing(valkey_url: str, shard: Shard, tmp_path: Path) -> None:
+    """A rolling restart with an invalid setting ends at the first process, and the old ones keep running."""
+    settings = {"redis_url": valkey_url, "stream": shard.name, "processes": "2", "log_format": "json"}
+    async with Ingest(tmp_path, **settings).run() as ingest:
+        before = ingest.process.family()
+        (tmp_path / ".env").write_text("ACKSTREAM_MAX_BODY=much\n")
+
+        ingest.process.send(signal.SIGHUP)
+        await ingest.process.has_logged("supervisor.restart_failed")
+
+        await becomes(lambda: ingest.process.family() == before)
+        assert await answer(f"http://127.0.0.1:{ingest.admin_port}/ready") == 200
+
+
+def test_processes_that_cannot_start_are_reported_once(tmp_path: Path) -> None:
+    """The command ends with the reason and exit code 1 if a process of it cannot start at first."""
+    outcome = run_ackstream("worker", "--processes", "2", "--handler", "no_such_module:handle", folder=tmp_path)
+
+    assert outcome.returncode == 1
+    assert "no_such_module" in outcome.stderr
+    assert "failed to start" in outcome.stderr
+
+
+@pytest.mark.parametrize("end", ["killed", "hurried"])
+async def test_no_worker_outlives_its_supervisor(
+    valkey_url: str, server: Redis, shard: Shard, tmp_path: Path, end: str
+) -> None:
+    """All processes end after a SIGKILL of the supervisor, and after its second signal although a call hangs."""
+    (tmp_path / "hanging.py").write_text(HANGING)
+    settings = {"redis_url": valkey_url, "stream": shard.name, "grace_seconds": "600", "handlers": "hanging:handle"}
+    admin_port = find_free_port()
+    arguments = "worker", "--processes", "2", "--admin-port", str(admin_port)
+    with ackstream(*arguments, folder=tmp_path, **settings) as process:
+        await process.is_ready(admin_port)
+        workers = process.family()
+        assert len(workers) == 2
+
+        if end == "killed":
+            process.kill()
+        else:
+            entry: Any = Entry(body(), "application/json", 1, "r").to_fields()
+            await server.xadd(shard.stream, entry)
+            await becomes((tmp_path / "called").exists)
+            process.send(signal.SIGTERM)
+            await process.has_logged("process.stopping", times=3)
+            process.send(signal.SIGTERM)
+            assert await process.wait_for_end(END_SECONDS) == 130
+
+        await becomes(lambda: not any(map(runs, workers)))
