@@ -20,8 +20,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from runtime.errors import CommandError
 from stream.redis import primary
 from stream.redis.errors import error_code
-from stream.redis.sentinel import ASK_SECONDS
-from stream.redis.url import Target
+from stream.redis.sentinel import ASK_SECONDS, Sentinels
+from stream.redis.url import Host, Target
 
 CONNECT_SECONDS = 3.0
 REPLY_SECONDS = 5.0
@@ -70,6 +70,22 @@ def client(url: str, *, reply_seconds: float = REPLY_SECONDS) -> Redis:
     socket is a ConnectionError.
     """
     target = Target.from_url(url)
+    redis = Client(connection_pool=primary.make_pool(target, _limits(target, reply_seconds)))
+    redis.auto_close_connection_pool = True
+    redis.limit_seconds = ASK_SECONDS + CONNECT_SECONDS + reply_seconds
+    return redis
+
+
+async def find_primary(url: str) -> Host | None:
+    """Return the address that most sentinels of a URL name; None for a URL without sentinels. Raises PrimaryUnknown."""
+    target = Target.from_url(url)
+    if not target.sentinels:
+        return None
+    return (await Sentinels(target, _limits(target, ASK_SECONDS)).find_primaries())[0]
+
+
+def _limits(target: Target, reply_seconds: float) -> dict[str, Any]:
+    """Return redis-py's options for all connections, also those to sentinels."""
     limits: dict[str, Any] = {
         "protocol": 2,
         "decode_responses": False,
@@ -82,10 +98,7 @@ def client(url: str, *, reply_seconds: float = REPLY_SECONDS) -> Redis:
     }
     if target.scheme != "unix":
         limits |= {"socket_keepalive": True, "socket_keepalive_options": KEEPALIVE}
-    redis = Client(connection_pool=primary.make_pool(target, limits))
-    redis.auto_close_connection_pool = True
-    redis.limit_seconds = ASK_SECONDS + CONNECT_SECONDS + reply_seconds
-    return redis
+    return limits
 
 
 async def find_commands(server: Redis, commands: Iterable[str]) -> frozenset[str]:

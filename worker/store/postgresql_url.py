@@ -16,6 +16,7 @@ from runtime.errors import CommandError, WrongValue
 
 SCHEMES = ("postgres://", "postgresql://")
 CONNECT_SECONDS = 5.0
+PORT = 5432
 SYSTEM = "system"
 """The ``sslrootcert`` that means the certificate authorities of this machine."""
 
@@ -41,6 +42,17 @@ _KNOWN = _FOR_THE_DRIVER | _FOR_THE_SERVER | _WITHOUT_EFFECT | _OURS
 def check(url: str) -> None:
     """Raise WrongValue, which names the parameter, if the URL is invalid."""
     _parse(url)
+
+
+def list_hosts(url: str) -> list[tuple[str, int]]:
+    """Return host and port of each server that the URL names. Raises WrongValue."""
+    base, _, parameters = _parse(url)
+    hosts = urlsplit(base).netloc
+    if not hosts:
+        names, ports = parameters.get("host", "").split(","), parameters.get("port", "").split(",")
+        hosts = ",".join(f"{name}:{ports[min(place, len(ports) - 1)]}".rstrip(":") for place, name in enumerate(names))
+    matches = map(_HOST.fullmatch, hosts.split(","))
+    return [(match[1].strip("[]"), int((match[2] or f":{PORT}")[1:])) for match in matches if match and match[1]]
 
 
 def connect_arguments(url: str) -> dict[str, Any]:

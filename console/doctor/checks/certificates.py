@@ -1,4 +1,4 @@
-"""Reads when the certificates of servers end: of Redis, of PostgreSQL and of the targets of forward.
+"""Reads when the certificates of servers end: of Redis and its sentinels, of PostgreSQL and of targets of forward.
 
 The standard library parses only certificates that it has verified. So the certificate is fetched without verification
 first, and then trusted for a second connection: that one fails only if the certificate has ended. Whether the name and
@@ -8,14 +8,15 @@ the authority are right is seen by the connections of the other checks.
 import asyncio
 import ssl
 import struct
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from console.doctor.finding import Finding, make_finding
 from console.doctor.setup import Setup
 from runtime.errors import CommandError
+from stream.redis.client import find_primary
+from stream.redis.errors import PrimaryUnknown
 from stream.redis.url import Target
 from worker.handlers.request import parse_url
 from worker.store import postgresql_url
@@ -26,7 +27,7 @@ DAY_SECONDS = 86_400
 ANSWER_SECONDS = 5.0
 HAS_ENDED = 10
 """OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED: https://docs.openssl.org/master/man3/X509_STORE_CTX_get_error/."""
-POSTGRESQL_PORT = 5432
+REDIS_PORT = 6379
 SSL_REQUEST = struct.pack("!ii", 8, 80_877_103)
 """https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL."""
 
@@ -45,7 +46,8 @@ class TlsServer:
 
 async def check_certificates(setup: Setup) -> Sequence[Finding]:
     """Return the findings about certificates that have ended or end soon. Servers that do not answer are skipped."""
-    servers = [*_list_redis(setup), *_list_postgresql(setup), *_list_targets(setup)]
+    servers = [server async for server in _list_redis(setup)]
+    servers += [*_list_postgresql(setup), *_list_targets(setup)]
     ends = await asyncio.gather(*(read_end(server) for server in servers))
     return [finding for server, end in zip(servers, ends, strict=True) for finding in judge_end(server, end, setup)]
 
@@ -61,19 +63,28 @@ def judge_end(server: TlsServer, end: float | None, setup: Setup) -> Iterator[Fi
         yield make_finding("tls.ends-soon", server=server.name, days=int(days))
 
 
-def _list_redis(setup: Setup) -> Iterator[TlsServer]:
-    target = Target.from_url(setup.stream.redis_url)
-    if target.scheme == "rediss" and not target.sentinels:
-        host, port = target.options.get("host", "localhost"), target.options.get("port", 6379)
-        yield TlsServer(f"Redis ({host})", host, port)
+async def _list_redis(setup: Setup) -> AsyncIterator[TlsServer]:
+    """Yield Redis, or the sentinels and the primary that they name."""
+    url = setup.stream.redis_url
+    target = Target.from_url(url)
+    if target.scheme != "rediss":
+        return
+    for host, port in target.sentinels:
+        yield TlsServer(f"the sentinel {host}:{port}", host, port)
+    with suppress(PrimaryUnknown):  # another check reports it
+        host, port = await find_primary(url) or (
+            target.options.get("host", "localhost"),
+            target.options.get("port", REDIS_PORT),
+        )
+        yield TlsServer(f"Redis ({host}:{port})", host, port)
 
 
 def _list_postgresql(setup: Setup) -> Iterator[TlsServer]:
     settings = setup.worker or setup.console
     if isinstance(settings, DatabaseSettings) and settings.database_url.startswith(postgresql_url.SCHEMES):
-        parts = urlsplit(settings.database_url.partition(",")[0])
-        if parts.hostname:
-            yield TlsServer(f"PostgreSQL ({parts.hostname})", parts.hostname, parts.port or POSTGRESQL_PORT, True)
+        for host, port in postgresql_url.list_hosts(settings.database_url):
+            if not host.startswith("/"):
+                yield TlsServer(f"PostgreSQL ({host}:{port})", host, port, is_postgresql=True)
 
 
 def _list_targets(setup: Setup) -> Iterator[TlsServer]:

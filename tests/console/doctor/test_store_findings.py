@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from console.doctor.checks.certificates import TlsServer, read_end
+from console.doctor.checks.certificates import TlsServer, check_certificates, read_end
 from console.doctor.checks.spool import find_file_system
 from ingest.spool.folder import Owner
 from stream.redis.client import redact_url
@@ -166,6 +166,37 @@ async def test_the_certificates_of_both_servers_are_read(healthy: Installation) 
 
     servers = [finding.what for finding in report.findings if finding.id == "tls.expired"]
     assert [what.split(" (")[0] for what in servers] == ["The certificate of PostgreSQL", "The certificate of Redis"]
+
+
+def name_primary(sent: bytes, port: int) -> bytes:
+    """Return the answer of a sentinel: the address of the primary, after a PING."""
+    return b"+PONG\r\n" if b"PING" in sent else b"*2\r\n$9\r\n127.0.0.1\r\n$5\r\n%d\r\n" % port
+
+
+async def test_the_certificates_behind_sentinels_and_of_each_host_are_read(healthy: Installation) -> None:
+    """Of the sentinel, of the primary that it names, and of the second host of a URL of PostgreSQL."""
+    healthy.set(WITH_STORE)
+    authority = trustme.CA()
+    expired, fresh, ending = (make_context(authority, days) for days in (-1, 365, 5))
+    async with (
+        run_tls_server(expired) as primary,
+        run_tls_server(ending, answer=lambda sent: name_primary(sent, primary)) as sentinel,
+        run_tls_server(fresh, after=b"S") as first,
+        run_tls_server(expired, after=b"S") as second,
+    ):
+        healthy.set(
+            {
+                "REDIS_URL": f"rediss+sentinel://localhost:{sentinel}/statuses/0?ssl_cert_reqs=none",
+                "DATABASE_URL": f"postgresql://localhost:{first},localhost:{second}/x",
+            }
+        )
+        findings = await check_certificates(healthy.load())
+
+    assert [(finding.id, finding.what.split(" has ")[0].split(" ends ")[0]) for finding in findings] == [
+        ("tls.ends-soon", f"The certificate of the sentinel localhost:{sentinel}"),
+        ("tls.expired", f"The certificate of Redis (127.0.0.1:{primary})"),
+        ("tls.expired", f"The certificate of PostgreSQL (localhost:{second})"),
+    ]
 
 
 async def test_the_end_of_a_certificate_is_read_without_trust_in_it(healthy: Installation) -> None:

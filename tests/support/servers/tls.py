@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -22,9 +22,15 @@ def make_context(authority: trustme.CA, days: float) -> ssl.SSLContext:
     return context
 
 
+def _answer_nothing(_sent: bytes) -> bytes:
+    return b""
+
+
 @asynccontextmanager
-async def run_tls_server(context: ssl.SSLContext, *, after: bytes = b"") -> AsyncIterator[int]:
-    """Yield the port of a server that waits for the end of each connection.
+async def run_tls_server(
+    context: ssl.SSLContext, *, after: bytes = b"", answer: Callable[[bytes], bytes] = _answer_nothing
+) -> AsyncIterator[int]:
+    """Yield the port of a server that gives these answers until the end of each connection.
 
     With ``after`` it starts TLS once a client has sent something, and after these bytes, as PostgreSQL does.
     """
@@ -34,7 +40,8 @@ async def run_tls_server(context: ssl.SSLContext, *, after: bytes = b"") -> Asyn
             await reader.read(8)
             writer.write(after)
             await writer.start_tls(context)
-        await reader.read()
+        while sent := await reader.read(1024):
+            writer.write(answer(sent))
         writer.close()
 
     async with run_listener(serve, None if after else context) as port:
