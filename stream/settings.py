@@ -45,7 +45,7 @@ def _stream_name(value: str) -> str:
 
 
 class StreamSettings(BaseSettings):
-    """Settings of every command. ``stats`` loads only these, so an invalid setting of a worker does not stop it."""
+    """Settings of every command. Others load more; ``groups list`` works even if a setting of a worker is invalid."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True

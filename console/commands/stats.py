@@ -1,21 +1,88 @@
-"""``ackstream stats``: the open work of each group."""
+"""``ackstream stats``: the open work of each group, and the age of the oldest records."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from console.options import ServerOptions
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from stream.keys import Shard
+    from worker.retention.settings import RetentionSettings
 
 
 def stats(options: ServerOptions) -> None:
     """Show the open work of each group: unread and pending entries, retries, replays, dead letters.
 
+    Places with an age of retention follow, each with its age and its oldest record.
+
     Example: ackstream stats --json
     """
-    from console.format import format_age
-    from console.output import print_json, print_line, print_rows
+    from console.output import print_json
+    from console.queries.oldest_records import find_oldest_entries
     from console.queries.stats import gather_stats
+    from worker.retention.settings import RetentionSettings
 
-    state = options.ask(gather_stats)
+    settings = RetentionSettings.load(data=options.data, redis_url=options.redis_url)
+
+    async def gather(server: "Redis", shard: "Shard") -> tuple[Mapping[str, Any], Mapping[str, float | None]]:
+        return await gather_stats(server, shard), await find_oldest_entries(server, shard)
+
+    state, oldest = options.ask(gather)
+    retention = _list_ages(options, settings, oldest)
     if options.as_json:
-        print_json(state)
-        return
+        print_json({**state, "retention": retention})
+    else:
+        _print(options, state, retention)
+
+
+def _list_ages(
+    options: ServerOptions, settings: "RetentionSettings", oldest: Mapping[str, float | None]
+) -> Mapping[str, Mapping[str, Any]]:
+    """Return the age of each place, and of its oldest record; None for a place without an age."""
+    from console.queries.oldest_records import find_oldest_file
+    from worker.retention.settings import AGES
+
+    ages = {"stream": settings.retention, **{name: getattr(settings, f"{name}_retention") for name in AGES}}
+    ages = {name: None if age == "off" else age for name, age in ages.items()}
+    seconds = dict(oldest)
+    for name, ask in (("archive", lambda: find_oldest_file(settings)), ("tables", lambda: _ask_tables(options))):
+        if ages[name]:
+            seconds[name] = _try(ask, name)
+    return {
+        name: {"age": age, "oldest_seconds": _round(seconds.get(name)) if age else None} for name, age in ages.items()
+    }
+
+
+def _ask_tables(options: ServerOptions) -> float | None:
+    from console.ask import ask_database
+    from console.queries.oldest_records import find_oldest_message
+    from worker.store.settings import DatabaseSettings
+
+    settings = DatabaseSettings.load(data=options.data, redis_url=options.redis_url)
+    return ask_database(settings, find_oldest_message)
+
+
+def _try(ask: Callable[[], float | None], name: str) -> float | None:
+    """Return the answer; None, with a line on standard error, if the place cannot be read."""
+    import typer
+
+    try:
+        return ask()
+    except Exception:  # noqa: BLE001 - each driver has errors of its own, and the other figures are known
+        typer.echo(f"the age of the oldest record is not shown: {name} cannot be read", err=True)
+        return None
+
+
+def _round(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
+
+
+def _print(options: ServerOptions, state: Mapping[str, Any], retention: Mapping[str, Mapping[str, Any]]) -> None:
+    from console.format import format_age
+    from console.output import print_line, print_rows
+
     for shard in state["shards"]:
         print_line(f"shard {shard['shard']} of {options.settings.stream} has {shard['length']:,} entries")
         if shard["invalid"]["entries"]:
@@ -34,3 +101,11 @@ def stats(options: ServerOptions) -> None:
     )
     if not state["groups"]:
         print_line("no groups yet: start a worker")
+    ages = [
+        {"records": name.replace("_", " "), "age": place["age"], "oldest": format_age(place["oldest_seconds"])}
+        for name, place in retention.items()
+        if place["age"]
+    ]
+    if ages:
+        print_line("")
+        print_rows(ages)

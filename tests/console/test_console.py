@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -19,7 +20,9 @@ from tests.support.in_process import run_worker
 from tests.support.samples.events import body
 from tests.support.streams.settled import append_payloads, is_settled
 from tests.support.waiting import until
+from worker.retention.archive_writer import Archive
 
+YEAR_SECONDS = 365 * 86_400
 NUMBER = "447700900123"
 
 
@@ -190,3 +193,34 @@ def test_a_report_cannot_send_control_characters_to_the_terminal(capsys: pytest.
     output = capsys.readouterr().out
     assert "a\\x1b[31mb\\u202ec\\r" in output
     assert all(line.isprintable() for line in output.split("\n"))
+
+
+def test_stats_show_ages_and_the_oldest_records(
+    site: StreamCommands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each place with an age has its oldest record; a database that is away takes away only its own figure."""
+    with Archive(tmp_path).draft(site.shard) as draft:
+        entry: Any = (b"1000-0", [b"payload", b"x"])
+        draft.add([entry])
+        draft.finish()
+    ages = {"tables": "400d", "dead_letters": "90d", "archive": "30d", "quarantine": "1d"}
+    monkeypatch.setenv("ACKSTREAM_ARCHIVE", str(tmp_path))
+    for name, age in ages.items():
+        monkeypatch.setenv(f"ACKSTREAM_{name.upper()}_RETENTION", age)
+    retention = site.json("stats")["retention"]
+    text = site.run("stats").output
+    monkeypatch.setenv("ACKSTREAM_DATABASE_URL", f"sqlite:///{tmp_path / 'missing.db'}")
+    away = site.run("stats", "--json")
+
+    assert {name: place["age"] for name, place in retention.items()} == {
+        "stream": "7d",
+        "history": None,
+        "invalid": None,
+        **ages,
+    }
+    assert retention["quarantine"]["oldest_seconds"] is None
+    assert retention["archive"]["oldest_seconds"] > retention["tables"]["oldest_seconds"] > 6 * YEAR_SECONDS
+    assert all(0 <= retention[name]["oldest_seconds"] < YEAR_SECONDS for name in ("stream", "dead_letters"))
+    assert "dead letters" in text
+    assert (away.exit_code, orjson.loads(away.stdout)["retention"]["tables"]["oldest_seconds"]) == (0, None)
+    assert "tables cannot be read" in away.stderr
