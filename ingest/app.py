@@ -43,7 +43,7 @@ async def serve(settings: IngestSettings, stop: asyncio.Event, child: Child | No
             open_tracing(settings.tracing, "ackstream-ingest") as tracing,
             open_authentication(settings) as authentication,
             open_quarantine(server, settings) as quarantine,
-            open_pipeline(server, settings) as appender,
+            open_pipeline(server, settings, tracing) as appender,
             open_endpoint(
                 make_webhook(
                     tracing,

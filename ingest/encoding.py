@@ -3,7 +3,8 @@
 https://redis.io/docs/latest/develop/reference/protocol-spec/
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from stream.entry import VERSION, Entry
@@ -22,6 +23,8 @@ def _field(name: bytes, value: bytes) -> bytes:
     return _string(name) + _string(value)
 
 
+_TRACEPARENT = re.compile(rb"\r\n\$11\r\ntraceparent\r\n\$55\r\n([0-9a-f-]{55})\r\n")
+_PAYLOAD = b"\r\n" + _string(b"payload")
 _OTHER_PARTS = 8
 _FORM = (
     b"*%d\r\n%b"
@@ -62,6 +65,12 @@ def _of_sender(
     }
     encoded = {name.encode(): value.encode() for name, value in fields.items() if value is not None}
     return _OTHER_PARTS + 2 * len(encoded), b"".join(_field(name, value) for name, value in encoded.items())
+
+
+def find_traceparents(arrays: Iterable[bytes]) -> list[str]:
+    """Return the trace contexts of packed entries; they stand before the payload, which may look like one."""
+    matches = (_TRACEPARENT.search(array, 0, array.find(_PAYLOAD)) for array in arrays)
+    return [match[1].decode() for match in matches if match]
 
 
 def command(parts: Sequence[bytes]) -> bytes:

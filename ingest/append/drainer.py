@@ -1,14 +1,19 @@
 """Moves spooled entries to Redis in slices, and probes Redis while it is away."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
 
 import structlog
 from redis.exceptions import RedisError
 
 from ingest.append.connection import AppendConnection
 from ingest.append.redis_writer import RedisWriter
+from ingest.encoding import find_traceparents
 from ingest.spool.errors import NotSpooled
 from ingest.spool.queue import Spool
+
+if TYPE_CHECKING:
+    from runtime.tracing.tracer import Tracing
 
 log = structlog.get_logger("drainer")
 
@@ -17,15 +22,24 @@ SLICE_ENTRIES = 250
 CONFIRM_SECONDS = 2.0
 POLL_SECONDS = 1.0
 TAKE_OVER_POLLS = 10
+ATTRIBUTES = {"messaging.system": "redis", "messaging.operation.name": "drain", "messaging.operation.type": "send"}
+COUNT = "messaging.batch.message_count"
 
 
 class Drainer:
     """Drains the spool until cancelled. ``identify`` asks Redis for the server's id, as ``Spool.bind`` needs it."""
 
-    def __init__(self, writer: RedisWriter, spool: Spool, identify: Callable[[str], Awaitable[str | None]]) -> None:
+    def __init__(
+        self,
+        writer: RedisWriter,
+        spool: Spool,
+        identify: Callable[[str], Awaitable[str | None]],
+        tracing: "Tracing | None" = None,
+    ) -> None:
         self._writer = writer
         self._spool = spool
         self._identify = identify
+        self._tracing = tracing
 
     async def run(self) -> None:
         """Probe Redis while it is away, else drain. Every TAKE_OVER_POLLS polls take over folders of dead processes."""
@@ -55,12 +69,27 @@ class Drainer:
             return False
         if part is None:
             return False
-        await connection.append(part.slice.entries, CONFIRM_SECONDS)
+        await self._append(connection, part.slice.entries)
         try:
             await self._spool.confirm(part)
         except NotSpooled:  # the disk does not answer, so the entries may be appended again
             return False
         return True
+
+    async def _append(self, connection: AppendConnection, entries: Sequence[bytes]) -> None:
+        """Append a slice, in a span with a link to each traced receipt. Without one there is no span."""
+        links = find_traceparents(entries) if self._tracing is not None else []
+        if self._tracing is None or not links:
+            await connection.append(entries, CONFIRM_SECONDS)
+            return
+        with self._tracing.run_span(
+            "drain spool", "producer", {**ATTRIBUTES, COUNT: len(entries)}, links=links
+        ) as span:
+            try:
+                await connection.append(entries, CONFIRM_SECONDS)
+            except RedisError as exc:
+                self._tracing.mark_failed(span, type(exc).__name__)
+                raise
 
     async def _drain(self) -> bool:
         """Move all entries while the path to Redis is open; return whether any were moved."""

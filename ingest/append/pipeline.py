@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -24,13 +25,18 @@ from stream.redis.client import name_error, redact_url
 from stream.redis.errors import CLUSTER, DENIED, UNSUPPORTED, WRONG_TYPE
 from stream.server_id import ensure_server_id
 
+if TYPE_CHECKING:
+    from runtime.tracing.tracer import Tracing
+
 START_SECONDS = 3.0
 POLL_SECONDS = 1.0
 DURABILITY_SECONDS = 60.0
 
 
 @asynccontextmanager
-async def open_pipeline(server: Redis, settings: IngestSettings) -> AsyncIterator[Appender]:
+async def open_pipeline(
+    server: Redis, settings: IngestSettings, tracing: "Tracing | None" = None
+) -> AsyncIterator[Appender]:
     """Yield an appender that works until the block ends. At the end all waiting entries are first stored or refused.
 
     Redis is probed before the block starts. Raises CommandError if the spool cannot be opened, or if the spool is empty
@@ -41,7 +47,7 @@ async def open_pipeline(server: Redis, settings: IngestSettings) -> AsyncIterato
     SPOOL_LIMIT.set(settings.spool_bytes)
     owner = Owner(settings.shard.stream, redact_url(settings.redis_url))
     async with open_spool(settings.data, owner, settings.spool_bytes) as spool:
-        drainer = Drainer(writer, spool, partial(ensure_server_id, server, settings.shard))
+        drainer = Drainer(writer, spool, partial(ensure_server_id, server, settings.shard), tracing)
         try:
             await _try_at_start(writer, drainer, settings.ack)
             if spool.is_empty:

@@ -34,7 +34,7 @@ log = structlog.get_logger("tracing")
 CLOSE_SECONDS = 2.0
 POLL_SECONDS = 0.01
 
-_KINDS = {"server": SpanKind.SERVER, "consumer": SpanKind.CONSUMER}
+_KINDS = {"server": SpanKind.SERVER, "consumer": SpanKind.CONSUMER, "producer": SpanKind.PRODUCER}
 _FAILED = Status(StatusCode.ERROR)
 _PROPAGATOR = TraceContextTextMapPropagator()
 
@@ -49,7 +49,7 @@ class Tracing:
     def run_span(
         self,
         name: str,
-        kind: Literal["server", "consumer"],
+        kind: Literal["server", "consumer", "producer"],
         attributes: Mapping[str, str | int],
         *,
         parent: str | None = None,

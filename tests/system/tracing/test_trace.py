@@ -92,7 +92,8 @@ async def traced(
 async def test_a_trace_leads_from_the_receipt_to_every_call(traced: TracedSystem) -> None:
     """Single calls are children of the receipt, through spool, retry and replays; a list links to each receipt.
 
-    The sender's context is a link of the receipt only. The target of `forward` gets the context of its call.
+    A drained batch of the spool links to its receipts too. The sender's context is a link of the receipt only. The
+    target of `forward` gets the context of its call.
     """
     for message in MESSAGES[:-1]:
         await traced.post(message)
@@ -124,6 +125,9 @@ async def test_a_trace_leads_from_the_receipt_to_every_call(traced: TracedSystem
     assert {span.above for span in traced.spans.find(name="own")} == {span.context for span in single}
     assert [span.above for span in traced.spans.find(name="own list")] == [list_call.context]
     assert all(span.links == frozenset() for span in (*single, *forwarded))
+    (drain,) = await traced.spans.has(1, name="drain spool")
+    assert (drain.kind, drain.parent, drain.links) == ("PRODUCER", "", frozenset({spooled}))
+    assert drain.attributes["messaging.batch.message_count"] == 1
     await check_replays(traced, plain, discarded)
     await check_exemplars(traced, {trace_id for trace_id, _ in contexts})
     check_logs(worker, plain, retry)
