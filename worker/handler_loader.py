@@ -138,5 +138,5 @@ def _built_in(settings: WorkerSettings, spec: Spec, stack: AsyncExitStack) -> Lo
 
     engine = open_engine(settings.database_url)
     stack.push_async_callback(engine.dispose)
-    store = Store(engine, timeout_seconds)
+    store = Store(engine, timeout_seconds, settings.number_hash)
     return LoadedHandler(store, limits, policy, uses_dedup=False, check=store.check)

@@ -44,7 +44,7 @@ def _forward_secrets(value: str) -> str:
 class WorkerSettings(DatabaseSettings, RetentionSettings, TracedSettings):
     """The settings of ``ackstream worker``."""
 
-    secrets: ClassVar[frozenset[str]] = frozenset({"redis_url", "database_url", "forward_secrets"})
+    secrets: ClassVar[frozenset[str]] = DatabaseSettings.secrets | {"forward_secrets"}
 
     admin_port: int = Field(0, ge=0, le=65535, description="a TCP port, 0 to 65535; 0 takes a free one")
     handlers: Annotated[str, AfterValidator(_handlers)] = Field(

@@ -12,9 +12,9 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl
 
-from console.privacy.numbers import SHORTEST, NumberFinder, digits_of, spellings
 from runtime.errors import CommandError
 from worker.events.identity import PARTIES, read_identity
+from worker.events.numbers import SHORTEST, NumberFinder, digits_of, spellings
 
 MOST_IDS = 200_000
 """Of messages, and of entries: about 40 MB each."""
@@ -46,6 +46,8 @@ class Subject:
     numbers: frozenset[str] = frozenset()
     messages: frozenset[str] = frozenset()
     client_refs: frozenset[str] = frozenset()
+    hashes: frozenset[str] = frozenset()
+    """The hashes of the numbers, if the tables may have hashes."""
 
     @cached_property
     def finder(self) -> NumberFinder:
@@ -57,9 +59,13 @@ class Subject:
         """The numbers with fewer than SHORTEST digits."""
         return frozenset(number for number in self.numbers if len(number) < SHORTEST)
 
+    def has_number_in(self, text: str) -> bool:
+        """Whether a text has one of the numbers, or its hash."""
+        return self.finder.is_in(text) or any(number_hash in text for number_hash in self.hashes)
+
     def is_in_text(self, text: str) -> bool:
         """Whether a text has one of the numbers, ids or references."""
-        if self.finder.is_in(text):
+        if self.has_number_in(text):
             return True
         names = self.messages | self.client_refs
         return bool(names) and any(has_word(plain, name) for plain in spellings(text) for name in names)
@@ -96,7 +102,7 @@ class Selection:
         if record.message_uuid in self.messages or (record.origin and record.origin in self.entries):
             return True
         if any(
-            self.subject.finder.is_in(_text(value)) for name, value in record.fields.items() if name not in _NO_TEXT
+            self.subject.has_number_in(_text(value)) for name, value in record.fields.items() if name not in _NO_TEXT
         ):
             return True
         subject, payload = self.subject, record.fields.get(b"payload")

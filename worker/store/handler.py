@@ -12,19 +12,18 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
 from operator import attrgetter, itemgetter
 from typing import Any
-from urllib.parse import urlencode
 
 import structlog
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from stream.entry import Entry
 from stream.redis.client import describe_error
 from worker.events.event import StatusEvent
-from worker.events.vonage import parse
+from worker.events.number_hash import NumberHash
+from worker.events.stored import parse_again
 from worker.handlers.errors import Divide, Unavailable
 from worker.store.contribution import Contribution, ContributionTally, find_contribution
 from worker.store.database import FileReplaced, confirm_files, is_away, open_connection
@@ -37,7 +36,6 @@ from worker.store.tables import messages, status_events
 
 log = structlog.get_logger("store")
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EVENT_COLUMNS = tuple(column.key for column in status_events.columns if column.key not in ("query", "decides"))
 _INDEXED_VALUES = itemgetter(*map(messages.columns.keys().index, INDEXED))
 _FIRST_AT = messages.columns.keys().index("first_at")
@@ -49,8 +47,12 @@ _EVENT_VALUES = attrgetter(*("raw" if column == "payload" else column for column
 class Store:
     """Writes events and states. Safe with any number of writers; writing a batch again changes nothing."""
 
-    def __init__(self, engine: AsyncEngine, timeout_seconds: float = 60.0) -> None:
+    def __init__(
+        self, engine: AsyncEngine, timeout_seconds: float = 60.0, number_hash: NumberHash | None = None
+    ) -> None:
+        """Make the handler. With ``number_hash`` the rows have hashes instead of phone numbers."""
         self._engine = engine
+        self._number_hash = number_hash
         self._reading = engine.execution_options(read_only=True)
         self._timeout_seconds = timeout_seconds
         self._sql = Statements(engine.dialect)
@@ -69,6 +71,8 @@ class Store:
         The first batch also checks the tables, so the handler opens without its database.
         """
         try:
+            if self._number_hash is not None:
+                events = list(map(self._number_hash.hide, events))
             async with self._open(self._engine) as connection:
                 if not self._is_checked:
                     await check_tables(connection)
@@ -266,19 +270,8 @@ def _make_row(state: MessageState, counted: str) -> tuple[Any, ...]:
 
 def read_event(row: Row[Any]) -> StatusEvent:
     """Parse an event from its row: its payload, and the columns of its receipt."""
-    return parse(
-        Entry(
-            payload=row.payload,
-            content_type="",
-            received_ms=(row.received_at - _EPOCH) // timedelta(milliseconds=1),
-            receipt="",
-            verified="jwt" if row.account_verified else "none",
-            account=row.account if row.account_verified else None,
-            application=row.application,
-            query=urlencode(row.query).encode() if row.query else None,
-        ),
-        row.entry,
-    )
+    event = parse_again(row.payload, row)
+    return event if event.event_id == row.event_id else replace(event, event_id=row.event_id)  # with hashed numbers
 
 
 def _by_message(events: Iterable[StatusEvent]) -> dict[str, dict[str, StatusEvent]]:

@@ -30,8 +30,8 @@ def erase(
     from console.output import print_json
     from console.privacy.settings import PrivacySettings
 
-    chosen = subject.parse()
     settings = PrivacySettings.load(data=options.data, redis_url=options.redis_url, database_url=database_url)
+    chosen = subject.parse(settings)
 
     async def ask(eraser: "Eraser") -> "Erasure":
         selection = await eraser.look(chosen)

@@ -21,8 +21,8 @@ def export(subject: SubjectOptions, options: ServerOptions, database_url: Databa
     from console.privacy import export as lines
     from console.privacy.settings import PrivacySettings
 
-    chosen = subject.parse()
     settings = PrivacySettings.load(data=options.data, redis_url=options.redis_url, database_url=database_url)
+    chosen = subject.parse(settings)
 
     async def ask(eraser: "Eraser") -> list[str]:
         _, unreachable = await lines.export(eraser, await eraser.look(chosen))

@@ -32,19 +32,22 @@ class SubjectOptions:
         list[str] | None, typer.Option("--client-ref", metavar="R", help=f"Your own reference. {_MANY}")
     ] = None
 
-    def parse(self) -> "Subject":
+    def parse(self, settings: "PrivacySettings") -> "Subject":
         """Return the subject. Raises CommandError without one, or for a text that is not a number."""
-        from console.privacy.numbers import parse_number
         from console.privacy.selection import Subject
         from runtime.errors import CommandError
+        from worker.events.numbers import parse_number
 
         numbers = {text: parse_number(text) for text in self.numbers or ()}
         if wrong := [text for text, digits in numbers.items() if digits is None]:
             raise CommandError(f"{wrong[0]!r} is not a phone number: write 3 to 15 digits with the country code")
+        digits = frozenset(filter(None, numbers.values()))
+        number_hash = settings.number_hash
         subject = Subject(
-            frozenset(filter(None, numbers.values())),
+            digits,
             frozenset(filter(None, self.messages or ())),
             frozenset(filter(None, self.client_refs or ())),
+            frozenset(map(number_hash.hash, digits)) if number_hash else frozenset(),
         )
         if subject == Subject():
             raise CommandError("name a --number, a --message or a --client-ref")

@@ -1,8 +1,8 @@
-"""Checks the database: whether it answers, the revision of its tables, its durability and its clock."""
+"""Checks the database: whether it answers, the revision of its tables, its numbers, its durability and its clock."""
 
 from collections.abc import Iterator, Sequence
 
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -12,11 +12,16 @@ from console.doctor.setup import Setup
 from console.queries.run.parts import DatabasePart, read_database
 from runtime.errors import CommandError
 from stream.redis.client import redact_url
+from worker.events.number_hash import PREFIX
+from worker.events.numbers import SHORTEST, digits_of
 from worker.store.database import DatabaseAway, open_connection, open_engine
 from worker.store.revision import SchemaMismatch, check_revision
 from worker.store.settings import DatabaseSettings
+from worker.store.tables import messages
 
 STORE = "store"
+LOOKED_AT = 1000
+"""Messages at each end of the tables: those at the start are older than a change of the key, those at the end newer."""
 DURABLE = ("fsync", "synchronous_commit", "full_page_writes")
 """Settings of PostgreSQL whose value ``off`` loses committed rows."""
 
@@ -37,7 +42,9 @@ async def check_database(setup: Setup) -> Sequence[Finding]:
         part = await read_database(engine)
         if part.away is not None:
             return [make_finding("database.unusable", address=address, error=part.away)]
-        return [*judge_revision(part, is_usable=await _is_usable(engine)), *await _ask_server(engine, setup)]
+        is_usable = await _is_usable(engine)
+        numbers = await _check_numbers(engine, settings) if is_usable else []
+        return [*judge_revision(part, is_usable=is_usable), *numbers, *await _ask_server(engine, setup)]
     except (DatabaseAway, DBAPIError, OSError) as exc:
         return [make_finding("database.unusable", address=address, error=type(exc).__name__)]
     finally:
@@ -70,6 +77,31 @@ def judge_revision(part: DatabasePart, *, is_usable: bool) -> Iterator[Finding]:
     else:
         name = "database.newer" if is_usable else "database.too-new"
         yield make_finding(name, revision=part.revision, needs=part.needs)
+
+
+async def _check_numbers(engine: AsyncEngine, settings: DatabaseSettings) -> Sequence[Finding]:
+    """Return a finding if some messages have numbers and others have hashes."""
+    parties = select(messages.c.message_uuid, messages.c.to, messages.c.sender).limit(LOOKED_AT)
+    async with open_connection(engine) as connection, connection.begin():
+        rows = {
+            row
+            for order in (messages.c.first_at, messages.c.first_at.desc())
+            for row in await connection.execute(parties.order_by(order))
+        }
+    if settings.number_hash is None:
+        name, is_odd = "database.hashed-numbers", _is_hash
+    else:
+        name, is_odd = "database.plain-numbers", _is_number
+    count = sum(is_odd(row.to or "") or is_odd(row.sender or "") for row in rows)
+    return [make_finding(name, count=count, looked=len(rows))] if count else []
+
+
+def _is_hash(party: str) -> bool:
+    return party.startswith(PREFIX)
+
+
+def _is_number(party: str) -> bool:
+    return len(digits_of(party) or "") >= SHORTEST
 
 
 async def _ask_server(engine: AsyncEngine, setup: Setup) -> Sequence[Finding]:

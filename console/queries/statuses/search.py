@@ -17,6 +17,7 @@ from console.queries.statuses.figures import Capped
 from console.queries.statuses.ranges import plan_ranges
 from console.queries.statuses.reading import open_reader
 from worker.events.event import SUBMITTED
+from worker.events.number_hash import PREFIX, NumberHash
 from worker.events.text import clean
 from worker.store.contribution import FINAL
 from worker.store.tables import INDEXED_LENGTH, messages, status_events
@@ -39,7 +40,7 @@ class MessageFilter:
     """The messages to list. None selects all."""
 
     text: str | None = None
-    """A message id, client_ref, number (also with ``+``, blanks, dots, dashes or brackets), event id or entry id."""
+    """A message id, client_ref, number (also with ``+``, blanks, dots, dashes or brackets), hash, event or entry id."""
     status: str | None = None
     """The current status."""
     is_open: bool = False
@@ -52,6 +53,8 @@ class MessageFilter:
     """The earliest time of the first status."""
     until: datetime | None = None
     """The first status is earlier than this."""
+    number_hash: NumberHash | None = None
+    """The hash of numbers in the tables. The text is then looked for as it is and hashed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +189,8 @@ def _plan_lookups(chosen: MessageFilter) -> Sequence[tuple[Match, Select[Any]]]:
         ("client_ref", _select(chosen, *_equals("client_ref", text))),
     ]
     if _EVENT_ID.fullmatch(text.lower()):
-        events = select(status_events.c.message_uuid).where(status_events.c.event_id == text.lower())
+        ids = [text.lower(), *([chosen.number_hash.hash_id(text.lower())] if chosen.number_hash else [])]
+        events = select(status_events.c.message_uuid).where(status_events.c.event_id.in_(ids))
         lookups.append(("event_id", _select(chosen, message_uuid.in_(events))))
     elif _ENTRY.fullmatch(text):
         entry = text if "/" in text else f"0/{text}"
@@ -195,7 +199,10 @@ def _plan_lookups(chosen: MessageFilter) -> Sequence[tuple[Match, Select[Any]]]:
     elif _NUMBER.fullmatch(number := text.translate(_FILLERS)):
         digits = number.removeprefix("+").removeprefix("00")
         values = sorted({text, number, digits, f"+{digits}"})
+        values += [chosen.number_hash.hash(digits)] if chosen.number_hash else []
         lookups += [("number", _select(chosen, *_equals("to", value))) for value in values]
+    elif text.startswith(PREFIX):
+        lookups.append(("number", _select(chosen, *_equals("to", text))))
     return lookups
 
 

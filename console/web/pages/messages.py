@@ -69,9 +69,8 @@ class MessageQuery(Parameters):
     since: MomentText | None = None
     until: MomentText | None = None
 
-    @property
-    def filter(self) -> MessageFilter:
-        """The filter for the search."""
+    def make_filter(self, state: ConsoleState) -> MessageFilter:
+        """Return the filter for the search."""
         return MessageFilter(
             text=self.q,
             status=None if self.status == "open" else self.status,
@@ -81,6 +80,7 @@ class MessageQuery(Parameters):
             error=self.error,
             since=parse_moment(self.since) if self.since else None,
             until=parse_moment(self.until) if self.until else None,
+            number_hash=state.settings.number_hash,
         )
 
     @property
@@ -126,7 +126,7 @@ async def read(state: ConsoleState, chosen: MessagesPage, _identity: Identity) -
     QueryTooSlow, and the errors of the database.
     """
     try:
-        page = await find_messages(state.engine, chosen.filter, chosen.after)
+        page = await find_messages(state.engine, chosen.make_filter(state), chosen.after)
     except InvalidCursor:
         raise WrongParameter({"after": "It does not belong to this list."}) from None
     waiting, searched = await _search_redis(state, chosen.q) if chosen.q and not page.messages else ([], [])
@@ -243,7 +243,7 @@ async def read_newer(state: ConsoleState, chosen: NewerMessages, _identity: Iden
     newer = Capped(0, is_exact=True)
     if chosen.newest and not chosen.q:
         with suppress(QueryTooSlow, InvalidCursor):
-            newer = await count_newer(state.engine, chosen.filter, chosen.newest, NEWER_AT_MOST)
+            newer = await count_newer(state.engine, chosen.make_filter(state), chosen.newest, NEWER_AT_MOST)
     return {"newer": {"number": newer.number, "is_exact": newer.is_exact}}
 
 
@@ -263,7 +263,8 @@ async def export_revealed(request: web.Request) -> web.StreamResponse:
 
 
 async def _send(request: web.Request, chosen: MessageQuery, *, reveal: bool) -> web.StreamResponse:
-    pages = _read_pages(state_of(request).engine, chosen.filter, reveal=reveal)
+    state = state_of(request)
+    pages = _read_pages(state.engine, chosen.make_filter(state), reveal=reveal)
     return await send_csv(request, "messages.csv", CSV_COLUMNS, pages)
 
 

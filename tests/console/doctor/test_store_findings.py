@@ -16,10 +16,15 @@ from ingest.spool.folder import Owner
 from stream.redis.client import redact_url
 from tests.support.checkup import GROUP, LOCAL_DISK, Installation
 from tests.support.faults.small_disk import small_disk
+from tests.support.samples.events import body, event
 from tests.support.samples.spool_folders import spool_and_end
 from tests.support.servers.tls import make_context, run_tls_server
+from worker.events.number_hash import NumberHash
+from worker.store.database import open_engine
+from worker.store.handler import Store
 from worker.store.migrate import migrate_at
 
+KEY = "a key of at least thirty-two characters"
 WITH_STORE = {"HANDLERS": f"{GROUP},store"}
 
 
@@ -55,6 +60,23 @@ async def test_tables_of_another_revision_are_found(
         database.executescript(statement)
 
     assert await healthy.examine() == findings
+
+
+async def test_tables_with_numbers_and_hashes_are_found(healthy: Installation, tables: Path) -> None:
+    """Rows with numbers are odd with a key, and rows with hashes without one."""
+    await healthy.add_group("store")
+    healthy.set(WITH_STORE)
+    findings = []
+    for number_hash in (None, NumberHash(KEY)):
+        shutil.copy(tables, healthy.data / "ackstream.db")
+        engine = open_engine(f"sqlite:///{healthy.data / 'ackstream.db'}")
+        await Store(engine, number_hash=number_hash).handle([event(body(to="447700900123"))])
+        await engine.dispose()
+        for key in (None, KEY):
+            healthy.set({"NUMBER_KEY": key})
+            findings.append(await healthy.examine())
+
+    assert findings == [[], ["database.plain-numbers"], ["database.hashed-numbers"], []]
 
 
 @pytest.mark.parametrize(

@@ -43,12 +43,17 @@ def digits_of(text: str) -> str | None:
     return "".join(_GROUP.findall(plain)).removeprefix("00")
 
 
+def spelled_pattern(digits: str) -> str:
+    """Return the pattern of a number with any separators between its digits."""
+    return _SEPARATOR.join(digits)
+
+
 class NumberFinder:
     """Finds some numbers, each with at least SHORTEST digits."""
 
     def __init__(self, numbers: frozenset[str]) -> None:
         self._numbers = numbers
-        pattern = "|".join(_SEPARATOR.join(number) for number in sorted(numbers))
+        pattern = "|".join(map(spelled_pattern, sorted(numbers)))
         self._likely = re.compile(pattern, re.ASCII) if numbers else None
 
     def is_in(self, text: str) -> bool:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console.privacy.numbers import NumberFinder, parse_number
+from worker.events.numbers import NumberFinder, parse_number
 
 NUMBER = "447700900001"
 FINDER = NumberFinder(frozenset((NUMBER,)))
