@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import re
+import signal
 import sqlite3
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from console.up.valkey import find_free_port
-from tests.support.in_process import answers
+from tests.support.processes import ackstream, run_ackstream
 from tests.support.samples.events import body, event
 from tests.support.waiting import until
+from tests.support.workers.up_folder import STOP_SECONDS
 from worker import Discard, Retry
 from worker.handlers.function import load
 
@@ -37,6 +39,9 @@ ELSEWHERE = {
     "make chaos": "tests/chaos/test_chaos.py",
     "ackstream demo": "tests/system/test_up.py",
 }
+
+SIMPLE_COMMAND = re.compile(r"ackstream( [\w.+-]+)+")
+"""A command without anything for a shell, which runs in a forked process."""
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -122,21 +127,15 @@ async def test_every_other_command_works() -> None:
     """With a running `ackstream up`, each command of the README and of docs/ exits with 0."""
     port, admin_port, console_port = find_free_port(), find_free_port(), find_free_port()
     ports = ("--port", str(port), "--admin-port", str(admin_port), "--console-port", str(console_port))
-    up = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "console", "up", *ports),
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        await until(lambda: answers(f"http://127.0.0.1:{admin_port}/ready", 200))
+    with ackstream("up", *ports, folder=Path.cwd()) as up:
+        await up.is_ready(admin_port)
         pages = [[line for line in commands(page) if line not in ELSEWHERE] for page in PAGES]
         assert sum(map(len, pages)) >= 12
         first, *rest = [[line.replace("127.0.0.1:3000", f"127.0.0.1:{port}") for line in lines] for lines in pages]
         await run_in_turn(first)
         await asyncio.gather(*(run_in_turn([line for line in lines if line not in first]) for lines in rest))
-    finally:
-        up.terminate()
-        await up.wait()
+        up.send(signal.SIGTERM)
+        await up.wait_for_end(STOP_SECONDS)
 
 
 def test_pages_link_to_pages_that_exist() -> None:
@@ -173,7 +172,9 @@ async def run_in_turn(lines: Sequence[str]) -> None:
 
 
 async def succeeds(line: str) -> bool:
-    """Whether the line exits with 0 in a shell that finds the installed commands."""
+    """Whether the line exits with 0, in a shell that finds the installed commands where it needs one."""
+    if SIMPLE_COMMAND.fullmatch(line):
+        return (await asyncio.to_thread(run_ackstream, *line.split()[1:], folder=Path.cwd())).returncode == 0
     shell = await asyncio.create_subprocess_exec(
         *("bash", "-c", f'PATH="{Path(sys.executable).parent}:$PATH"; {line}'),
         stdout=asyncio.subprocess.DEVNULL,

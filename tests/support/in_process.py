@@ -1,18 +1,16 @@
 """Running ingest and workers inside the test's own loop, on real sockets."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
-
 import ingest.app
 import worker.app
 from console.up.valkey import find_free_port
 from ingest.settings import IngestSettings
+from tests.support.processes import answer, ask, open_http
 from tests.support.waiting import until
 from worker.settings import WorkerSettings
 from worker.timing import TIMING, Timing
@@ -45,10 +43,7 @@ async def run_ingest(*, ready: bool = True, **settings: Any) -> AsyncIterator[Ru
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(ingest.app.serve(loaded, running.stop))
         try:
-            if ready:
-                await until(lambda: answers(running.ready_url, 200))
-            else:
-                await until(lambda: answers(running.ready_url.replace("ready", "live"), 200))
+            await answers_in_time(running.ready_url if ready else running.ready_url.replace("ready", "live"))
             yield running
         finally:
             running.stop.set()
@@ -69,7 +64,14 @@ async def run_worker(timing: Timing = TIMING, /, **settings: Any) -> AsyncIterat
 
 async def answers(url: str, status: int) -> bool:
     """Whether a GET is answered with this status."""
-    with contextlib.suppress(aiohttp.ClientConnectionError):
-        async with aiohttp.ClientSession() as http, http.get(url) as answer:
-            return answer.status == status
-    return False
+    return await answer(url) == status
+
+
+async def answers_in_time(url: str) -> None:
+    """Return as soon as a GET is answered with 200."""
+
+    async def does() -> bool:
+        return await ask(http, url) == 200
+
+    async with open_http() as http:
+        await until(does)

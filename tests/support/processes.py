@@ -27,7 +27,6 @@ ACKSTREAM = (*PYTHON, "-m", "console")
 INSTALLED = (str(Path(sys.executable).with_name("ackstream")),)
 """The command as a person runs it, in an interpreter of its own."""
 QUICK = (*PYTHON, str(Path(__file__).with_name("quick_worker.py")))
-START_SECONDS = 30.0
 COMMAND_SECONDS = 60.0
 
 _numbers = itertools.count()
@@ -74,15 +73,16 @@ class Process:
 
     async def has_logged(self, event: str, *, times: int = 1) -> None:
         """Wait until the log has this number of lines of the event; fail if the process ends before."""
-        await becomes(lambda: self.lives() and len(self.read_log(event)) >= times, seconds=START_SECONDS)
+        await becomes(lambda: self.lives() and len(self.read_log(event)) >= times)
 
     async def is_ready(self, admin_port: int) -> None:
         """Return when `/ready` on this port says so; fails the test if the process ends before."""
 
         async def says_so() -> bool:
-            return self.lives() and await answer(f"http://127.0.0.1:{admin_port}/ready") == 200
+            return self.lives() and await ask(http, f"http://127.0.0.1:{admin_port}/ready") == 200
 
-        await until(says_so, seconds=START_SECONDS)
+        async with open_http() as http:
+            await until(says_so)
 
     def lives(self) -> bool:
         """True; fails the test if the process has ended."""
@@ -115,12 +115,23 @@ def runs(process: psutil.Process) -> bool:
         return False
 
 
-async def answer(url: str) -> int | None:
+def open_http() -> aiohttp.ClientSession:
+    """Return a client that waits for an answer for two seconds."""
+    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(2))
+
+
+async def ask(http: aiohttp.ClientSession, url: str) -> int | None:
     """Return the status of a GET; None without an answer."""
     with suppress(aiohttp.ClientError, TimeoutError):
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(2)) as http, http.get(url) as response:
+        async with http.get(url) as response:
             return response.status
     return None
+
+
+async def answer(url: str) -> int | None:
+    """Return the status of one GET; None without an answer."""
+    async with open_http() as http:
+        return await ask(http, url)
 
 
 @contextmanager
@@ -211,7 +222,7 @@ class Valkey(Server):
         super().__init__((str(get_binary_path()), str(folder / "valkey.conf")), folder, name="valkey")
 
     async def _is_ready(self, process: Process) -> None:
-        await becomes(lambda: process.lives() and "Ready to accept connections" in process.said, seconds=START_SECONDS)
+        await becomes(lambda: process.lives() and "Ready to accept connections" in process.said)
 
 
 class Ingest(Server):

@@ -17,8 +17,7 @@ from console.web.access.roles import Role
 from console.web.app import serve
 from console.web.settings import ConsoleSettings
 from tests.support.databases import make_sqlite
-from tests.support.in_process import answers
-from tests.support.waiting import until
+from tests.support.in_process import answers_in_time
 
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
 
@@ -94,7 +93,7 @@ async def run_console(data: Path, redis_url: str, stream: str, **settings: Any) 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(serve(loaded, console.stop))
         try:
-            await until(lambda: answers(f"{console.url}/sign-in", 200))
+            await answers_in_time(f"{console.url}/sign-in")
             yield console
         finally:
             console.stop.set()

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from console.up.valkey import find_binary
 from stream.redis.client import client
-from tests.support.processes import START_SECONDS, Process, Server, becomes
+from tests.support.processes import Process, Server, becomes
 from tests.support.waiting import until
 
 SERVICE = "statuses"
@@ -44,7 +44,7 @@ class Node(Server):
         def has_begun() -> bool:
             return "Ready to accept connections" in process.said or "Sentinel ID is" in process.said
 
-        await becomes(lambda: process.lives() and has_begun(), seconds=START_SECONDS)
+        await becomes(lambda: process.lives() and has_begun())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,3 +1,4 @@
+import asyncio
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -91,6 +92,7 @@ async def is_done(work: WorkerCluster) -> bool:
     while time.monotonic() - began < 1:
         if await work.left() or await work.server.xlen(work.shard.stream) != length:
             return False
+        await asyncio.sleep(0.1)
     return True
 
 
