@@ -40,20 +40,25 @@ class CounterSums:
         self._watched_since = watched_since - START_SECONDS
         self._last: dict[str, _Reading] = {}
 
-    def add(self, process: str, started_at: float, at: float, counters: Mapping[Key, Values]) -> None:
-        """Add the increases since the last reading of this process."""
+    def add(self, process: str, started_at: float, at: float, counters: Mapping[Key, Values]) -> float | None:
+        """Add the increases since the last reading of this process.
+
+        Returns since when it has counted them; None if the first reading adds nothing.
+        """
         before = self._last.get(process)
-        is_new = before is None
+        earliest = self._watched_since if before is None else before.at
         base: Mapping[Key, Values] = {} if before is None else before.counters
-        if before is not None and (before.started_at != started_at or _fell(base, counters)):
-            is_new, base = False, {}
-        if is_new and started_at < self._watched_since:
+        if before is None and started_at < self._watched_since:
             base = counters
+        elif before is None or before.started_at != started_at or _fell(base, counters):
+            base = {}
+            earliest = started_at if earliest < started_at < at else earliest
         for key, values in counters.items():
             self._increase(key, values, base.get(key))
         self._last[process] = _Reading(started_at, at, counters)
         if len(self._last) > MOST_PROCESSES:
             self._last.pop(min(self._last, key=lambda name: self._last[name].at))
+        return None if base is counters else earliest
 
     def forget(self, now: float) -> None:
         """Forget processes without a reading for FORGET_SECONDS. Their sums stay."""

@@ -24,6 +24,10 @@ class Distribution:
         counts = tuple(map(sum, zip(self.counts, later.counts, strict=True)))
         return Distribution(self.bounds, counts, self.total_seconds + later.total_seconds)
 
+    def times(self, share: float) -> "Distribution":
+        """Return a share of each count."""
+        return Distribution(self.bounds, tuple(count * share for count in self.counts), self.total_seconds * share)
+
     def quantile(self, share: float) -> float | None:
         """Return the duration below which this share lies, linear within its bucket; None without durations.
 

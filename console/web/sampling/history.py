@@ -1,12 +1,13 @@
 """The history of samples in the console's own database: bounded, and kept over restarts.
 
-Each finished point of the finest tier is one statement, with all that a restart needs. Coarser points are merged from
-finer ones as soon as their time is over, also from those of an earlier run. A fault of the disk loses points only.
+Each finished point of the finest tier is one statement, with all that a restart needs. A point stays open for
+OPEN_SECONDS, because a late reading adds to earlier points. Coarser points are merged from finer ones as soon as those
+are closed, also from those of an earlier run. A fault of the disk loses points only.
 """
 
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from itertools import pairwise
 
 import structlog
@@ -15,11 +16,25 @@ from aiosqlite import Connection
 from console.web.metrics.counters import StreamMark
 from console.web.sampling.findings import Range, Series, WebhookCount
 from console.web.sampling.snapshot import Snapshot
-from console.web.sampling.tiers import FINEST, MINUTE, STEPS, TIERS, Point, StoredCount, make_point, make_series, merge
+from console.web.sampling.tiers import (
+    FINEST,
+    MINUTE,
+    STEPS,
+    TIERS,
+    Point,
+    StoredCount,
+    find_spans,
+    make_point,
+    make_series,
+    merge,
+    spread,
+)
 from runtime.log_throttle import LogThrottle
 
 log = structlog.get_logger("history")
 
+OPEN_SECONDS = 300
+"""A reading that is later adds nothing to the points before: they are a gap."""
 MOST_UNWRITTEN = 720
 CACHED_SECONDS = 15.0
 CLOCK_BACK_SECONDS = 60
@@ -40,8 +55,11 @@ class SampleHistory:
         self._database = database
         self._throttle = LogThrottle(1, seconds=60.0)
         self._merged_until = 0
-        self._unwritten: list[Point] = []
-        self._current: Point | None = None
+        self._points: dict[int, Point] = {}
+        """The open points and those that are not written, by start, in the order of their time."""
+        self._unwritten: set[int] = set()
+        self._latest = 0
+        """The start of the point that is not finished; 0 before the first sample."""
         self._series: dict[Range, tuple[float, Series]] = {}
         self._stored = StoredCount(())
         self.marks: Mapping[int, StreamMark] = {}
@@ -55,11 +73,11 @@ class SampleHistory:
             self._report(exc)
             return
         self._stored = StoredCount(points)
-        if points:
-            streams = points[-1].marks.items()
-            if points[-1].step == FINEST and points[-1].start > now - MINUTE:
-                self._current = points[-1]  # after a quick restart it is not finished
-            self.marks = {int(shard): StreamMark(server_id, added) for shard, (server_id, added) in streams}
+        streams = next((point.marks for point in reversed(points) if point.marks), {})  # not all of a stall have them
+        self.marks = {int(shard): StreamMark(server_id, added) for shard, (server_id, added) in streams.items()}
+        self._points = {point.start: point for point in points if point.step == FINEST}
+        self._latest = max(self._points, default=0)  # after a quick restart it is not finished
+        self._drop_closed()
 
     def add(self, before: Snapshot, after: Snapshot, marks: Mapping[int, StreamMark]) -> None:
         """Add the time between two snapshots."""
@@ -67,30 +85,42 @@ class SampleHistory:
         point = make_point(before, after, streams)
         is_stale = after.totals.at == before.totals.at and after.taken_at - after.totals.at < SPOOL_SECONDS
         self._stored.add(point, is_spool_stale=is_stale, is_redis_away=after.redis.away is not None)
-        current = self._current
-        if current is not None and 0 <= current.start - point.start < CLOCK_BACK_SECONDS:
-            current.add(point)
-            return
-        if current is not None:
-            self._unwritten = [*self._unwritten, current][-MOST_UNWRITTEN:]
-        self._current = point
+        if 0 < self._latest - point.start < CLOCK_BACK_SECONDS:
+            point.start = self._latest
+        oldest = max(self._latest, point.start) - OPEN_SECONDS + FINEST
+        for part in spread(point, find_spans(before, after), oldest):
+            self._points.setdefault(part.start, Point(part.start, FINEST)).add(part)
+            self._unwritten.add(part.start)
+        self._latest = point.start
 
     async def write(self) -> None:
         """Write the finished points, merge those whose time is over, and drop old ones. Logs a fault of the disk."""
-        if not self._unwritten or self._current is None:
+        await self._write(self._unwritten - {self._latest})
+
+    async def _write(self, starts: Collection[int]) -> None:
+        points = [self._points[start] for start in sorted(starts)]
+        if not points:
             return
+        self._unwritten -= set(starts)
         try:
-            await self._put(self._unwritten)
-            self._unwritten = []
-            await self._merge_finished(self._current.start)
+            await self._put(points)
+            await self._merge_finished(self._latest - OPEN_SECONDS)
         except sqlite3.Error as exc:
+            self._unwritten |= set(starts)
             self._report(exc)
+        self._drop_closed()
+
+    def _drop_closed(self) -> None:
+        """Forget the points that are closed and written, and the oldest unwritten ones if the disk fails for long."""
+        kept = sorted(
+            start for start in self._points if start > self._latest - OPEN_SECONDS or start in self._unwritten
+        )
+        self._points = {start: self._points[start] for start in kept[-MOST_UNWRITTEN:]}
+        self._unwritten &= self._points.keys()
 
     async def finish(self) -> None:
         """Write also the point that is not finished."""
-        if self._current is not None:
-            self._unwritten.append(self._current)
-            await self.write()
+        await self._write(set(self._unwritten))
 
     def webhooks_since(self, moment: float) -> WebhookCount | None:
         """Count the webhooks that were stored since a moment of the last day; None before the first sample."""
@@ -108,8 +138,9 @@ class SampleHistory:
         except sqlite3.Error as exc:
             self._report(exc)
             points = []
-        points += [*self._unwritten, *([self._current] if self._current else [])]
-        series = make_series(points, chosen, moment)
+        points = [point for point in points if point.step != FINEST or point.start not in self._points]
+        points += self._points.values()
+        series = make_series(sorted(points, key=lambda point: point.start), chosen, moment)
         self._series[chosen] = moment, series
         return series
 
@@ -123,8 +154,7 @@ class SampleHistory:
                     since = start + step
 
     async def _put(self, points: Iterable[Point]) -> None:
-        for point in points:
-            await self._database.execute(PUT, (point.step, point.start, point.to_json()))
+        await self._database.executemany(PUT, [(point.step, point.start, point.to_json()) for point in points])
 
     async def _merge_finished(self, now: int) -> None:
         """Merge the points of all minutes that are over, once a minute."""

@@ -14,7 +14,7 @@ from console.web.metrics.counters import CounterSums
 from console.web.metrics.distribution import Distribution
 from console.web.metrics.exposition import NoMetrics, Reading, make_distribution, read_metrics
 from console.web.sampling.reports import ProcessReports
-from console.web.sampling.snapshot import Away, IngestSample, ProcessSample, Totals, WorkerSample
+from console.web.sampling.snapshot import INGEST, WORKER, Away, IngestSample, ProcessSample, Totals, WorkerSample
 from runtime.health import CONSOLE_AGENT
 
 SCRAPE_SECONDS = 1.5
@@ -47,6 +47,7 @@ class Scraper:
         self._sums = CounterSums(clock())
         self._bounds: dict[str, tuple[float, ...]] = {}
         self._at = 0.0
+        self._spans: dict[str, tuple[float, float]] = {}
         self.reports = ProcessReports()
         self.has_addresses = bool(find_urls())
         self.processes: Mapping[str, ProcessSample] = {}
@@ -63,9 +64,10 @@ class Scraper:
         results = dict(zip((address.text for address in chosen), answers, strict=True))
         for name in names:
             keep_one_family(name, results)
-        processes = {text: self._note(text, answer) for text, answer in results.items()}
+        now = self._clock()
+        processes = {text: self._note(text, now, answer) for text, answer in results.items()}
         self.processes = {**self._find_lost_spools(processes), **processes}
-        self._sums.forget(self._clock())
+        self._sums.forget(now)
         self.reports.keep(self.processes)
 
     @property
@@ -77,7 +79,7 @@ class Scraper:
             if len(values) > 1 and len(values) == len(self._bounds[key[0]]) + 2
         }
         counts = {key: values[0] for key, values in self._sums.sums.items() if len(values) == 1}
-        return Totals(at=self._at, counts=counts, distributions=distributions)
+        return Totals(at=self._at, counts=counts, distributions=distributions, spans=dict(self._spans))
 
     async def _resolve(self, url: URL) -> Sequence[Address]:
         port = url.explicit_port or DEFAULT_PORT
@@ -116,15 +118,21 @@ class Scraper:
         except (aiohttp.ClientError, OSError, UnicodeDecodeError):
             return "the connection is refused or broken: look whether the process runs"
 
-    def _note(self, text: str, answer: Reading | str) -> ProcessSample:
-        now, before = self._clock(), self.processes.get(text)
+    def _note(self, text: str, now: float, answer: Reading | str) -> ProcessSample:
+        before = self.processes.get(text)
         since = before.since if before is not None and before.is_up is not isinstance(answer, str) else now
         if isinstance(answer, str):
             return _mark_away(before or ProcessSample(text, since), Away(answer, since))
-        self._sums.add(text, answer.started_at, now, answer.counters)
+        earliest = self._sums.add(text, answer.started_at, now, answer.counters)
+        if earliest is not None:
+            self._extend_span(INGEST if answer.is_a("ingest") else WORKER, earliest, now)
         self._bounds |= answer.bounds
         self._at = now
         return make_sample(text, since, now, answer)
+
+    def _extend_span(self, part: str, earliest: float, now: float) -> None:
+        since, until = self._spans.get(part, (now, 0.0))
+        self._spans[part] = (min(since, earliest) if until == now else earliest, now)
 
     def _find_lost_spools(self, processes: Mapping[str, ProcessSample]) -> Mapping[str, ProcessSample]:
         """Return processes whose address has gone although their spool holds entries, until a new process starts."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from console.queries.statuses.figures import OpenMessages
 from console.web.metrics.distribution import Distribution
 
+REDIS, INGEST, WORKER = "redis", "ingest", "worker"
+"""The parts that numbers are read from."""
 STARTED_SECONDS = 10.0
 """A part that is away since this time after the sampler's start has never answered."""
 
@@ -190,6 +192,8 @@ class Totals:
     """By kind and label: (``answers``, ``200``), (``handled``, group), (``verified``, account) …"""
     distributions: Mapping[tuple[str, str], Distribution] = field(default_factory=dict)
     """(``answer``, ````) and (``handle``, group)."""
+    spans: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """The time in which the processes of a part, INGEST or WORKER, have counted the last increases."""
     redis_at: float = 0.0
     """When Redis was last read; 0 before."""
     redis_counts: Mapping[tuple[str, str], float] = field(default_factory=dict)

@@ -6,7 +6,7 @@ the latest point. So no count is lost between tiers, and any order of mergers ha
 
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Self
@@ -16,7 +16,7 @@ import orjson
 from console.web.metrics.distribution import Distribution
 from console.web.sampling.findings import Range, Series, WebhookCount
 from console.web.sampling.rates import Counts, subtract
-from console.web.sampling.snapshot import Snapshot
+from console.web.sampling.snapshot import INGEST, REDIS, WORKER, Snapshot
 
 TIERS: Mapping[int, int] = {5: 3600, 60: 86_400, 600: 604_800}
 """Step of a tier → how long its points are kept, both in seconds."""
@@ -33,7 +33,6 @@ CALIBRATIONS = 30
 MOST_GROUPS = 50
 """Groups of the history; it leaves out further ones."""
 
-REDIS, INGEST, WORKER = "redis", "ingest", "worker"
 _PARTS = {"settled": REDIS, "webhooks": INGEST, "refused": INGEST, "handled": WORKER}
 """Kind of a rate → the part that it is read from."""
 
@@ -117,7 +116,7 @@ def make_point(before: Snapshot, after: Snapshot, marks: Mapping[str, Any]) -> P
     return Point(
         int(after.taken_at // FINEST * FINEST),
         FINEST,
-        covered=_cover(before, after),
+        covered={part: until - since for part, (since, until) in find_spans(before, after).items()},
         counts={name: number for name, number in counts.items() if number},
         peaks=_read_peaks(after, groups),
         lasts={} if after.spooled is None else {"spooled": after.spooled},
@@ -130,16 +129,40 @@ def _increase(after: Counts, before: Counts, kind: str) -> dict[str, float]:
     return {label: value - before.get((name, label), 0.0) for (name, label), value in after.items() if name == kind}
 
 
-def _cover(before: Snapshot, after: Snapshot) -> dict[str, float]:
-    """Return the seconds between the readings of each part. The first reading covers nothing."""
-    covered = {}
-    if before.totals.redis_at:
-        covered[REDIS] = after.totals.redis_at - before.totals.redis_at
-    if before.totals.at:
-        seconds = after.totals.at - before.totals.at
-        covered |= {INGEST: seconds} if any(process.is_up for process in after.ingest) else {}
-        covered |= {WORKER: seconds} if any(process.is_up for process in after.workers) else {}
-    return {part: seconds for part, seconds in covered.items() if seconds}
+def find_spans(before: Snapshot, after: Snapshot) -> dict[str, tuple[float, float]]:
+    """Return the time between the readings of each part that was read. The first reading of Redis covers nothing."""
+    spans = {REDIS: (before.totals.redis_at, after.totals.redis_at)} if before.totals.redis_at else {}
+    for part, (since, until) in after.totals.spans.items():
+        spans[part] = (max(since, before.totals.spans.get(part, (0.0, 0.0))[1]), until)
+    return {part: (since, until) for part, (since, until) in spans.items() if since < until}
+
+
+def spread(point: Point, spans: Mapping[str, tuple[float, float]], oldest: int) -> list[Point]:
+    """Divide the counts of a point evenly among the points of the time in which they were counted.
+
+    A late reading covers more than a point. Without this its counts would be a rate of one point, and the others gaps.
+    Counts of the time before ``oldest`` are dropped.
+    """
+    rest = {name: number for name, number in point.counts.items() if _PARTS.get(name.partition(":")[0]) not in spans}
+    last = Point(point.start, FINEST, {}, rest, point.peaks, point.lasts, point.marks)
+    points = {point.start: last}
+    for part, (since, until) in spans.items():
+        counts = {name: number for name, number in point.counts.items() if _PARTS.get(name.partition(":")[0]) == part}
+        answer = point.answer if part == INGEST else Distribution()
+        for start, seconds in _divide(max(since, oldest), until):
+            share = seconds / (until - since)
+            shares = {name: number * share for name, number in counts.items()}
+            piece = Point(start, FINEST, {part: seconds}, shares, answer=answer.times(share))
+            points.setdefault(start, Point(start, FINEST)).add(piece)
+    return sorted(points.values(), key=lambda each: each.start)
+
+
+def _divide(since: float, until: float) -> Iterator[tuple[int, float]]:
+    """Yield the start of each point between two times, and how many seconds of the time it has."""
+    start = int(since // FINEST * FINEST)
+    while start < until:
+        yield start, min(start + FINEST, until) - max(start, since)
+        start += FINEST
 
 
 def _read_peaks(moment: Snapshot, groups: Sequence[str]) -> dict[str, float]:

@@ -5,7 +5,16 @@ from dataclasses import replace
 from typing import Any
 
 from console.web.metrics.distribution import Distribution
-from console.web.sampling.snapshot import GroupSample, IngestSample, RedisSample, Snapshot, Totals, WorkerSample
+from console.web.sampling.snapshot import (
+    INGEST,
+    WORKER,
+    GroupSample,
+    IngestSample,
+    RedisSample,
+    Snapshot,
+    Totals,
+    WorkerSample,
+)
 
 BOUNDS = (0.001, 0.01, 0.1)
 
@@ -29,7 +38,7 @@ def group(name: str = "g", **changes: Any) -> GroupSample:
 
 
 def moment(at: float, *, totals: Mapping[str, Any] | None = None, **changes: Any) -> Snapshot:
-    """Return a healthy moment with one process of each kind and the group ``g``."""
+    """Return a healthy moment with one process of each kind, read at this moment, and the group ``g``."""
     redis = RedisSample(read_at=at, server_id="a", stored=0, entries=0, durable=True)
     snapshot = Snapshot(
         taken_at=at,
@@ -41,9 +50,11 @@ def moment(at: float, *, totals: Mapping[str, Any] | None = None, **changes: Any
         silent=(),
         is_scraping=True,
         database=None,
-        totals=replace(Totals(at=at, redis_at=at), **(totals or {})),
+        totals=Totals(),
     )
-    return replace(snapshot, **changes)
+    snapshot = replace(snapshot, **changes)
+    spans = {part: (0.0, at) for part, samples in ((INGEST, snapshot.ingest), (WORKER, snapshot.workers)) if samples}
+    return replace(snapshot, totals=replace(Totals(at=at, redis_at=at, spans=spans), **(totals or {})))
 
 
 def counted(at: float, number: int, *, stored: int | None = None, **changes: Any) -> Snapshot:

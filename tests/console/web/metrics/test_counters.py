@@ -63,6 +63,21 @@ def test_counts_from_before_the_watch_are_left_out() -> None:
     assert sums.sums[KEY] == (10,)
 
 
+def test_the_time_of_each_increase_is_known() -> None:
+    """It starts at the last reading, or at a later start of the process unless its clock is wrong."""
+    sums = CounterSums(watched_since=100.0)
+
+    since = [
+        sums.add("old", 50.0, 101.0, counters(1000)),
+        sums.add("old", 50.0, 107.0, counters(1003)),
+        sums.add("new", 104.0, 107.0, counters(7)),
+        sums.add("new", 110.0, 112.0, counters(3)),
+        sums.add("new", 999.0, 115.0, counters(1)),
+    ]
+
+    assert since == [None, 101.0, 104.0, 110.0, 112.0]
+
+
 def test_a_process_that_ends_keeps_its_part() -> None:
     """The sum includes processes that are gone, and a process that comes back within the hour continues."""
     sums = CounterSums(watched_since=100.0)

@@ -121,6 +121,23 @@ def test_a_process_with_two_addresses_counts_once() -> None:
     assert (list(readings), list(only_v6), len(neither)) == (["10.0.0.1:9464"], ["[fd00::1]:9464"], 2)
 
 
+async def test_a_reading_that_fails_is_part_of_the_next_one() -> None:
+    """The counts of a process that did not answer once belong to the time since its last answer."""
+    now = [100.0]
+    urls = ["http://no-such-name.invalid:9464"]
+    text = INGEST.replace(" 5\n", " 99\n") + 'ackstream_webhooks_total{answer="200"} %d\n'
+    async with serving(*((text % number).encode() for number in (1, 4, 9))) as url:
+        scraper = Scraper(lambda: urls, clock=lambda: now[0])
+        spans = []
+        for moment, addresses in ((101.0, [url]), (102.0, [url]), (104.0, urls), (109.0, [url])):
+            now[0], urls = moment, addresses
+            await scraped(scraper)
+            spans.append(scraper.totals.spans.get("ingest"))
+
+    assert spans == [(99.0, 101.0), (101.0, 102.0), (101.0, 102.0), (102.0, 109.0)]
+    assert scraper.totals.counts["answers", "200"] == 9
+
+
 async def test_totals_survive_a_restart(valkey_url: str, shard: Shard, tmp_path: Path) -> None:
     """A process that is killed and starts again on its port counts from 0; the totals do not."""
     ingest = Ingest(tmp_path, redis_url=valkey_url, stream=shard.name, data=str(tmp_path / "data"))

@@ -2,12 +2,23 @@
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from console.web.metrics.distribution import Distribution
 from console.web.sampling.findings import Range
-from console.web.sampling.tiers import FINEST, STEPS, Point, StoredCount, make_point, make_series, merge
+from console.web.sampling.tiers import (
+    FINEST,
+    STEPS,
+    Point,
+    StoredCount,
+    find_spans,
+    make_point,
+    make_series,
+    merge,
+    spread,
+)
 from tests.support.samples.moments import counted, group, moment
 
 NAMES = st.sampled_from(["stored", "webhooks", "handled:g"])
@@ -89,6 +100,39 @@ def test_a_point_has_the_events_between_two_moments() -> None:
     assert (point.value("outstanding:g"), point.value("dead:g"), point.value("oldest:g")) == (10, 2, 1.5)
     assert point.answer.count == 50
     assert (point.value("answer_p50") or 0) < 0.01
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.1, 400), st.integers(0, 999)), min_size=1, max_size=20),
+    st.floats(0, 4.9),
+)
+def test_counts_are_spread_over_the_time_between_two_readings(readings: list[tuple[float, int]], first: float) -> None:
+    """Counts and seconds add up to those of the readings, and no point has more than its five seconds."""
+    before, number = counted(1000.0 + first, 0), 0
+    points = dict[int, Point]()
+    for seconds, more in readings:
+        number += more
+        after = counted(before.taken_at + seconds, number)
+        for part in spread(make_point(before, after, {}), find_spans(before, after), 0):
+            points.setdefault(part.start, Point(part.start, FINEST)).add(part)
+        before = after
+
+    covered = [point.covered["ingest"] for point in points.values() if point.covered]
+    assert sum(point.counts.get("webhooks", 0.0) for point in points.values()) == pytest.approx(number)
+    assert sum(point.answer.count for point in points.values()) == pytest.approx(number)
+    assert sum(covered) == pytest.approx(before.taken_at - 1000.0 - first)
+    assert max(covered) <= FINEST + 1e-6
+    assert all(point.start % FINEST == 0 for point in points.values())
+
+
+def test_a_very_late_reading_leaves_a_gap() -> None:
+    """Counts of the time before the oldest open point are dropped; the rate of the others is the average."""
+    before, after = counted(1000.0, 0), counted(2000.0, 1000)
+
+    points = spread(make_point(before, after, {}), find_spans(before, after), 1500)
+
+    assert points[0].start == 1500
+    assert {point.value("webhooks") for point in points if point.covered} == {1.0}
 
 
 def test_a_part_that_is_away_makes_a_gap() -> None:
