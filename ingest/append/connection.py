@@ -13,10 +13,10 @@ from typing import Any, Self
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ingest.encoding import as_arguments, command
 from ingest.metrics import APPEND_ENTRIES, APPEND_SECONDS
+from stream.redis.client import limit_wait
 from stream.redis.errors import error_code
 from stream.redis.scripts import read_script
 
@@ -59,13 +59,11 @@ class AppendConnection:
         count, entries = as_arguments(batch)
         packed = b"*%d\r\n%b%b" % (_COMMAND_PARTS + count, self._command, entries)
         try:
-            async with asyncio.timeout(within_seconds):
+            async with limit_wait(within_seconds):
                 appended = await self._run_script(packed)
             _require_equal(appended, len(batch))
-        except BaseException as exc:
+        except BaseException:
             await self.close()
-            if isinstance(exc, TimeoutError):
-                raise RedisTimeoutError("no answer within the limit") from None
             raise
         APPEND_SECONDS.observe(perf_counter() - started)
         APPEND_ENTRIES.observe(len(batch))

@@ -26,6 +26,10 @@ from stream.redis.url import Host, Target
 CONNECT_SECONDS = 3.0
 REPLY_SECONDS = 5.0
 
+STALL_SECONDS = 0.1
+"""A timer that is this late shows that the process was paused. Replies get this time after it."""
+MOST_STALLS = 5
+
 # TCP closes a connection, idle or with unconfirmed data, when its peer has not answered for this time.
 GONE_SECONDS = 15
 _KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 2, "TCP_USER_TIMEOUT": GONE_SECONDS * 1000}
@@ -34,10 +38,31 @@ KEEPALIVE = {getattr(socket, name): value for name, value in _KEEPALIVE.items() 
 
 @asynccontextmanager
 async def limit_wait(seconds: float) -> AsyncIterator[None]:
-    """Limit the time of a block that waits for Redis. Raises redis.exceptions.TimeoutError."""
+    """Limit the time of a block that waits for Redis. Raises redis.exceptions.TimeoutError.
+
+    If this process itself was late, because the machine had no time for it, it first reads the replies that have
+    arrived.
+    """
+    loop = asyncio.get_running_loop()
+    timers: list[asyncio.TimerHandle] = []
+
+    def expire(due: float) -> None:
+        now = loop.time()
+        if now - due >= STALL_SECONDS and len(timers) <= MOST_STALLS:
+            start(now + STALL_SECONDS)
+        else:
+            limit.reschedule(now)
+
+    def start(due: float) -> None:
+        timers.append(loop.call_at(due, expire, due))
+
     try:
-        async with asyncio.timeout(seconds):
-            yield
+        async with asyncio.timeout(None) as limit:
+            start(loop.time() + seconds)
+            try:
+                yield
+            finally:
+                timers[-1].cancel()
     except TimeoutError:
         raise RedisTimeoutError("no answer within the limit") from None
 

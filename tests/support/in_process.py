@@ -9,6 +9,7 @@ from typing import Any
 import ingest.app
 import worker.app
 from console.up.valkey import find_free_port
+from ingest.metrics import REDIS_DOWN
 from ingest.settings import IngestSettings
 from tests.support.processes import answer, ask, open_http
 from tests.support.waiting import until
@@ -37,6 +38,7 @@ class Running:
 async def run_ingest(*, ready: bool = True, **settings: Any) -> AsyncIterator[Running]:
     """Ingest with these settings, by default after it has become ready."""
     running = Running(find_free_port(), find_free_port(), asyncio.Event())
+    REDIS_DOWN.clear()  # a fault that another test has left; a real process starts without one
     loaded = IngestSettings.load(
         **{"signatures": "off", "port": running.port, "admin_port": running.admin_port} | settings
     )

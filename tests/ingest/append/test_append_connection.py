@@ -1,11 +1,14 @@
 """The connection that appends: pipelined batches, replies in order, and never one reply for another's batch."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import uvloop
+from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, NoPermissionError, ResponseError
@@ -17,6 +20,7 @@ from stream.keys import Shard
 from stream.redis.client import client
 from tests.support.samples.events import body, entry
 from tests.support.servers.proxy import run_proxy, through
+from tests.support.waiting import PATIENCE_SECONDS
 
 BATCH = [pack(entry(body()))[1]]
 
@@ -56,6 +60,36 @@ async def test_a_server_that_forgot_its_scripts_is_told_again(
     await server.script_flush()
     await asyncio.gather(*(connection.append(BATCH, 5) for _ in range(3)))
     assert await server.xlen(shard.stream) == 3
+
+
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_process_that_was_paused_reads_the_reply_first(
+    valkey_url: str, shard: Shard, make_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """If the whole process is paused for longer than the limit, a reply that has arrived confirms the batch."""
+
+    async def append() -> None:
+        user = client(valkey_url)
+        connection = await AppendConnection.open(user, shard.stream)
+        appending = asyncio.create_task(connection.append(BATCH, 0.2))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        pause_process(valkey_url, shard)
+        await appending
+        await connection.close()
+        await user.aclose()
+
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(append())
+
+
+def pause_process(url: str, shard: Shard) -> None:
+    """Block the event loop for at least half a second, until the stream has an entry."""
+    started = time.monotonic()
+    with BlockingRedis.from_url(url) as server:
+        while time.monotonic() - started < 0.5 or not server.xlen(shard.stream):
+            assert time.monotonic() - started < PATIENCE_SECONDS
+            time.sleep(0.05)
 
 
 async def test_a_cancelled_append_takes_no_other_batch_s_reply(valkey_url: str, shard: Shard) -> None:
