@@ -22,7 +22,7 @@ MOST_IDS = 200_000
 _WORD = re.compile(r"[\w./-]*[\w]")
 _NO_TEXT = frozenset(
     (b"v", b"received_ms", b"receipt", b"verified", b"attempt", b"failed_ms", b"first_failed_ms", b"traceparent",
-     b"fingerprint", b"origin", b"replay", b"size")
+     b"fingerprint", b"noted", b"origin", b"replay", b"size")
 )  # fmt: skip
 """Fields of an entry whose digits are times, counts and random ids."""
 

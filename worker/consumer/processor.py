@@ -29,6 +29,9 @@ from worker.sources import Source
 
 log = structlog.get_logger("processor")
 
+_BROUGHT_BACK = {b"error", b"noted"}
+"""A copy of a replay has one of these fields if it was a dead letter, or if the replay is small."""
+
 
 class Processor:
     """Processes the batches of one group, with the objects that worker.wiring made for that group."""
@@ -221,7 +224,7 @@ class Processor:
                 EntryOutcome(event.entry, "handled", event.attempt)
                 for call in calls
                 for event, (_, flat) in zip(call.events, call.entries, strict=True)
-                if event.attempt > 1 or b"error" in flat[::2]  # a dead letter that a replay has brought back
+                if event.attempt > 1 or not _BROUGHT_BACK.isdisjoint(flat[::2])
             ]
         if source is Source.RETRY:
             observe_attempts(self._group, (event.attempt for event in events))

@@ -33,7 +33,10 @@ LONGEST_WAIT_SECONDS = 1.0
 RATE_SECONDS = 1.0
 PAUSE_MOST_SECONDS = 0.05
 
-_ATTEMPT_FIELDS = (b"attempt", b"message", b"errors", b"failed_ms", b"first_failed_ms")
+MOST_NOTED = 1000
+"""The history notes each success of a replay of up to this many entries; those of a large one would fill it."""
+
+_ATTEMPT_FIELDS = (b"attempt", b"message", b"errors", b"failed_ms", b"first_failed_ms", b"noted")
 """A copy lacks these fields, so its attempts start at the first. It has all other fields, also unknown ones."""
 
 
@@ -173,4 +176,7 @@ def split_steps(steps: list[Step], limit: int) -> tuple[list[Step], list[Step]]:
 def _make_copy(replay: Replay, stored: Stored) -> ReplayCopy:
     fields = {name: value for name, value in stored.fields.items() if name not in _ATTEMPT_FIELDS}
     fields.setdefault(b"origin", str(stored.id).encode())
-    return ReplayCopy(stored.id, {**fields, b"replay": replay.id.encode()})
+    fields[b"replay"] = replay.id.encode()
+    if replay.total <= MOST_NOTED:
+        fields[b"noted"] = b"1"
+    return ReplayCopy(stored.id, fields)

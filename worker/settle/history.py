@@ -1,9 +1,10 @@
 """The history of a group: a bounded stream of outcomes, for entries that were not handled at their first attempt.
 
 The group's position proves that an entry is settled, not that it was handled. The history has the outcome of each other
-entry: ``handled`` (at a later attempt, or after a replay of its dead letter), ``repeated`` (a copy of the event was
-handled before), ``filtered`` (by the handler's options) or ``dead-lettered``. The worker writes it after the
-settlement. An outcome is missing if the worker dies in between, or if Redis is out of memory.
+entry: ``handled`` (at a later attempt, or after a replay of its dead letter, or after a replay of at most 1,000
+entries), ``repeated`` (a copy of the event was handled before), ``filtered`` (by the handler's options) or
+``dead-lettered``. The worker writes it after the settlement. An outcome is missing if the worker dies in between, or if
+Redis is out of memory.
 """
 
 from collections.abc import Mapping, Sequence

@@ -32,7 +32,7 @@ _SENTENCES = {
     "unread": "{names} {has} not read it yet",
     "dead letter removed": "{names} gave it up, and the dead letter was removed",
     "replayed": "settled by {names} after a replay",
-    "handled": "handled by {names} at a later attempt",
+    "handled": "handled by {names} after a retry or replay",
     "settled": "settled by {names}",
     "repeated": "{names} knew it already",
     "filtered": "{names} filtered it out",

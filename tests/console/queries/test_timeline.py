@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from redis.asyncio import Redis
 
 from console.queries.replays import ReplayRequest, plan, start
@@ -11,6 +12,7 @@ from stream.entry import EntryId
 from stream.keys import Shard
 from tests.support.samples.events import RECEIVED_MS, body, event
 from tests.support.workers.failing_group import FailingGroup
+from worker.replay import copier
 from worker.replay.entry_filter import EntryFilter
 from worker.replay.job import Place
 from worker.sources import Source
@@ -85,6 +87,31 @@ async def test_retries_dead_letter_and_replay_are_steps(server: Redis, shard: Sh
     webhook = (await find(server, shard, entry))["webhooks"][0]
     assert webhook["groups"][0]["state"] == "handled"
     assert kinds(webhook) == ["received", "spooled", "dead-lettered", "replayed", "handled"]
+
+
+@pytest.mark.parametrize(
+    ("most_noted", "state", "last"), [(1, "handled", "handled"), (0, "replayed", "settled after replay")]
+)
+async def test_a_replay_from_the_stream_is_handled_if_it_is_small(
+    server: Redis, shard: Shard, monkeypatch: pytest.MonkeyPatch, most_noted: int, state: str, last: str
+) -> None:
+    """The history notes the success of a small replay; after a large one the timeline says that it is settled."""
+    monkeypatch.setattr(copier, "MOST_NOTED", most_noted)
+    group = FailingGroup(server, shard)
+    await group.start()
+    entry = await group.append(PAYLOAD)
+    await group.handle()
+    replay = ReplayRequest(shard, "g", Place.STREAM, EntryFilter(messages=("m-1",)), 1000, None)
+    await start(server, replay, await plan(server, replay))
+    await group.copy_replays()
+    waiting = (await find(server, shard, entry))["webhooks"][0]
+
+    await group.handle(Source.REPLAY)
+    webhook = (await find(server, shard, entry))["webhooks"][0]
+
+    assert waiting["groups"][0]["state"] == "replaying"
+    assert webhook["groups"][0]["state"] == state
+    assert kinds(webhook) == ["received", "spooled", "replayed", last]
 
 
 async def test_a_webhook_that_the_tables_lack_is_found_by_its_copy_or_entry(server: Redis, shard: Shard) -> None:
