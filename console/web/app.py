@@ -22,7 +22,7 @@ from console.web.overview.simulation import run_simulation
 from console.web.route import Route
 from console.web.sampling.sampler import run_sampler
 from console.web.settings import ConsoleSettings
-from console.web.site.listener import limit_request, open_site
+from console.web.site.listener import keep_connection, limit_request, open_site
 from console.web.state import STATE, ConsoleState
 from runtime import health
 from runtime.disk import make_folder, try_lock
@@ -103,7 +103,7 @@ def make_app(state: ConsoleState, access: AccessControl, stop: asyncio.Event) ->
     app.on_response_prepare.append(add_headers)
     listed = routes.collect(LiveStreams(routes.LIVE, stop))
     roles = {(str(route.method), _add_route(app, route)): route.role for route in listed}
-    app.middlewares.append(make_guard(access, roles))
+    app.middlewares.extend([make_guard(access, roles), keep_connection])
     return app
 
 

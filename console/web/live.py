@@ -21,7 +21,6 @@ from console.web.failures import AWAY, render_away, report_fault
 from console.web.filters import format_number
 from console.web.render import count_open_work, environment, make_frame, parse_query
 from console.web.route import Json, NoParameters, Parameters, Route
-from console.web.site.listener import count_use
 from console.web.state import ConsoleState, identity_of, state_of
 
 TICK_SECONDS = 1.0
@@ -109,7 +108,6 @@ class LiveStreams:
                     await stream.send("".join(changed))
                 except (ConnectionResetError, TimeoutError):
                     break
-                count_use(request)
                 await self._wait()
                 checks += 1
                 if checks % CHECK_TICKS == 0 and await request.app[ACCESS].identify(request, is_use=False) is None:

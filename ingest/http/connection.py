@@ -29,7 +29,6 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
 
     __slots__ = (
         "_ahead",
-        "_connections",
         "_content",
         "_head_bytes",
         "_http",
@@ -44,11 +43,12 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
         "_transport",
         "_turns",
         "_unread_since",
+        "connections",
     )
 
     def __init__(self, connections: "Connections", http: asyncio.Protocol) -> None:
         super().__init__()
-        self._connections = connections
+        self.connections = connections
         self._http = http
         self._loop = asyncio.get_running_loop()
         self._content: StreamReader | None = None  # of the request in flight
@@ -97,25 +97,25 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
         self._transport.close()
 
     def count_use(self) -> None:
-        """Record that this connection was of use: a webhook of it was stored, or a person is signed in."""
-        self._connections.move_to_end(self)
+        """Record that this connection was of use: a webhook of it was stored."""
+        self.connections.move_to_end(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Register the connection. The least recently useful one may be closed for it."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=UNSENT_BYTES)
         self._http.connection_made(self)
-        self._connections.add(self)
+        self.connections.add(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's interface
         """Return the buffer for the next read."""
-        return self._connections.buffer
+        return self.connections.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """Pass the bytes to aiohttp, or hold them until the current request is answered."""
         if self._is_dropping:
             return
-        data = bytes(self._connections.buffer[:nbytes])
+        data = bytes(self.connections.buffer[:nbytes])
         content = self._content
         if content is None and not self._ahead:
             self._receive_head(data)
@@ -148,12 +148,12 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Unregister the connection."""
-        self._connections.discard(self)
+        self.connections.discard(self)
         self._http.connection_lost(cast("Exception | None", exc))
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Write for aiohttp. In ingest it writes only errors, which quote the client: our own are sent instead."""
-        if (replace_error := self._connections.replace_error) is None:
+        if (replace_error := self.connections.replace_error) is None:
             self.send(data)
         elif not self._is_dropping:
             self._is_dropping = True
@@ -195,7 +195,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
     @property
     def is_stopping(self) -> bool:
         """Whether the process is stopping, so that each answer is the last of its connection."""
-        return self._connections.is_stopping
+        return self.connections.is_stopping
 
     @property
     def is_busy(self) -> bool:
@@ -260,7 +260,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
         elif self._is_full:  # `resume_reading` follows
             return
         elif self._head_bytes > HEAD_BYTES:
-            self._connections.give_up(self, "head")
+            self.connections.give_up(self, "head")
         elif self._ahead:
             self._since = self._loop.time()
             self._head_bytes += len(self._ahead)

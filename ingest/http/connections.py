@@ -6,12 +6,15 @@ a connection needs no timer. (The deadline of a body is in `ingest.http.body`.)
 
 A new connection is always accepted. Beyond the limit the least recently useful connection is closed: the one that
 connected, or was last of use (sent a stored webhook, or a request of a person who is signed in), the longest time ago.
-If new connections were refused instead, a client that holds all connections could lock the others out.
+If new connections were refused instead, a client that holds all connections could lock the others out. A connection
+that is kept, because a person who is signed in waits for an answer on it, is not closed for others; at most half of all
+are kept.
 """
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 from prometheus_client import Counter
@@ -52,16 +55,28 @@ class Connections:
         self.buffer = memoryview(bytearray(READ_BYTES))
         self.is_stopping = False
         self._open: OrderedDict[Connection, None] = OrderedDict()
+        self._kept: set[Connection] = set()
 
     def __len__(self) -> int:
         """Return the number of open connections."""
         return len(self._open)
 
     def add(self, connection: Connection) -> None:
-        """Add a connection, and close the least recently useful one if there are too many."""
+        """Add a connection, and close the least recently useful one that is not kept if there are too many."""
         self._open[connection] = None
         if len(self._open) > self._limit:
-            self.give_up(next(iter(self._open)), "room")
+            self.give_up(next(each for each in self._open if each not in self._kept), "room")
+
+    @contextmanager
+    def keep(self, connection: Connection) -> Iterator[None]:
+        """Do not close a connection for a new one while the block runs, unless half of all are kept already."""
+        if len(self._kept) < self._limit / 2:
+            self._kept.add(connection)
+        try:
+            yield
+        finally:
+            self._kept.discard(connection)
+            self.move_to_end(connection)
 
     def discard(self, connection: Connection) -> None:
         """Remove a closed connection."""

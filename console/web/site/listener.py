@@ -1,8 +1,8 @@
 """Serves the console's application on its port.
 
 The limits of connections are those of ingest (ingest.http.connections): their number, the time and size of a request's
-head, and the time of a client that does not read its answer. The connections of people who are signed in are closed
-last.
+head, and the time of a client that does not read its answer. A connection with a request of a person who is signed in,
+such as a live stream, is not closed for a new one.
 """
 
 import asyncio
@@ -40,15 +40,17 @@ async def limit_request(request: web.Request, handler: Handler) -> web.StreamRes
     try:
         return await handler(request)
     finally:
-        if IDENTITY in request:
-            connection.count_use()
         connection.finish_request(is_last=not request.content.is_eof())  # the rest of a body is not read
 
 
-def count_use(request: web.Request) -> None:
-    """Record that a person who is signed in uses the connection."""
-    if isinstance(request.transport, Connection):
-        request.transport.count_use()
+@web.middleware
+async def keep_connection(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Keep the connection of a person who is signed in while the request is answered; it comes after the guard."""
+    connection = request.transport
+    if IDENTITY not in request or not isinstance(connection, Connection):
+        return await handler(request)
+    with connection.connections.keep(connection):
+        return await handler(request)
 
 
 @asynccontextmanager
