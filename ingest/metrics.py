@@ -28,8 +28,8 @@ SIGNATURES = Tally(
 )
 ACCOUNTS = Tally(
     "ackstream_webhooks_verified",
-    "Webhooks with a valid signature, by kind, account and application. Stops rising for an account: the provider no "
-    "longer sends its webhooks, or its secret has changed.",
+    "Webhooks with a valid signature that were answered 200, by kind, account and application. Stops rising for an "
+    "account: the provider no longer sends its webhooks, or its secret has changed.",
     ["verified", "account", "application"],
 )
 QUARANTINED = Tally(

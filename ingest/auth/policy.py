@@ -53,8 +53,13 @@ class Authentication:
             if self._observing:
                 return Proof("none", None, None, "missing" if is_unsigned else "wrong")
             raise
-        ACCOUNTS.count(proof.verified, proof.account or "", proof.application or "")
         return proof
+
+
+def count_verified(proof: Proof) -> None:
+    """Count a stored webhook right before its answer, so that the counts of any moment are of the same webhooks."""
+    if proof.verified != "none":
+        ACCOUNTS.count(proof.verified, proof.account or "", proof.application or "")
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from time import perf_counter
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
 from ingest.append.group_commit import Appender, NotStored
-from ingest.auth.policy import Authentication
+from ingest.auth.policy import Authentication, count_verified
 from ingest.auth.proof import UNPROVED, Proof, Unsigned, WrongSignature
 from ingest.auth.quarantine import Quarantine
 from ingest.http import responses
@@ -118,6 +118,7 @@ class Webhook:
                 return self._answer_empty(request)
             proof = self._authenticate(request, payload, query)
             await self._appender.append(self._entry(request, payload, query, proof))
+            count_verified(proof)
         except NotStored:
             raise RequestRefused(responses.NOT_STORED) from None
         finally:

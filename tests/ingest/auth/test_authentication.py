@@ -4,10 +4,12 @@ import asyncio
 import signal
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
 import pytest
+from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 from typer.testing import CliRunner
 
@@ -19,6 +21,7 @@ from tests.support.in_process import run_ingest, run_worker
 from tests.support.processes import Ingest, ackstream
 from tests.support.samples.events import body
 from tests.support.samples.signed import ACCOUNT, SECRETS, bearer
+from tests.support.servers.proxy import run_proxy, through
 from tests.support.streams.settled import is_settled
 from tests.support.waiting import until
 
@@ -33,6 +36,36 @@ async def post(url: str, payload: bytes, authorization: str) -> int:
         http.post(url, data=payload, headers={"Authorization": authorization}) as answer,
     ):
         return answer.status
+
+
+def count_answers() -> tuple[float, float]:
+    """Return how many webhooks were answered 200, and how many are counted as signed, in this process."""
+    answered = REGISTRY.get_sample_value("ackstream_webhooks_total", {"answer": "200"})
+    labels = {"account": ACCOUNT, "application": "", "verified": "jwt"}
+    return answered or 0.0, REGISTRY.get_sample_value("ackstream_webhooks_verified_total", labels) or 0.0
+
+
+async def test_a_webhook_counts_as_signed_with_its_answer(valkey_url: str, server: Redis, shard: Shard) -> None:
+    """A reading of the metrics while webhooks wait for Redis has as many signed ones as answers."""
+    payload = body(message_uuid="m-1")
+    async with run_proxy(urlsplit(valkey_url).port or 0) as proxy, asyncio.TaskGroup() as tasks:
+        common: dict[str, Any] = {"redis_url": through(proxy, valkey_url), "stream": shard.name}
+        common |= {"signatures": "required", "signature_secrets": SECRETS, "ack_budget_ms": 1000}
+        async with run_ingest(**common) as ingest:
+            before = count_answers()
+            proxy.swallows_replies = True
+            answer = tasks.create_task(post(ingest.url, payload, bearer(payload)))
+
+            async def is_appended() -> bool:
+                return bool(await server.xlen(shard.stream))
+
+            await until(is_appended)
+            waiting = count_answers()
+            assert await answer == 200
+            after = count_answers()
+
+    assert waiting[0] - before[0] == waiting[1] - before[1]
+    assert after == (before[0] + 1, before[1] + 1)
 
 
 async def test_accounts_and_applications_on_one_url_are_told_apart(
