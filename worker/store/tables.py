@@ -22,6 +22,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import JSON, TypeEngine
 
+from worker.events.event import DELIVERED, READ, REJECTED, SUBMITTED, UNDELIVERABLE
+
 REVISION = "0003"
 """The revision that this code needs; ``ackstream migrate`` updates a database to it."""
 
@@ -48,6 +50,9 @@ class UtcTime(TypeDecorator[datetime]):
         time = value if dialect.name == "postgresql" else datetime.fromisoformat(value)
         return time.astimezone(UTC)
 
+
+UNKNOWN_STATUS = f"status NOT IN {(SUBMITTED, DELIVERED, READ, REJECTED, UNDELIVERABLE)}"
+"""The condition of the index of events with other statuses: there are hardly any, so the index costs nothing."""
 
 # `doc` and `info` are for people: `make reference` writes them into docs/reference/database-schema.md.
 metadata = MetaData()
@@ -90,6 +95,13 @@ status_events = Table(
     ),
     Index("ix_status_events_message_uuid", "message_uuid", "decides"),
     Index("ix_status_events_entry", "entry", postgresql_using="brin", postgresql_with={"autosummarize": True}),
+    Index(
+        "ix_status_events_unknown",
+        "status",
+        "message_uuid",
+        postgresql_where=text(UNKNOWN_STATUS),
+        sqlite_where=text(UNKNOWN_STATUS),
+    ),
     info={"meaning": "One row for each distinct payload."},
 )
 """``decides``: whether the state of the message may depend on this event (worker.store.projection)."""

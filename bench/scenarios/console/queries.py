@@ -75,6 +75,7 @@ def lists(engine: AsyncEngine) -> Iterator[Question]:
         ("list, newest", [{}]),
         ("list by status", [{"status": status} for status in ("delivered", "rejected", "undeliverable", "read")]),
         ("list by channel and account", [{"channel": c, "account": a} for c in CHANNELS for a, _ in APPLICATIONS]),
+        ("list by a status that no message has", [{"status": "no-such"}]),
         ("list by error", [{"error": error} for error in ERRORS]),
         ("list by error and channel", [{"error": error, "channel": "rcs"} for error in ERRORS]),
         ("list of open messages, over 24 h", [{"is_open": True, "until": UNTIL - timedelta(days=1)}]),

@@ -20,7 +20,7 @@ from worker.events.event import SUBMITTED
 from worker.events.number_hash import PREFIX, NumberHash
 from worker.events.text import clean
 from worker.store.contribution import FINAL
-from worker.store.tables import INDEXED_LENGTH, messages, status_events
+from worker.store.tables import INDEXED_LENGTH, UNKNOWN_STATUS, messages, status_events
 
 Match = Literal["message_uuid", "client_ref", "number", "event_id", "entry"]
 
@@ -156,6 +156,10 @@ def _select(chosen: MessageFilter, *conditions: ColumnElement[bool]) -> Select[A
     ):
         if value is not None:
             statement = statement.where(column == clean(value))
+    if chosen.status not in {None, SUBMITTED, *FINAL}:
+        events = select(status_events.c.message_uuid).where(status_events.c.status == clean(chosen.status or ""))
+        unknown = events.where(literal_column(UNKNOWN_STATUS))
+        statement = statement.where(messages.c.message_uuid.in_(unknown))
     if chosen.error is not None:
         statement = statement.where(*_equals("error_code", chosen.error))
     if chosen.is_open:

@@ -9,7 +9,6 @@ from urllib.parse import quote, urlencode
 
 from aiohttp import web
 from pydantic import BaseModel, StringConstraints
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -18,8 +17,7 @@ from console.queries.statuses.funnel import list_choices
 from console.queries.statuses.reading import QueryTooSlow
 from console.queries.statuses.search import InvalidCursor, MessageFilter, MessageRow, count_newer, find_messages
 from console.queries.statuses.selection import StatusFilter
-from console.queries.timeline.positions import read_entries
-from console.queries.timeline.timeline import find_timeline
+from console.queries.timeline.waiting import find_live, parse_entry_id, search_redis
 from console.web.access.roles import Identity, Role
 from console.web.lists.csv_stream import send_csv
 from console.web.lists.moments import MomentText, parse_moment
@@ -28,10 +26,7 @@ from console.web.pages.message import DATABASE_ERRORS
 from console.web.render import WrongParameter, json_reply, parameters, render_page
 from console.web.route import API, Json, Parameters, Route
 from console.web.state import ConsoleState, identity_of, state_of
-from stream.entry import Entry, EntryId, InvalidEntry
-from stream.keys import Shard
-from worker.events.event import InvalidStatus, mask
-from worker.events.vonage import parse
+from worker.events.event import mask
 
 CSV_PAGE = 1000
 CHOICES_DAYS = 30
@@ -122,19 +117,27 @@ class MessagesReply(BaseModel):
 async def read(state: ConsoleState, chosen: MessagesPage, _identity: Identity) -> Json:
     """Return a page of messages.
 
-    If no message in the tables matches the text, ``waiting`` has the message in Redis that does. Raises WrongParameter,
-    QueryTooSlow, and the errors of the database.
+    If no message in the tables matches the text, ``waiting`` has the message in Redis that does. The stream is asked
+    first for an entry, because it names the message at once. Raises WrongParameter, QueryTooSlow, and the errors of the
+    database.
     """
+    entry_id, live = parse_entry_id(chosen.q or ""), None
+    if entry_id is not None:
+        with suppress(RedisError):
+            live = await find_live(state.server, state.shards, entry_id)
     try:
-        page = await find_messages(state.engine, chosen.make_filter(state), chosen.after)
+        page = await find_messages(
+            state.engine, replace(chosen.make_filter(state), text=live or chosen.q), chosen.after
+        )
     except InvalidCursor:
         raise WrongParameter({"after": "It does not belong to this list."}) from None
-    waiting, searched = await _search_redis(state, chosen.q) if chosen.q and not page.messages else ([], [])
+    is_missing = bool(chosen.q) and not page.messages
+    waiting, searched = await search_redis(state.server, state.shards, chosen.q or "") if is_missing else ([], [])
     return {
         "messages": [_describe(row) for row in page.messages],
         "next": page.next,
         "newest": page.newest,
-        "matched": list(page.matched),
+        "matched": ["entry"] if live and page.messages else list(page.matched),
         "searched": ["tables", *searched] if chosen.q and not page.messages else [],
         "waiting": waiting,
     }
@@ -145,39 +148,6 @@ def _describe(row: MessageRow, *, reveal: bool = False) -> Json:
     values = {name: getattr(row, name) for name in CSV_COLUMNS}
     times = {name: at.isoformat() if (at := values[name]) else None for name in ("first_at", "status_at")}
     return {**values, **times, "to": row.to and show(row.to), "sender": row.sender and show(row.sender)}
-
-
-async def _search_redis(state: ConsoleState, text: str) -> tuple[list[Json], list[str]]:
-    """Return the message that Redis has and the tables do not, and the places that were searched."""
-    entry_id = _parse_entry_id(text)
-    try:
-        for shard in state.shards:
-            if entry_id is None:
-                timeline = await find_timeline(state.server, shard, text, [], reveal=False)
-                matches = [text] if timeline.webhooks else []
-            else:
-                matches = await _read_entry(state.server, shard, entry_id) if entry_id.shard == shard.number else []
-            if matches:
-                return [{"message_uuid": matches[0], "entry": text if entry_id else None}], []
-    except RedisError:
-        return [], ["redis away"]
-    return [], ["stream"] if entry_id else ["unsettled entries", "delayed retries", "dead letters"]
-
-
-async def _read_entry(server: Redis, shard: Shard, entry_id: EntryId) -> list[str]:
-    """Return the message of a live entry; nothing if the stream does not have it, or its payload is not a status."""
-    entries = await read_entries(server, shard, [entry_id])
-    try:
-        return [parse(Entry.from_fields(fields), str(entry_id)).message_uuid for fields in entries.values()]
-    except (InvalidEntry, InvalidStatus):
-        return []
-
-
-def _parse_entry_id(text: str) -> EntryId | None:
-    try:
-        return EntryId.from_text(text)
-    except ValueError:
-        return None
 
 
 async def view(request: web.Request) -> web.Response:
@@ -191,7 +161,7 @@ async def view(request: web.Request) -> web.Response:
         if not chosen.q:
             raise
         database_away = True
-        data["waiting"], data["searched"] = await _search_redis(state, chosen.q)
+        data["waiting"], data["searched"] = await search_redis(state.server, state.shards, chosen.q)
     if (path := _find_only(chosen, data)) is not None:
         raise web.HTTPSeeOther(path)
     shown = {
@@ -222,9 +192,9 @@ def _find_only(chosen: MessagesPage, data: Json) -> str | None:
     matches = data["messages"] or data["waiting"]
     if chosen.given.keys() != {"q"} or chosen.after or len(matches) != 1:
         return None
-    entry = chosen.q if chosen.q and _parse_entry_id(chosen.q) else None
+    entry_id = parse_entry_id(chosen.q or "")
     path = f"/messages/{quote(matches[0]['message_uuid'], safe='')}"
-    return f"{path}?{urlencode({'entry': entry})}" if entry else path
+    return f"{path}?{urlencode({'entry': str(entry_id)})}" if entry_id else path
 
 
 async def _list_choices(engine: AsyncEngine) -> Json:

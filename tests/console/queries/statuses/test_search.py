@@ -2,6 +2,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -127,6 +128,27 @@ async def test_filters_apply_together(
         {"message_uuid": "m-f", "status": "submitted", "error": {"title": "1300"}},
     )
     assert await find_ids(engine, **filters) == expected
+
+
+async def test_the_index_of_unknown_statuses_answers_a_filter(engine: AsyncEngine) -> None:
+    """A status that no message ever had is looked up in an index that hardly has a row, however many messages exist."""
+    await store(engine, {"message_uuid": "m-a", "status": "seen"}, {"message_uuid": "m-b"})
+    is_postgresql = engine.dialect.name == "postgresql"
+    statements: list[tuple[str, Any]] = []
+    sqlalchemy_event.listen(
+        engine.sync_engine, "before_cursor_execute", lambda *call: statements.append((call[2], call[3]))
+    )
+    assert await find_ids(engine, status="seen") == ["m-a"]
+    statement, values = next(each for each in statements if "messages" in each[0])
+
+    async with engine.connect() as connection:
+        if is_postgresql:
+            await connection.execute(text("SET enable_seqscan = off"))
+        explain = "EXPLAIN" if is_postgresql else "EXPLAIN QUERY PLAN"
+        plan = str((await connection.exec_driver_sql(f"{explain} {statement}", values)).all())
+
+    assert "ix_status_events_unknown" in plan
+    assert await find_ids(engine, status="no-such") == []
 
 
 @pytest.mark.parametrize(

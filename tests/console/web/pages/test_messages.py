@@ -70,6 +70,23 @@ async def test_each_kind_of_text_finds_its_message(console: ConsoleServer) -> No
     assert pages[ENTRY].headers["Location"] == f"/messages/m-wanted?entry={ENTRY}"
 
 
+async def test_an_entry_on_the_stream_names_its_message(
+    small_console: ConsoleServer, server: Redis, shard: Shard
+) -> None:
+    """A repeat has an entry of its own, which the tables do not have; with the stream it leads to its message too."""
+    await store_events(small_console.settings.database_url, [make_event("m-wanted")])
+    group = FailingGroup(server, shard)
+    entry = await group.append(body(message_uuid="m-wanted"))
+
+    async with small_console.visit() as person:
+        twin = (await person.get(f"/api/v1/messages?q={quote(entry)}")).json()
+        page = await person.get(f"/messages?q={quote(entry.removeprefix('0/'))}")
+
+    assert [row["message_uuid"] for row in twin["messages"]] == ["m-wanted"]
+    assert (twin["matched"], twin["waiting"]) == (["entry"], [])
+    assert page.headers["Location"] == f"/messages/m-wanted?entry={entry}"
+
+
 async def test_pages_have_each_message_of_one_second_once(console: ConsoleServer) -> None:
     """The cursor has a tiebreaker, so that messages of the same second are neither lost nor repeated."""
     ids = [f"m-{number:03}" for number in range(130)]

@@ -1,0 +1,51 @@
+"""Finds the message of a text in Redis: of an entry on the stream, or of entries that the tables do not have yet."""
+
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from console.queries.timeline.positions import read_entries
+from console.queries.timeline.timeline import find_timeline
+from stream.entry import Entry, EntryId, InvalidEntry
+from stream.keys import Shard
+from worker.events.event import InvalidStatus
+from worker.events.vonage import parse
+
+_WITHOUT_SHARD = re.compile(r"\d{13,}-\d+", re.ASCII)
+"""An entry id as Redis writes it. A shorter one may be a number."""
+
+
+def parse_entry_id(text: str) -> EntryId | None:
+    """Return the entry id that the text is; None for another text."""
+    with suppress(ValueError):
+        return EntryId.from_text(f"0/{text}" if _WITHOUT_SHARD.fullmatch(text) else text)
+    return None
+
+
+async def find_live(server: Redis, shards: Sequence[Shard], entry_id: EntryId) -> str | None:
+    """Return the message of an entry; None if the stream does not have it as a status. Raises RedisError."""
+    for shard in shards:
+        entries = await read_entries(server, shard, [entry_id]) if shard.number == entry_id.shard else {}
+        for fields in entries.values():
+            with suppress(InvalidEntry, InvalidStatus):
+                return parse(Entry.from_fields(fields), str(entry_id)).message_uuid
+    return None
+
+
+async def search_redis(server: Redis, shards: Sequence[Shard], text: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the message that Redis has and the tables do not, and the places that were searched without a match."""
+    entry_id = parse_entry_id(text)
+    try:
+        if entry_id is not None:
+            live = await find_live(server, shards, entry_id)
+            return ([{"message_uuid": live, "entry": str(entry_id)}], []) if live else ([], ["stream"])
+        for shard in shards:
+            if (await find_timeline(server, shard, text, [], reveal=False)).webhooks:
+                return [{"message_uuid": text, "entry": None}], []
+    except RedisError:
+        return [], ["redis away"]
+    return [], ["unsettled entries", "delayed retries", "dead letters"]
