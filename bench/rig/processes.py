@@ -125,5 +125,19 @@ def family_cpu_seconds(pid: int) -> dict[int, float]:
 
 def cpu_seconds(pid: int) -> float:
     """Return the CPU seconds that the process and its threads have used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    return sum(map(int, _status(pid)[11:13])) / _TICKS
+
+
+def tree_cpu_seconds(pid: int) -> float:
+    """Return the CPU seconds of the process and its children, also of those that have ended."""
+    ticks = sum(map(int, _status(pid)[11:15]))
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # a process that has ended
+            fields = _status(int(folder.name))
+            ticks += sum(map(int, fields[11:13])) if fields[1] == str(pid) else 0
+    return ticks / _TICKS
+
+
+def _status(pid: int) -> list[str]:
+    """Return the fields of the status of a process after its name: its state, its parent and so on (proc(5))."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -53,7 +53,7 @@ class Worker:
     def bare_rate(self, databases: Databases, bare: subprocess.Popen[bytes]) -> float:
         """Return the events per second of the same statements alone, into an empty database."""
         database = databases.fresh()
-        rate = sql_store.ask(bare, database)
+        rate = sql_store.ask(bare, sql_store.STATEMENTS, database)
         self._check(database)
         return rate
 
@@ -83,7 +83,7 @@ def compare(folder: Path, cores: Cores, rounds: int, number: int) -> tuple[list[
         kinds: tuple[Databases, ...] = (Sqlite(folder), stack.enter_context(postgresql(folder)))
         measures: dict[str, Measure] = {}
         for kind in kinds:
-            bare = stack.enter_context(_bare(kind, number, cores.measured, folder))
+            bare = stack.enter_context(run_bare(kind, number, cores.measured, folder))
             measures[f"worker on {kind.kind}"] = partial(worker.rate, kind)
             measures[f"bare SQL on {kind.kind}"] = partial(worker.bare_rate, kind, bare)
         messages = faststream_subscriber.encode_messages(payloads(number // RIVALS_SHARE))
@@ -115,7 +115,8 @@ def compare(folder: Path, cores: Cores, rounds: int, number: int) -> tuple[list[
 
 
 @contextmanager
-def _bare(kind: Databases, number: int, core: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def run_bare(kind: Databases, number: int, core: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the process of bench.baselines.sql_store for the block. It has recorded all statements."""
     command = sys.executable, "-m", sql_store.__name__, kind.fresh(), str(number), str(BARE_BATCH)
     with run_process(*command, core=core, folder=folder, environment=environment(), talks=True) as child:
         sql_store.await_ready(child)
