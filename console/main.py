@@ -14,6 +14,7 @@ from console.commands import (
     doctor,
     groups,
     invalid,
+    plan,
     quarantine,
     serve,
     simulate,
@@ -64,6 +65,7 @@ app.command("simulate")(simulate.simulate)
 app.command("trace")(trace.trace)
 app.command("stats")(stats.stats)
 app.command("doctor")(doctor.doctor)
+app.command("plan")(plan.plan)
 app.add_typer(console.app, name="console")
 app.add_typer(groups.app, name="groups")
 app.add_typer(replay.app, name="replay")

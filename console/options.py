@@ -5,7 +5,7 @@ A command takes related options as one dataclass. The command line has one optio
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -97,7 +97,12 @@ def _flatten(command: Callable[..., Any]) -> Callable[..., Any]:
     kind = inspect.Parameter.KEYWORD_ONLY
     plain = [item.replace(kind=kind) for item in parameters if item.name not in groups]
     grouped = [
-        inspect.Parameter(field.name, kind, default=field.default, annotation=field.type)
+        inspect.Parameter(
+            field.name,
+            kind,
+            default=inspect.Parameter.empty if field.default is MISSING else field.default,
+            annotation=field.type,
+        )
         for group in groups.values()
         for field in fields(group)
     ]

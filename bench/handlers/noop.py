@@ -2,10 +2,11 @@
 
 import asyncio
 
-from worker import StatusEvent
+from worker import Discard, StatusEvent
 
 FAILING_OF = 20
 HANGING = 5
+WAIT_SECONDS = 0.02
 DAY_SECONDS = 86_400
 
 _hanging: list[str] = []
@@ -23,6 +24,17 @@ async def fail_some(event: StatusEvent) -> None:
     """Fail with one event in FAILING_OF, at every attempt."""
     if _share(event) == 0:
         raise ValueError
+
+
+async def wait(_events: list[StatusEvent]) -> None:
+    """Wait for WAIT_SECONDS, as for a server, without work."""
+    await asyncio.sleep(WAIT_SECONDS)
+
+
+async def discard_some(event: StatusEvent) -> None:
+    """Discard one event in FAILING_OF, so that it becomes a dead letter."""
+    if _share(event) == 0:
+        raise Discard("no use for it")
 
 
 async def check_only(event: StatusEvent) -> None:

@@ -1,8 +1,9 @@
 """Closed-loop load: each keep-alive connection sends one prepared POST, reads the answer and sends the next.
 
-``python -m bench.load.closed_loop PORT PATH SECONDS PID`` prints the result as JSON; ``run_load`` runs it and reads the
-result. Each answer must be a 200 with a Content-Length; any other answer, or a lost connection, ends the run with an
-error.
+``python -m bench.load.closed_loop PORT PATH SECONDS PID SIZE CONNECTIONS WAVES`` prints the result as JSON;
+``run_load`` runs it and reads the result. In waves, all connections send together, and again once all are answered:
+the server then takes as many at once on a busy machine as on a quiet one. Each answer must be a 200 with a
+Content-Length; any other answer, or a lost connection, ends the run with an error.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ import uvloop
 
 from bench.rig.payloads import bearer, payloads
 from bench.rig.processes import HOST, environment, family_cpu_seconds
+from bench.rig.statuses import sized_payloads
 
 CONNECTIONS = 64
 WARM_UP_SECONDS = 0.5
@@ -44,9 +46,9 @@ class Loaded:
         return self.server_busy / self.rate * 1e6
 
 
-def request(path: str) -> bytes:
-    """Return the request: a signed status of about 560 bytes, as the provider posts it."""
-    body = payloads(1)[0]
+def request(path: str, size: int = 0) -> bytes:
+    """Return the request: a signed status of about 560 bytes, or of ``size``, as the provider posts it."""
+    body = sized_payloads(1, size)[0] if size else payloads(1)[0]
     head = (
         f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nUser-Agent: bench\r\nAccept: */*\r\n"
         f"Authorization: {bearer(body)}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -57,8 +59,10 @@ def request(path: str) -> bytes:
 class ClosedLoop:
     """The state shared by all connections."""
 
-    def __init__(self, prepared: bytes) -> None:
+    def __init__(self, prepared: bytes, waves: int) -> None:
         self.prepared = prepared
+        self._in_wave = waves
+        self._wave: list[ClosedConnection] = []
         self.answered = 0
         self.sending = True
         self.waiting = 0
@@ -74,6 +78,14 @@ class ClosedLoop:
                 self._lengths.clear()
             self._lengths[head] = length
         return length
+
+    def send_next(self, connection: "ClosedConnection") -> None:
+        """Send the next request of the connection: now, or with the next wave."""
+        self._wave.append(connection)
+        if len(self._wave) >= self._in_wave:
+            wave, self._wave = self._wave, []
+            for each in wave:
+                each.send()
 
     def fail(self, why: BaseException) -> None:
         """End the run with an error."""
@@ -109,7 +121,14 @@ class ClosedConnection(asyncio.Protocol):
         """Send the first request."""
         self._transport = cast("asyncio.Transport", transport)
         self._load.waiting += 1
-        self._transport.write(self._load.prepared)
+        self._load.send_next(self)
+
+    def send(self) -> None:
+        """Send a request, or end after the last answer."""
+        if self._load.sending and self._transport is not None:
+            self._transport.write(self._load.prepared)
+        else:
+            self._load.finish_one()
 
     def data_received(self, data: bytes) -> None:
         """Count the answer once it is whole, and send the next request."""
@@ -127,10 +146,7 @@ class ClosedConnection(asyncio.Protocol):
             return
         self._partial = b""
         self._load.answered += 1
-        if self._load.sending and self._transport is not None:
-            self._transport.write(self._load.prepared)
-        else:
-            self._load.finish_one()
+        self._load.send_next(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail: the server must not close a connection."""
@@ -142,11 +158,11 @@ def total(pid: int) -> float:
     return sum(family_cpu_seconds(pid).values())
 
 
-async def run(port: int, path: str, seconds: float, pid: int) -> Loaded:
+async def run(port: int, path: str, seconds: float, pid: int, size: int, connections: int, waves: int) -> Loaded:
     """Load the server on the port, with process id ``pid`` and perhaps children, for ``seconds`` after the warm-up."""
     loop = asyncio.get_running_loop()
-    load = ClosedLoop(request(path))
-    for _ in range(CONNECTIONS):
+    load = ClosedLoop(request(path, size), connections if waves else 1)
+    for _ in range(connections):
         await loop.create_connection(lambda: ClosedConnection(load), HOST, port)
     await _unless_ended(load, WARM_UP_SECONDS)
     began, before, server, load_cpu = time.perf_counter(), load.answered, total(pid), time.process_time()
@@ -163,9 +179,20 @@ async def _unless_ended(load: ClosedLoop, seconds: float) -> None:
         await asyncio.wait_for(asyncio.shield(load.ended), seconds)
 
 
-def run_load(port: int, path: str, seconds: float, pid: int, folder: Path) -> Loaded:
+def run_load(
+    port: int,
+    path: str,
+    seconds: float,
+    pid: int,
+    folder: Path,
+    *,
+    size: int = 0,
+    connections: int = CONNECTIONS,
+    waves: bool = False,
+) -> Loaded:
     """Run a load in its own process, on the cores of this one. Raises CalledProcessError if it fails."""
-    command = [sys.executable, "-m", "bench.load.closed_loop", str(port), path, str(seconds), str(pid)]
+    arguments = map(str, (port, path, seconds, pid, size, connections, int(waves)))
+    command = [sys.executable, "-m", "bench.load.closed_loop", *arguments]
     limit = seconds + WARM_UP_SECONDS + LAST_ANSWER_SECONDS + 20
     result = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=limit, cwd=folder, env=environment())
     return Loaded(**orjson.loads(result.stdout))
@@ -173,8 +200,10 @@ def run_load(port: int, path: str, seconds: float, pid: int, folder: Path) -> Lo
 
 def main() -> None:
     """Run the load of the command line."""
-    port, path, seconds, pid = sys.argv[1:]
-    print(orjson.dumps(asdict(uvloop.run(run(int(port), path, float(seconds), int(pid))))).decode())
+    port, path, seconds, *numbers = sys.argv[1:]
+    pid, size, connections, waves = map(int, numbers)
+    loaded = uvloop.run(run(int(port), path, float(seconds), pid, size, connections, waves))
+    print(orjson.dumps(asdict(loaded)).decode())
 
 
 if __name__ == "__main__":

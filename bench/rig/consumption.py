@@ -17,6 +17,8 @@ from bench.rig.processes import cpu_seconds
 
 SKIPPED = 0.1
 LOOK_SECONDS = 0.005
+SELDOM_SECONDS = 0.1
+"""The time between two looks while CPU time is measured: a look costs the server time too."""
 LONGEST_SECONDS = 120.0
 
 
@@ -68,16 +70,48 @@ def rate(server: Redis, stream: str, group: str, child: subprocess.Popen[bytes],
 def cost_us(server: Redis, stream: str, group: str, child: subprocess.Popen[bytes]) -> float:
     """Return the CPU microseconds of ``child`` for each entry that it settles."""
     entries = int(server.xlen(stream))
-    first, _ = _await(server, stream, group, int(entries * SKIPPED), child)
+    first, _ = _await(server, stream, group, int(entries * SKIPPED), child, SELDOM_SECONDS)
     before = cpu_seconds(child.pid)
-    last, _ = _await(server, stream, group, entries, child)
+    last, _ = _await(server, stream, group, entries, child, SELDOM_SECONDS)
     return (cpu_seconds(child.pid) - before) / (last - first) * 1e6
 
 
-def _await(server: Redis, stream: str, group: str, target: int, child: subprocess.Popen[bytes]) -> tuple[int, float]:
+def await_groups(
+    server: Redis, stream: str, groups: Iterable[str], child: subprocess.Popen[bytes], *, consumers: int = 0
+) -> None:
+    """Return when the groups exist, each with at least this number of consumers."""
+    deadline = time.monotonic() + LONGEST_SECONDS
+    while not all(_has_group(server, stream, group, consumers) for group in groups):
+        assert child.poll() is None, f"{child.args!r} ended with {child.returncode}"
+        assert time.monotonic() < deadline, f"no groups in {LONGEST_SECONDS:.0f} s"
+        time.sleep(LOOK_SECONDS)
+
+
+def _has_group(server: Redis, stream: str, group: str, consumers: int) -> bool:
+    try:
+        return len(server.xinfo_consumers(stream, group)) >= consumers
+    except ResponseError:  # no such key, or no such group
+        return False
+
+
+def await_settled(server: Redis, stream: str, groups: Iterable[str], child: subprocess.Popen[bytes]) -> None:
+    """Return when the groups have settled all entries."""
+    entries = int(server.xlen(stream))
+    for group in groups:
+        _await(server, stream, group, entries, child, SELDOM_SECONDS)
+
+
+def _await(
+    server: Redis,
+    stream: str,
+    group: str,
+    target: int,
+    child: subprocess.Popen[bytes],
+    look_seconds: float = LOOK_SECONDS,
+) -> tuple[int, float]:
     deadline = time.monotonic() + LONGEST_SECONDS
     while (count := count_settled(server, stream, group)) < target:
         assert child.poll() is None, f"{child.args!r} ended with {child.returncode}"
         assert time.monotonic() < deadline, f"{count} of {target} entries settled in {LONGEST_SECONDS:.0f} s"
-        time.sleep(LOOK_SECONDS)
+        time.sleep(look_seconds)
     return count, time.perf_counter()

@@ -138,6 +138,12 @@ def tree_cpu_seconds(pid: int) -> float:
     return ticks / _TICKS
 
 
+def peak_memory_bytes(pid: int) -> int:
+    """Return the greatest resident memory of the process so far."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
 def _status(pid: int) -> list[str]:
     """Return the fields of the status of a process after its name: its state, its parent and so on (proc(5))."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

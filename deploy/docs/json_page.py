@@ -139,6 +139,7 @@ def _record(running: Running) -> Iterator[tuple[str, Shape]]:
         yield _shape(running, f"console {command}")
     for command in ("add example --role viewer --no-password", "list", "sign-out example", "remove example"):
         yield _shape(running, f"console user {command}")
+    yield _shape(running, "plan --rate 100")
     yield _shape(running, "console link")
 
 
@@ -172,9 +173,8 @@ def _merge(kind: str | None, second: str) -> str:
 
 
 def _run(running: Running, command: str) -> Any:
-    result = CliRunner().invoke(
-        app, [*command.split(), "--json", "--data", str(running.data)], env=dict(running.environment)
-    )
+    environment = {**running.environment, "ACKSTREAM_DATA": str(running.data)}
+    result = CliRunner().invoke(app, [*command.split(), "--json"], env=environment)
     if result.exit_code != 0:
         raise RuntimeError(f"`ackstream {command}` ended with {result.exit_code}: {result.output} {result.exception}")
     return orjson.loads(result.stdout)

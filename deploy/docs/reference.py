@@ -5,6 +5,7 @@ from pathlib import Path
 
 from deploy.docs import (
     alerts_page,
+    capacity_page,
     commands_page,
     dashboard,
     doctor_page,
@@ -26,6 +27,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "database-schema.md": schema_page.render,
     "stored-data.md": places_page.render,
     "../doctor.md": doctor_page.render,
+    "../capacity.md": capacity_page.render,
 }
 RULES = FOLDER.parents[1] / "deploy" / "prometheus" / "ackstream.rules.yml"
 DASHBOARD = FOLDER.parents[1] / "deploy" / "grafana" / "dashboards" / "ackstream.json"
