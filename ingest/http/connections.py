@@ -93,16 +93,19 @@ class Connections:
         self.discard(connection)
         connection.abort()
 
-    async def drain(self, seconds: float) -> None:
+    async def drain(self, seconds: float, patience_seconds: float = 0) -> None:
         """Close each connection as soon as it is idle. Return when the clients have closed too.
 
-        Takes at most ``seconds``, and at most FAREWELL_SECONDS once all connections are idle.
+        For ``patience_seconds`` idle ones stay open, and their next answer is the last of the connection. Takes at most
+        ``seconds``, and at most FAREWELL_SECONDS once all connections are idle.
         """
         self.is_stopping = True
         loop = asyncio.get_running_loop()
+        impatient_at = loop.time() + patience_seconds
         deadline = loop.time() + seconds
         while self._open and loop.time() < deadline:
-            busy = [connection for connection in self._open if connection.is_busy]
+            is_patient = loop.time() < impatient_at
+            busy = [connection for connection in self._open if is_patient or connection.is_busy]
             for connection in self._open.keys() - busy:
                 connection.end()
             if not busy:

@@ -31,6 +31,8 @@ LOOPBACK = "127.0.0.1"
 HEADERS = 64  # of up to 8 KiB each
 BUFFER_BYTES = 16 * 1024  # of an unread body; at twice this size aiohttp pauses the connection
 SPARE_SECONDS = 60.0  # added to aiohttp's keep-alive time, so that the limit of `Connections` applies first
+PATIENCE_SECONDS = 0.5
+"""For the next request of a connection when a child stops: others accept new connections, so its end may wait."""
 CANCEL_SECONDS = 1.0
 CHECK_SECONDS = 5.0
 CHECK = b"GET /live HTTP/1.1\r\nHost: x\r\n\r\nGET /live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -86,7 +88,7 @@ async def open_endpoint(handle: Handle, settings: IngestSettings, child: Child |
             for listener in listeners:
                 listener.close()
             await asyncio.sleep(0)  # requests that have arrived are now in flight
-            await connections.drain(settings.grace_seconds)
+            await connections.drain(settings.grace_seconds, 0 if child is None else PATIENCE_SECONDS)
             watch.cancel()
             connections.abort_all()
             await asyncio.sleep(0)  # aiohttp sees the closed connections, and its idle handlers end

@@ -16,11 +16,13 @@ from stream.entry import Entry
 from stream.keys import Shard
 from tests.support.faults.redis_outages import ProxiedRedis, run_proxied_redis
 from tests.support.http.load import open_load
-from tests.support.processes import Ingest, ackstream, answer, becomes, run_ackstream, runs
+from tests.support.processes import Ingest, ackstream, becomes, runs
 from tests.support.samples.events import body
 from tests.support.waiting import until
 
 END_SECONDS = 60.0
+PAUSE_SECONDS = 0.05
+"""Between two messages of a sender: a rolling restart takes some seconds, and the processor is not ours alone."""
 HANGING = """
 import asyncio, pathlib
 
@@ -47,13 +49,14 @@ async def read(admin_port: int, metric: str) -> float:
 async def test_two_ingest_processes_work_as_one(away: ProxiedRedis, tmp_path: Path) -> None:
     """Replaced one by one, and killed while Redis is away: each connection is accepted, and each 200 is stored.
 
-    The counts of all processes are added up, and those of replaced ones stay.
+    The counts of all processes are added up, and those of replaced ones stay. A process with an invalid setting
+    replaces none. At last the supervisor is killed, and its processes stop cleanly.
     """
     async with Ingest(tmp_path, processes="2", log_format="json", **away.settings).run() as ingest:
         process, admin_port = ingest.process, ingest.admin_port
         first = process.family()
 
-        async with open_load(ingest.url, reconnects=True) as load:
+        async with open_load(ingest.url, PAUSE_SECONDS, reconnects=True) as load:
             await load.keeps(100)
             process.send(signal.SIGHUP)
             await process.has_logged("supervisor.restarted")
@@ -66,53 +69,39 @@ async def test_two_ingest_processes_work_as_one(away: ProxiedRedis, tmp_path: Pa
         async def has_counted_all() -> bool:
             return await read(admin_port, "ackstream_webhooks_total") >= len(answered)
 
+        async def has_counted_one_death() -> bool:
+            return await read(admin_port, "ackstream_child_deaths_total") == 1
+
         await until(has_counted_all)
+        (tmp_path / ".env").write_text("ACKSTREAM_MAX_BODY=much\n")
+        before = process.family()
+        process.send(signal.SIGHUP)
+        await process.has_logged("supervisor.restart_failed")
+        await becomes(lambda: process.family() == before)
+        (tmp_path / ".env").unlink()
 
         away.kill()
-        async with open_load(ingest.url) as load:
+        async with open_load(ingest.url, PAUSE_SECONDS) as load:
             await load.keeps(100)
             os.kill(process.family()[0].pid, signal.SIGKILL)
             await load.keeps(100)
         answered += load.accepted_ids
         assert await read(admin_port, "ackstream_webhooks_total") >= len(answered) - len(load.accepted_ids)
-        assert await read(admin_port, "ackstream_child_deaths_total") == 1
+        await until(has_counted_one_death)
         await away.start()
         await process.is_ready(admin_port)
         await away.has(answered, seconds=60)
 
-        process.send(signal.SIGTERM)
-        assert await process.wait_for_end(END_SECONDS) == 0
-        assert len(process.read_log("ingest.stopped")) >= 4
+        last = process.family()
+        process.kill()
+        await becomes(lambda: not any(map(runs, last)))
+        assert len(process.read_log("ingest.stopped")) == 4, "the last two were not stopped cleanly"
 
 
-async def test_a_new_process_that_cannot_start_changes_nothing(valkey_url: str, shard: Shard, tmp_path: Path) -> None:
-    """A rolling restart with an invalid setting ends at the first process, and the old ones keep running."""
-    settings = {"redis_url": valkey_url, "stream": shard.name, "processes": "2", "log_format": "json"}
-    async with Ingest(tmp_path, **settings).run() as ingest:
-        before = ingest.process.family()
-        (tmp_path / ".env").write_text("ACKSTREAM_MAX_BODY=much\n")
-
-        ingest.process.send(signal.SIGHUP)
-        await ingest.process.has_logged("supervisor.restart_failed")
-
-        await becomes(lambda: ingest.process.family() == before)
-        assert await answer(f"http://127.0.0.1:{ingest.admin_port}/ready") == 200
-
-
-def test_processes_that_cannot_start_are_reported_once(tmp_path: Path) -> None:
-    """The command ends with the reason and exit code 1 if a process of it cannot start at first."""
-    outcome = run_ackstream("worker", "--processes", "2", "--handler", "no_such_module:handle", folder=tmp_path)
-
-    assert outcome.returncode == 1
-    assert "no_such_module" in outcome.stderr
-    assert "failed to start" in outcome.stderr
-
-
-@pytest.mark.parametrize("end", ["killed", "hurried"])
-async def test_no_worker_outlives_its_supervisor(
-    valkey_url: str, server: Redis, shard: Shard, tmp_path: Path, end: str
+async def test_no_worker_outlives_a_hurried_supervisor(
+    valkey_url: str, server: Redis, shard: Shard, tmp_path: Path
 ) -> None:
-    """All processes end after a SIGKILL of the supervisor, and after its second signal although a call hangs."""
+    """After the second signal all processes end, although a call hangs and the grace is long."""
     (tmp_path / "hanging.py").write_text(HANGING)
     settings = {"redis_url": valkey_url, "stream": shard.name, "grace_seconds": "600", "handlers": "hanging:handle"}
     admin_port = find_free_port()
@@ -121,16 +110,13 @@ async def test_no_worker_outlives_its_supervisor(
         await process.is_ready(admin_port)
         workers = process.family()
         assert len(workers) == 2
+        entry: Any = Entry(body(), "application/json", 1, "r").to_fields()
+        await server.xadd(shard.stream, entry)
+        await becomes((tmp_path / "called").exists)
 
-        if end == "killed":
-            process.kill()
-        else:
-            entry: Any = Entry(body(), "application/json", 1, "r").to_fields()
-            await server.xadd(shard.stream, entry)
-            await becomes((tmp_path / "called").exists)
-            process.send(signal.SIGTERM)
-            await process.has_logged("process.stopping", times=3)
-            process.send(signal.SIGTERM)
-            assert await process.wait_for_end(END_SECONDS) == 130
+        process.send(signal.SIGTERM)
+        await process.has_logged("process.stopping", times=3)
+        process.send(signal.SIGTERM)
 
+        assert await process.wait_for_end(END_SECONDS) == 130
         await becomes(lambda: not any(map(runs, workers)))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import aiohttp
 import orjson
 
-LOAD_SECONDS = 60.0
+LOAD_SECONDS = 180.0
 SENDERS = 8
 JSON = {"Content-Type": "application/json"}
 
