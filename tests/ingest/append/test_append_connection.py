@@ -75,9 +75,11 @@ def test_a_process_that_was_paused_reads_the_reply_first(
         for _ in range(10):
             await asyncio.sleep(0)
         pause_process(valkey_url, shard)
-        await appending
-        await connection.close()
-        await user.aclose()
+        try:
+            await appending
+        finally:
+            await connection.close()
+            await user.aclose()
 
     with asyncio.Runner(loop_factory=make_loop) as runner:
         runner.run(append())
