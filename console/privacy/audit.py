@@ -1,16 +1,21 @@
 """The audit log of the console as a place: an act stays, and its texts about the subject are replaced."""
 
-from collections.abc import Mapping, Sequence
+import sqlite3
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
+
+import aiosqlite
 
 from console.privacy.place import Pages
 from console.privacy.places import CONSOLE_TABLES
 from console.privacy.selection import Record, Selection
-from console.web.database import open_console_database
 
 PAGE = 1000
 TEXTS = ("scope", "why", "result")
 ERASED = "erased"
+BUSY_SECONDS = 5.0
+"""How long a statement waits for the running console."""
 
 
 class Audit:
@@ -28,7 +33,7 @@ class Audit:
             return
         query = f"SELECT id, {', '.join(TEXTS)} FROM audit WHERE id > ? ORDER BY id LIMIT {PAGE}"  # noqa: S608 - constants
         after = 0
-        async with open_console_database(self._path) as database:
+        async with _open(self._path) as database:
             while rows := list(await database.execute_fetchall(query, (after,))):
                 self.seen += len(rows)
                 records = [
@@ -41,7 +46,7 @@ class Audit:
     async def erase(self, records: Sequence[Record], selection: Selection) -> Mapping[str, int]:
         """Replace the texts. Raises sqlite3.Error."""
         if records:
-            async with open_console_database(self._path) as database:
+            async with _open(self._path) as database:
                 await database.execute("PRAGMA secure_delete = ON")
                 for record in records:
                     names = _list_texts(record, selection)
@@ -53,3 +58,14 @@ class Audit:
 
 def _list_texts(record: Record, selection: Selection) -> list[str]:
     return [name.decode() for name, text in record.fields.items() if selection.has_text(text.decode())]
+
+
+@asynccontextmanager
+async def _open(path: Path) -> AsyncIterator[aiosqlite.Connection]:
+    """Open the file of a console, which exists. Raises sqlite3.Error with a note."""
+    try:
+        async with aiosqlite.connect(path, timeout=BUSY_SECONDS, isolation_level=None) as database:
+            yield database
+    except sqlite3.Error as exc:
+        exc.add_note(f"the console's database at {path}")
+        raise

@@ -83,6 +83,10 @@ class Eraser:
             for record in records:
                 yield record.place or place.name, record
 
+    async def count(self, selection: Selection, unreachable: list[str]) -> Counter[str]:
+        """Count the records of a complete selection by place."""
+        return Counter([place async for place, _ in self.find(selection, unreachable)])
+
     async def erase(self, selection: Selection) -> Erasure:
         """Erase all records of a complete selection."""
         erasure = Erasure()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import aclosing
 
 import structlog
 from aiohttp import web
@@ -16,6 +17,7 @@ from console.web.access.links import format_link
 from console.web.access.perimeter import Perimeter
 from console.web.access.roles import Role
 from console.web.database import open_console_database
+from console.web.erasure.board import ErasureBoard
 from console.web.live import LiveStreams
 from console.web.metrics.gauges import REGISTRY
 from console.web.overview.simulation import run_simulation
@@ -58,8 +60,10 @@ async def serve(
             access = _open_access(settings, database)
             await access.audit.drop_old()
             shards, audit = [settings.shard], access.audit
-            state = ConsoleState(settings, server, shards, engine, sampler, audit, plans, simulation, checks)
+            erasures = ErasureBoard(settings, audit)
+            state = ConsoleState(settings, server, shards, engine, sampler, audit, plans, simulation, checks, erasures)
             async with (
+                aclosing(erasures),
                 open_site(make_app(state, access, stop), settings) as port,
                 health.run_health_server(
                     settings.admin_host, settings.admin_port, lambda: None, REGISTRY

@@ -7,6 +7,7 @@ from console.web import openapi, static_files
 from console.web.live import LivePage, LiveStreams, make_routes
 from console.web.pages import (
     dead_letters,
+    erase,
     invalid,
     message,
     messages,
@@ -28,6 +29,7 @@ PAGES = (
     statuses.ROUTES,
     messages.ROUTES,
     message.ROUTES,
+    erase.ROUTES,
     dead_letters.ROUTES,
     invalid.ROUTES,
     quarantine.ROUTES,

@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field
 from pydantic_settings import NoDecode
 
+from console.privacy.settings import PrivacySettings
 from ingest.auth.settings import SignatureSettings
 from ingest.settings import PATHS
 from runtime import run_file
 from stream.settings import ProcessSettings
 from worker.retention.settings import Age, RetentionSettings, parse_age
-from worker.store.settings import DatabaseSettings
 
 INGEST_PORT = 3000
 
@@ -49,10 +49,10 @@ def _networks(value: str) -> str:
     return value
 
 
-class ConsoleSettings(SignatureSettings, DatabaseSettings, RetentionSettings, ProcessSettings):
+class ConsoleSettings(SignatureSettings, PrivacySettings, RetentionSettings, ProcessSettings):
     """Settings of ``ackstream console``."""
 
-    secrets: ClassVar[frozenset[str]] = SignatureSettings.secrets | DatabaseSettings.secrets
+    secrets: ClassVar[frozenset[str]] = SignatureSettings.secrets | PrivacySettings.secrets
 
     console_host: Annotated[str, NoDecode, AfterValidator(_addresses)] = Field(
         "127.0.0.1", description="addresses that the console listens on, comma separated"

@@ -13,6 +13,7 @@ from console.queries.run.replay_plans import PlanBoard
 from console.web.access.audit import AuditLog
 from console.web.access.guard import IDENTITY
 from console.web.access.roles import Identity
+from console.web.erasure.board import ErasureBoard
 from console.web.overview.simulation import Simulation
 from console.web.sampling.sampler import Sampler
 from console.web.settings import ConsoleSettings
@@ -36,6 +37,8 @@ class ConsoleState:
     """The made-up webhooks that the first run offers."""
     checks: CheckBoard
     """The checks of `ackstream doctor`."""
+    erasures: ErasureBoard
+    """The messages that an admin erases."""
     copy_rates: CopyRates = field(default_factory=CopyRates)
 
 

@@ -52,12 +52,10 @@ def erase(
 
 async def _confirm(eraser: "Eraser", selection: "Selection") -> None:
     """Show what was found, and ask. Raises CommandError unless the user agrees."""
-    from collections import Counter
-
     from console.output import confirm
     from console.privacy.eraser import summarize
 
-    found = Counter([place async for place, _ in eraser.find(selection, [])])
+    found = await eraser.count(selection, [])
     if found:
         confirm(f"Erase for good: {summarize(found)}?")
 

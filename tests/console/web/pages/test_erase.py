@@ -1,0 +1,72 @@
+"""An admin erases one message from all places: the count, the confirmation, the result and the audit log."""
+
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+
+from console.web.access.roles import Role
+from stream.keys import Shard
+from tests.support.http.console_server import Visitor, run_console
+from tests.support.samples.events import body
+from tests.support.streams.stored_messages import store_stream
+from tests.support.waiting import until
+from tests.support.workers.failing_group import FailingGroup
+
+UUID = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
+PAGE = f"/messages/{UUID}/erase"
+WHY = f"asked to forget {UUID}"
+
+
+async def wait_for(person: Visitor, *states: str) -> Any:
+    """Return the job as soon as it has one of these states."""
+    job: Any = None
+
+    async def has_state() -> bool:
+        nonlocal job
+        job = (await person.get(f"/api/v1{PAGE}")).json()
+        return job["state"] in states
+
+    await until(has_state)
+    return job
+
+
+async def test_an_admin_erases_a_message(tmp_path: Path, valkey_url: str, server: Redis, shard: Shard) -> None:
+    """The number that was found is confirmed; then no place has the message, others stay, and the act is audited."""
+    group = FailingGroup(server, shard, UUID)
+    await group.start()
+    for name in (UUID, "m-other"):
+        await group.append(body(message_uuid=name))
+    await group.handle()
+    await group.give_up()
+    async with run_console(tmp_path, valkey_url, shard.name) as console:
+        await store_stream(console.settings.database_url, server, shard)
+        async with console.visit(Role.ADMIN) as person:
+            pages = [(await person.get(PAGE)).text]
+            started = await person.post(f"{PAGE}/count")
+            pages.append((await person.get(PAGE)).text)
+            counted = await wait_for(person, "counted")
+            pages.append((await person.get(PAGE)).text)
+            wrong = await person.post(PAGE, {"expected": str(counted["number"] + 1), "why": WHY})
+            unchanged = await server.xlen(shard.dead("g"))
+            await person.post(PAGE, {"expected": str(counted["number"]), "why": WHY})
+            done = await wait_for(person, "done")
+            pages.append((await person.get(PAGE)).text)
+            await person.post(f"{PAGE}/count")
+            again = await wait_for(person, "counted")
+            message, other = await person.get(f"/messages/{UUID}"), await person.get("/messages/m-other")
+            acts = (await person.get("/api/v1/audit?action=messages.erase")).text
+        async with console.visit(Role.OPERATOR) as operator:
+            refused = [(await operator.get(PAGE)).status, (await operator.post(f"{PAGE}/count")).status]
+
+    assert (started.status, started.headers["Location"]) == (303, PAGE)
+    assert {"stream", "dead_letters", "messages"} <= counted["found"].keys()
+    assert "Not counted yet" in pages[0]
+    assert f"Erase {counted['number']} records in {len(counted['found'])} places for good?" in pages[2]
+    assert "Look again: it finds nothing" in pages[3]
+    assert (wrong.status, unchanged) == (409, 1)
+    assert (done["erased"], done["unreachable"]) == (counted["found"], [])
+    assert again["number"] == 0
+    assert (message.status, other.status) == (404, 200)
+    assert (UUID[:8] in acts, UUID in acts) == (True, False)
+    assert refused == [403, 403]
