@@ -13,7 +13,7 @@ class Role(IntEnum):
     OPERATOR = 2
     """Also acts: replays, discards, pauses, reveals."""
     ADMIN = 3
-    """Also drops groups."""
+    """Also drops groups, and erases messages."""
 
     @classmethod
     def from_text(cls, text: str) -> Self:

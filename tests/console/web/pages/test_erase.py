@@ -42,6 +42,7 @@ async def test_an_admin_erases_a_message(tmp_path: Path, valkey_url: str, server
     async with run_console(tmp_path, valkey_url, shard.name) as console:
         await store_stream(console.settings.database_url, server, shard)
         async with console.visit(Role.ADMIN) as person:
+            link = (await person.get(f"/messages/{UUID}")).text
             pages = [(await person.get(PAGE)).text]
             started = await person.post(f"{PAGE}/count")
             pages.append((await person.get(PAGE)).text)
@@ -61,6 +62,7 @@ async def test_an_admin_erases_a_message(tmp_path: Path, valkey_url: str, server
 
     assert (started.status, started.headers["Location"]) == (303, PAGE)
     assert {"stream", "dead_letters", "messages"} <= counted["found"].keys()
+    assert f'action="{PAGE}/count"' in link
     assert "Not counted yet" in pages[0]
     assert f"Erase {counted['number']} records in {len(counted['found'])} places for good?" in pages[2]
     assert "Look again: it finds nothing" in pages[3]
