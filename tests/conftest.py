@@ -235,6 +235,22 @@ async def engine(migrated_url: str) -> AsyncIterator[AsyncEngine]:
     await opened.dispose()
 
 
+@pytest.fixture
+def runner() -> Iterator[asyncio.Runner]:
+    """A loop for all examples of a property test."""
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture
+def writers(runner: asyncio.Runner, migrated_url: str) -> Iterator[tuple[AsyncEngine, AsyncEngine]]:
+    """Two engines on one database with its tables, for the loop of `runner`; examples have to clear the tables."""
+    engines = open_engine(migrated_url), open_engine(migrated_url)
+    yield engines
+    for engine in engines:
+        runner.run(engine.dispose())
+
+
 @pytest.fixture(scope="session")
 def ask(tmp_path_factory: pytest.TempPathFactory) -> Ask:
     """A function that asks the provider's libraries for Node, installed once for all tests of this process."""

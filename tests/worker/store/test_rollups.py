@@ -27,7 +27,12 @@ from worker.store.rollups import TABLES
     cut=st.integers(0, 30),
 )
 def test_sums_equal_a_count_of_the_states(
-    database_url: str, delivered: list[tuple[bytes, int, str | None]], rng: random.Random, size: int, cut: int
+    runner: asyncio.Runner,
+    writers: tuple[AsyncEngine, AsyncEngine],
+    delivered: list[tuple[bytes, int, str | None]],
+    rng: random.Random,
+    size: int,
+    cut: int,
 ) -> None:
     """Any order, batches and repetition by two writers at once give the sums of a count over the final states."""
     events = events_of(delivered)
@@ -35,17 +40,12 @@ def test_sums_equal_a_count_of_the_states(
     rng.shuffle(shuffled)
 
     async def store() -> Sums:
-        engines = [open_engine(database_url, create=True) for _ in range(2)]
-        await migrate(engines[0])
-        await clear_tables(engines[0])
+        await clear_tables(writers[0])
         halves = [shuffled[:cut], shuffled[cut:]]
-        await asyncio.gather(*(write(engine, half, size) for engine, half in zip(engines, halves, strict=True)))
-        sums = await read_sums(engines[0])
-        for engine in engines:
-            await engine.dispose()
-        return sums
+        await asyncio.gather(*(write(engine, half, size) for engine, half in zip(writers, halves, strict=True)))
+        return await read_sums(writers[0])
 
-    assert asyncio.run(store()) == count_sums(project_states(events).values())
+    assert runner.run(store()) == count_sums(project_states(events).values())
 
 
 async def write(engine: AsyncEngine, events: list[StatusEvent], size: int) -> None:

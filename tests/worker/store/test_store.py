@@ -15,9 +15,7 @@ from tests.support.samples.events import body, deliveries, event, events_of
 from tests.support.workers.store_rows import Rows, clear_tables, count_rows, project_rows, read_rows
 from worker.events.event import StatusEvent
 from worker.handlers.errors import Unavailable
-from worker.store.database import open_engine
 from worker.store.handler import Store
-from worker.store.migrate import migrate
 from worker.store.projection import INDEXED, dedupe, project
 from worker.store.statements import write_array
 from worker.store.tables import messages
@@ -28,7 +26,11 @@ from worker.store.tables import messages
 )
 @given(delivered=deliveries(), rng=st.randoms(use_true_random=False), cut=st.integers(0, 12))
 def test_any_order_repetition_and_two_writers_give_the_same_rows(
-    database_url: str, delivered: list[tuple[bytes, int, str | None]], rng: random.Random, cut: int
+    runner: asyncio.Runner,
+    writers: tuple[AsyncEngine, AsyncEngine],
+    delivered: list[tuple[bytes, int, str | None]],
+    rng: random.Random,
+    cut: int,
 ) -> None:
     """Events shuffled, repeated and split over two writers leave exactly the rows of their projection."""
     events = events_of(delivered)
@@ -36,17 +38,12 @@ def test_any_order_repetition_and_two_writers_give_the_same_rows(
     rng.shuffle(shuffled)
 
     async def store() -> tuple[Rows, Rows]:
-        engines = [open_engine(database_url, create=True) for _ in range(2)]
-        await migrate(engines[0])
-        await clear_tables(engines[0])
+        await clear_tables(writers[0])
         halves = [half for half in (shuffled[:cut], shuffled[cut:]) if half]
-        await asyncio.gather(*(write_in_parts(engine, half) for engine, half in zip(engines, halves, strict=False)))
-        stored = await read_rows(engines[0])
-        for engine in engines:
-            await engine.dispose()
-        return stored
+        await asyncio.gather(*(write_in_parts(engine, half) for engine, half in zip(writers, halves, strict=False)))
+        return await read_rows(writers[0])
 
-    found_messages, found_events = asyncio.run(store())
+    found_messages, found_events = runner.run(store())
     assert found_messages == project_rows(events)
     assert {key: value["event"] for key, value in found_events.items()} == dedupe(events)
 
@@ -137,8 +134,13 @@ _TIMES = st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31), timezones=st.ju
     times=st.lists(st.none() | _TIMES),
 )
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("database_kind", ["postgresql"])
 def test_postgresql_reads_each_value_of_an_array(
-    postgresql_url: str, texts: list[str | None], numbers: list[int | None], times: list[datetime | None]
+    runner: asyncio.Runner,
+    writers: tuple[AsyncEngine, AsyncEngine],
+    texts: list[str | None],
+    numbers: list[int | None],
+    times: list[datetime | None],
 ) -> None:
     """Quotes, backslashes, commas, braces, control characters and the word null come back unchanged."""
     hostile = [
@@ -159,14 +161,12 @@ def test_postgresql_reads_each_value_of_an_array(
     arrays: Sequence[Sequence[Any]] = (texts, [*texts, *hostile], numbers, times, [True, False, None])
 
     async def read() -> Sequence[Any]:
-        engine = open_engine(postgresql_url)
-        async with engine.connect() as connection:
+        async with writers[0].connect() as connection:
             (row,) = await connection.exec_driver_sql(
                 "SELECT $1::TEXT::TEXT[], $2::TEXT::TEXT[], $3::TEXT::BIGINT[], $4::TEXT::TIMESTAMPTZ[], "
                 "$5::TEXT::BOOLEAN[]",
                 tuple(map(write_array, arrays)),
             )
-        await engine.dispose()
         return tuple(row)
 
-    assert asyncio.run(read()) == arrays
+    assert runner.run(read()) == arrays

@@ -13,9 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.support.samples.events import RECEIVED_MS, body, deliveries, event, events_of
 from tests.support.workers.store_rows import clear_tables, count_rows, project_rows, read_rows
 from worker.events.event import StatusEvent
-from worker.store.database import open_engine
 from worker.store.handler import Store
-from worker.store.migrate import migrate
 from worker.store.projection import MOST_DECIDING, MOST_STATUSES, find_deciding, project
 from worker.store.tables import messages, status_events
 
@@ -77,7 +75,7 @@ def busy(rng: random.Random, number: int) -> list[StatusEvent]:
 @few_examples
 @given(rng=st.randoms(use_true_random=False), size=st.integers(1, 20))
 def test_a_message_with_many_events_has_the_state_of_all_of_them(
-    database_url: str, rng: random.Random, size: int
+    runner: asyncio.Runner, writers: tuple[AsyncEngine, AsyncEngine], rng: random.Random, size: int
 ) -> None:
     """The row is the projection of all events, after any batches and order, with repeated and earlier receipts.
 
@@ -87,17 +85,13 @@ def test_a_message_with_many_events_has_the_state_of_all_of_them(
     batches = [(rng.randrange(3), events[start : start + size]) for start in range(0, len(events), size)]
 
     async def store() -> Any:
-        engine = open_engine(database_url, create=True)
-        await migrate(engine)
-        await clear_tables(engine)
-        writers = Store(engine), Store(engine)
+        await clear_tables(writers[0])
+        stores = Store(writers[0]), Store(writers[1])
         for writer, batch in batches:
-            await (*writers, Store(engine))[writer].handle(batch)
-        stored = await read_rows(engine)
-        await engine.dispose()
-        return stored
+            await (*stores, Store(writers[0]))[writer].handle(batch)
+        return await read_rows(writers[0])
 
-    found_messages, found_events = asyncio.run(store())
+    found_messages, found_events = runner.run(store())
     assert found_messages == project_rows(events)
     assert len(found_events) == 60
 
@@ -122,15 +116,17 @@ def test_a_message_lists_the_statuses_that_it_reached_first() -> None:
 @few_examples
 @given(delivered=deliveries(), rng=st.randoms(use_true_random=False))
 def test_a_rebuilt_table_equals_that_of_a_fresh_replay(
-    database_url: str, delivered: list[tuple[bytes, int, str | None]], rng: random.Random
+    runner: asyncio.Runner,
+    writers: tuple[AsyncEngine, AsyncEngine],
+    delivered: list[tuple[bytes, int, str | None]],
+    rng: random.Random,
 ) -> None:
     """After rows of `messages` were deleted, a replay restores the same rows, and none of them is empty."""
     events = events_of(delivered)
     again, all_are_lost = rng.sample(events, len(events)), rng.random() < 0.5
 
     async def rebuild() -> tuple[Any, Any]:
-        engine = open_engine(database_url, create=True)
-        await migrate(engine)
+        engine = writers[0]
         await clear_tables(engine)
         await Store(engine).handle(events)
         fresh = await read_rows(engine)
@@ -140,11 +136,9 @@ def test_a_rebuilt_table_equals_that_of_a_fresh_replay(
                 delete(messages) if all_are_lost else delete(messages).where(messages.c.message_uuid == lost)
             )
         await Store(engine).handle(again)
-        rebuilt = await read_rows(engine)
-        await engine.dispose()
-        return fresh, rebuilt
+        return fresh, await read_rows(engine)
 
-    fresh, rebuilt = asyncio.run(rebuild())
+    fresh, rebuilt = runner.run(rebuild())
     assert rebuilt == fresh
 
 
