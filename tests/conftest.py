@@ -28,6 +28,8 @@ from tests.support.processes import Valkey
 from tests.support.waiting import until
 from worker.store.database import open_engine
 
+gc.disable()  # while everything is loaded
+
 # Examples have no time limit, because the machine may be busy. Those of CI are always the same, and fewer.
 settings.register_profile("ackstream", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ackstream-ci", settings.get_profile("ackstream"), derandomize=True, max_examples=40)
@@ -90,9 +92,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
-    """Hide the objects that live until the end from the garbage collector, which would look at them again and again."""
-    gc.collect()
+    """Collect garbage from here on, and not among what is loaded by now, as that lives until the end."""
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -111,23 +111,26 @@ async def test_the_next_start_after_a_kill_adopts_valkey(place: UpFolder) -> Non
 
 
 async def test_one_at_a_time_uses_a_folder(place: UpFolder, tmp_path: Path) -> None:
-    """It prints where webhooks go and where the data is; a second one exits with 1 and the first does not notice.
+    """It prints where webhooks go and where the data is, and doctor finds nothing right after the start.
 
-    After SIGKILL only Valkey is left, and the commands no longer use its address.
+    A second one exits with 1 and the first does not notice. After SIGKILL only Valkey is left, and the commands no
+    longer use its address.
     """
     second = UpFolder(tmp_path)
     with place.up(log_format="text") as up:
         await becomes(lambda: up.lives() and "Ackstream is up" in up.said)
         assert place.url in up.said
         assert str(place.data) in up.said
+        check_doctor(place)
 
         before = place.left()
+        length = place.ask("stats")["shards"][0]["length"]
         refused = second.run("up", "--port", str(second.port), "--admin-port", str(second.admin_port))
         assert (refused.returncode, refused.stdout) == (1, "")
         assert re.fullmatch(r"ackstream: another `ackstream up` runs on \S+: stop it, .*\n", refused.stderr)
         assert place.left() == before
         assert await place.post(body()) == [200]
-        assert place.ask("stats")["shards"][0]["length"] == 1
+        assert place.ask("stats")["shards"][0]["length"] == length + 1
 
         used = WorkerSettings.load(data=place.data).redis_url
         up.kill()
@@ -136,6 +139,14 @@ async def test_one_at_a_time_uses_a_folder(place: UpFolder, tmp_path: Path) -> N
         assert WorkerSettings.load(data=place.data).redis_url == default != used
         stats = place.run("stats")
         assert stats.returncode == 0 or f"Redis at {default} does not answer" in stats.stderr  # someone may serve there
+
+
+def check_doctor(place: UpFolder) -> None:
+    """Assert that it finds nothing, but perhaps about a disk of this machine; both groups settle the self-test."""
+    report = orjson.loads(place.run("doctor", "--json").stdout)
+    assert [finding["id"] for finding in report["findings"] if not finding["id"].startswith("spool.")] == []
+    assert (report["probe"]["status"], set(report["probe"]["settled"])) == (200, {"store", "log"})
+    assert all(report["probe"]["settled"].values())
 
 
 @pytest.mark.parametrize("option", ["port", "admin_port"])
@@ -183,16 +194,6 @@ async def test_a_valkey_that_dies_is_started_again(place: UpFolder) -> None:
         await place.settles()
         assert await stop_by_ctrl_c(up) == 0
     assert place.left() == []
-
-
-async def test_doctor_finds_nothing_right_after_the_start(place: UpFolder) -> None:
-    """No problem and no note, but perhaps about a disk of this machine; both groups settle the self-test."""
-    with place.up(log_format="text") as up:
-        await becomes(lambda: up.lives() and "Ackstream is up" in up.said)
-        report = orjson.loads(place.run("doctor", "--json").stdout)
-    assert [finding["id"] for finding in report["findings"] if not finding["id"].startswith("spool.")] == []
-    assert (report["probe"]["status"], set(report["probe"]["settled"])) == (200, {"store", "log"})
-    assert all(report["probe"]["settled"].values())
 
 
 async def test_the_demo_sends_signed_statuses_to_its_handlers(place: UpFolder) -> None:
