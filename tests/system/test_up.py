@@ -174,6 +174,7 @@ async def test_a_part_that_dies_is_started_again(place: UpFolder) -> None:
             assert [died["process"] for died in up.read_log("up.process_died")][-1] == name
             await up.is_ready(place.admin_port)
             assert await place.post(body(status=status)) == [200]
+        await place.settles()  # a look there is cheaper than a command
         await becomes(lambda: len(place.ask("trace", "m-1")["events"]) == 3)
         assert len(up.read_log("up.process_died")) == 2
         up.send(signal.SIGTERM)
@@ -190,6 +191,7 @@ async def test_a_valkey_that_dies_is_started_again(place: UpFolder) -> None:
         assert await place.post(body(status="read")) == [200]
         await up.has_logged("valkey.started", times=2)
         assert await place.post(body()) == [200]
+        await place.settles()
         await becomes(lambda: len((place.ask("trace", "m-1") or {"events": []})["events"]) == 3)
         await place.settles()
         assert await stop_by_ctrl_c(up) == 0

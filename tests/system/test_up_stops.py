@@ -14,7 +14,7 @@ import pytest
 
 from console.up import valkey
 from stream.settings import child_environment
-from tests.support.processes import ACKSTREAM, Process, becomes, start_process
+from tests.support.processes import ACKSTREAM, Process, becomes, run_ackstream, start_process
 from tests.support.samples.events import body
 from tests.support.workers.up_folder import STOP_SECONDS, UpFolder
 
@@ -203,8 +203,7 @@ async def test_any_folder_works_and_its_data_is_the_owner_s_alone(tmp_path: Path
 def test_a_data_folder_that_cannot_be_is_a_sentence(place: UpFolder, where: str) -> None:
     """A file in its place, or above it."""
     (place.folder / "file").touch()
-    command = (*ACKSTREAM, "up", "--data", where)
-    result = subprocess.run(command, cwd=place.folder, capture_output=True, text=True, check=False, timeout=240)
+    result = run_ackstream("up", "--data", where, folder=place.folder)
     assert result.returncode == 1
     assert "Traceback" not in result.stderr + result.stdout
     assert "--data" in result.stderr

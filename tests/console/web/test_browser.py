@@ -1,18 +1,20 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.async_api import Page, ViewportSize, expect
 
 from stream.entry import Entry
 from stream.keys import Shard
 from stream.redis.client import client
-from tests.support.http.browser import open_tab
+from tests.support.http.browser import expect, open_tab
 from tests.support.http.console_server import ConsoleServer, run_console
 from tests.support.waiting import until
 
-NARROW: ViewportSize = {"width": 360, "height": 800}
+if TYPE_CHECKING:
+    from playwright.async_api import Page, ViewportSize
+
+NARROW: "ViewportSize" = {"width": 360, "height": 800}
 
 
 @pytest.fixture
@@ -21,8 +23,11 @@ async def console(tmp_path: Path, valkey_url: str, shard: Shard) -> AsyncIterato
         yield running
 
 
-async def test_a_page_is_live_until_it_is_paused(console: ConsoleServer) -> None:
-    """The clock moves, stops after Pause, and moves again after Resume; nothing is refused by the policy."""
+async def test_a_page_is_live_until_it_is_paused_or_hidden(console: ConsoleServer) -> None:
+    """The clock moves, stops after Pause, and moves again after Resume; nothing is refused by the policy.
+
+    A tab in the background gets no update; in the foreground it goes on by itself.
+    """
     async with open_tab(console) as tab:
         page = tab.page
         state, clock, pause = page.locator("#state"), page.locator("#now"), page.locator("#pause")
@@ -37,48 +42,58 @@ async def test_a_page_is_live_until_it_is_paused(console: ConsoleServer) -> None
         paused_at = await clock.inner_text()
         await pause.click()
         await expect(clock).not_to_have_text(paused_at)
+
+        await check_hidden(page)
+        await check_focus(page)
         assert tab.faults == []
 
 
-async def test_a_hidden_tab_has_no_stream(console: ConsoleServer) -> None:
-    """A tab in the background gets no update; in the foreground it goes on by itself."""
-    async with open_tab(console) as tab:
-        page, clock = tab.page, tab.page.locator("#now")
-        await expect(page.locator("#state")).to_have_text("Live")
-        ended: list[str] = []
-        for event in ("requestfailed", "requestfinished"):
-            page.on(event, lambda request: ended.append(request.url))
+async def check_hidden(page: "Page") -> None:
+    """Assert that the stream ends when the page is hidden, and starts again when it is shown."""
+    clock, ended = page.locator("#now"), list[str]()
+    for event in ("requestfailed", "requestfinished"):
+        page.on(event, lambda request: ended.append(request.url))
 
-        await hide(page, hidden=True)
-        await until(lambda: has_stream(ended))
-        hidden_at = await clock.inner_text()
+    await hide(page, hidden=True)
+    await until(lambda: has_stream(ended))
+    hidden_at = await clock.inner_text()
 
-        await hide(page, hidden=False)
-        await expect(clock).not_to_have_text(hidden_at)
-        assert tab.faults == []
+    await hide(page, hidden=False)
+    await expect(clock).not_to_have_text(hidden_at)
 
 
-async def test_updates_keep_the_focus(console: ConsoleServer) -> None:
-    """A person who has moved to a button by keyboard stays there while the numbers around it change."""
-    async with open_tab(console) as tab:
-        button, clock = tab.page.get_by_role("button", name="Hide this list"), tab.page.locator("#now")
-        await button.focus()
+async def check_focus(page: "Page") -> None:
+    """Assert that a person who has moved to a button by keyboard stays there while the numbers around it change."""
+    button, clock = page.get_by_role("button", name="Hide this list"), page.locator("#now")
+    await button.focus()
 
-        for _ in range(2):
-            await expect(clock).not_to_have_text(await clock.inner_text())
+    for _ in range(2):
+        await expect(clock).not_to_have_text(await clock.inner_text())
 
-        await expect(button).to_be_focused()
+    await expect(button).to_be_focused()
 
 
 async def test_the_first_webhook_changes_the_page_by_itself(console: ConsoleServer) -> None:
-    """A page that waits for the first webhook shows charts as soon as an entry is on the stream."""
+    """A page that waits for the first webhook shows charts as soon as an entry is on the stream.
+
+    At 360 px it does not scroll sideways, and the menu opens and closes with the keyboard.
+    """
     settings = console.settings
     async with open_tab(console) as tab, console.visit() as person:
-        await tab.page.wait_for_selector("text=Send the first one")
+        page = tab.page
+        await page.wait_for_selector("text=Send the first one")
         await append_webhook(settings.redis_url, settings.shard)
 
-        await tab.page.wait_for_selector("#charts canvas")
+        await page.wait_for_selector("#charts canvas")
         assert (await person.get("/api/v1/overview")).json()["flow"]["redis"]["entries"] == 1
+
+        await page.set_viewport_size(NARROW)
+        await tab.fits()
+        await page.focus(".burger")
+        await page.keyboard.press("Enter")
+        await page.wait_for_selector("#nav a:visible")
+        await page.keyboard.press("Escape")
+        await page.wait_for_selector("#nav", state="hidden")
         assert tab.faults == []
 
 
@@ -101,28 +116,12 @@ async def test_pages_have_no_barriers(console: ConsoleServer) -> None:
     assert barriers == []
 
 
-async def test_nothing_is_wider_than_a_narrow_screen(console: ConsoleServer) -> None:
-    """At 360 px no page scrolls sideways, and the menu opens and closes with the keyboard."""
-    async with open_tab(console, viewport=NARROW) as tab:
-        page = tab.page
-        await append_webhook(console.settings.redis_url, console.settings.shard)
-        await page.wait_for_selector("#charts canvas")
-        assert await page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
-
-        await page.focus(".burger")
-        await page.keyboard.press("Enter")
-        await page.wait_for_selector("#nav a:visible")
-        await page.keyboard.press("Escape")
-        await page.wait_for_selector("#nav", state="hidden")
-        assert tab.faults == []
-
-
 async def has_stream(urls: list[str]) -> bool:
     """Whether the stream is among the requests."""
     return any("/live?" in url for url in urls)
 
 
-async def hide(page: Page, *, hidden: bool) -> None:
+async def hide(page: "Page", *, hidden: bool) -> None:
     """Let the page see itself in the background, or in the foreground."""
     await page.evaluate(
         """(hidden) => {

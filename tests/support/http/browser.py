@@ -1,33 +1,53 @@
-"""Chromium, driven by Playwright: pages of a running console that report their own faults."""
+"""Chromium, driven by Playwright: pages of a running console that report their own faults.
 
+Each process of the tests imports this module. The import of Playwright takes 0.4 s, so only tests that use it do that.
+"""
+
+import importlib
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
-from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import BrowserContext, Page, async_playwright
 
 from console.web.access.links import create_link
 from console.web.access.roles import Role
 from tests.support.http.console_server import ConsoleServer
 from tests.support.waiting import until
 
-WAIT_MS = 15_000
+if TYPE_CHECKING:
+    from playwright.async_api import BrowserContext, Page
+
+WAIT_MS = 60_000
 CHROMIUM = shutil.which("chromium")
 COLOUR_RULES = ["color-contrast", "link-in-text-block"]
 """The rules of axe that look at colours."""
+AXE_OPTIONS = {"resultTypes": ["violations"], "iframes": False, "selectors": False}
 SEVERE = frozenset(("moderate", "serious", "critical"))
+
+
+@cache
+def load_playwright() -> Any:
+    """Return the library, whose assertions wait for as long as a busy machine needs."""
+    library = importlib.import_module("playwright.async_api")
+    library.expect.set_options(timeout=WAIT_MS)
+    return library
+
+
+def expect(actual: Any) -> Any:
+    """Return Playwright's assertions about a page or a part of it."""
+    return load_playwright().expect(actual)
 
 
 @dataclass(slots=True)
 class Tab:
     """A page of the browser, and everything that went wrong in it."""
 
-    page: Page
+    page: "Page"
     faults: list[str] = field(default_factory=list)
     """Errors of scripts and of the policy, requests to other hosts."""
 
@@ -51,7 +71,8 @@ class Tab:
         await until(is_narrow_enough)
 
     async def _run_axe(self, **options: Any) -> list[str]:
-        results = await Axe().run(self.page, options={"resultTypes": ["violations"], **options})
+        axe = importlib.import_module("axe_playwright_python.async_playwright").Axe()
+        results = await axe.run(self.page, options={**AXE_OPTIONS, **options})
         return [
             f"{violation['id']}: {node['html'][:120]}"
             for violation in results.response["violations"]
@@ -73,7 +94,7 @@ async def open_signed_in(url: str, link: str | None, **options: Any) -> AsyncIte
     """Open a tab on the console at this URL, signed in by the link, with options of Playwright."""
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed")
-    async with async_playwright() as playwright:
+    async with load_playwright().async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         context = await browser.new_context(**{"base_url": url, "viewport": {"width": 1440, "height": 1000}} | options)
         context.set_default_timeout(WAIT_MS)
@@ -87,7 +108,7 @@ async def open_signed_in(url: str, link: str | None, **options: Any) -> AsyncIte
         await browser.close()
 
 
-def _watch(context: BrowserContext, tab: Tab, url: str) -> None:
+def _watch(context: "BrowserContext", tab: Tab, url: str) -> None:
     host = urlsplit(url).netloc
     tab.page.on("pageerror", lambda error: tab.faults.append(str(error)))
     tab.page.on("console", lambda line: tab.faults.append(line.text) if line.type in ("error", "warning") else None)
@@ -97,7 +118,7 @@ def _watch(context: BrowserContext, tab: Tab, url: str) -> None:
     )
 
 
-async def name_focused(page: Page) -> str:
+async def name_focused(page: "Page") -> str:
     """Return the name of the control that has the focus: its label or its text."""
     return str(
         await page.evaluate(

@@ -7,19 +7,21 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
-from playwright.async_api import Locator, Page, expect
 
 from tests.support.handlers import recorder
-from tests.support.http.browser import WAIT_MS, Tab, name_focused, open_signed_in
+from tests.support.http.browser import WAIT_MS, Tab, expect, name_focused, open_signed_in
 from tests.support.processes import Process, becomes
 from tests.support.samples.events import body
 from tests.support.samples.signed import SECRETS, bearer
 from tests.support.waiting import until
 from tests.support.workers.up_folder import UpFolder
+
+if TYPE_CHECKING:
+    from playwright.async_api import Locator, Page
 
 pytestmark = pytest.mark.xdist_group("browser")
 
@@ -131,17 +133,17 @@ async def test_a_person_finds_and_repairs(place: BrowsedConsole, number: int, op
         await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
 
 
-def is_narrow(page: Page) -> bool:
+def is_narrow(page: "Page") -> bool:
     """Whether the page has the width of a phone, where a person uses touch."""
     return page.viewport_size is not None and page.viewport_size["width"] == TOUCH["viewport"]["width"]
 
 
-async def press(target: Locator) -> None:
+async def press(target: "Locator") -> None:
     """Click, or tap on a phone."""
     await (target.tap() if is_narrow(target.page) else target.click())
 
 
-async def go_to(page: Page, name: str) -> None:
+async def go_to(page: "Page", name: str) -> None:
     """Open a page of the menu."""
     if is_narrow(page):
         await press(page.get_by_role("button", name="Menu"))
@@ -149,7 +151,7 @@ async def go_to(page: Page, name: str) -> None:
     await expect(page.get_by_role("heading", name=name, exact=True, level=1)).to_be_visible()
 
 
-async def find_message(page: Page, text: str) -> None:
+async def find_message(page: "Page", text: str) -> None:
     """Search for a text that only the message m-1 has: its page opens."""
     await page.get_by_label("Find a message").fill(text)
     await page.keyboard.press("Enter")
@@ -157,7 +159,7 @@ async def find_message(page: Page, text: str) -> None:
     await expect(page.get_by_role("heading", name="Message m-1")).to_be_visible()
 
 
-async def repair_dead_letter(place: BrowsedConsole, page: Page, name: str) -> None:
+async def repair_dead_letter(place: BrowsedConsole, page: "Page", name: str) -> None:
     """Read the error's message, repair the handler, and replay the dead letter until the group has handled it."""
     await go_to(page, "Dead letters")
     await press(page.get_by_role("link", name=name))
@@ -217,7 +219,7 @@ async def test_the_keyboard_is_enough(place: BrowsedConsole) -> None:
         await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
 
 
-async def press_until(page: Page, name: str) -> None:
+async def press_until(page: "Page", name: str) -> None:
     """Press Tab until the control with this name has the focus."""
     for _ in range(MOST_TABS):
         await page.keyboard.press("Tab")
@@ -237,7 +239,7 @@ async def send_until_dead(place: BrowsedConsole) -> None:
     await until(is_dead)
 
 
-async def confirm(page: Page, opener: str, button: str) -> None:
+async def confirm(page: "Page", opener: str, button: str) -> None:
     """Open a dialog, give a reason, and confirm."""
     await press(page.get_by_role("button", name=opener, exact=True))
     dialog = page.get_by_role("dialog")
@@ -246,7 +248,7 @@ async def confirm(page: Page, opener: str, button: str) -> None:
     await expect(dialog).to_be_hidden()
 
 
-async def replay_slowly(page: Page) -> None:
+async def replay_slowly(page: "Page") -> None:
     """Start a replay of everything, slow it down, and cancel it."""
     await go_to(page, "Replays")
     await page.get_by_label("To group").select_option("orders")
@@ -263,7 +265,7 @@ async def replay_slowly(page: Page) -> None:
     await expect(page.locator("main")).to_contain_text("Cancelled by", timeout=WAIT_MS)
 
 
-async def accept_quarantined(page: Page, name: str) -> None:
+async def accept_quarantined(page: "Page", name: str) -> None:
     """Accept the webhook with the wrong signature, although it cannot be verified; then its message exists."""
     await go_to(page, "Quarantine")
     await press(page.get_by_role("table").get_by_role("link", name="0/").first)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from playwright.async_api import async_playwright
 
 from console.web.access.links import create_link
 from stream.keys import Shard
+from tests.support.http.browser import load_playwright
 from tests.support.http.console_server import run_console
 
 CHROMIUM = shutil.which("chromium")
@@ -41,7 +41,7 @@ async def test_own_forms_count_over_http_and_foreign_ones_do_not(tmp_path: Path,
     """The console's forms sign in and out. The forms of another port of the same host, and of another site, get 403."""
     async with (
         run_console(tmp_path, valkey_url, shard.name, console_allowed_hosts="console.test") as console,
-        async_playwright() as playwright,
+        load_playwright().async_playwright() as playwright,
     ):
         url = console.url.replace("127.0.0.1", "console.test")
         link = await create_link(console.settings.console_database, url)
