@@ -30,7 +30,7 @@ from runtime.tasks import Backoff, cancel_and_wait
 
 log = structlog.get_logger("supervisor")
 
-READY_SECONDS = 60.0
+READY_SECONDS = 120.0
 """How long a rolling restart waits for a new child."""
 STEADY_SECONDS = 60.0
 """If a child ran for at least this time, the back-off starts at its first delay again."""

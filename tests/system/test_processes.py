@@ -16,11 +16,12 @@ from stream.entry import Entry
 from stream.keys import Shard
 from tests.support.faults.redis_outages import ProxiedRedis, run_proxied_redis
 from tests.support.http.load import open_load
-from tests.support.processes import Ingest, ackstream, becomes, runs
+from tests.support.processes import Ingest, Process, ackstream, becomes, runs
 from tests.support.samples.events import body
 from tests.support.waiting import until
 
 END_SECONDS = 60.0
+RESTART_SECONDS = 150.0
 PAUSE_SECONDS = 0.05
 """Between two messages of a sender: a rolling restart takes some seconds, and the processor is not ours alone."""
 HANGING = """
@@ -37,6 +38,11 @@ async def away(tmp_path: Path, shard: Shard) -> AsyncIterator[ProxiedRedis]:
     """A Redis that the test may kill."""
     async with run_proxied_redis(tmp_path / "valkey", shard) as away:
         yield away
+
+
+async def logs(process: Process, event: str) -> None:
+    """Return when the process has logged the event, which may take the time of several starts one after the other."""
+    await becomes(lambda: process.lives() and process.read_log(event), seconds=RESTART_SECONDS)
 
 
 async def read(admin_port: int, metric: str) -> float:
@@ -59,7 +65,7 @@ async def test_two_ingest_processes_work_as_one(away: ProxiedRedis, tmp_path: Pa
         async with open_load(ingest.url, PAUSE_SECONDS, reconnects=True) as load:
             await load.keeps(100)
             process.send(signal.SIGHUP)
-            await process.has_logged("supervisor.restarted")
+            await logs(process, "supervisor.restarted")
             await load.keeps(100)
         answered = load.accepted_ids
         assert load.unconnected == 0
@@ -76,7 +82,7 @@ async def test_two_ingest_processes_work_as_one(away: ProxiedRedis, tmp_path: Pa
         (tmp_path / ".env").write_text("ACKSTREAM_MAX_BODY=much\n")
         before = process.family()
         process.send(signal.SIGHUP)
-        await process.has_logged("supervisor.restart_failed")
+        await logs(process, "supervisor.restart_failed")
         await becomes(lambda: process.family() == before)
         (tmp_path / ".env").unlink()
 

@@ -1,7 +1,8 @@
 """Compare the CPU time that a request costs two ingest processes on one port with that of one process.
 
 ``python -m bench.scenarios.overhead.processes``. All ingest processes run on one core, so that the ratio shows the cost
-of sharing the work, and nothing else. It includes the supervisor.
+of sharing the work, and nothing else. It includes the supervisor. With few connections, each of two processes gathers
+half as many entries for a group commit, so that an entry costs more.
 """
 
 import argparse
@@ -20,11 +21,12 @@ from bench.scenarios.ingest import COST
 from stream.keys import Shard
 
 LIMIT = 1.10
+CONNECTIONS = (64, 256)
 COUNTS = (1, 2)
 
 
-def compare(folder: Path, cores: Cores, rounds: int, seconds: float) -> tuple[Ratio, list[str]]:
-    """Return the ratio, and the share of the busiest process in the requests of each round."""
+def compare(folder: Path, cores: Cores, rounds: int, seconds: float) -> tuple[list[Ratio], list[str]]:
+    """Return the ratios, and the share of the busier process in each load of two."""
     shares: list[str] = []
     with ExitStack() as stack:
         url, valkey = stack.enter_context(servers.valkey(folder / "valkey"))
@@ -35,19 +37,36 @@ def compare(folder: Path, cores: Cores, rounds: int, seconds: float) -> tuple[Ra
             for count in COUNTS
         }
 
-        def cost_us(count: int) -> float:
+        def cost_us(count: int, connections: int) -> float:
             empty(valkey)
             server = running[count]
             before = family_cpu_seconds(server.pid)
-            result = run_load(server.port, server.path, seconds, server.pid, folder)
+            result = run_load(server.port, server.path, seconds, server.pid, folder, connections=connections)
             spent = [after - before[pid] for pid, after in family_cpu_seconds(server.pid).items()]
-            shares.append(f"{max(spent) / sum(spent):.0%}")
+            if count > 1:
+                shares.append(f"{max(spent) / sum(spent):.0%}")
             entries = valkey.xlen(Shard().stream)
             assert entries == result.answered, f"{result.answered} answers of 200, {entries} entries"
             return result.server_us
 
-        costs = measure_in_turn(rounds, {str(count): partial(cost_us, count) for count in COUNTS})
-    return Ratio("two ingest processes", "one", COST, LIMIT, costs["2"], costs["1"], is_cost=True), shares
+        measures = {
+            f"{count} at {connections}": partial(cost_us, count, connections)
+            for connections in CONNECTIONS
+            for count in COUNTS
+        }
+        costs = measure_in_turn(rounds, measures)
+    return [
+        Ratio(
+            f"two ingest processes, {connections} connections",
+            "one",
+            COST,
+            LIMIT,
+            costs[f"2 at {connections}"],
+            costs[f"1 at {connections}"],
+            is_cost=True,
+        )
+        for connections in CONNECTIONS
+    ], shares
 
 
 def main() -> None:
@@ -59,9 +78,9 @@ def main() -> None:
     cores = Cores.available()
     os.sched_setaffinity(0, {cores.rest})
     with tempfile.TemporaryDirectory(prefix="ackstream-bench-") as name:
-        ratio, shares = compare(Path(name), cores, arguments.rounds, arguments.seconds)
-    print(table([ratio]))
-    print(f"share of the busiest process in the CPU time of each load: {', '.join(shares)}")
+        ratios, shares = compare(Path(name), cores, arguments.rounds, arguments.seconds)
+    print(table(ratios))
+    print(f"share of the busier process in each load of two: {', '.join(shares)}")
 
 
 if __name__ == "__main__":
