@@ -2,7 +2,8 @@
 # the share of lines and branches that they run; make test-aiohttp, the HTTP
 # tests on the lowest and the newest aiohttp that is allowed; make crash ROUNDS=10, the
 # crash tests at length; make chaos ROUNDS=200 SEED=1, random faults under load; make upgrade
-# WEBHOOKS=2000, an upgrade from 0.1.0rc1 and back, with that many webhooks for each step; make fuzz SECONDS=60, random input for
+# WEBHOOKS=2000, an upgrade from 0.1.0rc1 and back, with that many webhooks for each step; make shards
+# WEBHOOKS=5000, changes of the number of shards under load; make fuzz SECONDS=60, random input for
 # as long; make outage MINUTES=10, an outage of a target of that length; make lock, to renew the locked
 # versions; make reference, pictures, screenshots and recording, to
 # write docs/reference/ and docs/images/ from the code; make kubernetes, the rendered objects that tests read; make docs,
@@ -15,7 +16,7 @@ PYTEST = $(BIN)/pytest
 # Each process of the tests imports the same modules: compile them once.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: screenshots run test test-containers test-failed collect coverage coverage-data test-aiohttp lint format bench chaos outage crash fuzz upgrade reference kubernetes pictures recording docs package vendor lock clean
+.PHONY: screenshots run test test-containers test-failed collect coverage coverage-data test-aiohttp lint format bench chaos outage crash fuzz upgrade shards reference kubernetes pictures recording docs package vendor lock clean
 
 run: .venv/.run
 	@exec $(BIN)/ackstream up $(ARGS)
@@ -76,6 +77,9 @@ crash: .venv/.dev
 
 upgrade: .venv/.dev
 	ACKSTREAM_UPGRADE_WEBHOOKS=$(or $(WEBHOOKS),2000) $(BIN)/pytest tests/deploy/test_upgrade.py $(ARGS)
+
+shards: .venv/.dev
+	ACKSTREAM_SHARDS_WEBHOOKS=$(or $(WEBHOOKS),5000) $(BIN)/pytest tests/system/redis/test_shards.py $(ARGS)
 
 fuzz: .venv/.dev
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(ARGS)

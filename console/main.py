@@ -14,7 +14,6 @@ from console.commands import (
     doctor,
     groups,
     invalid,
-    plan,
     quarantine,
     serve,
     simulate,
@@ -22,6 +21,7 @@ from console.commands import (
     stats,
     trace,
 )
+from console.commands.capacity import plan, shards
 from console.commands.privacy import erase, export
 from console.commands.replays import replay
 from console.options import CommandGroup
@@ -73,5 +73,6 @@ app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(invalid.app, name="invalid")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(spool.app, name="spool")
+app.add_typer(shards.app, name="shards")
 app.command("export")(export.export)
 app.command("erase")(erase.erase)

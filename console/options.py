@@ -4,7 +4,7 @@ A command takes related options as one dataclass. The command line has one optio
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
@@ -125,12 +125,17 @@ class ServerOptions:
 
         return StreamSettings.load(data=self.data, redis_url=self.redis_url)
 
-    def ask(self, question: "Callable[[Redis, Shard], Awaitable[T]]") -> T:
-        """Return the result of the query. Raises RedisError with a note."""
+    def ask(self, question: "Callable[[Redis, Sequence[Shard]], Awaitable[T]]") -> T:
+        """Return the result of a query over all shards, shard 0 first. Raises RedisError with a note."""
         from console.ask import ask_redis
+        from stream.layout import read_layout
 
         settings = self.settings
-        return ask_redis(settings, lambda server: question(server, settings.shard))
+
+        async def ask_all(server: "Redis") -> T:
+            return await question(server, (await read_layout(server, settings)).shards(settings.stream))
+
+        return ask_redis(settings, ask_all)
 
     def log(self, event: str, **pairs: object) -> None:
         """Log one line about a change to standard error."""

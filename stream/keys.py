@@ -7,6 +7,7 @@ several of them. The stream itself is ``<name>:{i}``, by default ``vonage:status
 from dataclasses import dataclass
 
 DEFAULT_STREAM = "vonage:status"
+MOST_SHARDS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,11 @@ class Shard:
     def server_id(self) -> str:
         """A string: a random id of the server, written once (stream.server_id)."""
         return f"{self.stream}:server"
+
+    @property
+    def layout(self) -> str:
+        """A string, on shard 0 only: how many shards are in use and known, and the last change (stream.layout)."""
+        return f"{self.stream}:shards"
 
     @property
     def trimmer(self) -> str:

@@ -23,7 +23,7 @@ from pydantic_settings import (
 from runtime import run_file as addresses
 from runtime.errors import CommandError, WrongValue
 from runtime.tracing.process import Exporter
-from stream.keys import DEFAULT_STREAM, Shard
+from stream.keys import DEFAULT_STREAM, MOST_SHARDS, Shard
 from stream.redis.url import Target
 
 PREFIX = "ACKSTREAM_"
@@ -65,11 +65,18 @@ class StreamSettings(BaseSettings):
         DEFAULT_STREAM,
         description="a key name without blanks and braces; the streams are <name>:{0}, …",
     )
+    shards: int = Field(
+        1,
+        ge=1,
+        le=MOST_SHARDS,
+        description=f"how many shards the stream has at its first start, 1 to {MOST_SHARDS}; "
+        "`ackstream shards set` changes the number",
+    )
     log_format: Literal["text", "json"] = Field("text", description="text or json")
 
     @property
     def shard(self) -> Shard:
-        """The only shard."""
+        """Shard 0, which every stream has, with what belongs to all shards: the layout, and each group's pause."""
         return Shard(self.stream)
 
     _flags: dict[str, Any] = PrivateAttr(default_factory=dict)

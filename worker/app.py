@@ -1,6 +1,7 @@
-"""The worker process: one consumer for each handler, and the order in which its parts start and stop."""
+"""The worker process: a consumer for each handler and shard, and the order in which its parts start and stop."""
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -8,7 +9,7 @@ from runtime.children.child import Child, open_admin
 from runtime.metrics import PROCESS
 from runtime.tracing.process import open_tracing
 from stream.redis.client import REPLY_SECONDS, client, redact_url
-from worker.consumer.consumer import Consumer, consume
+from stream.shard_watch import watch_shards
 from worker.consumer.fetcher import BLOCK_MS
 from worker.handler_loader import load_handlers
 from worker.replay.scheduler import run_replays
@@ -16,7 +17,10 @@ from worker.retention.cleaner import run_cleaner
 from worker.retention.trimmer import run_trimmer
 from worker.settings import WorkerSettings
 from worker.timing import TIMING, Timing
-from worker.wiring import make_consumer
+from worker.wiring import make_consumers
+
+if TYPE_CHECKING:
+    from worker.consumer.consumer_set import ConsumerSet
 
 log = structlog.get_logger("worker")
 
@@ -32,12 +36,12 @@ async def serve(
     PROCESS.labels("worker").set(1)
     server = client(settings.redis_url)
     reading = client(settings.redis_url, reply_seconds=BLOCK_MS / 1000 + REPLY_SECONDS)
-    consumers: list[Consumer] = []
+    consumers: ConsumerSet | None = None
 
     def not_ready_reason() -> str | None:
-        if not consumers:
+        if consumers is None:
             return "the worker has not opened its handlers yet"
-        return "\n".join(why for consumer in consumers if (why := consumer.not_ready_reason)) or None
+        return consumers.not_ready_reason
 
     try:
         async with (
@@ -46,18 +50,15 @@ async def serve(
             ) as admin_port,
             open_tracing(settings.tracing, "ackstream-worker") as tracing,
             load_handlers(settings, tracing) as handlers,
-            run_trimmer(settings, stop),
-            run_cleaner(settings, settings.store_url, stop),
-            run_replays(settings, handlers, stop),
+            watch_shards(server, settings, stop) as watch,
+            run_trimmer(settings, watch, stop),
+            run_cleaner(settings, settings.store_url, watch, stop),
+            run_replays(settings, handlers, watch, stop),
         ):
             groups, redis = ",".join(handlers), redact_url(settings.redis_url)
             log.info("worker.started", groups=groups, admin_port=admin_port, redis=redis)
-            turn = asyncio.Lock()
-            consumers += [
-                make_consumer((server, reading), settings, group, handler, turn, stop, timing)
-                for group, handler in handlers.items()
-            ]
-            await consume(consumers, stop, settings.grace_seconds)
+            consumers = make_consumers((server, reading), settings, handlers, watch, stop, timing)
+            await consumers.run(watch, stop, settings.grace_seconds)
     finally:
         await reading.aclose()
         await server.aclose()

@@ -131,7 +131,7 @@ REPLAY_UNREAD = Gauge(
     "ackstream_replay_entries",
     "Copies of replays that the group has not read. At 10,000 the replay waits, because the handler is slower than its "
     "rate.",
-    ["group"],
+    ["group", "shard"],
 )
 TRIMMED = Counter("ackstream_trimmed_entries_total", "Entries that retention has removed from the stream.")
 ARCHIVED = Counter(
@@ -163,13 +163,13 @@ RETENTION_BLOCKED_ENTRIES = Gauge(
     "ackstream_retention_blocked_entries",
     "Entries that a group has not settled and that therefore stay on the stream beyond its retention. "
     "Rises: start workers for the group, or remove it with `ackstream groups drop`.",
-    ["group"],
+    ["group", "shard"],
 )
 RETENTION_BLOCKED_SECONDS = Gauge(
     "ackstream_retention_blocked_seconds",
     "Age of the oldest entry that a group of ackstream_retention_blocked_entries has not settled. Rises: start workers "
     "for the group, or remove it with `ackstream groups drop`.",
-    ["group"],
+    ["group", "shard"],
 )
 MISSING = Counter(
     "ackstream_missing_entries_total",

@@ -77,7 +77,10 @@ class WorkerSettings(DatabaseSettings, RetentionSettings, TracedSettings):
         description="how long a group remembers a handled event and does not handle it again, 0 to 86400 seconds",
     )
     dedup_entries: int = Field(
-        100_000, ge=1, le=10_000_000, description="how many handled events a group remembers, 1 to 10000000"
+        100_000,
+        ge=1,
+        le=10_000_000,
+        description="how many handled events a group remembers on each shard, 1 to 10000000",
     )
     dead_letters: int = Field(
         100_000, ge=1, description="number of dead letters at which a group is paused, at least 1"

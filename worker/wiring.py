@@ -1,20 +1,27 @@
-"""Makes the objects of one handler's group from the settings."""
+"""Makes the objects of one handler's group from the settings: a consumer for each shard, with shared parts."""
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 
+from stream.keys import Shard
+from stream.layout import Layout
+from stream.shard_watch import ShardWatch
 from worker.consumer.consumer import Consumer
+from worker.consumer.consumer_set import ConsumerSet
 from worker.consumer.fetcher import Fetcher
 from worker.consumer.processor import Processor
 from worker.consumer.upkeep import Upkeep
 from worker.dispatch.backlog import Backlog
 from worker.dispatch.circuit import Circuit
+from worker.dispatch.circuit_breaker import CircuitBreaker
 from worker.dispatch.dispatcher import Dispatcher
 from worker.dispatch.pause import Pause
+from worker.dispatch.slots import Slots
 from worker.dispatch.suspects import Suspects
 from worker.dispatch.target_check import TargetCheck
 from worker.group.claim import Claimer
@@ -34,48 +41,119 @@ from worker.timing import Timing
 SHORTEST_SECRET = 6  # a shorter text also occurs by chance in the text of an error
 
 
-def make_consumer(
+class GroupWiring:
+    """Makes the consumers of one group, one for each shard, with the parts that they share here.
+
+    The second client is for blocking reads. All groups share ``turn``.
+    """
+
+    def __init__(
+        self,
+        clients: tuple[Redis, Redis],
+        settings: WorkerSettings,
+        name: str,
+        loaded: LoadedHandler,
+        watch: ShardWatch,
+        turn: asyncio.Lock,
+        stop: asyncio.Event,
+        timing: Timing,
+    ) -> None:
+        self._clients = clients
+        self._settings = settings
+        self._name = name
+        self._loaded = loaded
+        self._watch = watch
+        self._turn = turn
+        self._stop = stop
+        self._timing = timing
+        home = GroupRef(clients[0], settings.shard, name)
+        self._prober = Heartbeat(home, timing=timing)  # of shard 0, like the pause
+        self._pause = Pause(home, settings.dead_letters, timing=timing, shards=watch.shards)
+        self._backlog = Backlog(home, settings.backlog_bytes, watch.shards)
+        self._slots = Slots(loaded.limits.concurrency)
+        self._breaker = CircuitBreaker(time.monotonic, timing.trip, timing.window)
+        self._circuits: list[Circuit] = []
+        self._dispatchers: list[Dispatcher] = []
+
+    def make_consumer(self, shard: Shard) -> Consumer:
+        """Make the consumer of the group on a shard."""
+        server, blocking = self._clients
+        group = GroupRef(server, shard, self._name)
+        heartbeat = Heartbeat(group, timing=self._timing) if shard.number else self._prober
+        poison = PoisonTracker(group)
+        circuit = Circuit(self._name, self._loaded.limits, self._pause, is_late=heartbeat.is_late, timing=self._timing)
+        dispatcher = self._make_dispatcher(circuit, Suspects(poison, heartbeat, self._turn))
+        memory = self._settings.memory if self._loaded.uses_dedup else None
+
+        def layout() -> Layout:
+            return self._watch.layout
+
+        settler = Settler(group, memory, self._settings.record_limits, self._timing.give_up, layout)
+        writer = AckWriter(
+            self._name, settler, History(group), heartbeat, poison, self._backlog.measure, self._succeeded_seconds_ago
+        )
+        processor = Processor(
+            self._name,
+            dispatcher,
+            circuit,
+            self._loaded.policy,
+            writer,
+            heartbeat,
+            poison,
+            self._stop,
+            dedup=None if memory is None else Deduplicator(group, memory, layout),
+            secrets=secrets_of(self._settings),
+            accepts=self._loaded.accepts,
+            prober=self._prober,
+            hangs=lambda: any(each.hangs for each in self._dispatchers),
+        )
+        fetcher = Fetcher(replace(group, server=blocking), heartbeat, self._loaded.limits.batch_entries)
+        claimer, upkeep = Claimer(group, heartbeat, poison), self._make_upkeep(group, circuit, settler)
+        return Consumer(self._clients, fetcher, group, heartbeat, claimer, processor, dispatcher, upkeep)
+
+    def _make_dispatcher(self, circuit: Circuit, suspects: Suspects) -> Dispatcher:
+        limits, target = self._loaded.limits, TargetCheck(self._loaded.check, circuit, self._timing)
+        dispatcher = Dispatcher(
+            self._loaded.handler, limits, circuit, suspects, self._backlog, target, slots=self._slots
+        )
+        self._circuits.append(circuit)
+        self._dispatchers.append(dispatcher)
+        return dispatcher
+
+    def _make_upkeep(self, group: GroupRef, circuit: Circuit, settler: Settler) -> Upkeep:
+        return Upkeep(
+            ConsumerGroup(group),
+            DelayedRetries(group),
+            self._pause,
+            self._backlog,
+            circuit,
+            settler,
+            self._watch.refresh,
+            self._succeeded_seconds_ago,
+            refreshes=group.shard.number == 0,
+            timing=self._timing,
+        )
+
+    def _succeeded_seconds_ago(self) -> float | None:
+        """Return the seconds since the start of the latest successful call on any shard; None without one."""
+        seconds = (circuit.succeeded_seconds_ago for circuit in self._circuits)
+        return min((each for each in seconds if each is not None), default=None)
+
+
+def make_consumers(
     clients: tuple[Redis, Redis],
     settings: WorkerSettings,
-    name: str,
-    loaded: LoadedHandler,
-    turn: asyncio.Lock,
+    handlers: Mapping[str, LoadedHandler],
+    watch: ShardWatch,
     stop: asyncio.Event,
     timing: Timing,
-) -> Consumer:
-    """Make the consumer of one group. The second client is for blocking reads. All groups share ``turn``."""
-    server, blocking = clients
-    group = GroupRef(server, settings.shard, name)
-    heartbeat = Heartbeat(group, timing=timing)
-    poison = PoisonTracker(group)
-    pause = Pause(group, settings.dead_letters, timing=timing)
-    backlog = Backlog(group, settings.backlog_bytes)
-    circuit = Circuit(name, loaded.limits, pause, is_late=heartbeat.is_late, timing=timing)
-    target = TargetCheck(loaded.check, circuit, timing)
-    dispatcher = Dispatcher(loaded.handler, loaded.limits, circuit, Suspects(poison, heartbeat, turn), backlog, target)
-    memory = settings.memory if loaded.uses_dedup else None
-    settler = Settler(group, memory, settings.record_limits, timing.give_up)
-    history = History(group)
-    writer = AckWriter(
-        name, settler, history, heartbeat, poison, backlog.measure, lambda: circuit.succeeded_seconds_ago
-    )
-    processor = Processor(
-        name,
-        dispatcher,
-        circuit,
-        loaded.policy,
-        writer,
-        heartbeat,
-        poison,
-        stop,
-        dedup=None if memory is None else Deduplicator(group, memory),
-        secrets=secrets_of(settings),
-        accepts=loaded.accepts,
-    )
-    upkeep = Upkeep(ConsumerGroup(group), DelayedRetries(group), pause, backlog, circuit, settler, timing)
-    fetcher = Fetcher(replace(group, server=blocking), heartbeat, loaded.limits.batch_entries)
-    claimer = Claimer(group, heartbeat, poison)
-    return Consumer(clients, fetcher, group, heartbeat, claimer, processor, dispatcher, upkeep)
+) -> ConsumerSet:
+    """Make the consumers of all groups. The second client is for blocking reads."""
+    turn = asyncio.Lock()
+    wirings = [
+        GroupWiring(clients, settings, name, loaded, watch, turn, stop, timing) for name, loaded in handlers.items()
+    ]
+    return ConsumerSet(lambda shard: [wiring.make_consumer(shard) for wiring in wirings])
 
 
 def secrets_of(settings: WorkerSettings) -> Sequence[str]:

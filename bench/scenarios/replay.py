@@ -113,7 +113,7 @@ async def _replay(url: str, selection: EntryFilter, number: int) -> Looks:
     request = ReplayRequest(Shard(), GROUP, Place.STREAM, selection, REPLAYED_PER_SECOND, None)
     server = client(url)
     try:
-        replay = await start(server, request, await plan(server, request))
+        replay = await start(server, [(request, await plan(server, request))])
         assert replay.total == number, replay.total
         replays, looks = Replays(GroupRef(server, Shard(), GROUP)), []
         while (job := await replays.find(replay.id)) is not None and job.state is State.RUNNING:

@@ -1,6 +1,6 @@
 """``ackstream dead-letters``: list, show, replay, discard."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -44,8 +44,8 @@ def list_command(
 
     selection = build_filter(since=since, until=until, reasons=reasons, errors=errors)
 
-    async def ask(server: "Redis", shard: "Shard") -> DeadLetters:
-        return await list_dead(server, shard, await resolve_groups(server, shard, group), limit, selection)
+    async def ask(server: "Redis", shards: "Sequence[Shard]") -> DeadLetters:
+        return await list_dead(server, shards, await resolve_groups(server, shards, group), limit, selection)
 
     letters = options.ask(ask)
     if options.as_json:
@@ -72,9 +72,9 @@ def show_command(options: ServerOptions, dead_id: EntryArgument, group: Group = 
 
     entry_id = parse_entry_id(dead_id)
 
-    async def ask(server: "Redis", shard: "Shard") -> list[dict[str, Any]]:
-        groups = await resolve_groups(server, shard, group)
-        return [dead.details(reveal=reveal) for dead in await find_dead(server, shard, groups, entry_id)]
+    async def ask(server: "Redis", shards: "Sequence[Shard]") -> list[dict[str, Any]]:
+        groups = await resolve_groups(server, shards, group)
+        return [dead.details(reveal=reveal) for dead in await find_dead(server, shards, groups, entry_id)]
 
     letters = options.ask(ask)
     if not letters:
@@ -109,7 +109,7 @@ def replay_command(
     selection = choice.choose("replay")
     if group is None:
         raise CommandError("each group has its own dead letters: name the group with --group")
-    options.ask(lambda server, shard: require_all(server, shard, [group], selection))
+    options.ask(lambda server, shards: require_all(server, shards, [group], selection))
     run(options, ReplayRequest(options.settings.shard, group, Place.DEAD, selection, rate, None), detach=detach)
 
 
@@ -126,10 +126,10 @@ def discard_command(choice: DeadLetterOptions, options: ServerOptions, group: Gr
 
     selection = choice.choose("discard")
 
-    async def ask(server: "Redis", shard: "Shard") -> dict[str, int]:
-        groups = await resolve_groups(server, shard, group)
-        await require_all(server, shard, groups, selection)
-        return {name: await discard_dead(server, shard, name, selection) for name in groups}
+    async def ask(server: "Redis", shards: "Sequence[Shard]") -> dict[str, int]:
+        groups = await resolve_groups(server, shards, group)
+        await require_all(server, shards, groups, selection)
+        return {name: sum([await discard_dead(server, shard, name, selection) for shard in shards]) for name in groups}
 
     discarded = options.ask(ask)
     for name, letters in discarded.items():

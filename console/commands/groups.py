@@ -29,7 +29,7 @@ def list_command(options: ServerOptions) -> None:
     def report_wait(seconds: float) -> None:
         typer.echo(f"checking heartbeats, up to {seconds:.0f} s …", err=True)
 
-    groups = options.ask(lambda server, shard: list_groups(server, shard, report_wait))
+    groups = options.ask(lambda server, shards: list_groups(server, shards, report_wait))
     show([group.summary() for group in groups], "groups", as_json=options.as_json, people=_columns)
 
 
@@ -44,7 +44,7 @@ def pause_command(options: ServerOptions, group: Group, why: Why) -> None:
     from console.options import user_name
     from console.queries.groups import pause_group
 
-    options.ask(lambda server, shard: pause_group(server, shard, group, user_name(), why))
+    options.ask(lambda server, shards: pause_group(server, shards[0], group, user_name(), why))
     options.log("group.paused", group=group, why="operator", note=why)
     options.answer(
         {"group": group, "paused": "operator", "why": why},
@@ -60,7 +60,7 @@ def probe_command(options: ServerOptions, group: Group) -> None:
     """
     from console.queries.groups import probe_group
 
-    starts = options.ask(lambda server, shard: probe_group(server, shard, group))
+    starts = options.ask(lambda server, shards: probe_group(server, shards[0], group))
     sentence = "tries one call now" if starts else "tries a call already"
     options.answer({"group": group, "probe": "due" if starts else "running"}, f"group {group!r} {sentence}")
 
@@ -73,7 +73,7 @@ def resume_command(options: ServerOptions, group: Group) -> None:
     """
     from console.queries.groups import resume_group
 
-    reason = options.ask(lambda server, shard: resume_group(server, shard, group))
+    reason = options.ask(lambda server, shards: resume_group(server, shards[0], group))
     was_paused = reason is not None
     sentence = f"is resumed; it was paused for: {reason}" if was_paused else "is not paused"
     options.answer({"group": group, "resumed": was_paused, "reason": reason}, f"group {group!r} {sentence}")
@@ -97,14 +97,14 @@ def drop_command(
     from console.queries.groups import drop_group, find_group
     from runtime.errors import CommandError
 
-    state = options.ask(lambda server, shard: find_group(server, shard, group))
+    state = options.ask(lambda server, shards: find_group(server, shards, group))
     if state.liveness.alive and not force:
         raise CommandError(
             f"group {group!r} has live consumers ({state.liveness.alive}): stop its workers first, or add --force"
         )
     if not yes:
         confirm(f"{_loss(state, dead=dead)}\nDrop it?")
-    if not options.ask(lambda server, shard: drop_group(server, shard, state, force=force, dead=dead)):
+    if not options.ask(lambda server, shards: drop_group(server, shards, state, force=force, dead=dead)):
         raise CommandError(f"nothing is dropped: a consumer of group {group!r} has started; stop its workers first")
     value = {"dropped": group, "dead_letters_dropped": dead, "was": state.summary()}
     options.answer(value, f"group {group!r} is dropped. {_loss(state, dead=dead)}")

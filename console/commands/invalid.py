@@ -30,11 +30,11 @@ def list_command(
     Example: ackstream invalid list --limit 100
     """
     from console.output import print_json, print_line, print_rows
-    from console.queries.invalid import count_invalid, list_invalid
+    from console.queries.invalid import list_invalid
 
-    async def ask(server: "Redis", shard: "Shard") -> tuple[Mapping[str, int], list[dict[str, Any]]]:
-        payloads = await list_invalid(server, shard, limit)
-        return await count_invalid(server, shard), [payload.summary() for payload in payloads]
+    async def ask(server: "Redis", shards: "Sequence[Shard]") -> tuple[Mapping[str, int], list[dict[str, Any]]]:
+        payloads = await list_invalid(server, shards, limit)
+        return await _count(server, shards), [payload.summary() for payload in payloads]
 
     counts, rows = options.ask(ask)
     if options.as_json:
@@ -76,7 +76,12 @@ def replay_command(choice: ChosenIds, options: ServerOptions) -> None:
 
     ids = choice.parse("replay")
     _find(options, ids or [])
-    replayed, still_invalid = options.ask(lambda server, shard: replay_invalid(server, shard, ids))
+
+    async def ask(server: "Redis", shards: "Sequence[Shard]") -> tuple[int, int]:
+        counts = [await replay_invalid(server, shard, ids) for shard in shards]
+        return sum(replayed for replayed, _ in counts), sum(still_invalid for _, still_invalid in counts)
+
+    replayed, still_invalid = options.ask(ask)
     if replayed:
         options.log("invalid.replayed", payloads=replayed, left=still_invalid)
     sentence = (
@@ -94,17 +99,33 @@ def discard_command(choice: ChosenIds, options: ServerOptions, yes: Yes = False)
     Example: ackstream invalid discard --all --yes
     """
     from console.output import confirm
-    from console.queries.invalid import count_invalid, discard_invalid
+    from console.queries.invalid import discard_invalid
 
     ids = choice.parse("discard")
     _find(options, ids or [])
     if not yes:
-        number = options.ask(count_invalid)["entries"] if ids is None else len(ids)
+        number = options.ask(_count)["entries"] if ids is None else len(ids)
         confirm(f"Discard {number:,} invalid payloads for good?")
-    discarded = options.ask(lambda server, shard: discard_invalid(server, shard, ids))
+
+    async def ask(server: "Redis", shards: "Sequence[Shard]") -> int:
+        return sum([await discard_invalid(server, shard, ids) for shard in shards])
+
+    discarded = options.ask(ask)
     if discarded:
         options.log("invalid.discarded", payloads=discarded)
     options.answer({"discarded": discarded}, f"{discarded:,} invalid payloads are discarded")
+
+
+async def _count(server: "Redis", shards: "Sequence[Shard]") -> Mapping[str, int]:
+    """Return the counts of the records of all shards."""
+    from collections import Counter
+
+    from console.queries.invalid import count_invalid
+
+    counts: Counter[str] = Counter()
+    for shard in shards:
+        counts.update(await count_invalid(server, shard))
+    return counts
 
 
 def _find(options: ServerOptions, ids: "Sequence[EntryId]") -> "list[RecordedPayload]":
@@ -112,7 +133,10 @@ def _find(options: ServerOptions, ids: "Sequence[EntryId]") -> "list[RecordedPay
     from console.queries.invalid import find_invalid
     from runtime.errors import CommandError
 
-    records = options.ask(lambda server, shard: find_invalid(server, shard, ids)) if ids else []
+    async def ask(server: "Redis", shards: "Sequence[Shard]") -> "list[RecordedPayload]":
+        return [record for shard in shards for record in await find_invalid(server, shard, ids)]
+
+    records = options.ask(ask) if ids else []
     if missing := {str(entry_id) for entry_id in ids} - {str(record.id) for record in records}:
         raise CommandError(f"no invalid payload {', '.join(sorted(missing))}; `ackstream invalid list` shows all")
     return records

@@ -1,6 +1,6 @@
 """``ackstream quarantine``: list, show, accept, discard."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -35,7 +35,7 @@ def list_command(
     from console.output import show
     from console.queries.quarantine import list_refused
 
-    payloads = options.ask(lambda server, shard: list_refused(server, shard, limit))
+    payloads = options.ask(lambda server, shards: list_refused(server, shards[0], limit))
     show([refused.summary() for refused in payloads], "quarantine", as_json=options.as_json, people=_columns)
 
 
@@ -48,7 +48,7 @@ def show_command(options: ServerOptions, entry_id: EntryArgument, reveal: Reveal
     from console.format import parse_entry_id
 
     ids = [parse_entry_id(entry_id)]
-    [refused] = options.ask(lambda server, shard: _find(server, shard, ids))
+    [refused] = options.ask(lambda server, shards: _find(server, shards[0], ids))
     details = refused.show(reveal=reveal)
     options.answer(details, details)
 
@@ -76,7 +76,7 @@ def accept_command(
     if not unverified:
         _require_verifier(settings)
     accepted, remaining = options.ask(
-        lambda server, _shard: _accept(server, settings, ids, unverified=unverified, quiet=options.as_json)
+        lambda server, _shards: _accept(server, settings, ids, unverified=unverified, quiet=options.as_json)
     )
     if not accepted and not options.as_json:
         raise CommandError(_explain_failure(len(remaining)))
@@ -107,8 +107,8 @@ def discard_command(choice: ChosenIds, options: ServerOptions) -> None:
 
     ids = choice.parse("discard")
 
-    async def remove(server: "Redis", shard: "Shard") -> list[str]:
-        return await discard(server, shard, await _find(server, shard, ids))
+    async def remove(server: "Redis", shards: "Sequence[Shard]") -> list[str]:
+        return await discard(server, shards[0], await _find(server, shards[0], ids))
 
     removed = options.ask(remove)
     options.answer({"discarded": removed}, f"{len(removed)} discarded")

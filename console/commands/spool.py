@@ -80,7 +80,7 @@ def _owner(options: ServerOptions, *, ask: bool) -> "Owner":
     settings, server = options.settings, None
     if ask:
         try:
-            server = options.ask(read_server_id)
+            server = options.ask(lambda server, shards: read_server_id(server, shards[0]))
         except RedisError:
             typer.echo("Redis does not answer: folders are compared by its address only", err=True)
     return Owner(settings.shard.stream, redact_url(settings.redis_url), server)

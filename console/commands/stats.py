@@ -1,6 +1,6 @@
 """``ackstream stats``: the open work of each group, and the age of the oldest records."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from console.options import ServerOptions
@@ -20,14 +20,17 @@ def stats(options: ServerOptions) -> None:
     Example: ackstream stats --json
     """
     from console.output import print_json
-    from console.queries.oldest_records import find_oldest_entries
+    from console.queries.oldest_records import find_oldest_entries, find_oldest_file
     from console.queries.stats import gather_stats
     from worker.retention.settings import RetentionSettings
 
     settings = RetentionSettings.load(data=options.data, redis_url=options.redis_url)
 
-    async def gather(server: "Redis", shard: "Shard") -> tuple[Mapping[str, Any], Mapping[str, float | None]]:
-        return await gather_stats(server, shard), await find_oldest_entries(server, shard)
+    async def gather(server: "Redis", shards: "Sequence[Shard]") -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        seconds = dict(await find_oldest_entries(server, shards))
+        if settings.archive_retention != "off":
+            seconds["archive"] = _try(lambda: find_oldest_file(settings, shards), "archive")
+        return await gather_stats(server, shards), seconds
 
     state, oldest = options.ask(gather)
     retention = _list_ages(options, settings, oldest)
@@ -41,15 +44,13 @@ def _list_ages(
     options: ServerOptions, settings: "RetentionSettings", oldest: Mapping[str, float | None]
 ) -> Mapping[str, Mapping[str, Any]]:
     """Return the age of each place, and of its oldest record; None for a place without an age."""
-    from console.queries.oldest_records import find_oldest_file
     from worker.retention.settings import AGES
 
     ages = {"stream": settings.retention, **{name: getattr(settings, f"{name}_retention") for name in AGES}}
     ages = {name: None if age == "off" else age for name, age in ages.items()}
     seconds = dict(oldest)
-    for name, ask in (("archive", lambda: find_oldest_file(settings)), ("tables", lambda: _ask_tables(options))):
-        if ages[name]:
-            seconds[name] = _try(ask, name)
+    if ages["tables"]:
+        seconds["tables"] = _try(lambda: _ask_tables(options), "tables")
     return {
         name: {"age": age, "oldest_seconds": _round(seconds.get(name)) if age else None} for name, age in ages.items()
     }

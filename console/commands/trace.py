@@ -1,6 +1,6 @@
 """``ackstream trace``: show one message."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -8,8 +8,11 @@ import typer
 from console.options import DatabaseUrl, Reveal, ServerOptions
 
 if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
     from console.queries.timeline.timeline import Timeline
     from console.queries.trace import StoredMessage
+    from stream.keys import Shard
 
 
 def trace(
@@ -57,13 +60,16 @@ def _find_timeline(options: ServerOptions, message: "StoredMessage", *, reveal: 
     """Return the timeline; None, with a line on standard error, if Redis does not answer."""
     from redis.exceptions import RedisError
 
-    from console.queries.timeline.timeline import find_timeline
+    from console.queries.timeline.timeline import Timeline, find_timeline
 
     message_uuid = message.state["message_uuid"]
+
+    async def find(server: "Redis", shards: "Sequence[Shard]") -> Timeline:
+        parts = [await find_timeline(server, shard, message_uuid, message.events, reveal=reveal) for shard in shards]
+        return sum(parts[1:], parts[0])
+
     try:
-        return options.ask(
-            lambda server, shard: find_timeline(server, shard, message_uuid, message.events, reveal=reveal)
-        )
+        return options.ask(find)
     except RedisError:
         typer.echo("Redis does not answer: the outcomes in the groups are not shown", err=True)
         return None

@@ -24,6 +24,7 @@ from ingest.auth.secrets import parse_secrets
 from ingest.auth.settings import SignatureSettings
 from stream.entry import EntryId
 from stream.keys import Shard
+from stream.layout import read_layout
 from stream.probe import make_probe
 from stream.redis.client import name_error, redact_url
 from worker.group.consumer_group import read_group_names
@@ -60,8 +61,9 @@ async def run_probe(server: Redis, setup: Setup) -> tuple[ProbeTimes | None, Seq
     url = setup.ingest_url
     if url is None:
         return None, []
-    times, probe, shard = ProbeTimes(redact_url(url)), secrets.token_hex(16), setup.stream.shard
-    start = await _read_last_id(server, shard)
+    times, probe = ProbeTimes(redact_url(url)), secrets.token_hex(16)
+    shards = (await read_layout(server, setup.stream)).shards(setup.stream.stream)
+    starts = {shard: await _read_last_id(server, shard) for shard in shards}
     started = time.perf_counter()
     try:
         times.status = await _send(url, make_probe(probe), setup)
@@ -70,11 +72,11 @@ async def run_probe(server: Redis, setup: Setup) -> tuple[ProbeTimes | None, Seq
     times.answered = _since(started)
     if times.status != HTTPStatus.OK:
         return times, [_explain_refusal(times.status, setup)]
-    entry = await _find_entry(server, shard, start, probe.encode())
+    entry = await _find_entry(server, starts, probe.encode())
     if entry is None:
-        return times, [make_finding("probe.lost", stream=shard.stream, seconds=round(STREAM_SECONDS))]
+        return times, [make_finding("probe.lost", stream=shards[0].stream, seconds=round(STREAM_SECONDS))]
     times.entry, times.on_stream = str(entry), _since(started)
-    times.settled = await _follow(server, shard, entry, started)
+    times.settled = await _follow(server, Shard(setup.stream.stream, entry.shard), entry, started)
     return times, list(judge_times(times.settled))
 
 
@@ -117,17 +119,20 @@ async def _read_last_id(server: Redis, shard: Shard) -> str:
     return newest[0][0].decode() if newest else "0-0"
 
 
-async def _find_entry(server: Redis, shard: Shard, start: str, probe: bytes) -> EntryId | None:
-    """Return the entry of the probe after ``start``; None if it is not there in time."""
+async def _find_entry(server: Redis, starts: dict[Shard, str], probe: bytes) -> EntryId | None:
+    """Return the entry of the probe after the start of its shard; None if it is not there in time."""
     deadline = time.perf_counter() + STREAM_SECONDS
     while time.perf_counter() < deadline:
-        page: Any = await server.xrange(shard.stream, f"({start}", "+", PAGE_ENTRIES)
-        for entry_id, fields in page:
-            if fields.get(b"probe") == probe:
-                return EntryId.from_redis(shard.number, entry_id)
-        if page:
-            start = page[-1][0].decode()
-        if len(page) < PAGE_ENTRIES:
+        is_full = False
+        for shard, start in starts.items():
+            page: Any = await server.xrange(shard.stream, f"({start}", "+", PAGE_ENTRIES)
+            for entry_id, fields in page:
+                if fields.get(b"probe") == probe:
+                    return EntryId.from_redis(shard.number, entry_id)
+            if page:
+                starts[shard] = page[-1][0].decode()
+            is_full = is_full or len(page) == PAGE_ENTRIES
+        if not is_full:
             await asyncio.sleep(POLL_SECONDS)
     return None
 

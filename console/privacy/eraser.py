@@ -23,6 +23,7 @@ from console.privacy.selection import Record, Selection, Subject
 from console.privacy.settings import PrivacySettings
 from console.privacy.tables import Dimensions, Messages
 from stream.keys import Shard
+from stream.layout import read_layout
 from stream.redis.client import client
 from worker.retention.pages import raw_ranges
 from worker.store.database import open_engine
@@ -58,10 +59,9 @@ class Erasure:
 class Eraser:
     """All places of one installation."""
 
-    def __init__(self, server: Redis, shard: Shard, others: Sequence[DataPlace], report: Report) -> None:
+    def __init__(self, server: Redis, shards: Sequence[Shard], others: Sequence[DataPlace], report: Report) -> None:
         self._server = server
-        self._shard = shard
-        self._remover = EntryRemover(server, shard)
+        self._removers = {shard: EntryRemover(server, shard) for shard in shards}
         self._others = others
         """The places outside of Redis."""
         self._report = report
@@ -128,8 +128,11 @@ class Eraser:
 
     async def _open_places(self, unreachable: list[str], opened: Sequence[DataPlace] = ()) -> list[DataPlace]:
         """Open the places that exist now, and keep those that are open: a key may be new since the last walk."""
-        places, unknown = await open_places(self._server, self._shard, self._remover, opened)
-        unreachable += (f"{key} is a key that this version does not know" for key in unknown)
+        places: list[DataPlace] = []
+        for shard, remover in self._removers.items():
+            of_shard, unknown = await open_places(self._server, shard, remover, opened)
+            places += of_shard
+            unreachable += (f"{key} is a key that this version does not know" for key in unknown)
         order = {name: number for number, name in enumerate(ORDER)}
         return sorted([*places, *self._others], key=lambda place: order.get(place.name, len(ORDER)))
 
@@ -145,9 +148,10 @@ async def open_eraser(settings: PrivacySettings, report: Report) -> AsyncIterato
     """Open all places. Raises CommandError if the tables are missing or have another revision, and DatabaseAway."""
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(raw_ranges(client(settings.redis_url)))
+        shards = (await read_layout(server, settings)).shards(settings.stream)
         places: list[DataPlace] = [Audit(settings.data / "console" / "console.db"), SpooledFiles(settings.data)]
         if settings.archive and settings.archive.exists():
-            places.append(ArchiveFiles(settings.archive, settings.shard))
+            places += [ArchiveFiles(settings.archive, shard) for shard in shards]
         if settings.sqlite_file and not settings.sqlite_file.exists():
             report(f"no database at {settings.sqlite_file}: if workers write tables, set ACKSTREAM_DATABASE_URL")
         else:
@@ -155,7 +159,7 @@ async def open_eraser(settings: PrivacySettings, report: Report) -> AsyncIterato
             stack.push_async_callback(engine.dispose)
             await check_revision(engine)
             places += [Messages(engine), Dimensions(engine)]
-        yield Eraser(server, settings.shard, places, report)
+        yield Eraser(server, shards, places, report)
 
 
 def summarize(counts: Mapping[str, int]) -> str:

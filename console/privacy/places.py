@@ -47,6 +47,7 @@ KEYS: Mapping[str, Kind] = {
     "replays": Kind(
         "replay_jobs", "ids of messages in filters, and reasons that people wrote", "the last 20 ended jobs of a group"
     ),
+    "layout": _nothing("numbers of shards, and a time"),
     "paused": Kind("pauses", "the reason that a person wrote", "until the group is resumed"),
     "alive": _nothing("counters of processes"),
     "checkpoint": _nothing("the id of an entry"),

@@ -212,10 +212,11 @@ async def open_places(
     server: Redis, shard: Shard, remover: EntryRemover, opened: Sequence[DataPlace] = ()
 ) -> tuple[list[DataPlace], list[str]]:
     """Return the places of a shard, and the keys of no known kind. Places that are open stay. Raises RedisError."""
-    by_key = {place.key: place for place in opened if isinstance(place, RedisPlace)}
+    keys = await find_keys(server, shard)
+    by_key = {place.key: place for place in opened if isinstance(place, RedisPlace) and place.key in keys}
     places: list[DataPlace] = list(by_key.values())
     unknown: list[str] = []
-    for key in await find_keys(server, shard):
+    for key in keys:
         kind = kind_of(shard, key)
         if key in by_key:
             continue

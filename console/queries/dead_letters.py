@@ -90,7 +90,7 @@ def _attempt(error: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class DeadLetters:
-    """The newest dead letters of some groups, and the number for each error."""
+    """The newest dead letters of some groups over all shards, and the number for each error."""
 
     newest: list[DeadLetter] = field(default_factory=list)
     counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
@@ -103,13 +103,14 @@ class DeadLetters:
         return self.counts.total()
 
     def count(self, letter: DeadLetter) -> None:
-        """Count a dead letter; call it for the newest of a group first."""
+        """Count a dead letter."""
         line = letter.summary()
         key = line["group"], line["reason"], line["error"]
         if key not in self.counts and len(self.counts) >= MOST_ERRORS:
             key = line["group"], OTHERS, ""
         self.counts[key] += 1
-        self.newest_at.setdefault(key, line["received_at"])
+        newest, received_at = self.newest_at.get(key), line["received_at"]
+        self.newest_at[key] = max(filter(None, (newest, received_at)), default=None)
 
     def by_error(self) -> list[dict[str, Any]]:
         """Return the errors with their counts, the most frequent first."""
@@ -128,7 +129,7 @@ class DeadLetters:
 
 
 async def list_dead(
-    server: Redis, shard: Shard, groups: Sequence[str], limit: int, selection: EntryFilter = ALL
+    server: Redis, shards: Sequence[Shard], groups: Sequence[str], limit: int, selection: EntryFilter = ALL
 ) -> DeadLetters:
     """Count the selected dead letters, and return at most ``limit`` of each group, newest first.
 
@@ -136,14 +137,17 @@ async def list_dead(
     """
     letters = DeadLetters()
     for group in groups:
-        listed = 0
-        async for letter in _newest_first(server, shard, group):
-            if not selection.matches(letter.id, letter.fields, dead=True):
-                continue
-            letters.count(letter)
-            if listed < limit:
-                letters.newest.append(letter)
-                listed += 1
+        newest: list[DeadLetter] = []
+        for shard in shards:
+            listed = 0
+            async for letter in _newest_first(server, shard, group):
+                if not selection.matches(letter.id, letter.fields, dead=True):
+                    continue
+                letters.count(letter)
+                if listed < limit:
+                    newest.append(letter)
+                    listed += 1
+        letters.newest += sorted(newest, key=lambda letter: (letter.id.ms, letter.id.seq), reverse=True)[:limit]
     return letters
 
 
@@ -157,19 +161,24 @@ async def _newest_first(server: Redis, shard: Shard, group: str) -> AsyncIterato
         before = f"({entries[-1][0].decode()}" if entries else before
 
 
-async def find_dead(server: Redis, shard: Shard, groups: Sequence[str], dead_id: EntryId) -> list[DeadLetter]:
+async def find_dead(
+    server: Redis, shards: Sequence[Shard], groups: Sequence[str], dead_id: EntryId
+) -> list[DeadLetter]:
     """Return the dead letters with this id, at most one for each group. Raises RedisError."""
-    letters = []
+    letters: list[DeadLetter] = []
+    shard = next((shard for shard in shards if shard.number == dead_id.shard), None)
+    if shard is None:
+        return letters
     for group in groups:
         entries: Any = await server.xrange(shard.dead(group), dead_id.redis, dead_id.redis)
         letters += [DeadLetter(dead_id, group, fields) for _, fields in entries]
     return letters
 
 
-async def require_all(server: Redis, shard: Shard, groups: Sequence[str], selection: EntryFilter) -> None:
+async def require_all(server: Redis, shards: Sequence[Shard], groups: Sequence[str], selection: EntryFilter) -> None:
     """Raise CommandError for an id of the selection that no group has. Raises RedisError."""
     for dead_id in selection.ids:
-        if not await find_dead(server, shard, groups, EntryId.from_text(dead_id)):
+        if not await find_dead(server, shards, groups, EntryId.from_text(dead_id)):
             where = f" in group {groups[0]!r}" if len(groups) == 1 else ""
             raise CommandError(f"no dead letter {dead_id}{where}; `ackstream dead-letters list` shows all")
 
@@ -195,11 +204,13 @@ async def discard_dead(
     return discarded
 
 
-async def resolve_groups(server: Redis, shard: Shard, group: str | None) -> list[str]:
+async def resolve_groups(server: Redis, shards: Sequence[Shard], group: str | None) -> list[str]:
     """Return the named group, or all registered groups. Raises CommandError for an unknown name, and RedisError."""
-    names = await read_group_names(server, shard)
+    names = await read_group_names(server, shards[0])
     if group is None:
         return names
-    if group not in names and not await server.exists(shard.dead(group)):  # a dropped group may keep its dead letters
+    if group not in names and not any(  # a dropped group may keep its dead letters
+        [await server.exists(shard.dead(group)) for shard in shards]
+    ):
         raise CommandError(f"no group {group!r}; the groups are: {', '.join(names) or 'none yet, start a worker'}")
     return [group]

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from redis.asyncio import Redis
 
@@ -35,6 +35,7 @@ COUNTED_AT_MOST = 10_000
 
 POLL_SECONDS = 0.2
 
+ShardGroup = tuple[Shard, GroupPosition]
 Beats = Mapping[bytes, bytes]
 """Consumer → counter, as worker.group.heartbeat keeps them."""
 
@@ -51,7 +52,7 @@ class GroupLiveness:
 
 @dataclass(frozen=True, slots=True)
 class GroupState:
-    """The state of one group.
+    """The state of one group, over all shards that have it.
 
     The group keeps ``kept_entries`` entries on the stream; if ``exact`` is false, it keeps at least that many.
     """
@@ -62,9 +63,27 @@ class GroupState:
     exact: bool
     kept_bytes: int
     oldest_seconds: float | None
-    checkpoint: EntryId | None
+    checkpoints: tuple[EntryId, ...]
+    """One for each shard that has one."""
     dead: int
     pause: PauseRecord | None
+
+    @classmethod
+    def merge(cls, parts: Sequence[Self]) -> Self:
+        """Return a group over all shards that have it. A worker counts as alive if it lives on each of them."""
+        beats = {consumer: beat for part in parts for consumer, beat in part.liveness.beats.items()}
+        ages = [part.oldest_seconds for part in parts if part.oldest_seconds is not None]
+        return cls(
+            standing=GroupPosition.merge([part.standing for part in parts]),
+            liveness=GroupLiveness(min(part.liveness.alive for part in parts), beats),
+            kept_entries=sum(part.kept_entries for part in parts),
+            exact=all(part.exact for part in parts),
+            kept_bytes=sum(part.kept_bytes for part in parts),
+            oldest_seconds=max(ages, default=None),
+            checkpoints=tuple(checkpoint for part in parts for checkpoint in part.checkpoints),
+            dead=sum(part.dead for part in parts),
+            pause=next((part.pause for part in parts if part.pause), None),
+        )
 
     def summary(self) -> dict[str, Any]:
         """Return the line of a listing."""
@@ -80,7 +99,7 @@ class GroupState:
             "paused_since": self.pause and iso_time(self.pause.since_ms),
             "paused_by": (self.pause and self.pause.person) or None,
             "paused_why": (self.pause and self.pause.why) or None,
-            "checkpoint": None if self.checkpoint is None else str(self.checkpoint),
+            "checkpoint": ", ".join(map(str, self.checkpoints)) or None,
             "kept_entries": self.kept_entries,
             "kept_exact": self.exact,
             "kept_bytes": self.kept_bytes,
@@ -88,26 +107,32 @@ class GroupState:
         }
 
 
-async def list_groups(server: Redis, shard: Shard, report_wait: Callable[[float], None]) -> list[GroupState]:
+async def list_groups(server: Redis, shards: Sequence[Shard], report_wait: Callable[[float], None]) -> list[GroupState]:
     """Return all groups, sorted by name. Raises RedisError.
 
     Consumers that have not read lately are watched for up to WATCH_SECONDS, after a call of ``report_wait``: a busy
     consumer differs from a dead one only by a heartbeat that advances.
     """
-    survey = await AckFloor(server, shard).survey()
-    liveness = await _watch(server, shard, survey.groups, report_wait)
-    groups = sorted(survey.groups, key=lambda position: position.name)
-    return [await _state(server, shard, survey, position, liveness[position.name]) for position in groups]
+    surveys = {shard: await AckFloor(server, shard).survey() for shard in shards}
+    parts = [(shard, position) for shard, survey in surveys.items() for position in survey.groups]
+    liveness = await _watch(server, parts, report_wait)
+    states: dict[str, list[GroupState]] = {}
+    for shard, position in parts:
+        state = await _state(server, shard, surveys[shard], position, liveness[shard, position.name])
+        states.setdefault(position.name, []).append(state)
+    return [GroupState.merge(states[name]) for name in sorted(states)]
 
 
-async def find_group(server: Redis, shard: Shard, name: str) -> GroupState:
+async def find_group(server: Redis, shards: Sequence[Shard], name: str) -> GroupState:
     """Return the group with this name. Watches its heartbeats. Raises CommandError if it is missing, and RedisError."""
-    survey = await AckFloor(server, shard).survey()
-    position = next((group for group in survey.groups if group.name == name), None)
-    if position is None:
-        raise _unknown(name, survey)
-    liveness = await _watch(server, shard, [position])
-    return await _state(server, shard, survey, position, liveness[name])
+    surveys = {shard: await AckFloor(server, shard).survey() for shard in shards}
+    parts = [(shard, group) for shard, survey in surveys.items() for group in survey.groups if group.name == name]
+    if not parts:
+        raise _unknown(name, surveys[shards[0]])
+    liveness = await _watch(server, parts)
+    return GroupState.merge(
+        [await _state(server, shard, surveys[shard], group, liveness[shard, name]) for shard, group in parts]
+    )
 
 
 async def pause_group(server: Redis, shard: Shard, name: str, person: str, why: str) -> None:
@@ -146,17 +171,20 @@ def _unknown(name: str, survey: Survey) -> CommandError:
     return CommandError(f"no group {name!r}; the groups are: {names or 'none yet, start a worker'}")
 
 
-async def drop_group(server: Redis, shard: Shard, state: GroupState, *, force: bool, dead: bool) -> bool:
+async def drop_group(server: Redis, shards: Sequence[Shard], state: GroupState, *, force: bool, dead: bool) -> bool:
     """Remove the group and all its keys, and with ``dead`` its dead letters; return whether it was removed.
 
-    Without ``force`` nothing is removed if a consumer has started since ``state`` was read. Raises RedisError.
+    Without ``force`` nothing more is removed if a consumer has started since ``state`` was read. Raises RedisError.
     """
     name = state.standing.name
-    letters = [shard.dead(name)] if dead else []
     beats = [part for pair in state.liveness.beats.items() for part in pair]
     drop = server.register_script(DROP)
-    keys = [shard.stream, shard.groups, shard.alive(name), shard.replays(name), *shard.progress(name), *letters]
-    return bool(await drop(keys=keys, args=[name, int(force), *beats]))
+    for shard in shards:
+        letters = [shard.dead(name)] if dead else []
+        keys = [shard.stream, shard.groups, shard.alive(name), shard.replays(name), *shard.progress(name), *letters]
+        if not await drop(keys=keys, args=[name, int(force), *beats]):
+            return False
+    return True
 
 
 async def _state(
@@ -171,7 +199,7 @@ async def _state(
         exact=exact,
         kept_bytes=kept_entries * survey.stream_bytes // max(survey.length, 1),
         oldest_seconds=survey.oldest_unsettled_seconds(standing) if kept_entries else None,
-        checkpoint=None if saved is None else EntryId.from_redis(shard.number, saved),
+        checkpoints=() if saved is None else (EntryId.from_redis(shard.number, saved),),
         dead=await server.xlen(shard.dead(standing.name)),
         pause=await read_pause(GroupRef(server, shard, standing.name)),
     )
@@ -188,32 +216,36 @@ async def _count_kept(server: Redis, shard: Shard, standing: GroupPosition) -> t
 
 
 async def _watch(
-    server: Redis, shard: Shard, groups: Sequence[GroupPosition], report_wait: Callable[[float], None] | None = None
-) -> dict[str, GroupLiveness]:
-    """Find the live consumers of each group.
+    server: Redis, groups: Sequence[ShardGroup], report_wait: Callable[[float], None] | None = None
+) -> dict[tuple[Shard, str], GroupLiveness]:
+    """Find the live consumers of each group on each shard.
 
     In a registered group a consumer is alive if its heartbeat advances, in a foreign group if it was active within
     FOREIGN_IDLE_SECONDS. With ``report_wait`` a consumer that read lately counts too, so most listings need no wait.
     """
-    idle = {group.name: await _idle_seconds(server, shard, group) for group in groups}
-    reading = {name: _below(consumers, READING_SECONDS if report_wait else 0) for name, consumers in idle.items()}
-    before = {group.name: await _beats(server, shard, group.name) for group in groups}
+    idle = {(shard, group.name): await _idle_seconds(server, shard, group) for shard, group in groups}
+    reading = {key: _below(consumers, READING_SECONDS if report_wait else 0) for key, consumers in idle.items()}
+    before = {key: await _beats(server, *key) for key in idle}
     now, deadline = before, time.monotonic() + WATCH_SECONDS
 
-    def find_alive(name: str) -> set[bytes]:
+    def find_alive(key: tuple[Shard, str]) -> set[bytes]:
         return {
             consumer
-            for consumer, beat in now[name].items()
-            if before[name].get(consumer) != beat or consumer in reading[name]
+            for consumer, beat in now[key].items()
+            if before[key].get(consumer) != beat or consumer in reading[key]
         }
 
-    if report_wait and any(len(find_alive(name)) < len(before[name]) for name in before):
+    if report_wait and any(len(find_alive(key)) < len(before[key]) for key in before):
         report_wait(WATCH_SECONDS)
-    while any(len(find_alive(name)) < len(before[name]) for name in before) and time.monotonic() < deadline:
+    while any(len(find_alive(key)) < len(before[key]) for key in before) and time.monotonic() < deadline:
         await asyncio.sleep(POLL_SECONDS)
-        now = {name: await _beats(server, shard, name) for name in before}
-    foreign = {group.name: _below(idle[group.name], FOREIGN_IDLE_SECONDS) for group in groups if not group.registered}
-    return {name: GroupLiveness(len(foreign.get(name, find_alive(name))), now[name]) for name in before}
+        now = {key: await _beats(server, *key) for key in before}
+    foreign = {
+        (shard, group.name): _below(idle[shard, group.name], FOREIGN_IDLE_SECONDS)
+        for shard, group in groups
+        if not group.registered
+    }
+    return {key: GroupLiveness(len(foreign.get(key, find_alive(key))), now[key]) for key in before}
 
 
 async def _idle_seconds(server: Redis, shard: Shard, group: GroupPosition) -> Mapping[bytes, float]:

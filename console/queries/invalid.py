@@ -55,16 +55,19 @@ class RecordedPayload:
         return to_text(self.fields.get(name, b""))
 
 
-async def list_invalid(server: Redis, shard: Shard, limit: int) -> list[RecordedPayload]:
+async def list_invalid(server: Redis, shards: Sequence[Shard], limit: int) -> list[RecordedPayload]:
     """Return at most ``limit`` payloads, the newest first. Raises RedisError."""
-    records: Any = await server.xrevrange(shard.invalid, count=limit)
-    return [RecordedPayload(EntryId.from_redis(shard.number, record_id), fields) for record_id, fields in records]
+    payloads: list[RecordedPayload] = []
+    for shard in shards:
+        records: Any = await server.xrevrange(shard.invalid, count=limit)
+        payloads += [RecordedPayload(EntryId.from_redis(shard.number, record), fields) for record, fields in records]
+    return sorted(payloads, key=lambda payload: (payload.id.ms, payload.id.seq), reverse=True)[:limit]
 
 
 async def find_invalid(server: Redis, shard: Shard, ids: Sequence[EntryId]) -> list[RecordedPayload]:
-    """Return the existing payloads among these ids. Raises RedisError."""
+    """Return the existing payloads of the shard among these ids. Raises RedisError."""
     payloads = []
-    for record_id in ids:
+    for record_id in [record_id for record_id in ids if record_id.shard == shard.number]:
         records: Any = await server.xrange(shard.invalid, record_id.redis, record_id.redis)
         payloads += [RecordedPayload(record_id, fields) for _, fields in records]
     return payloads

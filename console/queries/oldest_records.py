@@ -1,7 +1,7 @@
 """Find the oldest record of each place whose records are removed at an age."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 
-async def find_oldest_entries(server: Redis, shard: Shard) -> Mapping[str, float | None]:
+async def find_oldest_entries(server: Redis, shards: Sequence[Shard]) -> Mapping[str, float | None]:
     """Return the age in seconds of the oldest entry of each place in Redis, by the server's clock. Raises RedisError.
 
     The age is None for an empty place. Dead letters and history are those of the registered groups.
     """
-    groups = await read_group_names(server, shard)
+    groups = [(shard, name) for shard in shards for name in await read_group_names(server, shard)]
     keys: Mapping[str, Iterable[str]] = {
-        "stream": [shard.stream],
-        "dead_letters": map(shard.dead, groups),
-        "history": map(shard.history, groups),
-        "invalid": [shard.invalid],
-        "quarantine": [shard.quarantine],
+        "stream": [shard.stream for shard in shards],
+        "dead_letters": [shard.dead(name) for shard, name in groups],
+        "history": [shard.history(name) for shard, name in groups],
+        "invalid": [shard.invalid for shard in shards],
+        "quarantine": [shard.quarantine for shard in shards],
     }
     seconds, microseconds = await server.time()
     now = seconds + microseconds / 1e6
@@ -42,14 +42,14 @@ async def _read_first(server: Redis, key: str) -> list[float]:
     return [EntryId.from_redis(0, entry_id.decode()).ms / 1000 for entry_id, _ in entries]
 
 
-def find_oldest_file(settings: RetentionSettings) -> float | None:
+def find_oldest_file(settings: RetentionSettings, shards: Sequence[Shard]) -> float | None:
     """Return the age in seconds of the oldest file of the archive: of its last entry. None without a file.
 
     Raises ArchiveDamaged or OSError.
     """
     if settings.archive is None or not settings.archive.exists():
         return None
-    files = list_files(settings.archive, settings.shard.stream)
+    files = [file for shard in shards for file in list_files(settings.archive, shard.stream)]
     return max(time.time() - min(file.last_ms for file in files) / 1000, 0) if files else None
 
 

@@ -102,7 +102,7 @@ class RefusedPayload:
 
 
 async def list_refused(server: Redis, shard: Shard, limit: int) -> list[RefusedPayload]:
-    """Return at most ``limit`` refused payloads, the newest first. Raises RedisError."""
+    """Return at most ``limit`` refused payloads, the newest first. Ingest uses that of shard 0. Raises RedisError."""
     entries: Any = await server.xrevrange(shard.quarantine, count=limit)
     return [RefusedPayload(EntryId.from_redis(shard.number, entry_id), fields) for entry_id, fields in entries]
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from redis.asyncio import Redis
 from rich.console import Console
@@ -18,20 +18,21 @@ WATCH_SECONDS = 0.25
 ALONE_SECONDS = 10.0
 
 
-async def watch(server: Redis, shard: Shard, replay_id: str, console: Console) -> ReplayProgress:
+async def watch(server: Redis, shards: Sequence[Shard], replay_id: str, console: Console) -> ReplayProgress:
     """Show a progress bar until the replay ends or stops, or until no worker has copied it for ALONE_SECONDS."""
-    progress = await find(server, shard, replay_id)
+    progress = await find(server, shards, replay_id)
+    leases = [shard.copying(progress.replay.group, replay_id) for shard in shards]
     columns = (TextColumn("copying"), BarColumn(), MofNCompleteColumn(), SpeedColumn(), TimeRemainingColumn())
     alone_since = time.monotonic()
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=progress.replay.total, completed=progress.done)
         while progress.state is State.RUNNING:
-            if await server.exists(shard.copying(progress.replay.group, replay_id)):
+            if any([await server.exists(lease) for lease in leases]):
                 alone_since = time.monotonic()
             elif time.monotonic() - alone_since > ALONE_SECONDS:
                 break
             await asyncio.sleep(WATCH_SECONDS)
-            progress = await find(server, shard, replay_id)
+            progress = await find(server, shards, replay_id)
             bar.update(task, completed=progress.done)
     return progress
 

@@ -1,10 +1,10 @@
 """Plan, start, list and control replays."""
 
 import secrets
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from redis.asyncio import Redis
 
@@ -23,7 +23,7 @@ from worker.retention.archive_reader import ArchiveDamaged
 
 @dataclass(frozen=True, slots=True)
 class ReplayRequest:
-    """The entries to replay and the target group. A plan needs no group; a start does."""
+    """The entries of one shard to replay, and the target group. A plan needs no group; a start does."""
 
     shard: Shard
     group: str | None
@@ -57,6 +57,21 @@ class ReplayPlan:
         first, last = self.span or (stored.id, stored.id)
         self.span = min(first, stored.id), max(last, stored.id)
 
+    @classmethod
+    def sum_up(cls, plans: Sequence[Self]) -> Self:
+        """Return the plan over all shards from that of each."""
+        received = [plan.received_ms for plan in plans if plan.received_ms]
+        spans = [plan.span for plan in plans if plan.span]
+        return cls(
+            entries=sum(plan.entries for plan in plans),
+            bytes=sum(plan.bytes for plan in plans),
+            received_ms=(min(span[0] for span in received), max(span[1] for span in received)) if received else None,
+            span=(min((span[0] for span in spans), key=_by_time), max((span[1] for span in spans), key=_by_time))
+            if spans
+            else None,
+            read=sum(plan.read for plan in plans),
+        )
+
     def summary(self, rate: float) -> dict[str, Any]:
         """Return a dictionary for JSON."""
         first, last = self.received_ms or (None, None)
@@ -72,6 +87,10 @@ class ReplayPlan:
         }
 
 
+def _by_time(entry_id: EntryId) -> tuple[int, int, int]:
+    return entry_id.ms, entry_id.seq, entry_id.shard
+
+
 async def plan(server: Redis, request: ReplayRequest) -> ReplayPlan:
     """Plan a replay of stored entries. Raises RedisError, and CommandError for an unknown group or a bad archive."""
     result = ReplayPlan()
@@ -79,6 +98,14 @@ async def plan(server: Redis, request: ReplayRequest) -> ReplayPlan:
     async for _ in count_entries(server, request, result):
         pass
     return result
+
+
+async def plan_all(
+    server: Redis, shards: Sequence[Shard], request: ReplayRequest
+) -> list[tuple[ReplayRequest, ReplayPlan]]:
+    """Plan the same replay on each shard. Raises as ``plan``."""
+    requests = [replace(request, shard=shard) for shard in shards]
+    return [(part, await plan(server, part)) for part in requests]
 
 
 async def count_entries(
@@ -117,29 +144,34 @@ async def _pages(server: Redis, request: ReplayRequest, upto: EntryId | None) ->
 
 
 async def start(
-    server: Redis, request: ReplayRequest, replay_plan: ReplayPlan, *, person: str = "", why: str = ""
+    server: Redis, planned: Sequence[tuple[ReplayRequest, ReplayPlan]], *, person: str = "", why: str = ""
 ) -> Replay:
-    """Start a planned replay; a worker copies it. The list shows the person and the reason.
+    """Start a planned replay, with a part for each shard; workers copy it. The list shows the person and the reason.
 
-    Raises RedisError, and CommandError without the group.
+    All requests have the same group and rate; each part gets a share of the rate. Raises RedisError, and CommandError
+    without the group.
     """
-    assert request.group is not None  # noqa: S101 - the command requires a group
-    assert replay_plan.span is not None  # noqa: S101 - the command does not start an empty replay
+    planned = [(request, replay_plan) for request, replay_plan in planned if replay_plan.entries]
     seconds, microseconds = await server.time()
-    replay = Replay(
-        id=_make_id(),
-        group=request.group,
-        place=request.place,
-        selection=request.selection,
-        rate=request.rate,
-        begin=(await _find_start(server, request, replay_plan.span[0])).redis,
-        end=replay_plan.span[1].redis,
-        total=replay_plan.entries,
-        started_ms=seconds * 1000 + microseconds // 1000,
-    )
-    if not await Replays(GroupRef(server, request.shard, request.group)).start(replay, person, why):
-        raise CommandError(f"no group {request.group!r} is registered: start a worker of it first")
-    return replay
+    replay_id, started_ms = _make_id(), seconds * 1000 + microseconds // 1000
+    total = sum(replay_plan.entries for _, replay_plan in planned)
+    for request, replay_plan in planned:
+        assert request.group is not None  # noqa: S101 - the command requires a group
+        assert replay_plan.span is not None  # noqa: S101 - the command does not start an empty part
+        part = Replay(
+            id=replay_id,
+            group=request.group,
+            place=request.place,
+            selection=request.selection,
+            rate=request.rate * replay_plan.entries / total,
+            begin=(await _find_start(server, request, replay_plan.span[0])).redis,
+            end=replay_plan.span[1].redis,
+            total=replay_plan.entries,
+            started_ms=started_ms,
+        )
+        if not await Replays(GroupRef(server, request.shard, request.group)).start(part, person, why):
+            raise CommandError(f"no group {request.group!r} is registered: start a worker of it first")
+    return replace(part, total=total, rate=planned[0][0].rate)
 
 
 def _make_id() -> str:
@@ -167,19 +199,33 @@ async def check_group(server: Redis, shard: Shard, group: str | None) -> None:
         raise CommandError(f"no group {group!r}; the groups are: {', '.join(names) or 'none yet, start a worker'}")
 
 
-async def list_replays(server: Redis, shard: Shard, group: str | None) -> list[Progress]:
+async def list_replays(server: Redis, shards: Sequence[Shard], group: str | None) -> list[Progress]:
     """Return the replays of the group, or of all groups; the newest of each first. Raises CommandError, RedisError."""
-    await check_group(server, shard, group)
-    groups = await read_group_names(server, shard) if group is None else [group]
-    return [progress for name in groups for progress in await Replays(GroupRef(server, shard, name)).all()]
+    await check_group(server, shards[0], group)
+    names = await read_group_names(server, shards[0]) if group is None else [group]
+    replays: list[Progress] = []
+    for name in names:
+        by_id: dict[str, list[Progress]] = {}
+        for shard in shards:
+            for part in await Replays(GroupRef(server, shard, name)).all():
+                by_id.setdefault(part.replay.id, []).append(part)
+        merged = map(Progress.merge, by_id.values())
+        replays += sorted(merged, key=lambda progress: (progress.started.ms, progress.replay.id), reverse=True)
+    return replays
 
 
-async def find(server: Redis, shard: Shard, replay_id: str) -> Progress:
+async def find(server: Redis, shards: Sequence[Shard], replay_id: str) -> Progress:
     """Return the replay with this id. Raises CommandError if it does not exist, and RedisError."""
-    for progress in await list_replays(server, shard, None):
+    for progress in await list_replays(server, shards, None):
         if progress.replay.id == replay_id:
             return progress
     raise CommandError(f"no replay {replay_id!r}; `ackstream replay list` shows all")
+
+
+async def _find_parts(server: Redis, shards: Sequence[Shard], replay: Replay) -> list[tuple[Replays, Progress]]:
+    repositories = [Replays(GroupRef(server, shard, replay.group)) for shard in shards]
+    parts = [(repository, await repository.find(replay.id)) for repository in repositories]
+    return [(repository, part) for repository, part in parts if part is not None]
 
 
 MOVES = {
@@ -190,21 +236,31 @@ MOVES = {
 """For each act: the state after it, and the states from which it is possible."""
 
 
-async def move(server: Redis, shard: Shard, replay_id: str, act: str, *, person: str = "", why: str = "") -> Progress:
+async def move(
+    server: Redis, shards: Sequence[Shard], replay_id: str, act: str, *, person: str = "", why: str = ""
+) -> Progress:
     """Pause, resume or cancel the replay; return its progress. Raises CommandError in another state, and RedisError."""
     to, allowed = MOVES[act]
-    replay = (await find(server, shard, replay_id)).replay
-    replays = Replays(GroupRef(server, shard, replay.group))
-    was = await replays.change_state(replay, to, allowed=allowed, person=person, why=why)
-    if was not in (*allowed, to):
-        raise CommandError(f"replay {replay_id} is {was} already" if was else f"no replay {replay_id!r}")
-    return await find(server, shard, replay_id)
+    progress = await find(server, shards, replay_id)
+    before = [
+        await replays.change_state(part.replay, to, allowed=allowed, person=person, why=why)
+        for replays, part in await _find_parts(server, shards, progress.replay)
+    ]
+    if not any(state in (*allowed, to) for state in before):
+        raise CommandError(f"replay {replay_id} is {progress.state} already")
+    return await find(server, shards, replay_id)
 
 
-async def change_rate(server: Redis, shard: Shard, replay_id: str, rate: float) -> Progress:
+async def change_rate(server: Redis, shards: Sequence[Shard], replay_id: str, rate: float) -> Progress:
     """Change the rate of the replay; its worker follows within seconds. Raises CommandError if it has ended."""
-    replay = (await find(server, shard, replay_id)).replay
-    state = await Replays(GroupRef(server, shard, replay.group)).change_rate(replay, rate)
-    if state is None or state in ENDED:
-        raise CommandError(f"replay {replay_id} is {state} already" if state else f"no replay {replay_id!r}")
-    return await find(server, shard, replay_id)
+    progress = await find(server, shards, replay_id)
+    parts = [
+        (replays, part.replay)
+        for replays, part in await _find_parts(server, shards, progress.replay)
+        if part.state not in ENDED
+    ]
+    total = sum(part.total for _, part in parts)
+    states = [await replays.change_rate(part, rate * part.total / total) for replays, part in parts]
+    if all(state is None or state in ENDED for state in states):
+        raise CommandError(f"replay {replay_id} is {(await find(server, shards, replay_id)).state} already")
+    return await find(server, shards, replay_id)

@@ -136,8 +136,8 @@ class StatsReader:
         )
 
 
-async def gather_stats(server: Redis, shard: Shard) -> Mapping[str, Any]:
-    """Return the shard's length, and the open work of each registered group. Raises RedisError.
+async def gather_stats(server: Redis, shards: Sequence[Shard]) -> Mapping[str, Any]:
+    """Return the length of each shard, and the open work of each registered group on all of them. Raises RedisError.
 
     ``unread`` is the group's lag. If the server does not report the lag, entries are counted up to COUNTED_AT_MOST, and
     ``unread_exact`` is false if that limit was reached. ``retries`` counts delayed retries, waiting or in flight;
@@ -146,11 +146,27 @@ async def gather_stats(server: Redis, shard: Shard) -> Mapping[str, Any]:
     the oldest unread or pending entry by the server's clock, or None; retries and replays do not count. ``invalid``
     counts the shard's recorded invalid payloads that no signature verifies.
     """
-    stats = await StatsReader(server, shard).read()
-    groups = sorted((group for group in stats.groups if group.registered), key=lambda group: group.name)
+    parts: dict[str, list[Mapping[str, Any]]] = {}
+    lengths = []
+    for shard in shards:
+        stats = await StatsReader(server, shard).read()
+        invalid = await count_invalid(server, shard)
+        lengths.append({"shard": shard.number, "length": stats.length, "invalid": invalid})
+        for group in stats.groups:
+            if group.registered:
+                parts.setdefault(group.name, []).append(await _describe(server, stats, group))
+    return {"shards": lengths, "groups": {name: _add_up(parts[name]) for name in sorted(parts)}}
+
+
+def _add_up(parts: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the open work of a group on several shards. Its pause is on shard 0."""
+    ages = [part["oldest_seconds"] for part in parts if part["oldest_seconds"] is not None]
+    counts = ("unread", "pending", "retries", "replays", "dead", "outstanding")
     return {
-        "shards": [{"shard": shard.number, "length": stats.length, "invalid": await count_invalid(server, shard)}],
-        "groups": {group.name: await _describe(server, stats, group) for group in groups},
+        **parts[0],
+        **{name: sum(part[name] for part in parts) for name in counts},
+        "unread_exact": all(part["unread_exact"] for part in parts),
+        "oldest_seconds": max(ages, default=None),
     }
 
 

@@ -31,6 +31,7 @@ from runtime.disk import make_folder, try_lock
 from runtime.errors import CommandError
 from runtime.metrics import PROCESS
 from stream.redis.client import client, redact_url
+from stream.shard_watch import watch_shards
 from worker.store.database import open_engine
 
 log = structlog.get_logger("console")
@@ -52,16 +53,17 @@ async def serve(
     try:
         async with (
             open_console_database(settings.console_database) as database,
-            run_sampler(settings, server, engine, database) as sampler,
+            watch_shards(server, settings, stop, creates=False) as watch,
+            run_sampler(settings, server, watch.shards, engine, database) as sampler,
             open_plans(server) as plans,
             run_simulation(settings) as simulation,
             open_board() as checks,
         ):
             access = _open_access(settings, database)
             await access.audit.drop_old()
-            shards, audit = [settings.shard], access.audit
-            erasures = ErasureBoard(settings, audit)
-            state = ConsoleState(settings, server, shards, engine, sampler, audit, plans, simulation, checks, erasures)
+            erasures = ErasureBoard(settings, access.audit)
+            parts = access.audit, plans, simulation, checks, erasures
+            state = ConsoleState(settings, server, watch.shards, engine, sampler, *parts)
             async with (
                 aclosing(erasures),
                 open_site(make_app(state, access, stop), settings) as port,

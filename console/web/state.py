@@ -27,6 +27,7 @@ class ConsoleState:
     settings: ConsoleSettings
     server: Redis
     shards: Sequence[Shard]
+    """All shards; new ones are added while the console runs."""
     engine: AsyncEngine
     """Read-only."""
     sampler: Sampler

@@ -141,6 +141,8 @@ def _record(running: Running) -> Iterator[tuple[str, Shape]]:
         yield _shape(running, f"console user {command}")
     yield _shape(running, "plan --rate 100")
     yield _shape(running, "console link")
+    for command in ("shards list", "shards set 2"):
+        yield _shape(running, command)
 
 
 def _shape(running: Running, command: str) -> tuple[str, Shape]:

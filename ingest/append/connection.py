@@ -1,4 +1,4 @@
-"""A connection that appends batches to the stream, one script call per batch.
+"""A connection that appends batches to the stream, one script call per batch, to one shard after the other.
 
 The server either rejects the whole batch before the script runs (NOSCRIPT, OOM and similar errors), or runs the script.
 If the reply is lost, the batch may still be on the stream. After any error the connection is closed for good, so that a
@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, ResponseError
 
+from ingest.append.shard_turns import ShardTurns
 from ingest.encoding import as_arguments, command
 from ingest.metrics import APPEND_ENTRIES, APPEND_SECONDS
 from stream.redis.client import limit_wait
@@ -30,19 +31,20 @@ _LOAD = b"*3\r\n" + command([b"SCRIPT", b"LOAD", APPEND.encode()])
 class AppendConnection:
     """A dedicated connection, created by ``open``. Several batches may be in flight; Redis answers them in order."""
 
-    def __init__(self, connection: Any, stream: str, sha: str) -> None:
+    def __init__(self, connection: Any, turns: ShardTurns, sha: str) -> None:
         self._connection = connection
-        self._command = command([b"EVALSHA", sha.encode(), b"1", stream.encode()])
+        self._turns = turns
+        self._command = command([b"EVALSHA", sha.encode(), b"1"])
         self._previous = asyncio.Event()
         self._previous.set()
         self.is_closed = False
 
     @classmethod
-    async def open(cls, server: Redis, stream: str) -> Self:
+    async def open(cls, server: Redis, turns: ShardTurns) -> Self:
         """Connect. Raises RedisError."""
         sha: str = await server.script_load(APPEND)
         pool: Any = server.connection_pool
-        connection = cls(pool.make_connection(), stream, sha)
+        connection = cls(pool.make_connection(), turns, sha)
         try:
             await connection._connection.connect()
         except BaseException:
@@ -53,11 +55,11 @@ class AppendConnection:
     async def append(self, batch: Sequence[bytes], within_seconds: float) -> None:
         """Return once Redis has confirmed the batch. Raises RedisError and closes the connection.
 
-        An empty batch appends nothing and only checks that this user may append to the stream.
+        An empty batch appends nothing and only checks that this user may append to the shard whose turn it is.
         """
         started = perf_counter()
         count, entries = as_arguments(batch)
-        packed = b"*%d\r\n%b%b" % (_COMMAND_PARTS + count, self._command, entries)
+        packed = b"*%d\r\n%b%b%b" % (_COMMAND_PARTS + count, self._command, self._turns.next_key(), entries)
         try:
             async with limit_wait(within_seconds):
                 appended = await self._run_script(packed)

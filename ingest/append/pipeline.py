@@ -24,6 +24,7 @@ from runtime.tasks import cancel_and_wait
 from stream.redis.client import name_error, redact_url
 from stream.redis.errors import CLUSTER, DENIED, UNSUPPORTED, WRONG_TYPE
 from stream.server_id import ensure_server_id
+from stream.shard_watch import ShardWatch
 
 if TYPE_CHECKING:
     from runtime.tracing.tracer import Tracing
@@ -43,7 +44,8 @@ async def open_pipeline(
     and Redis cannot be used.
     """
     checks = ServerChecks(server, settings.ack)
-    writer = RedisWriter(server, settings.shard.stream, checks)
+    watch = ShardWatch(server, settings)
+    writer = RedisWriter(server, watch, checks)
     SPOOL_LIMIT.set(settings.spool_bytes)
     owner = Owner(settings.shard.stream, redact_url(settings.redis_url))
     async with open_spool(settings.data, owner, settings.spool_bytes) as spool:
@@ -57,7 +59,7 @@ async def open_pipeline(
                 running = [
                     tasks.create_task(appender.run(), name="appender"),
                     tasks.create_task(drainer.run(), name="drainer"),
-                    tasks.create_task(_monitor(writer, checks, spool), name="monitor"),
+                    tasks.create_task(_monitor(writer, watch, checks, spool), name="monitor"),
                 ]
                 try:
                     yield appender
@@ -106,8 +108,8 @@ def _require_usable(writer: RedisWriter, settings: IngestSettings) -> None:
     raise CommandError(f"ACKSTREAM_ACK=fsync needs a more durable Redis: {detail}. {fault.next_step.capitalize()}")
 
 
-async def _monitor(writer: RedisWriter, checks: ServerChecks, spool: Spool) -> None:
-    """Check the spool and the server's memory every second and the server's settings every minute, until cancelled."""
+async def _monitor(writer: RedisWriter, watch: ShardWatch, checks: ServerChecks, spool: Spool) -> None:
+    """Check spool, layout and memory every second, and the server's settings every minute, until cancelled."""
     settings_due = time.monotonic() + DURABILITY_SECONDS
     while True:
         await asyncio.sleep(POLL_SECONDS)
@@ -119,6 +121,7 @@ async def _monitor(writer: RedisWriter, checks: ServerChecks, spool: Spool) -> N
             continue
         with suppress(RedisError):  # the next append detects that Redis is away
             try:
+                await watch.refresh()
                 await checks.check_memory()
                 if time.monotonic() >= settings_due:
                     await checks.check_durability()

@@ -18,10 +18,12 @@ from redis.exceptions import RedisError
 
 from ingest.append.connection import AppendConnection
 from ingest.append.server_checks import ServerChecks, ServerNotReady
+from ingest.append.shard_turns import ShardTurns
 from ingest.metrics import APPEND_FAILURES, BREAKER, REDIS_DOWN
 from runtime.tasks import wait_for
 from stream.redis.client import limit_wait, name_error
 from stream.redis.errors import AWAY, RedisFault, identify_fault
+from stream.shard_watch import ShardWatch
 
 log = structlog.get_logger("redis")
 
@@ -44,13 +46,14 @@ class RedisWriter:
     def __init__(
         self,
         server: Redis,
-        stream: str,
+        watch: ShardWatch,
         checks: ServerChecks,
         clock: Callable[[], float] = time.monotonic,
         jitter: Jitter = random.uniform,
     ) -> None:
         self._server = server
-        self._stream = stream
+        self._watch = watch
+        self._turns = ShardTurns(watch)
         self._checks = checks
         self._clock = clock
         self._jitter = jitter
@@ -152,10 +155,11 @@ class RedisWriter:
 
     async def connect(self) -> AppendConnection:
         """Open another connection. Raises RedisError."""
-        return await AppendConnection.open(self._server, self._stream)
+        return await AppendConnection.open(self._server, self._turns)
 
     async def _connect(self) -> AppendConnection:
         await self._checks.check()
+        await self._watch.refresh()
         return await self.connect()
 
     async def wait_until_closed(self, within_seconds: float) -> None:
@@ -186,7 +190,8 @@ class RedisWriter:
         else:  # the connection in use did not fail, and batches may be in flight on it
             await connection.close()
         now = self._clock()
-        log.info("redis.up", stream=self._stream, down_seconds=round(now - self._changed_at, 3))
+        down_seconds, stream = round(now - self._changed_at, 3), self._watch.shards[0].stream
+        log.info("redis.up", stream=stream, shards=self._watch.layout.used, down_seconds=down_seconds)
         self._changed_at = now
         self._set_fault(None)
 

@@ -194,9 +194,9 @@ async def test_a_group_with_a_live_worker_is_not_dropped(valkey_url: str, server
     await add(server, shard, ["*"])
     async with run_worker(redis_url=valkey_url, stream=shard.name, handlers="log"):
         await until(lambda: beats(server, shard))
-        state = await groups.find_group(server, shard, "log")
+        state = await groups.find_group(server, [shard], "log")
         assert state.liveness.alive == 1
-    assert (await groups.find_group(server, shard, "log")).liveness.alive == 0
+    assert (await groups.find_group(server, [shard], "log")).liveness.alive == 0
 
 
 async def beats(server: Redis, shard: Shard) -> bool:
@@ -218,10 +218,10 @@ async def test_a_consumer_that_returns_before_the_drop_prevents_it(server: Redis
     await group(server, shard, "slow")
     await register(server, shard, "slow")
     await server.hset(shard.alive("slow"), "stopped", "7")
-    state = await groups.find_group(server, shard, "slow")
+    state = await groups.find_group(server, [shard], "slow")
     assert state.liveness.alive == 0
     await server.hincrby(shard.alive("slow"), "stopped", 1)
-    assert not await groups.drop_group(server, shard, state, force=False, dead=True)
+    assert not await groups.drop_group(server, [shard], state, force=False, dead=True)
     assert await server.sismember(shard.groups, "slow")
-    assert await groups.drop_group(server, shard, state, force=True, dead=True)
+    assert await groups.drop_group(server, [shard], state, force=True, dead=True)
     assert await server.xinfo_groups(shard.stream) == []

@@ -204,7 +204,7 @@ async def test_two_versions_run_side_by_side(
         await both.migrate(NEW)
 
     await check_tables(database_url, event_ids)
-    groups = (await gather_stats(server, shard))["groups"]
+    groups = (await gather_stats(server, [shard]))["groups"]
     assert {name: group["dead"] for name, group in groups.items()} == {"store": 0, "audit": 0}
 
 

@@ -75,7 +75,7 @@ async def _put(rng: random.Random, server: Redis, shard: Shard, deadline: float)
 
 
 async def _count_outstanding(server: Redis, shard: Shard) -> int:
-    groups = (await gather_stats(server, shard))["groups"]
+    groups = (await gather_stats(server, [shard]))["groups"]
     return sum(group["outstanding"] for group in groups.values()) if len(groups) == len(GROUPS) else 1
 
 

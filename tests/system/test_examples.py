@@ -88,7 +88,7 @@ async def test_each_example_gives_the_right_row(
         for number, (name, error) in enumerate(NO_STATUS.items(), 1):
             assert await send(http, base, name) == 200
             await until(lambda number=number: has_dead_letters(server, shard, number))  # type: ignore[misc]
-            (newest,) = (await list_dead(server, shard, ["store"], 1)).newest
+            (newest,) = (await list_dead(server, [shard], ["store"], 1)).newest
             assert newest.fields[b"payload"] == example(name).payload
             assert newest.summary()["error"] == error
 

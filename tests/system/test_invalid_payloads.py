@@ -28,7 +28,7 @@ async def post(url: str, *payloads: bytes, is_signed: bool) -> None:
 
 
 async def groups(server: Redis, shard: Shard) -> list[dict[str, Any]]:
-    groups = (await gather_stats(server, shard))["groups"]
+    groups = (await gather_stats(server, [shard]))["groups"]
     return [groups.get(name, {}) for name in GROUPS]
 
 

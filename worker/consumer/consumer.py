@@ -1,4 +1,4 @@
-"""The main loop of one group: claims or reads a batch, processes it, and repeats.
+"""The main loop of one group on one shard: claims or reads a batch, processes it, and repeats.
 
 When Redis fails (stream.redis.errors), the consumer settles nothing that is in flight. It takes a new name, waits, and
 starts again. A worker (this one or another) then claims the entries of the old name, like those of any dead consumer.
@@ -14,7 +14,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from runtime.tasks import Backoff, cancel_and_wait
+from runtime.tasks import Backoff
 from stream.redis.client import ServerUnfit, limit_wait, name_error, require_commands
 from stream.redis.errors import SILENT
 from worker.consumer.batch import Batch
@@ -36,7 +36,7 @@ LEAVE_SECONDS = 2.0
 
 
 class Consumer:
-    """Consumes one group. ``servers`` are its clients."""
+    """Consumes one group on one shard. ``servers`` are its clients."""
 
     def __init__(
         self,
@@ -106,11 +106,17 @@ class Consumer:
 
     async def _prepare(self) -> None:
         await require_commands(self._server, ["FUNCTION"])  # as old as the scripts' flags: Redis 7.0
+        await self._upkeep.find_shards()
         await self._upkeep.group.ensure()
         await self._upkeep.refresh()
         await self._heartbeat.announce()
         self._health.mark_healthy()
-        log.info("consumer.ready", group=self._group.name, consumer=self._heartbeat.consumer)
+        log.info(
+            "consumer.ready",
+            group=self._group.name,
+            shard=self._group.shard.number,
+            consumer=self._heartbeat.consumer,
+        )
 
     async def _consume(self, stop: asyncio.Event, backoff: Backoff) -> None:
         """Process batch after batch. While one is handled, read the next one, unless an orphan check is due."""
@@ -186,20 +192,3 @@ class Consumer:
             except RedisError as exc:
                 log.warning("consumer.upkeep_failed", group=self._group.name, error=name_error(exc))
                 self._health.record_upkeep_error(exc)
-
-
-async def consume(consumers: Sequence[Consumer], stop: asyncio.Event, grace_seconds: float) -> None:
-    """Run all consumers until ``stop``, then let them finish for at most ``grace_seconds`` and hand over the rest."""
-    async with asyncio.TaskGroup() as tasks:
-        loops = [tasks.create_task(consumer.run(stop)) for consumer in consumers]
-        upkeep = [tasks.create_task(loop) for consumer in consumers for loop in consumer.upkeep]
-        await stop.wait()
-        await asyncio.wait(loops, timeout=grace_seconds / 2)
-        for consumer in consumers:
-            consumer.close()
-        await asyncio.wait(loops, timeout=grace_seconds / 2)
-        for loop in loops:
-            loop.cancel()  # once, so that handlers can clean up
-        await asyncio.wait(loops, timeout=LEAVE_SECONDS)
-        await cancel_and_wait((*loops, *upkeep))
-    await asyncio.gather(*(consumer.leave() for consumer in consumers))

@@ -34,7 +34,10 @@ _BROUGHT_BACK = {b"error", b"noted"}
 
 
 class Processor:
-    """Processes the batches of one group, with the objects that worker.wiring made for that group."""
+    """Processes the batches of one group on one shard, with the objects that worker.wiring made for them.
+
+    ``prober`` is the heartbeat of shard 0, which has the pause. ``hangs`` says whether a call hangs on any shard.
+    """
 
     def __init__(
         self,
@@ -51,6 +54,8 @@ class Processor:
         secrets: Sequence[str] = (),
         chance: Callable[[], float] = random.random,
         accepts: Callable[[StatusEvent], bool] | None = None,
+        prober: Heartbeat | None = None,
+        hangs: Callable[[], bool] = lambda: False,
     ) -> None:
         self._group = group
         self._dispatcher = dispatcher
@@ -58,6 +63,8 @@ class Processor:
         self._policy = policy
         self._writer = writer
         self._heartbeat = heartbeat
+        self._prober = prober or heartbeat
+        self._others_hang = hangs
         self._poison = poison
         self._stop = stop
         self._dedup = dedup
@@ -71,8 +78,11 @@ class Processor:
 
     @property
     def hangs(self) -> bool:
-        """Whether a call still runs although it was cancelled at its timeout."""
-        return self._dispatcher.hangs
+        """Whether a call still runs although it was cancelled at its timeout, here or on another shard.
+
+        It may have the last slot, so no shard of the group is handled.
+        """
+        return self._dispatcher.hangs or self._others_hang()
 
     async def count_in_flight(self, batches: Iterable[Batch]) -> Counter[Source]:
         """Count the entries of each stream that are in flight and not settled, including these batches.
@@ -193,7 +203,7 @@ class Processor:
         if self._stop.is_set() and not self._circuit.can_start:
             self.close()
         if not self._closed:
-            await self._dispatcher.probe(self._heartbeat.consumer)
+            await self._dispatcher.probe(self._prober.consumer)
 
     async def _settle(self) -> None:
         """Settle the calls that have ended."""

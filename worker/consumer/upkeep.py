@@ -14,7 +14,11 @@ from worker.timing import TIMING, Timing
 
 @dataclass(frozen=True, slots=True)
 class Upkeep:
-    """The objects of one group that need upkeep."""
+    """The objects of one group that need upkeep, on one shard.
+
+    ``find_shards`` reads the layout, and ``refreshes`` says whether this shard's consumer refreshes the pause and the
+    backlog, which the consumers of all shards share.
+    """
 
     group: ConsumerGroup
     delayed: DelayedRetries
@@ -22,12 +26,16 @@ class Upkeep:
     backlog: Backlog
     circuit: Circuit
     settler: Settler
+    find_shards: Callable[[], Awaitable[None]]
+    succeeded_seconds_ago: Callable[[], float | None]
+    refreshes: bool = True
     timing: Timing = TIMING
 
     @property
     def steps(self) -> Sequence[Callable[[], Awaitable[None]]]:
         """The steps of the upkeep. Each runs in a loop of its own and raises RedisError."""
-        return self.group.save_checkpoint, self.delayed.promote, self.refresh, self.note_success
+        steps = (self.group.save_checkpoint, self.delayed.promote, self.note_success)
+        return (*steps, self.refresh) if self.refreshes else steps
 
     @property
     def not_ready_reason(self) -> str | None:
@@ -41,4 +49,4 @@ class Upkeep:
 
     async def note_success(self) -> None:
         """Publish the start of the latest successful call to the group's other workers. Raises RedisError."""
-        await self.settler.note_success(self.circuit.succeeded_seconds_ago)
+        await self.settler.note_success(self.succeeded_seconds_ago())

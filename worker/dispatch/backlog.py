@@ -1,12 +1,15 @@
-"""The backlog of a group, the bytes of its delayed retries and dead letters, and its limit.
+"""The backlog of a group, the bytes of its delayed retries and dead letters on all shards, and its limit.
 
 The worker still delays and dead-letters entries when Redis is out of memory, so the backlog needs a limit. At the
 limit the group reads and handles no live entries; its retries continue. While Redis is at its maxmemory, the limit is
 1/250 of maxmemory, so that all groups together exceed it by little.
 """
 
+from collections.abc import Sequence
+
 import structlog
 
+from stream.keys import Shard
 from stream.redis.scripts import read_script
 from worker.group.group_ref import GroupRef
 from worker.metrics import BACKLOG_BYTES, PAUSED
@@ -28,9 +31,9 @@ TIGHT_RATIO = 0.9
 class Backlog:
     """The backlog of one group, as this worker measured it last."""
 
-    def __init__(self, group: GroupRef, limit_bytes: int | None = None) -> None:
+    def __init__(self, group: GroupRef, limit_bytes: int | None = None, shards: Sequence[Shard] = ()) -> None:
         self._group = group.name
-        self._keys = [group.delayed, group.retry, group.dead]
+        self._shards = shards or [group.shard]
         self._limit_bytes = limit_bytes
         self._measure = group.server.register_script(MEASURE)
         self.bytes = 0
@@ -41,7 +44,12 @@ class Backlog:
 
     async def measure(self) -> None:
         """Measure the backlog. Raises RedisError."""
-        self.bytes, used, maxmemory = map(int, await self._measure(keys=self._keys))
+        total = used = maxmemory = 0
+        for shard in self._shards:
+            keys = [shard.delayed(self._group), shard.retry(self._group), shard.dead(self._group)]
+            size, used, maxmemory = map(int, await self._measure(keys=keys))
+            total += size
+        self.bytes = total
         limit = limit_of(self._limit_bytes, used, maxmemory)
         self.is_tight = maxmemory > 0 and used >= TIGHT_RATIO * maxmemory
         was_full, self.is_full = self.is_full, limit is not None and self.bytes >= limit

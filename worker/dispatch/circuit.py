@@ -1,4 +1,4 @@
-"""The circuit of one handler: decides whether a call may start.
+"""The circuit of one handler on one shard: decides whether a call may start.
 
 No call starts while the group is paused, the target is unavailable, the breaker has just tripped, or the worker is
 late with its heartbeat.
@@ -24,7 +24,7 @@ log = structlog.get_logger("handler")
 
 
 class Circuit:
-    """Records the result of each call, and opens and closes the circuit."""
+    """Records the result of each call, and opens and closes the circuit. All shards share the ``breaker``."""
 
     def __init__(
         self,
@@ -35,6 +35,7 @@ class Circuit:
         is_late: Callable[[int], bool] = lambda _generation: False,
         clock: Callable[[], float] = time.monotonic,
         timing: Timing = TIMING,
+        breaker: CircuitBreaker | None = None,
     ) -> None:
         self.group = group
         self._limits = limits
@@ -42,7 +43,7 @@ class Circuit:
         self._is_late = is_late
         self._clock = clock
         self._timing = timing
-        self._breaker = CircuitBreaker(clock, timing.trip, timing.window)
+        self._breaker = breaker or CircuitBreaker(clock, timing.trip, timing.window)
         self._halt: PauseReason | None = None
         self._probe: Call | None = None
         self._probe_succeeded: bool | None = None

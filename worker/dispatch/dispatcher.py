@@ -7,12 +7,14 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from worker.dispatch.backlog import Backlog
 from worker.dispatch.call import Call, Handler, Limits, split_by_handler
 from worker.dispatch.circuit import Circuit
 from worker.dispatch.queue import CallQueue
+from worker.dispatch.slots import Slots
 from worker.dispatch.suspects import Suspect, Suspects
 from worker.dispatch.target_check import TargetCheck
 from worker.events.event import StatusEvent
@@ -33,7 +35,7 @@ MOST_FAILURES = 100
 
 
 class Dispatcher:
-    """Runs the calls of one handler, at most ``limits.concurrency`` at once."""
+    """Runs the calls of one handler for one shard, at most ``limits.concurrency`` at once over all shards."""
 
     def __init__(
         self,
@@ -44,9 +46,11 @@ class Dispatcher:
         backlog: Backlog,
         target: TargetCheck,
         clock: Callable[[], float] = time.monotonic,
+        slots: Slots | None = None,
     ) -> None:
         self._handler = handler
         self._limits = limits
+        self._slots = slots or Slots(limits.concurrency)
         self._circuit = circuit
         self._suspects = suspects
         self._target = target
@@ -199,33 +203,44 @@ class Dispatcher:
 
     async def _work(self, isolated: deque[Call] | None = None) -> None:
         """Make one call after the other, from the queue or from ``isolated``."""
-        turn_end = self._clock() + TURN_SECONDS
-        while self._circuit.can_start and (isolated is not None or not self._suspects):
-            call = self._queue.take() if isolated is None else isolated.popleft() if isolated else None
-            if call is None or not await self._make(call, isolated) or self._failures >= MOST_FAILURES:
-                return  # the step ends, and failures are settled
-            if call.started + call.seconds >= turn_end:
-                if not self._watches and self.can_take_more:
-                    return  # the step ends, and the next batch is put
-                await asyncio.sleep(0)  # a handler that never waits must not block the event loop
-                turn_end = self._clock() + TURN_SECONDS
+        goes_on = True
+        while goes_on:
+            goes_on = await self._take_turn(isolated)
+            await asyncio.sleep(0)  # a handler that never waits must not block the event loop
+
+    async def _take_turn(self, isolated: deque[Call] | None) -> bool:
+        """Make calls for TURN_SECONDS, or one that takes longer. Return whether to continue."""
+        async with nullcontext() if isolated is not None else self._slots.one:
+            turn_end = self._clock() + TURN_SECONDS
+            while self._circuit.can_start and (isolated is not None or not self._suspects):
+                call = self._queue.take() if isolated is None else isolated.popleft() if isolated else None
+                if call is None or not await self._make(call, isolated) or self._failures >= MOST_FAILURES:
+                    return False  # the step ends, and failures are settled
+                if call.started + call.seconds >= turn_end:
+                    return self._watches or not self.can_take_more  # else the step ends, and the next batch is put
+        return False
 
     async def _isolate(self, *, probes: bool = False) -> None:
         """Handle some of the suspects under a mark, while no other call of the group runs in this worker."""
         self._isolates = True
-        calls = self._suspects.take()
-        waiting: deque[Call] = deque(part for call in calls for part in split_by_handler(self._handler, call))
         try:
-            async with self._suspects.mark(calls, self._limits.timeout_seconds):
-                if probes:
-                    self._circuit.start_probe(waiting[0])
-                    await self._make(waiting.popleft(), waiting)
-                else:
-                    count = min(self._limits.concurrency, len(waiting))
-                    await asyncio.wait([self._start(self._work(waiting)) for _ in range(count)])
+            async with self._slots.take_all():
+                calls = self._suspects.take()
+                waiting = deque(part for call in calls for part in split_by_handler(self._handler, call))
+                if waiting:  # else the worker stopped while this waited for the slots
+                    async with self._suspects.mark(calls, self._limits.timeout_seconds):
+                        await self._work_isolated(waiting, probes=probes)
         finally:
             self._isolates = False
         self._suspects.put_back(waiting)
+
+    async def _work_isolated(self, waiting: deque[Call], *, probes: bool) -> None:
+        if probes:
+            self._circuit.start_probe(waiting[0])
+            await self._make(waiting.popleft(), waiting)
+        else:
+            count = min(self._limits.concurrency, len(waiting))
+            await asyncio.wait([self._start(self._work(waiting)) for _ in range(count)])
 
     async def _make(self, call: Call, isolated: deque[Call] | None = None) -> bool:
         """Make one call. Return False if it was cancelled."""

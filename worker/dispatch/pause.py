@@ -9,21 +9,23 @@ reason                cause                                                     
 ``operator``          a person paused it with `groups pause` or in the console                by `groups resume`
 ====================  ======================================================================  =========================
 
-The pause is a hash that expires unless a worker refreshes it, so a crash cannot leave a group paused. Only ``gone`` and
-``operator`` stay, because the target or a person asked for them; no other reason replaces them. While the group is
-failing, one worker at a time makes one call, the probe. Its turn lasts as long as the call may take, and the time
-between two turns grows, with jitter.
+The pause is a hash that expires unless a worker refreshes it, so a crash cannot leave a group paused. It is on shard 0
+and holds for all shards: the target is one, and so a person pauses or resumes the whole group in one step. Only
+``gone`` and ``operator`` stay, because the target or a person asked for them; no other reason replaces them. While the
+group is failing, one worker at a time makes one call, the probe. Its turn lasts as long as the call may take, and the
+time between two turns grows, with jitter.
 """
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
 
 import structlog
 
+from stream.keys import Shard
 from stream.redis.scripts import read_script
 from worker.group.group_ref import GroupRef
 from worker.metrics import PAUSED
@@ -61,7 +63,10 @@ HASTEN = read_script(__file__, "hasten_probe.lua")
 
 
 class Pause:
-    """The pause of one group, as this worker read it last. Each coroutine raises RedisError."""
+    """The pause of one group, as this worker read it last. Each coroutine raises RedisError.
+
+    ``group`` is that of shard 0; the dead letters of all ``shards`` count.
+    """
 
     def __init__(
         self,
@@ -70,9 +75,12 @@ class Pause:
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
         timing: Timing = TIMING,
+        shards: Sequence[Shard] = (),
     ) -> None:
+        self._server = group.server
         self._group = group.name
-        self._key, self._dead, self._alive = group.paused, group.dead, group.alive
+        self._key, self._alive = group.paused, group.alive
+        self._shards = shards or [group.shard]
         self._max_dead_letters = max_dead_letters
         self._clock = clock
         self._chance = chance
@@ -88,8 +96,9 @@ class Pause:
 
     async def refresh(self) -> None:
         """Read whether the group is paused, and pause it while it has too many dead letters."""
-        reply: Any = await self._look(keys=[self._key, self._dead], args=[EXPIRES_SECONDS * 1000])
-        reason, letters = reply[0].decode() or None, int(reply[1])
+        reply: Any = await self._look(keys=[self._key], args=[EXPIRES_SECONDS * 1000])
+        reason = reply.decode() or None
+        letters = sum([await self._server.xlen(shard.dead(self._group)) for shard in self._shards])
         if reason is None and letters >= self._max_dead_letters:
             await self.start(PauseReason.DEAD_LETTERS)
         elif reason == PauseReason.DEAD_LETTERS and letters < self._max_dead_letters:

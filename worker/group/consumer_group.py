@@ -31,7 +31,6 @@ class ConsumerGroup:
 
     def __init__(self, group: GroupRef) -> None:
         self._group = group
-        self._ensure = group.server.register_script(ENSURE)
         self._note = group.server.register_script(NOTE)
 
     async def ensure(self) -> None:
@@ -40,12 +39,9 @@ class ConsumerGroup:
         Creates it also on the retry and replay streams, which have no checkpoint. Raises RedisError.
         """
         shard = self._group.shard
-        for stream in self._group.streams.values():
-            keys = [stream, shard.groups, *([self._group.checkpoint] if stream == shard.stream else [])]
-            start = await self._ensure(keys=keys, args=[self._group.name])
-            if start is not None:
-                event = "group.created" if stream == shard.stream else "group.created_for_copies"
-                log.info(event, group=self._group.name, stream=stream, start=start.decode())
+        for stream, start in (await create_group(self._group)).items():
+            event = "group.created" if stream == shard.stream else "group.created_for_copies"
+            log.info(event, group=self._group.name, stream=stream, start=start)
 
     async def save_checkpoint(self) -> None:
         """Save the id up to which all entries are settled. A stale checkpoint only costs repeats.
@@ -54,6 +50,17 @@ class ConsumerGroup:
         """
         if await self._note(keys=[self._group.shard.stream, self._group.checkpoint], args=[self._group.name]) is None:
             raise GroupGone
+
+
+async def create_group(group: GroupRef) -> dict[str, str]:
+    """Do what ``ConsumerGroup.ensure`` describes. Return the streams it was created on, each with its start."""
+    ensure, created = group.server.register_script(ENSURE), {}
+    for stream in group.streams.values():
+        keys = [stream, group.shard.groups, *([group.checkpoint] if stream == group.shard.stream else [])]
+        start: Any = await ensure(keys=keys, args=[group.name])
+        if start is not None:
+            created[stream] = start.decode()
+    return created
 
 
 async def read_group_names(server: Redis, shard: Shard) -> list[str]:

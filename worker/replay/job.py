@@ -1,8 +1,8 @@
 """A replay job: the entries to copy to a group, and the progress. No I/O."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Self
 
@@ -35,11 +35,16 @@ class State(StrEnum):
 
 
 ENDED = (State.CANCELLED, State.DONE)
+SHOWN_FIRST = (State.FAILED, State.RUNNING, State.PAUSED, State.CANCELLED, State.DONE)
+"""A replay of several shards is in the first of these states that one of its parts is in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """The parameters of a replay. It reads the entries after ``begin`` up to ``end``, both in the form of Redis."""
+    """The parameters of a replay. It reads the entries after ``begin`` up to ``end``, both in the form of Redis.
+
+    A replay over several shards has a part on each, with the same id: it reads and copies only entries of its shard.
+    """
 
     id: str
     group: str
@@ -110,6 +115,21 @@ class Progress:
     moved: Act
     """The last change of the state; its person is empty if a worker changed it."""
     error: str
+
+    @classmethod
+    def merge(cls, parts: Sequence[Self]) -> Self:
+        """Return the progress of a replay over all shards from that of its parts, one for each shard."""
+        first = parts[0]
+        total, rate = sum(part.replay.total for part in parts), sum(part.replay.rate for part in parts)
+        return replace(
+            first,
+            replay=replace(first.replay, total=total, rate=rate),
+            state=min((part.state for part in parts), key=SHOWN_FIRST.index),
+            done=sum(part.done for part in parts),
+            rate=sum(part.rate for part in parts),
+            moved=max((part.moved for part in parts), key=lambda act: act.ms),
+            error="; ".join(dict.fromkeys(part.error for part in parts if part.error)),
+        )
 
     @classmethod
     def all_from(cls, shard: int, stored: Mapping[bytes, bytes]) -> list[Self]:

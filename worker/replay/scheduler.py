@@ -1,7 +1,7 @@
-"""Starts a copier for each replay of the groups of a worker that no other process copies for."""
+"""Starts a copier for each replay of the groups of a worker that no other process copies for, on each shard."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,7 +10,9 @@ from redis.exceptions import RedisError
 
 from runtime.log_throttle import LogThrottle
 from runtime.tasks import cancel_and_wait, wait_for
+from stream.keys import Shard
 from stream.redis.client import client, name_error
+from stream.shard_watch import ShardWatch
 from worker.group.group_ref import GroupRef
 from worker.group.lease import Lease
 from worker.metrics import REPLAY_FAILURES, REPLAY_UNREAD
@@ -28,7 +30,7 @@ REPORT_SECONDS = 60.0
 
 
 class ReplayScheduler:
-    """Polls the replays of one group, and runs a copier for each in a task of its own."""
+    """Polls the replays of one group on one shard, and runs a copier for each in a task of its own."""
 
     def __init__(
         self,
@@ -45,7 +47,7 @@ class ReplayScheduler:
         self._replays = Replays(group)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._throttle = LogThrottle(1, seconds=REPORT_SECONDS)
-        self._unread = REPLAY_UNREAD.labels(group.name)
+        self._unread = REPLAY_UNREAD.labels(group.name, str(group.shard.number))
 
     @property
     def copiers(self) -> list[asyncio.Task[None]]:
@@ -96,14 +98,22 @@ class ReplayScheduler:
 
 
 @asynccontextmanager
-async def run_replays(settings: WorkerSettings, groups: Iterable[str], stop: asyncio.Event) -> AsyncIterator[None]:
+async def run_replays(
+    settings: WorkerSettings, groups: Collection[str], watch: ShardWatch, stop: asyncio.Event
+) -> AsyncIterator[None]:
     """Run the replays of these groups in the background; they end soon after ``stop``."""
     async with client(settings.redis_url) as server, asyncio.TaskGroup() as tasks:
-        refs = [GroupRef(server, settings.shard, name) for name in groups]
-        schedulers = [ReplayScheduler(group, settings.archive) for group in refs]
-        loops = [tasks.create_task(scheduler.run(stop, tasks)) for scheduler in schedulers]
+        schedulers: list[ReplayScheduler] = []
+        loops: list[asyncio.Task[None]] = []
+
+        def start(shard: Shard) -> None:
+            started = [ReplayScheduler(GroupRef(server, shard, name), settings.archive) for name in groups]
+            schedulers.extend(started)
+            loops.extend(tasks.create_task(scheduler.run(stop, tasks)) for scheduler in started)
+
         try:
-            yield
+            with watch.start_each(start):
+                yield
             await asyncio.wait([*loops, *_copiers(schedulers)], timeout=STOP_SECONDS)
         finally:
             await cancel_and_wait(loops)

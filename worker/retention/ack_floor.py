@@ -9,7 +9,7 @@ One script computes the floor and trims, so the floor cannot change in between, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from redis.asyncio import Redis
 
@@ -38,6 +38,19 @@ class GroupPosition:
     unread: int | None
     """None if the server does not know."""
     pending: int
+
+    @classmethod
+    def merge(cls, parts: Sequence[Self]) -> Self:
+        """Return the position of a group over several shards; ``floor`` is that of the first one."""
+        unread = [part.unread for part in parts]
+        return cls(
+            name=parts[0].name,
+            registered=any(part.registered for part in parts),
+            exists=all(part.exists for part in parts),
+            floor=parts[0].floor,
+            unread=None if None in unread else sum(number or 0 for number in unread),
+            pending=sum(part.pending for part in parts),
+        )
 
     def count_unsettled(self, length: int) -> int:
         """Return how many entries the group has not settled; an upper limit if the server does not know."""

@@ -16,6 +16,7 @@ from runtime.log_throttle import LogThrottle
 from runtime.tasks import cancel_and_wait, wait_for
 from stream.keys import Shard
 from stream.redis.client import client, describe_error
+from stream.shard_watch import ShardWatch
 from worker.group.lease import Lease
 from worker.metrics import CLEANED
 from worker.retention.old_records import Step, open_steps
@@ -67,20 +68,24 @@ class Cleaner:
 
 @asynccontextmanager
 async def run_cleaner(
-    settings: RetentionSettings, database_url: str | None, stop: asyncio.Event
+    settings: RetentionSettings, database_url: str | None, watch: ShardWatch, stop: asyncio.Event
 ) -> AsyncIterator[None]:
-    """Run the cleaner in the background if the settings have an age; it ends after ``stop``.
+    """Run a cleaner for each shard if the settings have an age; they end after ``stop``.
 
     ``database_url`` is None for a worker that writes no tables.
     """
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(client(settings.redis_url))
-        steps = open_steps(server, settings, database_url, stack)
-        if not steps:
-            yield
-            return
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        task = tasks.create_task(Cleaner(server, settings.shard, steps).run(stop))
-        yield
-        await asyncio.wait([task], timeout=STOP_SECONDS)
-        await cancel_and_wait([task])
+        cleaners: list[asyncio.Task[None]] = []
+
+        def start(shard: Shard) -> None:
+            steps = open_steps(server, shard, settings, database_url, stack)
+            if steps:
+                cleaners.append(tasks.create_task(Cleaner(server, shard, steps).run(stop)))
+
+        with watch.start_each(start):
+            yield
+        if cleaners:
+            await asyncio.wait(cleaners, timeout=STOP_SECONDS)
+            await cancel_and_wait(cleaners)

@@ -29,13 +29,13 @@ Step = Callable[[], Awaitable[int]]
 
 
 def open_steps(
-    server: Redis, settings: RetentionSettings, database_url: str | None, stack: AsyncExitStack
+    server: Redis, shard: Shard, settings: RetentionSettings, database_url: str | None, stack: AsyncExitStack
 ) -> dict[str, Step]:
-    """Return the step of each kind that has an age and that this worker can clean.
+    """Return the step of each kind that has an age and that this worker can clean. The tables go with shard 0.
 
     ``database_url`` is None for a worker that writes no tables.
     """
-    shard, ages = settings.shard, settings.ages_ms
+    ages = settings.ages_ms
     steps: dict[str, Step] = {}
     for kind, key in (("dead_letters", shard.dead), ("history", shard.history)):
         if (age := ages[kind]) is not None:
@@ -48,7 +48,7 @@ def open_steps(
             steps[kind] = partial(_remove, server.register_script(script), keys, age)
     if (age := ages["archive"]) is not None and settings.archive is not None:
         steps["archive"] = partial(_delete_files, settings.archive, shard, age)
-    if (age := ages["tables"]) is not None and database_url is not None:
+    if (age := ages["tables"]) is not None and database_url is not None and shard.number == 0:
         steps["tables"] = _open_tables(database_url, age, stack)
     return steps
 

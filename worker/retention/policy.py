@@ -23,6 +23,8 @@ class Due:
 class RetentionPolicy:
     """The age and size of the stream. ``most_bytes`` None means half of maxmemory, or 1 GiB without maxmemory.
 
+    The size is that of all shards together: each of those that hold entries gets an equal part.
+
     ``together`` collects enough entries for a file of the archive. Entries then stay for up to an hour longer, or for a
     24th of the age if that is less, and all old entries are trimmed at once. A stream that is too large is trimmed by a
     32nd at a time.
@@ -32,7 +34,7 @@ class RetentionPolicy:
     most_bytes: int | None
     together: bool
 
-    def due(self, survey: Survey) -> Due | None:
+    def due(self, survey: Survey, shards: int = 1) -> Due | None:
         """Return the entries to trim now, or None. An entry that a group has not settled is never trimmed."""
         first, floor, oldest = survey.first, survey.floor, self._oldest(survey)
         if first is None or floor is None or not first < floor:
@@ -40,15 +42,15 @@ class RetentionPolicy:
         longer_ms = min(self.age_ms // 24, TOGETHER_MS) if self.together else 0
         if first.ms < oldest.ms - longer_ms:
             return Due(min(oldest, floor), None)
-        excess = self._excess_bytes(survey)
+        excess = self._excess_bytes(survey, shards)
         if excess <= 0:
             return None
-        excess += self._most_bytes(survey) // TOGETHER_SHARE if self.together else 0
+        excess += self._most_bytes(survey, shards) // TOGETHER_SHARE if self.together else 0
         return Due(floor, -(-survey.length * excess // survey.stream_bytes))
 
-    def find_blocking_groups(self, survey: Survey) -> Iterator[GroupPosition]:
+    def find_blocking_groups(self, survey: Survey, shards: int = 1) -> Iterator[GroupPosition]:
         """Yield the groups that block trimming: with entries that are too old, or the first of a too large stream."""
-        first, oldest, large = survey.first, self._oldest(survey), self._excess_bytes(survey) > 0
+        first, oldest, large = survey.first, self._oldest(survey), self._excess_bytes(survey, shards) > 0
         if first is None:
             return
         for group in survey.groups:
@@ -60,8 +62,8 @@ class RetentionPolicy:
         """Return the id of an entry of exactly the greatest age."""
         return EntryId(survey.shard, max(survey.now_ms - self.age_ms, 0), 0)
 
-    def _most_bytes(self, survey: Survey) -> int:
-        return self.most_bytes or survey.maxmemory // 2 or DEFAULT_BYTES
+    def _most_bytes(self, survey: Survey, shards: int) -> int:
+        return (self.most_bytes or survey.maxmemory // 2 or DEFAULT_BYTES) // shards
 
-    def _excess_bytes(self, survey: Survey) -> int:
-        return survey.stream_bytes - self._most_bytes(survey)
+    def _excess_bytes(self, survey: Survey, shards: int) -> int:
+        return survey.stream_bytes - self._most_bytes(survey, shards)

@@ -1,7 +1,8 @@
-"""The trimmer: removes old entries from the stream, in steps that are too small to delay other clients.
+"""The trimmer: removes old entries from a shard, in steps that are too small to delay other clients.
 
-Every worker runs it, but only the one that holds the lease trims. With an archive, the trimmer first writes the entries
-to the archive and then removes exactly these entries. After an error of Redis or the disk it tries again.
+Every worker runs one for each shard, but only the one that holds the shard's lease trims. With an archive, the trimmer
+first writes the entries to the archive and then removes exactly these entries. After an error of Redis or the disk it
+tries again.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from runtime.tasks import cancel_and_wait, wait_for
 from stream.entry import EntryId
 from stream.keys import Shard
 from stream.redis.client import client, name_error
+from stream.shard_watch import ShardWatch
 from worker.group.lease import Lease
 from worker.metrics import (
     ARCHIVED,
@@ -69,8 +71,10 @@ class Trimmer:
         poll_seconds: float = POLL_SECONDS,
         lease_ms: int = LEASE_MS,
         clock: Callable[[], float] = time.monotonic,
+        watch: ShardWatch | None = None,
     ) -> None:
         self._server = server
+        self._watch = watch
         self._shard = shard
         self._retention = retention
         self._archive = archive
@@ -98,18 +102,28 @@ class Trimmer:
         """Trim all entries that are due, if this process holds the lease. Raises ArchiveFailed or RedisError."""
         if not await self._lease.take():
             self._losses.forget()
-            for gauge in (RETENTION_BLOCKED_ENTRIES, RETENTION_BLOCKED_SECONDS, STREAM_ENTRIES, STREAM_BYTES):
-                gauge.clear()
+            for gauge in (STREAM_ENTRIES, STREAM_BYTES):
+                gauge.remove(self._shard.number)
+            self._clear_blocking_groups()
             return
+        shards = await self._count_filled_shards()
         survey = await self._survey()
         self._report_missing(survey)
         if survey.recorded != survey.account:
             await self._floor.record(self._lease.token, survey)
-        while (due := self._retention.due(survey)) and not stop.is_set():
+        while (due := self._retention.due(survey, shards)) and not stop.is_set():
             if not await self._remove(due, stop):
                 break
             survey = await self._survey()
-        await self._report_blocking_groups(survey)
+        await self._report_blocking_groups(survey, shards)
+
+    async def _count_filled_shards(self) -> int:
+        """Return how many shards are in use or hold entries: they share the size of the stream."""
+        if self._watch is None:
+            return 1
+        used = self._watch.layout.used
+        lengths = [await self._server.xlen(shard.stream) for shard in self._watch.shards[used:]]
+        return used + sum(map(bool, lengths))
 
     async def _remove(self, due: Due, stop: asyncio.Event) -> int:
         """Remove some of the due entries. Return their number, 0 if no more can be removed now."""
@@ -183,14 +197,14 @@ class Trimmer:
             groups = [group.name for group in survey.groups if first is None or group.floor < first]
             log.error("retention.missing", entries=missing, groups_that_may_lack_them=groups)
 
-    async def _report_blocking_groups(self, survey: Survey) -> None:
+    async def _report_blocking_groups(self, survey: Survey, shards: int) -> None:
         """Report the groups that block trimming: in gauges each time, and in the log once a minute."""
-        groups = list(self._retention.find_blocking_groups(survey))
-        RETENTION_BLOCKED_ENTRIES.clear()
-        RETENTION_BLOCKED_SECONDS.clear()
+        groups = list(self._retention.find_blocking_groups(survey, shards))
+        self._clear_blocking_groups()
         for group in groups:  # without an await, so that a scrape sees all groups
-            RETENTION_BLOCKED_ENTRIES.labels(group.name).set(group.count_unsettled(survey.length))
-            RETENTION_BLOCKED_SECONDS.labels(group.name).set(survey.oldest_unsettled_seconds(group))
+            labels = group.name, str(self._shard.number)
+            RETENTION_BLOCKED_ENTRIES.labels(*labels).set(group.count_unsettled(survey.length))
+            RETENTION_BLOCKED_SECONDS.labels(*labels).set(survey.oldest_unsettled_seconds(group))
         for group in groups:
             if self._throttle.admit(("blocking", group.name)) is not None:
                 log.warning(
@@ -201,6 +215,12 @@ class Trimmer:
                     stream_bytes=survey.stream_bytes,
                     forgotten=await self._is_forgotten(group),
                 )
+
+    def _clear_blocking_groups(self) -> None:
+        for gauge in (RETENTION_BLOCKED_ENTRIES, RETENTION_BLOCKED_SECONDS):
+            for labels in [sample.labels for metric in gauge.collect() for sample in metric.samples]:
+                if labels["shard"] == str(self._shard.number):
+                    gauge.remove(labels["group"], labels["shard"])
 
     async def _is_forgotten(self, group: GroupPosition) -> bool:
         """Whether no worker reads the group: no heartbeat since the last report, and no idle time under an hour."""
@@ -219,8 +239,8 @@ class Trimmer:
 
 
 @asynccontextmanager
-async def run_trimmer(settings: RetentionSettings, stop: asyncio.Event) -> AsyncIterator[None]:
-    """Run the trimmer in the background; it ends after ``stop``. Raises CommandError if the archive is unusable."""
+async def run_trimmer(settings: RetentionSettings, watch: ShardWatch, stop: asyncio.Event) -> AsyncIterator[None]:
+    """Run a trimmer for each shard; they end after ``stop``. Raises CommandError if the archive is unusable."""
     if settings.retention_ms is None:
         yield
         return
@@ -229,10 +249,15 @@ async def run_trimmer(settings: RetentionSettings, stop: asyncio.Event) -> Async
         archive.prepare()
     retention = RetentionPolicy(settings.retention_ms, settings.retention_bytes, together=archive is not None)
     async with raw_ranges(client(settings.redis_url)) as server, asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(Trimmer(server, settings.shard, retention, archive).run(stop))
-        yield
-        await asyncio.wait([task], timeout=STOP_SECONDS)
-        await cancel_and_wait([task])
+        trimmers: list[asyncio.Task[None]] = []
+
+        def start(shard: Shard) -> None:
+            trimmers.append(tasks.create_task(Trimmer(server, shard, retention, archive, watch=watch).run(stop)))
+
+        with watch.start_each(start):
+            yield
+        await asyncio.wait(trimmers, timeout=STOP_SECONDS)
+        await cancel_and_wait(trimmers)
 
 
 async def _run_paced(step: Awaitable[T]) -> T:

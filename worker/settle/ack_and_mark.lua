@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Ack entries and remember the marks of their events, so that a repeat is recognised.
+-- Ack entries, if any, and remember marks of events, so that a repeat is recognised.
 --
 -- KEYS[1]  the stream
 -- KEYS[2]  the marks, a sorted set by time
@@ -15,8 +15,10 @@
 
 --- include clock.lua
 redis.call('ZCARD', KEYS[2])
-redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 6))
-if ARGV[2] == '1' then
+if #ARGV > 5 then
+  redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 6))
+end
+if #ARGV > 5 and ARGV[2] == '1' then
   redis.call('XDEL', KEYS[1], unpack(ARGV, 6))
 end
 local now = now_ms()

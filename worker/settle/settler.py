@@ -8,14 +8,15 @@ These commands also run while Redis is out of window: each lets retention trim a
 have a limit (worker.dispatch.backlog).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stream.layout import Layout
 from stream.redis.scripts import read_script
 from worker.group.group_ref import GroupRef
 from worker.settle.copies import Copy
-from worker.settle.dedup import ACK_AND_MARK, DedupWindow
+from worker.settle.dedup import ACK_AND_MARK, DedupWindow, MarkPlaces
 from worker.settle.invalid import InvalidRecord, RecordLimits, UnverifiedPayload
 from worker.sources import Source
 from worker.timing import TIMING
@@ -45,10 +46,11 @@ class Settler:
         window: DedupWindow | None = None,
         record_limits: RecordLimits | None = None,
         give_up_seconds: float = TIMING.give_up,
+        layout: Callable[[], Layout] = Layout,
     ) -> None:
         self._server = group.server
-        self._window = window
-        self._marks = group.handled
+        self._shard = group.shard
+        self._places = None if window is None else MarkPlaces(group, window, layout)
         self._group = group.name
         self._give_up_ms = round(give_up_seconds * 1000)
         self._streams = group.streams
@@ -62,8 +64,8 @@ class Settler:
     async def ack(self, source: Source, entry_ids: Sequence[bytes], marks: Sequence[bytes] = ()) -> None:
         """Ack these entries and, if the group deduplicates, add the marks of their events."""
         stream = self._streams[source]
-        if self._window is not None and marks:
-            await self._ack_and_mark(self._window, source, entry_ids, marks)
+        if self._places is not None and marks:
+            await self._ack_and_mark(self._places, source, entry_ids, marks)
         elif source is Source.LIVE:
             await self._server.xack(stream, self._group, *entry_ids)
         else:
@@ -71,22 +73,23 @@ class Settler:
                 await self._ack_copies(keys=[stream], args=[self._group, *entry_ids[start : start + IDS_AT_ONCE]])
 
     async def _ack_and_mark(
-        self, window: DedupWindow, source: Source, entry_ids: Sequence[bytes], marks: Sequence[bytes]
+        self, places: MarkPlaces, source: Source, entry_ids: Sequence[bytes], marks: Sequence[bytes]
     ) -> None:
-        limits = round(window.seconds * 1000), window.entries
+        by_shard = dict(places.split(marks))
+        own = by_shard.pop(self._shard.number, [])
+        limits = places.limits
+        for number, others in by_shard.items():
+            for start in range(0, len(others), IDS_AT_ONCE):
+                batch = b"".join(others[start : start + IDS_AT_ONCE])
+                await self._ack_marked(keys=places.keys(number), args=[self._group, 0, *limits, batch])
+        _, key = places.keys(self._shard.number)
         for start in range(0, len(entry_ids), IDS_AT_ONCE):
-            ids, batch = entry_ids[start : start + IDS_AT_ONCE], marks[start : start + IDS_AT_ONCE]
+            ids, batch = entry_ids[start : start + IDS_AT_ONCE], b"".join(own[start : start + IDS_AT_ONCE])
             if not batch:
                 await self.ack(source, ids)
                 continue
-            args: list[bytes | str | int] = [
-                self._group,
-                int(source is not Source.LIVE),
-                *limits,
-                b"".join(batch),
-                *ids,
-            ]
-            await self._ack_marked(keys=[self._streams[source], self._marks], args=args)
+            args: list[Any] = [self._group, int(source is not Source.LIVE), *limits, batch, *ids]
+            await self._ack_marked(keys=[self._streams[source], key], args=args)
 
     async def copy(
         self, source: Source, copies: Sequence[Copy], succeeded_seconds_ago: float | None = None

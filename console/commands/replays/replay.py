@@ -67,10 +67,11 @@ def plan_command(replay: ReplayOptions, options: ServerOptions) -> None:
     Example: ackstream replay plan --since 2h --status delivered
     """
     from console.format import format_age, format_size, format_time
-    from console.queries.replays import plan
+    from console.queries.replays import ReplayPlan, plan_all
 
     request = replay.resolve(options)
-    summary = options.ask(lambda server, _shard: plan(server, request)).summary(replay.rate)
+    planned = options.ask(lambda server, shards: plan_all(server, shards, request))
+    summary = ReplayPlan.sum_up([plan for _, plan in planned]).summary(replay.rate)
     times = {name: format_time(summary[name]) for name in ("first", "last")}
     takes = {"bytes": format_size(summary["bytes"]), **times, "seconds": None, "takes": format_age(summary["seconds"])}
     options.answer(summary, {**summary, **takes})
@@ -105,7 +106,7 @@ def list_command(
     from console.output import show
     from console.queries.replays import list_replays
 
-    replays = options.ask(lambda server, shard: list_replays(server, shard, group))
+    replays = options.ask(lambda server, shards: list_replays(server, shards, group))
     show([replay.summary() for replay in replays], "replays", as_json=options.as_json, people=_columns)
 
 
@@ -121,7 +122,7 @@ def rate_command(
     """
     from console.queries.replays import change_rate
 
-    progress = options.ask(lambda server, shard: change_rate(server, shard, replay, rate))
+    progress = options.ask(lambda server, shards: change_rate(server, shards, replay, rate))
     options.log("replay.rate", replay=replay, group=progress.replay.group, rate=rate)
     options.answer(progress.summary(), f"replay {replay} copies at most {rate:g} entries a second")
 
@@ -165,7 +166,7 @@ def _move(options: ServerOptions, replay_id: str, act: str, *, quiet: bool = Fal
     from worker.replay.job import State
 
     to = MOVES[act][0]
-    progress = options.ask(lambda server, shard: move(server, shard, replay_id, act, person=user_name()))
+    progress = options.ask(lambda server, shards: move(server, shards, replay_id, act, person=user_name()))
     replay = progress.replay
     event = "replay.resumed" if to is State.RUNNING else f"replay.{to}"
     options.log(event, replay=replay_id, group=replay.group, scope=replay.scope)

@@ -1,6 +1,7 @@
 """Start a replay from the command line, and watch it until it ends."""
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -9,7 +10,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from console.options import ServerOptions
-    from console.queries.replays import ReplayPlan, ReplayRequest
+    from console.queries.replays import ReplayRequest
     from stream.keys import Shard
     from worker.replay.job import Progress, Replay
 
@@ -18,22 +19,21 @@ Detach = Annotated[bool, typer.Option("--detach", help="Start the replay without
 
 
 def run(options: "ServerOptions", request: "ReplayRequest", *, detach: bool, why: str = "") -> None:
-    """Start the replay, and watch it unless ``detach``. Raises CommandError."""
+    """Start the replay on all shards, and watch it unless ``detach``. Raises CommandError."""
     from console.options import user_name
-    from console.queries.replays import plan, start
+    from console.queries.replays import plan_all, start
 
-    async def launch(server: "Redis", _shard: "Shard") -> "tuple[ReplayPlan, Replay | None]":
-        result = await plan(server, request)
-        if not result.entries:
-            return result, None
-        return result, await start(server, request, result, person=user_name(), why=why)
+    async def launch(server: "Redis", shards: "Sequence[Shard]") -> "Replay | None":
+        planned = await plan_all(server, shards, request)
+        has_entries = any(result.entries for _, result in planned)
+        return await start(server, planned, person=user_name(), why=why) if has_entries else None
 
-    result, replay = options.ask(launch)
+    replay = options.ask(launch)
     if replay is None:
         value = {"replay": None, "group": request.group, "total": 0, "rate": request.rate}
         options.answer(value, f"nothing to replay: no entries match {request.selection.scope!r}")
         return
-    fields = {"scope": replay.scope, "entries": result.entries, "rate": replay.rate}
+    fields = {"scope": replay.scope, "entries": replay.total, "rate": replay.rate}
     options.log("replay.started", replay=replay.id, group=replay.group, **fields)
     if not detach:
         watch_until_it_ends(options, replay.id)
@@ -50,7 +50,7 @@ def watch_until_it_ends(options: "ServerOptions", replay_id: str) -> None:
 
     try:
         progress = options.ask(
-            lambda server, shard: watch(server, shard, replay_id, Console(stderr=True, highlight=False))
+            lambda server, shards: watch(server, shards, replay_id, Console(stderr=True, highlight=False))
         )
     except KeyboardInterrupt:
         _exit_interrupted(replay_id)

@@ -22,7 +22,8 @@ from stream.redis.url import Target
 RIGHTS: Mapping[str, Sequence[str]] = {
     "ingest": (
         *("ping", "info memory", "config|get appendonly", "command|info xadd", "script|load x", "evalsha x 1 {s}"),
-        *("xadd {s} * f v", "setnx {s}:server x", "get {s}:server", "xlen {s}:quarantine", "hget {s}:quarantine:x f"),
+        *("xadd {s} * f v", "setnx {s}:server x", "get {s}:server", "setnx {s}:shards x", "get {s}:shards"),
+        *("xlen {s}:quarantine", "hget {s}:quarantine:x f"),
         *("hexists {s}:quarantine:x f", "hset {s}:quarantine:x f v", "hincrby {s}:quarantine:x f 1"),
         "del {s}:quarantine",
     ),
@@ -37,6 +38,7 @@ RIGHTS: Mapping[str, Sequence[str]] = {
         *("zremrangebyscore {s}:handled:g 0 0", "zmscore {s}:handled:g m", "hexists {s}:paused:g f"),
         *("hlen {s}:alive:g", "hmget {s}:removed f", "unlink {s}:poison:g", "sadd {s}:groups g"),
         *("sismember {s}:groups g", "smembers {s}:groups", "get {s}:checkpoint:g", "set {s}:checkpoint:g 0"),
+        "setnx {s}:shards x",
         *("del {s}:trimmer", "exists {s}", "pexpire {s}:paused:g 1", "memory|usage {s}"),
     ),
     "console": (
@@ -47,6 +49,7 @@ RIGHTS: Mapping[str, Sequence[str]] = {
         *("hincrby {s}:invalid:totals f 1", "zcard {s}:delayed:g", "zrange {s}:delayed:g 0 1"),
         *("zrem {s}:delayed:g m", "smembers {s}:groups", "sismember {s}:groups g", "srem {s}:groups g"),
         *("get {s}:checkpoint:g", "del {s}:dead:g", "exists {s}", "unlink {s}:dead:g", "multi", "exec"),
+        *("set {s}:shards x", "sadd {s}:groups g", "xgroup|setid {s} g 0"),
         *("memory|usage {s}", "scan 0", "zscan {s}:delayed:g 0", "hexists {s}:paused:g f", "xack {s} g 1-1"),
     ),
 }

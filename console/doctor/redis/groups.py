@@ -8,6 +8,7 @@ from console.doctor.finding import Finding, make_finding
 from console.doctor.setup import Setup
 from console.format import format_age
 from console.queries.groups import GroupState, list_groups
+from stream.layout import read_layout
 from worker.dispatch.pause import PauseReason, describe_reason
 from worker.retention.settings import RetentionSettings
 
@@ -17,13 +18,13 @@ REPLAY = "replay/"
 
 async def check_groups(server: Redis, setup: Setup) -> Sequence[Finding]:
     """Return the findings about the groups. It watches heartbeats for some seconds. Raises RedisError."""
-    shard = setup.stream.shard
-    groups = await list_groups(server, shard, lambda _seconds: None)
+    shards = (await read_layout(server, setup.stream)).shards(setup.stream.stream)
+    groups = await list_groups(server, shards, lambda _seconds: None)
     settings = setup.worker or setup.console
     retention = settings if isinstance(settings, RetentionSettings) else None
     findings = [finding for group in groups for finding in judge_group(group, retention)]
     if not any(group.standing.registered for group in groups):
-        findings.append(make_finding("group.none", stream=shard.stream))
+        findings.append(make_finding("group.none", stream=shards[0].stream))
     return findings
 
 

@@ -15,9 +15,12 @@ from console.doctor.redis.memory import judge_memory
 from console.doctor.setup import Setup
 from ingest.append.connection import COMMANDS, AppendConnection
 from ingest.append.server_checks import POLICY, REQUIRED, find_shortcomings
+from ingest.append.shard_turns import ShardTurns
 from ingest.settings import IngestSettings
 from stream.redis.client import ServerUnfit, name_error, redact_url, require_commands
 from stream.redis.errors import FULL, READ_ONLY, UNSUPPORTED, UNWRITABLE, RedisFault, identify_fault
+from stream.settings import StreamSettings
+from stream.shard_watch import ShardWatch
 
 SETTINGS = (*REQUIRED, POLICY, "maxmemory", "maxclients", "min-replicas-to-write", "stop-writes-on-bgsave-error")
 EXPLAINED = frozenset((READ_ONLY, FULL, UNWRITABLE))
@@ -58,7 +61,7 @@ async def check_redis(server: Redis, setup: Setup) -> Sequence[Finding]:
         *judge_replication(state, redact_url(setup.stream.redis_url)),
         *judge_clients(state),
     ]
-    fault, error = await try_append(server, setup.stream.shard.stream)
+    fault, error = await try_append(server, setup.stream)
     is_explained = fault in EXPLAINED and any(finding.is_problem for finding in findings)
     return findings if fault is None or is_explained else [_describe_fault(setup, fault, error), *findings]
 
@@ -83,11 +86,11 @@ async def _measure_reply_ms(server: Redis) -> float:
     return 1000 * min(times)
 
 
-async def try_append(server: Redis, stream: str) -> tuple[RedisFault | None, str]:
+async def try_append(server: Redis, settings: StreamSettings) -> tuple[RedisFault | None, str]:
     """Return the fault that an append would meet and its error, as ingest tries it at its start. Appends nothing."""
     try:
         await require_commands(server, (*COMMANDS, "FUNCTION"))
-        connection = await AppendConnection.open(server, stream)
+        connection = await AppendConnection.open(server, ShardTurns(ShardWatch(server, settings)))
         try:
             await connection.append((), LATE_SECONDS)
         finally:

@@ -95,22 +95,21 @@ async def select_dead(
 async def _find(server: Redis, scope: DeadScope) -> list[Stored]:
     letters: list[DeadLetter] = []
     for entry_id in map(EntryId.from_text, scope.selection.ids):
-        for shard in scope.shards:
-            if shard.number == entry_id.shard:
-                letters += await find_dead(server, shard, scope.groups, entry_id)
+        letters += await find_dead(server, scope.shards, scope.groups, entry_id)
     return [Stored(letter.id, letter.fields) for letter in letters]
 
 
 async def replay_dead(
     server: Redis, scope: DeadScope, selected: Cause, rate: float, *, person: str, why: str
-) -> list[Replay]:
-    """Start a replay of the selected dead letters of one group, one for each shard. Raises RedisError, CommandError."""
+) -> Replay:
+    """Start a replay of the selected dead letters of one group. Raises RedisError, CommandError."""
     [group] = scope.groups
-    replays = []
-    for number, plan in selected.plans.items():
-        request = ReplayRequest(scope.shard(number), group, Place.DEAD, scope.selection, rate, None)
-        replays.append(await start(server, request, plan, person=person, why=why))
-    return replays
+    requests = {
+        number: ReplayRequest(scope.shard(number), group, Place.DEAD, scope.selection, rate, None)
+        for number in selected.plans
+    }
+    planned = [(requests[number], plan) for number, plan in selected.plans.items()]
+    return await start(server, planned, person=person, why=why)
 
 
 async def discard_selected(server: Redis, scope: DeadScope, selected: Cause) -> int:

@@ -5,7 +5,7 @@ Unlike console.queries.groups it waits for no heartbeat and reads no entries, so
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
@@ -30,6 +30,13 @@ class Kept:
     """The age of the oldest entry."""
     exact: bool
 
+    @classmethod
+    def sum_up(cls, parts: Sequence[Self]) -> Self:
+        """Return what a group keeps on several shards."""
+        seconds = [part.seconds for part in parts if part.seconds is not None]
+        entries, size = sum(part.entries for part in parts), sum(part.bytes for part in parts)
+        return cls(entries, size, max(seconds, default=None), all(part.exact for part in parts))
+
     def summary(self) -> dict[str, Any]:
         """Return a dictionary for JSON."""
         return {"entries": self.entries, "bytes": self.bytes, "seconds": self.seconds, "exact": self.exact}
@@ -37,7 +44,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class GroupOverview:
-    """One group of one shard."""
+    """One group over all shards that have it."""
 
     position: GroupPosition
     kept: Kept
@@ -48,6 +55,19 @@ class GroupOverview:
     """Retries that are due, or in flight."""
     replays: int
     dead: int
+
+    @classmethod
+    def merge(cls, parts: Sequence[Self]) -> Self:
+        """Return a group over several shards."""
+        return cls(
+            GroupPosition.merge([part.position for part in parts]),
+            Kept.sum_up([part.kept for part in parts]),
+            next((part.pause for part in parts if part.pause), None),
+            delayed=sum(part.delayed for part in parts),
+            retries=sum(part.retries for part in parts),
+            replays=sum(part.replays for part in parts),
+            dead=sum(part.dead for part in parts),
+        )
 
     @property
     def outstanding(self) -> int | None:
@@ -74,8 +94,16 @@ class ConsumerLine:
         return True if self.idle_seconds < READING_SECONDS else None
 
 
-async def read_overview(server: Redis, shard: Shard) -> list[GroupOverview]:
-    """Return all groups of the shard, registered or foreign, sorted by name. Raises RedisError."""
+async def read_overview(server: Redis, shards: Sequence[Shard]) -> list[GroupOverview]:
+    """Return all groups, registered or foreign, sorted by name. Raises RedisError."""
+    parts: dict[str, list[GroupOverview]] = {}
+    for shard in shards:
+        for group in await _read_shard(server, shard):
+            parts.setdefault(group.position.name, []).append(group)
+    return [GroupOverview.merge(parts[name]) for name in sorted(parts)]
+
+
+async def _read_shard(server: Redis, shard: Shard) -> list[GroupOverview]:
     survey = await AckFloor(server, shard).survey()
     newest_ms = await _newest_ms(server, shard)
     refs = [GroupRef(server, shard, position.name) for position in survey.groups]
@@ -91,7 +119,7 @@ async def read_overview(server: Redis, shard: Shard) -> list[GroupOverview]:
         fields, *counts = replies[5 * place : 5 * place + 5]
         kept = _estimate_kept(survey, position, newest_ms)
         groups.append(GroupOverview(position, kept, PauseRecord.from_fields(fields), *counts))
-    return sorted(groups, key=lambda group: group.position.name)
+    return groups
 
 
 async def read_kept(server: Redis, shard: Shard) -> dict[str, Kept]:
@@ -121,8 +149,16 @@ def _estimate_kept(survey: Survey, position: GroupPosition, newest_ms: int) -> K
     return Kept(entries, size, survey.oldest_unsettled_seconds(position) if entries else None, is_exact)
 
 
-async def read_consumers(server: Redis, shard: Shard, group: str) -> Sequence[ConsumerLine]:
-    """Return the consumers of a group, those with the most pending entries first. Raises RedisError."""
+async def read_consumers(server: Redis, shards: Sequence[Shard], group: str) -> Sequence[ConsumerLine]:
+    """Return the consumers of a group, those with the most pending entries first. Raises RedisError.
+
+    A worker has a consumer for each shard.
+    """
+    lines = [line for shard in shards for line in await _read_consumers(server, shard, group)]
+    return sorted(lines, key=lambda consumer: (-consumer.pending, consumer.name))
+
+
+async def _read_consumers(server: Redis, shard: Shard, group: str) -> list[ConsumerLine]:
     ref = GroupRef(server, shard, group)
     beats: Any = await server.hgetall(ref.alive)
     pending: dict[bytes, int] = dict.fromkeys(beats, 0)
@@ -132,11 +168,10 @@ async def read_consumers(server: Redis, shard: Shard, group: str) -> Sequence[Co
             name = consumer["name"]
             pending[name] = pending.get(name, 0) + consumer["pending"]
             idle[name] = min(idle.get(name, float("inf")), consumer["idle"] / 1000)
-    consumers = [
+    return [
         ConsumerLine(name.decode(errors="backslashreplace"), count, idle.get(name, 0.0), name in beats)
         for name, count in pending.items()
     ]
-    return sorted(consumers, key=lambda consumer: (-consumer.pending, consumer.name))
 
 
 async def _consumers(server: Redis, stream: str, group: str) -> Sequence[Mapping[str, Any]]:

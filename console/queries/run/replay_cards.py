@@ -11,7 +11,6 @@ from redis.asyncio import Redis
 from console.queries.replays import list_replays
 from console.queries.run.group_overview import Kept, read_kept
 from stream.keys import Shard
-from worker.group.group_ref import GroupRef
 from worker.replay.job import ENDED, Progress, State
 from worker.replay.repository import MOST_UNREAD
 
@@ -82,29 +81,30 @@ class ReplayCard:
 
 async def read_cards(server: Redis, shards: Sequence[Shard], rates: CopyRates) -> list[ReplayCard]:
     """Return the replays of all groups and shards, those that started last first. Raises RedisError."""
-    cards = []
-    for shard in shards:
-        replays = await list_replays(server, shard, None)
-        active = [progress for progress in replays if progress.state not in ENDED]
-        kept = await read_kept(server, shard) if active else {}
-        cards += [await _card(server, shard, progress, rates, kept) for progress in active]
-        cards += [ReplayCard(progress) for progress in replays if progress.state in ENDED]
+    replays = await list_replays(server, shards, None)
+    active = [progress for progress in replays if progress.state not in ENDED]
+    kept = [await read_kept(server, shard) for shard in shards] if active else []
+    cards = [await _card(server, shards, progress, rates, kept) for progress in active]
+    cards += [ReplayCard(progress) for progress in replays if progress.state in ENDED]
     rates.forget()
     return sorted(cards, key=lambda card: (card.progress.started.ms, card.progress.replay.id), reverse=True)
 
 
-async def _card(server: Redis, shard: Shard, progress: Progress, rates: CopyRates, kept: dict[str, Kept]) -> ReplayCard:
+async def _card(
+    server: Redis, shards: Sequence[Shard], progress: Progress, rates: CopyRates, kept: Sequence[dict[str, Kept]]
+) -> ReplayCard:
     replay = progress.replay
     async with server.pipeline(transaction=False) as pipe:
-        pipe.exists(shard.copying(replay.group, replay.id))
-        pipe.xlen(GroupRef(server, shard, replay.group).replay)
+        for shard in shards:
+            pipe.exists(shard.copying(replay.group, replay.id))
+            pipe.xlen(shard.replay(replay.group))
         replies: list[Any] = await pipe.execute()
-    copying, unread = replies
     is_running = progress.state is State.RUNNING
+    held = [parts[replay.hold] for parts in kept if replay.hold in parts]
     return ReplayCard(
         progress,
         rates.observe(progress) if is_running else None,
-        bool(copying),
-        is_running and unread >= MOST_UNREAD - MARGIN,
-        kept.get(replay.hold),
+        any(replies[::2]),
+        is_running and any(unread >= MOST_UNREAD - MARGIN for unread in replies[1::2]),
+        Kept.sum_up(held) if held else None,
     )

@@ -14,6 +14,7 @@ from console.queries.replays import ReplayPlan, ReplayRequest, check_group, coun
 from runtime.errors import CommandError
 from runtime.tasks import cancel_and_wait
 from stream.entry import EntryId
+from stream.keys import Shard
 from worker.replay.job import Place
 
 WAIT_SECONDS = 0.3
@@ -109,7 +110,8 @@ class PlanBoard:
         await cancel_and_wait(tasks)
 
     async def _start(self, key: ReplayRequest) -> PlanCount:
-        if sum(count.is_running for count in self._counts.values()) >= MOST_RUNNING:
+        running = {_choice(request) for request, count in self._counts.items() if count.is_running}
+        if len(running - {_choice(key)}) >= MOST_RUNNING:
             raise TooManyPlans(f"{MOST_RUNNING} replays are being counted: try again when one of them is complete")
         await check_group(self._server, key.shard, key.group)
         count = PlanCount(key, *await self._measure(key))
@@ -171,6 +173,11 @@ async def open_plans(server: Redis) -> AsyncIterator[PlanBoard]:
         yield board
     finally:
         await board.close()
+
+
+def _choice(request: ReplayRequest) -> ReplayRequest:
+    """Return the same request for every shard: the counts of all shards are one plan."""
+    return replace(request, shard=Shard(request.shard.name))
 
 
 def _key(request: ReplayRequest) -> ReplayRequest:

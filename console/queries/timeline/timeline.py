@@ -116,6 +116,10 @@ class Timeline:
     def __add__(self, other: "Timeline") -> "Timeline":
         """Add the webhooks of another shard."""
         webhooks = sorted([*self.webhooks, *other.webhooks], key=itemgetter("received_at", "entry"))
+        seen: set[str] = set()
+        for webhook in webhooks:
+            webhook["is_repeat"] = webhook["event_id"] in seen
+            seen.add(webhook["event_id"])
         return Timeline(webhooks, [*self.unsearched, *other.unsearched], self.events | other.events)
 
 

@@ -60,16 +60,15 @@ async def start_replay(state: ConsoleState, identity: Identity, body: ReplayBody
     """Start a replay of dead letters to their group."""
     scope, selected = await _select(state, body)
     started = await replay_dead(state.server, scope, selected, body.rate, person=identity.name, why=body.why)
-    names = ", ".join(replay.id for replay in started)
     group = state.sampler.latest.groups.get(body.group)
     waits = group is not None and group.alive == 0
     title = f"Started: {count_noun(selected.count, 'dead letter')} to {body.group}."
     seconds = selected.count / body.rate
     duration = f"About {format_duration(seconds)}." if seconds > QUICK_SECONDS else ""
     advice = f"No worker of {body.group} runs: the replay waits for one." if waits else duration
-    note = Note(title, advice, "warn" if waits else "ok", "/replays", f"Watch {names}")
-    reply = {"replays": [{"replay": replay.id, "total": replay.total} for replay in started]}
-    return ActionResult(selected.count, _scope_text(scope), f"replay {names} started", note, reply)
+    note = Note(title, advice, "warn" if waits else "ok", "/replays", f"Watch {started.id}")
+    reply = {"replays": [{"replay": started.id, "total": started.total}]}
+    return ActionResult(selected.count, _scope_text(scope), f"replay {started.id} started", note, reply)
 
 
 async def discard(state: ConsoleState, _identity: Identity, body: DeadBody) -> ActionResult:

@@ -111,10 +111,11 @@ class StreamSums:
         self._settled_before: dict[tuple[int, str], int] = {}
 
     def add(self, shards: Sequence[ShardStats]) -> None:
-        """Add the increases since the last reading of each shard."""
+        """Add the increases since the last reading of each shard. A shard that is new since then was empty."""
+        unknown = StreamMark(None, 0) if self.marks else None
         for stats in shards:
             number, mark = stats.shard.number, StreamMark(stats.server_id, stats.added)
-            self._add_stored(self.marks.get(number), mark)
+            self._add_stored(self.marks.get(number, unknown), mark)
             self.marks[number] = mark
             for group in stats.groups:
                 if group.registered and group.read is not None:

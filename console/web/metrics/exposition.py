@@ -48,7 +48,7 @@ GAUGES: Mapping[str, str] = {
     PROCESS: "kind",
     START: "",
 }
-"""Metric → the label that is kept, or an empty string."""
+"""Metric → the label that is kept, or an empty string; the values of the other labels are added up."""
 _NAMES = (*COUNTERS, *HISTOGRAMS, *GAUGES)
 
 
@@ -171,4 +171,5 @@ def _add(
             sums[key] += sample.value
     elif name in GAUGES and is_allowed(name, sample.labels.get(GAUGES[name], "")):
         label = GAUGES[name]
-        reading.gauges[name, sample.labels.get(label, "") if label else ""] = sample.value
+        key = name, sample.labels.get(label, "") if label else ""
+        reading.gauges[key] = reading.gauges.get(key, 0.0) + sample.value

@@ -165,11 +165,8 @@ async def twin(request: web.Request) -> web.Response:
 
 async def _read_letter(state: ConsoleState, chosen: LetterPage, reveal: bool) -> Json | None:
     entry_id = EntryId.from_text(chosen.id)
-    for shard in state.shards:
-        if shard.number == entry_id.shard:
-            for letter in await find_dead(state.server, shard, [chosen.group], entry_id):
-                return _describe(letter, reveal=reveal)
-    return None
+    letters = await find_dead(state.server, state.shards, [chosen.group], entry_id)
+    return _describe(letters[0], reveal=reveal) if letters else None
 
 
 def _describe(letter: DeadLetter, *, reveal: bool) -> Json:

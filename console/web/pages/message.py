@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from console.queries.codes.error_codes import explain_code
-from console.queries.replays import ReplayRequest, plan, start
+from console.queries.replays import ReplayRequest, plan_all, start
 from console.queries.timeline.payload import show_payload
 from console.queries.timeline.summary import list_milestones, sum_up_groups
 from console.queries.timeline.timeline import Timeline, find_timeline, list_stored
@@ -206,12 +206,13 @@ async def start_replay(state: ConsoleState, identity: Identity, body: ReplayMess
     if len(ids) != body.expected:
         raise CountChanged(len(ids))
     place = Place.DEAD if body.source == "dead" else Place.STREAM
-    shard = next(shard for shard in state.shards if shard.number == EntryId.from_text(ids[0]).shard)
-    request = ReplayRequest(shard, body.group, place, EntryFilter(ids=tuple(ids)), REPLAY_RATE, None)
-    planned = await plan(state.server, request)
-    if planned.entries != body.expected:
-        raise CountChanged(planned.entries)
-    replay = await start(state.server, request, planned, person=identity.name, why=body.why)
+    selection, numbers = EntryFilter(ids=tuple(ids)), {EntryId.from_text(text).shard for text in ids}
+    shards = [shard for shard in state.shards if shard.number in numbers]
+    request = ReplayRequest(shards[0], body.group, place, selection, REPLAY_RATE, None)
+    planned = await plan_all(state.server, shards, request)
+    if (number := sum(result.entries for _, result in planned)) != body.expected:
+        raise CountChanged(number)
+    replay = await start(state.server, planned, person=identity.name, why=body.why)
     await state.audit.record(
         identity,
         action="messages.replay",

@@ -33,12 +33,16 @@ FAILURES_SCRIPT = read_script(__file__, "failures.lua")
 
 
 class RedisReader:
-    """Reads all shards. Every error of Redis becomes the reason of `RedisSample.away`, with the last numbers."""
+    """Reads all shards, also those that ``shards`` gets later.
+
+    Every error of Redis becomes the reason of `RedisSample.away`, with the last numbers.
+    """
 
     def __init__(self, server: Redis, shards: Sequence[Shard], clock: Callable[[], float] = time.time) -> None:
         self._server = server
         self._clock = clock
-        self._readers = [StatsReader(server, shard) for shard in shards]
+        self._shards = shards
+        self._readers: list[StatsReader] = []
         self._failures = server.register_script(FAILURES_SCRIPT)
         self._liveness = Liveness()
         self._denied_until: dict[str, float] = {}
@@ -53,6 +57,8 @@ class RedisReader:
         """Read one moment; return whether Redis has answered."""
         try:
             async with limit_wait(READ_SECONDS):
+                new = self._shards[len(self._readers) :]
+                self._readers += [StatsReader(self._server, shard) for shard in new]
                 self.shards = [await reader.read() for reader in self._readers]
                 if self._clock() - self._slow_at >= SLOW_SECONDS:
                     await self._read_slowly()

@@ -47,7 +47,7 @@ class Observer:
 
     async def count_unsettled(self) -> dict[str, int]:
         """Count the entries that are not settled, by place; empty when all are settled. Raises RedisError."""
-        groups = (await gather_stats(self._places.server, self._places.shard))["groups"]
+        groups = (await gather_stats(self._places.server, [self._places.shard]))["groups"]
         left = {
             f"{group} {kind}": groups[group][kind] if group in groups else 1
             for group in GROUPS

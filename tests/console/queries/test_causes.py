@@ -153,7 +153,7 @@ async def test_a_sample_is_the_newest_ten_and_its_replay_names_the_cause(server:
     [cause] = (await count_dead(server, scope)).causes.ordered
     scope, sample = await select_dead(server, scope, cause.id, sample=10)
 
-    [replay] = await replay_dead(server, scope, sample, 50, person="ann", why="fixed")
+    replay = await replay_dead(server, scope, sample, 50, person="ann", why="fixed")
 
     assert (replay.total, replay.group, replay.rate) == (10, "orders", 50)
     assert sorted(replay.selection.ids) == sorted(str(letter_id) for letter_id in ids[2:])

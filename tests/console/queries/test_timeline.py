@@ -77,7 +77,7 @@ async def test_retries_dead_letter_and_replay_are_steps(server: Redis, shard: Sh
 
     group.fails.clear()
     replay = ReplayRequest(shard, "g", Place.DEAD, EntryFilter(messages=("m-1",)), 1000, None)
-    await start(server, replay, await plan(server, replay))
+    await start(server, [(replay, await plan(server, replay))])
     waiting = (await find(server, shard, entry))["webhooks"][0]["groups"][0]
     assert (waiting["state"], waiting["replays"][0]["is_copied"]) == ("dead letter", False)
     await group.copy_replays()
@@ -102,7 +102,7 @@ async def test_a_replay_from_the_stream_is_handled_if_it_is_small(
     entry = await group.append(PAYLOAD)
     await group.handle()
     replay = ReplayRequest(shard, "g", Place.STREAM, EntryFilter(messages=("m-1",)), 1000, None)
-    await start(server, replay, await plan(server, replay))
+    await start(server, [(replay, await plan(server, replay))])
     await group.copy_replays()
     waiting = (await find(server, shard, entry))["webhooks"][0]
 

@@ -20,6 +20,7 @@ from stream.keys import Shard
 from stream.redis.client import client
 from tests.support.samples.events import body, entry
 from tests.support.servers.proxy import run_proxy, through
+from tests.support.streams.watched import turns_of
 from tests.support.waiting import PATIENCE_SECONDS
 
 BATCH = [pack(entry(body()))[1]]
@@ -30,7 +31,7 @@ async def connection(valkey_url: str, shard: Shard) -> AsyncIterator[AppendConne
     """A connection that has been open for longer than redis-py lets one be without asking for its health."""
     user = client(valkey_url)
     user.connection_pool.connection_kwargs["health_check_interval"] = 0.001
-    connection = await AppendConnection.open(user, shard.stream)
+    connection = await AppendConnection.open(user, turns_of(user, shard))
     yield connection
     await connection.close()
     await user.aclose()
@@ -70,7 +71,7 @@ def test_a_process_that_was_paused_reads_the_reply_first(
 
     async def append() -> None:
         user = client(valkey_url)
-        connection = await AppendConnection.open(user, shard.stream)
+        connection = await AppendConnection.open(user, turns_of(user, shard))
         appending = asyncio.create_task(connection.append(BATCH, 0.2))
         for _ in range(10):
             await asyncio.sleep(0)
@@ -97,9 +98,9 @@ def pause_process(url: str, shard: Shard) -> None:
 async def test_a_cancelled_append_takes_no_other_batch_s_reply(valkey_url: str, shard: Shard) -> None:
     """Cancelled after any step, the connection is closed; the other batch is confirmed by its own reply or fails."""
     user = client(valkey_url)
-    await (await AppendConnection.open(user, shard.stream)).close()  # the script is loaded
+    await (await AppendConnection.open(user, turns_of(user, shard))).close()  # the script is loaded
     for steps in range(1, 30):
-        opened = await AppendConnection.open(user, shard.stream)
+        opened = await AppendConnection.open(user, turns_of(user, shard))
         cancelled = asyncio.create_task(opened.append(BATCH, 5))
         second = asyncio.create_task(opened.append(BATCH * 7, 5))
         for _ in range(steps):
@@ -121,7 +122,7 @@ async def test_a_reply_that_is_late_closes_the_connection(valkey_url: str, shard
     """The batch times out, and so does each that waits behind it; none is ever confirmed by the late reply."""
     async with run_proxy(urlsplit(valkey_url).port or 0) as proxy:
         user = client(through(proxy, valkey_url))
-        opened = await AppendConnection.open(user, shard.stream)
+        opened = await AppendConnection.open(user, turns_of(user, shard))
         proxy.swallows_replies = True
         first, second = await asyncio.gather(opened.append(BATCH, 0.1), opened.append(BATCH, 5), return_exceptions=True)
         assert isinstance(first, RedisTimeoutError)
@@ -136,7 +137,7 @@ async def test_a_reply_that_is_not_the_number_of_entries_is_no_confirmation(
     """Something between us and Redis that answers everything with OK or 1 is not believed."""
     monkeypatch.setattr("ingest.append.connection.APPEND", "return 1")
     user = client(valkey_url)
-    opened = await AppendConnection.open(user, shard.stream)
+    opened = await AppendConnection.open(user, turns_of(user, shard))
     with pytest.raises(InvalidResponse):
         await opened.append(BATCH * 2, 5)
     assert await server.xlen(shard.stream) == 0
@@ -166,7 +167,7 @@ async def test_an_empty_batch_meets_what_an_append_would_meet(
     name = f"{shard.name}-few"
     await server.execute_command("ACL", "SETUSER", name, "on", ">secret", *rights)  # type: ignore[no-untyped-call]
     user = client(f"redis://{name}:secret@127.0.0.1:{urlsplit(valkey_url).port}")
-    opened = await AppendConnection.open(user, shard.stream)
+    opened = await AppendConnection.open(user, turns_of(user, shard))
     with pytest.raises((NoPermissionError, ResponseError), match=r"(?i)acl|permission"):
         await opened.append((), 5)
     await user.aclose()

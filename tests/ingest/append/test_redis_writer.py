@@ -18,6 +18,7 @@ from stream.keys import Shard
 from tests.support.fake_clock import FakeClock
 from tests.support.faults.redis_outages import read_metric
 from tests.support.samples.events import body, entry
+from tests.support.streams.watched import watch_of
 
 BATCH = [pack(entry(body()))[1]]
 
@@ -30,7 +31,9 @@ def clock() -> FakeClock:
 @pytest.fixture
 async def writer(server: Redis, shard: Shard, clock: FakeClock) -> AsyncIterator[RedisWriter]:
     """Open for a long time, with the longest delays."""
-    writer = RedisWriter(server, shard.stream, ServerChecks(server, "stream"), clock, lambda _least, high: high)
+    writer = RedisWriter(
+        server, watch_of(server, shard), ServerChecks(server, "stream"), clock, lambda _least, high: high
+    )
     await writer.probe(feed_nothing)
     clock.now += 3600
     yield writer
@@ -48,7 +51,7 @@ def delay(writer: RedisWriter, clock: FakeClock) -> float:
 
 async def test_a_new_one_is_closed_and_probed_at_once(server: Redis, shard: Shard) -> None:
     """Nothing is given to a server that was never tried."""
-    writer = RedisWriter(server, shard.stream, ServerChecks(server, "stream"))
+    writer = RedisWriter(server, watch_of(server, shard), ServerChecks(server, "stream"))
     with pytest.raises(NotConfirmed):
         await writer.append(BATCH, 5)
     async with asyncio.timeout(60):
@@ -108,7 +111,7 @@ def test_the_delay_has_jitter(server: Redis, shard: Shard, clock: FakeClock) -> 
         asked.append((least, high))
         return least
 
-    writer = RedisWriter(server, shard.stream, ServerChecks(server, "stream"), clock, least)
+    writer = RedisWriter(server, watch_of(server, shard), ServerChecks(server, "stream"), clock, least)
     writer.fail(RedisConnectionError())
     assert asked == [(FIRST_SECONDS / 2, FIRST_SECONDS)]
     assert delay(writer, clock) == FIRST_SECONDS / 2
@@ -116,7 +119,7 @@ def test_the_delay_has_jitter(server: Redis, shard: Shard, clock: FakeClock) -> 
 
 async def test_a_probe_that_is_given_up_closes_its_connection(server: Redis, shard: Shard) -> None:
     """A connection that is opened while ingest stops is closed."""
-    writer = RedisWriter(server, shard.stream, ServerChecks(server, "stream"))
+    writer = RedisWriter(server, watch_of(server, shard), ServerChecks(server, "stream"))
     fed: asyncio.Future[AppendConnection] = asyncio.get_running_loop().create_future()
 
     async def feed(connection: AppendConnection) -> None:

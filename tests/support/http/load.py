@@ -53,7 +53,9 @@ class Load:
 
 
 @asynccontextmanager
-async def open_load(url: str, pause_seconds: float = 0, *, reconnects: bool = False) -> AsyncIterator[Load]:
+async def open_load(
+    url: str, pause_seconds: float = 0, *, reconnects: bool = False, seconds: float = LOAD_SECONDS
+) -> AsyncIterator[Load]:
     """Send while the block runs; at its end the last answers are in. Each sender pauses after a message.
 
     With ``reconnects`` each message has a connection of its own.
@@ -61,7 +63,7 @@ async def open_load(url: str, pause_seconds: float = 0, *, reconnects: bool = Fa
     load = Load()
     connector = aiohttp.TCPConnector(force_close=reconnects)
     async with (
-        asyncio.timeout(LOAD_SECONDS),
+        asyncio.timeout(seconds),
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10), headers=JSON, connector=connector) as session,
         asyncio.TaskGroup() as senders,
     ):

@@ -24,7 +24,7 @@ async def sampling(
     try:
         async with (
             open_console_database(settings.console_database) as database,
-            run_sampler(settings, server, engine, database) as sampler,
+            run_sampler(settings, server, [shard], engine, database) as sampler,
         ):
             yield sampler
     finally:

@@ -40,5 +40,5 @@ async def check_stored_once(work: WorkerCluster) -> None:
     assert len(stored_events) == len(events)
     assert {event_id: stored["event"] for event_id, stored in stored_events.items()} == dedupe(events)
     assert stored_messages == project_rows(events)
-    group = (await gather_stats(work.server, work.shard))["groups"][GROUP]
+    group = (await gather_stats(work.server, [work.shard]))["groups"][GROUP]
     assert {name: group[name] for name in ("unread", "pending", "dead")} == {"unread": 0, "pending": 0, "dead": 0}

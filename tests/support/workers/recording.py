@@ -71,7 +71,7 @@ class RecordingWorkers:
 
     async def group(self) -> dict[str, Any]:
         """Count the outstanding entries of the group."""
-        counts: dict[str, Any] = (await gather_stats(self.server, self.shard))["groups"][GROUP]
+        counts: dict[str, Any] = (await gather_stats(self.server, [self.shard]))["groups"][GROUP]
         return counts
 
     async def is_done(self, *, seconds: float = PATIENCE_SECONDS) -> None:
@@ -156,7 +156,7 @@ def ids(what: str, numbers: Sequence[int]) -> list[str]:
 async def replay(server: Redis, shard: Shard, group: str, rate: float) -> str:
     """Start a replay of all that is on the stream."""
     request = ReplayRequest(shard, group, Place.STREAM, ALL, rate, None)
-    return (await start(server, request, await plan(server, request))).id
+    return (await start(server, [(request, await plan(server, request))])).id
 
 
 async def count_copies(server: Redis, shard: Shard, group: str, replay_id: str) -> int:

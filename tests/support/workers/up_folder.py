@@ -68,7 +68,7 @@ class UpFolder:
         server = client(settings.redis_url)
 
         async def is_done() -> bool:  # asked here: a command takes a second of its own
-            groups = (await gather_stats(server, Shard(settings.stream)))["groups"]
+            groups = (await gather_stats(server, [Shard(settings.stream)]))["groups"]
             return {name: group["outstanding"] for name, group in groups.items()} == {"store": 0, "log": 0}
 
         try:

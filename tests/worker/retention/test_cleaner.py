@@ -114,7 +114,7 @@ async def test_each_kind_is_cleaned_in_steps(server: Redis, shard: Shard, tmp_pa
     await fill(server, shard, settings)
 
     async with AsyncExitStack() as stack:
-        steps = open_steps(server, settings, settings.store_url, stack)
+        steps = open_steps(server, shard, settings, settings.store_url, stack)
         cleaner = Cleaner(server, shard, steps)
         removed = {kind: await cleaner.clean(kind, asyncio.Event()) for kind in AGES}
         again = {kind: await cleaner.clean(kind, asyncio.Event()) for kind in AGES}
@@ -141,7 +141,7 @@ async def test_a_worker_cleans(server: Redis, shard: Shard, valkey_url: str, tmp
 async def test_without_an_age_everything_stays(server: Redis, shard: Shard, tmp_path: Path, valkey_url: str) -> None:
     """By default no kind has an age, so the cleaner has nothing to do."""
     async with AsyncExitStack() as stack:
-        assert open_steps(server, load(tmp_path, shard, valkey_url, {}), "sqlite:///any.db", stack) == {}
+        assert open_steps(server, shard, load(tmp_path, shard, valkey_url, {}), "sqlite:///any.db", stack) == {}
 
 
 async def test_one_worker_at_a_time_cleans_a_kind(server: Redis, shard: Shard) -> None:

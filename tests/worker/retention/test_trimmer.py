@@ -93,14 +93,18 @@ async def test_groups_that_block_trimming_are_reported(valkey_url: str, server: 
         "foreign": 6,
     }
     assert await read_ids(server, shard) == [b"%d-0" % ms for ms in range(3, 11)]
-    assert [metric("retention_blocked_entries", group=name) for name in ("slow", "foreign", "done")] == [8, 6, None]
-    assert (metric("retention_blocked_seconds", group="slow") or 0) > 40 * 365 * 86_400
+    assert [metric("retention_blocked_entries", group=name, shard="0") for name in ("slow", "foreign", "done")] == [
+        8,
+        6,
+        None,
+    ]
+    assert (metric("retention_blocked_seconds", group="slow", shard="0") or 0) > 40 * 365 * 86_400
     await server.xack(shard.stream, "slow", *(b"%d-0" % ms for ms in range(3, 6)))
     await server.xgroup_setid(shard.stream, "slow", "$")
     await server.xgroup_destroy(shard.stream, "foreign")
     await trim_once(valkey_url, shard, OLD)
     assert await read_ids(server, shard) == []
-    assert [metric("retention_blocked_entries", group=name) for name in ("slow", "foreign")] == [None, None]
+    assert [metric("retention_blocked_entries", group=name, shard="0") for name in ("slow", "foreign")] == [None, None]
 
 
 async def report_forgotten(trimmer: Trimmer) -> list[bool]:

@@ -1,4 +1,5 @@
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -6,10 +7,12 @@ import pytest
 from redis.asyncio import Redis
 
 from stream.keys import Shard
+from stream.layout import Layout
 from tests.support.samples.events import body, entry, event
 from tests.support.streams.pending import count_pending, read_new_entries
 from tests.support.waiting import until
 from tests.support.workers.recording import GROUP, RecordingWorkers, ids, run_recording_workers
+from worker.events.event import StatusEvent
 from worker.group.group_ref import GroupRef
 from worker.settle.dedup import Deduplicator, DedupWindow, mark
 from worker.settle.settler import Settler
@@ -73,6 +76,33 @@ async def test_marks_are_limited_in_time(server: Redis, shard: Shard) -> None:
     assert await kept(server, shard) == 1
     await settler.ack(Source.LIVE, entry_ids[2:], [mark(EVENTS[0])])
     assert await dedup.find_handled(EVENTS[:2]) == [0, 1]
+
+
+async def test_a_repeat_on_another_shard_is_found(server: Redis, shard: Shard) -> None:
+    """Each mark is on the shard that the event chooses, so every shard finds it; also after the number has changed."""
+    layouts = [Layout(1, 1, 0)]
+    shards = [Shard(shard.name, number) for number in range(4)]
+    settlers = [Settler(GroupRef(server, each, "g"), HOUR, layout=lambda: layouts[-1]) for each in shards]
+    finders = [Deduplicator(GroupRef(server, each, "g"), HOUR, lambda: layouts[-1]) for each in shards]
+
+    async def ack(number: int, events: Sequence[StatusEvent]) -> None:
+        entry_ids = await read_new_entries(server, shards[number], len(events))
+        await settlers[number].ack(Source.LIVE, entry_ids, [mark(event) for event in events])
+        assert await count_pending(server, shards[number]) == 0
+
+    async def find(events: Sequence[StatusEvent]) -> list[int]:
+        counts = [len(await finder.find_handled([*events, event(body(message_uuid="new"))])) for finder in finders]
+        return list(dict.fromkeys(counts))
+
+    await ack(0, EVENTS[:20])
+    layouts.append(Layout(4, 4, time.time_ns() // 1_000_000))
+    assert await find(EVENTS[:20]) == [20]
+    await ack(1, EVENTS[20:60])
+    assert all([await kept(server, each) for each in shards])
+    layouts.append(Layout(4, 4, 0))  # all marks of before have expired
+    assert await find(EVENTS[20:60]) == [40]
+    layouts.append(Layout(2, 4, time.time_ns() // 1_000_000))
+    assert await find(EVENTS[:60]) == [60]
 
 
 async def append(site: RecordingWorkers, *payloads: bytes, **more: Any) -> None:

@@ -83,7 +83,7 @@ async def test_a_payload_is_recorded_once_for_all_groups(server: Redis, shard: S
         assert [payload.entry_id for payload in batch.unverified] == ids
         assert (await server.xpending(shard.stream, group))["pending"] == 0
 
-    recorded = await list_invalid(server, shard, 100)
+    recorded = await list_invalid(server, [shard], 100)
     assert [payload.summary()["entry"] for payload in recorded] == [
         f"0/{entry_id.decode()}" for entry_id in reversed(ids)
     ]
@@ -232,7 +232,7 @@ async def test_a_payload_is_shown_only_on_request(server: Redis, shard: Shard) -
     """Lists mask the numbers in a payload unless the operator asks for it."""
     await append(server, shard, make_unverified())
     await settle(server, shard, "g")
-    (recorded,) = await list_invalid(server, shard, 10)
+    (recorded,) = await list_invalid(server, [shard], 10)
 
     assert "payload" not in recorded.show(reveal=False)
     assert "447700900123" not in str(recorded.summary()) + str(recorded.show(reveal=False))

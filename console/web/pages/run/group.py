@@ -27,7 +27,6 @@ from console.web.route import API, Json, Route
 from console.web.sampling.snapshot import HandlerError
 from console.web.state import ConsoleState, identity_of, state_of
 from runtime.errors import CommandError
-from stream.keys import Shard
 from worker.retention.ack_floor import AckFloor
 
 OptionalWhy = Annotated[str, StringConstraints(max_length=200)]
@@ -55,18 +54,17 @@ class DropParameters(GroupName):
 
 async def read(state: ConsoleState, chosen: GroupName, _identity: Identity) -> Json:
     """Return a group with its consumers. Raises HTTPNotFound and RedisError."""
-    for shard in state.shards:
-        row = next((row for row in await read_rows(state, shard) if row["group"] == chosen.name), None)
-        if row is not None:
-            consumers = await read_consumers(state.server, shard, chosen.name)
-            sample = state.sampler.latest.groups.get(chosen.name)
-            return {
-                **row,
-                "consumers": [_describe_consumer(consumer) for consumer in consumers],
-                "failures": [_describe_failure(failure) for failure in sample.failures] if sample else [],
-                "looks": STATES,
-            }
-    raise web.HTTPNotFound(text=f"No group has the name {chosen.name!r}.")
+    row = next((row for row in await read_rows(state) if row["group"] == chosen.name), None)
+    if row is None:
+        raise web.HTTPNotFound(text=f"No group has the name {chosen.name!r}.")
+    consumers = await read_consumers(state.server, state.shards, chosen.name)
+    sample = state.sampler.latest.groups.get(chosen.name)
+    return {
+        **row,
+        "consumers": [_describe_consumer(consumer) for consumer in consumers],
+        "failures": [_describe_failure(failure) for failure in sample.failures] if sample else [],
+        "looks": STATES,
+    }
 
 
 async def read_live(state: ConsoleState, chosen: GroupName, identity: Identity) -> Json:
@@ -123,8 +121,7 @@ async def pause(request: web.Request) -> ActOutcome:
     body = await parameters(request, PauseParameters)
     state, identity = state_of(request), identity_of(request)
     await _require(state, body.name)
-    for shard in state.shards:
-        await pause_group(state.server, shard, body.name, identity.name, body.why)
+    await pause_group(state.server, state.shards[0], body.name, identity.name, body.why)
     scope = f"group={body.name}"
     await state.audit.record(identity, action="groups.pause", scope=scope, why=body.why, result="paused")
     note = Note(f"Paused: {body.name}.", "It makes no calls until you resume it. The stream keeps its entries.")
@@ -136,11 +133,11 @@ async def probe(request: web.Request) -> ActOutcome:
     name = (await parameters(request, GroupName)).name
     state, identity = state_of(request), identity_of(request)
     await _require(state, name)
-    starts = [await probe_group(state.server, shard, name) for shard in state.shards]
-    result = "one call is due" if any(starts) else "a call was being tried already"
+    starts = await probe_group(state.server, state.shards[0], name)
+    result = "one call is due" if starts else "a call was being tried already"
     await state.audit.record(identity, action="groups.probe", scope=f"group={name}", result=result)
     note = Note(f"{name} tries one call now.", "If it succeeds, the group goes on by itself.")
-    return ActOutcome({"group": name, "probe": "due" if any(starts) else "running"}, note, _path(name))
+    return ActOutcome({"group": name, "probe": "due" if starts else "running"}, note, _path(name))
 
 
 async def resume(request: web.Request) -> ActOutcome:
@@ -148,8 +145,7 @@ async def resume(request: web.Request) -> ActOutcome:
     body = await parameters(request, ResumeParameters)
     state, identity = state_of(request), identity_of(request)
     await _require(state, body.name)
-    reasons = [await resume_group(state.server, shard, body.name) for shard in state.shards]
-    reason = next(filter(None, reasons), None)
+    reason = await resume_group(state.server, state.shards[0], body.name)
     result = f"resumed; it was paused for: {reason}" if reason else "was not paused"
     await state.audit.record(identity, action="groups.resume", scope=f"group={body.name}", why=body.why, result=result)
     note = Note(f"Resumed: {body.name}.", "If its reason persists, a worker pauses it again.")
@@ -165,7 +161,7 @@ async def drop(request: web.Request) -> ActOutcome:
     if body.typed != body.name:
         raise WrongParameter({"typed": "This is not the name of the group. Nothing was dropped."})
     await _require(state, body.name)
-    lost = sum([await _drop(state, shard, body) for shard in state.shards])
+    lost = await _drop(state, body)
     result = "dropped with its dead letters" if body.dead else "dropped; its dead letters are kept"
     await state.audit.record(
         identity, action="groups.drop", scope=f"group={body.name}", count=lost, why=body.why, result=result
@@ -174,11 +170,11 @@ async def drop(request: web.Request) -> ActOutcome:
     return ActOutcome({"dropped": body.name, "lost": lost, "dead_letters_dropped": body.dead}, note, "/groups")
 
 
-async def _drop(state: ConsoleState, shard: Shard, body: DropParameters) -> int:
-    group = await find_group(state.server, shard, body.name)
+async def _drop(state: ConsoleState, body: DropParameters) -> int:
+    group = await find_group(state.server, state.shards, body.name)
     if group.liveness.alive:
         raise CommandError(f"{body.name} has live consumers ({group.liveness.alive}): stop its workers first")
-    if not await drop_group(state.server, shard, group, force=False, dead=body.dead):
+    if not await drop_group(state.server, state.shards, group, force=False, dead=body.dead):
         raise CommandError(f"a consumer of {body.name} has started: stop its workers first")
     unread = group.standing.unread
     return group.standing.pending + (group.kept_entries if unread is None else unread)

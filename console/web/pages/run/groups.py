@@ -37,17 +37,17 @@ STATES = {
 
 
 async def read(state: ConsoleState, _chosen: NoParameters, _identity: Identity) -> Json:
-    """Return all groups of all shards. A group of several shards has a row for each."""
-    rows = [row for shard in state.shards for row in await read_rows(state, shard)]
+    """Return all groups, each over all shards."""
+    rows = await read_rows(state)
     own = [row for row in rows if row["registered"]]
     return {"groups": own, "others": [row for row in rows if not row["registered"]], "looks": STATES}
 
 
-async def read_rows(state: ConsoleState, shard: Any) -> list[dict[str, Any]]:
-    """Return the groups of one shard for JSON. Raises RedisError."""
+async def read_rows(state: ConsoleState) -> list[dict[str, Any]]:
+    """Return the groups for JSON. Raises RedisError."""
     latest, rates = state.sampler.latest, state.sampler.rates(RATE_SECONDS).groups
     handlers = state.sampler.reports.find_handlers()
-    overviews = await read_overview(state.server, shard)
+    overviews = await read_overview(state.server, state.shards)
     return [
         describe_group(
             group,

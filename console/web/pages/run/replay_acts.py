@@ -6,7 +6,7 @@ from aiohttp import web
 from pydantic import Field, StringConstraints
 from redis.exceptions import RedisError
 
-from console.queries.replays import change_rate, find, move, start
+from console.queries.replays import change_rate, move, start
 from console.queries.run.replay_plans import RECOUNT_SECONDS, PlanCount
 from console.web.access.roles import Identity, Role
 from console.web.filters import format_duration, format_number
@@ -17,7 +17,6 @@ from console.web.render import Note, json_reply, parameters, see_other
 from console.web.route import API, Json, Parameters, Route
 from console.web.state import ConsoleState, identity_of, state_of
 from runtime.errors import CommandError
-from stream.keys import Shard
 from worker.replay.job import Progress
 
 ReplayId = Annotated[str, StringConstraints(pattern=r"[0-9a-f]{1,16}")]
@@ -74,21 +73,17 @@ async def start_replay(state: ConsoleState, identity: Identity, body: StartParam
         if count.plan.entries and not await state.plans.is_current(count):
             again = await state.plans.find(count.request, seconds=RECOUNT_SECONDS, again=True)
             raise PlanChanged(again.plan.entries, complete=not again.is_running)
-    started = [
-        await start(state.server, request, count.plan, person=identity.name, why=body.why)
-        for request, count in zip(body.requests(state), counts, strict=True)
-        if count.plan.entries
-    ]
-    ids = ", ".join(replay.id for replay in started)
+    planned = [(request, count.plan) for request, count in zip(body.requests(state), counts, strict=True)]
+    started = await start(state.server, planned, person=identity.name, why=body.why)
     await state.audit.record(
         identity,
         action="replays.start",
-        scope=f"group={body.group} {started[0].scope}",
+        scope=f"group={body.group} {started.scope}",
         count=number,
         why=body.why,
-        result=f"replay {ids} started at {body.rate:g} a second",
+        result=f"replay {started.id} started at {body.rate:g} a second",
     )
-    return {"replay": started[0].id, "group": body.group, "total": number, "rate": body.rate}
+    return {"replay": started.id, "group": body.group, "total": number, "rate": body.rate}
 
 
 async def _count(state: ConsoleState, request: Any) -> PlanCount:
@@ -97,16 +92,14 @@ async def _count(state: ConsoleState, request: Any) -> PlanCount:
 
 async def move_replay(state: ConsoleState, identity: Identity, act: str, replay_id: str, why: str) -> Json:
     """Pause, resume or cancel a replay. Raises CommandError and RedisError."""
-    shard = await _find_shard(state, replay_id)
-    progress = await move(state.server, shard, replay_id, act, person=identity.name, why=why)
+    progress = await move(state.server, state.shards, replay_id, act, person=identity.name, why=why)
     await _record(state, identity, f"replays.{act}", progress, why, f"{progress.state}")
     return progress.summary()
 
 
 async def change_replay_rate(state: ConsoleState, identity: Identity, body: RateParameters) -> Json:
     """Change the rate of a replay. Raises CommandError and RedisError."""
-    shard = await _find_shard(state, body.id)
-    progress = await change_rate(state.server, shard, body.id, body.rate)
+    progress = await change_rate(state.server, state.shards, body.id, body.rate)
     await _record(state, identity, "replays.rate", progress, "", f"at most {body.rate:g} a second")
     return progress.summary()
 
@@ -117,16 +110,6 @@ async def _record(
     replay = progress.replay
     scope = f"replay={replay.id} group={replay.group}"
     await state.audit.record(identity, action=action, scope=scope, count=replay.total, why=why, result=result)
-
-
-async def _find_shard(state: ConsoleState, replay_id: str) -> Shard:
-    for shard in state.shards[:-1]:
-        try:
-            await find(state.server, shard, replay_id)
-        except CommandError:
-            continue
-        return shard
-    return state.shards[-1]
 
 
 async def start_form(request: web.Request) -> web.Response:

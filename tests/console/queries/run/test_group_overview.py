@@ -21,7 +21,7 @@ async def test_each_group_has_its_open_work_and_its_pause(server: Redis, shard: 
     for key in (shard.retry("slow"), shard.replay("slow"), shard.dead("slow")):
         await server.xadd(key, {"a": "b"})
     await pause_by_hand(GroupRef(server, shard, "slow"), "ida", "receiver is down")
-    done, foreign, missing, slow = await read_overview(server, shard)
+    done, foreign, missing, slow = await read_overview(server, [shard])
     assert [item.position.name for item in (done, foreign, missing, slow)] == ["done", "foreign", "missing", "slow"]
     assert (done.kept.entries, done.kept.exact, done.kept.seconds, done.outstanding) == (0, True, None, 0)
     assert (foreign.kept.entries, foreign.position.registered) == (1000, False)
@@ -39,14 +39,14 @@ async def test_entries_behind_an_old_pending_one_are_kept_too(server: Redis, sha
     await add(server, shard, range(1000, 2000))
     ids = await group(server, shard, "g", read=1000, ack=0)
     await server.xack(shard.stream, "g", *ids[1:])
-    (overview,) = await read_overview(server, shard)
+    (overview,) = await read_overview(server, [shard])
     assert (overview.outstanding, overview.kept.entries, overview.kept.exact) == (1, 1000, False)
 
 
 async def test_a_stream_that_does_not_exist_has_no_groups(server: Redis, shard: Shard) -> None:
     """Nothing is created by reading."""
-    assert await read_overview(server, shard) == []
-    assert await read_consumers(server, shard, "g") == []
+    assert await read_overview(server, [shard]) == []
+    assert await read_consumers(server, [shard], "g") == []
     assert [key async for key in server.scan_iter(f"{shard.name}*")] == []
 
 
@@ -60,7 +60,7 @@ async def test_consumers_of_all_streams_are_added_up(server: Redis, shard: Shard
     await server.xreadgroup("g", "here", {shard.stream: ">"}, count=1)
     await server.xreadgroup("g", "here", {shard.retry("g"): ">"}, count=1)
     await server.hset(shard.alive("g"), mapping={"here": "7", "new": "1"})
-    consumers = await read_consumers(server, shard, "g")
+    consumers = await read_consumers(server, [shard], "g")
     assert [(item.name, item.pending, item.is_alive) for item in consumers] == [
         ("gone", 4, False),
         ("here", 2, True),

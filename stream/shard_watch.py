@@ -1,0 +1,119 @@
+"""Follows the layout of a stream while a process runs, and starts what each new shard needs.
+
+The list of shards only grows: a process that reads a shard continues until it ends, because an ingest process that has
+not noticed a change yet may still append to it.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError, RedisError
+
+from runtime.log_throttle import LogThrottle
+from runtime.tasks import cancel_and_wait, wait_for
+from stream.keys import Shard
+from stream.layout import Layout, change_layout, ensure_layout, read_layout
+from stream.redis.client import name_error
+from stream.settings import StreamSettings
+
+log = structlog.get_logger("shards")
+
+POLL_SECONDS = 2.0
+DENIED_SECONDS = 30.0
+REPORT_SECONDS = 600.0
+
+Start = Callable[[Shard], object]
+
+
+class ShardWatch:
+    """The layout as this process read it last. Before the first answer it has shard 0, which every stream has.
+
+    Without ``creates`` a missing layout stays missing.
+    """
+
+    def __init__(self, server: Redis, settings: StreamSettings, *, creates: bool = True) -> None:
+        self._server = server
+        self._settings = settings
+        self._creates = creates
+        self._ask = ensure_layout if creates else read_layout
+        self._starts: list[Start] = []
+        self._has_read = False
+        self._denied_until = 0.0
+        self._throttle = LogThrottle(1, seconds=REPORT_SECONDS)
+        self.layout = Layout()
+        self.shards = [settings.shard]
+        """The shards to read."""
+
+    @contextmanager
+    def start_each(self, start: Start) -> Iterator[None]:
+        """Call ``start`` once for each shard: for those of this moment, and for later ones until the block ends."""
+        for shard in self.shards:
+            start(shard)
+        self._starts.append(start)
+        try:
+            yield
+        finally:
+            self._starts.remove(start)
+
+    async def refresh(self) -> None:
+        """Read the layout; if Redis has none, write that of the settings. Raises RedisError."""
+        if time.monotonic() < self._denied_until:
+            return
+        try:
+            layout = await self._ask(self._server, self._settings)
+            if self._creates and len(self.shards) > layout.known:  # Redis has lost its keys
+                layout = await change_layout(self._server, self._settings, layout.used, known=len(self.shards))
+        except NoPermissionError:
+            self._report_denial()
+            return
+        if layout.used != self.layout.used or not self._has_read:
+            self._report(layout)
+        self.layout, self._has_read = layout, True
+        for shard in layout.shards(self._settings.stream)[len(self.shards) :]:
+            self.shards.append(shard)
+            for start in self._starts:
+                start(shard)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Read the layout every POLL_SECONDS until ``stop``. While Redis is away the last one stays."""
+        while not stop.is_set():
+            try:
+                await self.refresh()
+            except RedisError as exc:
+                log.debug("shards.unknown", error=name_error(exc))
+            await wait_for(stop, POLL_SECONDS)
+
+    def _report_denial(self) -> None:
+        self._denied_until = time.monotonic() + DENIED_SECONDS  # each request fills the log of the server
+        if self._throttle.admit("denied") is not None:
+            what = "give this user the rights of deploy/redis-users.acl; until then it uses the shards that it knows"
+            log.warning("shards.denied", key=self._settings.shard.layout, what=what)
+
+    def _report(self, layout: Layout) -> None:
+        if self._has_read:
+            log.info("shards.changed", shards=layout.used, before=self.layout.used)
+        if "shards" in self._settings.model_fields_set and self._settings.shards != layout.used:
+            log.warning(
+                "shards.differ",
+                setting=self._settings.shards,
+                in_use=layout.used,
+                what="ACKSTREAM_SHARDS counts for the first start only: change the number with `ackstream shards set`",
+            )
+
+
+@asynccontextmanager
+async def watch_shards(
+    server: Redis, settings: StreamSettings, stop: asyncio.Event, *, creates: bool = True
+) -> AsyncIterator[ShardWatch]:
+    """Follow the layout in the background until ``stop`` or the end of the block."""
+    watch = ShardWatch(server, settings, creates=creates)
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(watch.run(stop))
+        try:
+            yield watch
+        finally:
+            await cancel_and_wait([task])
