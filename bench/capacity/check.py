@@ -1,14 +1,12 @@
 """Compare the figures of ``ackstream plan`` with three installations that run here.
 
 ``python -m bench.capacity.check`` prints planned and measured figures and writes them to the data of docs/capacity.md.
-The costs were measured with other sizes of payloads. CPU times are planned with the factor
-between this machine now and the machine of the costs (``parse_us``).
+The costs were measured with other sizes of payloads.
 """
 
 import argparse
 import asyncio
 import os
-import signal
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -18,23 +16,20 @@ from pathlib import Path
 from statistics import median
 
 from bench.capacity import redis_costs
-from bench.capacity.costs import measure_reference
-from bench.capacity.cpu_costs import HANDLERS
+from bench.capacity.cpu_costs import FUNCTIONS, measure_backlog
 from bench.capacity.database_costs import read
 from bench.load.closed_loop import run_load
 from bench.rig import consumption, servers
 from bench.rig.databases import postgresql
-from bench.rig.processes import ROOT, Cores, cpu_seconds, environment, program, run_process
+from bench.rig.processes import ROOT, Cores, environment, program, run_process
 from bench.rig.results import describe_source, write_json
 from console.plan.capacity import BASE_BYTES, BUSY, DAY_SECONDS, Capacity
-from console.plan.costs import read_costs, read_table
+from console.plan.costs import read_costs
 from console.plan.workload import Workload
-from stream.keys import Shard
 from worker.store.database import open_engine
 
 FILE = ROOT / "deploy" / "docs" / "data" / "capacity.json"
 SECONDS = 3.0
-WARM_UP = 2_000
 
 HOUR_SECONDS = 3600
 RATE = 20_000
@@ -64,20 +59,12 @@ def measure(folder: Path, cores: Cores, load: Workload, number: int) -> dict[str
         database_url = database.fresh()
         size = asyncio.run(_database_bytes(database_url))
         groups = ["store", *(f"other{place}" for place in range(1, load.groups))]
-        handlers = ["store", *(f"{name}={HANDLERS['one_event']}" for name in groups[1:])]
+        handlers = ["store", *(f"{name}={FUNCTIONS['one_event']}" for name in groups[1:])]
         arguments = [argument for handler in handlers for argument in ("--handler", handler)]
         settings = environment(redis_url=url, database_url=database_url, data=str(folder / "data"))
         command = program("ackstream"), "worker", *arguments
         with run_process(*command, core=cores.measured, folder=folder, environment=settings) as child:
-            consumption.await_groups(valkey, Shard().stream, groups, child)
-            redis_costs.append(valkey, WARM_UP, load.size)
-            consumption.await_settled(valkey, Shard().stream, groups, child)
-            child.send_signal(signal.SIGSTOP)  # so that it finds a backlog, and takes full batches
-            redis_costs.append(valkey, number, load.size, WARM_UP)
-            started = cpu_seconds(child.pid)
-            child.send_signal(signal.SIGCONT)
-            consumption.await_settled(valkey, Shard().stream, groups, child)
-            worker_us = (cpu_seconds(child.pid) - started) / (number - WARM_UP) * 1e6
+            worker_us = measure_backlog(valkey, [child], groups, number, load.size)
         return {
             "redis_bytes": redis_costs.used_bytes(valkey) - before,
             "database_bytes": asyncio.run(_database_bytes(database_url)) - size,
@@ -94,13 +81,13 @@ async def _database_bytes(url: str) -> int:
         await engine.dispose()
 
 
-def compare(load: Workload, measured: Mapping[str, float], number: int, factor: float) -> Iterator[Figure]:
+def compare(load: Workload, measured: Mapping[str, float], number: int) -> Iterator[Figure]:
     """Yield the name, the planned and the measured value of each figure. Processes are counted for RATE."""
     costs = read_costs()
     stored = Capacity(replace(load, rate=number / HOUR_SECONDS), costs)
     yield "redis_bytes", stored.redis_bytes - BASE_BYTES, measured["redis_bytes"]
     yield "database_bytes", stored.database_bytes_per_day * HOUR_SECONDS / DAY_SECONDS, measured["database_bytes"]
-    plan = Capacity(replace(load, factor=factor), costs)
+    plan = Capacity(load, costs)
     yield "ingest_us", plan.ingest_us, measured["ingest_us"]
     yield "worker_us", plan.worker_us, measured["worker_us"]
     busy_us = measured["worker_us"] + plan.database_us
@@ -117,17 +104,16 @@ def main() -> None:
     os.sched_setaffinity(0, {cores.rest})
     rows: list[Row] = []
     for name, load in INSTALLATIONS.items():
-        factor = measure_reference() / read_table()["workers"]["source"]["parse_us"]
         with tempfile.TemporaryDirectory(prefix="ackstream-bench-") as folder:
             measured = measure(Path(folder), cores, load, arguments.entries)
-        for figure, planned, value in compare(load, measured, arguments.entries, factor):
+        for figure, planned, value in compare(load, measured, arguments.entries):
             row: Row = {
                 "installation": name,
                 "figure": figure,
                 "planned": round(planned, 1),
                 "measured": round(value, 1),
             }
-            row |= {"ratio": round(planned / value, 3), "factor": round(factor, 2)}
+            row["ratio"] = round(planned / value, 3)
             rows.append(row)
             print(*row.values(), sep="\t", flush=True)
     write_json(FILE, {"source": describe_source(cores, 1), "rows": rows})

@@ -7,10 +7,9 @@ they can be measured one by one: sizes are the same on a busy machine, CPU times
 import argparse
 import os
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import orjson
@@ -18,35 +17,18 @@ import orjson
 from bench.capacity import cpu_costs, database_costs, redis_costs
 from bench.rig.processes import Cores
 from bench.rig.results import describe_source, write_json
-from bench.rig.statuses import signed_entries, sized_payloads
 from console.plan.costs import FILE
-from worker.events.vonage import parse
 
 Measure = Callable[[Path, Cores, int], dict[str, Any]]
 PARTS: dict[str, Measure] = {
     "ingest": cpu_costs.measure_ingest,
-    "workers": cpu_costs.measure_workers,
+    "store": partial(cpu_costs.measure_workers, cpu_costs.STORES),
+    "functions": partial(cpu_costs.measure_workers, cpu_costs.FUNCTIONS),
     "redis": lambda folder, cores, _rounds: redis_costs.measure(folder, cores),
     "postgresql": lambda folder, _cores, _rounds: database_costs.measure_postgresql(folder),
     "writes": lambda folder, _cores, _rounds: database_costs.measure_writes(folder),
     "sqlite": lambda folder, _cores, _rounds: database_costs.measure_sqlite(folder),
 }
-
-
-REFERENCE_STATUSES = 2_000
-REFERENCE_ROUNDS = 15
-
-
-def measure_reference() -> float:
-    """Return the CPU microseconds in which this machine parses a status: two machines or moments compare by it."""
-    entries = list(signed_entries(sized_payloads(REFERENCE_STATUSES, cpu_costs.SIZE)))
-    rounds = []
-    for _ in range(REFERENCE_ROUNDS):
-        started = time.process_time()
-        for entry in entries:
-            parse(entry, "0/1-1")
-        rounds.append((time.process_time() - started) / REFERENCE_STATUSES * 1e6)
-    return median(rounds)
 
 
 def main() -> None:
@@ -62,7 +44,7 @@ def main() -> None:
     for name in arguments.parts:
         with tempfile.TemporaryDirectory(prefix="ackstream-bench-") as folder:
             costs = PARTS[name](Path(folder), cores, arguments.rounds)
-        source = describe_source(cores, arguments.rounds) | {"parse_us": measure_reference()}
+        source = describe_source(cores, arguments.rounds)
         table[name] = {"source": source, **costs}
         write_json(arguments.file, {part: table[part] for part in PARTS if part in table})
 

@@ -54,7 +54,7 @@ def simulate_rates() -> Iterator[dict[str, float]]:
 
 def check_workers(folder: Path, cores: Cores) -> Iterator[dict[str, Any]]:
     """Yield the events a second that one and two workers take from a backlog, if their handler waits for each batch."""
-    each_seconds = read_costs().workers["list_us"] / 1e6
+    each_seconds = read_costs().workers["list_us"].at(PAYLOAD_BYTES) / 1e6
     with servers.valkey(folder / "valkey", "everysec") as (url, valkey):
         handler = f"{GROUP}={noop.__name__}:wait#batch={BATCH}"
         settings = environment(redis_url=url, data=str(folder / "data"), batch_entries=str(BATCH))

@@ -67,9 +67,8 @@ class Capacity:
     @property
     def redis_us(self) -> float:
         """The CPU time of Redis for a status: append it, read and ack it in every group."""
-        workers = self.costs.workers
-        others = (self.workload.groups - 1) * workers["one_event_redis_us"]
-        return (self.costs.ingest["append_us"] + workers["store_postgresql_redis_us"] + others) * self.workload.factor
+        others = (self.workload.groups - 1) * self._worker_us("one_event_redis_us")
+        return self._ingest_us("append_us") + self._worker_us("store_postgresql_redis_us") + others
 
     @property
     def needed_shards(self) -> int:
@@ -94,7 +93,7 @@ class Capacity:
     @property
     def ingest_us(self) -> float:
         """The CPU time of ingest for a signed webhook."""
-        return self.costs.ingest["required_us"] * self.workload.factor
+        return self._ingest_us("required_us")
 
     @property
     def ingest_processes(self) -> int:
@@ -104,9 +103,8 @@ class Capacity:
     @property
     def worker_us(self) -> float:
         """The CPU time of workers for a status: ``store``, and a function of single events in every other group."""
-        workers = self.costs.workers
-        others = (self.workload.groups - 1) * workers["one_event_us"]
-        return (workers["store_postgresql_us"] + others) * self.workload.factor
+        others = (self.workload.groups - 1) * self._worker_us("one_event_us")
+        return self._worker_us("store_postgresql_us") + others
 
     @property
     def worker_busy_us(self) -> float:
@@ -121,7 +119,7 @@ class Capacity:
     @property
     def database_us(self) -> float:
         """The CPU time of PostgreSQL for a status."""
-        return self.costs.workers["postgresql_us"] * self.workload.factor
+        return self._worker_us("postgresql_us")
 
     @property
     def database_bytes_per_day(self) -> float:
@@ -197,6 +195,12 @@ class Capacity:
     def first_limit(self) -> PartLimit:
         """Return the part that is full first when the rate rises."""
         return min(self.limits(), key=lambda limit: limit.full_at)
+
+    def _ingest_us(self, name: str) -> float:
+        return self.costs.ingest[name].at(self.workload.size) * self.workload.factor
+
+    def _worker_us(self, name: str) -> float:
+        return self.costs.workers[name].at(self.workload.size) * self.workload.factor
 
     def _cores(self, cost_us: float) -> float:
         return self.workload.peak_rate * cost_us / 1e6

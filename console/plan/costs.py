@@ -34,11 +34,11 @@ class SizeCurve:
 class Costs:
     """CPU times in microseconds, sizes in bytes.
 
-    ``ingest`` and ``workers`` have the figures of their part by name. The others are for one entry, event or message.
+    ``ingest`` and ``workers`` have the CPU times of their part by name. The others are for one entry, event or message.
     """
 
-    ingest: dict[str, float]
-    workers: dict[str, float]
+    ingest: dict[str, SizeCurve]
+    workers: dict[str, SizeCurve]
     entry: SizeCurve
     entry_file: SizeCurve
     mark: float
@@ -57,8 +57,8 @@ class Costs:
         """Return the costs of a table in the form of the file."""
         redis, database, writes = table["redis"], table["postgresql"], table["writes"]
         return cls(
-            ingest=_numbers(table["ingest"]),
-            workers=_numbers(table["workers"]),
+            ingest=_curves(table["ingest"]),
+            workers=_curves(table["store"]) | _curves(table["functions"]),
             entry=SizeCurve.from_json(redis["entry_bytes"]),
             entry_file=SizeCurve.from_json(redis["file_bytes"]),
             mark=redis["mark_bytes"],
@@ -74,8 +74,8 @@ class Costs:
         )
 
 
-def _numbers(part: dict[str, Any]) -> dict[str, float]:
-    return {name: value for name, value in part.items() if name != "source"}
+def _curves(part: dict[str, Any]) -> dict[str, SizeCurve]:
+    return {name: SizeCurve.from_json(points) for name, points in part.items() if name.endswith("_us")}
 
 
 @cache

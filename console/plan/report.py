@@ -67,7 +67,7 @@ def make_notes(capacity: Capacity) -> Iterator[str]:
         yield "Set ACKSTREAM_TABLES_RETENTION, and plan with --tables-retention, to limit the database."
     index_bytes = format_bytes(capacity.index_bytes_per_day)
     yield f"PostgreSQL should hold its indexes in memory: they grow by {index_bytes} a day."
-    source = read_table()["workers"]["source"]
+    source = read_table()["store"]["source"]
     factor = "" if load.factor == 1 else f", times {load.factor:g}"
     yield (
         f"CPU times were measured on {source['machine']}, {source['date']}{factor}; --factor adapts them. A process "

@@ -78,7 +78,7 @@ def _describe_costs() -> Iterator[str]:
     yield "## The cost of a status"
     yield f"CPU time, {_source(sources['ingest'])}, medians of {sources['ingest']['source']['rounds']} rounds:"
     rows = [
-        ("ingest, signed", ingest["required_us"], "a webhook of 560 bytes, at full load"),
+        ("ingest, signed", ingest["required_us"], "a webhook, at full load"),
         ("ingest, signatures off", ingest["off_us"], ""),
         ("Redis, append", ingest["append_us"], "its main thread"),
         ("worker, `store` on PostgreSQL", workers["store_postgresql_us"], "an event, in full batches"),
@@ -89,11 +89,12 @@ def _describe_costs() -> Iterator[str]:
         ("Redis, the same for one event", workers["one_event_redis_us"], "with the dedup mark"),
         ("PostgreSQL", workers["postgresql_us"], "all its processes"),
     ]
-    yield table(("part", "µs", ""), ((name, f"{value:.1f}", note) for name, value, note in rows))
-    memory = [
-        f"{name} {format_bytes(part['memory_bytes'])}" for name, part in (("ingest", ingest), ("worker", workers))
-    ]
-    yield f"Resident memory of a process: {', '.join(memory)}."
+    yield table(
+        ("part", *(f"µs, {size:,.0f} bytes" for size, _ in ingest["required_us"].points), ""),
+        ((name, *(f"{value:.1f}" for _, value in curve.points), note) for name, curve, note in rows),
+    )
+    memory = [format_bytes(sources[part]["memory_bytes"]) for part in ("ingest", "store")]
+    yield f"Resident memory of a process: {memory[0]} for ingest, {memory[1]} for a worker."
     sqlite = SizeCurve.from_json(sources["sqlite"]["event_bytes"])
     curves = (costs.entry, costs.entry_file, costs.event, costs.log, sqlite)
     yield f"Bytes for each status, by the size of its body, {_source(sources['postgresql'])}:"
@@ -166,19 +167,17 @@ def _describe_checks() -> Iterator[str]:
     yield "## Planned and measured"
     yield (
         f"Three installations with other bodies than those of the table above, {_source(record)}. Bytes are those of "
-        "all statuses, CPU times are microseconds a status; processes are for 20,000 statuses a second. *Factor* is "
-        "the CPU time in which the machine parsed a status at that time, compared with the measurement of the costs; "
-        "the plan has the same factor. `python -m bench.capacity.check` measures again."
+        "all statuses, CPU times are microseconds a status; processes are for 20,000 statuses a second. "
+        "`python -m bench.capacity.check` measures again."
     )
     yield table(
-        ("installation", "figure", "planned", "measured", "ratio", "factor"),
+        ("installation", "figure", "planned", "measured", "ratio"),
         (
             (
                 row["installation"],
                 row["figure"].replace("_us", " µs").replace("_", " "),
                 *(f"{row[name]:,.0f}" for name in ("planned", "measured")),
                 f"{row['ratio']:.2f}",
-                f"{row['factor']:.2f}",
             )
             for row in record["rows"]
         ),
