@@ -41,7 +41,7 @@ def ask_database(settings: "DatabaseSettings", ask: "Callable[[AsyncEngine], Awa
             f"no database at {settings.sqlite_file} yet: start `ackstream up` or a worker first, or set "
             "ACKSTREAM_DATABASE_URL (or --data) to the value that the worker has"
         )
-    from worker.store.database import open_engine  # noqa: PLC0415 - loads SQLAlchemy only for commands that need it
+    from worker.store.database import close_engine, open_engine  # noqa: PLC0415 - loads SQLAlchemy only for commands that need it
     from worker.store.revision import check_revision  # noqa: PLC0415 - as above
 
     async def run_query() -> T:
@@ -50,7 +50,7 @@ def ask_database(settings: "DatabaseSettings", ask: "Callable[[AsyncEngine], Awa
             await check_revision(engine)
             return await ask(engine)
         finally:
-            await engine.dispose()
+            await close_engine(engine)
 
     return _run(run_query(), f"the database at {redact_url(settings.database_url)}")
 

@@ -133,10 +133,10 @@ def _built_in(settings: WorkerSettings, spec: Spec, stack: AsyncExitStack) -> Lo
     limits = Limits(1, timeout_seconds, spec.options.batch or settings.batch_entries, policy.attempts)
     if spec.target == "log":
         return LoadedHandler(Log(reveal=settings.log_reveal), limits, policy, uses_dedup=False)
-    from worker.store.database import open_engine  # noqa: PLC0415 - it takes a quarter of a worker's start
+    from worker.store.database import close_engine, open_engine  # noqa: PLC0415 - it takes a quarter of a worker's start
     from worker.store.handler import Store  # noqa: PLC0415 - the same
 
     engine = open_engine(settings.database_url)
-    stack.push_async_callback(engine.dispose)
+    stack.push_async_callback(close_engine, engine)
     store = Store(engine, timeout_seconds, settings.number_hash)
     return LoadedHandler(store, limits, policy, uses_dedup=False, check=store.check)

@@ -26,7 +26,7 @@ from stream.keys import Shard
 from stream.layout import read_layout
 from stream.redis.client import client
 from worker.retention.pages import raw_ranges
-from worker.store.database import open_engine
+from worker.store.database import close_engine, open_engine
 from worker.store.revision import check_revision
 
 FIRST = frozenset(("pauses", "replay_jobs", "audit", "spool", "quarantine"))
@@ -156,7 +156,7 @@ async def open_eraser(settings: PrivacySettings, report: Report) -> AsyncIterato
             report(f"no database at {settings.sqlite_file}: if workers write tables, set ACKSTREAM_DATABASE_URL")
         else:
             engine = open_engine(settings.database_url)
-            stack.push_async_callback(engine.dispose)
+            stack.push_async_callback(close_engine, engine)
             await check_revision(engine)
             places += [Messages(engine), Dimensions(engine)]
         yield Eraser(server, shards, places, report)

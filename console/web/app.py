@@ -32,7 +32,7 @@ from runtime.errors import CommandError
 from runtime.metrics import PROCESS
 from stream.redis.client import client, redact_url
 from stream.shard_watch import watch_shards
-from worker.store.database import open_engine
+from worker.store.database import close_engine, open_engine
 
 log = structlog.get_logger("console")
 
@@ -79,7 +79,7 @@ async def serve(
                     print_link(format_link(url, await access.links.create(Role.ADMIN)))
                 await stop.wait()
     finally:
-        await engine.dispose()
+        await close_engine(engine)
         await server.aclose()
     log.info("console.stopped")
 

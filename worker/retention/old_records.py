@@ -75,10 +75,10 @@ async def _delete_files(folder: Path, shard: Shard, age_ms: int) -> int:
 
 def _open_tables(database_url: str, age_ms: int, stack: AsyncExitStack) -> Step:
     from worker.retention.removal import remove_old_messages  # noqa: PLC0415 - it takes a quarter of a worker's start
-    from worker.store.database import open_engine  # noqa: PLC0415 - the same
+    from worker.store.database import close_engine, open_engine  # noqa: PLC0415 - the same
 
     engine = open_engine(database_url)
-    stack.push_async_callback(engine.dispose)
+    stack.push_async_callback(close_engine, engine)
 
     async def remove() -> int:
         return (await remove_old_messages(engine, datetime.now(UTC) - timedelta(milliseconds=age_ms))).messages

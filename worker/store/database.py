@@ -1,10 +1,12 @@
 """Opens SQLite and PostgreSQL, with a limit for every wait, and classifies their errors."""
 
+import asyncio
 import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -54,6 +56,9 @@ AWAY_CODES = frozenset(
     )
 )
 _PRIMARY_CODE = 0xFF
+
+_stopping: set[asyncio.Future[Any]] = set()
+"""Connections of SQLite whose statement was cut off. Each is done when its thread has ended."""
 
 
 class DatabaseAway(Exception):  # noqa: N818 - the caller waits until it is back
@@ -132,6 +137,7 @@ def _open_sqlite(path: Path, begin: str, *, create: bool) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "connect")
     def on_connect(connection: Any, record: Any) -> None:
+        _stop_once(connection.driver_connection)
         connection.isolation_level = None  # so that the driver starts no transactions of its own
         connection.run_async(_use_wal)
         cursor = connection.cursor()
@@ -152,6 +158,33 @@ def _open_sqlite(path: Path, begin: str, *, create: bool) -> AsyncEngine:
         connection.exec_driver_sql("BEGIN" if reads_only else begin)
 
     return engine
+
+
+def _stop_once(driver: Connection) -> None:
+    """Let every call of ``stop`` return the same future.
+
+    SQLAlchemy stops a connection that it cannot close at once, and the driver stops it again after its close. The
+    thread ends after the first call, so the future of the second one would never be done.
+    """
+    stop = driver.stop
+
+    @cache
+    def stop_once() -> asyncio.Future[Any] | None:
+        future = stop()
+        if future is not None:
+            _stopping.add(future)
+            future.add_done_callback(_stopping.discard)
+        return future
+
+    driver.stop = stop_once  # type: ignore[method-assign]
+
+
+async def close_engine(engine: AsyncEngine) -> None:
+    """Close all connections. Wait for the threads of statements that were cut off, which may wait for a lock."""
+    await engine.dispose()
+    loop = asyncio.get_running_loop()
+    if threads := [future for future in _stopping if future.get_loop() is loop]:
+        await asyncio.wait(threads, timeout=2 * SQLITE_BUSY_SECONDS)
 
 
 async def _use_wal(connection: Connection) -> None:

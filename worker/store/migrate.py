@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.tasks import Backoff
 from worker.store import migrations
-from worker.store.database import open_connection, open_engine
+from worker.store.database import close_engine, open_connection, open_engine
 from worker.store.migrations.indexes import make_indexes
 from worker.store.migrations.recount import recount_stale
 from worker.store.revision import check_tables, read_revision
@@ -57,7 +57,7 @@ async def migrate_at(database_url: str, report: Report = _report_nothing) -> Non
     try:
         await migrate(engine, report)
     finally:
-        await engine.dispose()
+        await close_engine(engine)
 
 
 @asynccontextmanager

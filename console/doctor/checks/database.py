@@ -14,7 +14,7 @@ from runtime.errors import CommandError
 from stream.redis.client import redact_url
 from worker.events.number_hash import PREFIX
 from worker.events.numbers import SHORTEST, digits_of
-from worker.store.database import DatabaseAway, open_connection, open_engine
+from worker.store.database import DatabaseAway, close_engine, open_connection, open_engine
 from worker.store.revision import SchemaMismatch, check_revision
 from worker.store.settings import DatabaseSettings
 from worker.store.tables import messages
@@ -48,7 +48,7 @@ async def check_database(setup: Setup) -> Sequence[Finding]:
     except (DatabaseAway, DBAPIError, OSError) as exc:
         return [make_finding("database.unusable", address=address, error=type(exc).__name__)]
     finally:
-        await engine.dispose()
+        await close_engine(engine)
 
 
 def _find_settings(setup: Setup) -> DatabaseSettings | None:

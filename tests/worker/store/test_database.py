@@ -1,5 +1,6 @@
 import asyncio
 import sqlite3
+import threading
 import warnings
 from contextlib import closing
 from pathlib import Path
@@ -7,10 +8,12 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from worker.store.database import open_engine
+from runtime.tasks import cancel_and_wait
+from tests.support.databases import make_sqlite
+from worker.store.database import close_engine, open_connection, open_engine
 from worker.store.migrate import migrate
 from worker.store.migrations.indexes import read_indexes
 from worker.store.revision import SchemaMismatch, check_revision
@@ -57,3 +60,32 @@ async def test_an_empty_database_is_refused_with_the_next_step(database_url: str
     with pytest.raises(SchemaMismatch, match=r"revision none.*run `ackstream migrate`"):
         await check_revision(engine)
     await engine.dispose()
+
+
+async def cut_off(url: str, locked: sqlite3.Connection) -> None:
+    """Cancel a statement that waits for a lock until it ends, and close its engine."""
+    engine = open_engine(url)
+    is_sent = asyncio.Event()
+    event.listen(engine.sync_engine, "before_cursor_execute", lambda *_: is_sent.set())
+
+    async def write() -> None:
+        async with open_connection(engine) as connection, connection.begin():
+            pass
+
+    writing = asyncio.create_task(write())
+    await is_sent.wait()
+    await cancel_and_wait([writing])
+    locked.execute("ROLLBACK")
+    await close_engine(engine)
+
+
+def test_a_statement_that_was_cut_off_leaves_no_thread(tmp_path: Path) -> None:
+    """A loop that ends after the engine is closed ends at once, and no thread of the driver runs into its end."""
+    url, before = make_sqlite(tmp_path / "cut.db"), set(threading.enumerate())
+    with closing(sqlite3.connect(tmp_path / "cut.db", isolation_level=None, check_same_thread=False)) as locked:
+        locked.execute("BEGIN IMMEDIATE")
+        loop = threading.Thread(target=asyncio.run, args=(cut_off(url, locked),), daemon=True)
+        loop.start()
+        loop.join(60)
+
+    assert set(threading.enumerate()) == before
