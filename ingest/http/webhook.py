@@ -41,6 +41,9 @@ class Webhook:
     ``not_ready_reason`` returns the reason why the process is not ready, None if it is ready.
     """
 
+    traceparent: str | None = None
+    """The context of the span of the requests that this object handles; None without a span."""
+
     def __init__(
         self,
         appender: Appender,
@@ -186,6 +189,7 @@ class Webhook:
             application=proof.application,
             signature=proof.signature,
             query=query or None if is_post else None,
+            traceparent=self.traceparent,
             probe=find_probe(payload) if payload.startswith(PREFIX) else None,
         )
 

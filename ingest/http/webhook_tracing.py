@@ -1,7 +1,7 @@
 """Traces webhooks: a span for each receipt that is chosen by chance, whose context goes into the entry."""
 
 from collections.abc import Coroutine
-from contextvars import ContextVar
+from copy import copy
 from random import random
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -10,14 +10,12 @@ from aiohttp import hdrs, web
 
 from ingest.append.group_commit import Appender
 from ingest.auth.policy import Authentication
-from ingest.auth.proof import Proof
 from ingest.auth.quarantine import Quarantine
 from ingest.http.responses import Response
 from ingest.http.webhook import ClockMs, NotReadyReason, Webhook
 from ingest.metrics import ANSWER_SECONDS
 from ingest.settings import IngestSettings
 from runtime.tracing.process import find_trace_id
-from stream.entry import Entry
 
 if TYPE_CHECKING:
     from runtime.tracing.tracer import Tracing
@@ -25,9 +23,6 @@ if TYPE_CHECKING:
 METHODS = frozenset((hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_POST))
 FIRST_ERROR = 500
 """Answers from here on are failures of the server: https://opentelemetry.io/docs/specs/semconv/http/http-spans/."""
-
-_traceparent: ContextVar[str | None] = ContextVar("traceparent", default=None)
-"""The context of the span of the current request, None without a span."""
 
 
 class TracedWebhook(Webhook):
@@ -46,10 +41,11 @@ class TracedWebhook(Webhook):
         super().__init__(appender, authentication, quarantine, clock_ms, not_ready_reason, settings)
         self._tracing = tracing
         self._share = tracing.share
+        self._handle = super().handle
 
     def handle(self, request: web.BaseRequest) -> Coroutine[Any, Any, Response]:
         """Handle a request, in a span if chance chooses it. A client cannot choose."""
-        return self._trace(request) if random() < self._share else super().handle(request)  # noqa: S311 - no secret
+        return self._trace(request) if random() < self._share else self._handle(request)  # noqa: S311 - no secret
 
     async def _trace(self, request: web.BaseRequest) -> Response:
         started = perf_counter()
@@ -62,18 +58,11 @@ class TracedWebhook(Webhook):
         with self._tracing.run_span(f"{method} {route}", "server", attributes, links=sender) as span:
             headers: dict[str, str] = {}
             self._tracing.add_context(headers)
-            token = _traceparent.set(headers["traceparent"])
-            try:
-                response = await super().handle(request)
-            finally:
-                _traceparent.reset(token)
+            traced = copy(self)
+            traced.traceparent = headers["traceparent"]
+            response = await super(TracedWebhook, traced).handle(request)
             span.set_attribute("http.response.status_code", response.status)
             if response.status >= FIRST_ERROR:
                 self._tracing.mark_failed(span, str(response.status))
-        ANSWER_SECONDS.keep_exemplar(perf_counter() - started, find_trace_id(headers["traceparent"]))
+        ANSWER_SECONDS.keep_exemplar(perf_counter() - started, find_trace_id(traced.traceparent))
         return response
-
-    def _entry(self, request: web.BaseRequest, payload: bytes, query: bytes, proof: Proof) -> Entry:
-        entry = super()._entry(request, payload, query, proof)
-        traceparent = _traceparent.get()
-        return entry if traceparent is None else entry._replace(traceparent=traceparent)

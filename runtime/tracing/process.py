@@ -1,5 +1,6 @@
 """Decides at the start of a process whether it records traces. Only then it imports OpenTelemetry."""
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Literal
@@ -34,6 +35,7 @@ async def open_tracing(exporter: Exporter, service: str) -> AsyncIterator["Traci
             f"ACKSTREAM_TRACING={exporter} needs OpenTelemetry, and {exc.name} is not installed: "
             "pip install 'ackstream[otel]', or set ACKSTREAM_TRACING=off"
         ) from None
+    gc.freeze()  # as the other modules (runtime.process), those of OpenTelemetry are never garbage
     async with run_tracing(settings, service) as tracing:
         yield tracing
 

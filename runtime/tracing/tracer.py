@@ -9,13 +9,13 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, MutableMapping
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, MutableMapping
+from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
 from typing import Literal
 
 import structlog
-from opentelemetry import trace
+from opentelemetry import context, trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -37,6 +37,7 @@ POLL_SECONDS = 0.01
 _KINDS = {"server": SpanKind.SERVER, "consumer": SpanKind.CONSUMER, "producer": SpanKind.PRODUCER}
 _FAILED = Status(StatusCode.ERROR)
 _PROPAGATOR = TraceContextTextMapPropagator()
+_NO_CONTEXT = context.Context()
 
 
 class Tracing:
@@ -46,6 +47,7 @@ class Tracing:
         self._tracer = provider.get_tracer("ackstream", version("ackstream"))
         self.share = share
 
+    @contextmanager
     def run_span(
         self,
         name: str,
@@ -54,21 +56,21 @@ class Tracing:
         *,
         parent: str | None = None,
         links: Iterable[str] = (),
-    ) -> AbstractContextManager[Span]:
+    ) -> Iterator[Span]:
         """Run a block in a span. ``parent`` and ``links`` are values of ``traceparent``; invalid ones are ignored.
 
         Without ``parent`` the span starts a trace. An error that leaves the block is not recorded, because its text may
         quote private data.
         """
-        return self._tracer.start_as_current_span(
-            name,
-            _PROPAGATOR.extract({"traceparent": parent} if parent else {}),
-            _KINDS[kind],
-            attributes,
-            [Link(context) for context in map(_read_context, links) if context.is_valid],
-            record_exception=False,
-            set_status_on_exception=False,
-        )
+        above = _PROPAGATOR.extract({"traceparent": parent}) if parent else _NO_CONTEXT
+        linked = [Link(span_context) for span_context in map(_read_context, links) if span_context.is_valid]
+        span = self._tracer.start_span(name, above, _KINDS[kind], attributes, linked)
+        token = context.attach(trace.set_span_in_context(span))  # use_span takes a tenth of the time of a span more
+        try:
+            yield span
+        finally:
+            context.detach(token)
+            span.end()
 
     def mark_failed(self, span: Span, error_type: str, place: str = "") -> None:
         """Mark a span as failed, with the class and the place of the error."""
@@ -120,7 +122,7 @@ def _read_context(traceparent: str) -> SpanContext:
 
 def _add_trace_id(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Add the id of the current trace to a log line."""
-    context = trace.get_current_span().get_span_context()
-    if context.is_valid:
-        event.setdefault("trace_id", trace.format_trace_id(context.trace_id))
+    span_context = trace.get_current_span().get_span_context()
+    if span_context.is_valid:
+        event.setdefault("trace_id", trace.format_trace_id(span_context.trace_id))
     return event

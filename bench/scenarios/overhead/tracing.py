@@ -1,14 +1,15 @@
 """Compare ingest and workers that trace 1 % of the webhooks with those that trace none.
 
-``python -m bench.scenarios.overhead.tracing``. The spans go to a server on the core of the load, which takes them. They
-are sent twice a second, ten times as often as by default, so that each round includes its exports.
+``python -m bench.scenarios.overhead.tracing``. The spans go to a server on the core of the load, which takes them, by
+the default delay. Each round also measures the processes without traces a second time: the ratio of two equal ones is
+the noise.
 """
 
 import argparse
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,7 +31,8 @@ from stream.keys import Shard
 ONE_OF = 100
 LIMIT = 1.03
 GROUP = "idle"
-KINDS = ("off", "otlp")
+KINDS = {"off": "off", "off again": "off", "otlp": "otlp"}
+"""The setting of each measurement. The first two are equal."""
 TRACEPARENT = f"00-{{:032x}}-{1:016x}-01"
 
 
@@ -89,17 +91,26 @@ def run_sink() -> Iterator[str]:
         server.shutdown()
 
 
-def compare_ingest(folder: Path, cores: Cores, rounds: int, seconds: float) -> Ratio:
-    """Return the ratio of the costs of a request. Each load has a process of its own."""
+def compare_ingest(folder: Path, cores: Cores, rounds: int, seconds: float) -> list[Ratio]:
+    """Return the ratios of the costs of a request. Each load has a process of its own."""
     with servers.valkey(folder / "valkey") as (url, valkey):
 
-        def cost_us(kind: str) -> float:
+        def cost_us(tracing: str) -> float:
             consumption.empty(valkey)
-            with servers.ackstream(url, cores.measured, folder, signatures="required", tracing=kind) as server:
+            with servers.ackstream(url, cores.measured, folder, signatures="required", tracing=tracing) as server:
                 return run_load(server.port, server.path, seconds, server.pid, folder).server_us
 
-        costs = measure_in_turn(rounds, {kind: partial(cost_us, kind) for kind in KINDS})
-    return Ratio("ingest, traces of 1 %", "without traces", COST, LIMIT, costs["otlp"], costs["off"], is_cost=True)
+        costs = measure_in_turn(rounds, {kind: partial(cost_us, tracing) for kind, tracing in KINDS.items()})
+    return compare("ingest", COST, costs)
+
+
+def compare(what: str, unit: str, costs: Mapping[str, Sequence[float]]) -> list[Ratio]:
+    """Return the ratio of the costs with and without traces, and that of the two equal measurements."""
+    kinds = {"traces of 1 %": "otlp", "without traces, again": "off again"}
+    return [
+        Ratio(f"{what}, {name}", "without traces", unit, LIMIT, costs[kind], costs["off"], is_cost=True)
+        for name, kind in kinds.items()
+    ]
 
 
 def compare_workers(folder: Path, cores: Cores, rounds: int, number: int) -> list[Ratio]:
@@ -108,22 +119,15 @@ def compare_workers(folder: Path, cores: Cores, rounds: int, number: int) -> lis
     with servers.valkey(folder / "valkey") as (url, valkey):
         worker = TracedWorker(url, valkey, folder, cores.measured, number)
         measures: dict[str, Measure] = {
-            f"{name} {kind}": partial(worker.cost_us, function, kind)
+            f"{name} {kind}": partial(worker.cost_us, function, tracing)
             for name, function in functions.items()
-            for kind in KINDS
+            for kind, tracing in KINDS.items()
         }
         costs = measure_in_turn(rounds, measures)
     return [
-        Ratio(
-            f"a function of {name}, traces of 1 %",
-            "without traces",
-            "CPU us/event",
-            LIMIT,
-            costs[f"{name} otlp"],
-            costs[f"{name} off"],
-            is_cost=True,
-        )
+        ratio
         for name in functions
+        for ratio in compare(f"a function of {name}", "CPU us/event", {kind: costs[f"{name} {kind}"] for kind in KINDS})
     ]
 
 
@@ -132,18 +136,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the cost of tracing 1 % of the webhooks.")
     parser.add_argument("parts", nargs="*", help="ingest, workers (default: both)")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=3.0, help="seconds of each load on ingest")
-    parser.add_argument("--entries", type=int, default=100_000, help="entries of each round of a worker")
+    parser.add_argument("--seconds", type=float, default=8.0, help="seconds of each load on ingest")
+    parser.add_argument("--entries", type=int, default=150_000, help="entries of each round of a worker")
     arguments = parser.parse_args()
     cores = Cores.available()
     os.sched_setaffinity(0, {cores.rest})
     ratios: list[Ratio] = []
     with run_sink() as url:
-        os.environ |= {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_BSP_SCHEDULE_DELAY": "500"}
+        os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = url
         for part in arguments.parts or ("ingest", "workers"):
             with tempfile.TemporaryDirectory(prefix="ackstream-bench-") as name:
                 if part == "ingest":
-                    ratios.append(compare_ingest(Path(name), cores, arguments.rounds, arguments.seconds))
+                    ratios += compare_ingest(Path(name), cores, arguments.rounds, arguments.seconds)
                 else:
                     ratios += compare_workers(Path(name), cores, arguments.rounds, arguments.entries)
     print(table(ratios))
