@@ -168,12 +168,14 @@ def start_workers(running: ExitStack, folder: Path, settings: Mapping[str, str])
 
 
 async def count_open(server: Redis, shard: Shard) -> int:
-    """Count the entries that the group `audit` has not handled."""
-    groups: list[dict[str, Any]] = await server.xinfo_groups(shard.stream)
-    (group,) = (group for group in groups if group["name"] == b"audit")
-    retries: list[dict[str, Any]] = await server.xinfo_groups(shard.retry("audit"))
-    delayed: int = await server.zcard(shard.delayed("audit"))
-    return delayed + sum(int(row["lag"]) + int(row["pending"]) for row in [group, *retries])
+    """Count the entries that the group `audit` has not handled. Redis does not know its lag after a deletion."""
+    number: int = await server.zcard(shard.delayed("audit"))
+    for key in (shard.stream, shard.retry("audit")):
+        groups: list[dict[str, Any]] = await server.xinfo_groups(key)
+        (group,) = (group for group in groups if group["name"] == b"audit")
+        unread: Any = await server.xrange(key, f"({group['last-delivered-id'].decode()}")
+        number += int(group["pending"]) + len(unread)
+    return number
 
 
 async def read_stream(server: Redis, shard: Shard) -> set[str]:

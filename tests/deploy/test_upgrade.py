@@ -179,7 +179,7 @@ async def send_webhooks(sender: UpgradeSender) -> AsyncIterator[None]:
             sender.is_done = True
 
 
-@pytest.mark.parametrize(("database_url", "order"), CASES, indirect=["database_url"])
+@pytest.mark.parametrize(("database_kind", "order"), CASES)
 async def test_two_versions_run_side_by_side(
     old: Version, own_server: tuple[str, Redis], shard: Shard, database_url: str, order: Sequence[str], tmp_path: Path
 ) -> None:

@@ -6,6 +6,8 @@ import pytest
 from stream.keys import Shard
 from tests.support.http.raw_http import LAST, PATH, Edge, good, open_socket, post, receive_all, run_for_module, talk
 
+pytestmark = pytest.mark.xdist_group("framing")  # its tests share a process of ingest
+
 TEXT = b"Content-Length: 5"
 CHUNKED = b"Transfer-Encoding: chunked"
 HELLO = b"5\r\nhello\r\n0\r\n\r\n"
