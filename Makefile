@@ -1,5 +1,5 @@
-# make run: everything on this machine. For developers: make test | lint | format | bench; make coverage, the tests, and
-# the share of lines and branches that they run; make test-aiohttp, the HTTP
+# make run: everything on this machine. For developers: make test | lint | format | bench | guard; make coverage, the tests,
+# and the share of lines and branches that they run; make test-aiohttp, the HTTP
 # tests on the lowest and the newest aiohttp that is allowed; make crash ROUNDS=10, the
 # crash tests at length; make chaos ROUNDS=200 SEED=1, random faults under load; make upgrade
 # WEBHOOKS=2000, an upgrade from 0.1.0rc1 and back, with that many webhooks for each step; make shards
@@ -16,7 +16,7 @@ PYTEST = $(BIN)/pytest
 # Each process of the tests imports the same modules: compile them once.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: screenshots run test test-containers test-failed collect coverage coverage-data test-aiohttp lint format bench chaos outage crash fuzz upgrade shards reference kubernetes pictures recording docs package vendor lock clean
+.PHONY: screenshots run test test-containers test-failed collect coverage coverage-data test-aiohttp lint format bench guard chaos outage crash fuzz upgrade shards reference kubernetes pictures recording docs package vendor lock clean
 
 run: .venv/.run
 	@exec $(BIN)/ackstream up $(ARGS)
@@ -85,7 +85,12 @@ fuzz: .venv/.dev
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 bench: .venv/.dev
-	$(BIN)/python -m bench $(ARGS)
+	$(BIN)/python -m bench --write $(ARGS)
+	$(BIN)/python -m deploy.docs.results
+	$(BIN)/python -m deploy.docs.pictures
+
+guard: .venv/.dev
+	$(BIN)/python -m bench.scenarios.guard $(ARGS)
 
 reference: .venv/.dev
 	$(BIN)/python -m deploy.docs.reference

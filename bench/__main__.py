@@ -17,6 +17,7 @@ import structlog
 
 from bench.rig.processes import Cores
 from bench.rig.ratio import Ratio, table
+from bench.rig.results import write_result
 from bench.scenarios import failing, handlers, ingest, replay, slow_clients, trim, worker
 
 PARTS = ("ingest", "worker", "handlers", "failing", "slow", "trim", "replay")
@@ -37,18 +38,12 @@ def main() -> None:
     notes = [_machine(cores)]
     for part in arguments.parts or PARTS:
         with tempfile.TemporaryDirectory(prefix="ackstream-bench-") as name:
-            folder = Path(name)
             if part == "trim":
-                differences += trim.compare(folder, cores, arguments.rounds, arguments.seconds, arguments.trimmed)
+                differences += trim.compare(Path(name), cores, arguments.rounds, arguments.seconds, arguments.trimmed)
                 continue
-            if part == "ingest":
-                measured, noted = ingest.compare(folder, cores, arguments.rounds, arguments.seconds, arguments.fsync)
-            elif part == "slow":
-                measured, noted = [], slow_clients.compare(folder, cores, arguments.rounds)
-            elif part == "replay":
-                measured, noted = [], replay.compare(folder, cores, arguments.rounds, arguments.replayed)
-            else:
-                measured, noted = ON_STREAM[part].compare(folder, cores, arguments.rounds, arguments.entries)
+            measured, noted = _compare(part, Path(name), cores, arguments)
+        if arguments.write and measured:
+            write_result(f"{part}-{arguments.fsync}" if part == "ingest" else part, measured, noted, cores)
         ratios += measured
         notes += noted
     if arguments.json:
@@ -62,6 +57,18 @@ def main() -> None:
     else:
         parts = ["\n".join(notes), table(ratios) if ratios else "", "\n".join(map(str, differences))]
         print("\n\n".join(filter(None, parts)))
+
+
+def _compare(part: str, folder: Path, cores: Cores, arguments: argparse.Namespace) -> tuple[list[Ratio], list[str]]:
+    """Run one comparison; return its ratios and its notes."""
+    if part == "ingest":
+        return ingest.compare(folder, cores, arguments.rounds, arguments.seconds, arguments.fsync)
+    if part == "slow":
+        return [], slow_clients.compare(folder, cores, arguments.rounds)
+    if part == "replay":
+        return [], replay.compare(folder, cores, arguments.rounds, arguments.replayed)
+    result: tuple[list[Ratio], list[str]] = ON_STREAM[part].compare(folder, cores, arguments.rounds, arguments.entries)
+    return result
 
 
 def _arguments() -> argparse.Namespace:
@@ -87,6 +94,7 @@ def _arguments() -> argparse.Namespace:
         "--fsync", choices=("always", "everysec"), default="always", help="appendfsync for ingest (default always)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--write", action="store_true", help="also write the ratios for docs/benchmarks.md")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"{unknown.pop()} is not one of {', '.join(PARTS)}")

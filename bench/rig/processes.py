@@ -96,14 +96,14 @@ def program(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
-def await_port(port: int, child: subprocess.Popen[bytes]) -> None:
+def await_port(port: int, child: subprocess.Popen[bytes], seconds: float = START_SECONDS) -> None:
     """Return when the child listens on the port."""
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + seconds
     while True:
         assert child.poll() is None, f"{child.args!r} ended with {child.returncode}"
         with suppress(OSError), socket.create_connection((HOST, port), timeout=1):
             return
-        assert time.monotonic() < deadline, f"{child.args!r} did not listen within {START_SECONDS:.0f} s"
+        assert time.monotonic() < deadline, f"{child.args!r} did not listen within {seconds:.0f} s"
         time.sleep(0.02)
 
 

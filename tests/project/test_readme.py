@@ -36,6 +36,7 @@ ELSEWHERE = {
     "ackstream worker --handler store": "tests/system/test_crash.py",
     "ackstream worker --handler orders:on_status": "tests/system/worker/test_handlers.py",
     "make bench": "Makefile",
+    "make guard": "Makefile",
     "make chaos": "tests/chaos/test_chaos.py",
     "ackstream demo": "tests/system/test_up.py",
 }

@@ -1,0 +1,80 @@
+"""The results of the bench that docs/benchmarks.md and its picture show: data/bench/, a file for each comparison.
+
+``python -m deploy.docs.results`` writes the tables between the marks of the page and the picture; with ``--check`` it
+only compares, and ends with 1 if they differ. ``make bench`` measures, and then does the first.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from deploy.docs.markdown import table
+
+FOLDER = Path(__file__).parent / "data" / "bench"
+OTHERS = "others"
+BUSY_LOAD = 2
+PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+
+_SECTION = re.compile(
+    r"(<!-- results of (\S+), written by `make bench` -->\n)(.*?)(<!-- end of results -->)", re.DOTALL
+)
+
+
+def read_results() -> dict[str, Any]:
+    """Return the results of each comparison by name."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
+
+
+def render(page: str) -> str:
+    """Return the page with the tables of the results that there are now.
+
+    The mark of ``others`` gets those that no other mark names. Raises KeyError for a mark without result.
+    """
+    results = read_results()
+    tables = {name: _describe(result) for name, result in results.items()}
+    rest = [f"### {name}\n\n{text}" for name, text in tables.items() if name not in names(page)]
+    tables[OTHERS] = "\n\n".join(rest)
+    return _SECTION.sub(lambda mark: f"{mark[1]}\n{tables[mark[2]]}\n\n{mark[4]}", page)
+
+
+def names(page: str) -> list[str]:
+    """Return the names of the marks on the page."""
+    return [mark[2] for mark in _SECTION.finditer(page)]
+
+
+def _describe(result: dict[str, Any]) -> str:
+    rows = [
+        (
+            row["what"],
+            row["against"],
+            row["unit"],
+            f"{row['ratio']:.3g} ({row['min']:.3g} to {row['max']:.3g})",
+            f"{'at most' if row['unit'].startswith('CPU') else 'at least'} {row['target']:g}",
+        )
+        for row in result["ratios"]
+    ]
+    notes = " ".join(f"{note[:1].upper()}{note[1:]}." for note in result["notes"])
+    heads = ("", "compared with", "figure", "ratio, median and range", "target")
+    return f"{_describe_source(result['source'])} {notes}".strip() + "\n\n" + table(heads, rows)
+
+
+def _describe_source(source: dict[str, Any]) -> str:
+    busy = f", {source['load']} other programs wanted its cores" if source.get("load", 0) > BUSY_LOAD else ""
+    rounds = f"{source['rounds']} interleaved rounds" if source["rounds"] > 1 else "one round"
+    return f"{source['date']}, commit {source['commit']}, {source['machine']}{busy}, {rounds}."
+
+
+def main() -> None:
+    """Write the page, or with --check compare it."""
+    page = PAGE.read_text()
+    rendered = render(page)
+    if "--check" not in sys.argv[1:]:
+        PAGE.write_text(rendered)
+    elif rendered != page:
+        sys.exit("docs/benchmarks.md differs from its results: run `python -m deploy.docs.results`")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""docs/benchmarks.md shows the results that are stored, and the guard reports figures above the accepted ones."""
+
+import orjson
+import pytest
+
+from bench.scenarios import guard
+from deploy.docs import results
+
+
+def test_the_page_shows_the_stored_results() -> None:
+    """The tables equal the results in deploy/docs/data/bench/; else run `python -m deploy.docs.results`."""
+    page = results.PAGE.read_text()
+
+    assert page == results.render(page)
+    assert set(results.names(page)) <= {*results.read_results(), results.OTHERS}
+
+
+def test_another_result_changes_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table of a comparison has the ratio of its file, and a new comparison gets a table."""
+    stored = results.read_results()
+    name, result = next(iter(stored.items()))
+    result["ratios"][0]["ratio"] = 12.34
+    monkeypatch.setattr(results, "read_results", lambda: {**stored, name: result, "newest": result})
+
+    page = results.render(results.PAGE.read_text())
+
+    assert page.count("| 12.3 (") == 2
+    assert "### newest" in page
+
+
+@pytest.mark.parametrize(("factor", "is_excess"), [(0.5, False), (1.0, False), (1.07, False), (1.09, True)])
+def test_the_guard_reports_a_figure_above_its_limit(factor: float, is_excess: bool) -> None:
+    """Instructions may rise by 8 %; a figure that was never accepted is not reported."""
+    accepted = orjson.loads(guard.FILE.read_bytes())
+    name, value = next(iter(accepted["instructions"].items()))
+
+    excess = guard.find_excess(accepted, "instructions", name, value * factor)
+
+    assert (excess is not None) == is_excess
+    assert guard.find_excess(accepted, "instructions", "another", value) is None
