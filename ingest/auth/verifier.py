@@ -41,12 +41,14 @@ class Verifier:
         Raises only Unsigned and WrongSignature.
         """
         tokens = [token for value in values if (token := self._find_token(value)) is not None]
-        refused = WrongSignature("several") if tokens else Unsigned("unsigned")
+        refused: WrongSignature | Unsigned
         if len(tokens) == 1:
             try:
                 return self._tokens.verify(tokens[0], payload, now)
             except WrongSignature as exc:
                 refused = exc
+        else:
+            refused = WrongSignature("several") if tokens else Unsigned("unsigned")
         proof = self._receipts.verify(payload)
         if proof is None:
             raise refused
