@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from bench.capacity import redis_costs
-from bench.capacity.check import HOUR_SECONDS
 from bench.capacity.queueing import Service, serve, simulate
 from bench.handlers import noop
 from bench.rig import consumption, servers
@@ -28,6 +27,7 @@ from stream.keys import Shard
 FILE = ROOT / "deploy" / "docs" / "data" / "simulation.json"
 RATES = (1_000, 10_000, 100_000, 1_000_000)
 STATUSES = 100_000
+RETENTION_SECONDS = 1800
 LONGEST_SECONDS = 5.0
 ROUND_TRIP_SECONDS = 0.0003
 BATCH = 100
@@ -40,7 +40,7 @@ COUNTS = {1: "one worker", 2: "two workers"}
 def simulate_rates() -> Iterator[dict[str, float]]:
     """Yield the delays of a planned installation at each rate."""
     for rate in RATES:
-        plan = Capacity(Workload(rate, HOUR_SECONDS), read_costs())
+        plan = Capacity(Workload(rate, RETENTION_SECONDS), read_costs())
         delays = simulate(plan, min(STATUSES / rate, LONGEST_SECONDS), ROUND_TRIP_SECONDS)
         yield {
             "rate": rate,

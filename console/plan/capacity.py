@@ -80,10 +80,9 @@ class Capacity:
         """The shards that the CPU of Redis needs."""
         return max(1, ceil(self._cores(self.redis_us) / REDIS_BUSY))
 
-    @property
-    def fitting_seconds(self) -> float:
-        """The retention whose entries fit into the shards that the CPU of Redis needs."""
-        return self.cpu_shards * SHARD_BYTES / (self.entry_bytes * self.workload.rate)
+    def find_retention(self, shards: int) -> float:
+        """Return the seconds of retention whose entries fit into this number of shards."""
+        return shards * SHARD_BYTES / (self.entry_bytes * self.workload.rate)
 
     @property
     def shards(self) -> int:
@@ -175,11 +174,11 @@ class Capacity:
             self.ingest_processes * second / self.ingest_us,
             "another ingest process: --processes, or another machine",
         )
-        yield PartLimit("Redis CPU", self.shards * second / self.redis_us, "another shard on its own Redis server")
+        yield PartLimit("Redis CPU", self.shards * second / self.redis_us, "another shard: `ackstream shards set`")
         yield PartLimit(
             "Redis memory",
             share * self.shards * SHARD_BYTES / (self.entry_bytes * self.workload.retention_seconds),
-            "another shard, or a shorter retention with an archive",
+            "another shard (`ackstream shards set`), or a shorter retention with an archive",
         )
         yield PartLimit(
             "workers",

@@ -6,6 +6,7 @@ from math import ceil
 from console.format import format_age
 from console.plan.capacity import BUSY, MAXMEMORY_FACTOR, Capacity
 from console.plan.costs import read_table
+from stream.keys import MOST_SHARDS
 
 UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 STEP = 1000
@@ -58,10 +59,13 @@ def make_notes(capacity: Capacity) -> Iterator[str]:
             f"{_count(capacity.shards, 'shard')} cannot hold or serve this: use {capacity.needed_shards}, or a "
             "shorter --retention."
         )
-    if capacity.fitting_seconds < load.retention_seconds:
+    if capacity.shards > MOST_SHARDS:
+        longest = format_age(capacity.find_retention(MOST_SHARDS))
+        yield f"A stream has at most {MOST_SHARDS} shards. They hold the statuses of {longest}: shorten --retention."
+    if (fitting := capacity.find_retention(capacity.cpu_shards)) < load.retention_seconds:
         yield (
-            f"Memory needs these shards. With a retention of {format_age(capacity.fitting_seconds)}, and "
-            f"ACKSTREAM_ARCHIVE for the rest, {_count(capacity.cpu_shards, 'shard')} would do."
+            f"Memory needs these shards. With a retention of {format_age(fitting)}, and ACKSTREAM_ARCHIVE for the "
+            f"rest, {_count(capacity.cpu_shards, 'shard')} would do."
         )
     if load.tables_seconds is None:
         yield "Set ACKSTREAM_TABLES_RETENTION, and plan with --tables-retention, to limit the database."

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from runtime.errors import CommandError
+from stream.keys import MOST_SHARDS
 
 GREATEST_RATE = 10_000_000
 MOST_BYTES = 8 * 1024**2
 MOST_GROUPS = 100
-MOST_SHARDS = 16_384
 MOST_EVENTS = 100
 FACTORS = (0.05, 20)
 MOST_IOPS = 100_000_000

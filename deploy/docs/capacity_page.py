@@ -63,7 +63,8 @@ REMEDIES = """
 * **100,000/s**: one PostgreSQL server cannot write the rows of `store`. Use a handler of lists that writes to a store
   on many machines, or that keeps only what you need. Ingest and workers need no more than further processes.
 * **1,000,000/s**: the webhooks alone are more than 10 Gbit/s with their headers, so ingest needs several machines.
-  Every part before the database grows by adding processes and shards.
+  Every part before the database grows by adding processes and shards. A stream has at most 64 shards, which hold less
+  than an hour of these statuses.
 """
 
 
@@ -187,8 +188,8 @@ def _describe_checks() -> Iterator[str]:
     yield (
         "`python -m bench.capacity.simulation` sends random arrivals through the planned processes and shards: a row "
         "of queues whose servers take batches, with the measured times of ingest, group commit, Redis, workers and "
-        "PostgreSQL. The disk of PostgreSQL is taken as fast enough. One hour in Redis, three statuses a message, peak "
-        "equal to the rate:"
+        "PostgreSQL. The disk of PostgreSQL is taken as fast enough. Half an hour in Redis, three statuses a message, "
+        "peak equal to the rate:"
     )
     names = ("answer_p50_ms", "answer_p99_ms", "row_p50_ms", "row_p99_ms")
     counts = ("rate", "ingest_processes", "shards", "worker_processes")

@@ -117,6 +117,8 @@ def test_the_text_fits_80_columns_and_names_the_part_that_is_full_first() -> Non
     assert "Add a disk with more IOPS" in said
     assert "1 shard cannot hold or serve this: use" in said
     assert read_table()["store"]["source"]["date"] in said
+    large = " ".join(run_command("plan", "--rate", "100000").stdout.split())
+    assert "A stream has at most 64 shards" in large
 
 
 @pytest.mark.parametrize(
@@ -132,6 +134,7 @@ def test_the_text_fits_80_columns_and_names_the_part_that_is_full_first() -> Non
         ("--rate 100 --groups 0", "`ackstream groups list` shows them"),
         ("--rate 100 --events-per-message 0.5", "about 3 if it is delivered and read"),
         ("--rate 100 --shards 0", "or leave it out"),
+        ("--rate 100 --shards 65", "1 to 64, or leave it out"),
         ("--rate 100 --factor 0", "your machine needs twice"),
         ("--rate 100 --iops 0", "name the writes a second"),
     ],
