@@ -74,7 +74,7 @@ async def test_ctrl_c_under_load_loses_nothing_that_was_answered_200(place: UpFo
     with place.up() as up:
         await up.is_ready(place.admin_port)
         async with open_load(place.url) as load:
-            await load.keeps(1000)
+            await load.keeps(300)
             assert await stop_by_ctrl_c(up) == 0
     assert place.left() == []
     with place.up() as up:
