@@ -142,9 +142,17 @@ class Supervisor:
                     backoff.reset()
                 await backoff.wait(self._stop)
                 if child is self._children[number] and not self._stop.is_set():
-                    self._children[number] = await self._start(number)
+                    await self._start_after(child)
         finally:
             await self._end(self._children[number])
+
+    async def _start_after(self, dead: ChildProcess) -> None:
+        """Start another child of this number, unless a rolling restart does so at the same moment."""
+        child = await self._start(dead.number)
+        if self._children[dead.number] is dead:
+            self._children[dead.number] = child
+        else:
+            await self._end(child)
 
     def _note_death(self, child: ChildProcess, *, was_ready: bool) -> None:
         """Count it. Raises CommandError unless a child of this number has been ready."""
