@@ -22,22 +22,35 @@ def stats(options: ServerOptions) -> None:
     from console.output import print_json
     from console.queries.oldest_records import find_oldest_entries, find_oldest_file
     from console.queries.stats import gather_stats
-    from worker.retention.settings import RetentionSettings
 
-    settings = RetentionSettings.load(data=options.data, redis_url=options.redis_url)
+    settings = _read_settings(options)
 
     async def gather(server: "Redis", shards: "Sequence[Shard]") -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         seconds = dict(await find_oldest_entries(server, shards))
-        if settings.archive_retention != "off":
+        if settings and settings.archive_retention != "off":
             seconds["archive"] = _try(lambda: find_oldest_file(settings, shards), "archive")
         return await gather_stats(server, shards), seconds
 
     state, oldest = options.ask(gather)
-    retention = _list_ages(options, settings, oldest)
+    retention = _list_ages(options, settings, oldest) if settings else {}
     if options.as_json:
         print_json({**state, "retention": retention})
     else:
         _print(options, state, retention)
+
+
+def _read_settings(options: ServerOptions) -> "RetentionSettings | None":
+    """Return the worker's ages; None, with a line on standard error, if a setting of them is invalid."""
+    import typer
+
+    from stream.settings import InvalidSettings
+    from worker.retention.settings import RetentionSettings
+
+    try:
+        return RetentionSettings.load(data=options.data, redis_url=options.redis_url)
+    except InvalidSettings as exc:
+        typer.echo(f"the ages of records are not shown: {exc}", err=True)
+        return None
 
 
 def _list_ages(

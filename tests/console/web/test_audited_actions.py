@@ -18,6 +18,7 @@ from tests.support.samples.events import body
 from tests.support.samples.tokens import ACCOUNT, OTHER_SECRET, SECRET, claims, token
 from tests.support.streams.causes import add_dead, add_invalid, add_refused
 from tests.support.streams.stored_messages import store_stream
+from tests.support.waiting import until
 from tests.support.workers.failing_group import FailingGroup
 from worker.dispatch.pause import Pause, PauseReason
 
@@ -59,12 +60,35 @@ async def test_each_action_has_one_entry(console: ConsoleServer, server: Redis, 
                 entries = (await console.read_audit())[before:]
                 assert [(entry["why"], entry["who"][:5]) for entry in entries] == [(sent.get("why", ""), "link:")], path
                 acted.add(f"{prefix}{path}")
+        for prefix, message in (("", "m-0"), (API, "m-2")):
+            acted |= {f"{prefix}{path}" for path in await erase(person, prefix, message)}
         assert (await person.post("/messages.csv", {"why": WHY})).status == 200
         acted.add("/messages.csv")
 
     assert acted == ACTIONS
+    entries = await console.read_audit()
     expected = {"simulate", "messages.export", "groups.drop", "doctor.run"}
-    assert {entry["action"] for entry in await console.read_audit()} >= expected
+    assert {entry["action"] for entry in entries} >= expected
+    assert [entry["why"] for entry in entries if entry["action"] == "messages.erase"] == [WHY, WHY]
+
+
+async def erase(person: Visitor, prefix: str, message: str) -> tuple[str, str]:
+    """Erase this message, by the form or the API; return the paths of the two steps."""
+    page = f"/messages/{message}/erase"
+
+    async def read() -> Any:
+        return (await person.get(f"{API}{page}")).json()
+
+    async def has_state(state: str) -> bool:
+        return bool((await read())["state"] == state)
+
+    await (person.post(f"{prefix}{page}/count", json={}) if prefix else person.post(f"{page}/count"))
+    await until(lambda: has_state("counted"))
+    number = (await read())["number"]
+    sent: dict[str, Any] = {"expected": number if prefix else str(number), "why": WHY}
+    await (person.post(f"{prefix}{page}", json=sent) if prefix else person.post(page, sent))
+    await until(lambda: has_state("done"))
+    return "/messages/{message_uuid}/erase/count", "/messages/{message_uuid}/erase"
 
 
 async def plan_actions(
