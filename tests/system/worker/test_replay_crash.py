@@ -133,8 +133,8 @@ async def _is_settled(server: Redis, shard: Shard, replay_id: str | None) -> boo
     if replay_id is not None and await count_copies(server, shard, "store", replay_id) < ENTRIES:
         return False
     groups: Any = await server.xinfo_groups(shard.stream)
-    unsettled = [group["lag"] + group["pending"] for group in groups if group["name"] == b"store"]
-    return unsettled == [0] and not await server.xlen(shard.replay("store"))
+    unsettled = [(group["lag"], group["pending"]) for group in groups if group["name"] == b"store"]
+    return unsettled == [(0, 0)] and not await server.xlen(shard.replay("store"))
 
 
 async def test_the_rate_is_kept(site: RecordingWorkers) -> None:
