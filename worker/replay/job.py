@@ -1,6 +1,6 @@
 """A replay job: the entries to copy to a group, and the progress. No I/O."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -98,6 +98,11 @@ class Act:
         return {"at": iso_time(self.ms), "by": self.person or None, "why": self.why or None}
 
 
+def sum_rates(shares: Iterable[float]) -> float:
+    """Return the rate that was divided into these shares, without the error of the division."""
+    return round(sum(shares), 9)
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """The progress of a replay. It has read all entries up to ``cursor``."""
@@ -120,13 +125,13 @@ class Progress:
     def merge(cls, parts: Sequence[Self]) -> Self:
         """Return the progress of a replay over all shards from that of its parts, one for each shard."""
         first = parts[0]
-        total, rate = sum(part.replay.total for part in parts), sum(part.replay.rate for part in parts)
+        total, rate = sum(part.replay.total for part in parts), sum_rates(part.replay.rate for part in parts)
         return replace(
             first,
             replay=replace(first.replay, total=total, rate=rate),
             state=min((part.state for part in parts), key=SHOWN_FIRST.index),
             done=sum(part.done for part in parts),
-            rate=sum(part.rate for part in parts),
+            rate=sum_rates(part.rate for part in parts),
             moved=max((part.moved for part in parts), key=lambda act: act.ms),
             error="; ".join(dict.fromkeys(part.error for part in parts if part.error)),
         )
