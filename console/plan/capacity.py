@@ -6,6 +6,7 @@ from math import ceil, exp
 
 from console.plan.costs import Costs
 from console.plan.workload import Workload
+from stream.keys import MOST_SHARDS
 
 BUSY = 0.7
 """The share of a core that a process may use at the peak; the rest catches up after a stop."""
@@ -50,9 +51,19 @@ class Capacity:
     @property
     def redis_bytes(self) -> float:
         """The data in Redis: the entries, and the dedup marks of every group but ``store``."""
-        marks = min(self.workload.rate * DEDUP_SECONDS, DEDUP_ENTRIES * self.shards)
-        marked = (self.workload.groups - 1) * marks * self.costs.mark
-        return BASE_BYTES + self.entry_bytes * self.entries + marked
+        return BASE_BYTES + self.entry_bytes * self.entries + self._mark_bytes(self.shards)
+
+    def _mark_bytes(self, shards: int) -> float:
+        """Return the bytes of the dedup marks: those of DEDUP_SECONDS, and on each shard at most DEDUP_ENTRIES."""
+        return min(self.workload.rate * self._mark_bytes_per_rate, shards * self._most_mark_bytes)
+
+    @property
+    def _mark_bytes_per_rate(self) -> float:
+        return (self.workload.groups - 1) * self.costs.mark * DEDUP_SECONDS
+
+    @property
+    def _most_mark_bytes(self) -> float:
+        return (self.workload.groups - 1) * self.costs.mark * DEDUP_ENTRIES
 
     @property
     def entry_bytes(self) -> float:
@@ -73,7 +84,10 @@ class Capacity:
     @property
     def needed_shards(self) -> int:
         """The shards that the CPU of Redis and its memory need."""
-        return max(self.cpu_shards, ceil(self.entry_bytes * self.entries / SHARD_BYTES))
+        least = BASE_BYTES + self.entry_bytes * self.entries
+        by_age = (least + self.workload.rate * self._mark_bytes_per_rate) / SHARD_BYTES
+        by_number = least / (SHARD_BYTES - self._most_mark_bytes)
+        return max(self.cpu_shards, ceil(min(by_age, by_number)))
 
     @property
     def cpu_shards(self) -> int:
@@ -82,7 +96,8 @@ class Capacity:
 
     def find_retention(self, shards: int) -> float:
         """Return the seconds of retention whose entries fit into this number of shards."""
-        return shards * SHARD_BYTES / (self.entry_bytes * self.workload.rate)
+        free = shards * SHARD_BYTES - BASE_BYTES - self._mark_bytes(shards)
+        return free / (self.entry_bytes * self.workload.rate)
 
     @property
     def shards(self) -> int:
@@ -168,17 +183,23 @@ class Capacity:
     def limits(self) -> Iterator[PartLimit]:
         """Yield when each part of the planned installation is full."""
         second, peak = 1e6, self.workload.peak_rate
-        share = peak / self.workload.rate
+        can_grow = self.shards < MOST_SHARDS
         yield PartLimit(
             "ingest",
             self.ingest_processes * second / self.ingest_us,
             "another ingest process: --processes, or another machine",
         )
-        yield PartLimit("Redis CPU", self.shards * second / self.redis_us, "another shard: `ackstream shards set`")
+        yield PartLimit(
+            "Redis CPU",
+            self.shards * second / self.redis_us,
+            "another shard: `ackstream shards set`" if can_grow else "another stream for some of your applications",
+        )
         yield PartLimit(
             "Redis memory",
-            share * self.shards * SHARD_BYTES / (self.entry_bytes * self.workload.retention_seconds),
-            "another shard (`ackstream shards set`), or a shorter retention with an archive",
+            peak / self.workload.rate * self._find_full_rate(),
+            "another shard (`ackstream shards set`), or a shorter retention with an archive"
+            if can_grow
+            else "an archive, and a shorter retention",
         )
         yield PartLimit(
             "workers",
@@ -189,6 +210,15 @@ class Capacity:
             "database disk",
             peak * self.workload.iops / self.database_iops,
             "a disk with more IOPS; above that, a handler of lists that writes elsewhere instead of `store`",
+        )
+
+    def _find_full_rate(self) -> float:
+        """Return the average rate at which the shards are full of entries and dedup marks."""
+        free = self.shards * SHARD_BYTES - BASE_BYTES
+        bytes_per_rate = self.entry_bytes * self.workload.retention_seconds
+        return max(
+            free / (bytes_per_rate + self._mark_bytes_per_rate),
+            (free - self.shards * self._most_mark_bytes) / bytes_per_rate,
         )
 
     def first_limit(self) -> PartLimit:
@@ -208,17 +238,17 @@ class Capacity:
         """Return the plan as ``--json`` prints it."""
         first = self.first_limit()
         return {
-            "redis_bytes": round(self.redis_bytes),
+            "redis_bytes": ceil(self.redis_bytes),
             "shards": self.shards,
             "ingest_processes": self.ingest_processes,
             "worker_processes": self.worker_processes,
-            "database_bytes_per_day": round(self.database_bytes_per_day),
-            "database_bytes": None if self.database_bytes is None else round(self.database_bytes),
+            "database_bytes_per_day": ceil(self.database_bytes_per_day),
+            "database_bytes": None if self.database_bytes is None else ceil(self.database_bytes),
             "database_index_bytes_per_day": round(self.index_bytes_per_day),
             "database_log_bytes_per_day": round(self.log_bytes_per_second * DAY_SECONDS),
             "database_iops": round(self.database_iops, 1),
-            "redis_maxmemory_bytes": round(self.redis_bytes * MAXMEMORY_FACTOR),
-            "redis_disk_bytes": round(self.redis_disk_bytes),
+            "redis_maxmemory_bytes": ceil(self.redis_bytes * MAXMEMORY_FACTOR),
+            "redis_disk_bytes": ceil(self.redis_disk_bytes),
             "ingest_cores": round(self._cores(self.ingest_us), 4),
             "redis_cores": round(self._cores(self.redis_us), 4),
             "worker_cores": round(self._cores(self.worker_us), 4),

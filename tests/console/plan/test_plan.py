@@ -1,21 +1,27 @@
 """`ackstream plan` computes what a rate needs, and its sizes are those of real servers."""
 
+import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bench.rig.statuses import signed_entries, sized_payloads
-from console.plan.capacity import BASE_BYTES, DAY_SECONDS, Capacity
+from console.plan.capacity import BASE_BYTES, DAY_SECONDS, SHARD_BYTES, Capacity
 from console.plan.costs import Costs, SizeCurve, read_costs, read_table
+from console.plan.report import format_retention, make_notes, make_rows
 from console.plan.workload import Workload
 from stream.entry import EntryId
-from stream.keys import Shard
+from stream.keys import MOST_SHARDS, Shard
 from stream.redis.client import client
 from tests.support.commands import run_command
 from worker.events.vonage import parse
+from worker.retention.settings import parse_age
 from worker.store.handler import Store
 
 TOLERANCE = 0.2
@@ -119,6 +125,61 @@ def test_the_text_fits_80_columns_and_names_the_part_that_is_full_first() -> Non
     assert read_table()["store"]["source"]["date"] in said
     large = " ".join(run_command("plan", "--rate", "100000").stdout.split())
     assert "A stream has at most 64 shards" in large
+
+
+workloads = st.builds(
+    Workload,
+    rate=st.floats(0.001, 1e6),
+    retention_seconds=st.integers(1, 400 * 24 * 60).map(lambda minutes: 60 * minutes),
+    size=st.integers(1, 131_072),
+    groups=st.integers(1, 100),
+    factor=st.floats(0.05, 20),
+    tables_seconds=st.none() | st.just(400 * DAY_SECONDS),
+)
+
+
+@given(workloads, st.sampled_from([("rate", 2.0), ("retention_seconds", 1.5), ("size", 2), ("groups", 2)]))
+def test_the_plan_is_never_too_small(load: Workload, larger: tuple[str, float]) -> None:
+    """The planned parts hold the load, more load needs no less, and the retentions that the notes name fit."""
+    planned = Capacity(load, read_costs())
+    name, factor = larger
+    more = replace(load, **{name: type(getattr(load, name))(getattr(load, name) * factor)})
+    before: Any = planned.as_json()
+    after: Any = Capacity(more, read_costs()).as_json()
+    for note in make_notes(planned):
+        for of, age in re.findall(r"(retention|statuses) of (\d+\w)[,:]", note):
+            fitting = replace(load, retention_seconds=(parse_age(age) or 0) / 1000)
+            most = planned.cpu_shards if of == "retention" else MOST_SHARDS
+            assert Capacity(fitting, read_costs()).needed_shards <= most
+
+    assert planned.redis_bytes <= 1.000001 * planned.shards * SHARD_BYTES
+    assert all(limit.full_at >= 0.999 * load.peak_rate for limit in planned.limits() if limit.part != "database disk")
+    assert all(isinstance(before[name], int) and before[name] > 0 for name in PROMISED)
+    assert all(after[name] >= before[name] for name in PROMISED)
+
+
+def test_the_remedies_are_possible() -> None:
+    """No note asks for more shards than a stream has, or for a shorter retention if the CPU is short of shards."""
+
+    def describe(rate: float, retention_seconds: float, shards: int | None = None) -> str:
+        load = Workload(rate, retention_seconds, shards=shards, iops=100_000_000)
+        return " ".join(make_notes(Capacity(load, read_costs())))
+
+    few, full = describe(100_000, 7 * DAY_SECONDS, shards=10), describe(4_000, 7 * DAY_SECONDS)
+
+    assert f"10 shards cannot hold or serve this: use {MOST_SHARDS}." in few.replace(", or a shorter --retention", "")
+    assert f"A stream has at most {MOST_SHARDS} shards" in few
+    assert "Add an archive, and a shorter retention" in full
+    assert "1 shard cannot hold or serve this: use 5." in describe(100_000, 60, shards=1)
+    assert "divide your applications between several streams" in describe(9_000_000, 60)
+    assert [format_retention(seconds) for seconds in (60, 3599, 36_001, 900_000)] == ["1m", "59m", "10h", "10d"]
+
+
+def test_tables_with_an_age_never_grow_without_end() -> None:
+    """A rate that stores less than a byte has a greatest size too."""
+    load = Workload(1e-9, 60, tables_seconds=60)
+
+    assert not any("grows without end" in str(row["needs"]) for row in make_rows(Capacity(load, read_costs())))
 
 
 @pytest.mark.parametrize(
