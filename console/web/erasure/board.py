@@ -27,6 +27,7 @@ from worker.store.database import DatabaseAway
 MOST_JOBS = 10
 FAILURES = (RedisError, SQLAlchemyError, DatabaseAway, CommandError, OSError, sqlite3.Error)
 SHOWN_CHARACTERS = 8
+"""Of an id in the audit log, and at most half of it: the whole id would be a trace of the person."""
 
 
 class EraseState(StrEnum):
@@ -144,7 +145,7 @@ class ErasureBoard:
             await self._audit.record(
                 identity,
                 action="messages.erase",
-                scope=f"message={job.message_uuid[:SHOWN_CHARACTERS]}…",  # the whole id would be a trace of the person
+                scope=f"message={job.message_uuid[: min(SHOWN_CHARACTERS, len(job.message_uuid) // 2)]}…",
                 count=expected,
                 why="erased" if selection.has_text(why) else why,
                 result=result,

@@ -1,5 +1,6 @@
 """Erase one message from all places: count, confirm the number, and see the result. Only for admins."""
 
+import shlex
 from typing import Annotated
 from urllib.parse import quote
 
@@ -111,7 +112,7 @@ def _render(request: web.Request, data: Json, status: int = 200) -> web.Response
         "erase.html",
         {"job": data, "path": path},
         title=f"Erase message {data['message_uuid'][:8]}",
-        command=f"ackstream erase --message {data['message_uuid']}",
+        command=f"ackstream erase --message {shlex.quote(data['message_uuid'])}",
         twin=f"{API}{path}/erase",
         status=status,
     )

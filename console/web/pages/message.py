@@ -3,6 +3,7 @@
 Numbers, error messages and payloads are shown whole only in the answer to a reveal, which the audit log has.
 """
 
+import shlex
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -275,7 +276,7 @@ def _render(
     path = _path(chosen.message_uuid)
     milestones = list_milestones(data["message"]["statuses"])
     shown = {**data, "path": path, "revealed": revealed, "dialog": dialog, "fault": fault, "milestones": milestones}
-    title, command = f"Message {chosen.message_uuid[:8]}", f"ackstream trace {chosen.message_uuid}"
+    title, command = f"Message {chosen.message_uuid[:8]}", f"ackstream trace {shlex.quote(chosen.message_uuid)}"
     return render_page(request, "message.html", shown, title=title, command=command, twin=f"{API}{path}", status=status)
 
 

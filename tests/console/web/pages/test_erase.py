@@ -1,5 +1,6 @@
 """An admin erases one message from all places: the count, the confirmation, the result and the audit log."""
 
+import html
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,43 @@ PAGE = f"/messages/{UUID}/erase"
 WHY = f"asked to forget {UUID}"
 
 
-async def wait_for(person: Visitor, *states: str) -> Any:
+async def wait_for(person: Visitor, *states: str, page: str = PAGE) -> Any:
     """Return the job as soon as it has one of these states."""
     job: Any = None
 
     async def has_state() -> bool:
         nonlocal job
-        job = (await person.get(f"/api/v1{PAGE}")).json()
+        job = (await person.get(f"/api/v1{page}")).json()
         return job["state"] in states
 
     await until(has_state)
     return job
+
+
+async def test_the_audit_log_keeps_no_whole_id(tmp_path: Path, valkey_url: str, server: Redis, shard: Shard) -> None:
+    """The act on a message with a short id does not name it; the commands quote an id with signs of the shell."""
+    group = FailingGroup(server, shard, "0;A")
+    await group.start()
+    await group.append(body(message_uuid="0;A"))
+    await group.handle()
+    await group.give_up()
+    page = "/messages/0%3BA/erase"
+    async with run_console(tmp_path, valkey_url, shard.name) as console:
+        await store_stream(console.settings.database_url, server, shard)
+        async with console.visit(Role.ADMIN) as person:
+            shown = [html.unescape((await person.get(path)).text) for path in (page.removesuffix("/erase"), page)]
+            await person.post(f"{page}/count")
+            counted = await wait_for(person, "counted", page=page)
+            await person.post(page, {"expected": str(counted["number"]), "why": "asked to"})
+            done = await wait_for(person, "done", page=page)
+            await person.post(f"{page}/count")
+            again = await wait_for(person, "counted", page=page)
+            acts = (await person.get("/api/v1/audit?action=messages.erase")).json()
+
+    assert done["erased"] == counted["found"]
+    assert again["found"] == {}
+    assert "message=0…" in str(acts)
+    assert ["ackstream trace '0;A'" in shown[0], "ackstream erase --message '0;A'" in shown[1]] == [True, True]
 
 
 async def test_an_admin_erases_a_message(tmp_path: Path, valkey_url: str, server: Redis, shard: Shard) -> None:
