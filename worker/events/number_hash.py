@@ -10,7 +10,7 @@ the event is hashed too: it is a hash of the payload, so somebody with the rest 
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,7 @@ import orjson
 from stream.payload import RECEIPT_IDS, Fields, InvalidPayload, decode, decode_exactly
 from worker.events.event import StatusEvent
 from worker.events.identity import find_parties
-from worker.events.numbers import SHORTEST, NumberFinder, digits_of, spelled_pattern
+from worker.events.numbers import LONGEST, SHORTEST, NumberFinder, digits_of, spelled_pattern
 from worker.events.stored import parse_again
 
 PREFIX = "hash:"
@@ -29,6 +29,7 @@ MOST_DEPTH = 32
 """Objects and lists that are nested more deeply are left out."""
 
 _HASH_BYTES = 12
+_NUMBER_IN_TEXT = re.compile(rf"(?<!\d)(?:\+|00)?(\d{{{SHORTEST},{LONGEST}}})(?!\d)", re.ASCII)
 _LETTERS = str.maketrans("0123456789", "ghijklmnop")
 _UNCHANGED = frozenset(
     ("message_uuid", "dispatch_uuid", "status", "timestamp", "message-timestamp", "scts", *RECEIPT_IDS)
@@ -44,6 +45,13 @@ class NumberHash:
     def hash(self, digits: str) -> str:
         """Return the text that the tables have instead of a number, from its digits with the country code."""
         return PREFIX + self._digest(f"number:{digits}")[: 2 * _HASH_BYTES].translate(_LETTERS)
+
+    def hide_reference(self, reference: str) -> Iterator[str]:
+        """Yield the texts that the tables may have instead of a reference with the number of a person."""
+        if len(digits := digits_of(reference) or "") >= SHORTEST:
+            yield self.hash(digits)
+        for number in _NUMBER_IN_TEXT.finditer(reference):
+            yield f"{reference[: number.start()]}{self.hash(number[1])}{reference[number.end() :]}"
 
     def hash_id(self, event_id: str) -> str:
         """Return the id that an event with numbers has in the tables."""
@@ -85,7 +93,7 @@ class _Concealer:
             try:
                 return self._conceal_top(decode_exactly(payload))
             except InvalidPayload:  # nested too deeply
-                texts = {name: value for name, value in fields.items() if isinstance(value, str)}
+                texts = {name: value for name, value in fields.items() if isinstance(value, str | int)}
                 return self._conceal_top(texts)
 
     def _conceal_top(self, fields: Fields) -> Fields:

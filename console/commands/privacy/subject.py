@@ -42,11 +42,13 @@ class SubjectOptions:
         if wrong := [text for text, digits in numbers.items() if digits is None]:
             raise CommandError(f"{wrong[0]!r} is not a phone number: write 3 to 15 digits with the country code")
         digits = frozenset(filter(None, numbers.values()))
-        number_hash = settings.number_hash
+        number_hash, references = settings.number_hash, frozenset(filter(None, self.client_refs or ()))
+        if number_hash:
+            references |= {hidden for text in references for hidden in number_hash.hide_reference(text)}
         subject = Subject(
             digits,
             frozenset(filter(None, self.messages or ())),
-            frozenset(filter(None, self.client_refs or ())),
+            references,
             frozenset(map(number_hash.hash, digits)) if number_hash else frozenset(),
         )
         if subject == Subject():

@@ -18,6 +18,7 @@ from console.queries.statuses.ranges import plan_ranges
 from console.queries.statuses.reading import open_reader
 from worker.events.event import SUBMITTED
 from worker.events.number_hash import PREFIX, NumberHash
+from worker.events.numbers import digits_of
 from worker.events.text import clean
 from worker.store.contribution import FINAL
 from worker.store.tables import INDEXED_LENGTH, UNKNOWN_STATUS, messages, status_events
@@ -190,8 +191,9 @@ def _plan_lookups(chosen: MessageFilter) -> Sequence[tuple[Match, Select[Any]]]:
     message_uuid = messages.c.message_uuid
     lookups: list[tuple[Match, Select[Any]]] = [
         ("message_uuid", _select(chosen, message_uuid == text)),
-        ("client_ref", _select(chosen, *_equals("client_ref", text))),
     ]
+    references = [text, *(chosen.number_hash.hide_reference(text) if chosen.number_hash else ())]
+    lookups += [("client_ref", _select(chosen, *_equals("client_ref", value))) for value in dict.fromkeys(references)]
     if _EVENT_ID.fullmatch(text.lower()):
         ids = [text.lower(), *([chosen.number_hash.hash_id(text.lower())] if chosen.number_hash else [])]
         events = select(status_events.c.message_uuid).where(status_events.c.event_id.in_(ids))
@@ -203,7 +205,7 @@ def _plan_lookups(chosen: MessageFilter) -> Sequence[tuple[Match, Select[Any]]]:
     elif _NUMBER.fullmatch(number := text.translate(_FILLERS)):
         digits = number.removeprefix("+").removeprefix("00")
         values = sorted({text, number, digits, f"+{digits}"})
-        values += [chosen.number_hash.hash(digits)] if chosen.number_hash else []
+        values += [chosen.number_hash.hash(digits_of(text) or digits)] if chosen.number_hash else []
         lookups += [("number", _select(chosen, *_equals("to", value))) for value in values]
     elif text.startswith(PREFIX):
         lookups.append(("number", _select(chosen, *_equals("to", text))))

@@ -21,7 +21,7 @@ from worker.store.settings import DatabaseSettings
 
 KEY = "a key of at least thirty-two characters"
 NUMBER_HASH = NumberHash(KEY)
-NUMBER, SENDER, OTHER = "447700900123", "447700900001", "447700900456"
+NUMBER, SENDER, OTHER, THIRD = "447700900123", "447700900001", "447700900456", "447700900789"
 RECEIPT = b"msisdn=447700900123&to=447700900001&messageId=0A&status=delivered&err-code=0&note=for+%2B447700900123"
 
 
@@ -88,18 +88,33 @@ async def test_search_and_erase_work_by_the_number(
     ):
         monkeypatch.setenv(f"ACKSTREAM_{name}", value)
     events = make_events()
+    reference = f"call +{THIRD}, please"
+    referring = [
+        event(body(message_uuid=name, to=THIRD, client_ref=text), at=f"0/{place}-0")
+        for place, (name, text) in enumerate({"m-3": reference, "m-4": f"00{THIRD}"}.items(), 7)
+    ]
     number_hash = DatabaseSettings.load().number_hash
-    await Store(engine, number_hash=number_hash).handle(events)
+    await Store(engine, number_hash=number_hash).handle([*events, *referring])
 
     found = [
-        await search(engine, text) for text in (f"+{NUMBER}", NUMBER_HASH.hash(NUMBER), events[0].event_id, SENDER)
+        await search(engine, text)
+        for text in (
+            f"+{NUMBER}",
+            "+44 (0)7700 900123",
+            NUMBER_HASH.hash(NUMBER),
+            events[0].event_id,
+            SENDER,
+            reference,
+        )
     ]
+    references = (await run("erase", "--client-ref", reference, "--client-ref", THIRD, "--yes", "--json")).json
     exported = await run("export", "--number", NUMBER)
     erased = (await run("erase", "--number", "+44 7700 900123", "--yes", "--json")).json
     again = (await run("erase", "--number", NUMBER, "--yes", "--json")).json
     messages, rows = await read_rows(engine)
 
-    assert found == [["0A", "m-1"], ["0A", "m-1"], ["m-1"], []]
+    assert found == [["0A", "m-1"], ["0A", "m-1"], ["0A", "m-1"], ["m-1"], [], ["m-3"]]
+    assert references["erased"]["messages"] == 2
     assert {orjson.loads(line)["message_uuid"] for line in exported.stdout.splitlines()} == {"0A", "m-1"}
     assert (erased["erased"]["messages"], erased["erased"]["status_events"]) == (2, 3)
     assert sum(again["found"].values()) == 0

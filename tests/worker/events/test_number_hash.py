@@ -77,7 +77,7 @@ def test_numbers_with_a_fraction_stay_exact() -> None:
 def test_deep_values_are_left_out() -> None:
     """A payload that nests lists a thousand deep loses them, with and without a number with a fraction."""
     for value in ("1", "1.5"):
-        deep = f'{{"message_uuid":"m","status":"read","to":"{NUMBER}","x":{"[" * 900}{value}{"]" * 900}}}'
+        deep = f'{{"message_uuid":7,"status":"read","to":{NUMBER},"x":[{value},{"[" * 1000}{value}{"]" * 1000}]}}'
         hidden = NUMBER_HASH.hide(event(deep.encode()))
 
         assert (hidden.to, hidden.status, has_number(hidden, NUMBER)) == (HASHED, "read", False)
