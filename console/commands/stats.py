@@ -82,10 +82,13 @@ def _try(ask: Callable[[], float | None], name: str) -> float | None:
     """Return the answer; None, with a line on standard error, if the place cannot be read."""
     import typer
 
+    from console.errors import explain
+
     try:
         return ask()
-    except Exception:  # noqa: BLE001 - each driver has errors of its own, and the other figures are known
-        typer.echo(f"the age of the oldest record is not shown: {name} cannot be read", err=True)
+    except Exception as exc:  # noqa: BLE001 - each driver has errors of its own, and the other figures are known
+        why = explain(exc) or type(exc).__name__
+        typer.echo(f"the age of the oldest record is not shown: {name} cannot be read: {why}", err=True)
         return None
 
 
