@@ -40,6 +40,7 @@ LOAD_SECONDS = 2.0
 LIMITS = {"instructions": 1.08, "cpu": 1.25}
 """The greatest ratio to the accepted figure. Two counts on a busy machine differed by up to 4 %: a slow process does
 more work by time, such as heartbeats. The batches of ``store`` depend on time too, so it is not compared."""
+NO_COUNTER = "instructions are not counted: install valgrind (apt-get install valgrind)"
 GROUP = "guard"
 HANDLERS = {
     "worker, function of one event": f"{noop.__name__}:one",
@@ -139,26 +140,36 @@ def find_excess(accepted: Mapping[str, Any], kind: str, name: str, value: float)
     return ratio if ratio > LIMITS[kind] else None
 
 
+def choose_parts(names: Sequence[str]) -> Sequence[str]:
+    """Return the parts to measure: those named, else all that are possible here. Exits if a named one is not."""
+    if unknown := set(names) - set(LIMITS):
+        sys.exit(f"{min(unknown)!r} is not a part: write {' or '.join(LIMITS)}")
+    if "instructions" not in (names or LIMITS) or has_counter():
+        return names or list(LIMITS)
+    if names:
+        sys.exit(NO_COUNTER)
+    print(NO_COUNTER)
+    return [part for part in LIMITS if part != "instructions"]
+
+
 def main() -> None:
     """Measure, compare and print; with --accept write."""
     parser = argparse.ArgumentParser(description="Compare the cost of a status with the last accepted figures.")
-    parser.add_argument("parts", nargs="*", default=list(LIMITS), help="instructions, cpu (default: both)")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="instructions, cpu (default: both)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of the CPU times (default 5)")
     parser.add_argument("--accept", action="store_true", help="write the figures as accepted")
     arguments = parser.parse_args()
+    parts = choose_parts(arguments.parts)
     cores = Cores.available()
     os.sched_setaffinity(0, {cores.rest})
     accepted = orjson.loads(FILE.read_bytes()) if FILE.exists() else {}
     source = describe_source(cores, arguments.rounds)
-    for name in ("machine", "versions"):
-        if accepted and accepted["source"][name] != source[name]:
-            print(f"the accepted figures differ in {name}: {accepted['source'][name]}, now {source[name]}")
+    for kind, before in accepted.get("sources", {}).items():
+        for name in ("machine", "versions"):
+            if kind in parts and before[name] != source[name]:
+                print(f"the accepted {kind} figures differ in {name}: {before[name]}, now {source[name]}")
     figures: dict[str, dict[str, float]] = {kind: {} for kind in LIMITS}
     is_worse = False
-    parts = arguments.parts
-    if not has_counter():
-        print("instructions are not counted: install valgrind (apt-get install valgrind)")
-        parts = [part for part in parts if part != "instructions"]
     for kind, name, value in measure(parts, cores, arguments.rounds):
         figures[kind][name] = round(value, 3 if kind == "cpu" else 0)
         excess = find_excess(accepted, kind, name, value)
@@ -167,8 +178,8 @@ def main() -> None:
         change = f"{value / before - 1:+.1%}" if before else "new"
         print(f"{kind:12}  {name:30}  {value:12,.2f}  {change:>8}  {'above the limit' if excess else ''}", flush=True)
     if arguments.accept:
-        kept = {kind: {**accepted.get(kind, {}), **values} for kind, values in figures.items()}
-        write_json(FILE, {"source": source, **kept})
+        sources = {**accepted.get("sources", {}), **dict.fromkeys(parts, source)}
+        write_json(FILE, {**accepted, "sources": sources, **{part: figures[part] for part in parts}})
     elif is_worse:
         sys.exit("slower than accepted: find the cause, or accept the figures with --accept and say why in the commit")
 

@@ -28,6 +28,17 @@ def test_another_result_changes_the_page(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "### newest" in page
 
 
+def test_the_guard_never_passes_without_a_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part that is misspelled, or that cannot be measured, ends the guard; by default it measures the others."""
+    assert guard.choose_parts(["cpu"]) == ["cpu"]
+    monkeypatch.setattr(guard, "has_counter", lambda: False)
+
+    assert guard.choose_parts([]) == ["cpu"]
+    for name, reason in (("instruction", "write instructions or cpu"), ("instructions", "install valgrind")):
+        with pytest.raises(SystemExit, match=reason):
+            guard.choose_parts([name])
+
+
 @pytest.mark.parametrize(("factor", "is_excess"), [(0.5, False), (1.0, False), (1.07, False), (1.09, True)])
 def test_the_guard_reports_a_figure_above_its_limit(factor: float, is_excess: bool) -> None:
     """Instructions may rise by 8 %; a figure that was never accepted is not reported."""
