@@ -98,7 +98,6 @@ class CountChanged(Exception):  # noqa: N818 - the person decides again
 
     def __init__(self, number: int) -> None:
         super().__init__(f"There are {number} now. Nothing was replayed.")
-        self.number = number
 
 
 @dataclass(slots=True)
