@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import structlog
+from prometheus_client import REGISTRY
 
 from runtime import logs
 from runtime.children.report import ChildReport
@@ -23,6 +24,8 @@ from runtime.tasks import cancel_and_wait
 log = structlog.get_logger("process")
 
 NOT_SERVING = "it is starting or stopping"
+FAREWELL_SECONDS = 5.0
+"""How long the end of a child waits for its supervisor to read the last report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class Child:
     def __init__(self, inheritance: Inheritance) -> None:
         self._inheritance = inheritance
         self._ready: Ready = lambda: NOT_SERVING
+        self._report = ChildReport(NOT_SERVING, ())
         for descriptor in inheritance.descriptors:
             os.set_inheritable(descriptor, False)  # a handler may start processes
         logs.add_processor(lambda _logger, _method, event: {**event, "process": inheritance.number})
@@ -87,8 +91,9 @@ class Child:
             await serve(stop)
         finally:
             await cancel_and_wait([answering])
-            with suppress(OSError):
-                await self._send(writer)
+            with suppress(OSError, TimeoutError):
+                async with asyncio.timeout(FAREWELL_SECONDS):
+                    await self._send(writer)
             writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stop: asyncio.Event) -> None:
@@ -100,8 +105,21 @@ class Child:
             stop.set()
 
     async def _send(self, writer: asyncio.StreamWriter) -> None:
-        writer.write(ChildReport.of_this_process(self._ready()).encode())
+        writer.write(self._encode_report())
         await writer.drain()
+
+    def _encode_report(self) -> bytes:
+        """Return the report, with the metrics of the one before if these cannot be read."""
+        reason = self._ready()
+        try:
+            report = ChildReport(reason, list(REGISTRY.collect()))
+            line = report.encode()
+        except Exception as exc:  # noqa: BLE001 - code of a handler's own metrics may raise anything
+            what = "correct the metrics of your handlers; /metrics has older values of this process until then"
+            log.warning("process.metrics_failed", error=type(exc).__name__, what=what, sampled=True)
+            return ChildReport(reason, self._report.families).encode()
+        self._report = report
+        return line
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ import sys
 import time
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Self
 
 import structlog
@@ -45,10 +45,12 @@ class ChildProcess:
     async def start(cls, command: Sequence[str], number: int, count: int, listeners: Sequence[int]) -> Self:
         """Start a child with the command and its inheritance.
 
-        It has a session of its own: Ctrl-C reaches only the supervisor, which stops the children in order.
+        It has a session of its own: Ctrl-C reaches only the supervisor, which stops the children in order. Raises
+        OSError.
         """
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, ExitStack() as stack:
+            stack.callback(ours.close)
             inheritance = Inheritance(number, count, theirs.fileno(), listeners)
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", *command, "--child", inheritance.to_option()),
@@ -56,6 +58,7 @@ class ChildProcess:
                 pass_fds=inheritance.descriptors,
                 start_new_session=True,
             )
+            stack.pop_all()
         return cls(number, process, await asyncio.open_unix_connection(sock=ours, limit=LONGEST_BYTES))
 
     @property
@@ -126,7 +129,7 @@ class ChildProcess:
 
     async def _read(self) -> None:
         try:
-            while line := await self._reader.readline():
+            while (line := await self._reader.readline()).endswith(b"\n"):  # else killed in the middle of a line
                 self.report = ChildReport.decode(line)
                 self._answered_at = time.monotonic()
                 if self.report.reason is None:
@@ -136,6 +139,7 @@ class ChildProcess:
         except (
             ValueError,
             KeyError,
+            TypeError,
         ) as exc:  # of another version, after an upgrade without a restart of the supervisor
             what = "restart the whole command"
             log.warning("supervisor.report_unreadable", process=self.number, error=type(exc).__name__, what=what)

@@ -44,6 +44,9 @@ GAUGES: Mapping[str, Merge] = {
 }
 """How to merge each gauge; others are merged with ``max``. The earliest start is the supervisor's."""
 
+ADDED = frozenset(("counter", "histogram", "summary"))
+"""The types whose values are added up. Others describe a state, such as the info of a handler's own metrics."""
+
 Families = Sequence[Metric]
 _Key = tuple[str, tuple[tuple[str, str], ...]]
 
@@ -56,8 +59,8 @@ class MergedMetrics(Collector):
         self._ended: Families = ()
 
     def retire(self, families: Families) -> None:
-        """Add the last metrics of a process that has ended. Its gauges end with it."""
-        self._ended = list(merge([self._ended, [family for family in families if family.type != "gauge"]]))
+        """Add the last metrics of a process that has ended. Its gauges and other states end with it."""
+        self._ended = list(merge([self._ended, [family for family in families if family.type in ADDED]]))
 
     def collect(self) -> Iterator[Metric]:
         """Return the merged metric families."""
@@ -90,7 +93,7 @@ def _merge_samples(kind: str, families: Iterable[Metric]) -> list[Sample]:
 def _choose(kind: str, name: str) -> Merge:
     if name.endswith("_created"):
         return min
-    return GAUGES.get(name, max) if kind == "gauge" else sum
+    return sum if kind in ADDED else GAUGES.get(name, max)
 
 
 def _last_exemplar(samples: Iterable[Sample]) -> Exemplar | None:

@@ -6,10 +6,10 @@ frequent events. With reports an increment costs a child the same as a single pr
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Self
 
 import orjson
-from prometheus_client import REGISTRY
 from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Exemplar
 
@@ -24,25 +24,27 @@ class ChildReport:
     reason: str | None
     families: Sequence[Metric]
 
-    @classmethod
-    def of_this_process(cls, reason: str | None) -> Self:
-        """Return the report with the present metrics of this process."""
-        return cls(reason, list(REGISTRY.collect()))
-
     def encode(self) -> bytes:
-        """Return the line."""
+        """Return the line. Raises TypeError if JSON cannot hold a metric."""
         return orjson.dumps({"reason": self.reason, "families": list(map(_encode, self.families))}) + b"\n"
 
     @classmethod
     def decode(cls, line: bytes) -> Self:
-        """Read a line of `encode`. Raises ValueError or KeyError for a line of another version."""
+        """Read a line of `encode`. Raises ValueError, KeyError or TypeError for a line of another version."""
         fields = orjson.loads(line)
         return cls(fields["reason"], list(map(_decode, fields["families"])))
 
 
 def _encode(family: Metric) -> tuple[Any, ...]:
-    samples = [(sample.name, sample.labels, sample.value, _parts(sample.exemplar)) for sample in family.samples]
+    samples = [
+        (sample.name, sample.labels, _encode_number(sample.value), _parts(sample.exemplar)) for sample in family.samples
+    ]
     return family.name, family.documentation, family.type, samples
+
+
+def _encode_number(value: float) -> float | str:
+    """Return NaN and infinity as text, because JSON has no numbers for them."""
+    return value if isfinite(value) else str(value)
 
 
 def _parts(exemplar: Exemplar | None) -> tuple[Any, ...] | None:
@@ -53,5 +55,5 @@ def _decode(parts: Sequence[Any]) -> Metric:
     name, documentation, kind, samples = parts
     family = Metric(name, documentation, kind)
     for sample, labels, value, exemplar in samples:
-        family.add_sample(sample, labels, value, exemplar=Exemplar(*exemplar) if exemplar else None)
+        family.add_sample(sample, labels, float(value), exemplar=Exemplar(*exemplar) if exemplar else None)
     return family

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.metrics_core import Metric
 
 from deploy.docs import metrics_page
@@ -20,6 +20,7 @@ def make_families(count: int, *, durable: int = 1) -> Sequence[Metric]:
     Gauge("ackstream_connections", "", registry=registry).set(count)
     Gauge("ackstream_redis_durable", "", registry=registry).set(durable)
     Gauge("ackstream_spool_oldest_seconds", "", registry=registry).set(count)
+    Info("handler", "", registry=registry).info({"version": "1"})
     return ChildReport.decode(ChildReport(None, list(registry.collect())).encode()).families
 
 
@@ -44,6 +45,7 @@ def test_counts_of_ended_processes_stay() -> None:
     assert [values["ackstream_answer_seconds_sum"] for values in (before, after)] == [3.5, 6.0]
     assert [values["ackstream_connections"] for values in (before, after)] == [7, 4]
     assert [values["ackstream_spool_oldest_seconds"] for values in (before, after)] == [4, 4]
+    assert [values["handler_info"] for values in (before, after)] == [1, 1]
     assert before["ackstream_redis_durable"] == 0
     assert after["ackstream_webhooks_created"] == created
     exemplars = [sample.exemplar for family in metrics.collect() for sample in family.samples if sample.exemplar]
