@@ -12,6 +12,7 @@ connections. SIGHUP replaces all children, one after the other; each new child i
 import asyncio
 import signal
 import socket
+import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from typing import Any
 import structlog
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from runtime.children.child_process import ChildProcess
+from runtime.children.child_process import HURRY_SECONDS, ChildProcess
 from runtime.children.merged_metrics import Families, MergedMetrics
 from runtime.errors import CommandError
 from runtime.health import run_health_server
@@ -128,6 +129,8 @@ class Supervisor:
         return f"hanging: process {', '.join(map(str, silent))}" if silent else None
 
     async def _keep_running(self, number: int) -> None:
+        if self._stop.is_set():  # before it has started
+            return
         backoff = Backoff()
         self._children[number] = await self._start(number)
         was_ready = False
@@ -140,15 +143,18 @@ class Supervisor:
                 self._note_death(child, was_ready=was_ready)
                 if time.monotonic() - child.started_at > STEADY_SECONDS:
                     backoff.reset()
-                await backoff.wait(self._stop)
-                if child is self._children[number] and not self._stop.is_set():
-                    await self._start_after(child)
+                await self._start_after(child, backoff)
         finally:
             await self._end(self._children[number])
 
-    async def _start_after(self, dead: ChildProcess) -> None:
-        """Start another child of this number, unless a rolling restart does so at the same moment."""
-        child = await self._start(dead.number)
+    async def _start_after(self, dead: ChildProcess, backoff: Backoff) -> None:
+        """Start another child of this number, unless a rolling restart does so before."""
+        child = None
+        while child is None:
+            await backoff.wait(self._stop)
+            if self._stop.is_set() or self._children[dead.number] is not dead:
+                return
+            child = await self._try_start(dead.number)
         if self._children[dead.number] is dead:
             self._children[dead.number] = child
         else:
@@ -175,7 +181,10 @@ class Supervisor:
 
     async def _replace(self, number: int) -> bool:
         """Start another child; once it is ready, end the old one. Else end the new one and return False."""
-        spare = child = await self._start(number)
+        child = await self._try_start(number)
+        if child is None:
+            return False
+        spare = child
         try:
             is_ready = await self._wait_for(child.wait_until_ready(), READY_SECONDS) and child.was_ready.is_set()
             if is_ready:
@@ -189,18 +198,34 @@ class Supervisor:
             await self._end(spare)
         return is_ready
 
+    async def _try_start(self, number: int) -> ChildProcess | None:
+        """Start a child; if the system cannot, log the reason and return None."""
+        try:
+            return await self._start(number)
+        except CommandError as exc:
+            log.error("supervisor.start_failed", process=number, why=str(exc))  # noqa: TRY400 - the text is enough
+            return None
+
     async def _start(self, number: int) -> ChildProcess:
-        if number not in self._listeners:
-            self._listeners[number] = join_port(self._reserved)
-        descriptors = [listener.fileno() for listener in self._listeners[number]]
-        child = await ChildProcess.start(self._plan.command, number, self._plan.count, descriptors)
+        try:
+            if number not in self._listeners:
+                self._listeners[number] = join_port(self._reserved)
+            descriptors = [listener.fileno() for listener in self._listeners[number]]
+            child = await ChildProcess.start(self._plan.command, number, self._plan.count, descriptors)
+        except OSError as exc:
+            raise CommandError(
+                f"the system cannot start process {number} ({exc.strerror or type(exc).__name__}): check its memory, "
+                f"the limits of processes and open files, and {sys.executable}"
+            ) from None
         self._running.add(child)
         log.info("supervisor.child_started", process=number, pid=child.pid)
         return child
 
     async def _end(self, child: ChildProcess) -> None:
+        task = asyncio.current_task()
+        is_hurried = self._stop.is_set() and task is not None and task.cancelling()  # two signals at the same moment
         try:
-            await child.terminate(self._kill_after)
+            await child.terminate(HURRY_SECONDS if is_hurried else self._kill_after)
         finally:
             self._retire(child)
 
