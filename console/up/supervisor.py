@@ -26,6 +26,7 @@ from console.web.settings import ConsoleSettings
 from ingest.settings import IngestSettings
 from runtime import run_file
 from runtime.errors import CommandError
+from runtime.process import CHILDREN_SECONDS
 from runtime.run_file import Addresses, lock_folder
 from stream.settings import child_environment
 from worker.store.migrate import migrate_at
@@ -68,6 +69,7 @@ async def up(
     settings = settings.model_copy(update={"signatures": signatures})
     settings.verifier  # noqa: B018 - raises the errors of ingest before any process starts
     grace_seconds = settings.grace_seconds if "grace_seconds" in set_names else GRACE_SECONDS
+    kill_after = grace_seconds + (KILL_AFTER_SECONDS if settings.processes == 1 else CHILDREN_SECONDS)
     os.umask(0o077)  # all files created from here on hold payloads or passwords
     data = settings.data.resolve()
     lock_folder(data)
@@ -89,7 +91,7 @@ async def up(
             addresses.write(data)
             async with asyncio.TaskGroup() as tasks:
                 for process in processes:
-                    tasks.create_task(keep_running(process, environment, stop, grace_seconds + KILL_AFTER_SECONDS))
+                    tasks.create_task(keep_running(process, environment, stop, kill_after))
                 if not await wait_until_ready(processes, stop):
                     return
                 if settings.log_format == "text":

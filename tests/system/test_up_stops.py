@@ -14,7 +14,7 @@ import pytest
 
 from console.up import valkey
 from stream.settings import child_environment
-from tests.support.processes import ACKSTREAM, Process, becomes, run_ackstream, start_process
+from tests.support.processes import ACKSTREAM, Process, becomes, run_ackstream, runs, start_process
 from tests.support.samples.events import body
 from tests.support.workers.up_folder import STOP_SECONDS, UpFolder
 
@@ -197,6 +197,21 @@ async def test_any_folder_works_and_its_data_is_the_owner_s_alone(tmp_path: Path
         assert await up.wait_for_end(STOP_SECONDS) == 0
     assert not (place.data / "addresses.json").exists()
     assert {path.name for path in os.scandir(tmp_path) if path.is_dir()} == {name}
+
+
+async def test_a_hanging_child_of_a_worker_does_not_outlive_it(place: UpFolder) -> None:
+    """With `ACKSTREAM_PROCESSES`: at a stop the worker kills its child that hangs, before `up` kills the worker."""
+    with place.up(processes="2", grace_seconds="1") as up:
+        await up.has_logged("worker.started", times=2)
+        (_, hanging) = [process for process in up.family() if {"worker", "--child"} <= set(process.cmdline())]
+        try:
+            hanging.suspend()
+            up.send(signal.SIGTERM)
+            assert await up.wait_for_end(60) == 0
+            assert place.left() == []
+        finally:
+            if runs(hanging):
+                hanging.kill()
 
 
 @pytest.mark.parametrize("where", ["file", "file/below"])
