@@ -57,7 +57,10 @@ async def ensure_layout(server: Redis, settings: StreamSettings) -> Layout:
     return await read_layout(server, settings)
 
 
-async def change_layout(server: Redis, settings: StreamSettings, used: int, *, known: int = 1) -> Layout:
-    """Set the number of shards in use, and the least number of known ones; return the layout. Raises RedisError."""
-    await server.register_script(CHANGE)(keys=[settings.shard.layout], args=[used, known])
+async def change_layout(server: Redis, settings: StreamSettings, used: int | None = None, *, known: int = 1) -> Layout:
+    """Set the number of shards in use, and the least number of known ones; return the layout. Raises RedisError.
+
+    Without ``used`` that number stays as it is on the server at this moment.
+    """
+    await server.register_script(CHANGE)(keys=[settings.shard.layout], args=["" if used is None else used, known])
     return await read_layout(server, settings)

@@ -66,7 +66,7 @@ class ShardWatch:
         try:
             layout = await self._ask(self._server, self._settings)
             if self._creates and len(self.shards) > layout.known:  # Redis has lost its keys
-                layout = await change_layout(self._server, self._settings, layout.used, known=len(self.shards))
+                layout = await self._make_known(layout)
         except NoPermissionError:
             self._report_denial()
             return
@@ -86,6 +86,14 @@ class ShardWatch:
             except RedisError as exc:
                 log.debug("shards.unknown", error=name_error(exc))
             await wait_for(stop, POLL_SECONDS)
+
+    async def _make_known(self, layout: Layout) -> Layout:
+        """Write that all shards of this process are known; return the new layout, or this one without the right."""
+        try:
+            return await change_layout(self._server, self._settings, known=len(self.shards))
+        except NoPermissionError:
+            self._report_denial()
+            return layout
 
     def _report_denial(self) -> None:
         self._denied_until = time.monotonic() + DENIED_SECONDS  # each request fills the log of the server

@@ -1,5 +1,8 @@
 """The number of shards in Redis, and the processes that follow it."""
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
@@ -8,7 +11,7 @@ from stream.layout import Layout, change_layout, read_layout
 from stream.redis.client import client
 from stream.settings import StreamSettings
 from stream.shard_watch import ShardWatch
-from tests.support.servers.redis_users import add_user
+from tests.support.servers.redis_users import ACL_FILE, add_user
 
 
 async def test_the_number_in_redis_counts(server: Redis, shard: Shard) -> None:
@@ -55,6 +58,52 @@ async def test_a_process_keeps_the_shards_known_that_it_reads(server: Redis, sha
     layout = await read_layout(server, settings)
     assert (layout.used, layout.known) == (1, 3)
     assert watch.layout == layout
+
+
+async def test_a_change_of_the_number_is_never_reverted(server: Redis, shard: Shard) -> None:
+    """A process that writes that its shards are known keeps a number that a person has set since it read the key."""
+    settings, other = StreamSettings(stream=shard.name), Overtaken(connection_pool=server.connection_pool)
+    watch = ShardWatch(other, settings)
+    await change_layout(server, settings, 3)
+    await watch.refresh()
+    await server.delete(shard.layout)
+    await ShardWatch(server, settings).refresh()
+    other.change = lambda: change_layout(server, settings, 2)
+    await watch.refresh()
+
+    layout = await read_layout(server, settings)
+    assert (layout.used, layout.known) == (2, 3)
+
+
+class Overtaken(Redis):
+    """A client that gets the second reply of GET only after ``change``, as if another process had been faster."""
+
+    change: Callable[[], Awaitable[object]] | None = None
+    replies = 0
+
+    async def get(self, name: Any) -> Any:
+        """Return the value of before the change."""
+        value = await super().get(name)
+        self.replies += self.change is not None
+        if self.change is not None and self.replies == 2:
+            await self.change()
+        return value
+
+
+async def test_the_example_user_of_ingest_keeps_its_shards_known(server: Redis, valkey_url: str, shard: Shard) -> None:
+    """Ingest may write the key again, so that workers read what it has appended to the other shards."""
+    [rules] = [line.split()[4:] for line in ACL_FILE.splitlines() if line.startswith("user ingest")]
+    rules = [rule.replace("vonage:status", shard.name) for rule in rules]
+    settings = StreamSettings(stream=shard.name)
+    await change_layout(server, settings, 3)
+    async with client(await add_user(server, valkey_url, f"{shard.name}-ingest", *rules)) as ingest:
+        watch = ShardWatch(ingest, settings)
+        await watch.refresh()
+        await server.delete(shard.layout)
+        await watch.refresh()
+
+    assert (await read_layout(server, settings)).known == 3
+    assert watch.layout.used == 1
 
 
 async def test_a_user_without_the_right_has_one_shard(server: Redis, valkey_url: str, shard: Shard) -> None:

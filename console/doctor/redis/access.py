@@ -23,6 +23,7 @@ RIGHTS: Mapping[str, Sequence[str]] = {
     "ingest": (
         *("ping", "info memory", "config|get appendonly", "command|info xadd", "script|load x", "evalsha x 1 {s}"),
         *("xadd {s} * f v", "setnx {s}:server x", "get {s}:server", "setnx {s}:shards x", "get {s}:shards"),
+        *("set {s}:shards x", "time"),
         *("xlen {s}:quarantine", "hget {s}:quarantine:x f"),
         *("hexists {s}:quarantine:x f", "hset {s}:quarantine:x f v", "hincrby {s}:quarantine:x f 1"),
         "del {s}:quarantine",
