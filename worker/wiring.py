@@ -81,7 +81,14 @@ class GroupWiring:
         group = GroupRef(server, shard, self._name)
         heartbeat = Heartbeat(group, timing=self._timing) if shard.number else self._prober
         poison = PoisonTracker(group)
-        circuit = Circuit(self._name, self._loaded.limits, self._pause, is_late=heartbeat.is_late, timing=self._timing)
+        circuit = Circuit(
+            self._name,
+            self._loaded.limits,
+            self._pause,
+            is_late=heartbeat.is_late,
+            timing=self._timing,
+            breaker=self._breaker,
+        )
         dispatcher = self._make_dispatcher(circuit, Suspects(poison, heartbeat, self._turn))
         memory = self._settings.memory if self._loaded.uses_dedup else None
 

@@ -4,7 +4,7 @@ An ack is one XACK, or one script that also adds the dedup marks. Entries of the
 too. One script delays and dead-letters: it writes the copy only if its XACK removed the pending entry. So a late or
 repeated settlement changes nothing, and there is never a copy without an ack or an ack without a copy.
 
-These commands also run while Redis is out of window: each lets retention trim an entry, and the bytes of the copies
+These commands also run while Redis is out of memory: each lets retention trim an entry, and the bytes of the copies
 have a limit (worker.dispatch.backlog).
 """
 
