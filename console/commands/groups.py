@@ -98,9 +98,9 @@ def drop_command(
     from runtime.errors import CommandError
 
     state = options.ask(lambda server, shards: find_group(server, shards, group))
-    if state.liveness.alive and not force:
+    if state.liveness.most_alive and not force:
         raise CommandError(
-            f"group {group!r} has live consumers ({state.liveness.alive}): stop its workers first, or add --force"
+            f"group {group!r} has live consumers ({state.liveness.most_alive}): stop its workers first, or add --force"
         )
     if not yes:
         confirm(f"{_loss(state, dead=dead)}\nDrop it?")

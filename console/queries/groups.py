@@ -44,10 +44,18 @@ DROP = read_script(__file__, "drop_group.lua")
 
 @dataclass(frozen=True, slots=True)
 class GroupLiveness:
-    """The number of a group's live consumers, and the counters of all heartbeats."""
+    """The number of a group's live consumers on the shard with the fewest, and the counters of all heartbeats."""
 
     alive: int
     beats: Beats
+    most_alive: int
+    """The number on the shard with the most: a group is only dropped if none lives anywhere."""
+
+    @classmethod
+    def merge(cls, parts: Sequence[Self]) -> Self:
+        """Return the consumers over all shards. Each worker has one on each shard that it knows."""
+        beats = {consumer: beat for part in parts for consumer, beat in part.beats.items()}
+        return cls(min(part.alive for part in parts), beats, max(part.most_alive for part in parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +79,10 @@ class GroupState:
     @classmethod
     def merge(cls, parts: Sequence[Self]) -> Self:
         """Return a group over all shards that have it. A worker counts as alive if it lives on each of them."""
-        beats = {consumer: beat for part in parts for consumer, beat in part.liveness.beats.items()}
         ages = [part.oldest_seconds for part in parts if part.oldest_seconds is not None]
         return cls(
             standing=GroupPosition.merge([part.standing for part in parts]),
-            liveness=GroupLiveness(min(part.liveness.alive for part in parts), beats),
+            liveness=GroupLiveness.merge([part.liveness for part in parts]),
             kept_entries=sum(part.kept_entries for part in parts),
             exact=all(part.exact for part in parts),
             kept_bytes=sum(part.kept_bytes for part in parts),
@@ -245,7 +252,8 @@ async def _watch(
         for shard, group in groups
         if not group.registered
     }
-    return {key: GroupLiveness(len(foreign.get(key, find_alive(key))), now[key]) for key in before}
+    alive = {key: len(foreign.get(key, find_alive(key))) for key in before}
+    return {key: GroupLiveness(alive[key], now[key], alive[key]) for key in before}
 
 
 async def _idle_seconds(server: Redis, shard: Shard, group: GroupPosition) -> Mapping[bytes, float]:

@@ -190,13 +190,16 @@ def test_nothing_is_dropped_unless_confirmed(site: GroupCommands) -> None:
 
 
 async def test_a_group_with_a_live_worker_is_not_dropped(valkey_url: str, server: Redis, shard: Shard) -> None:
-    """A worker counts as alive while its heartbeat advances, and not after it has stopped."""
+    """A worker counts as alive while its heartbeat advances, also on one of two shards; not after it has stopped."""
     await add(server, shard, ["*"])
+    other = Shard(shard.name, 1)
+    await group(server, other, "log")
+    await register(server, other, "log")
     async with run_worker(redis_url=valkey_url, stream=shard.name, handlers="log"):
         await until(lambda: beats(server, shard))
-        state = await groups.find_group(server, [shard], "log")
-        assert state.liveness.alive == 1
-    assert (await groups.find_group(server, [shard], "log")).liveness.alive == 0
+        state = await groups.find_group(server, [shard, other], "log")
+        assert (state.liveness.alive, state.liveness.most_alive) == (0, 1)
+    assert (await groups.find_group(server, [shard, other], "log")).liveness.most_alive == 0
 
 
 async def beats(server: Redis, shard: Shard) -> bool:

@@ -131,7 +131,7 @@ class Progress:
             replay=replace(first.replay, total=total, rate=rate),
             state=min((part.state for part in parts), key=SHOWN_FIRST.index),
             done=sum(part.done for part in parts),
-            rate=sum_rates(part.rate for part in parts),
+            rate=sum_rates(part.rate for part in [part for part in parts if part.state not in ENDED] or parts),
             moved=max((part.moved for part in parts), key=lambda act: act.ms),
             error="; ".join(dict.fromkeys(part.error for part in parts if part.error)),
         )

@@ -20,7 +20,10 @@ NEWS = 50
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """Streams to read from the newest entry, or from the id ``through``, back; at most ``most`` entries of them."""
+    """Streams to read from the newest entry, or from the id ``through``, back; at most ``most`` entries of them.
+
+    Entries of the same time are read in the order of their shards, so ``through`` is also a place among them.
+    """
 
     keys: Sequence[tuple[int, str, str]]
     """Shard, key and name of each."""
@@ -29,9 +32,12 @@ class Streams:
 
     def newest(self) -> NewestEntries:
         """Return an iterator over the newest entries."""
-        end = self.through
-        streams = [NewestFirst(key, shard, name, end and replace(end, shard=shard)) for shard, key, name in self.keys]
+        streams = [NewestFirst(key, shard, name, self._end(shard)) for shard, key, name in self.keys]
         return NewestEntries(streams, self.most)
+
+    def _end(self, shard: int) -> EntryId | None:
+        end = self.through
+        return end if end is None or shard >= end.shard else end.before()
 
     async def newest_keys(self, server: Redis) -> list[str]:
         """Return texts that sort like the newest NEWS entries, the newest first. Raises RedisError."""
@@ -39,7 +45,7 @@ class Streams:
 
     def before(self, entry_id: EntryId) -> "Streams":
         """Return the same streams before this id."""
-        return replace(self, through=entry_id.before())
+        return replace(self, through=replace(entry_id, shard=entry_id.shard + 1))
 
 
 @dataclass(frozen=True, slots=True)

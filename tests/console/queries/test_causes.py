@@ -146,6 +146,26 @@ async def test_pages_follow_each_other_without_gap_or_repetition(server: Redis, 
     assert read == ids[::-1]
 
 
+async def test_pages_have_dead_letters_of_the_same_time_on_other_shards(server: Redis, shard: Shard) -> None:
+    """A page that ends between two dead letters of one time is followed by the other one."""
+    shards = [Shard(shard.name, number) for number in range(3)]
+    for each in shards:
+        for number in range(1, 9):
+            await add_dead(server, each, "orders", entry_id=f"{number}-0")
+    scope = DeadScope(shards, ["orders"])
+    [first] = (await count_dead(server, scope)).causes.ordered
+
+    read = [stored.id for stored in first.newest]
+    has_more = True
+    while has_more:
+        letters, has_more = await read_older(server, scope, first.id, read[-1])
+        read += [letter.id for letter in letters]
+
+    assert [(letter.ms, letter.shard) for letter in read] == [
+        (ms, number) for ms in range(8, 0, -1) for number in range(3)
+    ]
+
+
 async def test_a_sample_is_the_newest_ten_and_its_replay_names_the_cause(server: Redis, shard: Shard) -> None:
     """The replay has the ids of the sample and the words of the cause; all others stay."""
     ids = await add_dead(server, shard, "orders", 12)

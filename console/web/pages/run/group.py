@@ -172,8 +172,8 @@ async def drop(request: web.Request) -> ActOutcome:
 
 async def _drop(state: ConsoleState, body: DropParameters) -> int:
     group = await find_group(state.server, state.shards, body.name)
-    if group.liveness.alive:
-        raise CommandError(f"{body.name} has live consumers ({group.liveness.alive}): stop its workers first")
+    if group.liveness.most_alive:
+        raise CommandError(f"{body.name} has live consumers ({group.liveness.most_alive}): stop its workers first")
     if not await drop_group(state.server, state.shards, group, force=False, dead=body.dead):
         raise CommandError(f"a consumer of {body.name} has started: stop its workers first")
     unread = group.standing.unread

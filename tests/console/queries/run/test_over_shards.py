@@ -13,8 +13,10 @@ from runtime.errors import CommandError
 from stream.keys import Shard
 from tests.support.samples.events import body, entry
 from tests.support.streams.retention import group, register
+from worker.group.group_ref import GroupRef
 from worker.replay.entry_filter import ALL
 from worker.replay.job import Place, State
+from worker.replay.repository import Replays
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ async def test_a_group_is_one_over_all_shards(server: Redis, shards: list[Shard]
 
 
 async def test_a_replay_is_one_over_all_shards(server: Redis, shards: list[Shard]) -> None:
-    """It has one id, the sum of its parts, and its acts reach every part."""
+    """It has one id, the sum of its parts, and its acts reach every part that has not ended."""
     request = ReplayRequest(shards[0], "g", Place.STREAM, ALL, 100, None)
     async with open_plans(server) as plans:
         counts = [await plans.find(part, seconds=60) for part, _ in await plan_all(server, shards, request)]
@@ -51,9 +53,20 @@ async def test_a_replay_is_one_over_all_shards(server: Redis, shards: list[Shard
     assert (card.progress.replay.id, card.progress.replay.total, card.progress.state) == (replay.id, 12, State.RUNNING)
     assert card.kept is not None
     assert card.kept.entries == 12
+    await _end_part(server, shards[3], replay.id)
     assert (await change_rate(server, shards, replay.id, 40)).rate == pytest.approx(40)
     assert (await move(server, shards, replay.id, "pause")).state is State.PAUSED
     assert (await move(server, shards, replay.id, "cancel")).state is State.CANCELLED
     with pytest.raises(CommandError, match="is cancelled already"):
         await move(server, shards, replay.id, "pause")
-    assert [part.state for each in shards for part in await list_replays(server, [each], "g")] == [State.CANCELLED] * 4
+    assert [part.state for each in shards for part in await list_replays(server, [each], "g")] == [
+        *[State.CANCELLED] * 3,
+        State.DONE,
+    ]
+
+
+async def _end_part(server: Redis, shard: Shard, replay_id: str) -> None:
+    replays = Replays(GroupRef(server, shard, "g"))
+    part = await replays.find(replay_id)
+    assert part is not None
+    await replays.change_state(part.replay, State.DONE, allowed=[State.RUNNING])

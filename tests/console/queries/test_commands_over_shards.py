@@ -1,0 +1,87 @@
+"""Commands about a message, a person, and the invalid payloads of a stream with three shards."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from redis.asyncio import Redis
+
+from console.queries.shards import set_shards
+from stream.keys import Shard
+from stream.settings import StreamSettings
+from tests.support.commands import CommandResult, run_command
+from tests.support.databases import make_sqlite
+from tests.support.persons.dump import dump_redis
+from tests.support.samples.events import RECEIVED_MS, body, entry, event
+from tests.support.streams.causes import add_invalid
+from tests.support.streams.retention import group, register
+from tests.support.streams.stored_messages import store_events
+
+STATUSES = ("submitted", "delivered", "read")
+
+
+async def run(*arguments: str) -> CommandResult:
+    """Run a command in a thread, because it has an event loop of its own."""
+    return await asyncio.to_thread(run_command, *arguments)
+
+
+@pytest.fixture
+async def shards(
+    server: Redis, valkey_url: str, shard: Shard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> list[Shard]:
+    """Three shards with one status of a message each, which a group has settled, and an invalid payload."""
+    monkeypatch.setenv("ACKSTREAM_STREAM", shard.name)
+    monkeypatch.setenv("ACKSTREAM_REDIS_URL", valkey_url)
+    monkeypatch.setenv("ACKSTREAM_DATA", str(tmp_path))
+    url = make_sqlite(tmp_path / "ackstream.db")
+    await set_shards(server, StreamSettings(stream=shard.name), 3)
+    shards, events = [Shard(shard.name, number) for number in range(3)], []
+    for each, status in zip(shards, STATUSES, strict=True):
+        payload, received_ms = body(message_uuid="m-1", status=status), RECEIVED_MS + each.number
+        fields: Any = entry(payload, received_ms).to_fields()
+        entry_id: Any = await server.xadd(each.stream, fields)
+        events.append(event(payload, received_ms, f"{each.number}/{entry_id.decode()}"))
+        await group(server, each, "g", read=1)
+        await register(server, each, "g")
+        await add_invalid(server, each, b"junk", error="no status")
+    await store_events(url, events)
+    return shards
+
+
+async def test_commands_find_the_entries_of_each_shard(server: Redis, shards: list[Shard]) -> None:
+    """`trace`, `export` and `invalid` have what is on each shard, in order, and change nothing."""
+    before = sorted(await dump_redis(server))
+
+    trace = (await run("trace", "m-1", "--json")).json
+    exported = [orjson.loads(line) for line in (await run("export", "--message", "m-1")).stdout.splitlines()]
+    invalid = (await run("invalid", "list", "--json")).json
+    lists = [await run(*words, "--json") for words in (("stats",), ("shards", "list"), ("dead-letters", "list"))]
+
+    webhooks = trace["timeline"]["webhooks"]
+    assert [(webhook["entry"][:2], webhook["status"]) for webhook in webhooks] == [
+        ("0/", "submitted"),
+        ("1/", "delivered"),
+        ("2/", "read"),
+    ]
+    assert [group["state"] for webhook in webhooks for group in webhook["groups"]] == ["settled"] * 3
+    assert [line["place"] for line in exported].count("stream") == len(shards)
+    assert (invalid["entries"], [row["id"][:2] for row in invalid["invalid"]]) == (3, ["2/", "1/", "0/"])
+    assert [result.code for result in lists] == [0, 0, 0]
+    assert sorted(await dump_redis(server)) == before
+
+    assert (await run("invalid", "discard", invalid["invalid"][0]["id"], "--yes", "--json")).json == {"discarded": 1}
+    assert [await server.xlen(each.invalid) for each in shards] == [1, 1, 0]
+
+
+async def test_commands_that_read_write_no_layout(
+    server: Redis, valkey_url: str, shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the first start of ingest or a worker they show one shard, and create no key."""
+    monkeypatch.setenv("ACKSTREAM_STREAM", shard.name)
+    monkeypatch.setenv("ACKSTREAM_REDIS_URL", valkey_url)
+    results = [(await run(*words, "--json")).json for words in (("shards", "list"), ("stats",), ("groups", "list"))]
+
+    assert [len(result["shards"]) for result in results[:2]] == [1, 1]
+    assert [key async for key in server.scan_iter(match=f"{shard.name}*")] == []
