@@ -20,10 +20,21 @@ class Due:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherShards:
+    """The shards that share the size of the stream with this one: those in use, and those that hold entries."""
+
+    number: int = 0
+    stream_bytes: int = 0
+
+
+ALONE = OtherShards()
+
+
+@dataclass(frozen=True, slots=True)
 class RetentionPolicy:
     """The age and size of the stream. ``most_bytes`` None means half of maxmemory, or 1 GiB without maxmemory.
 
-    The size is that of all shards together: each of those that hold entries gets an equal part.
+    The size is that of all shards together. If they are too large, those with more than an equal part are trimmed.
 
     ``together`` collects enough entries for a file of the archive. Entries then stay for up to an hour longer, or for a
     24th of the age if that is less, and all old entries are trimmed at once. A stream that is too large is trimmed by a
@@ -34,7 +45,7 @@ class RetentionPolicy:
     most_bytes: int | None
     together: bool
 
-    def due(self, survey: Survey, shards: int = 1) -> Due | None:
+    def due(self, survey: Survey, others: OtherShards = ALONE) -> Due | None:
         """Return the entries to trim now, or None. An entry that a group has not settled is never trimmed."""
         first, floor, oldest = survey.first, survey.floor, self._oldest(survey)
         if first is None or floor is None or not first < floor:
@@ -42,15 +53,15 @@ class RetentionPolicy:
         longer_ms = min(self.age_ms // 24, TOGETHER_MS) if self.together else 0
         if first.ms < oldest.ms - longer_ms:
             return Due(min(oldest, floor), None)
-        excess = self._excess_bytes(survey, shards)
+        excess = self._excess_bytes(survey, others)
         if excess <= 0:
             return None
-        excess += self._most_bytes(survey, shards) // TOGETHER_SHARE if self.together else 0
+        excess += self._most_bytes(survey, others) // TOGETHER_SHARE if self.together else 0
         return Due(floor, -(-survey.length * excess // survey.stream_bytes))
 
-    def find_blocking_groups(self, survey: Survey, shards: int = 1) -> Iterator[GroupPosition]:
+    def find_blocking_groups(self, survey: Survey, others: OtherShards = ALONE) -> Iterator[GroupPosition]:
         """Yield the groups that block trimming: with entries that are too old, or the first of a too large stream."""
-        first, oldest, large = survey.first, self._oldest(survey), self._excess_bytes(survey, shards) > 0
+        first, oldest, large = survey.first, self._oldest(survey), self._excess_bytes(survey, others) > 0
         if first is None:
             return
         for group in survey.groups:
@@ -62,8 +73,10 @@ class RetentionPolicy:
         """Return the id of an entry of exactly the greatest age."""
         return EntryId(survey.shard, max(survey.now_ms - self.age_ms, 0), 0)
 
-    def _most_bytes(self, survey: Survey, shards: int) -> int:
-        return (self.most_bytes or survey.maxmemory // 2 or DEFAULT_BYTES) // shards
+    def _most_bytes(self, survey: Survey, others: OtherShards) -> int:
+        """Return the most bytes of this shard: an equal part, or more if the others have less."""
+        total = self.most_bytes or survey.maxmemory // 2 or DEFAULT_BYTES
+        return max(total // (1 + others.number), total - others.stream_bytes)
 
-    def _excess_bytes(self, survey: Survey, shards: int) -> int:
-        return survey.stream_bytes - self._most_bytes(survey, shards)
+    def _excess_bytes(self, survey: Survey, others: OtherShards) -> int:
+        return survey.stream_bytes - self._most_bytes(survey, others)

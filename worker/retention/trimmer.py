@@ -34,11 +34,11 @@ from worker.metrics import (
     TRIM_FAILURES,
     TRIMMED,
 )
-from worker.retention.ack_floor import AckFloor, GroupPosition, Survey
+from worker.retention.ack_floor import SAMPLES, AckFloor, GroupPosition, Survey
 from worker.retention.archive_writer import Archive, ArchiveDraft, ArchiveFailed
 from worker.retention.loss_detector import LossDetector
 from worker.retention.pages import FIRST_PAGE_ENTRIES, PAGE_ENTRIES, RawEntry, next_page_size, raw_ranges, read_page
-from worker.retention.policy import Due, RetentionPolicy
+from worker.retention.policy import ALONE, Due, OtherShards, RetentionPolicy
 from worker.retention.settings import RetentionSettings
 
 log = structlog.get_logger("retention")
@@ -106,24 +106,31 @@ class Trimmer:
                 gauge.remove(self._shard.number)
             self._clear_blocking_groups()
             return
-        shards = await self._count_filled_shards()
+        others = await self._measure_others()
         survey = await self._survey()
         self._report_missing(survey)
         if survey.recorded != survey.account:
             await self._floor.record(self._lease.token, survey)
-        while (due := self._retention.due(survey, shards)) and not stop.is_set():
+        while (due := self._retention.due(survey, others)) and not stop.is_set():
             if not await self._remove(due, stop):
                 break
             survey = await self._survey()
-        await self._report_blocking_groups(survey, shards)
+        await self._report_blocking_groups(survey, others)
 
-    async def _count_filled_shards(self) -> int:
-        """Return how many shards are in use or hold entries: they share the size of the stream."""
+    async def _measure_others(self) -> OtherShards:
+        """Measure the other shards."""
         if self._watch is None:
-            return 1
+            return ALONE
         used = self._watch.layout.used
-        lengths = [await self._server.xlen(shard.stream) for shard in self._watch.shards[used:]]
-        return used + sum(map(bool, lengths))
+        others = [shard for shard in self._watch.shards if shard != self._shard]
+        async with self._server.pipeline(transaction=False) as pipe:
+            for shard in others:
+                pipe.xlen(shard.stream)
+                pipe.memory_usage(shard.stream, samples=SAMPLES)
+            replies: list[Any] = await pipe.execute()
+        sizes = [size or 0 if length else 0 for length, size in zip(replies[::2], replies[1::2], strict=True)]
+        number = sum(shard.number < used or size > 0 for shard, size in zip(others, sizes, strict=True))
+        return OtherShards(number, sum(sizes))
 
     async def _remove(self, due: Due, stop: asyncio.Event) -> int:
         """Remove some of the due entries. Return their number, 0 if no more can be removed now."""
@@ -197,9 +204,9 @@ class Trimmer:
             groups = [group.name for group in survey.groups if first is None or group.floor < first]
             log.error("retention.missing", entries=missing, groups_that_may_lack_them=groups)
 
-    async def _report_blocking_groups(self, survey: Survey, shards: int) -> None:
+    async def _report_blocking_groups(self, survey: Survey, others: OtherShards) -> None:
         """Report the groups that block trimming: in gauges each time, and in the log once a minute."""
-        groups = list(self._retention.find_blocking_groups(survey, shards))
+        groups = list(self._retention.find_blocking_groups(survey, others))
         self._clear_blocking_groups()
         for group in groups:  # without an await, so that a scrape sees all groups
             labels = group.name, str(self._shard.number)
@@ -244,14 +251,14 @@ async def run_trimmer(settings: RetentionSettings, watch: ShardWatch, stop: asyn
     if settings.retention_ms is None:
         yield
         return
-    archive = Archive(settings.archive) if settings.archive else None
-    if archive:
-        archive.prepare()
-    retention = RetentionPolicy(settings.retention_ms, settings.retention_bytes, together=archive is not None)
+    if settings.archive:
+        Archive(settings.archive).prepare()
+    retention = RetentionPolicy(settings.retention_ms, settings.retention_bytes, together=settings.archive is not None)
     async with raw_ranges(client(settings.redis_url)) as server, asyncio.TaskGroup() as tasks:
         trimmers: list[asyncio.Task[None]] = []
 
         def start(shard: Shard) -> None:
+            archive = Archive(settings.archive) if settings.archive else None  # each rests after its own small file
             trimmers.append(tasks.create_task(Trimmer(server, shard, retention, archive, watch=watch).run(stop)))
 
         with watch.start_each(start):

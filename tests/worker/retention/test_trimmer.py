@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,18 @@ from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
+from console.queries.shards import set_shards
 from stream.keys import Shard
 from stream.redis import client as connect
+from stream.settings import StreamSettings
+from stream.shard_watch import ShardWatch
 from tests.support.fake_clock import FakeClock
 from tests.support.in_process import run_worker
 from tests.support.processes import Valkey
 from tests.support.samples.events import body
 from tests.support.servers.redis_users import ACL_FILE, add_user
 from tests.support.streams.losses import NOTHING, count_missing
-from tests.support.streams.retention import OLD, add, group, read_ids, register, trim_once
+from tests.support.streams.retention import LARGE, OLD, add, group, read_ids, register, trim_once
 from tests.support.streams.settled import append_payloads
 from tests.support.waiting import until
 from worker.retention.archive_reader import read
@@ -34,18 +38,27 @@ def metric(name: str, **labels: str) -> float | None:
 
 
 async def test_a_worker_trims(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> None:
-    """It archives and removes old entries that its groups have handled, and counts them in its metrics."""
+    """It archives and removes the old entries of all shards that its groups have handled, and counts them.
+
+    The small file of one shard does not let the others wait.
+    """
     before = {name: metric(name) or 0 for name in ("trimmed_entries_total", "archived_entries_total")}
     fields: Any = {b"payload": b"from 1970"}
-    ids = [await server.xadd(shard.stream, fields, id=f"{ms}-0") for ms in range(1, 6)]
-    await append_payloads(server, shard, body())
+    shards = [Shard(shard.name, number) for number in range(3)]
+    for each in shards:
+        ids = [await server.xadd(each.stream, fields, id=f"{ms}-0") for ms in range(1, 6)]
+        await append_payloads(server, each, body())
     async with run_worker(redis_url=valkey_url, stream=shard.name, handlers="log", archive=tmp_path / "archive"):
-        await until(lambda: is_left(server, shard, 1))
-        assert metric("stream_entries", shard="0") is not None
-    assert [entry.id.redis.encode() for entry in read(tmp_path / "archive", shard.stream)] == ids
-    assert {name: metric(name) for name in before} == {name: value + 5 for name, value in before.items()}
-    assert await server.get(shard.trimmer) is None
-    assert await server.xlen(shard.dead("log")) == 5
+        await until(partial(is_left, server, shard, 1))
+        await set_shards(server, StreamSettings(stream=shard.name), len(shards))
+        for each in shards:
+            await until(partial(is_left, server, each, 1))
+            assert metric("stream_entries", shard=str(each.number)) is not None
+    for each in shards:
+        assert [entry.id.redis.encode() for entry in read(tmp_path / "archive", each.stream)] == ids
+        assert await server.get(each.trimmer) is None
+        assert await server.xlen(each.dead("log")) == 5
+    assert {name: metric(name) for name in before} == {name: value + 15 for name, value in before.items()}
 
 
 async def is_left(server: Redis, shard: Shard, entries: int) -> bool:
@@ -223,3 +236,31 @@ def contents(folder: Path) -> list[Path]:
 
 async def has_failed(times: float) -> bool:
     return (metric("trim_failures_total", error="archive") or 0) >= times
+
+
+async def test_the_size_is_that_of_all_shards_together(valkey_url: str, server: Redis, shard: Shard) -> None:
+    """A shard with more than an equal part is trimmed only when all shards together are too large."""
+    settings, shards = StreamSettings(stream=shard.name), [Shard(shard.name, number) for number in range(2)]
+    await set_shards(server, settings, len(shards))
+    watch, large = ShardWatch(server, settings), RetentionPolicy(LARGE.age_ms, 160_000, together=False)
+    await watch.refresh()
+    for each in shards:
+        await group(server, each, "g")
+        await register(server, each, "g")
+
+    async def fill(each: Shard) -> list[int]:
+        """Append 200 entries that the group has handled, trim all shards, and return their lengths."""
+        await add(server, each, ["*"] * 200)
+        await server.xgroup_setid(each.stream, "g", "$")
+        async with raw_ranges(connect.client(valkey_url)) as client:
+            for part in shards:
+                await Trimmer(client, part, large, None, watch=watch).run_once(asyncio.Event())
+                await client.pexpire(part.trimmer, 0)
+        return [await server.xlen(part.stream) for part in shards]
+
+    assert await fill(shards[0]) == [200, 0]
+    lengths = await fill(shards[1])
+    assert 0 < min(lengths) <= max(lengths) <= 200
+    assert sum(lengths) < 400
+    sizes: list[Any] = [await server.memory_usage(part.stream, samples=0) for part in shards]
+    assert sum(sizes) < 180_000  # of about 210,000; whole nodes of the stream are trimmed
