@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from redis.asyncio import Redis
 
+from runtime.errors import CommandError
 from stream.entry import EntryId
 from stream.keys import Shard
 from worker.group.consumer_group import read_group_names
 from worker.retention.archive_eraser import list_files
+from worker.retention.archive_reader import ArchiveDamaged
 from worker.retention.settings import RetentionSettings
 
 if TYPE_CHECKING:
@@ -45,11 +47,14 @@ async def _read_first(server: Redis, key: str) -> list[float]:
 def find_oldest_file(settings: RetentionSettings, shards: Sequence[Shard]) -> float | None:
     """Return the age in seconds of the oldest file of the archive: of its last entry. None without a file.
 
-    Raises ArchiveDamaged or OSError.
+    Raises CommandError for a damaged archive, or OSError.
     """
     if settings.archive is None or not settings.archive.exists():
         return None
-    files = [file for shard in shards for file in list_files(settings.archive, shard.stream)]
+    try:
+        files = [file for shard in shards for file in list_files(settings.archive, shard.stream)]
+    except ArchiveDamaged as exc:
+        raise CommandError(str(exc)) from exc
     return max(time.time() - min(file.last_ms for file in files) / 1000, 0) if files else None
 
 

@@ -20,6 +20,7 @@ from tests.support.in_process import run_worker
 from tests.support.samples.events import body
 from tests.support.streams.settled import append_payloads, is_settled
 from tests.support.waiting import until
+from worker.retention.archive_reader import INDEX
 from worker.retention.archive_writer import Archive
 
 YEAR_SECONDS = 365 * 86_400
@@ -210,6 +211,8 @@ def test_stats_show_ages_and_the_oldest_records(
     retention = site.json("stats")["retention"]
     text = site.run("stats").output
     monkeypatch.setenv("ACKSTREAM_DATABASE_URL", f"sqlite:///{tmp_path / 'missing.db'}")
+    (tmp_path / INDEX).rename(tmp_path / "old-index")
+    (tmp_path / INDEX).mkdir()
     away = site.run("stats", "--json")
 
     assert {name: place["age"] for name, place in retention.items()} == {
@@ -224,3 +227,4 @@ def test_stats_show_ages_and_the_oldest_records(
     assert "dead letters" in text
     assert (away.exit_code, orjson.loads(away.stdout)["retention"]["tables"]["oldest_seconds"]) == (0, None)
     assert "tables cannot be read: no database at" in away.stderr
+    assert f"archive cannot be read: {tmp_path / INDEX}" in away.stderr
