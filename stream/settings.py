@@ -51,6 +51,8 @@ class StreamSettings(BaseSettings):
         env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
     )
     secrets: ClassVar[frozenset[str]] = frozenset({"redis_url"})
+    protections: ClassVar[frozenset[str]] = frozenset()
+    """Secrets without which something is stored unprotected: an empty file is an error."""
 
     data: Path = Field(
         Path("ackstream-data"),
@@ -207,7 +209,9 @@ class _SecretFiles(PydanticBaseSettingsSource):
         except (OSError, UnicodeDecodeError) as exc:
             raise InvalidSettings(f"{PREFIX}{field_name.upper()}_FILE: {path!r} cannot be read: {exc}") from None
         is_empty = all(not line.strip() or line.lstrip().startswith("#") for line in text.split("\n"))
-        return None if is_empty else text, field_name, False  # an empty file counts as not set
+        if is_empty and field_name in getattr(self.settings_cls, "protections", ()):
+            raise InvalidSettings(f"{PREFIX}{field_name.upper()}_FILE: {path!r} is empty: write the secret to it")
+        return None if is_empty else text, field_name, False  # other empty files count as not set
 
     def __call__(self) -> dict[str, Any]:
         secrets: frozenset[str] = getattr(self.settings_cls, "secrets", frozenset())

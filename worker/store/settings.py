@@ -35,6 +35,7 @@ class DatabaseSettings(StreamSettings):
     """The settings of ``ackstream trace`` and ``migrate``, which work even if a setting of the worker is invalid."""
 
     secrets: ClassVar[frozenset[str]] = frozenset({"redis_url", "database_url", "number_key"})
+    protections: ClassVar[frozenset[str]] = frozenset({"number_key"})
 
     database_url: Annotated[str, AfterValidator(_database_url)] = Field(
         default_factory=lambda values: f"sqlite:///{Path(values.get('data', '.')) / 'ackstream.db'}",

@@ -9,13 +9,16 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from console.queries.statuses.search import MessageFilter, find_messages
+from console.web.settings import ConsoleSettings
 from stream.keys import Shard
+from stream.settings import InvalidSettings
 from tests.support.commands import CommandResult, run_command
 from tests.support.persons.dump import dump_tables
 from tests.support.samples.events import body, event
 from tests.support.workers.store_rows import clear_tables, read_rows
 from worker.events.event import StatusEvent
 from worker.events.number_hash import NumberHash
+from worker.settings import WorkerSettings
 from worker.store.handler import Store
 from worker.store.settings import DatabaseSettings
 
@@ -47,6 +50,18 @@ async def search(engine: AsyncEngine, text: str) -> list[str]:
     """Return the messages that a search finds."""
     page = await find_messages(engine, MessageFilter(text=text, number_hash=NUMBER_HASH))
     return sorted(row.message_uuid for row in page.messages)
+
+
+@pytest.mark.parametrize("settings", [DatabaseSettings, ConsoleSettings, WorkerSettings])
+def test_an_empty_file_of_the_key_is_an_error(
+    settings: type[DatabaseSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No process stores whole numbers because its key was not written, as after a full disk."""
+    (tmp_path / "key").write_text("\n")
+    monkeypatch.setenv("ACKSTREAM_NUMBER_KEY_FILE", str(tmp_path / "key"))
+
+    with pytest.raises(InvalidSettings, match=r"NUMBER_KEY_FILE: .* is empty: write the secret"):
+        settings.load()
 
 
 async def test_no_row_has_a_number_and_states_are_as_before(engine: AsyncEngine) -> None:
