@@ -61,13 +61,17 @@ class RetentionPolicy:
 
     def find_blocking_groups(self, survey: Survey, others: OtherShards = ALONE) -> Iterator[GroupPosition]:
         """Yield the groups that block trimming: with entries that are too old, or the first of a too large stream."""
-        first, oldest, large = survey.first, self._oldest(survey), self._excess_bytes(survey, others) > 0
+        first, oldest, large = survey.first, self._oldest(survey), self.is_too_large(survey, others)
         if first is None:
             return
         for group in survey.groups:
             blocks = (large and not first < group.floor) or (first < oldest and group.floor < oldest)
             if blocks and group.count_unsettled(survey.length):
                 yield group
+
+    def is_too_large(self, survey: Survey, others: OtherShards = ALONE) -> bool:
+        """Whether this shard has more bytes than an equal part, and all shards together have too many."""
+        return self._excess_bytes(survey, others) > 0
 
     def _oldest(self, survey: Survey) -> EntryId:
         """Return the id of an entry of exactly the greatest age."""

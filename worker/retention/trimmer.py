@@ -106,8 +106,8 @@ class Trimmer:
                 gauge.remove(self._shard.number)
             self._clear_blocking_groups()
             return
-        others = await self._measure_others()
         survey = await self._survey()
+        others = await self._measure_others(survey)
         self._report_missing(survey)
         if survey.recorded != survey.account:
             await self._floor.record(self._lease.token, survey)
@@ -117,12 +117,15 @@ class Trimmer:
             survey = await self._survey()
         await self._report_blocking_groups(survey, others)
 
-    async def _measure_others(self) -> OtherShards:
-        """Measure the other shards."""
+    async def _measure_others(self, survey: Survey) -> OtherShards:
+        """Measure the other shards if this one may be too large. Else they count as large, which changes nothing."""
         if self._watch is None:
             return ALONE
         used = self._watch.layout.used
         others = [shard for shard in self._watch.shards if shard != self._shard]
+        largest = OtherShards(len(others), sys.maxsize)
+        if not self._retention.is_too_large(survey, largest):
+            return largest
         async with self._server.pipeline(transaction=False) as pipe:
             for shard in others:
                 pipe.xlen(shard.stream)
