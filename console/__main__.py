@@ -18,7 +18,7 @@ def main() -> None:
     Ctrl-C exits with 130. A closed standard output, as with ``| head``, exits with 141 and prints nothing.
     """
     gc.set_threshold(GC_THRESHOLD)
-    _open_missing_outputs()
+    _open_missing_streams()
     try:
         if find_spec("typer") is None:
             sys.exit("ackstream: typer is missing: pip install 'ackstream[console]'")
@@ -42,11 +42,14 @@ def main() -> None:
         sys.exit(f"ackstream: {sentence}")
 
 
-def _open_missing_outputs() -> None:
-    """Open the null device as standard output or error if the parent closed it."""
-    for name in ("stdout", "stderr"):
+def _open_missing_streams() -> None:
+    """Open the null device as standard input, output or error if the parent closed it.
+
+    Else a socket that a child process inherits could get the number 0, and the child would lose it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123 - open for the life of the process
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123 - open for the life of the process
 
 
 if __name__ == "__main__":

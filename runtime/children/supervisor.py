@@ -214,8 +214,8 @@ class Supervisor:
             child = await ChildProcess.start(self._plan.command, number, self._plan.count, descriptors)
         except OSError as exc:
             raise CommandError(
-                f"the system cannot start process {number} ({exc.strerror or type(exc).__name__}): check its memory, "
-                f"the limits of processes and open files, and {sys.executable}"
+                f"the system cannot start process {number} ({exc.strerror or type(exc).__name__}): check that no "
+                f"program uses its port, its memory, the limits of processes and open files, and {sys.executable}"
             ) from None
         self._running.add(child)
         log.info("supervisor.child_started", process=number, pid=child.pid)

@@ -1,6 +1,7 @@
 """`ackstream ingest` and `worker` with `--processes`: a supervisor and its children, under load and signals."""
 
 import os
+import shlex
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,9 +15,10 @@ from redis.asyncio import Redis
 from console.up.valkey import find_free_port
 from stream.entry import Entry
 from stream.keys import Shard
+from stream.settings import child_environment
 from tests.support.faults.redis_outages import ProxiedRedis, run_proxied_redis
 from tests.support.http.load import open_load
-from tests.support.processes import Ingest, Process, ackstream, becomes, runs
+from tests.support.processes import ACKSTREAM, Ingest, Process, ackstream, becomes, runs, start_process
 from tests.support.samples.events import body
 from tests.support.waiting import until
 
@@ -102,6 +104,18 @@ async def test_two_ingest_processes_work_as_one(away: ProxiedRedis, tmp_path: Pa
         process.kill()
         await becomes(lambda: not any(map(runs, last)))
         assert len(process.read_log("ingest.stopped")) == 4, "the last two were not stopped cleanly"
+
+
+async def test_a_closed_standard_input_changes_nothing(tmp_path: Path) -> None:
+    """No socket of the processes gets its number."""
+    ports = "--port", str(find_free_port()), "--admin-port", str(find_free_port())
+    command = shlex.join((*ACKSTREAM, "ingest", "--processes", "2", *ports))
+    environment = child_environment(signatures="off", redis_url="redis://127.0.0.1:1", log_format="json")
+    process = start_process(("/bin/sh", "-c", f"exec {command} <&-"), tmp_path, "ingest", environment)
+    try:
+        await process.has_logged("ingest.started", times=2)
+    finally:
+        process.end()
 
 
 async def test_no_worker_outlives_a_hurried_supervisor(
