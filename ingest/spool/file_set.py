@@ -15,7 +15,7 @@ import structlog
 
 from ingest import metrics
 from ingest.encoding import Packed
-from ingest.spool.errors import Damaged, Full, NotSpooled, SpoolFault, Why
+from ingest.spool.errors import Damaged, Full, NotSpooled, SpoolFault, Why, translate_errors
 from ingest.spool.file import SpoolFile
 from ingest.spool.folder import Owner, SpoolFolder, folders_in, read_owner
 from ingest.spool.others import OtherFolders
@@ -202,6 +202,8 @@ class SpoolFiles:
         if self._clock() < self._create_at:
             raise NotSpooled("failing")
         try:
+            with translate_errors():
+                self._folder.write_owner(self._owner)  # without a right owner the entries would go to another server
             return SpoolFile.create(self._folder.next_file())
         except Full:
             raise NotSpooled("disk") from None

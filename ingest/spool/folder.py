@@ -56,7 +56,8 @@ class SpoolFolder:
     def claim(cls, data: Path, owner: Owner) -> Self:
         """Lock the first free folder without entries of another owner; create it if needed. Raises CommandError.
 
-        While the server's id is unknown, an owner without an id at the same address counts as the same owner.
+        While the server's id is unknown, an owner without an id at the same address counts as the same owner. A full or
+        failing disk keeps no process from starting: the caller records the owner before it adds entries.
         """
         try:
             for number in range(FOLDERS):
@@ -65,7 +66,8 @@ class SpoolFolder:
                 if (folder := cls.lock(path)) is None:
                     continue
                 if not folder.has_entries() or (owner.server is None and owner.owns(folder.owner)):
-                    folder.write_owner(owner)
+                    with suppress(OSError):
+                        folder.write_owner(owner)
                     return folder
                 folder.release()
         except OSError as exc:

@@ -11,8 +11,9 @@ import pytest
 
 from ingest.spool import file_set as spool_files
 from ingest.spool.errors import NotSpooled
+from ingest.spool.folder import read_owner
 from tests.support.faults.small_disk import fill, small_disk
-from tests.support.samples.spool_folders import drain_files, run_files
+from tests.support.samples.spool_folders import OWNER, drain_files, run_files
 from tests.support.samples.spooled import pack_entries
 
 ROOT = Path(__file__).parents[3]
@@ -68,6 +69,20 @@ def test_the_next_one_drains_it_though_the_disk_is_full(tmp_path: Path) -> None:
             assert drain_files(files) == list(range(200))
             files.put(pack_entries(200))
             assert drain_files(files) == [200]
+
+
+def test_a_process_starts_though_the_disk_is_full(tmp_path: Path) -> None:
+    """It takes no entries until there is room; then the folder has the owner before the first entry."""
+    with small_disk(tmp_path / "disk", 2**20) as disk:
+        filler = fill(disk)
+        with run_files(disk) as files:
+            with pytest.raises(NotSpooled, match="full"):
+                files.put(pack_entries(0))
+            assert read_owner(disk / "spool" / "0") is None
+            filler.unlink()
+            files.put(pack_entries(0))
+            assert read_owner(disk / "spool" / "0") == OWNER
+            assert drain_files(files) == [0]
 
 
 def test_disk_space_is_given_back(tmp_path: Path) -> None:
