@@ -6,12 +6,12 @@ from uuid import UUID
 
 import orjson
 
+from bench.rig.entries import entries
 from bench.rig.payloads import ACCOUNT, payloads
 from stream.entry import Entry
 
 LEAST_BYTES = 350
 _APPLICATION = str(UUID(int=0xAAAAAAAABBBB4CCC8DDD0123456789AB))
-_FIRST_MS = 1_738_584_865_000
 
 
 def sized_payloads(number: int, size: int) -> list[bytes]:
@@ -21,16 +21,8 @@ def sized_payloads(number: int, size: int) -> list[bytes]:
 
 def signed_entries(bodies: list[bytes]) -> Iterator[Entry]:
     """Yield the entries of signed webhooks with these bodies, as ingest appends them."""
-    for number, payload in enumerate(bodies):
-        yield Entry(
-            payload=payload,
-            content_type="application/json",
-            received_ms=_FIRST_MS + number,
-            receipt=f"benchbenchbenchb-{number:x}",
-            verified="jwt",
-            account=ACCOUNT,
-            application=_APPLICATION,
-        )
+    for entry in entries(bodies):
+        yield entry._replace(verified="jwt", account=ACCOUNT, application=_APPLICATION)
 
 
 def _resize(payload: bytes, size: int) -> bytes:

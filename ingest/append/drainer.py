@@ -77,7 +77,7 @@ class Drainer:
         return True
 
     async def _append(self, connection: AppendConnection, entries: Sequence[bytes]) -> None:
-        """Append a slice, in a span with a link to each traced receipt. Without one there is no span."""
+        """Append a slice. If it has traced receipts, do so in a span that links to each of them."""
         links = find_traceparents(entries) if self._tracing is not None else []
         if self._tracing is None or not links:
             await connection.append(entries, CONFIRM_SECONDS)
