@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from weakref import WeakSet
 
 import orjson
 from aiosqlite import Connection
@@ -74,6 +75,31 @@ class FileReplaced(DatabaseAway):
     """The SQLite file or its write-ahead log was replaced after it was opened, so the last writes are lost."""
 
 
+class SqliteConnection(sqlite3.Connection):
+    """A connection that releases its locks when it is closed.
+
+    SQLite keeps the transaction of a closed connection until all its statements are freed. The traceback of a cancelled
+    call refers to its cursors in a cycle, so every other writer would wait for the garbage collector of this process.
+    https://www.sqlite.org/c3ref/close.html
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._cursors = WeakSet[sqlite3.Cursor]()
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a cursor that ends with the connection."""
+        cursor = super().cursor(*args, **kwargs)
+        self._cursors.add(cursor)
+        return cursor
+
+    def close(self) -> None:
+        """Free the statements, then close the connection."""
+        for cursor in list(self._cursors):
+            cursor.close()
+        super().close()
+
+
 def open_engine(url: str, *, read_only: bool = False, create: bool = False) -> AsyncEngine:
     """Open an engine on ``sqlite:///path`` or ``postgresql://…`` (worker.store.postgresql_url) without connecting.
 
@@ -125,7 +151,7 @@ def _open_sqlite(path: Path, begin: str, *, create: bool) -> AsyncEngine:
     url = URL.create(
         "sqlite+aiosqlite", database=f"file://{quote(os.fsencode(path))}", query={"uri": "true", "mode": mode}
     )
-    engine = _create_engine(url, connect_args={"timeout": SQLITE_BUSY_SECONDS})
+    engine = _create_engine(url, connect_args={"timeout": SQLITE_BUSY_SECONDS, "factory": SqliteConnection})
 
     @event.listens_for(engine.sync_engine, "do_connect")
     def before_connect(*_: Any) -> None:

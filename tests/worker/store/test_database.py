@@ -1,9 +1,12 @@
 import asyncio
+import gc
 import sqlite3
 import threading
 import warnings
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -89,3 +92,45 @@ def test_a_statement_that_was_cut_off_leaves_no_thread(tmp_path: Path) -> None:
         loop.join(60)
 
     assert set(threading.enumerate()) == before
+
+
+async def test_a_cancelled_call_leaves_no_lock(tmp_path: Path) -> None:
+    """Once the call has ended another process can write, although the garbage collector has not run."""
+    url = make_sqlite(tmp_path / "cancelled.db")
+    engine = open_engine(url)
+    is_running, is_cancelled = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def stall() -> int:
+        loop.call_soon_threadsafe(is_running.set)
+        is_cancelled.wait(60)
+        return 1
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def add_function(connection: Any, _record: Any) -> None:
+        connection.run_async(lambda driver: driver.create_function("stall", 0, stall))
+
+    async def write() -> None:
+        async with open_connection(engine) as connection, connection.begin():
+            await connection.exec_driver_sql("DELETE FROM messages")
+            await connection.exec_driver_sql("SELECT stall()")
+
+    with collect_no_garbage(), closing(sqlite3.connect(tmp_path / "cancelled.db", timeout=0)) as other:
+        writing = asyncio.create_task(write())
+        await is_running.wait()
+        loop.call_soon(is_cancelled.set)
+        await cancel_and_wait([writing])
+
+        other.execute("BEGIN IMMEDIATE")
+        other.rollback()
+    await close_engine(engine)
+
+
+@contextmanager
+def collect_no_garbage() -> Iterator[None]:
+    """Leave cycles of references as they are while the block runs."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
