@@ -67,8 +67,7 @@ class Heartbeat:
 
     def renew(self) -> None:
         """Take a new name. Another worker claims the entries that are pending under the old one."""
-        if self._announced:
-            self._abandoned.append(self.consumer)
+        self._abandoned.append(self.consumer)
         self.consumer = _unique_name()
         self.generation += 1
         self._announced = False
@@ -79,10 +78,13 @@ class Heartbeat:
             await self.beat()
 
     async def beat(self) -> None:
-        """Increment this consumer's counter, then read those of the others. Raises RedisError."""
-        if self._abandoned:
-            await self._server.hdel(self._alive, *self._abandoned)
-            self._abandoned.clear()
+        """Increment this consumer's counter, then read those of the others. Raises RedisError.
+
+        The consumer may take a new name while this waits: the new name then has no counter yet.
+        """
+        if abandoned := list(self._abandoned):
+            await self._server.hdel(self._alive, *abandoned)
+            self._abandoned = [name for name in self._abandoned if name not in abandoned]
         started = self._clock()
         if self._last_beat is not None and started - self._last_beat > self._timing.late:
             log.warning(
@@ -92,8 +94,13 @@ class Heartbeat:
             )
             self.renew()
             self._counters.clear()
-        await self._beat(keys=[self._alive], args=[self.consumer])
-        self._announced, self._last_beat = True, started
+        name = self.consumer
+        await self._beat(keys=[self._alive], args=[name])
+        self._last_beat = started
+        if name == self.consumer:
+            self._announced = True
+        else:
+            self._abandoned.append(name)
         await self._refresh()
 
     def find_dead(self) -> tuple[bytes, bytes] | None:

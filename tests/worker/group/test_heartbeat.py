@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 from redis.asyncio import Redis
 
@@ -184,6 +186,30 @@ async def test_a_new_name_has_its_counter_before_it_reads(server: Redis, shard: 
     assert not await server.hexists(shard.alive("g"), heartbeat.consumer)
     await heartbeat.announce()
     assert await server.hexists(shard.alive("g"), heartbeat.consumer)
+
+
+async def test_a_name_taken_during_a_heartbeat_has_its_counter_too(
+    server: Redis, shard: Shard, reader: Consumer, second: Consumer
+) -> None:
+    """No other consumer claims its entries, and the counters of the names before are removed."""
+    for has_abandoned in (True, False):
+        await reader.beat()
+        if has_abandoned:
+            reader.renew()
+        beating = asyncio.create_task(reader.beat())
+        await asyncio.sleep(0)
+        reader.renew()
+        await beating
+    await reader.announce()
+    await server.xadd(shard.stream, {"n": 5})
+    await read(server, shard, reader)
+    await second.beat()
+
+    assert await count_claimed(second, 100) == 5, "the entries of the first name"
+    assert await second.claim(100) == {}
+    assert (await holders(server, shard))[reader.consumer] == 1
+    await reader.beat()
+    assert {name.decode() for name in await server.hkeys(shard.alive("g"))} == {reader.consumer, second.consumer}
 
 
 async def test_copies_of_a_dead_consumer_are_claimed_too(server: Redis, shard: Shard) -> None:
