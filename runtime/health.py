@@ -56,16 +56,15 @@ class _RequestHandler(web.RequestHandler):
         return refusal
 
 
-def _make_app(
-    ready: Ready, registry: CollectorRegistry, report: Callable[[], bytes] | None, live: Ready
-) -> web.Application:
+def _make_app(ready: Ready, registry: CollectorRegistry, report: Callable[[], bytes] | None) -> web.Application:
     """Return the application with all routes."""
 
     async def is_live(_request: web.Request) -> web.Response:
-        return _answer("live", live())
+        return web.Response(text="live\n")
 
     async def is_ready(_request: web.Request) -> web.Response:
-        return _answer("ready", ready())
+        reason = ready()
+        return web.Response(text="ready\n") if reason is None else web.Response(status=503, text=f"{reason}\n")
 
     async def metrics(request: web.Request) -> web.Response:
         if request.headers.get("User-Agent") != CONSOLE_AGENT:
@@ -85,10 +84,6 @@ def _make_app(
     return app
 
 
-def _answer(state: str, reason: str | None) -> web.Response:
-    return web.Response(text=f"{state}\n") if reason is None else web.Response(status=503, text=f"{reason}\n")
-
-
 @asynccontextmanager
 async def run_health_server(
     host: str,
@@ -96,15 +91,14 @@ async def run_health_server(
     ready: Ready,
     registry: CollectorRegistry = REGISTRY,
     report: Callable[[], bytes] | None = None,
-    live: Ready = lambda: None,
 ) -> AsyncIterator[int]:
     """Serve until the block ends; yields the port (0 asks for a free one). Raises CommandError if the port is taken.
 
-    ``/live`` and ``/ready`` are 200 if ``live()`` and ``ready()`` return None, else 503 with the reason that they
-    return. ``/metrics`` has the metrics of the registry, as text or as OpenMetrics, which also has exemplars;
-    ``/settings`` has the JSON that ``report`` returns.
+    ``/live`` is 200. ``/ready`` is 200 if ``ready()`` returns None, else 503 with the reason. ``/metrics`` has the
+    metrics of the registry, as text or as OpenMetrics, which also has exemplars; ``/settings`` has the JSON that
+    ``report`` returns.
     """
-    runner = web.AppRunner(_make_app(ready, registry, report, live), shutdown_timeout=1.0)
+    runner = web.AppRunner(_make_app(ready, registry, report), shutdown_timeout=1.0)
     await runner.setup()
     server = runner.server
     assert server is not None  # noqa: S101 - it is set up

@@ -1,4 +1,9 @@
-"""The supervisor's side of a child: starts the process, asks it for reports, ends it."""
+"""The supervisor's side of a child: starts the process, asks it for reports, ends it.
+
+A child that was ready and answers no more hangs: its event loop is blocked, or the process is stopped. It would keep
+its connections for ever, so it is killed. Unanswered questions are counted, not seconds: after the whole machine was
+stopped, no child counts as hanging.
+"""
 
 import asyncio
 import socket
@@ -19,8 +24,10 @@ log = structlog.get_logger("supervisor")
 
 ASK_SECONDS = 1.0
 """The age of a report when the next one is asked for."""
-SILENCE_SECONDS = 10.0
-"""A child that has not answered for this time hangs."""
+SILENT_AFTER = 10
+"""A child with this many unanswered questions is not ready."""
+HANGS_AFTER = 30
+"""A child with this many unanswered questions is killed."""
 HURRY_SECONDS = 2.0
 """How long a child may take to end after a second signal."""
 
@@ -37,7 +44,7 @@ class ChildProcess:
         self.started_at = time.monotonic()
         self._process = process
         self._reader, self._writer = streams
-        self._answered_at = self.started_at
+        self._unanswered = 0
         self._reading = asyncio.create_task(self._read(), name=f"reports of {number}")
         self._asking = asyncio.create_task(self._ask(), name=f"questions to {number}")
 
@@ -76,13 +83,7 @@ class ChildProcess:
         """The reason why it is not ready; None if it is."""
         if self.exit_code is not None:
             return "it has ended"
-        return "it does not answer" if self.is_silent else self.report.reason
-
-    @property
-    def is_silent(self) -> bool:
-        """Whether it has not answered for SILENCE_SECONDS, since it was ready for the first time."""
-        is_late = self.was_ready.is_set() and time.monotonic() - self._answered_at > SILENCE_SECONDS
-        return is_late and self.exit_code is None
+        return "it does not answer" if self._is_silent(SILENT_AFTER) else self.report.reason
 
     async def wait(self) -> int:
         """Return its exit code once it has ended and its last report is read."""
@@ -120,18 +121,29 @@ class ChildProcess:
                 self._process.kill()
             await asyncio.wait([ended])
 
+    def _is_silent(self, questions: int) -> bool:
+        """Whether it was ready, and has not answered this many questions since."""
+        return self.was_ready.is_set() and self._unanswered >= questions
+
     async def _ask(self) -> None:
+        """Ask for reports until none can come. Kill the child if it hangs."""
         with suppress(OSError):
-            while True:
+            while not (self._reading.done() or self._is_silent(HANGS_AFTER)):
+                self._unanswered += 1
                 self._writer.write(b"\n")
                 await self._writer.drain()
                 await asyncio.sleep(ASK_SECONDS)
+        if self._is_silent(HANGS_AFTER) and not self._reading.done():
+            what = "killing it; look for code that blocks the event loop, or for a signal that stopped the process"
+            log.error("supervisor.child_hangs", process=self.number, pid=self.pid, questions=HANGS_AFTER, what=what)
+            with suppress(ProcessLookupError):
+                self._process.kill()
 
     async def _read(self) -> None:
         try:
             while (line := await self._reader.readline()).endswith(b"\n"):  # else killed in the middle of a line
                 self.report = ChildReport.decode(line)
-                self._answered_at = time.monotonic()
+                self._unanswered = 0
                 if self.report.reason is None:
                     self.was_ready.set()
         except OSError:

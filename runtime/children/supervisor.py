@@ -5,8 +5,9 @@ port (``SO_REUSEPORT``), and the kernel spreads new connections over them evenly
 every child wakes up for each connection, and one child had up to twenty times the connections of another.) The socket
 outlives a child that is replaced, so no connection is lost that waits in its queue.
 
-A child that ends by itself is replaced. Until its successor starts, its socket is closed, and the others get the new
-connections. SIGHUP replaces all children, one after the other; each new child is ready before the old one stops.
+A child that ends by itself is replaced, and so is one that hangs, because it is killed. Until its successor starts, its
+socket is closed, and the others get the new connections. SIGHUP replaces all children, one after the other; each new
+child is ready before the old one stops.
 """
 
 import asyncio
@@ -71,7 +72,6 @@ async def supervise(plan: Plan, reserve: Reserve, stop: asyncio.Event) -> None:
             supervisor.not_ready_reason,
             registry,
             plan.report,
-            supervisor.not_live_reason,
         ) as admin_port:
             log.info("supervisor.started", processes=plan.count, admin_port=admin_port)
             await supervisor.run()
@@ -122,11 +122,6 @@ class Supervisor:
             for number in numbers
         }
         return "\n".join(f"process {number}: {reason}" for number, reason in reasons.items() if reason) or None
-
-    def not_live_reason(self) -> str | None:
-        """Return which children hang; None if none does."""
-        silent = [child.number for child in self._children.values() if child.is_silent]
-        return f"hanging: process {', '.join(map(str, silent))}" if silent else None
 
     async def _keep_running(self, number: int) -> None:
         if self._stop.is_set():  # before it has started

@@ -12,7 +12,8 @@ import psutil  # type: ignore[import-untyped]  # the PostgreSQL wheel brings it,
 import pytest
 from structlog.testing import capture_logs
 
-from runtime.children.supervisor import Plan, supervise
+from runtime.children import child_process
+from runtime.children.supervisor import Plan, Supervisor, supervise
 from runtime.errors import CommandError
 from runtime.server_socket import reserve_port
 from tests.support.processes import becomes, runs
@@ -32,6 +33,39 @@ async def test_a_child_that_cannot_start_ends_its_supervisor() -> None:
     with pytest.RaisesGroup(pytest.RaisesExc(CommandError, match="process 1 failed to start")):
         async with asyncio.timeout(PATIENCE_SECONDS):
             await supervise(plan, reserve, asyncio.Event())
+
+
+HANGING_ONCE = """
+import os, pathlib, sys, time
+channel, hung = int(sys.argv[-1].split(",")[2]), pathlib.Path({!r})
+while os.read(channel, 1):
+    os.write(channel, b'{{"reason": null, "families": []}}\\n')
+    if not hung.exists():
+        hung.write_text(str(os.getpid()))
+        time.sleep(600)
+"""
+
+
+async def test_a_child_that_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It was ready, and then answers no question: the supervisor kills it, says so, and starts another one."""
+    monkeypatch.setattr(child_process, "ASK_SECONDS", 0.05)
+    hung, stop = tmp_path / "hung", asyncio.Event()
+    plan = Plan(("-c", HANGING_ONCE.format(str(hung))), 1, 0, "127.0.0.1", 0, bytes)
+    supervisor = Supervisor(plan, [], stop)
+
+    with capture_logs() as lines:
+        async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as tasks:
+            tasks.create_task(supervisor.run())
+            await becomes(lambda: supervisor.not_ready_reason() is None)
+            await becomes(lambda: "supervisor.child_died" in [line["event"] for line in lines])
+            await becomes(lambda: supervisor.not_ready_reason() is None)
+            stop.set()
+
+    hanging, died = [
+        next(line for line in lines if line["event"] == f"supervisor.child_{event}") for event in ("hangs", "died")
+    ]
+    assert (hanging["pid"], died["code"]) == (int(hung.read_text()), -signal.SIGKILL)
+    assert list_children() == []
 
 
 def list_children() -> list[psutil.Process]:
