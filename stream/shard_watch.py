@@ -13,6 +13,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, RedisError
 
+from runtime.errors import CommandError
 from runtime.log_throttle import LogThrottle
 from runtime.tasks import cancel_and_wait, wait_for
 from stream.keys import Shard
@@ -26,22 +27,27 @@ POLL_SECONDS = 2.0
 DENIED_SECONDS = 30.0
 REPORT_SECONDS = 600.0
 
+NEXT_STEP = "give this user the rights of deploy/redis-users.acl"
+
 Start = Callable[[Shard], object]
 
 
 class ShardWatch:
     """The layout as this process read it last. Before the first answer it has shard 0, which every stream has.
 
-    Without ``creates`` a missing layout stays missing.
+    Without ``creates`` a missing layout stays missing. A process that ``reads`` the shards cannot work without the
+    layout: it would miss the entries of the others.
     """
 
-    def __init__(self, server: Redis, settings: StreamSettings, *, creates: bool = True) -> None:
+    def __init__(self, server: Redis, settings: StreamSettings, *, creates: bool = True, reads: bool = False) -> None:
         self._server = server
         self._settings = settings
         self._creates = creates
+        self._reads = reads
         self._ask = ensure_layout if creates else read_layout
         self._starts: list[Start] = []
         self._has_read = False
+        self._denial: NoPermissionError | None = None
         self._denied_until = 0.0
         self._throttle = LogThrottle(1, seconds=REPORT_SECONDS)
         self.layout = Layout()
@@ -60,16 +66,46 @@ class ShardWatch:
             self._starts.remove(start)
 
     async def refresh(self) -> None:
-        """Read the layout; if Redis has none, write that of the settings. Raises RedisError."""
-        if time.monotonic() < self._denied_until:
-            return
+        """Read the layout; if Redis has none, write that of the settings.
+
+        Raises RedisError; NoPermissionError only if the process ``reads`` and has never read the layout.
+        """
+        if time.monotonic() >= self._denied_until:  # each denied request fills the log of the server
+            try:
+                self._adopt(await self._read())
+            except NoPermissionError as exc:
+                self._report_denial(exc, can_read=not self._reads or self._has_read)
+        if self._reads and not self._has_read and self._denial is not None:
+            raise self._denial.with_traceback(None)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Read the layout every POLL_SECONDS until ``stop``. While Redis is away the last one stays.
+
+        Raises CommandError if a console may not read it. A worker waits for the right, and is not ready.
+        """
+        while not stop.is_set():
+            try:
+                await self.refresh()
+            except RedisError as exc:
+                if isinstance(exc, NoPermissionError) and not self._creates:
+                    key = self._settings.shard.layout
+                    raise CommandError(f"Redis does not let this user read {key}: {NEXT_STEP}") from None
+                log.debug("shards.unknown", error=name_error(exc))
+            await wait_for(stop, POLL_SECONDS)
+
+    async def _read(self) -> Layout:
+        """Return the layout. Raises NoPermissionError if this user may not read it, and RedisError."""
         try:
             layout = await self._ask(self._server, self._settings)
             if self._creates and len(self.shards) > layout.known:  # Redis has lost its keys
-                layout = await self._make_known(layout)
-        except NoPermissionError:
-            self._report_denial()
-            return
+                layout = await change_layout(self._server, self._settings, known=len(self.shards))
+        except NoPermissionError as exc:  # perhaps only without the right to write
+            layout = await read_layout(self._server, self._settings)
+            self._report_denial(exc, can_read=True)
+        return layout
+
+    def _adopt(self, layout: Layout) -> None:
+        """Follow a layout: start what its new shards need."""
         if layout.used != self.layout.used or not self._has_read:
             self._report(layout)
         self.layout, self._has_read = layout, True
@@ -78,28 +114,13 @@ class ShardWatch:
             for start in self._starts:
                 start(shard)
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Read the layout every POLL_SECONDS until ``stop``. While Redis is away the last one stays."""
-        while not stop.is_set():
-            try:
-                await self.refresh()
-            except RedisError as exc:
-                log.debug("shards.unknown", error=name_error(exc))
-            await wait_for(stop, POLL_SECONDS)
-
-    async def _make_known(self, layout: Layout) -> Layout:
-        """Write that all shards of this process are known; return the new layout, or this one without the right."""
-        try:
-            return await change_layout(self._server, self._settings, known=len(self.shards))
-        except NoPermissionError:
-            self._report_denial()
-            return layout
-
-    def _report_denial(self) -> None:
-        self._denied_until = time.monotonic() + DENIED_SECONDS  # each request fills the log of the server
-        if self._throttle.admit("denied") is not None:
-            what = "give this user the rights of deploy/redis-users.acl; until then it uses the shards that it knows"
-            log.warning("shards.denied", key=self._settings.shard.layout, what=what)
+    def _report_denial(self, exc: NoPermissionError, *, can_read: bool) -> None:
+        self._denial, self._denied_until = exc, time.monotonic() + DENIED_SECONDS
+        if self._throttle.admit("denied") is None:
+            return
+        effect = "until then it uses the shards that it knows" if can_read else "until then it reads no entry"
+        report = log.warning if can_read else log.error
+        report("shards.denied", key=self._settings.shard.layout, what=f"{NEXT_STEP}; {effect}")
 
     def _report(self, layout: Layout) -> None:
         if self._has_read:
@@ -118,7 +139,7 @@ async def watch_shards(
     server: Redis, settings: StreamSettings, stop: asyncio.Event, *, creates: bool = True
 ) -> AsyncIterator[ShardWatch]:
     """Follow the layout in the background until ``stop`` or the end of the block."""
-    watch = ShardWatch(server, settings, creates=creates)
+    watch = ShardWatch(server, settings, creates=creates, reads=True)
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(watch.run(stop))
         try:

@@ -100,8 +100,10 @@ async def _add_to_stream(running: Running) -> None:
 def _is_settled(running: Running) -> bool:
     stats = _run(running, "stats")
     is_done = all(group["outstanding"] == 0 and group["dead"] for group in stats["groups"].values())
+    groups = _run(running, "groups list")["groups"]
     return (
         is_done
+        and all(group["checkpoint"] for group in groups if group["registered"])  # about a second after the last entry
         and stats["shards"][0]["invalid"]["entries"] > 0
         and bool(_run(running, "quarantine list")["quarantine"])
     )

@@ -1,11 +1,16 @@
 """The number of shards in Redis, and the processes that follow it."""
 
+import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
 from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError
 from structlog.testing import capture_logs
 
+from runtime.errors import CommandError
 from stream.keys import Shard
 from stream.layout import Layout, change_layout, read_layout
 from stream.redis.client import client
@@ -106,8 +111,8 @@ async def test_the_example_user_of_ingest_keeps_its_shards_known(server: Redis, 
     assert watch.layout.used == 1
 
 
-async def test_a_user_without_the_right_has_one_shard(server: Redis, valkey_url: str, shard: Shard) -> None:
-    """It logs the missing right once, and works on shard 0."""
+async def test_ingest_without_the_right_has_one_shard(server: Redis, valkey_url: str, shard: Shard) -> None:
+    """It logs the missing right once, and appends to shard 0, which every worker reads."""
     url = await add_user(server, valkey_url, f"{shard.name}-old", f"~{shard.stream}", "+xadd", "+get", "+setnx")
     async with client(url) as old:
         watch = ShardWatch(old, StreamSettings(stream=shard.name))
@@ -115,5 +120,40 @@ async def test_a_user_without_the_right_has_one_shard(server: Redis, valkey_url:
             await watch.refresh()
             await watch.refresh()
 
-    assert [line["event"] for line in logs] == ["shards.denied"]
+    assert [(line["event"], line["log_level"]) for line in logs] == [("shards.denied", "warning")]
     assert watch.layout.used == 1
+
+
+async def test_a_worker_without_the_right_reads_nothing(server: Redis, valkey_url: str, shard: Shard) -> None:
+    """It would miss the entries of other shards: it raises the error again and again, and logs the next step once.
+
+    With the right to read alone it reads all shards, also if it may not write the key.
+    """
+    settings, name = StreamSettings(stream=shard.name), f"{shard.name}-worker"
+    await change_layout(server, settings, 3)
+    url = await add_user(server, valkey_url, name, f"~{shard.stream}", "+get")
+    async with client(url) as old:
+        watch = ShardWatch(old, settings, reads=True)
+        with capture_logs() as logs:
+            for _ in range(2):
+                with pytest.raises(NoPermissionError):
+                    await watch.refresh()
+    await add_user(server, valkey_url, name, f"~{shard.layout}")
+    async with client(url) as reader:
+        allowed = ShardWatch(reader, settings, reads=True)
+        await allowed.refresh()
+        await server.delete(shard.layout)
+        await allowed.refresh()
+
+    assert [(line["event"], line["log_level"]) for line in logs] == [("shards.denied", "error")]
+    assert "deploy/redis-users.acl" in logs[0]["what"]
+    assert len(allowed.shards) == 3
+
+
+async def test_a_console_without_the_right_ends(server: Redis, valkey_url: str, shard: Shard) -> None:
+    """Its pages would show shard 0 only: the error names the key and the next step."""
+    url = await add_user(server, valkey_url, f"{shard.name}-console", f"~{shard.stream}", "+get")
+    async with client(url) as old:
+        watch = ShardWatch(old, StreamSettings(stream=shard.name), creates=False, reads=True)
+        with pytest.raises(CommandError, match=f"{re.escape(shard.layout)}: give this user the rights of"):
+            await watch.run(asyncio.Event())
