@@ -89,7 +89,7 @@ class GroupWiring:
             timing=self._timing,
             breaker=self._breaker,
         )
-        dispatcher = self._make_dispatcher(circuit, Suspects(poison, heartbeat, self._turn))
+        dispatcher = self._make_dispatcher(shard, circuit, Suspects(poison, heartbeat, self._turn))
         memory = self._settings.memory if self._loaded.uses_dedup else None
 
         def layout() -> Layout:
@@ -118,12 +118,13 @@ class GroupWiring:
         claimer, upkeep = Claimer(group, heartbeat, poison), self._make_upkeep(group, circuit, settler)
         return Consumer(self._clients, fetcher, group, heartbeat, claimer, processor, dispatcher, upkeep)
 
-    def _make_dispatcher(self, circuit: Circuit, suspects: Suspects) -> Dispatcher:
-        limits, target = self._loaded.limits, TargetCheck(self._loaded.check, circuit, self._timing)
+    def _make_dispatcher(self, shard: Shard, circuit: Circuit, suspects: Suspects) -> Dispatcher:
+        self._circuits.append(circuit)
+        check = None if shard.number else self._loaded.check  # all shards have the same target
+        limits, target = self._loaded.limits, TargetCheck(check, self._circuits, self._timing)
         dispatcher = Dispatcher(
             self._loaded.handler, limits, circuit, suspects, self._backlog, target, slots=self._slots
         )
-        self._circuits.append(circuit)
         self._dispatchers.append(dispatcher)
         return dispatcher
 

@@ -7,7 +7,7 @@ events end the check.
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -25,18 +25,21 @@ Check = Callable[[], Awaitable[None]]
 
 
 class TargetCheck:
-    """The check of one group's target. Without a ``check`` it does nothing."""
+    """The check of one group's target, for its ``circuits`` on all shards. Without a ``check`` it does nothing.
+
+    The circuits of shards that come later need no check before their first call.
+    """
 
     def __init__(
         self,
         check: Check | None,
-        circuit: Circuit,
+        circuits: Sequence[Circuit],
         timing: Timing = TIMING,
         clock: Callable[[], float] = time.monotonic,
         limit_seconds: float = LIMIT_SECONDS,
     ) -> None:
         self._check = check
-        self._circuit = circuit
+        self._circuits = circuits
         self._quiet_seconds = timing.quiet
         self._clock = clock
         self._limit_seconds = limit_seconds
@@ -44,7 +47,8 @@ class TargetCheck:
         self._limit: asyncio.Timeout | None = None
         self._is_away = False
         if check is not None:
-            circuit.record_check(Unavailable("not checked yet"))
+            for circuit in circuits:
+                circuit.record_check(Unavailable("not checked yet"))
 
     def postpone(self) -> None:
         """Note that the group has events: end a running check, and check again once the group has been quiet."""
@@ -73,6 +77,7 @@ class TargetCheck:
 
     def _record(self, error: Unavailable | None) -> None:
         if error is not None and not self._is_away:
-            log.warning("handler.unavailable", group=self._circuit.group, error=describe_error(error))
+            log.warning("handler.unavailable", group=self._circuits[0].group, error=describe_error(error))
         self._is_away = error is not None
-        self._circuit.record_check(error)
+        for circuit in self._circuits:
+            circuit.record_check(error)

@@ -68,7 +68,7 @@ def make_parts(
     pause = Pause(GroupRef(server, shard, GROUP), 100, clock, chance, timing)
     backlog = Backlog(GroupRef(server, shard, GROUP))
     circuit = Circuit(GROUP, limits, pause, is_late=heartbeat.is_late, clock=clock, timing=timing)
-    target = TargetCheck(check, circuit, timing, clock)
+    target = TargetCheck(check, [circuit], timing, clock)
     suspects = Suspects(poison, heartbeat, asyncio.Lock())
     dispatcher = Dispatcher(handler, limits, circuit, suspects, backlog, target, clock)
     settler = Settler(GroupRef(server, shard, GROUP), memory, None, timing.give_up)

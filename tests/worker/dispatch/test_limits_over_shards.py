@@ -1,7 +1,8 @@
 """The limits of a group that has several shards."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from stream.shard_watch import watch_shards
 from tests.support.samples.events import body
 from tests.support.streams.settled import append_payloads
 from tests.support.waiting import until
+from worker.consumer.consumer_set import ConsumerSet
 from worker.dispatch.backlog import Backlog
 from worker.dispatch.call import Limits
 from worker.dispatch.circuit_breaker import FEW_CALLS
@@ -23,7 +25,7 @@ from worker.group.group_ref import GroupRef
 from worker.handler_loader import LoadedHandler
 from worker.settings import WorkerSettings
 from worker.settle.retry_policy import RetryPolicy
-from worker.timing import TIMING
+from worker.timing import TIMING, Timing
 from worker.wiring import make_consumers
 
 
@@ -62,7 +64,10 @@ async def test_dead_letters_and_bytes_of_all_shards_count(server: Redis, shard: 
 
 
 class Failing:
-    """A handler whose target refuses each event."""
+    """A handler whose target refuses each event. ``checks`` has the task of each check of the target."""
+
+    def __init__(self) -> None:
+        self.checks: list[asyncio.Task[Any] | None] = []
 
     def alone(self, _event: StatusEvent) -> bool:
         """Take each event alone."""
@@ -72,6 +77,25 @@ class Failing:
         """Fail."""
         raise RuntimeError
 
+    async def check(self) -> None:
+        """Say that the target is there."""
+        self.checks.append(asyncio.current_task())
+
+
+@asynccontextmanager
+async def run_worker(
+    server: Redis, url: str, shard: Shard, handler: LoadedHandler, timing: Timing
+) -> AsyncIterator[ConsumerSet]:
+    """Run a group `g` on three shards while the block runs."""
+    settings, stop = WorkerSettings.load(redis_url=url, stream=shard.name), asyncio.Event()
+    async with watch_shards(server, settings, stop) as watch, asyncio.TaskGroup() as tasks:
+        consumers = make_consumers((server, server), settings, {"g": handler}, watch, stop, timing)
+        tasks.create_task(consumers.run(watch, stop, 1.0))
+        try:
+            yield consumers
+        finally:
+            stop.set()
+
 
 async def test_failures_on_all_shards_open_one_circuit_breaker(valkey_url: str, server: Redis, shard: Shard) -> None:
     """A group pauses when too many calls fail, although each of its shards has too few of them."""
@@ -79,18 +103,27 @@ async def test_failures_on_all_shards_open_one_circuit_breaker(valkey_url: str, 
     await set_shards(server, StreamSettings(stream=shard.name), len(shards))
     for each in shards:
         await append_payloads(server, each, *(body(message_uuid=f"m-{number}") for number in range(FEW_CALLS // 2)))
-    settings = WorkerSettings.load(redis_url=valkey_url, stream=shard.name)
     failing = LoadedHandler(Failing(), Limits(), RetryPolicy(base_seconds=3600, cap_seconds=3600))
-    timing, stop = replace(TIMING, trip=0.0, window=3600.0), asyncio.Event()
     home = GroupRef(server, shard, "g")
 
     async def is_paused() -> bool:
         return await read_pause_reason(home) == PauseReason.FAILING
 
-    async with watch_shards(server, settings, stop) as watch, asyncio.TaskGroup() as tasks:
-        consumers = make_consumers((server, server), settings, {"g": failing}, watch, stop, timing)
-        tasks.create_task(consumers.run(watch, stop, 1.0))
-        try:
-            await until(is_paused)
-        finally:
-            stop.set()
+    async with run_worker(server, valkey_url, shard, failing, replace(TIMING, trip=0.0, window=3600.0)):
+        await until(is_paused)
+
+
+async def test_one_shard_checks_the_target_for_all(valkey_url: str, server: Redis, shard: Shard) -> None:
+    """The check of a quiet group makes the group ready on all shards; the number of shards adds no checks."""
+    await set_shards(server, StreamSettings(stream=shard.name), 3)
+    failing = Failing()
+    loaded = LoadedHandler(failing, Limits(), RetryPolicy(), check=failing.check)
+
+    async def is_ready() -> bool:
+        is_on_last = await server.exists(Shard(shard.name, 2).alive("g")) == 1
+        return is_on_last and len(failing.checks) >= 100 and consumers.not_ready_reason is None
+
+    async with run_worker(server, valkey_url, shard, loaded, replace(TIMING, check=0.01, quiet=0.0)) as consumers:
+        await until(is_ready)
+
+    assert len(set(failing.checks)) == 1

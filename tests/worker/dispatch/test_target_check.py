@@ -109,6 +109,6 @@ async def test_an_event_ends_a_check(parts: Parts, target: Target) -> None:
 async def test_a_check_without_an_answer_ends(parts: Parts, target: Target) -> None:
     """A target that takes connections and does not answer is away."""
     target.is_frozen = True
-    await TargetCheck(target.check, parts.circuit, limit_seconds=0.05).run()
+    await TargetCheck(target.check, [parts.circuit], limit_seconds=0.05).run()
     assert "waits for its target" in (parts.circuit.not_ready_reason or "")
     assert target.checks == 1
