@@ -41,7 +41,7 @@ class Archive:
         self.folder = folder
         self.file_bytes = file_bytes
         self._rest_seconds = rest_seconds
-        self._rests_until = -math.inf
+        self._rests_until: dict[Shard, float] = {}
 
     def prepare(self) -> None:
         """Create the folder. Raises CommandError if this process cannot write to it."""
@@ -59,16 +59,15 @@ class Archive:
                 f"the folder of the archive {self.folder} is not writable: give this user the right to write"
             )
 
-    @property
-    def is_resting(self) -> bool:
-        """Whether the last file was small, so that the next one waits for up to a minute and becomes larger."""
-        return time.monotonic() < self._rests_until
+    def is_resting(self, shard: Shard) -> bool:
+        """Whether the shard's last file was small, so that the next one waits for up to a minute and becomes larger."""
+        return time.monotonic() < self._rests_until.get(shard, -math.inf)
 
     def finish(self, draft: "ArchiveDraft") -> str:
         """Write the draft durably, and return the name of its file. Raises ArchiveFailed."""
         name = draft.finish()
         if draft.bytes < self.file_bytes // 2:
-            self._rests_until = time.monotonic() + self._rest_seconds
+            self._rests_until[draft.shard] = time.monotonic() + self._rest_seconds
         return name
 
     def draft(self, shard: Shard) -> "ArchiveDraft":
@@ -85,7 +84,7 @@ class ArchiveDraft:
 
     def __init__(self, folder: Path, shard: Shard) -> None:
         self._folder = folder
-        self._shard = shard
+        self.shard = shard
         self._path = folder / f"{shard.number}-{secrets.token_hex(8)}{DRAFT}"
         self._compressor = make_compressor()
         self._file: IO[bytes] | None = None
@@ -106,7 +105,7 @@ class ArchiveDraft:
 
     def add(self, entries: Sequence[RawEntry]) -> None:
         """Append at least one entry; all must follow those of the calls before. Raises ArchiveFailed."""
-        stream = self._shard.stream
+        stream = self.shard.stream
         commands = b"".join(encode_entry(stream, *entry) for entry in entries)
         try:
             if self._file is None:
@@ -126,7 +125,7 @@ class ArchiveDraft:
     def finish(self) -> str:
         """Fsync the file and its line in the index, and return its name. Raises ArchiveFailed."""
         assert self._file is not None  # noqa: S101 - the caller has added entries
-        name = f"{self._shard.number}_{self._first.decode()}_{self._last.decode()}_{secrets.token_hex(4)}.gz"
+        name = f"{self.shard.number}_{self._first.decode()}_{self._last.decode()}_{secrets.token_hex(4)}.gz"
         try:
             with open(self._folder / INDEX, "ab", buffering=0, opener=open_private) as index:
                 self._file.write(self._compressor.flush())
@@ -148,7 +147,7 @@ class ArchiveDraft:
     def _line(self, name: str) -> IndexLine:
         received = (self._received[0], self._received[1]) if self._received else None
         first, last = self._first.decode(), self._last.decode()
-        return IndexLine(name, self._shard.stream, self._shard.number, first, last, self.entries, self.bytes, received)
+        return IndexLine(name, self.shard.stream, self.shard.number, first, last, self.entries, self.bytes, received)
 
 
 def append_line(index: RawIOBase, line: IndexLine) -> None:

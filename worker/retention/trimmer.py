@@ -147,7 +147,7 @@ class Trimmer:
 
     async def _write_archive(self, archive: Archive, due: Due, stop: asyncio.Event) -> list[EntryId]:
         """Write one file of due entries. Return the last entry of each step in which they are to go."""
-        if archive.is_resting:
+        if archive.is_resting(self._shard):
             return []
         with archive.draft(self._shard) as draft:
             ends = await self._fill(draft, due, archive.file_bytes, stop)

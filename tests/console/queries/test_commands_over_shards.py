@@ -16,8 +16,10 @@ from tests.support.databases import make_sqlite
 from tests.support.persons.dump import dump_redis
 from tests.support.samples.events import RECEIVED_MS, body, entry, event
 from tests.support.streams.causes import add_invalid
-from tests.support.streams.retention import group, register
+from tests.support.streams.retention import group, register, trim_once
 from tests.support.streams.stored_messages import store_events
+from worker.retention.archive_writer import Archive
+from worker.retention.policy import RetentionPolicy
 
 STATUSES = ("submitted", "delivered", "read")
 
@@ -90,3 +92,23 @@ async def test_commands_that_read_write_no_layout(
 
     assert [len(result["shards"]) for result in results[:2]] == [1, 1]
     assert [key async for key in server.scan_iter(match=f"{shard.name}*")] == []
+
+
+async def test_the_archive_of_each_shard_is_found_and_erased(
+    valkey_url: str, shards: list[Shard], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each shard has its own file at once; `export` and `replay plan` read all of them, and `erase` cleans each."""
+    archive = Archive(tmp_path / "archive")
+    monkeypatch.setenv("ACKSTREAM_ARCHIVE", str(archive.folder))
+    archive.prepare()
+    for each in shards:
+        await trim_once(valkey_url, each, RetentionPolicy(1, 1024**3, together=False), archive)
+
+    exported = [orjson.loads(line) for line in (await run("export", "--message", "m-1")).stdout.splitlines()]
+    plan = (await run("replay", "plan", "--archive", "--json")).json
+    erased = (await run("erase", "--message", "m-1", "--yes", "--json")).json
+
+    assert [line["entry"][:2] for line in exported if line["place"] == "archive"] == ["0/", "1/", "2/"]
+    assert plan["entries"] == 3
+    assert (erased["found"]["archive"], erased["erased"]["archive"], erased["unreachable"]) == (3, 3, [])
+    assert (await run("export", "--message", "m-1")).stdout == ""
