@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 
 from console.doctor import probe
+from console.queries.shards import set_shards
 from runtime.health import run_health_server
+from stream.keys import Shard
+from stream.settings import StreamSettings
 from tests.support.checkup import GROUP, Installation
 from tests.support.in_process import run_ingest, run_worker
 from tests.support.samples.signed import SECRETS
@@ -46,6 +49,23 @@ async def test_it_is_signed_and_settled_by_every_group(healthy: Installation) ->
     assert (fields[b"verified"], b"probe" in fields) == (b"jwt", True)
     for key in (healthy.shard.dead, healthy.shard.history, healthy.shard.delayed):
         assert not await healthy.server.exists(key(GROUP), key("second"))
+
+
+async def test_it_is_followed_on_any_shard(healthy: Installation) -> None:
+    """Ingest appends to one shard after the other; the self-test finds its entry, and who has settled it."""
+    healthy.monkeypatch.setattr(probe, "STREAM_SECONDS", 30.0)
+    healthy.monkeypatch.setattr(probe, "SETTLED_SECONDS", 30.0)
+    await set_shards(healthy.server, StreamSettings(stream=healthy.shard.name), 3)
+    async with run_ingest(**SIGNED) as ingest, run_worker():
+
+        async def reads_all() -> bool:
+            return await healthy.server.exists(Shard(healthy.shard.name, 2).alive(GROUP)) == 1
+
+        await until(reads_all)
+        reports = [await healthy.run(probe=True, url=ingest.url) for _ in range(3)]
+
+    assert {report.probe and (report.probe.entry or "")[:2] for report in reports} == {"0/", "1/", "2/"}
+    assert all(report.probe and report.probe.settled[GROUP] for report in reports)
 
 
 async def test_each_fault_on_its_way_is_found(healthy: Installation, shard: Any) -> None:

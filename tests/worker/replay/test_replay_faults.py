@@ -66,6 +66,34 @@ async def test_a_replay_survives_a_killed_server(
     assert await site.read_copies() == list(range(1, 1201))
 
 
+async def test_a_copier_that_dies_on_one_shard_is_replaced(valkey_url: str, server: Redis, shard: Shard) -> None:
+    """Another worker continues on that shard once the lease has expired; the other shards do not wait for it.
+
+    Each shard makes each copy once.
+    """
+    sites = [ReplayedStream(valkey_url, server, Shard(shard.name, number)) for number in range(3)]
+    for site in sites:
+        await site.append(range(1, 301))
+        await site.start(300, rate=500)
+    dying, *others = [site.make_scheduler() for site in sites]
+
+    async def dies() -> None:
+        await sites[0].has_copied(50)
+        raise ConnectionAbortedError
+
+    async def all_are_done() -> None:
+        for site in (*sites[1:], sites[0]):
+            await site.has(State.DONE)
+
+    with suppress(ExceptionGroup):
+        await run_beside([dying], dies())
+    copied = len(await sites[0].read_copies())
+    await run_beside([sites[0].make_scheduler(), *others], all_are_done())
+
+    assert 50 <= copied < 300
+    assert [await site.read_copies() for site in sites] == [list(range(1, 301))] * 3
+
+
 async def test_a_replay_of_another_version_is_skipped(valkey_url: str, server: Redis, shard: Shard) -> None:
     """It does not stop a worker and is not deleted; other replays continue."""
     site = ReplayedStream(valkey_url, server, shard)
