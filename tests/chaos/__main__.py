@@ -62,6 +62,8 @@ async def _rounds(
         ack=arguments.ack,
         appendfsync=arguments.appendfsync,
         workers=arguments.workers,
+        shards=arguments.shards,
+        processes=arguments.processes,
         may_mount=may_mount,
     )
     rounds: list[Round] = []

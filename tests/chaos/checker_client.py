@@ -59,6 +59,7 @@ async def run_checker(cluster: Cluster, folder: Path) -> AsyncIterator[CheckerCl
     case = CheckerSettings(
         redis_url=cluster.redis_url,
         stream=STREAM,
+        shards=len(cluster.shards),
         database_url=cluster.database_url,
         ingest_urls=cluster.ingest_urls,
         ingest_admin_urls=cluster.ingest_admin_urls,

@@ -24,6 +24,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--appendfsync", choices=("always", "everysec"), default="always", help="of Redis")
     parser.add_argument("--database", choices=("postgresql", "sqlite"), default="postgresql")
     parser.add_argument("--workers", type=_whole(1, 8), default=2)
+    parser.add_argument("--shards", type=_whole(1, 64), default=1, help="of the stream (default 1)")
+    parser.add_argument("--processes", type=_whole(1, 8), default=1, help="of each ingest and worker (default 1)")
     parser.add_argument(
         "--control",
         type=_names(("none", *controls.CONTROLS)),

@@ -41,6 +41,7 @@ class CheckerSettings:
 
     redis_url: str
     stream: str
+    shards: int
     database_url: str
     ingest_urls: list[str]
     ingest_admin_urls: list[str]
@@ -142,8 +143,9 @@ async def open_checker(case: CheckerSettings) -> AsyncIterator[Checker]:
     server, engine = client(case.redis_url), open_engine(case.database_url, read_only=True)
     try:
         async with open_history(Path(case.history)) as history:
-            shard, admin_urls = Shard(case.stream), case.ingest_admin_urls
-            places = Places(server, shard, engine, Path(case.output), admin_urls, Path(case.ingest_data))
+            shards = [Shard(case.stream, number) for number in range(case.shards)]
+            admin_urls = case.ingest_admin_urls
+            places = Places(server, shards, engine, Path(case.output), admin_urls, Path(case.ingest_data))
             yield Checker(Observer(places), history, case.ingest_urls, admin_urls)
     finally:
         await engine.dispose()

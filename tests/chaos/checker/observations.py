@@ -30,7 +30,7 @@ class Places:
     """The places to read. The folder `output` has the logs of the workers, in files `worker-*.log`."""
 
     server: Redis
-    shard: Shard
+    shards: Sequence[Shard]
     engine: AsyncEngine
     output: Path
     ingest_admin_urls: Sequence[str]
@@ -47,7 +47,7 @@ class Observer:
 
     async def count_unsettled(self) -> dict[str, int]:
         """Count the entries that are not settled, by place; empty when all are settled. Raises RedisError."""
-        groups = (await gather_stats(self._places.server, [self._places.shard]))["groups"]
+        groups = (await gather_stats(self._places.server, self._places.shards))["groups"]
         left = {
             f"{group} {kind}": groups[group][kind] if group in groups else 1
             for group in GROUPS
@@ -75,13 +75,14 @@ class Observer:
 
     async def _dead(self, group: str) -> dict[str, list[str]]:
         reasons: defaultdict[str, list[str]] = defaultdict(list)
-        after = "-"
-        while page := await self._page(self._places.shard.dead(group), after):
-            for _, fields in page:
-                reason = fields.get(b"error", b"").decode(errors="replace").partition(":")[0]
-                if (named := payloads.ID.search(fields.get(b"payload", b""))) is not None:
-                    reasons[named.group().decode()].append(reason)
-            after = f"({page[-1][0].decode()}"
+        for shard in self._places.shards:
+            after = "-"
+            while page := await self._page(shard.dead(group), after):
+                for _, fields in page:
+                    reason = fields.get(b"error", b"").decode(errors="replace").partition(":")[0]
+                    if (named := payloads.ID.search(fields.get(b"payload", b""))) is not None:
+                        reasons[named.group().decode()].append(reason)
+                after = f"({page[-1][0].decode()}"
         return dict(reasons)
 
     async def _page(self, stream: str, after: str) -> list[Any]:

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from console.up import valkey
+from stream.keys import Shard
 from stream.redis.client import client
 from stream.settings import PREFIX, child_environment
 from tests.chaos.checker.analysis import GROUPS
@@ -64,7 +65,9 @@ async def run_cluster(setup: Setup) -> AsyncIterator[Cluster]:
         if setup.may_mount:
             stack.enter_context(mount_disk(ingest_data))
         pooler = PgBouncer(setup.folder, database.folder) if database and pgbouncer.COMMAND else None
-        cluster = Cluster(redis_url, database_url, redis, server, proxies, database, ingest_data, setup.may_mount)
+        shards = [Shard(STREAM, number) for number in range(setup.shards)]
+        servers = redis_url, database_url, redis, server, proxies, database
+        cluster = Cluster(*servers, ingest_data, setup.may_mount, shards, setup.processes > 1)
         if pooler is not None:
             cluster.pgbouncer = Supervised("pgbouncer", pooler, None)
         _add_ingests(cluster, setup, library, stack)
@@ -90,7 +93,14 @@ def _redis(setup: Setup, library: Path | None) -> tuple[Supervised, str, int]:
     )
 
 
-COMMON = {"stream": STREAM, "log_format": "json"}
+def _common(setup: Setup) -> dict[str, str]:
+    """Return the settings that ingest and workers share."""
+    return {
+        "stream": STREAM,
+        "log_format": "json",
+        "shards": str(setup.shards),
+        "processes": str(setup.processes),
+    }
 
 
 def _add_ingests(cluster: Cluster, setup: Setup, library: Path | None, stack: AsyncExitStack) -> None:
@@ -103,7 +113,9 @@ def _add_ingests(cluster: Cluster, setup: Setup, library: Path | None, stack: As
         log = LogPipe(setup.folder / f"ingest-{number}.pipe")
         stack.callback(log.close)
         cluster.logs.append(log)
-        server = SpawnedIngest((*ACKSTREAM, "ingest"), setup.folder, _environment(shim, **COMMON, **settings), log)
+        server = SpawnedIngest(
+            (*ACKSTREAM, "ingest"), setup.folder, _environment(shim, **_common(setup), **settings), log
+        )
         refuses = setup.ack == "fsync"  # to start while Redis cannot be asked
         cluster.ingests.append(Supervised(f"ingest-{number}", server, shim, refuses=refuses))
         cluster.ingest_urls.append(f"http://127.0.0.1:{port}/webhooks/message-status")
@@ -117,7 +129,7 @@ def _add_workers(cluster: Cluster, setup: Setup, library: Path | None, pooler: P
         database_url = pooler.url() if pooler and number % 2 else cluster.database_url
         settings = {"redis_url": url, "database_url": database_url, "admin_port": str(admin_port), **TRIMMED}
         shim = _make_shim(setup, library, f"worker-{number}")
-        environment = _environment(shim, **COMMON, **settings, handlers=",".join(GROUPS))
+        environment = _environment(shim, **_common(setup), **settings, handlers=",".join(GROUPS))
         cluster.workers.append(
             Supervised(f"worker-{number}", Spawned(setup.worker, setup.folder, environment, name="worker"), shim)
         )

@@ -32,6 +32,9 @@ class Setup:
     """`off` means no append-only file."""
     ingests: int = 2
     workers: int = 2
+    shards: int = 1
+    processes: int = 1
+    """Of each ingest and worker."""
     worker: tuple[str, ...] = (*ACKSTREAM, "worker")
     """The command of a worker."""
     may_mount: bool = False
@@ -54,6 +57,9 @@ class Cluster:
     """The data folder that all ingest processes share."""
     has_disk: bool
     """Whether that folder is a small disk of its own."""
+    shards: Sequence[Shard]
+    has_children: bool
+    """Whether each ingest and worker is a supervisor with several processes."""
     pgbouncer: Supervised | None = None
     """Between every second worker and the database, where it is installed."""
     ingests: list[Supervised] = field(default_factory=list)
@@ -63,10 +69,6 @@ class Cluster:
     ingest_urls: list[str] = field(default_factory=list)
     ingest_admin_urls: list[str] = field(default_factory=list)
     worker_admin_urls: list[str] = field(default_factory=list)
-
-    @property
-    def shard(self) -> Shard:
-        return Shard(STREAM)
 
     @property
     def supervised(self) -> Sequence[Supervised]:

@@ -36,6 +36,16 @@ class Supervised:
     def process(self) -> Process:
         return self._server.process
 
+    @property
+    def pids(self) -> list[int]:
+        """The process and its children."""
+        return [self.process.child.pid, *self.children]
+
+    @property
+    def children(self) -> list[int]:
+        """Its children, if it is the supervisor of several processes."""
+        return sorted(child.pid for child in self.process.family())
+
     async def run(self) -> NoReturn:
         """Start the process, and restart it when it ends, until cancelled."""
         while True:

@@ -9,6 +9,8 @@ from functools import partial
 from tests.chaos.cluster.cluster import Cluster
 from tests.chaos.nemesis.network import ConnectionsTorn, ProxyFault
 from tests.chaos.nemesis.processes import (
+    ChildEnded,
+    ChildFrozen,
     ClockShifted,
     FsyncFault,
     LogUnread,
@@ -31,7 +33,7 @@ from tests.chaos.nemesis.servers import (
 HOUR = 3600
 ROLES = ("ingest", "worker", "redis")
 SHIM, DISK, POSTGRESQL = "a C compiler", "the right to mount a disk", "PostgreSQL"
-PGBOUNCER = "PgBouncer"
+PGBOUNCER, PROCESSES = "PgBouncer", "--processes 2 or more"
 
 Make = Callable[[random.Random], Fault]
 
@@ -42,6 +44,14 @@ def _process_ended(role: str, number: signal.Signals) -> Make:
 
 def _process_harried(role: str) -> Make:
     return lambda rng: ProcessHarried(Victim.choose(role, rng), random.Random(rng.random()))
+
+
+def _child_ended(rng: random.Random) -> Fault:
+    return ChildEnded(Victim.choose(rng.choice(ROLES[:2]), rng), random.Random(rng.random()))
+
+
+def _child_frozen(rng: random.Random) -> Fault:
+    return ChildFrozen(Victim.choose(rng.choice(ROLES[:2]), rng), random.Random(rng.random()))
 
 
 def _process_frozen(role: str) -> Make:
@@ -78,6 +88,8 @@ KINDS: Mapping[str, Kind] = {
     **{f"harry-{role}": Kind(_process_harried(role), (3.0, 8.0)) for role in ROLES},
     **{f"stop-{role}": Kind(_process_frozen(role), (1.0, 20.0)) for role in ROLES},
     **{f"restart-{role}": Kind(_process_ended(role, signal.SIGTERM), (0.1, 3.0)) for role in ROLES},
+    "kill-child": Kind(_child_ended, (0.1, 1.0), PROCESSES),
+    "stop-child": Kind(_child_frozen, (5.0, 40.0), PROCESSES),
     **{name: Kind(_network(name), (0.5, 8.0)) for name in ("freeze", "delay", "cut", "swallow")},
     "tear": Kind(ConnectionsTorn.from_rng, (1.0, 8.0)),
     "redis-full": Kind(lambda _: RedisFull(), (0.5, 8.0)),
@@ -107,5 +119,5 @@ AWAY: Mapping[str, Kind] = {
 def possible(cluster: Cluster) -> Mapping[str, Kind]:
     """Return the kinds that are possible on this cluster."""
     has = {SHIM: cluster.redis.shim is not None, DISK: cluster.has_disk, POSTGRESQL: cluster.postgresql is not None}
-    has[PGBOUNCER] = cluster.pgbouncer is not None
+    has |= {PGBOUNCER: cluster.pgbouncer is not None, PROCESSES: cluster.has_children}
     return {name: kind for name, kind in KINDS.items() if kind.needs is None or has[kind.needs]}

@@ -1,10 +1,11 @@
 """Faults of the processes under test, by signal."""
 
 import asyncio
+import os
 import random
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from runtime.tasks import wait_for
@@ -92,11 +93,45 @@ class ProcessFrozen:
 
     @asynccontextmanager
     async def run(self, cluster: Cluster) -> AsyncIterator[None]:
-        with freeze(self.victim.of(cluster).process.child.pid):
+        with freeze(*self.victim.of(cluster).pids):
             yield
 
     def __str__(self) -> str:
         return f"SIGSTOP {self.victim}"
+
+
+@dataclass(frozen=True, slots=True)
+class ChildEnded:
+    """One of several processes is killed, and its supervisor replaces it."""
+
+    victim: Victim
+    chance: random.Random
+
+    @asynccontextmanager
+    async def run(self, cluster: Cluster) -> AsyncIterator[None]:
+        for pid in self.chance.sample(children := self.victim.of(cluster).children, min(1, len(children))):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        yield
+
+    def __str__(self) -> str:
+        return f"SIGKILL one process of {self.victim}"
+
+
+@dataclass(frozen=True, slots=True)
+class ChildFrozen:
+    """One of several processes is frozen, and its supervisor replaces it after a while."""
+
+    victim: Victim
+    chance: random.Random
+
+    @asynccontextmanager
+    async def run(self, cluster: Cluster) -> AsyncIterator[None]:
+        with freeze(*self.chance.sample(children := self.victim.of(cluster).children, min(1, len(children)))):
+            yield
+
+    def __str__(self) -> str:
+        return f"SIGSTOP one process of {self.victim}"
 
 
 @dataclass(frozen=True, slots=True)

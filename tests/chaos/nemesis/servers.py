@@ -40,8 +40,9 @@ class GroupDestroyed:
 
     @asynccontextmanager
     async def run(self, cluster: Cluster) -> AsyncIterator[None]:
-        for group in self.groups:
-            await cluster.run_command("XGROUP DESTROY", cluster.shard.stream, group)
+        for shard in cluster.shards:
+            for group in self.groups:
+                await cluster.run_command("XGROUP DESTROY", shard.stream, group)
         yield
 
     def __str__(self) -> str:
@@ -79,7 +80,7 @@ class StreamFull:
 
     async def _fill(self, cluster: Cluster, limit_bytes: int) -> None:
         deadline = time.monotonic() + FILL_SECONDS
-        with freeze(*(worker.process.child.pid for worker in cluster.workers)):
+        with freeze(*(pid for worker in cluster.workers for pid in worker.pids)):
             while time.monotonic() < deadline and await _read_used_bytes(cluster) < limit_bytes:
                 await asyncio.sleep(LOOK_SECONDS)
 

@@ -197,7 +197,7 @@ def test_a_folder_that_cannot_be_created_is_refused(tmp_path: Path) -> None:
 
 
 def test_after_a_small_file_the_next_one_waits(tmp_path: Path) -> None:
-    """A group that settles a few old entries from time to time does not cause many small files. Other shards do not wait."""
+    """A group that settles a few old entries from time to time causes few small files. Other shards do not wait."""
     archive = Archive(tmp_path, file_bytes=1000)
     for size, rests in ((2000, False), (100, True)):
         with archive.draft(SHARD) as draft:
