@@ -4,7 +4,8 @@
 # crash tests at length; make chaos ROUNDS=200 SEED=1, random faults under load; make upgrade
 # WEBHOOKS=2000, an upgrade from 0.1.0rc1 and back, with that many webhooks for each step; make shards
 # WEBHOOKS=5000, changes of the number of shards under load; make fuzz SECONDS=60, random input for
-# as long; make outage MINUTES=10, an outage of a target of that length; make lock, to renew the locked
+# as long; make outage MINUTES=10, an outage of a target of that length;
+# make soak MINUTES=20, the memory of all processes under load; make lock, to renew the locked
 # versions; make reference, pictures, screenshots and recording, to
 # write docs/reference/ and docs/images/ from the code; make kubernetes, the rendered objects that tests read; make docs,
 # the documentation as a site in build/site; make package, wheel and sdist, checked and installed; make vendor, the
@@ -16,7 +17,7 @@ PYTEST = $(BIN)/pytest
 # Each process of the tests imports the same modules: compile them once.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: screenshots run test test-containers test-failed collect coverage coverage-data test-aiohttp lint format bench guard chaos outage crash fuzz upgrade shards reference kubernetes pictures recording docs package vendor lock clean
+.PHONY: screenshots run test test-containers test-failed collect coverage coverage-data test-aiohttp lint format bench guard soak chaos outage crash fuzz upgrade shards reference kubernetes pictures recording docs package vendor lock clean
 
 run: .venv/.run
 	@exec $(BIN)/ackstream up $(ARGS)
@@ -86,6 +87,11 @@ fuzz: .venv/.dev
 
 bench: .venv/.dev
 	$(BIN)/python -m bench --write $(ARGS)
+	$(BIN)/python -m deploy.docs.results
+	$(BIN)/python -m deploy.docs.pictures
+
+soak: .venv/.dev
+	$(BIN)/python -m bench.scenarios.growth.soak --minutes $(or $(MINUTES),20) --write $(ARGS)
 	$(BIN)/python -m deploy.docs.results
 	$(BIN)/python -m deploy.docs.pictures
 

@@ -9,19 +9,43 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import orjson
 import structlog
 
 from bench.rig.processes import Cores
-from bench.rig.ratio import Ratio, table
-from bench.rig.results import write_result
+from bench.rig.results import Result, write_result
 from bench.scenarios import failing, handlers, ingest, replay, slow_clients, trim, worker
+from bench.scenarios.growth import backlog, requests, workers
+from bench.scenarios.latency import answers, rows
 
-PARTS = ("ingest", "worker", "handlers", "failing", "slow", "trim", "replay")
-ON_STREAM = {"worker": worker, "handlers": handlers, "failing": failing}
+Comparison = Callable[[Path, Cores, argparse.Namespace], Result]
+
+PARTS: Mapping[str, Comparison] = {
+    "ingest": lambda folder, cores, given: Result(
+        *ingest.compare(folder, cores, given.rounds, given.seconds, given.fsync)
+    ),
+    "worker": lambda folder, cores, given: Result(*worker.compare(folder, cores, given.rounds, given.entries)),
+    "handlers": lambda folder, cores, given: Result(*handlers.compare(folder, cores, given.rounds, given.entries)),
+    "failing": lambda folder, cores, given: Result(*failing.compare(folder, cores, given.rounds, given.entries)),
+    "slow": lambda folder, cores, given: Result(notes=slow_clients.compare(folder, cores, given.rounds)),
+    "trim": lambda folder, cores, given: trim.compare(folder, cores, given.rounds, given.seconds, given.trimmed),
+    "replay": lambda folder, cores, given: Result(notes=replay.compare(folder, cores, given.rounds, given.replayed)),
+    "answers": lambda folder, cores, given: answers.compare(folder, cores, given.rounds, given.seconds, given.fsync),
+    "rows": lambda folder, cores, given: rows.compare(folder, cores, given.rounds, given.seconds, given.fsync),
+    "connections": lambda folder, cores, given: requests.compare_connections(
+        folder, cores, given.rounds, given.seconds, given.fsync
+    ),
+    "sizes": lambda folder, cores, given: requests.compare_sizes(
+        folder, cores, given.rounds, given.seconds, given.fsync
+    ),
+    "backlog": lambda folder, cores, given: backlog.compare(folder, cores, given.rounds, given.seconds, given.backlog),
+    "workers": lambda folder, cores, given: workers.compare(folder, cores, given.rounds, given.entries),
+}
+BY_FSYNC = ("ingest",)
+"""The results of these comparisons have a file for each ``appendfsync``."""
 
 
 def main() -> None:
@@ -33,42 +57,21 @@ def main() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     cores = Cores.available()
     os.sched_setaffinity(0, {cores.rest})
-    ratios: list[Ratio] = []
-    differences: list[trim.Difference] = []
-    notes = [_machine(cores)]
+    results: dict[str, Result] = {}
     for part in arguments.parts or PARTS:
         with tempfile.TemporaryDirectory(prefix="ackstream-bench-") as name:
-            if part == "trim":
-                differences += trim.compare(Path(name), cores, arguments.rounds, arguments.seconds, arguments.trimmed)
-                continue
-            measured, noted = _compare(part, Path(name), cores, arguments)
-        if arguments.write and measured:
-            write_result(f"{part}-{arguments.fsync}" if part == "ingest" else part, measured, noted, cores)
-        ratios += measured
-        notes += noted
+            result = results[part] = PARTS[part](Path(name), cores, arguments)
+        if arguments.write and result.rounds:
+            write_result(f"{part}-{arguments.fsync}" if part in BY_FSYNC else part, result, cores)
     if arguments.json:
         shown = {
             "cores": cores.count,
-            "notes": notes,
-            "ratios": [ratio.as_json() for ratio in ratios],
-            "differences": [difference.as_json() for difference in differences],
+            "machine": _machine(cores),
+            "results": {part: result.as_json() for part, result in results.items()},
         }
         print(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode())
     else:
-        parts = ["\n".join(notes), table(ratios) if ratios else "", "\n".join(map(str, differences))]
-        print("\n\n".join(filter(None, parts)))
-
-
-def _compare(part: str, folder: Path, cores: Cores, arguments: argparse.Namespace) -> tuple[list[Ratio], list[str]]:
-    """Run one comparison; return its ratios and its notes."""
-    if part == "ingest":
-        return ingest.compare(folder, cores, arguments.rounds, arguments.seconds, arguments.fsync)
-    if part == "slow":
-        return [], slow_clients.compare(folder, cores, arguments.rounds)
-    if part == "replay":
-        return [], replay.compare(folder, cores, arguments.rounds, arguments.replayed)
-    result: tuple[list[Ratio], list[str]] = ON_STREAM[part].compare(folder, cores, arguments.rounds, arguments.entries)
-    return result
+        print("\n\n".join([_machine(cores), *map(str, results.values())]))
 
 
 def _arguments() -> argparse.Namespace:
@@ -91,12 +94,21 @@ def _arguments() -> argparse.Namespace:
         "--replayed", type=_whole(10_000, 1_000_000), default=100_000, help="entries to replay (default 100000)"
     )
     parser.add_argument(
-        "--fsync", choices=("always", "everysec"), default="always", help="appendfsync for ingest (default always)"
+        "--backlog",
+        type=_whole(100_000, 10_000_000),
+        default=10_000_000,
+        help="entries of the greatest backlog (default 10000000)",
+    )
+    parser.add_argument(
+        "--fsync",
+        choices=("always", "everysec"),
+        default="always",
+        help="appendfsync where HTTP is measured (default always)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--write", action="store_true", help="also write the ratios for docs/benchmarks.md")
     arguments = parser.parse_args()
-    if unknown := set(arguments.parts) - set(PARTS):
+    if unknown := set(arguments.parts) - PARTS.keys():
         parser.error(f"{unknown.pop()} is not one of {', '.join(PARTS)}")
     return arguments
 

@@ -21,8 +21,8 @@ import uvloop
 from sqlalchemy import event
 
 from bench.rig.consumption import SKIPPED
-from bench.rig.entries import entries
 from bench.rig.payloads import payloads
+from bench.rig.statuses import entries
 from stream.entry import EntryId
 from worker.events.event import StatusEvent
 from worker.events.vonage import parse

@@ -94,25 +94,37 @@ class WorkerCosts:
 
 
 def measure_backlog(
-    valkey: Redis, children: Sequence[subprocess.Popen[bytes]], groups: Sequence[str], number: int, size: int
+    valkey: Redis,
+    children: Sequence[subprocess.Popen[bytes]],
+    groups: Sequence[str],
+    number: int,
+    size: int,
+    shards: Sequence[Shard] = (Shard(),),
 ) -> float:
     """Return the CPU microseconds of workers for a status of a backlog, all groups together, after a warm-up.
 
-    The stream is empty before. The workers are stopped while the backlog is appended, so that they take full batches.
+    The streams are empty before. The workers are stopped while the backlog is appended, so that they take full batches.
     """
-    stream = Shard().stream
-    consumption.await_groups(valkey, stream, groups, children[0], consumers=len(children))
-    append(valkey, WARM_UP, size)
-    consumption.await_settled(valkey, stream, groups, children[0])
+    for shard in shards:
+        consumption.await_groups(valkey, shard.stream, groups, children[0], consumers=len(children))
+    append(valkey, WARM_UP, size, shards=shards)
+    _await_settled(valkey, children[0], groups, shards)
     for child in children:
         child.send_signal(signal.SIGSTOP)
-    append(valkey, number, size, WARM_UP)
+    append(valkey, number, size, WARM_UP, shards)
     started = sum(cpu_seconds(child.pid) for child in children)
     for child in children:
         child.send_signal(signal.SIGCONT)
-    consumption.await_settled(valkey, stream, groups, children[0])
+    _await_settled(valkey, children[0], groups, shards)
     used = sum(cpu_seconds(child.pid) for child in children) - started
     return used / (number - WARM_UP) * 1e6
+
+
+def _await_settled(
+    valkey: Redis, child: subprocess.Popen[bytes], groups: Sequence[str], shards: Sequence[Shard]
+) -> None:
+    for shard in shards:
+        consumption.await_settled(valkey, shard.stream, groups, child)
 
 
 def add(costs: Costs, size: int, measured: Mapping[str, float]) -> None:

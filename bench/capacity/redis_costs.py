@@ -1,5 +1,7 @@
 """Measure the bytes that Valkey needs for an entry, a dead letter, a delayed retry and a dedup mark."""
 
+from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +54,13 @@ def measure(folder: Path, cores: Cores) -> dict[str, Any]:
     }
 
 
-def append(valkey: Redis, number: int, size: int, first: int = 0) -> None:
-    """Append signed statuses of this size, from the place ``first`` to ``number``."""
+def append(valkey: Redis, number: int, size: int, first: int = 0, shards: Sequence[Shard] = (Shard(),)) -> None:
+    """Append signed statuses of this size, from the place ``first`` to ``number``, to one shard after the other."""
     entries = [entry.to_fields() for entry in signed_entries(sized_payloads(number, size))]
-    for start in range(first, number, CHUNK):
+    for start, shard in zip(range(first, number, CHUNK), cycle(shards), strict=False):
         with valkey.pipeline(transaction=False) as pipe:
             for fields in entries[start : min(start + CHUNK, number)]:
-                pipe.xadd(Shard().stream, dict[Any, Any](fields))
+                pipe.xadd(shard.stream, dict[Any, Any](fields))
             pipe.execute()
 
 

@@ -18,7 +18,7 @@ from typing import cast
 import orjson
 import uvloop
 
-from bench.rig.payloads import bearer, payloads
+from bench.rig.payloads import make_request, payloads
 from bench.rig.processes import HOST, environment, family_cpu_seconds
 from bench.rig.statuses import sized_payloads
 
@@ -48,12 +48,7 @@ class Loaded:
 
 def request(path: str, size: int = 0) -> bytes:
     """Return the request: a signed status of about 560 bytes, or of ``size``, as the provider posts it."""
-    body = sized_payloads(1, size)[0] if size else payloads(1)[0]
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nUser-Agent: bench\r\nAccept: */*\r\n"
-        f"Authorization: {bearer(body)}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
+    return make_request(path, sized_payloads(1, size)[0] if size else payloads(1)[0])
 
 
 class ClosedLoop:

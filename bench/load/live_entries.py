@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 from redis import Redis
 
-from bench.rig.entries import entries
+from bench.rig.statuses import entries
 from stream.keys import Shard
 from worker import StatusEvent
 

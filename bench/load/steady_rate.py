@@ -1,117 +1,113 @@
 """Open-loop load with a latency sample for each answer, counted from the time the request was due.
 
-``python -m bench.load.steady_rate PORT PATH RATE`` prints a line when it starts. When its standard input ends it prints
-one line with a sample for each answer: due time (``time.monotonic``) and seconds until the answer. A server that stops
-for a while is charged for each request that was due in that time. Any answer but 200, or a lost connection, ends the
-run with an error.
+``python -m bench.load.steady_rate PORT PATH RATE STATUSES`` sends STATUSES different signed statuses in turn. It prints
+a line when it starts. When its standard input ends it prints one line with a sample for each answer. A server that
+stops for a while is charged for each request that was due in that time. Any answer but 200, or a lost connection, ends
+the run with an error.
+
+It waits in ``select``, to the microsecond: the timers of an event loop round up to a millisecond, which is more than
+many servers take.
 """
 
-import asyncio
+import gc
+import select
+import socket
 import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, TextIO
 
 import orjson
-import uvloop
 
-from bench.load.closed_loop import request
+from bench.rig.payloads import make_request, payloads
 from bench.rig.processes import HOST, environment, run_process
 
 CONNECTIONS = 32
-TICK_SECONDS = 0.0005
-LATEST_SECONDS = 10.0
+LATEST_SECONDS = 60.0
 LEAST_ANSWERS = 100
 
-Sample = tuple[float, float]
+
+class Sample(NamedTuple):
+    """A request: when it was due (``time.monotonic``), and the seconds from then until it was sent and answered."""
+
+    due: float
+    seconds: float
+    late_seconds: float
 
 
-class Sender:
-    """Sends due requests on free connections and records the time of each answer."""
-
-    def __init__(self, prepared: bytes, rate: float) -> None:
-        self._prepared = prepared
-        self._period = 1 / rate
-        self._free: deque[SteadyConnection] = deque()
-        self._fault: Exception | None = None
-        self.samples: list[Sample] = []
-
-    def is_free(self, connection: "SteadyConnection") -> None:
-        """Mark the connection free."""
-        self._free.append(connection)
-
-    def fail(self, fault: Exception) -> None:
-        """End the run with this error."""
-        self._fault = self._fault or fault
-
-    async def run(self, ended: asyncio.Event) -> None:
-        """Send until ``ended``, then wait for the answers in flight."""
-        due = time.monotonic()
-        while not ended.is_set():
-            while self._free and due <= time.monotonic():
-                self._free.popleft().send(self._prepared, due)
-                due += self._period
-            await self._wait(due - time.monotonic())
-        async with asyncio.timeout(LATEST_SECONDS):
-            while len(self._free) < CONNECTIONS:
-                await self._wait(TICK_SECONDS)
-
-    async def _wait(self, seconds: float) -> None:
-        await asyncio.sleep(max(seconds, TICK_SECONDS))
-        if self._fault is not None:
-            raise self._fault
-
-
-class SteadyConnection(asyncio.Protocol):
+@dataclass(slots=True, eq=False)
+class SteadyConnection:
     """A connection with at most one request in flight."""
 
-    def __init__(self, sender: Sender) -> None:
-        self._sender = sender
-        self._transport: asyncio.Transport | None = None
-        self._due = 0.0
-        self._heard = b""
+    socket: socket.socket
+    due: float = 0.0
+    sent: float = 0.0
+    heard: bytes = b""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Mark the connection free."""
-        self._transport = cast("asyncio.Transport", transport)
-        self._sender.is_free(self)
+    def fileno(self) -> int:
+        """Return the number by which ``select`` knows it."""
+        return self.socket.fileno()
 
-    def send(self, prepared: bytes, due: float) -> None:
+    def send(self, request: bytes, due: float) -> None:
         """Send the request that was due at this time."""
-        assert self._transport is not None
-        self._due, self._heard = due, b""
-        self._transport.write(prepared)
+        self.due, self.sent, self.heard = due, time.monotonic(), b""
+        self.socket.sendall(request)
 
-    def data_received(self, data: bytes) -> None:
-        """Record the answer when it is complete; it has no body."""
-        self._heard += data
-        if not self._heard.endswith(b"\r\n\r\n"):
-            return
-        if not self._heard.startswith(b"HTTP/1.1 200 "):
-            self._sender.fail(AssertionError(f"not a 200: {self._heard[:100]!r}"))
-            return
-        self._sender.samples.append((self._due, time.monotonic() - self._due))
-        self._sender.is_free(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Fail: the server must not close a connection."""
-        self._sender.fail(exc or ConnectionResetError("the server closed a connection"))
+    def read_sample(self) -> Sample | None:
+        """Read a part of the answer, which has no body. Return the sample if that was the last part."""
+        part = self.socket.recv(4096)
+        now = time.monotonic()
+        assert part, "the server closed a connection"
+        self.heard += part
+        if not self.heard.endswith(b"\r\n\r\n"):
+            return None
+        assert self.heard.startswith(b"HTTP/1.1 200 "), f"not a 200: {self.heard[:100]!r}"
+        return Sample(self.due, now - self.due, self.sent - self.due)
 
 
-async def run(port: int, path: str, rate: float) -> list[Sample]:
-    """Load the server on the port until standard input ends."""
-    loop = asyncio.get_running_loop()
-    sender, ended = Sender(request(path), rate), asyncio.Event()
-    for _ in range(CONNECTIONS):
-        await loop.create_connection(lambda: SteadyConnection(sender), HOST, port)
-    loop.add_reader(sys.stdin, ended.set)
-    print("begun", flush=True)
-    await sender.run(ended)
-    return sender.samples
+class SteadySender:
+    """Sends due requests on free connections, and records a sample for each answer."""
+
+    def __init__(self, port: int, requests: Sequence[bytes], rate: float) -> None:
+        self._requests = requests
+        self._rate = rate
+        self._free = deque(SteadyConnection(socket.create_connection((HOST, port))) for _ in range(CONNECTIONS))
+        self._in_flight: list[SteadyConnection] = []
+        self.samples: list[Sample] = []
+
+    def run(self) -> None:
+        """Send until standard input ends, then wait for the answers in flight."""
+        began, number, is_ended = time.monotonic(), 0, False
+        while not is_ended:
+            due = began + number / self._rate
+            if self._free and due <= time.monotonic():
+                connection = self._free.popleft()
+                self._in_flight.append(connection)
+                connection.send(self._requests[number % len(self._requests)], due)
+                number += 1
+            else:
+                is_ended = self._receive(due - time.monotonic() if self._free else LATEST_SECONDS, [sys.stdin])
+        deadline = time.monotonic() + LATEST_SECONDS
+        while self._in_flight:
+            assert time.monotonic() < deadline, f"{len(self._in_flight)} requests got no answer"
+            self._receive(LATEST_SECONDS, [])
+
+    def _receive(self, seconds: float, signals: list[TextIO]) -> bool:
+        """Read answers, after waiting for one for this time. Return whether one of the signals came."""
+        watched: list[TextIO | SteadyConnection] = [*signals, *self._in_flight]
+        readable, _, _ = select.select(watched, (), (), max(0.0, seconds))
+        for each in readable:
+            if isinstance(each, SteadyConnection) and (sample := each.read_sample()) is not None:
+                self.samples.append(sample)
+                self._in_flight.remove(each)
+                self._free.append(each)
+        return any(signal in readable for signal in signals)
 
 
 class SteadyLoad:
@@ -121,23 +117,28 @@ class SteadyLoad:
         self._child = child
 
     def samples(self) -> list[Sample]:
-        """End it, and return its samples."""
-        out, _ = self._child.communicate(timeout=30)
+        """End it, and return its samples in the order in which they were due."""
+        out, _ = self._child.communicate(timeout=LATEST_SECONDS)
         assert self._child.returncode == 0, "the load failed"
-        return [(due, seconds) for due, seconds in orjson.loads(out)]
+        return sorted(starmap(Sample, orjson.loads(out)))
 
 
-def p99_ms(samples: list[Sample]) -> float:
+def percentile_ms(seconds: Iterable[float], percent: int) -> float:
+    """Return a percentile of these times, in milliseconds."""
+    ordered = sorted(seconds)
+    assert len(ordered) >= LEAST_ANSWERS, f"only {len(ordered)} answers to judge by"
+    return ordered[len(ordered) * percent // 100] * 1000
+
+
+def p99_ms(samples: Iterable[Sample]) -> float:
     """Return the 99th percentile of the answer times."""
-    latencies = sorted(seconds for _, seconds in samples)
-    assert len(latencies) >= LEAST_ANSWERS, f"only {len(latencies)} answers to judge by"
-    return latencies[len(latencies) * 99 // 100] * 1000
+    return percentile_ms((sample.seconds for sample in samples), 99)
 
 
 @contextmanager
-def run_load(port: int, path: str, rate: float, core: int, folder: Path) -> Iterator[SteadyLoad]:
-    """Load the server for the length of the block."""
-    command = sys.executable, "-m", "bench.load.steady_rate", str(port), path, str(rate)
+def run_load(port: int, path: str, rate: float, core: int, folder: Path, *, statuses: int = 1) -> Iterator[SteadyLoad]:
+    """Load the server for the length of the block, with this many different statuses in turn."""
+    command = sys.executable, "-m", "bench.load.steady_rate", *map(str, (port, path, rate, statuses))
     with run_process(*command, core=core, folder=folder, environment=environment(), talks=True) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == b"begun\n"
@@ -146,8 +147,13 @@ def run_load(port: int, path: str, rate: float, core: int, folder: Path) -> Iter
 
 def main() -> None:
     """Run the load of the command line."""
-    port, path, rate = sys.argv[1:]
-    print(orjson.dumps(uvloop.run(run(int(port), path, float(rate)))).decode())
+    port, path, rate, statuses = sys.argv[1:]
+    requests = [make_request(path, payload) for payload in payloads(int(statuses))]
+    sender = SteadySender(int(port), requests, float(rate))
+    gc.disable()  # a collection would delay requests
+    print("begun", flush=True)
+    sender.run()
+    print(orjson.dumps(list(map(list, sender.samples))).decode())
 
 
 if __name__ == "__main__":

@@ -37,6 +37,11 @@ def empty(server: Redis) -> None:
     """Remove all data from memory and disk."""
     server.flushall()
     server.bgrewriteaof()
+    await_rewritten(server)
+
+
+def await_rewritten(server: Redis) -> None:
+    """Return when no rewrite of the append-only file is under way."""
     deadline = time.monotonic() + LONGEST_SECONDS
     while _is_rewriting(server):
         assert time.monotonic() < deadline, "the append-only file's rewrite does not end"
@@ -67,9 +72,11 @@ def rate(server: Redis, stream: str, group: str, child: subprocess.Popen[bytes],
     return (last - first) / (ended - began)
 
 
-def cost_us(server: Redis, stream: str, group: str, child: subprocess.Popen[bytes]) -> float:
-    """Return the CPU microseconds of ``child`` for each entry that it settles."""
-    entries = int(server.xlen(stream))
+def cost_us(
+    server: Redis, stream: str, group: str, child: subprocess.Popen[bytes], entries: int | None = None
+) -> float:
+    """Return the CPU microseconds of ``child`` for each entry that it settles: all of the stream, or this many."""
+    entries = entries or int(server.xlen(stream))
     first, _ = _await(server, stream, group, int(entries * SKIPPED), child, SELDOM_SECONDS)
     before = cpu_seconds(child.pid)
     last, _ = _await(server, stream, group, entries, child, SELDOM_SECONDS)
@@ -94,9 +101,11 @@ def _has_group(server: Redis, stream: str, group: str, consumers: int) -> bool:
         return False
 
 
-def await_settled(server: Redis, stream: str, groups: Iterable[str], child: subprocess.Popen[bytes]) -> None:
-    """Return when the groups have settled all entries."""
-    entries = int(server.xlen(stream))
+def await_settled(
+    server: Redis, stream: str, groups: Iterable[str], child: subprocess.Popen[bytes], entries: int | None = None
+) -> None:
+    """Return when the groups have settled all entries of the stream, or this many."""
+    entries = entries or int(server.xlen(stream))
     for group in groups:
         _await(server, stream, group, entries, child, SELDOM_SECONDS)
 

@@ -11,6 +11,8 @@ from uuid import UUID
 
 import orjson
 
+from bench.rig.processes import HOST
+
 STATUSES = ("submitted", "delivered", "read")
 ACCOUNT, SECRET = "a1b2c3d4", "a-secret-of-the-bench"
 
@@ -35,6 +37,15 @@ def bearer(payload: bytes, secret: str = SECRET) -> str:
     }
     signed = b".".join(_base64url(orjson.dumps(part)) for part in ({"alg": "HS256", "typ": "JWT"}, claims))
     return f"Bearer {(signed + b'.' + _base64url(hmac.digest(secret.encode(), signed, 'sha256'))).decode()}"
+
+
+def make_request(path: str, payload: bytes) -> bytes:
+    """Return the signed POST of this payload, as the provider sends it."""
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nUser-Agent: bench\r\nAccept: */*\r\n"
+        f"Authorization: {bearer(payload)}\r\nContent-Type: application/json\r\nContent-Length: {len(payload)}\r\n\r\n"
+    )
+    return head.encode() + payload
 
 
 def _base64url(part: bytes) -> bytes:

@@ -140,8 +140,17 @@ def tree_cpu_seconds(pid: int) -> float:
 
 def peak_memory_bytes(pid: int) -> int:
     """Return the greatest resident memory of the process so far."""
+    return _memory_bytes(pid, "VmHWM")
+
+
+def resident_memory_bytes(pid: int) -> int:
+    """Return the resident memory of the process."""
+    return _memory_bytes(pid, "VmRSS")
+
+
+def _memory_bytes(pid: int, field: str) -> int:
     status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+    return int(status.partition(f"{field}:")[2].split()[0]) * 1024
 
 
 def _status(pid: int) -> list[str]:

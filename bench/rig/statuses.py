@@ -1,22 +1,36 @@
-"""Statuses of a given size. Their texts are random, so that no database packs them into fewer bytes than real ones."""
+"""Statuses of a given size, and the entries that ingest would append for statuses.
+
+The texts are random, so that no database packs them into fewer bytes than real ones.
+"""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from uuid import UUID
 
 import orjson
 
-from bench.rig.entries import entries
 from bench.rig.payloads import ACCOUNT, payloads
 from stream.entry import Entry
 
 LEAST_BYTES = 350
+_FIRST_MS = 1_738_584_865_000
 _APPLICATION = str(UUID(int=0xAAAAAAAABBBB4CCC8DDD0123456789AB))
 
 
 def sized_payloads(number: int, size: int) -> list[bytes]:
     """Return different statuses of exactly ``size`` bytes: three a message, interleaved, with random message ids."""
     return [_resize(payload, size) for payload in payloads(number)]
+
+
+def entries(bodies: Iterable[bytes]) -> Iterator[Entry]:
+    """Yield an entry for each payload, a millisecond after the one before."""
+    for number, payload in enumerate(bodies):
+        yield Entry(
+            payload=payload,
+            content_type="application/json",
+            received_ms=_FIRST_MS + number,
+            receipt=f"benchbenchbenchb-{number:x}",
+        )
 
 
 def signed_entries(bodies: list[bytes]) -> Iterator[Entry]:

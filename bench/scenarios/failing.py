@@ -19,9 +19,9 @@ from redis import Redis
 from bench.handlers.noop import FAILING_OF, HANGING
 from bench.load import live_entries
 from bench.rig import consumption, servers
-from bench.rig.entries import entries
 from bench.rig.processes import Cores, environment, program, run_process
 from bench.rig.ratio import Measure, Ratio, measure_in_turn
+from bench.rig.statuses import entries
 from bench.scenarios.handlers import Handlers
 from stream.keys import Shard
 

@@ -10,10 +10,10 @@ from redis import Redis
 from bench.baselines import faststream_subscriber, redis_consumer, taskiq_worker
 from bench.handlers import noop
 from bench.rig import consumption, servers
-from bench.rig.entries import entries
 from bench.rig.payloads import payloads
 from bench.rig.processes import Cores, environment, program, run_process
 from bench.rig.ratio import Measure, Ratio, measure_in_turn
+from bench.rig.statuses import entries
 from bench.scenarios.worker import RIVALS_SHARE, rival_rate
 from stream.keys import Shard
 

@@ -1,6 +1,8 @@
-"""Compare ingest with servers that answer a POST without storing it."""
+"""Compare ingest with servers that answer a POST without storing it, and with one in Go that stores it."""
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -17,6 +19,17 @@ from stream.keys import Shard
 
 LIMIT_SECONDS = 2.0
 COST = "CPU us/req"
+OURS, SIGNED = "ingest", "ingest, signed"
+AIOHTTP, FASTAPI, EXPRESS = "bare aiohttp", "Vonage's FastAPI quickstart", "the Express quickstart"
+GO = "50 lines of Go, signed, with one XADD"
+COST_LIMITS = (
+    (OURS, AIOHTTP, 1.0),
+    (SIGNED, AIOHTTP, 1.25),
+    (SIGNED, GO, 1.0),
+    (SIGNED, FASTAPI, 1 / 4),
+    (SIGNED, EXPRESS, 1 / 4),
+)
+RATE_TARGETS = ((OURS, AIOHTTP, 0.65), (SIGNED, AIOHTTP, 0.75), (OURS, FASTAPI, 2.5), (OURS, EXPRESS, 2.5))
 
 
 class Measured:
@@ -56,45 +69,54 @@ def compare(folder: Path, cores: Cores, rounds: int, seconds: float, fsync: str)
         with http_servers.null(cores.measured, folder) as nothing:
             limit = Measured("nothing", nothing, LIMIT_SECONDS, folder).rate()
         url, valkey = stack.enter_context(servers.valkey(folder / "valkey", fsync))
-        ackstream, signed, aiohttp, fastapi = (
-            Measured(name, stack.enter_context(server), seconds, folder)
-            for name, server in (
-                ("ackstream ingest", servers.ackstream(url, cores.measured, folder, signatures="off")),
-                ("signed ingest", servers.ackstream(url, cores.measured, folder, signatures="required")),
-                ("bare aiohttp", http_servers.aiohttp(cores.measured, folder)),
-                ("FastAPI quickstart", http_servers.fastapi(cores.measured, folder)),
-            )
-        )
+        running = {
+            name: Measured(name, stack.enter_context(server), seconds, folder)
+            for name, server in _list_servers(url, cores.measured, folder)
+        }
+        streams = {OURS: Shard().stream, SIGNED: Shard().stream, GO: http_servers.GO_STREAM}
         rates = measure_in_turn(
-            rounds,
-            {
-                "ackstream ingest": lambda: _kept(ackstream, valkey),
-                "signed ingest": lambda: _kept(signed, valkey),
-                "bare aiohttp": aiohttp.rate,
-                "FastAPI quickstart": fastapi.rate,
-            },
+            rounds, {name: partial(_rate, each, valkey, streams.get(name)) for name, each in running.items()}
         )
     fastest = max(map(max, rates.values()))
     assert limit > fastest, f"the load generator is the bottleneck: it reaches {limit:,.0f}/s"
-    ours = rates["ackstream ingest"]
+    costs = {name: each.costs_us for name, each in running.items()}
     return [
-        Ratio("ingest", "bare aiohttp", COST, 1.20, ackstream.costs_us, aiohttp.costs_us, is_cost=True),
-        Ratio("ingest, signed", "bare aiohttp", COST, 1.55, signed.costs_us, aiohttp.costs_us, is_cost=True),
-        Ratio("ingest", "bare aiohttp", "req", 0.65, ours, rates["bare aiohttp"]),
-        Ratio("ingest, signed", "bare aiohttp", "req", 0.75, rates["signed ingest"], rates["bare aiohttp"]),
-        Ratio("ingest", "Vonage's FastAPI quickstart", "req", 2.5, ours, rates["FastAPI quickstart"]),
+        *(
+            Ratio(ours, theirs, COST, limit, costs[ours], costs[theirs], is_cost=True)
+            for ours, theirs, limit in COST_LIMITS
+            if theirs in running
+        ),
+        *(
+            Ratio(ours, theirs, "req", target, rates[ours], rates[theirs])
+            for ours, theirs, target in RATE_TARGETS
+            if theirs in running
+        ),
     ], [
         f"ingest: appendfsync {fsync}",
         f"load: {CONNECTIONS} connections, at most {limit:,.0f} req/s, {limit / fastest:.1f} times the fastest server",
-        *map(str, (ackstream, signed, aiohttp, fastapi)),
+        *map(str, running.values()),
     ]
 
 
-def _kept(ackstream: Measured, valkey: Redis) -> float:
-    """Put a load on ingest; each 200 must have an entry on the stream."""
+def _list_servers(url: str, core: int, folder: Path) -> Iterator[tuple[str, AbstractContextManager[Server]]]:
+    """Yield the servers by name. Those of Node.js and Go are left out where these are not installed."""
+    yield OURS, servers.ackstream(url, core, folder, signatures="off")
+    yield SIGNED, servers.ackstream(url, core, folder, signatures="required")
+    yield AIOHTTP, http_servers.aiohttp(core, folder)
+    yield FASTAPI, http_servers.fastapi(core, folder)
+    if http_servers.has_node():
+        yield EXPRESS, http_servers.express(core, folder)
+    if http_servers.has_go():
+        yield GO, http_servers.go(core, folder, url)
+
+
+def _rate(server: Measured, valkey: Redis, stream: str | None) -> float:
+    """Return the answers per second under load. Each 200 must have an entry, if the server has a stream."""
+    if stream is None:
+        return server.rate()
     empty(valkey)
-    result = ackstream.load()
-    entries = valkey.xlen(Shard().stream)
+    result = server.load()
+    entries = valkey.xlen(stream)
     assert entries == result.answered, f"{result.answered} answers of 200, {entries} entries"
     empty(valkey)
     return result.rate

@@ -17,9 +17,9 @@ from redis import Redis
 
 from bench.load import live_entries
 from bench.rig import consumption, servers
-from bench.rig.entries import entries
 from bench.rig.payloads import payloads
 from bench.rig.processes import Cores, environment, program, run_process
+from bench.rig.statuses import entries
 from console.queries.replays import ReplayRequest, plan, start
 from stream.keys import Shard
 from stream.redis.client import client

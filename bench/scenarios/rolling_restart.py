@@ -20,9 +20,9 @@ from redis import Redis
 
 from bench.handlers import recording
 from bench.rig import consumption, servers
-from bench.rig.entries import entries
 from bench.rig.payloads import payloads
 from bench.rig.processes import Cores, environment, program, run_process
+from bench.rig.statuses import entries
 from stream.keys import Shard
 
 GROUP = "noting"

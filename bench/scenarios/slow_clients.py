@@ -18,7 +18,7 @@ from bench.load import slow_clients
 from bench.load.steady_rate import p99_ms, run_load
 from bench.rig import servers
 from bench.rig.consumption import empty
-from bench.rig.processes import Cores, environment, run_process
+from bench.rig.processes import Cores, environment, resident_memory_bytes, run_process
 from bench.rig.servers import Server
 from ingest.settings import IngestSettings
 from stream.keys import Shard
@@ -28,6 +28,7 @@ GOOD_PER_SECOND = 1000
 WARM_UP_SECONDS = 2.0
 SECONDS = 12.0  # longer than the deadlines, so that slow clients are closed and reconnect
 P99_LIMIT_MS = 25.0
+MEBIBYTE = 2**20
 MEMORY_LIMIT_MIB = 64.0
 CLIENT_SECONDS, BODY_SECONDS = (
     float(IngestSettings.model_fields[name].default) for name in ("client_seconds", "body_seconds")
@@ -92,7 +93,7 @@ def compare(folder: Path, cores: Cores, rounds: int) -> list[str]:
         server = stack.enter_context(servers.ackstream(url, cores.measured, folder, signatures="required", **is_even))
         _p99_ms(server, valkey, cores, folder, WARM_UP_SECONDS)
         empty(valkey)
-        quiet_mib = _resident_mib(server.pid)
+        quiet_mib = resident_memory_bytes(server.pid) / MEBIBYTE
         for number in range(rounds):
             for slowly in (False, True) if number % 2 == 0 else (True, False):
                 if slowly:
@@ -111,7 +112,7 @@ def _load_with_slow_clients(
     with run_process(*command, core=cores.rest, folder=folder, environment=environment(), talks=True) as swarm:
         assert _line(swarm) == slow_clients.HELD, "the slow clients could not connect"
         results.with_ms.append(_p99_ms(server, valkey, cores, folder))
-        results.grown_mib.append(_resident_mib(server.pid) - quiet_mib)
+        results.grown_mib.append(resident_memory_bytes(server.pid) / MEBIBYTE - quiet_mib)
         assert swarm.stdin is not None
         swarm.stdin.write(b"enough\n")
         swarm.stdin.flush()
@@ -132,8 +133,3 @@ def _p99_ms(server: Server, valkey: Redis, cores: Cores, folder: Path, seconds: 
 def _line(child: "subprocess.Popen[bytes]") -> str:
     assert child.stdout is not None
     return child.stdout.readline().decode().strip()
-
-
-def _resident_mib(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) / 1024

@@ -14,10 +14,10 @@ from redis import Redis
 from bench.baselines import faststream_subscriber, sql_store
 from bench.rig import consumption, servers
 from bench.rig.databases import Databases, Sqlite, postgresql, rows
-from bench.rig.entries import entries
 from bench.rig.payloads import payloads
 from bench.rig.processes import Cores, environment, program, run_process
 from bench.rig.ratio import Measure, Ratio, measure_in_turn
+from bench.rig.statuses import entries
 from stream.keys import Shard
 
 RIVALS_SHARE = 4  # the others take a fourth of the entries: they are slow, and their rate does not depend on the number

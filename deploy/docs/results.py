@@ -7,6 +7,7 @@ only compares, and ends with 1 if they differ. ``make bench`` measures, and then
 import json
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,19 +46,43 @@ def names(page: str) -> list[str]:
 
 
 def _describe(result: dict[str, Any]) -> str:
+    notes = " ".join(f"{note[:1].upper()}{note[1:]}." for note in result["notes"])
+    parts = [f"{_describe_source(result['source'])} {notes}".strip()]
+    if ratios := result.get("ratios"):
+        parts.append(_tabulate_ratios(ratios))
+    if figures := result.get("figures"):
+        rows = [
+            (row["what"], f"{_show_range(row)} {row['unit']}", f"at most {row['limit']:g}" if row["limit"] else "")
+            for row in figures
+        ]
+        parts.append(table(("", "median and range", "target"), rows))
+    parts += [_tabulate_curve(curve) for curve in result.get("curves", ())]
+    return "\n\n".join(parts)
+
+
+def _tabulate_ratios(ratios: Sequence[dict[str, Any]]) -> str:
     rows = [
         (
             row["what"],
             row["against"],
             row["unit"],
-            f"{row['ratio']:.3g} ({row['min']:.3g} to {row['max']:.3g})",
-            f"{'at most' if row['unit'].startswith('CPU') else 'at least'} {row['target']:g}",
+            _show_range({**row, "median": row["ratio"]}),
+            f"{'at most' if row['unit'].startswith('CPU') else 'at least'} {row['target']:.3g}",
         )
-        for row in result["ratios"]
+        for row in ratios
     ]
-    notes = " ".join(f"{note[:1].upper()}{note[1:]}." for note in result["notes"])
-    heads = ("", "compared with", "figure", "ratio, median and range", "target")
-    return f"{_describe_source(result['source'])} {notes}".strip() + "\n\n" + table(heads, rows)
+    return table(("", "compared with", "figure", "ratio, median and range", "target"), rows)
+
+
+def _tabulate_curve(curve: dict[str, Any]) -> str:
+    """Return a table with a column for each place of the curve."""
+    places = [f"{point['at']:,g}" for point in max(curve["lines"].values(), key=len)]
+    rows = [(name, *(f"{point['median']:.3g}" for point in points)) for name, points in curve["lines"].items()]
+    return table((f"{curve['unit']}, by {curve['axis']}", *places), rows)
+
+
+def _show_range(row: dict[str, Any]) -> str:
+    return f"{row['median']:.3g} ({row['min']:.3g} to {row['max']:.3g})"
 
 
 def _describe_source(source: dict[str, Any]) -> str:

@@ -3,8 +3,12 @@
 import orjson
 import pytest
 
+from bench.rig.figures import Curve, Figure
+from bench.rig.results import Result
 from bench.scenarios import guard
 from deploy.docs import results
+from deploy.docs.pictures import growth
+from deploy.docs.pictures.canvas import THEMES
 
 
 def test_the_page_shows_the_stored_results() -> None:
@@ -18,7 +22,7 @@ def test_the_page_shows_the_stored_results() -> None:
 def test_another_result_changes_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """The table of a comparison has the ratio of its file, and a new comparison gets a table."""
     stored = results.read_results()
-    name, result = next(iter(stored.items()))
+    name, result = next((name, result) for name, result in stored.items() if result.get("ratios"))
     result["ratios"][0]["ratio"] = 12.34
     monkeypatch.setattr(results, "read_results", lambda: {**stored, name: result, "newest": result})
 
@@ -26,6 +30,25 @@ def test_another_result_changes_the_page(monkeypatch: pytest.MonkeyPatch) -> Non
 
     assert page.count("| 12.3 (") == 2
     assert "### newest" in page
+
+
+def test_figures_and_curves_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result without ratios gets a table for its figures, and a table and a panel of the picture for each curve."""
+    curve = Curve("shards", "CPU us/event", {"worker": {0: [11.0], 10: [22.0, 33.0, 44.0]}}, is_log=True)
+    result = Result(notes=["note"], figures=[Figure("p99", "ms", 8.0, [1.0, 2.0, 6.0])], curves=[curve])
+    stored = {"newest": {"source": {"date": "today", "commit": "c", "machine": "m", "rounds": result.rounds}}}
+    stored["newest"] |= orjson.loads(orjson.dumps(result.as_json()))
+    monkeypatch.setattr(results, "read_results", lambda: stored)
+    monkeypatch.setattr(growth, "read_results", lambda: stored)
+
+    page = results.render("<!-- results of newest, written by `make bench` -->\n<!-- end of results -->")
+    picture = growth.draw(THEMES[0]).render()
+
+    assert "today, commit c, m, one round. Note." in page
+    assert "| p99 | 2 (1 to 6) ms | at most 8 |" in page
+    assert "| CPU us/event, by shards | 0 | 10 |\n| --- | --- | --- |\n| worker | 11 | 33 |" in page
+    assert "CPU us/event, by shards" in picture
+    assert picture.count("<circle") == 2
 
 
 def test_the_guard_never_passes_without_a_measurement(monkeypatch: pytest.MonkeyPatch) -> None:

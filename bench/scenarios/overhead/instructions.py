@@ -21,9 +21,9 @@ from redis import Redis
 from bench.handlers import noop
 from bench.load.closed_loop import ClosedConnection, ClosedLoop, request
 from bench.rig import consumption, servers
-from bench.rig.entries import entries
 from bench.rig.payloads import ACCOUNT, SECRET, payloads
 from bench.rig.processes import HOST, Cores, environment, run_process
+from bench.rig.statuses import entries
 from bench.scenarios.overhead.tracing import GROUP, ONE_OF, TRACEPARENT, run_sink
 from console.up.valkey import find_free_port
 from stream.keys import Shard

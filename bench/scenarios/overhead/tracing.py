@@ -21,10 +21,10 @@ from redis import Redis
 from bench.handlers import noop
 from bench.load.closed_loop import run_load
 from bench.rig import consumption, servers
-from bench.rig.entries import entries
 from bench.rig.payloads import payloads
 from bench.rig.processes import HOST, Cores, environment, program, run_process
 from bench.rig.ratio import Measure, Ratio, measure_in_turn, table
+from bench.rig.statuses import entries
 from bench.scenarios.ingest import COST
 from stream.keys import Shard
 

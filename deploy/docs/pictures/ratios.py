@@ -15,7 +15,7 @@ TICKS = (0.1, 0.3, 1, 3, 10, 30, 100)
 
 def draw(theme: Theme) -> Canvas:
     """Draw the picture."""
-    results = read_results()
+    results = {name: result for name, result in read_results().items() if result.get("ratios")}
     rows = sum(len(result["ratios"]) for result in results.values())
     height = 60 + rows * STEP + len(results) * HEAD
     canvas = Canvas(WIDTH, height, theme, TITLE)

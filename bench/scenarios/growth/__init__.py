@@ -1,0 +1,1 @@
+"""How costs grow with connections, sizes, backlog, groups, shards and workers, and memory with time."""

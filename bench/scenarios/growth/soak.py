@@ -1,0 +1,116 @@
+"""Watch the memory of ingest, a worker and Valkey under a steady load: ``make soak``, for 20 minutes.
+
+Signed webhooks come at a fixed rate; the worker stores them in SQLite and calls a function for each. There are STATUSES
+different ones, and the stream keeps one minute of entries, so nothing has to grow. Each minute prints the resident
+memory of each process. The exit code is 1 if one grows by more than MOST_GROWTH from the second to the last quarter.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+
+from redis import Redis
+
+from bench.handlers import noop
+from bench.load.steady_rate import run_load
+from bench.rig import servers
+from bench.rig.consumption import await_settled, count_settled
+from bench.rig.databases import Sqlite
+from bench.rig.figures import Curve
+from bench.rig.processes import Cores, environment, program, resident_memory_bytes, run_process
+from bench.rig.results import Result, write_result
+from stream.keys import Shard
+
+STATUSES = 50_000
+GROUPS = {"store": "store", "function": f"function={noop.__name__}:one"}
+SETTINGS = {"retention": "1m"}
+MOST_GROWTH = 0.05
+LOOKS = 12
+"""Looks at the memory in a minute; the figure of a minute is their median."""
+QUARTERS = 4
+MEGABYTE = 1_000_000
+
+Memory = dict[str, list[float]]
+"""The megabytes of each process, minute by minute."""
+
+
+def watch(folder: Path, cores: Cores, minutes: int, rate: int) -> Memory:
+    """Run the load, and return the memory."""
+    with ExitStack() as stack:
+        url, valkey = stack.enter_context(servers.valkey(folder / "valkey", "everysec"))
+        valkey.config_set("auto-aof-rewrite-percentage", 100)  # else the file would grow
+        ingest = stack.enter_context(servers.ackstream(url, cores.measured, folder, signatures="required"))
+        database, data = Sqlite(folder).fresh(), str(folder / "data")
+        settings = environment(redis_url=url, database_url=database, data=data, **SETTINGS)
+        handlers = [argument for handler in GROUPS.values() for argument in ("--handler", handler)]
+        command = program("ackstream"), "worker", *handlers
+        worker = stack.enter_context(run_process(*command, core=cores.measured, folder=folder, environment=settings))
+        pids = {"ingest": ingest.pid, "worker": worker.pid, "Valkey": int(valkey.info("server")["process_id"])}
+        with run_load(ingest.port, ingest.path, rate, cores.rest, folder, statuses=STATUSES) as load:
+            memory = _watch_minutes(pids, minutes, valkey)
+            answers = len(load.samples())
+        await_settled(valkey, Shard().stream, GROUPS, worker, answers)
+        settled = {group: count_settled(valkey, Shard().stream, group) for group in GROUPS}
+    assert set(settled.values()) == {answers}, f"{answers} answers of 200; settled: {settled}"
+    print(f"{answers:,} webhooks answered, stored and handled")
+    return memory
+
+
+def _watch_minutes(pids: Mapping[str, int], minutes: int, valkey: Redis) -> Memory:
+    """Look at the memory LOOKS times a minute. Print and return a figure for each minute."""
+    memory: Memory = defaultdict(list)
+    for minute in range(1, minutes + 1):
+        looks = defaultdict(list)
+        for _ in range(LOOKS):
+            time.sleep(60 / LOOKS)
+            for name, pid in pids.items():
+                looks[name].append(resident_memory_bytes(pid) / MEGABYTE)
+        for name, each in looks.items():
+            memory[name].append(median(each))
+        shown = ", ".join(f"{name} {each[-1]:.1f} MB" for name, each in memory.items())
+        print(f"minute {minute}: {shown}; {valkey.xlen(Shard().stream):,} entries", flush=True)
+    return memory
+
+
+def find_growth(megabytes: list[float]) -> float:
+    """Return the growth from the second to the last quarter, as a share."""
+    quarter = max(1, len(megabytes) // QUARTERS)
+    return median(megabytes[-quarter:]) / median(megabytes[quarter : 2 * quarter]) - 1
+
+
+def main() -> None:
+    """Watch, print, and compare the quarters."""
+    parser = argparse.ArgumentParser(prog="bench.scenarios.growth.soak", description="Watch the memory under load.")
+    parser.add_argument("--minutes", type=int, default=20, help="at least 4 (default 20)")
+    parser.add_argument("--rate", type=int, default=500, help="webhooks a second (default 500)")
+    parser.add_argument("--write", action="store_true", help="also write the curves for docs/benchmarks.md")
+    arguments = parser.parse_args()
+    if arguments.minutes < QUARTERS:
+        parser.error(f"give it at least {QUARTERS} minutes")
+    cores = Cores.available()
+    os.sched_setaffinity(0, {cores.rest})
+    with tempfile.TemporaryDirectory(prefix="ackstream-bench-") as name:
+        memory = watch(Path(name), cores, arguments.minutes, arguments.rate)
+    growth = {name: find_growth(each) for name, each in memory.items()}
+    shown = ", ".join(f"{name} {share:+.1%}" for name, share in growth.items())
+    print(f"growth from the second to the last quarter: {shown}; at most {MOST_GROWTH:.0%}")
+    if arguments.write:
+        lines = {
+            name: {float(minute): [value] for minute, value in enumerate(each, 1)} for name, each in memory.items()
+        }
+        load = f"{arguments.rate:,} signed webhooks/s for {arguments.minutes} minutes, `store` on SQLite and a function"
+        notes = [load, f"growth from the second to the last quarter: {shown}"]
+        write_result("soak", Result(notes=notes, curves=[Curve("minutes", "MB resident", lines)]), cores)
+    if max(growth.values()) > MOST_GROWTH:
+        sys.exit("a process grows")
+
+
+if __name__ == "__main__":
+    main()
