@@ -97,7 +97,7 @@ class GroupWiring:
 
         settler = Settler(group, memory, self._settings.record_limits, self._timing.give_up, layout)
         writer = AckWriter(
-            self._name, settler, History(group), heartbeat, poison, self._backlog.measure, self._succeeded_seconds_ago
+            self._name, settler, History(group), heartbeat, poison, self._backlog.measure, self._latest_success
         )
         processor = Processor(
             self._name,
@@ -137,15 +137,15 @@ class GroupWiring:
             circuit,
             settler,
             self._watch.refresh,
-            self._succeeded_seconds_ago,
+            self._latest_success,
             refreshes=group.shard.number == 0,
             timing=self._timing,
         )
 
-    def _succeeded_seconds_ago(self) -> float | None:
-        """Return the seconds since the start of the latest successful call on any shard; None without one."""
-        seconds = (circuit.succeeded_seconds_ago for circuit in self._circuits)
-        return min((each for each in seconds if each is not None), default=None)
+    def _latest_success(self) -> float | None:
+        """Return the start of the latest successful call on any shard; None without one."""
+        starts = (circuit.latest_success for circuit in self._circuits)
+        return max((start for start in starts if start is not None), default=None)
 
 
 def make_consumers(

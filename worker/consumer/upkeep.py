@@ -27,7 +27,7 @@ class Upkeep:
     circuit: Circuit
     settler: Settler
     find_shards: Callable[[], Awaitable[None]]
-    succeeded_seconds_ago: Callable[[], float | None]
+    latest_success: Callable[[], float | None]
     refreshes: bool = True
     timing: Timing = TIMING
 
@@ -49,4 +49,4 @@ class Upkeep:
 
     async def note_success(self) -> None:
         """Publish the start of the latest successful call to the group's other workers. Raises RedisError."""
-        await self.settler.note_success(self.succeeded_seconds_ago())
+        await self.settler.note_success(self.latest_success())

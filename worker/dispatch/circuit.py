@@ -55,7 +55,8 @@ class Circuit:
         """The consumer's generation when the entries in flight were read."""
         self.allows_one_call = False
         """Whether one call must return before others start, because the target was unavailable."""
-        self._succeeded: float | None = None
+        self.latest_success: float | None = None
+        """The start of the latest successful call, by the clock; None without one."""
 
     @property
     def can_start(self) -> bool:
@@ -80,11 +81,6 @@ class Circuit:
             return f"group {self.group} waits for its target: {describe_error(self._unavailable)}"
         return None
 
-    @property
-    def succeeded_seconds_ago(self) -> float | None:
-        """Seconds since the start of the latest successful call; None without one."""
-        return None if self._succeeded is None else max(0.0, self._clock() - self._succeeded)
-
     def record(self, call: Call) -> bool:
         """Record a call that has ended. Return whether to repeat it, because it does not count as an attempt."""
         failed = call.error is not None and is_target_failure(call.error)
@@ -100,7 +96,7 @@ class Circuit:
         self._note_target(None)
         self._away_seconds, self.allows_one_call = self._timing.first_away, False
         if call.error is None:
-            self._succeeded = call.started if self._succeeded is None else max(self._succeeded, call.started)
+            self.latest_success = max(self.latest_success or call.started, call.started)
         if (failed or self._breaker.counts_failures) and not self.is_paused and self._counts(call):
             self._breaker.record(failed=failed, events=len(call.events))
             self._check_breaker()

@@ -53,7 +53,7 @@ class AckWriter:
         heartbeat: Heartbeat,
         poison: PoisonTracker,
         measure: Callable[[], Awaitable[None]],
-        succeeded_seconds_ago: Callable[[], float | None] = lambda: None,
+        latest_success: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._group = group
         self._settler = settler
@@ -61,7 +61,7 @@ class AckWriter:
         self._heartbeat = heartbeat
         self._poison = poison
         self._measure = measure
-        self._succeeded_seconds_ago = succeeded_seconds_ago
+        self._latest_success = latest_success
         self._finished: defaultdict[Source, Settlement] = defaultdict(Settlement)
         self._writing: asyncio.Task[None] | None = None
         self._delayed = DELAYED.labels(group)
@@ -126,7 +126,7 @@ class AckWriter:
                 await self._poison.clear(source, [payload.entry_id for payload in settlement.invalid])
 
     async def _copy(self, source: Source, copies: Sequence[Copy]) -> None:
-        written = await self._settler.copy(source, copies, self._succeeded_seconds_ago())
+        written = await self._settler.copy(source, copies, self._latest_success())
         await self._measure()
         self._delayed.inc(len(written.delayed))
         observe_attempts(self._group, (copy.attempts for copy in written.dead))

@@ -7,7 +7,7 @@
 -- KEYS[4]  the time at which the latest call that succeeded had started
 -- ARGV[1]  the group
 -- ARGV[2]  '1' if the entries are copies, which are deleted
--- ARGV[3]  ms since the start of this worker's latest call that succeeded, or ''
+-- ARGV[3]  the start of this worker's latest call that succeeded, in ms of the server's clock, or ''
 -- ARGV[4]  ms from the first failure until an event is given up
 -- ARGV     then for each entry: its id; the delay in ms, or '' for a dead letter; attempt and error of the dead letter
 --          if this was its last attempt, or ''; the times at which its previous and its first attempt failed, or '';
@@ -25,9 +25,10 @@ local succeeded = tonumber(redis.call('GET', KEYS[4]) or '-1')
 if succeeded > now then
   succeeded = -1
 end
-if ARGV[3] ~= '' and now - ARGV[3] > succeeded then
-  succeeded = now - ARGV[3]
-  redis.call('SET', KEYS[4], string.format('%.0f', succeeded))
+local own = tonumber(ARGV[3])
+if own and own <= now and own > succeeded then
+  succeeded = own
+  redis.call('SET', KEYS[4], ARGV[3])
 end
 
 local i, outcomes = 5, {}

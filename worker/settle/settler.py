@@ -8,6 +8,8 @@ These commands also run while Redis is out of memory: each lets retention trim a
 have a limit (worker.dispatch.backlog).
 """
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +49,7 @@ class Settler:
         record_limits: RecordLimits | None = None,
         give_up_seconds: float = TIMING.give_up,
         layout: Callable[[], Layout] = Layout,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._server = group.server
         self._shard = group.shard
@@ -59,6 +62,9 @@ class Settler:
         self._ack_marked = group.server.register_script(ACK_AND_MARK)
         self._copy = group.server.register_script(COPY)
         self._succeeded = group.server.register_script(SUCCEEDED)
+        self._clock = clock
+        self._offset_ms: float | None = None
+        """The server's clock minus this worker's, or a little less; None until a reply has the server's time."""
         self._invalid = InvalidRecord(group.server, group.shard, record_limits)
 
     async def ack(self, source: Source, entry_ids: Sequence[bytes], marks: Sequence[bytes] = ()) -> None:
@@ -91,17 +97,15 @@ class Settler:
             args: list[Any] = [self._group, int(source is not Source.LIVE), *limits, batch, *ids]
             await self._ack_marked(keys=[self._streams[source], key], args=args)
 
-    async def copy(
-        self, source: Source, copies: Sequence[Copy], succeeded_seconds_ago: float | None = None
-    ) -> WrittenCopies:
+    async def copy(self, source: Source, copies: Sequence[Copy], latest_success: float | None = None) -> WrittenCopies:
         """Delay or dead-letter these entries.
 
-        ``succeeded_seconds_ago`` is the age of this worker's latest successful call, by its start; None without one.
+        ``latest_success`` is the start of this worker's latest successful call, by its clock; None without one.
         """
         delayed: list[Copy] = []
         dead: list[Copy] = []
-        ago = "" if succeeded_seconds_ago is None else round(succeeded_seconds_ago * 1000)
-        common: list[bytes | str | int] = [self._group, int(source is not Source.LIVE), ago, self._give_up_ms]
+        succeeded = self._to_server_ms(latest_success)
+        common: list[bytes | str | int] = [self._group, int(source is not Source.LIVE), succeeded, self._give_up_ms]
         for start in range(0, len(copies), COPIES_AT_ONCE):
             batch = copies[start : start + COPIES_AT_ONCE]
             args = common + [argument for copy in batch for argument in copy.arguments]
@@ -116,7 +120,20 @@ class Settler:
         stream = self._streams[source]
         await self._invalid.record(stream, self._group, entries, are_copies=source is not Source.LIVE)
 
-    async def note_success(self, seconds_ago: float | None) -> None:
-        """Publish the start of this worker's latest successful call: it shows that the target is up."""
-        if seconds_ago is not None:
-            await self._succeeded(keys=self._copies[2:], args=[round(seconds_ago * 1000)])
+    async def note_success(self, latest_success: float | None) -> None:
+        """Publish the start of this worker's latest successful call: it shows that the target is up.
+
+        Until the first reply the start is not published, because the server's time is not known.
+        """
+        server_ms: Any = await self._succeeded(keys=self._copies[2:], args=[self._to_server_ms(latest_success)])
+        self._offset_ms = server_ms - 1000 * self._clock()
+
+    def _to_server_ms(self, at: float | None) -> int | str:
+        """Return a time of this worker as the server's, never later than it was; '' if one of both is not known.
+
+        An age that the server subtracts from its time would grow too small while this process or the network pauses. A
+        call before the target went away would then look like one after it.
+        """
+        if at is None or self._offset_ms is None:
+            return ""
+        return math.floor(1000 * at + self._offset_ms)

@@ -71,7 +71,7 @@ def make_parts(
     target = TargetCheck(check, [circuit], timing, clock)
     suspects = Suspects(poison, heartbeat, asyncio.Lock())
     dispatcher = Dispatcher(handler, limits, circuit, suspects, backlog, target, clock)
-    settler = Settler(GroupRef(server, shard, GROUP), memory, None, timing.give_up)
+    settler = Settler(GroupRef(server, shard, GROUP), memory, None, timing.give_up, clock=clock)
     writer = AckWriter(
         GROUP,
         settler,
@@ -79,7 +79,7 @@ def make_parts(
         heartbeat,
         poison,
         backlog.measure,
-        lambda: circuit.succeeded_seconds_ago,
+        lambda: circuit.latest_success,
     )
     processor = Processor(
         GROUP,

@@ -1,3 +1,4 @@
+import time
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from redis.exceptions import ResponseError
 from stream.keys import Shard
 from tests.support.streams.delayed import read_delayed
 from tests.support.streams.pending import FIELDS, count_pending, read_new_entries
+from tests.support.waiting import until
 from worker.group.group_ref import GroupRef
 from worker.settle.copies import MOST_FIELDS, Copy
 from worker.settle.delayed import DelayedRetries
@@ -181,8 +183,7 @@ async def test_after_the_last_attempt_a_later_success_decides(
     A success in the future is from before a clock step, and does not count.
     """
     ids = await read_new_entries(server, shard, 1)
-    seconds, _ = await server.time()
-    now_ms = 1000 * seconds
+    now_ms = await server_ms(server)
     if succeeded_ms is not None:
         await server.set(shard.succeeded("g"), now_ms + succeeded_ms)
     fields: dict[bytes, bytes] = {
@@ -205,3 +206,40 @@ async def test_after_the_last_attempt_a_later_success_decides(
         ((waiting, _),) = await read_delayed(server, shard, "g")
         assert (waiting[b"attempt"], waiting[b"error"]) == (b"1", b"failed: ValueError")
         assert waiting[b"first_failed_ms"] == b"%d" % (now_ms + first_failed_ms)
+
+
+async def test_a_pause_before_the_settlement_makes_no_success_later(server: Redis, shard: Shard) -> None:
+    """An event that failed after the latest success is delayed, however long its settlement waits for the server."""
+    settler = Settler(GroupRef(server, shard, "g"))
+    await settler.note_success(None)
+    succeeded = time.monotonic()
+    ids = await read_new_entries(server, shard, 1)
+    failed_ms = b"%d" % (await server_ms(server) + 1)
+    fields = {**FIELDS, b"attempt": b"1", b"failed_ms": failed_ms, b"first_failed_ms": failed_ms}
+    last = Copy(ids[0], fields, 60, (2, "attempts: failed: ValueError"), failed_ms, failed_ms)
+    await server.client_pause(200, all=False)
+    written = await settler.copy(Source.LIVE, [last], succeeded)
+    assert (len(written.dead), len(written.delayed)) == (0, 1)
+    await settler.note_success(succeeded)
+    assert int(await server.get(shard.succeeded("g")) or b"") < int(failed_ms)
+
+
+async def test_a_success_is_published_by_the_server_s_clock(server: Redis, shard: Shard) -> None:
+    """A success is published once the server's time is known, never later than it was; a future one is refused."""
+    settler = Settler(GroupRef(server, shard, "g"))
+    start_ms = await server_ms(server)
+    for success in (time.monotonic(), time.monotonic() + 3600):
+        await settler.note_success(success)
+        assert await server.get(shard.succeeded("g")) is None
+
+    async def is_published() -> bool:
+        await settler.note_success(time.monotonic())
+        return start_ms <= int(await server.get(shard.succeeded("g")) or 0) <= await server_ms(server)
+
+    await until(is_published)
+
+
+async def server_ms(server: Redis) -> int:
+    """Return the server's time in milliseconds."""
+    seconds, microseconds = await server.time()
+    return 1000 * seconds + microseconds // 1000
