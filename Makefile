@@ -3,7 +3,8 @@
 # tests on the lowest and the newest aiohttp that is allowed; make crash ROUNDS=10, the
 # crash tests at length; make chaos ROUNDS=200 SEED=1, random faults under load; make upgrade
 # WEBHOOKS=2000, an upgrade from 0.1.0rc1 and back, with that many webhooks for each step; make shards
-# WEBHOOKS=5000, changes of the number of shards under load; make fuzz SECONDS=60, random input for
+# WEBHOOKS=5000, changes of the number of shards under load; make cluster WEBHOOKS=5000, moves of a slot
+# and a fail-over of a Redis Cluster under load; make fuzz SECONDS=60, random input for
 # as long; make outage MINUTES=10, an outage of a target of that length;
 # make soak MINUTES=20, the memory of all processes under load; make lock, to renew the locked
 # versions; make reference, pictures, screenshots and recording, to
@@ -17,7 +18,7 @@ PYTEST = $(BIN)/pytest
 # Each process of the tests imports the same modules: compile them once.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: screenshots run test test-containers test-failed collect coverage coverage-data test-aiohttp lint format bench guard soak chaos outage crash fuzz upgrade shards reference kubernetes pictures recording docs package vendor lock clean
+.PHONY: screenshots run test test-containers test-failed collect coverage coverage-data test-aiohttp lint format bench guard soak chaos outage crash fuzz upgrade shards cluster reference kubernetes pictures recording docs package vendor lock clean
 
 run: .venv/.run
 	@exec $(BIN)/ackstream up $(ARGS)
@@ -81,6 +82,9 @@ upgrade: .venv/.dev
 
 shards: .venv/.dev
 	ACKSTREAM_SHARDS_WEBHOOKS=$(or $(WEBHOOKS),5000) $(BIN)/pytest tests/system/redis/test_shards.py $(ARGS)
+
+cluster: .venv/.dev
+	ACKSTREAM_CLUSTER_WEBHOOKS=$(or $(WEBHOOKS),5000) $(BIN)/pytest tests/system/redis/test_cluster.py $(ARGS)
 
 fuzz: .venv/.dev
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(ARGS)

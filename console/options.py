@@ -24,7 +24,10 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 Data = Annotated[Path | None, typer.Option(help="The data folder (default ./ackstream-data).")]
 RedisUrl = Annotated[
-    str | None, typer.Option(help="redis://, rediss://, unix:// or redis+sentinel:// URL (default: the running `up`).")
+    str | None,
+    typer.Option(
+        help="redis://, rediss://, unix://, redis+sentinel:// or redis+cluster:// URL (default: the running `up`)."
+    ),
 ]
 DatabaseUrl = Annotated[str | None, typer.Option(help="sqlite:///path or postgresql://user:password@host/database.")]
 AdminHost = Annotated[str | None, typer.Option(help="Address of the admin port (default 127.0.0.1).")]

@@ -91,14 +91,14 @@ APPENDED = Counter(
 )
 BREAKER = Gauge(
     "ackstream_breaker_state",
-    "0: entries go to Redis. 1: entries go to the spool. Stays at 1: check Redis; ackstream_redis_down and the log "
-    "have the reason.",
+    "0: entries go to Redis. 1: entries go to the spool, or on a cluster to other shards. Stays at 1: check Redis; "
+    "ackstream_redis_down and the log have the reason.",
 )
 REDIS_DOWN = Gauge(
     "ackstream_redis_down",
-    "1 while ingest sends entries to the spool instead of Redis, by fault. denied, wrong-type, cluster, unsupported, "
-    "durability: an operator has to act (the log has the next step), and the spool fills until then. Other faults "
-    "usually end by themselves.",
+    "1 while ingest sends entries to the spool instead of Redis, by fault; on a cluster while a shard gets none. "
+    "denied, wrong-type, cluster, no-cluster, unsupported, durability: an operator has to act (the log has the next "
+    "step), and the spool fills until then. Other faults usually end by themselves.",
     ["fault"],
 )
 SPOOLED = Counter(

@@ -60,8 +60,9 @@ class StreamSettings(BaseSettings):
     )
     redis_url: Annotated[str, AfterValidator(_redis_url)] = Field(
         "redis://127.0.0.1:6379",
-        description="redis://[user:password@]host:port/db, rediss:// for TLS, unix://path, or "
-        "redis+sentinel://[user:password@]host:port,host:port/service/db (a cluster is not supported)",
+        description="redis://[user:password@]host:port/db, rediss:// for TLS, unix://path, "
+        "redis+sentinel://[user:password@]host:port,host:port/service/db, or "
+        "redis+cluster://[user:password@]host:port,host:port",
     )
     stream: Annotated[str, AfterValidator(_stream_name)] = Field(
         DEFAULT_STREAM,

@@ -8,7 +8,8 @@ import structlog
 from runtime.children.child import Child, open_admin
 from runtime.metrics import PROCESS
 from runtime.tracing.process import open_tracing
-from stream.redis.client import REPLY_SECONDS, client, redact_url
+from stream.redis.client import client, redact_url
+from stream.redis.limited_client import REPLY_SECONDS
 from stream.shard_watch import watch_shards
 from worker.consumer.fetcher import BLOCK_MS
 from worker.handler_loader import load_handlers

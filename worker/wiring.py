@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from stream.keys import Shard
 from stream.layout import Layout
+from stream.redis.cluster import at_key
 from stream.shard_watch import ShardWatch
 from worker.consumer.consumer import Consumer
 from worker.consumer.consumer_set import ConsumerSet
@@ -116,7 +117,8 @@ class GroupWiring:
         )
         fetcher = Fetcher(replace(group, server=blocking), heartbeat, self._loaded.limits.batch_entries)
         claimer, upkeep = Claimer(group, heartbeat, poison), self._make_upkeep(group, circuit, settler)
-        return Consumer(self._clients, fetcher, group, heartbeat, claimer, processor, dispatcher, upkeep)
+        servers = [at_key(client, shard.stream) for client in self._clients]
+        return Consumer(servers, fetcher, group, heartbeat, claimer, processor, dispatcher, upkeep)
 
     def _make_dispatcher(self, shard: Shard, circuit: Circuit, suspects: Suspects) -> Dispatcher:
         self._circuits.append(circuit)

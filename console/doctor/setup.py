@@ -11,7 +11,10 @@ from ingest.auth.settings import SignatureSettings
 from ingest.settings import IngestSettings
 from runtime import run_file
 from runtime.run_file import Addresses
+from stream.keys import Shard
+from stream.layout import read_layout
 from stream.redis.client import client
+from stream.redis.cluster import is_cluster
 from stream.settings import InvalidSettings, StreamSettings
 from worker.settings import WorkerSettings
 
@@ -77,6 +80,12 @@ class Setup:
     def open_server(self) -> Redis:
         """Open a client on Redis, without connecting. The caller closes it."""
         return client(self.stream.redis_url, reply_seconds=REPLY_SECONDS)
+
+    async def find_shards(self, server: Redis) -> Sequence[Shard]:
+        """Return a shard for each server to check: shard 0, or all shards of a cluster. Raises RedisError."""
+        if not is_cluster(server):
+            return [self.stream.shard]
+        return (await read_layout(server, self.stream)).shards(self.stream.stream)
 
 
 def load_setup(

@@ -13,6 +13,7 @@ from console.privacy.selection import Record, Selection
 from console.queries.quarantine import RefusedPayload, discard
 from stream.entry import EntryId, fields_from_flat
 from stream.keys import Shard
+from stream.redis.cluster import at_key
 from stream.redis.scripts import read_script
 from worker.group.group_ref import GroupRef
 from worker.replay.job import ENDED, Progress
@@ -188,7 +189,8 @@ def _is_of(progress: Progress, selection: Selection) -> bool:
 async def find_keys(server: Redis, shard: Shard) -> list[str]:
     """Return all keys of a shard, also those of dropped groups. Raises RedisError."""
     prefix = shard.stream
-    keys: AsyncIterator[bytes] = server.scan_iter(match=_GLOB.sub(r"\\\1", prefix) + "*", count=1000)
+    node = at_key(server, prefix)
+    keys: AsyncIterator[bytes] = node.scan_iter(match=_GLOB.sub(r"\\\1", prefix) + "*", count=1000)
     names = {key.decode(errors="surrogateescape") async for key in keys}
     return sorted(name for name in names if name == prefix or name.startswith(f"{prefix}:"))
 

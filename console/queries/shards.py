@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 
 from console.queries.stats import gather_stats
 from stream.layout import Layout, change_layout, read_layout
+from stream.redis.cluster import find_nodes
 from stream.settings import StreamSettings
 from worker.events.timestamps import iso_time
 from worker.group.consumer_group import create_group, read_group_names
@@ -25,6 +26,8 @@ class ShardLine:
     outstanding: int
     """Unread and pending entries, retries and replays, over all groups."""
     dead: int
+    node: str | None = None
+    """The address of the node of a cluster that has the shard; None without a cluster, or if no node has its slot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +47,15 @@ class ShardList:
 async def list_shards(server: Redis, settings: StreamSettings) -> ShardList:
     """Return all known shards. Raises RedisError."""
     layout, lines = await read_layout(server, settings), []
+    nodes = await find_nodes(server, [shard.stream for shard in layout.shards(settings.stream)])
     for shard in layout.shards(settings.stream):
         stats = await gather_stats(server, [shard])
         groups = stats["groups"].values()
         outstanding = sum(group["outstanding"] for group in groups)
         state = "in use" if shard.number < layout.used else "draining" if outstanding else "drained"
         dead = sum(group["dead"] for group in groups)
-        lines.append(ShardLine(shard.number, state, stats["shards"][0]["length"], outstanding, dead))
+        node = nodes[shard.stream] or None
+        lines.append(ShardLine(shard.number, state, stats["shards"][0]["length"], outstanding, dead, node))
     return ShardList(layout, lines)
 
 

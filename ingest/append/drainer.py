@@ -7,7 +7,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from ingest.append.connection import AppendConnection
-from ingest.append.redis_writer import RedisWriter
+from ingest.append.shard_writers import Writer
 from ingest.encoding import find_traceparents
 from ingest.spool.errors import NotSpooled
 from ingest.spool.queue import Spool
@@ -19,6 +19,7 @@ log = structlog.get_logger("drainer")
 
 PROBE_ENTRIES = 50
 SLICE_ENTRIES = 250
+SLICES = 40  # on one connection, and so to one node of a cluster
 CONFIRM_SECONDS = 2.0
 POLL_SECONDS = 1.0
 TAKE_OVER_POLLS = 10
@@ -31,7 +32,7 @@ class Drainer:
 
     def __init__(
         self,
-        writer: RedisWriter,
+        writer: Writer,
         spool: Spool,
         identify: Callable[[str], Awaitable[str | None]],
         tracing: "Tracing | None" = None,
@@ -45,12 +46,12 @@ class Drainer:
         """Probe Redis while it is away, else drain. Every TAKE_OVER_POLLS polls take over folders of dead processes."""
         polls = 0
         while True:
-            if not self._writer.is_open:
+            if not self._writer.may_drain:
                 await self._writer.probe(self.greet)
             elif not await self._drain():
                 await self._writer.wait_until_closed(POLL_SECONDS)
                 polls += 1
-                if polls % TAKE_OVER_POLLS == 0 and self._writer.is_open:
+                if polls % TAKE_OVER_POLLS == 0 and self._writer.may_drain:
                     await self._take_over()
 
     async def greet(self, connection: AppendConnection) -> bool:
@@ -92,7 +93,7 @@ class Drainer:
                 raise
 
     async def _drain(self) -> bool:
-        """Move all entries while the path to Redis is open; return whether any were moved."""
+        """Move entries while the path to Redis is open, at most SLICES slices; return whether any were moved."""
         if not self._spool.held.entries:
             return False
         moved = False
@@ -100,7 +101,9 @@ class Drainer:
             connection = await self._writer.connect()
             try:
                 moved = await self.greet(connection)
-                while self._writer.is_open and await self.feed(connection, SLICE_ENTRIES):
+                for _ in range(SLICES):
+                    if not self._writer.may_drain or not await self.feed(connection, SLICE_ENTRIES):
+                        break
                     moved = True
             finally:
                 await connection.close()

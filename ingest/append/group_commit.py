@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
-from ingest.append.redis_writer import NotConfirmed, RedisWriter
+from ingest.append.redis_writer import NotConfirmed
+from ingest.append.shard_writers import Writer
 from ingest.encoding import Packed, pack
 from ingest.metrics import APPENDED, SPOOLED
 from ingest.spool.errors import NotSpooled
@@ -36,7 +37,7 @@ class Appender:
     goes to the spool. Redis may have appended it anyway; its entries are then on the stream twice.
     """
 
-    def __init__(self, writer: RedisWriter, spool: Spool, budget_seconds: float) -> None:
+    def __init__(self, writer: Writer, spool: Spool, budget_seconds: float) -> None:
         self._writer = writer
         self._spool = spool
         self._budget_seconds = budget_seconds

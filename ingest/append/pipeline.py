@@ -15,6 +15,7 @@ from ingest.append.drainer import Drainer
 from ingest.append.group_commit import Appender
 from ingest.append.redis_writer import RedisWriter
 from ingest.append.server_checks import TOO_WEAK, UNKNOWN, ServerChecks, ServerNotReady
+from ingest.append.shard_writers import ShardWriters, Writer
 from ingest.metrics import SPOOL_LIMIT, SPOOL_OLDEST
 from ingest.settings import IngestSettings, Level
 from ingest.spool.folder import Owner
@@ -22,7 +23,8 @@ from ingest.spool.queue import Spool, open_spool
 from runtime.errors import CommandError
 from runtime.tasks import cancel_and_wait
 from stream.redis.client import name_error, redact_url
-from stream.redis.errors import CLUSTER, DENIED, UNSUPPORTED, WRONG_TYPE
+from stream.redis.cluster import is_cluster
+from stream.redis.errors import CLUSTER, DENIED, NO_CLUSTER, UNSUPPORTED, WRONG_TYPE
 from stream.server_id import ensure_server_id
 from stream.shard_watch import ShardWatch
 
@@ -43,9 +45,8 @@ async def open_pipeline(
     Redis is probed before the block starts. Raises CommandError if the spool cannot be opened, or if the spool is empty
     and Redis cannot be used.
     """
-    checks = ServerChecks(server, settings.ack)
     watch = ShardWatch(server, settings)
-    writer = RedisWriter(server, watch, checks)
+    writer = _make_writer(server, watch, settings)
     SPOOL_LIMIT.set(settings.spool_bytes)
     owner = Owner(settings.shard.stream, redact_url(settings.redis_url))
     async with open_spool(settings.data, owner, settings.spool_bytes) as spool:
@@ -59,8 +60,10 @@ async def open_pipeline(
                 running = [
                     tasks.create_task(appender.run(), name="appender"),
                     tasks.create_task(drainer.run(), name="drainer"),
-                    tasks.create_task(_monitor(writer, watch, checks, spool), name="monitor"),
+                    tasks.create_task(_monitor(writer, watch, spool), name="monitor"),
                 ]
+                if isinstance(writer, ShardWriters):
+                    running.append(tasks.create_task(writer.run(), name="shards"))
                 try:
                     yield appender
                     await appender.finish()
@@ -70,7 +73,13 @@ async def open_pipeline(
             await writer.close()
 
 
-async def _try_at_start(writer: RedisWriter, drainer: Drainer, level: Level) -> None:
+def _make_writer(server: Redis, watch: ShardWatch, settings: IngestSettings) -> Writer:
+    if is_cluster(server):
+        return ShardWriters(server, watch, settings)
+    return RedisWriter(server, watch, ServerChecks(server, settings.ack))
+
+
+async def _try_at_start(writer: Writer, drainer: Drainer, level: Level) -> None:
     """Probe once. With ``fsync`` probe for up to START_SECONDS, because the server may be starting at the same time."""
 
     async def feed(connection: AppendConnection) -> None:
@@ -81,9 +90,11 @@ async def _try_at_start(writer: RedisWriter, drainer: Drainer, level: Level) -> 
     await writer.probe(feed, START_SECONDS)
     while level == "fsync" and writer.fault is not None and writer.fault.passing and time.monotonic() < deadline:
         await writer.probe(feed, START_SECONDS)
+    if isinstance(writer, ShardWriters):
+        await writer.open_others(START_SECONDS)
 
 
-def _require_usable(writer: RedisWriter, settings: IngestSettings) -> None:
+def _require_usable(writer: Writer, settings: IngestSettings) -> None:
     """Raise CommandError if Redis cannot accept entries until an operator acts; with ``fsync`` also if it is away."""
     fault, error, url = writer.fault, writer.error, redact_url(settings.redis_url)
     if fault is None or error is None:
@@ -91,7 +102,7 @@ def _require_usable(writer: RedisWriter, settings: IngestSettings) -> None:
     detail = error.detail if isinstance(error, ServerNotReady) else name_error(error)
     if fault is UNSUPPORTED:
         raise CommandError(detail)
-    if fault in {DENIED, WRONG_TYPE, CLUSTER}:
+    if fault in {DENIED, WRONG_TYPE, CLUSTER, NO_CLUSTER}:
         raise CommandError(f"Redis at {url} cannot be used ({detail}). {fault.sentence}")
     if settings.ack != "fsync":
         return
@@ -108,7 +119,7 @@ def _require_usable(writer: RedisWriter, settings: IngestSettings) -> None:
     raise CommandError(f"ACKSTREAM_ACK=fsync needs a more durable Redis: {detail}. {fault.next_step.capitalize()}")
 
 
-async def _monitor(writer: RedisWriter, watch: ShardWatch, checks: ServerChecks, spool: Spool) -> None:
+async def _monitor(writer: Writer, watch: ShardWatch, spool: Spool) -> None:
     """Check spool, layout and memory every second, and the server's settings every minute, until cancelled."""
     settings_due = time.monotonic() + DURABILITY_SECONDS
     while True:
@@ -120,11 +131,8 @@ async def _monitor(writer: RedisWriter, watch: ShardWatch, checks: ServerChecks,
         if not writer.is_open:
             continue
         with suppress(RedisError):  # the next append detects that Redis is away
-            try:
-                await watch.refresh()
-                await checks.check_memory()
-                if time.monotonic() >= settings_due:
-                    await checks.check_durability()
-                    settings_due = time.monotonic() + DURABILITY_SECONDS
-            except ServerNotReady as exc:
-                writer.fail(exc)
+            await watch.refresh()
+        is_due = time.monotonic() >= settings_due
+        await writer.check(fully=is_due)
+        if is_due:
+            settings_due = time.monotonic() + DURABILITY_SECONDS

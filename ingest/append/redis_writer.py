@@ -1,4 +1,4 @@
-"""The direct path to Redis, behind a circuit breaker: open while Redis confirms batches, closed after a failure.
+"""The direct path to a Redis server, behind a circuit breaker: open while it confirms batches, closed after a failure.
 
 A lost connection is first replaced once within the batch's time, because a server or a proxy may close an idle one.
 While the path is closed, no entry waits for Redis. The path opens again after a successful probe: the server passes its
@@ -9,7 +9,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import structlog
 from redis.asyncio import Redis
@@ -22,7 +22,7 @@ from ingest.append.shard_turns import ShardTurns
 from ingest.metrics import APPEND_FAILURES, BREAKER, REDIS_DOWN
 from runtime.tasks import wait_for
 from stream.redis.client import limit_wait, name_error
-from stream.redis.errors import AWAY, RedisFault, identify_fault
+from stream.redis.errors import AWAY, MOVED, RedisFault, identify_fault
 from stream.shard_watch import ShardWatch
 
 log = structlog.get_logger("redis")
@@ -41,7 +41,11 @@ class NotConfirmed(Exception):  # noqa: N818 - named for the outcome
 
 
 class RedisWriter:
-    """The path to Redis, closed until the first probe, which is due at once. ``jitter(low, high)`` picks a delay."""
+    """The path to a server, closed until the first probe, which is due at once. ``jitter(low, high)`` picks a delay.
+
+    On a cluster there is one for each shard (ingest.append.shard_writers), and ``peers`` has all of them: the metrics
+    show a fault as long as one of them has it.
+    """
 
     def __init__(
         self,
@@ -50,7 +54,10 @@ class RedisWriter:
         checks: ServerChecks,
         clock: Callable[[], float] = time.monotonic,
         jitter: Jitter = random.uniform,
+        peers: "list[RedisWriter] | None" = None,
     ) -> None:
+        self._peers = [] if peers is None else peers
+        self._peers.append(self)
         self._server = server
         self._watch = watch
         self._turns = ShardTurns(watch)
@@ -73,6 +80,9 @@ class RedisWriter:
         """Whether entries may be sent to Redis."""
         return self.fault is None
 
+    may_drain = is_open
+    """Whether spooled entries may be sent to Redis."""
+
     @property
     def reason(self) -> str:
         """The name of the fault that closed the path, for logs and metrics."""
@@ -88,7 +98,7 @@ class RedisWriter:
             try:
                 await connection.append(batch, within_seconds)
             except RedisError as exc:
-                if identify_fault(exc) is not AWAY:
+                if identify_fault(exc) not in {AWAY, MOVED}:
                     raise
                 async with limit_wait(deadline - self._clock()):
                     connection = await self._replace(connection)
@@ -145,8 +155,21 @@ class RedisWriter:
             error=None if error is None else name_error(error),
             meaning=f"{fault.meaning}; entries go to the spool",
             what=fault.next_step,
+            stream=self._watch.shards[0].stream,
             **more,
         )
+
+    async def check(self, *, fully: bool) -> None:
+        """Check the memory of the server, and ``fully`` also its settings; close the path if one is not good enough."""
+        if not self.is_open:
+            return
+        with suppress(RedisError):  # the next append detects that Redis is away
+            try:
+                await self._checks.check_memory()
+                if fully:
+                    await self._checks.check_durability()
+            except ServerNotReady as exc:
+                self.fail(exc)
 
     async def close(self) -> None:
         """Close the connection."""
@@ -196,12 +219,12 @@ class RedisWriter:
         self._set_fault(None)
 
     def _set_fault(self, fault: RedisFault | None) -> None:
-        if self.fault is not None:
-            REDIS_DOWN.labels(self.fault.name).set(0)
-        self.fault = fault
-        BREAKER.set(0 if fault is None else 1)
+        previous, self.fault = self.fault, fault
+        for each in (previous, fault):
+            if each is not None:
+                REDIS_DOWN.labels(each.name).set(any(peer.fault is each for peer in self._peers))
+        BREAKER.set(any(peer.fault is not None for peer in self._peers))
         if fault is None:
             self._closed.clear()
-            return
-        REDIS_DOWN.labels(fault.name).set(1)
-        self._closed.set()
+        else:
+            self._closed.set()

@@ -45,12 +45,19 @@ class ServerNotReady(Exception):  # noqa: N818 - named for the state of the serv
 
 
 class ServerChecks:
-    """The checks of a server before it gets entries, and regularly while it gets them."""
+    """The checks of a server before it gets entries, and regularly while it gets them.
 
-    def __init__(self, server: Redis, level: Level) -> None:
+    On a cluster each shard has its own, and ``peers`` has all of them: the metrics show the weakest node.
+    """
+
+    def __init__(self, server: Redis, level: Level, peers: "list[ServerChecks] | None" = None) -> None:
         self.level = level
         self._server = server
-        self._previous: list[str] | None = None
+        self._peers = [] if peers is None else peers
+        self._peers.append(self)
+        self.shortcomings: list[str] | None = None
+        """A phrase for each setting that was too weak at the last check; None before it."""
+        self.memory_ratio = 0.0
         self._may_ask_memory = True
 
     async def check(self) -> None:
@@ -66,10 +73,11 @@ class ServerChecks:
         """Check the server's settings. Raises ServerNotReady if they are too weak for this level, and RedisError."""
         settings = await _read_settings(self._server)
         short = [UNKNOWN] if settings is None else find_shortcomings(settings)
-        DURABLE.set(not short)
-        if short != self._previous:
+        is_new = all(peer.shortcomings != short for peer in self._peers)
+        self.shortcomings = short
+        DURABLE.set(not any(peer.shortcomings for peer in self._peers))
+        if is_new:
             self._log(short)
-            self._previous = short
         if short and self.level == "fsync":
             raise ServerNotReady(TOO_WEAK, ", ".join(short))
 
@@ -83,9 +91,9 @@ class ServerChecks:
             self._may_ask_memory = False
             return
         if limit := info.get("maxmemory", 0):
-            ratio = (info["used_memory"] - info.get("mem_not_counted_for_evict", 0)) / limit
-            MEMORY.set(ratio)
-            if ratio >= HIGH_MEMORY:
+            self.memory_ratio = (info["used_memory"] - info.get("mem_not_counted_for_evict", 0)) / limit
+            MEMORY.set(max(peer.memory_ratio for peer in self._peers))
+            if self.memory_ratio >= HIGH_MEMORY:
                 raise ServerNotReady(NEARLY_FULL)
 
     def _log(self, short: list[str]) -> None:

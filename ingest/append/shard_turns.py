@@ -1,7 +1,22 @@
 """Gives each batch to the next shard in turn, so that the shards get equal parts of the entries."""
 
+from redis.asyncio import Redis
+
 from ingest.encoding import command
+from stream.keys import Shard
+from stream.settings import StreamSettings
 from stream.shard_watch import ShardWatch
+
+
+class SingleShard(ShardWatch):
+    """One shard alone, as if the stream had no other."""
+
+    def __init__(self, server: Redis, settings: StreamSettings, shard: Shard) -> None:
+        super().__init__(server, settings, creates=False)
+        self.shards = [shard]
+
+    async def refresh(self) -> None:
+        """Do nothing: it stays this shard."""
 
 
 class ShardTurns:

@@ -6,25 +6,28 @@ the caller decides. Every wait has a limit, and TCP keepalive detects a peer tha
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
+from redis.asyncio.connection import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from runtime.errors import CommandError
-from stream.redis import primary
+from stream.redis.cluster import ClusterClient, ClusterPool
+from stream.redis.cluster_nodes import ClusterNodes, SlotConnection, SlotTlsConnection
+from stream.redis.connection import Tcp, Tls, Unix
 from stream.redis.errors import error_code
-from stream.redis.sentinel import ASK_SECONDS, Sentinels
-from stream.redis.url import Host, Target
-
-CONNECT_SECONDS = 3.0
-REPLY_SECONDS = 5.0
+from stream.redis.limited_client import CONNECT_SECONDS, REPLY_SECONDS, Client
+from stream.redis.primary import PrimaryConnection, PrimaryPool, PrimaryTlsConnection
+from stream.redis.sentinel import Sentinels
+from stream.redis.url import SERVER_PORT, Host, Target
+from stream.redis.votes import ASK_SECONDS
 
 STALL_SECONDS = 0.1
 """A timer that is this late shows that the process was paused. Replies get this time after it."""
@@ -71,42 +74,47 @@ class ServerUnfit(CommandError):  # noqa: N818 - named for what is wrong
     """The server lacks a command that this process needs."""
 
 
-class Client(Redis):
-    """redis-py's client with a time limit for each command, from the search for the primary to the reply."""
-
-    limit_seconds = ASK_SECONDS + CONNECT_SECONDS + REPLY_SECONDS
-
-    async def execute_command(self, *args: Any, **options: Any) -> Any:
-        """Execute one command. Raises redis.exceptions.TimeoutError when the limit is reached."""
-        try:  # not limit_wait, which costs more: this runs for every command
-            async with asyncio.timeout(self.limit_seconds):
-                return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
-        except TimeoutError:
-            raise RedisTimeoutError("no answer within the limit") from None
-
-
 def client(url: str, *, reply_seconds: float = REPLY_SECONDS) -> Redis:
     """Open a client on a URL that stream.redis.url describes, without connecting. Raises ValueError.
 
     ``reply_seconds`` limits the wait for a reply; a blocking read needs more than its BLOCK. A command that reaches no
     server raises redis.exceptions.ConnectionError or TimeoutError. A command that reaches a server that is not the
     primary closes its connection and raises stream.redis.errors.Deposed. Behind sentinels each new connection asks for
-    the primary, and a connection in use notices when the primary has moved. A client never raises OSError: a lost
-    socket is a ConnectionError.
+    the primary, and a connection in use notices when the primary has moved. On a cluster each command goes to the node
+    that has its keys (stream.redis.cluster). A client never raises OSError: a lost socket is a ConnectionError.
     """
     target = Target.from_url(url)
-    redis = Client(connection_pool=primary.make_pool(target, _limits(target, reply_seconds)))
+    pool = _make_pool(target, _limits(target, reply_seconds))
+    redis = ClusterClient(pool) if isinstance(pool, ClusterPool) else Client(connection_pool=pool)
     redis.auto_close_connection_pool = True
     redis.limit_seconds = ASK_SECONDS + CONNECT_SECONDS + reply_seconds
     return redis
 
 
-async def find_primary(url: str) -> Host | None:
-    """Return the address that most sentinels of a URL name; None for a URL without sentinels. Raises PrimaryUnknown."""
+def _make_pool(target: Target, limits: dict[str, Any]) -> ConnectionPool:
+    is_tls, asking = target.scheme == "rediss", {**limits, "reply_seconds": ASK_SECONDS}
+    if target.sentinels:
+        kind: Any = PrimaryTlsConnection if is_tls else PrimaryConnection
+        return PrimaryPool(kind, locator=Sentinels(target, asking), **target.options, **limits)
+    if target.nodes:
+        kind = SlotTlsConnection if is_tls else SlotConnection
+        return ClusterPool(kind, ClusterNodes(target, asking), **target.options, **limits)
+    kind = {"redis": Tcp, "rediss": Tls, "unix": Unix}[target.scheme]
+    return ConnectionPool(kind, **target.options, **limits)
+
+
+async def find_servers(url: str) -> Sequence[Host]:
+    """Return the addresses of the servers that a URL leads to: one server, or the primaries of a cluster.
+
+    Behind sentinels this is the address that most of them name. Raises RedisError if nobody names a server.
+    """
     target = Target.from_url(url)
-    if not target.sentinels:
-        return None
-    return (await Sentinels(target, _limits(target, ASK_SECONDS)).find_primaries())[0]
+    limits = _limits(target, ASK_SECONDS)
+    if target.sentinels:
+        return (await Sentinels(target, limits).find_primaries())[:1]
+    if target.nodes:
+        return sorted(await ClusterNodes(target, limits).find_primaries())
+    return [(target.options.get("host", "localhost"), target.options.get("port", SERVER_PORT))]
 
 
 def _limits(target: Target, reply_seconds: float) -> dict[str, Any]:

@@ -20,7 +20,15 @@ class Deposed(RedisConnectionError):  # noqa: N818 - named for what has happened
 
 
 class PrimaryUnknown(RedisConnectionError):  # noqa: N818 - likewise
-    """No sentinel that answered in time names a primary."""
+    """No sentinel that answered in time names a primary, or no node of the cluster answered in time."""
+
+
+class SlotMoved(RedisConnectionError):  # noqa: N818 - likewise
+    """Another node of the cluster has the slot of the key, or is about to get it. The command was not executed."""
+
+
+class SlotDown(RedisConnectionError):  # noqa: N818 - likewise
+    """The cluster is down, or the slot of the key has no node."""
 
 
 class GroupGone(RedisError):  # noqa: N818 - likewise
@@ -68,8 +76,8 @@ READ_ONLY = RedisFault(
 )
 NO_PRIMARY = RedisFault(
     "no-primary",
-    "no sentinel names a primary",
-    "start the sentinels, and check the service's name and sentinel_password in ACKSTREAM_REDIS_URL",
+    "no sentinel names a primary, or no node of the cluster answers",
+    "start them, and check the addresses, the service's name and sentinel_password in ACKSTREAM_REDIS_URL",
     connected=False,
 )
 MAX_CLIENTS = RedisFault("max-clients", "Redis has too many clients", "raise its maxclients", connected=False)
@@ -92,9 +100,27 @@ WRONG_TYPE = RedisFault(
 )
 CLUSTER = RedisFault(
     "cluster",
-    "Redis is a node of a cluster, which is not supported",
-    "set ACKSTREAM_REDIS_URL to a server without cluster mode",
+    "Redis is a node of a cluster, and the URL is that of a single server",
+    "set ACKSTREAM_REDIS_URL to redis+cluster://HOST:PORT,HOST:PORT",
     passing=False,
+)
+NO_CLUSTER = RedisFault(
+    "no-cluster",
+    "Redis has no cluster mode, and the URL is that of a cluster",
+    "set ACKSTREAM_REDIS_URL to redis://HOST:PORT",
+    passing=False,
+)
+MOVED = RedisFault(
+    "moved",
+    "a shard moves to another node of the cluster",
+    "wait; if it stays, look at the slots: `redis-cli --cluster check`",
+    connected=False,
+)
+SLOT_DOWN = RedisFault(
+    "cluster-down",
+    "the cluster is down, or the slot of a shard has no node",
+    "start its nodes, and give the slot a node: `redis-cli --cluster fix`",
+    connected=False,
 )
 UNSUPPORTED = RedisFault(
     "unsupported",
@@ -126,9 +152,16 @@ _BY_CODE = {
     "TRYAGAIN": CLUSTER,
 }
 
-_BY_TEXT = {"no such key": GONE, "max number of clients reached": MAX_CLIENTS, "ACL failure in script": DENIED}
+_BY_TEXT = {
+    "no such key": GONE,
+    "cluster support disabled": NO_CLUSTER,
+    "max number of clients reached": MAX_CLIENTS,
+    "ACL failure in script": DENIED,
+}
 
 _BY_CLASS: tuple[tuple[tuple[type[Exception], ...], RedisFault], ...] = (
+    ((SlotMoved,), MOVED),
+    ((SlotDown,), SLOT_DOWN),
     ((PrimaryUnknown,), NO_PRIMARY),
     ((Deposed,), READ_ONLY),
     ((Stalled,), STALLED),

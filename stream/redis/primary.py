@@ -1,43 +1,52 @@
-"""Connections to the primary that the sentinels name. They follow it when it moves."""
+"""Connections to a primary whose address others know: sentinels, or the nodes of a cluster. They follow it."""
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio.connection import ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from stream.redis.connection import Tcp, Tls, Unix
+from stream.redis.connection import Tcp, Tls
 from stream.redis.errors import Deposed, PrimaryUnknown
-from stream.redis.sentinel import ASK_SECONDS, Sentinels
-from stream.redis.url import Target
+from stream.redis.url import Host
 
 
-def make_pool(target: Target, limits: Mapping[str, Any]) -> ConnectionPool:
-    """Create a client's connection pool. ``limits`` are redis-py's options for all connections, also to sentinels."""
-    if target.sentinels:
-        kind: Any = PrimaryTlsConnection if target.scheme == "rediss" else PrimaryConnection
-        sentinels = Sentinels(target, {**limits, "reply_seconds": ASK_SECONDS})
-        return PrimaryPool(kind, sentinels=sentinels, **target.options, **limits)
-    kind = {"redis": Tcp, "rediss": Tls, "unix": Unix}[target.scheme]
-    return ConnectionPool(kind, **target.options, **limits)
+class Locator(ABC):
+    """Finds a primary."""
+
+    primary: Host | None = None
+    """The last known primary, to which the pool's connections lead."""
+
+    @abstractmethod
+    async def find_primaries(self) -> Sequence[Host]:
+        """Return the addresses that are named as the primary, most votes first. Raises PrimaryUnknown."""
+
+    @abstractmethod
+    def refresh(self) -> None:
+        """Look in the background, now and then, whether the primary has moved, if it does not say so itself."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Stop looking."""
 
 
 class PrimaryConnection(Tcp):
-    """A TCP connection to the primary that the sentinels name; all connections of a pool lead to the same server.
+    """A TCP connection to the primary that the locator finds; all connections of a pool lead to the same server.
 
-    Every new connection asks the sentinels. A connection in use asks again in the background every
-    LOOK_SECONDS, because a deposed primary may still confirm writes that will be lost. If the sentinels name another
-    primary, the connection is closed before its next command.
+    Every new connection asks the locator. A connection in use lets it look in the background, because a deposed primary
+    may still confirm writes that will be lost. If the primary has moved, the connection is closed before its next
+    command.
     """
 
-    def __init__(self, *, sentinels: Sentinels, **options: Any) -> None:
+    def __init__(self, *, locator: Locator, **options: Any) -> None:
         super().__init__(**options)
-        self._sentinels = sentinels
+        self._locator = locator
 
     @property
     def _has_moved(self) -> bool:
-        return self._sentinels.primary != (self.host, self.port)
+        return self._locator.primary != (self.host, self.port)
 
     async def connect(self) -> None:
         """Connect, unless connected to the pool's current primary."""
@@ -50,8 +59,8 @@ class PrimaryConnection(Tcp):
         if self.is_connected:
             return
         failed: Exception | None = None
-        for host, port in await self._sentinels.find_primaries():
-            self.host, self.port = self._sentinels.primary = host, port
+        for host, port in await self._locator.find_primaries():
+            self.host, self.port = self._locator.primary = host, port
             try:
                 await super().connect_check_health(*args, **options)
             except (RedisConnectionError, RedisTimeoutError) as exc:
@@ -61,8 +70,8 @@ class PrimaryConnection(Tcp):
         raise failed or PrimaryUnknown
 
     def check_primary(self) -> None:
-        """Raise Deposed if the sentinels have named another primary. They are asked in the background."""
-        self._sentinels.refresh()
+        """Raise Deposed if the primary is known to have moved. The locator looks in the background."""
+        self._locator.refresh()
         if self._has_moved:
             raise Deposed
 
@@ -77,17 +86,17 @@ class PrimaryConnection(Tcp):
 
 
 class PrimaryTlsConnection(PrimaryConnection, Tls):
-    """A TLS connection to the primary that the sentinels name."""
+    """A TLS connection to the primary that the locator finds."""
 
 
 class PrimaryPool(ConnectionPool):
     """A pool of connections to the primary."""
 
-    def __init__(self, *kind: Any, sentinels: Sentinels, **options: Any) -> None:
-        super().__init__(*kind, sentinels=sentinels, **options)
-        self._sentinels = sentinels
+    def __init__(self, *kind: Any, locator: Locator, **options: Any) -> None:
+        super().__init__(*kind, locator=locator, **options)
+        self._locator = locator
 
     async def aclose(self) -> None:
-        """Close all connections and stop asking the sentinels."""
-        await self._sentinels.aclose()
+        """Close all connections and stop looking for the primary."""
+        await self._locator.aclose()
         await super().aclose()

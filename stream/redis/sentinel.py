@@ -6,29 +6,23 @@ address that most of them name.
 """
 
 import asyncio
-import random
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
-
 from stream.redis.connection import Tcp, Tls
 from stream.redis.errors import PrimaryUnknown
+from stream.redis.primary import Locator
 from stream.redis.url import Host, Target
+from stream.redis.votes import count_votes
 
-ASK_SECONDS = 1.0
 LOOK_SECONDS = 2.0
 
 
-class Sentinels:
+class Sentinels(Locator):
     """The sentinels of one service. Each query opens new connections, so that none of them is half open."""
-
-    primary: Host | None = None
-    """The last known primary, to which the pool's connections lead."""
 
     def __init__(self, target: Target, limits: Mapping[str, Any]) -> None:
         self._service = target.service
@@ -65,37 +59,11 @@ class Sentinels:
         return 2 * votes > len(self._hosts)
 
     async def _count_votes(self) -> Counter[Host]:
-        """Count the sentinels' answers until a majority agrees, all have answered, or the time is over."""
-        queries = [asyncio.ensure_future(self._ask(*host)) for host in self._hosts]
-        try:
-            votes, error = await self._collect_votes(queries)
-        finally:
-            for query in queries:
-                query.cancel()
-            await asyncio.gather(*queries, return_exceptions=True)
+        """Count the sentinels' answers. Raises PrimaryUnknown without any."""
+        votes, error = await count_votes(self._hosts, self._ask)
         if not votes:
             raise PrimaryUnknown(f"no sentinel names a primary of {self._service!r}") from error
-        random.shuffle(votes)  # ties are broken at random
-        return Counter(votes)
-
-    async def _collect_votes(
-        self, queries: Sequence["asyncio.Future[Host | None]"]
-    ) -> tuple[list[Host], Exception | None]:
-        votes: list[Host] = []
-        error: Exception | None = None
-        try:
-            async with asyncio.timeout(ASK_SECONDS):
-                for answer in asyncio.as_completed(queries):
-                    try:
-                        if host := await answer:
-                            votes.append(host)
-                    except RedisError as exc:
-                        error = exc
-                    if any(map(self._is_majority, Counter(votes).values())):
-                        break
-        except TimeoutError:
-            error = error or RedisTimeoutError()
-        return votes, error
+        return votes
 
     async def _ask(self, host: str, port: int) -> Host | None:
         connection: Any = self._kind(host=host, port=port, **self._options)

@@ -25,6 +25,7 @@ from tests.support.samples.events import body
 from tests.support.servers.listen import run_listener
 from tests.support.servers.proxy import run_proxy, through
 from tests.support.servers.redis_users import add_user
+from tests.support.servers.sentinels import Node, quiet_port
 from tests.support.streams.settled import is_settled
 from tests.support.waiting import until
 
@@ -172,6 +173,28 @@ async def test_tls_is_spoken_and_certificates_are_checked(
         with pytest.raises(RedisConnectionError, match="certificate"):
             await wrong.ping()
         await wrong.aclose()
+
+
+async def test_tls_is_spoken_to_the_nodes_of_a_cluster(shard: Shard, tmp_path: Path) -> None:
+    """With rediss+cluster:// the first node and the nodes that it names are asked over TLS."""
+    authority, port = trustme.CA(), quiet_port()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    node = Node(tmp_path / "node", port, f"cluster-enabled yes\ncluster-port {quiet_port()}\nsave ''\n")
+    async with node.run(), serve_tls(port, authority.issue_cert("127.0.0.1")) as tls_port:
+        async with connect.client(f"redis://127.0.0.1:{port}") as plain:
+            ask: Any = plain.execute_command
+            await ask("CONFIG SET", "cluster-announce-port", tls_port)
+            await ask("CLUSTER ADDSLOTSRANGE", 0, 16383)
+            await until(lambda: is_up(plain))
+        url = f"rediss+cluster://127.0.0.1:{tls_port}?ssl_ca_certs={tmp_path}/ca.pem"
+        async with connect.client(url) as server:
+            await server.xadd(shard.stream, {"n": "1"})
+            assert await server.xlen(shard.stream) == 1
+        assert await connect.find_servers(url) == [("127.0.0.1", tls_port)]
+
+
+async def is_up(node: Any) -> bool:
+    return bool((await node.execute_command("CLUSTER INFO"))["cluster_state"] == "ok")
 
 
 @pytest.mark.parametrize(

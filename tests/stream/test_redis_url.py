@@ -21,6 +21,14 @@ def test_what_is_left_out_is_usual(rest: str) -> None:
     assert (target.service, target.options, target.sentinel_options) == (SERVICE, {"db": 0}, {})
 
 
+def test_nodes_of_a_cluster_are_named_with_one_user() -> None:
+    """Hosts with their ports, and the user and TLS options that hold for all nodes."""
+    target = Target.from_url("rediss+cluster://me:word@one:1,[::1],three/?ssl_ca_certs=/ca.pem")
+    assert target.nodes == (("one", 1), ("::1", 6379), ("three", 6379))
+    assert (target.scheme, target.sentinels) == ("rediss", ())
+    assert target.options == {"username": "me", "password": "word", "ssl_ca_certs": "/ca.pem"}
+
+
 def test_tls_holds_for_servers_and_sentinels() -> None:
     """The options for certificates go to both."""
     target = Target.from_url("rediss+sentinel://one/main?ssl_ca_certs=/ca.pem&sentinel_password=other")
@@ -48,7 +56,12 @@ def test_a_server_is_named_as_redis_py_does(url: str, options: dict[str, object]
         "",
         "one:6379",
         "http://one",
-        "redis+cluster://one:6379",
+        "redis+cluster://",
+        "redis+cluster://one:6379/0",
+        "redis+cluster://one:6379?db=1",
+        "redis+cluster://one,two:x",
+        "redis+cluster://one?sentinel_password=x",
+        "redis+cluster://one?ssl_ca_certs=/ca.pem",
         "redis+sentinel://",
         "redis+sentinel:///main",
         "redis+sentinel://one:1,,two:2/main",

@@ -32,7 +32,7 @@ def test_every_fault_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("redis_url", "http://user:hunter2@example.test"),
         ("redis_url", "redis://user:hunter2@example.test:port"),
-        ("redis_url", "redis+cluster://user:hunter2@example.test"),
+        ("redis_url", "redis+cluster://user:hunter2@example.test/5"),
         ("redis_url", "redis+sentinel://user:hunter2@example.test:port/main"),
         ("database_url", "mysql://user:hunter2@example.test"),
         ("database_url", "postgresql://user:hunter2@example.test:port/x"),

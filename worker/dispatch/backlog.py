@@ -44,12 +44,14 @@ class Backlog:
 
     async def measure(self) -> None:
         """Measure the backlog. Raises RedisError."""
-        total = used = maxmemory = 0
+        sizes, memory = [], []
         for shard in self._shards:
             keys = [shard.delayed(self._group), shard.retry(self._group), shard.dead(self._group)]
             size, used, maxmemory = map(int, await self._measure(keys=keys))
-            total += size
-        self.bytes = total
+            sizes.append(size)
+            memory.append((used / maxmemory if maxmemory else 0.0, used, maxmemory))
+        self.bytes = sum(sizes)
+        _, used, maxmemory = max(memory)  # of a cluster the fullest node
         limit = limit_of(self._limit_bytes, used, maxmemory)
         self.is_tight = maxmemory > 0 and used >= TIGHT_RATIO * maxmemory
         was_full, self.is_full = self.is_full, limit is not None and self.bytes >= limit

@@ -34,7 +34,8 @@ ALONE = OtherShards()
 class RetentionPolicy:
     """The age and size of the stream. ``most_bytes`` None means half of maxmemory, or 1 GiB without maxmemory.
 
-    The size is that of all shards together. If they are too large, those with more than an equal part are trimmed.
+    The size is that of all shards together; for half of maxmemory, of all shards on the same node. If they are too
+    large, those with more than an equal part are trimmed.
 
     ``together`` collects enough entries for a file of the archive. Entries then stay for up to an hour longer, or for a
     24th of the age if that is less, and all old entries are trimmed at once. A stream that is too large is trimmed by a

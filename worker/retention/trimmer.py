@@ -21,6 +21,7 @@ from runtime.tasks import cancel_and_wait, wait_for
 from stream.entry import EntryId
 from stream.keys import Shard
 from stream.redis.client import client, name_error
+from stream.redis.cluster import find_nodes
 from stream.shard_watch import ShardWatch
 from worker.group.lease import Lease
 from worker.metrics import (
@@ -126,6 +127,9 @@ class Trimmer:
         largest = OtherShards(len(others), sys.maxsize)
         if not self._retention.is_too_large(survey, largest):
             return largest
+        if self._retention.most_bytes is None and survey.maxmemory:  # the limit is a part of the node's memory
+            nodes = await find_nodes(self._server, [shard.stream for shard in self._watch.shards])
+            others = [shard for shard in others if nodes[shard.stream] == nodes[self._shard.stream]]
         async with self._server.pipeline(transaction=False) as pipe:
             for shard in others:
                 pipe.xlen(shard.stream)

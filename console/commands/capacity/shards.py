@@ -43,6 +43,7 @@ def list_command(options: ServerOptions) -> None:
                 "entries": line.entries,
                 "work": line.outstanding,
                 "dead": line.dead,
+                **({"node": line.node} if line.node else {}),
             }
             for line in found.lines
         ]

@@ -1,4 +1,4 @@
-"""Reads when the certificates of servers end: of Redis and its sentinels, of PostgreSQL and of targets of forward.
+"""Reads when certificates end: of Redis, its sentinels or its cluster, of PostgreSQL and of targets of forward.
 
 The standard library parses only certificates that it has verified. So the certificate is fetched without verification
 first, and then trusted for a second connection: that one fails only if the certificate has ended. Whether the name and
@@ -12,11 +12,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import suppress
 from dataclasses import dataclass
 
+from redis.exceptions import RedisError
+
 from console.doctor.finding import Finding, make_finding
 from console.doctor.setup import Setup
 from runtime.errors import CommandError
-from stream.redis.client import find_primary
-from stream.redis.errors import PrimaryUnknown
+from stream.redis.client import find_servers
 from stream.redis.url import Target
 from worker.handlers.request import parse_url
 from worker.store import postgresql_url
@@ -27,7 +28,6 @@ DAY_SECONDS = 86_400
 ANSWER_SECONDS = 5.0
 HAS_ENDED = 10
 """OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED: https://docs.openssl.org/master/man3/X509_STORE_CTX_get_error/."""
-REDIS_PORT = 6379
 SSL_REQUEST = struct.pack("!ii", 8, 80_877_103)
 """https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL."""
 
@@ -64,19 +64,16 @@ def judge_end(server: TlsServer, end: float | None, setup: Setup) -> Iterator[Fi
 
 
 async def _list_redis(setup: Setup) -> AsyncIterator[TlsServer]:
-    """Yield Redis, or the sentinels and the primary that they name."""
+    """Yield Redis, or the sentinels and the primary that they name, or the primaries of a cluster."""
     url = setup.stream.redis_url
     target = Target.from_url(url)
     if target.scheme != "rediss":
         return
     for host, port in target.sentinels:
         yield TlsServer(f"the sentinel {host}:{port}", host, port)
-    with suppress(PrimaryUnknown):  # another check reports it
-        host, port = await find_primary(url) or (
-            target.options.get("host", "localhost"),
-            target.options.get("port", REDIS_PORT),
-        )
-        yield TlsServer(f"Redis ({host}:{port})", host, port)
+    with suppress(RedisError):  # another check reports it
+        for host, port in await find_servers(url):
+            yield TlsServer(f"Redis ({host}:{port})", host, port)
 
 
 def _list_postgresql(setup: Setup) -> Iterator[TlsServer]:

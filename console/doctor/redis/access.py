@@ -16,6 +16,7 @@ from redis.exceptions import ResponseError
 from console.doctor.finding import Finding, make_finding
 from console.doctor.setup import Setup
 from stream.redis.client import redact_url
+from stream.redis.cluster import list_nodes
 from stream.redis.scripts import read_script
 from stream.redis.url import Target
 
@@ -61,16 +62,14 @@ CHECK = read_script(__file__, "check_rights.lua")
 
 async def check_access(server: Redis, setup: Setup) -> Sequence[Finding]:
     """Return the findings about passwords and rights. Raises RedisError."""
-    stream = setup.stream.shard.stream
-    missing = {role: await find_missing(server, stream, role) for role in _find_roles(setup)}
-    return [
-        *await _check_password(server, setup),
-        *(
-            make_finding("redis.rights", role=role, commands=", ".join(names))
-            for role, names in missing.items()
-            if names
-        ),
-    ]
+    shards = await setup.find_shards(server)
+    findings = [*await _check_password(server, setup)]
+    for address, node in (await list_nodes(server, [shard.stream for shard in shards])).items():
+        for role in _find_roles(setup):
+            if names := await find_missing(node, setup.stream.shard.stream, role):
+                commands = ", ".join(names) + (f" on node {address}" if address else "")
+                findings.append(make_finding("redis.rights", role=role, commands=commands))
+    return findings
 
 
 def _find_roles(setup: Setup) -> Sequence[str]:
@@ -99,9 +98,7 @@ async def _check_password(server: Redis, setup: Setup) -> Iterator[Finding]:
     target = Target.from_url(setup.stream.redis_url)
     if target.scheme == "unix" or target.options.get("password"):
         return iter(())
-    hosts = (
-        [target.options.get("host", "localhost")] if not target.sentinels else [host for host, _ in target.sentinels]
-    )
+    hosts = [host for host, _ in target.sentinels or target.nodes] or [target.options.get("host", "localhost")]
     addresses = [address for host in hosts for address in await _resolve(host)]
     try:
         settings: Any = await server.config_get("bind", "protected-mode")

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from redis.asyncio import Redis
@@ -15,11 +15,11 @@ from console.doctor.redis.memory import judge_memory
 from console.doctor.setup import Setup
 from ingest.append.connection import COMMANDS, AppendConnection
 from ingest.append.server_checks import POLICY, REQUIRED, find_shortcomings
-from ingest.append.shard_turns import ShardTurns
+from ingest.append.shard_turns import ShardTurns, SingleShard
 from ingest.settings import IngestSettings
 from stream.redis.client import ServerUnfit, name_error, redact_url, require_commands
+from stream.redis.cluster import at_key, find_nodes, is_cluster
 from stream.redis.errors import FULL, READ_ONLY, UNSUPPORTED, UNWRITABLE, RedisFault, identify_fault
-from stream.settings import StreamSettings
 from stream.shard_watch import ShardWatch
 
 SETTINGS = (*REQUIRED, POLICY, "maxmemory", "maxclients", "min-replicas-to-write", "stop-writes-on-bgsave-error")
@@ -50,9 +50,28 @@ async def find_fault(server: Redis, setup: Setup) -> Finding | None:
 
 
 async def check_redis(server: Redis, setup: Setup) -> Sequence[Finding]:
-    """Return the findings about the server. Raises RedisError if it stops answering."""
+    """Return the findings about the server, or each node that has a shard. Raises RedisError if it stops answering."""
+    shards = await setup.find_shards(server)
+    nodes = await find_nodes(server, [shard.stream for shard in shards])
+    findings: list[Finding] = []
+    checked: set[str] = set()
+    for shard in shards:
+        address, node = nodes[shard.stream], at_key(server, shard.stream)
+        if is_cluster(server) and not address:
+            findings.append(make_finding("redis.no-node", shard=shard.number))
+            continue
+        found = [] if address in checked else await _check_server(node, setup)
+        checked.add(address)
+        fault, error = await try_append(node, SingleShard(node, setup.stream, shard))
+        if fault is not None and not (fault in EXPLAINED and any(finding.is_problem for finding in found)):
+            found = [_describe_fault(setup, fault, error), *found]
+        findings += [replace(each, what=f"{each.what} Node {address}.") if address else each for each in found]
+    return findings
+
+
+async def _check_server(server: Redis, setup: Setup) -> list[Finding]:
     state = await read_state(server)
-    findings = [
+    return [
         *await _compare_clocks(server, setup),
         *judge_replies(await _measure_reply_ms(server), setup.ingest),
         *judge_durability(state.settings, setup.ingest),
@@ -61,9 +80,6 @@ async def check_redis(server: Redis, setup: Setup) -> Sequence[Finding]:
         *judge_replication(state, redact_url(setup.stream.redis_url)),
         *judge_clients(state),
     ]
-    fault, error = await try_append(server, setup.stream)
-    is_explained = fault in EXPLAINED and any(finding.is_problem for finding in findings)
-    return findings if fault is None or is_explained else [_describe_fault(setup, fault, error), *findings]
 
 
 async def _compare_clocks(server: Redis, setup: Setup) -> Sequence[Finding]:
@@ -86,11 +102,11 @@ async def _measure_reply_ms(server: Redis) -> float:
     return 1000 * min(times)
 
 
-async def try_append(server: Redis, settings: StreamSettings) -> tuple[RedisFault | None, str]:
+async def try_append(server: Redis, watch: ShardWatch) -> tuple[RedisFault | None, str]:
     """Return the fault that an append would meet and its error, as ingest tries it at its start. Appends nothing."""
     try:
         await require_commands(server, (*COMMANDS, "FUNCTION"))
-        connection = await AppendConnection.open(server, ShardTurns(ShardWatch(server, settings)))
+        connection = await AppendConnection.open(server, ShardTurns(watch))
         try:
             await connection.append((), LATE_SECONDS)
         finally:

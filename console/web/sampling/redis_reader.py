@@ -13,6 +13,7 @@ from console.web.sampling.snapshot import Away, GroupSample, HandlerError, Pause
 from ingest.append.server_checks import POLICY, REQUIRED, find_shortcomings
 from stream.keys import Shard
 from stream.redis.client import limit_wait
+from stream.redis.cluster import list_nodes
 from stream.redis.errors import DENIED, UNKNOWN, identify_fault
 from stream.redis.scripts import read_script
 from worker.events.event import mask_numbers
@@ -115,15 +116,19 @@ class RedisReader:
         )
 
     async def _read_slowly(self) -> None:
-        memory = await self._ask("info", self._server.info, "memory") or {}
-        settings = await self._ask("config", self._server.config_get, *REQUIRED, POLICY)
+        nodes = (await list_nodes(self._server, [stats.shard.stream for stats in self.shards])).values()
+        memories = [await self._ask("info", node.info, "memory") or {} for node in nodes]
+        memory = max(memories, key=_memory_share, default={})
+        settings = [await self._ask("config", node.config_get, *REQUIRED, POLICY) for node in nodes]
         usage = [
             await self._ask("memory", self._server.memory_usage, stats.shard.stream, samples=SAMPLES)
             if stats.length
             else 0
             for stats in self.shards
         ]
-        short = () if settings is None else tuple(find_shortcomings(settings))
+        short = tuple(
+            dict.fromkeys(phrase for each in settings if each is not None for phrase in find_shortcomings(each))
+        )
         errors: dict[str, list[HandlerError]] = {}
         running = 0
         for stats in self.shards:
@@ -137,7 +142,7 @@ class RedisReader:
             bytes=_sum(usage),
             memory_used=_used_memory(memory),
             memory_max=memory.get("maxmemory") or None,
-            durable=None if settings is None else not short,
+            durable=None if None in settings else not short,
             shortcomings=short,
             running_replays=running,
         )
@@ -185,6 +190,11 @@ class Liveness:
             return None
         changes = [changed for key, (_, changed) in self._beats.items() if key[0] == name]
         return sum(changed is not None and now - changed < TIMING.late for changed in changes)
+
+
+def _memory_share(info: Mapping[str, Any]) -> float:
+    limit = info.get("maxmemory", 0)
+    return (_used_memory(info) or 0) / limit if limit else 0.0
 
 
 def _used_memory(info: Mapping[str, Any]) -> int | None:

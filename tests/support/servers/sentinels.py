@@ -36,7 +36,7 @@ class Node(Server):
 
     def __init__(self, folder: Path, port: int, config: str, *arguments: str) -> None:
         folder.mkdir()
-        self.port = port
+        self.folder, self.port = folder, port
         (folder / "node.conf").write_text(f"bind 127.0.0.1\nport {port}\n{config}")
         super().__init__((find_binary(), str(folder / "node.conf"), *arguments), folder)
 

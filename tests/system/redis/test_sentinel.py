@@ -13,7 +13,8 @@ from sqlalchemy import text
 from stream.keys import Shard
 from stream.redis.client import client
 from stream.redis.errors import READ_ONLY, identify_fault
-from stream.redis.sentinel import ASK_SECONDS, LOOK_SECONDS
+from stream.redis.sentinel import LOOK_SECONDS
+from stream.redis.votes import ASK_SECONDS
 from tests.support.faults.redis_faults import catch_error
 from tests.support.http.load import SENDERS, Load, open_load
 from tests.support.processes import Ingest, becomes
