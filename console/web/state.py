@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from console.doctor.board import CheckBoard
 from console.queries.run.replay_cards import CopyRates
 from console.queries.run.replay_plans import PlanBoard
+from console.queries.statuses.histograms import DeliveryHistograms
 from console.web.access.audit import AuditLog
 from console.web.access.guard import IDENTITY
 from console.web.access.roles import Identity
@@ -41,6 +42,7 @@ class ConsoleState:
     erasures: ErasureBoard
     """The messages that an admin erases."""
     copy_rates: CopyRates = field(default_factory=CopyRates)
+    histograms: DeliveryHistograms = field(default_factory=DeliveryHistograms)
 
 
 STATE = web.AppKey("state", ConsoleState)

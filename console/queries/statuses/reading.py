@@ -38,13 +38,16 @@ async def open_reader(engine: AsyncEngine, seconds: float = SECONDS) -> AsyncIte
             yield connection
     except DBAPIError as exc:
         if _is_stopped(exc):
-            raise QueryTooSlow(
-                f"the database did not answer within {seconds:g} s: choose a shorter time or more filters"
-            ) from exc
+            raise make_too_slow(seconds) from exc
         raise
     finally:
         if timer is not None:
             timer.cancel()
+
+
+def make_too_slow(seconds: float) -> QueryTooSlow:
+    """Return the error of a read that has reached this limit."""
+    return QueryTooSlow(f"the database did not answer within {seconds:g} s: choose a shorter time or more filters")
 
 
 async def _interrupt(connection: AsyncConnection, seconds: float) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Select, func, literal, literal_column, sel
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from console.queries.statuses.figures import Capped
-from console.queries.statuses.ranges import plan_ranges
+from console.queries.statuses.ranges import Range, plan_ranges
 from console.queries.statuses.reading import open_reader
 from worker.events.event import SUBMITTED
 from worker.events.number_hash import PREFIX, NumberHash
@@ -116,16 +116,19 @@ async def find_messages(
 
 
 async def count_newer(engine: AsyncEngine, chosen: MessageFilter, newest: str, limit: int = 1000) -> Capped:
-    """Return how many messages were added to the list above its newest message. Raises as ``find_messages``."""
-    newer = _is_newer(_decode(newest))
-    statements = [statement for _, statement in _plan_lookups(chosen)] or [_select(chosen)]
+    """Return how many messages were added above the newest message of a list without a text. Raises as above."""
+    cursor = _decode(newest)
+    first_at, number = messages.c.first_at, 0
+    ids = _select(chosen, _is_newer(cursor)).with_only_columns(messages.c.message_uuid).order_by(None)
     async with open_reader(engine) as connection:
-        ids = [
-            select(part.with_only_columns(messages.c.message_uuid).where(newer).limit(limit + 1).subquery())
-            for part in statements
-        ]
-        rows = select(union_all(*ids).subquery()).distinct().limit(limit + 1)
-        number = (await connection.execute(select(func.count()).select_from(rows.subquery()))).scalar_one()
+        ranges: Sequence[Range] = [(cursor[0], _LATEST)]
+        if _has_rollup(chosen):
+            ranges = await _plan(connection, chosen, cursor[0], chosen.until or _LATEST, limit)
+        for start, end in ranges:
+            part = ids.where(first_at >= start, first_at < end).limit(limit + 1 - number)
+            number += (await connection.execute(select(func.count()).select_from(part.subquery()))).scalar_one()
+            if number > limit:
+                break
     return Capped(min(number, limit), is_exact=number <= limit)
 
 
@@ -248,20 +251,27 @@ async def _list(connection: AsyncConnection, chosen: MessageFilter, cursor: Curs
         if len(rows) > limit:
             return rows
         before, statement = edge, statement.where(first_at < edge)
-    for start, end in await plan_ranges(
+    for start, end in await _plan(connection, chosen, chosen.since, before, limit):
+        rows += await connection.execute(statement.where(first_at >= start, first_at < end))
+        if len(rows) > limit:
+            break
+    return rows[: limit + 1]
+
+
+async def _plan(
+    connection: AsyncConnection, chosen: MessageFilter, since: datetime | None, before: datetime, enough: int
+) -> Sequence[Range]:
+    """Return the ranges of time that have such messages, newest first."""
+    return await plan_ranges(
         connection,
         status="open" if chosen.is_open and chosen.status is None else chosen.status,
         channel=chosen.channel,
         account=chosen.account,
         error=chosen.error,
-        since=chosen.since,
+        since=since,
         before=before,
-        enough=limit,
-    ):
-        rows += await connection.execute(statement.where(first_at >= start, first_at < end))
-        if len(rows) > limit:
-            break
-    return rows[: limit + 1]
+        enough=enough,
+    )
 
 
 def _has_rollup(chosen: MessageFilter) -> bool:

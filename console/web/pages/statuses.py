@@ -9,7 +9,6 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 from pydantic import BaseModel, StringConstraints, model_validator
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from console.queries.statuses.costs import sum_costs
 from console.queries.statuses.delivery import measure_delivery
@@ -143,8 +142,8 @@ async def read(state: ConsoleState, chosen: StatusQuery, identity: Identity) -> 
         read_funnel(state, chosen, identity),
         count_groups(engine, now, chosen.by),
         count_errors(engine, now, ALL_CODES if chosen.codes == "all" else MOST_CODES),
-        measure_delivery(engine, now, chosen.by),
-        measure_delivery(engine, now, "time"),
+        measure_delivery(engine, now, chosen.by, state.histograms),
+        measure_delivery(engine, now, "time", state.histograms),
         sum_costs(engine, now, chosen.by),
         count_open(engine, datetime.now(UTC)),
     )
@@ -208,7 +207,7 @@ async def twin(request: web.Request) -> web.Response:
 async def export(request: web.Request) -> web.StreamResponse:
     """Send one table of the page as CSV."""
     chosen = await parameters(request, StatusExport)
-    rows: list[Any] = list(await _read_table(state_of(request).engine, chosen))
+    rows: list[Any] = list(await _read_table(state_of(request), chosen))
     columns = TABLES[chosen.table]
 
     async def pages() -> AsyncGenerator[Sequence[Sequence[object]], None]:
@@ -217,7 +216,8 @@ async def export(request: web.Request) -> web.StreamResponse:
     return await send_csv(request, f"statuses-{chosen.table}.csv", columns, pages())
 
 
-async def _read_table(engine: AsyncEngine, chosen: StatusExport) -> Sequence[Json]:
+async def _read_table(state: ConsoleState, chosen: StatusExport) -> Sequence[Json]:
+    engine = state.engine
     match chosen.table:
         case "errors":
             errors = await count_errors(engine, chosen.filter, ALL_CODES)
@@ -227,7 +227,7 @@ async def _read_table(engine: AsyncEngine, chosen: StatusExport) -> Sequence[Jso
                 for error in errors.codes
             ]
         case "delivery":
-            return [asdict(row) for row in await measure_delivery(engine, chosen.filter, chosen.by)]
+            return [asdict(row) for row in await measure_delivery(engine, chosen.filter, chosen.by, state.histograms)]
         case "costs":
             return [_describe_cost(cost) for cost in await sum_costs(engine, chosen.filter, chosen.by)]
         case _:

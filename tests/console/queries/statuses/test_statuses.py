@@ -10,8 +10,10 @@ from console.queries.statuses.delivery import measure_delivery
 from console.queries.statuses.errors import count_errors
 from console.queries.statuses.figures import Cost, Counts, Group
 from console.queries.statuses.funnel import count_groups, count_messages, list_choices
+from console.queries.statuses.histograms import KEEP_SECONDS, DeliveryHistograms
 from console.queries.statuses.open_messages import count_open
 from console.queries.statuses.selection import Split, StatusFilter
+from tests.support.fake_clock import FakeClock
 from tests.support.samples.events import body, event
 from worker.store.handler import Store
 
@@ -134,13 +136,38 @@ async def test_delivery_times_are_percentiles(engine: AsyncEngine) -> None:
     seconds = list(range(1, 101))
     await store(engine, *((f"m-{n}", [("submitted", 0), ("delivered", n)], {}) for n in seconds))
 
-    (delivery,) = await measure_delivery(engine, TODAY, "channel")
-    (by_time,) = await measure_delivery(engine, TODAY, "time")
+    (delivery,) = await measure_delivery(engine, TODAY, "channel", DeliveryHistograms())
+    (by_time,) = await measure_delivery(engine, TODAY, "time", DeliveryHistograms())
 
     assert (delivery.label, delivery.messages, by_time.messages) == ("sms", 100, 100)
     assert (delivery.p50, delivery.p90, delivery.p99) == (by_time.p50, by_time.p90, by_time.p99)
     for figure, exact in ((delivery.p50, 50), (delivery.p90, 90), (delivery.p99, 99)):
         assert abs(figure / exact - 1) < 0.06
+
+
+async def test_times_of_old_days_are_kept_until_their_counts_change(engine: AsyncEngine) -> None:
+    """A month reads a day again if a message is delivered or gets another network, or an hour later."""
+    month = StatusFilter(since=NOON - timedelta(days=20), until=NOON + timedelta(hours=12))
+    clock, two_days = FakeClock(), 2 * 86400
+    kept = DeliveryHistograms(clock)
+
+    async def read(split: Split) -> list[tuple[str, int, int]]:
+        rows = await measure_delivery(engine, month, split, kept)
+        return [(row.label, row.messages, round(row.p50 / 10)) for row in rows]
+
+    old = [("submitted", -two_days), ("delivered", 10 - two_days)]
+    await store(engine, ("a", old, network("23410")), ("b", [("submitted", 0), ("delivered", 40)], network("23410")))
+    assert await read("network") == [("23410", 2, 1)]
+    assert await read("time") == [("2026-11-26T00:00:00+00:00", 1, 1), ("2026-11-28T00:00:00+00:00", 1, 4)]
+
+    await store(engine, ("c", old, network("26201")))
+    await store(engine, ("a", [("read", 20 - two_days)], network("26201")))
+    assert await read("network") == [("26201", 2, 1), ("23410", 1, 4)]
+
+    await store(engine, ("a", [("delivered", 2 - two_days)], {}), ("c", [("delivered", 2 - two_days)], {}))
+    before = await read("network")
+    clock.now += KEEP_SECONDS + 1
+    assert [before, await read("network")] == [[("26201", 2, 1), ("23410", 1, 4)], [("26201", 2, 0), ("23410", 1, 4)]]
 
 
 async def test_currencies_are_never_added(engine: AsyncEngine) -> None:
