@@ -15,6 +15,7 @@ from console.web.access.roles import Role
 from console.web.lists import csv_stream
 from console.web.pages import messages
 from stream.keys import Shard
+from tests.support.http.browser import open_tab
 from tests.support.http.console_server import ConsoleServer, Visitor, run_console
 from tests.support.samples.events import RECEIVED_MS, body, event
 from tests.support.streams.stored_messages import store_events
@@ -183,6 +184,22 @@ async def test_markup_in_every_field_of_the_list_is_text(small_console: ConsoleS
     assert page.text.count("&lt;script&gt;alert(1)") >= 4
     assert all("<script>alert" not in answer.text for answer in (page, *filtered))
     assert all(answer.status in (200, 303) for answer in filtered)
+
+
+async def test_long_words_wrap(small_console: ConsoleServer) -> None:
+    """A word of 250 letters in every field makes no page wider than the window, wide or narrow."""
+    word = "W" * 250
+    fields: Any = dict.fromkeys(("status", "to", "from", "channel", "client_ref"), word)
+    usage: Any = {"usage": {"currency": word, "price": "1"}, "error": {"title": word, "detail": word}}
+    await store_events(small_console.settings.database_url, [make_event("m-1", **fields, **usage)])
+    async with open_tab(small_console) as tab:
+        for path in ("/messages", "/messages/m-1", "/statuses?since=2025-11-24&until=2025-11-25"):
+            await tab.page.goto(path)
+            for width in (1280, 360):
+                await tab.page.set_viewport_size({"width": width, "height": 800})
+                await tab.fits()
+        assert word[:64] in await tab.page.locator("#codes").inner_text()
+        assert tab.faults == []
 
 
 async def test_numbers_are_masked_in_the_list_and_the_file(small_console: ConsoleServer) -> None:
