@@ -1,8 +1,9 @@
 """The ``store`` handler: writes every event and the state of every message to SQL.
 
-Each batch is one transaction: lock the messages of the batch in one order, read the events that decide their states,
-merge and project, write the changes, and add the changed states to the roll-ups. Under the locks the state equals the
-one computed from all events of a message, so concurrent writers, repetitions and any order give the same rows and sums.
+Each batch is one transaction: lock the messages of the batch in one order, read their states, extend them by the events
+of the batch, write the changes, and add the changed states to the roll-ups. If a state does not have enough facts for
+that, the events that decide it are read and projected. Under the locks the state equals the one computed from all
+events of a message, so concurrent writers, repetitions and any order give the same rows and sums.
 
 The size of the batch limits the work. If a message has more than MOST_DECIDING events, those that its state does not
 depend on (worker.store.projection) are marked in the table and not read again.
@@ -10,10 +11,10 @@ depend on (worker.store.projection) are marked in the table and not read again.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any
 
 import structlog
@@ -25,20 +26,18 @@ from worker.events.event import StatusEvent
 from worker.events.number_hash import NumberHash
 from worker.events.stored import parse_again
 from worker.handlers.errors import Divide, Unavailable
+from worker.store.batch_message import LEAST_DECIDING, BatchMessage
 from worker.store.contribution import Contribution, ContributionTally, find_contribution
 from worker.store.database import FileReplaced, confirm_files, is_away, open_connection
-from worker.store.projection import INDEXED, LEAST_DECIDING, BatchMessage, MessageState, dedupe, project
-from worker.store.recent_events import RecentEvents
+from worker.store.projection import MessageState, dedupe, project
 from worker.store.revision import SchemaMismatch, check_tables
 from worker.store.rollups import Rollups
-from worker.store.statements import PAGE, InsertRows, Statements, UpdateMessages
+from worker.store.statements import PAGE, InsertRows, Statements, UpdateMessages, read_state
 from worker.store.tables import messages, status_events
 
 log = structlog.get_logger("store")
 
 _EVENT_COLUMNS = tuple(column.key for column in status_events.columns if column.key not in ("query", "decides"))
-_INDEXED_VALUES = itemgetter(*map(messages.columns.keys().index, INDEXED))
-_FIRST_AT = messages.columns.keys().index("first_at")
 _NO_STATE = tuple({"status": "", "statuses": {}, "stale": False}.get(key) for key in messages.columns.keys()[1:])
 """The values of an empty row of messages, without the id."""
 _EVENT_VALUES = attrgetter(*("raw" if column == "payload" else column for column in _EVENT_COLUMNS))
@@ -57,7 +56,6 @@ class Store:
         self._timeout_seconds = timeout_seconds
         self._sql = Statements(engine.dialect)
         self._rollups = Rollups(engine.dialect)
-        self._recent = RecentEvents()
         self._is_checked = False
         self._mismatch = ""
 
@@ -77,12 +75,11 @@ class Store:
                 if not self._is_checked:
                     await check_tables(connection)
                     self._is_checked = True
-                changed = await self._write(connection, events)
+                await self._write(connection, events)
         except Unavailable:
             raise
         except Exception as exc:
             raise Divide from exc
-        self._recent.remember(changed)
 
     async def check(self) -> None:
         """Check that the database answers and has the tables, without a lock. Raises Unavailable or another error."""
@@ -98,7 +95,6 @@ class Store:
                 confirm_files(connection)
         except FileReplaced as exc:
             self._is_checked = False
-            self._recent = RecentEvents()
             await self._engine.dispose()  # the next batch opens the file that has the name now
             log.error(  # noqa: TRY400 - a traceback adds nothing
                 "store.file_replaced", why=str(exc), what="replay the entries since then if their events are missing"
@@ -117,20 +113,18 @@ class Store:
             self._mismatch = mismatch
             log.error("store.waits", why=mismatch)
 
-    async def _write(self, connection: AsyncConnection, events: Sequence[StatusEvent]) -> list[StatusEvent]:
-        """Write the batch. Return the events that are new or have another receipt."""
+    async def _write(self, connection: AsyncConnection, events: Sequence[StatusEvent]) -> None:
+        """Write the batch."""
         arrived = _by_message(dedupe(events).values())
         batch = {key: BatchMessage(key, arrived[key]) for key in sorted(arrived)}
         async with connection.begin():
             inserted = await self._lock(connection, batch)
-            await self._read(connection, batch)
-            changed: list[StatusEvent] = []
-            for message_uuid, message in batch.items():
+            others = {key: message for key, message in batch.items() if not message.extend()}
+            await self._read(connection, others)
+            for message_uuid, message in others.items():
                 if message.take_arrived():
                     await self._read_all(connection, message_uuid, message)
-                changed += message.changed.values()
             await self._put(connection, [message for message in batch.values() if message.needs_row()], inserted)
-        return changed
 
     async def _lock(self, connection: AsyncConnection, batch: Mapping[str, BatchMessage]) -> Mapping[str, Contribution]:
         """Lock the rows of the messages. Return the contributions of those that were inserted with their state.
@@ -153,9 +147,10 @@ class Store:
             inserted = {key: contribution for key, contribution in contributions.items() if key in keys}
             others = [key for key in batch if key not in keys]
         for row in await connection.execute(self._sql.lock, {"ids": self._sql.ids(others)}):
-            message_uuid, has_state, counted = row
-            message = batch[message_uuid]
-            message.has_state, message.counted = has_state, counted
+            message = batch[row.message_uuid]
+            message.counted = row.counted
+            if not row.stale:
+                message.stored = read_state(row)
         return inserted
 
     async def _put(
@@ -190,36 +185,35 @@ class Store:
         await self._rollups.add(connection, tally.sum())
 
     def _choose_statements(
-        self, states: Sequence[tuple[BatchMessage, tuple[Any, ...]]]
+        self, states: Sequence[tuple[bool, tuple[Any, ...]]]
     ) -> Iterator[tuple[InsertRows | UpdateMessages, Sequence[tuple[Any, ...]]]]:
-        """Yield the statements for the rows of messages, each with its rows."""
+        """Yield the statements for the rows of ``_make_rows``, each with its rows."""
         if self._sql.update_messages is None:
             yield self._sql.put_messages, [row for _, row in states]
             return
-        upserts, updates = list[tuple[Any, ...]](), list[tuple[Any, ...]]()
-        for message, row in states:
-            is_update = message.keeps_indexed(_INDEXED_VALUES(row), row[_FIRST_AT])
-            (updates if is_update else upserts).append(row)
-        yield self._sql.update_messages, updates
-        yield self._sql.put_messages, upserts
+        yield self._sql.update_messages, [row for keeps_indexed, row in states if keeps_indexed]
+        yield self._sql.put_messages, [row for keeps_indexed, row in states if not keeps_indexed]
 
-    async def _read(self, connection: AsyncConnection, batch: dict[str, BatchMessage]) -> None:
-        """Read the stored deciding events, and the stored events that the batch has again."""
-        stored = _by_message(await self._read_events(connection, self._sql.deciding_receipts, batch))
-        for message_uuid, events in stored.items():
-            message = batch[message_uuid]
-            message.deciding = events
-            message.read = set(events) if len(events) >= LEAST_DECIDING else ()
-        again = [
-            event_id
-            for message in batch.values()
-            if message.may_have_undecisive()
-            for event_id in message.arrived.keys() - message.deciding.keys()
-        ]
-        if again:
-            stored = _by_message(await self._read_events(connection, self._sql.receipts, again))
-            for message_uuid, events in stored.items():
-                batch[message_uuid].undecisive = events
+    async def _read(self, connection: AsyncConnection, batch: Mapping[str, BatchMessage]) -> None:
+        """Read the stored deciding events, and the stored events that the batch has again. Drop repeats."""
+        deciding = _by_message(await self._select(connection, self._sql.deciding_receipts, batch))
+        again: list[str] = []
+        for message_uuid, receipts in deciding.items():
+            if len(receipts) >= LEAST_DECIDING:
+                message = batch[message_uuid]
+                message.read = set(receipts)
+                again += message.arrived.keys() - receipts.keys()
+        undecisive = _by_message(await self._select(connection, self._sql.receipts, again))
+        unread: list[str] = []
+        for message_uuid, receipts in deciding.items():
+            message, others = batch[message_uuid], undecisive.get(message_uuid, {})
+            if message.drop_repeats({**receipts, **others}):
+                unread += [*receipts, *(others.keys() & message.arrived.keys())]
+        events = map(read_event, await self._select(connection, self._sql.events, unread))
+        for message_uuid, stored in _by_message(events).items():
+            message, receipts = batch[message_uuid], deciding[message_uuid]
+            message.deciding = {event_id: event for event_id, event in stored.items() if event_id in receipts}
+            message.undecisive = {event_id: event for event_id, event in stored.items() if event_id not in receipts}
 
     async def _read_all(self, connection: AsyncConnection, message_uuid: str, message: BatchMessage) -> None:
         """Read all events of a message, because an event that decided may no longer decide."""
@@ -233,39 +227,31 @@ class Store:
                 return
             after = rows[-1].event_id
 
-    async def _read_events(self, connection: AsyncConnection, receipts: Any, ids: Iterable[str]) -> list[StatusEvent]:
-        """Return the stored events of these receipts; read the rows only of events that are not remembered."""
-        events: list[StatusEvent] = []
-        unremembered: list[str] = []
-        for receipt in (await connection.execute(receipts, {"ids": self._sql.ids(ids)})).all():
-            event = self._recent.find(tuple(receipt))
-            if event is None:
-                unremembered.append(receipt.event_id)
-            else:
-                events.append(event)
-        if unremembered:
-            rows = await connection.execute(self._sql.events, {"ids": self._sql.ids(unremembered)})
-            events += [read_event(row) for row in rows]
-        return events
+    async def _select(self, connection: AsyncConnection, statement: Any, ids: Collection[str]) -> Sequence[Row[Any]]:
+        """Return the rows of a statement that takes ids."""
+        return (await connection.execute(statement, {"ids": self._sql.ids(ids)})).all() if ids else ()
 
 
 def _make_rows(
     batch: Iterable[BatchMessage], inserted: Mapping[str, Contribution], tally: ContributionTally
-) -> Iterator[tuple[BatchMessage, tuple[Any, ...]]]:
-    """Yield the messages and rows that were not inserted with their state, and tally the contributions of all."""
+) -> Iterator[tuple[bool, tuple[Any, ...]]]:
+    """Yield the rows that were not inserted with their state, and tally the contributions of all.
+
+    Each row follows whether the indexes of messages contain its values already.
+    """
     for message in batch:
         contribution = inserted.get(message.message_uuid)
         if contribution is None or message.is_stored():
-            state = project(message.deciding.values())
-            contribution = find_contribution(state)
-            yield message, _make_row(state, tally.replace(message.counted, contribution))
+            state = message.state or project(message.deciding.values())
+            text = tally.replace(message.counted, find_contribution(state))
+            yield message.keeps_indexed(state), _make_row(state, text)
         else:
             tally.replace(None, contribution)
 
 
 def _make_row(state: MessageState, counted: str) -> tuple[Any, ...]:
     """Return the values of the row of a message."""
-    return (*state, next(iter(state.statuses.values())), counted, False)
+    return (*state, state.first_at, counted, False)
 
 
 def read_event(row: Row[Any]) -> StatusEvent:
@@ -274,8 +260,9 @@ def read_event(row: Row[Any]) -> StatusEvent:
     return event if event.event_id == row.event_id else replace(event, event_id=row.event_id)  # with hashed numbers
 
 
-def _by_message(events: Iterable[StatusEvent]) -> dict[str, dict[str, StatusEvent]]:
-    by_message: defaultdict[str, dict[str, StatusEvent]] = defaultdict(dict)
+def _by_message(events: Iterable[Any]) -> dict[str, dict[str, Any]]:
+    """Return events, or rows of them, by message and id."""
+    by_message: defaultdict[str, dict[str, Any]] = defaultdict(dict)
     for event in events:
         by_message[event.message_uuid][event.event_id] = event
     return by_message

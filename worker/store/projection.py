@@ -10,7 +10,7 @@ same. So the work for an event does not grow with the number of events before it
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from operator import attrgetter, itemgetter
@@ -29,8 +29,6 @@ RANKS = {SUBMITTED: 1, DELIVERED: 2, UNDELIVERABLE: 2, REJECTED: 2, READ: 3}
 UNKNOWN_RANK = RANKS[SUBMITTED]  # between an unknown status and submitted, the later one counts
 
 MOST_DECIDING = 8
-LEAST_DECIDING = 4
-"""At least this many events stay marked, so a message with fewer deciding events has only deciding events."""
 
 MOST_STATUSES = 100
 """``statuses`` lists at most this many statuses, those that the message reached first."""
@@ -50,8 +48,6 @@ _CARRIED = (
 _CARRIED_VALUES = attrgetter(*_CARRIED)
 INDEXED = ("to", "client_ref", "error_code")
 """The columns of a state that indexes of messages contain. The others that they contain are first_at and stale."""
-_INDEXED_VALUES = attrgetter(*INDEXED)
-_STATUS = attrgetter("status")
 
 
 class MessageState(NamedTuple):
@@ -80,6 +76,11 @@ class MessageState(NamedTuple):
     workflow_item: str | None
     workflow_items: str | None
 
+    @property
+    def first_at(self) -> datetime:
+        """When the first status was reached."""
+        return next(iter(self.statuses.values()))
+
 
 def sort_key(event: StatusEvent) -> tuple[int, datetime, datetime, str]:
     """Return the sort key of an event of a message. No two events have the same key."""
@@ -89,22 +90,21 @@ def sort_key(event: StatusEvent) -> tuple[int, datetime, datetime, str]:
 
 def merge_receipts(a: StatusEvent, b: StatusEvent) -> StatusEvent:
     """Merge two receipts of one event: time and entry of the first, a verified account rather than a claimed one."""
-    first = min(a, b, key=lambda event: (event.received_at, event.entry))
-    best = max(
-        a,
-        b,
-        key=lambda event: (
-            event.account_verified,
-            event.account or "",
-            event.application or "",
-        ),
-    )
-    return replace(
-        first,
-        account=best.account,
-        account_verified=best.account_verified,
-        application=best.application,
-    )
+    first, best = min(a, b, key=_age), max(a, b, key=_proof)
+    return replace(first, account=best.account, account_verified=best.account_verified, application=best.application)
+
+
+def is_repeat(event: StatusEvent, receipt: Any) -> bool:
+    """Whether the event changes nothing in the stored event with its id. ``receipt`` is that event or its row."""
+    return _age(receipt) <= _age(event) and _proof(receipt) >= _proof(event)
+
+
+def _age(receipt: Any) -> tuple[datetime, str]:
+    return receipt.received_at, receipt.entry
+
+
+def _proof(receipt: Any) -> tuple[bool, str, str]:
+    return receipt.account_verified, receipt.account or "", receipt.application or ""
 
 
 def dedupe(events: Iterable[StatusEvent]) -> dict[str, StatusEvent]:
@@ -137,6 +137,65 @@ def project(events: Collection[StatusEvent]) -> MessageState:
         *_usage(greatest_first),
         *columns,
     )
+
+
+def extend(state: MessageState, event: StatusEvent) -> MessageState | None:
+    """Return the state with one more event, as ``project`` computes it from all events.
+
+    Return None if the state does not have enough facts for that. It has them for most events that are the first with
+    their status. Such an event is not stored yet.
+    """
+    statuses, time = state.statuses, event.time
+    key = RANKS.get(event.status, UNKNOWN_RANK), time
+    current = RANKS.get(state.status, UNKNOWN_RANK), state.status_at
+    if event.status in statuses or len(statuses) >= MOST_DECIDING or key == current:
+        return None
+    is_greatest = key > current
+    values, others = _CARRIED_VALUES(event), _CARRIED_VALUES(state)
+    carried = _fill(values, others)
+    if not is_greatest and carried != _fill(others, values):
+        return None
+    usage, account = _extend_usage(state, event, is_greatest=is_greatest), state.account
+    if event.account is not None and event.account != account:
+        if account is not None and not (is_greatest and event.account_verified):
+            return None
+        account = event.account
+    if usage is None:
+        return None
+    greatest: Any = event if is_greatest else state
+    channel, to, sender, client_ref, application, *columns = carried
+    return MessageState(
+        state.message_uuid,
+        greatest.status,
+        max(key, current)[1],
+        dict(sorted([*statuses.items(), (event.status, time)], key=itemgetter(1, 0))),
+        channel,
+        to,
+        sender,
+        client_ref,
+        account,
+        application,
+        greatest.error_code,
+        greatest.error_text,
+        *usage,
+        *columns,
+    )
+
+
+def _extend_usage(
+    state: MessageState, event: StatusEvent, *, is_greatest: bool
+) -> tuple[str | None, str | None] | None:
+    """Return price and currency of the state with one more event; None as ``extend``."""
+    price, currency = state.price, state.currency
+    if event.price is None and event.currency is None:
+        return price, currency
+    if currency is not None and currency != event.currency:
+        return None
+    if event.price is None or event.price == price:
+        return price, event.currency
+    if price is None or _is_zero(price) != _is_zero(event.price):
+        return event.price if price is None or _is_zero(price) else price, event.currency
+    return (event.price, event.currency) if is_greatest else None
 
 
 def _find_account(greatest_first: Sequence[StatusEvent]) -> str | None:
@@ -221,76 +280,3 @@ def _first_of_each_status(greatest_first: Iterable[StatusEvent]) -> dict[str, St
         event.status: event for event in greatest_first
     }  # a status has one rank, so its last event here is its earliest
     return dict(sorted(earliest.items(), key=lambda item: (item[1].time, item[0]))[:MOST_STATUSES])
-
-
-@dataclass(slots=True)
-class BatchMessage:
-    """One message of a batch, while it is written."""
-
-    message_uuid: str
-    arrived: dict[str, StatusEvent]
-    has_state: bool = False
-    """Whether its row has a state that is not stale. The row can be missing if rows were deleted by hand."""
-    counted: str | None = None
-    """Its contribution that the roll-ups contain."""
-    deciding: Mapping[str, StatusEvent] = field(default_factory=dict)
-    """The stored deciding events, and the events of the batch."""
-    changed: Mapping[str, StatusEvent] = field(default_factory=dict)
-    """Events that are new or have another receipt."""
-    before: Collection[StatusEvent] = ()
-    """The deciding events of the stored state."""
-    undecisive: Mapping[str, StatusEvent] = field(default_factory=dict)
-    """Events of the batch that are stored and do not decide."""
-    read: Collection[str] = ()
-    """Ids of the stored deciding events, if there are at least LEAST_DECIDING."""
-
-    def may_have_undecisive(self) -> bool:
-        """Whether there can be stored events that do not decide."""
-        return bool(self.read)
-
-    def take_arrived(self) -> bool:
-        """Merge the events of the batch into the stored ones. Return whether a deciding event has another receipt."""
-        if not self.deciding:
-            self.deciding = self.changed = self.arrived
-            return False
-        self.before = self.deciding.values()
-        is_moved = False
-        changed: dict[str, StatusEvent] = {}
-        for event_id, event in self.arrived.items():
-            decided = self.deciding.get(event_id)
-            before = decided or self.undecisive.get(event_id)
-            merged = event if before is None else merge_receipts(before, event)
-            if merged != before:
-                changed[event_id] = merged
-                is_moved |= decided is not None
-        self.changed = changed
-        self.deciding = {**self.deciding, **changed}
-        return is_moved
-
-    def is_likely_new(self) -> bool:
-        """Whether its row likely does not exist yet."""
-        return SUBMITTED in map(_STATUS, self.arrived.values())
-
-    def needs_row(self) -> bool:
-        """Whether to write its row."""
-        return bool(self.changed) or not self.has_state
-
-    def keeps_indexed(self, values: tuple[Any, ...], first_at: datetime) -> bool:
-        """Whether its row has these values of INDEXED and this ``first_at``, because all its events had them."""
-        return (
-            self.has_state
-            and bool(self.before)
-            and all(_INDEXED_VALUES(event) == values for event in self.before)
-            and first_at == min(event.time for event in self.before)
-        )
-
-    def is_stored(self) -> bool:
-        """Whether events of it were stored before. Call it after ``take_arrived``."""
-        return self.changed is not self.arrived
-
-    def reduce(self) -> None:
-        """Drop events that do not decide if there are more than MOST_DECIDING; keep at least LEAST_DECIDING."""
-        if len(self.deciding) <= MOST_DECIDING:
-            return
-        ids = find_deciding(self.deciding.values(), LEAST_DECIDING)
-        self.deciding = {event_id: event for event_id, event in self.deciding.items() if event_id in ids}

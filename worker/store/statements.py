@@ -15,15 +15,12 @@ from sqlalchemy import (
     LargeBinary,
     Table,
     Text,
-    and_,
     any_,
     bindparam,
     cast,
     collate,
-    false,
     func,
     select,
-    true,
     update,
 )
 from sqlalchemy.dialects import postgresql
@@ -32,7 +29,7 @@ from sqlalchemy.types import JSON
 from worker.store.projection import INDEXED, MessageState
 from worker.store.tables import UtcTime, messages, status_events
 
-RECEIPT = ("entry", "account", "account_verified", "application")  # time of receipt and query depend on the entry
+RECEIPT = ("received_at", "entry", "account", "account_verified", "application")  # the query depends on the entry
 _POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]
 _CONTROL_ESCAPE = re.compile(r"\\[bfnrtu]")  # or an escaped backslash before such a letter
 _MICROSECONDS_LENGTH = len("2026-11-30T14:00:00.000001+00:00")  # orjson leaves out microseconds of 0
@@ -167,29 +164,34 @@ class UpdateMessages:
         return list(map(self._take, _encode_rows(messages.columns, rows)))
 
 
+def read_state(row: Sequence[Any]) -> MessageState | None:
+    """Return the state in a row of ``Statements.lock``; None if the row is empty."""
+    message_uuid, status, status_at, statuses, *values, _counted, _stale = row
+    if not status:
+        return None
+    times = {name: datetime.fromisoformat(at) for name, at in statuses.items()}
+    return MessageState(message_uuid, status, status_at, times, *values)
+
+
 class Statements:
     """All statements of ``store``. ``ids`` makes the parameter of those that take ids."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._is_postgresql = dialect.name == "postgresql"
-        receipts = select(status_events.c.event_id, *(status_events.c[column] for column in RECEIPT))
+        receipts = select(*(status_events.c[column] for column in ("event_id", "message_uuid", *RECEIPT)))
         self.insert_missing = (
             InsertRows(messages, dialect, on_conflict="(message_uuid) DO NOTHING RETURNING message_uuid")
             if self._is_postgresql
             else None
         )
-        has_state = and_(messages.c.status != "", messages.c.stale == false())
         self.lock = (
-            select(messages.c.message_uuid, has_state, messages.c.counted)
+            select(*(messages.c[name] for name in (*MessageState._fields, "counted", "stale")))
             .where(self._among(messages.c.message_uuid))
             .order_by(collate(messages.c.message_uuid, "C" if self._is_postgresql else "BINARY"))
         )
         """All writers lock, and insert, in code point order. On SQLite the transaction has the write lock."""
         if self._is_postgresql:
             self.lock = self.lock.with_for_update()
-        self.stale = select(*(messages.c[name] for name in (*MessageState._fields, "counted"))).where(
-            self._among(messages.c.message_uuid), messages.c.stale == true()
-        )
         self.deciding_receipts = receipts.where(
             self._among(status_events.c.message_uuid), status_events.c.decides.is_(True)
         )

@@ -1,12 +1,16 @@
 import random
+from itertools import permutations
+from operator import attrgetter
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.samples.events import RECEIVED_MS, body, deliveries, event, events_of
+from tests.support.samples.events import RECEIVED_MS, body, deliveries, event, events_of, messages_api, receipts
 from tests.support.workers.store_rows import project_states
-from worker.store.projection import dedupe, merge_receipts, project, sort_key
+from worker.events.event import StatusEvent
+from worker.store.projection import dedupe, extend, is_repeat, merge_receipts, project, sort_key
 
 
 @given(deliveries(), st.randoms(use_true_random=False))
@@ -33,6 +37,50 @@ def test_merging_receipts_is_associative_and_idempotent(delivered: list[tuple[by
     for each in reversed(receipts[:-1]):
         right = merge_receipts(each, right)
     assert result == right == merge_receipts(result, result)
+
+
+@st.composite
+def first_events(draw: st.DrawFn) -> list[StatusEvent]:
+    """Events of one message, each with another status."""
+    bodies = messages_api.map(lambda fields: body(**fields)) | receipts.map(
+        lambda fields: orjson.dumps({"messageId": "m-1"} | fields)
+    )
+    accounts = st.sampled_from([None, None, "abcd1234", "verified"])
+    webhooks = st.tuples(bodies, st.integers(RECEIVED_MS, RECEIVED_MS + 1), accounts)
+    events = webhooks.map(lambda webhook: events_of([webhook])[0])
+    return draw(st.lists(events, min_size=2, max_size=4, unique_by=attrgetter("status")))
+
+
+@given(first_events())
+def test_a_state_with_one_more_event_equals_the_projection_of_all(events: list[StatusEvent]) -> None:
+    """``extend`` gives the state and the order of the statuses that all events give, or None."""
+    for place in range(1, len(events)):
+        extended, state = extend(project(events[:place]), events[place]), project(events[: place + 1])
+        assert extended is None or (extended, list(extended.statuses)) == (state, list(state.statuses))
+
+
+_USAGE = {"usage": {"price": "0.0333", "currency": "EUR"}}
+_USUAL = [
+    event(body(status=status, timestamp=f"2020-01-01T14:00:0{second}Z", to="447700900000", **usage), account="a")
+    for second, (status, usage) in enumerate((("submitted", {}), ("delivered", _USAGE), ("read", {})))
+]
+
+
+@pytest.mark.parametrize("events", list(permutations(_USUAL)))
+def test_the_usual_statuses_extend_a_state_in_any_order(events: tuple[StatusEvent, ...]) -> None:
+    """The states before are enough, also if a status comes late."""
+    first, second, third = events
+    state = extend(project([first]), second)
+    assert state is not None
+    assert extend(state, third) == project(events)
+
+
+@given(deliveries(messages=1, limit=4))
+def test_a_repeat_is_an_event_that_merging_leaves_unchanged(delivered: list[tuple[bytes, int, str | None]]) -> None:
+    """An event is a repeat of its stored receipt if merging both gives the stored one."""
+    payload = delivered[0][0]
+    stored, *others = events_of([(payload, received_ms, account) for _, received_ms, account in delivered])
+    assert [is_repeat(each, stored) for each in others] == [merge_receipts(stored, each) == stored for each in others]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.support.samples.events import RECEIVED_MS, body, deliveries, event, events_of
@@ -149,3 +149,19 @@ async def test_repeats_write_nothing(engine: AsyncEngine) -> None:
     await Store(engine).handle(events)
     assert await read_rows(engine) == before
     assert await count_rows(engine, "messages") == 20
+
+
+async def test_the_next_status_and_a_repeat_need_no_stored_payload(engine: AsyncEngine) -> None:
+    """Both are stored although nobody can parse the stored payloads any more."""
+    events = [event(body(status=status), at=f"0/1-{n}") for n, status in enumerate(("submitted", "delivered", "read"))]
+    await Store(engine).handle(events[:2])
+    async with engine.begin() as connection:
+        await connection.execute(update(status_events).values(payload=b""))
+
+    await Store(engine).handle(events[2:])
+    await Store(engine).handle(events[1:2])
+
+    async with engine.connect() as connection:
+        (row,) = await connection.execute(select(messages.c.status, messages.c.statuses))
+    assert (row.status, list(row.statuses)) == ("read", list(project(events).statuses))
+    assert await count_rows(engine, "status_events") == 3

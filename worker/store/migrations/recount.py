@@ -7,18 +7,16 @@ that was interrupted continues with the messages that are still stale.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, bindparam, select, text, true, update
+from sqlalchemy import bindparam, select, text, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from worker.store.contribution import ContributionTally, find_contribution
 from worker.store.database import open_connection
 from worker.store.migrations.indexes import STALE, read_indexes
-from worker.store.projection import MessageState
 from worker.store.rollups import Rollups
-from worker.store.statements import Statements
+from worker.store.statements import Statements, read_state
 from worker.store.tables import messages
 
 PAGE = 5000
@@ -78,18 +76,16 @@ class _Recount:
         """Count these messages in one transaction, unless they are not stale any more."""
         began = time.monotonic()
         async with open_connection(self._engine) as connection, connection.begin():
-            await connection.execute(self._sql.lock, {"ids": self._sql.ids(ids)})
-            rows = await connection.execute(self._sql.stale, {"ids": self._sql.ids(ids)})
+            rows = (await connection.execute(self._sql.lock, {"ids": self._sql.ids(ids)})).all()
             tally = ContributionTally()
-            states = [(_read_state(row), row.counted) for row in rows]
             changed = [
                 {
                     "key": state.message_uuid,
-                    "first": first,
-                    "contribution": tally.replace(counted, find_contribution(state)),
+                    "first": state.first_at,
+                    "contribution": tally.replace(row.counted, find_contribution(state)),
                 }
-                for state, counted in states
-                for first in list(state.statuses.values())[:1]
+                for row in rows
+                if row.stale and (state := read_state(row)) is not None and state.statuses
             ]
             if changed:
                 await self._update(connection, changed)
@@ -102,9 +98,3 @@ class _Recount:
             await connection.execute(_UPDATE, changed)
             return
         await connection.execute(_UPDATE_ARRAYS, {name: [row[name] for row in changed] for name in changed[0]})
-
-
-def _read_state(row: Row[Any]) -> MessageState:
-    """Return the state in a row. Its last column is the contribution."""
-    statuses = {name: datetime.fromisoformat(at) for name, at in row.statuses.items()}
-    return MessageState._make(row[:-1])._replace(statuses=statuses)
