@@ -64,6 +64,7 @@ async def _rounds(
         workers=arguments.workers,
         shards=arguments.shards,
         processes=arguments.processes,
+        has_shim=kinds.need_shim(arguments.faults),
         may_mount=may_mount,
     )
     rounds: list[Round] = []

@@ -91,7 +91,7 @@ async def _do_nothing(_site: Cluster) -> None:
 
 CONTROLS: Mapping[str, Control] = {
     "slow-disk": Control(_slow_disk, {"appendfsync": "everysec"}),
-    "no-aof": Control(_redis_dies_unread, {"appendfsync": "off"}),
+    "no-aof": Control(_redis_dies_unread, {"appendfsync": "off", "has_shim": False}),
     "early-ack": Control(_workers_die, {"worker": (sys.executable, "-m", broken_worker.__name__, "worker")}),
     "never-sent": Control(_do_nothing, forges=True),
 }

@@ -40,7 +40,7 @@ STEP_WEBHOOKS = LONG or 30
 CASES = (
     list(itertools.product(("sqlite", "postgresql"), itertools.permutations(KINDS))) if LONG else [("sqlite", KINDS)]
 )
-SENDERS = 4
+SENDERS, PAUSE_SECONDS = 4, 0.005 if LONG else 0.05
 HANDLER = '''
 """Writes the id of each event that it handled; every seventh event fails at first."""
 
@@ -90,7 +90,7 @@ class UpgradeSender:
                     break
                 await asyncio.sleep(0.02)
             self.stored.append(body)
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(PAUSE_SECONDS)
 
     async def _send(self, http: aiohttp.ClientSession, body: bytes, url: str) -> bool:
         try:

@@ -19,7 +19,7 @@ pytestmark = [
 ]
 
 HOURS = 2
-ENTRIES = 12_000
+ENTRIES = 8_000
 
 
 @pytest.fixture(autouse=True)

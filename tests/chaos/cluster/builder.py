@@ -52,7 +52,7 @@ async def run_cluster(setup: Setup) -> AsyncIterator[Cluster]:
     async with AsyncExitStack() as stack:
         ingest_data = setup.folder / "ingest"
         ingest_data.mkdir(parents=True)
-        library = build_shim(setup.folder)
+        library = build_shim(setup.folder) if setup.has_shim else None
         database = (
             await stack.enter_async_context(postgresql.run_postgresql()) if setup.database == "postgresql" else None
         )

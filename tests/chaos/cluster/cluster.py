@@ -37,6 +37,8 @@ class Setup:
     """Of each ingest and worker."""
     worker: tuple[str, ...] = (*ACKSTREAM, "worker")
     """The command of a worker."""
+    has_shim: bool = True
+    """Whether the processes run under the shim, which faults of disks and clocks need. Without it they are forked."""
     may_mount: bool = False
     """Whether the spool may have a small disk of its own (tests/chaos/cluster/mounts.py)."""
 

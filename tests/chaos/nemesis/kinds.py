@@ -3,7 +3,7 @@
 import errno
 import random
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from tests.chaos.cluster.cluster import Cluster
@@ -114,6 +114,11 @@ AWAY: Mapping[str, Kind] = {
     **{name: KINDS[name] for name in ("stop-redis", "redis-full")},
 }
 """During each of these faults ingest cannot append."""
+
+
+def need_shim(names: Sequence[str]) -> bool:
+    """Whether one of these faults, or of all if there are no names, needs the shim."""
+    return any(KINDS[name].needs == SHIM for name in names or KINDS)
 
 
 def possible(cluster: Cluster) -> Mapping[str, Kind]:

@@ -43,7 +43,7 @@ from tests.support.processes import Ingest, Process, Valkey, ackstream
 from tests.support.waiting import PATIENCE_SECONDS, until
 from worker.store.migrate import migrate_at
 
-MESSAGES = 150  # for each account
+MESSAGES = 70  # for each account
 PER_SECOND = 60.0
 LAG_SECONDS = 2.0
 STEP_SECONDS = 0.25

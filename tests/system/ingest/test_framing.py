@@ -214,9 +214,9 @@ async def test_garbage_behind_a_request_that_is_being_kept_does_not_hurt_it(edge
     assert await edge.take_appended(1) == [b"hello"]
 
 
-async def test_a_hundred_thousand_requests_on_one_connection(edge: Edge) -> None:
+async def test_thousands_of_requests_on_one_connection(edge: Edge) -> None:
     """One answer each, in their order, while others are served; the memory does not grow with them."""
-    number, every = 100_000, 100
+    number, every = 30_000, 100
     nowhere = post(line=b"GET / HTTP/1.1")
     requests = b"".join(good(b"%d" % n) if n % every == 0 else nowhere for n in range(number))
     await edge.takes_a_good_one()
@@ -231,7 +231,7 @@ async def test_a_hundred_thousand_requests_on_one_connection(edge: Edge) -> None
     stored = await edge.take_appended(number // every + other_requests)
     assert set(stored) == {b"other", *(b"%d" % n for n in range(0, number, every))}
     assert len(stored) >= number // every + other_requests  # on a busy machine one may come twice, by the spool
-    assert peak - before < 16 * MEBIBYTE
+    assert peak - before < 8 * MEBIBYTE
 
 
 async def test_after_all_that_the_log_is_short(edge: Edge) -> None:

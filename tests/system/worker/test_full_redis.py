@@ -18,7 +18,7 @@ from tests.support.waiting import PATIENCE_SECONDS, until
 from worker.dispatch.backlog import FULL_SHARE, limit_of
 
 MAXMEMORY = 32 * 1024 * 1024
-FULL_SECONDS = 5.0
+FULL_SECONDS = 3.0
 """How long the memory is watched after a group has reached its limit."""
 HANDLERS = """from worker import Discard, StatusEvent
 async def some(event: StatusEvent) -> None:

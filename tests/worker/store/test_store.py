@@ -60,14 +60,14 @@ async def write_in_parts(engine: AsyncEngine, events: list[StatusEvent]) -> None
 
 async def test_writers_that_share_messages_neither_deadlock_nor_lose_events(engine: AsyncEngine) -> None:
     """Eight writers write the same twenty messages in different orders without a deadlock or a lost event."""
-    payloads = [body(message_uuid=f"m-{n % 20}", status=f"s-{n}") for n in range(400)]
+    payloads = [body(message_uuid=f"m-{n % 20}", status=f"s-{n}") for n in range(200)]
     events = [event(payload, at=f"0/{n}-0") for n, payload in enumerate(payloads)]
     rng = random.Random(7)  # noqa: S311 - a shuffle
-    parts = [rng.sample(events, 200) for _ in range(8)]
+    parts = [rng.sample(events, 100) for _ in range(8)]
     parts[0] += events
     async with asyncio.timeout(60):
         await asyncio.gather(*(write_in_parts(engine, part) for part in parts))
-    assert await count_rows(engine, "status_events") == 400
+    assert await count_rows(engine, "status_events") == 200
     assert (await read_rows(engine))[0] == project_rows(events)
 
 

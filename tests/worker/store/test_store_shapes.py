@@ -27,13 +27,13 @@ async def test_more_stored_events_than_a_statement_takes_parameters(
     engine: AsyncEngine, number: int, each: int
 ) -> None:
     """A batch whose messages have 33,000 stored events is stored, and the next one reads few of them."""
-    stored = [event(body(message_uuid=f"m-{m}", n=n), at=f"0/{n}-{m}") for m in range(number) for n in range(each)]
     columns = ("event_id", "message_uuid", "status", "provider_status", "received_at", "entry", "account_verified")
     async with engine.begin() as connection:
-        values = [
-            {name: getattr(status_event, name) for name in columns} | {"payload": status_event.raw}
-            for status_event in stored
-        ]
+        values = []
+        for m in range(number):
+            stored = event(body(message_uuid=f"m-{m}"))
+            row = {name: getattr(stored, name) for name in columns} | {"payload": stored.raw}
+            values += [row | {"event_id": f"{m}-{n}", "entry": f"0/{n}-{m}"} for n in range(each)]
         await connection.execute(insert(status_events), values)
 
     store = Store(engine)

@@ -116,7 +116,7 @@ async def test_a_wrong_password_says_how_many_tries_are_left(tmp_path: Path) -> 
         assert (refused.status, refused.headers["Retry-After"]) == (429, "1")
 
 
-async def test_six_hundred_attempts_delay_nobody(server: GuardedServer) -> None:
+async def test_hundreds_of_attempts_delay_nobody(server: GuardedServer) -> None:
     """All but a few are refused before argon2; the console answers others in the same time."""
     server.access.users.put(User("ann", Role.VIEWER, hash_password(PASSWORD)))
     cookie = await server.enter("bob")
@@ -128,7 +128,7 @@ async def test_six_hundred_attempts_delay_nobody(server: GuardedServer) -> None:
             answer = await server.sign_in("ann", "wrong")
             statuses[answer.status] = statuses.get(answer.status, 0) + 1
 
-    attackers = asyncio.gather(*(attack(30) for _ in range(20)))
+    attackers = asyncio.gather(*(attack(10) for _ in range(20)))
     while not attackers.done():
         asked = time.monotonic()
         assert await is_in(server, cookie)
@@ -136,7 +136,7 @@ async def test_six_hundred_attempts_delay_nobody(server: GuardedServer) -> None:
     await attackers
 
     waited = 2 + int(time.monotonic() - started).bit_length()
-    assert sum(statuses.values()) == 600
+    assert sum(statuses.values()) == 200
     assert statuses[401] <= 5 + waited
     assert set(statuses) == {401, 429}
 

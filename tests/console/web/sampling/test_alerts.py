@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from console.web.sampling.alert_rules import RULES
 from console.web.sampling.findings import FiringAlert, Severity
@@ -213,11 +214,20 @@ def test_prometheus_fires_the_same_alerts(tmp_path: Path) -> None:
             }
         )
     file = tmp_path / "tests.yml"
-    file.write_text(json.dumps({"rule_files": [str(reference.RULES)], "evaluation_interval": "1m", "tests": tests}))
+    alerts = write_alerts(tmp_path / "alerts.yml")
+    file.write_text(json.dumps({"rule_files": [str(alerts)], "evaluation_interval": "1m", "tests": tests}))
 
     result = promtool("test", "rules", str(file))
 
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def write_alerts(path: Path) -> Path:
+    """Write the rules without the groups that only record: promtool would evaluate those for each minute too."""
+    rules = yaml.safe_load(reference.RULES.read_text())
+    groups = [group for group in rules["groups"] if any("alert" in rule for rule in group["rules"])]
+    path.write_text(json.dumps({"groups": groups}))
+    return path
 
 
 @needs_promtool
