@@ -59,6 +59,7 @@ SLOW_FIRST = (
     "full_redis",
     "pause",
     "sentinel",
+    "cluster",
     "postgresql_away",
     "crash_spool",
     "fsync",
