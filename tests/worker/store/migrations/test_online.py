@@ -1,4 +1,4 @@
-"""`migrate` from revision 0002 to 0003, while workers of both versions write."""
+"""`migrate` from revision 0002, while workers of both versions write, and from 0003."""
 
 import asyncio
 import signal
@@ -22,7 +22,7 @@ from worker.store.database import open_engine
 from worker.store.handler import Store
 from worker.store.migrate import migrate
 from worker.store.migrations.indexes import read_indexes
-from worker.store.tables import metadata
+from worker.store.tables import UNKNOWN_STATUS, metadata
 
 OLD_MESSAGES = 6000
 
@@ -148,3 +148,26 @@ async def test_a_locked_table_delays_the_migration(postgresql_url: str) -> None:
     await task
     assert await is_migrated(engine)
     await engine.dispose()
+
+
+async def test_the_index_of_revision_0003_still_answers_or_is_made_again(engine: AsyncEngine) -> None:
+    """The filter for an unknown status uses the index after `migrate` from 0003, on both databases."""
+    condition = "status NOT IN ('submitted', 'delivered', 'read', 'rejected', 'undeliverable')"
+    is_sqlite = engine.dialect.name == "sqlite"
+    async with engine.begin() as connection:
+        for statement in (
+            "DROP INDEX ix_status_events_unknown",
+            f"CREATE INDEX ix_status_events_unknown ON status_events (status, message_uuid) WHERE {condition}",
+            "UPDATE alembic_version SET version_num = '0003'",
+        ):
+            await connection.execute(text(statement))
+
+    await migrate(engine)
+
+    async with engine.begin() as connection:
+        if not is_sqlite:
+            await connection.execute(text("SET LOCAL enable_seqscan = off"))
+        explain = "EXPLAIN QUERY PLAN" if is_sqlite else "EXPLAIN"
+        query = f"SELECT message_uuid FROM status_events WHERE status = 'seen' AND {UNKNOWN_STATUS}"  # noqa: S608 - constants
+        plan = (await connection.execute(text(f"{explain} {query}"))).all()
+    assert "ix_status_events_unknown" in str(plan)
