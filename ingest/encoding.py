@@ -73,6 +73,12 @@ def find_traceparents(arrays: Iterable[bytes]) -> list[str]:
     return [match[1].decode() for match in matches if match]
 
 
+def find_payload(array: bytes) -> bytes:
+    """Return the payload of a packed entry. The fields before it contain no line breaks."""
+    digits, _, rest = array.partition(_PAYLOAD)[2].partition(b"\r\n")
+    return rest[: int(digits[1:])] if digits[1:].isdigit() else b""
+
+
 def command(parts: Sequence[bytes]) -> bytes:
     """Encode the leading parts of a command, without the array header."""
     return b"".join(map(_string, parts))

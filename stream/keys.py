@@ -87,6 +87,10 @@ class Shard:
         """A stream of bounded length: outcomes of entries that were not handled at their first attempt."""
         return f"{self.stream}:history:{group}"
 
+    def owner(self, group: str) -> str:
+        """A string, in order mode: the consumer that handles the shard for the group (worker.order.ownership)."""
+        return f"{self.stream}:owner:{group}"
+
     def paused(self, group: str) -> str:
         """A hash, while the group is paused: why, since when, and when it is tried again (worker.dispatch.pause)."""
         return f"{self.stream}:paused:{group}"
@@ -136,6 +140,7 @@ class Shard:
             self.delayed,
             self.handled,
             self.history,
+            self.owner,
             self.paused,
             self.replay,
             self.replays,

@@ -75,6 +75,20 @@ def is_receipt(fields: Fields) -> bool:
     return "message_uuid" not in fields and any(name in fields for name in RECEIPT_IDS)
 
 
+def find_message_id(payload: bytes) -> str | None:
+    """Return the id of the message that a payload is about, for comparisons only; None without one."""
+    try:
+        fields = decode(payload)
+    except InvalidPayload:
+        return None
+    if is_receipt(fields):
+        value = next(fields[name] for name in RECEIPT_IDS if name in fields)
+    else:
+        value = fields.get("message_uuid")
+        value = fields.get("dispatch_uuid") if value is None else value
+    return str(value) if isinstance(value, str | int | float) else None
+
+
 def _check_object(decoded: object) -> Fields:
     if not isinstance(decoded, dict):
         raise InvalidPayload("JSON, but not an object")

@@ -39,6 +39,8 @@ class LoadedHandler:
     """Whether the group skips events that it has handled before; False if handling an event twice does no harm."""
     accepts: Callable[[StatusEvent], bool] | None = None
     """Selects the events that the handler is called with. The others are settled without a call. None selects all."""
+    uses_order: bool = True
+    """Whether order mode applies; False if the effect does not depend on the order of the events."""
     check: Check | None = None
     """Checks, while no event comes, that the target can take events. None if only a call can find out."""
 
@@ -139,4 +141,4 @@ def _built_in(settings: WorkerSettings, spec: Spec, stack: AsyncExitStack) -> Lo
     engine = open_engine(settings.database_url)
     stack.push_async_callback(close_engine, engine)
     store = Store(engine, timeout_seconds, settings.number_hash)
-    return LoadedHandler(store, limits, policy, uses_dedup=False, check=store.check)
+    return LoadedHandler(store, limits, policy, uses_dedup=False, uses_order=False, check=store.check)

@@ -133,6 +133,30 @@ REPLAY_UNREAD = Gauge(
     "rate.",
     ["group", "shard"],
 )
+SHARDS_OWNED = Gauge(
+    "ackstream_shards_owned",
+    "Shards that this worker handles for the group in order mode. The sum over all workers is below the number of "
+    "shards: no worker has taken a shard; look at ackstream_redis_faults_total, and start workers.",
+    ["group"],
+)
+ORDER_WAITING = Gauge(
+    "ackstream_order_waiting_entries",
+    "Entries that wait in order mode for an earlier event of their message, by group and shard. Rises: the handler is "
+    "slow, or events of these messages fail; see ackstream_handler_failures_total.",
+    ["group", "shard"],
+)
+ORDER_OVERLAPS = Counter(
+    "ackstream_order_overlaps_total",
+    "Events whose call ran in order mode while another worker may have had their shard already: this worker stood "
+    "still for longer than its lease. Rises: the worker stalls (CPU, swap, a blocking handler, a stopped machine).",
+    ["group"],
+)
+ORDER_REFUSED = Counter(
+    "ackstream_order_refused_total",
+    "Reads and settlements that Redis refused in order mode because another worker had taken over the shard. Rises: "
+    "see ackstream_order_overlaps_total.",
+    ["group"],
+)
 TRIMMED = Counter("ackstream_trimmed_entries_total", "Entries that retention has removed from the stream.")
 ARCHIVED = Counter(
     "ackstream_archived_entries_total",

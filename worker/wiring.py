@@ -15,6 +15,7 @@ from stream.shard_watch import ShardWatch
 from worker.consumer.consumer import Consumer
 from worker.consumer.consumer_set import ConsumerSet
 from worker.consumer.fetcher import Fetcher
+from worker.consumer.ordered_fetcher import OrderedFetcher
 from worker.consumer.processor import Processor
 from worker.consumer.upkeep import Upkeep
 from worker.dispatch.backlog import Backlog
@@ -31,9 +32,10 @@ from worker.group.group_ref import GroupRef
 from worker.group.heartbeat import Heartbeat
 from worker.group.poison import PoisonTracker
 from worker.handler_loader import LoadedHandler
+from worker.order.message_order import MessageOrder
 from worker.settings import WorkerSettings
 from worker.settle.ack_writer import AckWriter
-from worker.settle.dedup import Deduplicator
+from worker.settle.dedup import Deduplicator, DedupWindow
 from worker.settle.delayed import DelayedRetries
 from worker.settle.history import History
 from worker.settle.settler import Settler
@@ -73,52 +75,83 @@ class GroupWiring:
         self._backlog = Backlog(home, settings.backlog_bytes, watch.shards)
         self._slots = Slots(loaded.limits.concurrency)
         self._breaker = CircuitBreaker(time.monotonic, timing.trip, timing.window)
+        self._ordered = settings.order == "message" and loaded.uses_order
+        self._owned: set[int] = set()
         self._circuits: list[Circuit] = []
         self._dispatchers: list[Dispatcher] = []
 
     def make_consumer(self, shard: Shard) -> Consumer:
         """Make the consumer of the group on a shard."""
-        server, blocking = self._clients
-        group = GroupRef(server, shard, self._name)
+        group = GroupRef(self._clients[0], shard, self._name)
         heartbeat = Heartbeat(group, timing=self._timing) if shard.number else self._prober
         poison = PoisonTracker(group)
+        order = MessageOrder(group, heartbeat, poison, self._owned, self._count_shards) if self._ordered else None
         circuit = Circuit(
             self._name,
             self._loaded.limits,
             self._pause,
-            is_late=heartbeat.is_late,
+            is_late=heartbeat.is_late if order is None else order.is_closing,
             timing=self._timing,
             breaker=self._breaker,
         )
         dispatcher = self._make_dispatcher(shard, circuit, Suspects(poison, heartbeat, self._turn))
-        memory = self._settings.memory if self._loaded.uses_dedup else None
-
-        def layout() -> Layout:
-            return self._watch.layout
-
-        settler = Settler(group, memory, self._settings.record_limits, self._timing.give_up, layout)
-        writer = AckWriter(
-            self._name, settler, History(group), heartbeat, poison, self._backlog.measure, self._latest_success
-        )
+        settler = self._make_settler(group, order)
         processor = Processor(
             self._name,
             dispatcher,
             circuit,
             self._loaded.policy,
-            writer,
+            self._make_writer(group, settler, heartbeat, poison, order),
             heartbeat,
             poison,
             self._stop,
-            dedup=None if memory is None else Deduplicator(group, memory, layout),
+            dedup=None if self._memory is None else Deduplicator(group, self._memory, self._read_layout),
             secrets=secrets_of(self._settings),
             accepts=self._loaded.accepts,
             prober=self._prober,
             hangs=lambda: any(each.hangs for each in self._dispatchers),
+            order=order,
         )
-        fetcher = Fetcher(replace(group, server=blocking), heartbeat, self._loaded.limits.batch_entries)
-        claimer, upkeep = Claimer(group, heartbeat, poison), self._make_upkeep(group, circuit, settler)
+        if order is not None:
+            heartbeat.may_leave = lambda: not dispatcher.started
+        fetcher, claimer = self._make_reading(group, heartbeat, poison, order)
+        upkeep = self._make_upkeep(group, circuit, settler, order)
         servers = [at_key(client, shard.stream) for client in self._clients]
-        return Consumer(servers, fetcher, group, heartbeat, claimer, processor, dispatcher, upkeep)
+        return Consumer(servers, fetcher, group, heartbeat, claimer, processor, dispatcher, upkeep, order)
+
+    @property
+    def _memory(self) -> DedupWindow | None:
+        return self._settings.memory if self._loaded.uses_dedup else None
+
+    def _read_layout(self) -> Layout:
+        return self._watch.layout
+
+    def _count_shards(self) -> int:
+        return len(self._watch.shards)
+
+    def _make_settler(self, group: GroupRef, order: MessageOrder | None) -> Settler:
+        limits, fence = self._settings.record_limits, None if order is None else order.fence
+        return Settler(group, self._memory, limits, self._timing.give_up, self._read_layout, fence=fence)
+
+    def _make_writer(
+        self,
+        group: GroupRef,
+        settler: Settler,
+        heartbeat: Heartbeat,
+        poison: PoisonTracker,
+        order: MessageOrder | None,
+    ) -> AckWriter:
+        history, gate = History(group), None if order is None else order.gate
+        measure, latest = self._backlog.measure, self._latest_success
+        return AckWriter(self._name, settler, history, heartbeat, poison, measure, latest, gate)
+
+    def _make_reading(
+        self, group: GroupRef, heartbeat: Heartbeat, poison: PoisonTracker, order: MessageOrder | None
+    ) -> tuple[Fetcher, Claimer]:
+        blocking, entries = replace(group, server=self._clients[1]), self._loaded.limits.batch_entries
+        if order is None:
+            return Fetcher(blocking, heartbeat, entries), Claimer(group, heartbeat, poison)
+        return OrderedFetcher(blocking, heartbeat, entries, order.fence), order.claimer
 
     def _make_dispatcher(self, shard: Shard, circuit: Circuit, suspects: Suspects) -> Dispatcher:
         self._circuits.append(circuit)
@@ -130,10 +163,11 @@ class GroupWiring:
         self._dispatchers.append(dispatcher)
         return dispatcher
 
-    def _make_upkeep(self, group: GroupRef, circuit: Circuit, settler: Settler) -> Upkeep:
+    def _make_upkeep(self, group: GroupRef, circuit: Circuit, settler: Settler, order: MessageOrder | None) -> Upkeep:
+        retries = DelayedRetries(group) if order is None else DelayedRetries(group, order.count_waiting_retries)
         return Upkeep(
             ConsumerGroup(group),
-            DelayedRetries(group),
+            retries,
             self._pause,
             self._backlog,
             circuit,

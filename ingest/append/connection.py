@@ -1,4 +1,4 @@
-"""A connection that appends batches to the stream, one script call per batch, to one shard after the other.
+"""A connection that appends batches to the stream, one script call for each shard that a batch goes to.
 
 The server either rejects the whole batch before the script runs (NOSCRIPT, OOM and similar errors), or runs the script.
 If the reply is lost, the batch may still be on the stream. After any error the connection is closed for good, so that a
@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, ResponseError
 
-from ingest.append.shard_turns import ShardTurns
+from ingest.append.shard_turns import Part, ShardTurns
 from ingest.encoding import as_arguments, command
 from ingest.metrics import APPEND_ENTRIES, APPEND_SECONDS
 from stream.redis.client import limit_wait
@@ -58,17 +58,29 @@ class AppendConnection:
         An empty batch appends nothing and only checks that this user may append to the shard whose turn it is.
         """
         started = perf_counter()
-        count, entries = as_arguments(batch)
-        packed = b"*%d\r\n%b%b%b" % (_COMMAND_PARTS + count, self._command, self._turns.next_key(), entries)
+        parts = self._turns.split(batch)
         try:
             async with limit_wait(within_seconds):
-                appended = await self._run_script(packed)
-            _require_equal(appended, len(batch))
+                if len(parts) == 1:
+                    await self._append(*parts[0])
+                else:
+                    await self._append_all(parts)
         except BaseException:
             await self.close()
             raise
         APPEND_SECONDS.observe(perf_counter() - started)
         APPEND_ENTRIES.observe(len(batch))
+
+    async def _append_all(self, parts: Sequence[Part]) -> None:
+        """Append to several shards at once, and raise the first error once all replies are there."""
+        for error in await asyncio.gather(*(self._append(*part) for part in parts), return_exceptions=True):
+            if error is not None:
+                raise error
+
+    async def _append(self, key: bytes, entries: Sequence[bytes]) -> None:
+        count, arguments = as_arguments(entries)
+        appended = await self._run_script(b"*%d\r\n%b%b%b" % (_COMMAND_PARTS + count, self._command, key, arguments))
+        _require_equal(appended, len(entries))
 
     async def _run_script(self, packed: bytes) -> object:
         self._connection.check_primary()

@@ -15,6 +15,7 @@ from ingest.append.drainer import Drainer
 from ingest.append.group_commit import Appender
 from ingest.append.redis_writer import RedisWriter
 from ingest.append.server_checks import TOO_WEAK, UNKNOWN, ServerChecks, ServerNotReady
+from ingest.append.shard_turns import MessageShards
 from ingest.append.shard_writers import ShardWriters, Writer
 from ingest.metrics import SPOOL_LIMIT, SPOOL_OLDEST
 from ingest.settings import IngestSettings, Level
@@ -76,7 +77,8 @@ async def open_pipeline(
 def _make_writer(server: Redis, watch: ShardWatch, settings: IngestSettings) -> Writer:
     if is_cluster(server):
         return ShardWriters(server, watch, settings)
-    return RedisWriter(server, watch, ServerChecks(server, settings.ack))
+    turns = MessageShards(watch) if settings.order == "message" else None
+    return RedisWriter(server, watch, ServerChecks(server, settings.ack), turns=turns)
 
 
 async def _try_at_start(writer: Writer, drainer: Drainer, level: Level) -> None:

@@ -55,12 +55,13 @@ class RedisWriter:
         clock: Callable[[], float] = time.monotonic,
         jitter: Jitter = random.uniform,
         peers: "list[RedisWriter] | None" = None,
+        turns: ShardTurns | None = None,
     ) -> None:
         self._peers = [] if peers is None else peers
         self._peers.append(self)
         self._server = server
         self._watch = watch
-        self._turns = ShardTurns(watch)
+        self._turns = turns or ShardTurns(watch)
         self._checks = checks
         self._clock = clock
         self._jitter = jitter

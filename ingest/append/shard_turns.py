@@ -1,11 +1,18 @@
-"""Gives each batch to the next shard in turn, so that the shards get equal parts of the entries."""
+"""Divides batches among the shards: one batch for each shard in turn, or each entry by its message."""
+
+from collections.abc import Sequence
+from zlib import crc32
 
 from redis.asyncio import Redis
 
-from ingest.encoding import command
+from ingest.encoding import command, find_payload
 from stream.keys import Shard
+from stream.payload import find_message_id
 from stream.settings import StreamSettings
 from stream.shard_watch import ShardWatch
+
+Part = tuple[bytes, Sequence[bytes]]
+"""The key of a shard as an argument of a command, and the packed entries that it gets."""
 
 
 class SingleShard(ShardWatch):
@@ -28,12 +35,32 @@ class ShardTurns:
         self._keys = self._encode_keys()
         self._next = 0
 
-    def next_key(self) -> bytes:
-        """Return the key of the shard whose turn it is, as an argument of a command."""
+    def split(self, batch: Sequence[bytes]) -> list[Part]:
+        """Return the parts of a batch: all of it goes to the shard whose turn it is."""
+        keys = self._refresh_keys()
+        self._next = (self._next + 1) % len(keys)
+        return [(keys[self._next], batch)]
+
+    def _refresh_keys(self) -> list[bytes]:
         if self._layout is not self._watch.layout:
             self._layout, self._keys = self._watch.layout, self._encode_keys()
-        self._next = (self._next + 1) % len(self._keys)
-        return self._keys[self._next]
+        return self._keys
 
     def _encode_keys(self) -> list[bytes]:
         return [command([shard.stream.encode()]) for shard in self._watch.shards[: self._watch.layout.used]]
+
+
+class MessageShards(ShardTurns):
+    """Order mode: all entries of a message go to one shard. Entries without a message go to shard 0."""
+
+    def split(self, batch: Sequence[bytes]) -> list[Part]:
+        """Return the parts of a batch, in the order of the batch; an empty batch goes to the next shard."""
+        keys = self._refresh_keys()
+        if len(keys) == 1 or not batch:
+            return super().split(batch)
+        parts: dict[bytes, list[bytes]] = {}
+        for packed in batch:
+            message = find_message_id(find_payload(packed))
+            number = 0 if message is None else crc32(message.encode(errors="replace")) % len(keys)
+            parts.setdefault(keys[number], []).append(packed)
+        return list(parts.items())

@@ -14,7 +14,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from runtime.tasks import Backoff
+from runtime.tasks import Backoff, wait_for
 from stream.redis.client import ServerUnfit, limit_wait, name_error, require_commands
 from stream.redis.errors import SILENT
 from worker.consumer.batch import Batch
@@ -27,6 +27,8 @@ from worker.group.claim import Claimer
 from worker.group.group_ref import GroupRef
 from worker.group.heartbeat import Heartbeat
 from worker.metrics import DROPPED, LAST_READ
+from worker.order.fence import OwnershipLost
+from worker.order.message_order import MessageOrder, ShardSurplus
 from worker.settle.ack_writer import BatchDropped
 
 log = structlog.get_logger("consumer")
@@ -48,6 +50,7 @@ class Consumer:
         processor: Processor,
         dispatcher: Dispatcher,
         upkeep: Upkeep,
+        order: MessageOrder | None = None,
     ) -> None:
         self._server = servers[0]
         self._fetcher = fetcher
@@ -57,6 +60,7 @@ class Consumer:
         self._processor = processor
         self._dispatcher = dispatcher
         self._upkeep = upkeep
+        self._order = order
         self._health = RedisHealth(group.name, servers)
         self._last_read = LAST_READ.labels(group.name)
 
@@ -65,7 +69,8 @@ class Consumer:
         """Why the group is not being consumed right now; None while it is."""
         if self._processor.hangs:
             return f"group {self._group.name}: its handler hangs"
-        return self._health.not_ready_reason or self._upkeep.not_ready_reason
+        full = None if self._order is None else self._order.not_ready_reason
+        return self._health.not_ready_reason or self._upkeep.not_ready_reason or full
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until ``stop``, then finish the entries in flight.
@@ -80,6 +85,10 @@ class Consumer:
                 await self._consume(stop, backoff)
             except BatchDropped:
                 self._drop("late or stopping")
+            except ShardSurplus:
+                self._heartbeat.renew()
+            except OwnershipLost as exc:
+                self._drop(str(exc))
             except (RedisError, ServerUnfit) as exc:
                 await self._recover(exc)
                 await backoff.wait(stop)
@@ -90,6 +99,8 @@ class Consumer:
         timing = self._upkeep.timing
         steps = [self._repeat(timing.upkeep, step) for step in self._upkeep.steps]
         check = self._repeat(timing.check, self._dispatcher.check_target)
+        if self._order is not None:
+            steps.append(self._repeat(timing.orphan_check, self._order.check_delayed))
         return [self._repeat(timing.beat, self._beat), check, *steps]
 
     def close(self) -> None:
@@ -120,6 +131,8 @@ class Consumer:
 
     async def _consume(self, stop: asyncio.Event, backoff: Backoff) -> None:
         """Process batch after batch. While one is handled, read the next one, unless an orphan check is due."""
+        if self._order is not None and not await self._take_shard(self._order, stop):
+            return
         reading = asyncio.create_task(self._next(stop))
         try:
             while not stop.is_set():
@@ -141,6 +154,18 @@ class Consumer:
             await self._health.abandon(reading)  # entries that it reads stay pending until a worker claims them
             await self._fetcher.abandon()
             await self._processor.drop()
+            if self._order is not None:
+                self._order.leave_shard()
+
+    async def _take_shard(self, order: MessageOrder, stop: asyncio.Event) -> bool:
+        """Wait until this worker owns the shard. Return False at the stop."""
+        while not stop.is_set():
+            await self._heartbeat.announce()
+            self._last_read.set_to_current_time()
+            if await order.take_shard():
+                return True
+            await wait_for(stop, self._upkeep.timing.upkeep)
+        return False
 
     async def _next(self, stop: asyncio.Event) -> list[Batch]:
         """Claim entries of dead consumers; without any, read the next entries."""
@@ -157,7 +182,7 @@ class Consumer:
             generation, entries = await self._fetcher.read(
                 prefetch=not (stop.is_set() or self._heartbeat.orphan_check_due),
                 copies=copies,
-                live=not self._upkeep.backlog.is_full,
+                live=not (self._upkeep.backlog.is_full or (self._order and self._order.gate.is_full)),
                 seconds=BLOCK_MS / 1000 if copies else self._dispatcher.seconds_until_copies_due(),
             )
         self._last_read.set_to_current_time()

@@ -19,7 +19,8 @@ from worker.dispatch.suspects import Suspect
 from worker.events.event import StatusEvent
 from worker.group.heartbeat import Heartbeat
 from worker.group.poison import PoisonTracker
-from worker.metrics import DEDUPLICATED, FILTERED, HANDLE_SECONDS, HANDLED, HANDLER_FAILURES
+from worker.metrics import DEDUPLICATED, FILTERED, HANDLE_SECONDS, HANDLED, HANDLER_FAILURES, ORDER_OVERLAPS
+from worker.order.message_order import MessageOrder
 from worker.settle.ack_writer import AckWriter, BatchDropped, format_counts, observe_attempts
 from worker.settle.copies import Copy
 from worker.settle.dedup import Deduplicator, mark
@@ -56,6 +57,7 @@ class Processor:
         accepts: Callable[[StatusEvent], bool] | None = None,
         prober: Heartbeat | None = None,
         hangs: Callable[[], bool] = lambda: False,
+        order: MessageOrder | None = None,
     ) -> None:
         self._group = group
         self._dispatcher = dispatcher
@@ -65,6 +67,7 @@ class Processor:
         self._heartbeat = heartbeat
         self._prober = prober or heartbeat
         self._others_hang = hangs
+        self._order = order
         self._poison = poison
         self._stop = stop
         self._dedup = dedup
@@ -91,6 +94,8 @@ class Processor:
         """
         await self._writer.wait_until_written()
         counts = self._dispatcher.count()
+        if self._order is not None:
+            counts += self._order.gate.waiting
         for batch in batches:
             counts[batch.source] += len(batch.entries) + len(batch.invalid) + len(batch.unverified) + len(batch.probes)
         return counts
@@ -105,10 +110,12 @@ class Processor:
             await self._admit(batch)
         while True:
             await self._check_not_late()
+            if self._order is not None:
+                await self._admit_due(self._order)
             if self._dispatcher.is_busy:
                 await self._dispatcher.step(reading)
             await self._settle()
-            if self._closed or not self._dispatcher.is_busy:
+            if self._closed or not (self._dispatcher.is_busy or (self._order and self._order.gate.has_due)):
                 await self._writer.wait_until_written(unless=reading)
                 return
             if reading.done() and self._dispatcher.can_take_more:
@@ -129,6 +136,8 @@ class Processor:
 
     async def drop(self) -> None:
         """Forget the entries in flight. They stay pending, and the worker that claims them handles them again."""
+        if self._order is not None and self._heartbeat.is_late(self._generation):
+            ORDER_OVERLAPS.labels(self._group).inc(sum(len(call.events) for call in self._dispatcher.started))
         await self._writer.drop()
         self._poison.forget()
         await self._dispatcher.cancel()
@@ -149,9 +158,18 @@ class Processor:
             batch = self._filter(batch, self._accepts)
         if self._dedup is not None and batch.source is Source.LIVE and batch.events:
             batch = await self._drop_handled(self._dedup, batch)
+        if self._order is not None:
+            ids = [entry_id for entry_id, _ in batch.entries]
+            batch = batch.without(self._order.gate.admit(batch.source, ids, batch.events))
         if self._poison.has_any:
             batch = self._admit_suspects(batch)
         self._dispatcher.put(Call(batch.source, batch.entries, batch.events))
+
+    async def _admit_due(self, order: MessageOrder) -> None:
+        """Take events that waited for an earlier one of their message."""
+        if not self._closed and order.gate.has_due and self._dispatcher.can_take_more:
+            for source, entries in (await order.load_due()).items():
+                await self._admit(Batch.read(source, entries, shard=order.shard, generation=self._generation))
 
     def _filter(self, batch: Batch, accepts: Callable[[StatusEvent], bool]) -> Batch:
         """Return the batch without the events that the handler's filter excludes, and settle those."""
@@ -198,6 +216,8 @@ class Processor:
     async def _check_not_late(self) -> None:
         """Apply the pause, and probe. Raises BatchDropped if the worker is late: others may have the entries."""
         await self._circuit.apply()
+        if self._order is not None:
+            self._order.require_shard(is_running=bool(self._dispatcher.started))
         if self._dispatcher.is_busy and self._heartbeat.is_late(self._generation):
             raise BatchDropped
         if self._stop.is_set() and not self._circuit.can_start:
@@ -209,6 +229,8 @@ class Processor:
         """Settle the calls that have ended."""
         self._sort_ended(self._dispatcher.take())
         await self._writer.write(self._generation)
+        if self._order is not None:  # the next event of a message follows once this one is settled
+            await self._writer.wait_until_written()
 
     def _sort_ended(self, ended: Sequence[Call]) -> None:
         """Sort the calls that have ended into entries to ack, to delay and to dead-letter."""

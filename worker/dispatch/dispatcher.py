@@ -71,6 +71,11 @@ class Dispatcher:
         return bool(self._queue.calls or self._suspects or self._running or self._ended)
 
     @property
+    def started(self) -> list[Call]:
+        """The calls that run, also those that ignore their cancellation, or have ended and are not taken yet."""
+        return [*filter(None, (*self._running.values(), *self._lost.values())), *self._ended]
+
+    @property
     def can_take_more(self) -> bool:
         """Whether to put more entries: no live call waits, and one more call could start."""
         if self._suspects or self._isolates:
@@ -107,9 +112,8 @@ class Dispatcher:
     def count(self) -> Counter[Source]:
         """Count the entries of each stream in calls that wait, run, or are not taken yet."""
         counts = self._queue.count() + self._suspects.count()
-        for call in (*self._running.values(), *self._ended):
-            if call is not None:
-                counts[call.source] += len(call.entries)
+        for call in (*filter(None, self._running.values()), *self._ended):
+            counts[call.source] += len(call.entries)
         return counts
 
     def put(self, call: Call) -> None:
@@ -159,8 +163,7 @@ class Dispatcher:
         if aside is not None and self._watches:
             waiting.add(aside)
         if waiting:
-            idle = not self._running and self.is_busy
-            timeout = IDLE_SECONDS if idle else LONGEST_STEP_SECONDS
+            timeout = IDLE_SECONDS if self.is_busy and not self._running else LONGEST_STEP_SECONDS
             await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         elif self.is_busy:
             await asyncio.sleep(IDLE_SECONDS)

@@ -13,8 +13,6 @@
 -- ARGV     then the names of the streams in the poison hash
 -- Reply    nil: it is alive. Empty: it had no entries and is removed. Else the place of the stream, its entries, and for
 --          each entry its claims and its deaths
---
--- An entry that was not marked while others were was not running: it is free of suspicion.
 
 if (redis.call('HGET', KEYS[1], ARGV[3]) or '') ~= ARGV[4] then
   return false
@@ -22,19 +20,7 @@ end
 local died = ARGV[4] ~= ''
 local marked = died and redis.call('HGET', KEYS[2], 'mark:' .. ARGV[3])
 
-local function count(name)
-  if died and marked and not string.find(marked, ' ' .. name .. ' ', 1, true) then
-    redis.call('HDEL', KEYS[2], name, 'deaths:' .. name)
-  elseif died then
-    redis.call('HINCRBY', KEYS[2], name, 1)
-    if marked == ' ' .. name .. ' ' then
-      redis.call('HINCRBY', KEYS[2], 'deaths:' .. name, 1)
-    end
-  end
-  local counts = redis.call('HMGET', KEYS[2], name, 'deaths:' .. name)
-  return tonumber(counts[1] or '0'), tonumber(counts[2] or '0')
-end
-
+--- include count_claim.lua
 for k = 3, #KEYS do
   local pending = redis.call('XPENDING', KEYS[k], ARGV[1], '-', '+', ARGV[5], ARGV[3])
   if #pending > 0 then
@@ -44,7 +30,7 @@ for k = 3, #KEYS do
     end
     local entries = redis.call('XCLAIM', KEYS[k], ARGV[1], ARGV[2], 0, unpack(ids))
     for i, entry in ipairs(entries) do
-      counts[2 * i - 1], counts[2 * i] = count(ARGV[4 + k] .. ':' .. entry[1])
+      counts[2 * i - 1], counts[2 * i] = count_claim(KEYS[2], ARGV[4 + k] .. ':' .. entry[1], died, marked)
     end
     redis.call('PEXPIRE', KEYS[2], ARGV[6])
     return {k - 3, entries, counts}

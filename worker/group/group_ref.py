@@ -52,6 +52,11 @@ class GroupRef:
         return self.shard.history(self.name)
 
     @property
+    def owner(self) -> str:
+        """The key of the owner in order mode."""
+        return self.shard.owner(self.name)
+
+    @property
     def paused(self) -> str:
         """The key of the pause."""
         return self.shard.paused(self.name)

@@ -57,6 +57,10 @@ class Heartbeat:
         self._announced = False
         self._checked_at = clock()
         self.generation = 0
+        self.alive = 1
+        """How many consumers are alive, this one included."""
+        self.may_leave: Callable[[], bool] = lambda: True
+        """Whether others may claim the entries of this consumer's former names. In order mode not while a call runs."""
         self.consumer = _unique_name()
 
     def is_late(self, generation: int) -> bool:
@@ -82,7 +86,7 @@ class Heartbeat:
 
         The consumer may take a new name while this waits: the new name then has no counter yet.
         """
-        if abandoned := list(self._abandoned):
+        if self.may_leave() and (abandoned := list(self._abandoned)):
             await self._server.hdel(self._alive, *abandoned)
             self._abandoned = [name for name in self._abandoned if name not in abandoned]
         started = self._clock()
@@ -106,6 +110,10 @@ class Heartbeat:
     def find_dead(self) -> tuple[bytes, bytes] | None:
         """Return a dead consumer and its counter. The counter is empty if the consumer left in order."""
         return next(iter(self._dead.items()), None)
+
+    def find_counter_of_dead(self, name: bytes) -> bytes | None:
+        """Return the counter of a consumer that is dead, empty if it left in order or is unknown; None if it lives."""
+        return self._dead.get(name) if name in self._counters else self._dead.get(name, b"")
 
     def forget_dead(self, name: bytes) -> None:
         """Forget a consumer that is removed, or alive after all."""
@@ -137,7 +145,8 @@ class Heartbeat:
 
     async def leave(self) -> None:
         """Delete this consumer's counter: other workers then claim its pending entries. Raises RedisError."""
-        await self._server.hdel(self._alive, self.consumer, *self._abandoned)
+        if self.may_leave():
+            await self._server.hdel(self._alive, self.consumer, *self._abandoned)
 
     async def _refresh(self) -> None:
         async with self._server.pipeline(transaction=False) as pipe:
@@ -157,6 +166,7 @@ class Heartbeat:
                 dead[name] = counter
         self._counters = {name: observed for name, observed in self._counters.items() if name in names}
         self._dead = dead
+        self.alive = 1 + len(counters.keys() - dead.keys() - {self.consumer.encode()})
 
 
 def _unique_name() -> str:

@@ -4,6 +4,7 @@ The caller that waits for a write, or starts the next one, gets its error.
 """
 
 import asyncio
+import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,9 +13,11 @@ from typing import Any
 import structlog
 
 from runtime.tasks import cancel_and_wait
+from stream.entry import EntryId
 from worker.group.heartbeat import Heartbeat
 from worker.group.poison import PoisonTracker
 from worker.metrics import ATTEMPTS, DEAD_LETTERS, DELAYED
+from worker.order.gate import MessageGate
 from worker.settle.copies import Copy
 from worker.settle.history import EntryOutcome, History
 from worker.settle.invalid import UnverifiedPayload
@@ -54,6 +57,7 @@ class AckWriter:
         poison: PoisonTracker,
         measure: Callable[[], Awaitable[None]],
         latest_success: Callable[[], float | None] = lambda: None,
+        gate: MessageGate | None = None,
     ) -> None:
         self._group = group
         self._settler = settler
@@ -62,6 +66,7 @@ class AckWriter:
         self._poison = poison
         self._measure = measure
         self._latest_success = latest_success
+        self._gate = gate
         self._finished: defaultdict[Source, Settlement] = defaultdict(Settlement)
         self._writing: asyncio.Task[None] | None = None
         self._delayed = DELAYED.labels(group)
@@ -114,6 +119,8 @@ class AckWriter:
             if settlement.acks:
                 self._require_current(generation)
                 await self._settler.ack(source, settlement.acks, settlement.marks)
+                if self._gate is not None:
+                    self._gate.settle(source, settlement.acks)
                 await self._poison.clear(source, settlement.acks)
                 await self._history.append(settlement.outcomes)
             if settlement.copies:
@@ -127,6 +134,8 @@ class AckWriter:
 
     async def _copy(self, source: Source, copies: Sequence[Copy]) -> None:
         written = await self._settler.copy(source, copies, self._latest_success())
+        if self._gate is not None:
+            self._free_lanes(self._gate, source, copies, written.delayed)
         await self._measure()
         self._delayed.inc(len(written.delayed))
         observe_attempts(self._group, (copy.attempts for copy in written.dead))
@@ -140,6 +149,14 @@ class AckWriter:
             )
         if written.delayed:
             log.info("entries.delayed", group=self._group, entries=len(written.delayed))
+
+    @staticmethod
+    def _free_lanes(gate: MessageGate, source: Source, copies: Sequence[Copy], delayed: Iterable[Copy]) -> None:
+        """Close the lanes of delayed events, and free those of the others."""
+        for copy in delayed:
+            due = time.monotonic() + (copy.delay_seconds or 0.0)
+            gate.delay(source, copy.entry_id, EntryId.from_text(copy.fields[b"origin"].decode()), due)
+        gate.settle(source, [copy.entry_id for copy in copies])
 
     def _require_current(self, generation: int) -> None:
         if self._heartbeat.is_late(generation):

@@ -5,7 +5,7 @@ must not fill the dead letters of a group, nor pause the group. One script recor
 recorded an entry, the other groups only ack it. At the limit the script drops the oldest payloads and counts them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Self
@@ -59,10 +59,16 @@ class UnverifiedPayload:
 class InvalidRecord:
     """The record of one shard. Each method raises RedisError."""
 
-    def __init__(self, server: Redis, shard: Shard, limits: RecordLimits | None = None) -> None:
+    def __init__(
+        self,
+        server: Redis,
+        shard: Shard,
+        limits: RecordLimits | None = None,
+        register: Callable[[str], Any] | None = None,
+    ) -> None:
         self._shard = shard
         self._limits = limits or RecordLimits()
-        self._record = server.register_script(RECORD)
+        self._record = (register or server.register_script)(RECORD)
         self._take = server.register_script(TAKE)
 
     async def record(

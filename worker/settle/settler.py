@@ -17,6 +17,7 @@ from typing import Any
 from stream.layout import Layout
 from stream.redis.scripts import read_script
 from worker.group.group_ref import GroupRef
+from worker.order.fence import Fence
 from worker.settle.copies import Copy
 from worker.settle.dedup import ACK_AND_MARK, DedupWindow, MarkPlaces
 from worker.settle.invalid import InvalidRecord, RecordLimits, UnverifiedPayload
@@ -26,6 +27,7 @@ from worker.timing import TIMING
 IDS_AT_ONCE = 1000  # Lua unpacks no more than 8,000 values
 COPIES_AT_ONCE = 250
 
+ACK = read_script(__file__, "ack.lua")
 ACK_COPIES = read_script(__file__, "ack_copies.lua")
 COPY = read_script(__file__, "delay_or_dead_letter.lua")
 SUCCEEDED = read_script(__file__, "note_success.lua")
@@ -40,7 +42,10 @@ class WrittenCopies:
 
 
 class Settler:
-    """Settles entries of one group. Each method raises RedisError, after which it is unknown which are settled."""
+    """Settles entries of one group. Each method raises RedisError, after which it is unknown which are settled.
+
+    With a ``fence``, in order mode, each also raises OwnershipLost, after which nothing is settled.
+    """
 
     def __init__(
         self,
@@ -50,7 +55,9 @@ class Settler:
         give_up_seconds: float = TIMING.give_up,
         layout: Callable[[], Layout] = Layout,
         clock: Callable[[], float] = time.monotonic,
+        fence: Fence | None = None,
     ) -> None:
+        register: Callable[[str], Any] = group.server.register_script if fence is None else fence.register
         self._server = group.server
         self._shard = group.shard
         self._places = None if window is None else MarkPlaces(group, window, layout)
@@ -58,25 +65,28 @@ class Settler:
         self._give_up_ms = round(give_up_seconds * 1000)
         self._streams = group.streams
         self._copies = [group.delayed, group.dead, group.succeeded]
-        self._ack_copies = group.server.register_script(ACK_COPIES)
-        self._ack_marked = group.server.register_script(ACK_AND_MARK)
-        self._copy = group.server.register_script(COPY)
+        self._ack = None if fence is None else register(ACK)
+        self._ack_copies = register(ACK_COPIES)
+        self._ack_marked = register(ACK_AND_MARK)
+        self._mark = group.server.register_script(ACK_AND_MARK)
+        self._copy = register(COPY)
         self._succeeded = group.server.register_script(SUCCEEDED)
         self._clock = clock
         self._offset_ms: float | None = None
         """The server's clock minus this worker's, or a little less; None until a reply has the server's time."""
-        self._invalid = InvalidRecord(group.server, group.shard, record_limits)
+        self._invalid = InvalidRecord(group.server, group.shard, record_limits, register)
 
     async def ack(self, source: Source, entry_ids: Sequence[bytes], marks: Sequence[bytes] = ()) -> None:
         """Ack these entries and, if the group deduplicates, add the marks of their events."""
         stream = self._streams[source]
         if self._places is not None and marks:
             await self._ack_and_mark(self._places, source, entry_ids, marks)
-        elif source is Source.LIVE:
+        elif source is Source.LIVE and self._ack is None:
             await self._server.xack(stream, self._group, *entry_ids)
         else:
+            ack = self._ack if source is Source.LIVE and self._ack else self._ack_copies
             for start in range(0, len(entry_ids), IDS_AT_ONCE):
-                await self._ack_copies(keys=[stream], args=[self._group, *entry_ids[start : start + IDS_AT_ONCE]])
+                await ack(keys=[stream], args=[self._group, *entry_ids[start : start + IDS_AT_ONCE]])
 
     async def _ack_and_mark(
         self, places: MarkPlaces, source: Source, entry_ids: Sequence[bytes], marks: Sequence[bytes]
@@ -87,7 +97,7 @@ class Settler:
         for number, others in by_shard.items():
             for start in range(0, len(others), IDS_AT_ONCE):
                 batch = b"".join(others[start : start + IDS_AT_ONCE])
-                await self._ack_marked(keys=places.keys(number), args=[self._group, 0, *limits, batch])
+                await self._mark(keys=places.keys(number), args=[self._group, 0, *limits, batch])
         _, key = places.keys(self._shard.number)
         for start in range(0, len(entry_ids), IDS_AT_ONCE):
             ids, batch = entry_ids[start : start + IDS_AT_ONCE], b"".join(own[start : start + IDS_AT_ONCE])

@@ -98,7 +98,7 @@ async def test_each_role_does_its_work_as_its_user(site: GuardedSystem) -> None:
     )
     redis_url = site.server.url("worker")
     async with ingest.run():
-        settings = {**site.settings, "redis_url": redis_url, "handlers": ",".join(HANDLERS)}
+        settings = {**site.settings, "redis_url": redis_url, "handlers": ",".join(HANDLERS), "order": "message"}
         with ackstream("worker", folder=site.folder, **settings) as worker:
             for payload, secret, status in ((body(), "", 200), (b"no status", "", 200), (body(), "forged", 503)):
                 headers = {"Authorization": bearer(payload, **({"secret": secret} if secret else {}))}

@@ -1,0 +1,1 @@
+"""Order mode: a checker of calls, and workers without their loops."""
