@@ -1,8 +1,9 @@
 r"""Finds phone numbers in texts, in every spelling in which a payload can have them. No I/O.
 
 A spelling may have a plus or 00 in front, separators between the digits, ``(0)`` after the country code, and escapes of
-URLs and of JSON, also one in the other: ``+44 (0)7700 900-001``, ``%2B447700900001``, ``"\u00347700900001"``. A number
-never matches a part of a longer one. Digits in base64 are not found.
+URLs and of JSON, also one in the other: ``+44 (0)7700 900-001``, ``%2B447700900001``, ``"\u00347700900001"``. Blanks,
+dashes and digits may be those of any script, and bytes that are not UTF-8 count as blanks. A number never matches a
+part of a longer one. Digits in base64 are not found.
 
 In a value of its own, groups of digits are one number: ``+44 7700 900001 2`` is not 447700900001. In a longer text,
 and from 16 digits on, each series of groups may be one.
@@ -20,12 +21,16 @@ LONGEST = 15
 """The digits of the longest number: https://www.itu.int/rec/T-REC-E.164"""
 LEAST = 3
 ESCAPED_TIMES = 3
+UNDECODED = "\ufffd"
+"""The sign in the place of bytes that are not UTF-8."""
 
 _SEPARATOR = r"[\s().\-/+]{0,3}"
+_TRUNK_ZERO = re.compile(r"[\s.-]{0,3}\(\s?0\s?\)[\s.-]{0,3}", re.ASCII)
+_WHOLE_FLOAT = re.compile(rf"(?<![\d.])(\d{{{SHORTEST},{LONGEST}}})\.0+(?![\d.])", re.ASCII)
 _RUN = re.compile(rf"\d(?:{_SEPARATOR}\d)*", re.ASCII)
 _GROUP = re.compile(r"\d+", re.ASCII)
 _SPELLED = re.compile(r"[\s().\-/+\d]+", re.ASCII)
-_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|%[0-9a-fA-F]{2}")
+_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\([/bfnrt])|%[0-9a-fA-F]{2}")
 _EDGES = frozenset("\"'&=,:;<>[]{}?#@|\\")
 
 
@@ -67,7 +72,7 @@ class NumberFinder:
 
 
 def spellings(text: str) -> Iterator[str]:
-    """Yield the text, and if it has escapes the text that they stand for, for up to ESCAPED_TIMES levels.
+    """Yield the text, and if it has escapes the text that they encode, for up to ESCAPED_TIMES levels.
 
     The digits of an escape are not part of a number, so the text is yielded without its escapes.
     """
@@ -83,8 +88,9 @@ def spellings(text: str) -> Iterator[str]:
 def read_run(text: str, start: int, end: int) -> Iterator[str]:
     """Yield the numbers that a run of digits and separators may be."""
     groups = _GROUP.findall(text, start, end)
-    if sum(map(len, groups)) <= LONGEST + 2 and _is_value(text, start, end):
-        yield _international("".join(groups))
+    whole = _international("".join(groups))
+    if len(whole) <= LONGEST and _is_value(text, start, end):
+        yield whole
         return
     for first in range(len(groups)):
         number = ""
@@ -106,9 +112,26 @@ def _international(digits: str) -> str:
 
 
 def _plain(text: str) -> str:
-    text = text if text.isascii() else unicodedata.normalize("NFKC", text)
-    return text.replace("(0)", "")
+    """Return the text with the signs of ASCII for those of other scripts, and without a zero that nobody dials."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+        text = text.translate({ord(sign): _in_ascii(sign) for sign in set(text) if not sign.isascii()})
+    text = text.replace("\0", "")  # as UTF-16 has them
+    if "(" in text:
+        text = _TRUNK_ZERO.sub(" ", text)
+    return _WHOLE_FLOAT.sub(r"\1", text) if ".0" in text else text
+
+
+def _in_ascii(sign: str) -> str:
+    """Return the digit or the separator of ASCII for a sign of another script; other signs as they are."""
+    kind = unicodedata.category(sign)
+    if kind == "Nd":
+        return str(unicodedata.decimal(sign))
+    return {"Pd": "-", "Zs": " ", "Cf": ""}.get(kind, " " if sign == UNDECODED else sign)
 
 
 def _read_escape(escape: re.Match[str]) -> str:
-    return str(chr(int(escape[1], 16))) if escape[1] else escape[0]
+    code, sign = escape.groups()
+    if code:
+        return str(chr(int(code, 16)))
+    return {"/": "/", None: escape[0]}.get(sign, " ")

@@ -49,7 +49,8 @@ def find_lines(lines: list[str], webhooks: list[PersonWebhook], victims: Mapping
 
 def has_number(line: str, people: Mapping[int, str]) -> bool:
     """Whether a line has one of the numbers in any spelling of the population."""
-    for escape, plain in (("\\\\u0034", "4"), ("%2B", ""), ("%20", ""), (" ", ""), ("+", "")):
+    escapes = ("\\\\u2011", "\\\\/", "\\xa0", "%2B", "%20", " ", "+")
+    for escape, plain in (("\\\\u0034", "4"), *((escape, "") for escape in escapes)):
         line = line.replace(escape, plain)
     return any(re.search(rf"(?<!\d)(00)?{number}(?!\d)", line) for number in people.values())
 

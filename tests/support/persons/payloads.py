@@ -47,17 +47,24 @@ def spell(number: str) -> Sequence[Callable[[dict[str, Any]], bytes]]:
         lambda fields: orjson.dumps({**fields, "from": f"00{number}"}),
         lambda fields: orjson.dumps({**fields, "to": {"type": "sms", "number": f"+{number}"}}),
         lambda fields: orjson.dumps({**fields, "whatsapp": {"profile": [{"wa_id": f"{number}@s.whatsapp.net"}]}}),
-        lambda fields: orjson.dumps({**fields, "error": {"title": f"no route to +{number}."}}),
+        lambda fields: orjson.dumps({**fields, "status": "read", "error": {"title": f"no route to +{number}."}}),
         lambda fields: orjson.dumps({**fields, "client_ref": f"https://x.example/?n=%2B{number}"}),
         lambda fields: join(fields, f',"to":"{escaped}"'),
         lambda fields: join(fields, f',"to":"{number}","to":"hidden"'),
         lambda fields: f"messageId={fields['message_uuid']}&status=failed&msisdn={quote(blanks)}".encode(),
         lambda fields: orjson.dumps({"message-id": fields["message_uuid"], "status": "failed", "msisdn": number}),
+        lambda fields: join(fields, f',"to":"{blanks}"'.replace(" ", "\\u2011")),
+        lambda fields: join(fields, f',"to":"{blanks}"'.replace(" ", "\\/")),
+        lambda fields: join(fields, f',"to":{number}.0'),
+        lambda fields: f"{{{fields['message_uuid']} to {blanks}".replace(" ", "\xa0").encode("latin-1"),
     )
 
 
 def make_webhooks(numbers: Sequence[str], seed: int) -> list[PersonWebhook]:
-    """Return two to four webhooks of each person: one with the number, one without, some with the number in the URL."""
+    """Return two to five webhooks of each person: one with the number, one without, some with the number in the URL.
+
+    The first people have a second spelling, so that a few victims are enough for all spellings.
+    """
     chance = random.Random(seed)  # noqa: S311 - the same population each time
     webhooks = []
     for person, number in enumerate(numbers):
@@ -65,6 +72,9 @@ def make_webhooks(numbers: Sequence[str], seed: int) -> list[PersonWebhook]:
         spellings = spell(number)
         webhooks.append(PersonWebhook(person, spellings[person % len(spellings)](fields)))
         webhooks.append(PersonWebhook(person, orjson.dumps({**fields, "status": "delivered"})))
+        if person < len(spellings):
+            second = spellings[(person + len(spellings) // 2) % len(spellings)]
+            webhooks.append(PersonWebhook(person, second({**fields, "status": "rejected"})))
         if chance.random() < 0.3:
             query = f"customer={quote(f'+{number}')}".encode()
             webhooks.append(PersonWebhook(person, orjson.dumps({**fields, "status": "read"}), query))
