@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import json
 import shutil
 import subprocess
 from collections.abc import AsyncIterator
@@ -70,6 +71,37 @@ def test_the_objects_are_valid(version: str, monkeypatch: pytest.MonkeyPatch) ->
     for item in distinct.values():
         if item["kind"] not in CUSTOM:
             kubernetes_validate.validate(item, version, strict=True)
+
+
+@pytest.fixture(params=VERSIONS)
+def schemas(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The schemas of kubernetes-validate for one version, in a folder where kubeconform finds their definitions."""
+    package = Path(str(importlib.import_module("kubernetes_validate").__file__)).parent
+    folder = package / "kubernetes-json-schema" / f"v{request.param}.0-local-strict"
+    kinds = {item["kind"].lower() for name in SOURCES for item in read_rendered(name)}
+    for path in folder.iterdir():
+        if path.stem.partition("-")[0] in {*kinds, "_definitions"}:
+            (tmp_path / path.name).write_text(
+                path.read_text().replace("/api/_definitions", f"{tmp_path.as_uri()}/_definitions")
+            )
+    return f"{tmp_path}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"
+
+
+def test_kubeconform_accepts_the_objects(schemas: str) -> None:
+    """It finds no invalid object and no unknown field, and skips nothing but the objects of KEDA and Prometheus."""
+    program = shutil.which("kubeconform")
+    if program is None:
+        pytest.skip("kubeconform is not installed")
+    files = [str(RENDERED / f"{name}.yaml") for name in SOURCES]
+    options = ("-strict", "-output", "json", "-summary", "-skip", ",".join(CUSTOM), "-schema-location", schemas)
+
+    result = subprocess.run([program, *options, *files], capture_output=True, text=True, check=False)
+
+    answer = json.loads(result.stdout)
+    kinds = [item["kind"] for name in SOURCES for item in read_rendered(name)]
+    skipped = sum(kind in CUSTOM for kind in kinds)
+    assert (answer.get("resources", []), result.returncode) == ([], 0)
+    assert (answer["summary"]["valid"], answer["summary"]["skipped"]) == (len(kinds) - skipped, skipped)
 
 
 @pytest.mark.parametrize("name", SOURCES)
