@@ -9,6 +9,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from console.doctor.checks.archive import check_archive
 from console.doctor.checks.certificates import check_certificates
 from console.doctor.checks.database import check_database
 from console.doctor.checks.files import check_files
@@ -22,9 +23,10 @@ from console.doctor.finding import Finding, make_finding, sort_findings
 from console.doctor.probe import ProbeTimes, run_probe
 from console.doctor.redis.access import check_access
 from console.doctor.redis.groups import check_groups
-from console.doctor.redis.server import check_redis, find_fault
+from console.doctor.redis.server import check_redis, describe_fault, find_fault
 from console.doctor.setup import Setup
 from stream.redis.client import name_error
+from stream.redis.errors import WRONG_TYPE, identify_fault
 
 CHECK_SECONDS = 20.0
 PROBE = "the self-test"
@@ -40,6 +42,7 @@ CHECKS: dict[str, Check] = {
     "the certificates": check_certificates,
     "the processes": check_processes,
     "the database": check_database,
+    "the archive": check_archive,
 }
 REDIS_CHECKS: dict[str, RedisCheck] = {
     "the Redis server": check_redis,
@@ -138,10 +141,16 @@ class Doctor:
         except TimeoutError:
             findings = [make_finding("check.no-answer", part=part, seconds=f"{self._check_seconds:g}")]
         except RedisError as exc:  # Redis has answered the first command of the run, but not this one
-            findings = [make_finding("check.failed", part=part, error=name_error(exc))]
+            findings = [self._explain(exc, part)]
         except Exception as exc:  # noqa: BLE001 - a fault of one check must not hide the findings of the others
             findings = [make_finding("check.failed", part=part, error=type(exc).__name__)]
         finally:
             self.pending.remove(part)
         self._report.findings += findings
         self._report.checked.append(part)
+
+    def _explain(self, error: RedisError, part: str) -> Finding:
+        fault = identify_fault(error)
+        if fault is WRONG_TYPE:
+            return describe_fault(self._setup, fault, name_error(error))
+        return make_finding("check.failed", part=part, error=name_error(error))

@@ -67,9 +67,7 @@ class Setup:
             return self.running.ingest_url
         if self.ingest is None:
             return None
-        host = self.ingest.hosts[0]
-        local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not listened on
-        return f"http://{f'[{local}]' if ':' in local else local}:{self.ingest.port}{self.ingest.routes[0]}"
+        return f"{make_local_url(self.ingest.hosts[0], self.ingest.port)}{self.ingest.routes[0]}"
 
     @property
     def signing(self) -> SignatureSettings | None:
@@ -86,6 +84,12 @@ class Setup:
         if not is_cluster(server):
             return [self.stream.shard]
         return (await read_layout(server, self.stream)).shards(self.stream.stream)
+
+
+def make_local_url(host: str, port: int) -> str:
+    """Return the URL under which this machine reaches a process that listens on this address."""
+    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not listened on
+    return f"http://{f'[{local}]' if ':' in local else local}:{port}"
 
 
 def load_setup(

@@ -24,7 +24,7 @@ PROBLEM  redis.evicts
 Self-test: answered 200 after 6 ms; on the stream after 7 ms; settled by log
   after 10 ms; settled by store after 12 ms.
 
-1 problem and 0 notes in 13 checks, 0.1 s.
+1 problem and 0 notes in 14 checks, 0.1 s.
 ```
 
 * It reads the settings as the processes of this machine would, and works without Redis, database or any process: it
@@ -64,10 +64,12 @@ AREAS = {
     "group": "Groups",
     "database": "Database",
     "spool": "Spool",
+    "archive": "Archive",
     "files": "Files",
     "tls": "Certificates",
     "handler": "Handlers",
     "forward": "Targets of forward",
+    "console": "Console",
     "process": "Processes",
     "probe": "Self-test findings",
     "check": "Checks that fail",

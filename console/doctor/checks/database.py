@@ -6,6 +6,7 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from console.doctor.checks.database_access import find_obstacles, judge_file
 from console.doctor.clocks import judge_clock
 from console.doctor.finding import Finding, make_finding
 from console.doctor.setup import Setup
@@ -43,8 +44,10 @@ async def check_database(setup: Setup) -> Sequence[Finding]:
         if part.away is not None:
             return [make_finding("database.unusable", address=address, error=part.away)]
         is_usable = await _is_usable(engine)
-        numbers = await _check_numbers(engine, settings) if is_usable else []
-        return [*judge_revision(part, is_usable=is_usable), *numbers, *await _ask_server(engine, setup)]
+        findings = [*judge_revision(part, is_usable=is_usable), *await _ask_server(engine, setup)]
+        if is_usable:
+            findings += await _check_numbers(engine, settings)
+        return [*findings, *await _check_access(engine, setup, is_usable=is_usable)]
     except (DatabaseAway, DBAPIError, OSError) as exc:
         return [make_finding("database.unusable", address=address, error=type(exc).__name__)]
     finally:
@@ -77,6 +80,15 @@ def judge_revision(part: DatabasePart, *, is_usable: bool) -> Iterator[Finding]:
     else:
         name = "database.newer" if is_usable else "database.too-new"
         yield make_finding(name, revision=part.revision, needs=part.needs)
+
+
+async def _check_access(engine: AsyncEngine, setup: Setup, *, is_usable: bool) -> Sequence[Finding]:
+    """Return why the worker of this machine cannot write, or should not write there."""
+    if setup.worker is None:
+        return []
+    if engine.dialect.name == "sqlite":
+        return list(judge_file(setup.worker, setup))
+    return [finding async for finding in find_obstacles(engine)] if is_usable else []
 
 
 async def _check_numbers(engine: AsyncEngine, settings: DatabaseSettings) -> Sequence[Finding]:

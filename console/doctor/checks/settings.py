@@ -1,13 +1,17 @@
 """Checks the settings: which are not valid, unknown, without effect, or contradict each other."""
 
 from collections.abc import Callable, Iterator, Sequence
+from ipaddress import ip_network
 
+from console.doctor.checks.signatures import is_loopback
 from console.doctor.daemon_thread import run_in_daemon
 from console.doctor.finding import Finding, make_finding
 from console.doctor.setup import Setup
 from console.queries.run.settings_in_force import find_ineffective, name_variable
 from ingest.settings import IngestSettings
-from stream.settings import InvalidSettings, StreamSettings, find_variables
+from runtime.errors import CommandError
+from runtime.tracing.process import import_tracer
+from stream.settings import StreamSettings, find_variables
 from worker.settings import WorkerSettings
 
 DAY_SECONDS = 86_400
@@ -22,9 +26,9 @@ def _find_invalid(setup: Setup) -> Iterator[Finding]:
     faults = dict(setup.faults)
     ingest, worker = setup.ingest, setup.worker
     if ingest is not None:
-        faults["ingest"] = _explain_fault(lambda: ingest.verifier)
+        faults["ingest"] = _explain_fault(lambda: (ingest.verifier, import_tracer(ingest.tracing)))
     if worker is not None:
-        faults["worker"] = _explain_fault(lambda: worker.specs)
+        faults["worker"] = _explain_fault(lambda: (worker.specs, import_tracer(worker.tracing)))
     for process, text in faults.items():
         if text:
             yield make_finding("settings.invalid", process=process, text="; ".join(text.splitlines()).rstrip("."))
@@ -33,7 +37,7 @@ def _find_invalid(setup: Setup) -> Iterator[Finding]:
 def _explain_fault(read: Callable[[], object]) -> str:
     try:
         read()
-    except InvalidSettings as exc:
+    except CommandError as exc:
         return str(exc)
     return ""
 
@@ -62,6 +66,7 @@ def find_conflicts(setup: Setup) -> Iterator[Finding]:
 
 
 def _find_ingest_conflicts(settings: IngestSettings) -> Iterator[Finding]:
+    yield from _find_same_port("port", settings.port, settings.admin_port)
     if settings.signatures == "off":
         for name in ("signature_secrets", "dlr_signature"):
             if getattr(settings, name) not in (None, "off"):
@@ -93,8 +98,28 @@ def _find_worker_conflicts(settings: WorkerSettings) -> Iterator[Finding]:
 
 def _find_console_conflicts(settings: StreamSettings) -> Iterator[Finding]:
     """Yield the conflicts of ConsoleSettings, whose folder imports this one."""
-    if getattr(settings, "console_user_header", "") and not getattr(settings, "console_proxies", ""):
+    yield from _find_same_port("console_port", getattr(settings, "console_port", 0), getattr(settings, "admin_port", 0))
+    header: str = getattr(settings, "console_user_header", "")
+    proxies: Sequence[str] = getattr(settings, "proxies", ())
+    if header and not proxies:
         yield _without_effect("console_user_header", "ACKSTREAM_CONSOLE_PROXIES is empty")
+    if header and (everybody := next((each for each in proxies if ip_network(each).prefixlen == 0), None)):
+        yield make_finding("console.trusts-all", network=everybody, header=header)
+    hosts: Sequence[str] = getattr(settings, "hosts", ())
+    if not proxies and (host := next((host for host in hosts if not is_loopback(host)), None)):
+        yield make_finding("console.plain", host=host)
+
+
+def _find_same_port(name: str, port: int, admin_port: int) -> Iterator[Finding]:
+    if port and port == admin_port:
+        yield make_finding(
+            "settings.contradictory",
+            name=name_variable(name),
+            value=port,
+            other="ACKSTREAM_ADMIN_PORT",
+            limit="the same",
+            consequence="One process cannot listen on a port twice, so it does not start",
+        )
 
 
 def _without_effect(name: str, cause: str) -> Finding:

@@ -1,13 +1,14 @@
 """Checks the spool: its folder, its volume and file system, and the entries that wait in it."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from console.doctor.daemon_thread import run_in_daemon
+from console.doctor.file_systems import Weakness, explain_unwritable, find_existing, find_file_system, find_weakness
 from console.doctor.finding import Finding, make_finding
 from console.doctor.setup import Setup
 from console.format import format_size
@@ -19,12 +20,11 @@ from runtime.errors import CommandError
 from stream.redis.client import redact_url
 from stream.server_id import read_server_id
 
-NETWORK = frozenset(
-    ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "gfs2", "ocfs2")
-)
-LOCAL_FUSE = frozenset(("fuse.ext4", "fuseblk", "fuse.lxcfs"))
-MEMORY = frozenset(("tmpfs", "ramfs"))
-CONTAINER = frozenset(("overlay", "aufs"))
+WEAKNESSES: Mapping[Weakness, str] = {
+    Weakness.NETWORK: "spool.network",
+    Weakness.MEMORY: "spool.memory",
+    Weakness.CONTAINER: "spool.container-layer",
+}
 FEWEST_FILES = 1000
 
 
@@ -43,11 +43,13 @@ async def check_spool(server: Redis, setup: Setup) -> Sequence[Finding]:
 
 def _look(ingest: IngestSettings, owner: Owner, mounts: str) -> Iterator[Finding]:
     spool = ingest.data.absolute() / "spool"
-    folder = next(path for path in (spool, *spool.parents) if path.exists())
-    if error := _explain_unwritable(folder):
+    folder = find_existing(spool)
+    if error := explain_unwritable(folder):
         yield make_finding("spool.unwritable", path=spool, error=error)
         return
-    yield from judge_file_system(find_file_system(mounts, folder.resolve()))
+    kind = find_file_system(mounts, folder.resolve())
+    if weakness := find_weakness(kind):
+        yield make_finding(WEAKNESSES[weakness], kind=kind)
     yield from judge_room(os.statvfs(folder), ingest.spool_bytes, folder)
     try:
         states = list_folders(ingest.data, owner)
@@ -56,36 +58,6 @@ def _look(ingest: IngestSettings, owner: Owner, mounts: str) -> Iterator[Finding
         return
     for state in states:
         yield from judge_folder(state)
-
-
-def _explain_unwritable(folder: Path) -> str:
-    if not folder.is_dir():
-        return "a file has its name"
-    return "" if os.access(folder, os.W_OK | os.X_OK) else "this user may not write there"
-
-
-def find_file_system(mounts: str, folder: Path) -> str:
-    """Return the type of the file system of a folder, from the text of Linux's mountinfo; empty if not known.
-
-    https://docs.kernel.org/filesystems/proc.html#proc-pid-mountinfo-information-about-mounts
-    """
-    kinds: dict[Path, str] = {}
-    for line in mounts.splitlines():
-        before, _, after = line.partition(" - ")
-        if len(words := before.split(" ")) > 4 and after:  # noqa: PLR2004 - the fifth is the mount point
-            point = words[4].encode().decode("unicode_escape")  # a blank is \040
-            kinds[Path(point)] = after.split(" ")[0]
-    return next((kinds[path] for path in (folder, *folder.parents) if path in kinds), "")
-
-
-def judge_file_system(kind: str) -> Iterator[Finding]:
-    """Yield a finding about a file system that does not keep what was written, or on which locks may not hold."""
-    if kind in NETWORK or (kind.startswith("fuse") and kind not in LOCAL_FUSE):
-        yield make_finding("spool.network", kind=kind)
-    elif kind in MEMORY:
-        yield make_finding("spool.memory", kind=kind)
-    elif kind in CONTAINER:
-        yield make_finding("spool.container-layer", kind=kind)
 
 
 def judge_room(volume: os.statvfs_result, limit: int, folder: Path) -> Iterator[Finding]:

@@ -18,11 +18,15 @@ REPLAY = "replay/"
 
 async def check_groups(server: Redis, setup: Setup) -> Sequence[Finding]:
     """Return the findings about the groups. It watches heartbeats for some seconds. Raises RedisError."""
-    shards = (await read_layout(server, setup.stream)).shards(setup.stream.stream)
+    layout = await read_layout(server, setup.stream)
+    shards = layout.shards(setup.stream.stream)
     groups = await list_groups(server, shards, lambda _seconds: None)
     settings = setup.worker or setup.console
     retention = settings if isinstance(settings, RetentionSettings) else None
     findings = [finding for group in groups for finding in judge_group(group, retention)]
+    if "shards" in setup.stream.model_fields_set and layout.changed_ms and layout.used != setup.stream.shards:
+        cause = f"the stream has {layout.used} in Redis, which `ackstream shards set` changes"
+        findings.append(make_finding("settings.without-effect", name="ACKSTREAM_SHARDS", cause=cause))
     if not any(group.standing.registered for group in groups):
         findings.append(make_finding("group.none", stream=shards[0].stream))
     return findings

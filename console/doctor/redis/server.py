@@ -45,7 +45,7 @@ async def find_fault(server: Redis, setup: Setup) -> Finding | None:
         await server.ping()
     except (RedisError, OSError) as exc:
         fault = identify_fault(exc)
-        return None if fault in EXPLAINED else _describe_fault(setup, fault, name_error(exc))
+        return None if fault in EXPLAINED else describe_fault(setup, fault, name_error(exc))
     return None
 
 
@@ -64,7 +64,7 @@ async def check_redis(server: Redis, setup: Setup) -> Sequence[Finding]:
         checked.add(address)
         fault, error = await try_append(node, SingleShard(node, setup.stream, shard))
         if fault is not None and not (fault in EXPLAINED and any(finding.is_problem for finding in found)):
-            found = [_describe_fault(setup, fault, error), *found]
+            found = [describe_fault(setup, fault, error), *found]
         findings += [replace(each, what=f"{each.what} Node {address}.") if address else each for each in found]
     return findings
 
@@ -75,7 +75,7 @@ async def _check_server(server: Redis, setup: Setup) -> list[Finding]:
         *await _compare_clocks(server, setup),
         *judge_replies(await _measure_reply_ms(server), setup.ingest),
         *judge_durability(state.settings, setup.ingest),
-        *judge_memory(state.info, state.settings),
+        *judge_memory(state.info, state.settings, setup.worker),
         *judge_persistence(state.info, state.settings),
         *judge_replication(state, redact_url(setup.stream.redis_url)),
         *judge_clients(state),
@@ -191,7 +191,8 @@ def judge_clients(state: ServerState) -> Iterator[Finding]:
         yield make_finding("redis.clients", clients=clients, limit=limit)
 
 
-def _describe_fault(setup: Setup, fault: RedisFault, error: str) -> Finding:
+def describe_fault(setup: Setup, fault: RedisFault, error: str) -> Finding:
+    """Return the finding for a fault, with its next step."""
     address = redact_url(setup.stream.redis_url)
     return make_finding(
         "redis.unusable", address=address, meaning=fault.meaning, error=error or fault.name, step=fault.next_step

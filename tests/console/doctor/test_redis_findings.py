@@ -12,6 +12,7 @@ import pytest
 
 from console.doctor.redis.access import RIGHTS, judge_password
 from console.doctor.redis.server import ServerState, judge_replication
+from stream.keys import Shard
 from tests.support.checkup import GROUP, Installation
 from tests.support.faults.redis_server import become_replica, fail_snapshots, limit_memory, lose_replicas, make_fault
 from tests.support.servers.proxy import run_proxy, through
@@ -132,6 +133,30 @@ async def pause_as_person(place: Installation) -> AsyncIterator[None]:
     yield
 
 
+@asynccontextmanager
+async def want_a_longer_stream(place: Installation) -> AsyncIterator[None]:
+    """The stream may have more bytes than Redis."""
+    place.set({"RETENTION_BYTES": str(2**30)})
+    async with limit_memory(2**30)(place):
+        yield
+
+
+@asynccontextmanager
+async def have_another_type(place: Installation) -> AsyncIterator[None]:
+    """Another program has written to a key of the stream."""
+    place.set({"STREAM": f"{place.shard.name}-other"})
+    await place.server.set(Shard(f"{place.shard.name}-other").groups, "x")
+    yield
+
+
+@asynccontextmanager
+async def want_other_shards(place: Installation) -> AsyncIterator[None]:
+    """The setting was changed after the first start."""
+    await place.server.set(place.shard.layout, "1 1 1")
+    place.set({"SHARDS": "4"})
+    yield
+
+
 def fall_behind(days: float) -> Plant:
     """Return a fault: the group has not read an entry of this age."""
 
@@ -153,6 +178,9 @@ CASES: Sequence[tuple[Sequence[str], Plant]] = [
     (["redis.memory-full"], lambda place: use_memory(place, 0.97)),
     (["redis.memory-high"], lambda place: use_memory(place, 0.9)),
     (["redis.memory-full"], lambda place: use_memory(place, 2)),
+    (["redis.unusable"], have_another_type),
+    (["settings.contradictory"], want_a_longer_stream),
+    (["settings.without-effect"], want_other_shards),
     (["redis.snapshot-failed"], fail_snapshots),
     (["redis.replica"], become_replica),
     (["redis.replicas-missing"], lose_replicas),

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]  # the PostgreSQL wheel brings it, without its types
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from console.doctor.checks.machine import judge_python
 from tests.support.checkup import GROUP, Installation
@@ -26,6 +28,7 @@ CASES: Sequence[tuple[str, Mapping[str, str | None]]] = [
     ("settings.without-effect", {"SIGNATURES": "off"}),
     ("settings.without-effect", {"CONSOLE_USER_HEADER": "X-User"}),
     ("settings.contradictory", {"RETRY_BASE_SECONDS": "60", "RETRY_CAP_SECONDS": "30"}),
+    ("settings.contradictory", {"PORT": "1", "ADMIN_PORT": "1"}),
     ("signatures.off", {**OPEN, "SIGNATURES": "off", "SIGNATURE_SECRETS": None}),
     ("signatures.observe", {"SIGNATURES": "observe"}),
     ("signatures.receipts", {**OPEN, "DLR_SIGNATURE": "off"}),
@@ -44,6 +47,9 @@ CASES: Sequence[tuple[str, Mapping[str, str | None]]] = [
     ("forward.unsigned", {"HANDLERS": f"{GROUP},crm=forward:http://127.0.0.1:PORT/"}),
     ("forward.plain", {"HANDLERS": f"{GROUP},crm=forward:http://0.0.0.0:PORT/", "FORWARD_SECRETS": "whsec_c2VjcmV0"}),
     ("machine.open-files", {"CONNECTIONS": "999999"}),
+    ("archive.unusable", {"ARCHIVE": "secrets.txt/archive"}),
+    ("console.trusts-all", {"CONSOLE_USER_HEADER": "X-User", "CONSOLE_PROXIES": "10.0.0.5,::/0"}),
+    ("console.plain", {"CONSOLE_HOST": "127.0.0.1,0.0.0.0"}),
 ]
 """The only finding, and the settings that cause it."""
 
@@ -64,7 +70,7 @@ async def test_a_healthy_installation_has_no_finding(healthy: Installation) -> N
     report = await healthy.run()
 
     assert [finding.summary() for finding in report.findings] == []
-    assert (len(report.checked), report.skipped) == (12, ["the self-test"])
+    assert (len(report.checked), report.skipped) == (13, ["the self-test"])
 
 
 @pytest.mark.parametrize(("finding", "settings"), CASES)
@@ -78,6 +84,29 @@ async def test_a_planted_fault_of_the_settings_is_found(
 
     assert [each.id for each in report.findings] == [finding]
     assert SECRET[:12] not in repr(report.summary())
+
+
+async def test_traces_that_cannot_be_sent_are_found(healthy: Installation) -> None:
+    """Ingest and worker would refuse to start with a protocol that this version does not have."""
+    healthy.set({"TRACING": "otlp"})
+    healthy.monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+
+    assert await healthy.examine() == ["settings.invalid"] * 2
+
+
+async def test_a_worker_that_is_not_ready_is_found(healthy: Installation) -> None:
+    """Doctor asks the admin port of each role that it checks, also on an address of IPv6."""
+
+    async def refuse(_request: web.Request) -> web.Response:
+        return web.Response(status=503, text="the target is away\n")
+
+    app = web.Application()
+    app.router.add_get("/ready", refuse)
+    async with TestServer(app, host="::1") as admin:
+        healthy.set({"ADMIN_HOST": "::1", "ADMIN_PORT": str(admin.port)})
+        (finding,) = (await healthy.run(roles=["worker"])).findings
+
+    assert finding.what == "The worker is not ready: the target is away."
 
 
 async def test_a_target_that_refuses_connections_is_found(healthy: Installation) -> None:

