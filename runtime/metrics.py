@@ -14,8 +14,8 @@ READ_AT = Gauge(
 )
 CHILD_DEATHS = Counter(
     "ackstream_child_deaths_total",
-    "Processes of ACKSTREAM_PROCESSES that ended by themselves and were replaced. Rises: search the log for "
-    "supervisor.child_died, and the memory of the machine.",
+    "Processes of ACKSTREAM_PROCESSES that ended by themselves or hung, and were replaced. Rises: search the log for "
+    "supervisor.child_died and supervisor.child_hangs, and the memory of the machine.",
 )
 SUPPRESSED = Counter(
     "ackstream_log_lines_suppressed_total",
