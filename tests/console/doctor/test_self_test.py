@@ -56,16 +56,22 @@ async def test_it_is_followed_on_any_shard(healthy: Installation) -> None:
     healthy.monkeypatch.setattr(probe, "STREAM_SECONDS", 30.0)
     healthy.monkeypatch.setattr(probe, "SETTLED_SECONDS", 30.0)
     await set_shards(healthy.server, StreamSettings(stream=healthy.shard.name), 3)
+    on_shards: set[str] = set()
     async with run_ingest(**SIGNED) as ingest, run_worker():
 
         async def reads_all() -> bool:
             return await healthy.server.exists(Shard(healthy.shard.name, 2).alive(GROUP)) == 1
 
-        await until(reads_all)
-        reports = [await healthy.run(probe=True, url=ingest.url) for _ in range(3)]
+        async def was_on_all() -> bool:
+            times = (await healthy.run(probe=True, url=ingest.url)).probe
+            assert times is not None
+            assert times.entry is not None
+            assert times.settled[GROUP] is not None
+            on_shards.add(times.entry[:2])
+            return on_shards == {"0/", "1/", "2/"}
 
-    assert {report.probe and (report.probe.entry or "")[:2] for report in reports} == {"0/", "1/", "2/"}
-    assert all(report.probe and report.probe.settled[GROUP] for report in reports)
+        await until(reads_all)
+        await until(was_on_all)
 
 
 async def test_each_fault_on_its_way_is_found(healthy: Installation, shard: Any) -> None:
