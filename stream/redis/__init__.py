@@ -1,4 +1,4 @@
-"""The Redis client of every process: URL, connections, Sentinel, and kinds of Redis faults.
+"""The Redis client of every process: URL, connections, Sentinel, Redis Cluster, and kinds of Redis faults.
 
 Start with `client`.
 """

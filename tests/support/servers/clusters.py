@@ -39,6 +39,14 @@ class Member:
         command: Any = self.server.execute_command
         return await command(*words)
 
+    async def forget(self, slot: int) -> bool:
+        """Forget which node has the slot; return whether this node knew it."""
+        try:
+            await self.ask("CLUSTER DELSLOTS", slot)
+        except RedisError:  # it is unassigned
+            return False
+        return True
+
     async def read_info(self) -> dict[str, str]:
         """Return the node's view of the cluster."""
         info: dict[str, str] = await self.ask("CLUSTER INFO")
@@ -93,6 +101,11 @@ class RedisCluster:
             return owner is not old and str((await owner.server.info("replication"))["role"]) == "master"
 
         await until(has_moved)
+
+    async def drop_slot(self, slot: int) -> bool:
+        """Let each node forget who has the slot; return whether none of them knew. Their messages may cross."""
+        knew = [await member.forget(slot) for member in self.members]
+        return not any(knew)
 
     async def move_slot(self, slot: int, target: Member) -> None:
         """Move a slot with all of its keys, as `redis-cli --cluster reshard` does, but one key at a time."""
