@@ -41,8 +41,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 SLOW_FIRST = (
+    "browser",
     "healing",
-    "fuzz",
     "crash",
     "chaos",
     "replay_crash",
@@ -54,8 +54,8 @@ SLOW_FIRST = (
     "backup",
     "up",
     "up_stops",
-    "trim_crash",
     "exact_numbers",
+    "trim_crash",
     "full_redis",
     "pause",
     "sentinel",
@@ -64,6 +64,7 @@ SLOW_FIRST = (
     "crash_spool",
     "fsync",
     "canary",
+    "fuzz",
     "readme",
     "reference",
     "forwarding",

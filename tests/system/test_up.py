@@ -17,6 +17,9 @@ from tests.support.samples.events import body
 from tests.support.workers.up_folder import STOP_SECONDS, UpFolder
 from worker.settings import WorkerSettings
 
+LOAD_PAUSE_SECONDS = 0.01
+"""Of each sender: some hundred webhooks a second arrive."""
+
 
 @pytest.fixture
 def place(tmp_path: Path) -> UpFolder:
@@ -74,7 +77,7 @@ async def test_ctrl_c_under_load_loses_nothing_that_was_answered_200(place: UpFo
     """It ends in time with 0 while webhooks arrive; each payload that was answered 200 is stored, then or later."""
     with place.up() as up:
         await up.is_ready(place.admin_port)
-        async with open_load(place.url) as load:
+        async with open_load(place.url, LOAD_PAUSE_SECONDS) as load:
             await load.keeps(300)
             assert await stop_by_ctrl_c(up) == 0
     assert place.left() == []

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from playwright.async_api import BrowserContext, Page
 
 WAIT_MS = 60_000
+CONTEXT: dict[str, Any] = {"viewport": {"width": 1440, "height": 1000}, "reduced_motion": "reduce"}
+"""Options of Playwright's new_context. Without a graphics card, each step of an animation takes the processor."""
 CHROMIUM = shutil.which("chromium")
 COLOUR_RULES = ["color-contrast", "link-in-text-block"]
 """The rules of axe that look at colours."""
@@ -96,7 +98,7 @@ async def open_signed_in(url: str, link: str | None, **options: Any) -> AsyncIte
         pytest.skip("Chromium is not installed")
     async with load_playwright().async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        context = await browser.new_context(**{"base_url": url, "viewport": {"width": 1440, "height": 1000}} | options)
+        context = await browser.new_context(**{"base_url": url, **CONTEXT, **options})
         context.set_default_timeout(WAIT_MS)
         tab = Tab(await context.new_page())
         _watch(context, tab, url)
