@@ -128,6 +128,12 @@ def cpu_seconds(pid: int) -> float:
     return sum(map(int, _status(pid)[11:13])) / _TICKS
 
 
+def thread_cpu_seconds(pid: int) -> float:
+    """Return the CPU seconds of the threads that the process has now, to the microsecond (cpu_seconds has ticks)."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
+
+
 def tree_cpu_seconds(pid: int) -> float:
     """Return the CPU seconds of the process and its children, also of those that have ended."""
     ticks = sum(map(int, _status(pid)[11:15]))

@@ -22,6 +22,8 @@ class Server:
     port: int
     path: str
     pid: int
+    admin_port: int = 0
+    """Where Ackstream has its metrics."""
 
 
 @contextmanager
@@ -41,7 +43,7 @@ def ackstream(valkey_url: str, core: int, folder: Path, *, signatures: str, **mo
     with run_process(*command, core=core, folder=folder, environment=environment(**settings)) as child:
         await_port(port, child)
         await_ready(admin_port)
-        yield Server(port, "/webhooks/message-status", child.pid)
+        yield Server(port, "/webhooks/message-status", child.pid, admin_port)
 
 
 @contextmanager
