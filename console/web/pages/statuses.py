@@ -27,6 +27,7 @@ from console.web.state import ConsoleState, identity_of, state_of
 from console.web.statuses.delivery_chart import draw_delivery
 from console.web.statuses.shares import (
     add_costs,
+    add_up,
     compare,
     describe_counts,
     describe_reads,
@@ -122,9 +123,10 @@ class StatusesReply(BaseModel):
 async def read_funnel(state: ConsoleState, chosen: StatusQuery, _identity: Identity) -> Json:
     """Return the counts, those of the time before, and the reads."""
     engine, now = state.engine, chosen.filter
-    counts, previous, channels = await _read_together(
-        count_messages(engine, now), count_messages(engine, now.previous()), count_groups(engine, now, "channel")
+    previous, channels = await _read_together(
+        count_messages(engine, now.previous()), count_groups(engine, now, "channel")
     )
+    counts = add_up(channels)
     return {
         "since": now.first_hour.isoformat(),
         "until": now.until.isoformat(),

@@ -1,7 +1,7 @@
 """Shares of messages, and comparisons with the time before."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from decimal import Decimal
 from math import ceil
 from typing import Any
@@ -47,13 +47,13 @@ def list_groups(groups: Sequence[Group], most: int) -> list[dict[str, Any]]:
     """Return the groups with their shares; beyond ``most`` they are summed up as one, whose label is None."""
     rows = [{"label": group.label, **describe_counts(group.counts)} for group in groups[:most]]
     if others := groups[most:]:
-        rows.append({"label": None, "others": len(others), **describe_counts(_add_up(others))})
+        rows.append({"label": None, "others": len(others), **describe_counts(add_up(others))})
     return rows
 
 
-def _add_up(groups: Sequence[Group]) -> Counts:
-    sums = [asdict(group.counts) for group in groups]
-    return Counts(**{name: sum(counts[name] for counts in sums) for name in sums[0]})
+def add_up(groups: Sequence[Group]) -> Counts:
+    """Return the counts of all groups together."""
+    return Counts(*map(sum, zip(*(astuple(group.counts) for group in groups), strict=True)))
 
 
 def scale_bars(rows: Sequence[Mapping[str, Any]]) -> float:
