@@ -6,15 +6,22 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from redis.asyncio import Redis
+
 import ingest.app
 import worker.app
 from console.up.valkey import find_free_port
 from ingest.metrics import REDIS_DOWN
 from ingest.settings import IngestSettings
+from stream.keys import Shard
+from stream.shard_watch import watch_shards
 from tests.support.processes import answer, ask, open_http
 from tests.support.waiting import until
+from worker.consumer.consumer_set import ConsumerSet
+from worker.handler_loader import LoadedHandler
 from worker.settings import WorkerSettings
 from worker.timing import TIMING, Timing
+from worker.wiring import make_consumers
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,21 @@ async def run_worker(timing: Timing = TIMING, /, **settings: Any) -> AsyncIterat
         tasks.create_task(worker.app.serve(loaded, stop, timing=timing))
         try:
             yield stop
+        finally:
+            stop.set()
+
+
+@asynccontextmanager
+async def run_group(
+    server: Redis, url: str, shard: Shard, handler: LoadedHandler, timing: Timing = TIMING
+) -> AsyncIterator[ConsumerSet]:
+    """Run a group `g` on all shards of the stream while the block runs."""
+    settings, stop = WorkerSettings.load(redis_url=url, stream=shard.name), asyncio.Event()
+    async with watch_shards(server, settings, stop) as watch, asyncio.TaskGroup() as tasks:
+        consumers = make_consumers((server, server), settings, {"g": handler}, watch, stop, timing)
+        tasks.create_task(consumers.run(watch, stop, 1.0))
+        try:
+            yield consumers
         finally:
             stop.set()
 

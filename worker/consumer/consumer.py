@@ -130,9 +130,14 @@ class Consumer:
         )
 
     async def _consume(self, stop: asyncio.Event, backoff: Backoff) -> None:
-        """Process batch after batch. While one is handled, read the next one, unless an orphan check is due."""
+        """Process batch after batch, and read the next one at the same time, unless an orphan check is due.
+
+        While the group keeps up, the read waits until the dispatcher can take more. Sent earlier, it would return the
+        first few entries of that time: they would wait for a call of their own, and the later ones for the call after.
+        """
         if self._order is not None and not await self._take_shard(self._order, stop):
             return
+        self._dispatcher.has_room.set()
         reading = asyncio.create_task(self._next(stop))
         try:
             while not stop.is_set():
@@ -141,7 +146,9 @@ class Consumer:
                     await self._heartbeat.check_orphans(await self._processor.count_in_flight(batches))
                 was_busy, started = self._fetcher.is_busy, time.monotonic()
                 reading = asyncio.create_task(self._next(stop))
+                self._dispatcher.has_room.clear()
                 await self._processor.process(batches, reading)
+                self._dispatcher.has_room.set()
                 if was_busy:
                     self._fetcher.adapt_count(time.monotonic() - started)
                 backoff.reset()
@@ -172,6 +179,8 @@ class Consumer:
         if self._processor.hangs:
             await asyncio.sleep(BLOCK_MS / 1000)
             return []
+        if not self._fetcher.is_busy:
+            await self._dispatcher.has_room.wait()
         await self._heartbeat.announce()
         generation = self._heartbeat.generation
         if self._upkeep.backlog.is_tight:

@@ -114,6 +114,8 @@ class Processor:
                 await self._admit_due(self._order)
             if self._dispatcher.is_busy:
                 await self._dispatcher.step(reading)
+            if self._dispatcher.can_take_more:
+                self._dispatcher.has_room.set()
             await self._settle()
             if self._closed or not (self._dispatcher.is_busy or (self._order and self._order.gate.has_due)):
                 await self._writer.wait_until_written(unless=reading)

@@ -28,8 +28,7 @@ KEPT_ENTRIES = 1000
 KEPT_BYTES = 32 * 1024 * 1024
 COPIES_SECONDS = 2.0
 TURN_SECONDS = 0.0001
-"""A task makes calls for this long before it yields to the event loop, if the calls themselves do not wait. Yielding
-after each call, with a check for more entries, took a tenth of the time of a no-op call."""
+"""A task makes calls that do not wait for this long before it yields: to yield after each took a tenth of a no-op."""
 MOST_FAILURES = 100
 """After this many failed calls the worker settles them, because the backlog has a limit in bytes."""
 
@@ -63,6 +62,7 @@ class Dispatcher:
         self._event_seconds = 0.0
         self._isolates = False
         self._watches = True
+        self.has_room = asyncio.Event()  # set once more can be put; the consumer clears it before it puts a batch
         self._failures = 0
 
     @property
@@ -161,6 +161,7 @@ class Dispatcher:
         waiting: set[asyncio.Future[Any]] = {*self._running, *self._lost}
         self._watches = aside is None or self.can_take_more
         if aside is not None and self._watches:
+            self.has_room.set()
             waiting.add(aside)
         if waiting:
             timeout = IDLE_SECONDS if self.is_busy and not self._running else LONGEST_STEP_SECONDS

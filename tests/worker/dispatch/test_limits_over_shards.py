@@ -1,8 +1,7 @@
 """The limits of a group that has several shards."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +10,10 @@ from redis.asyncio import Redis
 from console.queries.shards import set_shards
 from stream.keys import Shard
 from stream.settings import StreamSettings
-from stream.shard_watch import watch_shards
+from tests.support.in_process import run_group
 from tests.support.samples.events import body
 from tests.support.streams.settled import append_payloads
 from tests.support.waiting import until
-from worker.consumer.consumer_set import ConsumerSet
 from worker.dispatch.backlog import Backlog
 from worker.dispatch.call import Limits
 from worker.dispatch.circuit_breaker import FEW_CALLS
@@ -23,10 +21,8 @@ from worker.dispatch.pause import Pause, PauseReason, read_pause_reason
 from worker.events.event import StatusEvent
 from worker.group.group_ref import GroupRef
 from worker.handler_loader import LoadedHandler
-from worker.settings import WorkerSettings
 from worker.settle.retry_policy import RetryPolicy
-from worker.timing import TIMING, Timing
-from worker.wiring import make_consumers
+from worker.timing import TIMING
 
 
 async def add_dead(server: Redis, shard: Shard, letters: int) -> None:
@@ -82,21 +78,6 @@ class Failing:
         self.checks.append(asyncio.current_task())
 
 
-@asynccontextmanager
-async def run_worker(
-    server: Redis, url: str, shard: Shard, handler: LoadedHandler, timing: Timing
-) -> AsyncIterator[ConsumerSet]:
-    """Run a group `g` on three shards while the block runs."""
-    settings, stop = WorkerSettings.load(redis_url=url, stream=shard.name), asyncio.Event()
-    async with watch_shards(server, settings, stop) as watch, asyncio.TaskGroup() as tasks:
-        consumers = make_consumers((server, server), settings, {"g": handler}, watch, stop, timing)
-        tasks.create_task(consumers.run(watch, stop, 1.0))
-        try:
-            yield consumers
-        finally:
-            stop.set()
-
-
 async def test_failures_on_all_shards_open_one_circuit_breaker(valkey_url: str, server: Redis, shard: Shard) -> None:
     """A group pauses when too many calls fail, although each of its shards has too few of them."""
     shards = [Shard(shard.name, number) for number in range(3)]
@@ -109,7 +90,7 @@ async def test_failures_on_all_shards_open_one_circuit_breaker(valkey_url: str, 
     async def is_paused() -> bool:
         return await read_pause_reason(home) == PauseReason.FAILING
 
-    async with run_worker(server, valkey_url, shard, failing, replace(TIMING, trip=0.0, window=3600.0)):
+    async with run_group(server, valkey_url, shard, failing, replace(TIMING, trip=0.0, window=3600.0)):
         await until(is_paused)
 
 
@@ -123,7 +104,7 @@ async def test_one_shard_checks_the_target_for_all(valkey_url: str, server: Redi
         is_on_last = await server.exists(Shard(shard.name, 2).alive("g")) == 1
         return is_on_last and len(failing.checks) >= 100 and consumers.not_ready_reason is None
 
-    async with run_worker(server, valkey_url, shard, loaded, replace(TIMING, check=0.01, quiet=0.0)) as consumers:
+    async with run_group(server, valkey_url, shard, loaded, replace(TIMING, check=0.01, quiet=0.0)) as consumers:
         await until(is_ready)
 
     assert len(set(failing.checks)) == 1
