@@ -72,8 +72,8 @@ def _panel(number: int, title: str, rules: Sequence[Recorded], place: dict[str, 
         "gridPos": place,
         "fieldConfig": {"defaults": {"unit": rules[0].unit, "min": 0}, "overrides": []},
         "options": {
-            "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
-            "tooltip": {"mode": "multi"},
+            "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []},
+            "tooltip": {"mode": "multi", "sort": "none"},
         },
         "targets": [
             {"refId": chr(ord("A") + place), "datasource": SOURCE, "expr": rule.name, "legendFormat": rule.legend}

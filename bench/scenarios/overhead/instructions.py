@@ -37,7 +37,7 @@ from console.up.valkey import find_free_port
 from stream.keys import Shard
 
 WARM_UP = 200
-NUMBERS = {"ingest": 2500, "one": 3000, "many": 30_000}
+NUMBERS = {"ingest": 2500, "one": 3000, "many": 10_000}
 """How many requests or events are counted: those of ingest, of a function of one event, and of one of lists."""
 TRACED = 1024
 """The same, if every one is traced."""
