@@ -116,6 +116,9 @@ def _print(options: ServerOptions, state: Mapping[str, Any], retention: Mapping[
             for name, group in state["groups"].items()
         ]
     )
+    for name, group in state["groups"].items():
+        for owner in group["owners"]:
+            print_line(f"order mode: {owner['consumer']} handles shard {owner['shard']} for group {name}")
     if not state["groups"]:
         print_line("no groups yet: start a worker")
     ages = [

@@ -57,6 +57,7 @@ KEYS: Mapping[str, Kind] = {
     "handled": _nothing("16 bytes of a hash of each event, for `ACKSTREAM_DEDUP_SECONDS`"),
     "invalid_ids": _nothing("ids of entries: times and counters"),
     "invalid_totals": _nothing("counts"),
+    "owner": _nothing("the name of a process"),
     "poison": _nothing("ids of entries, for a day: times and counters"),
     "quarantine_index": _nothing("hashes of payloads, and counts"),
     "removed": _nothing("counts"),

@@ -143,7 +143,8 @@ async def gather_stats(server: Redis, shards: Sequence[Shard]) -> Mapping[str, A
     ``unread_exact`` is false if that limit was reached. ``retries`` counts delayed retries, waiting or in flight;
     ``replays`` counts replayed entries that are not settled. ``paused`` is the reason of a pause, or None.
     ``outstanding`` is the sum of all work that is neither settled nor dead-lettered. ``oldest_seconds`` is the age of
-    the oldest unread or pending entry by the server's clock, or None; retries and replays do not count. ``invalid``
+    the oldest unread or pending entry by the server's clock, or None; retries and replays do not count. ``owners`` has
+    the live consumer that handles each shard in order mode. ``invalid``
     counts the shard's recorded invalid payloads that no signature verifies.
     """
     parts: dict[str, list[Mapping[str, Any]]] = {}
@@ -167,6 +168,7 @@ def _add_up(parts: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         **{name: sum(part[name] for part in parts) for name in counts},
         "unread_exact": all(part["unread_exact"] for part in parts),
         "oldest_seconds": max(ages, default=None),
+        "owners": [owner for part in parts for owner in part["owners"]],
     }
 
 
@@ -183,7 +185,14 @@ async def _describe(server: Redis, stats: ShardStats, group: GroupStats) -> Mapp
         "paused": group.paused,
         "outstanding": unread + group.pending + group.retries + group.replays,
         "oldest_seconds": None if seconds is None else round(seconds, 3),
+        "owners": await _find_owner(server, stats.shard, group),
     }
+
+
+async def _find_owner(server: Redis, shard: Shard, group: GroupStats) -> Sequence[Mapping[str, Any]]:
+    owner: Any = await server.get(shard.owner(group.name))
+    is_alive = owner is not None and _text(owner) in group.beats
+    return [{"shard": shard.number, "consumer": _text(owner)}] if is_alive else []
 
 
 async def _count_unread(server: Redis, shard: Shard, group: GroupStats) -> int:

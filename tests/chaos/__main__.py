@@ -13,7 +13,7 @@ from pathlib import Path
 import orjson
 import structlog
 
-from tests.chaos import options, report
+from tests.chaos import options, ordered, report
 from tests.chaos.checker.checker import WHOLE, LoadResult
 from tests.chaos.checker_client import run_checker
 from tests.chaos.cluster import mounts
@@ -65,15 +65,20 @@ async def _rounds(
         shards=arguments.shards,
         processes=arguments.processes,
         has_shim=kinds.need_shim(arguments.faults),
+        handler=ordered.HANDLER if arguments.order else "",
         may_mount=may_mount,
     )
+    if arguments.order:
+        ordered.prepare(folder)
     rounds: list[Round] = []
     async with run_cluster(setup) as cluster, run_checker(cluster, folder) as checker:
         chosen = _select_kinds(cluster, arguments.faults)
+        if arguments.order:
+            chosen = ordered.select_kinds(chosen)
         for number in range(arguments.first, arguments.first + arguments.rounds):
             plan = Plan.draw(arguments.seed, number, chosen, arguments.most)
             _say(str(plan))
-            played = await play(cluster, checker, plan)
+            played = await play(cluster, checker, plan, folder if arguments.order else None)
             rounds.append(played)
             for words in report.describe(played):
                 _say(words)

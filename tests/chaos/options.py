@@ -26,6 +26,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=_whole(1, 8), default=2)
     parser.add_argument("--shards", type=_whole(1, 64), default=1, help="of the stream (default 1)")
     parser.add_argument("--processes", type=_whole(1, 8), default=1, help="of each ingest and worker (default 1)")
+    parser.add_argument("--order", action="store_true", help="use order mode, and check every call of a handler")
     parser.add_argument(
         "--control",
         type=_names(("none", *controls.CONTROLS)),

@@ -5,8 +5,9 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from tests.chaos import stall_detector
+from tests.chaos import ordered, stall_detector
 from tests.chaos.checker.checker import LoadResult
 from tests.chaos.checker.provider import BUSY, KEPT, NONE, LoadTally
 from tests.chaos.checker_client import CheckerClient
@@ -61,20 +62,23 @@ class Round:
     """The reasons why the round failed, in words; empty if it passed."""
 
 
-async def play(cluster: Cluster, checker: CheckerClient, plan: Plan) -> Round:
-    """Run a round on a cluster that is ready."""
+async def play(cluster: Cluster, checker: CheckerClient, plan: Plan, ordered_in: Path | None = None) -> Round:
+    """Run a round on a cluster that is ready. In order mode its handler notes its calls in the folder."""
     began = time.monotonic()
     count, seed = round(plan.rate * plan.seconds), f"{plan.seed}:{plan.number}:load"
     async with stall_detector.detect_stalls() as stalls:
         async with asyncio.TaskGroup() as tasks:
             loading = tasks.create_task(checker.load(plan.number, count, plan.rate, seed))
+            if ordered_in is not None:
+                tasks.create_task(ordered.send(cluster, plan.number, plan.seconds))
             for fault in plan.faults:
                 tasks.create_task(fault.happen(cluster))
         async with asyncio.TaskGroup() as tasks:
             outcome = tasks.create_task(checker.end(plan.number))
             ready = tasks.create_task(cluster.is_ready())
     tally = loading.result()
-    failures = [*cluster.crashes(), *_list_failures(tally, outcome.result())]
+    disorders = [] if ordered_in is None else await ordered.find_faults(cluster, ordered_in)
+    failures = [*cluster.crashes(), *_list_failures(tally, outcome.result()), *disorders]
     if not ready.result():
         failures.append("an ingest or a worker did not become ready again")
     return Round(plan, time.monotonic() - began, stalls.longest_seconds, tally, outcome.result(), failures)

@@ -113,7 +113,7 @@ def test_stats_show_the_open_work_of_each_group(site: StreamCommands) -> None:
     """`stats` shows no open work after all entries are settled, and one dead letter for each group."""
     waiting = {"unread": 0, "unread_exact": True, "pending": 0, "retries": 0, "replays": 0}
     group = waiting | {"dead": 1, "paused": None, "outstanding": 0}
-    idle = group | {"oldest_seconds": None}
+    idle: dict[str, Any] = group | {"oldest_seconds": None, "owners": []}
     stats = site.json("stats")
     assert stats["groups"] == {"log": idle, "store": idle}
     assert [(shard["shard"], shard["length"]) for shard in stats["shards"]] == [(0, 3)]

@@ -100,6 +100,7 @@ def _common(setup: Setup) -> dict[str, str]:
         "log_format": "json",
         "shards": str(setup.shards),
         "processes": str(setup.processes),
+        **({"order": "message"} if setup.handler else {}),
     }
 
 
@@ -129,7 +130,8 @@ def _add_workers(cluster: Cluster, setup: Setup, library: Path | None, pooler: P
         database_url = pooler.url() if pooler and number % 2 else cluster.database_url
         settings = {"redis_url": url, "database_url": database_url, "admin_port": str(admin_port), **TRIMMED}
         shim = _make_shim(setup, library, f"worker-{number}")
-        environment = _environment(shim, **_common(setup), **settings, handlers=",".join(GROUPS))
+        handlers = ",".join(filter(None, (*GROUPS, setup.handler)))
+        environment = _environment(shim, **_common(setup), **settings, handlers=handlers)
         cluster.workers.append(
             Supervised(f"worker-{number}", Spawned(setup.worker, setup.folder, environment, name="worker"), shim)
         )

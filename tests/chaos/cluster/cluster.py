@@ -35,6 +35,8 @@ class Setup:
     shards: int = 1
     processes: int = 1
     """Of each ingest and worker."""
+    handler: str = ""
+    """A further handler, in order mode; without it order mode is off."""
     worker: tuple[str, ...] = (*ACKSTREAM, "worker")
     """The command of a worker."""
     has_shim: bool = True

@@ -57,6 +57,7 @@ async def test_each_message_is_handled_in_order_while_workers_come_and_go(
         await until(are_owned, seconds=SECONDS)
         for number in range(EVENTS // 2):
             await append(number)
+        owners = (await gather_stats(server, shards))["groups"][GROUP]["owners"]
         workers[0].kill()
         running.enter_context(quick_worker(1, HANDLER, tmp_path, settings))
         for number in range(EVENTS // 2, EVENTS):
@@ -66,6 +67,8 @@ async def test_each_message_is_handled_in_order_while_workers_come_and_go(
 
     report = read_report(tmp_path)
     assert report.faults == []
+    assert [owner["shard"] for owner in owners] == [0, 1]
+    assert {owner["consumer"].split("-")[-2] for owner in owners} == {str(worker.child.pid) for worker in workers}
     assert await server.xlen(shards[0].dead(GROUP)) + await server.xlen(shards[1].dead(GROUP)) == 0
 
 
