@@ -186,8 +186,8 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def run_request(request: dict[str, Any]) -> None:
-    """Run the command of a request. The children of `up` are forked too."""
-    if not UP.isdisjoint(request["command"]):
+    """Run the command of a request. The children of `up` are forked too, where the system has what that needs."""
+    if sys.platform == "linux" and not UP.isdisjoint(request["command"]):
         request = importlib.import_module("tests.support.forked_child").fork_children() or request
     show_command(request["command"])
     run(request["command"][len(PYTHON) :])
