@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from deploy.docs.pictures import architecture, decisions, lifecycle, module_map, outage, ratios, speed, trace
+from deploy.docs.pictures import architecture, decisions, growth, lifecycle, module_map, outage, ratios, speed, trace
 from deploy.docs.pictures.canvas import THEMES, Canvas, Theme
 
 FOLDER = Path(__file__).parents[3] / "docs" / "images"
@@ -14,6 +14,7 @@ PICTURES: Mapping[str, Callable[[Theme], Canvas]] = {
     "minute-without-redis": outage.draw,
     "speed": speed.draw,
     "ratios": ratios.draw,
+    "growth": growth.draw,
     "module-map": module_map.draw,
     "trace": trace.draw,
 }
