@@ -8,7 +8,9 @@ from console.doctor.finding import Finding, make_finding
 from console.doctor.setup import Setup
 from console.format import format_age
 from console.queries.groups import GroupState, list_groups
+from stream.keys import Shard
 from stream.layout import read_layout
+from stream.settings import TracedSettings
 from worker.dispatch.pause import PauseReason, describe_reason
 from worker.retention.settings import RetentionSettings
 
@@ -27,9 +29,22 @@ async def check_groups(server: Redis, setup: Setup) -> Sequence[Finding]:
     if "shards" in setup.stream.model_fields_set and layout.changed_ms and layout.used != setup.stream.shards:
         cause = f"the stream has {layout.used} in Redis, which `ackstream shards set` changes"
         findings.append(make_finding("settings.without-effect", name="ACKSTREAM_SHARDS", cause=cause))
+    if (setup.ingest or setup.worker) and "message" not in (_order_of(setup.ingest), _order_of(setup.worker)):
+        owned = [group.standing.name for group in groups if await _has_owner(server, shards, group)]
+        findings += [make_finding("group.order", group=name) for name in owned]
     if not any(group.standing.registered for group in groups):
         findings.append(make_finding("group.none", stream=shards[0].stream))
     return findings
+
+
+def _order_of(settings: TracedSettings | None) -> str | None:
+    return None if settings is None else settings.order
+
+
+async def _has_owner(server: Redis, shards: Sequence[Shard], group: GroupState) -> bool:
+    """Whether a live worker owns a shard of the group."""
+    owners = [await server.get(shard.owner(group.standing.name)) for shard in shards]
+    return any(owner in group.liveness.beats for owner in owners)
 
 
 def judge_group(group: GroupState, retention: RetentionSettings | None) -> Iterator[Finding]:

@@ -122,6 +122,14 @@ async def have_no_group(place: Installation) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def own_a_shard(place: Installation) -> AsyncIterator[None]:
+    """A worker handles the group in order mode, and the settings say otherwise."""
+    (consumer,) = await place.server.hkeys(place.shard.alive(GROUP))
+    await place.server.set(place.shard.owner(GROUP), consumer)
+    yield
+
+
+@asynccontextmanager
 async def pause(place: Installation) -> AsyncIterator[None]:
     await Pause(GroupRef(place.server, place.shard, GROUP), 100).start(PauseReason.FAILING)
     yield
@@ -192,6 +200,7 @@ CASES: Sequence[tuple[Sequence[str], Plant]] = [
     (["group.none"], have_no_group),
     (["group.missing"], lose_group),
     (["group.no-worker"], lose_workers),
+    (["group.order"], own_a_shard),
     (["group.paused"], pause),
     (["group.paused-by-hand"], pause_as_person),
     (["group.foreign"], add_foreign_group),
