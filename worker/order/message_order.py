@@ -85,8 +85,12 @@ class MessageOrder:
             return False
         self.gate.reset()
         self.claimer.restart()
-        async for message, origin, seconds in self._delayed.read():
-            self.gate.note_away(message, origin, time.monotonic() + seconds)
+        try:
+            async for message, origin, seconds in self._delayed.read():
+                self.gate.note_away(message, origin, time.monotonic() + seconds)
+        except BaseException:
+            self.leave_shard()  # else the shard would count for the share of this worker
+            raise
         self._generation = generation
         return True
 

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from stream.keys import Shard
 from stream.redis.client import client
@@ -138,6 +139,24 @@ async def test_a_removed_retry_frees_its_message(server: Redis, shard: Shard, mo
     await member.work()
 
     assert [event.entry for _, _, event in member.running.values()] == members.appended[1:]
+
+
+async def test_an_interrupted_take_over_is_repeated(server: Redis, shard: Shard) -> None:
+    """If Redis fails after a worker has taken the shard, the worker takes it again: it does not count as owned."""
+    workers = await OrderedWorkers.make(server, shard, 1)
+    (worker,) = workers.members
+    await server.set(worker.group.delayed, "of another type")
+    with pytest.raises(ResponseError):
+        await worker.work()
+    await server.delete(worker.group.delayed)
+    worker.heartbeat.renew()
+    await workers.append("m")
+
+    for _ in range(3):
+        await worker.work()
+
+    assert worker.is_owner
+    assert len(worker.running) == 1
 
 
 async def test_workers_share_the_shards(server: Redis, shard: Shard) -> None:
