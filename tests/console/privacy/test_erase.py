@@ -16,7 +16,8 @@ from tests.support.persons.dump import dump_archive, dump_redis, dump_spool, dum
 from tests.support.persons.payloads import PersonWebhook, make_numbers, make_webhooks, message_id
 from tests.support.persons.population import Population
 
-PEOPLE, VICTIMS, SEED = 300, 10, 9
+PEOPLE, VICTIMS, SEED = 1000, 10, 9
+FEWER_PEOPLE = 300
 SHARD = Shard()
 EMPTIED = "rollup_dimensions\t"
 CHANGED = (":invalid:totals", ":quarantine:index")
@@ -69,7 +70,7 @@ async def erase(url: str, population: Population, database_url: str, *options: s
     return await asyncio.to_thread(run_command, "erase", *options, *places)
 
 
-async def test_ten_people_of_hundreds_are_erased_and_nobody_else(
+async def test_ten_people_of_a_thousand_are_erased_and_nobody_else(
     own_server: tuple[str, Redis],
     engine: AsyncEngine,
     database_url: str,
@@ -79,7 +80,8 @@ async def test_ten_people_of_hundreds_are_erased_and_nobody_else(
     """After `erase` no command, row or file has a record of them, all other records are equal, and sums stay."""
     url, server = own_server
     monkeypatch.setenv("ACKSTREAM_ARCHIVE", str(tmp_path / "archive"))
-    numbers = make_numbers(PEOPLE, VICTIMS, SEED)
+    people = PEOPLE if engine.dialect.name == "sqlite" else FEWER_PEOPLE  # the tables are all that differs
+    numbers = make_numbers(people, VICTIMS, SEED)
     victims = dict(enumerate(numbers[:VICTIMS]))
     webhooks = make_webhooks(numbers, SEED)
     population = Population(server, SHARD, engine, tmp_path / "data", tmp_path / "archive")
