@@ -133,9 +133,11 @@ async def test_after_the_last_attempt_it_is_dead_lettered(server: Redis, shard: 
     """The copy counts the attempts; the dead letter has their number and the last error."""
     heartbeat = Heartbeat(GroupRef(server, shard, "g"))
     recorder = RecordingHandler(server, shard, lambda ids: None if ids == ["good"] else KeyError("447700900123"))
-    part = processor(server, shard, heartbeat, recorder, policy=RetryPolicy(base_seconds=0, attempts=3))
+    parts = make_parts(server, shard, recorder, heartbeat=heartbeat, policy=RetryPolicy(base_seconds=0, attempts=3))
+    part = parts.processor
     entries = await append_and_read(server, shard, heartbeat, [body()])
     await process_entries(part, entries, heartbeat.generation)
+    await parts.settler.note_success(None)  # from now on the worker knows the server's clock
     while await server.zcard(shard.delayed("g")):
         await DelayedRetries(GroupRef(server, shard, "g")).promote()
         reply: Any = await server.xreadgroup("g", heartbeat.consumer, {shard.retry("g"): ">"})
@@ -143,11 +145,8 @@ async def test_after_the_last_attempt_it_is_dead_lettered(server: Redis, shard: 
         good = await append_and_read(server, shard, heartbeat, [body(message_uuid="good")])
         await process_entries(part, good, heartbeat.generation)
         await process_entries(part, due, heartbeat.generation, Source.RETRY)
-    assert [attempt for ids, attempt in zip(recorder.seen, recorder.attempts, strict=True) if ids != ["good"]] == [
-        1,
-        2,
-        3,
-    ]
+    attempts = [attempt for ids, attempt in zip(recorder.seen, recorder.attempts, strict=True) if ids != ["good"]]
+    assert list(dict.fromkeys(attempts)) == [1, 2, 3]  # the last one again if no success is later for certain
     letters: Any = await server.xrange(shard.dead("g"))
     ((_, letter),) = letters
     assert letter[b"error"].partition(b" at ")[0] == b"attempts: failed: KeyError"
