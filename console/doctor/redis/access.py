@@ -34,7 +34,6 @@ RIGHTS: Mapping[str, Sequence[str]] = {
         *("xadd {s}:dead:g * f v", "xclaim {s} g c 0 1-1", "xdel {s} 1-1", "xgroup|create {s} g 0"),
         *("xgroup|delconsumer {s} g c", "xgroup|destroy {s} g", "xgroup|setid {s} g 0", "xinfo|groups {s}"),
         *("xlen {s}", "xpending {s} g", "xrange {s} - +", "xrevrange {s} + -", "xtrim {s} MAXLEN 0"),
-        *("xread STREAMS {s} 0", "zscan {s}:delayed:g 0"),
         *("xreadgroup GROUP g c STREAMS {s} >", "hdel {s}:alive:g f", "hget {s}:removed f", "hgetall {s}:alive:g"),
         *("hincrby {s}:alive:g f 1", "hset {s}:alive:g f v", "zadd {s}:delayed:g 1 m", "zcard {s}:delayed:g"),
         *("zrangebyscore {s}:delayed:g 0 1", "zrem {s}:delayed:g m", "zremrangebyrank {s}:handled:g 0 0"),
