@@ -95,8 +95,8 @@ class SqliteConnection(sqlite3.Connection):
 
     def close(self) -> None:
         """Free the statements, then close the connection."""
-        for cursor in list(self._cursors):
-            cursor.close()
+        while self._cursors:  # none is left if it is closed again
+            self._cursors.pop().close()
         super().close()
 
 
