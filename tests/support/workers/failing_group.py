@@ -58,11 +58,17 @@ class FailingGroup:
         return len(entries)
 
     async def give_up(self) -> None:
-        """Retry until the failing messages are dead letters; a message that succeeds shows that the target is up."""
+        """Retry until the failing messages are dead letters."""
         while not await self.ref.server.xlen(self.ref.dead):
-            await self.append(b'{"message_uuid":"ok","status":"delivered"}')
-            await self.handle()
+            await self.succeed()
             await self.handle(Source.RETRY)
+
+    async def succeed(self) -> None:
+        """Handle a message that shows that the target is up, and publish this as another worker does."""
+        await self.append(b'{"message_uuid":"ok","status":"delivered"}')
+        await self.handle()
+        seconds, microseconds = await self.ref.server.time()
+        await self.ref.server.set(self.ref.succeeded, 1000 * seconds + microseconds // 1000)
 
     async def copy_replays(self) -> None:
         """Copy the entries of all replays that run."""
