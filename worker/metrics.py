@@ -147,14 +147,15 @@ ORDER_WAITING = Gauge(
 )
 ORDER_OVERLAPS = Counter(
     "ackstream_order_overlaps_total",
-    "Events whose call ran in order mode while another worker may have had their shard already: this worker stood "
-    "still for longer than its lease. Rises: the worker stalls (CPU, swap, a blocking handler, a stopped machine).",
+    "Events whose call ran in order mode when this worker had missed its heartbeat for 10 seconds, or had taken a new "
+    "name: another worker may have called its handler with them too. Rises: the worker stalls (CPU, swap, a blocking "
+    "handler, a stopped machine), or Redis was away.",
     ["group"],
 )
 ORDER_REFUSED = Counter(
     "ackstream_order_refused_total",
-    "Reads and settlements that Redis refused in order mode because another worker had taken over the shard. Rises: "
-    "see ackstream_order_overlaps_total.",
+    "Reads and settlements that Redis refused in order mode because this worker did not own the shard: another worker "
+    "had taken it over, or this one had taken a new name. Rises: see ackstream_order_overlaps_total.",
     ["group"],
 )
 TRIMMED = Counter("ackstream_trimmed_entries_total", "Entries that retention has removed from the stream.")

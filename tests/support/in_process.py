@@ -73,12 +73,12 @@ async def run_worker(timing: Timing = TIMING, /, **settings: Any) -> AsyncIterat
 
 @asynccontextmanager
 async def run_group(
-    server: Redis, url: str, shard: Shard, handler: LoadedHandler, timing: Timing = TIMING
+    server: Redis, url: str, shard: Shard, handler: LoadedHandler, timing: Timing = TIMING, **settings: Any
 ) -> AsyncIterator[ConsumerSet]:
     """Run a group `g` on all shards of the stream while the block runs."""
-    settings, stop = WorkerSettings.load(redis_url=url, stream=shard.name), asyncio.Event()
-    async with watch_shards(server, settings, stop) as watch, asyncio.TaskGroup() as tasks:
-        consumers = make_consumers((server, server), settings, {"g": handler}, watch, stop, timing)
+    loaded, stop = WorkerSettings.load(redis_url=url, stream=shard.name, **settings), asyncio.Event()
+    async with watch_shards(server, loaded, stop) as watch, asyncio.TaskGroup() as tasks:
+        consumers = make_consumers((server, server), loaded, {"g": handler}, watch, stop, timing)
         tasks.create_task(consumers.run(watch, stop, 1.0))
         try:
             yield consumers

@@ -101,6 +101,7 @@ class Consumer:
         check = self._repeat(timing.check, self._dispatcher.check_target)
         if self._order is not None:
             steps.append(self._repeat(timing.orphan_check, self._order.check_delayed))
+            steps.append(self._repeat(timing.upkeep, self._cancel_late_calls))
         return [self._repeat(timing.beat, self._beat), check, *steps]
 
     def close(self) -> None:
@@ -158,6 +159,8 @@ class Consumer:
                 await self._processor.process(await self._health.wait_for(reading), reading)
             await self._processor.finish()
         finally:
+            if self._order is not None:
+                self._order.note_dropped(self._count_started())
             await self._health.abandon(reading)  # entries that it reads stay pending until a worker claims them
             await self._fetcher.abandon()
             await self._processor.drop()
@@ -203,6 +206,16 @@ class Consumer:
             log.error("consumer.hangs", group=self._group.name, what="its handler did not end after its timeout")
         else:
             await self._heartbeat.beat()
+
+    async def _cancel_late_calls(self) -> None:
+        """In order mode: cancel the calls of a late worker, also at its stop, and while its loop waits for Redis."""
+        if self._order is not None and self._order.is_late and self._dispatcher.is_busy:
+            self._order.note_dropped(self._count_started())
+            self._heartbeat.renew()  # the loop then drops all entries
+            await self._dispatcher.cancel()
+
+    def _count_started(self) -> int:
+        return sum(len(call.events) for call in self._dispatcher.started)
 
     def _drop(self, why: str) -> None:
         log.warning("consumer.dropped", group=self._group.name, why=why)

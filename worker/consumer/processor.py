@@ -14,12 +14,12 @@ from stream.entry import fields_from_flat
 from worker.consumer.batch import Batch
 from worker.dispatch.call import Call
 from worker.dispatch.circuit import Circuit
-from worker.dispatch.dispatcher import Dispatcher
+from worker.dispatch.dispatcher import KEPT_ENTRIES, Dispatcher
 from worker.dispatch.suspects import Suspect
 from worker.events.event import StatusEvent
 from worker.group.heartbeat import Heartbeat
 from worker.group.poison import PoisonTracker
-from worker.metrics import DEDUPLICATED, FILTERED, HANDLE_SECONDS, HANDLED, HANDLER_FAILURES, ORDER_OVERLAPS
+from worker.metrics import DEDUPLICATED, FILTERED, HANDLE_SECONDS, HANDLED, HANDLER_FAILURES
 from worker.order.message_order import MessageOrder
 from worker.settle.ack_writer import AckWriter, BatchDropped, format_counts, observe_attempts
 from worker.settle.copies import Copy
@@ -81,17 +81,11 @@ class Processor:
 
     @property
     def hangs(self) -> bool:
-        """Whether a call still runs although it was cancelled at its timeout, here or on another shard.
-
-        It may have the last slot, so no shard of the group is handled.
-        """
+        """Whether a call ignores its cancellation, here or on another shard: it may have the last slot."""
         return self._dispatcher.hangs or self._others_hang()
 
     async def count_in_flight(self, batches: Iterable[Batch]) -> Counter[Source]:
-        """Count the entries of each stream that are in flight and not settled, including these batches.
-
-        Raises as ``process``.
-        """
+        """Count the entries of each stream that are in flight, with these batches. Raises as ``process``."""
         await self._writer.wait_until_written()
         counts = self._dispatcher.count()
         if self._order is not None:
@@ -106,21 +100,22 @@ class Processor:
         Returns once all entries are settled; or once ``reading`` is done and the dispatcher can take more. Slow calls
         and the current write then continue during the next batch.
         """
+        turns = 0  # after the entries of a batch that many that waited go, else they would wait for a whole backlog
         for batch in batches:
+            turns += len(batch.entries)
             await self._admit(batch)
         while True:
             await self._check_not_late()
-            if self._order is not None:
-                await self._admit_due(self._order)
+            turns -= await self._admit_due()
             if self._dispatcher.is_busy:
                 await self._dispatcher.step(reading)
             if self._dispatcher.can_take_more:
                 self._dispatcher.has_room.set()
             await self._settle()
-            if self._closed or not (self._dispatcher.is_busy or (self._order and self._order.gate.has_due)):
+            if self._closed or not (self._dispatcher.is_busy or self._can_admit_due):
                 await self._writer.wait_until_written(unless=reading)
                 return
-            if reading.done() and self._dispatcher.can_take_more:
+            if reading.done() and self._dispatcher.can_take_more and not (turns > 0 and self._can_admit_due):
                 return
 
     async def finish(self) -> None:
@@ -138,8 +133,6 @@ class Processor:
 
     async def drop(self) -> None:
         """Forget the entries in flight. They stay pending, and the worker that claims them handles them again."""
-        if self._order is not None and self._heartbeat.is_late(self._generation):
-            ORDER_OVERLAPS.labels(self._group).inc(sum(len(call.events) for call in self._dispatcher.started))
         await self._writer.drop()
         self._poison.forget()
         await self._dispatcher.cancel()
@@ -161,17 +154,25 @@ class Processor:
         if self._dedup is not None and batch.source is Source.LIVE and batch.events:
             batch = await self._drop_handled(self._dedup, batch)
         if self._order is not None:
-            ids = [entry_id for entry_id, _ in batch.entries]
-            batch = batch.without(self._order.gate.admit(batch.source, ids, batch.events))
+            batch = batch.without(await self._order.admit(batch.source, batch.entries, batch.events))
         if self._poison.has_any:
             batch = self._admit_suspects(batch)
         self._dispatcher.put(Call(batch.source, batch.entries, batch.events))
 
-    async def _admit_due(self, order: MessageOrder) -> None:
-        """Take events that waited for an earlier one of their message."""
-        if not self._closed and order.gate.has_due and self._dispatcher.can_take_more:
-            for source, entries in (await order.load_due()).items():
-                await self._admit(Batch.read(source, entries, shard=order.shard, generation=self._generation))
+    @property
+    def _can_admit_due(self) -> bool:
+        if self._order is None or self._closed or not self._order.gate.has_due:
+            return False
+        return self._dispatcher.can_take_more and self._dispatcher.count()[Source.LIVE] < KEPT_ENTRIES
+
+    async def _admit_due(self) -> int:
+        """Take events that waited for an earlier one of their message. Return their number."""
+        if self._order is None or not self._can_admit_due:
+            return 0
+        loaded = await self._order.load_due()
+        for source, entries in loaded.items():
+            await self._admit(Batch.read(source, entries, shard=self._order.shard, generation=self._generation))
+        return sum(map(len, loaded.values()))
 
     def _filter(self, batch: Batch, accepts: Callable[[StatusEvent], bool]) -> Batch:
         """Return the batch without the events that the handler's filter excludes, and settle those."""

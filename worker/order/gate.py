@@ -29,8 +29,8 @@ class Lane:
 
     is_busy: bool = True
     """Whether an event is in flight."""
-    live: deque[bytes] = field(default_factory=deque)
-    """The ids of waiting live entries, in order."""
+    live: deque[bytes] | None = None
+    """The ids of waiting live entries, in order; None until one waits, because an empty deque takes 760 bytes."""
     copies: list[tuple[EntryId, Source, bytes]] = field(default_factory=list)
     """A heap: the waiting retries and replays."""
     away: dict[EntryId, float] = field(default_factory=dict)
@@ -129,13 +129,14 @@ class MessageGate:
             self._lanes[event.message_uuid] = Lane()
             self._in_flight[key] = event.message_uuid
             return True
-        if source is not Source.LIVE:
+        if source is Source.RETRY:  # a replay of the same entry does not end the wait for the retry
             lane.away.pop(origin, None)
         if not lane.is_busy and self._may_go(lane, origin):
             self._due.pop(event.message_uuid, None)
             lane.is_busy, self._in_flight[key] = True, event.message_uuid
             return True
         if source is Source.LIVE:
+            lane.live = lane.live or deque()
             lane.live.append(entry_id)
         else:
             heappush(lane.copies, (origin, source, entry_id))
@@ -174,9 +175,10 @@ class MessageGate:
         return min(filter(None, (live, copy)), default=None)
 
     def _pop(self, lane: Lane) -> Key:
-        if lane.copies and (not lane.live or lane.copies[0][0] <= EntryId.from_redis(self._shard, lane.live[0])):
-            _, source, entry_id = heappop(lane.copies)
+        live, copies = lane.live, lane.copies
+        if live and not (copies and copies[0][0] <= EntryId.from_redis(self._shard, live[0])):
+            source, entry_id = Source.LIVE, live.popleft()
         else:
-            source, entry_id = Source.LIVE, lane.live.popleft()
+            _, source, entry_id = heappop(copies)
         self.waiting[source] -= 1
         return source, entry_id

@@ -5,16 +5,17 @@ everything that is pending, in order. Every read and every settlement is fenced.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from stream.redis.scripts import read_script
+from worker.events.event import StatusEvent
 from worker.group.claim import MOST_CLAIMED
 from worker.group.group_ref import GroupRef
 from worker.group.heartbeat import Heartbeat, RawEntries
 from worker.group.poison import PoisonTracker
-from worker.metrics import ORDER_WAITING
+from worker.metrics import ORDER_OVERLAPS, ORDER_WAITING
 from worker.order.delayed_events import DelayedEvents
 from worker.order.fence import Fence, OwnershipLost
 from worker.order.gate import MOST_WAITING, MessageGate
@@ -49,11 +50,13 @@ class MessageOrder:
     ) -> None:
         self._group = group
         self._heartbeat = heartbeat
+        self._poison = poison
         self._generation = -1
         self._ownership = Ownership(group, heartbeat, owned, count_shards)
         self._delayed = DelayedEvents(group)
         self._next_check = 0.0
         self._waiting = ORDER_WAITING.labels(group.name, str(group.shard.number))
+        self._overlaps = ORDER_OVERLAPS.labels(group.name)
         self.shard = group.shard.number
         self.gate = MessageGate(group.shard.number)
         self.fence = Fence(group, heartbeat)
@@ -73,6 +76,11 @@ class MessageOrder:
     def count_waiting_retries(self) -> int:
         """Count the entries of the retry stream that wait."""
         return self.gate.waiting[Source.RETRY]
+
+    @property
+    def is_late(self) -> bool:
+        """Whether another worker may have taken the shard, or is about to."""
+        return self._heartbeat.is_late(self._generation)
 
     def is_closing(self, generation: int) -> bool:
         """Whether no further call may start: the worker is late, or gives the shard away."""
@@ -109,6 +117,21 @@ class MessageOrder:
             log.info("order.left", group=self._group.name, shard=self._group.shard.number)
             raise ShardSurplus
 
+    def note_dropped(self, events: int) -> None:
+        """Count the events of calls that are about to be cancelled, if another worker may have had them."""
+        if self.is_late:
+            self._overlaps.inc(events)
+
+    async def admit(self, source: Source, entries: RawEntries, events: Sequence[StatusEvent]) -> list[int]:
+        """Take entries, and return the places of those that have to wait. Raises RedisError.
+
+        A worker that died had not called its handler with those that wait: they are free of suspicion.
+        """
+        entry_ids = [entry_id for entry_id, _ in entries]
+        places = self.gate.admit(source, entry_ids, events)
+        await self._poison.clear(source, [entry_ids[place] for place in places])
+        return places
+
     async def load_due(self) -> dict[Source, RawEntries]:
         """Read waiting entries again that may go now. Raises RedisError, OwnershipLost."""
         loaded: dict[Source, RawEntries] = {}
@@ -126,6 +149,6 @@ class MessageOrder:
         if not overdue:
             return
         overdue -= {(message, origin) async for message, origin, _ in self._delayed.read()}
-        for message, origin in overdue:
+        for message, origin in overdue & self.gate.find_overdue(started - OVERDUE_SECONDS):  # others failed again
             self.gate.remove_away(message, origin)
         self._next_check = time.monotonic() + CHECK_SHARE * (time.monotonic() - started)

@@ -6,7 +6,7 @@ The caller that waits for a write, or starts the next one, gets its error.
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from runtime.tasks import cancel_and_wait
 from stream.entry import EntryId
 from worker.group.heartbeat import Heartbeat
 from worker.group.poison import PoisonTracker
-from worker.metrics import ATTEMPTS, DEAD_LETTERS, DELAYED
+from worker.metrics import ATTEMPTS, DEAD_LETTERS, DELAYED, ORDER_OVERLAPS
 from worker.order.gate import MessageGate
 from worker.settle.copies import Copy
 from worker.settle.history import EntryOutcome, History
@@ -117,14 +117,14 @@ class AckWriter:
     async def _write(self, finished: Mapping[Source, Settlement], generation: int) -> None:
         for source, settlement in finished.items():
             if settlement.acks:
-                self._require_current(generation)
+                self._require_current(generation, settlement.acks)
                 await self._settler.ack(source, settlement.acks, settlement.marks)
                 if self._gate is not None:
                     self._gate.settle(source, settlement.acks)
                 await self._poison.clear(source, settlement.acks)
                 await self._history.append(settlement.outcomes)
             if settlement.copies:
-                self._require_current(generation)
+                self._require_current(generation, settlement.copies)
                 await self._copy(source, settlement.copies)
                 await self._poison.clear(source, [copy.entry_id for copy in settlement.copies])
             if settlement.invalid:
@@ -158,8 +158,10 @@ class AckWriter:
             gate.delay(source, copy.entry_id, EntryId.from_text(copy.fields[b"origin"].decode()), due)
         gate.settle(source, [copy.entry_id for copy in copies])
 
-    def _require_current(self, generation: int) -> None:
+    def _require_current(self, generation: int, entries: Sized = ()) -> None:
         if self._heartbeat.is_late(generation):
+            if self._gate is not None:
+                ORDER_OVERLAPS.labels(self._group).inc(len(entries))
             raise BatchDropped  # another worker may have the entries by now
 
 

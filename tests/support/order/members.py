@@ -76,11 +76,11 @@ class OrderedWorker:
                 self.is_owner = await self.order.take_shard()
                 return
             self.order.require_shard(is_running=bool(self.running))
-            self._start(await self.order.load_due())
+            await self._start(await self.order.load_due())
             entries: Any = await self.order.claimer.claim(3)
             if not entries:
                 _, entries = await self.fetcher.read(prefetch=False, seconds=0)
-            self._start(entries)
+            await self._start(entries)
         except OwnershipLost:
             self.drop()
 
@@ -121,11 +121,11 @@ class OrderedWorker:
         self.order.leave_shard()
         self.heartbeat.renew()
 
-    def _start(self, entries: Any) -> None:
-        shard, gate = self.group.shard.number, self.order.gate
+    async def _start(self, entries: Any) -> None:
+        shard = self.group.shard.number
         for source, raw in entries.items():
             batch = Batch.read(source, raw, shard=shard, generation=self.heartbeat.generation)
-            waiting = gate.admit(source, [entry_id for entry_id, _ in batch.entries], batch.events)
+            waiting = await self.order.admit(source, batch.entries, batch.events)
             for place, ((entry_id, flat), event) in enumerate(zip(batch.entries, batch.events, strict=True)):
                 if place not in waiting:
                     self._call(source, (entry_id, flat, event))

@@ -1,5 +1,8 @@
 """When a consumer reads its next entries, while its group keeps up with live entries."""
 
+import asyncio
+from collections.abc import Sequence
+
 from redis.asyncio import Redis
 
 from stream.keys import Shard
@@ -9,6 +12,7 @@ from tests.support.streams.settled import append_payloads, is_settled
 from tests.support.waiting import until
 from tests.support.workers.gated_handler import GatedHandler
 from worker.dispatch.call import Limits
+from worker.events.event import StatusEvent
 from worker.handler_loader import LoadedHandler
 from worker.settle.retry_policy import RetryPolicy
 
@@ -18,6 +22,20 @@ def make_handler(*shut: str) -> GatedHandler:
     handler = GatedHandler(alone=lambda _event: False)
     handler.shut = set(shut)
     return handler
+
+
+class SlowHandler:
+    """A handler that is slower than the reads of its events."""
+
+    def __init__(self) -> None:
+        self.handled: list[str] = []
+
+    def alone(self, _event: StatusEvent) -> bool:
+        return True
+
+    async def handle(self, events: Sequence[StatusEvent]) -> None:
+        await asyncio.sleep(0.002)
+        self.handled += [event.message_uuid for event in events]
 
 
 async def append(server: Redis, shard: Shard, *ids: str) -> None:
@@ -58,3 +76,20 @@ async def test_a_free_call_takes_entries_while_another_one_runs(valkey_url: str,
         await until(lambda: is_settled(server, shard, "g"))
 
     assert handler.began == [["first"], ["second"]]
+
+
+async def test_in_order_mode_a_backlog_does_not_hold_up_waiting_events(
+    valkey_url: str, server: Redis, shard: Shard
+) -> None:
+    """The second event of a message follows soon after its first one, although many entries wait behind it."""
+    handler = SlowHandler()
+    others = [f"other-{number}" for number in range(200)]
+    twice = [body(message_uuid="twice", client_ref=ref) for ref in ("first", "second")]
+    await append_payloads(server, shard, *twice, *(body(message_uuid=each) for each in others))
+    limits = Limits(batch_entries=10)
+
+    async with run_group(server, valkey_url, shard, LoadedHandler(handler, limits, RetryPolicy()), order="message"):
+        await until(lambda: is_settled(server, shard, "g"))
+
+    assert len(handler.handled) == len(others) + 2
+    assert handler.handled[1:].index("twice") < len(others) / 2

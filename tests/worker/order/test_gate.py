@@ -95,3 +95,20 @@ def test_events_of_a_message_go_one_at_a_time_and_in_order(actions: list[tuple[s
 
     assert len(world.settled) == arrived
     assert not world.gate.waiting.total()
+
+
+def test_a_replay_does_not_end_the_wait_for_a_retry() -> None:
+    """If an event that is delayed is also replayed, later events of its message still wait for its retry."""
+    gate = MessageGate(0)
+    first, second = (event(body(message_uuid="m"), at=f"0/{number}-0") for number in (1, 2))
+    gate.admit(Source.LIVE, [b"1-0", b"2-0"], [first, second])
+    gate.delay(Source.LIVE, b"1-0", EntryId.from_text(first.entry), 0.0)
+
+    gate.admit(Source.REPLAY, [b"7-0"], [first])
+    gate.settle(Source.REPLAY, [b"7-0"])
+    has_due_after_replay = gate.has_due
+    gate.admit(Source.RETRY, [b"8-0"], [first])
+    gate.settle(Source.RETRY, [b"8-0"])
+
+    assert not has_due_after_replay
+    assert gate.take_due(10) == {Source.LIVE: [b"2-0"]}

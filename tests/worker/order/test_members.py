@@ -16,6 +16,7 @@ from stream.redis.client import client
 from tests.support.order.members import GROUP, OrderedWorkers
 from worker.order import message_order
 from worker.order.message_order import MessageOrder
+from worker.timing import TIMING
 
 ACTIONS = st.lists(
     st.one_of(
@@ -32,9 +33,9 @@ ACTIONS = st.lists(
 )
 
 
-def count_refused() -> float:
-    """How many reads and settlements were refused."""
-    return REGISTRY.get_sample_value("ackstream_order_refused_total", {"group": GROUP}) or 0.0
+def count(name: str) -> float:
+    """The value of a counter of order mode."""
+    return REGISTRY.get_sample_value(f"ackstream_order_{name}_total", {"group": GROUP}) or 0.0
 
 
 async def play(url: str, actions: list[tuple[Any, ...]]) -> OrderedWorkers:
@@ -83,14 +84,14 @@ async def test_a_worker_that_stood_still_settles_and_reads_nothing(server: Redis
         await members.append("m")
     await first.work()
     await first.work()
-    before = count_refused()
+    before = count("refused")
 
     await members.stop(0)
     await second.work()
     await first.end(0, fails=False)
     pending: Any = await server.xpending_range(shard.stream, GROUP, "-", "+", 10)
 
-    assert count_refused() == before + 1
+    assert count("refused") == before + 1
     assert len(pending) == 2
     assert not members.observed.handled
     await members.finish()
@@ -139,6 +140,66 @@ async def test_a_removed_retry_frees_its_message(server: Redis, shard: Shard, mo
     await member.work()
 
     assert [event.entry for _, _, event in member.running.values()] == members.appended[1:]
+
+
+async def test_a_retry_that_fails_during_the_check_still_holds_up_its_message(
+    server: Redis, shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A retry that is delayed again while the worker looks for removed ones was not removed."""
+    members = await OrderedWorkers.make(server, shard, 1)
+    (member,) = members.members
+    for _ in range(2):
+        await members.append("m")
+    await member.work()
+    await member.work()
+    await member.end(0, fails=True)
+    monkeypatch.setattr(message_order, "OVERDUE_SECONDS", -60.0)  # all delayed retries are overdue
+    await members.promote()
+    list_retries = Redis.xrange
+
+    async def fail_before(self: Redis, *args: Any, **options: Any) -> Any:
+        await member.work()
+        await member.end(0, fails=True)
+        monkeypatch.setattr(message_order, "OVERDUE_SECONDS", 60.0)
+        return await list_retries(self, *args, **options)
+
+    monkeypatch.setattr(Redis, "xrange", fail_before)
+    await member.order.check_delayed()
+
+    assert not member.order.gate.has_due
+
+
+async def test_only_the_first_event_of_a_message_is_suspected(server: Redis, shard: Shard) -> None:
+    """A dead worker was not handling the events that waited: no crash counts against them."""
+    members = await OrderedWorkers.make(server, shard, 2)
+    first, second = members.members
+    for _ in range(5):
+        await members.append("m")
+    await first.work()
+    await first.work()
+    await members.stop(0)
+    for _ in range(6):
+        await second.work()
+
+    counted: Any = await server.hkeys(second.group.poison)
+
+    assert [name.decode() for name in counted] == [f"live:{members.appended[0].partition('/')[2]}"]
+    assert second.order.gate.waiting.total() == 4
+
+
+async def test_a_call_that_ends_after_a_standstill_counts_as_an_overlap(server: Redis, shard: Shard) -> None:
+    """The call ran longer than the lease of its worker, so the next owner may have called the handler as well."""
+    members = await OrderedWorkers.make(server, shard, 1)
+    (member,) = members.members
+    await members.append("m")
+    await member.work()
+    await member.work()
+    before = count("overlaps")
+
+    member.clock.now += TIMING.dead
+    await member.end(0, fails=False)
+
+    assert count("overlaps") == before + 1
 
 
 async def test_an_interrupted_take_over_is_repeated(server: Redis, shard: Shard) -> None:
