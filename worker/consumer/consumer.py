@@ -178,12 +178,14 @@ class Consumer:
         return False
 
     async def _next(self, stop: asyncio.Event) -> list[Batch]:
-        """Claim entries of dead consumers; without any, read the next entries."""
+        """Claim entries of dead consumers; without any, read the next entries. Send no read after the stop."""
         if self._processor.hangs:
             await asyncio.sleep(BLOCK_MS / 1000)
             return []
         if not self._fetcher.is_busy:
             await self._dispatcher.has_room.wait()
+            if stop.is_set() and self._fetcher.is_idle:
+                return []
         await self._heartbeat.announce()
         generation = self._heartbeat.generation
         if self._upkeep.backlog.is_tight:

@@ -93,3 +93,20 @@ async def test_in_order_mode_a_backlog_does_not_hold_up_waiting_events(
 
     assert len(handler.handled) == len(others) + 2
     assert handler.handled[1:].index("twice") < len(others) / 2
+
+
+async def test_a_stop_during_a_call_reads_no_more_entries(valkey_url: str, server: Redis, shard: Shard) -> None:
+    """The worker ends after its call; other workers read the entries that came since."""
+    handler = make_handler("first")
+    await append(server, shard, "first")
+
+    async def is_called() -> bool:
+        return bool(handler.began)
+
+    async with run_group(server, valkey_url, shard, LoadedHandler(handler, Limits(), RetryPolicy())):
+        await until(is_called)
+        await append(server, shard, "a", "b", "c")
+        handler.open("first")  # the call ends after the stop: nothing waits between here and the end of the block
+
+    (group,) = await server.xinfo_groups(shard.stream)
+    assert (handler.began, group["lag"]) == ([["first"]], 3)
