@@ -23,8 +23,12 @@ from worker.store.tables import delivery_rollups, status_rollups
 
 MOST_CELLS = 2_000_000
 """The most pairs of a dimension and a bucket in all days together. Each takes 18 bytes."""
+DAY_CELLS = 50
+"""A day takes the memory of so many cells, also without any."""
 KEEP_SECONDS = 3600.0
-"""A day is read again after this time: one day in each read, so that no read takes long."""
+"""A day is read again after this time."""
+REFRESH_SECONDS = 0.2
+"""After this time a read leaves such days to the next reads. A day of 170,000 messages takes 0.05 s."""
 
 _PRIME = 1_000_003  # a part of a dimension's id: sums of the whole ids would not fit into 64 bits
 
@@ -60,27 +64,27 @@ class DeliveryHistograms:
         gets further.
         """
         async with self._turn, open_reader(engine) as connection:
-            until = self._clock() + SECONDS
-            is_refreshed, days = False, []
-            for span, counts in (await _count_days(connection, chosen)).items():
-                day = self._days.pop(span, None)
-                is_old = day is not None and self._clock() - day.read_at > KEEP_SECONDS and not is_refreshed
+            until, days = self._clock() + SECONDS, []
+            counts_of_days = await _count_days(connection, chosen)
+            refresh_until = self._clock() + REFRESH_SECONDS
+            for span, counts in counts_of_days.items():
+                now, day = self._clock(), self._days.pop(span, None)
+                is_old = day is not None and now - day.read_at > KEEP_SECONDS and now < refresh_until
                 if day is None or day.counts != counts or is_old:
-                    if self._clock() > until:
+                    if now > until:
                         raise make_too_slow(SECONDS)
-                    is_refreshed |= is_old
-                    day = await _read_day(connection, span, counts, self._clock())
+                    day = await _read_day(connection, span, counts, now)
                 self._keep(span, day)
                 days.append(day)
         return days
 
     def _keep(self, span: _Span, day: Day) -> None:
         self._days[span] = day
-        cells = sum(len(each.messages) for each in self._days.values())
+        cells = sum(DAY_CELLS + len(each.messages) for each in self._days.values())
         for oldest in list(self._days):
             if cells <= MOST_CELLS:
                 return
-            cells -= len(self._days.pop(oldest).messages)
+            cells -= DAY_CELLS + len(self._days.pop(oldest).messages)
 
 
 async def _count_days(connection: AsyncConnection, chosen: StatusFilter) -> Mapping[_Span, _Counts]:

@@ -3,8 +3,10 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from console.queries.statuses import histograms
 from console.queries.statuses.costs import sum_costs
 from console.queries.statuses.delivery import measure_delivery
 from console.queries.statuses.errors import count_errors
@@ -146,7 +148,7 @@ async def test_delivery_times_are_percentiles(engine: AsyncEngine) -> None:
 
 
 async def test_times_of_old_days_are_kept_until_their_counts_change(engine: AsyncEngine) -> None:
-    """A month reads a day again if a message is delivered or gets another network, or an hour later."""
+    """A month reads a day again if a message is delivered or gets another network, and each day after an hour."""
     month = StatusFilter(since=NOON - timedelta(days=20), until=NOON + timedelta(hours=12))
     clock, two_days = FakeClock(), 2 * 86400
     kept = DeliveryHistograms(clock)
@@ -164,10 +166,30 @@ async def test_times_of_old_days_are_kept_until_their_counts_change(engine: Asyn
     await store(engine, ("a", [("read", 20 - two_days)], network("26201")))
     assert await read("network") == [("26201", 2, 1), ("23410", 1, 4)]
 
-    await store(engine, ("a", [("delivered", 2 - two_days)], {}), ("c", [("delivered", 2 - two_days)], {}))
+    await store(
+        engine, *((name, [("delivered", 2 - two_days)], {}) for name in ("a", "c")), ("b", [("delivered", 2)], {})
+    )
     before = await read("network")
     clock.now += KEEP_SECONDS + 1
-    assert [before, await read("network")] == [[("26201", 2, 1), ("23410", 1, 4)], [("26201", 2, 0), ("23410", 1, 4)]]
+    assert [before, await read("network")] == [[("26201", 2, 1), ("23410", 1, 4)], [("26201", 2, 0), ("23410", 1, 0)]]
+
+
+async def test_days_with_few_cells_take_memory_too(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the memory of one day, the older one of two days is not kept: a change of its times shows at once."""
+    monkeypatch.setattr(histograms, "MOST_CELLS", histograms.DAY_CELLS + 2)
+    month = StatusFilter(since=NOON - timedelta(days=20), until=NOON + timedelta(hours=12))
+    kept = DeliveryHistograms(FakeClock())
+
+    async def read() -> list[int]:
+        return [round(row.p50 / 10) for row in await measure_delivery(engine, month, "time", kept)]
+
+    old = -86400
+    await store(engine, ("a", [("submitted", old), ("delivered", old + 10)], {}))
+    await store(engine, ("b", [("submitted", 0), ("delivered", 40)], {}))
+    before = await read()
+    await store(engine, ("a", [("delivered", old + 2)], {}))
+
+    assert [before, await read()] == [[1, 4], [0, 4]]
 
 
 async def test_currencies_are_never_added(engine: AsyncEngine) -> None:
