@@ -9,21 +9,28 @@ A command without a key goes to the node of shard 0. Code that means a node, suc
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.asyncio.connection import ConnectionPool
 from redis.commands.core import AsyncScript
 from redis.crc import key_slot
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from stream.keys import Shard
 from stream.redis.cluster_nodes import ClusterNodes, SlotLocator
 from stream.redis.limited_client import Client
 from stream.redis.primary import PrimaryPool
 
 HOME = key_slot(b"0")
 """The slot of shard 0."""
+
+LOST = (RedisConnectionError, RedisTimeoutError)
+"""Errors of a node that is away, or does not have the slot."""
+Answer = TypeVar("Answer")
 
 _KEYLESS = frozenset(
     ("ACL", "CLIENT", "CLUSTER", "COMMAND", "CONFIG", "DBSIZE", "INFO", "PING", "SCAN", "SCRIPT", "TIME", "WAIT")
@@ -135,8 +142,7 @@ def find_slot(args: Sequence[Any]) -> int:
     if first in {"EVAL", "EVALSHA"}:
         return _slot_of(args[3]) if int(args[2]) else HOME
     if first in {"XREAD", "XREADGROUP"}:
-        words = [word.upper() if isinstance(word, str | bytes) else word for word in args]
-        return _slot_of(args[next(i for i, word in enumerate(words) if word in {"STREAMS", b"STREAMS"}) + 1])
+        return _slot_of(args[args.index(b"STREAMS") + 1])
     return _slot_of(args[1])
 
 
@@ -172,6 +178,24 @@ async def list_nodes(server: Redis, keys: Collection[str]) -> dict[str, Redis]:
         if address or not is_cluster(server):
             nodes.setdefault(address, at_key(server, key))
     return nodes
+
+
+async def ask_shards(
+    server: Redis, shards: Sequence[Shard], ask: Callable[[Shard], Awaitable[Answer]]
+) -> dict[Shard, Answer]:
+    """Return the answer for each shard; of a cluster only for the shards whose nodes answer, asked at the same time.
+
+    Raises RedisError if no node answers, or for any other error.
+    """
+    if not is_cluster(server):
+        return {shard: await ask(shard) for shard in shards}
+    shards = tuple(shards)
+    replies = await asyncio.gather(*map(ask, shards), return_exceptions=True)
+    errors = [reply for reply in replies if isinstance(reply, BaseException)]
+    for error in errors:
+        if len(errors) == len(shards) or not isinstance(error, LOST):
+            raise error
+    return {shard: reply for shard, reply in zip(shards, replies, strict=True) if not isinstance(reply, BaseException)}
 
 
 def _slot_of(key: Any) -> int:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from stream.redis.connection import Tcp, Tls
 from stream.redis.errors import PrimaryUnknown, SlotDown, SlotMoved, error_code
@@ -73,7 +73,7 @@ class ClusterNodes:
         if not votes and len(chosen) < len(known):
             votes, error = await count_votes(known, self._ask)
         if not votes:
-            if isinstance(error, ResponseError):  # no cluster, or a missing right
+            if isinstance(error, ResponseError | AuthenticationError):  # no cluster, or no access
                 raise error
             raise PrimaryUnknown("no node of the cluster answers") from error
         return [slots for slots, _ in votes.most_common()]

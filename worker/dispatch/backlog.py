@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import structlog
 
 from stream.keys import Shard
+from stream.redis.cluster import ask_shards
 from stream.redis.scripts import read_script
 from worker.group.group_ref import GroupRef
 from worker.metrics import BACKLOG_BYTES, PAUSED
@@ -32,10 +33,12 @@ class Backlog:
     """The backlog of one group, as this worker measured it last."""
 
     def __init__(self, group: GroupRef, limit_bytes: int | None = None, shards: Sequence[Shard] = ()) -> None:
+        self._server = group.server
         self._group = group.name
         self._shards = shards or [group.shard]
         self._limit_bytes = limit_bytes
         self._measure = group.server.register_script(MEASURE)
+        self._sizes: dict[Shard, int] = {}
         self.bytes = 0
         self.is_full = False
         """Whether the backlog is at its limit: the group handles no live entries."""
@@ -43,14 +46,11 @@ class Backlog:
         """Whether Redis is nearly out of memory: a large batch that fails would exceed the limit by far."""
 
     async def measure(self) -> None:
-        """Measure the backlog. Raises RedisError."""
-        sizes, memory = [], []
-        for shard in self._shards:
-            keys = [shard.delayed(self._group), shard.retry(self._group), shard.dead(self._group)]
-            size, used, maxmemory = map(int, await self._measure(keys=keys))
-            sizes.append(size)
-            memory.append((used / maxmemory if maxmemory else 0.0, used, maxmemory))
-        self.bytes = sum(sizes)
+        """Measure the backlog. Shards whose node of a cluster is away keep their last size. Raises RedisError."""
+        answers = await ask_shards(self._server, self._shards, self._measure_shard)
+        self._sizes |= {shard: size for shard, (size, _, _) in answers.items()}
+        self.bytes = sum(self._sizes.values())
+        memory = [(used / maxmemory if maxmemory else 0.0, used, maxmemory) for _, used, maxmemory in answers.values()]
         _, used, maxmemory = max(memory)  # of a cluster the fullest node
         limit = limit_of(self._limit_bytes, used, maxmemory)
         self.is_tight = maxmemory > 0 and used >= TIGHT_RATIO * maxmemory
@@ -64,6 +64,10 @@ class Backlog:
             log.info("group.backlog_shrunk", group=self._group, bytes=self.bytes)
         if self.is_full != was_full:
             PAUSED.labels(self._group, "backlog").set(self.is_full)
+
+    async def _measure_shard(self, shard: Shard) -> Sequence[int]:
+        keys = [shard.delayed(self._group), shard.retry(self._group), shard.dead(self._group)]
+        return [int(number) for number in await self._measure(keys=keys)]
 
     @property
     def not_ready_reason(self) -> str | None:

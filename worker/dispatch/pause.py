@@ -26,6 +26,7 @@ from typing import Any, Self
 import structlog
 
 from stream.keys import Shard
+from stream.redis.cluster import ask_shards
 from stream.redis.scripts import read_script
 from worker.group.group_ref import GroupRef
 from worker.metrics import PAUSED
@@ -65,7 +66,7 @@ HASTEN = read_script(__file__, "hasten_probe.lua")
 class Pause:
     """The pause of one group, as this worker read it last. Each coroutine raises RedisError.
 
-    ``group`` is that of shard 0; the dead letters of all ``shards`` count.
+    ``group`` is that of shard 0; the dead letters of all ``shards`` count, as they were when each shard last answered.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Pause:
         self._failed = group.server.register_script(FAILED)
         self._look = group.server.register_script(LOOK)
         self._end = group.server.register_script(END)
+        self._letters: dict[Shard, int] = {}
         self._since = 0.0
         self.reason: str | None = None
         """Why the group is paused, None if it is not. A later version may write reasons that this one does not know."""
@@ -98,13 +100,21 @@ class Pause:
         """Read whether the group is paused, and pause it while it has too many dead letters."""
         reply: Any = await self._look(keys=[self._key], args=[EXPIRES_SECONDS * 1000])
         reason = reply.decode() or None
-        letters = sum([await self._server.xlen(shard.dead(self._group)) for shard in self._shards])
+        self._letters |= await ask_shards(self._server, self._shards, self._count_letters)
+        letters = sum(self._letters.values())
         if reason is None and letters >= self._max_dead_letters:
             await self.start(PauseReason.DEAD_LETTERS)
-        elif reason == PauseReason.DEAD_LETTERS and letters < self._max_dead_letters:
+        elif reason == PauseReason.DEAD_LETTERS and self._may_end(letters):
             await self.end(PauseReason.DEAD_LETTERS)
         else:
             self._set(reason)
+
+    async def _count_letters(self, shard: Shard) -> int:
+        return int(await self._server.xlen(shard.dead(self._group)))
+
+    def _may_end(self, letters: int) -> bool:
+        """Whether the group has few enough dead letters, and each shard was counted."""
+        return letters < self._max_dead_letters and len(self._letters) >= len(self._shards)
 
     async def start(self, reason: PauseReason) -> None:
         """Pause the group for all its workers, unless it is paused already."""

@@ -21,7 +21,7 @@ from runtime.tasks import cancel_and_wait, wait_for
 from stream.entry import EntryId
 from stream.keys import Shard
 from stream.redis.client import client, name_error
-from stream.redis.cluster import find_nodes
+from stream.redis.cluster import LOST, find_nodes, is_cluster
 from stream.shard_watch import ShardWatch
 from worker.group.lease import Lease
 from worker.metrics import (
@@ -134,7 +134,12 @@ class Trimmer:
             for shard in others:
                 pipe.xlen(shard.stream)
                 pipe.memory_usage(shard.stream, samples=SAMPLES)
-            replies: list[Any] = await pipe.execute()
+            try:
+                replies: list[Any] = await pipe.execute()
+            except LOST:
+                if not is_cluster(self._server):
+                    raise
+                return OtherShards(len(others), 0)  # a node is away; age and this shard's own size still count
         sizes = [size or 0 if length else 0 for length, size in zip(replies[::2], replies[1::2], strict=True)]
         number = sum(shard.number < used or size > 0 for shard, size in zip(others, sizes, strict=True))
         return OtherShards(number, sum(sizes))

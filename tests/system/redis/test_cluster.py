@@ -19,7 +19,7 @@ from console.web.sampling.redis_reader import RedisReader
 from stream.keys import Shard
 from stream.redis.client import client
 from stream.redis.cluster import list_nodes
-from stream.redis.errors import CLUSTER, NO_CLUSTER, SLOT_DOWN, identify_fault
+from stream.redis.errors import CLUSTER, DENIED, NO_CLUSTER, SLOT_DOWN, identify_fault
 from stream.settings import StreamSettings
 from stream.shard_watch import ShardWatch
 from tests.support.commands import run_command
@@ -36,6 +36,8 @@ from tests.support.servers.sentinels import Node, quiet_port
 from tests.support.waiting import until
 from tests.support.workers.recording import GROUP, run_recording_workers
 from tests.support.workers.store_rows import read_rows
+from worker.dispatch.backlog import Backlog
+from worker.dispatch.pause import Pause
 from worker.group.consumer_group import create_group
 from worker.group.group_ref import GroupRef
 from worker.retention.pages import raw_ranges
@@ -241,6 +243,22 @@ async def check_nodes(cluster: RedisCluster, server: Redis, shard: Shard, owners
     assert len(durability) == len(set(owners[: last.number]))
     assert identify_fault(await catch_error(server.xlen(last.stream))) is SLOT_DOWN
     assert identify_fault(await catch_error(ask_wrongly(f"redis://:{cluster.password}@{owners[0]}", shard))) is CLUSTER
+    assert identify_fault(await catch_error(ask_wrongly(f"redis+cluster://:wrong@{owners[0]}", shard))) is DENIED
+    await work_without_node(cluster, server, shard)
+
+
+async def work_without_node(cluster: RedisCluster, server: Redis, shard: Shard) -> None:
+    """Read the limits of a group, trim a shard, and read a group with the name of a word, without the last node."""
+    parts, home, policy = shards_of(shard), GroupRef(server, shard, GROUP), RetentionPolicy(0, 1, together=False)
+    await Pause(home, 1, shards=parts).refresh()
+    await Backlog(home, shards=parts).measure()
+    await (watch := ShardWatch(server, StreamSettings(stream=shard.name))).refresh()
+    async with raw_ranges(client(cluster.url)) as ranges:
+        await ranges.delete(parts[1].trimmer)
+        await Trimmer(ranges, parts[1], policy, None, watch=watch).run_once(asyncio.Event())
+    assert await server.xlen(parts[1].stream) == 0
+    await create_group(GroupRef(server, shard, "streams"))
+    assert await server.xreadgroup("streams", "consumer", {shard.stream: ">"}, count=1)
 
 
 async def trim_large(cluster: RedisCluster, server: Redis, shard: Shard, folder: Path) -> tuple[list[int], list[int]]:
