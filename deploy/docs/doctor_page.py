@@ -50,8 +50,8 @@ earlier version dead-letter a probe as invalid: run it after an upgrade, not dur
 ## Redis rights
 
 Doctor asks Redis, in a script, which commands the user may run; none of them is run. The user needs all commands of
-the processes that run here (`--role`). A user that is named `ingest`, `worker` or `console`, as in
-`deploy/redis-users.acl`, needs those of its own role.
+the processes that run here (`--role`); a worker needs `xread` and `zscan` in order mode only. A user that is named
+`ingest`, `worker` or `console`, as in `deploy/redis-users.acl`, needs those of its own role.
 """
 AREAS = {
     "settings": "Settings",

@@ -63,6 +63,9 @@ RIGHTS: Mapping[str, Sequence[str]] = {
 }
 """Role → an example of each command that its user runs. ``{s}`` is the stream; a ``|`` precedes a subcommand."""
 
+ORDER_RIGHTS = {"xread", "zscan"}
+"""The commands that workers run in order mode only."""
+
 CHECK = read_script(__file__, "check_rights.lua")
 
 
@@ -72,7 +75,8 @@ async def check_access(server: Redis, setup: Setup) -> Sequence[Finding]:
     findings = [*await _check_password(server, setup)]
     for address, node in (await list_nodes(server, [shard.stream for shard in shards])).items():
         for role in _find_roles(setup):
-            if names := await find_missing(node, setup.stream.shard.stream, role):
+            missing = await find_missing(node, setup.stream.shard.stream, role)
+            if names := [name for name in missing if _needs(setup, role, name)]:
                 commands = ", ".join(names) + (f" on node {address}" if address else "")
                 findings.append(make_finding("redis.rights", role=role, commands=commands))
     return findings
@@ -82,6 +86,11 @@ def _find_roles(setup: Setup) -> Sequence[str]:
     """Return the role that the user is named after (deploy/redis-users.acl), else all roles that run here."""
     user = Target.from_url(setup.stream.redis_url).options.get("username")
     return [str(user)] if user in RIGHTS else setup.roles
+
+
+def _needs(setup: Setup, role: str, name: str) -> bool:
+    is_in_order = setup.worker is None or setup.worker.order == "message"
+    return role != "worker" or is_in_order or name not in ORDER_RIGHTS
 
 
 async def find_missing(server: Redis, stream: str, role: str) -> list[str]:

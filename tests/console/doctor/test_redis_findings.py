@@ -240,6 +240,20 @@ async def test_the_rights_are_those_of_the_example_users(healthy: Installation) 
         await healthy.command("ACL", "DELUSER", role)
 
 
+@pytest.mark.parametrize(("order", "is_asked"), [("none", False), ("message", True)])
+async def test_the_rights_of_order_mode_are_asked_for_there_only(
+    healthy: Installation, order: str, is_asked: bool
+) -> None:
+    """The user of a worker without order mode needs no more rights than before."""
+    rules = ["resetkeys", f"~{healthy.shard.name}*", "+@all", "-xread", "-zscan"]
+    healthy.set({"ORDER": order, "REDIS_URL": await add_user(healthy.server, healthy.url, "worker", *rules)})
+
+    findings = await healthy.examine()
+    await healthy.command("ACL", "DELUSER", "worker")
+
+    assert ("redis.rights" in findings) is is_asked
+
+
 def _split_selectors(rights: str) -> list[str]:
     """Return the rules of a line; a selector in brackets is one rule."""
     return re.findall(r"\([^)]*\)|\S+", rights)
