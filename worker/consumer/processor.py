@@ -166,13 +166,13 @@ class Processor:
         return self._dispatcher.can_take_more and self._dispatcher.count()[Source.LIVE] < KEPT_ENTRIES
 
     async def _admit_due(self) -> int:
-        """Take events that waited for an earlier one of their message. Return their number."""
+        """Take events that waited for an earlier one of their message. Return their number, 0 if none may go."""
         if self._order is None or not self._can_admit_due:
             return 0
         loaded = await self._order.load_due()
         for source, entries in loaded.items():
             await self._admit(Batch.read(source, entries, shard=self._order.shard, generation=self._generation))
-        return sum(map(len, loaded.values()))
+        return max(1, sum(map(len, loaded.values())))  # entries that were erased take a turn too
 
     def _filter(self, batch: Batch, accepts: Callable[[StatusEvent], bool]) -> Batch:
         """Return the batch without the events that the handler's filter excludes, and settle those."""
