@@ -127,6 +127,21 @@ def test_a_page_without_entries_loses_none(large: Path, tmp_path: Path, garbage:
         assert file_in(data).with_suffix(".damaged").exists()
 
 
+@pytest.mark.parametrize("page", ["first", "last"])
+def test_long_entries_of_a_damaged_file_are_found(tmp_path: Path, page: str) -> None:
+    """Payloads of several pages are put together again, whichever page of the tree is damaged."""
+    sizes = (10, 3_000, 5_000, 60_000, 4_060)
+    data = tmp_path / "data"
+    with run_files(data) as files:
+        for number, size in enumerate(sizes):
+            files.put(pack_entries(number, size=size))
+    path = file_in(data)
+    damage(path, 0 if page == "first" else marks_page(path), b"\xff")
+    with run_files(data) as files:
+        assert drain_files(files) == list(range(len(sizes)))
+    assert path.with_suffix(".damaged").exists()
+
+
 def test_without_a_tree_long_entries_and_those_of_the_log_are_found(tmp_path: Path) -> None:
     """Payloads of several pages and a write-ahead log of a killed process are read too."""
     data = tmp_path / "data"
