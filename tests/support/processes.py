@@ -74,7 +74,12 @@ class Process:
 
     async def has_logged(self, event: str, *, times: int = 1) -> None:
         """Wait until the log has this number of lines of the event; fail if the process ends before."""
-        await becomes(lambda: self.lives() and len(self.read_log(event)) >= times)
+
+        def has_it() -> bool:
+            has_ended = self.child.poll() is not None  # asked first: it may log this as the last thing
+            return len(self.read_log(event)) >= times or (has_ended and not self.lives())
+
+        await becomes(has_it)
 
     async def is_ready(self, admin_port: int) -> None:
         """Return when `/ready` on this port says so; fails the test if the process ends before."""
