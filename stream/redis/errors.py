@@ -19,26 +19,26 @@ class Deposed(RedisConnectionError):  # noqa: N818 - named for what has happened
     """
 
 
-class PrimaryUnknown(RedisConnectionError):  # noqa: N818 - likewise
+class PrimaryUnknown(RedisConnectionError):  # noqa: N818 - named for what has happened
     """No sentinel that answered in time names a primary, or no node of the cluster answered in time."""
 
 
-class SlotMoved(RedisConnectionError):  # noqa: N818 - likewise
+class SlotMoved(RedisConnectionError):  # noqa: N818 - named for what has happened
     """Another node of the cluster has the slot of the key, or is about to get it. The command was not executed."""
 
 
-class SlotDown(RedisConnectionError):  # noqa: N818 - likewise
+class SlotDown(RedisConnectionError):  # noqa: N818 - named for what has happened
     """The cluster is down, or the slot of the key has no node."""
 
 
-class GroupGone(RedisError):  # noqa: N818 - likewise
+class GroupGone(RedisError):  # noqa: N818 - named for what has happened
     """The consumer group does not exist, or its last delivered id is beyond the end of the stream."""
 
     def __init__(self) -> None:
         super().__init__("NOGROUP")
 
 
-class Stalled(RedisTimeoutError):  # noqa: N818 - likewise
+class Stalled(RedisTimeoutError):  # noqa: N818 - named for what has happened
     """A wait for Redis does not end, although every command has a time limit."""
 
 

@@ -1,6 +1,6 @@
 """Finds the events of a group whose retry is delayed or waits to be read, so that later events of their messages wait.
 
-The retries themselves say this, so there is no index that could disagree with them.
+It reads the retries themselves. An index of them could differ from them.
 """
 
 from collections.abc import AsyncIterator, Sequence
