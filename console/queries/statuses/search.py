@@ -117,15 +117,15 @@ async def find_messages(
 
 async def count_newer(engine: AsyncEngine, chosen: MessageFilter, newest: str, limit: int = 1000) -> Capped:
     """Return how many messages were added above the newest message of a list without a text. Raises as above."""
-    cursor = _decode(newest)
-    first_at, number = messages.c.first_at, 0
-    ids = _select(chosen, _is_newer(cursor)).with_only_columns(messages.c.message_uuid).order_by(None)
+    cursor, until, number = _decode(newest), chosen.until or _LATEST, 0
+    ids = _select(chosen).with_only_columns(messages.c.message_uuid).order_by(None)
     async with open_reader(engine) as connection:
-        ranges: Sequence[Range] = [(cursor[0], _LATEST)]
+        ranges: Sequence[Range] = [(cursor[0], until)]
         if _has_rollup(chosen):
-            ranges = await _plan(connection, chosen, cursor[0], chosen.until or _LATEST, limit)
+            ranges = await _plan(connection, chosen, cursor[0], until, limit)
         for start, end in ranges:
-            part = ids.where(first_at >= start, first_at < end).limit(limit + 1 - number)
+            conditions = _starts(max(start, chosen.since or start), cursor), *_ends(min(end, until))
+            part = ids.where(*conditions).limit(limit + 1 - number)
             number += (await connection.execute(select(func.count()).select_from(part.subquery()))).scalar_one()
             if number > limit:
                 break
@@ -133,25 +133,32 @@ async def count_newer(engine: AsyncEngine, chosen: MessageFilter, newest: str, l
 
 
 _COLUMNS = [messages.c[name] for name in MessageRow.__dataclass_fields__]
+_key = tuple_(messages.c.first_at, messages.c.message_uuid)
 _NEWEST_FIRST = messages.c.first_at.desc(), messages.c.message_uuid.desc()
 
 Cursor = tuple[datetime, str]
 
 
-def _is_older(cursor: Cursor) -> ColumnElement[bool]:
-    """Return the condition that a message comes after the cursor in a list."""
-    key = tuple_(messages.c.first_at, messages.c.message_uuid)
-    return key < cursor
+def _starts(since: datetime, newest: Cursor) -> ColumnElement[bool]:
+    """Return the condition that a message is not earlier than a time, and comes before the cursor in a list."""
+    return messages.c.first_at >= since if since > newest[0] else _key > newest
 
 
-def _is_newer(cursor: Cursor) -> ColumnElement[bool]:
-    """Return the condition that a message comes before the cursor in a list."""
-    key = tuple_(messages.c.first_at, messages.c.message_uuid)
-    return key > cursor
+def _ends(until: datetime | None, after: Cursor | None = None) -> Sequence[ColumnElement[bool]]:
+    """Return the condition for the end of a list: at most one, as SQLite may use any of several for its index."""
+    if after is not None and (until is None or after[0] < until):
+        return [_key < after]
+    return [] if until is None else [messages.c.first_at < until]
+
+
+def _bounds(chosen: MessageFilter, after: Cursor | None) -> Sequence[ColumnElement[bool]]:
+    """Return the conditions for the time of a list, from a cursor on."""
+    ends = _ends(chosen.until, after)
+    return ends if chosen.since is None else [messages.c.first_at >= chosen.since, *ends]
 
 
 def _select(chosen: MessageFilter, *conditions: ColumnElement[bool]) -> Select[Any]:
-    """Return the statement for the messages with these conditions and the filters, newest first."""
+    """Return the statement for the messages of any time with these conditions and the filters, newest first."""
     statement = select(*_COLUMNS).where(*conditions).order_by(*_NEWEST_FIRST)
     for column, value in (
         (messages.c.status, chosen.status),
@@ -168,10 +175,6 @@ def _select(chosen: MessageFilter, *conditions: ColumnElement[bool]) -> Select[A
         statement = statement.where(*_equals("error_code", chosen.error))
     if chosen.is_open:
         statement = statement.where(messages.c.status.not_in(FINAL))
-    if chosen.since is not None:
-        statement = statement.where(messages.c.first_at >= chosen.since)
-    if chosen.until is not None:
-        statement = statement.where(messages.c.first_at < chosen.until)
     return statement
 
 
@@ -221,8 +224,8 @@ async def _search(
     """Return up to ``limit`` + 1 messages with the text, and the fields that have it."""
     parts = []
     for match, statement in _plan_lookups(chosen):
-        page = statement if cursor is None else statement.where(_is_older(cursor))
-        parts.append(select(page.add_columns(literal(match).label("match")).limit(limit + 1).subquery()))
+        page = statement.where(*_bounds(chosen, cursor)).add_columns(literal(match).label("match"))
+        parts.append(select(page.limit(limit + 1).subquery()))
     union = union_all(*parts).subquery()
     order = union.c.first_at.desc(), union.c.message_uuid.desc()
     rows = (await connection.execute(select(union).order_by(*order).limit(len(parts) * (limit + 1)))).all()
@@ -234,25 +237,22 @@ async def _list(connection: AsyncConnection, chosen: MessageFilter, cursor: Curs
     """Return up to ``limit`` + 1 messages of a list."""
     if chosen.is_open and chosen.status in FINAL:
         return []
-    older = [messages.c.first_at.is_not(None)] if cursor is None else [_is_older(cursor)]
-    statement = _select(chosen, *older).limit(limit + 1)
+    first_at, statement = messages.c.first_at, _select(chosen).limit(limit + 1)
+    whole = _bounds(chosen, cursor) or [first_at.is_not(None)]
     if not _has_rollup(chosen):
-        return list(await connection.execute(statement))
-    first_at = messages.c.first_at
-    rows: list[Any] = []
-    before = cursor[0] if cursor else chosen.until or _LATEST
+        return list(await connection.execute(statement.where(*whole)))
+    rows, until = list[Any](), chosen.until or _LATEST
     if chosen.error is None:
-        range_only = MessageFilter(since=chosen.since, until=chosen.until)
-        edge_row = _select(range_only, *older).with_only_columns(first_at).offset(FIRST_ROWS).limit(1)
-        edge: datetime | None = (await connection.execute(edge_row)).scalar()
-        if edge is None:
-            return list(await connection.execute(statement))
-        rows += await connection.execute(statement.where(first_at >= edge))
+        edge_row = _select(MessageFilter(), *whole).with_only_columns(first_at).offset(FIRST_ROWS).limit(1)
+        if (edge := (await connection.execute(edge_row)).scalar()) is None:
+            return list(await connection.execute(statement.where(*whole)))
+        rows += await connection.execute(statement.where(first_at >= edge, *_ends(chosen.until, cursor)))
         if len(rows) > limit:
             return rows
-        before, statement = edge, statement.where(first_at < edge)
-    for start, end in await _plan(connection, chosen, chosen.since, before, limit):
-        rows += await connection.execute(statement.where(first_at >= start, first_at < end))
+        until, cursor = edge, None
+    for start, end in await _plan(connection, chosen, chosen.since, cursor[0] if cursor else until, limit):
+        since = max(start, chosen.since or start)
+        rows += await connection.execute(statement.where(first_at >= since, *_ends(min(end, until), cursor)))
         if len(rows) > limit:
             break
     return rows[: limit + 1]

@@ -1,5 +1,7 @@
+import itertools
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from console.queries.statuses import search
 from console.queries.statuses.figures import Capped
 from console.queries.statuses.reading import QueryTooSlow, open_reader
 from console.queries.statuses.search import InvalidCursor, MessageFilter, count_newer, find_messages
+from tests.support.databases import make_sqlite
 from tests.support.samples.events import body, event
 from tests.support.workers.store_rows import clear_tables
 from worker.store.database import open_engine
@@ -157,6 +160,10 @@ async def test_pages_show_each_message_once(
         {"error": "1210"},
         {"status": "rejected"},
         {"error": "1210", "status": "rejected"},
+        {"since": NOON, "until": NOON + timedelta(days=2)},
+        {"text": NUMBER, "since": NOON, "until": NOON + timedelta(days=2)},
+        {"channel": "sms", "since": NOON, "until": NOON + timedelta(days=2)},
+        {"error": "1210", "since": NOON, "until": NOON + timedelta(days=2)},
     ):
         await check_pages(engine, filters)
         await clear_tables(engine)
@@ -188,6 +195,45 @@ async def check_pages(engine: AsyncEngine, filters: Mapping[str, Any]) -> None:
     assert listed == sorted(listed, key=lambda name: (-(names.index(name) // 7), [-ord(letter) for letter in name]))
     assert await count_newer(engine, chosen, newest) == Capped(6, is_exact=True)
     assert await count_newer(engine, chosen, newest, limit=2) == Capped(2, is_exact=False)
+
+
+@pytest.mark.parametrize("after", [None, f"{(NOON + timedelta(days=4)).isoformat()}_m"])
+async def test_a_list_of_rare_messages_reads_each_message_at_most_once(
+    tmp_path: Path, after: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The work of SQLite for a list of a month grows as the number of messages: it looks at an hour by itself."""
+    monkeypatch.setattr(search, "FIRST_ROWS", 10)
+    engine = open_engine(make_sqlite(tmp_path / "test.db"))
+    chosen = MessageFilter(channel="mms", since=NOON, until=NOON + timedelta(days=30))
+    steps = []
+    for number in (200, 400):
+        times = [(NOON + timedelta(minutes=24 * place)).isoformat() for place in range(number)]
+        channels = ["mms", *["sms"] * 9] * (number // 10)
+        await Store(engine).handle(
+            [
+                event(body(message_uuid=f"m-{number}-{place}", channel=channel, timestamp=time))
+                for place, (channel, time) in enumerate(zip(channels, times, strict=True))
+            ]
+        )
+        steps.append(await count_steps(engine, chosen, after))
+        await clear_tables(engine)
+    await engine.dispose()
+    assert steps[1] < 2.5 * steps[0]
+
+
+async def count_steps(engine: AsyncEngine, chosen: MessageFilter, after: str | None) -> int:
+    """Return how many instructions SQLite needs for a list."""
+    calls = itertools.count()
+
+    def count() -> int:
+        next(calls)
+        return 0
+
+    async with engine.connect() as connection:
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        await driver.set_progress_handler(count, 10)
+    await find_messages(engine, chosen, after, limit=100)
+    return next(calls)
 
 
 async def test_another_text_is_no_cursor(engine: AsyncEngine) -> None:
