@@ -28,6 +28,8 @@ Match = Literal["message_uuid", "client_ref", "number", "event_id", "entry"]
 PAGE = 50
 FIRST_ROWS = 10_000
 """A list looks at this many messages before it asks the roll-ups where the others are; not at those of an error."""
+MOST_HOURS = 50
+"""A count of newer messages looks at this many hours that have a message of the list."""
 
 _LATEST = datetime.max.replace(tzinfo=UTC)
 _ENTRY = re.compile(r"(\d{1,4}/)?\d{13,}-\d+", re.ASCII)
@@ -116,20 +118,20 @@ async def find_messages(
 
 
 async def count_newer(engine: AsyncEngine, chosen: MessageFilter, newest: str, limit: int = 1000) -> Capped:
-    """Return how many messages were added above the newest message of a list without a text. Raises as above."""
+    """Return how many messages were added above the newest one of a list without a text. Raises as above."""
     cursor, until, number = _decode(newest), chosen.until or _LATEST, 0
     ids = _select(chosen).with_only_columns(messages.c.message_uuid).order_by(None)
     async with open_reader(engine) as connection:
         ranges: Sequence[Range] = [(cursor[0], until)]
         if _has_rollup(chosen):
-            ranges = await _plan(connection, chosen, cursor[0], until, limit)
-        for start, end in ranges:
+            ranges = await _plan(connection, chosen, cursor[0], until, 1)
+        for start, end in ranges[:MOST_HOURS]:
             conditions = _starts(max(start, chosen.since or start), cursor), *_ends(min(end, until))
             part = ids.where(*conditions).limit(limit + 1 - number)
             number += (await connection.execute(select(func.count()).select_from(part.subquery()))).scalar_one()
             if number > limit:
                 break
-    return Capped(min(number, limit), is_exact=number <= limit)
+    return Capped(min(number, limit), is_exact=number <= limit and len(ranges) <= MOST_HOURS)
 
 
 _COLUMNS = [messages.c[name] for name in MessageRow.__dataclass_fields__]

@@ -236,6 +236,16 @@ async def count_steps(engine: AsyncEngine, chosen: MessageFilter, after: str | N
     return next(calls)
 
 
+async def test_a_count_of_rare_newer_messages_is_limited(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that was open for weeks counts the latest of its new messages, and says that there are more."""
+    monkeypatch.setattr(search, "MOST_HOURS", 2)
+    times = [(NOON + timedelta(hours=2 * place)).isoformat() for place in range(4)]
+    await Store(engine).handle([event(body(message_uuid=f"m-{time}", timestamp=time)) for time in times])
+    for hours, expected in ((4, Capped(1, is_exact=True)), (0, Capped(2, is_exact=False))):
+        newest = f"{(NOON + timedelta(hours=hours)).isoformat()}_z"
+        assert await count_newer(engine, MessageFilter(channel="sms"), newest) == expected
+
+
 async def test_another_text_is_no_cursor(engine: AsyncEngine) -> None:
     """A cursor that no page gave is refused."""
     for cursor in ("", "x", "2026-11-28T12:00:00_m", "2026-11-28T12:00:00+00:00_", "_m"):
