@@ -16,6 +16,7 @@ from stream.redis.client import redact_url
 from worker.events.number_hash import PREFIX
 from worker.events.numbers import SHORTEST, digits_of
 from worker.store.database import DatabaseAway, close_engine, open_connection, open_engine
+from worker.store.migrations.indexes import find_missing_indexes
 from worker.store.revision import SchemaMismatch, check_revision
 from worker.store.settings import DatabaseSettings
 from worker.store.tables import messages
@@ -45,6 +46,8 @@ async def check_database(setup: Setup) -> Sequence[Finding]:
             return [make_finding("database.unusable", address=address, error=part.away)]
         is_usable = await _is_usable(engine)
         findings = [*judge_revision(part, is_usable=is_usable), *await _ask_server(engine, setup)]
+        if part.revision == part.needs:
+            findings += await _check_indexes(engine)
         if is_usable:
             findings += await _check_numbers(engine, settings)
         return [*findings, *await _check_access(engine, setup, is_usable=is_usable)]
@@ -80,6 +83,13 @@ def judge_revision(part: DatabasePart, *, is_usable: bool) -> Iterator[Finding]:
     else:
         name = "database.newer" if is_usable else "database.too-new"
         yield make_finding(name, revision=part.revision, needs=part.needs)
+
+
+async def _check_indexes(engine: AsyncEngine) -> Sequence[Finding]:
+    """Return a finding if an index is missing or invalid: a migration was interrupted."""
+    names = [str(index.name) for index in await find_missing_indexes(engine)]
+    noun = "the index" if len(names) == 1 else "the indexes"
+    return [make_finding("database.no-index", indexes=f"{noun} {', '.join(names)}")] if names else []
 
 
 async def _check_access(engine: AsyncEngine, setup: Setup, *, is_usable: bool) -> Sequence[Finding]:

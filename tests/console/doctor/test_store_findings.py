@@ -46,6 +46,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ([], "SELECT 1"),
         (["database.not-migrated"], "UPDATE alembic_version SET version_num = '0001'"),
         (["database.not-migrated"], "DROP TABLE alembic_version"),
+        (["database.no-index"], "DROP INDEX ix_messages_stale"),
         (["database.newer"], "UPDATE alembic_version SET version_num = '9999'"),
         (
             ["database.too-new"],
@@ -56,7 +57,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def test_tables_of_another_revision_are_found(
     healthy: Installation, tables: Path, findings: Sequence[str], statement: str
 ) -> None:
-    """Tables before the last migration, and those of a later version that does or does not work with this one."""
+    """Tables before the last migration, without an index, and those of a later version that fits this one or not."""
     await healthy.add_group("store")
     healthy.set(WITH_STORE)
     shutil.copy(tables, healthy.data / "ackstream.db")
@@ -105,8 +106,10 @@ async def test_a_postgresql_that_can_lose_rows_is_found(healthy: Installation, p
     assert "clock.skew" in await healthy.examine(clock=lambda: 0.0)
 
 
-async def test_a_postgresql_that_refuses_writes_is_found(healthy: Installation, postgresql: PostgresServer) -> None:
-    """Its transactions are read-only, as on a standby, or the user may only read."""
+async def test_a_postgresql_that_refuses_writes_or_lacks_an_index_is_found(
+    healthy: Installation, postgresql: PostgresServer
+) -> None:
+    """Its transactions are read-only, as on a standby, the user may only read, or an index is invalid."""
     await healthy.add_group("store")
     name = f"refuses_{secrets.token_hex(4)}"
     postgresql.psql(f"CREATE DATABASE {name} TEMPLATE {MIGRATED}; CREATE ROLE {name} LOGIN PASSWORD 'x';")
@@ -118,12 +121,17 @@ async def test_a_postgresql_that_refuses_writes_is_found(healthy: Installation, 
         ("SELECT 1", url),
         (f"ALTER DATABASE {name} SET default_transaction_read_only = on", url),
         (f"ALTER DATABASE {name} RESET ALL; GRANT pg_read_all_data TO {name}", readers),
+        (f"\\c {name}\nUPDATE pg_index SET indisvalid = false WHERE indexrelid = 'ix_messages_stale'::regclass", url),
     ):
         postgresql.psql(f"{statement};")
         healthy.set({"DATABASE_URL": address})
         reports.append([finding for finding in (await healthy.run()).findings if finding.id != "database.not-durable"])
 
-    assert [[finding.id for finding in report] for report in reports] == [[], *[["database.read-only"]] * 2]
+    assert [[finding.id for finding in report] for report in reports] == [
+        [],
+        *[["database.read-only"]] * 2,
+        ["database.no-index"],
+    ]
     assert "INSERT on status_events" in reports[2][0].what
 
 

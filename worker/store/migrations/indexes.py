@@ -30,16 +30,22 @@ _VALID = {
 
 async def make_indexes(engine: AsyncEngine, report: Callable[[str], None]) -> None:
     """Make the missing indexes. Another ``migrate`` must not run. Raises DatabaseAway, or an error of the database."""
-    indexes = await read_indexes(engine)
+    missing = await find_missing_indexes(engine)
     async with open_connection(engine) as connection, connection.begin():
         has_rows = (await connection.execute(select(exists().select_from(status_events)))).scalar()
-    for table in metadata.sorted_tables:
-        for index in sorted(table.indexes, key=lambda index: str(index.name)):
-            is_valid = indexes.get(str(index.name))
-            if not is_valid:
-                if has_rows:
-                    report(f"making the index {index.name}")
-                await _make(engine, index, is_invalid=is_valid is not None)
+    for index, is_invalid in missing.items():
+        if has_rows:
+            report(f"making the index {index.name}")
+        await _make(engine, index, is_invalid=is_invalid)
+
+
+async def find_missing_indexes(engine: AsyncEngine) -> dict[Index, bool]:
+    """Return the indexes that the tables lack, and whether an invalid one has the name."""
+    indexes = await read_indexes(engine)
+    wanted = [
+        index for table in metadata.sorted_tables for index in sorted(table.indexes, key=lambda index: str(index.name))
+    ]
+    return {index: str(index.name) in indexes for index in wanted if not indexes.get(str(index.name))}
 
 
 async def read_indexes(engine: AsyncEngine) -> dict[str, bool]:
