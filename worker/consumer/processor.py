@@ -141,8 +141,6 @@ class Processor:
         if batch.generation != self._generation and self._dispatcher.is_busy:
             raise BatchDropped  # another worker may have claimed the entries of the running calls
         self._generation = self._circuit.generation = batch.generation
-        if self._closed:
-            return
         if batch.invalid:
             self._writer.next_settlement(batch.source).copies += batch.invalid
         if batch.unverified:
@@ -155,6 +153,8 @@ class Processor:
             batch = await self._drop_handled(self._dedup, batch)
         if self._order is not None:
             batch = batch.without(await self._order.admit(batch.source, batch.entries, batch.events))
+        if self._closed:
+            return
         if self._poison.has_any:
             batch = self._admit_suspects(batch)
         self._dispatcher.put(Call(batch.source, batch.entries, batch.events))

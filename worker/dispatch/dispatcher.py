@@ -5,7 +5,7 @@ A slow call delays its own events only. The worker settles the others, and start
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -55,6 +55,7 @@ class Dispatcher:
         self._target = target
         self._clock = clock
         self._queue = CallQueue(lambda: backlog.is_full)
+        self._isolated = CallQueue()
         self._running: dict[asyncio.Task[None], Call | None] = {}
         self._lost: dict[asyncio.Task[None], Call | None] = {}
         self._ended: list[Call] = []
@@ -111,7 +112,7 @@ class Dispatcher:
 
     def count(self) -> Counter[Source]:
         """Count the entries of each stream in calls that wait, run, or are not taken yet."""
-        counts = self._queue.count() + self._suspects.count()
+        counts = self._queue.count() + self._suspects.count() + self._isolated.count()
         for call in (*filter(None, self._running.values()), *self._ended):
             counts[call.source] += len(call.entries)
         return counts
@@ -150,7 +151,7 @@ class Dispatcher:
             self._start(self._isolate(probes=True))
             return
         self._circuit.start_probe(call)
-        self._start(self._make(call))
+        self._start(self._make(call, self._queue))
 
     async def step(self, aside: asyncio.Future[Any] | None = None) -> None:
         """Run calls until one ends or, if more can be taken, ``aside`` is done; at most LONGEST_STEP_SECONDS."""
@@ -171,12 +172,14 @@ class Dispatcher:
 
     def close(self) -> None:
         """Start no further call, and forget the calls that wait."""
-        self._queue.clear()
+        self._queue.close()
+        self._isolated.close()
         self._suspects.clear()
 
     async def cancel(self) -> None:
         """Drop all calls. A call that ignores its cancellation still counts as running until it ends."""
-        self.close()
+        for waiting in (self._queue, self._isolated, self._suspects):
+            waiting.clear()
         self._ended.clear()
         self._circuit.drop()
         for task in self._running:
@@ -197,7 +200,7 @@ class Dispatcher:
             return
         free = (1 if self._circuit.allows_one_call else self._limits.concurrency) - len(self._running) - len(self._lost)
         for _ in range(min(free, len(self._queue))):
-            self._start(self._work())
+            self._start(self._work(self._queue))
 
     def _start(self, work: Coroutine[Any, Any, object]) -> "asyncio.Task[Any]":
         task: asyncio.Task[Any] = asyncio.create_task(work)
@@ -205,20 +208,21 @@ class Dispatcher:
         task.add_done_callback(self._end)
         return task
 
-    async def _work(self, isolated: deque[Call] | None = None) -> None:
-        """Make one call after the other, from the queue or from ``isolated``."""
+    async def _work(self, queue: CallQueue) -> None:
+        """Make one call after the other."""
         goes_on = True
         while goes_on:
-            goes_on = await self._take_turn(isolated)
+            goes_on = await self._take_turn(queue)
             await asyncio.sleep(0)  # a handler that never waits must not block the event loop
 
-    async def _take_turn(self, isolated: deque[Call] | None) -> bool:
+    async def _take_turn(self, queue: CallQueue) -> bool:
         """Make calls for TURN_SECONDS, or one that takes longer. Return whether to continue."""
-        async with nullcontext() if isolated is not None else self._slots.one:
+        is_isolated = queue is self._isolated
+        async with nullcontext() if is_isolated else self._slots.one:
             turn_end = self._clock() + TURN_SECONDS
-            while self._circuit.can_start and (isolated is not None or not self._suspects):
-                call = self._queue.take() if isolated is None else isolated.popleft() if isolated else None
-                if call is None or not await self._make(call, isolated) or self._failures >= MOST_FAILURES:
+            while self._circuit.can_start and (is_isolated or not self._suspects):
+                call = queue.take()
+                if call is None or not await self._make(call, queue) or self._failures >= MOST_FAILURES:
                     return False  # the step ends, and failures are settled
                 if call.started + call.seconds >= turn_end:
                     return self._watches or not self.can_take_more  # else the step ends, and the next batch is put
@@ -229,25 +233,27 @@ class Dispatcher:
         self._isolates = True
         try:
             async with self._slots.take_all():
-                calls = self._suspects.take()
-                waiting = deque(part for call in calls for part in split_by_handler(self._handler, call))
-                if waiting:  # else the worker stopped while this waited for the slots
+                if calls := self._suspects.take():  # none if the worker stopped while this waited for the slots
+                    for call in calls:
+                        self._isolated.put(split_by_handler(self._handler, call))
                     async with self._suspects.mark(calls, self._limits.timeout_seconds):
-                        await self._work_isolated(waiting, probes=probes)
+                        await self._work_isolated(probes=probes)
+                    self._suspects.put_back(self._isolated.calls)
+                    self._isolated.clear()
         finally:
             self._isolates = False
-        self._suspects.put_back(waiting)
 
-    async def _work_isolated(self, waiting: deque[Call], *, probes: bool) -> None:
-        if probes:
-            self._circuit.start_probe(waiting[0])
-            await self._make(waiting.popleft(), waiting)
-        else:
-            count = min(self._limits.concurrency, len(waiting))
-            await asyncio.wait([self._start(self._work(waiting)) for _ in range(count)])
+    async def _work_isolated(self, *, probes: bool) -> None:
+        if probes and (call := self._isolated.take()) is not None:
+            self._circuit.start_probe(call)
+            await self._make(call, self._isolated)
+            return
+        count = min(self._limits.concurrency, len(self._isolated))
+        if tasks := [self._start(self._work(self._isolated)) for _ in range(count)]:
+            await asyncio.wait(tasks)
 
-    async def _make(self, call: Call, isolated: deque[Call] | None = None) -> bool:
-        """Make one call. Return False if it was cancelled."""
+    async def _make(self, call: Call, queue: CallQueue) -> bool:
+        """Make one call, taken from ``queue``. Return False if it was cancelled."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine that runs as a task
         self._running[task] = call
@@ -258,7 +264,7 @@ class Dispatcher:
         call.seconds = self._clock() - call.started
         self._event_seconds += (call.seconds / len(call.events) - self._event_seconds) / 8
         self._running[task] = None
-        self._sort(call, isolated)
+        self._sort(call, queue)
         return True
 
     async def _call_handler(self, events: Sequence[StatusEvent], task: asyncio.Task[Any]) -> BaseException | None:
@@ -279,22 +285,16 @@ class Dispatcher:
         if not task.cancelled() and task.exception() is not None:
             self._fault = task.exception()
 
-    def _sort(self, call: Call, isolated: deque[Call] | None) -> None:
+    def _sort(self, call: Call, queue: CallQueue) -> None:
         """Decide whether a call has ended or is repeated."""
         if isinstance(call.error, Divide):
             if (half := len(call.events) // 2) > 0:
-                self._put_back((call.part(0, half), call.part(half)), isolated)
+                queue.put_back(call.part(0, half), call.part(half))
                 return
             call.error = call.error.__cause__ or call.error
         if self._circuit.record(call):
             call.error = None
-            self._put_back((call,), isolated)
+            queue.put_back(call)
         else:
             self._ended.append(call)
             self._failures += call.error is not None
-
-    def _put_back(self, calls: Sequence[Call], isolated: deque[Call] | None) -> None:
-        if isolated is None:
-            self._queue.put_back(*calls)
-        else:
-            isolated.extendleft(reversed(calls))

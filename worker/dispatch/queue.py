@@ -14,7 +14,7 @@ LIVE_IN_A_ROW = 3
 class CallQueue:
     """The queue of one handler. It returns no live call while ``blocks_live`` returns True."""
 
-    def __init__(self, blocks_live: Callable[[], bool]) -> None:
+    def __init__(self, blocks_live: Callable[[], bool] = lambda: False) -> None:
         self._blocks_live = blocks_live
         self._live: deque[Call] = deque()
         self._copies: deque[Call] = deque()
@@ -83,6 +83,10 @@ class CallQueue:
         """Forget all calls."""
         self._live.clear()
         self._copies.clear()
+
+    def close(self) -> None:
+        """Forget all calls, and from now on each call that is put."""
+        self._live = self._copies = deque(maxlen=0)
 
     def _of(self, call: Call) -> deque[Call]:
         return self._live if call.source is Source.LIVE else self._copies

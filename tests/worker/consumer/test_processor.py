@@ -9,14 +9,18 @@ from stream.keys import Shard
 from stream.probe import make_probe
 from tests.support.samples.events import body, flat
 from tests.support.streams.delayed import read_delayed
+from tests.support.waiting import until
 from tests.support.workers.parts import make_parts
 from tests.support.workers.processing import RecordingHandler, append_and_read, count_unacked, process_entries
 from worker.consumer.batch import Batch
 from worker.consumer.processor import Processor
 from worker.dispatch.call import Limits
+from worker.events.event import StatusEvent
 from worker.group.group_ref import GroupRef
 from worker.group.heartbeat import Heartbeat, RawEntries
+from worker.group.poison import SUSPECT_AFTER
 from worker.handlers.errors import Discard, Divide, Retry, Unavailable
+from worker.handlers.function import SingleEventFunction
 from worker.settle.ack_writer import BatchDropped
 from worker.settle.delayed import DelayedRetries
 from worker.settle.retry_policy import RetryPolicy
@@ -110,6 +114,43 @@ async def test_a_stop_leaves_waiting_entries_pending(server: Redis, shard: Shard
     await process_entries(processor(server, shard, heartbeat, recorder, stop=stop), entries, heartbeat.generation)
     assert recorder.seen == [["m-1"]]
     assert await count_unacked(server, shard) == 1
+
+
+@pytest.mark.parametrize("claims", [0, SUSPECT_AFTER])
+@pytest.mark.parametrize("error", [None, Unavailable()])
+async def test_no_call_starts_after_the_close(
+    server: Redis, shard: Shard, claims: int, error: Unavailable | None
+) -> None:
+    """The running call is settled, or not repeated; the other entries stay pending, suspects without a mark."""
+    closed, seen = asyncio.Event(), list[str]()
+    errors = [error] if error else []
+
+    async def handle(event: StatusEvent) -> None:
+        seen.append(event.message_uuid)
+        await closed.wait()
+        if errors:
+            raise errors.pop()
+
+    async def is_running() -> bool:
+        return bool(seen)
+
+    parts = make_parts(server, shard, SingleEventFunction(handle, 60))
+    payloads = [body(message_uuid=f"m-{n}") for n in range(8)]
+    entries = await append_and_read(server, shard, parts.heartbeat, payloads)
+    parts.poison.note_claim(Source.LIVE, [entry_id for entry_id, _ in entries], [claims, 0] * len(entries))
+
+    processing = asyncio.create_task(process_entries(parts.processor, entries, parts.heartbeat.generation))
+    await until(is_running)
+    parts.processor.close()
+    await processing
+    finishing = asyncio.create_task(parts.processor.finish())
+    await asyncio.sleep(0)  # lets it start
+    closed.set()
+    await finishing
+
+    assert len(seen) == 1
+    assert await count_unacked(server, shard) == (8 if error else 7)
+    assert await server.hgetall(shard.poison("g")) == {}
 
 
 async def test_failed_events_are_delayed_and_the_rest_is_acked(server: Redis, shard: Shard) -> None:

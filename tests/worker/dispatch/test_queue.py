@@ -9,7 +9,7 @@ from worker.sources import Source
 @pytest.fixture
 def queue() -> CallQueue:
     """A queue that returns live calls."""
-    return CallQueue(lambda: False)
+    return CallQueue()
 
 
 def message(call: Call | None) -> str | None:
