@@ -64,6 +64,22 @@ async def test_an_empty_database_is_refused_with_the_next_step(database_url: str
     await engine.dispose()
 
 
+async def test_calls_in_turn_use_the_same_connection(engine: AsyncEngine) -> None:
+    """After two calls at once, calls in turn do not take turns with the two connections.
+
+    SQLite empties the page cache of a connection when another one has written, so each would fill a cache of its own.
+    """
+    async with open_connection(engine), open_connection(engine):
+        pass
+
+    used: set[int] = set()
+    for _ in range(4):
+        async with open_connection(engine) as connection:
+            used.add(id((await connection.get_raw_connection()).driver_connection))
+
+    assert len(used) == 1
+
+
 async def cut_off(url: str, locked: sqlite3.Connection) -> None:
     """Cancel a statement that waits for a lock until it ends, and close its engine."""
     engine = open_engine(url)
