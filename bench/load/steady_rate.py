@@ -1,9 +1,9 @@
 """Open-loop load with a latency sample for each answer, counted from the time the request was due.
 
-``python -m bench.load.steady_rate PORT PATH RATE STATUSES`` sends STATUSES different signed statuses in turn. It prints
-a line when it starts. When its standard input ends it prints one line with a sample for each answer. A server that
-stops for a while is charged for each request that was due in that time. Any answer but 200, or a lost connection, ends
-the run with an error.
+``python -m bench.load.steady_rate PORT PATH RATE STATUSES`` sends STATUSES different signed statuses in turn; with 0
+each status is new. It prints a line when it starts. When its standard input ends it prints one line with a sample for
+each answer. A server that stops for a while is charged for each request that was due in that time. Any answer but 200,
+or a lost connection, ends the run with an error.
 
 It waits in ``select``, to the microsecond: the timers of an event loop round up to a millisecond, which is more than
 many servers take.
@@ -16,16 +16,16 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import starmap
+from itertools import cycle, starmap
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
 import orjson
 
-from bench.rig.payloads import make_request, payloads
+from bench.rig.payloads import endless_payloads, make_request, payloads
 from bench.rig.processes import HOST, environment, run_process
 
 CONNECTIONS = 32
@@ -74,7 +74,7 @@ class SteadyConnection:
 class SteadySender:
     """Sends due requests on free connections, and records a sample for each answer."""
 
-    def __init__(self, port: int, requests: Sequence[bytes], rate: float) -> None:
+    def __init__(self, port: int, requests: Iterator[bytes], rate: float) -> None:
         self._requests = requests
         self._rate = rate
         self._free = deque(SteadyConnection(socket.create_connection((HOST, port))) for _ in range(CONNECTIONS))
@@ -89,7 +89,7 @@ class SteadySender:
             if self._free and due <= time.monotonic():
                 connection = self._free.popleft()
                 self._in_flight.append(connection)
-                connection.send(self._requests[number % len(self._requests)], due)
+                connection.send(next(self._requests), due)
                 number += 1
             else:
                 is_ended = self._receive(due - time.monotonic() if self._free else LATEST_SECONDS, [sys.stdin])
@@ -137,7 +137,7 @@ def p99_ms(samples: Iterable[Sample]) -> float:
 
 @contextmanager
 def run_load(port: int, path: str, rate: float, core: int, folder: Path, *, statuses: int = 1) -> Iterator[SteadyLoad]:
-    """Load the server for the length of the block, with this many different statuses in turn."""
+    """Load the server for the length of the block, with this many different statuses in turn, with 0 all new."""
     command = sys.executable, "-m", "bench.load.steady_rate", *map(str, (port, path, rate, statuses))
     with run_process(*command, core=core, folder=folder, environment=environment(), talks=True) as child:
         assert child.stdout is not None
@@ -145,11 +145,17 @@ def run_load(port: int, path: str, rate: float, core: int, folder: Path, *, stat
         yield SteadyLoad(child)
 
 
+def make_requests(path: str, statuses: int) -> Iterator[bytes]:
+    """Return the requests without end. Those of a fixed number of statuses are made now, new ones when they are due."""
+    if statuses == 0:
+        return (make_request(path, payload) for payload in endless_payloads())
+    return cycle([make_request(path, payload) for payload in payloads(statuses)])
+
+
 def main() -> None:
     """Run the load of the command line."""
     port, path, rate, statuses = sys.argv[1:]
-    requests = [make_request(path, payload) for payload in payloads(int(statuses))]
-    sender = SteadySender(int(port), requests, float(rate))
+    sender = SteadySender(int(port), make_requests(path, int(statuses)), float(rate))
     gc.disable()  # a collection would delay requests
     print("begun", flush=True)
     sender.run()

@@ -22,7 +22,15 @@ _BEGAN = datetime(2025, 2, 3, 12, 14, 25, tzinfo=UTC)
 
 def payloads(number: int) -> list[bytes]:
     """Return ``number`` different bodies, the same ones at each call."""
-    return list(islice(_endless(), number))
+    return list(islice(endless_payloads(), number))
+
+
+def endless_payloads() -> Iterator[bytes]:
+    """Yield different bodies without end, the same ones at each call."""
+    for block in count():
+        for age, status in enumerate(STATUSES[: block + 1]):
+            for message in range((block - age) * _AT_ONCE, (block - age + 1) * _AT_ONCE):
+                yield _payload(message, status)
 
 
 def bearer(payload: bytes, secret: str = SECRET) -> str:
@@ -50,13 +58,6 @@ def make_request(path: str, payload: bytes) -> bytes:
 
 def _base64url(part: bytes) -> bytes:
     return urlsafe_b64encode(part).rstrip(b"=")
-
-
-def _endless() -> Iterator[bytes]:
-    for block in count():
-        for age, status in enumerate(STATUSES[: block + 1]):
-            for message in range((block - age) * _AT_ONCE, (block - age + 1) * _AT_ONCE):
-                yield _payload(message, status)
 
 
 def _payload(message: int, status: str) -> bytes:

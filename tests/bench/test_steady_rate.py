@@ -3,11 +3,12 @@
 import asyncio
 import os
 import time
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
-from bench.load.steady_rate import CONNECTIONS, run_load
+from bench.load.steady_rate import CONNECTIONS, make_requests, run_load
 from tests.support.waiting import until
 
 RATE = 1000
@@ -65,3 +66,12 @@ async def test_a_stalling_server_is_charged_for_requests_that_wait(tmp_path: Pat
     waiting = [sample for sample in samples if sample.due < released]
     assert len(waiting) >= CONNECTIONS + late
     assert all(sample.due + sample.seconds >= released for sample in waiting)
+
+
+def test_each_status_is_new_without_a_number_of_statuses() -> None:
+    """With 0 no request is like another one; with a number the load sends so many different ones in turn."""
+    endless, repeated = list(islice(make_requests("/", 0), 2000)), list(islice(make_requests("/", 3), 6))
+
+    assert len(set(endless)) == 2000
+    assert len(set(repeated)) == 3
+    assert repeated[:3] == repeated[3:]
