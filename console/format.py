@@ -1,11 +1,15 @@
 """Format fields, times, ages and sizes for people. Any bytes are safe to print."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from runtime.errors import CommandError
 from stream.entry import EntryId, read_received_ms
 from worker.events.timestamps import iso_time
+
+if TYPE_CHECKING:
+    from stream.redis.cluster import AwayShard
 
 
 def to_text(value: bytes) -> str:
@@ -61,3 +65,20 @@ def parse_entry_id(text: str) -> EntryId:
         return EntryId.from_text(text)
     except ValueError as exc:
         raise CommandError(str(exc)) from None
+
+
+def format_shards(numbers: Sequence[int]) -> str:
+    """Return the numbers of shards as words: ``shard 3``, ``shards 0, 2 and 5``."""
+    *others, last = map(str, numbers)
+    return f"shards {', '.join(others)} and {last}" if others else f"shard {last}"
+
+
+def format_away(away: "Sequence[AwayShard]") -> str:
+    """Return the nodes of a cluster that do not answer with their shards, as a sentence without a full stop."""
+    nodes: dict[str | None, list[int]] = {}
+    for each in away:
+        nodes.setdefault(each.node, []).append(each.shard)
+    return "; ".join(
+        f"Node {node} does not answer for {format_shards(numbers)}" if node else f"No node has {format_shards(numbers)}"
+        for node, numbers in nodes.items()
+    )

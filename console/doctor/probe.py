@@ -27,6 +27,7 @@ from stream.keys import Shard
 from stream.layout import read_layout
 from stream.probe import make_probe
 from stream.redis.client import name_error, redact_url
+from stream.redis.cluster import split_shards
 from worker.group.consumer_group import read_group_names
 
 ANSWER_SECONDS = 6.0
@@ -62,7 +63,7 @@ async def run_probe(server: Redis, setup: Setup) -> tuple[ProbeTimes | None, Seq
     if url is None:
         return None, []
     times, probe = ProbeTimes(redact_url(url)), secrets.token_hex(16)
-    shards = (await read_layout(server, setup.stream)).shards(setup.stream.stream)
+    shards, _ = await split_shards(server, (await read_layout(server, setup.stream)).shards(setup.stream.stream))
     starts = {shard: await _read_last_id(server, shard) for shard in shards}
     started = time.perf_counter()
     try:

@@ -10,6 +10,7 @@ A command without a key goes to the node of shard 0. Code that means a node, suc
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis
@@ -35,6 +36,15 @@ Answer = TypeVar("Answer")
 _KEYLESS = frozenset(
     ("ACL", "CLIENT", "CLUSTER", "COMMAND", "CONFIG", "DBSIZE", "INFO", "PING", "SCAN", "SCRIPT", "TIME", "WAIT")
 )
+
+
+@dataclass(frozen=True, slots=True)
+class AwayShard:
+    """A shard of a cluster that does not answer."""
+
+    shard: int
+    node: str | None
+    """The address of the node that has it; None if no node has its slot."""
 
 
 class ClusterPool(ConnectionPool):
@@ -196,6 +206,23 @@ async def ask_shards(
         if len(errors) == len(shards) or not isinstance(error, LOST):
             raise error
     return {shard: reply for shard, reply in zip(shards, replies, strict=True) if not isinstance(reply, BaseException)}
+
+
+async def split_shards(server: Redis, shards: Sequence[Shard]) -> tuple[Sequence[Shard], Sequence[AwayShard]]:
+    """Return the shards that answer, and those of a cluster that do not.
+
+    Raises RedisError if none answers, or for any other error.
+    """
+    if not is_cluster(server):
+        return shards, ()
+    answers = await ask_shards(server, shards, lambda shard: server.exists(shard.stream))
+    return list(answers), await locate_shards(server, [shard for shard in shards if shard not in answers])
+
+
+async def locate_shards(server: Redis, shards: Sequence[Shard]) -> Sequence[AwayShard]:
+    """Return shards that do not answer with their nodes. Raises RedisError."""
+    nodes = await find_nodes(server, [shard.stream for shard in shards]) if shards else {}
+    return tuple(AwayShard(shard.number, nodes[shard.stream] or None) for shard in shards)
 
 
 def _slot_of(key: Any) -> int:

@@ -16,7 +16,7 @@ from redis.exceptions import ResponseError
 from console.doctor.finding import Finding, make_finding
 from console.doctor.setup import Setup
 from stream.redis.client import redact_url
-from stream.redis.cluster import list_nodes
+from stream.redis.cluster import list_nodes, split_shards
 from stream.redis.scripts import read_script
 from stream.redis.url import Target
 
@@ -73,7 +73,8 @@ async def check_access(server: Redis, setup: Setup) -> Sequence[Finding]:
     """Return the findings about passwords and rights. Raises RedisError."""
     shards = await setup.find_shards(server)
     findings = [*await _check_password(server, setup)]
-    for address, node in (await list_nodes(server, [shard.stream for shard in shards])).items():
+    answering, _ = await split_shards(server, shards)
+    for address, node in (await list_nodes(server, [shard.stream for shard in answering])).items():
         for role in _find_roles(setup):
             missing = await find_missing(node, setup.stream.shard.stream, role)
             if names := [name for name in missing if _needs(setup, role, name)]:

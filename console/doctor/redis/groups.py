@@ -10,6 +10,7 @@ from console.format import format_age
 from console.queries.groups import GroupState, list_groups
 from stream.keys import Shard
 from stream.layout import read_layout
+from stream.redis.cluster import split_shards
 from stream.settings import TracedSettings
 from worker.dispatch.pause import PauseReason, describe_reason
 from worker.retention.settings import RetentionSettings
@@ -21,7 +22,7 @@ REPLAY = "replay/"
 async def check_groups(server: Redis, setup: Setup) -> Sequence[Finding]:
     """Return the findings about the groups. It watches heartbeats for some seconds. Raises RedisError."""
     layout = await read_layout(server, setup.stream)
-    shards = layout.shards(setup.stream.stream)
+    shards, away = await split_shards(server, layout.shards(setup.stream.stream))
     groups = await list_groups(server, shards, lambda _seconds: None)
     settings = setup.worker or setup.console
     retention = settings if isinstance(settings, RetentionSettings) else None
@@ -32,7 +33,7 @@ async def check_groups(server: Redis, setup: Setup) -> Sequence[Finding]:
     if (setup.ingest or setup.worker) and "message" not in (_order_of(setup.ingest), _order_of(setup.worker)):
         owned = [group.standing.name for group in groups if await _has_owner(server, shards, group)]
         findings += [make_finding("group.order", group=name) for name in owned]
-    if not any(group.standing.registered for group in groups):
+    if not away and not any(group.standing.registered for group in groups):
         findings.append(make_finding("group.none", stream=shards[0].stream))
     return findings
 

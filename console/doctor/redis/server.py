@@ -13,12 +13,15 @@ from console.doctor.clocks import judge_clock
 from console.doctor.finding import Finding, make_finding
 from console.doctor.redis.memory import judge_memory
 from console.doctor.setup import Setup
+from console.format import format_shards
 from ingest.append.connection import COMMANDS, AppendConnection
 from ingest.append.server_checks import POLICY, REQUIRED, find_shortcomings
 from ingest.append.shard_turns import ShardTurns, SingleShard
 from ingest.settings import IngestSettings
+from stream.keys import Shard
+from stream.layout import Layout
 from stream.redis.client import ServerUnfit, name_error, redact_url, require_commands
-from stream.redis.cluster import at_key, find_nodes, is_cluster
+from stream.redis.cluster import LOST, at_key, find_nodes, is_cluster
 from stream.redis.errors import FULL, READ_ONLY, UNSUPPORTED, UNWRITABLE, RedisFault, identify_fault
 from stream.shard_watch import ShardWatch
 
@@ -45,8 +48,34 @@ async def find_fault(server: Redis, setup: Setup) -> Finding | None:
         await server.ping()
     except (RedisError, OSError) as exc:
         fault = identify_fault(exc)
-        return None if fault in EXPLAINED else describe_fault(setup, fault, name_error(exc))
+        if fault in EXPLAINED:
+            return None
+        return await _find_home_away(server, setup, exc) or describe_fault(setup, fault, name_error(exc))
     return None
+
+
+async def _find_home_away(server: Redis, setup: Setup, error: BaseException) -> Finding | None:
+    """Return a finding if the node of a cluster that has shard 0 is away, and other nodes are not.
+
+    Shard 0 has the number of shards, so the shards are those of ACKSTREAM_SHARDS.
+    """
+    if not (is_cluster(server) and isinstance(error, LOST)):
+        return None
+    shards = Layout(known=setup.stream.shards).shards(setup.stream.stream)
+    try:
+        nodes = await find_nodes(server, [shard.stream for shard in shards])
+    except RedisError:
+        return None
+    return _describe_away(nodes, shards[0], error)
+
+
+def _describe_away(nodes: Mapping[str, str], shard: Shard, error: BaseException) -> Finding:
+    """Return the finding for the node of this shard, with all its shards. ``nodes`` has the node of each stream."""
+    address = nodes[shard.stream]
+    if not address:
+        return make_finding("redis.no-node", shard=shard.number)
+    numbers = [number for number, node in enumerate(nodes.values()) if node == address]
+    return make_finding("redis.node-away", node=address, error=name_error(error), shards=format_shards(numbers))
 
 
 async def check_redis(server: Redis, setup: Setup) -> Sequence[Finding]:
@@ -55,18 +84,35 @@ async def check_redis(server: Redis, setup: Setup) -> Sequence[Finding]:
     nodes = await find_nodes(server, [shard.stream for shard in shards])
     findings: list[Finding] = []
     checked: set[str] = set()
+    away: set[str] = set()
     for shard in shards:
-        address, node = nodes[shard.stream], at_key(server, shard.stream)
+        address = nodes[shard.stream]
         if is_cluster(server) and not address:
             findings.append(make_finding("redis.no-node", shard=shard.number))
             continue
-        found = [] if address in checked else await _check_server(node, setup)
+        if address in away:
+            continue
+        try:
+            found = await _check_shard(server, setup, shard, is_first=address not in checked)
+        except LOST as exc:
+            if not address:
+                raise
+            findings.append(_describe_away(nodes, shard, exc))
+            away.add(address)
+            continue
         checked.add(address)
-        fault, error = await try_append(node, SingleShard(node, setup.stream, shard))
-        if fault is not None and not (fault in EXPLAINED and any(finding.is_problem for finding in found)):
-            found = [describe_fault(setup, fault, error), *found]
         findings += [replace(each, what=f"{each.what} Node {address}.") if address else each for each in found]
     return findings
+
+
+async def _check_shard(server: Redis, setup: Setup, shard: Shard, *, is_first: bool) -> list[Finding]:
+    """Return the findings about an append to the shard, and about its server if it ``is_first`` there."""
+    node = at_key(server, shard.stream)
+    found = await _check_server(node, setup) if is_first else []
+    fault, error = await try_append(node, SingleShard(node, setup.stream, shard))
+    if fault is not None and not (fault in EXPLAINED and any(finding.is_problem for finding in found)):
+        return [describe_fault(setup, fault, error), *found]
+    return found
 
 
 async def _check_server(server: Redis, setup: Setup) -> list[Finding]:
