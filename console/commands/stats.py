@@ -1,6 +1,7 @@
 """``ackstream stats``: the open work of each group, and the age of the oldest records."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from console.options import ServerOptions
@@ -8,35 +9,44 @@ from console.options import ServerOptions
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from stream.keys import Shard
+    from stream.redis.cluster import AwayShard
     from worker.retention.settings import RetentionSettings
 
 
 def stats(options: ServerOptions) -> None:
     """Show the open work of each group: unread and pending entries, retries, replays, dead letters.
 
-    Places with an age of retention follow, each with its age and its oldest record.
+    Places with an age of retention follow, each with its age and its oldest record. If a node of a cluster does not
+    answer, the numbers are those of the other shards, and the exit code is 1.
 
     Example: ackstream stats --json
     """
+    from console.ask import ask_redis
     from console.output import print_json
     from console.queries.oldest_records import find_oldest_entries, find_oldest_file
+    from console.queries.shards import find_layout, require_all
     from console.queries.stats import gather_stats
+    from stream.redis.cluster import split_shards
 
-    settings = _read_settings(options)
+    settings, stream = _read_settings(options), options.settings
 
-    async def gather(server: "Redis", shards: "Sequence[Shard]") -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    async def gather(
+        server: "Redis",
+    ) -> "tuple[Mapping[str, Any], Mapping[str, Any], Sequence[AwayShard]]":
+        known = (await find_layout(server, stream)).shards(stream.stream)
+        shards, away = await split_shards(server, known)
         seconds = dict(await find_oldest_entries(server, shards))
         if settings and settings.archive_retention != "off":
-            seconds["archive"] = _try(lambda: find_oldest_file(settings, shards), "archive")
-        return await gather_stats(server, shards), seconds
+            seconds["archive"] = _try(lambda: find_oldest_file(settings, known), "archive")
+        return await gather_stats(server, shards), seconds, away
 
-    state, oldest = options.ask(gather)
+    state, oldest, away = ask_redis(stream, gather)
     retention = _list_ages(options, settings, oldest) if settings else {}
     if options.as_json:
-        print_json({**state, "retention": retention})
+        print_json({**state, "away": [asdict(each) for each in away], "retention": retention})
     else:
         _print(options, state, retention)
+    require_all(away)
 
 
 def _read_settings(options: ServerOptions) -> "RetentionSettings | None":

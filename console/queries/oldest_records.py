@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from runtime.errors import CommandError
 from stream.entry import EntryId
 from stream.keys import Shard
+from stream.redis.cluster import at_key
 from worker.group.consumer_group import read_group_names
 from worker.retention.archive_eraser import list_files
 from worker.retention.archive_reader import ArchiveDamaged
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 async def find_oldest_entries(server: Redis, shards: Sequence[Shard]) -> Mapping[str, float | None]:
     """Return the age in seconds of the oldest entry of each place in Redis, by the server's clock. Raises RedisError.
 
-    The age is None for an empty place. Dead letters and history are those of the registered groups.
+    The age is None for an empty place. Dead letters and history are those of the registered groups. The clock is that
+    of the first shard.
     """
     groups = [(shard, name) for shard in shards for name in await read_group_names(server, shard)]
     keys: Mapping[str, Iterable[str]] = {
@@ -32,7 +34,7 @@ async def find_oldest_entries(server: Redis, shards: Sequence[Shard]) -> Mapping
         "invalid": [shard.invalid for shard in shards],
         "quarantine": [shard.quarantine for shard in shards],
     }
-    seconds, microseconds = await server.time()
+    seconds, microseconds = await at_key(server, shards[0].stream).time()
     now = seconds + microseconds / 1e6
     times = {place: [time for key in names for time in await _read_first(server, key)] for place, names in keys.items()}
     return {place: max(now - min(firsts), 0) if firsts else None for place, firsts in times.items()}

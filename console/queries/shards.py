@@ -6,9 +6,11 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from console.format import format_away
 from console.queries.stats import gather_stats
+from runtime.errors import CommandError
 from stream.layout import Layout, change_layout, read_layout
-from stream.redis.cluster import find_nodes
+from stream.redis.cluster import LOST, AwayShard, find_nodes, is_cluster, locate_shards, split_shards
 from stream.settings import StreamSettings
 from worker.events.timestamps import iso_time
 from worker.group.consumer_group import create_group, read_group_names
@@ -21,11 +23,14 @@ class ShardLine:
 
     shard: int
     state: str
-    """``in use``: ingest appends to it. Else ``draining`` while a group has work left on it, then ``drained``."""
-    entries: int
-    outstanding: int
+    """``in use``: ingest appends to it. Else ``draining`` while a group has work left on it, then ``drained``.
+
+    ``away``: its node does not answer, and its numbers are not known.
+    """
+    entries: int | None = None
+    outstanding: int | None = None
     """Unread and pending entries, retries and replays, over all groups."""
-    dead: int
+    dead: int | None = None
     node: str | None = None
     """The address of the node of a cluster that has the shard; None without a cluster, or if no node has its slot."""
 
@@ -36,6 +41,8 @@ class ShardList:
 
     layout: Layout
     lines: Sequence[ShardLine]
+    away: Sequence[AwayShard]
+    """The shards of a cluster that do not answer."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return a dictionary for JSON."""
@@ -45,10 +52,12 @@ class ShardList:
 
 
 async def list_shards(server: Redis, settings: StreamSettings) -> ShardList:
-    """Return all known shards. Raises RedisError."""
-    layout, lines = await read_layout(server, settings), []
-    nodes = await find_nodes(server, [shard.stream for shard in layout.shards(settings.stream)])
-    for shard in layout.shards(settings.stream):
+    """Return all known shards. Raises RedisError if no shard answers, and CommandError as ``find_layout``."""
+    layout = await find_layout(server, settings)
+    shards, away = await split_shards(server, layout.shards(settings.stream))
+    nodes = await find_nodes(server, [shard.stream for shard in shards])
+    lines = [ShardLine(each.shard, "away", node=each.node) for each in away]
+    for shard in shards:
         stats = await gather_stats(server, [shard])
         groups = stats["groups"].values()
         outstanding = sum(group["outstanding"] for group in groups)
@@ -56,7 +65,32 @@ async def list_shards(server: Redis, settings: StreamSettings) -> ShardList:
         dead = sum(group["dead"] for group in groups)
         node = nodes[shard.stream] or None
         lines.append(ShardLine(shard.number, state, stats["shards"][0]["length"], outstanding, dead, node))
-    return ShardList(layout, lines)
+    return ShardList(layout, sorted(lines, key=lambda line: line.shard), away)
+
+
+async def find_layout(server: Redis, settings: StreamSettings) -> Layout:
+    """Return the layout; that of ACKSTREAM_SHARDS while the node of a cluster that has shard 0 is away.
+
+    Raises CommandError if that is not set then, and RedisError.
+    """
+    try:
+        return await read_layout(server, settings)
+    except LOST as exc:
+        if not is_cluster(server):
+            raise
+        if "shards" not in settings.model_fields_set:
+            node = format_away(await locate_shards(server, [settings.shard]))
+            step = "start it, or set ACKSTREAM_SHARDS to the number of shards to see the others"
+            raise CommandError(f"{node}, and shard 0 has the number of shards: {step}") from exc
+        return Layout(settings.shards, settings.shards)
+
+
+def require_all(away: Sequence[AwayShard]) -> None:
+    """Raise CommandError, which names the nodes, if some shards do not answer. Call it after the output."""
+    if away:
+        guess = "" if away[0].shard else ", and the number of shards is that of ACKSTREAM_SHARDS"
+        step = "start the node, or look at the slots: `redis-cli --cluster check`"
+        raise CommandError(f"{format_away(away)}: the numbers are those of the other shards{guess}; {step}")
 
 
 async def set_shards(server: Redis, settings: StreamSettings, number: int) -> tuple[Layout, Layout]:

@@ -20,12 +20,13 @@ def list_command(options: ServerOptions) -> None:
     """List all shards with their entries, and the work that the groups have left on each.
 
     A shard that is not in use any more stays readable. It is drained when no group has work left on it.
+    If a node of a cluster does not answer, its shards are away, and the exit code is 1.
 
     Example: ackstream shards list
     """
     from console.ask import ask_redis
     from console.output import print_json, print_line, print_rows
-    from console.queries.shards import list_shards
+    from console.queries.shards import list_shards, require_all
 
     async def ask(server: "Redis") -> "ShardList":
         return await list_shards(server, options.settings)
@@ -33,21 +34,23 @@ def list_command(options: ServerOptions) -> None:
     found = ask_redis(options.settings, ask)
     if options.as_json:
         print_json(found.as_dict())
-        return
-    print_line(f"{found.layout.used} of {found.layout.known} shards are in use")
-    print_rows(
-        [
-            {
-                "shard": line.shard,
-                "state": line.state,
-                "entries": line.entries,
-                "work": line.outstanding,
-                "dead": line.dead,
-                **({"node": line.node} if line.node else {}),
-            }
-            for line in found.lines
-        ]
-    )
+    else:
+        has_nodes = any(line.node for line in found.lines)
+        print_line(f"{found.layout.used} of {found.layout.known} shards are in use")
+        print_rows(
+            [
+                {
+                    "shard": line.shard,
+                    "state": line.state,
+                    "entries": line.entries,
+                    "work": line.outstanding,
+                    "dead": line.dead,
+                    **({"node": line.node} if has_nodes else {}),
+                }
+                for line in found.lines
+            ]
+        )
+    require_all(found.away)
 
 
 @app.command("set")

@@ -5,8 +5,10 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from console.format import format_away
 from console.queries.stats import COUNTED_AT_MOST
 from stream.keys import Shard
+from stream.redis.cluster import ask_shards, locate_shards
 from stream.redis.scripts import read_script
 from worker.handlers.errors import LONGEST_DELAY_SECONDS
 
@@ -28,8 +30,10 @@ async def count_outstanding(server: Redis, shards: Sequence[Shard], group: str) 
     and dead letters do not count; nor do entries that a replay has not copied, because its rate limits them. A pause
     changes nothing. Raises UnknownGroup, InexactCount and RedisError.
     """
-    counts = [await _count(server, shard, group) for shard in shards]
-    registered = [count for count in counts if count is not None]
+    counts = await ask_shards(server, shards, lambda shard: _count(server, shard, group))
+    if away := await locate_shards(server, [shard for shard in shards if shard not in counts]):
+        raise InexactCount(format_away(away))
+    registered = [count for count in counts.values() if count is not None]
     if not registered:
         raise UnknownGroup(group)
     return sum(registered)

@@ -1,4 +1,4 @@
-"""A cluster of three primaries with a replica each, real processes on loopback, from the embedded server's program."""
+"""A cluster of three primaries, real processes on loopback, from the embedded server's program."""
 
 import secrets
 from collections.abc import AsyncIterator, Sequence
@@ -15,9 +15,10 @@ from tests.support.servers.sentinels import Node, quiet_port
 from tests.support.waiting import until
 
 PRIMARIES = 3
-NODES = 2 * PRIMARIES
 SLOTS = 16384
 NODE_TIMEOUT_MS = 2000
+QUIET_TIMEOUT_MS = 60_000
+"""Without replicas nobody takes over, and a machine that stalls must not make nodes give each other up."""
 MIGRATE_MS = 60_000
 
 
@@ -55,7 +56,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class RedisCluster:
-    """The nodes: the primaries of the start, and then their replicas in the same order. `url` names two of them."""
+    """The nodes: the primaries of the start, then any replicas in the same order. `url` names two primaries."""
 
     url: str
     password: str = field(repr=False)
@@ -84,14 +85,14 @@ class RedisCluster:
         return max(epochs)
 
     async def agree(self) -> bool:
-        """Whether each node knows all others, says that the cluster is up, and each primary has its replica."""
+        """Whether each node knows all others, says that the cluster is up, and each replica has its primary."""
         for member in self.members:
             info = await member.read_info()
-            if (info["cluster_state"], info["cluster_known_nodes"]) != ("ok", str(NODES)):
+            if (info["cluster_state"], info["cluster_known_nodes"]) != ("ok", str(len(self.members))):
                 return False
         infos = [await member.server.info("replication") for member in self.members]
         ups = [info["role"] == "slave" and info["master_link_status"] == "up" for info in infos]
-        return ups.count(True) == PRIMARIES
+        return ups.count(True) == len(self.members) - PRIMARIES
 
     async def is_replaced(self, slot: int, old: Member) -> None:
         """Return when another node has the slot and is a primary."""
@@ -120,13 +121,13 @@ class RedisCluster:
 
 
 @asynccontextmanager
-async def run_cluster(folder: Path) -> AsyncIterator[RedisCluster]:
-    """Run the nodes and give each primary a third of the slots."""
-    password = secrets.token_hex(8)
-    ports = [(quiet_port(), quiet_port()) for _ in range(NODES)]
+async def run_cluster(folder: Path, *, replicas: bool = True) -> AsyncIterator[RedisCluster]:
+    """Run the nodes, with a replica for each primary or without any, and give each primary a third of the slots."""
+    password, node_timeout_ms = secrets.token_hex(8), NODE_TIMEOUT_MS if replicas else QUIET_TIMEOUT_MS
+    ports = [(quiet_port(), quiet_port()) for _ in range(PRIMARIES * (1 + replicas))]
     config = (
         f"requirepass {password}\nmasterauth {password}\nappendonly yes\nsave ''\nrepl-diskless-sync-delay 0\n"
-        f"cluster-enabled yes\ncluster-node-timeout {NODE_TIMEOUT_MS}\ncluster-replica-validity-factor 0\n"
+        f"cluster-enabled yes\ncluster-node-timeout {node_timeout_ms}\ncluster-replica-validity-factor 0\n"
         "cluster-require-full-coverage no\n"
     )
     async with AsyncExitStack() as stack:

@@ -1,0 +1,111 @@
+"""A Redis Cluster with one primary away, and without a replica that takes over: commands and pages name it."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from redis.asyncio import Redis
+
+from console.queries.shards import set_shards
+from console.web.access.roles import Role
+from stream.keys import Shard
+from stream.redis.client import client
+from stream.settings import StreamSettings
+from tests.support.commands import CommandResult, run_command
+from tests.support.http.console_server import Visitor, run_console
+from tests.support.samples.events import body, entry
+from tests.support.servers.clusters import RedisCluster, run_cluster
+from tests.support.waiting import until
+from worker.group.consumer_group import create_group
+from worker.group.group_ref import GroupRef
+
+SHARDS = 4
+"""The second primary has shards 1 and 2, the third one shard 0, the first one shard 3."""
+GROUP = "g"
+
+
+async def run(*arguments: str) -> CommandResult:
+    """Run a command in a thread, because it has an event loop of its own."""
+    return await asyncio.to_thread(run_command, *arguments)
+
+
+async def fill(server: Redis, settings: StreamSettings) -> None:
+    """Put an unread entry on each shard."""
+    await set_shards(server, settings, SHARDS)
+    for number in range(SHARDS):
+        shard, fields = Shard(settings.stream, number), entry(body(message_uuid=f"m-{number}")).to_fields()
+        await create_group(GroupRef(server, shard, GROUP))
+        stored: Any = fields
+        await server.xadd(shard.stream, stored)
+
+
+async def check_commands(node: str) -> None:
+    """Look at the commands without shards 1 and 2."""
+    away = [{"shard": number, "node": node} for number in (1, 2)]
+    stats, people, shards = await run("stats", "--json"), await run("stats"), await run("shards", "list", "--json")
+    state, lines = orjson.loads(stats.stdout), orjson.loads(shards.stdout)["shards"]
+    assert (state["away"], [line["shard"] for line in state["shards"]]) == (away, [0, 3])
+    assert state["groups"][GROUP]["outstanding"] == SHARDS - 2
+    assert [(line["state"], line["entries"]) for line in lines] == [
+        *[("in use", 1), ("away", None)],
+        *[("away", None), ("in use", 1)],
+    ]
+    assert [line["node"] for line in lines[1:3]] == [node, node]
+    assert GROUP in people.stdout
+    for result in (stats, people, shards, await run("shards", "list")):
+        assert f"Node {node} does not answer for shards 1 and 2" in result.error
+        assert "redis-cli --cluster check" in result.error
+
+
+async def check_doctor(node: str, shards: str) -> None:
+    """Look at the findings."""
+    findings = orjson.loads((await run("doctor", "--no-probe", "--json")).stdout)["findings"]
+    whats = {finding["id"]: finding["what"] for finding in findings}
+    assert f"Node {node} of the cluster does not answer" in whats["redis.node-away"]
+    assert f"It has {shards}." in whats["redis.node-away"]
+    assert not {"check.failed", "check.no-answer", "redis.unusable"} & set(whats)
+
+
+async def check_home_away(cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at the commands without shard 0, which has the number of shards."""
+    second, third = cluster.members[1:3]
+    await second.node.start()
+    await until(cluster.agree)
+    third.node.kill()
+    assert f"{third.address} does not answer for shard 0, and shard 0 has the number" in (await run("stats")).error
+    monkeypatch.setenv("ACKSTREAM_SHARDS", str(SHARDS))
+    result = await run("shards", "list", "--json")
+    assert "the number of shards is that of ACKSTREAM_SHARDS" in result.error
+    assert [line["state"] for line in orjson.loads(result.stdout)["shards"]] == ["away", *["in use"] * 3]
+    stats = orjson.loads((await run("stats", "--json")).stdout)
+    assert stats["groups"][GROUP]["outstanding"] == SHARDS - 1
+    await check_doctor(third.address, "shard 0")
+
+
+async def check_number(person: Visitor, node: str) -> None:
+    """Look at the answer to an autoscaler."""
+    answer = await person.get(f"/api/v1/groups/{GROUP}/outstanding")
+    assert answer.status == 503
+    assert f"Node {node} does not answer for shards 1 and 2" in answer.json()["error"]
+
+
+async def test_a_primary_that_is_away_is_named_and_the_others_are_shown(
+    shard: Shard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`stats`, `shards list`, `doctor`, the autoscaler's number and the pages name the node and its shards."""
+    (tmp_path / "nodes").mkdir()
+    async with run_cluster(tmp_path / "nodes", replicas=False) as cluster, client(cluster.url) as server:
+        for name, value in (("STREAM", shard.name), ("REDIS_URL", cluster.url), ("DATA", tmp_path)):
+            monkeypatch.setenv(f"ACKSTREAM_{name}", str(value))
+        await fill(server, StreamSettings(redis_url=cluster.url, stream=shard.name))
+        second = cluster.members[1]
+        async with run_console(tmp_path, cluster.url, shard.name) as console, console.visit(Role.ADMIN) as person:
+            number = await person.get(f"/api/v1/groups/{GROUP}/outstanding")
+            assert number.json() == {"outstanding": SHARDS}
+            second.node.kill()
+            await check_number(person, second.address)
+        await check_commands(second.address)
+        await check_doctor(second.address, "shards 1 and 2")
+        await check_home_away(cluster, monkeypatch)
