@@ -41,15 +41,17 @@ class TracedHandler:
         links = [event.traceparent for event in events if event.traceparent is not None]
         return self._trace_list(events, links) if links else self._handle(events)
 
-    async def _trace_event(self, events: Sequence[StatusEvent]) -> None:
+    def _trace_event(self, events: Sequence[StatusEvent]) -> Coroutine[Any, Any, None]:
         event = events[0]
-        attributes = self._attributes | {"messaging.message.id": event.entry, "ackstream.attempt": event.attempt}
+        attributes = self._attributes | {"messaging.message.id": event.entry}
+        if event.attempt > 1:
+            attributes["ackstream.attempt"] = event.attempt
         if event.replayed:
             attributes["ackstream.replayed"] = True
-        await self._run(events, attributes, event.traceparent, ())
+        return self._run(events, attributes, event.traceparent, ())
 
-    async def _trace_list(self, events: Sequence[StatusEvent], links: Sequence[str]) -> None:
-        await self._run(events, self._attributes | {"messaging.batch.message_count": len(events)}, None, links)
+    def _trace_list(self, events: Sequence[StatusEvent], links: Sequence[str]) -> Coroutine[Any, Any, None]:
+        return self._run(events, self._attributes | {"messaging.batch.message_count": len(events)}, None, links)
 
     async def _run(
         self, events: Sequence[StatusEvent], attributes: dict[str, str | int], parent: str | None, links: Sequence[str]
