@@ -31,7 +31,7 @@ from worker.store.database import open_engine
 gc.disable()  # while everything is loaded
 
 # Examples have no time limit, because the machine may be busy. Those of CI are always the same, and fewer.
-settings.register_profile("ackstream", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ackstream", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ackstream-ci", settings.get_profile("ackstream"), derandomize=True, max_examples=30)
 settings.load_profile("ackstream-ci" if "CI" in os.environ else "ackstream")
 

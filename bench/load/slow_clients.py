@@ -66,12 +66,11 @@ class Slow(asyncio.Protocol):
         self.heard = b""
         self._swarm = swarm
         self._transport: asyncio.Transport | None = None
-        self._began = 0.0
+        self._began = time.monotonic()  # the server accepts before asyncio calls connection_made
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the first bytes."""
         self._transport = cast("asyncio.Transport", transport)
-        self._began = time.monotonic()
         self._swarm.open.add(self)
         self._transport.write(self.kind.first)
 
@@ -148,7 +147,8 @@ class Swarm:
     async def _connect(self, kind: Kind) -> None:
         self._opened += 1
         place = self._opened % STEPS_PER_SECOND
-        await asyncio.get_running_loop().create_connection(lambda: Slow(self, kind, place), HOST, self._port)
+        client = Slow(self, kind, place)
+        await asyncio.get_running_loop().create_connection(lambda: client, HOST, self._port)
 
     def _tell(self, kind: Kind) -> Ended:
         clients = [client for client in self._ended if client.kind is kind]

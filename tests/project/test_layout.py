@@ -5,6 +5,8 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
 from deploy.docs.folders import (
     BENCH_MODULES,
     MODULES,
@@ -17,6 +19,9 @@ from deploy.docs.folders import (
     imports,
     tree,
 )
+
+# One process parses all modules once.
+pytestmark = pytest.mark.xdist_group("layout")
 
 PURE = {
     "ingest/auth/receipts.py",

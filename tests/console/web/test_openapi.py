@@ -19,7 +19,7 @@ from console.web.openapi import describe
 from stream.keys import Shard
 from tests.support.http.console_server import ConsoleServer, run_console
 
-EXAMPLES = 4
+EXAMPLES = 3
 CHECKS = ("status_code_conformance", "content_type_conformance", "response_schema_conformance")
 
 

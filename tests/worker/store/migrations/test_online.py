@@ -24,7 +24,7 @@ from worker.store.migrate import migrate
 from worker.store.migrations.indexes import find_missing_indexes
 from worker.store.tables import UNKNOWN_STATUS
 
-OLD_MESSAGES = 6000
+OLD_MESSAGES = 4000
 
 
 def events_of(names: Sequence[str], status: str, second: int) -> list[StatusEvent]:
