@@ -136,12 +136,14 @@ class Circuit:
         self._probe = call
 
     def drop(self) -> None:
-        """Forget the running calls."""
+        """Forget the calls, and that one of them found the target away: none waits for it any more."""
+        if self.allows_one_call:
+            self._note_target(None)
         self._halt = self._probe = self._probe_succeeded = None
         self.allows_one_call = False
 
     def _note_target(self, error: Unavailable | None) -> None:
-        if (error is None) is not (self._unavailable is None):
+        if error is not None or self._unavailable is not None:
             TARGET_AWAY.labels(self.group).set(error is not None)
         self._unavailable = error
 

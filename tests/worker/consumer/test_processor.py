@@ -7,6 +7,7 @@ from redis.asyncio import Redis
 
 from stream.keys import Shard
 from stream.probe import make_probe
+from tests.support.fake_clock import FakeClock
 from tests.support.samples.events import body, flat
 from tests.support.streams.delayed import read_delayed
 from tests.support.waiting import until
@@ -113,6 +114,27 @@ async def test_a_stop_leaves_waiting_entries_pending(server: Redis, shard: Shard
     recorder = RecordingHandler(server, shard, lambda _ids: Unavailable())
     await process_entries(processor(server, shard, heartbeat, recorder, stop=stop), entries, heartbeat.generation)
     assert recorder.seen == [["m-1"]]
+    assert await count_unacked(server, shard) == 1
+
+
+async def test_a_worker_that_has_dropped_its_entries_is_ready(server: Redis, shard: Shard) -> None:
+    """It waits for no target: another worker has the entries."""
+    clock = FakeClock()
+    recorder = RecordingHandler(server, shard, lambda _ids: Unavailable())
+    parts = make_parts(server, shard, recorder, clock=clock)
+    entries = await append_and_read(server, shard, parts.heartbeat, [body()])
+
+    async def waits() -> bool:
+        return parts.circuit.not_ready_reason == "group g waits for its target: Unavailable"
+
+    processing = asyncio.create_task(process_entries(parts.processor, entries, parts.heartbeat.generation))
+    await until(waits)
+    clock.now += TIMING.late + 1
+    with pytest.raises(BatchDropped):
+        await processing
+    await parts.processor.drop()
+
+    assert parts.circuit.not_ready_reason is None
     assert await count_unacked(server, shard) == 1
 
 

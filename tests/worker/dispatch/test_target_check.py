@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
 from stream.keys import Shard
@@ -86,6 +87,7 @@ async def test_a_failed_check_holds_up_no_call(
     for _ in range(3):
         clock.now += 1
         await parts.dispatcher.check_target()
+    await parts.dispatcher.cancel()  # as after a fault of Redis
     assert "waits for its target" in (parts.circuit.not_ready_reason or "")
     assert parts.circuit.can_start
     assert capsys.readouterr().out.count("handler.unavailable") == 1
@@ -112,3 +114,23 @@ async def test_a_check_without_an_answer_ends(parts: Parts, target: Target) -> N
     await TargetCheck(target.check, [parts.circuit], limit_seconds=0.05).run()
     assert "waits for its target" in (parts.circuit.not_ready_reason or "")
     assert target.checks == 1
+
+
+async def test_the_metric_says_that_calls_wait_for_the_target(server: Redis, shard: Shard) -> None:
+    """It is 0 after all calls of one shard are dropped, and 1 again after the next call on another shard."""
+    dropping, waiting = (make_parts(server, shard, GatedHandler()).circuit for _ in range(2))
+    call = make_call("a")
+    call.error = Unavailable()
+
+    dropping.record(call)
+    waiting.record(call)
+    dropping.drop()
+    values = [read_target_away()]
+    waiting.record(call)
+    values.append(read_target_away())
+
+    assert values == [0, 1]
+
+
+def read_target_away() -> float | None:
+    return REGISTRY.get_sample_value("ackstream_target_away", {"group": "g"})
