@@ -7,7 +7,8 @@ each death halves the set. Only a death while an entry alone was marked counts a
 dead-letters it. An orderly stop counts nothing, and entries without suspicion need no mark. Redis's own delivery count
 is not used, because it also rises for other reasons.
 
-One hash that expires holds all of this, so the data of settled entries disappears too.
+One hash that expires holds all of this. The worker deletes the record of an entry before it acks the entry, so a crash
+leaves none of a handled entry. The record of an entry with a copy goes after the copy: its deaths must not be lost.
 """
 
 from collections.abc import Iterable, Sequence
@@ -82,7 +83,7 @@ class PoisonTracker:
         await self._server.hdel(self._key, f"mark:{consumer}")
 
     async def clear(self, source: Source, entry_ids: Sequence[bytes]) -> None:
-        """Delete the crash records of settled entries."""
+        """Delete the crash records of entries that this worker settles."""
         if not self._records:
             return
         suspects = [entry_id for entry_id in entry_ids if self._records.pop((source, entry_id), None)]

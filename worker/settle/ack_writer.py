@@ -118,10 +118,10 @@ class AckWriter:
         for source, settlement in finished.items():
             if settlement.acks:
                 self._require_current(generation, settlement.acks)
+                await self._poison.clear(source, settlement.acks)  # first: a crash after the ack would leave the record
                 await self._settler.ack(source, settlement.acks, settlement.marks)
                 if self._gate is not None:
                     self._gate.settle(source, settlement.acks)
-                await self._poison.clear(source, settlement.acks)
                 await self._history.append(settlement.outcomes)
             if settlement.copies:
                 self._require_current(generation, settlement.copies)
@@ -129,8 +129,8 @@ class AckWriter:
                 await self._poison.clear(source, [copy.entry_id for copy in settlement.copies])
             if settlement.invalid:
                 self._require_current(generation)
-                await self._settler.record(source, settlement.invalid)
                 await self._poison.clear(source, [payload.entry_id for payload in settlement.invalid])
+                await self._settler.record(source, settlement.invalid)
 
     async def _copy(self, source: Source, copies: Sequence[Copy]) -> None:
         written = await self._settler.copy(source, copies, self._latest_success())

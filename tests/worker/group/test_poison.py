@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from runtime.tasks import cancel_and_wait
 from stream.keys import Shard
 from tests.support.fake_clock import FakeClock
 from tests.support.samples.events import body
 from tests.support.workers.parts import Parts, make_parts
-from tests.support.workers.processing import RecordingHandler, append_and_read
+from tests.support.workers.processing import RecordingHandler, append_and_read, count_unacked, process_entries
 from worker.consumer.batch import Batch
 from worker.events.event import StatusEvent
 from worker.group.poison import MOST_DEATHS, SUSPECT_AFTER
@@ -153,3 +154,16 @@ async def test_a_claim_is_bounded(server: Redis, shard: Shard) -> None:
         await parts.heartbeat.beat()
     sizes = [len((await parts.claimer.claim(4000))[LIVE]) for _ in range(3)]
     assert sizes == [250, 250, 100]
+
+
+async def test_an_entry_is_acked_after_its_record_is_deleted(server: Redis, shard: Shard) -> None:
+    """A fault between the two leaves the entry pending, not the record of a settled entry."""
+    parts = successor(server, shard, FakeClock())
+    entries = await append_and_read(server, shard, parts.heartbeat, [body()])
+    parts.poison.note_claim(LIVE, [entry_id for entry_id, _ in entries], [1, 0])
+    await server.set(shard.poison("g"), "not a hash")
+
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await process_entries(parts.processor, entries, parts.heartbeat.generation)
+
+    assert await count_unacked(server, shard) == 1
