@@ -1,7 +1,9 @@
 """Read the versions and the durability of Redis and of the database."""
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
@@ -11,7 +13,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ingest.append.server_checks import POLICY, REQUIRED, find_shortcomings
+from stream.keys import Shard
 from stream.redis.client import describe_error
+from stream.redis.cluster import list_nodes
 from stream.redis.errors import identify_fault
 from worker.store.database import DatabaseAway, open_connection
 from worker.store.revision import read_revision
@@ -37,6 +41,24 @@ class RedisPart:
         """Return a dictionary for JSON."""
         return asdict(self)
 
+    @classmethod
+    def merge(cls, nodes: Sequence[Self]) -> Self:
+        """Return the state of a cluster: all versions, the least durable, the fullest, and the fewest replicas."""
+        parts = [node for node in nodes if node.away is None]
+        if not parts:
+            return nodes[0]
+        fullest = max(parts, key=lambda node: (node.memory_used or 0) / node.memory_max if node.memory_max else 0.0)
+        replicas = [node.replicas for node in parts]
+        durable = [node.durable for node in parts]
+        return cls(
+            version=", ".join(sorted({node.version for node in parts if node.version})) or None,
+            durable=None if None in durable else all(durable),
+            shortcomings=tuple(dict.fromkeys(text for node in parts for text in node.shortcomings)),
+            memory_used=fullest.memory_used,
+            memory_max=fullest.memory_max,
+            replicas=None if None in replicas else min(number or 0 for number in replicas),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class DatabasePart:
@@ -53,8 +75,19 @@ class DatabasePart:
         return asdict(self)
 
 
-async def read_redis(server: Redis) -> RedisPart:
-    """Return the state of the server, also if it does not answer."""
+async def read_nodes(server: Redis, shards: Sequence[Shard]) -> dict[str, RedisPart]:
+    """Return the state of each node that has a shard by its address, also if it does not answer.
+
+    Without a cluster this is the server, under an empty address.
+    """
+    try:
+        nodes = await list_nodes(server, [shard.stream for shard in shards])
+    except RedisError as exc:
+        return {"": RedisPart(away=identify_fault(exc).sentence)}
+    return dict(zip(nodes, await asyncio.gather(*map(_read_node, nodes.values())), strict=True))
+
+
+async def _read_node(server: Redis) -> RedisPart:
     try:
         info: Any = await _ask(server.info("server")) or {}
         memory: Any = await _ask(server.info("memory")) or {}

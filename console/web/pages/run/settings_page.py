@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from console.queries.run.parts import read_database, read_redis
+from console.queries.run.parts import RedisPart, read_database, read_nodes
 from console.queries.run.settings_in_force import ProcessLines, find_ineffective, load_lines
 from console.web.access.roles import Identity
 from console.web.pages.run.settings_replies import SettingsReply
@@ -27,14 +27,20 @@ KINDS = (IngestSettings, WorkerSettings, ConsoleSettings)
 async def read(state: ConsoleState, _chosen: NoParameters, _identity: Identity) -> Json:
     """Return settings, versions and processes. A part that does not answer is named, the others are shown."""
     settings = state.settings
-    redis, database = await read_redis(state.server), await read_database(state.engine)
+    nodes, database = await read_nodes(state.server, state.shards), await read_database(state.engine)
+    redis = {
+        "address": redact_url(settings.redis_url),
+        "stream": settings.stream,
+        **RedisPart.merge(list(nodes.values())).summary(),
+        "nodes": [{"node": address, **node.summary()} for address, node in nodes.items() if address],
+    }
     own = ProcessLines("console", describe_settings(settings))
     return {
         "version": version("ackstream"),
         "python": platform.python_version(),
         "data": str(settings.data.resolve()),
         "started_at": state.sampler.latest.started_at,
-        "redis": {"address": redact_url(settings.redis_url), "stream": settings.stream, **redis.summary()},
+        "redis": redis,
         "database": {"address": redact_url(settings.database_url), **database.summary()},
         "processes": _processes(state.sampler.latest),
         "is_scraping": state.sampler.latest.is_scraping,

@@ -30,11 +30,9 @@ class IneffectiveReply(Reply):
     advice: str
 
 
-class RedisPartReply(Reply):
-    """The Redis server."""
+class RedisServerReply(Reply):
+    """A Redis server."""
 
-    address: str
-    stream: str
     away: str | None
     version: str | None
     durable: bool | None
@@ -42,6 +40,20 @@ class RedisPartReply(Reply):
     memory_used: int | None
     memory_max: int | None
     replicas: int | None
+
+
+class RedisNodeReply(RedisServerReply):
+    """A node of a cluster that has a shard."""
+
+    node: str
+
+
+class RedisPartReply(RedisServerReply):
+    """The Redis server. Of a cluster all versions, the least durable node, the fullest, and the fewest replicas."""
+
+    address: str
+    stream: str
+    nodes: list[RedisNodeReply]
 
 
 class DatabasePartReply(Reply):
