@@ -1,10 +1,12 @@
 """The picture of the flow: provider, ingest, spool, Redis and groups, each with its state and newest numbers."""
 
+from dataclasses import asdict
 from typing import Literal
 
 from console.web.route import Json
 from console.web.sampling.findings import Series
-from console.web.sampling.snapshot import Rates, Snapshot
+from console.web.sampling.rates import Rates
+from console.web.sampling.snapshot import Snapshot
 
 Tone = Literal["ok", "warn", "bad", "off"]
 
@@ -79,6 +81,8 @@ def _describe_redis(latest: Snapshot) -> Json:
     state: tuple[Tone, str]
     if redis.away is not None:
         state = "bad", "No answer"
+    elif redis.away_shards:
+        state = "warn", "Partly away"
     elif latest.is_durable is None:
         state = "off", "Unknown"
     else:
@@ -87,9 +91,11 @@ def _describe_redis(latest: Snapshot) -> Json:
         "tone": state[0],
         "state": state[1],
         "away_since": redis.away.since if redis.away else None,
+        "away_shards": [asdict(each) for each in redis.away_shards],
         "read_at": redis.read_at,
         "entries": redis.entries,
         "kept_seconds": latest.taken_at - redis.oldest_at if redis.oldest_at is not None else None,
+        "memory_node": redis.memory_node,
         "memory_share": latest.memory_share,
         "memory_max_bytes": redis.memory_max,
         "memory_used_bytes": redis.memory_used,

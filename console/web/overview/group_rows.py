@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from console.web.route import Json
 from console.web.sampling.findings import Series
-from console.web.sampling.snapshot import GroupRates, GroupSample, Rates, Snapshot
+from console.web.sampling.rates import GroupRates, Rates
+from console.web.sampling.snapshot import GroupSample, Snapshot
 
 BEHIND_SECONDS = 60.0
 TREND_POINTS = 30

@@ -49,15 +49,24 @@ class SpoolReply(BaseModel):
     foreign: int = Field(description="entries of another stream or server")
 
 
+class AwayShardReply(BaseModel):
+    """A shard of a cluster that does not answer. Other numbers do not contain it."""
+
+    shard: int
+    node: str | None = Field(description="the address of the node that has it; null if no node has its slot")
+
+
 class RedisReply(BaseModel):
     """Redis and the stream."""
 
     tone: Tone
     state: str
     away_since: float | None
+    away_shards: list[AwayShardReply] = Field(description="shards that do not answer, while others do")
     read_at: float | None = Field(description="Unix seconds at which these numbers were read")
     entries: int | None
     kept_seconds: float | None = Field(description="age of the oldest entry")
+    memory_node: str | None = Field(description="the fullest node of a cluster; the memory is that of this node")
     memory_share: float | None = Field(description="used memory, as a share of its limit")
     memory_max_bytes: int | None
     memory_used_bytes: int | None

@@ -5,13 +5,60 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from console.web.metrics.distribution import Distribution
-from console.web.sampling.snapshot import GroupRates, Rates, Snapshot, Totals
+from console.web.sampling.snapshot import Snapshot, Totals
 
 KEPT_SECONDS = 90.0
 STEP_SECONDS = 10.0
 HOUR_AND_QUARTER = 4500.0 + STEP_SECONDS
 
 Counts = Mapping[tuple[str, str], float]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRates:
+    """Events of one group, per second."""
+
+    settled: float | None
+    """Entries; None if Redis did not answer in the span, or does not report it."""
+    handled: float | None
+    """Events; None if no worker was scraped."""
+    failed: float | None
+    """Events whose attempt failed."""
+    handle: Distribution
+    """Handler calls of the span."""
+
+    @property
+    def failed_share(self) -> float | None:
+        """Failed attempts as a share of all; None without attempts."""
+        attempts = (self.handled or 0.0) + (self.failed or 0.0)
+        return (self.failed or 0.0) / attempts if attempts else None
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Events within a span of time, per second. None is unknown, because the part did not answer."""
+
+    seconds: float
+    """The length of the span that was measured."""
+    stored: float | None
+    """Entries that Redis stored."""
+    answers: Mapping[str, float] | None
+    """Webhooks by answer."""
+    answer: Distribution
+    """Answers of the span by duration."""
+    verified: Mapping[str, float]
+    """Webhooks with a valid signature, by account."""
+    refused: Mapping[str, float]
+    handled: float | None
+    """Events of all groups."""
+    groups: Mapping[str, GroupRates]
+
+    @property
+    def webhooks(self) -> float | None:
+        """Webhooks that were answered, without empty requests."""
+        if self.answers is None:
+            return None
+        return sum(rate for answer, rate in self.answers.items() if answer != "check")
 
 
 class RecentMoments:

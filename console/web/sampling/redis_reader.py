@@ -13,13 +13,14 @@ from console.web.sampling.snapshot import Away, GroupSample, HandlerError, Pause
 from ingest.append.server_checks import POLICY, REQUIRED, find_shortcomings
 from stream.keys import Shard
 from stream.redis.client import limit_wait
-from stream.redis.cluster import list_nodes
+from stream.redis.cluster import AwayShard, ask_shards, list_nodes, locate_shards
 from stream.redis.errors import DENIED, UNKNOWN, identify_fault
 from stream.redis.scripts import read_script
 from worker.events.event import mask_numbers
 from worker.timing import TIMING
 
 READ_SECONDS = 2.0
+"""The time that a shard has to answer, and again all of them for the slower questions."""
 SLOW_SECONDS = 5.0
 DENIED_SECONDS = 600.0
 """A command that this user may not run is tried again after this time."""
@@ -36,14 +37,15 @@ FAILURES_SCRIPT = read_script(__file__, "failures.lua")
 class RedisReader:
     """Reads all shards, also those that ``shards`` gets later.
 
-    Every error of Redis becomes the reason of `RedisSample.away`, with the last numbers.
+    Every error of Redis becomes the reason of `RedisSample.away`, with the last numbers. The shards of a cluster that
+    do not answer, while others do, are `RedisSample.away_shards`.
     """
 
     def __init__(self, server: Redis, shards: Sequence[Shard], clock: Callable[[], float] = time.time) -> None:
         self._server = server
         self._clock = clock
         self._shards = shards
-        self._readers: list[StatsReader] = []
+        self._readers: dict[Shard, StatsReader] = {}
         self._failures = server.register_script(FAILURES_SCRIPT)
         self._liveness = Liveness()
         self._denied_until: dict[str, float] = {}
@@ -51,36 +53,45 @@ class RedisReader:
         self._errors: Mapping[str, tuple[HandlerError, ...]] = {}
         self.sample = RedisSample()
         self.shards: Sequence[ShardStats] = ()
-        """The stats of the last answer."""
+        """The stats of the last answer, without those of shards that are away."""
         self.groups: Mapping[str, GroupSample] = {}
 
     async def read(self) -> bool:
         """Read one moment; return whether Redis has answered."""
+        shards = tuple(self._shards)
         try:
+            answers = await ask_shards(self._server, shards, self._read_shard)
+            self.shards = list(answers.values())
             async with limit_wait(READ_SECONDS):
-                new = self._shards[len(self._readers) :]
-                self._readers += [StatsReader(self._server, shard) for shard in new]
-                self.shards = [await reader.read() for reader in self._readers]
+                away = await locate_shards(self._server, [shard for shard in shards if shard not in answers])
                 if self._clock() - self._slow_at >= SLOW_SECONDS:
                     await self._read_slowly()
                     self._slow_at = self._clock()
         except RedisError as exc:
             since = self.sample.away.since if self.sample.away else self._clock()
-            self.sample = replace(self.sample, away=Away(identify_fault(exc).sentence, since))
+            self.sample = replace(self.sample, away=Away(identify_fault(exc).sentence, since), away_shards=())
             self._liveness = Liveness()
             return False
-        self._update()
+        self._update(tuple(away))
         return True
 
-    def _update(self) -> None:
-        shards = self.shards
+    async def _read_shard(self, shard: Shard) -> ShardStats:
+        if shard not in self._readers:
+            self._readers[shard] = StatsReader(self._server, shard)
+        async with limit_wait(READ_SECONDS):
+            return await self._readers[shard].read()
+
+    def _update(self, away: tuple[AwayShard, ...]) -> None:
+        shards, now = self.shards, self._clock()
         oldest = [shard.first_ms for shard in shards if shard.first_ms is not None]
         newest = [shard.last_ms for shard in shards if shard.last_ms is not None]
         self.sample = replace(
             self.sample,
             away=None,
-            read_at=self._clock(),
-            server_id=shards[0].server_id,
+            away_shards=away,
+            away_shards_since=(self.sample.away_shards_since or now) if away else None,
+            read_at=now,
+            server_id=next((stats.server_id for stats in shards if not stats.shard.number), self.sample.server_id),
             stored=sum(shard.added for shard in shards),
             entries=sum(shard.length for shard in shards),
             oldest_at=min(oldest) / 1000 if oldest else None,
@@ -116,10 +127,11 @@ class RedisReader:
         )
 
     async def _read_slowly(self) -> None:
-        nodes = (await list_nodes(self._server, [stats.shard.stream for stats in self.shards])).values()
-        memories = [await self._ask("info", node.info, "memory") or {} for node in nodes]
-        memory = max(memories, key=_memory_share, default={})
-        settings = [await self._ask("config", node.config_get, *REQUIRED, POLICY) for node in nodes]
+        nodes = await list_nodes(self._server, [stats.shard.stream for stats in self.shards])
+        memories = {name: await self._ask("info", node.info, "memory") or {} for name, node in nodes.items()}
+        fullest = max(memories, key=lambda name: _memory_share(memories[name]), default="")
+        memory = memories.get(fullest, {})
+        settings = [await self._ask("config", node.config_get, *REQUIRED, POLICY) for node in nodes.values()]
         usage = [
             await self._ask("memory", self._server.memory_usage, stats.shard.stream, samples=SAMPLES)
             if stats.length
@@ -140,6 +152,7 @@ class RedisReader:
         self.sample = replace(
             self.sample,
             bytes=_sum(usage),
+            memory_node=fullest or None,
             memory_used=_used_memory(memory),
             memory_max=memory.get("maxmemory") or None,
             durable=None if None in settings else not short,

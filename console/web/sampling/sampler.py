@@ -27,11 +27,11 @@ from console.web.metrics.gauges import CONSUMERS, DEAD_LETTERS, OLDEST, OPEN_MES
 from console.web.sampling.alerts import Alerts
 from console.web.sampling.findings import FiringAlert, Range, Series, Verdict, WebhookCount
 from console.web.sampling.history import SampleHistory
-from console.web.sampling.rates import RecentMoments
+from console.web.sampling.rates import Rates, RecentMoments
 from console.web.sampling.redis_reader import RedisReader
 from console.web.sampling.reports import ProcessReports
 from console.web.sampling.scrape import Scraper
-from console.web.sampling.snapshot import Away, IngestSample, Rates, RedisSample, Snapshot, Totals, WorkerSample
+from console.web.sampling.snapshot import Away, IngestSample, RedisSample, Snapshot, Totals, WorkerSample
 from console.web.sampling.verdict import make_verdict
 from console.web.settings import ConsoleSettings
 from runtime.tasks import cancel_and_wait
@@ -182,7 +182,7 @@ def _export(moment: Snapshot) -> None:
         for age, count in ages.items():
             if count.is_exact:
                 OPEN_MESSAGES.labels(age).set(count.number)
-    if moment.redis.away is not None:
+    if moment.redis.away is not None or moment.redis.away_shards:
         return
     for name, group in moment.groups.items():
         if not group.registered:

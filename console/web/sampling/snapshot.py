@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from console.queries.statuses.figures import OpenMessages
 from console.web.metrics.distribution import Distribution
+from stream.redis.cluster import AwayShard
 
 REDIS, INGEST, WORKER = "redis", "ingest", "worker"
 """The parts that numbers are read from."""
@@ -29,6 +30,9 @@ class RedisSample:
     """Redis and the streams of all shards. Without any answer so far, ``read_at`` and all numbers are None."""
 
     away: Away | None = None
+    away_shards: tuple[AwayShard, ...] = ()
+    """The shards of a cluster that do not answer, while others do. The numbers are those of the others."""
+    away_shards_since: float | None = None
     read_at: float | None = None
     """When the numbers were read."""
     server_id: str | None = None
@@ -41,6 +45,8 @@ class RedisSample:
     """When the oldest entry was appended, by the server's clock; None if the stream is empty."""
     newest_at: float | None = None
     """When the newest entry was appended; None before the first."""
+    memory_node: str | None = None
+    """The address of the fullest node of a cluster. The memory is that of this node."""
     memory_used: int | None = None
     """Without the part that Redis does not count for its limit."""
     memory_max: int | None = None
@@ -250,50 +256,3 @@ class Snapshot:
     def spooled(self) -> int | None:
         """Entries that wait in the spools of all ingest processes, as last scraped; None if none was ever scraped."""
         return sum(process.spool_entries for process in self.ingest) if self.ingest else None
-
-
-@dataclass(frozen=True, slots=True)
-class GroupRates:
-    """Events of one group, per second."""
-
-    settled: float | None
-    """Entries; None if Redis did not answer in the span, or does not report it."""
-    handled: float | None
-    """Events; None if no worker was scraped."""
-    failed: float | None
-    """Events whose attempt failed."""
-    handle: Distribution
-    """Handler calls of the span."""
-
-    @property
-    def failed_share(self) -> float | None:
-        """Failed attempts as a share of all; None without attempts."""
-        attempts = (self.handled or 0.0) + (self.failed or 0.0)
-        return (self.failed or 0.0) / attempts if attempts else None
-
-
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """Events within a span of time, per second. None is unknown, because the part did not answer."""
-
-    seconds: float
-    """The length of the span that was measured."""
-    stored: float | None
-    """Entries that Redis stored."""
-    answers: Mapping[str, float] | None
-    """Webhooks by answer."""
-    answer: Distribution
-    """Answers of the span by duration."""
-    verified: Mapping[str, float]
-    """Webhooks with a valid signature, by account."""
-    refused: Mapping[str, float]
-    handled: float | None
-    """Events of all groups."""
-    groups: Mapping[str, GroupRates]
-
-    @property
-    def webhooks(self) -> float | None:
-        """Webhooks that were answered, without empty requests."""
-        if self.answers is None:
-            return None
-        return sum(rate for answer, rate in self.answers.items() if answer != "check")

@@ -3,10 +3,12 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from console.format import format_away
 from console.web.filters import format_duration, format_number
 from console.web.sampling.alert_rules import EVERY_INGEST
 from console.web.sampling.findings import FiringAlert, Severity, Tone, Verdict, WebhookCount
-from console.web.sampling.snapshot import Away, GroupSample, Rates, Snapshot
+from console.web.sampling.rates import Rates
+from console.web.sampling.snapshot import Away, GroupSample, Snapshot
 
 DAY = 86_400.0
 SLACK_SECONDS = 120.0
@@ -80,7 +82,7 @@ def _find_problems(now: Snapshot, rates: Rates, alerts: Sequence[FiringAlert]) -
         yield _describe_ingest_away(now, rates)
     if now.redis.away is not None:
         named.add("AckstreamSpoolInUse")
-        yield _describe_redis_away(now, now.redis.away)
+    yield from _find_redis_problem(now)
     for alert in alerts:
         if not named & {alert.name, f"{alert.name} {alert.subject}"}:
             named.add(f"{alert.name} {alert.subject}")
@@ -99,6 +101,13 @@ def _find_problems(now: Snapshot, rates: Rates, alerts: Sequence[FiringAlert]) -
         if process.away is not None and f"AckstreamDown {process.address}" not in named:
             sentences = (_silence(now, process.since), _capital(process.away.reason))
             yield _Problem(f"{process.address} does not answer.", sentences)
+
+
+def _find_redis_problem(now: Snapshot) -> Iterator[_Problem]:
+    if now.redis.away is not None:
+        yield _describe_redis_away(now, now.redis.away)
+    elif now.redis.away_shards:
+        yield _describe_node_away(now)
 
 
 def _describe_ingest_away(now: Snapshot, rates: Rates) -> _Problem:
@@ -125,6 +134,15 @@ def _describe_redis_away(now: Snapshot, away: Away) -> _Problem:
     else:
         safe = "Nothing is lost: ingest keeps new webhooks in its spool until Redis is back"
     return _Problem("Redis does not answer.", (_silence(now, away.since), safe, away.reason), stops_flow=True)
+
+
+def _describe_node_away(now: Snapshot) -> _Problem:
+    sentences = (
+        _silence(now, now.redis.away_shards_since or now.taken_at),
+        "Ingest uses the other shards, and the numbers below are theirs",
+        "Start the node, or look at the slots: `redis-cli --cluster check`",
+    )
+    return _Problem(f"{format_away(now.redis.away_shards)}.", sentences)
 
 
 def _describe_alert(now: Snapshot, alert: FiringAlert) -> _Problem:

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from console.queries.shards import set_shards
 from console.web.access.roles import Role
+from console.web.metrics.gauges import OUTSTANDING
 from stream.keys import Shard
 from stream.redis.client import client
 from stream.settings import StreamSettings
@@ -84,6 +85,30 @@ async def check_home_away(cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
     await check_doctor(third.address, "shard 0")
 
 
+async def check_pages(person: Visitor, node: str) -> None:
+    """Look at the pages that show the other shards, and at their JSON."""
+    away = [{"shard": number, "node": node} for number in (1, 2)]
+
+    async def is_noticed() -> bool:
+        overview = (await person.get("/api/v1/overview")).json()
+        return bool(overview["flow"]["redis"]["away_shards"] == away)
+
+    await until(is_noticed)
+    overview = (await person.get("/api/v1/overview")).json()
+    assert (overview["flow"]["redis"]["state"], overview["flow"]["redis"]["entries"]) == ("Partly away", SHARDS - 2)
+    assert [row["outstanding"] for row in overview["groups"]] == [SHARDS - 2]
+    groups = (await person.get("/api/v1/groups")).json()
+    assert groups["away"] == away
+    assert [group["unread"] for group in groups["groups"]] == [SHARDS - 2]
+    nodes = (await person.get("/api/v1/settings")).json()["redis"]["nodes"]
+    assert [each["node"] for each in nodes if each["away"]] == [node]
+    assert [bool(each["version"] and each["memory_used"]) for each in nodes] == [not each["away"] for each in nodes]
+    assert f"<code>{node}</code>" in (await person.get("/settings")).text
+    for path in ("/", "/groups"):
+        assert f"Node {node} does not answer for shards 1 and 2." in (await person.get(path)).text
+    assert not [sample for metric in OUTSTANDING.collect() for sample in metric.samples]
+
+
 async def check_number(person: Visitor, node: str) -> None:
     """Look at the answer to an autoscaler."""
     answer = await person.get(f"/api/v1/groups/{GROUP}/outstanding")
@@ -106,6 +131,7 @@ async def test_a_primary_that_is_away_is_named_and_the_others_are_shown(
             assert number.json() == {"outstanding": SHARDS}
             second.node.kill()
             await check_number(person, second.address)
+            await check_pages(person, second.address)
         await check_commands(second.address)
         await check_doctor(second.address, "shards 1 and 2")
         await check_home_away(cluster, monkeypatch)

@@ -1,11 +1,13 @@
 """The groups: open work, speed, pauses, and the part of the stream that each keeps."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote
 
 from aiohttp import web
 
+from console.format import format_away
 from console.queries.run.group_overview import GroupOverview, read_overview
 from console.queries.run.outstanding import InexactCount, UnknownGroup, count_outstanding
 from console.web.access.audit import mask_digits
@@ -15,7 +17,8 @@ from console.web.pages.run.group_names import GroupName
 from console.web.pages.run.replies import GroupsReply, OutstandingReply
 from console.web.render import json_reply, parameters, render_page
 from console.web.route import API, Json, NoParameters, Route
-from console.web.sampling.snapshot import GroupRates, GroupSample
+from console.web.sampling.rates import GroupRates
+from console.web.sampling.snapshot import GroupSample
 from console.web.state import ConsoleState, identity_of, state_of
 from worker.dispatch.pause import PauseRecord, describe_reason
 from worker.events.timestamps import iso_time
@@ -38,16 +41,24 @@ STATES = {
 
 async def read(state: ConsoleState, _chosen: NoParameters, _identity: Identity) -> Json:
     """Return all groups, each over all shards."""
+    away = state.sampler.latest.redis.away_shards
     rows = await read_rows(state)
     own = [row for row in rows if row["registered"]]
-    return {"groups": own, "others": [row for row in rows if not row["registered"]], "looks": STATES}
+    return {
+        "groups": own,
+        "others": [row for row in rows if not row["registered"]],
+        "looks": STATES,
+        "away": [asdict(each) for each in away],
+        "fault": format_away(away),
+    }
 
 
 async def read_rows(state: ConsoleState) -> list[dict[str, Any]]:
-    """Return the groups for JSON. Raises RedisError."""
+    """Return the groups for JSON, without the shards of a cluster that are away. Raises RedisError."""
     latest, rates = state.sampler.latest, state.sampler.rates(RATE_SECONDS).groups
     handlers = state.sampler.reports.find_handlers()
-    overviews = await read_overview(state.server, state.shards)
+    away = {each.shard for each in latest.redis.away_shards}
+    overviews = await read_overview(state.server, [shard for shard in state.shards if shard.number not in away])
     return [
         describe_group(
             group,
@@ -141,7 +152,7 @@ async def twin(request: web.Request) -> web.Response:
     """Answer all groups."""
     await parameters(request, NoParameters)
     data = await read(state_of(request), NoParameters(), identity_of(request))
-    return json_reply({"groups": _without_looks([*data["groups"], *data["others"]])})
+    return json_reply({"groups": _without_looks([*data["groups"], *data["others"]]), "away": data["away"]})
 
 
 def _without_looks(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from console.web.overview.reply import AwayShardReply
+
 
 class Reply(BaseModel):
     """An answer without other fields."""
@@ -150,6 +152,7 @@ class GroupsReply(Reply):
     """All groups."""
 
     groups: list[GroupReply]
+    away: list[AwayShardReply]
 
 
 class ConsumerReply(Reply):

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from console.web.metrics.distribution import Distribution
 from console.web.sampling.alert_rules import RULES
 from console.web.sampling.findings import FiringAlert, Severity, Tone, WebhookCount
-from console.web.sampling.snapshot import Away, IngestSample, PauseSample, Rates, Snapshot, WorkerSample
+from console.web.sampling.rates import Rates
+from console.web.sampling.snapshot import Away, IngestSample, PauseSample, Snapshot, WorkerSample
 from console.web.sampling.verdict import WHY_PAUSED, make_verdict
 from tests.support.samples.moments import group, moment
 
