@@ -174,7 +174,7 @@ def _open_sqlite(path: Path, begin: str, *, create: bool) -> AsyncEngine:
         cursor.execute("PRAGMA fullfsync = ON")  # for macOS; without effect elsewhere
         cursor.execute("PRAGMA checkpoint_fullfsync = ON")
         # 64 MiB: ids are random, so all pages of the indexes are in use. With 32 MiB a batch of 4,000 events took 7 %
-        # more CPU, with 16 MiB 25 %. The cache is full after about 40,000 events.
+        # more CPU, with 16 MiB 25 %. The cache is full after about 48,000 events.
         cursor.execute("PRAGMA cache_size = -65536")
         cursor.execute(
             "PRAGMA wal_autocheckpoint = 10000"
