@@ -22,10 +22,10 @@ def main() -> None:
     try:
         if find_spec("typer") is None:
             sys.exit("ackstream: typer is missing: pip install 'ackstream[console]'")
-        from console.main import app  # noqa: PLC0415 - imported only after the check above
+        from console.main import make_app  # noqa: PLC0415 - imported only after the check above
 
         try:
-            app()
+            make_app(sys.argv[1:])()
         finally:
             sys.stdout.flush()
     except KeyboardInterrupt:

@@ -1,38 +1,61 @@
 """The command line: the list of all commands.
 
-At import a command module loads only its options. The code behind a command is imported when the command runs, so that
-``--help``, ``--version`` and shell completion are fast.
+The module of a command is imported when the command is used, and it loads only the options. The code behind the command
+is imported when the command runs. So a process has no other command in memory, and ``--help``, ``--version`` and shell
+completion are fast.
 """
 
+from collections.abc import Sequence
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
-from console.commands import (
-    console,
-    dead_letters,
-    doctor,
-    groups,
-    invalid,
-    quarantine,
-    serve,
-    simulate,
-    spool,
-    stats,
-    trace,
-)
-from console.commands.capacity import plan, shards
-from console.commands.privacy import erase, export
-from console.commands.replays import replay
 from console.options import CommandGroup
 
-app = CommandGroup(
-    name="ackstream",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # plain help: importing rich takes longer than all other imports together
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+COMMANDS = {
+    "up": "serve:up",
+    "demo": "serve:demo",
+    "ingest": "serve:ingest",
+    "worker": "serve:worker",
+    "migrate": "serve:migrate",
+    "simulate": "simulate:simulate",
+    "trace": "trace:trace",
+    "stats": "stats:stats",
+    "doctor": "doctor:doctor",
+    "plan": "capacity.plan:plan",
+    "export": "privacy.export:export",
+    "erase": "privacy.erase:erase",
+    "console": "console:app",
+    "groups": "groups:app",
+    "replay": "replays.replay:app",
+    "dead-letters": "dead_letters:app",
+    "invalid": "invalid:app",
+    "quarantine": "quarantine:app",
+    "spool": "spool:app",
+    "shards": "capacity.shards:app",
+}
+"""The module in ``console.commands`` of each command, and its function, or its application if it has subcommands."""
+
+
+def make_app(words: Sequence[str] = ()) -> CommandGroup:
+    """Return the command line for these words: only the command that they start with, else all commands."""
+    app = CommandGroup(
+        name="ackstream",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # plain help: importing rich takes longer than all other imports together
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(options)
+    for name in words[:1] if words and words[0] in COMMANDS else COMMANDS:
+        module, _, attribute = COMMANDS[name].partition(":")
+        command = getattr(import_module(f"console.commands.{module}"), attribute)
+        if isinstance(command, CommandGroup):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
+    return app
 
 
 def _print_version(is_requested: bool) -> None:
@@ -43,7 +66,6 @@ def _print_version(is_requested: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def options(
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
@@ -54,25 +76,3 @@ def options(
     Start with `ackstream up`. Settings are ACKSTREAM_* variables, a .env file in the working folder, or options.
     `ackstream COMMAND -h` explains a command and gives an example.
     """
-
-
-app.command("up")(serve.up)
-app.command("demo")(serve.demo)
-app.command("ingest")(serve.ingest)
-app.command("worker")(serve.worker)
-app.command("migrate")(serve.migrate)
-app.command("simulate")(simulate.simulate)
-app.command("trace")(trace.trace)
-app.command("stats")(stats.stats)
-app.command("doctor")(doctor.doctor)
-app.command("plan")(plan.plan)
-app.add_typer(console.app, name="console")
-app.add_typer(groups.app, name="groups")
-app.add_typer(replay.app, name="replay")
-app.add_typer(dead_letters.app, name="dead-letters")
-app.add_typer(invalid.app, name="invalid")
-app.add_typer(quarantine.app, name="quarantine")
-app.add_typer(spool.app, name="spool")
-app.add_typer(shards.app, name="shards")
-app.command("export")(export.export)
-app.command("erase")(erase.erase)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-from console.main import app
+from console.main import make_app
 from deploy.docs.markdown import code, page, table
 
 INTRODUCTION = """
@@ -18,7 +18,7 @@ HIDDEN = frozenset(("--help", "--install-completion", "--show-completion"))
 
 def render() -> str:
     """Return the page."""
-    root = typer.main.get_group(app)
+    root = typer.main.get_group(make_app())
     parts = [_describe(path, command) for path, command in _walk("ackstream", root)]
     return page("Commands", INTRODUCTION, *parts)
 

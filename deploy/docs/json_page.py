@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from typer.testing import CliRunner
 
-from console.main import app
+from console.main import make_app
 from console.simulate.signing import Signer
 from deploy.docs.markdown import code, page, table
 from deploy.docs.running import Running, await_condition, run_up
@@ -178,7 +178,7 @@ def _merge(kind: str | None, second: str) -> str:
 
 def _run(running: Running, command: str) -> Any:
     environment = {**running.environment, "ACKSTREAM_DATA": str(running.data)}
-    result = CliRunner().invoke(app, [*command.split(), "--json"], env=environment)
+    result = CliRunner().invoke(make_app(), [*command.split(), "--json"], env=environment)
     if result.exit_code != 0:
         raise RuntimeError(f"`ackstream {command}` ended with {result.exit_code}: {result.output} {result.exception}")
     return orjson.loads(result.stdout)

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from console.__main__ import main
-from console.main import app
+from console.main import make_app
 from console.simulate.report import print_report
 from runtime.errors import CommandError
 from stream.entry import EntryId
@@ -36,7 +36,7 @@ class StreamCommands:
 
     def run(self, *arguments: str) -> Result:
         """Run one command."""
-        return CliRunner().invoke(app, arguments)
+        return CliRunner().invoke(make_app(), arguments)
 
     def json(self, *arguments: str) -> Any:
         """Run one command with --json, which must succeed; return the value."""

@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 from typer.testing import CliRunner, Result
 
-from console.main import app
+from console.main import make_app
 from console.queries import groups
 from stream.keys import Shard
 from stream.redis import client as connect
@@ -28,7 +28,7 @@ class GroupCommands:
 
     def run(self, *arguments: str, answer: str = "") -> Result:
         """Run `ackstream groups …`."""
-        return CliRunner().invoke(app, ["groups", *arguments, "--redis-url", self.url], input=answer)
+        return CliRunner().invoke(make_app(), ["groups", *arguments, "--redis-url", self.url], input=answer)
 
     def list_groups(self) -> dict[str, dict[str, Any]]:
         """Return the rows of `list --json` by group."""
@@ -133,7 +133,9 @@ def test_drop_removes_a_group_and_keeps_its_dead_letters(site: GroupCommands) ->
     assert "Its 1 dead letters are kept" in output
     assert set(site.list_groups()) == {"done", "foreign", "missing"}
     assert site.do(lambda server: _keys(server, shard)) == everything - {"checkpoint:slow"}
-    letters = CliRunner().invoke(app, ["dead-letters", "list", "--group", "slow", "--redis-url", site.url, "--json"])
+    letters = CliRunner().invoke(
+        make_app(), ["dead-letters", "list", "--group", "slow", "--redis-url", site.url, "--json"]
+    )
     assert len(orjson.loads(letters.output)["dead_letters"]) == 1
 
 

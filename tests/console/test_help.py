@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import typer
 
-from console.main import app
+from console.main import make_app
 from tests.support.commands import run_command
 
 SLOW_LIBRARIES = {"aiohttp", "alembic", "pydantic_settings", "redis", "rich", "sqlalchemy", "structlog", "uvloop"}
@@ -29,7 +29,7 @@ def commands() -> Iterator[tuple[str, ...]]:
             if hasattr(command, "commands"):
                 yield from list_commands(command, (*words, name))
 
-    return list_commands(typer.main.get_command(app), ())
+    return list_commands(typer.main.get_command(make_app()), ())
 
 
 every_command = pytest.mark.parametrize("words", list(commands()), ids=" ".join)

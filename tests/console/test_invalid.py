@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 from typer.testing import CliRunner, Result
 
-from console.main import app
+from console.main import make_app
 from runtime.errors import CommandError
 from stream.keys import Shard
 from tests.support.samples.events import body, entry
@@ -42,7 +42,9 @@ class InvalidCommands:
     async def run(self, *arguments: str, answer: str | None = None) -> Result:
         """Run one command, with this input from the user."""
         environment = {f"ACKSTREAM_{name.upper()}": value for name, value in self.settings.items()}
-        return await asyncio.to_thread(CliRunner().invoke, app, ["invalid", *arguments], env=environment, input=answer)
+        return await asyncio.to_thread(
+            CliRunner().invoke, make_app(), ["invalid", *arguments], env=environment, input=answer
+        )
 
     async def json(self, *arguments: str) -> Any:
         """Run one command with --json; return the printed value."""
@@ -146,8 +148,8 @@ async def test_stats_count_recorded_payloads(site: InvalidCommands) -> None:
     """`stats` prints a line for people, and the counts with --json."""
     await site.record(JUNK)
     environment = {f"ACKSTREAM_{name.upper()}": value for name, value in site.settings.items()}
-    people = await asyncio.to_thread(CliRunner().invoke, app, ["stats"], env=environment)
-    programs = await asyncio.to_thread(CliRunner().invoke, app, ["stats", "--json"], env=environment)
+    people = await asyncio.to_thread(CliRunner().invoke, make_app(), ["stats"], env=environment)
+    programs = await asyncio.to_thread(CliRunner().invoke, make_app(), ["stats", "--json"], env=environment)
 
     assert "1 invalid payloads are recorded" in people.stdout
     assert orjson.loads(programs.stdout)["shards"][0]["invalid"]["entries"] == 1

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
-from console.main import app
+from console.main import make_app
 from console.web.sampling.alert_rules import RULES, AlertRule
 from console.web.settings import ConsoleSettings
 from deploy.docs import metrics_page
@@ -64,7 +64,7 @@ def find_commands() -> Iterator[tuple[str, bool]]:
 
 def find_fault(text: str, *, is_whole: bool) -> str:
     """Return a sentence for a command line that cannot be parsed."""
-    command: TyperCommand | TyperGroup = typer.main.get_group(app)
+    command: TyperCommand | TyperGroup = typer.main.get_group(make_app())
     words = shlex.split(text)[1:]
     while isinstance(command, TyperGroup) and words:
         member = command.commands.get(words.pop(0))

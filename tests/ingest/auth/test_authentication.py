@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 from typer.testing import CliRunner
 
-from console.main import app
+from console.main import make_app
 from ingest.settings import IngestSettings
 from stream.keys import Shard
 from stream.settings import InvalidSettings
@@ -27,7 +27,7 @@ from tests.support.waiting import until
 
 
 def trace(message: str) -> Any:
-    return orjson.loads(CliRunner().invoke(app, ["trace", message, "--json"], catch_exceptions=False).stdout)
+    return orjson.loads(CliRunner().invoke(make_app(), ["trace", message, "--json"], catch_exceptions=False).stdout)
 
 
 async def post(url: str, payload: bytes, authorization: str) -> int:

@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 from typer.testing import CliRunner, Result
 
-from console.main import app
+from console.main import make_app
 from ingest.auth.quarantine import BATCH_ENTRIES, WAITING_ENTRIES
 from runtime.errors import CommandError
 from stream.entry import Entry
@@ -52,7 +52,7 @@ class QuarantiningIngest:
     async def run(self, *arguments: str, **settings: str) -> Result:
         """Run one command."""
         environment = {f"ACKSTREAM_{name.upper()}": value for name, value in {**self.settings, **settings}.items()}
-        return await asyncio.to_thread(CliRunner().invoke, app, ["quarantine", *arguments], env=environment)
+        return await asyncio.to_thread(CliRunner().invoke, make_app(), ["quarantine", *arguments], env=environment)
 
     async def json(self, *arguments: str, **settings: str) -> Any:
         """Run one command with --json, which has to succeed."""

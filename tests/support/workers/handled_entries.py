@@ -15,7 +15,7 @@ import pytest
 from redis.asyncio import Redis
 from typer.testing import CliRunner, Result
 
-from console.main import app
+from console.main import make_app
 from stream.keys import Shard
 from stream.redis import client as connect
 from tests.support.processes import Process, ackstream
@@ -41,7 +41,7 @@ class HandledStream:
 
     def run(self, *arguments: str) -> Result:
         """Run one command."""
-        return CliRunner().invoke(app, arguments)
+        return CliRunner().invoke(make_app(), arguments)
 
     def json(self, *arguments: str) -> Any:
         """Run one command with --json, which has to succeed."""

@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 from typer.testing import CliRunner
 
-from console.main import app
+from console.main import make_app
 from console.queries import replay_progress
 from console.time_args import parse_time_ms
 from runtime.errors import CommandError
@@ -206,7 +206,7 @@ def test_a_dropped_group_loses_its_replays(site: HandledStream, monkeypatch: pyt
 )
 def test_invalid_arguments_are_an_error(arguments: tuple[str, ...], code: int, sentence: str) -> None:
     """The error exits with 1, or with 2 for an option out of its range."""
-    result = CliRunner().invoke(app, ["replay", *arguments])
+    result = CliRunner().invoke(make_app(), ["replay", *arguments])
     assert result.exit_code == code
     assert sentence in (str(result.exception) if code == 1 else result.output)
     assert code == 2 or isinstance(result.exception, CommandError)
