@@ -48,7 +48,12 @@ class StreamSettings(BaseSettings):
     """Settings of every command. Others load more; ``groups list`` works even if a setting of a worker is invalid."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix=PREFIX,
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        defer_build=True,  # a process uses one of these classes, and builds no validators for its base classes
     )
     secrets: ClassVar[frozenset[str]] = frozenset({"redis_url"})
     protections: ClassVar[frozenset[str]] = frozenset()

@@ -96,9 +96,9 @@ def ingest(
 
     Example: ackstream ingest --host 0.0.0.0 --redis-url redis://redis:6379
     """
-    from stream.redis.lean_import import import_redis
+    from console.lean_import import import_lean
 
-    import_redis()
+    import_lean()
     from console.processes import Serve, run_command
     from ingest.http.port import reserve_webhook_port
     from ingest.settings import IngestSettings
@@ -138,9 +138,9 @@ def worker(
 
     Example: ackstream worker --handler store --handler orders:on_status
     """
-    from stream.redis.lean_import import import_redis
+    from console.lean_import import import_lean
 
-    import_redis()
+    import_lean()
     from console.processes import Serve, run_command
     from worker.settings import WorkerSettings
 

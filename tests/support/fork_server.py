@@ -194,9 +194,10 @@ def run_request(request: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    importlib.import_module("stream.redis.lean_import").import_redis()  # as the processes do
+    importlib.import_module("console.lean_import").import_lean()  # as the processes do
     for name in IMPORTED:
         importlib.import_module(name)
+    importlib.import_module("console.main").make_app()  # imports all commands
     gc.freeze()  # a collection in a forked process would copy all objects
     accepted = serve(socket.socket(fileno=int(sys.argv[1])))
     if accepted is not None:
