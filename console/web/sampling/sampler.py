@@ -121,7 +121,9 @@ class Sampler:
             await self._read()
 
     async def _read(self) -> None:
-        if await self._redis.read():
+        has_answered = await self._redis.read()
+        is_first = not self._sums.marks  # a shard that is missing in the first reading would later count as a new one
+        if has_answered and not (is_first and self._redis.sample.away_shards):
             self._sums.add(self._redis.shards)
             self._redis_at = self._clock()
         before, self.latest = self.latest, self._take()

@@ -131,6 +131,14 @@ async def check_pages(person: Visitor, node: str) -> None:
     assert not [sample for metric in OUTSTANDING.collect() for sample in metric.samples]
 
 
+async def check_return(person: Visitor) -> None:
+    """Look at the first page after the node is back: the entries of its shards are not counted as new ones."""
+    overview = (await person.get("/api/v1/overview")).json()
+    redis = overview["flow"]["redis"]
+    assert (redis["away_shards"], redis["entries"]) == ([], SHARDS)
+    assert not [sentence for sentence in overview["verdict"]["sentences"] if "kept" in sentence]
+
+
 async def check_number(person: Visitor, node: str | None = None) -> None:
     """Look at the answer to an autoscaler, with all nodes or without this one."""
     answer = await person.get(f"/api/v1/groups/{GROUP}/outstanding")
@@ -158,8 +166,12 @@ async def test_a_primary_that_is_away_is_named_and_the_others_are_shown(
             await hold(lambda: check_pages(person, second.address))
         await hold(lambda: check_commands(second.address))
         await hold(lambda: check_doctor(second.address, "shards 1 and 2"))
-        await second.node.start()
-        await until(cluster.agree)
+        (tmp_path / "new").mkdir()
+        async with run_console(tmp_path / "new", cluster.url, shard.name) as new, new.visit(Role.ADMIN) as person:
+            await hold(lambda: check_pages(person, second.address))
+            await second.node.start()
+            await until(cluster.agree)
+            await hold(lambda: check_return(person))
         third.node.kill()
         await hold(lambda: check_unknown_number(third.address))
         monkeypatch.setenv("ACKSTREAM_SHARDS", str(SHARDS))
