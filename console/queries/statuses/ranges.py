@@ -35,13 +35,13 @@ async def plan_ranges(
     """Return the ranges of time with such messages, newest first. Each has ``enough`` of them, or hours that adjoin.
 
     ``status`` is None for any, and ``open`` for all that are not final. A message counts with each status that it
-    reached, so a range may have fewer.
+    reached, so a range may have fewer. ``since`` is in UTC.
     """
     hour = status_rollups.c.hour
     count = func.sum(status_rollups.c[_count_of(status)])
     statement = select(hour, count).where(hour <= before).group_by(hour).having(count > 0).order_by(hour.desc())
     if since is not None:
-        statement = statement.where(hour > since - _HOUR)
+        statement = statement.where(hour >= since.replace(minute=0, second=0, microsecond=0))
     values = {"channel": channel, "account": account, "error_code": error}
     labels = {name: clean(value)[:LONGEST_LABEL] for name, value in values.items() if value is not None}
     if labels:

@@ -291,8 +291,9 @@ def _decode(cursor: str) -> Cursor:
     time, _, message_uuid = cursor.partition("_")
     try:
         first_at = datetime.fromisoformat(time)
-    except ValueError:
+        in_utc = first_at.astimezone(UTC)  # SQLite compares times as texts
+    except (ValueError, OverflowError):
         raise InvalidCursor("the cursor is not one of a page") from None
     if first_at.tzinfo is None or not message_uuid:
         raise InvalidCursor("the cursor is not one of a page")
-    return first_at, clean(message_uuid)
+    return in_utc, clean(message_uuid)

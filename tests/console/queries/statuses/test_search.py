@@ -248,9 +248,28 @@ async def test_a_count_of_rare_newer_messages_is_limited(engine: AsyncEngine, mo
 
 async def test_another_text_is_no_cursor(engine: AsyncEngine) -> None:
     """A cursor that no page gave is refused."""
-    for cursor in ("", "x", "2026-11-28T12:00:00_m", "2026-11-28T12:00:00+00:00_", "_m"):
+    for cursor in (
+        "",
+        "x",
+        "2026-11-28T12:00:00_m",
+        "2026-11-28T12:00:00+00:00_",
+        "_m",
+        "0001-01-01T00:00:00+14:00_m",
+        "9999-12-31T23:00:00-14:00_m",
+    ):
         with pytest.raises(InvalidCursor):
             await find_messages(engine, MessageFilter(), cursor)
+
+
+async def test_a_cursor_may_have_any_time_and_zone(engine: AsyncEngine) -> None:
+    """Another zone means the same place in the list, and no message is earlier than the year 1."""
+    await store(engine, {"message_uuid": "m-a"}, {"message_uuid": "m-b"}, {"message_uuid": "m-c"})
+    chosen = MessageFilter(channel="sms")
+    for cursor in ("2026-11-28T13:00:00+00:00_m-b", "2026-11-28T18:30:00+05:30_m-b"):
+        page = await find_messages(engine, chosen, cursor)
+        assert [message.message_uuid for message in page.messages] == ["m-a"], cursor
+        assert await count_newer(engine, chosen, cursor) == Capped(1, is_exact=True), cursor
+    assert await count_newer(engine, chosen, "0001-01-01T00:00:00+00:00_m") == Capped(3, is_exact=True)
 
 
 async def test_a_slow_query_is_stopped_by_the_database(engine: AsyncEngine) -> None:
