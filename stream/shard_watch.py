@@ -6,7 +6,7 @@ not noticed a change yet may still append to it.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 import structlog
@@ -30,6 +30,7 @@ REPORT_SECONDS = 600.0
 NEXT_STEP = "give this user the rights of deploy/redis-users.acl"
 
 Start = Callable[[Shard], object]
+FindShards = Callable[[], Awaitable[Sequence[Shard]]]
 
 
 class ShardWatch:
@@ -77,6 +78,12 @@ class ShardWatch:
                 self._report_denial(exc, can_read=not self._reads or self._has_read)
         if self._reads and not self._has_read and self._denial is not None:
             raise self._denial.with_traceback(None)
+
+    async def find_shards(self) -> Sequence[Shard]:
+        """Return all shards. Raises RedisError if the layout, which has their number, was never read, and cannot be."""
+        if not self._has_read:
+            await self.refresh()
+        return self.shards
 
     async def run(self, stop: asyncio.Event) -> None:
         """Read the layout every POLL_SECONDS until ``stop``. While Redis is away the last one stays.

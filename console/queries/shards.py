@@ -11,6 +11,7 @@ from console.queries.stats import gather_stats
 from runtime.errors import CommandError
 from stream.layout import Layout, change_layout, read_layout
 from stream.redis.cluster import LOST, AwayShard, find_nodes, is_cluster, locate_shards, split_shards
+from stream.redis.errors import SlotDown
 from stream.settings import StreamSettings
 from worker.events.timestamps import iso_time
 from worker.group.consumer_group import create_group, read_group_names
@@ -71,7 +72,7 @@ async def list_shards(server: Redis, settings: StreamSettings) -> ShardList:
 async def find_layout(server: Redis, settings: StreamSettings) -> Layout:
     """Return the layout; that of ACKSTREAM_SHARDS while the node of a cluster that has shard 0 is away.
 
-    Raises CommandError if that is not set then, and RedisError.
+    Raises CommandError if that is not set then, and RedisError, also SlotDown if the cluster is down.
     """
     try:
         return await read_layout(server, settings)
@@ -79,6 +80,8 @@ async def find_layout(server: Redis, settings: StreamSettings) -> Layout:
         if not is_cluster(server):
             raise
         if "shards" not in settings.model_fields_set:
+            if isinstance(exc, SlotDown):
+                raise
             node = format_away(await locate_shards(server, [settings.shard]))
             step = "start it, or set ACKSTREAM_SHARDS to the number of shards to see the others"
             raise CommandError(f"{node}, and shard 0 has the number of shards: {step}") from exc

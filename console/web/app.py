@@ -54,7 +54,7 @@ async def serve(
         async with (
             open_console_database(settings.console_database) as database,
             watch_shards(server, settings, stop, creates=False) as watch,
-            run_sampler(settings, server, watch.shards, engine, database) as sampler,
+            run_sampler(settings, server, watch.find_shards, engine, database) as sampler,
             open_plans(server) as plans,
             run_simulation(settings) as simulation,
             open_board() as checks,
@@ -63,7 +63,7 @@ async def serve(
             await access.audit.drop_old()
             erasures = ErasureBoard(settings, access.audit)
             parts = access.audit, plans, simulation, checks, erasures
-            state = ConsoleState(settings, server, watch.shards, engine, sampler, *parts)
+            state = ConsoleState(settings, server, watch.shards, watch.find_shards, engine, sampler, *parts)
             async with (
                 aclosing(erasures),
                 open_site(make_app(state, access, stop), settings) as port,

@@ -19,6 +19,7 @@ from console.web.overview.simulation import Simulation
 from console.web.sampling.sampler import Sampler
 from console.web.settings import ConsoleSettings
 from stream.keys import Shard
+from stream.shard_watch import FindShards
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,9 @@ class ConsoleState:
     settings: ConsoleSettings
     server: Redis
     shards: Sequence[Shard]
-    """All shards; new ones are added while the console runs."""
+    """The shards; new ones are added while the console runs. It is only shard 0 until the layout was read."""
+    find_shards: FindShards
+    """Returns all shards. Raises RedisError if the layout was never read, and cannot be."""
     engine: AsyncEngine
     """Read-only."""
     sampler: Sampler

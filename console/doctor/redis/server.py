@@ -22,7 +22,7 @@ from stream.keys import Shard
 from stream.layout import Layout
 from stream.redis.client import ServerUnfit, name_error, redact_url, require_commands
 from stream.redis.cluster import LOST, at_key, find_nodes, is_cluster
-from stream.redis.errors import FULL, READ_ONLY, UNSUPPORTED, UNWRITABLE, RedisFault, identify_fault
+from stream.redis.errors import FULL, READ_ONLY, UNSUPPORTED, UNWRITABLE, RedisFault, SlotDown, identify_fault
 from stream.shard_watch import ShardWatch
 
 SETTINGS = (*REQUIRED, POLICY, "maxmemory", "maxclients", "min-replicas-to-write", "stop-writes-on-bgsave-error")
@@ -46,6 +46,9 @@ async def find_fault(server: Redis, setup: Setup) -> Finding | None:
     """Return why Redis does not answer; None if it does. The other checks of Redis need its answers."""
     try:
         await server.ping()
+        if is_cluster(server):
+            with suppress(ResponseError):
+                await server.exists(setup.stream.shard.stream)  # a node of a cluster that is down answers a ping
     except (RedisError, OSError) as exc:
         fault = identify_fault(exc)
         if fault in EXPLAINED:
@@ -65,6 +68,8 @@ async def _find_home_away(server: Redis, setup: Setup, error: BaseException) -> 
     try:
         nodes = await find_nodes(server, [shard.stream for shard in shards])
     except RedisError:
+        return None
+    if nodes[shards[0].stream] and isinstance(error, SlotDown):  # the node has answered
         return None
     return _describe_away(nodes, shards[0], error)
 

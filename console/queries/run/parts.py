@@ -16,7 +16,7 @@ from ingest.append.server_checks import POLICY, REQUIRED, find_shortcomings
 from stream.keys import Shard
 from stream.redis.client import describe_error
 from stream.redis.cluster import list_nodes
-from stream.redis.errors import identify_fault
+from stream.redis.errors import SLOT_DOWN, identify_fault
 from worker.store.database import DatabaseAway, open_connection
 from worker.store.revision import read_revision
 from worker.store.tables import REVISION
@@ -84,6 +84,8 @@ async def read_nodes(server: Redis, shards: Sequence[Shard]) -> dict[str, RedisP
         nodes = await list_nodes(server, [shard.stream for shard in shards])
     except RedisError as exc:
         return {"": RedisPart(away=identify_fault(exc).sentence)}
+    if not nodes:
+        return {"": RedisPart(away=SLOT_DOWN.sentence)}
     return dict(zip(nodes, await asyncio.gather(*map(_read_node, nodes.values())), strict=True))
 
 

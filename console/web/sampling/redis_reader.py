@@ -16,6 +16,7 @@ from stream.redis.client import limit_wait
 from stream.redis.cluster import AwayShard, ask_shards, list_nodes, locate_shards
 from stream.redis.errors import DENIED, UNKNOWN, identify_fault
 from stream.redis.scripts import read_script
+from stream.shard_watch import FindShards
 from worker.events.event import mask_numbers
 from worker.timing import TIMING
 
@@ -35,16 +36,16 @@ FAILURES_SCRIPT = read_script(__file__, "failures.lua")
 
 
 class RedisReader:
-    """Reads all shards, also those that ``shards`` gets later.
+    """Reads all shards, also those that ``find_shards`` returns later.
 
     Every error of Redis becomes the reason of `RedisSample.away`, with the last numbers. The shards of a cluster that
     do not answer, while others do, are `RedisSample.away_shards`.
     """
 
-    def __init__(self, server: Redis, shards: Sequence[Shard], clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, server: Redis, find_shards: FindShards, clock: Callable[[], float] = time.time) -> None:
         self._server = server
         self._clock = clock
-        self._shards = shards
+        self._find_shards = find_shards
         self._readers: dict[Shard, StatsReader] = {}
         self._failures = server.register_script(FAILURES_SCRIPT)
         self._liveness = Liveness()
@@ -58,8 +59,9 @@ class RedisReader:
 
     async def read(self) -> bool:
         """Read one moment; return whether Redis has answered."""
-        shards = tuple(self._shards)
         try:
+            async with limit_wait(READ_SECONDS):
+                shards = tuple(await self._find_shards())
             answers = await ask_shards(self._server, shards, self._read_shard)
             self.shards = list(answers.values())
             async with limit_wait(READ_SECONDS):

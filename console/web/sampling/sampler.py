@@ -35,8 +35,8 @@ from console.web.sampling.snapshot import Away, IngestSample, RedisSample, Snaps
 from console.web.sampling.verdict import make_verdict
 from console.web.settings import ConsoleSettings
 from runtime.tasks import cancel_and_wait
-from stream.keys import Shard
 from stream.redis.client import describe_error
+from stream.shard_watch import FindShards
 from worker.store.database import DatabaseAway, open_connection
 
 TICK_SECONDS = 1.0
@@ -212,13 +212,13 @@ def _describe_away(exc: BaseException) -> str:
 
 @asynccontextmanager
 async def run_sampler(
-    settings: ConsoleSettings, server: Redis, shards: Sequence[Shard], engine: AsyncEngine, database: Connection
+    settings: ConsoleSettings, server: Redis, find_shards: FindShards, engine: AsyncEngine, database: Connection
 ) -> AsyncIterator[Sampler]:
     """Run the sampler while the block runs; yields it after its first snapshot. ``database`` is the console's own."""
     history = SampleHistory(database)
     await history.load(time.time())
     scraper = Scraper(lambda: settings.scrape_urls)  # `ackstream up` may start later
-    sampler = Sampler(RedisReader(server, shards), scraper, engine, history)
+    sampler = Sampler(RedisReader(server, find_shards), scraper, engine, history)
     timeout = aiohttp.ClientTimeout(total=SCRAPE_EVERY_SECONDS)
     async with (
         aiohttp.ClientSession(timeout=timeout, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()) as http,

@@ -9,6 +9,7 @@ from console.web.sampling.sampler import Sampler, run_sampler
 from console.web.settings import ConsoleSettings
 from stream.keys import Shard
 from stream.redis.client import client
+from stream.shard_watch import ShardWatch
 from worker.store.database import open_engine
 
 
@@ -21,10 +22,11 @@ async def sampling(
     settings = ConsoleSettings(redis_url=redis_url, stream=shard.name, data=folder, console_scrape=scrape)
     server = client(redis_url)
     engine = open_engine(settings.database_url, read_only=True)
+    watch = ShardWatch(server, settings, creates=False)
     try:
         async with (
             open_console_database(settings.console_database) as database,
-            run_sampler(settings, server, [shard], engine, database) as sampler,
+            run_sampler(settings, server, watch.find_shards, engine, database) as sampler,
         ):
             yield sampler
     finally:

@@ -13,6 +13,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.crc import key_slot
 
+from console.queries.run.parts import RedisPart, read_nodes
 from console.queries.shards import list_shards, set_shards
 from console.web.access.roles import Role
 from console.web.sampling.redis_reader import RedisReader
@@ -229,10 +230,9 @@ async def test_commands_read_all_nodes(
 async def check_nodes(cluster: RedisCluster, server: Redis, shard: Shard, owners: Sequence[str]) -> None:
     """Look at each node as console and doctor do, the last shard without a node, and a node as if it were alone."""
     assert (await list_nodes(server, [each.stream for each in shards_of(shard)])).keys() == set(owners)
-    reader = RedisReader(server, shards_of(shard))
+    reader = RedisReader(server, ShardWatch(server, StreamSettings(stream=shard.name)).find_shards)
     assert await reader.read()
-    assert (reader.sample.entries, reader.sample.away) == (2 * SHARDS - 1, None)
-    assert reader.sample.memory_used
+    assert (reader.sample.entries, reader.sample.away, not reader.sample.memory_used) == (2 * SHARDS - 1, None, False)
 
     last = Shard(shard.name, SHARDS - 1)
     await until(lambda: cluster.drop_slot(slot_of(last)))
@@ -242,6 +242,7 @@ async def check_nodes(cluster: RedisCluster, server: Redis, shard: Shard, owners
     durability = {finding["what"] for finding in findings if finding["id"] == "redis.less-durable"}
     assert len(durability) == len(set(owners[: last.number]))
     assert identify_fault(await catch_error(server.xlen(last.stream))) is SLOT_DOWN
+    assert await read_nodes(server, [last]) == {"": RedisPart(away=SLOT_DOWN.sentence)}
     assert identify_fault(await catch_error(ask_wrongly(f"redis://:{cluster.password}@{owners[0]}", shard))) is CLUSTER
     assert identify_fault(await catch_error(ask_wrongly(f"redis+cluster://:wrong@{owners[0]}", shard))) is DENIED
     await work_without_node(cluster, server, shard)
@@ -266,8 +267,7 @@ async def trim_large(cluster: RedisCluster, server: Redis, shard: Shard, folder:
     settings = StreamSettings(redis_url=cluster.url, stream=f"{shard.name}-large", data=folder)
     await set_shards(server, settings, SHARDS)
     watch, policy = ShardWatch(server, settings), RetentionPolicy(DAY_MS, None, together=False)
-    await watch.refresh()
-    for each in watch.shards:
+    for each in await watch.find_shards():
         await create_group(GroupRef(server, each, "g"))
         for _ in range(5):
             await server.xadd(each.stream, {"payload": bytes(2**20)})

@@ -21,7 +21,7 @@ from stream.settings import StreamSettings
 from tests.support.commands import CommandResult, run_command
 from tests.support.http.console_server import Visitor, run_console
 from tests.support.samples.events import body, entry
-from tests.support.servers.clusters import run_cluster
+from tests.support.servers.clusters import Member, RedisCluster, run_cluster
 from tests.support.waiting import until
 from worker.group.consumer_group import create_group
 from worker.group.group_ref import GroupRef
@@ -131,8 +131,8 @@ async def check_pages(person: Visitor, node: str) -> None:
     assert not [sample for metric in OUTSTANDING.collect() for sample in metric.samples]
 
 
-async def check_return(person: Visitor) -> None:
-    """Look at the first page after the node is back: the entries of its shards are not counted as new ones."""
+async def check_all_entries(person: Visitor) -> None:
+    """Look at the page with all shards: entries from before the console's start are not counted as new ones."""
     overview = (await person.get("/api/v1/overview")).json()
     redis = overview["flow"]["redis"]
     assert (redis["away_shards"], redis["entries"]) == ([], SHARDS)
@@ -149,6 +149,43 @@ async def check_number(person: Visitor, node: str | None = None) -> None:
     assert f"Node {node} does not answer for shards 1 and 2" in answer.json()["error"]
 
 
+async def check_first_number(person: Visitor) -> None:
+    """Look at the answers to an autoscaler from the return of shard 0 on: they are errors, then the right number."""
+    numbers: list[int] = []
+
+    async def has_number() -> bool:
+        answer = await person.get(f"/api/v1/groups/{GROUP}/outstanding")
+        if answer.status == 200:
+            numbers.append(answer.json()["outstanding"])
+        return SHARDS in numbers
+
+    await until(has_number)
+    assert set(numbers) == {SHARDS}
+
+
+async def stop_cluster(cluster: RedisCluster, member: Member) -> None:
+    """Kill the member, and return when the others refuse all commands, as they do with the default settings."""
+    others = [each for each in cluster.members if each is not member]
+    for other in others:
+        await other.ask("CONFIG", "SET", "cluster-require-full-coverage", "yes", "cluster-node-timeout", "1000")
+    member.node.kill()
+
+    async def is_down() -> bool:
+        return all([(await other.read_info())["cluster_state"] == "fail" for other in others])
+
+    await until(is_down)
+
+
+async def check_stopped_cluster() -> None:
+    """Look at the commands while nodes answer, but serve no slot."""
+    for arguments in (("stats",), ("shards", "list")):
+        assert "the cluster is down" in (await run(*arguments)).error
+    findings = orjson.loads((await run("doctor", "--no-probe", "--json")).stdout)["findings"]
+    whats = {finding["id"]: finding["what"] for finding in findings}
+    assert "the cluster is down" in whats["redis.unusable"]
+    assert not {"check.failed", "check.no-answer", "redis.node-away"} & set(whats)
+
+
 async def test_a_primary_that_is_away_is_named_and_the_others_are_shown(
     shard: Shard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +198,7 @@ async def test_a_primary_that_is_away_is_named_and_the_others_are_shown(
         second, third = cluster.members[1:]
         async with run_console(tmp_path, cluster.url, shard.name) as console, console.visit(Role.ADMIN) as person:
             await hold(lambda: check_number(person))
+            await hold(lambda: check_all_entries(person))
             second.node.kill()
             await hold(lambda: check_number(person, second.address))
             await hold(lambda: check_pages(person, second.address))
@@ -171,9 +209,17 @@ async def test_a_primary_that_is_away_is_named_and_the_others_are_shown(
             await hold(lambda: check_pages(person, second.address))
             await second.node.start()
             await until(cluster.agree)
-            await hold(lambda: check_return(person))
+            await hold(lambda: check_all_entries(person))
         third.node.kill()
         await hold(lambda: check_unknown_number(third.address))
         monkeypatch.setenv("ACKSTREAM_SHARDS", str(SHARDS))
         await hold(check_set_number)
         await hold(lambda: check_doctor(third.address, "shard 0"))
+        monkeypatch.delenv("ACKSTREAM_SHARDS")
+        (tmp_path / "last").mkdir()
+        async with run_console(tmp_path / "last", cluster.url, shard.name) as last, last.visit(Role.ADMIN) as person:
+            await third.node.start()
+            await check_first_number(person)
+            await hold(lambda: check_all_entries(person))
+        await stop_cluster(cluster, second)
+        await hold(check_stopped_cluster)

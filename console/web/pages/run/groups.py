@@ -163,7 +163,7 @@ async def outstanding(request: web.Request) -> web.Response:
     """Answer the work that is due, for autoscalers: 503 if the number cannot be known, 404 for an unknown group."""
     state, name = state_of(request), (await parameters(request, GroupName)).name
     try:
-        return json_reply({"outstanding": await count_outstanding(state.server, state.shards, name)})
+        return json_reply({"outstanding": await count_outstanding(state.server, await state.find_shards(), name)})
     except UnknownGroup:
         return json_reply({"error": f"no group {name!r} is registered"}, 404)
     except InexactCount as exc:
