@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError
 
+from console.up.valkey import find_free_port
 from ingest.append import connection as append_connection
 from stream.keys import Shard
 from stream.redis import client as connect
@@ -25,7 +26,7 @@ from tests.support.samples.events import body
 from tests.support.servers.listen import run_listener
 from tests.support.servers.proxy import run_proxy, through
 from tests.support.servers.redis_users import add_user
-from tests.support.servers.sentinels import Node, quiet_port
+from tests.support.servers.sentinels import Node
 from tests.support.streams.settled import is_settled
 from tests.support.waiting import until
 
@@ -177,9 +178,9 @@ async def test_tls_is_spoken_and_certificates_are_checked(
 
 async def test_tls_is_spoken_to_the_nodes_of_a_cluster(shard: Shard, tmp_path: Path) -> None:
     """With rediss+cluster:// the first node and the nodes that it names are asked over TLS."""
-    authority, port = trustme.CA(), quiet_port()
+    authority, port = trustme.CA(), find_free_port()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    node = Node(tmp_path / "node", port, f"cluster-enabled yes\ncluster-port {quiet_port()}\nsave ''\n")
+    node = Node(tmp_path / "node", port, f"cluster-enabled yes\ncluster-port {find_free_port()}\nsave ''\n")
     async with node.run(), serve_tls(port, authority.issue_cert("127.0.0.1")) as tls_port:
         async with connect.client(f"redis://127.0.0.1:{port}") as plain:
             ask: Any = plain.execute_command

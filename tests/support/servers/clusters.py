@@ -10,8 +10,9 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from console.up.valkey import find_free_port
 from stream.redis.client import client
-from tests.support.servers.sentinels import Node, quiet_port
+from tests.support.servers.sentinels import Node
 from tests.support.waiting import until
 
 PRIMARIES = 3
@@ -124,7 +125,7 @@ class RedisCluster:
 async def run_cluster(folder: Path, *, replicas: bool = True) -> AsyncIterator[RedisCluster]:
     """Run the nodes, with a replica for each primary or without any, and give each primary a third of the slots."""
     password, node_timeout_ms = secrets.token_hex(8), NODE_TIMEOUT_MS if replicas else QUIET_TIMEOUT_MS
-    ports = [(quiet_port(), quiet_port()) for _ in range(PRIMARIES * (1 + replicas))]
+    ports = [(find_free_port(), find_free_port()) for _ in range(PRIMARIES * (1 + replicas))]
     config = (
         f"requirepass {password}\nmasterauth {password}\nappendonly yes\nsave ''\nrepl-diskless-sync-delay 0\n"
         f"cluster-enabled yes\ncluster-node-timeout {node_timeout_ms}\ncluster-replica-validity-factor 0\n"

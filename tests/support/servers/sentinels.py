@@ -1,17 +1,15 @@
 """A primary, two replicas and three sentinels, real processes on loopback, from the embedded server's program."""
 
-import random
 import secrets
-import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Redis
 
-from console.up.valkey import find_binary
+from console.up.valkey import find_binary, find_free_port
 from stream.redis.client import client
 from tests.support.processes import Process, Server, becomes
 from tests.support.waiting import until
@@ -20,15 +18,6 @@ SERVICE = "statuses"
 DOWN_AFTER_SECONDS = 1.0
 REPLICAS = 2
 SENTINELS = 3
-
-
-def quiet_port() -> int:
-    """A port that is free, and that no connection of these many processes takes by chance as its own end."""
-    while True:
-        port = random.randrange(20_000, 30_000)  # noqa: S311 - no secret
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 class Node(Server):
@@ -99,7 +88,7 @@ class Watched:
 async def run_sentinels(folder: Path, *, least_replicas: int = 0) -> AsyncIterator[Watched]:
     """Run the servers; the primary takes writes only with this number of replicas."""
     password, sentinel_password = secrets.token_hex(8), secrets.token_hex(8)
-    ports = [quiet_port() for _ in range(1 + REPLICAS + SENTINELS)]
+    ports = [find_free_port() for _ in range(1 + REPLICAS + SENTINELS)]
     first, server_ports, sentinel_ports = ports[0], ports[: 1 + REPLICAS], ports[1 + REPLICAS :]
     serving = (
         f"requirepass {password}\nmasterauth {password}\nappendonly yes\nsave ''\nrepl-diskless-sync-delay 0\n"
