@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from console.doctor.runner import Doctor, DoctorReport
 from console.doctor.setup import ROLES, Setup, load_setup
@@ -40,6 +41,8 @@ class Installation:
     server: Redis
     url: str
     shard: Shard
+    heartbeats: dict[str, Heartbeat] = field(default_factory=dict)
+    """Those of the live consumers, by group."""
 
     def set(self, settings: Mapping[str, str | None]) -> None:
         """Set these variables; None unsets one."""
@@ -54,7 +57,11 @@ class Installation:
         return replace(load_setup(KINDS, roles), **{"mounts": lambda: LOCAL_DISK, **changes})
 
     async def run(self, *, probe: bool = False, check_seconds: float = 30, **changes: Any) -> DoctorReport:
-        """Run all checks, by default without the self-test."""
+        """Run all checks, by default without the self-test. The consumers have just read."""
+        for group, heartbeat in self.heartbeats.items():
+            with suppress(RedisError):
+                await heartbeat.beat()
+                await self.server.xreadgroup(group, heartbeat.consumer, {self.shard.stream: "0"})
         return await Doctor(self.load(**changes), with_probe=probe, check_seconds=check_seconds).run()
 
     async def examine(self, **changes: Any) -> list[str]:
@@ -74,9 +81,7 @@ class Installation:
         group = GroupRef(self.server, self.shard, name)
         await ConsumerGroup(group).ensure()
         if alive:
-            heartbeat = Heartbeat(group)
-            await heartbeat.beat()
-            await self.server.xreadgroup(name, heartbeat.consumer, {self.shard.stream: ">"})
+            self.heartbeats[name] = Heartbeat(group)
 
     async def append(self, seconds_ago: float = 0) -> None:
         """Append an entry of this age that no group has read."""
