@@ -78,17 +78,22 @@ async def test_each_fault_on_its_way_is_found(healthy: Installation, shard: Any)
     """Ingest does not answer, refuses it, has another stream, and a group settles nothing; and a lack of secrets."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         closed = f"http://user:a-password@127.0.0.1:{listener.getsockname()[1]}/webhooks/dlr?key=a-password"
+
+    async def examine(url: str) -> list[str]:
+        await healthy.read()
+        return await healthy.examine(probe=True, url=url)
+
     report = await healthy.run(probe=True, url=closed)
     assert "a-password" not in repr(report.summary())
     found = [[finding.id for finding in report.findings]]
     async with run_ingest(**SIGNED) as ingest:
-        found.append(await healthy.examine(probe=True, url=ingest.url))
+        found.append(await examine(ingest.url))
         wrong_path = ingest.url.replace("message-status", "nowhere")
-        found.append(await healthy.examine(probe=True, url=wrong_path))
+        found.append(await examine(wrong_path))
         healthy.set({"STREAM": f"{shard.name}-2", "HANDLERS": GROUP})
-        found.append(await healthy.examine(probe=True, url=ingest.url))
+        found.append(await examine(ingest.url))
         healthy.set({"STREAM": shard.name, "SIGNATURES": "off", "SIGNATURE_SECRETS": None})
-        found.append(await healthy.examine(probe=True, url=ingest.url))
+        found.append(await examine(ingest.url))
 
     assert found == [
         ["probe.unreachable"],
