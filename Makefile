@@ -28,8 +28,8 @@ test: .venv/.dev
 ifdef ARGS
 	$(PYTEST) -n 6 --dist loadgroup $(ARGS)
 else
-	$(PYTEST) -q $(CONTAINERS) & containers=$$!; \
-	$(PYTEST) -n 6 --dist loadgroup --ignore $(CONTAINERS); code=$$?; wait $$containers && exit $$code
+	$(PYTEST) -q $(CONTAINERS); containers=$$?; \
+	$(PYTEST) -n 6 --dist loadgroup --ignore $(CONTAINERS) && exit $$containers
 endif
 
 test-containers: .venv/.dev
