@@ -41,6 +41,8 @@ class LoadedHandler:
     """Selects the events that the handler is called with. The others are settled without a call. None selects all."""
     uses_order: bool = True
     """Whether order mode applies; False if the effect does not depend on the order of the events."""
+    traced: Handler | None = None
+    """The same handler for calls that may have a traced event; None without traces."""
     check: Check | None = None
     """Checks, while no event comes, that the target can take events. None if only a call can find out."""
 
@@ -62,7 +64,7 @@ async def load_handlers(
         if tracing is not None:
             for group, loaded in handlers.items():
                 traced = TracedHandler(loaded.handler, tracing, settings.stream, group)
-                handlers[group] = replace(loaded, handler=traced)
+                handlers[group] = replace(loaded, traced=traced)
         yield handlers
 
 

@@ -36,10 +36,10 @@ class TracedHandler:
 
     def handle(self, events: Sequence[StatusEvent]) -> Coroutine[Any, Any, None]:
         """Call the handler. Raises its exception."""
-        if len(events) == 1:
-            return self._handle(events) if events[0].traceparent is None else self._trace_event(events)
         links = [event.traceparent for event in events if event.traceparent is not None]
-        return self._trace_list(events, links) if links else self._handle(events)
+        if not links:
+            return self._handle(events)
+        return self._trace_event(events) if len(events) == 1 else self._trace_list(events, links)
 
     def _trace_event(self, events: Sequence[StatusEvent]) -> Coroutine[Any, Any, None]:
         event = events[0]

@@ -158,7 +158,14 @@ class GroupWiring:
         check = None if shard.number else self._loaded.check  # all shards have the same target
         limits, target = self._loaded.limits, TargetCheck(check, self._circuits, self._timing)
         dispatcher = Dispatcher(
-            self._loaded.handler, limits, circuit, suspects, self._backlog, target, slots=self._slots
+            self._loaded.handler,
+            limits,
+            circuit,
+            suspects,
+            self._backlog,
+            target,
+            slots=self._slots,
+            traced=self._loaded.traced,
         )
         self._dispatchers.append(dispatcher)
         return dispatcher

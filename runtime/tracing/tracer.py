@@ -10,8 +10,8 @@ import logging
 import re
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, MutableMapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterable, Mapping, MutableMapping
+from contextlib import AbstractContextManager, asynccontextmanager
 from functools import cached_property
 from importlib.metadata import version
 from typing import Literal
@@ -61,7 +61,6 @@ class Tracing:
         self._tracer = provider.get_tracer("ackstream", version("ackstream"))
         self.share = share
 
-    @contextmanager
     def run_span(
         self,
         name: str,
@@ -70,7 +69,7 @@ class Tracing:
         *,
         parent: str | None = None,
         links: Iterable[str] = (),
-    ) -> Iterator[Span]:
+    ) -> AbstractContextManager[Span]:
         """Run a block in a span. ``parent`` and ``links`` are values of ``traceparent``; invalid ones are ignored.
 
         ``parent`` is one that ``add_context`` wrote; without it the span starts a trace. ``links`` may be of others.
@@ -78,13 +77,7 @@ class Tracing:
         """
         above = _continue(parent) if parent else _NO_CONTEXT
         linked = [Link(span_context) for span_context in map(_read_context, links) if span_context.is_valid]
-        span = self._tracer.start_span(name, above, _KINDS[kind], attributes, linked)
-        token = context.attach(trace.set_span_in_context(span))  # use_span takes a tenth of the time of a span more
-        try:
-            yield span
-        finally:
-            context.detach(token)
-            span.end()
+        return _CurrentSpan(self._tracer.start_span(name, above, _KINDS[kind], attributes, linked))
 
     def mark_failed(self, span: Span, error_type: str, place: str = "") -> None:
         """Mark a span as failed, with the class and the place of the error."""
@@ -96,6 +89,21 @@ class Tracing:
     def add_context(self, headers: MutableMapping[str, str]) -> None:
         """Add the ``traceparent`` of the current span to these headers; nothing without a span."""
         _PROPAGATOR.inject(headers)
+
+
+class _CurrentSpan(AbstractContextManager[Span]):
+    """Makes a span the current one until the block ends. ``use_span`` takes a tenth of the time of a span more."""
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+
+    def __enter__(self) -> Span:
+        self._token = context.attach(trace.set_span_in_context(self._span))
+        return self._span
+
+    def __exit__(self, *_error: object) -> None:
+        context.detach(self._token)
+        self._span.end()
 
 
 @asynccontextmanager

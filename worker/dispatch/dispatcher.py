@@ -46,25 +46,22 @@ class Dispatcher:
         target: TargetCheck,
         clock: Callable[[], float] = time.monotonic,
         slots: Slots | None = None,
+        traced: Handler | None = None,
     ) -> None:
-        self._handler = handler
+        self._handler, self._traced = handler, traced
         self._limits = limits
         self._slots = slots or Slots(limits.concurrency)
-        self._circuit = circuit
-        self._suspects = suspects
-        self._target = target
-        self._clock = clock
+        self._circuit, self._suspects = circuit, suspects
+        self._target, self._clock = target, clock
         self._queue = CallQueue(lambda: backlog.is_full)
         self._isolated = CallQueue()
         self._running: dict[asyncio.Task[None], Call | None] = {}
         self._lost: dict[asyncio.Task[None], Call | None] = {}
         self._ended: list[Call] = []
         self._fault: BaseException | None = None
-        self._event_seconds = 0.0
-        self._isolates = False
-        self._watches = True
+        self._event_seconds, self._failures = 0.0, 0
+        self._isolates, self._watches = False, True
         self.has_room = asyncio.Event()  # set once more can be put; the consumer clears it before it puts a batch
-        self._failures = 0
 
     @property
     def is_busy(self) -> bool:
@@ -269,8 +266,11 @@ class Dispatcher:
 
     async def _call_handler(self, events: Sequence[StatusEvent], task: asyncio.Task[Any]) -> BaseException | None:
         """Return the handler's error, None without one. Raises CancelledError if the task is cancelled."""
+        handler = self._handler
+        if self._traced is not None and (len(events) > 1 or events[0].traceparent is not None):
+            handler = self._traced
         try:
-            await self._handler.handle(events)
+            await handler.handle(events)
         except asyncio.CancelledError as exc:
             if task.cancelling():
                 raise
