@@ -39,10 +39,11 @@ def test_no_hostile_payload_takes_long(capsys: pytest.CaptureFixture[str]) -> No
     every_value = range(0, len(timed), len(MESSAGE_PATHS) + len(RECEIPT_PATHS) + 1)
     payloads = [payload for number, payload in enumerate(corpus()) if number in suspects or number in every_value]
 
-    measured = [(cpu_seconds(event, payload), payload) for payload in payloads]
+    once = [(cpu_seconds(event, payload, runs=1), payload) for payload in payloads]
+    measured = [(cpu_seconds(event, payload), payload) for _, payload in heapq.nlargest(10, once)]
     seconds, slowest = max(measured)
     half = cpu_seconds(event, slowest[: len(slowest) // 2])
-    peak = max(peak_bytes(event, payload) for _, payload in heapq.nlargest(10, measured))  # tracing is slow
+    peak = max(peak_bytes(event, payload) for _, payload in heapq.nlargest(5, measured))  # tracing is slow
     with capsys.disabled():
         print(  # noqa: T201 - figures for people
             f"\nslowest of the hostile payloads: {seconds * 1000:.1f} ms of CPU for {len(slowest):,} bytes, "
@@ -66,7 +67,7 @@ def test_twice_the_length_takes_about_twice_the_time(field: tuple[str, bool], un
     least = {short: float("inf"), long: float("inf")}
     for _ in range(100):  # in turn, and only the least counts: a busy machine disturbs short times
         for payload, seconds in least.items():
-            least[payload] = min(seconds, cpu_seconds(event, payload, runs=5))
+            least[payload] = min(seconds, cpu_seconds(event, payload, runs=2))
         if least[long] <= MOST_GROWTH * max(least[short], CHEAP_SECONDS):
             return
     assert least[long] <= MOST_GROWTH * max(least[short], CHEAP_SECONDS)

@@ -137,7 +137,7 @@ IN_FLIGHT = Read(registered=True, read=2, acked=frozenset({1}), set_to=None, che
 
 @given(case=cases())
 @example(FloorCase([(1, HUGE - 1), (1, HUGE)], [IN_FLIGHT], (1, HUGE)))  # the same number to Lua
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_the_floor_is_never_passed(valkey_url: str, case: FloorCase) -> None:
     """No trim removes an entry that a group has not settled, and a trim without a limit removes all others.
 

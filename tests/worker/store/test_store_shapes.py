@@ -17,6 +17,15 @@ from worker.store.handler import Store
 from worker.store.projection import MOST_DECIDING, MOST_STATUSES, find_deciding, project
 from worker.store.tables import messages, status_events
 
+REPEAT = """
+INSERT INTO status_events
+    (event_id, message_uuid, status, provider_status, received_at, entry, account_verified, payload)
+WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {times})
+SELECT substr(event_id, 1, 50) || n, message_uuid, status, provider_status, received_at, entry || n, account_verified, payload
+FROM status_events, numbers
+"""
+"""Stores each event again so many times, with other ids."""
+
 few_examples = settings(
     max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
@@ -29,12 +38,10 @@ async def test_more_stored_events_than_a_statement_takes_parameters(
     """A batch whose messages have 33,000 stored events is stored, and the next one reads few of them."""
     columns = ("event_id", "message_uuid", "status", "provider_status", "received_at", "entry", "account_verified")
     async with engine.begin() as connection:
-        values = []
-        for m in range(number):
-            stored = event(body(message_uuid=f"m-{m}"))
-            row = {name: getattr(stored, name) for name in columns} | {"payload": stored.raw}
-            values += [row | {"event_id": f"{m}-{n}", "entry": f"0/{n}-{m}"} for n in range(each)]
-        await connection.execute(insert(status_events), values)
+        stored = [event(body(message_uuid=f"m-{m}")) for m in range(number)]
+        rows = [{name: getattr(each, name) for name in columns} | {"payload": each.raw} for each in stored]
+        await connection.execute(insert(status_events), rows)
+        await connection.exec_driver_sql(REPEAT.format(times=each - 1))
 
     store = Store(engine)
     await store.handle([event(body(message_uuid=f"m-{m}", status="read")) for m in range(number)])
