@@ -77,7 +77,8 @@ def watch(folder: Path, cores: Cores, minutes: int, rate: int) -> Memory:
         assert answers >= QUARTERS * DEDUP_ENTRIES, f"{answers:,} webhooks are too few to reach all limits in time"
         await_settled(valkey, Shard().stream, GROUPS, worker, answers)
         settled = {group: count_settled(valkey, Shard().stream, group) for group in GROUPS}
-    assert set(settled.values()) == {answers}, f"{answers} answers of 200; settled: {settled}"
+    # On a busy machine Redis may confirm a batch too late: its entries are then also spooled, and so come twice.
+    assert min(settled.values()) >= answers, f"{answers} answers of 200; settled: {settled}"
     print(f"{answers:,} webhooks answered, stored and handled")
     return memory
 
