@@ -21,7 +21,9 @@ REPEAT = """
 INSERT INTO status_events
     (event_id, message_uuid, status, provider_status, received_at, entry, account_verified, payload)
 WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {times})
-SELECT substr(event_id, 1, 50) || n, message_uuid, status, provider_status, received_at, entry || n, account_verified, payload
+SELECT
+    substr(event_id, 1, 50) || n, message_uuid, status, provider_status, received_at, entry || n, account_verified,
+    payload
 FROM status_events, numbers
 """
 """Stores each event again so many times, with other ids."""
@@ -39,8 +41,8 @@ async def test_more_stored_events_than_a_statement_takes_parameters(
     columns = ("event_id", "message_uuid", "status", "provider_status", "received_at", "entry", "account_verified")
     async with engine.begin() as connection:
         stored = [event(body(message_uuid=f"m-{m}")) for m in range(number)]
-        rows = [{name: getattr(each, name) for name in columns} | {"payload": each.raw} for each in stored]
-        await connection.execute(insert(status_events), rows)
+        values = [{name: getattr(each, name) for name in columns} | {"payload": each.raw} for each in stored]
+        await connection.execute(insert(status_events), values)
         await connection.exec_driver_sql(REPEAT.format(times=each - 1))
 
     store = Store(engine)
