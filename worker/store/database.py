@@ -130,9 +130,11 @@ def _create_engine(url: str | URL, **arguments: Any) -> AsyncEngine:
 
 def _open_postgresql(url: str) -> AsyncEngine:
     arguments = postgresql_url.connect_arguments(url)
-    # A prepared statement is dropped after its use: behind a pooler the next statement uses another server connection.
+    # The server keeps no statement, because behind a pooler the next transaction uses another server connection.
+    # Without names and a cache of its own, the driver sends a statement with each use, in one round trip. SQLAlchemy
+    # keeps the types of its values, so only the first use asks for them, in another one.
     # https://docs.sqlalchemy.org/en/20/dialects/postgresql.html#prepared-statement-name-with-pgbouncer
-    pooled = {"prepared_statement_cache_size": 0, "statement_cache_size": 0, "prepared_statement_name_func": str}
+    pooled = {"statement_cache_size": 0, "prepared_statement_name_func": str}
     try:
         engine = _create_engine(
             "postgresql+asyncpg://",
