@@ -1,6 +1,7 @@
 """Opens SQLite and PostgreSQL, with a limit for every wait, and classifies their errors."""
 
 import asyncio
+import math
 import os
 import sqlite3
 import time
@@ -15,7 +16,7 @@ from weakref import WeakSet
 import orjson
 from aiosqlite import Connection
 from sqlalchemy import URL, event
-from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -36,6 +37,9 @@ POSTGRESQL_LIMITS = (
 )
 COMMAND_SECONDS = 40.0  # asyncpg has no limit of its own and would wait for a frozen server for ever
 POOL_SIZE = 4
+UNTESTED_SECONDS = 1.0
+"""A connection to PostgreSQL that was idle for longer is tested before its use, which takes four round trips. One that
+was lost within this time fails a batch, which is tried again, as if it was lost during the batch."""
 # Classes of SQLSTATE with a fault of the server, or one that an operator has to correct: connection, transaction state,
 # authorisation, no such database, rollback, no such table, resources, state of objects, an operator, system, internal.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -139,10 +143,21 @@ def _open_postgresql(url: str) -> AsyncEngine:
         engine = _create_engine(
             "postgresql+asyncpg://",
             connect_args={**arguments, **pooled, "command_timeout": COMMAND_SECONDS},
-            pool_pre_ping=True,
         )
     except ModuleNotFoundError:
         raise CommandError("the driver of PostgreSQL is not installed: pip install 'ackstream[postgres]'") from None
+
+    @event.listens_for(engine.sync_engine, "checkin")
+    def on_checkin(_connection: Any, record: Any) -> None:
+        record.info["idle_since"] = time.monotonic()
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def on_checkout(connection: Any, record: Any, _proxy: Any) -> None:
+        if time.monotonic() - record.info.get("idle_since", math.inf) > UNTESTED_SECONDS:
+            try:
+                engine.dialect.do_ping(connection)
+            except engine.dialect.loaded_dbapi.Error as exc:
+                raise InvalidatePoolError from exc  # the pool connects again
 
     @event.listens_for(engine.sync_engine, "begin")
     def on_begin(connection: Any) -> None:
