@@ -33,6 +33,8 @@ class BatchMessage:
     """The state in its row; None without a row, and if the row is empty or stale."""
     counted: str | None = None
     """Its contribution that the roll-ups contain."""
+    is_new: bool = False
+    """Whether it has certainly no stored events."""
     state: MessageState | None = None
     """The new state, if ``stored`` and the events of the batch decide it."""
     deciding: Mapping[str, StatusEvent] = field(default_factory=dict)

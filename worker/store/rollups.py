@@ -13,7 +13,7 @@ from sqlalchemy import Dialect, Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from worker.store.contribution import Changes
-from worker.store.statements import ArrayRows
+from worker.store.statements import ArrayRows, InsertRows
 from worker.store.tables import delivery_rollups, rollup_dimensions, status_rollups
 
 TABLES = (rollup_dimensions, status_rollups, delivery_rollups)
@@ -32,14 +32,18 @@ _SLOT = f"""slot AS MATERIALIZED (
 class Rollups:
     """Writes the roll-ups of one kind of database."""
 
-    def __init__(self, dialect: Dialect) -> None:
+    def __init__(self, dialect: Dialect, puts: Sequence[InsertRows] = ()) -> None:
+        """Make the statements. That of PostgreSQL contains ``puts`` too, because each statement takes a round trip."""
+        self._puts = puts
         to_time = status_rollups.c.hour.type.dialect_impl(dialect).bind_processor(dialect)
         self._time = lru_cache(maxsize=256)(to_time) if to_time else lambda hour: hour
-        self._arrays = _number_arrays() if dialect.name == "postgresql" else []
-        self._statements = [_upsert_arrays(self._arrays)] if self._arrays else list(map(_upsert_row, TABLES))
+        self._arrays = _number_arrays(puts[-1].next if puts else 1) if dialect.name == "postgresql" else []
+        self._statements = [_upsert_arrays(puts, self._arrays)] if self._arrays else list(map(_upsert_row, TABLES))
 
-    async def add(self, connection: AsyncConnection, changes: Changes) -> None:
-        """Add the changes. Call it last: the slot is taken until the commit."""
+    async def add(
+        self, connection: AsyncConnection, changes: Changes, put: Sequence[Sequence[tuple[Any, ...]]] = ()
+    ) -> None:
+        """Add the changes, and put the rows of each of ``puts``. Call it last: the slot is taken until the commit."""
         tables: Sequence[list[tuple[Any, ...]]] = (
             list(changes.dimensions),
             [(self._time(hour), *key, *amounts) for (hour, *key), amounts in changes.statuses.items()],
@@ -49,23 +53,25 @@ class Rollups:
             for statement, rows in zip(self._statements, tables, strict=True):
                 if rows:
                     await connection.exec_driver_sql(statement, rows)
-        elif changes.statuses or changes.deliveries:
-            parameters = chain.from_iterable(map(ArrayRows.parameters, self._arrays, tables))
+        elif changes.statuses or changes.deliveries or any(put):
+            parameters = chain(
+                *map(InsertRows.parameters, self._puts, put), *map(ArrayRows.parameters, self._arrays, tables)
+            )
             await connection.exec_driver_sql(self._statements[0], tuple(parameters))
 
 
-def _number_arrays() -> Sequence[ArrayRows]:
+def _number_arrays(first: int) -> Sequence[ArrayRows]:
     """Return the parameters of the statement of PostgreSQL, for each table."""
-    arrays, first = [], 1
+    arrays = []
     for table in TABLES:
         arrays.append(ArrayRows(_columns(table), first))
         first += len(_columns(table))
     return arrays
 
 
-def _upsert_arrays(tables: Sequence[ArrayRows]) -> str:
-    """Return the statement that adds rows to all tables of PostgreSQL."""
-    parts = [_SLOT]
+def _upsert_arrays(puts: Sequence[InsertRows], tables: Sequence[ArrayRows]) -> str:
+    """Return the statement of PostgreSQL that puts rows, and adds rows to all tables of roll-ups."""
+    parts = [*(f"put_{place} AS ({put.sql})" for place, put in enumerate(puts)), _SLOT]
     for table, arrays in zip(TABLES, tables, strict=True):
         rows = f"SELECT {_add_slot(table, arrays.values, 'slot.n')} FROM slot, {arrays}"  # noqa: S608 - only names
         parts.append(f"new_{table.name} AS ({_upsert(table, rows)})")

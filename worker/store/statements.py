@@ -30,6 +30,7 @@ from worker.store.projection import INDEXED, MessageState
 from worker.store.tables import UtcTime, messages, status_events
 
 RECEIPT = ("received_at", "entry", "account", "account_verified", "application")  # the query depends on the entry
+LOCKED = (*MessageState._fields, "counted", "stale")
 _POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]
 _CONTROL_ESCAPE = re.compile(r"\\[bfnrtu]")  # or an escaped backslash before such a letter
 _MICROSECONDS_LENGTH = len("2026-11-30T14:00:00.000001+00:00")  # orjson leaves out microseconds of 0
@@ -46,11 +47,21 @@ class InsertRows:
     """
 
     def __init__(
-        self, table: Table, dialect: Dialect, *, defaults: Collection[str] = (), on_conflict: str | None = None
+        self,
+        table: Table,
+        dialect: Dialect,
+        *,
+        defaults: Collection[str] = (),
+        on_conflict: str | None = None,
+        first: int = 1,
     ) -> None:
-        """Make the statement. Rows have no values for the columns in ``defaults``, which the table fills in."""
+        """Make the statement. Rows have no values for the columns in ``defaults``, which the table fills in.
+
+        In PostgreSQL its parameters have the numbers from ``first`` until before ``next``.
+        """
         self._columns = [column for column in table.columns if column.key not in defaults]
-        self._arrays = ArrayRows(self._columns) if dialect.name == "postgresql" else None
+        self.next = first + len(self._columns)
+        self._arrays = ArrayRows(self._columns, first) if dialect.name == "postgresql" else None
         rows = f"VALUES ({', '.join('?' * len(self._columns))})"
         if self._arrays:
             rows = f"SELECT {', '.join(self._arrays.values)} FROM {self._arrays}"  # noqa: S608 - only names
@@ -164,11 +175,38 @@ class UpdateMessages:
         return list(map(self._take, _encode_rows(messages.columns, rows)))
 
 
+class InsertAndLock:
+    """Inserts missing rows of messages in PostgreSQL, and locks and reads the others, in one statement.
+
+    ON CONFLICT DO UPDATE locks a row also if WHERE excludes it, so rows are inserted and locked in one order. Of an
+    inserted row the result has the id, and as ``stale`` whether events of the message are stored. A row that another
+    transaction inserted after the statement began is locked and not returned: only the next statement can read it.
+    https://www.postgresql.org/docs/current/sql-insert.html#SQL-ON-CONFLICT
+    """
+
+    def __init__(self, dialect: Dialect) -> None:
+        lock = "(message_uuid) DO UPDATE SET stale = excluded.stale WHERE false RETURNING message_uuid"
+        self._insert = InsertRows(messages, dialect, on_conflict=lock)
+        names = [f'"{messages.c[name].name}"' for name in LOCKED]
+        self.sql = f"""WITH inserted AS ({self._insert.sql}), stored AS (
+            SELECT {", ".join(names)} FROM messages
+            WHERE message_uuid = ANY(${self._insert.next}::TEXT[]) AND (SELECT count(*) FROM inserted) >= 0
+            FOR NO KEY UPDATE
+        ) SELECT * FROM stored UNION ALL SELECT message_uuid{", NULL" * (len(names) - 2)}, (
+            SELECT true FROM status_events WHERE status_events.message_uuid = inserted.message_uuid LIMIT 1
+        ) FROM inserted"""  # noqa: S608 - only names
+
+    def parameters(self, rows: Sequence[tuple[Any, ...]]) -> Sequence[Any]:
+        """Return the parameters of the driver for rows with values in the order of the columns, in code point order."""
+        return (*self._insert.parameters(rows), [row[0] for row in rows])
+
+
 def read_state(row: Sequence[Any]) -> MessageState | None:
-    """Return the state in a row of ``Statements.lock``; None if the row is empty."""
+    """Return the state in a row of LOCKED; None if the row is empty. The driver does not parse ``statuses``."""
     message_uuid, status, status_at, statuses, *values, _counted, _stale = row
     if not status:
         return None
+    statuses = orjson.loads(statuses) if isinstance(statuses, str) else statuses
     times = {name: datetime.fromisoformat(at) for name, at in statuses.items()}
     return MessageState(message_uuid, status, status_at, times, *values)
 
@@ -179,13 +217,9 @@ class Statements:
     def __init__(self, dialect: Dialect) -> None:
         self._is_postgresql = dialect.name == "postgresql"
         receipts = select(*(status_events.c[column] for column in ("event_id", "message_uuid", *RECEIPT)))
-        self.insert_missing = (
-            InsertRows(messages, dialect, on_conflict="(message_uuid) DO NOTHING RETURNING message_uuid")
-            if self._is_postgresql
-            else None
-        )
+        self.insert_and_lock = InsertAndLock(dialect) if self._is_postgresql else None
         self.lock = (
-            select(*(messages.c[name] for name in (*MessageState._fields, "counted", "stale")))
+            select(*(messages.c[name] for name in LOCKED))
             .where(self._among(messages.c.message_uuid))
             .order_by(collate(messages.c.message_uuid, "C" if self._is_postgresql else "BINARY"))
         )
@@ -207,8 +241,10 @@ class Statements:
         self.mark = update(status_events).where(self._among(status_events.c.event_id)).values(decides=bindparam("to"))
         self.put_events = InsertRows(status_events, dialect)
         self.put_usual_events = InsertRows(status_events, dialect, defaults=("query", "decides"))
-        self.put_messages = InsertRows(messages, dialect)
-        self.update_messages = None if self._is_postgresql else UpdateMessages()
+        self.put_messages = InsertRows(messages, dialect, first=self.put_usual_events.next)
+        self.put_last = (self.put_usual_events, self.put_messages) if self._is_postgresql else ()
+        """Sent with the roll-ups, in one statement."""
+        self.update_messages = UpdateMessages()
 
     def ids(self, ids: Iterable[str]) -> list[str] | str:
         """Return the ids as the parameter ``ids`` of the statements."""

@@ -1,11 +1,17 @@
-"""`store` on PostgreSQL keeps its connections, which may be lost between two batches."""
+"""`store` on PostgreSQL: its statements, its locks, and connections that are lost between two batches."""
+
+import asyncio
+from typing import Any
 
 import pytest
+import sqlalchemy
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.support.samples.events import body, event
-from tests.support.workers.store_rows import count_rows
+from tests.support.waiting import until
+from tests.support.workers.rollup_rows import count_sums, read_sums
+from tests.support.workers.store_rows import count_rows, project_rows, project_states, read_rows
 from worker.handlers.errors import Unavailable
 from worker.store import database
 from worker.store.database import open_engine
@@ -25,6 +31,17 @@ async def close_connections(url: str) -> None:
             )
         )
     await other.dispose()
+
+
+async def wait_for_locks(engine: AsyncEngine, number: int) -> None:
+    """Return when this number of connections to the database wait for a lock."""
+    sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+    async def has_waiting() -> bool:
+        async with engine.connect() as connection:  # a transaction sees the same activity until its end
+            return bool((await connection.execute(text(sql))).scalar_one() == number)
+
+    await until(has_waiting)
 
 
 async def test_a_connection_lost_while_idle_fails_no_batch(
@@ -55,3 +72,38 @@ async def test_a_connection_lost_between_two_batches_fails_one(
     await store.handle([event(body(n=2))])
 
     assert await count_rows(engine, "status_events") == 2
+
+
+async def test_a_batch_of_new_and_known_messages_takes_three_statements(engine: AsyncEngine) -> None:
+    """One sets the limits, one inserts and locks the messages, one writes all rows."""
+    store, statements = Store(engine), list[str]()
+    await store.handle([event(body(status="submitted"))])
+
+    @sqlalchemy.event.listens_for(engine.sync_engine, "before_cursor_execute")
+    def note(_connection: Any, _cursor: Any, sql: str, *_: Any) -> None:
+        statements.append(sql)
+
+    events = [event(body(status="delivered")), event(body(message_uuid="m-2", status="submitted"))]
+    await store.handle(events)
+
+    assert len(statements) == 3
+
+
+async def test_a_message_that_another_writer_inserts_meanwhile_is_counted_once(
+    engine: AsyncEngine, migrated_url: str
+) -> None:
+    """A writer that waited for the row of another one reads its state, although its statement began before."""
+    second = open_engine(migrated_url)
+    events = [event(body(status="submitted")), event(body(status="delivered"))]
+    async with engine.connect() as holder, asyncio.TaskGroup() as writers:
+        await holder.execute(text("LOCK TABLE rollup_dimensions IN EXCLUSIVE MODE"))
+        writers.create_task(Store(engine).handle(events[:1]))
+        await wait_for_locks(engine, 1)
+        writers.create_task(Store(second).handle(events[1:]))
+        await wait_for_locks(engine, 2)
+
+        await holder.rollback()
+
+    assert (await read_rows(engine))[0] == project_rows(events)
+    assert await read_sums(engine) == count_sums(project_states(events).values())
+    await second.dispose()
