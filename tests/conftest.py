@@ -22,6 +22,7 @@ from console.up import valkey
 from stream.keys import Shard
 from stream.redis import client as connect
 from tests.support.databases import make_sqlite
+from tests.support.http.browser import run_chromium
 from tests.support.node_oracle import Ask, install
 from tests.support.processes import Valkey
 from tests.support.servers.copied_postgresql import MIGRATED, run_copied_postgresql
@@ -176,6 +177,13 @@ async def own_server(own_valkey: Valkey) -> AsyncIterator[tuple[str, Redis]]:
 def shard() -> Shard:
     """A stream that no other test uses."""
     return Shard(f"test-{secrets.token_hex(6)}")
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real browser, one for all tests of this process."""
+    with run_chromium(tmp_path_factory.mktemp("chromium")) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

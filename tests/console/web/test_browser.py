@@ -14,6 +14,8 @@ from tests.support.waiting import until
 if TYPE_CHECKING:
     from playwright.async_api import Page, ViewportSize
 
+pytestmark = pytest.mark.xdist_group("tabs")
+
 NARROW: "ViewportSize" = {"width": 360, "height": 800}
 
 
@@ -23,12 +25,12 @@ async def console(tmp_path: Path, valkey_url: str, shard: Shard) -> AsyncIterato
         yield running
 
 
-async def test_a_page_is_live_until_it_is_paused_or_hidden(console: ConsoleServer) -> None:
+async def test_a_page_is_live_until_it_is_paused_or_hidden(chromium: str, console: ConsoleServer) -> None:
     """The clock moves, stops after Pause, and moves again after Resume; nothing is refused by the policy.
 
     A tab in the background gets no update; in the foreground it goes on by itself.
     """
-    async with open_tab(console) as tab:
+    async with open_tab(chromium, console) as tab:
         page = tab.page
         state, clock, pause = page.locator("#state"), page.locator("#now"), page.locator("#pause")
         await expect(state).to_have_text("Live")
@@ -73,13 +75,13 @@ async def check_focus(page: "Page") -> None:
     await expect(button).to_be_focused()
 
 
-async def test_the_first_webhook_changes_the_page_by_itself(console: ConsoleServer) -> None:
+async def test_the_first_webhook_changes_the_page_by_itself(chromium: str, console: ConsoleServer) -> None:
     """A page that waits for the first webhook shows charts as soon as an entry is on the stream.
 
     At 360 px it does not scroll sideways, and the menu opens and closes with the keyboard.
     """
     settings = console.settings
-    async with open_tab(console) as tab, console.visit() as person:
+    async with open_tab(chromium, console) as tab, console.visit() as person:
         page = tab.page
         await page.wait_for_selector("text=Send the first one")
         await append_webhook(settings.redis_url, settings.shard)
@@ -97,12 +99,12 @@ async def test_the_first_webhook_changes_the_page_by_itself(console: ConsoleServ
         assert tab.faults == []
 
 
-async def test_pages_have_no_barriers(console: ConsoleServer) -> None:
+async def test_pages_have_no_barriers(chromium: str, console: ConsoleServer) -> None:
     """Axe finds nothing moderate or worse on Overview, its first run, an error and the sign-in page.
 
     At any width, light or dark.
     """
-    async with open_tab(console, color_scheme="light") as tab:
+    async with open_tab(chromium, console, color_scheme="light") as tab:
         barriers = await tab.find_barriers() + await tab.find_barriers_in_dark()
         await append_webhook(console.settings.redis_url, console.settings.shard)
         await tab.page.wait_for_selector("#charts canvas")

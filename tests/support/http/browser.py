@@ -4,14 +4,19 @@ Each process of the tests imports this module. The import of Playwright takes 0.
 """
 
 import importlib
+import json
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import psutil  # type: ignore[import-untyped]  # the PostgreSQL wheel brings it, without its types
 import pytest
 
 from console.web.access.links import create_link
@@ -20,16 +25,20 @@ from tests.support.http.console_server import ConsoleServer
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from playwright.async_api import BrowserContext, Page
+    from playwright.async_api import Browser, BrowserContext, Page
 
 WAIT_MS = 60_000
 CONTEXT: dict[str, Any] = {"viewport": {"width": 1440, "height": 1000}, "reduced_motion": "reduce"}
 """Options of Playwright's new_context. Without a graphics card, each step of an animation takes the processor."""
 CHROMIUM = shutil.which("chromium")
+FLAGS = ["--no-sandbox", "--host-resolver-rules=MAP *.test 127.0.0.1"]
 COLOUR_RULES = ["color-contrast", "link-in-text-block"]
 """The rules of axe that look at colours."""
 AXE_OPTIONS = {"resultTypes": ["violations"], "iframes": False, "selectors": False}
-SEVERE = frozenset(("moderate", "serious", "critical"))
+SEVERE = ["moderate", "serious", "critical"]
+FIND_BARRIERS = """async ([options, severe]) => (await axe.run(options)).violations
+    .filter((violation) => severe.includes(violation.impact))
+    .flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.html.slice(0, 120)}`))"""
 
 
 @cache
@@ -57,6 +66,10 @@ class Tab:
         """Return what axe finds that is moderate or worse."""
         return await self._run_axe()
 
+    async def find_barriers_but_colours(self) -> list[str]:
+        """Return what axe finds in another width, which changes no colours."""
+        return await self._run_axe(rules={rule: {"enabled": False} for rule in COLOUR_RULES})
+
     async def find_barriers_in_dark(self) -> list[str]:
         """Return what axe finds in the dark scheme, which changes nothing but colours."""
         await self.page.emulate_media(color_scheme="dark")
@@ -73,31 +86,50 @@ class Tab:
         await until(is_narrow_enough)
 
     async def _run_axe(self, **options: Any) -> list[str]:
-        axe = importlib.import_module("axe_playwright_python.async_playwright").Axe()
-        results = await axe.run(self.page, options={**AXE_OPTIONS, **options})
-        return [
-            f"{violation['id']}: {node['html'][:120]}"
-            for violation in results.response["violations"]
-            if violation["impact"] in SEVERE
-            for node in violation["nodes"]
-        ]
+        if not await self.page.evaluate("'axe' in window"):
+            await self.page.evaluate(importlib.import_module("axe_playwright_python.base").AXE_SCRIPT)
+        barriers: list[str] = await self.page.evaluate(FIND_BARRIERS, [{**AXE_OPTIONS, **options}, SEVERE])
+        return barriers
+
+
+@contextmanager
+def run_chromium(folder: Path) -> Iterator[str]:
+    """Run Chromium for all tests of a process, which saves two seconds of the processor for each. Yields its URL."""
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed")
+    config = folder / "config.json"
+    config.write_text(json.dumps({"executablePath": CHROMIUM, "args": FLAGS}))
+    command = (sys.executable, "-m", "playwright", "launch-server", "--browser", "chromium", "--config", str(config))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        for driver in psutil.Process(process.pid).children():
+            driver.terminate()  # it ends Chromium, and then the process ends
 
 
 @asynccontextmanager
-async def open_tab(console: ConsoleServer, role: Role | None = Role.OPERATOR, **options: Any) -> AsyncIterator[Tab]:
+async def connect(chromium: str) -> AsyncIterator["Browser"]:
+    """Connect to the browser of this URL. At the end it forgets all of this test."""
+    async with load_playwright().async_playwright() as playwright:
+        browser = await playwright.chromium.connect(chromium)
+        yield browser
+        await browser.close()
+
+
+@asynccontextmanager
+async def open_tab(
+    chromium: str, console: ConsoleServer, role: Role | None = Role.OPERATOR, **options: Any
+) -> AsyncIterator[Tab]:
     """Open a tab of Chromium with this role; ``options`` are those of Playwright's new_context."""
     link = None if role is None else await create_link(console.settings.console_database, console.url, role)
-    async with open_signed_in(console.url, link, **options) as tab:
+    async with open_signed_in(chromium, console.url, link, **options) as tab:
         yield tab
 
 
 @asynccontextmanager
-async def open_signed_in(url: str, link: str | None, **options: Any) -> AsyncIterator[Tab]:
+async def open_signed_in(chromium: str, url: str, link: str | None, **options: Any) -> AsyncIterator[Tab]:
     """Open a tab on the console at this URL, signed in by the link, with options of Playwright."""
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed")
-    async with load_playwright().async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    async with connect(chromium) as browser:
         context = await browser.new_context(**{"base_url": url, **CONTEXT, **options})
         context.set_default_timeout(WAIT_MS)
         tab = Tab(await context.new_page())
@@ -107,7 +139,6 @@ async def open_signed_in(url: str, link: str | None, **options: Any) -> AsyncIte
             await tab.page.click("button.main")
             await tab.page.wait_for_url(f"{url}/")
         yield tab
-        await browser.close()
 
 
 def _watch(context: "BrowserContext", tab: Tab, url: str) -> None:

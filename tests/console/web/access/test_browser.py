@@ -1,6 +1,5 @@
 """A real browser, over HTTP and under a name that is not localhost: there it sends no Sec-Fetch-Site."""
 
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,11 +9,8 @@ from aiohttp import web
 
 from console.web.access.links import create_link
 from stream.keys import Shard
-from tests.support.http.browser import load_playwright
+from tests.support.http.browser import connect
 from tests.support.http.console_server import run_console
-
-CHROMIUM = shutil.which("chromium")
-FLAGS = ["--no-sandbox", "--host-resolver-rules=MAP console.test 127.0.0.1, MAP evil.test 127.0.0.1"]
 
 
 @asynccontextmanager
@@ -36,17 +32,18 @@ async def run_forger(target: str) -> AsyncIterator[int]:
         await runner.cleanup()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
-async def test_own_forms_count_over_http_and_foreign_ones_do_not(tmp_path: Path, valkey_url: str, shard: Shard) -> None:
+@pytest.mark.xdist_group("tabs")
+async def test_own_forms_count_over_http_and_foreign_ones_do_not(
+    chromium: str, tmp_path: Path, valkey_url: str, shard: Shard
+) -> None:
     """The console's forms sign in and out. The forms of another port of the same host, and of another site, get 403."""
     async with (
         run_console(tmp_path, valkey_url, shard.name, console_allowed_hosts="console.test") as console,
-        load_playwright().async_playwright() as playwright,
+        connect(chromium) as browser,
     ):
         url = console.url.replace("127.0.0.1", "console.test")
         link = await create_link(console.settings.console_database, url)
         async with run_forger(url) as port:
-            browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
             page = await browser.new_page()
             await page.goto(link)
             await page.click("button")
@@ -63,7 +60,6 @@ async def test_own_forms_count_over_http_and_foreign_ones_do_not(tmp_path: Path,
             async with page.expect_response(f"{url}/sign-out") as answer:
                 await page.eval_on_selector('[formaction="/sign-out"]', "button => button.form.requestSubmit(button)")
             status = (await answer.value).status
-            await browser.close()
 
     assert statuses == [403, 403]
     assert (signed_in, forged_theme) == (f"{url}/", None)

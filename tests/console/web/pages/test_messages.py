@@ -186,13 +186,14 @@ async def test_markup_in_every_field_of_the_list_is_text(small_console: ConsoleS
     assert all(answer.status in (200, 303) for answer in filtered)
 
 
-async def test_long_words_wrap(small_console: ConsoleServer) -> None:
+@pytest.mark.xdist_group("tabs")
+async def test_long_words_wrap(chromium: str, small_console: ConsoleServer) -> None:
     """A word of 250 letters in every field makes no page wider than the window, wide or narrow."""
     word = "W" * 250
     fields: Any = dict.fromkeys(("status", "to", "from", "channel", "client_ref"), word)
     usage: Any = {"usage": {"currency": word, "price": "1"}, "error": {"title": word, "detail": word}}
     await store_events(small_console.settings.database_url, [make_event("m-1", **fields, **usage)])
-    async with open_tab(small_console) as tab:
+    async with open_tab(chromium, small_console) as tab:
         for path in ("/messages", "/messages/m-1", "/statuses?since=2025-11-24&until=2025-11-25"):
             await tab.page.goto(path)
             for width in (1280, 360):

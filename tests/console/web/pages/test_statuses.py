@@ -177,12 +177,13 @@ def test_a_code_rises_by_its_share_of_all_messages() -> None:
     assert not is_rising(make_error(40, 0), 1000, 0)
 
 
-async def test_the_time_to_delivery_is_a_chart(small_console: ConsoleServer) -> None:
+@pytest.mark.xdist_group("tabs")
+async def test_the_time_to_delivery_is_a_chart(chromium: str, small_console: ConsoleServer) -> None:
     """Chromium draws three lines on a logarithmic scale; one point gives no chart."""
     for hour in range(2, 6):
         times = [make_event(f"d-{hour}", status, hour * 3600 - later) for status, later in COURSE]
         await store_events(small_console.settings.database_url, times)
-    async with open_tab(small_console) as tab:
+    async with open_tab(chromium, small_console) as tab:
         await tab.page.goto("/statuses")
         await tab.page.wait_for_selector("[data-chart=delivery] canvas")
         words = await tab.page.locator("[data-chart=delivery] .plot").get_attribute("aria-label")
