@@ -156,10 +156,18 @@ async def test_a_claim_is_bounded(server: Redis, shard: Shard) -> None:
     assert sizes == [250, 250, 100]
 
 
-async def test_an_entry_is_acked_after_its_record_is_deleted(server: Redis, shard: Shard) -> None:
+@pytest.mark.parametrize(
+    ("payload", "fields"),
+    [(body(), []), (b"not a status", [b"signature", b"wrong"])],
+    ids=["handled", "invalid and unverified"],
+)
+async def test_an_entry_is_acked_after_its_record_is_deleted(
+    server: Redis, shard: Shard, payload: bytes, fields: list[bytes]
+) -> None:
     """A fault between the two leaves the entry pending, not the record of a settled entry."""
     parts = successor(server, shard, FakeClock())
-    entries = await append_and_read(server, shard, parts.heartbeat, [body()])
+    appended = await append_and_read(server, shard, parts.heartbeat, [payload])
+    entries = [(entry_id, flat + fields) for entry_id, flat in appended]
     parts.poison.note_claim(LIVE, [entry_id for entry_id, _ in entries], [1, 0])
     await server.set(shard.poison("g"), "not a hash")
 
