@@ -1,7 +1,8 @@
 """When a consumer reads its next entries, while its group keeps up with live entries."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from redis.asyncio import Redis
 
@@ -42,8 +43,9 @@ async def append(server: Redis, shard: Shard, *ids: str) -> None:
     await append_payloads(server, shard, *(body(message_uuid=each) for each in ids))
 
 
-async def test_entries_that_come_during_a_call_share_the_next_one(valkey_url: str, server: Redis, shard: Shard) -> None:
-    """A handler that takes one call at a time, such as `store`, gets all of them at once when its call has ended."""
+@asynccontextmanager
+async def run_with_entries_during_call(valkey_url: str, server: Redis, shard: Shard) -> AsyncIterator[GatedHandler]:
+    """Run a group whose first call ends in the block; three entries have come during the call."""
     handler = make_handler("first")
     await append(server, shard, "first")
 
@@ -54,6 +56,12 @@ async def test_entries_that_come_during_a_call_share_the_next_one(valkey_url: st
         await until(is_called)
         await append(server, shard, "a", "b", "c")
         handler.open("first")
+        yield handler
+
+
+async def test_entries_that_come_during_a_call_share_the_next_one(valkey_url: str, server: Redis, shard: Shard) -> None:
+    """A handler that takes one call at a time, such as `store`, gets all of them at once when its call has ended."""
+    async with run_with_entries_during_call(valkey_url, server, shard) as handler:
         await until(lambda: is_settled(server, shard, "g"))
 
     assert handler.began == [["first"], ["a", "b", "c"]]
@@ -97,16 +105,8 @@ async def test_in_order_mode_a_backlog_does_not_hold_up_waiting_events(
 
 async def test_a_stop_during_a_call_reads_no_more_entries(valkey_url: str, server: Redis, shard: Shard) -> None:
     """The worker ends after its call; other workers read the entries that came since."""
-    handler = make_handler("first")
-    await append(server, shard, "first")
-
-    async def is_called() -> bool:
-        return bool(handler.began)
-
-    async with run_group(server, valkey_url, shard, LoadedHandler(handler, Limits(), RetryPolicy())):
-        await until(is_called)
-        await append(server, shard, "a", "b", "c")
-        handler.open("first")  # the call ends after the stop: nothing waits between here and the end of the block
+    async with run_with_entries_during_call(valkey_url, server, shard) as handler:
+        pass  # the call ends after the stop: nothing waits between its end and that of the block
 
     (group,) = await server.xinfo_groups(shard.stream)
     assert (handler.began, group["lag"]) == ([["first"]], 3)

@@ -38,6 +38,16 @@ def count(name: str) -> float:
     return REGISTRY.get_sample_value(f"ackstream_order_{name}_total", {"group": GROUP}) or 0.0
 
 
+async def start(server: Redis, shard: Shard, *messages: str, workers: int) -> OrderedWorkers:
+    """Append an event for each of the messages, and let the first worker start their calls."""
+    members = await OrderedWorkers.make(server, shard, workers)
+    for message in messages:
+        await members.append(message)
+    await members.members[0].work()  # it takes the shard
+    await members.members[0].work()
+    return members
+
+
 async def play(url: str, actions: list[tuple[Any, ...]]) -> OrderedWorkers:
     """Let the members do this, and then all that is left."""
     server = client(url)
@@ -78,12 +88,8 @@ def test_workers_see_each_message_in_order(
 
 async def test_a_worker_that_stood_still_settles_and_reads_nothing(server: Redis, shard: Shard) -> None:
     """After the take-over its settlement and its reads are refused and counted, and the new owner has all entries."""
-    members = await OrderedWorkers.make(server, shard, 2)
+    members = await start(server, shard, "m", "m", workers=2)
     first, second = members.members
-    for _ in range(2):
-        await members.append("m")
-    await first.work()
-    await first.work()
     before = count("refused")
 
     await members.stop(0)
@@ -100,12 +106,8 @@ async def test_a_worker_that_stood_still_settles_and_reads_nothing(server: Redis
 
 async def test_a_failed_event_holds_up_its_message_only(server: Redis, shard: Shard) -> None:
     """Its later events wait, also for the next owner, until its retry is handled; another message continues."""
-    members = await OrderedWorkers.make(server, shard, 2)
+    members = await start(server, shard, "bad", "bad", "good", workers=2)
     first, second = members.members
-    for message in ("bad", "bad", "good"):
-        await members.append(message)
-    await first.work()
-    await first.work()
     await first.end(0, fails=True)
     await first.end(0, fails=False)
     handled = list(members.observed.handled)
@@ -126,12 +128,8 @@ async def test_a_failed_event_holds_up_its_message_only(server: Redis, shard: Sh
 
 async def test_a_removed_retry_frees_its_message(server: Redis, shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
     """If a person removes a delayed retry, the events behind it continue."""
-    members = await OrderedWorkers.make(server, shard, 1)
+    members = await start(server, shard, "m", "m", workers=1)
     (member,) = members.members
-    for _ in range(2):
-        await members.append("m")
-    await member.work()
-    await member.work()
     await member.end(0, fails=True)
     await server.delete(member.group.delayed)
 
@@ -146,12 +144,8 @@ async def test_a_retry_that_fails_during_the_check_still_holds_up_its_message(
     server: Redis, shard: Shard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A retry that is delayed again while the worker looks for removed ones was not removed."""
-    members = await OrderedWorkers.make(server, shard, 1)
+    members = await start(server, shard, "m", "m", workers=1)
     (member,) = members.members
-    for _ in range(2):
-        await members.append("m")
-    await member.work()
-    await member.work()
     await member.end(0, fails=True)
     monkeypatch.setattr(message_order, "OVERDUE_SECONDS", -60.0)  # all delayed retries are overdue
     await members.promote()
@@ -171,12 +165,8 @@ async def test_a_retry_that_fails_during_the_check_still_holds_up_its_message(
 
 async def test_only_the_first_event_of_a_message_is_suspected(server: Redis, shard: Shard) -> None:
     """A dead worker was not handling the events that waited: no crash counts against them."""
-    members = await OrderedWorkers.make(server, shard, 2)
-    first, second = members.members
-    for _ in range(5):
-        await members.append("m")
-    await first.work()
-    await first.work()
+    members = await start(server, shard, *["m"] * 5, workers=2)
+    second = members.members[1]
     await members.stop(0)
     for _ in range(6):
         await second.work()
@@ -189,11 +179,8 @@ async def test_only_the_first_event_of_a_message_is_suspected(server: Redis, sha
 
 async def test_a_call_that_ends_after_a_standstill_counts_as_an_overlap(server: Redis, shard: Shard) -> None:
     """The call ran longer than the lease of its worker, so the next owner may have called the handler as well."""
-    members = await OrderedWorkers.make(server, shard, 1)
+    members = await start(server, shard, "m", workers=1)
     (member,) = members.members
-    await members.append("m")
-    await member.work()
-    await member.work()
     before = count("overlaps")
 
     member.clock.now += TIMING.dead
