@@ -135,9 +135,12 @@ class Circuit:
         """Use this call as the probe."""
         self._probe = call
 
-    def drop(self) -> None:
-        """Forget the calls, and that one of them found the target away: none waits for it any more."""
-        if self.allows_one_call:
+    def drop(self, *, is_checked: bool = False) -> None:
+        """Forget the calls, and that one of them found the target away: none waits for it any more.
+
+        If a check follows (``is_checked``), it says whether the target is still away.
+        """
+        if self.allows_one_call and not is_checked:
             self._note_target(None)
         self._halt = self._probe = self._probe_succeeded = None
         self.allows_one_call = False

@@ -178,7 +178,7 @@ class Dispatcher:
         for waiting in (self._queue, self._isolated, self._suspects):
             waiting.clear()
         self._ended.clear()
-        self._circuit.drop()
+        self._circuit.drop(is_checked=self._target.hasten())
         for task in self._running:
             task.cancel()
         if self._running:

@@ -57,6 +57,11 @@ class TargetCheck:
             self._limit.reschedule(0)
         self._limit = None
 
+    def hasten(self) -> bool:
+        """Let the next check be due at once, because the calls were dropped. Return whether there is a check."""
+        self._due = -math.inf
+        return self._check is not None
+
     async def run(self) -> None:
         """Check the target if that is due. The group must have no call."""
         if self._check is None or self._clock() < self._due:

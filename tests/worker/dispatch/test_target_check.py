@@ -47,8 +47,9 @@ def target() -> Target:
 async def parts(server: Redis, shard: Shard, clock: FakeClock, target: Target) -> Parts:
     """Return a group whose handler has a target with a check."""
     await make_group(server, shard, 0)
-    timing = replace(TIMING, late=1e9, quiet=0.5)
-    parts = make_parts(server, shard, GatedHandler(), clock=clock, timing=timing, check=target.check)
+    timing, handler = replace(TIMING, late=1e9, quiet=0.5), GatedHandler()
+    handler.errors["away"] = Unavailable()
+    parts = make_parts(server, shard, handler, clock=clock, timing=timing, check=target.check)
     await parts.heartbeat.announce()
     return parts
 
@@ -95,6 +96,19 @@ async def test_a_failed_check_holds_up_no_call(
     target.error = None
     await parts.dispatcher.check_target()
     assert parts.circuit.not_ready_reason is None
+
+
+async def test_a_target_is_checked_again_at_once_after_its_calls_are_dropped(parts: Parts, target: Target) -> None:
+    """A group whose calls found the target away is not ready before that, although none of them waits any more."""
+    parts.dispatcher.put(make_call("away"))
+    await parts.dispatcher.step()
+    assert "waits for its target" in (parts.circuit.not_ready_reason or "")
+
+    await parts.dispatcher.cancel()  # as after a fault of Redis
+    assert "waits for its target" in (parts.circuit.not_ready_reason or "")
+    await parts.dispatcher.check_target()
+
+    assert (parts.circuit.not_ready_reason, target.checks) == (None, 1)
 
 
 async def test_an_event_ends_a_check(parts: Parts, target: Target) -> None:
