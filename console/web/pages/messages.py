@@ -212,8 +212,12 @@ async def read_newer(state: ConsoleState, chosen: NewerMessages, _identity: Iden
     """Return how many messages were added to the list."""
     newer = Capped(0, is_exact=True)
     if chosen.newest and not chosen.q:
-        with suppress(QueryTooSlow, InvalidCursor):
+        try:
             newer = await count_newer(state.engine, chosen.make_filter(state), chosen.newest, NEWER_AT_MOST)
+        except QueryTooSlow:
+            newer = Capped(0, is_exact=False)
+        except InvalidCursor:
+            pass
     return {"newer": {"number": newer.number, "is_exact": newer.is_exact}}
 
 
