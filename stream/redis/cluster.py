@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.asyncio.connection import ConnectionPool
 from redis.commands.core import AsyncScript
-from redis.crc import key_slot
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -163,7 +163,12 @@ def is_cluster(server: Redis) -> bool:
 
 def at_key(server: Redis, key: str) -> Redis:
     """Return a client of the node that has this key: of one server the same client."""
-    return server.at_slot(_slot_of(key)) if isinstance(server, ClusterClient) else server
+    return at_slot(server, _slot_of(key))
+
+
+def at_slot(server: Redis, slot: int) -> Redis:
+    """Return a client of the node that has this slot: of one server the same client."""
+    return server.at_slot(slot) if isinstance(server, ClusterClient) else server
 
 
 async def find_nodes(server: Redis, keys: Collection[str]) -> dict[str, str]:
@@ -223,6 +228,17 @@ async def locate_shards(server: Redis, shards: Sequence[Shard]) -> Sequence[Away
     """Return shards that do not answer with their nodes. Raises RedisError."""
     nodes = await find_nodes(server, [shard.stream for shard in shards]) if shards else {}
     return tuple(AwayShard(shard.number, nodes[shard.stream] or None) for shard in shards)
+
+
+async def find_gaps(server: Redis) -> tuple[Sequence[str], int]:
+    """Return the primaries of a cluster that do not answer, and how many slots have no primary. Raises RedisError."""
+    pool: Any = server.connection_pool
+    ranges = sorted(await pool.nodes.find_ranges())
+    slots = {host: first for first, _, host in ranges}
+    pings = (at_slot(server, slot).ping() for slot in slots.values())
+    replies = await asyncio.gather(*pings, return_exceptions=True)
+    away = [f"{host}:{port}" for (host, port), reply in zip(slots, replies, strict=True) if isinstance(reply, LOST)]
+    return away, REDIS_CLUSTER_HASH_SLOTS - sum(last - first + 1 for first, last, _ in ranges)
 
 
 def _slot_of(key: Any) -> int:

@@ -63,7 +63,11 @@ class ClusterNodes:
 
     async def find_primaries(self) -> frozenset[Host]:
         """Return all primaries that have slots. Raises RedisError."""
-        return frozenset(host for _, _, host in (await self._ask_nodes())[0])
+        return frozenset(host for _, _, host in await self.find_ranges())
+
+    async def find_ranges(self) -> Slots:
+        """Return all slots that have a primary. Raises RedisError."""
+        return (await self._ask_nodes())[0]
 
     async def _ask_nodes(self) -> Sequence[Slots]:
         """Return the answers of some nodes, most votes first; if none of them answers, those of all known nodes."""

@@ -21,7 +21,7 @@ from ingest.settings import IngestSettings
 from stream.keys import Shard
 from stream.layout import Layout
 from stream.redis.client import ServerUnfit, name_error, redact_url, require_commands
-from stream.redis.cluster import LOST, at_key, find_nodes, is_cluster
+from stream.redis.cluster import LOST, at_key, find_gaps, find_nodes, is_cluster
 from stream.redis.errors import FULL, READ_ONLY, UNSUPPORTED, UNWRITABLE, RedisFault, SlotDown, identify_fault
 from stream.shard_watch import ShardWatch
 
@@ -67,11 +67,18 @@ async def _find_home_away(server: Redis, setup: Setup, error: BaseException) -> 
     shards = Layout(known=setup.stream.shards).shards(setup.stream.stream)
     try:
         nodes = await find_nodes(server, [shard.stream for shard in shards])
+        if nodes[shards[0].stream] and isinstance(error, SlotDown):  # the node has answered
+            return await _find_down(server)
     except RedisError:
         return None
-    if nodes[shards[0].stream] and isinstance(error, SlotDown):  # the node has answered
-        return None
     return _describe_away(nodes, shards[0], error)
+
+
+async def _find_down(server: Redis) -> Finding | None:
+    """Return why a cluster is down; None if all primaries answer, and all slots have one. Raises RedisError."""
+    away, slots = await find_gaps(server)
+    missing = [*(f"node {node} does not answer" for node in away), *([f"{slots} slots have no node"] if slots else [])]
+    return make_finding("redis.cluster-down", missing="; ".join(missing)) if missing else None
 
 
 def _describe_away(nodes: Mapping[str, str], shard: Shard, error: BaseException) -> Finding:

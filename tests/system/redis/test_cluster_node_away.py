@@ -176,14 +176,14 @@ async def stop_cluster(cluster: RedisCluster, member: Member) -> None:
     await until(is_down)
 
 
-async def check_stopped_cluster() -> None:
+async def check_stopped_cluster(node: str) -> None:
     """Look at the commands while nodes answer, but serve no slot."""
     for arguments in (("stats",), ("shards", "list")):
         assert "the cluster is down" in (await run(*arguments)).error
     findings = orjson.loads((await run("doctor", "--no-probe", "--json")).stdout)["findings"]
     whats = {finding["id"]: finding["what"] for finding in findings}
-    assert "the cluster is down" in whats["redis.unusable"]
-    assert not {"check.failed", "check.no-answer", "redis.node-away"} & set(whats)
+    assert f"The Redis Cluster is down: node {node} does not answer." in whats["redis.cluster-down"]
+    assert not {"check.failed", "check.no-answer", "redis.node-away", "redis.unusable"} & set(whats)
 
 
 async def test_a_primary_that_is_away_is_named_and_the_others_are_shown(
@@ -222,4 +222,4 @@ async def test_a_primary_that_is_away_is_named_and_the_others_are_shown(
             await check_first_number(person)
             await hold(lambda: check_all_entries(person))
         await stop_cluster(cluster, second)
-        await hold(check_stopped_cluster)
+        await hold(lambda: check_stopped_cluster(second.address))
