@@ -60,13 +60,12 @@ def _find_timeline(options: ServerOptions, message: "StoredMessage", *, reveal: 
     """Return the timeline; None, with a line on standard error, if Redis does not answer."""
     from redis.exceptions import RedisError
 
-    from console.queries.timeline.timeline import Timeline, find_timeline
+    from console.queries.timeline.timeline import Timeline, find_timelines
 
     message_uuid = message.state["message_uuid"]
 
     async def find(server: "Redis", shards: "Sequence[Shard]") -> Timeline:
-        parts = [await find_timeline(server, shard, message_uuid, message.events, reveal=reveal) for shard in shards]
-        return sum(parts[1:], parts[0])
+        return await find_timelines(server, shards, message_uuid, message.events, reveal=reveal)
 
     try:
         return options.ask(find)

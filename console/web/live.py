@@ -159,7 +159,13 @@ def _render_frame(request: web.Request) -> dict[str, str]:
         for name, number in count_open_work(request).items()
     }
     clock = f'<time class="soft" id="now" datetime="{now:%Y-%m-%dT%H:%M:%SZ}">{now:%H:%M:%S} UTC</time>'
-    return {**counts, "#now": _partial("#now", "outerMorph", clock)}
+    fault = state_of(request).fault if request.query.get("page") != "overview" else ""
+    note = environment().get_template("_fault.html").render(fault=fault)
+    return {
+        **counts,
+        "#now": _partial("#now", "outerMorph", clock),
+        "#fault": _partial("#fault", "innerMorph", note),
+    }
 
 
 def _partial(target: str, swap: str, html: str) -> str:

@@ -74,6 +74,8 @@ class Frame:
     note: Note | None = None
     live: str = ""
     """The URL of the page's live stream."""
+    fault: str = ""
+    """The nodes of a cluster that do not answer; empty on Overview, whose verdict names them."""
     command: str = ""
     twin: str = ""
 
@@ -152,6 +154,7 @@ def make_frame(
         counts=count_open_work(request) if identity else None,
         note=_read_note(request),
         live=f"/live?{urlencode(query)}" if identity else "",
+        fault=state_of(request).fault if identity and live != "overview" else "",
         command=command,
         twin=f"{twin}?{request.query_string}" if twin and request.query_string else twin,
     )

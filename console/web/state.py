@@ -1,13 +1,15 @@
 """The objects that every handler of the console needs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from aiohttp import web
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from console.doctor.board import CheckBoard
+from console.format import format_away
 from console.queries.run.replay_cards import CopyRates
 from console.queries.run.replay_plans import PlanBoard
 from console.queries.statuses.histograms import DeliveryHistograms
@@ -19,6 +21,7 @@ from console.web.overview.simulation import Simulation
 from console.web.sampling.sampler import Sampler
 from console.web.settings import ConsoleSettings
 from stream.keys import Shard
+from stream.redis.cluster import AwayShard
 from stream.shard_watch import FindShards
 
 
@@ -46,6 +49,25 @@ class ConsoleState:
     """The messages that an admin erases."""
     copy_rates: CopyRates = field(default_factory=CopyRates)
     histograms: DeliveryHistograms = field(default_factory=DeliveryHistograms)
+
+    @property
+    def away(self) -> Sequence[AwayShard]:
+        """The shards of a cluster that did not answer in the last second, while others did."""
+        return self.sampler.latest.redis.away_shards
+
+    async def find_answering(self) -> Sequence[Shard]:
+        """Return all shards without those that are away: pages show these, and name the others. Raises RedisError."""
+        away = {each.shard for each in self.away}
+        return [shard for shard in await self.find_shards() if shard.number not in away]
+
+    @property
+    def fault(self) -> str:
+        """A sentence that names the nodes of the shards that are away; empty if all answer."""
+        return f"{format_away(self.away)}." if self.away else ""
+
+    def describe_away(self) -> list[dict[str, Any]]:
+        """Return the shards that are away for JSON."""
+        return [asdict(each) for each in self.away]
 
 
 STATE = web.AppKey("state", ConsoleState)

@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from console.queries.causes.cause import NEWEST, Causes, Words, cause_id
 from console.queries.causes.newest import NewestEntries, NewestFirst
 from stream.entry import EntryId
+from stream.redis.cluster import at_key
 from worker.replay.entry_reader import Stored
 
 Describe = Callable[[str, Stored], tuple[Words, bool] | None]
@@ -68,7 +69,8 @@ class Counted:
 
 async def count_causes(server: Redis, streams: Streams, describe: Describe) -> Counted:
     """Count the newest entries by cause. Raises RedisError."""
-    seconds, microseconds = await server.time()
+    clock = at_key(server, streams.keys[0][1]) if streams.keys else server
+    seconds, microseconds = await clock.time()
     causes = Causes(seconds * 1000 + microseconds // 1000)
     newest = streams.newest()
     through = streams.through

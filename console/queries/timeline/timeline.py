@@ -124,10 +124,31 @@ class Timeline:
 
 
 def list_stored(events: Sequence[StatusEvent]) -> Timeline:
-    """Return the webhooks as the tables have them, without groups: for the time while Redis is away."""
+    """Return the webhooks as the tables have them, without groups: for the time while Redis, or a node, is away."""
     stored = {EntryId.from_text(event.entry): event for event in events}
     webhooks = [webhook.describe((), reveal=False) for webhook in _list_webhooks(stored, {}, stored)]
-    return Timeline([{**webhook, "is_on_stream": None} for webhook in webhooks], [], _by_entry(stored))
+    unknown = {"is_on_stream": None, "summary": "stored"}
+    return Timeline([{**webhook, **unknown} for webhook in webhooks], [], _by_entry(stored))
+
+
+async def find_timelines(
+    server: Redis,
+    shards: Sequence[Shard],
+    message_uuid: str,
+    events: Sequence[StatusEvent],
+    entry: EntryId | None = None,
+    *,
+    reveal: bool,
+) -> Timeline:
+    """Return the webhooks of a message in these shards, and those of other shards as the tables have them.
+
+    Arguments and errors are those of ``find_timeline``.
+    """
+    numbers = {shard.number for shard in shards}
+    timeline = list_stored([event for event in events if EntryId.from_text(event.entry).shard not in numbers])
+    for shard in shards:
+        timeline += await find_timeline(server, shard, message_uuid, events, entry, reveal=reveal)
+    return timeline
 
 
 async def find_timeline(

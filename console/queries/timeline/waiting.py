@@ -12,6 +12,7 @@ from console.queries.timeline.positions import read_entries
 from console.queries.timeline.timeline import find_timeline
 from stream.entry import Entry, EntryId, InvalidEntry
 from stream.keys import Shard
+from stream.shard_watch import FindShards
 from worker.events.event import InvalidStatus
 from worker.events.vonage import parse
 
@@ -36,10 +37,11 @@ async def find_live(server: Redis, shards: Sequence[Shard], entry_id: EntryId) -
     return None
 
 
-async def search_redis(server: Redis, shards: Sequence[Shard], text: str) -> tuple[list[dict[str, Any]], list[str]]:
+async def search_redis(server: Redis, find_shards: FindShards, text: str) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the message that Redis has and the tables do not, and the places that were searched without a match."""
     entry_id = parse_entry_id(text)
     try:
+        shards = await find_shards()
         if entry_id is not None:
             live = await find_live(server, shards, entry_id)
             return ([{"message_uuid": live, "entry": str(entry_id)}], []) if live else ([], ["stream"])

@@ -15,6 +15,7 @@ from console.web.render import json_reply, parameters, render_page
 from console.web.route import API, Json, Route
 from console.web.state import ConsoleState, state_of
 from stream.entry import EntryId
+from stream.keys import Shard
 from worker.replay.entry_reader import Stored
 
 
@@ -34,7 +35,7 @@ class PayloadList:
     payload_reply: type[BaseModel]
     read: Callable[[ConsoleState, CausePage], Awaitable[Json]]
     read_payload: Callable[[ConsoleState, EntryId, bool], Awaitable[Json | None]]
-    find_streams: Callable[[ConsoleState], Streams]
+    find_streams: Callable[[Sequence[Shard]], Streams]
 
     @property
     def path(self) -> str:
@@ -92,7 +93,8 @@ class PayloadList:
         )
 
     async def _read_news(self, state: ConsoleState, _chosen: CausePage, _identity: Identity) -> Json:
-        return {"keys": await self.find_streams(state).newest_keys(state.server)}
+        streams = self.find_streams(await state.find_answering())
+        return {"keys": await streams.newest_keys(state.server)}
 
     async def _read_payload(self, state: ConsoleState, chosen: EntryPage, reveal: bool) -> Json | None:
         return await self.read_payload(state, EntryId.from_text(chosen.id), reveal)
@@ -114,7 +116,7 @@ async def read_causes(
 ) -> Json:
     """Return the causes, and the payloads of one cause as ``show`` returns them. Raises RedisError."""
     counted = await count_causes(state.server, streams, describe)
-    data = summarize(counted, streams.most)
+    data = {**summarize(counted, streams.most), "away": state.describe_away()}
     cause = counted.causes.find(chosen.cause)
     if cause is None:
         return {**data, "cause": None}

@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from console.web.overview.reply import AwayShardReply
+
 
 class CauseReply(BaseModel):
     """A cause and its numbers."""
@@ -111,6 +113,7 @@ class CauseListReply(BaseModel):
     matching: int = Field(description="counted entries that the filter selects")
     through: str | None = Field(description="the newest entry that was counted")
     others: int = Field(description="entries of further causes, which are not listed")
+    away: list[AwayShardReply]
 
 
 class DeadLettersReply(CauseListReply):

@@ -69,6 +69,7 @@ async def read(state: ConsoleState, chosen: DeadPage, _identity: Identity) -> Js
     counted = await count_dead(state.server, scope)
     return {
         **summarize(counted, COUNTED_AT_MOST),
+        "away": state.describe_away(),
         "group": chosen.group,
         "since": iso_time(scope.selection.since_ms),
         "groups": names,
@@ -77,12 +78,14 @@ async def read(state: ConsoleState, chosen: DeadPage, _identity: Identity) -> Js
 
 
 async def _read_groups(state: ConsoleState) -> list[str]:
-    return sorted({name for shard in state.shards for name in await read_group_names(state.server, shard)})
+    return sorted(
+        {name for shard in await state.find_answering() for name in await read_group_names(state.server, shard)}
+    )
 
 
 async def _find_scope(state: ConsoleState, chosen: DeadPage) -> DeadScope:
     groups = [chosen.group] if chosen.group else await _read_groups(state)
-    return DeadScope(state.shards, groups, build_filter(since=chosen.since))
+    return DeadScope(await state.find_answering(), groups, build_filter(since=chosen.since))
 
 
 async def _open_cause(state: ConsoleState, scope: DeadScope, counted: Counted, chosen: DeadPage) -> Json | None:
@@ -95,7 +98,7 @@ async def _open_cause(state: ConsoleState, scope: DeadScope, counted: Counted, c
         has_more = cause.count > len(letters)
     else:
         letters, has_more = await read_older(state.server, scope, cause.id, EntryId.from_text(chosen.before))
-    sample = await find_sample(state.server, state.shards, [name], cause.id)
+    sample = await find_sample(state.server, await state.find_answering(), [name], cause.id)
     group = state.sampler.latest.groups.get(name)
     return {
         **cause.summary(),
@@ -114,7 +117,7 @@ async def read_news(state: ConsoleState, chosen: DeadPage, _identity: Identity) 
     keys = await scope.streams.newest_keys(state.server)
     if chosen.cause is None:
         return {"keys": keys}
-    sample = await find_sample(state.server, state.shards, scope.groups, chosen.cause)
+    sample = await find_sample(state.server, await state.find_answering(), scope.groups, chosen.cause)
     return {"keys": keys, "sample": sample and sample.summary()}
 
 

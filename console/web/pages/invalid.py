@@ -14,8 +14,9 @@ from worker.events.timestamps import iso_time
 
 async def read(state: ConsoleState, chosen: CausePage) -> Json:
     """Return the causes, and the payloads of one cause."""
-    scope = InvalidScope(state.shards)
-    totals = [await count_invalid(state.server, shard) for shard in state.shards]
+    shards = await state.find_answering()
+    scope = InvalidScope(shards)
+    totals = [await count_invalid(state.server, shard) for shard in shards]
     return {
         **{name: sum(total[name] for total in totals) for name in ("recorded", "dropped", "discarded", "replayed")},
         **await read_causes(
@@ -57,7 +58,7 @@ PAGES = PayloadList(
     payload_reply=InvalidPayloadReply,
     read=read,
     read_payload=_read_payload,
-    find_streams=lambda state: InvalidScope(state.shards).streams,
+    find_streams=lambda shards: InvalidScope(shards).streams,
 )
 ROUTES = [
     *PAGES.routes(),

@@ -18,7 +18,7 @@ from console.queries.codes.error_codes import explain_code
 from console.queries.replays import ReplayRequest, plan_all, start
 from console.queries.timeline.payload import show_payload
 from console.queries.timeline.summary import list_milestones, sum_up_groups
-from console.queries.timeline.timeline import Timeline, find_timeline, list_stored
+from console.queries.timeline.timeline import Timeline, find_timelines, list_stored
 from console.queries.trace import StoredMessage, read_message
 from console.web.access.roles import Identity, Role
 from console.web.render import Note, json_reply, parameters, render_page, see_other
@@ -78,6 +78,7 @@ class MessageReply(BaseModel):
     is_stored: bool
     redis_away: bool
     database_away: bool
+    away: list[dict[str, Any]]
     webhooks: list[dict[str, Any]]
     groups: list[dict[str, Any]]
     unsearched: list[dict[str, Any]]
@@ -118,7 +119,7 @@ async def read(state: ConsoleState, chosen: MessagePath, _identity: Identity, *,
     facts = await _gather(state, chosen, reveal=reveal)
     events = facts.timeline.events
     if facts.stored is None and not events:
-        raise web.HTTPNotFound(text=f"No message has the id {chosen.message_uuid}.")
+        raise web.HTTPNotFound(text=f"No message has the id {chosen.message_uuid}. {state.fault}".strip())
     message = facts.stored or StoredMessage.from_events(events.values())
     webhooks = facts.timeline.webhooks
     entry = chosen.entry if chosen.entry in events else webhooks[-1]["entry"]
@@ -128,6 +129,7 @@ async def read(state: ConsoleState, chosen: MessagePath, _identity: Identity, *,
         "is_stored": facts.stored is not None,
         "redis_away": facts.redis_away,
         "database_away": facts.database_away,
+        "away": state.describe_away(),
         "webhooks": webhooks,
         "groups": sum_up_groups(webhooks),
         "unsearched": facts.timeline.unsearched,
@@ -152,10 +154,8 @@ async def _gather(state: ConsoleState, chosen: MessagePath, *, reveal: bool) -> 
     events = facts.stored.events if facts.stored else ()
     entry = EntryId.from_text(chosen.entry) if chosen.entry else None
     try:
-        for shard in state.shards:
-            facts.timeline += await find_timeline(
-                state.server, shard, chosen.message_uuid, events, entry, reveal=reveal
-            )
+        shards = await state.find_answering()
+        facts.timeline = await find_timelines(state.server, shards, chosen.message_uuid, events, entry, reveal=reveal)
     except RedisError:
         if facts.stored is None:
             raise

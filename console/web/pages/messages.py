@@ -112,6 +112,7 @@ class MessagesReply(BaseModel):
     matched: list[str]
     searched: list[str]
     waiting: list[dict[str, Any]]
+    away: list[dict[str, Any]]
 
 
 async def read(state: ConsoleState, chosen: MessagesPage, _identity: Identity) -> Json:
@@ -124,7 +125,7 @@ async def read(state: ConsoleState, chosen: MessagesPage, _identity: Identity) -
     entry_id, live = parse_entry_id(chosen.q or ""), None
     if entry_id is not None:
         with suppress(RedisError):
-            live = await find_live(state.server, state.shards, entry_id)
+            live = await find_live(state.server, await state.find_answering(), entry_id)
     try:
         page = await find_messages(
             state.engine, replace(chosen.make_filter(state), text=live or chosen.q), chosen.after
@@ -132,7 +133,9 @@ async def read(state: ConsoleState, chosen: MessagesPage, _identity: Identity) -
     except InvalidCursor:
         raise WrongParameter({"after": "It does not belong to this list."}) from None
     is_missing = bool(chosen.q) and not page.messages
-    waiting, searched = await search_redis(state.server, state.shards, chosen.q or "") if is_missing else ([], [])
+    waiting, searched = (
+        await search_redis(state.server, state.find_answering, chosen.q or "") if is_missing else ([], [])
+    )
     return {
         "messages": [_describe(row) for row in page.messages],
         "next": page.next,
@@ -140,6 +143,7 @@ async def read(state: ConsoleState, chosen: MessagesPage, _identity: Identity) -
         "matched": ["entry"] if live and page.messages else list(page.matched),
         "searched": ["tables", *searched] if chosen.q and not page.messages else [],
         "waiting": waiting,
+        "away": state.describe_away(),
     }
 
 
@@ -161,7 +165,7 @@ async def view(request: web.Request) -> web.Response:
         if not chosen.q:
             raise
         database_away = True
-        data["waiting"], data["searched"] = await search_redis(state.server, state.shards, chosen.q)
+        data["waiting"], data["searched"] = await search_redis(state.server, state.find_answering, chosen.q)
     if (path := _find_only(chosen, data)) is not None:
         raise web.HTTPSeeOther(path)
     shown = {

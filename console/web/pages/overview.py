@@ -106,7 +106,7 @@ async def _read_steps(state: ConsoleState) -> list[Json]:
         return []
     try:
         async with limit_wait(STEPS_SECONDS):
-            return await list_steps(latest, state.settings, state.server, state.shards)
+            return await list_steps(latest, state.settings, state.server, await state.find_answering())
     except RedisError:
         return []
 

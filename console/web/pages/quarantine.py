@@ -21,7 +21,7 @@ STEPS = {str(reason): step.partition(", then run")[0] for reason, step in NEXT_S
 async def read(state: ConsoleState, chosen: CausePage) -> Json:
     """Return the causes, and the payloads of one cause. ``good`` are those whose signature is right now."""
     verifier = await read_verifier(state)
-    scope = QuarantineScope(state.shards, verifier)
+    scope = QuarantineScope(await state.find_answering(), verifier)
     data = await read_causes(
         state,
         chosen,
@@ -68,7 +68,7 @@ PAGES = PayloadList(
     payload_reply=RefusedPayloadReply,
     read=read,
     read_payload=_read_payload,
-    find_streams=lambda state: QuarantineScope(state.shards, None).streams,
+    find_streams=lambda shards: QuarantineScope(shards, None).streams,
 )
 ROUTES = [
     *PAGES.routes(),

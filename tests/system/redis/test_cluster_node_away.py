@@ -1,7 +1,7 @@
 """A Redis Cluster with one primary away, and without a replica that takes over: commands and pages name it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,11 @@ from stream.redis.cluster import split_shards
 from stream.settings import StreamSettings
 from tests.support.commands import CommandResult, run_command
 from tests.support.http.console_server import Visitor, run_console
-from tests.support.samples.events import body, entry
+from tests.support.samples.events import body, entry, event
 from tests.support.servers.clusters import Member, RedisCluster, run_cluster
+from tests.support.streams.stored_messages import store_events
 from tests.support.waiting import until
+from worker.events.event import StatusEvent
 from worker.group.consumer_group import create_group
 from worker.group.group_ref import GroupRef
 
@@ -53,7 +55,7 @@ async def hold(check: Callable[[], Awaitable[None]]) -> None:
 
 
 async def fill(server: Redis, settings: StreamSettings) -> None:
-    """Put an unread entry on each shard, over connections that are open then."""
+    """Put an unread entry and an invalid payload on each shard, over connections that are open then."""
     shards = [Shard(settings.stream, number) for number in range(SHARDS)]
 
     async def is_connected() -> bool:
@@ -68,6 +70,13 @@ async def fill(server: Redis, settings: StreamSettings) -> None:
         fields: Any = entry(body(message_uuid=f"m-{shard.number}")).to_fields()
         await create_group(GroupRef(server, shard, GROUP))
         await server.xadd(shard.stream, fields)
+        await server.xadd(shard.invalid, fields | {"error": "invalid-status: of an older version"})
+
+
+def list_events() -> Sequence[StatusEvent]:
+    """Return a status of one message on each shard."""
+    statuses = ("submitted", "delivered", "read", "rejected")
+    return [event(body(message_uuid="m-stored", status=status), at=f"{n}/1-0") for n, status in enumerate(statuses)]
 
 
 async def check_commands(node: str) -> None:
@@ -129,6 +138,29 @@ async def check_pages(person: Visitor, node: str) -> None:
     for path in ("/", "/groups"):
         assert f"Node {node} does not answer for shards 1 and 2." in (await person.get(path)).text
     assert not [sample for metric in OUTSTANDING.collect() for sample in metric.samples]
+
+
+async def check_lists(person: Visitor, node: str, *numbers: int) -> None:
+    """Look at the pages that read the entries of the shards, and at their JSON."""
+    away = [{"shard": number, "node": node} for number in numbers]
+    for path in (
+        "dead-letters",
+        "invalid",
+        "quarantine",
+        "replays",
+        f"groups/{GROUP}",
+        "messages",
+        "messages/m-3",
+    ):
+        page, answer = await person.get(f"/{path}"), await person.get(f"/api/v1/{path}")
+        assert f"Node {node} does not answer for" in page.text, path
+        assert answer.json()["away"] == away, path
+    assert (await person.get("/api/v1/invalid")).json()["total"] == SHARDS - len(numbers)
+    stored = (await person.get("/api/v1/messages/m-stored")).json()
+    summaries = {webhook["entry"]: webhook["summary"] for webhook in stored["webhooks"]}
+    assert [number for number in range(SHARDS) if summaries[f"{number}/1-0"] == "stored"] == list(numbers)
+    plan = await person.get(f"/api/v1/replays?group={GROUP}")
+    assert (plan.status, f"Node {node} does not answer for" in plan.json()["error"]) == (503, True)
 
 
 async def check_all_entries(person: Visitor) -> None:
@@ -202,6 +234,8 @@ async def test_a_primary_that_is_away_is_named_and_the_others_are_shown(
             second.node.kill()
             await hold(lambda: check_number(person, second.address))
             await hold(lambda: check_pages(person, second.address))
+            await store_events(console.settings.database_url, list_events())
+            await hold(lambda: check_lists(person, second.address, 1, 2))
         await hold(lambda: check_commands(second.address))
         await hold(lambda: check_doctor(second.address, "shards 1 and 2"))
         (tmp_path / "new").mkdir()
@@ -210,7 +244,9 @@ async def test_a_primary_that_is_away_is_named_and_the_others_are_shown(
             await second.node.start()
             await until(cluster.agree)
             await hold(lambda: check_all_entries(person))
-        third.node.kill()
+            third.node.kill()
+            await store_events(new.settings.database_url, list_events())
+            await hold(lambda: check_lists(person, third.address, 0))
         await hold(lambda: check_unknown_number(third.address))
         monkeypatch.setenv("ACKSTREAM_SHARDS", str(SHARDS))
         await hold(check_set_number)

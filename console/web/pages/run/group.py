@@ -57,10 +57,11 @@ async def read(state: ConsoleState, chosen: GroupName, _identity: Identity) -> J
     row = next((row for row in await read_rows(state) if row["group"] == chosen.name), None)
     if row is None:
         raise web.HTTPNotFound(text=f"No group has the name {chosen.name!r}.")
-    consumers = await read_consumers(state.server, state.shards, chosen.name)
+    consumers = await read_consumers(state.server, await state.find_answering(), chosen.name)
     sample = state.sampler.latest.groups.get(chosen.name)
     return {
         **row,
+        "away": state.describe_away(),
         "consumers": [_describe_consumer(consumer) for consumer in consumers],
         "failures": [_describe_failure(failure) for failure in sample.failures] if sample else [],
         "looks": STATES,

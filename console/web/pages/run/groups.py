@@ -1,13 +1,11 @@
 """The groups: open work, speed, pauses, and the part of the stream that each keeps."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote
 
 from aiohttp import web
 
-from console.format import format_away
 from console.queries.run.group_overview import GroupOverview, read_overview
 from console.queries.run.outstanding import InexactCount, UnknownGroup, count_outstanding
 from console.web.access.audit import mask_digits
@@ -41,15 +39,13 @@ STATES = {
 
 async def read(state: ConsoleState, _chosen: NoParameters, _identity: Identity) -> Json:
     """Return all groups, each over all shards."""
-    away = state.sampler.latest.redis.away_shards
     rows = await read_rows(state)
     own = [row for row in rows if row["registered"]]
     return {
         "groups": own,
         "others": [row for row in rows if not row["registered"]],
         "looks": STATES,
-        "away": [asdict(each) for each in away],
-        "fault": format_away(away),
+        "away": state.describe_away(),
     }
 
 
@@ -57,8 +53,7 @@ async def read_rows(state: ConsoleState) -> list[dict[str, Any]]:
     """Return the groups for JSON, without the shards of a cluster that are away. Raises RedisError."""
     latest, rates = state.sampler.latest, state.sampler.rates(RATE_SECONDS).groups
     handlers = state.sampler.reports.find_handlers()
-    away = {each.shard for each in latest.redis.away_shards}
-    overviews = await read_overview(state.server, [shard for shard in state.shards if shard.number not in away])
+    overviews = await read_overview(state.server, await state.find_answering())
     return [
         describe_group(
             group,

@@ -61,11 +61,13 @@ async def read_live(state: ConsoleState, chosen: ReplaysParameters, _identity: I
 
 
 async def _read(state: ConsoleState, chosen: ReplaysParameters, *, is_live: bool) -> Json:
-    names = {name for shard in state.shards for name in await read_group_names(state.server, shard)}
-    cards = await read_cards(state.server, state.shards, state.copy_rates)
+    shards = await state.find_answering()
+    names = {name for shard in shards for name in await read_group_names(state.server, shard)}
+    cards = await read_cards(state.server, shards, state.copy_rates)
     replays = [describe_card(card) for card in cards]
     return {
         "replays": replays,
+        "away": state.describe_away(),
         "active": sorted(filter(_is_shown, replays), key=lambda replay: str(replay["started"]["at"])),
         "ended": [replay for replay in replays if not _is_shown(replay)],
         "groups": sorted(names),
@@ -94,6 +96,8 @@ def _options(groups: list[str], chosen: ReplaysParameters) -> dict[str, list[tup
 
 
 async def _plan(state: ConsoleState, chosen: ReplaysParameters, *, is_live: bool) -> Json:
+    if state.away:
+        return {"fault": f"{state.fault} A replay needs all shards.", "is_busy": True}
     try:
         requests = chosen.requests(state)
         counts = []
@@ -168,11 +172,11 @@ async def twin(request: web.Request) -> web.Response:
     if plan and "fault" in plan:
         answer = json_reply({"error": plan["fault"]}, 400)
         return _ask_to_retry(answer) if plan["is_busy"] else answer
-    return json_reply({"replays": data["replays"], "plan": plan})
+    return json_reply({"replays": data["replays"], "plan": plan, "away": data["away"]})
 
 
 def _ask_to_retry(answer: web.Response) -> web.Response:
-    """Return the answer as 503: other plans are being counted."""
+    """Return the answer as 503: the plan can be made later."""
     answer.set_status(503)
     answer.headers["Retry-After"] = str(RETRY_SECONDS)
     return answer

@@ -98,6 +98,7 @@ class ReplaysReply(Reply):
 
     replays: list[ReplayReply]
     plan: PlanReply | None
+    away: list[AwayShardReply]
 
 
 class StartReply(Reply):
@@ -178,6 +179,7 @@ class HandlerFailureReply(Reply):
 class GroupDetailsReply(GroupReply):
     """A group with its consumers and newest failures."""
 
+    away: list[AwayShardReply]
     consumers: list[ConsumerReply]
     failures: list[HandlerFailureReply]
 
