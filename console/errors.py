@@ -54,13 +54,13 @@ def _explain_library(exc: BaseException) -> str | None:
 
 
 def _explain_redis(exc: BaseException, where: str) -> str:
-    from stream.redis.errors import MOVED, SLOT_DOWN, error_code, identify_fault  # noqa: PLC0415 - loaded already: it raised exc
+    from stream.redis.errors import AWAY, SILENT, STALLED, error_code, identify_fault  # noqa: PLC0415 - loaded already: it raised exc
 
     reply_code, text = error_code(exc), str(exc)
     if "DB index is out of range" in text:
         return f"{where}: it has no database with this number; correct the number at the end of ACKSTREAM_REDIS_URL"
     fault = identify_fault(exc)
-    if not fault.connected and not reply_code and fault not in (MOVED, SLOT_DOWN):
+    if fault in (AWAY, SILENT, STALLED) and not reply_code:
         return f"{where} does not answer ({_cause(exc)}): {_REDIS_AWAY}"
     may_quote = fault.name != "denied" or reply_code in ("WRONGPASS", "NOAUTH")  # NOPERM names the right
     meaning = fault.meaning if may_quote else escape_unprintable(text)[:200]

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from runtime.errors import CommandError
-from stream.entry import EntryId, read_received_ms
+from stream.entry import GREATEST_SEQ, EntryId, read_received_ms
 from worker.events.timestamps import iso_time
 
 if TYPE_CHECKING:
@@ -60,11 +60,14 @@ def format_size(number: int | None) -> str | None:
 
 
 def parse_entry_id(text: str) -> EntryId:
-    """Parse an entry id. Raises CommandError if it is malformed."""
+    """Parse an entry id. Raises CommandError if it is malformed, or greater than Redis can have."""
     try:
-        return EntryId.from_text(text)
+        entry_id = EntryId.from_text(text)
     except ValueError as exc:
         raise CommandError(str(exc)) from None
+    if max(entry_id.ms, entry_id.seq) > GREATEST_SEQ:
+        raise CommandError(f"{text!r} is not an entry id: its numbers have 64 bits at most")
+    return entry_id
 
 
 def format_shards(numbers: Sequence[int]) -> str:

@@ -35,6 +35,20 @@ def test_redis_that_is_away_is_named_with_the_next_step(command: str) -> None:
     assert "hunter2" not in error
 
 
+@pytest.mark.parametrize("url", ["redis+cluster://127.0.0.1:1,127.0.0.1:2", "redis+sentinel://127.0.0.1:1/primary"])
+def test_a_cluster_or_sentinels_that_are_away_are_named(url: str) -> None:
+    """The error does not advise to start `ackstream up`, which starts one server."""
+    error = run_command("stats", "--redis-url", url).error
+    assert "no sentinel names a primary, or no node of the cluster answers; start them" in error
+    assert "ackstream up" not in error
+
+
+def test_an_entry_id_that_redis_cannot_have_is_named() -> None:
+    """Redis would refuse it as an error that looks like a fault of this program."""
+    error = run_command("dead-letters", "show", "0/99999999999999999999-0", "--group", "g").error
+    assert "'0/99999999999999999999-0' is not an entry id: its numbers have 64 bits at most" in error
+
+
 @pytest.mark.parametrize("command", ["trace x", "migrate"])
 def test_a_database_that_is_away_is_named_without_its_password(command: str) -> None:
     """The error has the address, the system's reason, and the setting."""

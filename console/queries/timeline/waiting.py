@@ -8,8 +8,10 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from console.format import parse_entry_id
 from console.queries.timeline.positions import read_entries
 from console.queries.timeline.timeline import find_timeline
+from runtime.errors import CommandError
 from stream.entry import Entry, EntryId, InvalidEntry
 from stream.keys import Shard
 from stream.shard_watch import FindShards
@@ -20,10 +22,10 @@ _WITHOUT_SHARD = re.compile(r"\d{13,}-\d+", re.ASCII)
 """An entry id as Redis writes it. A shorter one may be a number."""
 
 
-def parse_entry_id(text: str) -> EntryId | None:
+def read_entry_id(text: str) -> EntryId | None:
     """Return the entry id that the text is; None for another text."""
-    with suppress(ValueError):
-        return EntryId.from_text(f"0/{text}" if _WITHOUT_SHARD.fullmatch(text) else text)
+    with suppress(CommandError):
+        return parse_entry_id(f"0/{text}" if _WITHOUT_SHARD.fullmatch(text) else text)
     return None
 
 
@@ -39,7 +41,7 @@ async def find_live(server: Redis, shards: Sequence[Shard], entry_id: EntryId) -
 
 async def search_redis(server: Redis, find_shards: FindShards, text: str) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the message that Redis has and the tables do not, and the places that were searched without a match."""
-    entry_id = parse_entry_id(text)
+    entry_id = read_entry_id(text)
     try:
         shards = await find_shards()
         if entry_id is not None:

@@ -9,6 +9,7 @@ from aiohttp import web
 from pydantic import AfterValidator, Field, StringConstraints
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
+from console.format import parse_entry_id
 from console.queries.causes.cause import ID_LENGTH, NEWEST, Words
 from console.queries.causes.counting import Counted, sort_key
 from console.web.access.roles import Identity, Role
@@ -17,7 +18,7 @@ from console.web.render import Note, json_reply, parameters, see_other
 from console.web.route import API, Json, Parameters, Route
 from console.web.state import ConsoleState, identity_of, state_of
 from runtime.errors import CommandError
-from stream.entry import GREATEST_SEQ, EntryId
+from stream.entry import EntryId
 from stream.redis.errors import error_code
 
 CONFLICT, AWAY_STATUS = 409, 503
@@ -26,9 +27,10 @@ NEWS_SECONDS = 5.0
 
 
 def _entry_id(text: str) -> str:
-    entry_id = EntryId.from_text(text)
-    if max(entry_id.ms, entry_id.seq) > GREATEST_SEQ:
-        raise ValueError("the numbers of an entry id have 64 bits at most")
+    try:
+        parse_entry_id(text)
+    except CommandError as exc:
+        raise ValueError(str(exc)) from None
     return text
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from aiohttp import web
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -21,6 +21,7 @@ from console.queries.timeline.summary import list_milestones, sum_up_groups
 from console.queries.timeline.timeline import Timeline, find_timelines, list_stored
 from console.queries.trace import StoredMessage, read_message
 from console.web.access.roles import Identity, Role
+from console.web.actions.bulk import EntryText, Why
 from console.web.render import Note, json_reply, parameters, render_page, see_other
 from console.web.route import API, Json, Parameters, Route
 from console.web.state import ConsoleState, identity_of, state_of
@@ -34,14 +35,7 @@ REPLAY_RATE = 100.0
 DATABASE_ERRORS = (DatabaseAway, DBAPIError, PoolTimeoutError, OSError)
 
 
-def _check_entry(text: str) -> str:
-    EntryId.from_text(text)
-    return text
-
-
 MessageId = Annotated[str, StringConstraints(min_length=1, max_length=255, strip_whitespace=False)]
-EntryText = Annotated[str, StringConstraints(max_length=50), AfterValidator(_check_entry)]
-Why = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
 class MessagePath(Parameters):

@@ -17,7 +17,7 @@ from console.queries.statuses.funnel import list_choices
 from console.queries.statuses.reading import QueryTooSlow
 from console.queries.statuses.search import InvalidCursor, MessageFilter, MessageRow, count_newer, find_messages
 from console.queries.statuses.selection import StatusFilter
-from console.queries.timeline.waiting import find_live, parse_entry_id, search_redis
+from console.queries.timeline.waiting import find_live, read_entry_id, search_redis
 from console.web.access.roles import Identity, Role
 from console.web.lists.csv_stream import send_csv
 from console.web.lists.moments import MomentText, parse_moment
@@ -122,7 +122,7 @@ async def read(state: ConsoleState, chosen: MessagesPage, _identity: Identity) -
     first for an entry, because it names the message at once. Raises WrongParameter, QueryTooSlow, and the errors of the
     database.
     """
-    entry_id, live = parse_entry_id(chosen.q or ""), None
+    entry_id, live = read_entry_id(chosen.q or ""), None
     if entry_id is not None:
         with suppress(RedisError):
             live = await find_live(state.server, await state.find_answering(), entry_id)
@@ -196,7 +196,7 @@ def _find_only(chosen: MessagesPage, data: Json) -> str | None:
     matches = data["messages"] or data["waiting"]
     if chosen.given.keys() != {"q"} or chosen.after or len(matches) != 1:
         return None
-    entry_id = parse_entry_id(chosen.q or "")
+    entry_id = read_entry_id(chosen.q or "")
     path = f"/messages/{quote(matches[0]['message_uuid'], safe='')}"
     return f"{path}?{urlencode({'entry': str(entry_id)})}" if entry_id else path
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlencode
 
@@ -67,6 +67,8 @@ class StatusQuery(Parameters):
         since, until = self.times
         if not timedelta() < until - since <= timedelta(days=LONGEST_DAYS):
             raise ValueError(f"until must be after since, by at most {LONGEST_DAYS} days")
+        if until.year == MAXYEAR:  # the end of its last hour is no datetime
+            raise ValueError(f"until must be before the year {MAXYEAR}")
         return self
 
     @property

@@ -235,6 +235,7 @@ def test_times_have_several_forms() -> None:
         10 * 86_400_000 - unit for unit in (1000, 60_000, HOUR_MS, 86_400_000)
     ]
     assert parse_time_ms("9d", 5) == 0
-    for text in ("", "h", "1w", "-1h", "12:00", "9999999999999"):
+    outside = ("1969-12-31", "0001-01-01T00:00+14:00", "9999-12-31T23:00-14:00")
+    for text in ("", "h", "1w", "-1h", "12:00", "9999999999999", *outside):
         with pytest.raises(CommandError, match="invalid time"):
             parse_time_ms(text, 0)
