@@ -26,6 +26,9 @@ def _field(name: bytes, value: bytes) -> bytes:
 _TRACEPARENT = re.compile(rb"\r\n\$11\r\ntraceparent\r\n\$55\r\n([0-9a-f-]{55})\r\n")
 _PAYLOAD = b"\r\n" + _string(b"payload")
 _OTHER_PARTS = 8
+_MOST_PARTS = 64
+_ARGUMENTS = {b"*%d" % number: (number, _string(b"%d" % number)) for number in range(_OTHER_PARTS, _MOST_PARTS)}
+"""By the header of a packed entry: the number of its parts, and this number as an argument."""
 _FORM = (
     b"*%d\r\n%b"
     + b"".join(map(_string, (b"v", VERSION, b"payload")))
@@ -93,7 +96,7 @@ def as_arguments(arrays: Sequence[bytes]) -> tuple[int, bytes]:
     packed: list[bytes] = []
     for array in arrays:
         header, _, parts = array.partition(b"\r\n")
-        number = header[1:]
-        count += 1 + int(number)
-        packed += _string(number), parts
+        number, argument = _ARGUMENTS[header]
+        count += 1 + number
+        packed += argument, parts
     return count, b"".join(packed)
