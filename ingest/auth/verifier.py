@@ -40,7 +40,7 @@ class Verifier:
 
         Raises only Unsigned and WrongSignature.
         """
-        tokens = [token for value in values if (token := self._find_token(value)) is not None]
+        tokens = self._find_tokens(values)
         refused: WrongSignature | Unsigned
         if len(tokens) == 1:
             try:
@@ -54,9 +54,12 @@ class Verifier:
             raise refused
         return proof
 
+    def _find_tokens(self, values: Sequence[str]) -> list[str]:
+        if len(values) == 1 and values[0].startswith("Bearer ey"):  # as the provider writes it
+            return [values[0][7:]]
+        return [token for value in values if (token := self._find_token(value)) is not None]
+
     def _find_token(self, value: str) -> str | None:
-        if value.startswith("Bearer ey"):  # as the provider writes it
-            return value[7:]
         scheme, blank, token = value.partition(" ")
         if scheme.lower() == "bearer":
             return token.strip(" ")
