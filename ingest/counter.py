@@ -24,10 +24,11 @@ class Tally(Collector):
     def count(self, *labels: str, number: int = 1) -> None:
         """Add ``number`` to the count of these label values."""
         counts = self._counts
-        if labels not in counts:
+        try:
+            counts[labels] += number
+        except KeyError:
             labels = labels if len(counts) < self._limit else self._overflow
-            counts.setdefault(labels, 0)
-        counts[labels] += number
+            counts[labels] = counts.get(labels, 0) + number
 
     def collect(self) -> Iterable[Metric]:
         """Return the counts as a metric family of prometheus-client."""

@@ -110,7 +110,7 @@ class Appender:
 
     async def _store(self, batch: Sequence[Waiting]) -> None:
         try:
-            await self._write([packed for packed, _, _ in batch], batch[0][1])
+            await self._write(batch)
         except NotSpooled as exc:
             self._refuse(batch, str(exc))
         else:
@@ -118,19 +118,20 @@ class Appender:
                 if not future.done():
                     future.set_result(None)
 
-    async def _write(self, batch: Sequence[Packed], arrived_at: float) -> None:
+    async def _write(self, batch: Sequence[Waiting]) -> None:
         """Return once the whole batch is stored. Raises NotSpooled if it is not, or if its state is unknown."""
         if self._writer.is_open:
+            _, arrived_at, _ = batch[0]
             remaining = arrived_at + self._budget_seconds - self._loop.time()
             within_seconds = max(remaining, MIN_SHARE * self._budget_seconds)
             try:
-                await self._writer.append([array for _, array in batch], within_seconds)
+                await self._writer.append([array for (_, array), _, _ in batch], within_seconds)
             except NotConfirmed:
                 pass
             else:
                 APPENDED.inc(len(batch))
                 return
-        await self._spool.put(batch)
+        await self._spool.put([packed for packed, _, _ in batch])
         SPOOLED.labels(self._writer.reason).inc(len(batch))
 
     def _take(self) -> list[Waiting]:
