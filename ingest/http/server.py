@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 from traceback import extract_tb
+from typing import cast
 
 import structlog
 from aiohttp import http_parser, web
@@ -17,6 +18,7 @@ from ingest.http.connection import Connection
 from ingest.http.connections import Connections
 from ingest.http.descriptors import raise_fd_limit
 from ingest.http.port import SETTING
+from ingest.http.request import Request, make_factory
 from ingest.http.responses import replace_error
 from ingest.metrics import CONNECTIONS, CONNECTIONS_CLOSED
 from ingest.settings import IngestSettings
@@ -38,7 +40,7 @@ CHECK_SECONDS = 5.0
 CHECK = b"GET /live HTTP/1.1\r\nHost: x\r\n\r\nGET /live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 ANSWERS = re.compile(rb"(HTTP/1.1 200 OK\r\n(Content-\S+ \S+\r\n|Connection: close\r\n|Date: .*\r\n)+\r\nlive\n){2}")
 
-Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Handle = Callable[[Request], Awaitable[web.StreamResponse]]
 
 
 class FaultLog(logging.Handler):
@@ -120,7 +122,8 @@ def _make_server(handle: Handle, keepalive_seconds: float) -> web.Server:
     logger.setLevel(logging.DEBUG)  # aiohttp logs a malformed first request at this level
     logger.handlers, logger.propagate = [FaultLog()], False
     return web.Server(
-        handle,
+        cast("Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]", handle),  # it gets what the factory makes
+        request_factory=make_factory(),
         access_log=None,
         logger=logger,
         keepalive_timeout=keepalive_seconds + SPARE_SECONDS,

@@ -6,7 +6,8 @@ from http import HTTPStatus
 from itertools import count
 from time import perf_counter
 
-from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
+from aiohttp import HttpVersion10, HttpVersion11, StreamReader, hdrs, web
+from aiohttp.http import RawRequestMessage
 
 from ingest.append.group_commit import Appender, NotStored
 from ingest.auth.policy import Authentication, count_verified
@@ -15,6 +16,7 @@ from ingest.auth.quarantine import Quarantine
 from ingest.http import responses
 from ingest.http.body import Bodies
 from ingest.http.connection import Connection
+from ingest.http.request import Request
 from ingest.http.responses import RequestRefused, Response
 from ingest.http.server import report_fault
 from ingest.metrics import CONNECTIONS_CLOSED
@@ -65,15 +67,15 @@ class Webhook:
         process = secrets.token_hex(8)
         self._receipts = (f"{process}-{n:x}" for n in count())
 
-    async def handle(self, request: web.BaseRequest) -> Response:
+    async def handle(self, request: Request) -> Response:
         """Store the payload of a request and return the answer, or refuse the request."""
         received = perf_counter()
-        connection = request.transport
+        connection, content = request.transport, request.content
         if not isinstance(connection, Connection):  # the client is gone, so nothing is sent
             return responses.FAULT
-        connection.start_request(request.content, is_chunked=hdrs.TRANSFER_ENCODING in request.headers)
+        connection.start_request(content, is_chunked=bool(request.head.chunked))
         try:
-            response = await self._take(request, connection)
+            response = await self._take(request, connection, content)
         except RequestRefused as refused:
             response = refused.response
         except web.RequestPayloadError:
@@ -88,9 +90,9 @@ class Webhook:
             CONNECTIONS_CLOSED.labels("body").inc()
             connection.send(response.last.render())
             connection.cut()
-        return response if _stays_open(request, connection) else response.last
+        return response if _stays_open(request.head, content, connection) else response.last
 
-    def find_route(self, request: web.BaseRequest) -> str | None:
+    def find_route(self, request: Request) -> str | None:
         """Return the path of webhooks that the request has; None for another path."""
         path = request.raw_path.partition("?")[0]
         if path in self._paths:
@@ -98,29 +100,29 @@ class Webhook:
         spelling = _normalize(request.path)
         return spelling if spelling in self._spellings else None
 
-    async def _take(self, request: web.BaseRequest, connection: Connection) -> Response:
-        _require_framing(request)
-        path, _, query_text = request.raw_path.partition("?")
+    async def _take(self, request: Request, connection: Connection, content: StreamReader) -> Response:
+        head = request.head
+        _require_framing(head)
+        path, _, query_text = head.path.partition("?")
         if path not in self._paths:  # the common case needs no URL parsing
             spelling = _normalize(request.path)
             if spelling not in self._spellings:
-                return self._answer_elsewhere(spelling, request.method)
+                return self._answer_elsewhere(spelling, head.method)
         query = query_text.encode(errors="surrogateescape")
-        is_post = request.method == hdrs.METH_POST
+        is_post = head.method == hdrs.METH_POST
         if is_post:
-            if _is_compressed(request):
+            if _is_compressed(head):
                 raise RequestRefused(responses.COMPRESSED)
-            content = request.content
             payload = self._bodies.take(content) if content.is_eof() else await self._read(request, connection)
-        elif request.method == hdrs.METH_GET or (request.method == hdrs.METH_HEAD and not query):
+        elif head.method == hdrs.METH_GET or (head.method == hdrs.METH_HEAD and not query):
             payload = query
         else:
             raise RequestRefused(responses.WRONG_METHOD)
         try:
             if not payload:
                 return self._answer_empty(request)
-            proof = self._authenticate(request, payload, query)
-            await self._appender.append(self._entry(request, payload, query, proof))
+            proof = self._authenticate(head, payload, query)
+            await self._appender.append(self._entry(head, payload, query, proof))
             count_verified(proof)
         except NotStored:
             raise RequestRefused(responses.NOT_STORED) from None
@@ -130,7 +132,7 @@ class Webhook:
         connection.count_use()
         return responses.STORED
 
-    async def _read(self, request: web.BaseRequest, connection: Connection) -> bytes:
+    async def _read(self, request: Request, connection: Connection) -> bytes:
         self._bodies.announce(request.content_length)
         if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.version == HttpVersion11:
             connection.send(responses.CONTINUE)
@@ -146,7 +148,7 @@ class Webhook:
             return responses.LIVE
         return responses.READY if self._not_ready_reason() is None else responses.NOT_READY
 
-    def _answer_empty(self, request: web.BaseRequest) -> Response:
+    def _answer_empty(self, request: Request) -> Response:
         """Answer a request without payload. Vonage sends one to check a URL before it saves the URL."""
         if request.method == hdrs.METH_POST:
             authorizations = request.headers.getall(self._authentication.header, ())
@@ -162,8 +164,8 @@ class Webhook:
             raise RequestRefused(responses.NO_PAYLOAD)
         return responses.CHECKED
 
-    def _authenticate(self, request: web.BaseRequest, payload: bytes, query: bytes) -> Proof:
-        authorizations = request.headers.getall(self._authentication.header, ())
+    def _authenticate(self, head: RawRequestMessage, payload: bytes, query: bytes) -> Proof:
+        authorizations = head.headers.getall(self._authentication.header, ())
         try:
             return self._authentication.check(authorizations, payload)
         except Unsigned as exc:  # the provider's mistake: after a 5xx it sends the webhook again with a signature
@@ -172,16 +174,15 @@ class Webhook:
         except WrongSignature as exc:
             budget = self._quarantine.find_budget(exc)
             if budget is not None:
-                entry = self._entry(request, payload, query, UNPROVED)
+                entry = self._entry(head, payload, query, UNPROVED)
                 self._quarantine.put(entry, budget, exc.reason, authorizations)
             raise RequestRefused(responses.refuse_signature(self._wrong_signature, exc.reason, exc.account)) from None
 
-    def _entry(self, request: web.BaseRequest, payload: bytes, query: bytes, proof: Proof) -> Entry:
-        headers = request.headers
-        is_post = request.method == hdrs.METH_POST
+    def _entry(self, head: RawRequestMessage, payload: bytes, query: bytes, proof: Proof) -> Entry:
+        is_post = head.method == hdrs.METH_POST
         return Entry(
             payload=payload,
-            content_type=_clean(headers.get(hdrs.CONTENT_TYPE, "")) if is_post else FORM,
+            content_type=_clean(head.headers.get(hdrs.CONTENT_TYPE, "")) if is_post else FORM,
             received_ms=self._clock_ms(),
             receipt=next(self._receipts),
             verified=proof.verified,
@@ -199,15 +200,15 @@ def _normalize(path: str) -> str:
     return path.lower().rstrip("/") or "/"
 
 
-def _require_framing(request: web.BaseRequest) -> None:
+def _require_framing(head: RawRequestMessage) -> None:
     """Raise RequestRefused if a proxy could disagree with us about the end of the request.
 
     The parser rejects most ambiguous requests. It accepts Transfer-Encoding together with Content-Length or in
     HTTP/1.0, codings other than chunked (https://www.rfc-editor.org/rfc/rfc9112#section-6.1), a Content-Length with
     thousands of leading zeros, and unsupported versions of HTTP.
     """
-    version = request.version
-    length, codings = request.headers.get(hdrs.CONTENT_LENGTH), request.headers.get(hdrs.TRANSFER_ENCODING)
+    version = head.version
+    length, codings = head.headers.get(hdrs.CONTENT_LENGTH), head.headers.get(hdrs.TRANSFER_ENCODING)
     if codings is not None:
         is_clear = codings.lower() == "chunked" and length is None and version == HttpVersion11
     else:
@@ -216,19 +217,19 @@ def _require_framing(request: web.BaseRequest) -> None:
         raise RequestRefused(responses.MALFORMED.last)
 
 
-def _is_compressed(request: web.BaseRequest) -> bool:
-    lines = request.headers.getall(hdrs.CONTENT_ENCODING, ())
+def _is_compressed(head: RawRequestMessage) -> bool:
+    lines = head.headers.getall(hdrs.CONTENT_ENCODING, ())
     return bool(lines) and any(coding.strip().lower() in COMPRESSIONS for line in lines for coding in line.split(","))
 
 
-def _stays_open(request: web.BaseRequest, connection: Connection) -> bool:
+def _stays_open(head: RawRequestMessage, content: StreamReader, connection: Connection) -> bool:
     """Whether another request may follow. The parser drops the bytes after CONNECT and after some upgrades."""
     return (
-        request.keep_alive
-        and request.content.is_eof()
-        and request.version == HttpVersion11
-        and hdrs.UPGRADE not in request.headers
-        and request.method != hdrs.METH_CONNECT
+        not head.should_close
+        and content.is_eof()
+        and head.version == HttpVersion11
+        and hdrs.UPGRADE not in head.headers
+        and head.method != hdrs.METH_CONNECT
         and not connection.is_stopping
     )
 

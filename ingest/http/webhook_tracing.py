@@ -6,11 +6,12 @@ from random import random
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 
 from ingest.append.group_commit import Appender
 from ingest.auth.policy import Authentication
 from ingest.auth.quarantine import Quarantine
+from ingest.http.request import Request
 from ingest.http.responses import Response
 from ingest.http.webhook import ClockMs, NotReadyReason, Webhook
 from ingest.metrics import ANSWER_SECONDS
@@ -43,11 +44,11 @@ class TracedWebhook(Webhook):
         self._share = tracing.share
         self._handle = super().handle
 
-    def handle(self, request: web.BaseRequest) -> Coroutine[Any, Any, Response]:
+    def handle(self, request: Request) -> Coroutine[Any, Any, Response]:
         """Handle a request, in a span if chance chooses it. A client cannot choose."""
         return self._trace(request) if random() < self._share else self._handle(request)  # noqa: S311 - no secret
 
-    async def _trace(self, request: web.BaseRequest) -> Response:
+    async def _trace(self, request: Request) -> Response:
         started = perf_counter()
         route = self.find_route(request)
         if route is None:

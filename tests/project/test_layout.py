@@ -47,10 +47,10 @@ PURE = {
 }
 HTTP_SERVERS = {
     "ingest/http/connection.py",
+    "ingest/http/request.py",
     "ingest/http/responses.py",
     "ingest/http/server.py",
     "ingest/http/webhook.py",
-    "ingest/http/webhook_tracing.py",
     "runtime/health.py",
 }
 
