@@ -72,12 +72,12 @@ class Entry(NamedTuple):  # created for every webhook, in a third of the time of
     application: str | None = None
     query: bytes | None = None
     traceparent: str | None = None
+    signature: str | None = None
+    probe: str | None = None
     replay: str | None = None
     origin: str | None = None
     attempt: int | None = None
     error: str | None = None
-    signature: str | None = None
-    probe: str | None = None
     unknown_fields: tuple[tuple[bytes, bytes], ...] = ()
     """Names and values of fields that this version does not know, sorted by name."""
 
