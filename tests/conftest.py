@@ -22,6 +22,7 @@ from console.up import valkey
 from stream.keys import Shard
 from stream.redis import client as connect
 from tests.support.databases import make_sqlite
+from tests.support.fork_server import open_address
 from tests.support.http.browser import run_chromium
 from tests.support.node_oracle import Ask, install
 from tests.support.processes import Valkey
@@ -75,6 +76,11 @@ SLOW_FIRST = (
 """The files (`test_NAME.py`) with tests of ten seconds and more, the longest first."""
 
 _numbers = itertools.count()
+
+
+def pytest_configure() -> None:
+    """Start the fork server before xdist starts processes, so that these share it."""
+    open_address()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -30,7 +30,7 @@ def main() -> None:
     arguments = options.parse_arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that all processes end
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    may_mount = mounts.unshare()
+    may_mount = kinds.need(kinds.DISK, arguments.faults) and mounts.unshare()
     folder = Path(tempfile.mkdtemp(prefix="ackstream-chaos-"))
     _say(f"seed {arguments.seed}, logs in {folder}")
     rounds, total = asyncio.run(_rounds(arguments, folder, may_mount=may_mount))
@@ -64,7 +64,7 @@ async def _rounds(
         workers=arguments.workers,
         shards=arguments.shards,
         processes=arguments.processes,
-        has_shim=kinds.need_shim(arguments.faults),
+        has_shim=kinds.need(kinds.SHIM, arguments.faults),
         handler=ordered.HANDLER if arguments.order else "",
         may_mount=may_mount,
     )

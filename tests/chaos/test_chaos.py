@@ -1,7 +1,7 @@
+import os
 import random
-import subprocess
-import sys
 from dataclasses import replace
+from pathlib import Path
 
 import orjson
 import pytest
@@ -10,7 +10,10 @@ from tests.chaos.checker import payloads
 from tests.chaos.checker.analysis import GROUPS, LOG, STORE, Observations, analyze
 from tests.chaos.nemesis.kinds import AWAY, KINDS
 from tests.chaos.nemesis.schedule import draw
+from tests.support.fork_server import PYTHON
+from tests.support.processes import run_forked
 
+ROOT = Path(__file__).parents[2]
 GOOD, BAD = "chaos-1-1-g", "chaos-1-2-x"
 
 # Faults that need no takeover and that every machine can have.
@@ -74,13 +77,11 @@ def test_a_seed_draws_the_same_faults_again() -> None:
 
 
 @pytest.mark.crash
-def test_random_faults_lose_nothing_and_the_checker_is_not_blind() -> None:
+def test_random_faults_lose_nothing_and_the_checker_is_not_blind(tmp_path: Path) -> None:
     """A round of five faults: nothing lost, nothing twice, all drained; without the append-only file, a loss."""
     faults = ("--faults", ",".join(QUICK), "--most", str(len(QUICK)))
-    command = (sys.executable, "-m", "tests.chaos", "--rounds", "1", "--seed", SEED, *faults)
-    run = subprocess.run(
-        (*command, "--control", "no-aof", "--json"), check=False, capture_output=True, text=True, timeout=RUN_SECONDS
-    )
+    command = (*PYTHON, "-m", "tests.chaos", "--rounds", "1", "--seed", SEED, *faults, "--control", "no-aof", "--json")
+    run = run_forked(command, tmp_path, {**os.environ, "PYTHONPATH": str(ROOT)}, RUN_SECONDS)
     assert run.returncode == 0, run.stderr
     shown = orjson.loads(run.stdout)
     assert shown["failed"] == []

@@ -1,6 +1,7 @@
 """A fork server: a process that has imported the product, and forks one that runs a command whenever a test starts it.
 
-Importing costs most of a start. The forked process is like any other: it has its own id, session, folder,
+Importing costs most of a start, so all processes of a run of the tests share one server. It imports when the first of
+them asks, and forks a server for each. A process that this forks is like any other: it has its own id, session, folder,
 environment and output, and receives real signals.
 """
 
@@ -13,28 +14,37 @@ import importlib
 import json
 import os
 import runpy
+import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+FILE = __file__
 PYTHON = (sys.executable, "-P")
 """How a command starts that the server can run."""
 IMPORTED = ("console.main", "console.settings_report", "ingest.app", "worker.app", "worker.store.handler", "asyncpg")
 BEFORE_IMPORTS = frozenset({"AIOHTTP_NO_EXTENSIONS", "LD_PRELOAD"})
 """Variables that the loader or an imported library reads only once."""
 REQUEST_BYTES = 1 << 20
-UP = frozenset({"up", "demo"})
-"""The commands that start others."""
-MOST_FILES = 3
+PARENTS = frozenset({"up", "demo", "--processes"})
+"""The commands, and the option, that start further processes."""
+MOST_FILES = 16
 TITLE_BYTES = 2000
+ADDRESS = "FORK_SERVER"
+"""The variable with the path of the server's socket."""
 LOOK_SECONDS = 0.005
+
+_exit_codes: list[int] = []
 
 
 @dataclass(slots=True)
@@ -116,17 +126,65 @@ class ForkServer:
 
 @functools.cache
 def _get_server() -> ForkServer:
-    """Return the server of all tests of this process."""
-    ours, theirs = socket.socketpair()
-    with theirs:
-        command = (*PYTHON, __file__, str(theirs.fileno()), " " * TITLE_BYTES)
-        process = subprocess.Popen(
-            command, cwd="/", stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True
-        )
-    server = ForkServer(ours)
-    atexit.register(process.wait)
+    """Return the server of this process."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(open_address())
+    server = ForkServer(connection)
     atexit.register(server.close)
     return server
+
+
+def open_address() -> str:
+    """Return the address for this process and its children; start what answers there, unless a parent has done so.
+
+    It ends with the process that started it.
+    """
+    if address := os.environ.get(ADDRESS):
+        return address
+    folder = tempfile.mkdtemp(prefix="ackstream-fork-")
+    os.environ[ADDRESS] = address = f"{folder}/socket"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen()
+        command = (*PYTHON, FILE, str(listener.fileno()), " " * TITLE_BYTES)
+        process = subprocess.Popen(
+            command, cwd="/", stdin=subprocess.PIPE, pass_fds=[listener.fileno()], start_new_session=True
+        )
+    atexit.register(shutil.rmtree, folder)
+    atexit.register(process.communicate)  # closes its standard input, which ends it
+    return address
+
+
+def leave_address() -> None:
+    """Let this process start a server of its own when it needs one."""
+    os.environ.pop(ADDRESS, None)
+
+
+def serve_clients(listener: socket.socket) -> dict[str, Any] | None:
+    """Fork a server for each client, until standard input ends. In each process that these fork: return the request."""
+    while listener in select.select([listener, sys.stdin], [], [])[0]:
+        connection, _ = listener.accept()
+        import_once()
+        if os.fork() == 0:
+            listener.close()
+            with Path(os.devnull).open() as nothing:
+                os.dup2(nothing.fileno(), 0)
+            return serve(connection)
+        connection.close()
+    with suppress(ChildProcessError):
+        while True:
+            os.wait()
+    return None
+
+
+@functools.cache
+def import_once() -> None:
+    """Import what the forked processes need."""
+    importlib.import_module("console.lean_import").import_lean()  # as the processes do
+    for name in IMPORTED:
+        importlib.import_module(name)
+    importlib.import_module("console.main").make_app()  # imports all commands
+    gc.freeze()  # a collection in a forked process would copy all objects
 
 
 def serve(connection: socket.socket) -> dict[str, Any] | None:
@@ -186,19 +244,37 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def run_request(request: dict[str, Any]) -> None:
-    """Run the command of a request. The children of `up` are forked too, where the system has what that needs."""
-    if sys.platform == "linux" and not UP.isdisjoint(request["command"]):
-        request = importlib.import_module("tests.support.forked_child").fork_children() or request
-    show_command(request["command"])
-    run(request["command"][len(PYTHON) :])
+    """Run the command of a request. Its children are forked too, where the system has what that needs."""
+    command = request["command"]
+    has_children = not PARENTS.isdisjoint(command) or "ACKSTREAM_PROCESSES" in request["environment"]
+    if sys.platform == "linux" and has_children and "--child" not in command:
+        child = importlib.import_module("tests.support.forked_child").fork_children()
+        if child is not None:
+            run_request(child)
+            return
+    show_command(command)
+    try:
+        run(command[len(PYTHON) :])
+    except SystemExit as end:
+        _exit_codes.append(end.code if isinstance(end.code, int) else int(end.code is not None))
+        raise
+    _exit_codes.append(0)
+
+
+def leave() -> None:
+    """End this process, as the last one of its exit functions, if its command has ended.
+
+    Python would take all modules apart, and so copy all memory that the process shares: nine tenths of the processor
+    time of a short command.
+    """
+    if _exit_codes:
+        for output in filter(None, (sys.stdout, sys.stderr)):
+            output.flush()
+        os._exit(_exit_codes[0])
 
 
 if __name__ == "__main__":
-    importlib.import_module("console.lean_import").import_lean()  # as the processes do
-    for name in IMPORTED:
-        importlib.import_module(name)
-    importlib.import_module("console.main").make_app()  # imports all commands
-    gc.freeze()  # a collection in a forked process would copy all objects
-    accepted = serve(socket.socket(fileno=int(sys.argv[1])))
+    atexit.register(leave)  # the first one that is registered runs last
+    accepted = serve_clients(socket.socket(fileno=int(sys.argv[1])))
     if accepted is not None:
         run_request(accepted)

@@ -6,7 +6,7 @@ A new interpreter would import for half a second what the forked process has imp
 import asyncio
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ from tests.support.fork_server import Forked, ForkServer, can_fork, serve
 class ForkedChild:
     """A child, with the part of `asyncio.subprocess.Process`'s interface that the product uses."""
 
-    def __init__(self, forked: Forked, stdin: int) -> None:
+    def __init__(self, forked: Forked, stdin: int | None) -> None:
         self._forked = forked
-        self._stdin = os.fdopen(stdin, "wb")  # ends with this process
+        self._stdin = stdin  # ends with this process
 
     @property
     def pid(self) -> int:
@@ -32,7 +32,9 @@ class ForkedChild:
         """Return its exit code once it has ended."""
         while (code := self.returncode) is None:
             await _wait_for_end(self.pid)
-        self._stdin.close()
+        if self._stdin is not None:
+            os.close(self._stdin)
+            self._stdin = None
         return code
 
     def terminate(self) -> None:
@@ -66,16 +68,20 @@ def fork_children() -> dict[str, Any] | None:
     theirs.close()
     server, execute = ForkServer(ours), asyncio.create_subprocess_exec
 
-    async def start(*command: str, env: Mapping[str, str] | None = None, **options: Any) -> Any:
-        if env is None or not can_fork(command, env):
-            return await execute(*command, env=env, **options)
-        assert options == {"stdin": asyncio.subprocess.PIPE, "start_new_session": True}
-        theirs, stdin = os.pipe()
+    async def start(
+        *command: str, stdin: int, env: Mapping[str, str] | None = None, pass_fds: Sequence[int] = (), **options: Any
+    ) -> Any:
+        environment = os.environ if env is None else env
+        if not can_fork(command, environment) or "-m" not in command:
+            return await execute(*command, stdin=stdin, env=env, pass_fds=pass_fds, **options)
+        assert options == {"start_new_session": True}
+        theirs, ours = os.pipe() if stdin == asyncio.subprocess.PIPE else (os.open(os.devnull, os.O_RDONLY), None)
         try:
-            forked = server.fork(command, Path.cwd(), env, {0: theirs, 1: 1, 2: 2})
+            files = {0: theirs, 1: 1, 2: 2, **{file: file for file in pass_fds}}
+            forked = server.fork(command, Path.cwd(), environment, files)
         finally:
             os.close(theirs)
-        return ForkedChild(forked, stdin)
+        return ForkedChild(forked, ours)
 
     asyncio.create_subprocess_exec = start  # type: ignore[assignment]  # for the arguments of the product
     return None

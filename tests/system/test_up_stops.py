@@ -2,7 +2,6 @@
 
 import os
 import pty
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +13,14 @@ import pytest
 
 from console.up import valkey
 from stream.settings import child_environment
-from tests.support.processes import ACKSTREAM, Process, becomes, run_ackstream, runs, start_process
+from tests.support.fork_server import PYTHON
+from tests.support.processes import Process, becomes, run_ackstream, runs, start_process
 from tests.support.samples.events import body
 from tests.support.workers.up_folder import STOP_SECONDS, UpFolder
+
+TAKE_TERMINAL = "import fcntl, os, termios; os.dup2(1, 0); os.dup2(1, 2); fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
+IGNORE_SIGHUP = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+SET_UMASK = "import os; os.umask(0o022)"
 
 
 @pytest.fixture
@@ -35,20 +39,23 @@ def sleeper() -> Iterator["subprocess.Popen[bytes]"]:
         child.wait()
 
 
-def in_terminal(command: tuple[str, ...], folder: Path) -> tuple["subprocess.Popen[bytes]", int]:
+def start_after(preparation: str, *arguments: str, folder: Path, stdout: int | None = None) -> Process:
+    """Start `ackstream ARGUMENTS` in a process that has done what a shell would do before."""
+    file = folder / "prepared.py"
+    file.write_text(f"{preparation}\nimport runpy\nrunpy.run_module('console', run_name='__main__', alter_sys=True)\n")
+    command = (*PYTHON, str(file), *arguments)
+    return start_process(command, folder, arguments[0], child_environment(log_format="json"), stdout)
+
+
+def start_in_terminal(*arguments: str, folder: Path) -> tuple[Process, int]:
     """Start a command in a terminal of its own; the process, and the end that a person would see."""
     control, terminal = pty.openpty()
-    with os.fdopen(terminal, "rb") as end:
-        child = subprocess.Popen(
-            (shutil.which("setsid") or "setsid", "--ctty", *command),
-            cwd=folder,
-            env=child_environment(log_format="json"),
-            stdin=end,
-            stdout=end,
-            stderr=end,
-        )
+    try:
+        process = start_after(TAKE_TERMINAL, *arguments, folder=folder, stdout=terminal)
+    finally:
+        os.close(terminal)
     os.set_blocking(control, False)
-    return child, control
+    return process, control
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
@@ -64,7 +71,7 @@ async def test_a_signal_that_comes_again_and_again_stops_all_of_it(place: UpFold
 
 async def test_a_closed_terminal_stops_all_of_it(place: UpFolder) -> None:
     """The terminal's end hangs up; nothing runs on without one."""
-    up, control = in_terminal((*ACKSTREAM, "up", *place.options), place.folder)
+    up, control = start_in_terminal("up", *place.options, folder=place.folder)
     output = b""
 
     def is_up() -> bool:
@@ -78,18 +85,15 @@ async def test_a_closed_terminal_stops_all_of_it(place: UpFolder) -> None:
     try:
         await becomes(is_up)
         os.close(control)
-        await becomes(lambda: up.poll() is not None, seconds=60)
-        assert up.returncode == 0
+        assert await up.wait_for_end(60) == 0
         assert place.left() == []
     finally:
-        up.kill()
-        up.wait()
+        up.end()
 
 
 async def test_under_nohup_it_goes_on(place: UpFolder) -> None:
-    """Under nohup, SIGHUP does not stop it."""
-    command = ("nohup", *ACKSTREAM, "up", *place.options)
-    up = start_process(command, place.folder, "up", child_environment(log_format="json"))
+    """Under nohup, which ignores SIGHUP, this signal does not stop it."""
+    up = start_after(IGNORE_SIGHUP, "up", *place.options, folder=place.folder)
     try:
         await up.is_ready(place.admin_port)
         up.send(signal.SIGHUP)
@@ -227,7 +231,8 @@ def test_a_data_folder_that_cannot_be_is_a_sentence(place: UpFolder, where: str)
 def test_a_database_that_is_made_is_its_owner_s_alone(tmp_path: Path) -> None:
     """In a folder that others may look into, made by `ackstream migrate` under any umask."""
     tmp_path.chmod(0o755)
-    command = (*ACKSTREAM, "migrate", "--database-url", f"sqlite:///{tmp_path / 'new' / 'a.db'}")
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, umask=0o022, timeout=240)
+    url = f"sqlite:///{tmp_path / 'new' / 'a.db'}"
+    migrate = start_after(SET_UMASK, "migrate", "--database-url", url, folder=tmp_path)
+    assert migrate.child.wait(60) == 0
     assert oct((tmp_path / "new" / "a.db").stat().st_mode)[-3:] == "600"
     assert oct((tmp_path / "new").stat().st_mode)[-3:] == "700"

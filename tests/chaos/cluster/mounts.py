@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.fork_server import leave_address
+
 SIZE_MIB = 64
 MOUNT_SECONDS = 10.0
 
@@ -15,8 +17,9 @@ _NEW_MOUNTS = 0x00020000  # CLONE_NEWNS
 def unshare() -> bool:
     """Make a mount namespace that ends with this process and its children; return False where this is not permitted.
 
-    The process must have a single thread.
+    The process must have a single thread. A fork server that a parent has started is outside.
     """
+    leave_address()
     unshared = getattr(ctypes.CDLL(None), "unshare", lambda _: -1)(_NEW_MOUNTS) == 0
     return unshared and _mount("--make-rprivate", "/")
 

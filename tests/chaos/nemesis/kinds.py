@@ -116,9 +116,9 @@ AWAY: Mapping[str, Kind] = {
 """During each of these faults ingest cannot append."""
 
 
-def need_shim(names: Sequence[str]) -> bool:
-    """Whether one of these faults, or of all if there are no names, needs the shim."""
-    return any(KINDS[name].needs == SHIM for name in names or KINDS)
+def need(what: str, names: Sequence[str]) -> bool:
+    """Whether one of these faults, or of all if there are no names, needs this."""
+    return any(KINDS[name].needs == what for name in names or KINDS)
 
 
 def possible(cluster: Cluster) -> Mapping[str, Kind]:
