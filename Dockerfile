@@ -3,10 +3,11 @@
 FROM python:3.13-slim AS dependencies
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
-# The environment has no pip of its own: nothing is installed at run time.
-RUN python -m venv --without-pip /opt/ackstream
 COPY deploy/image.lock deploy/
-RUN pip --python /opt/ackstream/bin/python install --require-hashes --only-binary :all: -r deploy/image.lock
+# The environment has no pip of its own: nothing is installed at run time. All cores compile, where pip uses one.
+RUN python -m venv --without-pip /opt/ackstream \
+    && pip --python /opt/ackstream/bin/python install --no-compile --require-hashes --only-binary :all: -r deploy/image.lock \
+    && /opt/ackstream/bin/python -m compileall -q -j 0 /opt/ackstream
 
 FROM dependencies AS build
 COPY . .
