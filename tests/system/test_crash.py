@@ -220,11 +220,11 @@ async def test_a_lost_stream_is_read_from_its_beginning(lonely: WorkerCluster, c
     """After FLUSHALL or DEL in the middle of work what comes is stored, though its ids are below the checkpoint."""
     workers = await lonely.start(2)
     bodies = make_payloads(ROUND_ENTRIES)
-    await lonely.append(bodies[1000:])
+    await lonely.append(bodies[500:])
     await until(lambda: has_checkpoint(lonely))
     lonely.appended.clear()
     lose = (command, *([lonely.shard.stream] if command == "DEL" else []))
-    await lonely.append(bodies[:1000], entry_id="5-*", after=lose)
+    await lonely.append(bodies[:500], entry_id="5-*", after=lose)
     await lonely.is_down_to(0)
     stored_messages, stored_events = await read_rows(lonely.engine)
     assert dedupe(parse(entry, f"0/{at}") for at, entry in lonely.appended).keys() <= stored_events.keys()

@@ -19,7 +19,7 @@ pytestmark = [
 ]
 
 HOURS = 2
-ENTRIES = 8_000
+ENTRIES = 4_000
 
 
 @pytest.fixture(autouse=True)

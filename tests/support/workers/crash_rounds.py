@@ -16,7 +16,7 @@ from worker.store.projection import dedupe
 # Read at import, because a test sees no setting of the machine. A round takes about 10 s.
 ROUNDS = int(os.environ.get("ACKSTREAM_CRASH_ROUNDS", "1"))
 SEED = int(os.environ.get("ACKSTREAM_CRASH_SEED", "0")) or secrets.randbits(32)
-ROUND_ENTRIES = 4_000
+ROUND_ENTRIES = 2_000
 PACE = 0.3  # a worker is dead after 4.5 s: a live worker beats in time also on a busy machine
 TIMING = timing.TIMING.scale(PACE)
 

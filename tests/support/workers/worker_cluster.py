@@ -21,7 +21,7 @@ from worker.store.database import open_engine
 from worker.store.migrate import migrate
 
 GROUP = "store"
-BATCH_ENTRIES = 500
+BATCH_ENTRIES = 250
 
 _received_ms = itertools.count(1_764_000_000_000)
 

@@ -27,7 +27,7 @@ from tests.support.workers.worker_cluster import GROUP, WorkerCluster, run_worke
 
 pytestmark = pytest.mark.crash
 
-ENTRIES = 2000
+ENTRIES = 1000
 HOLD_SECONDS = 1.5
 READS_PER_SECOND = 20
 COMMANDS_PER_SECOND = 200
