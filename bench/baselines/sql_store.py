@@ -32,8 +32,8 @@ from worker.store.postgresql_url import SCHEMES, connect_arguments
 
 LONGEST_SECONDS = 120
 READY = "ready"
-BY_ENGINE = ("BEGIN", "SELECT set_config")
-"""The engine itself sends these at the start of a connection or transaction."""
+BY_ENGINE = "BEGIN"
+"""The engine itself sends this at the start of a transaction."""
 
 Statements = list[tuple[Any, Any]]
 Write = Callable[[int], Awaitable[None]]

@@ -133,19 +133,25 @@ def _create_engine(url: str | URL, **arguments: Any) -> AsyncEngine:
 
 
 def _open_postgresql(url: str) -> AsyncEngine:
-    arguments = postgresql_url.connect_arguments(url)
     # The server keeps no statement, because behind a pooler the next transaction uses another server connection.
     # Without names and a cache of its own, the driver sends a statement with each use, in one round trip. SQLAlchemy
     # keeps the types of its values, so only the first use asks for them, in another one.
     # https://docs.sqlalchemy.org/en/20/dialects/postgresql.html#prepared-statement-name-with-pgbouncer
-    pooled = {"statement_cache_size": 0, "prepared_statement_name_func": str}
+    pooled = {"statement_cache_size": 0, "prepared_statement_name_func": str, "command_timeout": COMMAND_SECONDS}
+    arguments = postgresql_url.connect_arguments(url) | pooled
     try:
-        engine = _create_engine(
-            "postgresql+asyncpg://",
-            connect_args={**arguments, **pooled, "command_timeout": COMMAND_SECONDS},
-        )
+        import asyncpg  # noqa: PLC0415 - an extra, which SQLite does not need
     except ModuleNotFoundError:
         raise CommandError("the driver of PostgreSQL is not installed: pip install 'ackstream[postgres]'") from None
+
+    class LimitedConnection(asyncpg.Connection):  # type: ignore[misc]  # it has no types
+        """Sets the limits with the command that starts a transaction. Alone, they took 7 % of the time of 30 events."""
+
+        async def execute(self, query: str, *values: Any, **options: Any) -> Any:
+            limits = POSTGRESQL_LIMITS if query.startswith("BEGIN") else ""
+            return await super().execute(query + limits, *values, **options)
+
+    engine = _create_engine("postgresql+asyncpg://", connect_args={**arguments, "connection_class": LimitedConnection})
 
     @event.listens_for(engine.sync_engine, "checkin")
     def on_checkin(_connection: Any, record: Any) -> None:
@@ -158,10 +164,6 @@ def _open_postgresql(url: str) -> AsyncEngine:
                 engine.dialect.do_ping(connection)
             except engine.dialect.loaded_dbapi.Error as exc:
                 raise InvalidatePoolError from exc  # the pool connects again
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def on_begin(connection: Any) -> None:
-        connection.exec_driver_sql(POSTGRESQL_LIMITS).close()
 
     return engine
 
