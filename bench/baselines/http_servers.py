@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.baselines import aiohttp_server, fastapi_quickstart, null_server
+from bench.baselines import aiohttp_server, null_server
 from bench.rig.payloads import ACCOUNT, SECRET
 from bench.rig.processes import HOST, await_port, environment, program, run_process
 from bench.rig.servers import Server
@@ -45,9 +45,9 @@ def null(core: int, folder: Path) -> Iterator[Server]:
 @contextmanager
 def fastapi(core: int, folder: Path) -> Iterator[Server]:
     """Run Vonage's FastAPI quickstart."""
-    command = program("uvicorn"), f"{fastapi_quickstart.__name__}:app", "--host", HOST, "--port"
+    command = program("uvicorn"), "bench.baselines.fastapi_quickstart:app", "--host", HOST, "--port"
     with _run_server(*command, core=core, folder=folder) as (port, pid):
-        yield Server(port, fastapi_quickstart.PATH, pid)
+        yield Server(port, PATH, pid)
 
 
 @contextmanager

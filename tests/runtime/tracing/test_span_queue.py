@@ -1,10 +1,10 @@
 """The queue of spans before an endpoint that is away, refuses, or never answers."""
 
 import asyncio
+import importlib
 import time
 
 import pytest
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import REGISTRY
 
@@ -15,6 +15,7 @@ from tests.support.servers.otlp_receiver import run_otlp_receiver
 
 SPANS = 30
 ROOM = 10
+EXPORTER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
 
 
 def count_dropped(why: str) -> float:
@@ -29,7 +30,8 @@ async def test_each_span_that_is_lost_is_counted(monkeypatch: pytest.MonkeyPatch
     async with run_otlp_receiver() as receiver:
         receiver.how = None if fault == "never answers" else 400
         port = find_free_port() if fault == "away" else receiver.port
-        queue = SpanQueue(OTLPSpanExporter(f"http://127.0.0.1:{port}/v1/traces", timeout=1), ROOM)
+        exporter = importlib.import_module(EXPORTER).OTLPSpanExporter  # each process of the tests reads this module
+        queue = SpanQueue(exporter(f"http://127.0.0.1:{port}/v1/traces", timeout=1), ROOM)
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(queue)
         tracer = provider.get_tracer("tested")
