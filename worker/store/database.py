@@ -134,8 +134,7 @@ def _create_engine(url: str | URL, **arguments: Any) -> AsyncEngine:
 
 def _open_postgresql(url: str) -> AsyncEngine:
     # The server keeps no statement, because behind a pooler the next transaction uses another server connection.
-    # Without names and a cache of its own, the driver sends a statement with each use, in one round trip. SQLAlchemy
-    # keeps the types of its values, so only the first use asks for them, in another one.
+    # Without names and a cache of its own, the driver sends a statement with each use. SQLAlchemy keeps its types.
     # https://docs.sqlalchemy.org/en/20/dialects/postgresql.html#prepared-statement-name-with-pgbouncer
     pooled = {"statement_cache_size": 0, "prepared_statement_name_func": str, "command_timeout": COMMAND_SECONDS}
     arguments = postgresql_url.connect_arguments(url) | pooled
@@ -154,8 +153,10 @@ def _open_postgresql(url: str) -> AsyncEngine:
     engine = _create_engine("postgresql+asyncpg://", connect_args={**arguments, "connection_class": LimitedConnection})
 
     @event.listens_for(engine.sync_engine, "checkin")
-    def on_checkin(_connection: Any, record: Any) -> None:
+    def on_checkin(connection: Any, record: Any) -> None:
         record.info["idle_since"] = time.monotonic()
+        if connection and connection.driver_connection.is_in_transaction():
+            record.invalidate()  # it failed at its start: nothing ends it, and the driver would continue it
 
     @event.listens_for(engine.sync_engine, "checkout")
     def on_checkout(connection: Any, record: Any, _proxy: Any) -> None:
@@ -195,9 +196,8 @@ def _open_sqlite(path: Path, begin: str, *, create: bool) -> AsyncEngine:
         # 64 MiB: ids are random, so all pages of the indexes are in use. With 32 MiB a batch of 4,000 events took 7 %
         # more CPU, with 16 MiB 25 %. The cache is full after about 48,000 events.
         cursor.execute("PRAGMA cache_size = -65536")
-        cursor.execute(
-            "PRAGMA wal_autocheckpoint = 10000"
-        )  # 40 MB; with the default nearly every batch makes a checkpoint
+        # 40 MB; with the default nearly every batch makes a checkpoint
+        cursor.execute("PRAGMA wal_autocheckpoint = 10000")
         cursor.close()
         record.info["log"] = path.with_name(f"{path.name}-wal")
         record.info["files"] = {path: _identity(path)}

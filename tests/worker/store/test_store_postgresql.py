@@ -83,6 +83,23 @@ async def test_each_transaction_has_the_limits(engine: AsyncEngine) -> None:
         assert limits == ["15s", "10s", "30s"]
 
 
+async def test_a_transaction_that_fails_at_its_start_is_not_continued(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next batch uses another connection, because nothing has ended the transaction of this one."""
+    monkeypatch.setattr(database, "UNTESTED_SECONDS", 600)
+    store = Store(engine)
+    await store.handle([event(body(n=1))])
+
+    with monkeypatch.context() as limits:
+        limits.setattr(database, "POSTGRESQL_LIMITS", "SELECT pg_cancel_backend(pg_backend_pid()), pg_sleep(60)")
+        with pytest.raises(Unavailable):
+            await store.handle([event(body(n=2))])
+    await store.handle([event(body(n=2))])
+
+    assert await count_rows(engine, "status_events") == 2
+
+
 async def test_a_batch_of_new_and_known_messages_takes_two_statements(engine: AsyncEngine) -> None:
     """One inserts and locks the messages, one writes all rows."""
     store, statements = Store(engine), list[str]()
