@@ -152,6 +152,7 @@ async def test_with_entries_in_the_spool_a_wrong_password_does_not_stop_the_star
     admin_port = find_free_port()
     with ingest(away, tmp_path, admin_port=str(admin_port), data=str(tmp_path / "data")) as process:
         await process.is_ready(admin_port)
+        await process.has_logged("redis.down")  # a thread writes the log, perhaps after the answer of /ready
         (line,) = process.read_log("redis.down")
         assert (line["level"], line["why"]) == ("error", "denied")
         assert "password" in line["what"]
