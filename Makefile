@@ -23,13 +23,17 @@ export PYTHONDONTWRITEBYTECODE :=
 run: .venv/.run
 	@exec $(BIN)/ackstream up $(ARGS)
 
+# The tests in containers mostly wait for builds of images, so the others run beside them. These are nice: else those in
+# containers would end last, on one core alone.
 CONTAINERS = tests/system/test_compose.py
 test: .venv/.dev
 ifdef ARGS
 	$(PYTEST) -n 6 --dist loadgroup $(ARGS)
 else
-	$(PYTEST) -q $(CONTAINERS); containers=$$?; \
-	$(PYTEST) -n 6 --dist loadgroup --ignore $(CONTAINERS) && exit $$containers
+	@mkdir -p build
+	$(PYTEST) -q $(CONTAINERS) >build/containers.log 2>&1 & containers=$$!; \
+	nice $(PYTEST) -n 6 --dist loadgroup --ignore $(CONTAINERS); others=$$?; \
+	wait $$containers; containers=$$?; cat build/containers.log; [ $$others = 0 ] && exit $$containers
 endif
 
 test-containers: .venv/.dev
