@@ -16,6 +16,8 @@ from deploy.docs.markdown import table
 FOLDER = Path(__file__).parent / "data" / "bench"
 OTHERS = "others"
 BUSY_LOAD = 2
+WHOLE = 1000
+"""From here numbers are shown without decimals."""
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 
 _SECTION = re.compile(
@@ -77,12 +79,16 @@ def _tabulate_ratios(ratios: Sequence[dict[str, Any]]) -> str:
 def _tabulate_curve(curve: dict[str, Any]) -> str:
     """Return a table with a column for each place of the curve."""
     places = [f"{point['at']:,g}" for point in max(curve["lines"].values(), key=len)]
-    rows = [(name, *(f"{point['median']:.3g}" for point in points)) for name, points in curve["lines"].items()]
+    rows = [(name, *(_show(point["median"]) for point in points)) for name, points in curve["lines"].items()]
     return table((f"{curve['unit']}, by {curve['axis']}", *places), rows)
 
 
 def _show_range(row: dict[str, Any]) -> str:
-    return f"{row['median']:.3g} ({row['min']:.3g} to {row['max']:.3g})"
+    return f"{_show(row['median'])} ({_show(row['min'])} to {_show(row['max'])})"
+
+
+def _show(number: float) -> str:
+    return f"{number:,.0f}" if number >= WHOLE else f"{number:.3g}"
 
 
 def _describe_source(source: dict[str, Any]) -> str:
