@@ -39,7 +39,7 @@ class Shard:
 
     @property
     def trimmer(self) -> str:
-        """A string: which process trims the stream right now (worker.lease)."""
+        """A string: which process trims the stream right now (worker.group.lease)."""
         return f"{self.stream}:trimmer"
 
     def cleaning(self, kind: str) -> str:
@@ -68,11 +68,11 @@ class Shard:
         return f"{self.stream}:replay:{group}"
 
     def replays(self, group: str) -> str:
-        """A hash: the group's replays, each with its scope and progress (worker.replays)."""
+        """A hash: the group's replays, each with its scope and progress (worker.replay.repository)."""
         return f"{self.stream}:replays:{group}"
 
     def copying(self, group: str, replay: str) -> str:
-        """A string: which process copies for this replay right now (worker.lease)."""
+        """A string: which process copies for this replay right now (worker.group.lease)."""
         return f"{self.stream}:copying:{group}:{replay}"
 
     def delayed(self, group: str) -> str:

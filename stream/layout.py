@@ -25,7 +25,7 @@ _TEXT = re.compile(rb"([1-9]\d{0,2}) ([1-9]\d{0,2}) (\d{1,15})(?: .*)?", re.ASCI
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How many shards ingest appends to, how many may hold entries, and when that changed, by the server's clock."""
+    """How many shards ingest appends to, how many may hold entries, and when that changed."""
 
     used: int = 1
     known: int = 1

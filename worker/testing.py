@@ -2,7 +2,7 @@
 
 ::
 
-    from worker import testing
+    from ackstream import testing
     from orders import on_status
 
     async def test_a_delivered_message_closes_its_order():

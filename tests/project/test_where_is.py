@@ -1,12 +1,14 @@
-"""The answers for new maintainers name files and symbols that exist."""
+"""The answers for new maintainers, and the docstrings, name modules and symbols that exist."""
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "where-is.md").read_text()
 ROWS = re.findall(r"^\| `([\w/.-]+)` \| (?:`(\w+)`)? ?\|", PAGE, re.MULTILINE)
+REFERENCE = re.compile(r"(?<![\w./])(?:console|ingest|runtime|stream|worker)(?:\.[a-z]\w*)+(?:\.[A-Z]\w*)?")
 
 
 def definitions(file: Path) -> set[str]:
@@ -40,3 +42,32 @@ def test_each_file_exists_and_has_the_symbol() -> None:
         if not (ROOT / path).exists() or (symbol and symbol not in definitions(ROOT / path))
     ]
     assert missing == []
+
+
+def docstrings(module: ast.Module) -> Iterator[str]:
+    """Yield the docstrings of a module, its classes and functions, and the texts below names."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield node.value.value
+
+
+def is_known(reference: str) -> bool:
+    """Whether a dotted name is a folder, a module, or a name in the text of the module before its last dot."""
+    path = ROOT / reference.replace(".", "/")
+    if path.is_dir() or path.with_suffix(".py").exists():
+        return True
+    module, name = path.parent.with_suffix(".py"), path.name
+    return module.exists() and re.search(rf"\b{name}\b", module.read_text()) is not None
+
+
+def test_docstrings_name_modules_that_exist() -> None:
+    """A module that is renamed or moved has to be renamed in the docstrings too."""
+    unknown = [
+        (str(file.relative_to(ROOT)), reference)
+        for package in ("console", "ingest", "runtime", "stream", "worker")
+        for file in sorted((ROOT / package).rglob("*.py"))
+        for text in docstrings(ast.parse(file.read_text()))
+        for reference in REFERENCE.findall(text)
+        if not is_known(reference)
+    ]
+    assert unknown == []

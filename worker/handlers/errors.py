@@ -9,7 +9,7 @@ raises ``Retry``          tries the event again after the delay that the handler
 raises ``Throttled``      does the same, and counts it as a failure of the target
 raises ``Unavailable``    tries the event again until the target is back, and counts no attempt
 raises ``Gone``           pauses the group until an operator resumes it, and counts no attempt
-raises another exception  tries the event again (worker.settle.schedule), and dead-letters it after the last attempt
+raises another exception  tries again (worker.settle.retry_policy), and dead-letters it after the last attempt
 ========================  ==========================================================================================
 """
 

@@ -111,7 +111,7 @@ def _errors(previous: bytes, failure: Failure) -> bytes:
 
 
 def _number(digits: bytes) -> int:
-    return int(digits) if digits.isdigit() and len(digits) < 10 else 0  # noqa: PLR2004 - MOST_ATTEMPTS has ten
+    return int(digits) if digits.isdigit() and len(digits) < 10 else 0  # noqa: PLR2004 - MAX_ATTEMPTS has ten
 
 
 def _in_one(fields: Mapping[bytes, bytes]) -> bytes:

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs on the connection that worker.migrate hands over."""
+"""Alembic's entry: runs on the connection that worker.store.migrate hands over."""
 
 from alembic import context
 

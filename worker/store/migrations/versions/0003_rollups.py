@@ -1,7 +1,8 @@
 """The contributions of messages, and the roll-ups that contain them.
 
-Each statement takes a moment, however many rows there are. ``worker.store.migrations.online`` makes the indexes and
-counts the rows. Code of revision 0002 can work with these tables: a trigger marks the rows that it changes.
+Each statement takes a moment, however many rows there are. worker.store.migrations.indexes makes the indexes, and
+worker.store.migrations.recount counts the rows. Code of revision 0002 can work with these tables: a trigger marks the
+rows that it changes.
 
 Revision ID: 0003
 """
