@@ -6,7 +6,7 @@ reserves for fiction.
 """
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -17,9 +17,6 @@ from uuid import UUID
 import orjson
 
 from worker.events.event import DELIVERED, READ, REJECTED, SUBMITTED, UNDELIVERABLE
-
-RANKS = {SUBMITTED: 1, DELIVERED: 2, UNDELIVERABLE: 2, REJECTED: 2, READ: 3}
-"""A copy of the ranks in worker.store.projection: a test of the product must not import its rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +92,6 @@ _RECEIPT_SHARE = 8  # one SMS in this many reports by signed delivery receipts
 _RECEIPTS = {SUBMITTED: ("accepted", "0"), DELIVERED: ("delivered", "0"), REJECTED: ("failed", "6")}
 WEBHOOKS_PER_MESSAGE = sum(len(course) * share for course, share in _COURSES.items()) / 100
 """The average number of webhooks of a message, before duplicates."""
-
-
-def predict_statuses(webhooks: Iterable[SimulatedWebhook]) -> dict[str, str]:
-    """Return the final status of each message after all these webhooks, which is the same in any order."""
-    final: dict[str, str] = {}
-    for webhook in webhooks:
-        current = final.setdefault(webhook.message_uuid, webhook.status)
-        if RANKS[webhook.status] > RANKS[current]:
-            final[webhook.message_uuid] = webhook.status
-    return final
 
 
 def plan_message(

@@ -17,12 +17,13 @@ from aiohttp.test_utils import TestServer, unused_port
 from rich.console import Console
 
 from console.simulate.latencies import Latencies
-from console.simulate.messages import CHANNELS, RANKS, SimulatedWebhook, predict_statuses
+from console.simulate.messages import CHANNELS, SimulatedWebhook
 from console.simulate.plan import plan, plan_live
 from console.simulate.progress import open_bar
 from console.simulate.sender import SendSchedule, send
 from runtime.errors import CommandError
 from stream.entry import Entry
+from tests.support.samples.predicted import RANKS, predict_statuses
 from worker.events.event import StatusEvent
 from worker.events.vonage import decode, parse
 from worker.store.projection import dedupe, project

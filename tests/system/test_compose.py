@@ -20,10 +20,10 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from console.simulate.messages import predict_statuses
 from console.simulate.plan import plan
 from console.simulate.sender import send
 from tests.support.http.load import open_load
+from tests.support.samples.predicted import predict_statuses
 from tests.support.waiting import until
 
 # One group, so that a run over several processes brings up one project and not one in each.

@@ -71,7 +71,6 @@ class Sampler:
         self._recent = RecentMoments()
         self._alerts = Alerts()
         self._turn = asyncio.Lock()
-        self._ticked = asyncio.Event()
         self._ticked_at = time.monotonic()
         now = clock()
         self.latest = Snapshot(now, now, RedisSample(), {}, (), (), (), scraper.has_addresses, None, Totals())
@@ -108,13 +107,6 @@ class Sampler:
         """Count the webhooks stored in the last seconds, at most a day; None before the first snapshot."""
         return self._history.webhooks_since(self._clock() - seconds)
 
-    async def subscribe(self) -> AsyncIterator[Snapshot]:
-        """Yield the newest snapshot now and after each tick. A slow reader misses snapshots, and holds up nobody."""
-        while True:
-            ticked = self._ticked
-            yield self.latest
-            await ticked.wait()
-
     async def tick(self) -> None:
         """Read Redis, and take a snapshot."""
         async with self._turn:
@@ -132,8 +124,6 @@ class Sampler:
         self._history.add(before, self.latest, self._sums.marks)
         _export(self.latest)
         self._ticked_at = time.monotonic()
-        self._ticked.set()
-        self._ticked = asyncio.Event()
 
     async def scrape(self, http: aiohttp.ClientSession) -> None:
         """Read the metrics of all processes and then Redis, so that spools and streams are of one moment."""

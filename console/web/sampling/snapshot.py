@@ -116,11 +116,6 @@ class GroupSample:
         """All work that is neither settled nor dead-lettered; None while the server does not report the lag."""
         return None if self.unread is None else self.unread + self.pending + self.retries + self.replays
 
-    @property
-    def kept_at_least(self) -> int:
-        """Entries of the stream that retention keeps for this group, at least."""
-        return (self.unread or 0) + self.pending
-
 
 @dataclass(frozen=True, slots=True)
 class ProcessSample:

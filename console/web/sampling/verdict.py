@@ -22,8 +22,6 @@ WHY_PAUSED = {
     "operator": "by hand: resume the group to continue",
     "backlog": "because its retries and dead letters use too much memory: replay or discard some",
 }
-COVERED = {"AckstreamGroupPaused"}
-"""Alerts whose problem has sentences of its own."""
 
 
 @dataclass(frozen=True, slots=True)

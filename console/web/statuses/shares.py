@@ -12,8 +12,6 @@ NOT_DELIVERED = ("rejected", "undeliverable", "open")
 RISING_FACTOR = 2
 RISING_LEAST = 20
 
-Shares = dict[str, float | None]
-
 
 def share(part: float, whole: float) -> float | None:
     """Return the part as a share of 1; None of nothing."""

@@ -13,9 +13,10 @@ from typing import Any
 import aiohttp
 import orjson
 
-from console.simulate.messages import SimulatedWebhook, predict_statuses
+from console.simulate.messages import SimulatedWebhook
 from console.simulate.plan import plan
 from tests.support.http.load import JSON
+from tests.support.samples.predicted import predict_statuses
 from tests.support.samples.tokens import SECRET, claims, token
 
 COUNTRIES = {"234": "United Kingdom", "310": "United States"}

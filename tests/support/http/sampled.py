@@ -6,10 +6,12 @@ from pathlib import Path
 
 from console.web.database import open_console_database
 from console.web.sampling.sampler import Sampler, run_sampler
+from console.web.sampling.snapshot import Snapshot
 from console.web.settings import ConsoleSettings
 from stream.keys import Shard
 from stream.redis.client import client
 from stream.shard_watch import ShardWatch
+from tests.support.waiting import until
 from worker.store.database import open_engine
 
 
@@ -36,8 +38,10 @@ async def sampling(
 
 async def next_moments(sampler: Sampler, count: int = 2) -> None:
     """Wait for further snapshots."""
-    waiting = count + 1
-    async for _ in sampler.subscribe():
-        waiting -= 1
-        if not waiting:
-            return
+    for _ in range(count):
+        before = sampler.latest
+
+        async def is_next(before: Snapshot = before) -> bool:
+            return sampler.latest is not before
+
+        await until(is_next)
