@@ -22,7 +22,7 @@ _COMMON = "2020-01-01T14:00:00Z", "2020-01-01T14:00:00.000Z", "2020-01-01T14:00:
 _COMMON_LENGTHS = frozenset(map(len, _COMMON))
 _T = len("2020-01-01")
 _COMPACT = re.compile(r"(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)", re.ASCII)
-_EPOCH = re.compile(r"\d{9,10}|\d{13}", re.ASCII)
+_EPOCH_DIGITS = re.compile(r"\d{9,10}|\d{13}", re.ASCII)
 _EPOCH_MS_DIGITS = 13
 _LONGEST_INTEGER_BITS = 64
 _FLOAT_MS = 2**32 * 1000  # up to 2106, where a float of seconds is exact to much less than a microsecond
@@ -100,7 +100,7 @@ def _compact(text: str) -> datetime | None:
 
 
 def _epoch(text: str) -> datetime | None:
-    if not _EPOCH.fullmatch(text):
+    if not _EPOCH_DIGITS.fullmatch(text):
         return None
     milliseconds = int(text) if len(text) == _EPOCH_MS_DIGITS else int(text) * 1000
     return from_ms(milliseconds)

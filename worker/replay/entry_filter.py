@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from stream.entry import LATEST_MS, Entry, EntryId, InvalidEntry, read_received_ms
-from worker.events.event import InvalidStatus, StatusEvent, mask_numbers
+from stream.entry import LATEST_MS, EntryId, read_received_ms
+from worker.events.event import StatusEvent, mask_numbers
+from worker.events.stored import parse_stored
 from worker.events.timestamps import iso_time
-from worker.events.vonage import parse
 
 Fields = Mapping[bytes, bytes]
 
@@ -69,7 +69,7 @@ class EntryFilter:
         needs_event = self.messages or self.statuses or self.channels or self.accounts
         if dead and not needs_event:
             return True
-        event = _event(stored)
+        event = parse_stored(stored, "")
         return event is not None and self._matches_event(event)
 
     def to_json(self) -> dict[str, Any]:
@@ -121,10 +121,3 @@ def reason_of(stored: Fields) -> str:
 def error_of(stored: Fields) -> str:
     """Return the error of a dead letter after its reason, with masked numbers: class and place, or a sentence."""
     return mask_numbers(stored.get(b"error", b"").partition(b": ")[2].decode(errors="replace"))
-
-
-def _event(stored: Fields) -> StatusEvent | None:
-    try:
-        return parse(Entry.from_fields(stored), "")
-    except (InvalidEntry, InvalidStatus):
-        return None

@@ -11,11 +11,11 @@ from console.queries.causes.cause import Cause, Words
 from console.queries.causes.counting import Counted, Streams, count_causes, list_selected, read_page
 from console.queries.dead_letters import DeadLetter, discard_dead, find_dead
 from console.queries.replays import ReplayRequest, start
-from stream.entry import Entry, EntryId, InvalidEntry
+from stream.entry import EntryId
 from stream.keys import Shard
-from worker.events.event import InvalidStatus, mask
+from worker.events.event import mask
+from worker.events.stored import parse_stored
 from worker.events.timestamps import iso_time
-from worker.events.vonage import parse
 from worker.replay.entry_filter import ALL, EntryFilter, error_of, reason_of
 from worker.replay.entry_reader import Stored
 from worker.replay.job import Place, Replay
@@ -123,10 +123,7 @@ async def discard_selected(server: Redis, scope: DeadScope, selected: Cause) -> 
 
 def describe_letter(letter: DeadLetter) -> dict[str, Any]:
     """Return the row of a dead letter: its message with a masked number, and when the group gave it up."""
-    try:
-        event = parse(Entry.from_fields(letter.fields), "")
-    except (InvalidEntry, InvalidStatus):
-        event = None
+    event = parse_stored(letter.fields, "")
     return {
         **letter.summary(),
         "entry": letter.fields.get(b"origin", b"").decode(errors="replace") or None,

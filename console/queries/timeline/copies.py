@@ -10,11 +10,11 @@ from enum import StrEnum
 
 from redis.asyncio import Redis
 
-from stream.entry import Entry, EntryId, InvalidEntry, fields_from_flat
+from stream.entry import EntryId, fields_from_flat
 from stream.keys import Shard
 from stream.redis.scripts import read_script
-from worker.events.event import InvalidStatus, StatusEvent
-from worker.events.vonage import parse
+from worker.events.event import StatusEvent
+from worker.events.stored import parse_stored
 from worker.group.group_ref import GroupRef
 from worker.settle.history import MOST_OUTCOMES, EntryOutcome
 
@@ -58,10 +58,7 @@ class EntryCopy:
 
     def parse_event(self) -> StatusEvent | None:
         """Return the event of the payload; None if it is invalid."""
-        try:
-            return parse(Entry.from_fields(self.fields), self.origin)
-        except (InvalidEntry, InvalidStatus):
-            return None
+        return parse_stored(self.fields, self.origin)
 
 
 @dataclass(slots=True)

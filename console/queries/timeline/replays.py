@@ -4,13 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from console.queries.timeline.copies import NEAR_MS
 from stream.entry import Entry, EntryId
 from worker.events.event import StatusEvent
 from worker.events.timestamps import iso_time
 from worker.replay.job import Place, Progress
-
-NEAR_MS = 10_000
-"""The history notes a dead letter at most this long after it was written."""
 
 
 @dataclass(frozen=True, slots=True)

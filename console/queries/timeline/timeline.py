@@ -20,9 +20,9 @@ from console.queries.timeline.steps import list_steps
 from console.queries.timeline.summary import has_trouble, sum_up_webhook
 from stream.entry import Entry, EntryId, InvalidEntry
 from stream.keys import Shard
-from worker.events.event import InvalidStatus, StatusEvent
+from worker.events.event import StatusEvent
+from worker.events.stored import parse_stored
 from worker.events.timestamps import from_ms
-from worker.events.vonage import parse
 from worker.group.consumer_group import read_group_names
 from worker.group.group_ref import GroupRef
 from worker.replay.job import Progress
@@ -226,11 +226,7 @@ def _parse_events(
     """Return the events of those entries that the tables do not have."""
     events = {}
     for entry_id in entries.keys() - stored.keys():
-        entry = _parse_entry(entries[entry_id])
-        try:
-            event = parse(entry, str(entry_id)) if entry else None
-        except InvalidStatus:
-            continue
+        event = parse_stored(entries[entry_id], str(entry_id))
         if event and event.message_uuid == message_uuid:
             events[entry_id] = event
     return events

@@ -12,11 +12,10 @@ from console.format import parse_entry_id
 from console.queries.timeline.positions import read_entries
 from console.queries.timeline.timeline import find_timeline
 from runtime.errors import CommandError
-from stream.entry import Entry, EntryId, InvalidEntry
+from stream.entry import EntryId
 from stream.keys import Shard
 from stream.shard_watch import FindShards
-from worker.events.event import InvalidStatus
-from worker.events.vonage import parse
+from worker.events.stored import parse_stored
 
 _WITHOUT_SHARD = re.compile(r"\d{13,}-\d+", re.ASCII)
 """An entry id as Redis writes it. A shorter one may be a number."""
@@ -34,8 +33,8 @@ async def find_live(server: Redis, shards: Sequence[Shard], entry_id: EntryId) -
     for shard in shards:
         entries = await read_entries(server, shard, [entry_id]) if shard.number == entry_id.shard else {}
         for fields in entries.values():
-            with suppress(InvalidEntry, InvalidStatus):
-                return parse(Entry.from_fields(fields), str(entry_id)).message_uuid
+            if event := parse_stored(fields, str(entry_id)):
+                return event.message_uuid
     return None
 
 
