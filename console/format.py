@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runtime.errors import CommandError
 from stream.entry import GREATEST_SEQ, EntryId, read_received_ms
+from worker.events.event import mask_numbers
 from worker.events.timestamps import iso_time
+from worker.settle.copies import read_errors
 
 if TYPE_CHECKING:
     from stream.redis.cluster import AwayShard
@@ -20,6 +22,18 @@ def to_text(value: bytes) -> str:
 def format_receipt_time(fields: Mapping[bytes, bytes]) -> str | None:
     """Return when the entry was received, in ISO 8601; None if ingest did not write the entry."""
     return iso_time(read_received_ms(fields))
+
+
+def list_errors(fields: Mapping[bytes, bytes]) -> list[dict[str, Any]]:
+    """Return the time, error class and place of the last failed attempts of a copy, oldest first."""
+    return [
+        {
+            "at": format_receipt_time({b"received_ms": str(error.get("ms", "")).encode()}),
+            "class": mask_numbers(str(error.get("class", ""))),
+            "place": mask_numbers(str(error.get("place", ""))),
+        }
+        for error in read_errors(fields)
+    ]
 
 
 def format_time(iso: str | None) -> str | None:

@@ -2,14 +2,12 @@
 
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
 from redis.asyncio import Redis
 
-from console.format import format_receipt_time, to_text
+from console.format import format_receipt_time, list_errors, to_text
 from runtime.errors import CommandError
 from stream.entry import EntryId
 from stream.keys import Shard
@@ -58,7 +56,7 @@ class DeadLetter:
         return {
             **self.summary(),
             "message": self._text(b"message") or None if reveal else None,
-            "errors": self._errors(),
+            "errors": list_errors(self.fields),
             "origin": fields.pop("origin", None),
             "payload": fields.pop("payload", None),
             "fields": fields,
@@ -68,24 +66,8 @@ class DeadLetter:
         digits = self._text(b"attempt")
         return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 10 else 1  # noqa: PLR2004
 
-    def _errors(self) -> list[dict[str, Any]]:
-        """Return the time, error class and place of the last failed attempts, oldest first; empty if unknown."""
-        with suppress(orjson.JSONDecodeError):
-            errors = orjson.loads(self.fields.get(b"errors", b"[]"))
-            return [_attempt(error) for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
-        return []
-
     def _text(self, name: bytes) -> str:
         return self.fields.get(name, b"").decode(errors="replace")
-
-
-def _attempt(error: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert one failed attempt as worker.settle writes it."""
-    return {
-        "at": format_receipt_time({b"received_ms": str(error.get("ms", "")).encode()}),
-        "class": mask_numbers(str(error.get("class", ""))),
-        "place": mask_numbers(str(error.get("place", ""))),
-    }
 
 
 @dataclass(slots=True)

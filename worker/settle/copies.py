@@ -6,9 +6,13 @@ A copy has all fields of its entry and these: ``origin``, ``attempt``, ``error``
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
+
+import orjson
 
 from worker.settle.history import EntryOutcome
 from worker.settle.retry_policy import Disposition, Failure
@@ -58,7 +62,7 @@ class Copy:
         retried = b"attempt" in fields
         counted_attempts = attempt if disposition.counts else attempt - 1
         copied = _copy_fields(fields, origin, counted_attempts, disposition.error)
-        copied[b"errors"] = _errors(fields.get(b"errors", b"") if retried else b"", failure)
+        copied[b"errors"] = _add_error(read_errors(fields) if retried else (), failure)
         copied.pop(b"message", None)
         if failure.message:
             copied[b"message"] = failure.message.encode()
@@ -100,14 +104,17 @@ def _copy_fields(fields: Mapping[bytes, bytes], origin: str, attempt: int, error
     return copied | {b"origin": origin.encode(), b"attempt": b"%d" % attempt, b"error": error.encode()}
 
 
-def _errors(previous: bytes, failure: Failure) -> bytes:
-    """Add an attempt to the list of the last ones; an unreadable list starts again."""
-    try:
-        errors = json.loads(previous or b"[]")
-    except ValueError:
-        errors = []
-    attempts = [*(errors if isinstance(errors, list) else []), failure.summary]
-    return json.dumps(attempts[-MOST_ERRORS:], separators=(",", ":")).encode()
+def read_errors(fields: Mapping[bytes, bytes]) -> list[Mapping[str, Any]]:
+    """Return the field ``errors`` of a copy, the oldest attempt first; an unreadable list is empty."""
+    with suppress(orjson.JSONDecodeError):
+        errors = orjson.loads(fields.get(b"errors", b""))
+        return [error for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
+    return []
+
+
+def _add_error(errors: Sequence[Mapping[str, Any]], failure: Failure) -> bytes:
+    attempts = [*errors, failure.summary][-MOST_ERRORS:]
+    return json.dumps(attempts, separators=(",", ":")).encode()
 
 
 def _number(digits: bytes) -> int:

@@ -1,12 +1,10 @@
 """Derives the state of one entry in one group from its position, its copies, its outcomes and its replays. No I/O."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from enum import StrEnum
 from typing import Any
 
-import orjson
-
+from console.format import list_errors
 from console.queries.timeline.copies import CopyPlace, EntryCopy
 from console.queries.timeline.positions import LiveEntry, LiveState
 from worker.events.event import mask_numbers
@@ -81,7 +79,7 @@ def describe_group(
         "dead_at": iso_time(by_place[CopyPlace.DEAD].ms) if CopyPlace.DEAD in by_place else None,
         "error": show(copy.text(b"error")) or None if copy else None,
         "message": copy.text(b"message") or None if copy and reveal else None,
-        "errors": _list_errors(copy) if copy else [],
+        "errors": list_errors(copy.fields) if copy else [],
         "outcomes": [
             {
                 "at": iso_time(ms),
@@ -126,21 +124,3 @@ def _count_attempts(
         last = outcomes[-1][1]
         return last.attempt if last.outcome in ("handled", "dead-lettered") else None
     return 1 if live.state is LiveState.SETTLED and copy is None else None
-
-
-def _list_errors(copy: EntryCopy) -> list[dict[str, Any]]:
-    """Return time, error class and place of the last failed attempts, the first one first."""
-    with suppress(orjson.JSONDecodeError):
-        errors = orjson.loads(copy.fields.get(b"errors", b"[]"))
-        if isinstance(errors, list):
-            return [_describe_error(error) for error in errors if isinstance(error, dict)]
-    return []
-
-
-def _describe_error(error: Mapping[str, Any]) -> dict[str, Any]:
-    ms = error.get("ms")
-    return {
-        "at": iso_time(ms) if isinstance(ms, int) and ms >= 0 else None,
-        "class": mask_numbers(str(error.get("class", ""))),
-        "place": mask_numbers(str(error.get("place", ""))),
-    }
