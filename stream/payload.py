@@ -16,6 +16,8 @@ import orjson
 
 BOM = b"\xef\xbb\xbf"
 RECEIPT_IDS = ("messageId", "message-id")
+FORM = "application/x-www-form-urlencoded"
+"""The content type of a form, and of an entry whose payload is the query of a GET."""
 
 _BLANK = b" \t\r\n"
 _ESCAPE = re.compile(
@@ -75,6 +77,11 @@ def is_receipt(fields: Fields) -> bool:
     return "message_uuid" not in fields and any(name in fields for name in RECEIPT_IDS)
 
 
+def find_receipt_id(fields: Fields) -> object:
+    """Return the id of the SMS part of a delivery receipt."""
+    return next(fields[name] for name in RECEIPT_IDS if name in fields)
+
+
 def find_message_id(payload: bytes) -> str | None:
     """Return the id of the message that a payload is about, for comparisons only; None without one."""
     try:
@@ -82,7 +89,7 @@ def find_message_id(payload: bytes) -> str | None:
     except InvalidPayload:
         return None
     if is_receipt(fields):
-        value = next(fields[name] for name in RECEIPT_IDS if name in fields)
+        value = find_receipt_id(fields)
     else:
         value = fields.get("message_uuid")
         value = fields.get("dispatch_uuid") if value is None else value

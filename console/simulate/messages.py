@@ -16,6 +16,7 @@ from uuid import UUID
 
 import orjson
 
+from stream.payload import FORM
 from worker.events.event import DELIVERED, READ, REJECTED, SUBMITTED, UNDELIVERABLE
 
 
@@ -147,7 +148,7 @@ def _to_receipt(
         **({"client-ref": fields["client_ref"]} if "client_ref" in fields else {}),
     }
     body = urlencode(sign(receipt)).encode()
-    return replace(webhook, body=body, content_type="application/x-www-form-urlencoded")
+    return replace(webhook, body=body, content_type=FORM)
 
 
 def _choose_course(rng: random.Random, channel: Channel) -> tuple[str, ...]:

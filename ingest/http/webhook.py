@@ -22,9 +22,9 @@ from ingest.http.server import report_fault
 from ingest.metrics import CONNECTIONS_CLOSED
 from ingest.settings import IngestSettings
 from stream.entry import Entry
+from stream.payload import FORM
 from stream.probe import PREFIX, find_probe
 
-FORM = "application/x-www-form-urlencoded"
 LENGTH_DIGITS = 20  # Python cannot parse a number of thousands of digits
 HEADER_CHARACTERS = 256
 

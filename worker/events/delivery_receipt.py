@@ -64,11 +64,6 @@ _IDENTITY = frozenset(
 )
 
 
-def message_id(fields: Fields) -> object:
-    """Return the id of the SMS part of this receipt."""
-    return next(fields[name] for name in RECEIPT_IDS if name in fields)
-
-
 def event_id(fields: Fields, payload: bytes) -> str:
     """Return the sha256 of the documented fields, sorted, as compact JSON.
 

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from stream.payload import Fields, InvalidPayload, decode, is_receipt
-from worker.events.delivery_receipt import message_id
+from stream.payload import Fields, InvalidPayload, decode, find_receipt_id, is_receipt
 
 PARTIES = frozenset(("to", "from", "msisdn", "number", "sender", "recipient", "phone_number", "wa_id"))
 """The fields that hold the number of a sender or recipient."""
@@ -31,7 +30,7 @@ def read_identity(payload: bytes) -> PayloadIdentity | None:
     except InvalidPayload:
         return None
     if is_receipt(fields):
-        return PayloadIdentity(_text(message_id(fields)), _text(fields.get("client-ref")), fields)
+        return PayloadIdentity(_text(find_receipt_id(fields)), _text(fields.get("client-ref")), fields)
     return PayloadIdentity(
         _text(fields.get("message_uuid", fields.get("dispatch_uuid"))), _text(fields.get("client_ref")), fields
     )

@@ -4,14 +4,11 @@ from collections.abc import Mapping
 from itertools import islice
 
 from stream.entry import Entry
-from stream.payload import Fields, decode_form
+from stream.payload import FORM, Fields, decode_form
 from worker.events.delivery_receipt import other_fields
 from worker.events.text import LONGEST_TEXT, clean
 
 MOST_PARAMETERS = 100
-
-FORM = "application/x-www-form-urlencoded"
-"""The content type of an entry whose payload is a query (ingest.http.webhook)."""
 
 
 def read_query(entry: Entry, receipt_fields: Fields | None) -> Mapping[str, str]:

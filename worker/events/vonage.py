@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any
 
 from stream.entry import Entry
-from stream.payload import Fields, InvalidPayload, decode_exactly, is_receipt
+from stream.payload import Fields, InvalidPayload, decode_exactly, find_receipt_id, is_receipt
 from stream.payload import decode as decode_payload
 from worker.events import delivery_receipt as receipt
 from worker.events.event import EventDraft, InvalidStatus, StatusEvent
@@ -181,7 +181,7 @@ def _from_receipt(fields: Fields, received_at: datetime) -> Any:
         code = None
     sent_at = parse_time(fields.get("message-timestamp"), received_at)
     return EventDraft(
-        message_uuid=_id(receipt.message_id(fields)),
+        message_uuid=_id(find_receipt_id(fields)),
         status=receipt.STATUSES.get(provider_status, provider_status),
         provider_status=provider_status,
         occurred_at=sent_at or parse_time(fields.get("scts"), received_at),

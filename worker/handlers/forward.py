@@ -30,6 +30,7 @@ import orjson
 from standardwebhooks import Webhook
 from yarl import URL
 
+from stream.payload import FORM
 from stream.redis.client import name_error
 from worker.events.event import StatusEvent
 from worker.handlers.errors import LONGEST_DELAY_SECONDS, Gone, Refused, Throttled, TimedOut
@@ -182,7 +183,7 @@ def after_seconds(value: str, now: float) -> float | None:
 def original_body(event: StatusEvent) -> tuple[bytes, str]:
     """Return the payload as the provider sent it, and its content type. The payload of a GET is its query."""
     is_json = event.raw.lstrip()[:1] == b"{"
-    return event.raw, "application/json" if is_json else "application/x-www-form-urlencoded"
+    return event.raw, "application/json" if is_json else FORM
 
 
 def encode_event(event: StatusEvent, *, query: bool = False) -> bytes:

@@ -7,9 +7,9 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from console.queries.trace import read_message
+from stream.payload import FORM
 from tests.support.samples.events import RECEIVED_MS, body, event
 from tests.support.workers.store_rows import clear_tables, read_rows
-from worker.events.url_query import FORM
 from worker.store.handler import Store
 
 RECEIPT = {"messageId": "0A", "msisdn": "447700900000", "status": "delivered", "client-ref": "a b"}
