@@ -113,6 +113,12 @@ def port_of(server: asyncio.Server) -> int:
     return int(server.sockets[0].getsockname()[1])
 
 
+def make_local_url(host: str, port: int) -> str:
+    """Return the URL under which this machine reaches a process that listens on this address."""
+    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not listened on
+    return f"http://{f'[{local}]' if ':' in local else local}:{port}"
+
+
 def is_listening(server: asyncio.Server) -> bool:
     """Whether all sockets of the server still accept connections. uvloop closes a failing one silently."""
     try:

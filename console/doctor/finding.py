@@ -18,17 +18,6 @@ class FindingSeverity(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class FindingKind:
-    """A row of the table. ``{names}`` in its texts are filled in by ``make_finding``."""
-
-    id: str
-    severity: FindingSeverity
-    what: str
-    why: str
-    fix: str
-
-
-@dataclass(frozen=True, slots=True)
 class Finding:
     """A fact that somebody should change: its consequence, and the next step. No text holds a secret."""
 
@@ -49,11 +38,11 @@ class Finding:
 
 
 @cache
-def read_catalogue() -> Mapping[str, FindingKind]:
-    """Return all kinds of findings by their id."""
+def read_catalogue() -> Mapping[str, Finding]:
+    """Return all findings by their id. ``make_finding`` fills in the ``{names}`` in their texts."""
     table = tomllib.loads((Path(__file__).parent / "catalogue.toml").read_text())
     return {
-        name: FindingKind(name, FindingSeverity(row["severity"]), row["what"], row["why"], row["fix"])
+        name: Finding(name, FindingSeverity(row["severity"]), row["what"], row["why"], row["fix"])
         for name, row in table.items()
     }
 
@@ -61,13 +50,8 @@ def read_catalogue() -> Mapping[str, FindingKind]:
 def make_finding(name: str, /, **values: object) -> Finding:
     """Return the finding with this id. The values fill in its texts."""
     kind = read_catalogue()[name]
-    return Finding(
-        name,
-        kind.severity,
-        kind.what.format_map(values),
-        kind.why.format_map(values),
-        _capitalize(kind.fix.format_map(values)),
-    )
+    what, why, fix = (text.format_map(values) for text in (kind.what, kind.why, kind.fix))
+    return Finding(name, kind.severity, what, why, _capitalize(fix))
 
 
 def sort_findings(findings: Iterable[Finding]) -> list[Finding]:

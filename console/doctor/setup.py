@@ -11,6 +11,7 @@ from ingest.auth.settings import SignatureSettings
 from ingest.settings import IngestSettings
 from runtime import run_file
 from runtime.run_file import Addresses
+from runtime.server_socket import make_local_url
 from stream.keys import Shard
 from stream.layout import read_layout
 from stream.redis.client import client
@@ -84,12 +85,6 @@ class Setup:
         if not is_cluster(server):
             return [self.stream.shard]
         return (await read_layout(server, self.stream)).shards(self.stream.stream)
-
-
-def make_local_url(host: str, port: int) -> str:
-    """Return the URL under which this machine reaches a process that listens on this address."""
-    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not listened on
-    return f"http://{f'[{local}]' if ':' in local else local}:{port}"
 
 
 def load_setup(

@@ -1,12 +1,10 @@
 """Inspect the spool folders of this machine, and change their owner."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ingest.spool.errors import SpoolFault
 from ingest.spool.file import SpoolFile
 from ingest.spool.folder import Owner, SpoolFolder, folders_in, read_owner
 from runtime.errors import CommandError
@@ -79,7 +77,7 @@ def _state_of(path: Path, owner: Owner) -> SpoolState:
     if folder is None:
         return SpoolState(path.name, "in use", None, None, None, damaged, folder_owner, escape_unprintable(str(path)))
     try:
-        files = [_inspect(file) for file in folder.files()]
+        files = [SpoolFile.peek(file) for file in folder.files()]
     finally:
         folder.release()
     entries = sum(file.rows for file in files)
@@ -87,13 +85,6 @@ def _state_of(path: Path, owner: Owner) -> SpoolState:
     oldest_ms = min((file.oldest_ms for file in files if file.oldest_ms is not None), default=None)
     size = sum(file.bytes for file in files)
     return SpoolState(path.name, state, entries, size, oldest_ms, damaged, folder_owner, escape_unprintable(str(path)))
-
-
-def _inspect(path: Path) -> SpoolFile:
-    file = SpoolFile.recover(path)
-    with suppress(SpoolFault):
-        file.inspect()
-    return file
 
 
 def _is_drained_by(owner: Owner, folder_owner: Owner | None) -> bool:

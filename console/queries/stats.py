@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from redis.asyncio import Redis
 
+from console.format import to_text
 from console.queries.invalid import count_invalid
 from stream.entry import EntryId
 from stream.keys import Shard
@@ -46,7 +47,7 @@ class GroupStats:
         """Decode a group of the script's reply."""
         name, delivered, lag, pending, read, oldest, *registered = reply
         position = cls(
-            name=_text(name),
+            name=to_text(name),
             registered=False,
             delivered=delivered.decode(),
             unread=None if lag < 0 else lag,
@@ -63,9 +64,9 @@ class GroupStats:
             retries=delayed + retry,
             replays=replays,
             dead=dead,
-            paused=_text(why) or None,
+            paused=to_text(why) or None,
             paused_ms=int(since) if since else None,
-            beats=dict(zip(map(_text, beats[::2]), map(_text, beats[1::2]), strict=True)),
+            beats=dict(zip(map(to_text, beats[::2]), map(to_text, beats[1::2]), strict=True)),
         )
 
 
@@ -129,7 +130,7 @@ class StatsReader:
             added=added,
             first_ms=EntryId.from_redis(number, first).ms if first else None,
             last_ms=EntryId.from_redis(number, last).ms if last else None,
-            server_id=_text(server_id) or None,
+            server_id=to_text(server_id) or None,
             invalid=invalid,
             quarantined=quarantined,
             groups=[GroupStats.from_reply(number, group) for group in groups],
@@ -191,14 +192,10 @@ async def _describe(server: Redis, stats: ShardStats, group: GroupStats) -> Mapp
 
 async def _find_owner(server: Redis, shard: Shard, group: GroupStats) -> Sequence[Mapping[str, Any]]:
     owner: Any = await server.get(shard.owner(group.name))
-    is_alive = owner is not None and _text(owner) in group.beats
-    return [{"shard": shard.number, "consumer": _text(owner)}] if is_alive else []
+    is_alive = owner is not None and to_text(owner) in group.beats
+    return [{"shard": shard.number, "consumer": to_text(owner)}] if is_alive else []
 
 
 async def _count_unread(server: Redis, shard: Shard, group: GroupStats) -> int:
     entries: Any = await server.xrange(shard.stream, f"({group.delivered}", "+", count=COUNTED_AT_MOST)
     return len(entries)
-
-
-def _text(name: bytes) -> str:
-    return name.decode(errors="backslashreplace")  # the group of another program may have any name

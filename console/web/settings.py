@@ -13,6 +13,7 @@ from console.privacy.settings import PrivacySettings
 from ingest.auth.settings import SignatureSettings
 from ingest.settings import PATHS
 from runtime import run_file
+from runtime.server_socket import make_local_url
 from stream.settings import ProcessSettings
 from worker.retention.settings import Age, RetentionSettings, parse_age
 
@@ -104,9 +105,7 @@ class ConsoleSettings(SignatureSettings, PrivacySettings, RetentionSettings, Pro
         """The URL of the console for a browser on this machine: that of the running `up`, else of these settings."""
         if running := run_file.find_running(self.data):
             return running.console_url
-        host = self.hosts[0]
-        local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not listened on
-        return f"http://{f'[{local}]' if ':' in local else local}:{self.console_port}"
+        return make_local_url(self.hosts[0], self.console_port)
 
     @property
     def allowed_hosts(self) -> list[str]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from console.doctor.finding import FindingKind, read_catalogue
+from console.doctor.finding import Finding, read_catalogue
 from deploy.docs.markdown import page
 
 INTRODUCTION = """
@@ -90,7 +90,7 @@ def _describe_area(area: str, title: str) -> Iterator[str]:
             yield _describe(kind)
 
 
-def _describe(kind: FindingKind) -> str:
+def _describe(kind: Finding) -> str:
     texts = [re.sub(r"\{(\w+)\}", r"*\1*", text) for text in (kind.what, kind.why, kind.fix)]
     what, why, fix = (text.replace("<", "&lt;") for text in texts)
     return f"### {kind.id}\n\n{kind.severity.value.capitalize()}. {what} {why}\n\nFix: {fix}"

@@ -18,7 +18,7 @@ from zlib import crc32
 
 from ingest.encoding import Packed
 from ingest.spool.database import LAYOUT, connect, create, wal_path
-from ingest.spool.errors import Damaged, Full, translate_errors
+from ingest.spool.errors import Damaged, Full, SpoolFault, translate_errors
 from ingest.spool.record import Row, Slice, entries_bytes, make_rows, row_bytes, row_received_ms
 from ingest.spool.salvage import Pages
 
@@ -75,6 +75,14 @@ class SpoolFile:
         """Use a file of an earlier process. Call ``inspect`` next."""
         file = cls(path)
         file.rows = 1  # at least one, until it is inspected
+        return file
+
+    @classmethod
+    def peek(cls, path: Path) -> Self:
+        """Return a file of an earlier process, closed, with the number of its entries as far as it can be read."""
+        file = cls.recover(path)
+        with suppress(SpoolFault):
+            file.inspect()
         return file
 
     def inspect(self) -> None:

@@ -7,7 +7,8 @@ from http import HTTPStatus
 import aiohttp
 
 from console.doctor.finding import Finding, make_finding
-from console.doctor.setup import Setup, make_local_url
+from console.doctor.setup import Setup
+from runtime.server_socket import make_local_url
 from stream.settings import ProcessSettings
 
 ANSWER_SECONDS = 3.0
