@@ -1,6 +1,7 @@
 """Fenced scripts: each first checks, in the same script, that this consumer still owns the shard."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -27,13 +28,12 @@ class Fence:
         self._heartbeat = heartbeat
         self._refused = ORDER_REFUSED.labels(group.name)
 
-    def register(self, script: str) -> "FencedScript":
-        """Return the script with the fence before its first command."""
+    def register(self, script: str) -> Callable[..., Awaitable[Any]]:
+        """Return a function that runs the script with ``keys`` and ``args``. It raises OwnershipLost and RedisError."""
         shebang, _, rest = script.partition("\n")
-        return FencedScript(self, self._group.server.register_script(f"{shebang}\n{FENCE}{rest}"))
+        return partial(self._run, self._group.server.register_script(f"{shebang}\n{FENCE}{rest}"))
 
-    async def run(self, script: Any, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        """Run a fenced script. Raises OwnershipLost, and RedisError."""
+    async def _run(self, script: Any, keys: Sequence[str], args: Sequence[Any]) -> Any:
         try:
             return await script(keys=[*keys, self._group.owner], args=[*args, self._heartbeat.consumer])
         except ResponseError as exc:
@@ -41,15 +41,3 @@ class Fence:
                 raise
             self._refused.inc()
             raise OwnershipLost("another worker owns the shard") from exc
-
-
-class FencedScript:
-    """A script that only the owner of the shard can run."""
-
-    def __init__(self, fence: Fence, script: Any) -> None:
-        self._fence = fence
-        self._script = script
-
-    async def __call__(self, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        """Run the script. Raises OwnershipLost, and RedisError."""
-        return await self._fence.run(self._script, keys, args)
