@@ -57,8 +57,7 @@ class RedisWriter:
         peers: "list[RedisWriter] | None" = None,
         turns: ShardTurns | None = None,
     ) -> None:
-        self._peers = [] if peers is None else peers
-        self._peers.append(self)
+        self._peers = [self] if peers is None else peers
         self._server = server
         self._watch = watch
         self._turns = turns or ShardTurns(watch)

@@ -53,8 +53,7 @@ class ServerChecks:
     def __init__(self, server: Redis, level: Level, peers: "list[ServerChecks] | None" = None) -> None:
         self.level = level
         self._server = server
-        self._peers = [] if peers is None else peers
-        self._peers.append(self)
+        self._peers = [self] if peers is None else peers
         self.shortcomings: list[str] | None = None
         """A phrase for each setting that was too weak at the last check; None before it."""
         self.memory_ratio = 0.0

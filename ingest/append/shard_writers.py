@@ -143,11 +143,12 @@ class ShardWriters:
         return None
 
     def _writer_of(self, shard: Shard) -> RedisWriter:
-        """Return the path of a shard. The shards come in the order of their numbers."""
+        """Return the path of a shard, a new one for the next number. The shards come in the order of their numbers."""
         if shard.number == len(self._writers):
             server = at_key(self._server, shard.stream)
-            checks = ServerChecks(server, self._settings.ack, self._checks)
-            RedisWriter(server, SingleShard(server, self._settings, shard), checks, peers=self._writers)
+            self._checks.append(ServerChecks(server, self._settings.ack, self._checks))
+            watch = SingleShard(server, self._settings, shard)
+            self._writers.append(RedisWriter(server, watch, self._checks[-1], peers=self._writers))
         return self._writers[shard.number]
 
     def _find_worst(self) -> RedisWriter | None:
