@@ -141,7 +141,7 @@ class WorkerSettings(DatabaseSettings, RetentionSettings, TracedSettings):
         return secrets.get(group) or secrets.get(ALL, ())
 
     @property
-    def memory(self) -> DedupWindow | None:
+    def dedup_window(self) -> DedupWindow | None:
         """How long and how many handled events a group of a function or forward remembers; None if dedup is off."""
         return DedupWindow(self.dedup_seconds, self.dedup_entries) if self.dedup_seconds else None
 

@@ -95,7 +95,7 @@ class GroupWiring:
             breaker=self._breaker,
         )
         dispatcher = self._make_dispatcher(shard, circuit, Suspects(poison, heartbeat, self._turn))
-        settler = self._make_settler(group, order)
+        settler, window = self._make_settler(group, order), self._dedup_window
         processor = Processor(
             self._name,
             dispatcher,
@@ -105,7 +105,7 @@ class GroupWiring:
             heartbeat,
             poison,
             self._stop,
-            dedup=None if self._memory is None else Deduplicator(group, self._memory, self._read_layout),
+            dedup=None if window is None else Deduplicator(group, window, self._read_layout),
             secrets=secrets_of(self._settings),
             accepts=self._loaded.accepts,
             prober=self._prober,
@@ -120,8 +120,8 @@ class GroupWiring:
         return Consumer(servers, fetcher, group, heartbeat, claimer, processor, dispatcher, upkeep, order)
 
     @property
-    def _memory(self) -> DedupWindow | None:
-        return self._settings.memory if self._loaded.uses_dedup else None
+    def _dedup_window(self) -> DedupWindow | None:
+        return self._settings.dedup_window if self._loaded.uses_dedup else None
 
     def _read_layout(self) -> Layout:
         return self._watch.layout
@@ -131,7 +131,7 @@ class GroupWiring:
 
     def _make_settler(self, group: GroupRef, order: MessageOrder | None) -> Settler:
         limits, fence = self._settings.record_limits, None if order is None else order.fence
-        return Settler(group, self._memory, limits, self._timing.give_up, self._read_layout, fence=fence)
+        return Settler(group, self._dedup_window, limits, self._timing.give_up, self._read_layout, fence=fence)
 
     def _make_writer(
         self,

@@ -284,7 +284,7 @@ class SpoolFiles:
 
     def _release(self) -> None:
         """Unlock the folders that were taken over and are drained."""
-        self._others.release(but={file.path.parent for file in self._older})
+        self._others.release(keep={file.path.parent for file in self._older})
 
     def _count(self) -> None:
         files = self._files()

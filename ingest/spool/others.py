@@ -42,9 +42,9 @@ class OtherFolders:
         """Count and report all folders of other owners again at the next ``take_over``."""
         self._foreign = {}
 
-    def release(self, but: Collection[Path] = ()) -> None:
+    def release(self, keep: Collection[Path] = ()) -> None:
         """Unlock the folders that were taken over, except those at these paths."""
-        for folder in [folder for folder in self._taken_over if folder.path not in but]:
+        for folder in [folder for folder in self._taken_over if folder.path not in keep]:
             folder.release()
             self._taken_over.remove(folder)
 

@@ -42,7 +42,7 @@ class ReplayScheduler:
     ) -> None:
         self._group = group
         self._archive = archive
-        self._look_seconds = poll_seconds
+        self._poll_seconds = poll_seconds
         self._lease_ms = lease_ms
         self._replays = Replays(group)
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -61,7 +61,7 @@ class ReplayScheduler:
                 await self._poll(stop, tasks)
             except RedisError as exc:
                 self._fail(exc)
-            await wait_for(stop, self._look_seconds)
+            await wait_for(stop, self._poll_seconds)
 
     async def _poll(self, stop: asyncio.Event, tasks: asyncio.TaskGroup) -> None:
         self._unread.set(await self._group.server.xlen(self._group.replay))

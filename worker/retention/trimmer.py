@@ -79,7 +79,7 @@ class Trimmer:
         self._shard = shard
         self._retention = retention
         self._archive = archive
-        self._look_seconds = poll_seconds
+        self._poll_seconds = poll_seconds
         self._lease = Lease(server, shard.trimmer, lease_ms)
         self._floor = AckFloor(server, shard)
         self._losses = LossDetector()
@@ -95,7 +95,7 @@ class Trimmer:
                 self._fail("archive", str(exc))
             except RedisError as exc:
                 self._fail(name_error(exc), "Redis")
-            await wait_for(stop, self._look_seconds)
+            await wait_for(stop, self._poll_seconds)
         with suppress(RedisError):  # the lease then expires
             await self._lease.leave()
 
