@@ -5,15 +5,15 @@ from deploy.docs.pictures.canvas import Canvas, Ink, Theme
 TITLE = "One trace: from the receipt of a webhook to the calls of three groups"
 ROWS: tuple[tuple[int, str, str, float, float, Ink], ...] = (
     (0, "POST /webhooks/message-status", "ingest", 0, 60, "accent"),
-    (1, "process ackstream", "group orders, attempt 1", 110, 90, "bad"),
+    (1, "process vonage:status", "group orders, attempt 1", 110, 90, "bad"),
     (2, "close order", "a span of your function", 120, 70, "muted"),
-    (1, "process ackstream", "group orders, attempt 2", 290, 70, "good"),
+    (1, "process vonage:status", "group orders, attempt 2", 290, 70, "good"),
     (2, "close order", "a span of your function", 300, 50, "muted"),
-    (1, "process ackstream", "group shop: forward", 110, 120, "good"),
+    (1, "process vonage:status", "group shop: forward", 110, 120, "good"),
     (2, "POST /hook", "the target, by traceparent", 130, 80, "muted"),
-    (1, "process ackstream", "group orders, replayed", 440, 60, "good"),
+    (1, "process vonage:status", "group orders, replayed", 440, 60, "good"),
 )
-LIST = "process ackstream", "group store: a list", 110.0, 40.0
+LIST = "process vonage:status", "group store: a list", 110.0, 40.0
 NOTE = """Waiting in the spool or on the stream, for a retry or a replay, is the time between two spans.
 A list has a trace of its own: its span links to the receipt of each traced event in it."""
 LEFT, TOP, ROW, BAR = 390, 64, 34, 18
