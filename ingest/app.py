@@ -82,7 +82,7 @@ def make_webhook(
     not_ready_reason: NotReadyReason,
     settings: IngestSettings,
 ) -> Webhook:
-    """Return what answers requests. Without ``tracing`` no code of tracing runs for a request."""
+    """Return the object that answers requests. Without ``tracing`` no code of tracing runs for a request."""
     parts = appender, authentication, quarantine, _now_ms, not_ready_reason, settings
     return Webhook(*parts) if tracing is None else TracedWebhook(tracing, *parts)
 

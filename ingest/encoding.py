@@ -71,7 +71,7 @@ def _of_sender(
 
 
 def find_traceparents(arrays: Iterable[bytes]) -> list[str]:
-    """Return the trace contexts of packed entries; they stand before the payload, which may look like one."""
+    """Return the trace contexts of packed entries. The payload follows them, and may contain such a text itself."""
     matches = (_TRACEPARENT.search(array, 0, array.find(_PAYLOAD)) for array in arrays)
     return [match[1].decode() for match in matches if match]
 

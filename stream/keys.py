@@ -60,11 +60,11 @@ class Shard:
         return f"{self.stream}:checkpoint:{group}"
 
     def retry(self, group: str) -> str:
-        """A stream: copies that are due for another attempt, read like the live one (worker.settle.delayed)."""
+        """A stream: copies due for another attempt, which workers read like live entries (worker.settle.delayed)."""
         return f"{self.stream}:retry:{group}"
 
     def replay(self, group: str) -> str:
-        """A stream: copies of entries that the group is given again, read like the live one."""
+        """A stream: copies of entries that a replay gives the group again, which workers read like live entries."""
         return f"{self.stream}:replay:{group}"
 
     def replays(self, group: str) -> str:

@@ -66,7 +66,7 @@ class TracedHandler:
 
 
 def trace_requests(tracing: "Tracing") -> aiohttp.TraceConfig:
-    """Return what adds the context of the current span to each request of a client."""
+    """Return the configuration of a client that adds the context of the current span to each request."""
 
     async def add_context(
         _session: aiohttp.ClientSession, _context: SimpleNamespace, request: aiohttp.TraceRequestStartParams

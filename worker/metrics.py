@@ -52,9 +52,8 @@ PAUSED = Gauge(
     "ackstream_group_paused",
     "1 while the group is paused, by reason. failing: nearly all calls fail; look at the handler, or its target. The "
     "group resumes by itself. dead-letters: there are too many; see `ackstream dead-letters`. gone: the target refuses "
-    "all further events; run `ackstream groups resume` to continue. operator: a person paused "
-    "it; the same command ends it. backlog: see ackstream_backlog_bytes; retries "
-    "continue.",
+    "all further events; run `ackstream groups resume` to continue. operator: a person paused it; the same command "
+    "ends it. backlog: see ackstream_backlog_bytes; retries continue.",
     ["group", "why"],
 )
 TARGET_AWAY = Gauge(

@@ -19,9 +19,9 @@ class Timing:
     upkeep: float = 1.0
     """Between two checkpoints, promotions of due retries, and reads of the pause."""
     check: float = 0.2
-    """Between two looks whether a check of the handler's target is due."""
+    """Between two looks at the time at which the handler's target must be checked."""
     quiet: float = 5.0
-    """A group without a call for this long checks the handler's target, again and again."""
+    """Between two checks of the handler's target while the group has no call."""
     trip: float = 3.0
     """The circuit breaker trips when nearly all calls fail for this long."""
     window: float = 30.0

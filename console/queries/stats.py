@@ -145,8 +145,8 @@ async def gather_stats(server: Redis, shards: Sequence[Shard]) -> Mapping[str, A
     ``replays`` counts replayed entries that are not settled. ``paused`` is the reason of a pause, or None.
     ``outstanding`` is the sum of all work that is neither settled nor dead-lettered. ``oldest_seconds`` is the age of
     the oldest unread or pending entry by the server's clock, or None; retries and replays do not count. ``owners`` has
-    the live consumer that handles each shard in order mode. ``invalid``
-    counts the shard's recorded invalid payloads that no signature verifies.
+    the live consumer that handles each shard in order mode. ``invalid`` counts the shard's recorded invalid payloads
+    that no signature verifies.
     """
     parts: dict[str, list[Mapping[str, Any]]] = {}
     lengths = []

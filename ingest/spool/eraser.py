@@ -48,9 +48,9 @@ def read_running(path: Path) -> Iterator[SpooledEntry]:
 
 
 def erase_entries(path: Path, belongs: Callable[[SpooledEntry], bool]) -> int:
-    """Remove entries from a file in a locked folder; return their number. An empty file is deleted.
+    """Remove the entries for which ``belongs`` is true from a file in a locked folder; return their number.
 
-    Raises SpoolFault; the file is then as it was.
+    An empty file is deleted. Raises SpoolFault; the file is then as it was.
     """
     erased = 0
     with closing(connect(path)) as connection, translate_errors():

@@ -26,20 +26,15 @@ class NotSpooled(Exception):  # noqa: N818 - named for the outcome
 
 
 class SpoolFault(Exception):  # noqa: N818 - named for the state of the file
-    """An error of a spool file. The text is the name of SQLite's or the system's error.
-
-    Full     the disk has no room; the file is sound
-    Failing  reading, writing or fsync failed; recent entries may be missing on the disk
-    Damaged  the content of the file is not as it was written
-    """
+    """An error of a spool file. The text is the name of SQLite's or the system's error."""
 
 
 class Full(SpoolFault):
-    """The disk has no room."""
+    """The disk has no room; the file is sound."""
 
 
 class Failing(SpoolFault):
-    """Reading, writing or fsync failed."""
+    """Reading, writing or fsync failed; recent entries may be missing on the disk."""
 
 
 class Damaged(SpoolFault):

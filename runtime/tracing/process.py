@@ -16,7 +16,7 @@ RunTracing = Callable[[OtelSettings, str], AbstractAsyncContextManager["Tracing"
 
 
 def import_tracer(exporter: Exporter) -> "tuple[RunTracing, OtelSettings] | None":
-    """Return what records spans, and its settings; None while traces are off.
+    """Return the function that records spans, and its settings; None while traces are off.
 
     Raises CommandError if a variable of OpenTelemetry is invalid, or if its SDK is not installed.
     """
@@ -34,7 +34,7 @@ def import_tracer(exporter: Exporter) -> "tuple[RunTracing, OtelSettings] | None
 
 @asynccontextmanager
 async def open_tracing(exporter: Exporter, service: str) -> AsyncIterator["Tracing | None"]:
-    """Yield what records the spans of this process until the block ends; None while traces are off.
+    """Yield the object that records the spans of this process until the block ends; None while traces are off.
 
     At the end the last spans have a short time to leave. Raises CommandError as ``import_tracer``. ``service`` is the
     name of the service unless ``OTEL_SERVICE_NAME`` is set.

@@ -100,7 +100,7 @@ class Processor:
         Returns once all entries are settled; or once ``reading`` is done and the dispatcher can take more. Slow calls
         and the current write then continue during the next batch.
         """
-        turns = 0  # after the entries of a batch that many that waited go, else they would wait for a whole backlog
+        turns = 0  # how many waiting events of order mode go before the next batch: as many as these batches have
         for batch in batches:
             turns += len(batch.entries)
             await self._admit(batch)

@@ -18,10 +18,8 @@ from worker.metrics import REDIS_FAULTS
 
 log = structlog.get_logger("redis_health")
 
-# Longer than a blocking read and the limit of one command together: Redis is late.
-SLOW_SECONDS = 10.0
-# Longer than the limits of all commands of one read together.
-STALLED_SECONDS = 30.0
+SLOW_SECONDS = 10.0  # the limit of a blocking read (stream.redis.client): Redis is late
+STALLED_SECONDS = 30.0  # longer than the limits of all commands of one read together
 
 T = TypeVar("T")
 

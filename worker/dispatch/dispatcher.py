@@ -28,7 +28,7 @@ KEPT_ENTRIES = 1000
 KEPT_BYTES = 32 * 1024 * 1024
 COPIES_SECONDS = 2.0
 TURN_SECONDS = 0.0001
-"""A task makes calls that do not wait for this long before it yields: to yield after each took a tenth of a no-op."""
+"""How long a task makes calls before others may run. To let them run after each cost a tenth of an empty call."""
 MOST_FAILURES = 100
 """After this many failed calls the worker settles them, because the backlog has a limit in bytes."""
 

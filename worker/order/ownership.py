@@ -23,7 +23,7 @@ TAKE = read_script(__file__, "take_shard.lua")
 
 
 class Ownership:
-    """One worker's view of the owner of a shard. The consumers of a group share ``owned``: its numbers of shards."""
+    """One worker's view of a shard's owner. The consumers of a group share ``owned``: the numbers of its shards."""
 
     def __init__(self, group: GroupRef, heartbeat: Heartbeat, owned: set[int], count_shards: Callable[[], int]) -> None:
         self._group = group

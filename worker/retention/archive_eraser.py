@@ -92,7 +92,7 @@ def list_drafts(folder: Path, shard: int) -> list[Path]:
 
 
 def erase_entries(file: ArchiveFile, belongs: Callable[[ArchivedEntry], bool]) -> int:
-    """Write the file again without the entries that belong to somebody; return their number.
+    """Write the file again without the entries for which ``belongs`` is true; return their number.
 
     A file without other entries is deleted. Call it with the folder locked. Raises ArchiveDamaged or OSError.
     """

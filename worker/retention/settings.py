@@ -1,4 +1,4 @@
-"""Settings of the trimmer and the archive."""
+"""Settings of the trimmer, the archive and the cleaner."""
 
 import re
 from collections.abc import Mapping
