@@ -75,7 +75,7 @@ async def test_a_running_ingest_drains_what_is_adopted(tmp_path: Path, shard: Sh
             assert [(row["folder"], row["entries"]) for row in orjson.loads(process.stdout)["adopted"]] == [("0", 2)]
 
             async def is_drained() -> bool:
-                return len(await away.entries()) == 3
+                states = {row["state"] for row in await to_thread(list_folders, tmp_path, **settings)}
+                return states == {"empty", "in use"} and len(await away.entries()) == 3
 
             await until(is_drained)
-            assert {row["state"] for row in await to_thread(list_folders, tmp_path, **settings)} == {"empty", "in use"}
