@@ -4,7 +4,7 @@ from ingest.counter import Tally
 
 
 def test_a_tally_counts_by_labels() -> None:
-    """It is scraped like any other counter."""
+    """A tally is scraped like any other counter."""
     tally = Tally("tested_things", "Things.", ["kind", "of"])
     for labels in [("a", "b"), ("a", "b"), ("c", "")]:
         tally.count(*labels)

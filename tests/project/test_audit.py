@@ -22,7 +22,7 @@ def report(*vulnerabilities: dict[str, Any]) -> str:
 
 
 def test_a_vulnerability_fails_the_gate(capsys: pytest.CaptureFixture[str]) -> None:
-    """It is named with the version that has it fixed."""
+    """The gate names the vulnerability, and the version that has it fixed."""
     assert judge(report({"id": "CVE-1", "fix_versions": ["2"]}), "", 1) == 1
     assert "one 1: CVE-1, fixed in 2" in capsys.readouterr().out
 
@@ -62,6 +62,6 @@ def test_any_other_failure_of_pip_audit_fails_the_gate(errors: str) -> None:
 
 
 def test_a_missing_pip_audit_fails_the_gate() -> None:
-    """As Python itself says it."""
+    """Python's own message about a missing pip-audit fails the gate."""
     asked = subprocess.run((sys.executable, "-m", "pip_audit_missing"), capture_output=True, text=True, check=False)
     assert judge(asked.stdout, asked.stderr, asked.returncode) == 1

@@ -21,7 +21,7 @@ def test_a_low_module_needs_a_reason() -> None:
 
 
 def test_a_reason_for_a_module_that_is_gone_is_named() -> None:
-    """So the list does not outlive the code."""
+    """A reason for a module that is gone fails, so the list does not outlive the code."""
     assert find_missing_reasons({}, ["a/gone.py"]) == ["CONTRIBUTING.md gives a reason for a/gone.py, which is gone"]
 
 

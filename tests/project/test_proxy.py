@@ -76,7 +76,7 @@ async def test_what_is_held_back_comes_in_order(proxy: Proxy, client: Client) ->
 
 
 async def test_a_frozen_one_takes_connections(proxy: Proxy) -> None:
-    """As a stopped process's kernel does: they are open, and nobody answers."""
+    """A frozen proxy accepts connections and does not answer, as the kernel does for a stopped process."""
     proxy.freeze()
     client = Client(*await asyncio.open_connection("127.0.0.1", proxy.port))
     client.writer.write(b"a")

@@ -106,7 +106,7 @@ log.info("another.line")
 
 @pytest.mark.parametrize("more", ["", "import sys; sys.stdout = None"])
 def test_logging_never_raises(more: str) -> None:
-    """Neither without a standard output nor with values that cannot be shown; nothing is said on standard error."""
+    """Without a standard output, and with values that cannot be shown, logging raises nothing and writes no error."""
     result = subprocess.run(
         (sys.executable, "-c", CLOSED.format(more=more)), cwd=ROOT, capture_output=True, check=False
     )

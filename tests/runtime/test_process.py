@@ -117,7 +117,7 @@ async def test_a_process_whose_work_is_done_or_has_failed_ends(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_the_first_signal_lets_it_finish(tmp_path: Path, number: signal.Signals) -> None:
-    """It is logged, and the exit code is 0; a closed terminal sends SIGHUP."""
+    """The signal is logged, and the exit code is 0; a closed terminal sends SIGHUP."""
     output = tmp_path / "output"
     with program("await stop.wait()\nprint('finished', flush=True)", output) as child:
         await becomes(lambda: b"started" in output.read_bytes())

@@ -5,7 +5,7 @@ from runtime.tasks import cancel_and_wait
 
 
 async def test_a_task_that_loses_a_cancellation_ends_all_the_same() -> None:
-    """It is told again, until it has ended; others, and those that have ended before, do no harm."""
+    """The task is cancelled again until it has ended; other tasks, and those that have ended before, do no harm."""
 
     async def deaf() -> None:
         for _ in range(3):

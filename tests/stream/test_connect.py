@@ -214,7 +214,7 @@ def test_a_url_is_shown_without_its_secrets(url: str, shown: str) -> None:
 
 
 async def test_a_socket_in_the_file_system_is_spoken_to(tmp_path: Path) -> None:
-    """With unix:// as well, and with a password."""
+    """A client with a unix:// URL, a password and a database gets an answer."""
     valkey = Valkey(tmp_path / "valkey")
     with (tmp_path / "valkey" / "valkey.conf").open("a") as config:
         config.write(f"unixsocket {tmp_path}/s\n")

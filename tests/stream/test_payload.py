@@ -13,7 +13,7 @@ from worker.events.event import InvalidStatus
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("sig")])
 def test_the_examples_are_told_apart(name: str) -> None:
-    """Of the provider's payloads the delivery receipts, and only they, are receipts."""
+    """Only the delivery receipts among the provider's payloads count as receipts."""
     assert is_receipt(decode(example(name).payload)) == name.startswith("dlr")
 
 
@@ -35,7 +35,7 @@ def test_what_makes_a_receipt(fields: dict[str, str | None], *, receipt: bool) -
 
 
 def test_a_receipt_is_a_receipt_however_it_is_sent() -> None:
-    """As a query or form, as JSON, with blanks or a byte order mark before it."""
+    """A receipt is recognised as a query, form or JSON, also after blanks or a byte order mark."""
     fields = {"messageId": "m", "to": "a&b=c \u00e9"}
     form, body = urlencode(fields).encode(), json.dumps(fields).encode()
     for payload in (form, body, b" \r\n" + body, b"\xef\xbb\xbf" + body, b"\xef\xbb\xbf" + form, form + b"\n"):

@@ -187,7 +187,7 @@ async def test_a_node_of_a_cluster_is_told(tmp_path: Path, own_valkey: Valkey, s
 
 @pytest.mark.parametrize("reply", ["MOVED 3999 127.0.0.1:7001", "ASK 3999 127.0.0.1:7001", "TRYAGAIN Multiple keys"])
 def test_redirections_are_those_of_a_cluster(reply: str) -> None:
-    """As redis-py reads them."""
+    """redis-py's error for a redirection is the fault of a cluster."""
     parse: Any = BaseParser.parse_error
     assert identify_fault(parse(reply)) is CLUSTER
 
@@ -209,7 +209,7 @@ async def test_a_transaction_that_was_refused_is_tried_again(server: Redis) -> N
 
 
 async def test_a_command_that_is_not_known_is_an_error_of_its_own(server: Redis) -> None:
-    """It is waited for like the others, and logged as an error."""
+    """An error that this version does not know counts as unknown, and is logged as an error."""
     do: Any = server.execute_command
     exc = await catch_error(do("XFUTURE"))
     assert (identify_fault(exc), UNKNOWN.passing) == (UNKNOWN, False)
@@ -223,7 +223,7 @@ async def test_sentinels_that_are_away_name_nobody() -> None:
 
 
 async def test_a_command_has_a_limit_of_its_own(site: FaultyValkey) -> None:
-    """Even where the reply's limit would never come, the command ends."""
+    """A command ends even if the limit of its reply never comes."""
     patient = client(site.url, reply_seconds=60)
     await patient.ping()
     patient.limit_seconds = 0.2  # type: ignore[attr-defined]

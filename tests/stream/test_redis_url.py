@@ -86,6 +86,6 @@ def test_what_could_not_work_is_refused(url: str) -> None:
 
 
 def test_secrets_are_not_shown() -> None:
-    """Its representation has neither user nor password."""
+    """The representation of a target has neither user nor password."""
     shown = repr(Target.from_url("redis+sentinel://me:hunter2@one/main?sentinel_password=hunter3"))
     assert "hunter" not in shown

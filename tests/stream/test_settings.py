@@ -111,7 +111,7 @@ def test_the_database_is_in_the_data_folder_by_default(tmp_path: Path) -> None:
 def test_a_running_up_is_found_in_its_data_folder_and_a_dead_one_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its addresses count while the folder is locked: more than a variable, less than a flag."""
+    """The addresses of a running `up` count while its folder is locked: more than a variable, less than a flag."""
     lock = lock_folder(tmp_path)
     addresses = Addresses("redis://:secret@127.0.0.1:1", "sqlite:////x", "http://i", "http://a", "http://w", "http://c")
     addresses.write(tmp_path)

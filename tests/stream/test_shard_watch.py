@@ -112,7 +112,7 @@ async def test_the_example_user_of_ingest_keeps_its_shards_known(server: Redis, 
 
 
 async def test_ingest_without_the_right_has_one_shard(server: Redis, valkey_url: str, shard: Shard) -> None:
-    """It logs the missing right once, and appends to shard 0, which every worker reads."""
+    """Ingest logs the missing right once, and appends to shard 0, which every worker reads."""
     url = await add_user(server, valkey_url, f"{shard.name}-old", f"~{shard.stream}", "+xadd", "+get", "+setnx")
     async with client(url) as old:
         watch = ShardWatch(old, StreamSettings(stream=shard.name))
@@ -125,7 +125,7 @@ async def test_ingest_without_the_right_has_one_shard(server: Redis, valkey_url:
 
 
 async def test_a_worker_without_the_right_reads_nothing(server: Redis, valkey_url: str, shard: Shard) -> None:
-    """It would miss the entries of other shards: it raises the error again and again, and logs the next step once.
+    """A worker would miss entries of other shards, so it raises the error again and again, and logs the next step once.
 
     With the right to read alone it reads all shards, also if it may not write the key.
     """
@@ -151,7 +151,7 @@ async def test_a_worker_without_the_right_reads_nothing(server: Redis, valkey_ur
 
 
 async def test_a_console_without_the_right_ends(server: Redis, valkey_url: str, shard: Shard) -> None:
-    """Its pages would show shard 0 only: the error names the key and the next step."""
+    """A console without the right would show shard 0 only, so it ends; the error names the key and the next step."""
     url = await add_user(server, valkey_url, f"{shard.name}-console", f"~{shard.stream}", "+get")
     async with client(url) as old:
         watch = ShardWatch(old, StreamSettings(stream=shard.name), creates=False, reads=True)

@@ -131,7 +131,7 @@ async def test_the_example_of_orders(tmp_path: Path) -> None:
 
 
 async def test_the_example_of_the_failure_share(caplog: pytest.LogCaptureFixture) -> None:
-    """It warns once when the share is above a tenth, and again after it was down."""
+    """The example warns once when the share is above a tenth, and again after the share was down."""
     on_statuses = load("failure_share").on_statuses
     good, bad = testing.event("sms", "delivered"), testing.event("sms", "rejected")
     with caplog.at_level(logging.WARNING):

@@ -74,7 +74,7 @@ async def test_it_runs_everything_and_goes_on_where_it_was(place: UpFolder) -> N
 
 
 async def test_ctrl_c_under_load_loses_nothing_that_was_answered_200(place: UpFolder) -> None:
-    """It ends in time with 0 while webhooks arrive; each payload that was answered 200 is stored, then or later."""
+    """`up` ends in time with 0 while webhooks arrive; each payload that was answered 200 is stored, then or later."""
     with place.up() as up:
         await up.is_ready(place.admin_port)
         async with open_load(place.url, LOAD_PAUSE_SECONDS) as load:
@@ -115,7 +115,7 @@ async def test_the_next_start_after_a_kill_adopts_valkey(place: UpFolder) -> Non
 
 
 async def test_one_at_a_time_uses_a_folder(place: UpFolder, tmp_path: Path) -> None:
-    """It prints where webhooks go and where the data is, and doctor finds nothing right after the start.
+    """`up` prints where webhooks go and where the data is, and doctor finds nothing right after the start.
 
     A second one exits with 1 and the first does not notice. After SIGKILL only Valkey is left, and the commands no
     longer use its address.
@@ -155,7 +155,7 @@ def check_doctor(place: UpFolder) -> None:
 
 @pytest.mark.parametrize("option", ["port", "admin_port"])
 async def test_a_taken_port_is_told_in_a_sentence(place: UpFolder, option: str) -> None:
-    """It names the port and exits with 1; nothing is left running."""
+    """The sentence names the port, `up` exits with 1, and nothing is left running."""
     with socket.create_server(("127.0.0.1", getattr(place, option))) as holder, place.up() as up:
         assert await up.wait_for_end(20) == 1
         (sentence,) = [line for line in up.said.splitlines() if line.startswith("ackstream: ")]

@@ -60,7 +60,7 @@ def start_in_terminal(*arguments: str, folder: Path) -> tuple[Process, int]:
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_that_comes_again_and_again_stops_all_of_it(place: UpFolder, number: signal.Signals) -> None:
-    """It ends in time, and nothing that it started is left. Other tests send each signal once."""
+    """`up` ends in time, and nothing that it started is left. Other tests send each signal once."""
     with place.up() as up:
         await up.has_logged("valkey.started")
         for _ in range(4):

@@ -40,7 +40,7 @@ def test_without_anything_it_names_what_is_missing(monkeypatch: pytest.MonkeyPat
 
 
 def test_settings_of_the_stream_that_are_not_valid_are_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also as JSON: nothing else can be checked then."""
+    """The finding is the only one, also as JSON: nothing else can be checked."""
     monkeypatch.setenv("ACKSTREAM_STREAM", "with blanks")
 
     answer = run_command("doctor", "--json")

@@ -171,7 +171,7 @@ async def test_a_file_system_that_loses_data_is_found(
 
 
 def test_the_nearest_mount_counts() -> None:
-    """Of several mounts around a folder, the last one on the longest path; blanks are escaped, and letters are not."""
+    """The last mount on the longest path around a folder counts; its blanks are escaped, and its letters are not."""
     mounts = LOCAL_DISK + "30 22 0:1 / /donn\u00e9es rw - nfs x rw\n31 30 0:2 / /donn\u00e9es/b\\040c rw - xfs x rw\n"
 
     kinds = [find_file_system(mounts, Path(path)) for path in ("/donn\u00e9es", "/donn\u00e9es/b c/d", "/other")]
@@ -196,7 +196,7 @@ async def test_a_spool_that_cannot_be_written_is_found(healthy: Installation) ->
 
 
 async def test_a_certificate_that_ended_or_ends_soon_is_found(healthy: Installation, tmp_path: Path) -> None:
-    """That of a target of forward: one that ended is not trusted either, and one of a year is fine."""
+    """The certificate is that of a target of forward; one that has ended is not trusted, and one of a year is fine."""
     authority, findings = trustme.CA(), []
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     healthy.monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
@@ -214,7 +214,7 @@ async def test_a_certificate_that_ended_or_ends_soon_is_found(healthy: Installat
 
 
 async def test_the_certificates_of_both_servers_are_read(healthy: Installation) -> None:
-    """Of Redis and of PostgreSQL, by the addresses in the settings; both servers here do no more than TLS."""
+    """Doctor reads those of Redis and PostgreSQL by the addresses in the settings; both servers here only speak TLS."""
     healthy.set(WITH_STORE)
     context = make_context(trustme.CA(), -1)
     async with run_tls_server(context) as redis, run_tls_server(context, after=b"S") as postgresql:
@@ -236,7 +236,7 @@ def name_primary(sent: bytes, port: int) -> bytes:
 
 
 async def test_the_certificates_behind_sentinels_and_of_each_host_are_read(healthy: Installation) -> None:
-    """Of the sentinel, of the primary that it names, and of the second host of a URL of PostgreSQL."""
+    """Doctor reads those of a sentinel, of the primary that it names, and of the second host of a PostgreSQL URL."""
     healthy.set(WITH_STORE)
     authority = trustme.CA()
     expired, fresh, ending = (make_context(authority, days) for days in (-1, 365, 5))
@@ -262,7 +262,7 @@ async def test_the_certificates_behind_sentinels_and_of_each_host_are_read(healt
 
 
 async def test_the_end_of_a_certificate_is_read_without_trust_in_it(healthy: Installation) -> None:
-    """Of a server that speaks TLS at once, as Redis, or after a request, as PostgreSQL; expired ones are seen, too."""
+    """Doctor reads the end of an expired certificate too, from a server that speaks TLS at once or after a request."""
     now, authority = healthy.load().clock(), trustme.CA()
     ends = []
     for days, after in ((30, b""), (30, b"S"), (-1, b"S")):

@@ -138,7 +138,7 @@ async def test_a_probe_that_is_given_up_closes_its_connection(server: Redis, sha
 async def test_an_idle_connection_that_redis_closes_is_replaced(
     writer: RedisWriter, server: Redis, shard: Shard
 ) -> None:
-    """As with `timeout 300`: the next append goes by a new connection, and nobody says that Redis is away."""
+    """When Redis has closed an idle connection (`timeout 300`), an append uses a new one; Redis is not away."""
     with capture_logs() as lines:
         for _ in range(3):
             await server.execute_command("CLIENT KILL", "TYPE", "normal", "SKIPME", "yes")  # type: ignore[no-untyped-call]

@@ -96,7 +96,7 @@ async def test_fsync_does_not_start_without_redis(away: ProxiedRedis, tmp_path: 
 
 
 async def test_fsync_starts_on_a_server_that_fsyncs(away: ProxiedRedis, tmp_path: Path) -> None:
-    """As compose and `ackstream up` set it."""
+    """Ingest with fsync starts on a Redis that is set as compose and `ackstream up` set it."""
     with ingest(away, tmp_path, ack="fsync") as process:
         await process.has_logged("ingest.started")
         assert process.read_log("durability.full")
@@ -205,7 +205,7 @@ async def has_checked_again(away: ProxiedRedis) -> bool:
 
 
 async def test_what_is_not_fsynced_any_more_is_spooled(away: ProxiedRedis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With fsync, from the moment it is found: nothing is answered on Redis's word, and nothing is given to it."""
+    """With fsync, entries go to the spool from the moment at which ingest finds the setting of Redis too weak."""
     monkeypatch.setattr(pipeline, "DURABILITY_SECONDS", 0.1)
     async with run_ingest(**away.settings, ack="fsync") as running, open_sender(running.url) as sender:
         assert await sender.posts(3) == [200] * 3
@@ -222,7 +222,7 @@ async def test_what_is_not_fsynced_any_more_is_spooled(away: ProxiedRedis, monke
 
 
 async def test_a_server_that_comes_back_weaker_is_found_at_once(away: ProxiedRedis) -> None:
-    """With fsync the settings are asked for on every reconnect, before anything is given to it."""
+    """With fsync ingest reads the settings of Redis on every reconnect, before it sends an entry."""
     async with run_ingest(**away.settings, ack="fsync") as running, open_sender(running.url) as sender:
         assert await sender.post() == 200
         away.proxy.refuses = True

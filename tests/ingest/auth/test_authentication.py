@@ -189,7 +189,7 @@ def test_secrets_that_are_none_are_refused_without_telling_them(secrets: str) ->
 
 @pytest.mark.parametrize("text", ["", "\n", "# nothing yet\n\n  # neither here\n"])
 def test_a_secrets_file_without_an_item_is_not_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """As compose passes it before anyone goes live; with signatures required the start is refused all the same."""
+    """Compose passes such a file before anyone goes live; with signatures required ingest still refuses to start."""
     (tmp_path / "secrets").write_text(text)
     monkeypatch.setenv("ACKSTREAM_SIGNATURE_SECRETS_FILE", str(tmp_path / "secrets"))
     assert IngestSettings.load(signatures="off").signature_secrets is None

@@ -24,7 +24,7 @@ PLAUSIBLE = b"messageId=1&status=delivered&sig=00"
     ids=["fields", "form", "JSON"],
 )
 def test_what_is_too_large_for_a_receipt_is_none(payload: bytes) -> None:
-    """It is unsigned like anything else, before anything of it is parsed."""
+    """A payload that is too large for a receipt counts as unsigned, and nothing of it is parsed."""
     methods: tuple[Any, ...] = ("sha256", "off")
     for method in methods:
         with pytest.raises(Unsigned, match="unsigned"):

@@ -206,7 +206,7 @@ def test_no_token_makes_us_open_anything() -> None:
 
 
 def test_the_hostile_tokens_are_refused_for_what_they_are() -> None:
-    """With the right secret too: they are not refused for their signature merely."""
+    """With the right secret too, each hostile token is refused for its own fault and not for its signature."""
     for hostile in HOSTILE:
         with pytest.raises(WrongSignature) as caught:
             verifier().verify([f"Bearer {hostile}"], BODY, NOW)

@@ -95,7 +95,7 @@ async def test_a_full_budget_keeps_the_old_and_refuses_the_new(site: Quarantinin
 
 
 async def test_of_a_payload_that_is_too_large_only_that_it_came_is_kept(site: QuarantiningIngest) -> None:
-    """Its share of ACKSTREAM_QUARANTINE_BYTES is smaller; `list` has its size."""
+    """A payload larger than its share of ACKSTREAM_QUARANTINE_BYTES is not kept; `list` has its size."""
     await site.refuse((b"x" * 50_000, bearer(b"other")))
     (line,) = (await site.json("list"))["quarantine"]
     assert (line["bytes"], line["kept"], line["reason"]) == (50_000, False, "payload")
@@ -166,7 +166,7 @@ async def test_an_entry_that_somebody_else_wrote_breaks_no_command(site: Quarant
 
 
 async def test_what_cannot_be_appended_stays_in_quarantine(site: QuarantiningIngest) -> None:
-    """It is removed only after the append: a stream that was replaced does not swallow it."""
+    """A payload leaves the quarantine only after its append, so a stream that was replaced swallows none."""
     await site.refuse((PAYLOAD, bearer(PAYLOAD, secret="late")))
     await site.server.set(site.shard.stream, "no stream")
     refused = await site.run("accept", "--all", signature_secrets=f"{ACCOUNT}:late")
@@ -216,7 +216,7 @@ async def test_after_a_secret_was_missing_what_is_right_is_taken_in(site: Quaran
 
 
 async def test_what_no_secret_proves_is_taken_in_only_if_that_is_said(site: QuarantiningIngest) -> None:
-    """With --unverified it is appended as not verified; without, the command exits with 1."""
+    """`accept --unverified` appends the payload as not verified; without the option the command exits with 1."""
     await site.refuse((PAYLOAD, bearer(PAYLOAD, secret="guess")))
     (line,) = (await site.json("list"))["quarantine"]
     refused = await site.run("accept", line["id"])

@@ -110,7 +110,7 @@ def test_a_receipt_whose_id_is_written_with_escapes_is_one(payload: bytes) -> No
 def test_a_signed_json_receipt_proves_the_account(
     method: ReceiptMethod, fields: dict[str, Any], *, upper: bool
 ) -> None:
-    """By each method, texts and numbers alike, the signature in either case."""
+    """A signature in upper or lower case, by each method, over texts and numbers, proves the account."""
     receipt = sign_receipt(fields, method)
     receipt["sig"] = receipt["sig"].upper() if upper else receipt["sig"].lower()
     assert proof(json.dumps(receipt).encode(), method) == Proof("sig", ACCOUNT, None)

@@ -140,7 +140,7 @@ def make_confusing_tokens(key: rsa.RSAPrivateKey) -> list[str]:
 
 
 def test_what_the_providers_libraries_sign_is_for_calling_it(key: rsa.RSAPrivateKey) -> None:
-    """They sign RS256 with a private key, to call the provider's API. Webhooks do not have such tokens."""
+    """The provider's libraries sign RS256 with a private key, to call its API; webhooks do not have such tokens."""
     written = [jwt.encode(claims(BODY), key, "RS256")]
     written += [JwtClient(APPLICATION, private_text(key)).generate_application_jwt(claims(BODY)).decode()]
     assert {our_reason(written_token) for written_token in written} == {"algorithm"}

@@ -87,7 +87,7 @@ def test_accounts_on_one_url_are_told_apart() -> None:
     ],
 )
 def test_an_authorization_that_is_not_bearer_counts_as_none(values: list[str]) -> None:
-    """It is unsigned, which is answered 503: credentials in the callback URL come as Basic."""
+    """Another scheme counts as unsigned, which is answered 503: credentials in the callback URL come as Basic."""
     with pytest.raises(Unsigned, match="unsigned"):
         verifier().verify(values, BODY, NOW)
 
@@ -280,5 +280,5 @@ def test_anything_gives_a_proof_or_one_of_two_errors(authorizations: list[str], 
 
 @given(st.binary(max_size=60), st.binary(max_size=60), st.binary(max_size=40))
 def test_any_three_segments_are_refused(header: bytes, body: bytes, signature: bytes) -> None:
-    """Also when each can be decoded."""
+    """A token of three segments that can all be decoded is refused too."""
     assert refusal_reason([f"Bearer {segment(header)}.{segment(body)}.{segment(signature)}"])

@@ -22,7 +22,7 @@ async def respond(request: web.BaseRequest) -> Response:
 
 
 async def test_a_patient_stop_answers_the_next_request_of_an_idle_connection() -> None:
-    """It closes the connection after that answer, and ends as soon as no connection is open."""
+    """A patient stop closes the connection after that answer, and ends as soon as no connection is open."""
     connections = Connections(8, PATIENCE_SECONDS, PATIENCE_SECONDS, CONNECTIONS_CLOSED)
     server = web.Server(respond)
     async with open_listener(lambda: Connection(connections, server()), ["127.0.0.1"], 0, setting="") as listener:

@@ -68,7 +68,7 @@ def test_the_limit_is_kept(tmp_path: Path) -> None:
 
 
 def test_two_processes_have_folders_of_their_own(tmp_path: Path) -> None:
-    """Neither drains what the living other one has; when that is gone, it does."""
+    """A process does not drain the folder of another one that lives; it does when that one is gone."""
     with run_files(tmp_path) as files:
         with run_files(tmp_path) as second:
             second.put(pack_entries(1, 2))

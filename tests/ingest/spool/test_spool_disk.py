@@ -72,7 +72,7 @@ def test_the_next_one_drains_it_though_the_disk_is_full(tmp_path: Path) -> None:
 
 
 def test_a_process_starts_though_the_disk_is_full(tmp_path: Path) -> None:
-    """It takes no entries until there is room; then the folder has the owner before the first entry."""
+    """The process takes no entries until there is room; then the folder has the owner before the first entry."""
     with small_disk(tmp_path / "disk", 2**20) as disk:
         filler = fill(disk)
         with run_files(disk) as files:

@@ -33,7 +33,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_entries_are_erased_and_the_others_are_drained_in_their_order(path: Path) -> None:
-    """Also the entries that Redis has confirmed leave the file, and nothing of an erased entry stays in it."""
+    """Entries that Redis has confirmed leave the file too, and nothing of an erased entry stays in it."""
     assert [number_of(entry) for entry in read_entries(path)] == list(range(1, 11))
 
     assert erase_entries(path, is_even) == 5

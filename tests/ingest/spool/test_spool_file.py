@@ -119,7 +119,7 @@ def test_it_is_nobody_elses(path: Path, file: SpoolFile) -> None:
 
 
 def test_sizes_are_counted_with_what_a_row_takes(file: SpoolFile) -> None:
-    """So that the limit is one of the disk, about, not of payloads."""
+    """The sizes include the overhead of a row, so the limit is about one of the disk and not of payloads."""
     entries = pack_entries(*range(1000), size=300)
     file.put(entries)
     assert file.bytes == entries_bytes(entries)

@@ -79,7 +79,7 @@ def read(child: ChildProcess) -> dict[str, float]:
 
 
 async def test_all_metrics_of_a_child_arrive() -> None:
-    """Also values that JSON has no numbers for, and the last counts, in a report larger than a socket's buffer."""
+    """A report above a socket's buffer arrives whole, with the last counts and values that are no JSON numbers."""
     async with run_child(COUNTING) as child:
         await child.wait_until_ready()
         before = read(child)
@@ -92,7 +92,7 @@ async def test_all_metrics_of_a_child_arrive() -> None:
 
 
 async def test_a_child_ends_although_nobody_reads_its_reports() -> None:
-    """As with a supervisor that is stopped, or that could not read an earlier report."""
+    """A child ends on SIGTERM although its supervisor is stopped, or could not read an earlier report."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     with ours, theirs:

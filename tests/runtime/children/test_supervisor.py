@@ -47,7 +47,7 @@ while os.read(channel, 1):
 
 
 async def test_a_child_that_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """It was ready, and then answers no question: the supervisor kills it, says so, and starts another one."""
+    """The supervisor kills a child that was ready and answers no more, logs it, and starts another one."""
     monkeypatch.setattr(child_process, "ASK_SECONDS", 0.05)
     hung, stop = tmp_path / "hung", asyncio.Event()
     plan = Plan(("-c", HANGING_ONCE.format(str(hung))), 1, 0, "127.0.0.1", 0, bytes)

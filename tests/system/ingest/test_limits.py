@@ -118,7 +118,7 @@ async def test_a_slow_body_within_its_deadline_is_kept(edge: Edge) -> None:
 
 @pytest.mark.parametrize("request_", [good(b"hello"), post(line=b"GET / HTTP/1.1"), b"garbage\r\n\r\n"])
 async def test_a_client_that_takes_no_answer_is_cut_off(edge: Edge, request_: bytes) -> None:
-    """It sends requests and reads nothing: they wait in its own buffers, then the connection is given up."""
+    """The requests of a client that reads nothing wait in its own buffers; then ingest gives up the connection."""
     before, memory = await count_closed(edge, "answer"), edge.resident_bytes
     loop = asyncio.get_running_loop()
     with open_socket(edge.port, buffer_bytes=2 * KIBIBYTE) as connection:

@@ -82,7 +82,7 @@ ANSWERING = [name for name in FAULTS if name not in ("frozen", "busy")]
 async def test_a_worker_waits_through_every_fault_and_goes_on(
     work: WorkerCluster, site: FaultyValkey, name: str
 ) -> None:
-    """It says what is wrong, asks now and then, ends nothing, and stores everything once the fault is repaired."""
+    """A worker names the fault, asks Redis now and then, ends nothing, and stores everything after the repair."""
     worker = await half_done(work)
     fault, run_fault = FAULTS[name]
     async with run_fault(site):

@@ -73,7 +73,7 @@ async def test_each_message_is_handled_in_order_while_workers_come_and_go(
 
 
 def test_the_checker_is_not_blind() -> None:
-    """It finds calls of a message at once and out of order, and forgives the missing end of a killed process."""
+    """The checker finds calls of a message at once or out of order, and forgives a killed process its missing end."""
     assert len(check_order(["start m 0/1-0 1", "start m 0/2-0 2", "end m 0/1-0 1"]).overlaps) == 1
     assert len(check_order(["start m 0/2-0 1", "end m 0/2-0 1", "start m 0/1-0 1"]).disorders) == 1
     assert check_order(["start m 0/1-0 1", "start m 0/1-0 2", "end m 0/1-0 2"]).faults == []

@@ -118,7 +118,7 @@ async def test_a_stop_leaves_waiting_entries_pending(server: Redis, shard: Shard
 
 
 async def test_a_worker_that_has_dropped_its_entries_is_ready(server: Redis, shard: Shard) -> None:
-    """It waits for no target: another worker has the entries."""
+    """A worker that has dropped its entries waits for no target: another worker has them."""
     clock = FakeClock()
     recorder = RecordingHandler(server, shard, lambda _ids: Unavailable())
     parts = make_parts(server, shard, recorder, clock=clock)

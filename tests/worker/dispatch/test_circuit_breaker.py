@@ -41,7 +41,7 @@ def trips(before: str, outcomes: str, events: int = 1, *, after: str = "", secon
 
 @pytest.mark.parametrize("before", ["", "." * 1000, ".x" * 500 + "."])
 def test_many_failures_without_success_trip_it(before: str) -> None:
-    """It trips after any history, but not sooner, not after fewer failures, and not if some calls succeed."""
+    """The breaker trips after any history, but not sooner, not after fewer failures, and not if some calls succeed."""
     many = "x" * MANY_FAILURES
     assert trips(before, many)
     assert not trips(before, many, seconds=TIMING.trip - 0.1)

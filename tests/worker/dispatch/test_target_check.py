@@ -131,7 +131,7 @@ async def test_a_check_without_an_answer_ends(parts: Parts, target: Target) -> N
 
 
 async def test_the_metric_says_that_calls_wait_for_the_target(server: Redis, shard: Shard) -> None:
-    """It is 0 after all calls of one shard are dropped, and 1 again after the next call on another shard."""
+    """The gauge is 0 after all calls of one shard are dropped, and 1 again after the next call on another shard."""
     dropping, waiting = (make_parts(server, shard, GatedHandler()).circuit for _ in range(2))
     call = make_call("a")
     call.error = Unavailable()

@@ -71,7 +71,7 @@ def test_a_replay_survives_json(selection: EntryFilter, place: Place) -> None:
 
 @pytest.mark.parametrize("payload", [b"no status", b"{}", b"\xff"])
 def test_an_invalid_payload_matches_only_as_a_dead_letter(payload: bytes) -> None:
-    """It matches only without criteria on its contents."""
+    """An invalid dead letter matches only a filter without criteria on its contents."""
     stored = entry(payload).to_fields()
     entry_id = EntryId(0, 1, 0)
     assert not ALL.matches(entry_id, stored)

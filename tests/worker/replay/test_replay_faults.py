@@ -95,7 +95,7 @@ async def test_a_copier_that_dies_on_one_shard_is_replaced(valkey_url: str, serv
 
 
 async def test_a_replay_of_another_version_is_skipped(valkey_url: str, server: Redis, shard: Shard) -> None:
-    """It does not stop a worker and is not deleted; other replays continue."""
+    """A replay of another version does not stop a worker and is not deleted; other replays continue."""
     site = ReplayedStream(valkey_url, server, shard)
     await site.append([1])
     strange: Any = {"later": b'{"of":"the future"}', "broken": b"{", "broken:state": b"running"}

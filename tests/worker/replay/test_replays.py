@@ -220,7 +220,7 @@ async def test_a_damaged_archive_fails_the_replay_until_it_is_repaired(site: Rep
 
 
 async def test_a_worker_without_the_archive_skips_the_replay(site: ReplayedStream, tmp_path: Path) -> None:
-    """It logs this, and copies for the other replays."""
+    """The worker logs that it has no archive, and copies for the other replays."""
     await site.append(range(1, 101))
     await archive(site, tmp_path, 1, 50)
     await site.start(100, "with", Place.ARCHIVE)

@@ -38,7 +38,7 @@ def metric(name: str, **labels: str) -> float | None:
 
 
 async def test_a_worker_trims(valkey_url: str, server: Redis, shard: Shard, tmp_path: Path) -> None:
-    """It archives and removes the old entries of all shards that its groups have handled, and counts them.
+    """A worker archives and removes the old entries of all shards that its groups have handled, and counts them.
 
     The small file of one shard does not let the others wait.
     """

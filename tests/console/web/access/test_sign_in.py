@@ -256,7 +256,7 @@ async def test_a_new_password_ends_the_session(server: GuardedServer) -> None:
 
 
 async def test_no_secret_is_logged(server: GuardedServer, capsys: pytest.CaptureFixture[str]) -> None:
-    """Neither a password, right or wrong, nor a name that was tried, nor the secret of a session."""
+    """No log line has a password, right or wrong, a name that was tried, or the secret of a session."""
     server.access.users.put(make_user("ann"))
 
     cookie = (await server.sign_in("ann")).cookie
