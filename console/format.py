@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from runtime.errors import CommandError
+from runtime.escape import escape_unprintable
 from stream.entry import GREATEST_SEQ, EntryId, read_received_ms
 from worker.events.event import mask_numbers
 from worker.events.timestamps import iso_time
@@ -12,6 +13,8 @@ from worker.settle.copies import read_errors
 
 if TYPE_CHECKING:
     from stream.redis.cluster import AwayShard
+
+NODE_STEP = "start the node, or look at the slots: `redis-cli --cluster check`"
 
 
 def to_text(value: bytes) -> str:
@@ -92,10 +95,15 @@ def format_shards(numbers: Sequence[int]) -> str:
 
 def format_away(away: "Sequence[AwayShard]") -> str:
     """Return the nodes of a cluster that do not answer with their shards, as a sentence without a full stop."""
-    nodes: dict[str | None, list[int]] = {}
+    nodes: dict[str | None, list[AwayShard]] = {}
     for each in away:
-        nodes.setdefault(each.node, []).append(each.shard)
-    return "; ".join(
-        f"Node {node} does not answer for {format_shards(numbers)}" if node else f"No node has {format_shards(numbers)}"
-        for node, numbers in nodes.items()
-    )
+        nodes.setdefault(each.node, []).append(each)
+    return "; ".join(_describe_node(node, shards) for node, shards in nodes.items())
+
+
+def _describe_node(node: str | None, away: "Sequence[AwayShard]") -> str:
+    shards = format_shards([each.shard for each in away])
+    if node is None:
+        return f"No node has {shards}"
+    reasons = ", ".join(dict.fromkeys(escape_unprintable(each.reason) for each in away))
+    return f"Node {node} does not answer for {shards} ({reasons})"

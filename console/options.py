@@ -4,7 +4,8 @@ A command takes related options as one dataclass. The command line has one optio
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from stream.entry import EntryId
     from stream.keys import Shard
+    from stream.redis.cluster import AwayShard
     from stream.settings import StreamSettings
 
 T = TypeVar("T")
@@ -129,16 +131,54 @@ class ServerOptions:
         return StreamSettings.load(data=self.data, redis_url=self.redis_url)
 
     def ask(self, question: "Callable[[Redis, Sequence[Shard]], Awaitable[T]]") -> T:
-        """Return the result of a query over all shards, shard 0 first. Raises RedisError with a note."""
+        """Return the result of a question or an act that needs all shards, shard 0 first.
+
+        Raises CommandError before the question if a shard of a cluster is away, and RedisError with a note.
+        """
         from console.ask import ask_redis
-        from stream.layout import read_layout
+        from console.queries.shards import find_shards, refuse_gaps
 
         settings = self.settings
 
         async def ask_all(server: "Redis") -> T:
-            return await question(server, (await read_layout(server, settings)).shards(settings.stream))
+            shards, away = await find_shards(server, settings)
+            refuse_gaps(away)
+            return await question(server, shards)
 
         return ask_redis(settings, ask_all)
+
+    def ask_shard(self, number: int, question: "Callable[[Redis, Shard], Awaitable[T]]") -> T:
+        """Return the result of a question or an act that needs one shard.
+
+        Raises CommandError if its node of a cluster is away, and RedisError with a note.
+        """
+        from console.ask import ask_redis
+        from console.queries.shards import ask_shard
+        from stream.keys import Shard
+
+        shard = Shard(self.settings.stream, number)
+        return ask_redis(self.settings, lambda server: ask_shard(server, shard, question))
+
+    @contextmanager
+    def read(
+        self, question: "Callable[[Redis, Sequence[Shard]], Awaitable[T]]"
+    ) -> "Iterator[tuple[T, Sequence[AwayShard]]]":
+        """Yield the result of a query over the shards that answer, and the shards that do not, to print the result.
+
+        Raises CommandError, which names the missing shards, at the end of the block, and RedisError with a note.
+        """
+        from console.ask import ask_redis
+        from console.queries.shards import find_shards, report_gaps
+
+        settings = self.settings
+
+        async def ask_answering(server: "Redis") -> "tuple[T, Sequence[AwayShard]]":
+            shards, away = await find_shards(server, settings)
+            return await question(server, shards), away
+
+        result, away = ask_redis(settings, ask_answering)
+        yield result, away
+        report_gaps(away)
 
     def log(self, event: str, **pairs: object) -> None:
         """Log one line about a change to standard error."""

@@ -21,10 +21,20 @@ EMPTY = {"quarantine": "the quarantine is empty"}
 Row = Mapping[str, Any]
 
 
-def show(rows: Sequence[Row], name: str, *, as_json: bool, people: Callable[[Row], Row] | None = None) -> None:
-    """Print the rows: as ``{name: [...]}`` with ``as_json``, else the columns that ``people`` returns for each row."""
+def show(
+    rows: Sequence[Row],
+    name: str,
+    *,
+    as_json: bool,
+    people: Callable[[Row], Row] | None = None,
+    away: Sequence[Any] | None = None,
+) -> None:
+    """Print the rows: as ``{name: [...]}`` with ``as_json``, else the columns that ``people`` returns for each row.
+
+    ``away`` are the shards that the rows lack, for JSON.
+    """
     if as_json:
-        print_json({name: rows})
+        print_json({name: rows} if away is None else {name: rows, "away": away})
     elif rows:
         print_rows([people(row) if people else row for row in rows])
     else:

@@ -35,6 +35,7 @@ def list_command(
     """Count dead letters by error, and list the newest.
 
     The error is the class and the place of the last failure. `show --reveal` prints its message, which may be private.
+    If a node of a cluster does not answer, the dead letters are those of the other shards, and the exit code is 1.
 
     Example: ackstream dead-letters list --group store --since 1d
     """
@@ -47,16 +48,15 @@ def list_command(
     async def ask(server: "Redis", shards: "Sequence[Shard]") -> DeadLetters:
         return await list_dead(server, shards, await resolve_groups(server, shards, group), limit, selection)
 
-    letters = options.ask(ask)
-    if options.as_json:
-        print_json(letters.as_dict())
-        return
-    if not letters.newest:
-        print_line("no dead letters")
-        return
-    print_rows([_error_columns(error) for error in letters.by_error()])
-    print_line(f"\nthe newest {len(letters.newest)} of {letters.total}:\n")
-    print_rows([_columns(dead.summary()) for dead in letters.newest])
+    with options.read(ask) as (letters, away):
+        if options.as_json:
+            print_json({**letters.as_dict(), "away": away})
+        elif not letters.newest:
+            print_line("no dead letters")
+        else:
+            print_rows([_error_columns(error) for error in letters.by_error()])
+            print_line(f"\nthe newest {len(letters.newest)} of {letters.total}:\n")
+            print_rows([_columns(dead.summary()) for dead in letters.newest])
 
 
 @app.command("show")
@@ -72,11 +72,11 @@ def show_command(options: ServerOptions, dead_id: EntryArgument, group: Group = 
 
     entry_id = parse_entry_id(dead_id)
 
-    async def ask(server: "Redis", shards: "Sequence[Shard]") -> list[dict[str, Any]]:
-        groups = await resolve_groups(server, shards, group)
-        return [dead.details(reveal=reveal) for dead in await find_dead(server, shards, groups, entry_id)]
+    async def ask(server: "Redis", shard: "Shard") -> list[dict[str, Any]]:
+        groups = await resolve_groups(server, [shard], group)
+        return [dead.details(reveal=reveal) for dead in await find_dead(server, [shard], groups, entry_id)]
 
-    letters = options.ask(ask)
+    letters = options.ask_shard(entry_id.shard, ask)
     if not letters:
         where = f" in group {group!r}" if group else ""
         raise CommandError(f"no dead letter {dead_id}{where}; `ackstream dead-letters list` shows all")

@@ -21,6 +21,8 @@ Group = Annotated[str, typer.Argument(help="The group's name, as `list` shows it
 def list_command(options: ServerOptions) -> None:
     """List all groups of the stream: live consumers, open work, and the part of the stream that each one keeps.
 
+    If a node of a cluster does not answer, the list is that of the other shards, and the exit code is 1.
+
     Example: ackstream groups list
     """
     from console.output import show
@@ -29,8 +31,9 @@ def list_command(options: ServerOptions) -> None:
     def report_wait(seconds: float) -> None:
         typer.echo(f"checking heartbeats, up to {seconds:.0f} s …", err=True)
 
-    groups = options.ask(lambda server, shards: list_groups(server, shards, report_wait))
-    show([group.summary() for group in groups], "groups", as_json=options.as_json, people=_columns)
+    with options.read(lambda server, shards: list_groups(server, shards, report_wait)) as (groups, away):
+        rows = [group.summary() for group in groups]
+        show(rows, "groups", as_json=options.as_json, people=_columns, away=away)
 
 
 @app.command("pause")
@@ -44,7 +47,7 @@ def pause_command(options: ServerOptions, group: Group, why: Why) -> None:
     from console.options import user_name
     from console.queries.groups import pause_group
 
-    options.ask(lambda server, shards: pause_group(server, shards[0], group, user_name(), why))
+    options.ask_shard(0, lambda server, shard: pause_group(server, shard, group, user_name(), why))
     options.log("group.paused", group=group, why="operator", note=why)
     options.answer(
         {"group": group, "paused": "operator", "why": why},
@@ -60,7 +63,7 @@ def probe_command(options: ServerOptions, group: Group) -> None:
     """
     from console.queries.groups import probe_group
 
-    starts = options.ask(lambda server, shards: probe_group(server, shards[0], group))
+    starts = options.ask_shard(0, lambda server, shard: probe_group(server, shard, group))
     sentence = "tries one call now" if starts else "tries a call already"
     options.answer({"group": group, "probe": "due" if starts else "running"}, f"group {group!r} {sentence}")
 
@@ -73,7 +76,7 @@ def resume_command(options: ServerOptions, group: Group) -> None:
     """
     from console.queries.groups import resume_group
 
-    reason = options.ask(lambda server, shards: resume_group(server, shards[0], group))
+    reason = options.ask_shard(0, lambda server, shard: resume_group(server, shard, group))
     was_paused = reason is not None
     sentence = f"is resumed; it was paused for: {reason}" if was_paused else "is not paused"
     options.answer({"group": group, "resumed": was_paused, "reason": reason}, f"group {group!r} {sentence}")

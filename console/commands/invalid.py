@@ -27,6 +27,8 @@ def list_command(
 ) -> None:
     """Count the recorded payloads and list the newest.
 
+    If a node of a cluster does not answer, the payloads are those of the other shards, and the exit code is 1.
+
     Example: ackstream invalid list --limit 100
     """
     from console.output import print_json, print_line, print_rows
@@ -36,15 +38,15 @@ def list_command(
         payloads = await list_invalid(server, shards, limit)
         return await _count(server, shards), [payload.summary() for payload in payloads]
 
-    counts, rows = options.ask(ask)
-    if options.as_json:
-        print_json({**counts, "invalid": rows})
-        return
-    if not rows:
-        print_line("no invalid payloads are recorded")
-        return
-    print_line(f"the newest {len(rows)} of {counts['entries']:,}; {counts['dropped']:,} older ones were dropped\n")
-    print_rows([_columns(row) for row in rows])
+    with options.read(ask) as ((counts, rows), away):
+        if options.as_json:
+            print_json({**counts, "invalid": rows, "away": away})
+        elif not rows:
+            print_line("no invalid payloads are recorded")
+        else:
+            newest = f"the newest {len(rows)} of {counts['entries']:,}"
+            print_line(f"{newest}; {counts['dropped']:,} older ones were dropped\n")
+            print_rows([_columns(row) for row in rows])
 
 
 @app.command("show")
@@ -59,7 +61,8 @@ def show_command(
     """
     from console.format import format_time, parse_entry_id
 
-    [payload] = _find(options, [parse_entry_id(record_id)])
+    entry_id = parse_entry_id(record_id)
+    [payload] = options.ask_shard(entry_id.shard, lambda server, shard: _find(server, [shard], [entry_id]))
     details = payload.show(reveal=reveal)
     options.answer(details, {**details, "received_at": format_time(details["received_at"])})
 
@@ -75,9 +78,9 @@ def replay_command(choice: ChosenIds, options: ServerOptions) -> None:
     from console.queries.invalid import replay_invalid
 
     ids = choice.parse("replay")
-    _find(options, ids or [])
 
     async def ask(server: "Redis", shards: "Sequence[Shard]") -> tuple[int, int]:
+        await _find(server, shards, ids or [])
         counts = [await replay_invalid(server, shard, ids) for shard in shards]
         return sum(replayed for replayed, _ in counts), sum(still_invalid for _, still_invalid in counts)
 
@@ -102,7 +105,7 @@ def discard_command(choice: ChosenIds, options: ServerOptions, yes: Yes = False)
     from console.queries.invalid import discard_invalid
 
     ids = choice.parse("discard")
-    _find(options, ids or [])
+    options.ask(lambda server, shards: _find(server, shards, ids or []))
     if not yes:
         number = options.ask(_count)["entries"] if ids is None else len(ids)
         confirm(f"Discard {number:,} invalid payloads for good?")
@@ -128,15 +131,12 @@ async def _count(server: "Redis", shards: "Sequence[Shard]") -> Mapping[str, int
     return counts
 
 
-def _find(options: ServerOptions, ids: "Sequence[EntryId]") -> "list[RecordedPayload]":
+async def _find(server: "Redis", shards: "Sequence[Shard]", ids: "Sequence[EntryId]") -> "list[RecordedPayload]":
     """Return the records with these ids. Raises CommandError for an id without a record."""
     from console.queries.invalid import find_invalid
     from runtime.errors import CommandError
 
-    async def ask(server: "Redis", shards: "Sequence[Shard]") -> "list[RecordedPayload]":
-        return [record for shard in shards for record in await find_invalid(server, shard, ids)]
-
-    records = options.ask(ask) if ids else []
+    records = [record for shard in shards for record in await find_invalid(server, shard, ids)]
     if missing := {str(entry_id) for entry_id in ids} - {str(record.id) for record in records}:
         raise CommandError(f"no invalid payload {', '.join(sorted(missing))}; `ackstream invalid list` shows all")
     return records

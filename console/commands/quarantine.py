@@ -1,6 +1,6 @@
 """``ackstream quarantine``: list, show, accept, discard."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -35,7 +35,7 @@ def list_command(
     from console.output import show
     from console.queries.quarantine import list_refused
 
-    payloads = options.ask(lambda server, shards: list_refused(server, shards[0], limit))
+    payloads = options.ask_shard(0, lambda server, shard: list_refused(server, shard, limit))
     show([refused.summary() for refused in payloads], "quarantine", as_json=options.as_json, people=_columns)
 
 
@@ -48,7 +48,7 @@ def show_command(options: ServerOptions, entry_id: EntryArgument, reveal: Reveal
     from console.format import parse_entry_id
 
     ids = [parse_entry_id(entry_id)]
-    [refused] = options.ask(lambda server, shards: _find(server, shards[0], ids))
+    [refused] = options.ask_shard(0, lambda server, shard: _find(server, shard, ids))
     details = refused.show(reveal=reveal)
     options.answer(details, details)
 
@@ -75,8 +75,8 @@ def accept_command(
     settings = IngestSettings.load(data=options.data, redis_url=options.redis_url)
     if not unverified:
         _require_verifier(settings)
-    accepted, remaining = options.ask(
-        lambda server, _shards: _accept(server, settings, ids, unverified=unverified, quiet=options.as_json)
+    accepted, remaining = options.ask_shard(
+        0, lambda server, _shard: _accept(server, settings, ids, unverified=unverified, quiet=options.as_json)
     )
     if not accepted and not options.as_json:
         raise CommandError(_explain_failure(len(remaining)))
@@ -107,10 +107,10 @@ def discard_command(choice: ChosenIds, options: ServerOptions) -> None:
 
     ids = choice.parse("discard")
 
-    async def remove(server: "Redis", shards: "Sequence[Shard]") -> list[str]:
-        return await discard(server, shards[0], await _find(server, shards[0], ids))
+    async def remove(server: "Redis", shard: "Shard") -> list[str]:
+        return await discard(server, shard, await _find(server, shard, ids))
 
-    removed = options.ask(remove)
+    removed = options.ask_shard(0, remove)
     options.answer({"discarded": removed}, f"{len(removed)} discarded")
 
 

@@ -73,14 +73,16 @@ def _owner(options: ServerOptions, *, ask: bool) -> "Owner":
     """Return the owner that these settings describe; with ``ask``, including the server's id if Redis answers."""
     from redis.exceptions import RedisError
 
+    from console.errors import explain
     from ingest.spool.folder import Owner
+    from runtime.errors import CommandError
     from stream.redis.client import redact_url
     from stream.server_id import read_server_id
 
     settings, server = options.settings, None
     if ask:
         try:
-            server = options.ask(lambda server, shards: read_server_id(server, shards[0]))
-        except RedisError:
-            typer.echo("Redis does not answer: folders are compared by its address only", err=True)
+            server = options.ask_shard(0, read_server_id)
+        except (RedisError, CommandError) as exc:
+            typer.echo(f"folders are compared by the address of Redis only: {explain(exc)}", err=True)
     return Owner(settings.shard.stream, redact_url(settings.redis_url), server)

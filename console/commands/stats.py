@@ -1,7 +1,6 @@
 """``ackstream stats``: the open work of each group, and the age of the oldest records."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from console.options import ServerOptions
@@ -9,7 +8,7 @@ from console.options import ServerOptions
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from stream.redis.cluster import AwayShard
+    from stream.keys import Shard
     from worker.retention.settings import RetentionSettings
 
 
@@ -21,32 +20,25 @@ def stats(options: ServerOptions) -> None:
 
     Example: ackstream stats --json
     """
-    from console.ask import ask_redis
     from console.output import print_json
     from console.queries.oldest_records import find_oldest_entries, find_oldest_file
-    from console.queries.shards import find_layout, require_all
     from console.queries.stats import gather_stats
-    from stream.redis.cluster import split_shards
+    from stream.keys import Shard
 
-    settings, stream = _read_settings(options), options.settings
+    settings, stream = _read_settings(options), options.settings.stream
 
-    async def gather(
-        server: "Redis",
-    ) -> "tuple[Mapping[str, Any], Mapping[str, Any], Sequence[AwayShard]]":
-        known = (await find_layout(server, stream)).shards(stream.stream)
-        shards, away = await split_shards(server, known)
-        seconds = dict(await find_oldest_entries(server, shards))
+    async def gather(server: "Redis", shards: "Sequence[Shard]") -> "tuple[Mapping[str, Any], dict[str, float | None]]":
+        return await gather_stats(server, shards), dict(await find_oldest_entries(server, shards))
+
+    with options.read(gather) as ((state, oldest), away):
         if settings and settings.archive_retention != "off":
-            seconds["archive"] = _try(lambda: find_oldest_file(settings, known), "archive")
-        return await gather_stats(server, shards), seconds, away
-
-    state, oldest, away = ask_redis(stream, gather)
-    retention = _list_ages(options, settings, oldest) if settings else {}
-    if options.as_json:
-        print_json({**state, "away": [asdict(each) for each in away], "retention": retention})
-    else:
-        _print(options, state, retention)
-    require_all(away)
+            known = [Shard(stream, number) for number in range(len(state["shards"]) + len(away))]
+            oldest["archive"] = _try(lambda: find_oldest_file(settings, known), "archive")
+        retention = _list_ages(options, settings, oldest) if settings else {}
+        if options.as_json:
+            print_json({**state, "away": away, "retention": retention})
+        else:
+            _print(options, state, retention)
 
 
 def _read_settings(options: ServerOptions) -> "RetentionSettings | None":

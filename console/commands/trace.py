@@ -1,6 +1,7 @@
 """``ackstream trace``: show one message."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from console.queries.timeline.timeline import Timeline
     from console.queries.trace import StoredMessage
     from stream.keys import Shard
+    from stream.redis.cluster import AwayShard
 
 
 def trace(
@@ -24,13 +26,13 @@ def trace(
     """Show a message: its state, its events, and the way of each webhook through the groups.
 
     Exits with 1 if the message is unknown. A group has settled an entry that it has passed; the outcomes that it
-    notes are retries, repeats, filtered events and dead letters. Each group keeps its latest outcomes in Redis.
+    notes are retries, repeats, filtered events and dead letters. Each group keeps its latest outcomes in Redis. If
+    Redis or a node of a cluster does not answer, webhooks of its shards are shown as the tables have them, and the exit
+    code is 1.
 
     Example: ackstream trace aaaaaaaa-bbbb-4ccc-8ddd-0123456789ab
     """
     from console.ask import ask_database
-    from console.format import format_time
-    from console.output import print_json, print_pairs, print_rows
     from console.queries.trace import read_message
     from runtime.errors import CommandError
     from stream.redis.client import redact_url
@@ -41,9 +43,18 @@ def trace(
     if stored is None:
         where = redact_url(settings.database_url)
         raise CommandError(f"no message {message_uuid!r} in {where}; `ackstream stats` shows what is not handled yet")
-    message, timeline = stored.describe(reveal=reveal), _find_timeline(options, stored, reveal=reveal)
+    with _read_timeline(options, stored, reveal=reveal) as (timeline, away):
+        _print(options, stored.describe(reveal=reveal), timeline, away)
+
+
+def _print(
+    options: ServerOptions, message: Mapping[str, Any], timeline: "Timeline | None", away: "Sequence[AwayShard]"
+) -> None:
+    from console.format import format_time
+    from console.output import print_json, print_pairs, print_rows
+
     if options.as_json:
-        print_json({**message, "timeline": timeline.as_dict() if timeline else None})
+        print_json({**message, "timeline": timeline.as_dict() if timeline else None, "away": away})
         return
     lists = ("status_at", "statuses", "events", "events_cut")
     state = {name: value for name, value in message.items() if name not in lists}
@@ -56,22 +67,30 @@ def trace(
         print_rows(rows)
 
 
-def _find_timeline(options: ServerOptions, message: "StoredMessage", *, reveal: bool) -> "Timeline | None":
-    """Return the timeline; None, with a line on standard error, if Redis does not answer."""
+@contextmanager
+def _read_timeline(
+    options: ServerOptions, message: "StoredMessage", *, reveal: bool
+) -> "Iterator[tuple[Timeline | None, Sequence[AwayShard]]]":
+    """Yield the timeline and the shards that it lacks; None if Redis does not answer: the error follows the output."""
+    from contextlib import ExitStack
+
     from redis.exceptions import RedisError
 
     from console.queries.timeline.timeline import Timeline, find_timelines
+    from runtime.errors import CommandError
 
     message_uuid = message.state["message_uuid"]
 
     async def find(server: "Redis", shards: "Sequence[Shard]") -> Timeline:
         return await find_timelines(server, shards, message_uuid, message.events, reveal=reveal)
 
-    try:
-        return options.ask(find)
-    except RedisError:
-        typer.echo("Redis does not answer: the outcomes in the groups are not shown", err=True)
-        return None
+    with ExitStack() as stack:
+        try:
+            reading = stack.enter_context(options.read(find))
+        except (RedisError, CommandError):
+            yield None, ()
+            raise
+        yield reading
 
 
 def _list_states(webhook: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -22,9 +22,10 @@ from console.privacy.redis_places import open_places
 from console.privacy.selection import Record, Selection, Subject
 from console.privacy.settings import PrivacySettings
 from console.privacy.tables import Dimensions, Messages
+from console.queries.shards import find_shards, refuse_gaps
 from stream.keys import Shard
-from stream.layout import read_layout
 from stream.redis.client import client
+from stream.redis.cluster import AwayShard
 from worker.retention.pages import raw_ranges
 from worker.store.database import close_engine, open_engine
 from worker.store.revision import check_revision
@@ -59,11 +60,20 @@ class Erasure:
 class Eraser:
     """All places of one installation."""
 
-    def __init__(self, server: Redis, shards: Sequence[Shard], others: Sequence[DataPlace], report: Report) -> None:
+    def __init__(
+        self,
+        server: Redis,
+        shards: Sequence[Shard],
+        others: Sequence[DataPlace],
+        report: Report,
+        away: Sequence[AwayShard] = (),
+    ) -> None:
         self._server = server
         self._removers = {shard: EntryRemover(server, shard) for shard in shards}
         self._others = others
         """The places outside of Redis."""
+        self.away = away
+        """The shards of a cluster that do not answer, and whose places are missing."""
         self._report = report
         self._reported_at = time.monotonic()
 
@@ -144,14 +154,21 @@ class Eraser:
 
 
 @asynccontextmanager
-async def open_eraser(settings: PrivacySettings, report: Report) -> AsyncIterator[Eraser]:
-    """Open all places. Raises CommandError if the tables are missing or have another revision, and DatabaseAway."""
+async def open_eraser(settings: PrivacySettings, report: Report, *, is_partial: bool = False) -> AsyncIterator[Eraser]:
+    """Open all places, or if it ``is_partial`` without the shards that do not answer.
+
+    Raises CommandError if a shard does not answer, or if the tables are missing or have another revision, and
+    DatabaseAway.
+    """
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(raw_ranges(client(settings.redis_url)))
-        shards = (await read_layout(server, settings)).shards(settings.stream)
+        shards, away = await find_shards(server, settings)
+        if not is_partial:
+            refuse_gaps(away)
         places: list[DataPlace] = [Audit(settings.data / "console" / "console.db"), SpooledFiles(settings.data)]
         if settings.archive and settings.archive.exists():
-            places += [ArchiveFiles(settings.archive, shard) for shard in shards]
+            known = [*shards, *(Shard(settings.stream, each.shard) for each in away)]
+            places += [ArchiveFiles(settings.archive, shard) for shard in known]
         if settings.sqlite_file and not settings.sqlite_file.exists():
             report(f"no database at {settings.sqlite_file}: if workers write tables, set ACKSTREAM_DATABASE_URL")
         else:
@@ -159,7 +176,7 @@ async def open_eraser(settings: PrivacySettings, report: Report) -> AsyncIterato
             stack.push_async_callback(close_engine, engine)
             await check_revision(engine)
             places += [Messages(engine), Dimensions(engine)]
-        yield Eraser(server, shards, places, report)
+        yield Eraser(server, shards, places, report, away)
 
 
 def summarize(counts: Mapping[str, int]) -> str:

@@ -1,14 +1,15 @@
 """Show the shards of a stream, and change how many are in use."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 
-from console.format import format_away
+from console.format import NODE_STEP, format_away
 from console.queries.stats import gather_stats
 from runtime.errors import CommandError
+from stream.keys import Shard
 from stream.layout import Layout, change_layout, read_layout
 from stream.redis.cluster import LOST, AwayShard, find_nodes, is_cluster, locate_shards, split_shards
 from stream.redis.errors import SlotDown
@@ -16,6 +17,8 @@ from stream.settings import StreamSettings
 from worker.events.timestamps import iso_time
 from worker.group.consumer_group import create_group, read_group_names
 from worker.group.group_ref import GroupRef
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +56,12 @@ class ShardList:
 
 
 async def list_shards(server: Redis, settings: StreamSettings) -> ShardList:
-    """Return all known shards. Raises RedisError if no shard answers, and CommandError as ``find_layout``."""
-    layout = await find_layout(server, settings)
+    """Return all known shards.
+
+    Raises RedisError if no shard answers. Raises CommandError if shard 0 does not answer, which has the number of
+    shards, and ACKSTREAM_SHARDS is not set.
+    """
+    layout = await _find_layout(server, settings)
     shards, away = await split_shards(server, layout.shards(settings.stream))
     nodes = await find_nodes(server, [shard.stream for shard in shards])
     lines = [ShardLine(each.shard, "away", node=each.node) for each in away]
@@ -69,11 +76,13 @@ async def list_shards(server: Redis, settings: StreamSettings) -> ShardList:
     return ShardList(layout, sorted(lines, key=lambda line: line.shard), away)
 
 
-async def find_layout(server: Redis, settings: StreamSettings) -> Layout:
-    """Return the layout; that of ACKSTREAM_SHARDS while the node of a cluster that has shard 0 is away.
+async def find_shards(server: Redis, settings: StreamSettings) -> tuple[Sequence[Shard], Sequence[AwayShard]]:
+    """Return the known shards that answer, and those of a cluster that do not. Raises as ``list_shards``."""
+    return await split_shards(server, (await _find_layout(server, settings)).shards(settings.stream))
 
-    Raises CommandError if that is not set then, and RedisError, also SlotDown if the cluster is down.
-    """
+
+async def _find_layout(server: Redis, settings: StreamSettings) -> Layout:
+    """Return the layout; that of ACKSTREAM_SHARDS while the node of a cluster that has shard 0 is away."""
     try:
         return await read_layout(server, settings)
     except LOST as exc:
@@ -82,26 +91,44 @@ async def find_layout(server: Redis, settings: StreamSettings) -> Layout:
         if "shards" not in settings.model_fields_set:
             if isinstance(exc, SlotDown):
                 raise
-            node = format_away(await locate_shards(server, [settings.shard]))
+            node = format_away(await locate_shards(server, {settings.shard: exc}))
             step = "start it, or set ACKSTREAM_SHARDS to the number of shards to see the others"
             raise CommandError(f"{node}, and shard 0 has the number of shards: {step}") from exc
         return Layout(settings.shards, settings.shards)
 
 
-def require_all(away: Sequence[AwayShard]) -> None:
-    """Raise CommandError, which names the nodes, if some shards do not answer. Call it after the output."""
+def report_gaps(away: Sequence[AwayShard]) -> None:
+    """Raise CommandError, which names the nodes, if a command has shown only a part. Call it after the output."""
     if away:
-        guess = "" if away[0].shard else ", and the number of shards is that of ACKSTREAM_SHARDS"
-        step = "start the node, or look at the slots: `redis-cli --cluster check`"
-        raise CommandError(f"{format_away(away)}: the numbers are those of the other shards{guess}; {step}")
+        guess = "" if away[0].shard else "; no pause is known, and the number of shards is that of ACKSTREAM_SHARDS"
+        raise CommandError(f"{format_away(away)}: the output is that of the other shards{guess}; {NODE_STEP}")
+
+
+def refuse_gaps(away: Sequence[AwayShard]) -> None:
+    """Raise CommandError, which names the nodes, if a command cannot do its work without these shards."""
+    if away:
+        raise CommandError(f"{format_away(away)}: this needs all shards, and nothing was done; {NODE_STEP}")
+
+
+async def ask_shard(server: Redis, shard: Shard, question: Callable[[Redis, Shard], Awaitable[Answer]]) -> Answer:
+    """Return the answer of one shard. Raises CommandError, which names the node of a cluster that is away."""
+    try:
+        return await question(server, shard)
+    except LOST as exc:
+        if not is_cluster(server) or isinstance(exc, SlotDown):
+            raise
+        raise CommandError(f"{format_away(await locate_shards(server, {shard: exc}))}: {NODE_STEP}") from exc
 
 
 async def set_shards(server: Redis, settings: StreamSettings, number: int) -> tuple[Layout, Layout]:
-    """Change how many shards are in use; return the layout before and after. Raises RedisError.
+    """Change how many shards are in use; return the layout before and after.
 
     First every group is registered on the new shards, so that no entry is trimmed there before its workers have come.
+    Raises CommandError before any change if a shard is away, and RedisError.
     """
-    before = await read_layout(server, settings)
+    before = await _find_layout(server, settings)
+    every = Layout(number, max(number, before.known)).shards(settings.stream)
+    refuse_gaps((await split_shards(server, every))[1])
     names = {name for shard in before.shards(settings.stream) for name in await read_group_names(server, shard)}
     for shard in Layout(number, number).shards(settings.stream)[before.known :]:
         for name in sorted(names):

@@ -10,8 +10,10 @@ from deploy.docs.markdown import code, page, table
 
 INTRODUCTION = """
 Every command ends with exit code 0 when it did its work, with 1 and a sentence that names the next step when it could
-not, and with 2 when it was written wrongly. Tables are for people; `--json` prints everything for programs. `-h`
-explains a command, and `ackstream --install-completion` completes commands and options in your shell.
+not, and with 2 when it was written wrongly. If a node of a [Redis Cluster](../redis-cluster.md) does not answer, a
+command that reads prints what the other shards have and then ends with 1. Tables are for people; `--json` prints
+everything for programs. `-h` explains a command, and `ackstream --install-completion` completes commands and options in
+your shell.
 """
 HIDDEN = frozenset(("--help", "--install-completion", "--show-completion"))
 

@@ -9,7 +9,7 @@ A command without a key goes to the node of shard 0. Code that means a node, suc
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from stream.keys import Shard
 from stream.redis.cluster_nodes import ClusterNodes, SlotLocator
+from stream.redis.errors import quote_reason
 from stream.redis.limited_client import Client
 from stream.redis.primary import PrimaryPool
 
@@ -45,6 +46,8 @@ class AwayShard:
     shard: int
     node: str | None
     """The address of the node that has it; None if no node has its slot."""
+    reason: str
+    """Why, in the words of Redis or of the operating system."""
 
 
 class ClusterPool(ConnectionPool):
@@ -202,15 +205,33 @@ async def ask_shards(
 
     Raises RedisError if no node answers, or for any other error.
     """
+    return (await _ask_each(server, shards, ask))[0]
+
+
+async def ask_answering(
+    server: Redis, shards: Sequence[Shard], ask: Callable[[Shard], Awaitable[Answer]]
+) -> tuple[dict[Shard, Answer], Sequence[AwayShard]]:
+    """Return the same, and the shards that do not answer. Raises as ``ask_shards``."""
+    answers, errors = await _ask_each(server, shards, ask)
+    return answers, await locate_shards(server, errors)
+
+
+async def _ask_each(
+    server: Redis, shards: Sequence[Shard], ask: Callable[[Shard], Awaitable[Answer]]
+) -> tuple[dict[Shard, Answer], dict[Shard, BaseException]]:
     if not is_cluster(server):
-        return {shard: await ask(shard) for shard in shards}
+        return {shard: await ask(shard) for shard in shards}, {}
     shards = tuple(shards)
     replies = await asyncio.gather(*map(ask, shards), return_exceptions=True)
     errors = [reply for reply in replies if isinstance(reply, BaseException)]
     for error in errors:
         if len(errors) == len(shards) or not isinstance(error, LOST):
             raise error
-    return {shard: reply for shard, reply in zip(shards, replies, strict=True) if not isinstance(reply, BaseException)}
+    pairs = list(zip(shards, replies, strict=True))
+    return (
+        {shard: reply for shard, reply in pairs if not isinstance(reply, BaseException)},
+        {shard: reply for shard, reply in pairs if isinstance(reply, BaseException)},
+    )
 
 
 async def split_shards(server: Redis, shards: Sequence[Shard]) -> tuple[Sequence[Shard], Sequence[AwayShard]]:
@@ -220,14 +241,16 @@ async def split_shards(server: Redis, shards: Sequence[Shard]) -> tuple[Sequence
     """
     if not is_cluster(server):
         return shards, ()
-    answers = await ask_shards(server, shards, lambda shard: server.exists(shard.stream))
-    return list(answers), await locate_shards(server, [shard for shard in shards if shard not in answers])
+    answers, away = await ask_answering(server, shards, lambda shard: server.exists(shard.stream))
+    return list(answers), away
 
 
-async def locate_shards(server: Redis, shards: Sequence[Shard]) -> Sequence[AwayShard]:
-    """Return shards that do not answer with their nodes. Raises RedisError."""
-    nodes = await find_nodes(server, [shard.stream for shard in shards]) if shards else {}
-    return tuple(AwayShard(shard.number, nodes[shard.stream] or None) for shard in shards)
+async def locate_shards(server: Redis, errors: Mapping[Shard, BaseException]) -> Sequence[AwayShard]:
+    """Return shards that do not answer, and their errors, with their nodes. Raises RedisError."""
+    nodes = await find_nodes(server, [shard.stream for shard in errors]) if errors else {}
+    return tuple(
+        AwayShard(shard.number, nodes[shard.stream] or None, quote_reason(error)) for shard, error in errors.items()
+    )
 
 
 async def find_gaps(server: Redis) -> tuple[Sequence[str], int]:

@@ -5,6 +5,7 @@ often as needed. A fault of Redis never ends a process and never settles an entr
 whether idle connections are still usable, and whether an operator has to act.
 """
 
+import os
 from dataclasses import dataclass
 
 from redis.exceptions import AuthenticationError, AuthorizationError, RedisError
@@ -184,3 +185,16 @@ def error_code(exc: BaseException) -> str:
         return ""
     first = str(exc).partition(" ")[0]
     return exc.status_code or (first if first.isupper() and first.isalpha() else "")
+
+
+def quote_reason(exc: BaseException) -> str:
+    """Return why a command failed: Redis's error reply, else the operating system's reason, else the error's text."""
+    error: BaseException | None = exc
+    while error is not None:
+        if code := error_code(error):
+            text = str(error)
+            return text if text.startswith(code) else f"{code} {text}"
+        if isinstance(error, OSError) and error.errno:
+            return os.strerror(error.errno)
+        error = error.__cause__ or error.__context__
+    return str(exc).rstrip(".") or identify_fault(exc).meaning

@@ -78,6 +78,7 @@ def test_trace_shows_a_message_and_its_events(site: StreamCommands) -> None:
     events = message.pop("events")
     steps = [step for webhook in message.pop("timeline")["webhooks"] for step in webhook["groups"]]
     assert [(step["group"], step["state"]) for step in steps] == 2 * [("log", "settled"), ("store", "settled")]
+    assert message.pop("away") == []
     assert message.pop("status_at") == "2020-01-01T14:00:01.500000+00:00"
     assert {name: value for name, value in message.items() if value not in (None, False)} == {
         "message_uuid": "m-1",

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
 
+import orjson
 import pytest
 
 from stream.keys import Shard
@@ -23,8 +24,10 @@ QUERY = b"tenant=447700900123&note=%1b%5b31m"
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    """A database with two events of one message."""
+def url(tmp_path: Path, valkey_url: str, shard: Shard, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A database with two events of one message, beside a Redis without them."""
+    monkeypatch.setenv("ACKSTREAM_REDIS_URL", valkey_url)
+    monkeypatch.setenv("ACKSTREAM_STREAM", shard.name)
     url = make_sqlite(tmp_path / f"{secrets.token_hex(4)}.db")
 
     async def fill() -> None:
@@ -106,12 +109,13 @@ def test_a_trace_has_the_outcomes_of_its_entries_in_each_group(url: str, history
 
 
 def test_a_trace_without_redis_shows_the_tables(url: str) -> None:
-    """Without Redis the timeline is null, and standard error has the reason."""
+    """Without Redis the timeline is null, standard error has the reason and the next step, and the exit code is 1."""
     outcome = run_command("trace", MESSAGE, "--database-url", url, "--redis-url", "redis://127.0.0.1:1", "--json")
 
-    assert outcome.json["timeline"] is None
-    assert len(outcome.json["events"]) == 2
-    assert "Redis does not answer" in outcome.stderr
+    trace = orjson.loads(outcome.stdout)
+    assert trace["timeline"] is None
+    assert len(trace["events"]) == 2
+    assert "Redis at redis://127.0.0.1:1 does not answer (Connection refused): start" in outcome.error
 
 
 def test_an_unknown_message_is_an_error_with_the_next_step(url: str) -> None:

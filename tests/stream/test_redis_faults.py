@@ -28,6 +28,7 @@ from stream.redis.errors import (
     Deposed,
     RedisFault,
     identify_fault,
+    quote_reason,
 )
 from tests.support.faults.redis_faults import FAULTS, FaultyValkey, catch_error, fill
 from tests.support.processes import Valkey
@@ -146,7 +147,7 @@ async def test_an_unknown_user_is_denied(site: FaultyValkey) -> None:
 async def test_a_server_that_loads_its_data_is_told_from_one_that_is_away(
     own_valkey: Valkey, site: FaultyValkey
 ) -> None:
-    """Away: refused, and cut off in the middle. Loading: there, but not yet."""
+    """Away: refused, and cut off in the middle. Loading: there, but not yet. Each is quoted in its own words."""
     reading: Any = site.server.xreadgroup("none", "c", {site.shard.stream: ">"}, block=60_000)
     await site.server.xgroup_create(site.shard.stream, "none", "$")
     for _ in range(3000):
@@ -155,7 +156,8 @@ async def test_a_server_that_loads_its_data_is_told_from_one_that_is_away(
     await until(lambda: is_blocked(site))
     own_valkey.kill()
     assert identify_fault(await waiting) is AWAY
-    assert identify_fault(await catch_error(site.server.ping())) is AWAY
+    refused = await catch_error(site.server.ping())
+    assert (identify_fault(refused), quote_reason(refused)) == (AWAY, "Connection refused")
     with (site.folder / "valkey.conf").open("a") as config:
         config.write("key-load-delay 1000\n")
     starting = asyncio.ensure_future(own_valkey.start())
@@ -164,7 +166,7 @@ async def test_a_server_that_loads_its_data_is_told_from_one_that_is_away(
         try:
             await site.server.ping()
         except RedisError as exc:
-            return identify_fault(exc) is LOADING
+            return identify_fault(exc) is LOADING and quote_reason(exc).startswith("LOADING ")
         return False
 
     await until(loads)
@@ -187,9 +189,9 @@ async def test_a_node_of_a_cluster_is_told(tmp_path: Path, own_valkey: Valkey, s
 
 @pytest.mark.parametrize("reply", ["MOVED 3999 127.0.0.1:7001", "ASK 3999 127.0.0.1:7001", "TRYAGAIN Multiple keys"])
 def test_redirections_are_those_of_a_cluster(reply: str) -> None:
-    """redis-py's error for a redirection is the fault of a cluster."""
+    """redis-py's error for a redirection is the fault of a cluster, and is quoted as it came."""
     parse: Any = BaseParser.parse_error
-    assert identify_fault(parse(reply)) is CLUSTER
+    assert (identify_fault(parse(reply)), quote_reason(parse(reply))) == (CLUSTER, reply)
 
 
 async def test_a_transaction_that_was_refused_is_tried_again(server: Redis) -> None:

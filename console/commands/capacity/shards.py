@@ -26,7 +26,7 @@ def list_command(options: ServerOptions) -> None:
     """
     from console.ask import ask_redis
     from console.output import print_json, print_line, print_rows
-    from console.queries.shards import list_shards, require_all
+    from console.queries.shards import list_shards, report_gaps
 
     async def ask(server: "Redis") -> "ShardList":
         return await list_shards(server, options.settings)
@@ -50,7 +50,7 @@ def list_command(options: ServerOptions) -> None:
                 for line in found.lines
             ]
         )
-    require_all(found.away)
+    report_gaps(found.away)
 
 
 @app.command("set")

@@ -56,15 +56,18 @@ class SubjectOptions:
         return subject
 
 
-def run(settings: "PrivacySettings", task: "Callable[[Eraser], Awaitable[T]]") -> T:
-    """Run the task on all places, with its progress on standard error. Raises the errors of Redis and the database."""
+def run(settings: "PrivacySettings", task: "Callable[[Eraser], Awaitable[T]]", *, is_partial: bool = False) -> T:
+    """Run the task on all places, or if it ``is_partial`` without the shards of a cluster that do not answer.
+
+    Its progress is on standard error. Raises CommandError, and the errors of Redis and the database.
+    """
     import asyncio
 
     from console.privacy.eraser import open_eraser
     from stream.redis.client import redact_url
 
     async def run_task() -> Any:
-        async with open_eraser(settings, _report) as eraser:
+        async with open_eraser(settings, _report, is_partial=is_partial) as eraser:
             return await task(eraser)
 
     try:

@@ -101,13 +101,16 @@ def list_command(
 ) -> None:
     """List replays, newest first for each group: all that have not ended, and the last 20 that have ended.
 
+    If a node of a cluster does not answer, the numbers are those of the other shards, and the exit code is 1.
+
     Example: ackstream replay list --group store
     """
     from console.output import show
     from console.queries.replays import list_replays
 
-    replays = options.ask(lambda server, shards: list_replays(server, shards, group))
-    show([replay.summary() for replay in replays], "replays", as_json=options.as_json, people=_columns)
+    with options.read(lambda server, shards: list_replays(server, shards, group)) as (replays, away):
+        rows = [replay.summary() for replay in replays]
+        show(rows, "replays", as_json=options.as_json, people=_columns, away=away)
 
 
 @app.command("rate")

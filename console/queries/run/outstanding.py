@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from console.format import format_away
 from console.queries.stats import COUNTED_AT_MOST
 from stream.keys import Shard
-from stream.redis.cluster import ask_shards, locate_shards
+from stream.redis.cluster import ask_answering
 from stream.redis.scripts import read_script
 from worker.handlers.errors import LONGEST_DELAY_SECONDS
 
@@ -30,8 +30,8 @@ async def count_outstanding(server: Redis, shards: Sequence[Shard], group: str) 
     and dead letters do not count; nor do entries that a replay has not copied, because its rate limits them. A pause
     changes nothing. Raises UnknownGroup, InexactCount and RedisError.
     """
-    counts = await ask_shards(server, shards, lambda shard: _count(server, shard, group))
-    if away := await locate_shards(server, [shard for shard in shards if shard not in counts]):
+    counts, away = await ask_answering(server, shards, lambda shard: _count(server, shard, group))
+    if away:
         raise InexactCount(format_away(away))
     registered = [count for count in counts.values() if count is not None]
     if not registered:

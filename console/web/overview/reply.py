@@ -54,6 +54,7 @@ class AwayShardReply(BaseModel):
 
     shard: int
     node: str | None = Field(description="the address of the node that has it; null if no node has its slot")
+    reason: str = Field(description="why, in the words of Redis or of the operating system")
 
 
 class RedisReply(BaseModel):

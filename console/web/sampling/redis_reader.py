@@ -13,7 +13,7 @@ from console.web.sampling.snapshot import Away, GroupSample, HandlerError, Pause
 from ingest.append.server_checks import POLICY, REQUIRED, find_shortcomings
 from stream.keys import Shard
 from stream.redis.client import limit_wait
-from stream.redis.cluster import AwayShard, ask_shards, list_nodes, locate_shards
+from stream.redis.cluster import AwayShard, ask_answering, list_nodes
 from stream.redis.errors import DENIED, UNKNOWN, identify_fault
 from stream.redis.scripts import read_script
 from stream.shard_watch import FindShards
@@ -62,20 +62,29 @@ class RedisReader:
         try:
             async with limit_wait(READ_SECONDS):
                 shards = tuple(await self._find_shards())
-            answers = await ask_shards(self._server, shards, self._read_shard)
-            self.shards = list(answers.values())
+            answers, away = await ask_answering(self._server, shards, self._read_shard)
             async with limit_wait(READ_SECONDS):
-                away = await locate_shards(self._server, [shard for shard in shards if shard not in answers])
                 if self._clock() - self._slow_at >= SLOW_SECONDS:
-                    await self._read_slowly()
+                    await self._read_slowly(list(answers.values()))
                     self._slow_at = self._clock()
         except RedisError as exc:
             since = self.sample.away.since if self.sample.away else self._clock()
             self.sample = replace(self.sample, away=Away(identify_fault(exc).sentence, since), away_shards=())
             self._liveness = Liveness()
             return False
+        self.shards = list(answers.values())
         self._update(tuple(away))
         return True
+
+    def lose(self, away: Sequence[AwayShard]) -> None:
+        """Leave these shards out until the next reading: they do not answer."""
+        lost = {each.shard: each for each in (*away, *self.sample.away_shards)}
+        named = tuple(lost[number] for number in sorted(lost))
+        self.shards = [stats for stats in self.shards if stats.shard.number not in lost]
+        if self.shards:
+            self._update(named)
+        else:  # the others were not read yet
+            self.sample = replace(self.sample, away_shards=named)
 
     async def _read_shard(self, shard: Shard) -> ShardStats:
         if shard not in self._readers:
@@ -128,8 +137,8 @@ class RedisReader:
             failures=self._errors.get(name, ()),
         )
 
-    async def _read_slowly(self) -> None:
-        nodes = await list_nodes(self._server, [stats.shard.stream for stats in self.shards])
+    async def _read_slowly(self, shards: Sequence[ShardStats]) -> None:
+        nodes = await list_nodes(self._server, [stats.shard.stream for stats in shards])
         memories = {name: await self._ask("info", node.info, "memory") or {} for name, node in nodes.items()}
         fullest = max(memories, key=lambda name: _memory_share(memories[name]), default="")
         memory = memories.get(fullest, {})
@@ -138,14 +147,14 @@ class RedisReader:
             await self._ask("memory", self._server.memory_usage, stats.shard.stream, samples=SAMPLES)
             if stats.length
             else 0
-            for stats in self.shards
+            for stats in shards
         ]
         short = tuple(
             dict.fromkeys(phrase for each in settings if each is not None for phrase in find_shortcomings(each))
         )
         errors: dict[str, list[HandlerError]] = {}
         running = 0
-        for stats in self.shards:
+        for stats in shards:
             for group in [group for group in stats.groups if group.registered][:MOST_GROUPS]:
                 replays, failures = await self._read_failures(stats.shard, group.name)
                 running += replays

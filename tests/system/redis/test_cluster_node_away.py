@@ -1,8 +1,6 @@
 """A Redis Cluster with one primary away, and without a replica that takes over: commands and pages name it."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from stream.keys import Shard
 from stream.redis.client import client
 from stream.redis.cluster import split_shards
 from stream.settings import StreamSettings
-from tests.support.commands import CommandResult, run_command
+from tests.support.faults.node_away import check_acts, check_reading, hold, run
 from tests.support.http.console_server import Visitor, run_console
 from tests.support.samples.events import body, entry, event
 from tests.support.servers.clusters import Member, RedisCluster, run_cluster
@@ -31,31 +29,11 @@ from worker.group.group_ref import GroupRef
 SHARDS = 4
 """The second primary has shards 1 and 2, the third one shard 0, the first one shard 3."""
 GROUP = "g"
-
-
-async def run(*arguments: str) -> CommandResult:
-    """Run a command in a thread, because it has an event loop of its own."""
-    return await asyncio.to_thread(run_command, *arguments)
-
-
-async def hold(check: Callable[[], Awaitable[None]]) -> None:
-    """Repeat a check until it passes: on a machine that stalls, the other nodes may miss a time limit, too."""
-
-    async def is_right() -> bool:
-        try:
-            await check()
-        except (AssertionError, ValueError, LookupError):
-            return False
-        return True
-
-    with suppress(AssertionError):
-        await until(is_right)
-        return
-    await check()  # shows the assertion that failed
+PAGES = ("invalid", "dead-letters", "quarantine", "replays", f"groups/{GROUP}", "messages", "messages/m-3")
 
 
 async def fill(server: Redis, settings: StreamSettings) -> None:
-    """Put an unread entry and an invalid payload on each shard, over connections that are open then."""
+    """Put an unread entry, an invalid payload and a dead letter on each shard, over connections that are open then."""
     shards = [Shard(settings.stream, number) for number in range(SHARDS)]
 
     async def is_connected() -> bool:
@@ -69,8 +47,10 @@ async def fill(server: Redis, settings: StreamSettings) -> None:
     for shard in shards:
         fields: Any = entry(body(message_uuid=f"m-{shard.number}")).to_fields()
         await create_group(GroupRef(server, shard, GROUP))
-        await server.xadd(shard.stream, fields)
+        entry_id: Any = await server.xadd(shard.stream, fields)
+        origin = f"{shard.number}/{entry_id.decode()}"
         await server.xadd(shard.invalid, fields | {"error": "invalid-status: of an older version"})
+        await server.xadd(shard.dead(GROUP), fields | {"origin": origin, "error": "attempts: ValueError at crm.py:7"})
 
 
 def list_events() -> Sequence[StatusEvent]:
@@ -79,9 +59,14 @@ def list_events() -> Sequence[StatusEvent]:
     return [event(body(message_uuid="m-stored", status=status), at=f"{n}/1-0") for n, status in enumerate(statuses)]
 
 
+def name_shards(node: str, *numbers: int) -> Sequence[Mapping[str, Any]]:
+    """Return the shards of a node that was killed, as JSON names them."""
+    return [{"shard": number, "node": node, "reason": "Connection refused"} for number in numbers]
+
+
 async def check_commands(node: str) -> None:
     """Look at the commands without shards 1 and 2."""
-    away = [{"shard": number, "node": node} for number in (1, 2)]
+    away = name_shards(node, 1, 2)
     stats, people, shards = await run("stats", "--json"), await run("stats"), await run("shards", "list", "--json")
     state, lines = orjson.loads(stats.stdout), orjson.loads(shards.stdout)["shards"]
     assert (state["away"], [line["shard"] for line in state["shards"]]) == (away, [0, 3])
@@ -108,7 +93,10 @@ async def check_doctor(node: str, shards: str) -> None:
 
 async def check_unknown_number(node: str) -> None:
     """Look at a command without shard 0, which has the number of shards."""
-    assert f"{node} does not answer for shard 0, and shard 0 has the number" in (await run("stats")).error
+    error = f"{node} does not answer for shard 0 (Connection refused)"
+    assert f"{error}, and shard 0 has the number" in (await run("stats")).error
+    for words in (("groups", "pause", GROUP, "--why", "a test"), ("quarantine", "list")):
+        assert f"{error}: start the node" in (await run(*words)).error
 
 
 async def check_set_number() -> None:
@@ -122,7 +110,7 @@ async def check_set_number() -> None:
 
 async def check_pages(person: Visitor, node: str) -> None:
     """Look at the pages that show the other shards, and at their JSON."""
-    away = [{"shard": number, "node": node} for number in (1, 2)]
+    away = name_shards(node, 1, 2)
 
     overview = (await person.get("/api/v1/overview")).json()
     redis = overview["flow"]["redis"]
@@ -136,22 +124,14 @@ async def check_pages(person: Visitor, node: str) -> None:
     assert [bool(each["version"] and each["memory_used"]) for each in nodes] == [not each["away"] for each in nodes]
     assert f"<code>{node}</code>" in (await person.get("/settings")).text
     for path in ("/", "/groups"):
-        assert f"Node {node} does not answer for shards 1 and 2." in (await person.get(path)).text
+        assert f"Node {node} does not answer for shards 1 and 2 (Connection refused)." in (await person.get(path)).text
     assert not [sample for metric in OUTSTANDING.collect() for sample in metric.samples]
 
 
 async def check_lists(person: Visitor, node: str, *numbers: int) -> None:
     """Look at the pages that read the entries of the shards, and at their JSON."""
-    away = [{"shard": number, "node": node} for number in numbers]
-    for path in (
-        "dead-letters",
-        "invalid",
-        "quarantine",
-        "replays",
-        f"groups/{GROUP}",
-        "messages",
-        "messages/m-3",
-    ):
+    away = name_shards(node, *numbers)
+    for path in PAGES:
         page, answer = await person.get(f"/{path}"), await person.get(f"/api/v1/{path}")
         assert f"Node {node} does not answer for" in page.text, path
         assert answer.json()["away"] == away, path
@@ -168,7 +148,8 @@ async def check_all_entries(person: Visitor) -> None:
     overview = (await person.get("/api/v1/overview")).json()
     redis = overview["flow"]["redis"]
     assert (redis["away_shards"], redis["entries"]) == ([], SHARDS)
-    assert not [sentence for sentence in overview["verdict"]["sentences"] if "kept" in sentence]
+    sentences = overview["verdict"]["sentences"]
+    assert not [sentence for sentence in sentences if "webhook" in sentence and "kept" in sentence]
 
 
 async def check_number(person: Visitor, node: str | None = None) -> None:
@@ -221,13 +202,13 @@ async def check_stopped_cluster(node: str) -> None:
 async def test_a_primary_that_is_away_is_named_and_the_others_are_shown(
     shard: Shard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`stats`, `shards list`, `doctor`, the autoscaler's number and the pages name the node and its shards."""
+    """Commands, pages and the autoscaler's number name the node with its shards, and no act is half done."""
     (tmp_path / "nodes").mkdir()
     async with run_cluster(tmp_path / "nodes", replicas=False) as cluster, client(cluster.url) as server:
         for name, value in (("STREAM", shard.name), ("REDIS_URL", cluster.url), ("DATA", tmp_path)):
             monkeypatch.setenv(f"ACKSTREAM_{name}", str(value))
         await fill(server, StreamSettings(redis_url=cluster.url, stream=shard.name))
-        second, third = cluster.members[1:]
+        first, second, third = cluster.members
         async with run_console(tmp_path, cluster.url, shard.name) as console, console.visit(Role.ADMIN) as person:
             await hold(lambda: check_number(person))
             await hold(lambda: check_all_entries(person))
@@ -237,6 +218,8 @@ async def test_a_primary_that_is_away_is_named_and_the_others_are_shown(
             await store_events(console.settings.database_url, list_events())
             await hold(lambda: check_lists(person, second.address, 1, 2))
         await hold(lambda: check_commands(second.address))
+        await hold(lambda: check_reading(GROUP, second.address))
+        await hold(lambda: check_acts(GROUP, second.address, (first, third)))
         await hold(lambda: check_doctor(second.address, "shards 1 and 2"))
         (tmp_path / "new").mkdir()
         async with run_console(tmp_path / "new", cluster.url, shard.name) as new, new.visit(Role.ADMIN) as person:
