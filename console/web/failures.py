@@ -11,10 +11,11 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from console.format import NODE_STEP
 from console.queries.statuses.reading import QueryTooSlow
 from console.web.render import WrongParameter, environment, json_reply, render_page
 from console.web.route import API, Json
-from console.web.state import state_of
+from console.web.state import ShardsAway, state_of
 from stream.redis.client import describe_error
 from worker.store.database import DatabaseAway
 
@@ -37,6 +38,7 @@ TEXTS = {
     503: ("This takes too long.", "Choose a shorter time or more filters."),
     500: ("The console failed at this request.", "Its log has the error. Nothing else stopped."),
 }
+NODE_AWAY = "A node of the cluster does not answer."
 OWN_FILES = ("The console cannot use its own files.", None, "Its log has the reason. Webhooks are handled as before.")
 
 
@@ -54,6 +56,8 @@ async def explain_failures(request: web.Request, handler: Handler) -> web.Stream
         return answer
     except WrongParameter as exc:
         return _refuse_parameters(request, exc)
+    except ShardsAway as exc:
+        return _explain(request, AWAY_STATUS, NODE_AWAY, f"{exc} S{NODE_STEP[1:]}.", "")
     except AWAY as exc:
         return _report_away(request, exc)
     except Exception as exc:  # noqa: BLE001 - a fault of our code

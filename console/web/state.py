@@ -21,8 +21,16 @@ from console.web.overview.simulation import Simulation
 from console.web.sampling.sampler import Sampler
 from console.web.settings import ConsoleSettings
 from stream.keys import Shard
-from stream.redis.cluster import AwayShard
+from stream.redis.client import limit_wait
+from stream.redis.cluster import AwayShard, ask_answering, is_cluster
 from stream.shard_watch import FindShards
+
+ANSWER_SECONDS = 0.5
+"""A shard of a cluster that takes longer is away for a page, so that the page is shown within a second."""
+
+
+class ShardsAway(Exception):  # noqa: N818 - named for what is wrong
+    """Shards that a request needs do not answer, and nothing was done. The text names their nodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +60,41 @@ class ConsoleState:
 
     @property
     def away(self) -> Sequence[AwayShard]:
-        """The shards of a cluster that did not answer in the last second, while others did."""
+        """The shards of a cluster that did not answer the sampler or the last page, while others did."""
         return self.sampler.latest.redis.away_shards
 
     async def find_answering(self) -> Sequence[Shard]:
-        """Return all shards without those that are away: pages show these, and name the others. Raises RedisError."""
-        away = {each.shard for each in self.away}
-        return [shard for shard in await self.find_shards() if shard.number not in away]
+        """Return the shards that answer now: pages show these, and name the others, which are `away` from now on.
+
+        Raises RedisError if none answers within ANSWER_SECONDS. A shard that the sampler has not reached is not asked.
+        """
+        async with limit_wait(ANSWER_SECONDS):
+            shards = await self.find_shards()
+        if not is_cluster(self.server):
+            return shards
+        numbers = {each.shard for each in self.away}
+        shards = [shard for shard in shards if shard.number not in numbers]
+        answers, away = await ask_answering(self.server, shards, self._ask)
+        if away:
+            self.sampler.lose_shards(away)
+        return list(answers)
+
+    async def _ask(self, shard: Shard) -> None:
+        async with limit_wait(ANSWER_SECONDS):
+            await self.server.exists(shard.stream)
+
+    async def require_all(self) -> Sequence[Shard]:
+        """Return all shards, for a change of their entries. Raises ShardsAway if one is away, and RedisError."""
+        shards = await self.find_answering()
+        if self.away:
+            raise ShardsAway(f"{self.fault} Nothing was done: this needs all shards.")
+        return shards
+
+    async def require(self, number: int) -> None:
+        """Raise ShardsAway if the shard with this number is away, and RedisError."""
+        await self.find_answering()
+        if number in {each.shard for each in self.away}:
+            raise ShardsAway(f"{self.fault} This needs shard {number}.")
 
     @property
     def fault(self) -> str:

@@ -14,12 +14,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ingest.append.server_checks import POLICY, REQUIRED, find_shortcomings
 from stream.keys import Shard
-from stream.redis.client import describe_error
+from stream.redis.client import describe_error, limit_wait
 from stream.redis.cluster import list_nodes
 from stream.redis.errors import SLOT_DOWN, identify_fault
+from stream.redis.limited_client import REPLY_SECONDS
 from worker.store.database import DatabaseAway, open_connection
 from worker.store.revision import read_revision
 from worker.store.tables import REVISION
+
+NODE_SECONDS = 0.5
+"""A page shows a node of a cluster that takes longer as one that does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +90,17 @@ async def read_nodes(server: Redis, shards: Sequence[Shard]) -> dict[str, RedisP
         return {"": RedisPart(away=identify_fault(exc).sentence)}
     if not nodes:
         return {"": RedisPart(away=SLOT_DOWN.sentence)}
-    return dict(zip(nodes, await asyncio.gather(*map(_read_node, nodes.values())), strict=True))
+    limits = (NODE_SECONDS if address else REPLY_SECONDS for address in nodes)
+    return dict(zip(nodes, await asyncio.gather(*map(_read_node, nodes.values(), limits)), strict=True))
 
 
-async def _read_node(server: Redis) -> RedisPart:
+async def _read_node(server: Redis, seconds: float) -> RedisPart:
     try:
-        info: Any = await _ask(server.info("server")) or {}
-        memory: Any = await _ask(server.info("memory")) or {}
-        replication: Any = await _ask(server.info("replication")) or {}
-        settings: Any = await _ask(server.config_get(*REQUIRED, POLICY))
+        async with limit_wait(seconds):
+            info: Any = await _ask(server.info("server")) or {}
+            memory: Any = await _ask(server.info("memory")) or {}
+            replication: Any = await _ask(server.info("replication")) or {}
+            settings: Any = await _ask(server.config_get(*REQUIRED, POLICY))
     except RedisError as exc:
         return RedisPart(away=identify_fault(exc).sentence)
     name = "Valkey" if info.get("valkey_version") else "Redis"

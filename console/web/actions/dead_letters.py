@@ -45,8 +45,8 @@ class ReplayBody(DeadBody):
 
 
 async def _select(state: ConsoleState, body: DeadBody) -> tuple[DeadScope, Cause]:
-    """Return the dead letters of the action. Raises NumberChanged."""
-    scope = DeadScope(state.shards, [body.group], build_filter(since=body.since, ids=body.ids), body.last)
+    """Return the dead letters of the action. Raises NumberChanged and ShardsAway."""
+    scope = DeadScope(await state.require_all(), [body.group], build_filter(since=body.since, ids=body.ids), body.last)
     scope, selected = await select_dead(state.server, scope, body.cause, body.sample)
     body.require(selected.count)
     return scope, selected

@@ -12,6 +12,7 @@ from console.web.actions.bulk import EntryText, Why
 from console.web.render import json_reply, parameters
 from console.web.route import API, Json, Parameters, Route
 from console.web.state import ConsoleState, identity_of, state_of
+from stream.entry import EntryId
 
 
 class EntryPage(Parameters):
@@ -85,7 +86,9 @@ class EntryView(Generic[P]):
         return entry
 
     async def _read(self, request: web.Request, chosen: P, *, reveal: bool = False) -> Json:
-        entry = await self.read(state_of(request), chosen, reveal)
+        state = state_of(request)
+        await state.require(EntryId.from_text(chosen.id).shard)
+        entry = await self.read(state, chosen, reveal)
         if entry is None:
             raise web.HTTPNotFound(text=f"{chosen.id} is not here any more. {self.summary}: see the list.")
         return entry

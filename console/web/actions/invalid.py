@@ -13,16 +13,17 @@ from stream.entry import EntryId
 
 
 async def _select(state: ConsoleState, body: BulkBody) -> tuple[list[EntryId], Words | None]:
-    """Return the ids of the action's payloads, and the words of their cause. Raises NumberChanged."""
+    """Return the ids of the action's payloads, and the words of their cause. Raises NumberChanged and ShardsAway."""
+    shards = await state.require_all()
     words: Words | None = None
     selected: list[EntryId] = []
     if body.ids:
         ids = [EntryId.from_text(text) for text in body.ids]
-        for shard in state.shards:
+        for shard in shards:
             chosen = [entry_id for entry_id in ids if entry_id.shard == shard.number]
             selected += [payload.id for payload in await find_invalid(state.server, shard, chosen)]
     else:
-        scope = InvalidScope(state.shards, body.last)
+        scope = InvalidScope(shards, body.last)
         entries = list_selected(state.server, scope.streams, scope.describe, cause=body.cause, most=body.sample)
         async for stored, described, _ in entries:
             selected.append(stored.id)

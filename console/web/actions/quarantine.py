@@ -58,17 +58,21 @@ async def discard(state: ConsoleState, _identity: Identity, body: BulkBody) -> A
 async def _select(
     state: ConsoleState, body: BulkBody, verifier: Verifier | None, *, only_right: bool
 ) -> tuple[list[RefusedPayload], Words | None]:
-    """Return the payloads of the action, oldest first, and the words of their cause. Raises NumberChanged."""
+    """Return the payloads of the action, oldest first, and the words of their cause.
+
+    Raises NumberChanged and ShardsAway.
+    """
+    shards = await state.require_all()
     words: Words | None = None
     selected: list[RefusedPayload] = []
     if body.ids:
         for entry_id in map(EntryId.from_text, body.ids):
-            for shard in state.shards:
+            for shard in shards:
                 payload = await find_refused(state.server, shard, entry_id) if shard.number == entry_id.shard else None
                 if payload is not None and (not only_right or payload.check(verifier)[1]):
                     selected.append(payload)
     else:
-        scope = QuarantineScope(state.shards, verifier, body.last)
+        scope = QuarantineScope(shards, verifier, body.last)
         entries = list_selected(state.server, scope.streams, scope.describe, cause=body.cause)
         async for stored, described, is_right in entries:
             words = described if body.cause else None

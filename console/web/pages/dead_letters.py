@@ -65,7 +65,7 @@ class LetterReveal(LetterPage):
 
 async def read(state: ConsoleState, chosen: DeadPage, _identity: Identity) -> Json:
     """Return the causes, and the dead letters of one cause."""
-    scope, names = await _find_scope(state, chosen), await _read_groups(state)
+    scope, names = await _find_scope(state, chosen)
     counted = await count_dead(state.server, scope)
     return {
         **summarize(counted, COUNTED_AT_MOST),
@@ -77,15 +77,11 @@ async def read(state: ConsoleState, chosen: DeadPage, _identity: Identity) -> Js
     }
 
 
-async def _read_groups(state: ConsoleState) -> list[str]:
-    return sorted(
-        {name for shard in await state.find_answering() for name in await read_group_names(state.server, shard)}
-    )
-
-
-async def _find_scope(state: ConsoleState, chosen: DeadPage) -> DeadScope:
-    groups = [chosen.group] if chosen.group else await _read_groups(state)
-    return DeadScope(await state.find_answering(), groups, build_filter(since=chosen.since))
+async def _find_scope(state: ConsoleState, chosen: DeadPage) -> tuple[DeadScope, list[str]]:
+    """Return the dead letters of the page, on the shards that answer, and the names of all groups."""
+    shards = await state.find_answering()
+    names = sorted({name for shard in shards for name in await read_group_names(state.server, shard)})
+    return DeadScope(shards, [chosen.group] if chosen.group else names, build_filter(since=chosen.since)), names
 
 
 async def _open_cause(state: ConsoleState, scope: DeadScope, counted: Counted, chosen: DeadPage) -> Json | None:
@@ -98,7 +94,7 @@ async def _open_cause(state: ConsoleState, scope: DeadScope, counted: Counted, c
         has_more = cause.count > len(letters)
     else:
         letters, has_more = await read_older(state.server, scope, cause.id, EntryId.from_text(chosen.before))
-    sample = await find_sample(state.server, await state.find_answering(), [name], cause.id)
+    sample = await find_sample(state.server, scope.shards, [name], cause.id)
     group = state.sampler.latest.groups.get(name)
     return {
         **cause.summary(),
@@ -113,11 +109,11 @@ async def _open_cause(state: ConsoleState, scope: DeadScope, counted: Counted, c
 
 async def read_news(state: ConsoleState, chosen: DeadPage, _identity: Identity) -> Json:
     """Return the keys of the newest dead letters, and how the sample goes, for a page that is open."""
-    scope = await _find_scope(state, chosen)
+    scope, _ = await _find_scope(state, chosen)
     keys = await scope.streams.newest_keys(state.server)
     if chosen.cause is None:
         return {"keys": keys}
-    sample = await find_sample(state.server, await state.find_answering(), scope.groups, chosen.cause)
+    sample = await find_sample(state.server, scope.shards, scope.groups, chosen.cause)
     return {"keys": keys, "sample": sample and sample.summary()}
 
 

@@ -194,14 +194,15 @@ async def reveal_twin(request: web.Request) -> web.Response:
 
 
 async def start_replay(state: ConsoleState, identity: Identity, body: ReplayMessage) -> Json:
-    """Start a replay of the message's entries. Raises CountChanged, CommandError or HTTPNotFound."""
+    """Start a replay of the message's entries. Raises CountChanged, CommandError, ShardsAway or HTTPNotFound."""
+    every = await state.require_all()
     data = await read(state, body, identity)
     ids = _list_entries(data, body)
     if len(ids) != body.expected:
         raise CountChanged(len(ids))
     place = Place.DEAD if body.source == "dead" else Place.STREAM
     selection, numbers = EntryFilter(ids=tuple(ids)), {EntryId.from_text(text).shard for text in ids}
-    shards = [shard for shard in state.shards if shard.number in numbers]
+    shards = [shard for shard in every if shard.number in numbers]
     request = ReplayRequest(shards[0], body.group, place, selection, REPLAY_RATE, None)
     planned = await plan_all(state.server, shards, request)
     if (number := sum(result.entries for _, result in planned)) != body.expected:

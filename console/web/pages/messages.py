@@ -123,9 +123,9 @@ async def read(state: ConsoleState, chosen: MessagesPage, _identity: Identity) -
     database.
     """
     entry_id, live = read_entry_id(chosen.q or ""), None
-    if entry_id is not None:
-        with suppress(RedisError):
-            live = await find_live(state.server, await state.find_answering(), entry_id)
+    with suppress(RedisError):
+        shards = await state.find_answering()  # also for the sentence that names the others
+        live = await find_live(state.server, shards, entry_id) if entry_id is not None else None
     try:
         page = await find_messages(
             state.engine, replace(chosen.make_filter(state), text=live or chosen.q), chosen.after

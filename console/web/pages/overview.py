@@ -1,6 +1,7 @@
 """The first page: whether statuses flow, where they stop, since when, and the next step."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Literal
 
 from aiohttp import web
@@ -43,6 +44,9 @@ class SeriesParameters(Parameters):
 
 async def read(state: ConsoleState, _chosen: OverviewParameters, _identity: Identity) -> Json:
     """Return the page's data. It does not fail if Redis or the database is away."""
+    if state.sampler.latest.redis.away is None:
+        with suppress(RedisError):
+            await state.find_answering()
     sampler, latest = state.sampler, state.sampler.latest
     rates, minute = sampler.rates(AVERAGE_SECONDS), sampler.rates(MINUTE_SECONDS)
     recent, day = await sampler.series(Range.MINUTES_15), await sampler.series(Range.DAY)

@@ -36,6 +36,7 @@ from console.web.sampling.verdict import make_verdict
 from console.web.settings import ConsoleSettings
 from runtime.tasks import cancel_and_wait
 from stream.redis.client import describe_error
+from stream.redis.cluster import AwayShard
 from stream.shard_watch import FindShards
 from worker.store.database import DatabaseAway, open_connection
 
@@ -106,6 +107,11 @@ class Sampler:
     def webhooks_since(self, seconds: float = 86_400.0) -> WebhookCount | None:
         """Count the webhooks stored in the last seconds, at most a day; None before the first snapshot."""
         return self._history.webhooks_since(self._clock() - seconds)
+
+    def lose_shards(self, away: Sequence[AwayShard]) -> None:
+        """Leave these shards out until the next reading: a page has found that they do not answer."""
+        self._redis.lose(away)
+        self.latest = replace(self.latest, redis=self._redis.sample, groups=self._redis.groups)
 
     async def tick(self) -> None:
         """Read Redis, and take a snapshot."""

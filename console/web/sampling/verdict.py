@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from console.format import format_away
+from console.format import NODE_STEP, format_away
 from console.web.filters import format_duration, format_number
 from console.web.sampling.alert_rules import EVERY_INGEST
 from console.web.sampling.findings import FiringAlert, Severity, Tone, Verdict, WebhookCount
@@ -138,7 +138,7 @@ def _describe_node_away(now: Snapshot) -> _Problem:
     sentences = (
         _silence(now, now.redis.away_shards_since or now.taken_at),
         "Ingest uses the other shards, and the numbers below are theirs",
-        "Start the node, or look at the slots: `redis-cli --cluster check`",
+        _capital(NODE_STEP),
     )
     return _Problem(f"{format_away(now.redis.away_shards)}.", sentences)
 

@@ -16,7 +16,7 @@ from stream.keys import Shard
 from stream.redis.client import client
 from stream.redis.cluster import split_shards
 from stream.settings import StreamSettings
-from tests.support.faults.node_away import check_acts, check_reading, hold, run
+from tests.support.faults.node_away import check_acts, check_frozen, check_reading, check_web_acts, hold, run
 from tests.support.http.console_server import Visitor, run_console
 from tests.support.samples.events import body, entry, event
 from tests.support.servers.clusters import Member, RedisCluster, run_cluster
@@ -212,11 +212,14 @@ async def test_a_primary_that_is_away_is_named_and_the_others_are_shown(
         async with run_console(tmp_path, cluster.url, shard.name) as console, console.visit(Role.ADMIN) as person:
             await hold(lambda: check_number(person))
             await hold(lambda: check_all_entries(person))
+            pages = [*(f"/{path}" for path in PAGES), "/", "/groups", "/settings"]
+            await hold(lambda: check_frozen(person, second, pages))
             second.node.kill()
             await hold(lambda: check_number(person, second.address))
             await hold(lambda: check_pages(person, second.address))
             await store_events(console.settings.database_url, list_events())
             await hold(lambda: check_lists(person, second.address, 1, 2))
+            await hold(lambda: check_web_acts(person, GROUP, second.address, (first, third)))
         await hold(lambda: check_commands(second.address))
         await hold(lambda: check_reading(GROUP, second.address))
         await hold(lambda: check_acts(GROUP, second.address, (first, third)))

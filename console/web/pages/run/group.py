@@ -172,18 +172,20 @@ async def drop(request: web.Request) -> ActOutcome:
 
 
 async def _drop(state: ConsoleState, body: DropParameters) -> int:
-    group = await find_group(state.server, state.shards, body.name)
+    shards = await state.require_all()
+    group = await find_group(state.server, shards, body.name)
     if group.liveness.most_alive:
         raise CommandError(f"{body.name} has live consumers ({group.liveness.most_alive}): stop its workers first")
-    if not await drop_group(state.server, state.shards, group, force=False, dead=body.dead):
+    if not await drop_group(state.server, shards, group, force=False, dead=body.dead):
         raise CommandError(f"a consumer of {body.name} has started: stop its workers first")
     unread = group.standing.unread
     return group.standing.pending + (group.kept_entries if unread is None else unread)
 
 
 async def _require(state: ConsoleState, name: str) -> None:
-    """Raise HTTPNotFound if no shard has the group."""
-    for shard in state.shards:
+    """Raise HTTPNotFound if no shard that answers has the group; ShardsAway without shard 0, which has the pauses."""
+    await state.require(0)
+    for shard in await state.find_answering():
         survey = await AckFloor(state.server, shard).survey()
         if name in {group.name for group in survey.groups}:
             return

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from console.format import format_away
 from console.queries.run.group_overview import GroupOverview, read_overview
 from console.queries.run.outstanding import InexactCount, UnknownGroup, count_outstanding
 from console.web.access.audit import mask_digits
@@ -157,12 +158,19 @@ def _without_looks(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 async def outstanding(request: web.Request) -> web.Response:
     """Answer the work that is due, for autoscalers: 503 if the number cannot be known, 404 for an unknown group."""
     state, name = state_of(request), (await parameters(request, GroupName)).name
+    shards = await state.find_answering()
+    if state.away:
+        return _refuse_number(format_away(state.away))
     try:
-        return json_reply({"outstanding": await count_outstanding(state.server, await state.find_shards(), name)})
+        return json_reply({"outstanding": await count_outstanding(state.server, shards, name)})
     except UnknownGroup:
         return json_reply({"error": f"no group {name!r} is registered"}, 404)
     except InexactCount as exc:
-        return json_reply({"error": f"The number is not known now: {exc}."}, 503)
+        return _refuse_number(str(exc))
+
+
+def _refuse_number(why: str) -> web.Response:
+    return json_reply({"error": f"The number is not known now: {why}."}, 503)
 
 
 ROUTES = [

@@ -64,7 +64,8 @@ class PlanChanged(Exception):  # noqa: N818 - the caller asks again
 
 
 async def start_replay(state: ConsoleState, identity: Identity, body: StartParameters) -> Json:
-    """Start the planned replay. Raises PlanChanged, CommandError and RedisError."""
+    """Start the planned replay. Raises PlanChanged, CommandError, ShardsAway and RedisError."""
+    await state.require_all()
     counts = [await _count(state, request) for request in body.requests(state)]
     number = sum(count.plan.entries for count in counts)
     if any(count.is_running for count in counts) or number != body.expected:
@@ -91,15 +92,15 @@ async def _count(state: ConsoleState, request: Any) -> PlanCount:
 
 
 async def move_replay(state: ConsoleState, identity: Identity, act: str, replay_id: str, why: str) -> Json:
-    """Pause, resume or cancel a replay. Raises CommandError and RedisError."""
-    progress = await move(state.server, state.shards, replay_id, act, person=identity.name, why=why)
+    """Pause, resume or cancel a replay. Raises CommandError, ShardsAway and RedisError."""
+    progress = await move(state.server, await state.require_all(), replay_id, act, person=identity.name, why=why)
     await _record(state, identity, f"replays.{act}", progress, why, f"{progress.state}")
     return progress.summary()
 
 
 async def change_replay_rate(state: ConsoleState, identity: Identity, body: RateParameters) -> Json:
-    """Change the rate of a replay. Raises CommandError and RedisError."""
-    progress = await change_rate(state.server, state.shards, body.id, body.rate)
+    """Change the rate of a replay. Raises CommandError, ShardsAway and RedisError."""
+    progress = await change_rate(state.server, await state.require_all(), body.id, body.rate)
     await _record(state, identity, "replays.rate", progress, "", f"at most {body.rate:g} a second")
     return progress.summary()
 
