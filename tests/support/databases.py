@@ -1,4 +1,4 @@
-"""SQLite files with all tables. Migrations make the first one of a process, and the others are its copies."""
+"""SQLite files with all tables: copies of one that migrations make. And waiting for locks of PostgreSQL."""
 
 import asyncio
 from functools import cache
@@ -6,6 +6,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
 
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from tests.support.waiting import until
 from worker.store.migrate import migrate_at
 
 
@@ -28,3 +32,14 @@ def migrate_in_thread(database_url: str) -> None:
     migration = Thread(target=lambda: asyncio.run(migrate_at(database_url)))
     migration.start()
     migration.join()
+
+
+async def wait_for_locks(engine: AsyncEngine, number: int) -> None:
+    """Return when this number of connections to a database of PostgreSQL wait for a lock."""
+    sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+    async def has_waiting() -> bool:
+        async with engine.connect() as connection:  # a transaction sees the same activity until its end
+            return bool((await connection.execute(text(sql))).scalar_one() == number)
+
+    await until(has_waiting)

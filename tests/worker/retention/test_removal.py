@@ -1,15 +1,19 @@
 """Messages are removed from the tables; the roll-ups keep what they counted."""
 
 import asyncio
+import random
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import select
+import pytest
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from tests.support.databases import wait_for_locks
 from tests.support.samples.events import RECEIVED_MS, body, event
 from tests.support.workers.rollup_rows import count_sums, read_sums
 from worker.events.event import StatusEvent
 from worker.retention.removal import RemovedRows, remove_messages, remove_old_messages
+from worker.store.database import open_engine
 from worker.store.handler import Store
 from worker.store.projection import project
 from worker.store.tables import messages, status_events
@@ -68,6 +72,49 @@ async def test_messages_are_removed_while_they_are_written(engine: AsyncEngine) 
     assert of_events == sorted(ids * 2)
     sums = await read_sums(engine)
     assert min(sums.values()) > 0
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"])
+async def test_a_message_that_is_stored_during_a_removal_stays(engine: AsyncEngine, migrated_url: str) -> None:
+    """The removal does not wait for its writer, because the writer may wait for the other messages of the removal."""
+    await Store(engine).handle(statuses_of("b"))
+    second = open_engine(migrated_url)
+    async with second.connect() as holder, asyncio.TaskGroup() as tasks:
+        await holder.execute(text("LOCK TABLE status_events IN SHARE MODE"))
+        removal = tasks.create_task(remove_messages(engine, ["a", "b"]))
+        await wait_for_locks(engine, 1)  # it has locked b, and cannot delete events
+        async with engine.begin() as connection:
+            await connection.execute(
+                text("INSERT INTO messages (message_uuid, status, statuses) VALUES ('a', '', '{}')")
+            )
+        tasks.create_task(Store(second).handle([*statuses_of("a"), *statuses_of("b")]))
+        await wait_for_locks(engine, 2)  # the writer has locked a, and waits for b
+
+        await holder.rollback()
+
+    assert removal.result() == RemovedRows(1, 2)
+    assert await read_ids(engine) == (["a", "b"], ["a", "a", "b", "b"])
+    await second.dispose()
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"])
+async def test_writers_and_removals_do_not_deadlock(engine: AsyncEngine) -> None:
+    """None of them fails, in any order of their statements."""
+    names, rng = [f"m-{number}" for number in range(12)], random.Random(7)  # noqa: S311 - a shuffle
+    store = Store(engine)
+
+    async def write() -> None:
+        for _ in range(40):
+            await store.handle([status for name in rng.sample(names, 5) for status in statuses_of(name)])
+
+    async def remove() -> None:
+        for _ in range(40):
+            await remove_messages(engine, rng.sample(names, 5))
+
+    await asyncio.gather(*(write() for _ in range(4)), *(remove() for _ in range(4)))
+    await remove_messages(engine, names)
+
+    assert await read_ids(engine) == ([], [])
 
 
 async def test_old_messages_are_removed_in_steps(engine: AsyncEngine) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import sqlalchemy
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from tests.support.databases import wait_for_locks
 from tests.support.samples.events import body, event
-from tests.support.waiting import until
 from tests.support.workers.rollup_rows import count_sums, read_sums
 from tests.support.workers.store_rows import count_rows, project_rows, project_states, read_rows
 from worker.handlers.errors import Unavailable
@@ -31,17 +31,6 @@ async def close_connections(url: str) -> None:
             )
         )
     await other.dispose()
-
-
-async def wait_for_locks(engine: AsyncEngine, number: int) -> None:
-    """Return when this number of connections to the database wait for a lock."""
-    sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-
-    async def has_waiting() -> bool:
-        async with engine.connect() as connection:  # a transaction sees the same activity until its end
-            return bool((await connection.execute(text(sql))).scalar_one() == number)
-
-    await until(has_waiting)
 
 
 async def test_a_connection_lost_while_idle_fails_no_batch(
@@ -74,13 +63,19 @@ async def test_a_connection_lost_between_two_batches_fails_one(
     assert await count_rows(engine, "status_events") == 2
 
 
-async def test_each_transaction_has_the_limits(engine: AsyncEngine) -> None:
-    """The server ends a transaction that hangs, so that other writers continue."""
+async def read_limits(connection: AsyncConnection) -> list[str]:
     names = ("idle_in_transaction_session_timeout", "lock_timeout", "statement_timeout")
+    return [(await connection.execute(text(f"SHOW {name}"))).scalar_one() for name in names]
+
+
+async def test_each_transaction_has_the_limits(engine: AsyncEngine) -> None:
+    """The server ends a transaction that hangs, so that other writers continue. No limit stays in the session."""
     for _ in range(2):
-        async with engine.begin() as connection:
-            limits = [(await connection.execute(text(f"SHOW {name}"))).scalar_one() for name in names]
-        assert limits == ["15s", "10s", "30s"]
+        async with engine.connect() as connection:
+            assert await read_limits(connection) == ["15s", "10s", "30s"]
+        async with engine.connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            assert await read_limits(connection) == ["0", "0", "0"]
 
 
 async def test_a_transaction_that_fails_at_its_start_is_not_continued(
