@@ -71,7 +71,7 @@ async def read_limits(connection: AsyncConnection) -> list[str]:
 async def test_each_transaction_has_the_limits(engine: AsyncEngine) -> None:
     """The server ends a transaction that hangs, so that other writers continue. No limit stays in the session."""
     for _ in range(2):
-        async with engine.connect() as connection:
+        async with engine.begin() as connection:
             assert await read_limits(connection) == ["15s", "10s", "30s"]
         async with engine.connect() as connection:
             await connection.execution_options(isolation_level="AUTOCOMMIT")
