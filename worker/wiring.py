@@ -155,8 +155,8 @@ class GroupWiring:
 
     def _make_dispatcher(self, shard: Shard, circuit: Circuit, suspects: Suspects) -> Dispatcher:
         self._circuits.append(circuit)
-        check = None if shard.number else self._loaded.check  # all shards have the same target
-        limits, target = self._loaded.limits, TargetCheck(check, self._circuits, self._timing)
+        circuits, is_first = (self._circuits, True) if shard.number == 0 else ([circuit], False)
+        limits, target = self._loaded.limits, TargetCheck(self._loaded.check, circuits, self._timing, repeats=is_first)
         dispatcher = Dispatcher(
             self._loaded.handler,
             limits,

@@ -66,6 +66,11 @@ class Circuit:
         return self._unavailable is None or self._clock() >= self._away_until
 
     @property
+    def is_target_away(self) -> bool:
+        """Whether the latest call or check found the target away."""
+        return self._unavailable is not None
+
+    @property
     def is_paused(self) -> bool:
         """Whether the group is paused."""
         return self._pause.reason is not None

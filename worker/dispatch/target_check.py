@@ -27,7 +27,8 @@ Check = Callable[[], Awaitable[None]]
 class TargetCheck:
     """The check of one group's target, for its ``circuits`` on all shards. Without a ``check`` it does nothing.
 
-    The circuits of shards that come later need no check before their first call.
+    The circuits of shards that come later need no check before their first call. All shards have the same target, so
+    one of them ``repeats`` the check. Each of the others checks it only after it has dropped calls that waited for it.
     """
 
     def __init__(
@@ -37,29 +38,33 @@ class TargetCheck:
         timing: Timing = TIMING,
         clock: Callable[[], float] = time.monotonic,
         limit_seconds: float = LIMIT_SECONDS,
+        *,
+        repeats: bool = True,
     ) -> None:
         self._check = check
         self._circuits = circuits
         self._quiet_seconds = timing.quiet
         self._clock = clock
         self._limit_seconds = limit_seconds
-        self._due = -math.inf
+        self._repeats = repeats
+        self._due = -math.inf if repeats else math.inf
         self._limit: asyncio.Timeout | None = None
         self._is_away = False
-        if check is not None:
+        if check is not None and repeats:
             for circuit in circuits:
                 circuit.record_check(Unavailable("not checked yet"))
 
     def postpone(self) -> None:
         """Note that the group has events: end a running check, and check again once the group has been quiet."""
-        self._due = self._clock() + self._quiet_seconds
+        self._due = self._clock() + self._quiet_seconds if self._repeats or self._is_away else math.inf
         if self._limit is not None and not self._limit.expired():
             self._limit.reschedule(0)
         self._limit = None
 
     def hasten(self) -> bool:
         """Let the next check be due at once, because the calls were dropped. Return whether there is a check."""
-        self._due = -math.inf
+        if self._repeats or any(circuit.is_target_away for circuit in self._circuits):
+            self._due = -math.inf
         return self._check is not None
 
     async def run(self) -> None:
@@ -77,8 +82,8 @@ class TargetCheck:
             error = exc if isinstance(exc, Unavailable) else Unavailable(describe_error(exc))
         if self._limit is limit:  # else a call reports the state of the target
             self._limit = None
-            self.postpone()
             self._record(error)
+            self.postpone()
 
     def _record(self, error: Unavailable | None) -> None:
         if error is not None and not self._is_away:

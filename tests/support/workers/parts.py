@@ -60,6 +60,7 @@ def make_parts(
     secrets: Sequence[str] = (),
     chance: Callable[[], float] = lambda: 0.5,
     check: Check | None = None,
+    repeats: bool = True,
 ) -> Parts:
     """Make them; a retry comes after half the longest delay unless ``chance`` says otherwise."""
     limits = limits or Limits()
@@ -68,7 +69,7 @@ def make_parts(
     pause = Pause(GroupRef(server, shard, GROUP), 100, clock, chance, timing)
     backlog = Backlog(GroupRef(server, shard, GROUP))
     circuit = Circuit(GROUP, limits, pause, is_late=heartbeat.is_late, clock=clock, timing=timing)
-    target = TargetCheck(check, [circuit], timing, clock)
+    target = TargetCheck(check, [circuit], timing, clock, repeats=repeats)
     suspects = Suspects(poison, heartbeat, asyncio.Lock())
     dispatcher = Dispatcher(handler, limits, circuit, suspects, backlog, target, clock)
     settler = Settler(GroupRef(server, shard, GROUP), memory, None, timing.give_up, clock=clock)

@@ -43,13 +43,14 @@ def target() -> Target:
     return Target()
 
 
-@pytest.fixture
-async def parts(server: Redis, shard: Shard, clock: FakeClock, target: Target) -> Parts:
-    """Return a group whose handler has a target with a check."""
+@pytest.fixture(params=[True])
+async def parts(request: pytest.FixtureRequest, server: Redis, shard: Shard, clock: FakeClock, target: Target) -> Parts:
+    """Return a group whose handler has a target with a check, on the shard that repeats it or on another one."""
     await make_group(server, shard, 0)
     timing, handler = replace(TIMING, late=1e9, quiet=0.5), GatedHandler()
     handler.errors["away"] = Unavailable()
-    parts = make_parts(server, shard, handler, clock=clock, timing=timing, check=target.check)
+    check = target.check
+    parts = make_parts(server, shard, handler, clock=clock, timing=timing, check=check, repeats=request.param)
     await parts.heartbeat.announce()
     return parts
 
@@ -98,6 +99,7 @@ async def test_a_failed_check_holds_up_no_call(
     assert parts.circuit.not_ready_reason is None
 
 
+@pytest.mark.parametrize("parts", [True, False], indirect=True, ids=["first shard", "another shard"])
 async def test_a_target_is_checked_again_at_once_after_its_calls_are_dropped(parts: Parts, target: Target) -> None:
     """A group whose calls found the target away is not ready before that, although none of them waits any more."""
     parts.dispatcher.put(make_call("away"))
@@ -109,6 +111,31 @@ async def test_a_target_is_checked_again_at_once_after_its_calls_are_dropped(par
     await parts.dispatcher.check_target()
 
     assert (parts.circuit.not_ready_reason, target.checks) == (None, 1)
+
+
+@pytest.mark.parametrize("parts", [False], indirect=True)
+async def test_another_shard_is_checked_until_the_target_is_back(
+    parts: Parts, clock: FakeClock, target: Target
+) -> None:
+    """Without dropped calls that waited for the target it is not checked: the first shard checks it for all."""
+    await parts.dispatcher.check_target()
+    await parts.dispatcher.cancel()
+    await parts.dispatcher.check_target()
+    assert (parts.circuit.not_ready_reason, target.checks) == (None, 0)
+    parts.dispatcher.put(make_call("away"))
+    await parts.dispatcher.step()
+    target.error = Unavailable()
+    for _ in range(2):
+        await parts.dispatcher.cancel()
+        await parts.dispatcher.check_target()
+    assert "waits for its target" in (parts.circuit.not_ready_reason or "")
+
+    target.error = None
+    for _ in range(3):
+        clock.now += 1
+        await parts.dispatcher.check_target()
+
+    assert (parts.circuit.not_ready_reason, target.checks) == (None, 3)
 
 
 async def test_an_event_ends_a_check(parts: Parts, target: Target) -> None:
