@@ -1,6 +1,8 @@
 """One call of a handler: the events it receives together, and the result."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -63,3 +65,28 @@ def split_by_handler(handler: Handler, call: Call) -> list[Call]:
     together = [place for place, event in enumerate(call.events) if not handler.alone(event)]
     entries = [call.entries[place] for place in together]
     return [Call(call.source, entries, [call.events[place] for place in together]), *single]
+
+
+async def call_handler(
+    handler: Handler, events: Sequence[StatusEvent], is_dropped: Callable[[], bool]
+) -> BaseException | None:
+    """Return the handler's error, of any class; None without one. Raises CancelledError if the call is dropped.
+
+    A handler may cancel its own task. That fails these events only: the task is not cancelled any more afterwards.
+    """
+    task, error = asyncio.current_task(), None
+    assert task is not None  # noqa: S101 - coroutines run in tasks
+    try:
+        await handler.handle(events)
+    except GeneratorExit:  # the loop has ended, and Python closes this coroutine
+        raise
+    except BaseException as exc:
+        if is_dropped() and isinstance(exc, asyncio.CancelledError):
+            raise
+        error = exc
+    if task.cancelling() and not is_dropped():
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)  # a cancellation that has not arrived yet would hit the next call
+        while task.uncancel():
+            pass
+    return error

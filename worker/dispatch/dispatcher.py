@@ -6,18 +6,17 @@ A slow call delays its own events only. The worker settles the others, and start
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import nullcontext
 from typing import Any
 
 from worker.dispatch.backlog import Backlog
-from worker.dispatch.call import Call, Handler, Limits, split_by_handler
+from worker.dispatch.call import Call, Handler, Limits, call_handler, split_by_handler
 from worker.dispatch.circuit import Circuit
 from worker.dispatch.queue import CallQueue
 from worker.dispatch.slots import Slots
 from worker.dispatch.suspects import Suspect, Suspects
 from worker.dispatch.target_check import TargetCheck
-from worker.events.event import StatusEvent
 from worker.handlers.errors import Divide
 from worker.sources import FEW, Source
 
@@ -57,6 +56,7 @@ class Dispatcher:
         self._isolated = CallQueue()
         self._running: dict[asyncio.Task[None], Call | None] = {}
         self._lost: dict[asyncio.Task[None], Call | None] = {}
+        self._dropped: set[asyncio.Task[None]] = set()
         self._ended: list[Call] = []
         self._fault: BaseException | None = None
         self._event_seconds, self._failures = 0.0, 0
@@ -179,6 +179,7 @@ class Dispatcher:
             waiting.clear()
         self._ended.clear()
         self._circuit.drop(is_checked=self._target.hasten())
+        self._dropped |= self._running.keys()
         for task in self._running:
             task.cancel()
         if self._running:
@@ -255,8 +256,10 @@ class Dispatcher:
         assert task is not None  # noqa: S101 - a coroutine that runs as a task
         self._running[task] = call
         call.started = self._clock()
-        call.error = await self._call_handler(call.events, task)
-        if task.cancelling():  # the handler swallowed the cancellation
+        is_traced = self._traced is not None and (len(call.events) > 1 or call.events[0].traceparent is not None)
+        handler = self._traced if is_traced and self._traced else self._handler
+        call.error = await call_handler(handler, call.events, lambda: task in self._dropped)
+        if task in self._dropped:  # the handler swallowed the cancellation
             return False
         call.seconds = self._clock() - call.started
         self._event_seconds += (call.seconds / len(call.events) - self._event_seconds) / 8
@@ -264,24 +267,10 @@ class Dispatcher:
         self._sort(call, queue)
         return True
 
-    async def _call_handler(self, events: Sequence[StatusEvent], task: asyncio.Task[Any]) -> BaseException | None:
-        """Return the handler's error, None without one. Raises CancelledError if the task is cancelled."""
-        handler = self._handler
-        if self._traced is not None and (len(events) > 1 or events[0].traceparent is not None):
-            handler = self._traced
-        try:
-            await handler.handle(events)
-        except asyncio.CancelledError as exc:
-            if task.cancelling():
-                raise
-            return exc  # the handler raised it itself
-        except (Exception, SystemExit) as exc:  # noqa: BLE001 - each error of a handler fails its events
-            return exc
-        return None
-
     def _end(self, task: asyncio.Task[Any]) -> None:
         self._running.pop(task, None)
         self._lost.pop(task, None)
+        self._dropped.discard(task)
         if not task.cancelled() and task.exception() is not None:
             self._fault = task.exception()
 

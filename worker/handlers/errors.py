@@ -21,6 +21,8 @@ LONGEST_DELAY_SECONDS = 24 * 3600.0
 class Discard(Exception):  # noqa: N818 - the names in this module say how the worker must settle the event
     """Dead-letter the event at once. Operators read the reason."""
 
+    reason: str = "no reason given"  # of a subclass that does not call our constructor
+
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
@@ -28,6 +30,9 @@ class Discard(Exception):  # noqa: N818 - the names in this module say how the w
 
 class Retry(Exception):  # noqa: N818
     """Try the event again after a delay of 0 to 24 h, and count the attempt. Raises ValueError for another delay."""
+
+    after_seconds: float | None = None  # without our constructor the schedule decides
+    reason: str | None = None
 
     def __init__(self, after_seconds: float, reason: str | None = None) -> None:
         if not (math.isfinite(after_seconds) and 0 <= after_seconds <= LONGEST_DELAY_SECONDS):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from traceback import walk_tb
 
 from stream.redis.client import describe_error
-from worker.handlers.errors import Discard, Refused, Retry, TimedOut
+from worker.handlers.errors import LONGEST_DELAY_SECONDS, Discard, Refused, Retry, TimedOut
 
 LONGEST_ERROR = 500
 LONGEST_MESSAGE_BYTES = 1024
@@ -56,8 +56,10 @@ class RetryPolicy:
         While the worker is ``stopping``, only events that the handler discards are dead-lettered.
         """
         if isinstance(error, Discard):
-            return Disposition(_shorten(f"discarded: {error.reason}"), None)
-        delay = error.after_seconds if isinstance(error, Retry) else self.delay_seconds(attempt, chance)
+            return Disposition(_shorten(f"discarded: {_text(error.reason)}"), None)
+        delay = _own_delay(error) if isinstance(error, Retry) else None
+        if delay is None:
+            delay = self.delay_seconds(attempt, chance)
         last = self.is_last(attempt)
         return Disposition(_shorten(error_text(error)), delay, last=last and not stopping, counts=not last)
 
@@ -88,7 +90,7 @@ def error_text(error: BaseException) -> str:
     The text of an error that the handler did not write may quote private data, so it is left out.
     """
     if isinstance(error, Retry):
-        return f"retry: {error.reason or 'asked for by the handler'}"
+        return f"retry: {_text(error.reason) or 'asked for by the handler'}"
     if isinstance(error, TimedOut):
         return f"timeout: {error}"
     if isinstance(error, Refused):
@@ -104,13 +106,24 @@ def failure_kind(error: BaseException) -> str:
 
 def error_message(error: BaseException, secrets: Sequence[str] = ()) -> str:
     """Return an error's own text, at most LONGEST_MESSAGE_BYTES in UTF-8, with each secret replaced."""
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 - a handler's own class may do anything
-        return ""
+    text = _text(error)
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "…")
     return text.encode(errors="replace")[:LONGEST_MESSAGE_BYTES].decode(errors="ignore")
+
+
+def _text(words: object) -> str:
+    """Return a handler's own object as text; empty for None, and if it has none."""
+    try:
+        return "" if words is None else str(words)
+    except BaseException:  # noqa: BLE001 - a class of the handler may do anything
+        return ""
+
+
+def _own_delay(error: Retry) -> float | None:
+    """Return the delay that the handler asks for; None if a subclass has left it out or changed it to another value."""
+    seconds = error.after_seconds
+    return seconds if isinstance(seconds, int | float) and 0 <= seconds <= LONGEST_DELAY_SECONDS else None
 
 
 def _find_place(error: BaseException) -> str:

@@ -1,6 +1,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pytest
 from redis.asyncio import Redis
@@ -166,13 +167,43 @@ async def test_a_list_is_divided_until_the_event_at_fault_is_alone(make: Dispatc
 
 
 async def test_each_error_of_a_handler_fails_its_events(make: DispatcherFactory) -> None:
-    """A handler's CancelledError and SystemExit fail its events; they do not end the task or the process."""
+    """Errors that end a task or a process elsewhere fail the handler's events, and nothing else ends."""
     handler = GatedHandler()
     calls = await make(handler, Limits(concurrency=2))
-    handler.errors = {"a": ValueError(), "b": SystemExit(), "c": asyncio.CancelledError()}
-    calls.put(make_call(*"abcd"))
+    classes = (ValueError, SystemExit, asyncio.CancelledError, KeyboardInterrupt, BaseException)
+    handler.errors = {name: kind() for name, kind in zip("abcde", classes, strict=True)}
+    calls.put(make_call(*"abcdef"))
     ended = await run_until_idle(calls)
-    assert {name: call.error for call in ended for name in ids([call])[0]} == handler.errors | {"d": None}
+    assert {name: call.error for call in ended for name in ids([call])[0]} == handler.errors | {"f": None}
+
+
+class CancelsItself(GatedHandler):
+    """A handler that cancels its own task: at the next wait, after its end, or it catches the cancellation."""
+
+    async def handle(self, events: Sequence[StatusEvent]) -> None:
+        (what,) = (event.message_uuid for event in events)
+        task = asyncio.current_task()
+        if what == "ok" or task is None:
+            return
+        task.cancel()
+        if what != "late":
+            with suppress(asyncio.CancelledError if what == "caught" else ()):
+                await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(("what", "fails"), [("waits", True), ("late", False), ("caught", False)])
+async def test_a_handler_that_cancels_its_own_task_ends_no_other_call(
+    make: DispatcherFactory, what: str, fails: bool
+) -> None:
+    """The call ends, with an error if the cancellation ended it, and the next calls of the task succeed."""
+    calls = await make(CancelsItself(), Limits())
+    calls.put(make_call(what, "ok", "ok"))
+    ended = await run_until_idle(calls)
+    assert [(*ids([call])[0], call.error is not None) for call in ended] == [
+        (what, fails),
+        ("ok", False),
+        ("ok", False),
+    ]
 
 
 @pytest.mark.parametrize("deaf", [False, True])

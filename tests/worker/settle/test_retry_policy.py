@@ -1,4 +1,5 @@
 import math
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -6,7 +7,31 @@ from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument
 
 from worker.handlers.errors import LONGEST_DELAY_SECONDS, Discard, Retry, TimedOut
-from worker.settle.retry_policy import LONGEST_ERROR, Disposition, RetryPolicy, failure_kind
+from worker.settle.retry_policy import LONGEST_ERROR, Disposition, RetryPolicy, error_message, failure_kind
+
+
+class Later(Retry):
+    """A user's subclass that does not call the constructor of Retry."""
+
+    def __init__(self, after_seconds: Any = None, reason: Any = None) -> None:
+        Exception.__init__(self)
+        if after_seconds is not None:
+            self.after_seconds = after_seconds
+        self.reason = reason
+
+
+class Never(Discard):
+    """A user's subclass that does not call the constructor of Discard."""
+
+    def __init__(self) -> None: ...
+
+
+class Silent(Exception):  # noqa: N818 - of a user
+    """An error without a text."""
+
+    def __str__(self) -> str:
+        raise SystemExit
+
 
 POLICY = RetryPolicy(base_seconds=8, cap_seconds=100, attempts=3)
 NUMBER = "447700900123"
@@ -26,6 +51,12 @@ NUMBER = "447700900123"
         (Discard("not ours"), 1, "discarded: not ours", None),
         (Discard("not ours"), 3, "discarded: not ours", None),
         (TimeoutError(NUMBER), 1, "failed: TimeoutError", 4),
+        (Later(), 2, "retry: asked for by the handler", 8),
+        (Later("soon"), 2, "retry: asked for by the handler", 8),
+        (Later(math.nan, Silent()), 2, "retry: asked for by the handler", 8),
+        (Never(), 1, "discarded: no reason given", None),
+        (Discard(cast("str", Silent())), 1, "discarded: ", None),
+        (Silent(), 1, "failed: Silent", 4),
     ],
 )
 def test_the_decision_on_a_failed_event(error: BaseException, attempt: int, text: str, delay: float | None) -> None:
@@ -73,3 +104,8 @@ def test_an_invalid_delay_is_the_handlers_error(seconds: float) -> None:
 def test_failures_are_counted_by_a_few_names(error: BaseException, name: str) -> None:
     """A failure is counted by the class of its error, or as `timeout`."""
     assert failure_kind(error) == name
+
+
+def test_an_error_without_a_text_has_an_empty_message() -> None:
+    """A class whose text raises an error, even one that ends a process, fails its event like any other."""
+    assert error_message(Silent()) == ""
