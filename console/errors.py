@@ -11,13 +11,6 @@ _DATABASES = frozenset(("aiosqlite", "asyncpg", "sqlalchemy", "sqlite3"))
 
 _REDIS_AWAY = "start `ackstream up`, or set ACKSTREAM_REDIS_URL (or --redis-url) to the server that ingest uses"
 
-_SQLSTATE_NEXT_STEPS = {
-    "28": "check the user and the password in ACKSTREAM_DATABASE_URL",
-    "3D": "create the database, or correct its name in ACKSTREAM_DATABASE_URL",
-    "42": "run `ackstream migrate`, and check this user's rights on the tables",
-    "53": "free connections, memory or disk of the database server",
-    "57": "wait until the database server accepts connections",
-}
 _DATABASE_AWAY = "check that it runs, and ACKSTREAM_DATABASE_URL (or --database-url)"
 _CONSOLE_DATABASE_AWAY = (
     "check the rights on it and the room on its disk (--data or ACKSTREAM_DATA names the data folder)"
@@ -70,14 +63,18 @@ def _explain_redis(exc: BaseException, where: str) -> str:
 
 
 def _explain_database(exc: BaseException, where: str) -> str:
+    from worker.database_fault import AWAY, identify_database_fault  # noqa: PLC0415 - loaded only for such an error
+
     original = getattr(exc, "orig", None) or exc
     state = str(getattr(original, "sqlstate", None) or getattr(exc, "sqlstate", None) or "")
+    fault = identify_database_fault(exc)
+    step = _DATABASE_AWAY if fault is AWAY else fault.next_step
     if type(original).__module__.startswith("sqlite3"):
-        step = _CONSOLE_DATABASE_AWAY if where.startswith("the console's") else _DATABASE_AWAY
+        step = _CONSOLE_DATABASE_AWAY if where.startswith("the console's") else step
         return f"{where} cannot be used ({escape_unprintable(str(original))}): {step}"
     if state:
-        step = _SQLSTATE_NEXT_STEPS.get(state[:2], _DATABASE_AWAY)
-        return f"{where} refuses ({type(original).__name__}, SQLSTATE {state}): {step}"
+        meaning = "" if fault is AWAY else f", {fault.meaning}"
+        return f"{where} refuses ({type(original).__name__}, SQLSTATE {state}{meaning}): {step}"
     return f"{where} does not answer ({_cause(exc)}): {_DATABASE_AWAY}"
 
 

@@ -21,7 +21,7 @@ import structlog
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from stream.redis.client import describe_error
+from worker.database_fault import describe_database_fault
 from worker.events.event import StatusEvent
 from worker.events.number_hash import NumberHash
 from worker.events.stored import parse_again
@@ -105,7 +105,7 @@ class Store:
             raise Unavailable(str(exc)) from exc
         except Exception as exc:
             if is_away(exc):
-                raise Unavailable(f"the database is away ({describe_error(exc)})") from exc
+                raise Unavailable(describe_database_fault(exc)) from exc
             raise
 
     def _report(self, mismatch: str) -> None:

@@ -13,6 +13,7 @@ from console.doctor.setup import Setup
 from console.queries.run.parts import DatabasePart, read_database
 from runtime.errors import CommandError
 from stream.redis.client import redact_url
+from worker.database_fault import AWAY, describe_database_fault
 from worker.events.number_hash import PREFIX
 from worker.events.numbers import SHORTEST, digits_of
 from worker.store.database import DatabaseAway, close_engine, open_connection, open_engine
@@ -39,11 +40,11 @@ async def check_database(setup: Setup) -> Sequence[Finding]:
     try:
         engine = open_engine(settings.database_url, read_only=True)
     except CommandError as exc:
-        return [make_finding("database.unusable", address=address, error=str(exc))]
+        return [make_finding("database.unusable", address=address, error=str(exc), step=AWAY.next_step)]
     try:
         part = await read_database(engine)
         if part.away is not None:
-            return [make_finding("database.unusable", address=address, error=part.away)]
+            return [_describe_unusable(address, part.away)]
         is_usable = await _is_usable(engine)
         findings = [*judge_revision(part, is_usable=is_usable), *await _ask_server(engine, setup)]
         if part.revision == part.needs:
@@ -52,9 +53,15 @@ async def check_database(setup: Setup) -> Sequence[Finding]:
             findings += await _check_numbers(engine, settings)
         return [*findings, *await _check_access(engine, setup, is_usable=is_usable)]
     except (DatabaseAway, DBAPIError, OSError) as exc:
-        return [make_finding("database.unusable", address=address, error=type(exc).__name__)]
+        return [_describe_unusable(address, describe_database_fault(exc))]
     finally:
         await close_engine(engine)
+
+
+def _describe_unusable(address: str, fault: str) -> Finding:
+    """Return the finding for a fault as `describe_database_fault` describes it."""
+    error, _, step = fault.partition(": ")
+    return make_finding("database.unusable", address=address, error=error, step=step)
 
 
 def _find_settings(setup: Setup) -> DatabaseSettings | None:

@@ -14,10 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ingest.append.server_checks import POLICY, REQUIRED, find_shortcomings
 from stream.keys import Shard
-from stream.redis.client import describe_error, limit_wait
+from stream.redis.client import limit_wait
 from stream.redis.cluster import list_nodes
 from stream.redis.errors import SLOT_DOWN, identify_fault
 from stream.redis.limited_client import REPLY_SECONDS
+from worker.database_fault import describe_database_fault
 from worker.store.database import DatabaseAway, open_connection
 from worker.store.revision import read_revision
 from worker.store.tables import REVISION
@@ -134,5 +135,5 @@ async def read_database(engine: AsyncEngine) -> DatabasePart:
                 number = (await connection.execute(text(query))).scalar_one()
             revision = await read_revision(connection)
     except (DatabaseAway, DBAPIError, PoolTimeoutError, OSError) as exc:
-        return DatabasePart(REVISION, away=describe_error(exc))
+        return DatabasePart(REVISION, away=describe_database_fault(exc))
     return DatabasePart(REVISION, None, f"{'SQLite' if is_sqlite else 'PostgreSQL'} {number}", revision)

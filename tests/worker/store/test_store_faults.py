@@ -16,6 +16,7 @@ from tests.support.streams.delayed import read_delayed
 from tests.support.streams.settled import append_payloads
 from tests.support.waiting import until
 from tests.support.workers.store_rows import count_rows
+from worker.database_fault import describe_database_fault
 from worker.handlers.errors import Divide, Unavailable
 from worker.store.database import is_away, open_engine
 from worker.store.handler import Store
@@ -94,14 +95,15 @@ async def fault_at(url: str, *statements: str, **parameters: Any) -> BaseExcepti
     return caught.value
 
 
-@pytest.mark.parametrize(
-    "statements",
-    [
-        ("SELECT * FROM nowhere",),
-        ("CREATE TABLE t (x)", "PRAGMA query_only = ON", "INSERT INTO t VALUES (1)"),
-        ("CREATE TABLE t (x)", "PRAGMA max_page_count = 2", "INSERT INTO t VALUES (zeroblob(100000))"),
-    ],
+NOT_WRITTEN = (
+    ("SELECT * FROM nowhere",),
+    ("CREATE TABLE t (x)", "PRAGMA query_only = ON", "INSERT INTO t VALUES (1)"),
+    ("CREATE TABLE t (x)", "PRAGMA max_page_count = 2", "INSERT INTO t VALUES (zeroblob(100000))"),
 )
+"""Statements whose last one fails in a database without tables, read-only, or full."""
+
+
+@pytest.mark.parametrize("statements", NOT_WRITTEN)
 async def test_a_database_that_cannot_be_written_is_away(sqlite: str, statements: tuple[str, ...]) -> None:
     """SQLite without tables, read-only or full counts as away, because an operator can correct it."""
     assert is_away(await fault_at(sqlite, *statements))
@@ -142,6 +144,46 @@ async def test_the_code_of_a_postgresql_error_decides(postgresql_url: str, state
     """Connections, locks, deadlocks, a full disk, a shutdown: away. Values, constraints, limits, triggers: at fault."""
     error = await fault_at(postgresql_url, f"DO $$ BEGIN RAISE SQLSTATE '{state}'; END $$")
     assert is_away(error) is away
+
+
+@pytest.mark.parametrize(
+    ("state", "meaning", "next_step"),
+    [
+        ("55P03", "another program holds a lock of the database", "end its transaction"),
+        ("25006", "the database takes no writes", "name the primary"),
+        ("42501", "the database denies this user", "rights on the tables"),
+        ("42P01", "a table or a column is missing", "`ackstream migrate`"),
+        ("53100", "the disk of the database is full", "room"),
+        ("53300", "the database has too many connections", "max_connections"),
+        ("08006", "the database is away", "start it"),
+    ],
+)
+async def test_a_fault_of_postgresql_has_a_next_step(
+    postgresql_url: str, state: str, meaning: str, next_step: str
+) -> None:
+    """The reason that `/ready` gives says what is wrong; a database that answers is not called away."""
+    error = await fault_at(postgresql_url, f"DO $$ BEGIN RAISE SQLSTATE '{state}'; END $$")
+    text = describe_database_fault(error)
+    assert (text.startswith(f"{meaning} ("), next_step in text) == (True, True)
+
+
+async def test_a_fault_of_sqlite_has_a_next_step(sqlite: str, tmp_path: Path) -> None:
+    """A lock, a full disk, a file that takes no writes and one that is no database are told apart."""
+    texts = [describe_database_fault(await fault_at(sqlite, *statements)) for statements in NOT_WRITTEN]
+    writing = open_engine(sqlite, create=True)
+    async with writing.begin():
+        texts.append(describe_database_fault(await fault_at(sqlite, "SELECT 1")))
+    await writing.dispose()
+    (tmp_path / "other.db").write_bytes(b"no database " * 1000)
+    texts.append(describe_database_fault(await fault_at(sqlite.replace("test", "other"), "SELECT 1")))
+
+    assert [text.partition(" (")[0] for text in texts] == [
+        "a table or a column is missing",
+        "the database takes no writes",
+        "the disk of the database is full",
+        "another program holds a lock of the database",
+        "the file is damaged, or not a database",
+    ]
 
 
 async def test_a_value_that_the_driver_refuses_is_at_fault(postgresql_url: str) -> None:
