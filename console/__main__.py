@@ -4,6 +4,7 @@ import gc
 import os
 import sys
 from importlib.util import find_spec
+from io import TextIOWrapper
 
 from runtime.errors import INTERRUPTED
 
@@ -20,6 +21,7 @@ def main() -> None:
     """
     gc.set_threshold(GC_THRESHOLD)
     _open_missing_streams()
+    _allow_any_text()
     try:
         if find_spec("typer") is None:
             sys.exit("ackstream: typer is missing: pip install 'ackstream[console]'")
@@ -28,7 +30,8 @@ def main() -> None:
         try:
             make_app(sys.argv[1:])()
         finally:
-            sys.stdout.flush()
+            if not sys.stdout.closed:  # a handler may have closed it
+                sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
@@ -51,6 +54,13 @@ def _open_missing_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123 - open for the life of the process
+
+
+def _allow_any_text() -> None:
+    """Print characters that the terminal's encoding lacks as escapes, and read bytes that are not text."""
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors=errors)
 
 
 if __name__ == "__main__":

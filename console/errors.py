@@ -28,6 +28,9 @@ def explain(exc: BaseException) -> str | None:
         return sentences[0] if all(sentences) else None
     if isinstance(exc, CommandError):
         return str(exc)
+    if isinstance(exc, UnicodeEncodeError):  # Python reads other bytes as lone surrogates
+        text = escape_unprintable(exc.object)[:100]
+        return f"{text} is not UTF-8: check the arguments, the settings and the encoding of the terminal"
     return _explain_library(exc)
 
 

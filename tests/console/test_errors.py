@@ -5,12 +5,18 @@ import os
 import secrets
 import subprocess
 import sys
+from contextlib import suppress
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
+from console.__main__ import main
+from console.output import confirm, print_line
+from runtime.errors import CommandError
 from tests.support.commands import run_command
+from tests.support.databases import make_sqlite
 from tests.support.servers.redis_users import add_user
 from worker.store.migrate import migrate_at
 
@@ -200,6 +206,30 @@ def test_an_archive_that_is_a_file_is_named(folder: Path, valkey_url: str, monke
     assert "archive" in error
     assert "Not a directory" in error
     assert "does not answer" not in error
+
+
+@pytest.mark.parametrize("command", ["trace", "groups resume", "replay list --group", "export --message"])
+def test_an_argument_that_is_not_utf8_is_named(command: str, valkey_url: str, folder: Path) -> None:
+    """Neither Redis nor a database takes it, and neither is at fault."""
+    make_sqlite(folder / "test.db")
+    arguments = ("--data", str(folder)) if command == "trace" else ("--redis-url", valkey_url)
+    (folder / "test.db").rename(folder / "ackstream.db")
+    error = run_command(*command.split(), os.fsdecode(b"m-\xff"), *arguments).error
+    assert "m-\\udcff is not UTF-8: check the arguments" in error
+
+
+def test_a_terminal_of_another_encoding_gets_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts that it cannot show cause no error, and bytes that are no text are an answer like any other."""
+    output = TextIOWrapper(BytesIO(), encoding="ascii", write_through=True)
+    monkeypatch.setattr(sys, "stdout", output)
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(b"\xff\n"), encoding="utf-8"))
+    monkeypatch.setattr(sys, "argv", ["ackstream", "--version"])
+    with suppress(SystemExit):
+        main()
+    print_line("é…")
+    with pytest.raises(CommandError, match="nothing is done"):
+        confirm("really?")
+    assert output.buffer.getvalue().endswith(b"\\xe9\\u2026\n")
 
 
 def test_an_error_of_this_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
