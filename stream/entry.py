@@ -142,7 +142,11 @@ def fields_from_flat(flat: Sequence[bytes]) -> dict[bytes, bytes]:
 
 def read_received_ms(fields: Mapping[bytes, bytes]) -> int | None:
     """Return the receive time of an entry, even of an invalid one; None if the field is missing or malformed."""
-    digits = fields.get(b"received_ms", b"")
+    return read_ms(fields.get(b"received_ms", b""))
+
+
+def read_ms(digits: bytes) -> int | None:
+    """Return the ms that a field or a key has; None for a text that is no time."""
     return int(digits) if digits.isdigit() and len(digits) <= LONGEST_TIME else None
 
 

@@ -78,7 +78,7 @@ class EntryRemover:
     async def _lives(self, holder: Holder) -> bool:
         """Whether the heartbeat of a consumer has moved lately. Without a counter it has left, or is not a worker."""
         group, consumer = holder
-        reply: Any = await self._server.hmget(self._shard.alive(group.decode()), consumer)
+        reply: Any = await self._server.hmget(self._shard.alive(group.decode(errors="backslashreplace")), consumer)
         (beat,), now = reply, time.monotonic()
         before, since = self._beats.get(holder, (None, now))
         if beat != before:

@@ -6,9 +6,10 @@
 -- ARGV[2]  about how many to read
 -- Reply    the next cursor, then for each: the packed copy, and its names and values
 
+--- include unpack_copy.lua
 local cursor, copies = unpack(redis.call('ZSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2]))
 local reply = {cursor}
 for i = 1, #copies, 2 do
-  reply[#reply + 1] = {copies[i], cmsgpack.unpack(copies[i])}
+  reply[#reply + 1] = {copies[i], unpack_copy(copies[i])}
 end
 return reply

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -206,10 +207,17 @@ async def _state(
         exact=exact,
         kept_bytes=kept_entries * survey.stream_bytes // max(survey.length, 1),
         oldest_seconds=survey.oldest_unsettled_seconds(standing) if kept_entries else None,
-        checkpoints=() if saved is None else (EntryId.from_redis(shard.number, saved),),
+        checkpoints=_parse_checkpoint(shard, saved),
         dead=await server.xlen(shard.dead(standing.name)),
         pause=await read_pause(GroupRef(server, shard, standing.name)),
     )
+
+
+def _parse_checkpoint(shard: Shard, saved: bytes | str | None) -> tuple[EntryId, ...]:
+    """Return the checkpoint; nothing for a text that is no id, which the worker ignores too."""
+    with suppress(ValueError):
+        return (EntryId.from_redis(shard.number, saved or b""),)
+    return ()
 
 
 async def _count_kept(server: Redis, shard: Shard, standing: GroupPosition) -> tuple[int, bool]:

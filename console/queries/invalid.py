@@ -7,7 +7,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from console.format import format_receipt_time, to_text
-from stream.entry import Entry, EntryId, InvalidEntry
+from stream.entry import Entry, EntryId, InvalidEntry, read_ms
 from stream.keys import Shard
 from worker.events.event import InvalidStatus, mask_numbers
 from worker.events.vonage import parse
@@ -117,4 +117,5 @@ async def count_invalid(server: Redis, shard: Shard) -> Mapping[str, int]:
     """Count the payloads in the record, and those recorded, dropped, discarded or replayed. Raises RedisError."""
     totals: Any = await server.hgetall(shard.invalid_totals)
     names = ("bytes", "recorded", "dropped", "discarded", "replayed")
-    return {"entries": await server.xlen(shard.invalid)} | {name: int(totals.get(name.encode(), 0)) for name in names}
+    counts = {name: read_ms(totals.get(name.encode(), b"")) or 0 for name in names}
+    return {"entries": await server.xlen(shard.invalid)} | counts

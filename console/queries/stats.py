@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from console.format import to_text
 from console.queries.invalid import count_invalid
-from stream.entry import EntryId
+from stream.entry import EntryId, read_ms
 from stream.keys import Shard
 from stream.redis.scripts import read_script
 
@@ -65,7 +65,7 @@ class GroupStats:
             replays=replays,
             dead=dead,
             paused=to_text(why) or None,
-            paused_ms=int(since) if since else None,
+            paused_ms=read_ms(since),
             beats=dict(zip(map(to_text, beats[::2]), map(to_text, beats[1::2]), strict=True)),
         )
 

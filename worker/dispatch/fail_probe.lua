@@ -11,7 +11,7 @@
 if redis.call('HGET', KEYS[1], 'why') ~= ARGV[1] then
   return
 end
-local tries = math.min(tonumber(redis.call('HGET', KEYS[1], 'tries')), 30)
+local tries = math.min(tonumber(redis.call('HGET', KEYS[1], 'tries') or '') or 1, 30)
 local delay = math.min(tonumber(ARGV[3]), ARGV[2] * 2 ^ tries) * tonumber(ARGV[4])
 redis.call('HSET', KEYS[1], 'probe', math.floor(now_ms() + delay))
 redis.call('HDEL', KEYS[1], 'prober')

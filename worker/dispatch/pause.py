@@ -99,7 +99,7 @@ class Pause:
     async def refresh(self) -> None:
         """Read whether the group is paused, and pause it while it has too many dead letters."""
         reply: Any = await self._look(keys=[self._key], args=[EXPIRES_SECONDS * 1000])
-        reason = reply.decode() or None
+        reason = _text(reply) or None
         self._letters |= await ask_shards(self._server, self._shards, self._count_letters)
         letters = sum(self._letters.values())
         if reason is None and letters >= self._max_dead_letters:
@@ -120,11 +120,11 @@ class Pause:
         """Pause the group for all its workers, unless it is paused already."""
         stays = int(reason is PauseReason.GONE)
         args: list[str | int] = [reason, stays, EXPIRES_SECONDS * 1000, self._delays_ms[0]]
-        self._set((await self._start(keys=[self._key], args=args)).decode())
+        self._set(_text(await self._start(keys=[self._key], args=args)))
 
     async def end(self, reason: PauseReason) -> None:
         """Resume the group, unless it is now paused for another reason."""
-        self._set((await self._end(keys=[self._key], args=[reason])).decode() or None)
+        self._set(_text(await self._end(keys=[self._key], args=[reason])) or None)
 
     async def take_probe(self, call_seconds: float, consumer: str) -> bool:
         """Take the turn to make one call of at most ``call_seconds``; False if another consumer has it."""
@@ -186,6 +186,10 @@ class PauseRecord:
         return cls(text[b"why"], since_ms, text.get(b"person", ""), text.get(b"note", ""), probe)
 
 
+def _text(reason: bytes) -> str:
+    return reason.decode(errors="backslashreplace")  # a person may have written any bytes
+
+
 def _number(digits: str) -> int | None:
     return int(digits) if digits.isascii() and digits.isdigit() else None
 
@@ -209,7 +213,7 @@ async def pause_by_hand(group: GroupRef, person: str, why: str) -> None:
 async def read_pause_reason(group: GroupRef) -> str | None:
     """Return why a group is paused; None if it is not. Raises RedisError."""
     reason: Any = await group.server.hget(group.paused, "why")
-    return None if reason is None else reason.decode()
+    return None if reason is None else _text(reason)
 
 
 async def hasten_probe(group: GroupRef) -> tuple[str | None, bool]:
@@ -219,7 +223,7 @@ async def hasten_probe(group: GroupRef) -> tuple[str | None, bool]:
     FAILING has no probes, and stays as it is. Raises RedisError.
     """
     reply: Any = await group.server.register_script(HASTEN)(keys=[group.paused], args=[PauseReason.FAILING])
-    return reply[0].decode() or None, bool(reply[1])
+    return _text(reply[0]) or None, bool(reply[1])
 
 
 async def resume(group: GroupRef) -> str | None:

@@ -18,13 +18,13 @@ if redis.call('HGET', KEYS[1], 'why') ~= ARGV[1] then
   return 0
 end
 local now = now_ms()
-local wait = tonumber(redis.call('HGET', KEYS[1], 'probe')) - now
+local wait = (tonumber(redis.call('HGET', KEYS[1], 'probe') or '') or now) - now
 local prober = redis.call('HGET', KEYS[1], 'prober')
 local has_gone = prober and redis.call('HEXISTS', KEYS[2], prober) == 0
 if not has_gone and wait > 0 and wait <= math.max(tonumber(ARGV[3]), tonumber(ARGV[4])) then
   return 0
 end
-redis.call('HINCRBY', KEYS[1], 'tries', 1)
-redis.call('HSET', KEYS[1], 'probe', now + ARGV[3], 'prober', ARGV[5])
+local tries = tonumber(redis.call('HGET', KEYS[1], 'tries') or '') or 0
+redis.call('HSET', KEYS[1], 'tries', tries + 1, 'probe', now + ARGV[3], 'prober', ARGV[5])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1

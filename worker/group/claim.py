@@ -50,11 +50,15 @@ class Claimer:
                 if not entries:  # deleted while they were pending: XCLAIM has dropped them
                     continue
                 log.warning(
-                    "heartbeat.claimed", group=self._group, dead=name.decode(), source=source, entries=len(entries)
+                    "heartbeat.claimed", group=self._group, dead=_text(name), source=source, entries=len(entries)
                 )
                 CLAIMED.labels(self._group).inc(len(entries))
                 return {source: entries}
             if reply is not None:
-                log.info("heartbeat.removed", group=self._group, consumer=name.decode())
+                log.info("heartbeat.removed", group=self._group, consumer=_text(name))
             self._heartbeat.forget_dead(name)
         return {}
+
+
+def _text(name: bytes) -> str:
+    return name.decode(errors="backslashreplace")  # a person may have read with any name

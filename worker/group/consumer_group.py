@@ -66,4 +66,4 @@ async def create_group(group: GroupRef) -> dict[str, str]:
 async def read_group_names(server: Redis, shard: Shard) -> list[str]:
     """Return the names of the shard's registered groups, whether or not they exist now. Raises RedisError."""
     names: Any = await server.smembers(shard.groups)
-    return sorted(name.decode() for name in names)
+    return sorted(name.decode(errors="backslashreplace") for name in names)

@@ -19,7 +19,7 @@ if delivered and not is_before(last, delivered) then
   return false
 end
 local start = KEYS[3] and redis.call('GET', KEYS[3])
-if not (start and last) or is_before(last, start) then
+if not (start and last and id_parts(start)) or is_before(last, start) then
   start = '0'
 end
 if delivered then

@@ -33,7 +33,7 @@ class DelayedEvents:
         while True:
             cursor, *delayed = await self._list(keys=[self._group.delayed], args=[cursor, AT_ONCE])
             for ms, flat in delayed:
-                if event := _identify(flat, int(ms) / 1000):
+                if event := _identify(flat, float(ms) / 1000):
                     yield event
             if int(cursor) == 0:
                 break

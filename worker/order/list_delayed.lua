@@ -7,10 +7,11 @@
 -- Reply    the next cursor, 0 at the end; for each retry the ms until it is due, and its field names and values
 
 --- include clock.lua
+--- include unpack_copy.lua
 local now = now_ms()
 local found = redis.call('ZSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
 local reply = {found[1]}
 for i = 1, #found[2], 2 do
-  reply[#reply + 1] = {string.format('%.0f', found[2][i + 1] - now), cmsgpack.unpack(found[2][i])}
+  reply[#reply + 1] = {string.format('%.0f', found[2][i + 1] - now), unpack_copy(found[2][i])}
 end
 return reply

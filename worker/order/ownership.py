@@ -67,7 +67,7 @@ class Ownership:
         keys, args = [self._group.owner, self._group.alive], [self._heartbeat.consumer, owner or b"", counter]
         if not await self._take(keys=keys, args=args):
             return False
-        before = None if owner is None else owner.decode()
+        before = None if owner is None else owner.decode(errors="backslashreplace")
         log.info("order.owner", group=self._group.name, shard=self._group.shard.number, before=before)
         return True
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from math import inf
 from typing import Any, Self
 
 import orjson
@@ -103,6 +104,15 @@ def sum_rates(shares: Iterable[float]) -> float:
     return round(sum(shares), 9)
 
 
+def parse_rate(text: str | bytes, replay: Replay) -> float:
+    """Return the rate that an operator has set; that of the replay for a text that is not a rate."""
+    try:
+        rate = float(text)
+    except ValueError:
+        return replay.rate
+    return rate if 0 < rate < inf else replay.rate
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """The progress of a replay. It has read all entries up to ``cursor``."""
@@ -157,7 +167,7 @@ class Progress:
             cursor=EntryId.from_redis(shard, of("cursor")),
             boundary=EntryId.from_redis(shard, of("boundary")) if of("boundary") else None,
             done=int(of("done", "0")),
-            rate=float(of("rate", str(replay.rate))),
+            rate=parse_rate(of("rate"), replay),
             started=Act(replay.started_ms, of("by"), of("why")),
             moved=Act(int(of("moved", str(replay.started_ms))), of("moved_by"), of("moved_why")),
             error=of("error"),

@@ -16,7 +16,7 @@ from stream.entry import EntryId
 from stream.redis.scripts import read_script
 from worker.group.group_ref import GroupRef
 from worker.group.lease import Lease
-from worker.replay.job import ENDED, Place, Progress, Replay, State
+from worker.replay.job import ENDED, Place, Progress, Replay, State, parse_rate
 
 MOST_UNREAD = 10_000
 KEPT_ENDED = 20
@@ -101,7 +101,7 @@ class Replays:
     async def read_rate(self, replay: Replay) -> float:
         """Return the rate that is allowed now."""
         rate: Any = await self._server.hget(self._key, f"{replay.id}:rate")
-        return replay.rate if rate is None else float(rate)
+        return parse_rate(rate or b"", replay)
 
     async def copy(
         self,

@@ -113,7 +113,7 @@ class AckFloor:
             shard=shard.number,
             now_ms=now_ms,
             account=Account(length, added, added - length),
-            recorded=None if None in recorded else Account(*map(int, recorded)),
+            recorded=_parse_account(recorded),
             first=first and self._id(first),
             stream_bytes=stream_bytes,
             maxmemory=maxmemory,
@@ -154,6 +154,14 @@ class AckFloor:
 
     def _id(self, entry_id: bytes) -> EntryId:
         return EntryId.from_redis(self._shard.number, entry_id)
+
+
+def _parse_account(recorded: Sequence[bytes | None]) -> Account | None:
+    """Return the recorded account; None without a record, or if a value is not a number."""
+    try:
+        return Account(*(int(value or b"") for value in recorded))
+    except ValueError:
+        return None
 
 
 def _text(name: bytes) -> str:

@@ -21,7 +21,7 @@
 redis.call('ZCARD', KEYS[2])
 redis.call('XLEN', KEYS[3])
 local now = now_ms()
-local succeeded = tonumber(redis.call('GET', KEYS[4]) or '-1')
+local succeeded = tonumber(redis.call('GET', KEYS[4]) or '') or -1
 if succeeded > now then
   succeeded = -1
 end

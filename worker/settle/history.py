@@ -34,7 +34,7 @@ class EntryOutcome:
 
     @classmethod
     def from_fields(cls, fields: Mapping[bytes, bytes]) -> Self:
-        """Decode the fields of the history stream."""
+        """Decode the fields of the history stream. Raises ValueError or KeyError if a worker has not written them."""
         values = {name.decode(): value.decode(errors="replace") for name, value in fields.items()}
         return cls(values["origin"], values["outcome"], int(values["attempt"]), values["error"])
 

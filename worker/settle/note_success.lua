@@ -8,7 +8,7 @@
 --- include clock.lua
 local now = now_ms()
 local succeeded = tonumber(ARGV[1])
-local recorded = tonumber(redis.call('GET', KEYS[1]) or '-1')
+local recorded = tonumber(redis.call('GET', KEYS[1]) or '') or -1
 if succeeded and succeeded <= now and (succeeded > recorded or recorded > now) then
   redis.call('SET', KEYS[1], ARGV[1])
 end

@@ -11,6 +11,7 @@
 -- A retry that is due later than any delay allows was made before the clock of the server stepped back: it is due now.
 
 --- include clock.lua
+--- include unpack_copy.lua
 if redis.call('XLEN', KEYS[2]) >= tonumber(ARGV[3]) then
   return 0
 end
@@ -20,7 +21,7 @@ if #due == 0 then
   due = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now + ARGV[2], '+inf', 'LIMIT', 0, ARGV[1])
 end
 for _, copy in ipairs(due) do
-  redis.call('XADD', KEYS[2], '*', unpack(cmsgpack.unpack(copy)))
+  redis.call('XADD', KEYS[2], '*', unpack(unpack_copy(copy)))
   redis.call('ZREM', KEYS[1], copy)
 end
 return #due

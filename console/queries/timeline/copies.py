@@ -5,12 +5,13 @@ in small steps, because it does nothing else during a step.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from redis.asyncio import Redis
 
-from stream.entry import EntryId, fields_from_flat
+from stream.entry import LATEST_MS, EntryId, fields_from_flat
 from stream.keys import Shard
 from stream.redis.scripts import read_script
 from worker.events.event import StatusEvent
@@ -103,7 +104,10 @@ class CopySearch:
             args: list[str | int] = [start, STEP, *self._texts]
             searched, *matches = await self._find_delayed(keys=[self._group.delayed], args=args)
             for due_ms, flat in matches:
-                self._add(copies, EntryCopy(CopyPlace.DELAYED, None, int(float(due_ms)), fields_from_flat(flat)))
+                self._add(
+                    copies,
+                    EntryCopy(CopyPlace.DELAYED, None, int(min(float(due_ms), LATEST_MS)), fields_from_flat(flat)),
+                )
             if searched < STEP:
                 return
         copies.unsearched.append(CopyPlace.DELAYED)
@@ -132,7 +136,10 @@ async def find_outcomes(group: GroupRef, origins: Collection[str]) -> list[tuple
     entries, _ = await search_stream(
         group.server, group.shard, group.history, sorted(origins), first, most=2 * MOST_OUTCOMES
     )
-    outcomes = [(entry_id.ms, EntryOutcome.from_fields(fields)) for entry_id, fields in entries.items()]
+    outcomes: list[tuple[int, EntryOutcome]] = []
+    for entry_id, fields in entries.items():
+        with suppress(ValueError, KeyError):  # an entry that no worker has written
+            outcomes.append((entry_id.ms, EntryOutcome.from_fields(fields)))
     return [(ms, outcome) for ms, outcome in outcomes if outcome.origin in origins]
 
 

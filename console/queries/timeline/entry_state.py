@@ -118,7 +118,7 @@ def _count_attempts(
     live: LiveEntry, copy: EntryCopy | None, outcomes: Sequence[tuple[int, EntryOutcome]]
 ) -> int | None:
     """Return the number of counted attempts; None if the group has not settled the entry, or made no call."""
-    if copy is not None and copy.text(b"attempt").isdigit():
+    if copy is not None and copy.text(b"attempt").isdecimal():
         return int(copy.text(b"attempt"))
     if outcomes:
         last = outcomes[-1][1]

@@ -7,13 +7,14 @@
 -- ARGV     then the texts
 -- Reply    how many were looked at; then for each match the time at which it is due, in ms, and its names and values
 
+--- include unpack_copy.lua
 local first, count = tonumber(ARGV[1]), tonumber(ARGV[2])
 local members = redis.call('ZRANGE', KEYS[1], first, first + count - 1, 'WITHSCORES')
 local reply = {#members / 2}
 for i = 1, #members, 2 do
   for k = 3, #ARGV do
     if string.find(members[i], ARGV[k], 1, true) then
-      reply[#reply + 1] = {members[i + 1], cmsgpack.unpack(members[i])}
+      reply[#reply + 1] = {members[i + 1], unpack_copy(members[i])}
       break
     end
   end

@@ -88,7 +88,7 @@ async def _read_positions(server: Redis, shard: Shard) -> dict[str, str]:
         groups: Any = await server.xinfo_groups(shard.stream)
     except ResponseError:  # the stream does not exist yet
         return {}
-    return {group["name"].decode(): group["last-delivered-id"].decode() for group in groups}
+    return {group["name"].decode(errors="backslashreplace"): group["last-delivered-id"].decode() for group in groups}
 
 
 def _parse(shard: Shard, position: bytes | str) -> EntryId:

@@ -12,6 +12,7 @@
 -- at its end (the longest delay).
 
 --- include pairs.lua
+--- include unpack_copy.lua
 local count, failures, running = tonumber(ARGV[1]), {}, 0
 
 local function add(fields, failed_ms, due)
@@ -28,7 +29,7 @@ local parts = length > 2 * count and {{0, count - 1}, {-count, -1}} or {{0, -1}}
 for _, part in ipairs(parts) do
   local delayed = redis.call('ZRANGE', KEYS[2], part[1], part[2], 'WITHSCORES')
   for i = 1, #delayed, 2 do
-    add(cmsgpack.unpack(delayed[i]), false, delayed[i + 1])
+    add(unpack_copy(delayed[i]), false, delayed[i + 1])
   end
 end
 for name, value in pairs(by_name(redis.call('HGETALL', KEYS[3]))) do

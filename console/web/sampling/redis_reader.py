@@ -11,6 +11,7 @@ from redis.exceptions import RedisError, ResponseError
 from console.queries.stats import GroupStats, ShardStats, StatsReader
 from console.web.sampling.snapshot import Away, GroupSample, HandlerError, PauseSample, RedisSample
 from ingest.append.server_checks import POLICY, REQUIRED, find_shortcomings
+from stream.entry import LATEST_MS, read_ms
 from stream.keys import Shard
 from stream.redis.client import limit_wait
 from stream.redis.cluster import AwayShard, ask_answering, list_nodes
@@ -186,7 +187,7 @@ class RedisReader:
     async def _read_failures(self, shard: Shard, group: str) -> tuple[int, list[HandlerError]]:
         keys = [shard.dead(group), shard.delayed(group), shard.replays(group)]
         running, failures = await self._failures(keys=keys, args=[FAILURES])
-        return running, [_error(failure) for failure in failures if failure[0]]
+        return running, [_error(failure) for failure in failures if read_ms(failure[0]) is not None]
 
 
 class Liveness:
@@ -241,9 +242,9 @@ def _error(failure: Sequence[bytes]) -> HandlerError:
         at=int(at) / 1000,
         entry=origin,
         error=mask_numbers(error),
-        attempt=int(attempt) if attempt.isdigit() else 0,
+        attempt=int(attempt) if attempt.isdecimal() else 0,
         is_dead=not due,
-        due=float(due) / 1000 if due else None,
+        due=min(float(due), LATEST_MS) / 1000 if due else None,
     )
 
 

@@ -186,8 +186,10 @@ class CancelsItself(GatedHandler):
         if what == "ok" or task is None:
             return
         task.cancel()
-        if what != "late":
-            with suppress(asyncio.CancelledError if what == "caught" else ()):
+        if what == "waits":
+            await asyncio.sleep(0)
+        elif what == "caught":
+            with suppress(asyncio.CancelledError):
                 await asyncio.sleep(0)
 
 
