@@ -18,7 +18,7 @@ from zlib import crc32
 
 from ingest.encoding import Packed
 from ingest.spool.database import LAYOUT, connect, create, wal_path
-from ingest.spool.errors import Damaged, Full, SpoolFault, translate_errors
+from ingest.spool.errors import Damaged, Failing, Full, SpoolFault, translate_errors
 from ingest.spool.record import Row, Slice, entries_bytes, make_rows, row_bytes, row_received_ms
 from ingest.spool.salvage import Pages
 
@@ -53,6 +53,7 @@ class SpoolFile:
         self._last = 0
         self._logged_bytes = 0  # approximate size of the WAL
         self._opened: sqlite3.Connection | None = None
+        self._identities: list[tuple[int, int]] = []
         self._salvaged: Pages | None = None
 
     @property
@@ -93,12 +94,13 @@ class SpoolFile:
             self.close()
 
     def put(self, entries: Sequence[Packed]) -> None:
-        """Add all entries, or none if an error is raised."""
+        """Add all entries, or none if an error is raised: also if the file was removed, and so would end with us."""
         rows = make_rows(entries, self._last + 1)
         size = entries_bytes(entries)
         with self._transaction(size):
             self._connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?)", rows)
             write_marks(self._connection, rows[-1][0], self._confirmed, self.bytes + size)
+        self._require_names()
         self._last = rows[-1][0]
         self.oldest_ms = self.oldest_ms or rows[0][1]
         self.rows += len(rows)
@@ -160,7 +162,7 @@ class SpoolFile:
 
     def close(self) -> None:
         """Close the file. It is opened again on its next use."""
-        opened, self._opened = self._opened, None
+        opened, self._opened, self._identities = self._opened, None, []
         if opened is not None:
             with suppress(sqlite3.Error):
                 opened.close()
@@ -170,7 +172,7 @@ class SpoolFile:
         self.close()
         with translate_errors():
             wal_path(self.path).unlink(missing_ok=True)
-            self.path.unlink()
+            self.path.unlink(missing_ok=True)
 
     def set_aside(self) -> Path:
         """Close the file and rename it and its WAL for an operator to examine; return the new name."""
@@ -195,6 +197,16 @@ class SpoolFile:
         self.rows = self._last - self._confirmed
         with suppress(Damaged):  # `read` detects it again
             self.oldest_ms = next((row_received_ms(row) for row in self._rows_from(self._confirmed + 1, 1)), None)
+
+    def _require_names(self) -> None:
+        """Raise Failing unless the names of the file and its log still lead to those that this process writes."""
+        with suppress(OSError):
+            names = [path.stat() for path in (self.path, wal_path(self.path))]
+            identities = [(name.st_dev, name.st_ino) for name in names]
+            self._identities = self._identities or identities
+            if identities == self._identities:
+                return
+        raise Failing("it was removed or replaced")
 
     @property
     def _pages(self) -> Pages:

@@ -155,6 +155,25 @@ def test_a_file_that_failed_takes_nothing_more(tmp_path: Path, monkeypatch: pyte
         assert left(tmp_path) == ["000002.db"]
 
 
+@pytest.mark.parametrize("names", ["*.db*", "*.db", "*-wal"])
+def test_entries_go_to_a_new_file_once_theirs_was_removed(tmp_path: Path, names: str) -> None:
+    """A file without its name would end with the process; its earlier entries are drained from it while it runs."""
+    files = open_files(tmp_path)
+    files.put(pack_entries(1))
+    for path in (tmp_path / "spool" / "0").glob(names):
+        path.unlink()
+    files.put(pack_entries(2))
+    with run_files(copied(tmp_path)) as later:
+        assert 2 in drain_files(later)
+    assert drain_files(files) == [1, 2]
+    files.close()
+
+
+def copied(data: Path) -> Path:
+    """Return a copy of the data folder: what a killed process leaves."""
+    return Path(shutil.copytree(data, tempfile.mkdtemp(dir=data.parent), dirs_exist_ok=True))
+
+
 def test_no_folder_is_a_refusal(tmp_path: Path) -> None:
     """One sentence says which folder, why, and which setting."""
     (tmp_path / "file").touch()
