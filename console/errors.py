@@ -1,6 +1,7 @@
 """Explain errors to users: the failed part, the reason, and the next step. Loaded only after an error."""
 
 import os
+import socket
 import ssl
 
 from runtime.errors import CommandError
@@ -98,6 +99,7 @@ def _cause(exc: BaseException) -> str:
         if isinstance(error, ssl.SSLCertVerificationError):
             return f"its certificate is not valid: {error.verify_message}"
         if isinstance(error, OSError) and error.errno:
-            return os.strerror(error.errno)
+            is_unknown_host = isinstance(error, socket.gaierror)  # its number is not one of the system
+            return str(error.strerror) if is_unknown_host else os.strerror(error.errno)
         error = error.__cause__ or error.__context__
     return "no answer in time" if "Timeout" in type(exc).__name__ else type(exc).__name__

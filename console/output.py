@@ -3,6 +3,7 @@
 If a table is too wide for the terminal, each row is printed as a block of lines, so that ids are never cut.
 """
 
+import json
 import shutil
 import sys
 import unicodedata
@@ -43,7 +44,11 @@ def show(
 
 def print_json(value: object) -> None:
     """Print a value as indented JSON."""
-    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n")
+    try:
+        text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+    except TypeError:  # a lone surrogate, from an argument that is not UTF-8
+        text = json.dumps(value, indent=2)
+    sys.stdout.write(text + "\n")
 
 
 def print_line(text: str) -> None:

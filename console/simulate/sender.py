@@ -190,7 +190,12 @@ async def send(
     each webhook. ``stop`` ends the run early and does not count requests in flight. The webhooks may be a generator:
     the memory does not grow with their number. Raises CommandError if ``url`` is not an HTTP URL.
     """
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+    try:
+        parts = urlsplit(url)
+        is_http = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port or a bracket that is none
+        is_http = False
+    if not is_http:
         raise CommandError(f"{url!r} is not a URL to send to: write it as http://host:port/path (--url)")
     started = perf_counter()
     async with aiohttp.ClientSession(

@@ -8,7 +8,7 @@ whether idle connections are still usable, and whether an operator has to act.
 import os
 from dataclasses import dataclass
 
-from redis.exceptions import AuthenticationError, AuthorizationError, RedisError
+from redis.exceptions import AuthenticationError, AuthorizationError, InvalidResponse, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -123,6 +123,13 @@ SLOT_DOWN = RedisFault(
     "start its nodes, and give the slot a node: `redis-cli --cluster fix`",
     connected=False,
 )
+FOREIGN = RedisFault(
+    "foreign",
+    "another service than Redis answers",
+    "check host, port and scheme (rediss:// for TLS) of ACKSTREAM_REDIS_URL",
+    connected=False,
+    passing=False,
+)
 UNSUPPORTED = RedisFault(
     "unsupported",
     "Redis lacks a command, or this user may not run COMMAND INFO",
@@ -167,6 +174,7 @@ _BY_CLASS: tuple[tuple[tuple[type[Exception], ...], RedisFault], ...] = (
     ((Deposed,), READ_ONLY),
     ((Stalled,), STALLED),
     ((AuthenticationError, AuthorizationError), DENIED),
+    ((InvalidResponse,), FOREIGN),
     ((RedisTimeoutError,), SILENT),
     ((RedisConnectionError,), AWAY),
 )

@@ -208,13 +208,10 @@ def test_an_archive_that_is_a_file_is_named(folder: Path, valkey_url: str, monke
     assert "does not answer" not in error
 
 
-@pytest.mark.parametrize("command", ["trace", "groups resume", "replay list --group", "export --message"])
-def test_an_argument_that_is_not_utf8_is_named(command: str, valkey_url: str, folder: Path) -> None:
-    """Neither Redis nor a database takes it, and neither is at fault."""
-    make_sqlite(folder / "test.db")
-    arguments = ("--data", str(folder)) if command == "trace" else ("--redis-url", valkey_url)
-    (folder / "test.db").rename(folder / "ackstream.db")
-    error = run_command(*command.split(), os.fsdecode(b"m-\xff"), *arguments).error
+def test_an_argument_that_is_not_utf8_is_named(folder: Path) -> None:
+    """The database does not take it, and is not at fault."""
+    make_sqlite(folder / "ackstream.db")
+    error = run_command("trace", os.fsdecode(b"m-\xff"), "--data", str(folder)).error
     assert "m-\\udcff is not UTF-8: check the arguments" in error
 
 

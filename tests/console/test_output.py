@@ -1,6 +1,7 @@
 """Tables fit the terminal; with --json, standard output has only JSON."""
 
 import asyncio
+import json
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from console.format import format_age, format_size, format_time
-from console.output import print_pairs, print_rows
+from console.output import print_json, print_pairs, print_rows
 from console.time_args import parse_time_ms
 from stream.keys import Shard
 from stream.redis.client import client
@@ -195,6 +196,12 @@ def test_a_value_cannot_send_control_characters_to_the_terminal(capsys: pytest.C
     print_rows([{"a": "\x1b[31m", "b": "x\u202ey"}])
     print_pairs({"a": "\x1b[31m\r", "b\x9b": "x\u202ey"})
     assert all(line.isprintable() for line in capsys.readouterr().out.split("\n"))
+
+
+def test_json_has_any_text(capsys: pytest.CaptureFixture[str]) -> None:
+    """An argument that is not UTF-8 is in the output as an escape."""
+    print_json({"url": "\udcff", "é": 1})
+    assert json.loads(capsys.readouterr().out) == {"url": "\udcff", "é": 1}
 
 
 def test_times_and_sizes_are_short() -> None:

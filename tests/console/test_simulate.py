@@ -112,7 +112,7 @@ async def test_no_server_is_a_failure_with_a_next_step(tmp_path: Path) -> None:
     assert (code, report["unanswered"], report["latency_ms"]) == (1, report["webhooks"], None)
     assert "nothing answers" in errors
     assert "ackstream up" in errors
-    for url in ("http://", "http:///x", "localhost:3000"):
+    for url in ("http://", "http:///x", "localhost:3000", "http://[::1/"):
         process = run_ackstream("simulate", "--url", url, folder=tmp_path)
         assert process.returncode == 1
         assert "--url" in process.stderr

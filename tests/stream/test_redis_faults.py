@@ -18,6 +18,7 @@ from stream.redis.errors import (
     BUSY,
     CLUSTER,
     DENIED,
+    FOREIGN,
     FULL,
     GONE,
     LOADING,
@@ -234,6 +235,19 @@ async def test_a_command_has_a_limit_of_its_own(site: FaultyValkey) -> None:
     patient.limit_seconds = 60.0  # type: ignore[attr-defined]
     assert await patient.ping()
     await patient.aclose()
+
+
+async def test_another_service_on_the_port_is_told() -> None:
+    """A server of HTTP answers in another protocol: the address is wrong."""
+
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as foreign:
+        server = client(f"redis://127.0.0.1:{foreign.sockets[0].getsockname()[1]}")
+        assert identify_fault(await catch_error(server.ping())) is FOREIGN
+        await server.aclose()
 
 
 def test_every_kind_of_trouble_has_a_name_of_its_own_and_is_explained() -> None:

@@ -168,14 +168,14 @@ async def test_a_fault_of_postgresql_has_a_next_step(
 
 
 async def test_a_fault_of_sqlite_has_a_next_step(sqlite: str, tmp_path: Path) -> None:
-    """A lock, a full disk, a file that takes no writes and one that is no database are told apart."""
+    """A lock, a full disk, a file without the right to write and a file of another kind have different reasons."""
     texts = [describe_database_fault(await fault_at(sqlite, *statements)) for statements in NOT_WRITTEN]
     writing = open_engine(sqlite, create=True)
     async with writing.begin():
         texts.append(describe_database_fault(await fault_at(sqlite, "SELECT 1")))
     await writing.dispose()
     (tmp_path / "other.db").write_bytes(b"no database " * 1000)
-    texts.append(describe_database_fault(await fault_at(sqlite.replace("test", "other"), "SELECT 1")))
+    texts.append(describe_database_fault(await fault_at(sqlite.replace("test.db", "other.db"), "SELECT 1")))
 
     assert [text.partition(" (")[0] for text in texts] == [
         "a table or a column is missing",
