@@ -24,14 +24,12 @@ def _field(name: bytes, value: bytes) -> bytes:
 
 
 _TRACEPARENT = re.compile(rb"\r\n\$11\r\ntraceparent\r\n\$55\r\n([0-9a-f-]{55})\r\n")
-_PAYLOAD = b"\r\n" + _string(b"payload")
+_PAYLOAD = b"".join(map(_string, (b"v", VERSION, b"payload")))
+"""The parts right before the payload. The word ``payload`` alone may also be the value of another field."""
 _OTHER_PARTS = 8
-_MOST_PARTS = 64
-_ARGUMENTS = {b"*%d" % number: (number, _string(b"%d" % number)) for number in range(_OTHER_PARTS, _MOST_PARTS)}
-"""By the header of a packed entry: the number of its parts, and this number as an argument."""
 _FORM = (
     b"*%d\r\n%b"
-    + b"".join(map(_string, (b"v", VERSION, b"payload")))
+    + _PAYLOAD
     + b"$%d\r\n%b\r\n"
     + _string(b"received_ms")
     + b"$%d\r\n%b\r\n"
@@ -96,7 +94,13 @@ def as_arguments(arrays: Sequence[bytes]) -> tuple[int, bytes]:
     packed: list[bytes] = []
     for array in arrays:
         header, _, parts = array.partition(b"\r\n")
-        number, argument = _ARGUMENTS[header]
+        number, argument = _read_number(header)
         count += 1 + number
         packed += argument, parts
     return count, b"".join(packed)
+
+
+@lru_cache
+def _read_number(header: bytes) -> tuple[int, bytes]:
+    """Return the number of parts in the header of an array, and this number as an argument."""
+    return int(header[1:]), _string(header[1:])
