@@ -72,7 +72,7 @@ class TokenVerifier:
         """Verify the sender of this payload. Raises only WrongSignature."""
         account, claims = self._authentic_claims(token)
         self._check(account, claims, now)
-        if hashlib.sha256(payload).hexdigest() != claims["payload_hash"].lower():  # both are no secrets
+        if hashlib.sha256(payload).hexdigest() != claims["payload_hash"].lower():  # neither is a secret
             raise WrongSignature("payload", account)
         return _make_proof(account, claims.get("application_id"))
 

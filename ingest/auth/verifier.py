@@ -40,7 +40,7 @@ class Verifier:
 
         Raises only Unsigned and WrongSignature.
         """
-        tokens = self._find_tokens(values)
+        tokens = [token for value in values if (token := self._find_token(value)) is not None]
         refused: WrongSignature | Unsigned
         if len(tokens) == 1:
             try:
@@ -53,11 +53,6 @@ class Verifier:
         if proof is None:
             raise refused
         return proof
-
-    def _find_tokens(self, values: Sequence[str]) -> list[str]:
-        if len(values) == 1 and values[0].startswith("Bearer ey"):  # as the provider writes it
-            return [values[0][7:]]
-        return [token for value in values if (token := self._find_token(value)) is not None]
 
     def _find_token(self, value: str) -> str | None:
         scheme, blank, token = value.partition(" ")
