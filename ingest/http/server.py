@@ -18,7 +18,7 @@ from ingest.http.connection import Connection
 from ingest.http.connections import Connections
 from ingest.http.descriptors import raise_fd_limit
 from ingest.http.port import SETTING
-from ingest.http.request import Request, make_factory
+from ingest.http.request import Request, make_request
 from ingest.http.responses import replace_error
 from ingest.metrics import CONNECTIONS, CONNECTIONS_CLOSED
 from ingest.settings import IngestSettings
@@ -123,7 +123,7 @@ def _make_server(handle: Handle, keepalive_seconds: float) -> web.Server:
     logger.handlers, logger.propagate = [FaultLog()], False
     return web.Server(
         cast("Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]", handle),  # it gets what the factory makes
-        request_factory=make_factory(),
+        request_factory=make_request,
         access_log=None,
         logger=logger,
         keepalive_timeout=keepalive_seconds + SPARE_SECONDS,
