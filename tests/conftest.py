@@ -186,9 +186,9 @@ def shard() -> Shard:
 
 
 @pytest.fixture(scope="session")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def chromium(tmp_path_factory: pytest.TempPathFactory, shared_folder: Path) -> Iterator[str]:
     """The URL of a real browser, one for all tests of this process."""
-    with run_chromium(tmp_path_factory.mktemp("chromium")) as url:
+    with run_chromium(tmp_path_factory.mktemp("chromium"), shared_folder / "node") as url:
         yield url
 
 
