@@ -32,7 +32,13 @@ from typing import Any
 FILE = __file__
 PYTHON = (sys.executable, "-P")
 """How a command starts that the server can run."""
-IMPORTED = ("console.main", "console.settings_report", "ingest.app", "worker.app", "worker.store.handler", "asyncpg")
+IMPORTED = (
+    *("console.main", "console.ask", "console.output", "console.processes", "console.settings_report"),
+    *("console.up", "console.up.demo_traffic", "console.up.processes", "console.simulate.progress", "console.web.app"),
+    *("ingest.app", "worker.app", "worker.store.handler", "worker.store.migrate"),
+    *("asyncpg", "encodings.idna"),
+)
+"""What the commands import that tests start often; some import it when they run."""
 BEFORE_IMPORTS = frozenset({"AIOHTTP_NO_EXTENSIONS", "LD_PRELOAD"})
 """Variables that the loader or an imported library reads only once."""
 REQUEST_BYTES = 1 << 20
