@@ -214,7 +214,7 @@ def postgresql_url(postgresql: PostgresServer) -> str:
 
 def _create_database(server: PostgresServer, template: str) -> str:
     name = f"test_{next(_numbers)}"
-    server.psql(f"CREATE DATABASE {name} TEMPLATE {template};")
+    server.psql(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY;")  # half the time of the default
     return str(server.get_uri(database=name))
 
 
