@@ -196,8 +196,8 @@ class Webhook:
 
 
 def _normalize(path: str) -> str:
-    """Normalize a path: ignore letter case and trailing slashes."""
-    return path.lower().rstrip("/") or "/"
+    """Normalize a path: ignore letter case, trailing slashes, and slashes written twice."""
+    return "/" + "/".join(filter(None, path.lower().split("/")))
 
 
 def _require_framing(head: RawRequestMessage) -> None:

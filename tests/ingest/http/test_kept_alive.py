@@ -46,7 +46,7 @@ REQUESTS = [
     (good(b""), 200, None),
     (post(LENGTH, sign(), body=PAYLOAD, line=b"POST /Webhooks/%64LR/?a=b HTTP/1.1"), 200, signed(query=b"a=b")),
     (post(LENGTH, sign(), body=PAYLOAD, line=b"POST http://x/webhooks/dlr?b HTTP/1.1"), 200, signed(query=b"b")),
-    (post(LENGTH, sign(), body=PAYLOAD, line=b"POST //webhooks/dlr HTTP/1.1"), 404, None),
+    (post(LENGTH, sign(), body=PAYLOAD, line=b"POST //webhooks/dlr HTTP/1.1"), 200, signed()),
     (post(LENGTH, sign(), body=PAYLOAD, line=b"PUT /webhooks/dlr HTTP/1.1"), 405, None),
     (post(b"Transfer-Encoding: chunked", sign(), body=CHUNKS), 200, signed()),
     (
