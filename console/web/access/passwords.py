@@ -38,11 +38,12 @@ def hash_password(password: str) -> str:
 
 
 class PasswordChecker:
-    """Checks passwords against the users' hashes."""
+    """Checks passwords against the users' hashes. The decoy is a hash for names that are unknown."""
 
-    def __init__(self, users: UserFile, hasher: PasswordHasher = _HASHER) -> None:
+    def __init__(self, users: UserFile, hasher: PasswordHasher = _HASHER, decoy: str = _DECOY) -> None:
         self._users = users
         self._hasher = hasher
+        self._decoy = decoy
         self._slots = asyncio.Semaphore(AT_A_TIME)
         self._checks = 0
 
@@ -63,7 +64,7 @@ class PasswordChecker:
     def _check(self, name: str, password: str) -> User | None:
         user = self._users.find(name)
         has_password = user is not None and user.password_hash != NO_PASSWORD
-        is_right = _is_right(user.password_hash if user and has_password else _DECOY, password[:LONGEST])
+        is_right = _is_right(user.password_hash if user and has_password else self._decoy, password[:LONGEST])
         if user is None or not has_password or not is_right or len(password) > LONGEST:
             return None
         return self._renew(user, password) if self._hasher.check_needs_rehash(user.password_hash) else user

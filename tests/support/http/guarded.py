@@ -100,7 +100,7 @@ async def run_guarded(
     """Run a server with the routes of ROLES, whose answers show the identity. The clock is for attempts to sign in."""
     async with open_console_database(folder / "console" / "console.db") as database:
         access = AccessControl.open(database, folder / "console" / "users", perimeter or Perimeter(["127.0.0.1"]))
-        passwords = PasswordChecker(access.users, QUICK_HASHER)
+        passwords = PasswordChecker(access.users, QUICK_HASHER, decoy=_hash())
         access = replace(access, limiter=LoginLimiter(clock), passwords=passwords)
         app = web.Application(middlewares=[make_guard(access, ROLES)])
         app.on_response_prepare.append(add_headers)

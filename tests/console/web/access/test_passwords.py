@@ -16,15 +16,17 @@ from tests.support.waiting import until
 OLD = QUICK_HASHER.hash(PASSWORD)
 
 
-@pytest.fixture(scope="module")
-def ann() -> User:
-    return User("ann", Role.VIEWER, hash_password(PASSWORD))
+@pytest.fixture
+def ann(users: UserFile) -> User:
+    """A user whose hash has today's parameters."""
+    user = User("ann", Role.VIEWER, hash_password(PASSWORD))
+    users.put(user)
+    return user
 
 
 @pytest.fixture
-def users(tmp_path: Path, ann: User) -> UserFile:
+def users(tmp_path: Path) -> UserFile:
     file = UserFile(tmp_path / "users")
-    file.put(ann)
     file.put(User("proxied", Role.ADMIN, NO_PASSWORD))
     return file
 
@@ -46,7 +48,7 @@ async def test_only_the_right_password_counts(users: UserFile, name: str, passwo
     """A near miss, an unknown name, a user without password and odd characters all fail in the same way."""
     users.put(make_user("ann"))
 
-    assert await PasswordChecker(users).check(name, password) is None
+    assert await PasswordChecker(users, QUICK_HASHER, decoy=OLD).check(name, password) is None
 
 
 async def test_the_right_password_gives_the_user(users: UserFile, ann: User) -> None:
@@ -56,10 +58,11 @@ async def test_the_right_password_gives_the_user(users: UserFile, ann: User) -> 
 
 async def test_a_password_is_not_cut(users: UserFile) -> None:
     """A longer one with the same first 1,000 characters is wrong."""
-    users.put(User("bob", Role.VIEWER, hash_password("x" * 1000)))
+    users.put(User("bob", Role.VIEWER, QUICK_HASHER.hash("x" * 1000)))
+    checker = PasswordChecker(users, QUICK_HASHER)
 
-    assert await PasswordChecker(users).check("bob", "x" * 1000)
-    assert await PasswordChecker(users).check("bob", "x" * 1001) is None
+    assert await checker.check("bob", "x" * 1000)
+    assert await checker.check("bob", "x" * 1001) is None
 
 
 async def test_letters_with_accents_match_in_both_forms(users: UserFile) -> None:
@@ -69,6 +72,7 @@ async def test_letters_with_accents_match_in_both_forms(users: UserFile) -> None
     assert await PasswordChecker(users).check("zoe", "cafe\u0301 au lait, svp")
 
 
+@pytest.mark.usefixtures("ann")
 async def test_an_unknown_name_takes_as_long_as_a_wrong_password(users: UserFile) -> None:
     """An attacker cannot find out names by the time of the answer. Without a check it would be a thousandth."""
     checker = PasswordChecker(users)

@@ -1,6 +1,7 @@
 """Sign-in and sign-out on a real server: passwords, links, cookies, and reverse proxies."""
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator
 from http.cookies import SimpleCookie
@@ -12,9 +13,10 @@ import pytest
 from console.web.access.passwords import hash_password
 from console.web.access.perimeter import Perimeter
 from console.web.access.roles import Role
-from console.web.access.users import NO_PASSWORD, User
+from console.web.access.users import NO_PASSWORD, User, UserFile
 from tests.support.fake_clock import FakeClock
 from tests.support.http.guarded import PASSWORD, GuardedServer, make_user, run_guarded
+from tests.support.waiting import until
 
 PROXIED = Perimeter(["127.0.0.1"], allowed_hosts=["console.example"], proxies=["127.0.0.0/8"], user_header="X-User")
 ELSEWHERE = Perimeter(["127.0.0.1"], allowed_hosts=["console.example"], proxies=["10.0.0.0/8"], user_header="X-User")
@@ -141,15 +143,24 @@ async def test_hundreds_of_attempts_delay_nobody(server: GuardedServer) -> None:
     assert set(statuses) == {401, 429}
 
 
-async def test_many_sign_ins_at_once_find_the_console_busy(proxied: GuardedServer) -> None:
+async def test_many_sign_ins_at_once_find_the_console_busy(
+    proxied: GuardedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each password check takes 64 MiB, so the console refuses more than it holds, and counts no failure for these."""
-    names = [f"user-{number}" for number in range(30)]
+    names, release = [f"user-{number}" for number in range(30)], threading.Event()
+    monkeypatch.setattr(UserFile, "find", lambda *_: release.wait(30) and None)  # no check ends before that
+    sent = [
+        asyncio.create_task(proxied.sign_in(name, "wrong", {"X-Forwarded-For": f"192.0.2.{n}"}))
+        for n, name in enumerate(names)
+    ]
 
-    answers = await asyncio.gather(
-        *(proxied.sign_in(name, "wrong", {"X-Forwarded-For": f"192.0.2.{n}"}) for n, name in enumerate(names))
-    )
+    async def are_refused() -> bool:
+        return sum(task.done() for task in sent) == 14
 
-    statuses = [answer.status for answer in answers]
+    await until(are_refused)
+    release.set()
+
+    statuses = [answer.status for answer in await asyncio.gather(*sent)]
     assert (statuses.count(401), statuses.count(429)) == (16, 14)
     refused = statuses.index(429)
     assert proxied.access.limiter.tries_left(names[refused], f"192.0.2.{refused}") == 5
