@@ -16,6 +16,7 @@ def find_modules(*packages: str) -> list[Path]:
 
 MODULES = find_modules(*PACKAGES)
 BENCH_MODULES = find_modules("bench")
+BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 NAMES = {
     ".".join(module.with_suffix("").parts).removesuffix(".__init__"): module for module in (*MODULES, *BENCH_MODULES)
 }
@@ -27,9 +28,22 @@ def tree(module: Path) -> ast.Module:
     return ast.parse((ROOT / module).read_text())
 
 
+@cache
+def statements(module: Path) -> tuple[ast.stmt, ...]:
+    """Return its statements at any depth. Most of a tree is expressions, which it does not visit."""
+    listed: list[ast.stmt] = []
+    blocks: list[list[ast.AST]] = [[*tree(module).body]]
+    while blocks:
+        for node in blocks.pop():
+            if isinstance(node, ast.stmt):
+                listed.append(node)
+            blocks += (getattr(node, part) for part in BLOCKS if part in node._fields)
+    return tuple(listed)
+
+
 def imports(module: Path) -> Iterator[tuple[str, int]]:
     """Yield every imported name with its level (0 is absolute)."""
-    for node in ast.walk(tree(module)):
+    for node in statements(module):
         if isinstance(node, ast.Import):
             yield from ((alias.name, 0) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

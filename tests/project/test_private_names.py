@@ -1,37 +1,29 @@
 """The product uses public names of other packages only."""
 
-import ast
 import re
 import tomllib
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-PACKAGES = ("ackstream", "bench", "console", "ingest", "runtime", "stream", "worker")
-MODULES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+import pytest
 
+from deploy.docs.folders import BENCH_MODULES, MODULES, ROOT, imported
 
-def find_imports(module: Path) -> set[str]:
-    """Every imported module and name, as one dotted path."""
-    names = set()
-    for node in ast.walk(ast.parse((ROOT / module).read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+# The process of these parses all modules once.
+pytestmark = pytest.mark.xdist_group("layout")
+
+ALL_MODULES = (*MODULES, *BENCH_MODULES)
 
 
 def test_no_private_name_is_imported() -> None:
     """A part that starts with an underscore is another package's own business, and moves without notice."""
     private = [
-        f"{module}: {name}" for module in MODULES for name in find_imports(module) if re.search(r"(^|\.)_[a-z]", name)
+        f"{module}: {name}" for module in ALL_MODULES for name in imported(module) if re.search(r"(^|\.)_[a-z]", name)
     ]
     assert private == []
 
 
 def test_no_private_attribute_is_excused() -> None:
     """Ruff refuses `other._name` (SLF001), and nothing in the product switches that off."""
-    assert [str(module) for module in MODULES if "SLF001" in (ROOT / module).read_text()] == []
+    assert [str(module) for module in ALL_MODULES if "SLF001" in (ROOT / module).read_text()] == []
 
 
 def test_the_rule_about_private_names_holds_everywhere_but_in_tests() -> None:
