@@ -36,7 +36,7 @@ class StreamCommands:
 
     def run(self, *arguments: str) -> Result:
         """Run one command."""
-        return CliRunner().invoke(make_app(), arguments)
+        return CliRunner().invoke(make_app(arguments), arguments)
 
     def json(self, *arguments: str) -> Any:
         """Run one command with --json, which must succeed; return the value."""

@@ -28,7 +28,7 @@ class GroupCommands:
 
     def run(self, *arguments: str, answer: str = "") -> Result:
         """Run `ackstream groups …`."""
-        return CliRunner().invoke(make_app(), ["groups", *arguments, "--redis-url", self.url], input=answer)
+        return CliRunner().invoke(make_app(["groups"]), ["groups", *arguments, "--redis-url", self.url], input=answer)
 
     def list_groups(self) -> dict[str, dict[str, Any]]:
         """Return the rows of `list --json` by group."""
@@ -134,7 +134,7 @@ def test_drop_removes_a_group_and_keeps_its_dead_letters(site: GroupCommands) ->
     assert set(site.list_groups()) == {"done", "foreign", "missing"}
     assert site.do(lambda server: _keys(server, shard)) == everything - {"checkpoint:slow"}
     letters = CliRunner().invoke(
-        make_app(), ["dead-letters", "list", "--group", "slow", "--redis-url", site.url, "--json"]
+        make_app(["dead-letters"]), ["dead-letters", "list", "--group", "slow", "--redis-url", site.url, "--json"]
     )
     assert len(orjson.loads(letters.output)["dead_letters"]) == 1
 

@@ -43,7 +43,7 @@ class InvalidCommands:
         """Run one command, with this input from the user."""
         environment = {f"ACKSTREAM_{name.upper()}": value for name, value in self.settings.items()}
         return await asyncio.to_thread(
-            CliRunner().invoke, make_app(), ["invalid", *arguments], env=environment, input=answer
+            CliRunner().invoke, make_app(["invalid"]), ["invalid", *arguments], env=environment, input=answer
         )
 
     async def json(self, *arguments: str) -> Any:
@@ -148,8 +148,8 @@ async def test_stats_count_recorded_payloads(site: InvalidCommands) -> None:
     """`stats` prints a line for people, and the counts with --json."""
     await site.record(JUNK)
     environment = {f"ACKSTREAM_{name.upper()}": value for name, value in site.settings.items()}
-    people = await asyncio.to_thread(CliRunner().invoke, make_app(), ["stats"], env=environment)
-    programs = await asyncio.to_thread(CliRunner().invoke, make_app(), ["stats", "--json"], env=environment)
+    people = await asyncio.to_thread(CliRunner().invoke, make_app(["stats"]), ["stats"], env=environment)
+    programs = await asyncio.to_thread(CliRunner().invoke, make_app(["stats"]), ["stats", "--json"], env=environment)
 
     assert "1 invalid payloads are recorded" in people.stdout
     assert orjson.loads(programs.stdout)["shards"][0]["invalid"]["entries"] == 1

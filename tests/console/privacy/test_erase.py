@@ -52,7 +52,7 @@ def has_number(line: str, people: Mapping[int, str]) -> bool:
     escapes = ("\\\\u2011", "\\\\/", "\\xa0", "%2B", "%20", " ", "+")
     for escape, plain in (("\\\\u0034", "4"), *((escape, "") for escape in escapes)):
         line = line.replace(escape, plain)
-    return any(re.search(rf"(?<!\d)(00)?{number}(?!\d)", line) for number in people.values())
+    return re.search(rf"(?<!\d)(00)?({'|'.join(people.values())})(?!\d)", line) is not None
 
 
 def drop_changed(lines: list[str]) -> list[str]:

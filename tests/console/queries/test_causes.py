@@ -84,7 +84,7 @@ async def test_a_command_selects_by_the_error_that_list_shows(valkey_url: str, s
 
     for error, number in (("no customer 447700900124", 0), (f"no customer {NUMBER}", 2)):
         command = ["dead-letters", "discard", "--group", "orders", "--error", error, "--json"]
-        result = await asyncio.to_thread(CliRunner().invoke, make_app(), command, env=options)
+        result = await asyncio.to_thread(CliRunner().invoke, make_app(command), command, env=options)
         assert orjson.loads(result.stdout) == {"discarded": {"orders": number}}
 
     assert await server.xlen(shard.dead("orders")) == 3

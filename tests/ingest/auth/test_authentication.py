@@ -27,7 +27,8 @@ from tests.support.waiting import until
 
 
 def trace(message: str) -> Any:
-    return orjson.loads(CliRunner().invoke(make_app(), ["trace", message, "--json"], catch_exceptions=False).stdout)
+    trace = ["trace", message, "--json"]
+    return orjson.loads(CliRunner().invoke(make_app(trace), trace, catch_exceptions=False).stdout)
 
 
 async def post(url: str, payload: bytes, authorization: str) -> int:

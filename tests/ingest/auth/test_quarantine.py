@@ -52,7 +52,9 @@ class QuarantiningIngest:
     async def run(self, *arguments: str, **settings: str) -> Result:
         """Run one command."""
         environment = {f"ACKSTREAM_{name.upper()}": value for name, value in {**self.settings, **settings}.items()}
-        return await asyncio.to_thread(CliRunner().invoke, make_app(), ["quarantine", *arguments], env=environment)
+        return await asyncio.to_thread(
+            CliRunner().invoke, make_app(["quarantine"]), ["quarantine", *arguments], env=environment
+        )
 
     async def json(self, *arguments: str, **settings: str) -> Any:
         """Run one command with --json, which has to succeed."""

@@ -41,7 +41,7 @@ class HandledStream:
 
     def run(self, *arguments: str) -> Result:
         """Run one command."""
-        return CliRunner().invoke(make_app(), arguments)
+        return CliRunner().invoke(make_app(arguments), arguments)
 
     def json(self, *arguments: str) -> Any:
         """Run one command with --json, which has to succeed."""

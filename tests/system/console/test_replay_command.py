@@ -206,7 +206,7 @@ def test_a_dropped_group_loses_its_replays(site: HandledStream, monkeypatch: pyt
 )
 def test_invalid_arguments_are_an_error(arguments: tuple[str, ...], code: int, sentence: str) -> None:
     """The error exits with 1, or with 2 for an option out of its range."""
-    result = CliRunner().invoke(make_app(), ["replay", *arguments])
+    result = CliRunner().invoke(make_app(["replay"]), ["replay", *arguments])
     assert result.exit_code == code
     assert sentence in (str(result.exception) if code == 1 else result.output)
     assert code == 2 or isinstance(result.exception, CommandError)

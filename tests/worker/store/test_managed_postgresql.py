@@ -50,15 +50,15 @@ async def work(valkey_url: str, server: Redis, shard: Shard, url: str) -> None:
     common = {"redis_url": valkey_url, "stream": shard.name, "database_url": url, "batch_entries": "50"}
     run = CliRunner(env={f"ACKSTREAM_{name.upper()}": value for name, value in common.items()}).invoke
     for _ in range(2):
-        assert (await asyncio.to_thread(run, make_app(), ["migrate"])).exit_code == 0
+        assert (await asyncio.to_thread(run, make_app(["migrate"]), ["migrate"])).exit_code == 0
     await append_payloads(server, shard, *(body(message_uuid=f"m-{n % 120}", n=n) for n in range(600)))
     async with (
         run_worker(**common, handlers="store"),
         run_worker(**common, handlers="store"),
     ):
         await until(lambda: is_settled(server, shard, "store"), seconds=60)
-        trace = await asyncio.to_thread(run, make_app(), ["trace", "m-7", "--json"])
-        stats = await asyncio.to_thread(run, make_app(), ["stats", "--json"])
+        trace = await asyncio.to_thread(run, make_app(["trace"]), ["trace", "m-7", "--json"])
+        stats = await asyncio.to_thread(run, make_app(["stats"]), ["stats", "--json"])
     assert len(orjson.loads(trace.stdout)["events"]) == 5
     assert stats.exit_code == 0
     engine = open_engine(url)
