@@ -29,7 +29,7 @@ from tests.support.http.browser import run_chromium
 from tests.support.node_oracle import Ask, install
 from tests.support.processes import Valkey
 from tests.support.servers.copied_postgresql import MIGRATED, run_copied_postgresql
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_SECONDS
 from worker.store.database import open_engine
 
 gc.disable()  # while everything is loaded
@@ -142,17 +142,31 @@ def _own_logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     structlog.reset_defaults()
 
 
-async def has_no_database_thread() -> bool:
-    """Whether no connection of SQLite runs: one that was cut off ends by itself, but needs its loop for that."""
-    return not any("_connection_worker_thread" in thread.name for thread in threading.enumerate())
+def find_database_threads() -> list[threading.Thread]:
+    """Return the threads of connections of SQLite. One that was cut off ends by itself, but needs its loop for that."""
+    return [thread for thread in threading.enumerate() if "_connection_worker_thread" in thread.name]
 
 
 @pytest.fixture(autouse=True)
+def _nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that leaves a task or a connection of SQLite running fails. Only tests that need a loop get one."""
+    is_async = request.node.get_closest_marker("asyncio") is not None
+    if is_async:
+        request.getfixturevalue("_no_task_is_left")
+    yield
+    for thread in () if is_async else find_database_threads():
+        thread.join(PATIENCE_SECONDS)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
 async def _no_task_is_left() -> AsyncIterator[None]:
-    """A test that leaves a task or a connection of SQLite running fails."""
+    """An asynchronous test that leaves a task or a connection of SQLite running fails."""
     before = asyncio.all_tasks()
     yield
-    await until(has_no_database_thread)
+    for thread in find_database_threads():
+        await asyncio.to_thread(thread.join, PATIENCE_SECONDS)
+        assert not thread.is_alive()
     tasks = {task for task in asyncio.all_tasks() - before if not task.done() and task is not asyncio.current_task()}
     assert not tasks
 
