@@ -24,8 +24,8 @@ from tests.support.workers.worker_cluster import GROUP, WorkerCluster, run_worke
 
 pytestmark = pytest.mark.crash
 
-PAUSE_SECONDS = 0.04
-"""The observed events take seconds, and 200 messages per second are enough to see them."""
+PAUSE_SECONDS = 0.2
+"""The observed events take seconds, and 40 messages per second are enough to see them."""
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ async def run_load(site: Watched, work: WorkerCluster, **settings: str) -> Async
     """Load through a real ingest."""
     ingest = Ingest(work.folder, redis_url=site.url, stream=work.shard.name, **settings)
     async with ingest.run(), open_load(ingest.url, pause_seconds=PAUSE_SECONDS) as load:
-        await load.keeps(500)
+        await load.keeps(100)
         yield load
 
 
@@ -117,7 +117,7 @@ async def test_a_primary_that_is_killed_is_replaced(site: Watched, work: WorkerC
         before = len(load.accepted_ids)
         await fails_over(site, load, work, old)
         epoch = await site.find_epoch()
-        await load.keeps(200)
+        await load.keeps(40)
     missing = await find_lost(work, load)
     print(f"lost {len(missing)} of {len(load.accepted_ids)}")  # noqa: T201 - shown with pytest -s
     if await site.find_epoch() == epoch:
@@ -143,7 +143,7 @@ async def test_a_frozen_primary_is_replaced(site: Watched, work: WorkerCluster) 
         await fails_over(site, load, work, old)
         epoch = await site.find_epoch()
         old.process.send(signal.SIGCONT)
-        await load.keeps(200)
+        await load.keeps(40)
     missing = await find_lost(work, load)
     print(f"lost {len(missing)} of {len(load.accepted_ids)}")  # noqa: T201 - shown with pytest -s
     if await site.find_epoch() == epoch:
