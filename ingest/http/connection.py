@@ -37,7 +37,6 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
         "_is_ended",
         "_is_full",
         "_is_half_closed",
-        "_is_pipelining",
         "_loop",
         "_since",
         "_transport",
@@ -59,7 +58,6 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
         self._unread_since: float | None = None
         self._turns = 0  # until `_proceed` does something
         self._is_full = False  # aiohttp has paused reading
-        self._is_pipelining = False  # the client sends requests before it has read earlier answers
         self._is_half_closed = False  # the client has closed its sending side
         self._is_ended = False  # our sending side is closed
         self._is_dropping = False  # all further bytes of the client are dropped
@@ -86,8 +84,8 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
         if is_last:
             self._is_dropping, self._ahead = True, b""
             return
-        if self._is_pipelining and not self._is_full:
-            self._http.data_received(b"")  # aiohttp may hold back a request whose body arrived late
+        if not self._is_full:
+            self._http.data_received(b"")  # aiohttp may hold back a request that was sent ahead and ended late
         if self._ahead or self._is_half_closed:
             self._proceed()
 
@@ -115,7 +113,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
         """Pass the bytes to aiohttp, or hold them until the current request is answered."""
         if self._is_dropping:
             return
-        data = bytes(self.connections.buffer[:nbytes])
+        data = self.connections.buffer[:nbytes].tobytes()
         content = self._content
         if content is None and not self._ahead:
             self._receive_head(data)
@@ -123,7 +121,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
             self._ahead += data
             self._transport.pause_reading()
         else:
-            self._feed(data, starts=0)
+            self._http.data_received(data)
             if self._is_chunked and not content.is_eof():
                 self._check_framing(content)
 
@@ -239,7 +237,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
             self._since = self._loop.time()
         self._head_bytes += len(data)
         if self._head_bytes <= HEAD_BYTES:
-            self._feed(data, starts=1)
+            self._http.data_received(data)
         else:  # too large, unless aiohttp is about to start a request or report an error
             self._ahead += data
             self._transport.pause_reading()
@@ -270,14 +268,8 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
 
     def _pass_on(self) -> None:
         ahead, self._ahead = self._ahead, b""
-        self._is_pipelining = True
         self._http.data_received(ahead)
         self._read_on()
-
-    def _feed(self, data: bytes, *, starts: int) -> None:
-        if not self._is_pipelining and data.count(b" HTTP/1.") > starts:
-            self._is_pipelining = True
-        self._http.data_received(data)
 
     def _read_on(self) -> None:
         if self._ahead:
