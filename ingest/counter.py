@@ -21,7 +21,7 @@ class Tally(Collector):
         self._counts: dict[tuple[str, ...], int] = {}
         REGISTRY.register(self)
 
-    def count(self, *labels: str, number: int = 1) -> None:
+    def count(self, labels: tuple[str, ...], number: int = 1) -> None:
         """Add ``number`` to the count of these label values."""
         counts = self._counts
         try:

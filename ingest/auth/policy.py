@@ -49,7 +49,7 @@ class Authentication:
             proof = self._verifier.verify(values, payload, int(self._now()))
         except (Unsigned, WrongSignature) as exc:
             is_unsigned = isinstance(exc, Unsigned)
-            SIGNATURES.count(exc.reason if is_unsigned else f"wrong: {exc.reason}")
+            SIGNATURES.count((exc.reason if is_unsigned else f"wrong: {exc.reason}",))
             if self._observing:
                 return Proof("none", None, None, "missing" if is_unsigned else "wrong")
             raise
@@ -59,7 +59,7 @@ class Authentication:
 def count_verified(proof: Proof) -> None:
     """Count a stored webhook right before its answer, so that the counts of any moment are of the same webhooks."""
     if proof.verified != "none":
-        ACCOUNTS.count(proof.verified, proof.account or "", proof.application or "")
+        ACCOUNTS.count((proof.verified, proof.account or "", proof.application or ""))
 
 
 @asynccontextmanager

@@ -125,7 +125,7 @@ class Quarantine:
         if budget is None or not self._limits.entries:
             return None
         if time.monotonic() < self._full_until.get(budget, 0.0):
-            QUARANTINED.count("full")
+            QUARANTINED.count(("full",))
             return None
         return budget
 
@@ -136,7 +136,7 @@ class Quarantine:
         """
         waiting = _Waiting(budget, self._fields(entry, reason, "\n".join(values)))
         if len(self._waiting) >= WAITING_ENTRIES or self._waiting_bytes + waiting.size > WAITING_BYTES:
-            QUARANTINED.count("forgotten")
+            QUARANTINED.count(("forgotten",))
             return
         self._waiting.append(waiting)
         self._waiting_bytes += waiting.size
@@ -179,11 +179,11 @@ class Quarantine:
         try:
             outcomes = await self._keep(keys=self._keys, args=arguments)
         except RedisError as exc:
-            QUARANTINED.count("forgotten", number=len(batch))
+            QUARANTINED.count(("forgotten",), len(batch))
             log.warning("quarantine.forgotten", entries=len(batch), error=name_error(exc))
             return False
         for waiting, outcome in zip(batch, outcomes, strict=True):
-            QUARANTINED.count(outcome.decode())
+            QUARANTINED.count((outcome.decode(),))
             if outcome == b"full":
                 self._note_full(waiting.budget)
         return True

@@ -52,7 +52,7 @@ class Response(web.StreamResponse):
         self.what = what
         self._account = account
         self._is_last = is_last
-        self._label = "check" if what and not why else str(status)
+        self._labels = ("check" if what and not why else str(status),)
         self._text = text.encode()
         lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"Content-Length: {len(text)}"]
         lines += ["Content-Type: text/plain"] * bool(text) + [header] * bool(header) + ["Connection: close"] * is_last
@@ -95,7 +95,7 @@ class Response(web.StreamResponse):
         """
         if self._text:
             return
-        WEBHOOKS.count(self._label)
+        WEBHOOKS.count(self._labels)
         if seconds is not None:
             ANSWER_SECONDS.observe(seconds)
         if not self.what:

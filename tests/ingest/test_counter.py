@@ -11,7 +11,7 @@ def test_a_tally_counts_by_labels() -> None:
     """A tally is scraped like any other counter."""
     tally = Tally("tested_things", "Things.", ["kind", "of"])
     for labels in [("a", "b"), ("a", "b"), ("c", "")]:
-        tally.count(*labels)
+        tally.count(labels)
     assert REGISTRY.get_sample_value("tested_things_total", {"kind": "a", "of": "b"}) == 2
     assert b'tested_things_total{kind="c",of=""} 1.0' in generate_latest(REGISTRY)
 
@@ -20,7 +20,7 @@ def test_the_number_of_counts_is_bounded() -> None:
     """However many different ones come, those after the first have one count together, and the first keep theirs."""
     tally = Tally("tested_many", "Many.", ["number"], limit=50)
     for number in [*range(80), 3]:
-        tally.count(str(number))
+        tally.count((str(number),))
     assert len(next(iter(tally.collect())).samples) == 51
     assert REGISTRY.get_sample_value("tested_many_total", {"number": "other"}) == 30
     assert REGISTRY.get_sample_value("tested_many_total", {"number": "3"}) == 2
@@ -35,7 +35,7 @@ def test_every_number_is_counted_once(counted: list[tuple[str, str, int]], limit
     REGISTRY.unregister(tally)
 
     for kind, of, number in counted:
-        tally.count(kind, of, number=number)
+        tally.count((kind, of), number)
         is_counted = (kind, of) in expected or len(expected) < limit
         expected[(kind, of) if is_counted else ("other", "other")] += number
 
