@@ -34,22 +34,26 @@ _FORM = (
     + _string(b"received_ms")
     + b"$%d\r\n%b\r\n"
     + _string(b"receipt")
-    + b"$%d\r\n%b\r\n"
+    + b"$%d\r\n%b\r\n%b"
 )
 
 
 def pack(entry: Entry) -> Packed:
-    """Pack an entry of a webhook: the fields of ``Entry.to_fields`` in another order, in a third of the time."""
+    """Pack an entry of a webhook: the fields of ``Entry.to_fields``, in a third of the time.
+
+    They are in the order that ``Entry.from_flat`` reads fastest, except that a trace context comes first.
+    """
     parts, more = _of_sender(entry.content_type, entry.verified, entry.account, entry.application, entry.signature)
+    trace = b""
+    if entry.traceparent is not None:
+        parts, trace = parts + 2, _field(b"traceparent", entry.traceparent.encode())
     if entry.query is not None:
         parts, more = parts + 2, more + _field(b"query", entry.query)
-    if entry.traceparent is not None:
-        parts, more = parts + 2, more + _field(b"traceparent", entry.traceparent.encode())
     if entry.probe is not None:
         parts, more = parts + 2, more + _field(b"probe", entry.probe.encode())
     payload, received_ms, receipt = entry.payload, b"%d" % entry.received_ms, entry.receipt.encode()
-    packed = _FORM % (parts, more, len(payload), payload, len(received_ms), received_ms, len(receipt), receipt)
-    return entry.received_ms, packed
+    head = parts, trace, len(payload), payload
+    return entry.received_ms, _FORM % (*head, len(received_ms), received_ms, len(receipt), receipt, more)
 
 
 @lru_cache(maxsize=SENDERS)

@@ -33,6 +33,14 @@ def test_packed_is_what_the_wire_contract_says(entry: Entry) -> None:
     assert (received_ms, dict(zip(parts[::2], parts[1::2], strict=True))) == (entry.received_ms, entry.to_fields())
 
 
+@given(webhooks)
+def test_a_worker_reads_the_order_of_the_fields_fastest(entry: Entry) -> None:
+    """The first six fields are in the order of ``to_fields``, after a trace context, which a payload may look like."""
+    names = read(pack(entry)[1])[::2]
+    first = [b"traceparent"] * (entry.traceparent is not None)
+    assert names[: len(first) + 6] == [*first, *list(entry.to_fields())[:6]]
+
+
 @given(words, st.none() | words, st.none() | words.map(str.encode), st.binary())
 def test_payload_and_trace_are_found_beside_any_words(
     content_type: str, account: str | None, query: bytes | None, payload: bytes
