@@ -87,7 +87,8 @@ async def test_accounts_and_applications_on_one_url_are_told_apart(
         assert 'ackstream_webhooks_verified_total{account="two",application="",verified="jwt"}' in metrics
     async with run_worker(**common, database_url=migrated_url, handlers="store"):
         await until(lambda: is_settled(server, shard, "store"))
-    monkeypatch.setenv("ACKSTREAM_DATABASE_URL", migrated_url)
+    for name, value in {**common, "database_url": migrated_url}.items():
+        monkeypatch.setenv(f"ACKSTREAM_{name.upper()}", value)
     traced = {message: await asyncio.to_thread(trace, message) for message in senders}
     assert {message: (row["account"], row["application"]) for message, row in traced.items()} == senders
 
