@@ -24,7 +24,7 @@ AWAY = DatabaseFault(
 )
 DENIED = DatabaseFault(
     "the database denies this user",
-    "check user and password in ACKSTREAM_DATABASE_URL, and the user's rights on the tables",
+    "check user, password and sslmode in ACKSTREAM_DATABASE_URL, and the user's rights on the tables",
 )
 MISSING = DatabaseFault("the database does not exist", "create it, or correct its name in ACKSTREAM_DATABASE_URL")
 TABLES = DatabaseFault(
