@@ -14,7 +14,6 @@ ENDS = {
     "words": "raise SystemExit('it failed')",
     "error": "1 / 0",
     "buffered": "print('said', end='')",
-    "other errors": "import sys; sys.stdout.reconfigure(errors='replace'); print('said')",
     "exit functions": "import atexit; atexit.register(print, 'last'); print('first')",
     "threads": "import threading; threading.Timer(0.1, print, ['said']).start()",
     "interrupt": "raise KeyboardInterrupt",
