@@ -145,9 +145,8 @@ if (stream) {
     showTimes(document);
     showState();
     showNews();
-    if (all("[data-layout]").some((element, _place, [first]) => element.dataset.layout !== first.dataset.layout)) {
-      location.reload();
-    }
+    const isOld = all("[data-layout]").some((element, _place, [first]) => element.dataset.layout !== first.dataset.layout);
+    if (isOld && !document.activeElement.matches("input")) location.reload(); // else a person may be typing
     document.dispatchEvent(new Event("tick"));
   });
   document.addEventListener("htmx:sse:error", (event) => {

@@ -76,7 +76,7 @@ async def check_focus(page: "Page") -> None:
 
 
 async def test_the_first_webhook_changes_the_page_by_itself(chromium: str, console: ConsoleServer) -> None:
-    """A page that waits for the first webhook shows charts as soon as an entry is on the stream.
+    """A page that waits for the first webhook shows charts as soon as an entry is on the stream, and nobody types.
 
     At 360 px it does not scroll sideways, and the menu opens and closes with the keyboard.
     """
@@ -84,8 +84,13 @@ async def test_the_first_webhook_changes_the_page_by_itself(chromium: str, conso
     async with open_tab(chromium, console) as tab, console.visit() as person:
         page = tab.page
         await page.wait_for_selector("text=Send the first one")
+        search = page.get_by_label("Find a message")
+        await search.fill("order-1")
         await append_webhook(settings.redis_url, settings.shard)
+        await page.wait_for_selector("text=Average of the last 10 seconds")
+        await expect(search).to_have_value("order-1")
 
+        await page.keyboard.press("Tab")
         await page.wait_for_selector("#charts canvas")
         assert (await person.get("/api/v1/overview")).json()["flow"]["redis"]["entries"] == 1
 
