@@ -6,9 +6,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from types import FrameType
+from typing import Any
 
 import structlog
 import uvloop
@@ -50,7 +51,7 @@ def run(serve: Serve, *, stop_with_stdin: bool = False, has_children: bool = Fal
     asyncio.set_event_loop(loop)
     code = 1
     try:
-        loop.run_until_complete(_until_stopped(serve, stop_with_stdin=stop_with_stdin, has_children=has_children))
+        _run_until_done(loop, _until_stopped(serve, stop_with_stdin=stop_with_stdin, has_children=has_children))
         code = 0
     except* CommandError as refused:
         raise _first(refused) from None
@@ -60,6 +61,32 @@ def run(serve: Serve, *, stop_with_stdin: bool = False, has_children: bool = Fal
     finally:
         logs.flush()  # so that the last lines come before the command's own error message
         _end_despite_threads(code)
+
+
+def is_forked() -> bool:
+    """Whether a coroutine runs in a child that was forked while the loop ran: a child has no running loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return True
+    return False
+
+
+def _run_until_done(loop: asyncio.AbstractEventLoop, serving: Coroutine[Any, Any, None]) -> None:
+    """Run the loop until the coroutine ends: code of a handler can stop the loop, or raise SystemExit in a task of it.
+
+    A forked child that returns to the loop ends at once, because its parent uses the connections of this process.
+    """
+    os.register_at_fork(after_in_child=lambda: loop.is_running() and loop.call_soon(os._exit, 1))
+    main = loop.create_task(serving)
+    main.add_done_callback(lambda _: loop.stop())
+    while not main.done():
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt) as exc:  # a handler that awaits such a task gets the error
+            if not main.done():
+                log.warning("process.exit_ignored", error=type(exc).__name__, what="a task or callback raised it")
+    main.result()
 
 
 def _first(group: BaseExceptionGroup[CommandError]) -> CommandError:

@@ -1,11 +1,13 @@
 """One call of a handler: the events it receives together, and the result."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
+from runtime.process import is_forked
 from worker.events.event import StatusEvent
 from worker.sources import Source
 
@@ -68,23 +70,23 @@ def split_by_handler(handler: Handler, call: Call) -> list[Call]:
 
 
 async def call_handler(
-    handler: Handler, events: Sequence[StatusEvent], is_dropped: Callable[[], bool]
+    handler: Handler, events: Sequence[StatusEvent], task: asyncio.Task[Any], dropped: Collection[asyncio.Task[Any]]
 ) -> BaseException | None:
-    """Return the handler's error, of any class; None without one. Raises CancelledError if the call is dropped.
+    """Return the handler's error, of any class; None without one. Raises CancelledError if the ``task`` is dropped.
 
     A handler may cancel its own task. That fails these events only: the task is not cancelled any more afterwards.
+    A handler may fork, and its child may return here: it ends, because its parent settles these events.
     """
-    task, error = asyncio.current_task(), None
-    assert task is not None  # noqa: S101 - coroutines run in tasks
+    error = None
     try:
         await handler.handle(events)
-    except GeneratorExit:  # the loop has ended, and Python closes this coroutine
-        raise
     except BaseException as exc:
-        if is_dropped() and isinstance(exc, asyncio.CancelledError):
-            raise
+        if not task.get_loop().is_running() or (task in dropped and isinstance(exc, asyncio.CancelledError)):
+            raise  # the call is dropped, or the loop has ended, and Python closes this coroutine
         error = exc
-    if task.cancelling() and not is_dropped():
+    if is_forked():
+        os._exit(error is not None)
+    if task.cancelling() and task not in dropped:
         with suppress(asyncio.CancelledError):
             await asyncio.sleep(0)  # a cancellation that has not arrived yet would hit the next call
         while task.uncancel():

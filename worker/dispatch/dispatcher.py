@@ -258,7 +258,7 @@ class Dispatcher:
         call.started = self._clock()
         is_traced = self._traced is not None and (len(call.events) > 1 or call.events[0].traceparent is not None)
         handler = self._traced if is_traced and self._traced else self._handler
-        call.error = await call_handler(handler, call.events, lambda: task in self._dropped)
+        call.error = await call_handler(handler, call.events, task, self._dropped)
         if task in self._dropped:  # the handler swallowed the cancellation
             return False
         call.seconds = self._clock() - call.started

@@ -56,7 +56,7 @@ class RetryPolicy:
         While the worker is ``stopping``, only events that the handler discards are dead-lettered.
         """
         if isinstance(error, Discard):
-            return Disposition(_shorten(f"discarded: {_text(error.reason)}"), None)
+            return Disposition(_shorten(f"discarded: {_text(_read(error, 'reason'))}"), None)
         delay = _own_delay(error) if isinstance(error, Retry) else None
         if delay is None:
             delay = self.delay_seconds(attempt, chance)
@@ -90,7 +90,7 @@ def error_text(error: BaseException) -> str:
     The text of an error that the handler did not write may quote private data, so it is left out.
     """
     if isinstance(error, Retry):
-        return f"retry: {_text(error.reason) or 'asked for by the handler'}"
+        return f"retry: {_text(_read(error, 'reason')) or 'asked for by the handler'}"
     if isinstance(error, TimedOut):
         return f"timeout: {error}"
     if isinstance(error, Refused):
@@ -120,9 +120,17 @@ def _text(words: object) -> str:
         return ""
 
 
+def _read(error: BaseException, name: str) -> object:
+    """Return an attribute of the error; None if it cannot be read."""
+    try:
+        return getattr(error, name)
+    except BaseException:  # noqa: BLE001 - a class of the handler may do anything
+        return None
+
+
 def _own_delay(error: Retry) -> float | None:
     """Return the delay that the handler asks for; None if a subclass has left it out or changed it to another value."""
-    seconds = error.after_seconds
+    seconds = _read(error, "after_seconds")
     return seconds if isinstance(seconds, int | float) and 0 <= seconds <= LONGEST_DELAY_SECONDS else None
 
 

@@ -26,6 +26,20 @@ class Never(Discard):
     def __init__(self) -> None: ...
 
 
+class Unreadable(Discard):
+    """A user's subclass whose reason cannot be read."""
+
+    reason = property()
+
+    def __init__(self) -> None: ...
+
+
+class Undated(Later):
+    """A user's subclass whose delay cannot be read."""
+
+    after_seconds = property()
+
+
 class Silent(Exception):  # noqa: N818 - of a user
     """An error without a text."""
 
@@ -55,6 +69,8 @@ NUMBER = "447700900123"
         (Later("soon"), 2, "retry: asked for by the handler", 8),
         (Later(math.nan, Silent()), 2, "retry: asked for by the handler", 8),
         (Never(), 1, "discarded: no reason given", None),
+        (Undated(), 1, "retry: asked for by the handler", 4),
+        (Unreadable(), 1, "discarded: ", None),
         (Discard(cast("str", Silent())), 1, "discarded: ", None),
         (Silent(), 1, "failed: Silent", 4),
     ],
