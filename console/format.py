@@ -14,6 +14,7 @@ from worker.settle.copies import read_errors
 if TYPE_CHECKING:
     from stream.redis.cluster import AwayShard
 
+PARTLY_DONE = "a part of the work may be done"
 NODE_STEP = "start the node, or look at the slots: `redis-cli --cluster check`"
 
 

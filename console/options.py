@@ -133,17 +133,18 @@ class ServerOptions:
     def ask(self, question: "Callable[[Redis, Sequence[Shard]], Awaitable[T]]") -> T:
         """Return the result of a question or an act that needs all shards, shard 0 first.
 
-        Raises CommandError before the question if a shard of a cluster is away, and RedisError with a note.
+        Raises CommandError if a shard of a cluster is away, and RedisError with a note.
         """
         from console.ask import ask_redis
-        from console.queries.shards import find_shards, refuse_gaps
+        from console.queries.shards import find_shards, name_lost, refuse_gaps
 
         settings = self.settings
 
         async def ask_all(server: "Redis") -> T:
             shards, away = await find_shards(server, settings)
             refuse_gaps(away)
-            return await question(server, shards)
+            async with name_lost(server, shards):
+                return await question(server, shards)
 
         return ask_redis(settings, ask_all)
 
@@ -168,15 +169,10 @@ class ServerOptions:
         Raises CommandError, which names the missing shards, at the end of the block, and RedisError with a note.
         """
         from console.ask import ask_redis
-        from console.queries.shards import find_shards, report_gaps
+        from console.queries.shards import read_answering, report_gaps
 
         settings = self.settings
-
-        async def ask_answering(server: "Redis") -> "tuple[T, Sequence[AwayShard]]":
-            shards, away = await find_shards(server, settings)
-            return await question(server, shards), away
-
-        result, away = ask_redis(settings, ask_answering)
+        result, away = ask_redis(settings, lambda server: read_answering(server, settings, question))
         yield result, away
         report_gaps(away)
 

@@ -22,7 +22,7 @@ from console.privacy.redis_places import open_places
 from console.privacy.selection import Record, Selection, Subject
 from console.privacy.settings import PrivacySettings
 from console.privacy.tables import Dimensions, Messages
-from console.queries.shards import find_shards, refuse_gaps
+from console.queries.shards import find_shards, name_lost, refuse_gaps
 from stream.keys import Shard
 from stream.redis.client import client
 from stream.redis.cluster import AwayShard
@@ -165,6 +165,7 @@ async def open_eraser(settings: PrivacySettings, report: Report, *, is_partial: 
         shards, away = await find_shards(server, settings)
         if not is_partial:
             refuse_gaps(away)
+        await stack.enter_async_context(name_lost(server, shards))
         places: list[DataPlace] = [Audit(settings.data / "console" / "console.db"), SpooledFiles(settings.data)]
         if settings.archive and settings.archive.exists():
             known = [*shards, *(Shard(settings.stream, each.shard) for each in away)]

@@ -1,17 +1,19 @@
 """Show the shards of a stream, and change how many are in use."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
-from console.format import NODE_STEP, format_away
+from console.format import NODE_STEP, PARTLY_DONE, format_away
 from console.queries.stats import gather_stats
 from runtime.errors import CommandError
 from stream.keys import Shard
 from stream.layout import Layout, change_layout, read_layout
-from stream.redis.cluster import LOST, AwayShard, find_nodes, is_cluster, locate_shards, split_shards
+from stream.redis.cluster import AwayShard, find_nodes, is_cluster, is_lost, locate_shards, split_shards
 from stream.redis.errors import SlotDown
 from stream.settings import StreamSettings
 from worker.events.timestamps import iso_time
@@ -85,8 +87,8 @@ async def _find_layout(server: Redis, settings: StreamSettings) -> Layout:
     """Return the layout; that of ACKSTREAM_SHARDS while the node of a cluster that has shard 0 is away."""
     try:
         return await read_layout(server, settings)
-    except LOST as exc:
-        if not is_cluster(server):
+    except RedisError as exc:
+        if not (is_cluster(server) and is_lost(exc)):
             raise
         if "shards" not in settings.model_fields_set:
             if isinstance(exc, SlotDown):
@@ -110,12 +112,40 @@ def refuse_gaps(away: Sequence[AwayShard]) -> None:
         raise CommandError(f"{format_away(away)}: this needs all shards, and nothing was done; {NODE_STEP}")
 
 
+async def read_answering(
+    server: Redis, settings: StreamSettings, question: Callable[[Redis, Sequence[Shard]], Awaitable[Answer]]
+) -> tuple[Answer, Sequence[AwayShard]]:
+    """Return the answer of the shards that answer, and the other shards. Raises as ``list_shards``.
+
+    If a node is lost after it was asked for its shards, the others answer the question again.
+    """
+    shards, away = await find_shards(server, settings)
+    try:
+        return await question(server, shards), away
+    except RedisError as exc:
+        if not (is_cluster(server) and is_lost(exc)):
+            raise
+    shards, away = await find_shards(server, settings)
+    return await question(server, shards), away
+
+
+@asynccontextmanager
+async def name_lost(server: Redis, shards: Sequence[Shard]) -> AsyncIterator[None]:
+    """Raise CommandError, which names the nodes, instead of RedisError if a node of a cluster is lost in the block."""
+    try:
+        yield
+    except RedisError as exc:
+        if is_cluster(server) and is_lost(exc) and (away := (await split_shards(server, shards))[1]):
+            raise CommandError(f"{format_away(away)}: {PARTLY_DONE}; {NODE_STEP}") from exc
+        raise
+
+
 async def ask_shard(server: Redis, shard: Shard, question: Callable[[Redis, Shard], Awaitable[Answer]]) -> Answer:
     """Return the answer of one shard. Raises CommandError, which names the node of a cluster that is away."""
     try:
         return await question(server, shard)
-    except LOST as exc:
-        if not is_cluster(server) or isinstance(exc, SlotDown):
+    except RedisError as exc:
+        if not (is_cluster(server) and is_lost(exc)) or isinstance(exc, SlotDown):
             raise
         raise CommandError(f"{format_away(await locate_shards(server, {shard: exc}))}: {NODE_STEP}") from exc
 
@@ -129,8 +159,9 @@ async def set_shards(server: Redis, settings: StreamSettings, number: int) -> tu
     before = await _find_layout(server, settings)
     every = Layout(number, max(number, before.known)).shards(settings.stream)
     refuse_gaps((await split_shards(server, every))[1])
-    names = {name for shard in before.shards(settings.stream) for name in await read_group_names(server, shard)}
-    for shard in Layout(number, number).shards(settings.stream)[before.known :]:
-        for name in sorted(names):
-            await create_group(GroupRef(server, shard, name))
-    return before, await change_layout(server, settings, number)
+    async with name_lost(server, every):
+        names = {name for shard in before.shards(settings.stream) for name in await read_group_names(server, shard)}
+        for shard in Layout(number, number).shards(settings.stream)[before.known :]:
+            for name in sorted(names):
+                await create_group(GroupRef(server, shard, name))
+        return before, await change_layout(server, settings, number)

@@ -11,12 +11,13 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from console.format import NODE_STEP
+from console.format import NODE_STEP, PARTLY_DONE
 from console.queries.statuses.reading import QueryTooSlow
 from console.web.render import WrongParameter, environment, json_reply, render_page
 from console.web.route import API, Json
 from console.web.state import ShardsAway, state_of
 from stream.redis.client import describe_error
+from stream.redis.cluster import is_lost
 from worker.store.database import DatabaseAway
 
 log = structlog.get_logger("console")
@@ -59,7 +60,7 @@ async def explain_failures(request: web.Request, handler: Handler) -> web.Stream
     except ShardsAway as exc:
         return _explain(request, AWAY_STATUS, NODE_AWAY, f"{exc} S{NODE_STEP[1:]}.", "")
     except AWAY as exc:
-        return _report_away(request, exc)
+        return await _report_away(request, exc)
     except Exception as exc:  # noqa: BLE001 - a fault of our code
         report_fault(request, exc)
         return _refuse(request, 500, None)
@@ -92,9 +93,12 @@ def _refuse_parameters(request: web.Request, exc: WrongParameter) -> web.Respons
     return render_page(request, "error.html", data, title=title, status=400)
 
 
-def _report_away(request: web.Request, exc: BaseException) -> web.Response:
+async def _report_away(request: web.Request, exc: BaseException) -> web.Response:
     if isinstance(exc, QueryTooSlow):
         return _refuse(request, AWAY_STATUS, f"{exc}.")
+    if is_lost(exc) and (fault := await state_of(request).find_fault()):
+        step = "Load the page again" if request.method == "GET" else PARTLY_DONE.capitalize()
+        return _explain(request, AWAY_STATUS, NODE_AWAY, f"{fault} {step}.", "")
     if isinstance(exc, sqlite3.Error) or (isinstance(exc, OSError) and exc.filename is not None):
         log.error("console.files_away", error=describe_error(exc), file=str(getattr(exc, "filename", "")), sampled=True)
         return _explain(request, AWAY_STATUS, *OWN_FILES)

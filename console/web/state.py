@@ -1,11 +1,13 @@
 """The objects that every handler of the console needs."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from aiohttp import web
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from console.doctor.board import CheckBoard
@@ -95,6 +97,13 @@ class ConsoleState:
         await self.find_answering()
         if number in {each.shard for each in self.away}:
             raise ShardsAway(f"{self.fault} This needs shard {number}.")
+
+    async def find_fault(self) -> str:
+        """Ask the shards of a cluster again, one of which a handler has lost. Return the sentence about their nodes."""
+        if is_cluster(self.server):
+            with suppress(RedisError):
+                await self.find_answering()
+        return self.fault
 
     @property
     def fault(self) -> str:

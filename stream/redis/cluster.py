@@ -23,7 +23,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from stream.keys import Shard
 from stream.redis.cluster_nodes import ClusterNodes, SlotLocator
-from stream.redis.errors import quote_reason
+from stream.redis.errors import BUSY, identify_fault, quote_reason
 from stream.redis.limited_client import Client
 from stream.redis.primary import PrimaryPool
 
@@ -159,6 +159,11 @@ def find_slot(args: Sequence[Any]) -> int:
     return _slot_of(args[1])
 
 
+def is_lost(error: BaseException) -> bool:
+    """Whether a node is away, does not have the slot, or executes no command while a script runs."""
+    return isinstance(error, LOST) or identify_fault(error) is BUSY
+
+
 def is_cluster(server: Redis) -> bool:
     """Whether this is the client of a cluster."""
     return isinstance(server, ClusterClient)
@@ -225,7 +230,7 @@ async def _ask_each(
     replies = await asyncio.gather(*map(ask, shards), return_exceptions=True)
     errors = [reply for reply in replies if isinstance(reply, BaseException)]
     for error in errors:
-        if len(errors) == len(shards) or not isinstance(error, LOST):
+        if len(errors) == len(shards) or not is_lost(error):
             raise error
     pairs = list(zip(shards, replies, strict=True))
     return (

@@ -21,7 +21,7 @@ from runtime.tasks import cancel_and_wait, wait_for
 from stream.entry import EntryId
 from stream.keys import Shard
 from stream.redis.client import client, name_error
-from stream.redis.cluster import LOST, find_nodes, is_cluster
+from stream.redis.cluster import find_nodes, is_cluster, is_lost
 from stream.shard_watch import ShardWatch
 from worker.group.lease import Lease
 from worker.metrics import (
@@ -136,8 +136,8 @@ class Trimmer:
                 pipe.memory_usage(shard.stream, samples=SAMPLES)
             try:
                 replies: list[Any] = await pipe.execute()
-            except LOST:
-                if not is_cluster(self._server):
+            except RedisError as exc:
+                if not (is_cluster(self._server) and is_lost(exc)):
                     raise
                 return OtherShards(len(others), 0)  # a node is away; age and this shard's own size still count
         sizes = [size or 0 if length else 0 for length, size in zip(replies[::2], replies[1::2], strict=True)]

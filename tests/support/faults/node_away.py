@@ -8,11 +8,16 @@ from contextlib import suppress
 from typing import Any
 
 import orjson
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
+from console.options import ServerOptions
+from runtime.errors import CommandError
+from stream.keys import Shard
 from tests.support.commands import CommandResult, run_command
 from tests.support.http.console_server import Visitor
 from tests.support.persons.dump import dump_redis
-from tests.support.servers.clusters import Member
+from tests.support.servers.clusters import Member, RedisCluster
 from tests.support.waiting import until
 
 READING = (("groups", "list"), ("dead-letters", "list"), ("invalid", "list"), ("replay", "list"), ("trace", "m-stored"))
@@ -139,6 +144,95 @@ async def check_frozen(person: Visitor, member: Member, paths: Sequence[str]) ->
     finally:
         member.node.process.send(signal.SIGCONT)
     assert max(seconds.values()) < PAGE_SECONDS, seconds
+
+
+async def check_busy(person: Visitor, member: Member) -> None:
+    """A node that executes no command while a script runs is named like one that is away."""
+    await member.ask("CONFIG", "SET", "busy-reply-threshold", "1")
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_run_script(member))
+
+        async def has_answer() -> bool:
+            with suppress(RedisError):
+                await member.ask("EXISTS", "key")
+                return False
+            return True
+
+        await until(has_answer)
+        answers = [(await person.get(f"/api/v1/{path}")).json()["away"] for path in ("groups", "invalid")]
+        listed = await run("groups", "list")
+        await member.ask("SCRIPT KILL")
+    assert [[(each["shard"], each["reason"][:5]) for each in away] for away in answers] == [
+        [(1, "BUSY "), (2, "BUSY ")]
+    ] * 2
+    assert f"Node {member.address} does not answer for shards 1 and 2 (BUSY " in listed.error
+
+
+async def _run_script(member: Member) -> None:
+    with suppress(RedisError):
+        await member.ask("EVAL", "while true do end", 0)
+
+
+async def check_lost_pages(person: Visitor, member: Member, paths: Sequence[str]) -> None:
+    """Pages that are being read while the node dies name it, or show the other shards; none says that Redis is away."""
+    answers: list[tuple[int, str]] = []
+
+    async def load(path: str) -> None:
+        while len(answers) < enough:
+            answer = await person.get(f"/api/v1/{path}")
+            answers.append((answer.status, "" if answer.status == 200 else answer.json()["error"]))
+
+    enough = 20 * len(paths)
+    async with asyncio.TaskGroup() as tasks:
+        for path in [*paths] * 3:
+            tasks.create_task(load(path))
+        await until(lambda: has_more(answers, enough // 2))
+        member.node.kill()
+    assert {error for status, error in answers if f"Node {member.address} does not answer for" not in error} <= {""}
+    assert {status for status, _ in answers} <= {200, 503}
+
+
+async def has_more(answers: Sequence[object], number: int) -> bool:
+    """Whether there are more answers than this number."""
+    return len(answers) > number
+
+
+def ask_and_lose(member: Member, *, shows_others: bool) -> tuple[Sequence[Sequence[int]], str]:
+    """Kill the node after it was asked for its shards. Return the shards of each question, and the error."""
+    asked: list[Sequence[int]] = []
+
+    async def question(server: Redis, shards: Sequence[Shard]) -> None:
+        asked.append([shard.number for shard in shards])
+        if len(asked) == 1:
+            member.node.kill()
+        for shard in shards:
+            await server.exists(shard.stream)
+
+    options = ServerOptions()
+    try:
+        if shows_others:
+            with options.read(question):
+                pass
+        else:
+            options.ask(question)
+    except CommandError as exc:
+        return asked, str(exc)
+    return asked, ""
+
+
+async def check_lost(cluster: RedisCluster, member: Member) -> None:
+    """A query shows the other shards, and an act says that a part may be done, if a node dies after it has answered."""
+    every = [0, 1, 2, 3]
+    for shows_others, questions, words in (
+        (True, [every, [0, 3]], "the output is that of the other shards"),
+        (False, [every], "a part of the work may be done"),
+    ):
+        asked, error = await asyncio.to_thread(ask_and_lose, member, shows_others=shows_others)
+        assert asked == questions
+        assert f"Node {member.address} does not answer for shards 1 and 2" in error
+        assert words in error
+        await member.node.start()
+        await until(cluster.agree)
 
 
 async def is_whole(person: Visitor) -> bool:

@@ -16,7 +16,17 @@ from stream.keys import Shard
 from stream.redis.client import client
 from stream.redis.cluster import split_shards
 from stream.settings import StreamSettings
-from tests.support.faults.node_away import check_acts, check_frozen, check_reading, check_web_acts, hold, run
+from tests.support.faults.node_away import (
+    check_acts,
+    check_busy,
+    check_frozen,
+    check_lost,
+    check_lost_pages,
+    check_reading,
+    check_web_acts,
+    hold,
+    run,
+)
 from tests.support.http.console_server import Visitor, run_console
 from tests.support.samples.events import body, entry, event
 from tests.support.servers.clusters import Member, RedisCluster, run_cluster
@@ -214,7 +224,9 @@ async def test_a_primary_that_is_away_is_named_and_the_others_are_shown(
             await hold(lambda: check_all_entries(person))
             pages = [*(f"/{path}" for path in PAGES), "/", "/groups", "/settings"]
             await hold(lambda: check_frozen(person, second, pages))
-            second.node.kill()
+            await hold(lambda: check_busy(person, second))
+            await hold(lambda: check_all_entries(person))
+            await check_lost_pages(person, second, PAGES)
             await hold(lambda: check_number(person, second.address))
             await hold(lambda: check_pages(person, second.address))
             await store_events(console.settings.database_url, list_events())
@@ -229,6 +241,8 @@ async def test_a_primary_that_is_away_is_named_and_the_others_are_shown(
             await hold(lambda: check_pages(person, second.address))
             await second.node.start()
             await until(cluster.agree)
+            await hold(lambda: check_all_entries(person))
+            await check_lost(cluster, second)
             await hold(lambda: check_all_entries(person))
             third.node.kill()
             await store_events(new.settings.database_url, list_events())
