@@ -58,15 +58,17 @@ class ChildProcess:
         ours, theirs = socket.socketpair()
         with theirs, ExitStack() as stack:
             stack.callback(ours.close)
+            streams = await asyncio.open_unix_connection(sock=ours, limit=LONGEST_BYTES)
+            stack.callback(streams[1].close)
             inheritance = Inheritance(number, count, theirs.fileno(), listeners)
-            process = await asyncio.create_subprocess_exec(
+            process = await asyncio.create_subprocess_exec(  # the last wait: asyncio kills it if this is cancelled
                 *(sys.executable, "-P", *command, "--child", inheritance.to_option()),
                 stdin=DEVNULL,
                 pass_fds=inheritance.descriptors,
                 start_new_session=True,
             )
             stack.pop_all()
-        return cls(number, process, await asyncio.open_unix_connection(sock=ours, limit=LONGEST_BYTES))
+        return cls(number, process, streams)
 
     @property
     def pid(self) -> int:

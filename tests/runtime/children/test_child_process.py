@@ -1,17 +1,19 @@
 """Children of the test's own process, which run the same code as those of a supervisor."""
 
 import asyncio
+import itertools
 import math
 import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import psutil  # type: ignore[import-untyped]  # the PostgreSQL wheel brings it, without its types
 from structlog.testing import capture_logs
 
 from runtime.children.child import Inheritance
 from runtime.children.child_process import ChildProcess
-from tests.support.processes import becomes
+from tests.support.processes import becomes, runs
 from tests.support.waiting import PATIENCE_SECONDS
 
 REPORTING = """
@@ -118,6 +120,23 @@ async def test_metrics_that_cannot_be_read_do_not_stop_the_reports() -> None:
         await child.terminate(PATIENCE_SECONDS)
 
     assert child.exit_code == 0
+
+
+async def test_a_start_that_is_cancelled_leaves_no_process() -> None:
+    """Whenever a stop comes while a child starts, either the caller has the child or its process has ended."""
+    for steps in itertools.count():
+        starting = asyncio.create_task(ChildProcess.start(("-c", "import time; time.sleep(600)"), 1, 1, []))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        if starting.done():
+            await starting.result().terminate(0)
+            break
+
+        starting.cancel()
+        await asyncio.wait([starting])
+
+        assert starting.cancelled()
+        assert [child for child in psutil.Process().children() if runs(child) and "--child" in child.cmdline()] == []
 
 
 async def test_half_a_report_is_not_of_another_version() -> None:
