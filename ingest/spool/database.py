@@ -45,6 +45,7 @@ def connect(path: Path) -> sqlite3.Connection:
             for pragma in (
                 "locking_mode = EXCLUSIVE",
                 "journal_mode = WAL",
+                "schema_version",  # reads the file, which makes its log
                 "synchronous = FULL",
                 "fullfsync = ON",  # for macOS; no effect elsewhere
                 "checkpoint_fullfsync = ON",

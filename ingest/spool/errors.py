@@ -12,7 +12,7 @@ MEANINGS: dict[Why, str] = {
     "full": "the spool is full (ACKSTREAM_SPOOL_BYTES)",
     "volume": "the spool's volume is nearly full",
     "disk": "the spool's disk is full",
-    "failing": "the spool's disk fails, or its folder was removed (then restart ingest)",
+    "failing": "the spool's disk fails",
     "stuck": "the spool's disk does not answer",
 }
 

@@ -9,9 +9,11 @@ process uses the file. SQLite's exclusive lock keeps other programs out, and avo
 cannot provide.
 """
 
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 from zlib import crc32
@@ -23,6 +25,8 @@ from ingest.spool.record import Row, Slice, entries_bytes, make_rows, row_bytes,
 from ingest.spool.salvage import Pages
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024
+COPIED_ENTRIES = 1000
+REMOVED = "it was removed or replaced"
 
 _SELECT = "SELECT number, received_ms, checksum, fields FROM entries"
 
@@ -53,13 +57,14 @@ class SpoolFile:
         self._last = 0
         self._logged_bytes = 0  # approximate size of the WAL
         self._opened: sqlite3.Connection | None = None
-        self._identities: list[tuple[int, int]] = []
+        self._statuses: dict[Path, os.stat_result] = {}
         self._salvaged: Pages | None = None
 
     @property
     def _connection(self) -> sqlite3.Connection:
         if self._opened is None:
             self._opened = connect(self.path)
+            self._statuses = {path: path.stat() for path in (self.path, wal_path(self.path)) if path.exists()}
         return self._opened
 
     @classmethod
@@ -67,8 +72,8 @@ class SpoolFile:
         """Create a new file atomically."""
         create(path)
         file = cls(path)
-        file._opened = connect(path)
         file._looked_at = True
+        file._row("SELECT last FROM marks")  # opens the file
         return file
 
     @classmethod
@@ -100,7 +105,8 @@ class SpoolFile:
         with self._transaction(size):
             self._connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?)", rows)
             write_marks(self._connection, rows[-1][0], self._confirmed, self.bytes + size)
-        self._require_names()
+        if self.is_removed:
+            raise Failing(REMOVED)
         self._last = rows[-1][0]
         self.oldest_ms = self.oldest_ms or rows[0][1]
         self.rows += len(rows)
@@ -152,6 +158,18 @@ class SpoolFile:
             except Damaged:
                 self.damaged = self.sealed = True
 
+    @property
+    def is_removed(self) -> bool:
+        """Whether the open file or its log has lost its name, and so would end with this process."""
+        return not all(map(self._is_ours, self._statuses))
+
+    def copy_to(self, other: "SpoolFile") -> None:
+        """Move the unconfirmed entries to another file."""
+        while (part := self.read(COPIED_ENTRIES, CHECKPOINT_BYTES)) is not None:
+            if part.entries:
+                other.put([(part.received_ms or 0, packed) for packed in part.entries])
+            self.confirm(part)
+
     def size_bytes(self) -> int:
         """Return the size of the file and its WAL on the disk, as far as it can be read."""
         size = 0
@@ -162,17 +180,18 @@ class SpoolFile:
 
     def close(self) -> None:
         """Close the file. It is opened again on its next use."""
-        opened, self._opened, self._identities = self._opened, None, []
+        opened, self._opened, self._statuses = self._opened, None, {}
         if opened is not None:
             with suppress(sqlite3.Error):
                 opened.close()
 
     def remove(self) -> None:
         """Close and delete the file."""
+        names = [path for path in (wal_path(self.path), self.path) if self._is_ours(path)]
         self.close()
         with translate_errors():
-            wal_path(self.path).unlink(missing_ok=True)
-            self.path.unlink(missing_ok=True)
+            for path in names:
+                path.unlink(missing_ok=True)
 
     def set_aside(self) -> Path:
         """Close the file and rename it and its WAL for an operator to examine; return the new name."""
@@ -198,15 +217,12 @@ class SpoolFile:
         with suppress(Damaged):  # `read` detects it again
             self.oldest_ms = next((row_received_ms(row) for row in self._rows_from(self._confirmed + 1, 1)), None)
 
-    def _require_names(self) -> None:
-        """Raise Failing unless the names of the file and its log still lead to those that this process writes."""
-        with suppress(OSError):
-            names = [path.stat() for path in (self.path, wal_path(self.path))]
-            identities = [(name.st_dev, name.st_ino) for name in names]
-            self._identities = self._identities or identities
-            if identities == self._identities:
-                return
-        raise Failing("it was removed or replaced")
+    def _is_ours(self, path: Path) -> bool:
+        """Whether a name leads to a file that is open here, or nothing is open."""
+        try:
+            return path not in self._statuses or os.path.samestat(self._statuses[path], path.stat())
+        except OSError:
+            return False
 
     @property
     def _pages(self) -> Pages:
@@ -247,6 +263,14 @@ class SpoolFile:
                     self._connection.execute("ROLLBACK")
                 raise
             self._logged_bytes += size + _COMMIT_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Entries for Redis, and the file that holds them."""
+
+    file: SpoolFile
+    slice: Slice
 
 
 def write_marks(connection: sqlite3.Connection, last: int, confirmed: int, size: int) -> None:

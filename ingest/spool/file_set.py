@@ -8,18 +8,20 @@ read, and then set aside. A drained file is deleted. Not thread-safe: ``queue`` 
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
 
 from ingest import metrics
 from ingest.encoding import Packed
-from ingest.spool.errors import Damaged, Full, NotSpooled, SpoolFault, Why, translate_errors
-from ingest.spool.file import SpoolFile
-from ingest.spool.folder import Owner, SpoolFolder, folders_in, read_owner
+from ingest.spool.errors import Damaged, Failing, Full, NotSpooled, SpoolFault, Why, translate_errors
+from ingest.spool.file import REMOVED, Chunk, SpoolFile
+from ingest.spool.folder import Owner, SpoolFolder, find_server
 from ingest.spool.others import OtherFolders
-from ingest.spool.record import Slice, entries_bytes
+from ingest.spool.record import Held, entries_bytes
+from runtime.errors import CommandError
 
 log = structlog.get_logger("spool")
 
@@ -27,25 +29,7 @@ SLICE_BYTES = 4 * 1024 * 1024
 FILE_BYTES = 64 * 1024 * 1024  # per file; small files give disk space back early
 RECLAIM_BYTES = 8 * 1024 * 1024
 FREE_BYTES, FREE_SHARE = 256 * 1024 * 1024, 0.05  # of the volume stay free; the smaller of the two
-CREATE_SECONDS = 1.0
-FAILING_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """The known content of the spool."""
-
-    entries: int = 0
-    bytes: int = 0
-    oldest_ms: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Entries for Redis, and the file that holds them."""
-
-    file: SpoolFile
-    slice: Slice
+CREATE_SECONDS, FAILING_SECONDS = 1.0, 60.0
 
 
 class SpoolFiles:
@@ -81,15 +65,8 @@ class SpoolFiles:
         self.take_over()
 
     def propose_id(self) -> str:
-        """Return an id for a server without one: the id recorded for this stream and address, else a new one.
-
-        So a server that came back without its data keeps its id for the spool.
-        """
-        owners = (owner for path in folders_in(self._data) if (owner := read_owner(path)))
-        ids = (
-            owner.server for owner in owners if (owner.stream, owner.redis) == (self._owner.stream, self._owner.redis)
-        )
-        return self._owner.server or next(filter(None, ids), None) or secrets.token_hex(8)
+        """Return an id for a server without one: the id recorded for this stream and address, else a new one."""
+        return self._owner.server or find_server(self._data, self._owner) or secrets.token_hex(8)
 
     def bind(self, server: str) -> None:
         """Drain entries of the server with this id from now on."""
@@ -130,13 +107,23 @@ class SpoolFiles:
                 return
         raise NotSpooled("failing")
 
+    def check(self) -> Why | None:
+        """Copy the entries of removed files, before they end with this process, and return as ``find_shortage``."""
+        why = self.find_shortage()
+        with suppress(SpoolFault, NotSpooled):
+            for file in [file for file in self._files() if file.is_removed]:
+                self._rescue(file)
+        self._count()
+        return why
+
     def find_shortage(self, size: int = 1) -> Why | None:
         """Return the reason why the spool cannot store ``size`` bytes, or None if it can."""
         if self.held.bytes + size > self._limit_bytes:
             return "full"
         try:
+            self._require_folder()
             free, total = self._folder.free_bytes()
-        except SpoolFault:
+        except (SpoolFault, CommandError):
             return "failing"
         return "volume" if free - size < min(FREE_BYTES, total * FREE_SHARE) else None
 
@@ -149,6 +136,8 @@ class SpoolFiles:
     def confirm(self, part: Chunk) -> None:
         """Mark entries as confirmed by Redis."""
         file, confirmed = part.file, part.slice
+        if file not in self._files():  # it was removed: its copy is drained
+            return
         metrics.SPOOL_DRAINED.inc(len(confirmed.entries))
         if confirmed.damaged:
             metrics.SPOOL_SET_ASIDE.inc(confirmed.damaged)
@@ -171,6 +160,7 @@ class SpoolFiles:
 
     def close(self) -> None:
         """Close all files. Undrained entries stay for the next start, or for another process."""
+        self.check()
         for file in self._files():
             if file is self._writer and not file.rows:
                 self._drop(file)
@@ -197,6 +187,24 @@ class SpoolFiles:
                 return Chunk(file, entries)
             self._finish(file)
         return None
+
+    def _rescue(self, file: SpoolFile) -> None:
+        if not file.sealed:
+            self._seal(file, Failing(REMOVED))
+        if file in self._older:  # it has entries
+            self._create_at = self._clock()
+            self._writer = self._writer or self._create_file()
+            file.copy_to(self._writer)
+            self._older.remove(file)
+            file.close()
+
+    def _require_folder(self) -> None:
+        """Lock a folder again if ours was removed. Raises CommandError if none can be locked."""
+        if (removed := self._folder).is_removed:
+            log.error("spool.folder_removed", folder=str(removed.path))
+            self._folder = SpoolFolder.claim(self._data, self._owner)
+            removed.release()
+            self._add_files(self._folder)
 
     def _create_file(self) -> SpoolFile:
         if self._clock() < self._create_at:
@@ -277,13 +285,11 @@ class SpoolFiles:
             self._abandon(file.path, exc)
 
     def _abandon(self, path: Path, exc: SpoolFault) -> None:
-        """Ignore the file until the next start."""
-        self._abandoned.add(path)
+        self._abandoned.add(path)  # until the next start
         metrics.SPOOL_FILES.labels("failing").inc()
         log.error("spool.left", file=str(path), error=str(exc), what="the next start tries again")
 
     def _release(self) -> None:
-        """Unlock the folders that were taken over and are drained."""
         self._others.release(keep={file.path.parent for file in self._older})
 
     def _count(self) -> None:

@@ -84,6 +84,14 @@ class SpoolFolder:
         return None if lock is None else cls(path, lock)
 
     @property
+    def is_removed(self) -> bool:
+        """Whether the folder or its lock was removed, so that another process may use the path."""
+        try:
+            return not os.path.samestat(os.fstat(self._lock), (self.path / "lock").stat())
+        except OSError:
+            return True
+
+    @property
     def owner(self) -> Owner | None:
         """The owner of its entries; None if it cannot be read."""
         return read_owner(self.path)
@@ -137,6 +145,16 @@ def folders_in(data: Path) -> list[Path]:
     """Return the spool's folders in a data folder, by number."""
     folders = [path for path in (data / "spool").glob("[0-9]*") if path.name.isdecimal()]
     return sorted(folders, key=lambda path: int(path.name))
+
+
+def find_server(data: Path, owner: Owner) -> str | None:
+    """Return the id that is recorded for the stream and address of this owner; None without one.
+
+    So a server that came back without its data keeps its id for the spool.
+    """
+    owners = (found for path in folders_in(data) if (found := read_owner(path)))
+    ids = (found.server for found in owners if (found.stream, found.redis) == (owner.stream, owner.redis))
+    return next(filter(None, ids), None)
 
 
 def read_owner(folder: Path) -> Owner | None:

@@ -20,8 +20,10 @@ import structlog
 from ingest.encoding import Packed
 from ingest.metrics import SPOOL_REFUSED, SPOOL_SECONDS
 from ingest.spool.errors import MEANINGS, NotSpooled, Why
-from ingest.spool.file_set import Chunk, Held, SpoolFiles
+from ingest.spool.file import Chunk
+from ingest.spool.file_set import SpoolFiles
 from ingest.spool.folder import Owner
+from ingest.spool.record import Held
 
 log = structlog.get_logger("spool")
 
@@ -91,9 +93,9 @@ class Spool:
         return None if self._shortage is None else MEANINGS[self._shortage]
 
     async def refresh(self) -> None:
-        """Check whether the spool can store entries, and update ``not_ready_reason``."""
+        """Check whether the spool has lost files or can store entries, and update ``not_ready_reason``."""
         try:
-            self._shortage = await self._do(self._files.find_shortage)
+            self._shortage = await self._do(self._files.check)
         except NotSpooled:
             return
 

@@ -41,6 +41,15 @@ def row_bytes(row: Row) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """The known content of the spool."""
+
+    entries: int = 0
+    bytes: int = 0
+    oldest_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Slice:
     """Consecutive entries of a file."""
 

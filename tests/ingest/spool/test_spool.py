@@ -169,6 +169,62 @@ def test_entries_go_to_a_new_file_once_theirs_was_removed(tmp_path: Path, names:
     files.close()
 
 
+@pytest.mark.parametrize("names", ["*.db*", "*.db", "*-wal"])
+@pytest.mark.parametrize("is_reading", [True, False])
+def test_the_next_check_copies_the_entries_of_a_removed_file(tmp_path: Path, names: str, is_reading: bool) -> None:
+    """A process that is killed later leaves them, and a slice that is being drained comes again."""
+    files = open_files(tmp_path)
+    files.put(pack_entries(1, 2))
+    part = files.read(1) if is_reading else None
+    for path in (tmp_path / "spool" / "0").glob(names):
+        path.unlink()
+    assert files.check() is None
+    with run_files(copied(tmp_path)) as later:
+        assert drain_files(later)[-2:] == [1, 2]
+    if part is not None:
+        files.confirm(part)
+    files.put(pack_entries(3))
+    assert files.held.entries == 3
+    assert drain_files(files) == [1, 2, 3]
+    files.close()
+
+
+@pytest.mark.parametrize("act", ["check", "put", "close"])
+def test_a_removed_folder_is_made_again(tmp_path: Path, act: str) -> None:
+    """Each next step of the process keeps its entries on the disk, in a folder that it has locked."""
+    files = open_files(tmp_path)
+    files.put(pack_entries(1))
+    shutil.rmtree(tmp_path / "spool")
+    if act == "close":
+        files.close()
+    elif act == "check":
+        assert files.check() is None
+    else:
+        files.put(pack_entries(2))
+        assert files.check() is None
+    with run_files(copied(tmp_path)) as later:
+        assert sorted(drain_files(later)) == ([1, 2] if act == "put" else [1])
+    if act != "close":
+        with run_files(tmp_path) as other:
+            assert drain_files(other) == []
+        files.put(pack_entries(3))
+        assert 3 in drain_files(files)
+        files.close()
+
+
+def test_a_file_that_replaced_the_own_one_is_not_deleted(tmp_path: Path) -> None:
+    """A person may put a copy in its place; the next start drains it."""
+    files = open_files(tmp_path)
+    files.put(pack_entries(1))
+    folder = tmp_path / "spool" / "0"
+    (folder / "copy").write_bytes((folder / "000001.db").read_bytes())
+    (folder / "copy").replace(folder / "000001.db")
+    assert files.check() is None
+    assert drain_files(files) == [1]
+    assert (folder / "000001.db").exists()
+    files.close()
+
+
 def copied(data: Path) -> Path:
     """Return a copy of the data folder: what a killed process leaves."""
     return Path(shutil.copytree(data, tempfile.mkdtemp(dir=data.parent), dirs_exist_ok=True))
