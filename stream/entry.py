@@ -145,6 +145,11 @@ def read_received_ms(fields: Mapping[bytes, bytes]) -> int | None:
     return read_ms(fields.get(b"received_ms", b""))
 
 
+def read_due_ms(score: bytes | str) -> int:
+    """Return the ms of a delayed retry's score, which a person may have set to any number."""
+    return int(max(0, min(float(score), LATEST_MS)))
+
+
 def read_ms(digits: bytes) -> int | None:
     """Return the ms that a field or a key has; None for a text that is no time."""
     return int(digits) if digits.isdigit() and len(digits) <= LONGEST_TIME else None

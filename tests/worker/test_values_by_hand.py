@@ -32,8 +32,12 @@ from worker.sources import Source
 from worker.timing import TIMING
 
 NO_TEXT = b"\xff\xfe"
-FOREIGN_COPIES = (b"447700900123", NO_TEXT, b"", b"\x05", b"\x90", b"\x91\xa1a", b"\x92\xa1a\x90", b"\x93\x01")
-"""Other texts than a packed copy: bytes, a number, arrays that are empty, odd, or have other values."""
+MANY = b"\xdc\x27\x10" + 10_000 * b"\xa0"
+FOREIGN_COPIES = (
+    *(b"447700900123", NO_TEXT, b"", b"\x05", b"\x90", b"\x91\xa1a", b"\x92\xa1a\x90", b"\x93\x01"),
+    *(b"\x94\xa1a\xc0\xa1b\xa1c", b"\x94\xa1a\xa1b\xa1c\xc0", MANY),
+)
+"""Other texts than a packed copy: bytes, a number, arrays that are empty, odd, too long, or have other values."""
 
 
 @pytest.fixture
@@ -53,7 +57,7 @@ async def test_a_delayed_retry_that_is_none_becomes_an_entry_with_its_bytes(grou
 
 async def test_a_delayed_retry_that_is_none_stops_no_reader(group: GroupRef) -> None:
     """Search, erasure, the console and the order of messages pass it; erasure finds a number in it."""
-    await group.server.zadd(group.delayed, {**dict.fromkeys(FOREIGN_COPIES, 1), b"later": "+inf"})
+    await group.server.zadd(group.delayed, {**dict.fromkeys(FOREIGN_COPIES, 1), b"later": "+inf", b"before": "-inf"})
     await group.server.sadd(group.shard.groups, group.name)
     reader = RedisReader(group.server, lambda: _return([group.shard]))
     found = [
@@ -63,7 +67,8 @@ async def test_a_delayed_retry_that_is_none_stops_no_reader(group: GroupRef) -> 
     ]
 
     assert found == [b"447700900123"]
-    assert (await CopySearch(group, "later", []).run(0)).found == []
+    for text in ("later", "before", "447700900123"):
+        assert (await CopySearch(group, text, []).run(0)).found == []
     assert [event async for event in DelayedEvents(group).read()] == []
     assert await reader.read()
 

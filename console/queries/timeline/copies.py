@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from redis.asyncio import Redis
 
-from stream.entry import LATEST_MS, EntryId, fields_from_flat
+from stream.entry import EntryId, fields_from_flat, read_due_ms
 from stream.keys import Shard
 from stream.redis.scripts import read_script
 from worker.events.event import StatusEvent
@@ -106,7 +106,7 @@ class CopySearch:
             for due_ms, flat in matches:
                 self._add(
                     copies,
-                    EntryCopy(CopyPlace.DELAYED, None, int(min(float(due_ms), LATEST_MS)), fields_from_flat(flat)),
+                    EntryCopy(CopyPlace.DELAYED, None, read_due_ms(due_ms), fields_from_flat(flat)),
                 )
             if searched < STEP:
                 return

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError, ResponseError
 from console.queries.stats import GroupStats, ShardStats, StatsReader
 from console.web.sampling.snapshot import Away, GroupSample, HandlerError, PauseSample, RedisSample
 from ingest.append.server_checks import POLICY, REQUIRED, find_shortcomings
-from stream.entry import LATEST_MS, read_ms
+from stream.entry import read_due_ms, read_ms
 from stream.keys import Shard
 from stream.redis.client import limit_wait
 from stream.redis.cluster import AwayShard, ask_answering, list_nodes
@@ -244,7 +244,7 @@ def _error(failure: Sequence[bytes]) -> HandlerError:
         error=mask_numbers(error),
         attempt=int(attempt) if attempt.isdecimal() else 0,
         is_dead=not due,
-        due=min(float(due), LATEST_MS) / 1000 if due else None,
+        due=read_due_ms(due) / 1000 if due else None,
     )
 
 
