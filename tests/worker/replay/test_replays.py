@@ -1,4 +1,5 @@
 import asyncio
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from structlog.testing import capture_logs
 from runtime.tasks import cancel_and_wait
 from stream.keys import Shard
 from stream.redis.client import client
+from tests.support.processes import becomes
 from tests.support.streams.replayed_stream import GROUP, ReplayedStream, run_beside
 from tests.support.streams.retention import OLD, trim_once
 from tests.support.waiting import until
@@ -114,20 +116,27 @@ async def test_a_lower_rate_applies_to_a_running_replay(site: ReplayedStream) ->
     await site.append(range(1, 10_001))
     replay = await site.start(10_000, rate=500)
 
+    async def count_copies() -> tuple[int, float]:
+        return await site.server.xlen(site.shard.replay(GROUP)), time.monotonic()
+
     async def slow_down() -> None:
         await site.has_copied(100)
         await site.replays.change_rate(replay, 10)
-        await until(lambda: has_rate(logs, 10))
-        before = await site.server.xlen(site.shard.replay(GROUP))
-        await asyncio.sleep(1)
-        assert await site.server.xlen(site.shard.replay(GROUP)) - before <= 15
+        changed = len(logs)
+        await until(lambda: has_rate(logs, 10, changed))
+        (before, _), began = await count_copies(), time.monotonic()
+        await becomes(lambda: time.monotonic() - began > 1)
+        after, ended = await count_copies()
+        assert after - before <= 10 * (ended - began) + 5
 
     with capture_logs() as logs:
         await run_beside([site.make_scheduler()], slow_down())
 
 
-async def has_rate(logs: Sequence[Any], rate: float) -> bool:
-    return any(line["event"] == "replay.rate" and line["rate"] == rate for line in logs)
+async def has_rate(logs: Sequence[Any], rate: float, changed: int) -> bool:
+    """Whether the copier adopted the rate. One that takes over after the change, at a lost lease, starts with it."""
+    took_over = any(line["event"] == "replay.copying" for line in logs[changed:])
+    return took_over or any(line["event"] == "replay.rate" and line["rate"] == rate for line in logs)
 
 
 async def test_a_replay_keeps_who_started_and_changed_it(site: ReplayedStream) -> None:
