@@ -3,6 +3,7 @@
 import os
 import socket
 import ssl
+import sys
 
 from runtime.errors import CommandError
 from runtime.escape import escape_unprintable
@@ -30,9 +31,15 @@ def explain(exc: BaseException) -> str | None:
     if isinstance(exc, CommandError):
         return str(exc)
     if isinstance(exc, UnicodeEncodeError):  # Python reads other bytes as lone surrogates
-        text = escape_unprintable(exc.object)[:100]
+        text = _name_text(exc.object)
         return f"{text} is not UTF-8: check the arguments, the settings and the encoding of the terminal"
     return _explain_library(exc)
+
+
+def _name_text(text: str) -> str:
+    """Return an argument as it is. Any other text may be a secret."""
+    arguments = {*sys.argv, *(value.partition("=")[2] for value in sys.argv if value.startswith("--"))}
+    return escape_unprintable(text)[:100] if text in arguments else "a setting, or a part of a URL,"
 
 
 def _explain_library(exc: BaseException) -> str | None:

@@ -215,6 +215,19 @@ def test_an_argument_that_is_not_utf8_is_named(folder: Path) -> None:
     assert "m-\\udcff is not UTF-8: check the arguments" in error
 
 
+def test_a_secret_that_is_not_utf8_is_not_printed(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error quotes no text that is not an argument of its own."""
+    url = valkey_url.replace("redis://:", os.fsdecode(b"redis://:hunter2\xff"))
+    key = os.fsdecode(b"hunter2-hunter2-hunter2-hunter2-\xff")
+    argument = run_command("stats", "--redis-url", url).error
+    monkeypatch.setenv("ACKSTREAM_REDIS_URL", url)
+    monkeypatch.setenv("ACKSTREAM_NUMBER_KEY", key)
+    listed, exported = run_command("groups", "list").error, run_command("export", "--number", "+4477009001").error
+    for error in (argument, listed, exported):
+        assert "a setting, or a part of a URL, is not UTF-8: check the arguments, the settings" in error
+        assert "hunter2" not in error
+
+
 def test_a_terminal_of_another_encoding_gets_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Texts that it cannot show cause no error, and bytes that are no text are an answer like any other."""
     output = TextIOWrapper(BytesIO(), encoding="ascii", write_through=True)
