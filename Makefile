@@ -28,25 +28,22 @@ run: .venv/.run
 CONTAINERS = tests/system/test_compose.py
 test: .venv/.dev
 ifdef ARGS
-	$(PYTEST) -n 6 --dist loadgroup $(ARGS)
+	$(PYTEST) --processes 6 $(ARGS)
 else
 	@mkdir -p build
 	$(PYTEST) -q $(CONTAINERS) >build/containers.log 2>&1 & containers=$$!; \
-	nice $(PYTEST) -n 6 --dist loadgroup --ignore $(CONTAINERS); others=$$?; \
+	nice $(PYTEST) --processes 6 --ignore $(CONTAINERS); others=$$?; \
 	wait $$containers; containers=$$?; cat build/containers.log; [ $$others = 0 ] && exit $$containers
 endif
 
 test-containers: .venv/.dev
 	$(PYTEST) -q $(CONTAINERS)
 
-# The tests that failed in the last run, alone and one after the other; the first one that fails again ends it. Their
-# recorded names have the group that xdist adds, by which pytest does not find them.
-FAILED = .pytest_cache/v/cache/lastfailed
+# The tests that failed in the last run, alone and one after the other; the first one that fails again ends it.
 test-failed: .venv/.dev
-	@[ ! -f $(FAILED) ] || sed -i.old 's/@[^]@"]*": true/": true/' $(FAILED)
 	$(PYTEST) --last-failed --last-failed-no-failures none --exitfirst
 
-# Collecting rewrites and compiles all test modules. Each process of `make test` would do it again on a clean checkout.
+# Collecting rewrites and compiles all test modules, before `make test` and `make test-containers` need them.
 collect: .venv/.dev
 	@$(PYTEST) -q --collect-only >/dev/null
 

@@ -32,6 +32,8 @@ from tests.support.servers.copied_postgresql import MIGRATED, run_copied_postgre
 from tests.support.waiting import PATIENCE_SECONDS
 from worker.store.database import open_engine
 
+pytest_plugins = ["tests.parallel"]
+
 gc.disable()  # while everything is loaded
 
 # Examples have no time limit, because the machine may be busy. Those of CI are always the same, and fewer.
@@ -81,7 +83,7 @@ _numbers = itertools.count()
 
 
 def pytest_configure() -> None:
-    """Start the fork server before xdist starts processes, so that these share it."""
+    """Start the fork server before the tests are run in processes, so that these share it."""
     open_address()
 
 
@@ -115,7 +117,7 @@ def pytest_collection_finish() -> None:
 def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of the test's own. That of pytest lists the folders of all tests before to find a free number."""
     name = re.sub(r"\W", "_", request.node.name)[:30]
-    folder = tmp_path_factory.getbasetemp() / f"{name}-{next(_numbers)}"
+    folder = tmp_path_factory.getbasetemp() / f"{name}-{os.getpid()}-{next(_numbers)}"
     folder.mkdir(mode=0o700)
     return folder
 
@@ -221,8 +223,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory, shared_folder: Path) -> I
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of all processes of a run of the tests."""
-    folder = tmp_path_factory.getbasetemp()
-    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    return tmp_path_factory.getbasetemp()
 
 
 @pytest.fixture(scope="session")

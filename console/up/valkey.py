@@ -6,6 +6,7 @@ by its pid alone: it must be a child of this process, or have the lock file open
 """
 
 import asyncio
+import functools
 import itertools
 import os
 import secrets
@@ -13,7 +14,7 @@ import signal
 import socket
 import time
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +52,6 @@ maxmemory 1gb
 maxmemory-policy noeviction
 daemonize no
 """
-
-_port_offsets = itertools.count(secrets.randbelow(len(PORTS)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,9 +277,14 @@ def is_free(port: int) -> bool:
 
 def find_free_port() -> int:
     """Return a port of loopback that is free now; each call returns another port."""
-    while not is_free(port := PORTS[next(_port_offsets) % len(PORTS)]):
+    while not is_free(port := PORTS[next(_count_offsets(os.getpid())) % len(PORTS)]):
         pass
     return port
+
+
+@functools.cache
+def _count_offsets(process: int) -> Iterator[int]:  # noqa: ARG001 - the key: a fork of a process counts from elsewhere
+    return itertools.count(secrets.randbelow(len(PORTS)))
 
 
 def find_binary() -> str:

@@ -22,7 +22,7 @@ from deploy.docs.folders import (
 )
 
 # One process parses all modules once.
-pytestmark = pytest.mark.xdist_group("layout")
+pytestmark = pytest.mark.one_process("layout")
 
 PURE = {
     "ingest/auth/receipts.py",

@@ -8,7 +8,7 @@ import pytest
 from deploy.docs.folders import BENCH_MODULES, MODULES, ROOT, imported
 
 # The process of these parses all modules once.
-pytestmark = pytest.mark.xdist_group("layout")
+pytestmark = pytest.mark.one_process("layout")
 
 ALL_MODULES = (*MODULES, *BENCH_MODULES)
 

@@ -27,7 +27,7 @@ from tests.support.samples.predicted import predict_statuses
 from tests.support.waiting import until
 
 # One group, so that a run over several processes brings up one project and not one in each.
-pytestmark = [pytest.mark.containers, pytest.mark.xdist_group("compose")]
+pytestmark = [pytest.mark.containers, pytest.mark.one_process("compose")]
 
 ROOT = Path(__file__).parents[2]
 WORKERS = 3

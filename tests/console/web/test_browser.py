@@ -14,7 +14,7 @@ from tests.support.waiting import until
 if TYPE_CHECKING:
     from playwright.async_api import Page, ViewportSize
 
-pytestmark = pytest.mark.xdist_group("tabs")
+pytestmark = pytest.mark.one_process("tabs")
 
 NARROW: "ViewportSize" = {"width": 360, "height": 800}
 

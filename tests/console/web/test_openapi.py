@@ -60,7 +60,7 @@ def send_examples(operation: Any, url: str, token: str, mode: Any) -> set[int]:
     return statuses
 
 
-@pytest.mark.xdist_group("openapi")  # one process imports schemathesis
+@pytest.mark.one_process("openapi")  # one process imports schemathesis
 @pytest.mark.parametrize("mode", ["positive", "negative"])
 async def test_every_answer_is_as_described(console: ConsoleServer, schemathesis: Any, mode: str) -> None:
     """Right and wrong parameters of each operation get a described status with a body of the described form."""

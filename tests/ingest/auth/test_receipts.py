@@ -17,7 +17,7 @@ from tests.support.node_oracle import Ask
 from tests.support.samples.tokens import ACCOUNT, NOW, OTHER_SECRET, SECRET, bearer, flip_bit, verifier
 
 # One group, so that a run over several processes installs the Node libraries once.
-pytestmark = pytest.mark.xdist_group("node")
+pytestmark = pytest.mark.one_process("node")
 
 METHODS: tuple[ReceiptMethod, ...] = ("md5hash", "md5", "sha1", "sha256", "sha512")
 NODE_NAMES = {

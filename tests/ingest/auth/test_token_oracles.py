@@ -26,7 +26,7 @@ from tests.support.samples.tokens import (
 )
 
 # One group, so that a run over several processes installs the Node libraries once.
-pytestmark = pytest.mark.xdist_group("node")
+pytestmark = pytest.mark.one_process("node")
 
 SEED, OF_EACH = 20260101, 30
 CASES = list(cases(SEED, OF_EACH))

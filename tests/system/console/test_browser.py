@@ -23,7 +23,7 @@ from tests.support.workers.up_folder import UpFolder
 if TYPE_CHECKING:
     from playwright.async_api import Locator, Page
 
-pytestmark = pytest.mark.xdist_group("browser")
+pytestmark = pytest.mark.one_process("browser")
 
 NUMBER = "447700900123"
 REFERENCE = "order-4711"

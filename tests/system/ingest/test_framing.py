@@ -6,7 +6,7 @@ import pytest
 from stream.keys import Shard
 from tests.support.http.raw_http import LAST, PATH, Edge, good, open_socket, post, receive_all, run_for_module, talk
 
-pytestmark = pytest.mark.xdist_group("framing")  # its tests share a process of ingest
+pytestmark = pytest.mark.one_process("framing")  # its tests share a process of ingest
 
 TEXT = b"Content-Length: 5"
 CHUNKED = b"Transfer-Encoding: chunked"

@@ -13,7 +13,7 @@ from tests.support.http.raw_http import Edge, good, post, run_for_module, talk
 from tests.support.processes import becomes
 from tests.support.samples.signed import ACCOUNT, SECRETS, bearer
 
-pytestmark = pytest.mark.xdist_group("http_answers")  # its tests share a process of ingest
+pytestmark = pytest.mark.one_process("http_answers")  # its tests share a process of ingest
 
 CLOSE = b"Connection: close"
 NO_BODY = b"Content-Length: 0"

@@ -20,7 +20,7 @@ from tests.support.samples.signed import SECRETS
 from tests.support.waiting import until
 
 CLIENT_SECONDS, KEEPALIVE_SECONDS = 0.5, 2.0
-pytestmark = pytest.mark.xdist_group("http_connections")  # its tests share a process of ingest
+pytestmark = pytest.mark.one_process("http_connections")  # its tests share a process of ingest
 
 SLACK_SECONDS = 4.0
 MEBIBYTE = 1 << 20

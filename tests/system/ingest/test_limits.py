@@ -21,7 +21,7 @@ from tests.support.processes import ackstream, becomes
 from tests.support.waiting import until
 
 CLIENT_SECONDS, BODY_SECONDS = 1.0, 2.0
-pytestmark = pytest.mark.xdist_group("limits")  # its tests share a process of ingest
+pytestmark = pytest.mark.one_process("limits")  # its tests share a process of ingest
 
 SLACK_SECONDS = 4.0  # between a deadline and being cut off, on a machine that has other things to do
 EARLY_SECONDS = 0.1  # a loop reads its clock once per turn, and sets timers relative to that time

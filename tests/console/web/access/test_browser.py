@@ -32,7 +32,7 @@ async def run_forger(target: str) -> AsyncIterator[int]:
         await runner.cleanup()
 
 
-@pytest.mark.xdist_group("tabs")
+@pytest.mark.one_process("tabs")
 async def test_own_forms_count_over_http_and_foreign_ones_do_not(
     chromium: str, tmp_path: Path, valkey_url: str, shard: Shard
 ) -> None:

@@ -186,7 +186,7 @@ async def test_markup_in_every_field_of_the_list_is_text(small_console: ConsoleS
     assert all(answer.status in (200, 303) for answer in filtered)
 
 
-@pytest.mark.xdist_group("tabs")
+@pytest.mark.one_process("tabs")
 async def test_long_words_wrap(chromium: str, small_console: ConsoleServer) -> None:
     """A word of 250 letters in every field makes no page wider than the window, wide or narrow."""
     word = "W" * 250

@@ -177,7 +177,7 @@ def test_a_code_rises_by_its_share_of_all_messages() -> None:
     assert not is_rising(make_error(40, 0), 1000, 0)
 
 
-@pytest.mark.xdist_group("tabs")
+@pytest.mark.one_process("tabs")
 async def test_the_time_to_delivery_is_a_chart(chromium: str, small_console: ConsoleServer) -> None:
     """Chromium draws three lines on a logarithmic scale; one point gives no chart."""
     for hour in range(2, 6):

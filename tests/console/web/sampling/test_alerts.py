@@ -27,7 +27,7 @@ from tests.support.samples.metric_series import (
     watch,
 )
 
-pytestmark = pytest.mark.xdist_group("alerts")  # one process, which evaluates each case once
+pytestmark = pytest.mark.one_process("alerts")  # one process, which evaluates each case once
 
 PROMTOOL = shutil.which("promtool")
 needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is missing: apt install prometheus")
