@@ -23,6 +23,7 @@ from console.doctor.finding import Finding, make_finding, sort_findings
 from console.doctor.probe import ProbeTimes, run_probe
 from console.doctor.redis.access import check_access
 from console.doctor.redis.groups import check_groups
+from console.doctor.redis.key_types import name_wrong_keys
 from console.doctor.redis.server import check_redis, describe_fault, find_fault
 from console.doctor.setup import Setup
 from stream.redis.client import name_error
@@ -141,7 +142,7 @@ class Doctor:
         except TimeoutError:
             findings = [make_finding("check.no-answer", part=part, seconds=f"{self._check_seconds:g}")]
         except RedisError as exc:  # Redis has answered the first command of the run, but not this one
-            findings = [self._explain(exc, part)]
+            findings = [await self._explain(exc, part)]
         except Exception as exc:  # noqa: BLE001 - a fault of one check must not hide the findings of the others
             findings = [make_finding("check.failed", part=part, error=type(exc).__name__)]
         finally:
@@ -149,8 +150,9 @@ class Doctor:
         self._report.findings += findings
         self._report.checked.append(part)
 
-    def _explain(self, error: RedisError, part: str) -> Finding:
+    async def _explain(self, error: RedisError, part: str) -> Finding:
         fault = identify_fault(error)
         if fault is WRONG_TYPE:
-            return describe_fault(self._setup, fault, name_error(error))
+            async with self._setup.open_server() as server:
+                return describe_fault(self._setup, fault, await name_wrong_keys(server, self._setup.stream))
         return make_finding("check.failed", part=part, error=name_error(error))

@@ -96,7 +96,7 @@ GONE = RedisFault("gone", "the stream or its group is gone; a worker creates it 
 WRONG_TYPE = RedisFault(
     "wrong-type",
     "a key of the stream holds another type (WRONGTYPE)",
-    "remove that key, or set ACKSTREAM_STREAM to another name",
+    "remove that key, which `ackstream doctor` names, or set ACKSTREAM_STREAM to another name",
     passing=False,
 )
 CLUSTER = RedisFault(

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from console.doctor.clocks import judge_clock
 from console.doctor.finding import Finding, make_finding
+from console.doctor.redis.key_types import name_wrong_keys
 from console.doctor.redis.memory import judge_memory
 from console.doctor.setup import Setup
 from console.format import format_shards
@@ -22,7 +23,16 @@ from stream.keys import Shard
 from stream.layout import Layout
 from stream.redis.client import ServerUnfit, name_error, redact_url, require_commands
 from stream.redis.cluster import LOST, at_key, find_gaps, find_nodes, is_cluster
-from stream.redis.errors import FULL, READ_ONLY, UNSUPPORTED, UNWRITABLE, RedisFault, SlotDown, identify_fault
+from stream.redis.errors import (
+    FULL,
+    READ_ONLY,
+    UNSUPPORTED,
+    UNWRITABLE,
+    WRONG_TYPE,
+    RedisFault,
+    SlotDown,
+    identify_fault,
+)
 from stream.shard_watch import ShardWatch
 
 SETTINGS = (*REQUIRED, POLICY, "maxmemory", "maxclients", "min-replicas-to-write", "stop-writes-on-bgsave-error")
@@ -122,6 +132,8 @@ async def _check_shard(server: Redis, setup: Setup, shard: Shard, *, is_first: b
     node = at_key(server, shard.stream)
     found = await _check_server(node, setup) if is_first else []
     fault, error = await try_append(node, SingleShard(node, setup.stream, shard))
+    if fault is WRONG_TYPE:
+        error = await name_wrong_keys(server, setup.stream)
     if fault is not None and not (fault in EXPLAINED and any(finding.is_problem for finding in found)):
         return [describe_fault(setup, fault, error), *found]
     return found
