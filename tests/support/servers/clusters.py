@@ -1,6 +1,7 @@
 """A cluster of three primaries, real processes on loopback, from the embedded server's program."""
 
 import secrets
+import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -119,6 +120,15 @@ class RedisCluster:
             await source.ask("MIGRATE", host, port, keys[0], 0, MIGRATE_MS, "AUTH", self.password)
         for member in (target, source, *self.members[:PRIMARIES]):
             await member.ask("CLUSTER SETSLOT", slot, "NODE", target.id)
+
+
+@asynccontextmanager
+async def open_disk(dead: Member, cluster: RedisCluster, folder: Path) -> AsyncIterator[Redis]:
+    """A client of a server without a cluster, with the append-only file of a dead node; its files go to the folder."""
+    node = Node(folder, find_free_port(), f"requirepass {cluster.password}\nappendonly yes\nsave ''\n")
+    shutil.copytree(dead.node.folder / "appendonlydir", folder / "appendonlydir")
+    async with node.run(), client(f"redis://:{cluster.password}@127.0.0.1:{node.port}") as server:
+        yield server
 
 
 @asynccontextmanager

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import signal
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -15,7 +14,6 @@ from redis.crc import key_slot
 
 from console.queries.run.parts import RedisPart, read_nodes
 from console.queries.shards import list_shards, set_shards
-from console.up.valkey import find_free_port
 from console.web.access.roles import Role
 from console.web.sampling.redis_reader import RedisReader
 from stream.keys import Shard
@@ -33,8 +31,7 @@ from tests.support.http.load import LOAD_SECONDS, SENDERS, Load, open_load
 from tests.support.in_process import run_ingest, run_worker
 from tests.support.processes import becomes
 from tests.support.samples.events import body, entry
-from tests.support.servers.clusters import Member, RedisCluster, run_cluster
-from tests.support.servers.sentinels import Node
+from tests.support.servers.clusters import Member, RedisCluster, open_disk, run_cluster
 from tests.support.waiting import until
 from tests.support.workers.recording import GROUP, run_recording_workers
 from tests.support.workers.store_rows import read_rows
@@ -85,9 +82,7 @@ async def read_all(server: Redis, shard: Shard) -> set[str]:
 
 async def read_disk(dead: Member, cluster: RedisCluster, shard: Shard, folder: Path) -> set[str]:
     """Return the messages in the append-only file of a dead node."""
-    node = Node(folder, find_free_port(), f"requirepass {cluster.password}\nappendonly yes\nsave ''\n")
-    shutil.copytree(dead.node.folder / "appendonlydir", folder / "appendonlydir")
-    async with node.run(), client(f"redis://:{cluster.password}@127.0.0.1:{node.port}") as server:
+    async with open_disk(dead, cluster, folder) as server:
         return await read_all(server, shard)
 
 

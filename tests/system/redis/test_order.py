@@ -77,3 +77,6 @@ def test_the_checker_is_not_blind() -> None:
     assert len(check_order(["start m 0/1-0 1", "start m 0/2-0 2", "end m 0/1-0 1"]).overlaps) == 1
     assert len(check_order(["start m 0/2-0 1", "end m 0/2-0 1", "start m 0/1-0 1"]).disorders) == 1
     assert check_order(["start m 0/1-0 1", "start m 0/1-0 2", "end m 0/1-0 2"]).faults == []
+    again = ["start m 0/1-0 1", "end m 0/1-0 1", "start m 0/2-0 1", "end m 0/2-0 1", "start m 0/1-0 1"]
+    assert [len(check_order(again, unsettled).disorders) for unsettled in ((), ("0/1-0",))] == [1, 0]
+    assert len(check_order(again[2:], ("0/1-0",)).disorders) == 1
