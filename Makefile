@@ -88,7 +88,7 @@ shards: .venv/.dev
 	ACKSTREAM_SHARDS_WEBHOOKS=$(or $(WEBHOOKS),5000) $(BIN)/pytest tests/system/redis/test_shards.py $(ARGS)
 
 cluster: .venv/.dev
-	ACKSTREAM_CLUSTER_WEBHOOKS=$(or $(WEBHOOKS),5000) $(BIN)/pytest tests/system/redis/test_cluster.py $(ARGS)
+	ACKSTREAM_CLUSTER_WEBHOOKS=$(or $(WEBHOOKS),5000) $(BIN)/pytest tests/system/redis/test_cluster.py tests/system/redis/test_cluster_order.py $(ARGS)
 
 fuzz: .venv/.dev
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(ARGS)

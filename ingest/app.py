@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from ingest.append.group_commit import Appender
+from ingest.append.message_appender import AnyAppender
 from ingest.append.pipeline import open_pipeline
 from ingest.auth.policy import Authentication, open_authentication
 from ingest.auth.quarantine import Quarantine, open_quarantine
@@ -76,7 +76,7 @@ async def serve(settings: IngestSettings, stop: asyncio.Event, child: Child | No
 
 def make_webhook(
     tracing: "Tracing | None",
-    appender: Appender,
+    appender: AnyAppender,
     authentication: Authentication,
     quarantine: Quarantine,
     not_ready_reason: NotReadyReason,

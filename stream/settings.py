@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -189,19 +189,10 @@ class TracedSettings(ProcessSettings):
     )
     order: Literal["none", "message"] = Field(
         "none",
-        description="none, or message (not on a cluster): a handler gets the events of a message one at a time and "
-        "in order; the same for ingest and workers, see docs/order.md",
+        description="none, or message: a handler gets the events of a message one at a time and in order; the same for "
+        "ingest and workers, see docs/order.md",
     )
     tracing: Exporter = Field("off", description="off, or otlp to send traces with OpenTelemetry, see docs/tracing.md")
-
-    @field_validator("order")
-    @classmethod
-    def _require_one_server(cls, order: str, info: ValidationInfo) -> str:
-        """Refuse order mode on a cluster: its paths are chosen by which node is there, not by the message."""
-        url = info.data.get("redis_url")
-        if order == "message" and url and Target.from_url(url).nodes:
-            raise WrongValue("a Redis Cluster cannot keep the order of a message")
-        return order
 
 
 def _reason(exc: OSError | UnicodeDecodeError) -> str:

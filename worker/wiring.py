@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from stream.keys import Shard
 from stream.layout import Layout
-from stream.redis.cluster import at_key
+from stream.redis.cluster import at_key, is_cluster
 from stream.shard_watch import ShardWatch
 from worker.consumer.consumer import Consumer
 from worker.consumer.consumer_set import ConsumerSet
@@ -121,7 +121,9 @@ class GroupWiring:
 
     @property
     def _dedup_window(self) -> DedupWindow | None:
-        return self._settings.dedup_window if self._loaded.uses_dedup else None
+        window = self._settings.dedup_window if self._loaded.uses_dedup else None
+        is_local = self._ordered and is_cluster(self._clients[0])
+        return window and replace(window, is_local=is_local)
 
     def _read_layout(self) -> Layout:
         return self._watch.layout

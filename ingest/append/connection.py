@@ -8,7 +8,7 @@ late reply cannot be taken for the reply to the next batch.
 import asyncio
 from collections.abc import Sequence
 from time import perf_counter
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -26,6 +26,16 @@ APPEND = read_script(__file__, "append.lua")
 
 _COMMAND_PARTS = 4
 _LOAD = b"*3\r\n" + command([b"SCRIPT", b"LOAD", APPEND.encode()])
+
+
+class EntrySink(Protocol):
+    """What spooled entries are appended to: a connection, or in order mode on a cluster those of several shards."""
+
+    async def append(self, batch: Sequence[bytes], within_seconds: float) -> None:
+        """Return once all entries are confirmed. Raises RedisError."""
+
+    async def close(self) -> None:
+        """Close what was opened for it."""
 
 
 class AppendConnection:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import structlog
 from redis.exceptions import RedisError
 
-from ingest.append.connection import AppendConnection
+from ingest.append.connection import EntrySink
 from ingest.append.shard_writers import Writer
 from ingest.encoding import find_traceparents
 from ingest.spool.errors import NotSpooled
@@ -54,7 +54,7 @@ class Drainer:
                 if polls % TAKE_OVER_POLLS == 0 and self._writer.may_drain:
                     await self._take_over()
 
-    async def greet(self, connection: AppendConnection) -> bool:
+    async def greet(self, connection: EntrySink) -> bool:
         """Identify the server behind a new connection, then feed it. Raises RedisError."""
         try:
             await self._spool.bind(self._identify)
@@ -62,7 +62,7 @@ class Drainer:
             return False
         return await self.feed(connection)
 
-    async def feed(self, connection: AppendConnection, entries: int = PROBE_ENTRIES) -> bool:
+    async def feed(self, connection: EntrySink, entries: int = PROBE_ENTRIES) -> bool:
         """Move up to ``entries`` entries from the spool to Redis; return whether any were moved. Raises RedisError."""
         try:
             part = await self._spool.read(entries)
@@ -77,7 +77,7 @@ class Drainer:
             return False
         return True
 
-    async def _append(self, connection: AppendConnection, entries: Sequence[bytes]) -> None:
+    async def _append(self, connection: EntrySink, entries: Sequence[bytes]) -> None:
         """Append a slice. If it has traced receipts, do so in a span that links to each of them."""
         links = find_traceparents(entries) if self._tracing is not None else []
         if self._tracing is None or not links:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from ingest.append.connection import AppendConnection
+from ingest.append.connection import EntrySink
 from ingest.append.drainer import Drainer
 from ingest.append.group_commit import Appender
+from ingest.append.message_appender import AnyAppender, MessageAppender
+from ingest.append.message_writers import MessageWriters
 from ingest.append.redis_writer import RedisWriter
 from ingest.append.server_checks import TOO_WEAK, UNKNOWN, ServerChecks, ServerNotReady
 from ingest.append.shard_turns import MessageShards
@@ -40,7 +42,7 @@ DURABILITY_SECONDS = 60.0
 @asynccontextmanager
 async def open_pipeline(
     server: Redis, settings: IngestSettings, tracing: "Tracing | None" = None
-) -> AsyncIterator[Appender]:
+) -> AsyncIterator[AnyAppender]:
     """Yield an appender that works until the block ends. At the end all waiting entries are first stored or refused.
 
     Redis is probed before the block starts. Raises CommandError if the spool cannot be opened, or if the spool is empty
@@ -56,7 +58,7 @@ async def open_pipeline(
             await _try_at_start(writer, drainer, settings.ack)
             if spool.is_empty:
                 _require_usable(writer, settings)
-            appender = Appender(writer, spool, settings.ack_budget_ms / 1000)
+            appender = _make_appender(writer, watch, spool, settings.ack_budget_ms / 1000)
             async with asyncio.TaskGroup() as tasks:
                 running = [
                     tasks.create_task(appender.run(), name="appender"),
@@ -75,16 +77,23 @@ async def open_pipeline(
 
 
 def _make_writer(server: Redis, watch: ShardWatch, settings: IngestSettings) -> Writer:
+    is_ordered = settings.order == "message"
     if is_cluster(server):
-        return ShardWriters(server, watch, settings)
-    turns = MessageShards(watch) if settings.order == "message" else None
+        return (MessageWriters if is_ordered else ShardWriters)(server, watch, settings)
+    turns = MessageShards(watch) if is_ordered else None
     return RedisWriter(server, watch, ServerChecks(server, settings.ack), turns=turns)
+
+
+def _make_appender(writer: Writer, watch: ShardWatch, spool: Spool, budget_seconds: float) -> AnyAppender:
+    if isinstance(writer, MessageWriters):
+        return MessageAppender(writer, watch, spool, budget_seconds)
+    return Appender(writer, spool, budget_seconds)
 
 
 async def _try_at_start(writer: Writer, drainer: Drainer, level: Level) -> None:
     """Probe once. With ``fsync`` probe for up to START_SECONDS, because the server may be starting at the same time."""
 
-    async def feed(connection: AppendConnection) -> None:
+    async def feed(connection: EntrySink) -> None:
         await connection.append((), START_SECONDS)
         await drainer.greet(connection)
 

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from ingest.append.connection import AppendConnection
+from ingest.append.connection import AppendConnection, EntrySink
 from ingest.append.server_checks import ServerChecks, ServerNotReady
 from ingest.append.shard_turns import ShardTurns
 from ingest.metrics import APPEND_FAILURES, BREAKER, REDIS_DOWN
@@ -32,7 +32,7 @@ LONGEST_SECONDS = 2.0
 PROBE_SECONDS = 10.0  # for a whole probe; each reply has its own limit
 REMIND_SECONDS = 60.0
 
-Feed = Callable[[AppendConnection], Awaitable[object]]
+Feed = Callable[[EntrySink], Awaitable[object]]
 Jitter = Callable[[float, float], float]
 
 

@@ -50,6 +50,12 @@ class ShardTurns:
         return [command([shard.stream.encode()]) for shard in self._watch.shards[: self._watch.layout.used]]
 
 
+def choose_shard(payload: bytes, used: int) -> int:
+    """Return the number of the shard that gets a payload in order mode: 0 without a message."""
+    message = None if used == 1 else find_message_id(payload)
+    return 0 if message is None else crc32(message.encode(errors="replace")) % used
+
+
 class MessageShards(ShardTurns):
     """Order mode: all entries of a message go to one shard. Entries without a message go to shard 0."""
 
@@ -60,7 +66,5 @@ class MessageShards(ShardTurns):
             return super().split(batch)
         parts: dict[bytes, list[bytes]] = {}
         for packed in batch:
-            message = find_message_id(find_payload(packed))
-            number = 0 if message is None else crc32(message.encode(errors="replace")) % len(keys)
-            parts.setdefault(keys[number], []).append(packed)
+            parts.setdefault(keys[choose_shard(find_payload(packed), len(keys))], []).append(packed)
         return list(parts.items())

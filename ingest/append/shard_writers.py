@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from ingest.append.connection import AppendConnection
+from ingest.append.connection import EntrySink
 from ingest.append.redis_writer import PROBE_SECONDS, Feed, NotConfirmed, RedisWriter
 from ingest.append.server_checks import ServerChecks, ServerNotReady
 from ingest.append.shard_turns import SingleShard
@@ -38,7 +38,7 @@ class ShardWriters:
         self._checks: list[ServerChecks] = []
         self._writers: list[RedisWriter] = []
         self._turn = 0
-        self._home = self._last = self._draining = self._writer_of(settings.shard)
+        self._home = self._last = self._draining = self.writer_of(settings.shard)
 
     @property
     def is_open(self) -> bool:
@@ -75,11 +75,9 @@ class ShardWriters:
         self._last = writer
         await writer.append(batch, within_seconds)
 
-    async def connect(self) -> AppendConnection:
+    async def connect(self) -> EntrySink:
         """Open a connection for spooled entries, to the next shard in turn. Raises RedisError."""
-        self._draining = self._home
-        if not self._home.is_open:
-            raise RedisConnectionError("shard 0 is away, and it has the id that the spool needs")
+        self._require_home()
         self._draining = self._take_turn() or self._home
         return await self._draining.connect()
 
@@ -105,7 +103,7 @@ class ShardWriters:
         with suppress(RedisError):
             async with limit_wait(within_seconds):
                 await self._watch.refresh()
-        others = map(self._writer_of, self._watch.shards[1:])
+        others = map(self.writer_of, self._watch.shards[1:])
         await asyncio.gather(*(writer.probe(_try_append, within_seconds) for writer in others))
 
     async def run(self) -> None:
@@ -113,7 +111,7 @@ class ShardWriters:
         async with asyncio.TaskGroup() as tasks:
 
             def start(shard: Shard) -> None:
-                writer = self._writer_of(shard)
+                writer = self.writer_of(shard)
                 if writer is not self._home:
                     tasks.create_task(_keep_open(writer), name=shard.stream)
 
@@ -129,6 +127,11 @@ class ShardWriters:
         for writer in self._writers:
             await writer.close()
 
+    def _require_home(self) -> None:
+        self._draining = self._home
+        if not self._home.is_open:
+            raise RedisConnectionError("shard 0 is away, and it has the id that the spool needs")
+
     @property
     def _used(self) -> Sequence[RedisWriter]:
         """The paths of the shards in use."""
@@ -142,14 +145,17 @@ class ShardWriters:
                 return used[self._turn]
         return None
 
-    def _writer_of(self, shard: Shard) -> RedisWriter:
-        """Return the path of a shard, a new one for the next number. The shards come in the order of their numbers."""
-        if shard.number == len(self._writers):
-            server = at_key(self._server, shard.stream)
-            self._checks.append(ServerChecks(server, self._settings.ack, self._checks))
-            watch = SingleShard(server, self._settings, shard)
-            self._writers.append(RedisWriter(server, watch, self._checks[-1], peers=self._writers))
+    def writer_of(self, shard: Shard) -> RedisWriter:
+        """Return the path of a shard."""
+        while shard.number >= len(self._writers):
+            self._add_writer(Shard(shard.name, len(self._writers)))
         return self._writers[shard.number]
+
+    def _add_writer(self, shard: Shard) -> None:
+        server = at_key(self._server, shard.stream)
+        self._checks.append(ServerChecks(server, self._settings.ack, self._checks))
+        watch = SingleShard(server, self._settings, shard)
+        self._writers.append(RedisWriter(server, watch, self._checks[-1], peers=self._writers))
 
     def _find_worst(self) -> RedisWriter | None:
         faults = [(writer, writer.fault or AWAY) for writer in self._used if not writer.is_open]
@@ -166,7 +172,7 @@ async def _keep_open(writer: RedisWriter) -> None:
             await writer.probe(_try_append)
 
 
-async def _try_append(connection: AppendConnection) -> None:
+async def _try_append(connection: EntrySink) -> None:
     await connection.append((), CONFIRM_SECONDS)
 
 

@@ -9,7 +9,8 @@ from time import perf_counter
 from aiohttp import HttpVersion10, HttpVersion11, StreamReader, hdrs, web
 from aiohttp.http import RawRequestMessage
 
-from ingest.append.group_commit import Appender, NotStored
+from ingest.append.group_commit import NotStored
+from ingest.append.message_appender import AnyAppender
 from ingest.auth.policy import Authentication, count_verified
 from ingest.auth.proof import UNPROVED, Proof, Unsigned, WrongSignature
 from ingest.auth.quarantine import Quarantine
@@ -48,7 +49,7 @@ class Webhook:
 
     def __init__(
         self,
-        appender: Appender,
+        appender: AnyAppender,
         authentication: Authentication,
         quarantine: Quarantine,
         clock_ms: ClockMs,

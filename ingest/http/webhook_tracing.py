@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import hdrs
 
-from ingest.append.group_commit import Appender
+from ingest.append.message_appender import AnyAppender
 from ingest.auth.policy import Authentication
 from ingest.auth.quarantine import Quarantine
 from ingest.http.request import Request
@@ -32,7 +32,7 @@ class TracedWebhook(Webhook):
     def __init__(
         self,
         tracing: "Tracing",
-        appender: Appender,
+        appender: AnyAppender,
         authentication: Authentication,
         quarantine: Quarantine,
         clock_ms: ClockMs,

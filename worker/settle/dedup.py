@@ -6,6 +6,9 @@ worker may handle both copies if they are in flight at the same time. Retries an
 A repeat may be on another shard than the first webhook. So the mark itself chooses the shard that has it. Marks of
 another shard than the entry's are written before the ack: if the worker dies in between, the entry counts as a repeat.
 After a change of the number of shards, all shards are asked until the marks of before have expired.
+
+In order mode on a cluster a repeat is on the shard of the first webhook, and so are the marks: a node that is away must
+not stop the other shards.
 """
 
 import time
@@ -34,6 +37,8 @@ class DedupWindow:
 
     seconds: float
     entries: int
+    is_local: bool = False
+    """Whether the marks of an event are on the shard of its entry: repeats come to the same shard."""
 
 
 def mark(event: StatusEvent) -> bytes:
@@ -56,6 +61,8 @@ class MarkPlaces:
 
     def split(self, marks: Iterable[bytes]) -> Mapping[int, list[bytes]]:
         """Return the marks that each shard gets."""
+        if self._window.is_local:
+            return {self._group.shard.number: list(marks)}
         places: dict[int, list[bytes]] = {}
         for each in marks:
             places.setdefault(int.from_bytes(each[:4]) % self._layout().used, []).append(each)
@@ -66,7 +73,7 @@ class MarkPlaces:
         layout = self._layout()
         if layout.known > 1 and time.time() - layout.changed_ms / 1000 < self._window.seconds + NOTICED_SECONDS:
             return dict.fromkeys(range(layout.known), marks)
-        return self.split(marks) if layout.used > 1 else {0: marks}
+        return self.split(marks) if layout.used > 1 or self._window.is_local else {0: marks}
 
     def keys(self, number: int) -> list[str]:
         """Return the keys of the ack script for marks of this shard: a stream, and the marks."""

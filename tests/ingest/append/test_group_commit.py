@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest.append.group_commit import BATCHES, Appender
+from ingest.append.group_commit import BATCHES
+from ingest.append.message_appender import AnyAppender
 from ingest.append.pipeline import open_pipeline
 from ingest.settings import IngestSettings
 from stream.keys import Shard
@@ -28,7 +29,7 @@ async def away(tmp_path: Path, shard: Shard) -> AsyncIterator[ProxiedRedis]:
 
 
 @asynccontextmanager
-async def silent(away: ProxiedRedis) -> AsyncIterator[Appender]:
+async def silent(away: ProxiedRedis) -> AsyncIterator[AnyAppender]:
     """An appender whose server executes all commands, but whose replies are lost."""
     server = client(away.settings["redis_url"])
     settings = IngestSettings.load(**away.settings, signatures="off", ack_budget_ms=LONG_MS)
@@ -42,7 +43,7 @@ async def silent(away: ProxiedRedis) -> AsyncIterator[Appender]:
 class Senders:
     """Return the futures of the waiting entries."""
 
-    def __init__(self, appender: Appender) -> None:
+    def __init__(self, appender: AnyAppender) -> None:
         self._appender = appender
         self.ids: list[str] = []
         self.waiting: list[asyncio.Future[None]] = []
@@ -85,7 +86,7 @@ async def test_a_second_batch_goes_out_when_as_many_wait_as_are_in_hand(away: Pr
         await senders.all_kept()
 
 
-async def send_three_batches(away: ProxiedRedis, appender: Appender) -> Senders:
+async def send_three_batches(away: ProxiedRedis, appender: AnyAppender) -> Senders:
     """Send three entries, three and five; return when the server has the first two batches, without an answer."""
     senders = Senders(appender)
     for number in (3, 3, 5):

@@ -10,7 +10,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from structlog.testing import capture_logs
 
-from ingest.append.connection import AppendConnection
+from ingest.append.connection import EntrySink
 from ingest.append.redis_writer import FIRST_SECONDS, LONGEST_SECONDS, REMIND_SECONDS, NotConfirmed, RedisWriter
 from ingest.append.server_checks import ServerChecks
 from ingest.encoding import pack
@@ -40,7 +40,7 @@ async def writer(server: Redis, shard: Shard, clock: FakeClock) -> AsyncIterator
     await writer.close()
 
 
-async def feed_nothing(_connection: AppendConnection) -> None:
+async def feed_nothing(_connection: EntrySink) -> None:
     return
 
 
@@ -120,9 +120,9 @@ def test_the_delay_has_jitter(server: Redis, shard: Shard, clock: FakeClock) -> 
 async def test_a_probe_that_is_given_up_closes_its_connection(server: Redis, shard: Shard) -> None:
     """A connection that is opened while ingest stops is closed."""
     writer = RedisWriter(server, watch_of(server, shard), ServerChecks(server, "stream"))
-    fed: asyncio.Future[AppendConnection] = asyncio.get_running_loop().create_future()
+    fed: asyncio.Future[EntrySink] = asyncio.get_running_loop().create_future()
 
-    async def feed(connection: AppendConnection) -> None:
+    async def feed(connection: EntrySink) -> None:
         fed.set_result(connection)
         await asyncio.Event().wait()
 

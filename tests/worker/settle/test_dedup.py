@@ -105,6 +105,22 @@ async def test_a_repeat_on_another_shard_is_found(server: Redis, shard: Shard) -
     assert await find(EVENTS[:60]) == [60]
 
 
+async def test_local_marks_stay_on_the_shard_of_the_entry(server: Redis, shard: Shard) -> None:
+    """Where repeats come to the same shard, no other gets or is asked for marks, unless the number has changed."""
+    window, layouts = DedupWindow(3600, 1000, is_local=True), [Layout(2, 2, 0)]
+    groups = [GroupRef(server, Shard(shard.name, number), "g") for number in range(2)]
+    settler = Settler(groups[1], window, layout=lambda: layouts[-1])
+    finders = [Deduplicator(group, window, lambda: layouts[-1]) for group in groups]
+
+    entry_ids = await read_new_entries(server, groups[1].shard, 20)
+    await settler.ack(Source.LIVE, entry_ids, [mark(event) for event in EVENTS[:20]])
+
+    assert [await kept(server, group.shard) for group in groups] == [0, 20]
+    assert [len(await finder.find_handled(EVENTS[:20])) for finder in finders] == [0, 20]
+    layouts.append(Layout(1, 2, time.time_ns() // 1_000_000))
+    assert [len(await finder.find_handled(EVENTS[:20])) for finder in finders] == [20, 20]
+
+
 async def append(site: RecordingWorkers, *payloads: bytes, **more: Any) -> None:
     for payload in payloads:
         fields: Any = entry(payload, **more).to_fields()

@@ -1,0 +1,63 @@
+"""Order mode on a cluster: an appender for each shard, so each shard is like one Redis server.
+
+While the node of a shard is away, the webhooks of its messages go to the spool, or are refused if that has no room. The
+other shards go on.
+"""
+
+import asyncio
+
+from ingest.append.group_commit import Appender
+from ingest.append.message_writers import MessageWriters
+from ingest.append.shard_turns import choose_shard
+from ingest.spool.queue import Spool
+from stream.entry import Entry
+from stream.keys import Shard
+from stream.shard_watch import ShardWatch
+
+
+class MessageAppender:
+    """The appenders of all shards. It has the methods of an `Appender`."""
+
+    def __init__(self, writers: MessageWriters, watch: ShardWatch, spool: Spool, budget_seconds: float) -> None:
+        self._writers = writers
+        self._watch = watch
+        self._spool = spool
+        self._budget_seconds = budget_seconds
+        self._appenders: dict[int, Appender] = {}
+
+    @property
+    def not_ready_reason(self) -> str | None:
+        """The reason why the entries of all shards are refused now; None while those of one are accepted."""
+        reasons = [self._appender_of(shard).not_ready_reason for shard in self._watch.shards[: self._used]]
+        return None if None in reasons else reasons[0]
+
+    def append(self, entry: Entry) -> asyncio.Future[None]:
+        """Queue the entry for the shard of its message, as ``Appender.append`` does. Raises NotStored."""
+        return self._appender_of(self._watch.shards[choose_shard(entry.payload, self._used)]).append(entry)
+
+    async def run(self) -> None:
+        """Run the appenders until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+
+            def start(shard: Shard) -> None:
+                tasks.create_task(self._appender_of(shard).run(), name=shard.stream)
+
+            with self._watch.start_each(start):
+                await asyncio.Event().wait()
+
+    async def finish(self) -> None:
+        """Accept no more entries, and return when all waiting ones are stored or refused."""
+        await asyncio.gather(*(self._appender_of(shard).finish() for shard in self._watch.shards))
+
+    @property
+    def _used(self) -> int:
+        return self._watch.layout.used
+
+    def _appender_of(self, shard: Shard) -> Appender:
+        if shard.number not in self._appenders:
+            writer = self._writers.writer_of(shard)
+            self._appenders[shard.number] = Appender(writer, self._spool, self._budget_seconds)
+        return self._appenders[shard.number]
+
+
+AnyAppender = Appender | MessageAppender
