@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -39,7 +39,8 @@ async def run_listener(serve: Serve, tls: ssl.SSLContext | None = None) -> Async
             task.cancel()
         results = await asyncio.gather(*(task for task, _ in connections), return_exceptions=True)
         for _, writer in connections:
-            writer.transport.abort()
+            with suppress(AttributeError):  # Python before 3.11.3 cannot abort a closed connection that uses TLS
+                writer.transport.abort()
         await _turn_loop()
     if errors := [result for result in results if isinstance(result, Exception) and not isinstance(result, OSError)]:
         raise ExceptionGroup("connections of the test's server failed", errors)

@@ -44,11 +44,16 @@ class RecordingWorkers:
 
     async def start(self, options: str = "", *, function: str = "handle", **settings: str) -> Process:
         """Start one worker more, and return it when it reads."""
+        worker = self.launch(options, function=function, **settings)
+        await worker.has_logged("consumer.ready")
+        return worker
+
+    def launch(self, options: str = "", *, function: str = "handle", **settings: str) -> Process:
+        """Start one worker more. It may die of its first entry before it has logged that it reads."""
         handler = f"{GROUP}=recorder:{function}#{options}"
         environment = {**self.settings, **settings}
         worker = self.running.enter_context(quick_worker(self.pace, handler, self.folder, environment))
         self.workers.append(worker)
-        await worker.has_logged("consumer.ready")
         return worker
 
     async def append(self, *message_uuids: str) -> None:

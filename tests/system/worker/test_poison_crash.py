@@ -34,7 +34,7 @@ async def test_only_the_poison_event_is_dead_lettered(site: RecordingWorkers, fu
     await site.append(*ids("slow-0.2", range(3)), "die-1", *ids("slow-0.2", range(3, 6)))
     deaths = 0
     while not await site.letters():
-        worker = await site.start("concurrency=8", function=function)
+        worker = site.launch("concurrency=8", function=function)
         await until(lambda worker=worker: is_over(site, worker), seconds=TAKEN_OVER_SECONDS)  # type: ignore[misc]
         deaths += worker.child.poll() == 3
         assert deaths <= MOST
