@@ -13,7 +13,6 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
@@ -252,7 +251,9 @@ def _make_row(state: MessageState, counted: str) -> tuple[Any, ...]:
 def read_event(row: Row[Any]) -> StatusEvent:
     """Parse an event from its row: its payload, and the columns of its receipt."""
     event = parse_again(row.payload, row)
-    return event if event.event_id == row.event_id else replace(event, event_id=row.event_id)  # with hashed numbers
+    if event.event_id != row.event_id:  # with hashed numbers
+        object.__setattr__(event, "event_id", row.event_id)  # `replace` takes longer than the parser
+    return event
 
 
 def _by_message(events: Iterable[Any]) -> dict[str, dict[str, Any]]:
