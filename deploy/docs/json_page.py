@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from console.main import make_app
 from console.simulate.signing import Signer
 from deploy.docs.markdown import code, page, table
-from deploy.docs.running import Running, await_condition, run_up
+from deploy.docs.running import Running, Start, await_condition, run_up, start_ackstream
 from runtime import run_file
 from stream.entry import Entry
 from stream.keys import Shard
@@ -65,12 +65,12 @@ def are_compatible(kind: str, second: str) -> bool:
     return bool(set(kind.split(" or null")) & set(second.split(" or null")) - {""}) or "null" in (kind, second)
 
 
-def record_shapes() -> Mapping[str, Shape]:
+def record_shapes(start: Start = start_ackstream) -> Mapping[str, Shape]:
     """Run every command with `--json` on a small `ackstream up`, and return the shapes of the outputs."""
     secrets = ",".join(f"{account}:{live[0].decode()}" for account, live in SECRETS.items())
     with (
         tempfile.TemporaryDirectory(prefix="ackstream-json-") as name,
-        run_up(Path(name), signatures="required", signature_secrets=secrets, handlers=HANDLERS) as running,
+        run_up(Path(name), start, signatures="required", signature_secrets=secrets, handlers=HANDLERS) as running,
     ):
         _fill(running)
         await_condition(lambda: _is_settled(running))

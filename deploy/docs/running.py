@@ -4,11 +4,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Protocol
 
 from console.up.valkey import find_free_port
 from runtime import run_file
@@ -36,17 +37,34 @@ class Running:
             connection.close()
 
 
+class Child(Protocol):
+    """A process that can be ended."""
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+
+    def wait(self, timeout: float) -> object:
+        """Return once it has ended. Raises TimeoutExpired."""
+
+
+Start = Callable[[Sequence[str], Path, Mapping[str, str]], Child]
+"""Starts `ackstream` with these arguments, in this folder and environment."""
+
+
+def start_ackstream(arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Child:
+    """Start the command in an interpreter of its own."""
+    command = (sys.executable, "-m", "console", *arguments)
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
 @contextmanager
-def run_up(folder: Path, **settings: str) -> Iterator[Running]:
+def run_up(folder: Path, start: Start = start_ackstream, **settings: str) -> Iterator[Running]:
     """Run `ackstream up` in the folder for the length of a block. Raises TimeoutError if it does not get ready."""
     data, port = folder / "ackstream-data", find_free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ACKSTREAM_")}
     environment |= {f"ACKSTREAM_{name.upper()}": value for name, value in settings.items()}
     ports = ("--port", str(port), "--admin-port", str(find_free_port()), "--console-port", str(find_free_port()))
-    command = (sys.executable, "-m", "console", "up", *ports)
-    process = subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = start(("up", *ports), folder, environment)
     try:
         await_condition(lambda: run_file.find_running(data) is not None and _is_ready(port))
         yield Running(data, port, environment)

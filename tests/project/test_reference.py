@@ -1,13 +1,17 @@
 """The reference pages say what the code says."""
 
+from collections.abc import Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 from prometheus_client import REGISTRY
 
 from console.web.metrics.gauges import REGISTRY as CONSOLE_REGISTRY
 from deploy.docs import alerts_page, json_page, metrics_page, reference
+from deploy.docs.running import Child
 from ingest.settings import IngestSettings
+from tests.support.processes import ACKSTREAM, start_process
 from worker.settings import WorkerSettings
 
 
@@ -41,7 +45,11 @@ def test_every_metric_has_a_row() -> None:
 def test_the_commands_print_the_json_that_the_page_shows() -> None:
     """Every field of the page is printed with a type that fits, and no other field; else run `make reference`."""
     shown = json_page.parse((reference.FOLDER / reference.JSON).read_text())
-    printed = json_page.record_shapes()
+
+    def start(arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Child:
+        return start_process((*ACKSTREAM, *arguments), folder, "up", environment).child
+
+    printed = json_page.record_shapes(start)
 
     assert {command: list(shape) for command, shape in printed.items()} == {
         command: list(shape) for command, shape in shown.items()
