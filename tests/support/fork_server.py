@@ -95,7 +95,12 @@ def can_fork(command: Sequence[str], environment: Mapping[str, str]) -> bool:
 
 def fork(command: Sequence[str], folder: Path, environment: Mapping[str, str], stdout: int, stderr: int) -> Forked:
     """Start the command in this folder, with this environment and these outputs, in a session of its own."""
-    return _get_server().fork(command, folder, environment, {1: stdout, 2: stderr})
+    return fork_with(command, folder, environment, {1: stdout, 2: stderr})
+
+
+def fork_with(command: Sequence[str], folder: Path, environment: Mapping[str, str], files: Mapping[int, int]) -> Forked:
+    """Start the command with our file descriptors as those of these numbers."""
+    return _get_server().fork(command, folder, environment, files)
 
 
 class ForkServer:

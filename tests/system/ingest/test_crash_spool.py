@@ -21,6 +21,7 @@ from tests.support.workers.crash_rounds import ROUNDS, SEED
 pytestmark = pytest.mark.crash
 
 ROOT = Path(__file__).parents[3]
+FORKED_OUTAGE = ROOT / "tests" / "support" / "faults" / "forked_outage.py"
 ROUND_KILLS = 5
 RUN_SECONDS = 120.0
 
@@ -152,7 +153,7 @@ async def test_a_stopped_ingest_goes_on_where_it_was(away: ProxiedRedis, tmp_pat
 @pytest.mark.parametrize("how", [("--how", "killed", "--kills", "1"), ("--how", "frozen")], ids=" ".join)
 def test_the_rig_of_the_long_run_finds_nothing_in_a_short_one(tmp_path: Path, how: tuple[str, ...]) -> None:
     """The outage scenario of the bench answers each payload 200 and stores it once."""
-    command = (*PYTHON, "-m", "bench.scenarios.outage", "--seconds", "2", "--rate", "100", *how)
+    command = (*PYTHON, str(FORKED_OUTAGE), "--seconds", "2", "--rate", "100", *how)
     result = run_forked(command, tmp_path, {**os.environ, "PYTHONPATH": str(ROOT)}, RUN_SECONDS)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "lost: 0" in result.stdout
