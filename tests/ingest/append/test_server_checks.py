@@ -113,7 +113,7 @@ UNUSABLE: dict[str, tuple[tuple[Any, ...], str]] = {
     "another password": (("CONFIG SET", "requirepass", "another"), "check the user and the password"),
     "no right to append": (("ACL SETUSER", "default", "-xadd"), "the user's rights"),
     "no right to run scripts": (("ACL SETUSER", "default", "-evalsha"), "the user's rights"),
-    "a key of another type": (("SET", "STREAM", "x"), "remove that key, or set ACKSTREAM_STREAM"),
+    "a key of another type": (("SET", "STREAM", "x"), "remove that key, which `ackstream doctor` names"),
 }
 
 
