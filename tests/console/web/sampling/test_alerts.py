@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -242,4 +243,7 @@ def test_the_rules_and_the_configuration_are_valid() -> None:
 
 def promtool(*arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run promtool to its end."""
-    return subprocess.run([PROMTOOL or "", *arguments], capture_output=True, text=True, check=False, timeout=240)
+    environment = os.environ | {"GOGC": "400"}  # it collects less garbage: a fifth of its processor time
+    return subprocess.run(
+        [PROMTOOL or "", *arguments], env=environment, capture_output=True, text=True, check=False, timeout=240
+    )
