@@ -1,1 +1,1 @@
-"""Order mode: a checker of calls, and workers without their loops."""
+"""Order mode: a checker of calls, workers without their loops, and ingest and workers on a cluster."""

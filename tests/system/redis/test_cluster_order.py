@@ -3,117 +3,42 @@
 import asyncio
 import itertools
 import os
-import shutil
 import signal
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import orjson
 from redis.asyncio import Redis
-from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from console.queries.stats import gather_stats
-from ingest.append.shard_turns import choose_shard
 from ingest.metrics import SPOOLED
 from stream.keys import Shard
-from stream.redis.client import client
 from tests.support.faults.redis_outages import read_metric
-from tests.support.handlers import ordered
-from tests.support.in_process import run_ingest
 from tests.support.order.checker import read_report
-from tests.support.processes import Process, quick_worker
-from tests.support.samples.events import body
-from tests.support.servers.clusters import Member, RedisCluster, open_disk, run_cluster
+from tests.support.order.ordered_system import (
+    GROUP,
+    SHARDS,
+    OrderedSystem,
+    Sent,
+    choose_messages,
+    find_scattered,
+    name_entries,
+    open_http,
+    read_stream,
+    run_system,
+)
+from tests.support.processes import becomes
+from tests.support.servers.clusters import Member, open_disk, run_cluster
 from tests.support.waiting import until
 
 # Read at import, because a test sees no setting of the machine.
 WEBHOOKS = int(os.environ.get("ACKSTREAM_CLUSTER_WEBHOOKS", "50"))
-SHARDS, WORKERS, MESSAGES, BAD_EVENTS = 4, 3, 8, 6
+WORKERS, MESSAGES, BAD_EVENTS = 3, 8, 6
 MOVING, FAILING = 2, 3
-GROUP = "g"
-HANDLER = f"{GROUP}=ordered:handle#concurrency=4&attempts=3&base=0.1&cap=0.1"
 SECONDS, PAUSE_SECONDS = 180.0 + WEBHOOKS / 10, 0.15
-LONG_MS = 10_000
 LARGE, SPOOL_BYTES = "x" * 200_000, 2**20
-
-Sent = tuple[str, int]
-"""A message, and the number of its event."""
-
-
-@dataclass(slots=True)
-class OrderedSystem:
-    """A cluster, an ingest process and workers in order mode."""
-
-    cluster: RedisCluster
-    server: Redis
-    shards: Sequence[Shard]
-    folder: Path
-    url: str
-    running: ExitStack
-    workers: list[Process]
-    accepted: list[Sent] = field(default_factory=list)
-
-    def slot(self, number: int) -> int:
-        return key_slot(self.shards[number].stream.encode())
-
-    async def post(self, http: aiohttp.ClientSession, message: str, number: int, **more: Any) -> int:
-        """Send an event; return the status of the answer."""
-        payload = body(message_uuid=message, client_ref=str(number), **more)
-        async with http.post(self.url, data=payload) as answer:
-            if answer.status == 200:
-                self.accepted.append((message, number))
-            return answer.status
-
-    async def read_entries(self, numbers: Collection[int] = range(SHARDS)) -> dict[Sent, list[tuple[int, str]]]:
-        """Return the shard and the id of the entries of each event on these shards."""
-        places: dict[Sent, list[tuple[int, str]]] = {}
-        for shard in map(self.shards.__getitem__, numbers):
-            for entry_id, sent in await read_stream(self.server, shard):
-                places.setdefault(sent, []).append((shard.number, entry_id))
-        return places
-
-    async def is_settled(self) -> bool:
-        """Whether the spool is empty, and the group has nothing left."""
-        try:
-            stats = (await gather_stats(self.server, self.shards))["groups"][GROUP]
-        except RedisError:  # a node that has just started
-            return False
-        return not read_metric("spool_entries") and not stats["outstanding"]
-
-
-async def read_stream(server: Redis, shard: Shard) -> list[tuple[str, Sent]]:
-    """Return the entries of a shard with their messages and numbers."""
-    entries: Any = await server.xrange(shard.stream)
-    payloads = [(entry_id.decode(), orjson.loads(fields[b"payload"])) for entry_id, fields in entries]
-    return [(entry_id, (status["message_uuid"], int(status["client_ref"]))) for entry_id, status in payloads]
-
-
-@asynccontextmanager
-async def run_system(
-    cluster: RedisCluster, shard: Shard, folder: Path, workers: int, **more: Any
-) -> AsyncIterator[OrderedSystem]:
-    """Run the workers, and ingest, until the block ends."""
-    shutil.copy(ordered.__file__, folder)
-    common: dict[str, Any] = {"redis_url": cluster.url, "stream": shard.name, "order": "message"}
-    async with client(cluster.url) as server:
-        await server.set(shard.layout, f"{SHARDS} {SHARDS} 0")  # long ago, so repeats are on the shard of the event
-        with ExitStack() as running:
-            started = [running.enter_context(quick_worker(1, HANDLER, folder, common)) for _ in range(workers)]
-            more = {"ack_budget_ms": LONG_MS, **more}  # no append to a node that is there goes to the spool
-            async with run_ingest(**common, data=folder, **more) as ingest:
-                shards = [Shard(shard.name, number) for number in range(SHARDS)]
-                yield OrderedSystem(cluster, server, shards, folder, ingest.url, running, started)
-
-
-@asynccontextmanager
-async def open_http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(10)) as http:
-        yield http
 
 
 class OrderedLoad:
@@ -160,11 +85,6 @@ async def read_settled(server: Redis, shards: Sequence[Shard]) -> set[str]:
     return settled
 
 
-def name_entries(entries: Sequence[tuple[int, str]]) -> set[str]:
-    """Return entries as the handler names them."""
-    return {f"{number}/{entry_id}" for number, entry_id in entries}
-
-
 def find_late(places: Mapping[Sent, Sequence[tuple[int, str]]]) -> list[int]:
     """Return the shard of each event whose first entry follows that of a later event of its message."""
     late: list[int] = []
@@ -173,16 +93,6 @@ def find_late(places: Mapping[Sent, Sequence[tuple[int, str]]]) -> list[int]:
         times = [tuple(map(int, entry_id.split("-"))) for _, entry_id in firsts]
         late += [firsts[place][0] for place, time in enumerate(times) if time > min(times[place:])]
     return late
-
-
-def find_scattered(places: Mapping[Sent, Sequence[tuple[int, str]]]) -> Collection[str]:
-    """Return the messages that have entries on another shard than theirs."""
-    return {
-        message
-        for (message, _), entries in places.items()
-        for number, _ in entries
-        if number != choose_shard(body(message_uuid=message), SHARDS)
-    }
 
 
 def count_spooled() -> float:
@@ -244,11 +154,7 @@ async def test_each_message_keeps_its_order_while_a_slot_moves_and_a_primary_fai
 async def test_a_node_that_is_away_stops_only_its_messages(shard: Shard, tmp_path: Path) -> None:
     """Its webhooks go to the spool, or are refused if that is full, and reach their shard later; the others go on."""
     (tmp_path / "nodes").mkdir()
-    names: dict[int, str] = {}
-    numbers = itertools.count(2)
-    while len(names) < SHARDS:
-        name = f"ok-{os.urandom(4).hex()}"
-        names.setdefault(choose_shard(body(message_uuid=name), SHARDS), name)
+    names, numbers = choose_messages(), itertools.count(2)
     async with (
         run_cluster(tmp_path / "nodes", replicas=False) as cluster,
         run_system(cluster, shard, tmp_path, 1, spool_bytes=SPOOL_BYTES, max_body=SPOOL_BYTES) as system,
@@ -287,3 +193,34 @@ async def test_a_node_that_is_away_stops_only_its_messages(shard: Shard, tmp_pat
     assert find_scattered(places) == set()
     assert report.faults == []
     assert [sent for sent, entries in places.items() if not report.handled & name_entries(entries)] == []
+
+
+async def test_spooled_entries_wait_for_their_shards(shard: Shard, tmp_path: Path) -> None:
+    """An ingest that starts without shard 0 spools all. Each entry reaches its shard once, though one is later."""
+    (tmp_path / "nodes").mkdir()
+    names = choose_messages()
+    async with (
+        run_cluster(tmp_path / "nodes", replicas=False) as cluster,
+        run_system(cluster, shard, tmp_path, 0, lost=0) as system,
+        open_http() as http,
+    ):
+        assert [await system.post(http, names[number], 0) for number in range(SHARDS)] == [200] * SHARDS
+        assert read_metric("spool_entries") == SHARDS
+        other = await cluster.find_owner(system.slot(1))
+        other.node.kill()
+        await (await cluster.find_owner(system.slot(0))).node.start()
+
+        async def are_appended() -> bool:
+            try:
+                return all([await system.server.xlen(system.shards[number].stream) for number in (0, 3)])
+            except RedisError:
+                return False
+
+        await until(are_appended, seconds=SECONDS)
+        assert read_metric("spool_entries") == SHARDS
+        await other.node.start()
+        await becomes(lambda: not read_metric("spool_entries"), seconds=SECONDS)
+        places = await system.read_entries()
+
+    assert find_scattered(places) == set()
+    assert {sent: len(entries) for sent, entries in places.items()} == {(name, 0): 1 for name in names.values()}
