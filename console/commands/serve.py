@@ -96,9 +96,10 @@ def ingest(
 
     Example: ackstream ingest --host 0.0.0.0 --redis-url redis://redis:6379
     """
-    from console.lean_import import import_lean
+    from console.lean_import import import_http_server, import_lean
 
     import_lean()
+    import_http_server()
     from console.processes import Serve, run_command
     from ingest.http.port import reserve_webhook_port
     from ingest.settings import IngestSettings

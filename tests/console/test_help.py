@@ -6,9 +6,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 import typer
 
 from console.main import make_app
@@ -18,6 +20,13 @@ SLOW_LIBRARIES = {"aiohttp", "alembic", "pydantic_settings", "redis", "rich", "s
 PRINT_MODULES = (
     "import sys; from console.__main__ import main\ntry: main()\nfinally: print(*sys.modules, file=sys.stderr)"
 )
+COUNT_CERTIFICATES = """
+import gc, ssl
+from console.lean_import import import_http_server
+import_http_server()
+print([len(each.get_ca_certs()) for each in gc.get_objects() if isinstance(each, ssl.SSLContext)])
+print(len(ssl.create_default_context().get_ca_certs()))
+"""
 
 
 def commands() -> Iterator[tuple[str, ...]]:
@@ -94,7 +103,8 @@ def test_a_process_loads_only_what_it_works_with(module: str, foreign: set[str],
     [
         (("stats",), {"aiohttp", "sqlalchemy", "alembic", "uvloop", "console.commands.serve"}),
         (("trace", "x"), {"aiohttp", "alembic", "uvloop", "console.commands.serve"}),
-        (("ingest",), {"opentelemetry", "rich", "console.commands.stats"}),  # ends, because no secret is set
+        # ends, because no secret is set
+        (("ingest",), {"opentelemetry", "greenlet", "rich", "console.commands.stats"}),
     ],
 )
 def test_a_command_loads_only_what_it_works_with(arguments: tuple[str, ...], foreign: set[str]) -> None:
@@ -104,6 +114,18 @@ def test_a_command_loads_only_what_it_works_with(arguments: tuple[str, ...], for
     process = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60, env=environment)
     assert process.returncode == 1
     assert not foreign & set(process.stderr.split())
+
+
+def test_aiohttp_reads_no_certificates_for_ingest(tmp_path: Path) -> None:
+    """The TLS settings that aiohttp makes have no certificates; those that are made afterwards have the system's."""
+    certificates = tmp_path / "trusted.pem"
+    trustme.CA().cert_pem.write_to_path(certificates)
+    environment = environment_without_coverage() | {"SSL_CERT_FILE": str(certificates)}
+
+    command = [sys.executable, "-P", "-c", COUNT_CERTIFICATES]
+    process = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60, env=environment)
+
+    assert process.stdout == "[0, 0]\n1\n"
 
 
 def test_the_version_is_printed() -> None:

@@ -132,15 +132,15 @@ def test_http_is_served_in_few_places() -> None:
 
 
 def test_the_environment_is_read_in_settings_only() -> None:
-    """No module but the settings reads os.environ."""
-    readers = [
+    """No module but the settings reads os.environ, except to hide a variable of OpenSSL during one import."""
+    readers = {
         str(module)
         for module in MODULES
         if "environ" in (text := (ROOT / module).read_text()) or "getenv" in text
         for node in ast.walk(tree(module))
         if isinstance(node, ast.Attribute) and ast.unparse(node) in {"os.environ", "os.getenv"}
-    ]
-    assert [reader for reader in readers if Path(reader).name != "settings.py"] == []
+    }
+    assert {reader for reader in readers if Path(reader).name != "settings.py"} == {"console/lean_import.py"}
 
 
 def test_imports_are_absolute() -> None:
