@@ -23,6 +23,7 @@ from tests.support.samples.events import body, event
 from tests.support.samples.spool_folders import spool_and_end
 from tests.support.servers.copied_postgresql import MIGRATED
 from tests.support.servers.tls import make_context, run_tls_server
+from tests.support.waiting import until
 from worker.events.number_hash import NumberHash
 from worker.store.database import open_engine
 from worker.store.handler import Store
@@ -204,10 +205,12 @@ async def test_a_certificate_that_ended_or_ends_soon_is_found(healthy: Installat
         async with run_tls_server(make_context(authority, days)) as port:
             target = f"{GROUP},crm=forward:https://localhost:{port}/"
             healthy.set({"HANDLERS": target, "FORWARD_SECRETS": "whsec_c2VjcmV0"})
+            await healthy.read()
             findings.append(await healthy.examine())
     healthy.monkeypatch.delenv("SSL_CERT_FILE")
     async with run_tls_server(make_context(authority, 365)) as port:
         healthy.set({"HANDLERS": f"{GROUP},crm=forward:https://localhost:{port}/"})
+        await healthy.read()
         findings.append(await healthy.examine())
 
     assert findings == [["forward.untrusted", "tls.expired"], ["tls.ends-soon"], [], ["forward.untrusted"]]
@@ -252,13 +255,21 @@ async def test_the_certificates_behind_sentinels_and_of_each_host_are_read(healt
                 "DATABASE_URL": f"postgresql://localhost:{first},localhost:{second}/x",
             }
         )
-        findings = await check_certificates(healthy.load())
 
-    assert [(finding.id, finding.what.split(" has ")[0].split(" ends ")[0]) for finding in findings] == [
-        ("tls.ends-soon", f"The certificate of the sentinel localhost:{sentinel}"),
-        ("tls.expired", f"The certificate of Redis (127.0.0.1:{primary})"),
-        ("tls.expired", f"The certificate of PostgreSQL (localhost:{second})"),
-    ]
+        expected = [
+            ("tls.ends-soon", f"The certificate of the sentinel localhost:{sentinel}"),
+            ("tls.expired", f"The certificate of Redis (127.0.0.1:{primary})"),
+            ("tls.expired", f"The certificate of PostgreSQL (localhost:{second})"),
+        ]
+
+        async def are_all_read() -> bool:
+            """Whether no server answered too late: doctor skips such a server."""
+            findings = await check_certificates(healthy.load())
+            read = [(finding.id, finding.what.split(" has ")[0].split(" ends ")[0]) for finding in findings]
+            assert set(read) <= set(expected)
+            return read == expected
+
+        await until(are_all_read)
 
 
 async def test_the_end_of_a_certificate_is_read_without_trust_in_it(healthy: Installation) -> None:

@@ -110,7 +110,9 @@ async def plan_actions(
         server, shard, payload, headers=[f"Bearer {token(claims(payload), secret=OTHER_SECRET)}"]
     )
     choice = {"group": "g", "source": "stream", "status": "delivered", "rate": "0.5"}
-    plan = (await person.get("/api/v1/replays?group=g&status=delivered&rate=0.5")).json()["plan"]
+    query = "group=g&status=delivered&rate=0.5"
+    await person.get_plan(query)
+    plan = (await person.get(f"/api/v1/replays?{query}")).json()["plan"]
     started = await person.post(
         "/api/v1/replays", json={**choice, "rate": 0.5, "expected": plan["entries"], "why": "for the acts below"}
     )

@@ -86,7 +86,7 @@ async def test_each_page_has_what_is_on_all_shards(person: Visitor) -> None:
 async def test_a_replay_of_the_console_runs_on_all_shards(server: Redis, shards: list[Shard], person: Visitor) -> None:
     """It counts the entries of all shards, and the page moves its parts on all shards together."""
     form = {"group": "g", "rate": "20", "expected": "3", "why": "a new column"}
-    assert "Start: 3 to g" in (await person.get("/replays?group=g&rate=20")).text
+    assert "Start: 3 to g" in await person.get_plan("group=g&rate=20")
     assert (await person.post("/replays", form)).status == 303
 
     (replay,) = (await read(person, "replays"))["replays"]

@@ -18,6 +18,7 @@ from console.web.app import serve
 from console.web.settings import ConsoleSettings
 from tests.support.databases import make_sqlite
 from tests.support.in_process import answers_in_time
+from tests.support.waiting import until
 
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
 
@@ -49,6 +50,15 @@ class Visitor:
     async def post(self, path: str, form: Mapping[str, str] | None = None, *, json: Any = None) -> PageAnswer:
         """POST a form, or JSON, as a page of the console does."""
         return await self._send("POST", path, headers=SAME_ORIGIN, data=form, json=json)
+
+    async def get_plan(self, query: str) -> str:
+        """Return the page of a planned replay once its count is complete: at first it may show the number so far."""
+
+        async def is_complete() -> bool:
+            return bool((await self.get(f"/api/v1/replays?{query}")).json()["plan"]["complete"])
+
+        await until(is_complete)
+        return (await self.get(f"/replays?{query}")).text
 
     async def _send(self, method: str, path: str, **request: Any) -> PageAnswer:
         async with self.http.request(method, f"{self.url}{path}", allow_redirects=False, **request) as answer:

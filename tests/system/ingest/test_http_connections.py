@@ -36,12 +36,16 @@ def edge(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 async def test_a_connection_on_which_nothing_has_come_is_idle_not_late(edge: Edge) -> None:
     """A client that connects ahead of time may send its first request after the deadline of a head."""
-    with open_socket(edge.port) as client:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(receive_all(client), 2 * CLIENT_SECONDS)
-        await asyncio.get_running_loop().sock_sendall(client, good(b"late", b"Connection: close"))
-        assert (await receive_all(client)).answers == [200]
-    assert await edge.take_appended(1) == [b"late"]
+    answers: list[int] = []
+    while not answers:  # none if a stall of the machine made the connection idle for too long
+        with open_socket(edge.port) as client:
+            began = time.monotonic()
+            await becomes(lambda: time.monotonic() - began > 2 * CLIENT_SECONDS)  # noqa: B023 - read in this turn
+            await asyncio.get_running_loop().sock_sendall(client, good(b"late", b"Connection: close"))
+            answers = (await receive_all(client)).answers
+            assert answers or time.monotonic() - began > KEEPALIVE_SECONDS
+    assert answers == [200]
+    assert set(await edge.take_appended(1)) == {b"late"}
 
 
 @pytest.mark.parametrize("first", [b"", good(b"first")])
@@ -49,11 +53,11 @@ async def test_an_idle_connection_ends_after_the_keep_alive_time(edge: Edge, fir
     """Without an answer and without a reset, whether or not a request had come by it."""
     loop = asyncio.get_running_loop()
     with open_socket(edge.port) as client:
+        began = time.monotonic()
         if first:
             await loop.sock_sendall(client, first)
             assert b" 200 OK" in await loop.sock_recv(client, 1000)
             await loop.sock_sendall(client, b"\r\n")  # a blank line starts no request
-        began = time.monotonic()
         assert await asyncio.wait_for(loop.sock_recv(client, 1000), KEEPALIVE_SECONDS + SLACK_SECONDS) == b""
     assert time.monotonic() - began > KEEPALIVE_SECONDS - 0.1
     await edge.take_appended(bool(first))
@@ -61,11 +65,16 @@ async def test_an_idle_connection_ends_after_the_keep_alive_time(edge: Edge, fir
 
 async def test_a_request_that_crosses_with_the_close_of_its_connection_is_stored(edge: Edge) -> None:
     """The client sees the end of the connection, not a reset; if it does not send again, nothing is lost."""
-    loop = asyncio.get_running_loop()
-    with open_socket(edge.port) as client:
-        assert await asyncio.wait_for(loop.sock_recv(client, 1000), KEEPALIVE_SECONDS + SLACK_SECONDS) == b""
-        await loop.sock_sendall(client, good(b"crossed"))
-        assert await edge.take_appended(1) == [b"crossed"]
+    loop, stored = asyncio.get_running_loop(), list[bytes]()
+    for _ in range(3):  # ingest waits LINGER_SECONDS for it; a stall of the machine can last longer
+        with open_socket(edge.port) as client, suppress(TimeoutError):
+            assert await asyncio.wait_for(loop.sock_recv(client, 1000), KEEPALIVE_SECONDS + SLACK_SECONDS) == b""
+            with suppress(ConnectionError):
+                await loop.sock_sendall(client, good(b"crossed"))
+            async with asyncio.timeout(SLACK_SECONDS):
+                stored = await edge.take_appended(1)
+                break
+    assert stored == [b"crossed"]
 
 
 @pytest.mark.parametrize("requests", [good(b"hello"), good(b"hello") * 3])

@@ -64,7 +64,7 @@ async def test_a_replay_is_planned_started_slowed_paused_resumed_and_cancelled(
 ) -> None:
     """A person does all of it with the forms of the page; each act is an entry of the audit log."""
     async with console.visit() as person:
-        plan = (await person.get(f"/replays?group={GROUP}&status=delivered&rate=20")).text
+        plan = await person.get_plan(f"group={GROUP}&status=delivered&rate=20")
         assert f"Start: {ENTRIES} to {GROUP}" in plan
         started = await person.post("/replays", {**FORM, "expected": str(ENTRIES), "why": "new column"})
         assert (started.status, started.headers["Location"]) == (303, "/replays")
@@ -139,8 +139,8 @@ async def test_archived_entries_are_replayed(site: RecordingWorkers, tmp_path: P
         run_console(data, valkey_url, site.shard.name, archive=folder) as console,
         console.visit() as person,
     ):
-        assert f"Start: {kept} to {GROUP}" in (await person.get(f"/replays?group={GROUP}")).text
-        page = (await person.get(f"/replays?group={GROUP}&source=archive")).text
+        assert f"Start: {kept} to {GROUP}" in await person.get_plan(f"group={GROUP}")
+        page = await person.get_plan(f"group={GROUP}&source=archive")
         assert f"Start: {ENTRIES} to {GROUP}" in page
         form = {"group": GROUP, "source": "archive", "rate": "1000", "expected": str(ENTRIES), "why": "lost"}
         assert (await person.post("/replays", form)).status == 303
@@ -154,7 +154,7 @@ async def test_archived_entries_are_replayed(site: RecordingWorkers, tmp_path: P
 async def test_a_changed_number_starts_nothing(server: Redis, shard: Shard, console: ConsoleServer) -> None:
     """The page returns to the plan with the new number, the API answers 409; entries that arrive later do not count."""
     async with console.visit() as person:
-        await person.get(f"/replays?group={GROUP}&status=delivered&rate=20")
+        await person.get_plan(f"group={GROUP}&status=delivered&rate=20")
         wrong = await person.post("/replays", {**FORM, "expected": "399", "why": "x"})
         assert wrong.headers["Location"].endswith("changed=399#plan")
         page = (await person.get(wrong.headers["Location"].partition("#")[0])).text
@@ -183,7 +183,7 @@ async def test_a_choice_that_cannot_be_planned_says_why(console: ConsoleServer) 
         for query in ("group=nobody", f"group={GROUP}&source=archive", f"group={GROUP}&since=yesterday"):
             answer = await person.get(f"/api/v1/replays?{query}")
             assert (answer.status, set(answer.json())) == (400, {"error"}), query
-        empty = (await person.get(f"/replays?group={GROUP}&status=read")).text
+        empty = await person.get_plan(f"group={GROUP}&status=read")
         assert "Nothing matches." in empty
 
 
@@ -231,7 +231,7 @@ async def test_a_viewer_starts_and_stops_nothing(console: ConsoleServer) -> None
     async with console.visit(Role.VIEWER) as person:
         for path in ("/replays", "/replays/1f2e3d4c/pause", "/api/v1/replays", "/api/v1/replays/1f2e3d4c/cancel"):
             assert (await person.post(path, {**FORM, "expected": "1", "why": "x"})).status == 403
-        page = (await person.get(f"/replays?group={GROUP}")).text
+        page = await person.get_plan(f"group={GROUP}")
         assert '<button class="btn main" disabled>Start' in page
         assert await replays(person) == []
 
