@@ -18,6 +18,7 @@ async def dump_redis(server: Redis) -> list[str]:
     read: dict[bytes, Callable[[bytes], Any]] = {
         b"string": server.get,
         b"hash": server.hgetall,
+        b"list": lambda key: server.lrange(key, 0, -1),
         b"set": server.smembers,
         b"zset": lambda key: server.zrange(key, 0, -1, withscores=True),
         b"stream": server.xrange,
