@@ -25,7 +25,7 @@ def main() -> None:
         if version not in tested:
             tested.add(version)
             print(f"aiohttp {version}, the {name} allowed version", flush=True)
-            run(python, "-m", "pytest", "-q", "-n", "4", *sys.argv[1:])
+            run(python, "-m", "pytest", "-q", "--processes", "4", *sys.argv[1:])
 
 
 def install(name: str, requirement: str) -> Path:
