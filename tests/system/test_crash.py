@@ -1,8 +1,7 @@
-import itertools
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 
 from stream.keys import Shard
 from tests.support.http.load import open_load
-from tests.support.processes import Ingest, Process, Valkey, answer
+from tests.support.processes import Ingest, Valkey, answer
 from tests.support.waiting import until
 from tests.support.workers.crash_rounds import (
     PACE,
@@ -21,6 +20,8 @@ from tests.support.workers.crash_rounds import (
     check_stored_once,
     choose_moments,
     make_payloads,
+    portions,
+    stop_with_a_batch,
 )
 from tests.support.workers.store_rows import project_rows, read_rows
 from tests.support.workers.worker_cluster import BATCH_ENTRIES, GROUP, WorkerCluster, run_worker_cluster
@@ -55,11 +56,6 @@ async def lonely(own_valkey: Valkey, shard: Shard, tmp_path: Path) -> AsyncItera
     """Work on a Valkey of its own, stored in SQLite."""
     async with run_worker_cluster(own_valkey.url, shard, f"sqlite:///{tmp_path / 'lonely.db'}", tmp_path, PACE) as work:
         yield work
-
-
-def portions(entries: int) -> Iterator[list[bytes]]:
-    """Yield lists of different payloads without end."""
-    return (make_payloads(entries, seed) for seed in itertools.count(SEED))
 
 
 async def test_workers_killed_again_and_again_lose_nothing(work: WorkerCluster, rng: random.Random) -> None:
@@ -105,24 +101,6 @@ async def test_a_worker_that_stood_still_comes_back_without_its_batch(work: Work
         name for name in work.find_claimed() if work.is_of(workers[0], name)
     }  # it left each of its names but the last
     assert work.find_claimed() - previous_names <= dead, "a live worker was taken for dead"
-
-
-async def stop_with_a_batch(work: WorkerCluster, worker: Process, portion: Iterator[list[bytes]]) -> set[str]:
-    """Stop the worker at a moment at which it has entries in hand; under which name. Append more if need be."""
-
-    async def in_hand() -> set[str]:
-        return await work.in_hand(worker) & await work.find_beating()  # not what it gave up earlier
-
-    async def is_caught() -> bool:
-        if not await work.unread():
-            await work.append(next(portion))
-        worker.send(signal.SIGSTOP)
-        if not (caught := await in_hand()):
-            worker.send(signal.SIGCONT)
-        return bool(caught)
-
-    await until(is_caught)
-    return await in_hand()
 
 
 async def test_a_worker_told_to_stop_finishes_its_batch(work: WorkerCluster) -> None:

@@ -1,12 +1,17 @@
-"""The rounds of the crash tests: their number, their random payloads, and a check of the stored rows."""
+"""The rounds of the crash tests: their number, their random payloads, stops, and a check of the stored rows."""
 
+import itertools
 import os
 import random
 import secrets
+import signal
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from console.queries.stats import gather_stats
 from console.simulate.plan import plan
+from tests.support.processes import Process
+from tests.support.waiting import until
 from tests.support.workers.store_rows import project_rows, read_rows
 from tests.support.workers.worker_cluster import GROUP, WorkerCluster
 from worker import timing
@@ -27,9 +32,32 @@ def make_payloads(number: int, seed: int = SEED) -> list[bytes]:
     return [webhook.body for webhook in webhooks[:number]]
 
 
+def portions(entries: int) -> Iterator[list[bytes]]:
+    """Yield lists of different payloads without end."""
+    return (make_payloads(entries, seed) for seed in itertools.count(SEED))
+
+
 def choose_moments(rng: random.Random, number: int, entries: int = ROUND_ENTRIES) -> list[int]:
     """Choose when to interfere: numbers of entries left, high enough that work remains after each."""
     return sorted((rng.randint(entries // 2, entries) for _ in range(number)), reverse=True)
+
+
+async def stop_with_a_batch(work: WorkerCluster, worker: Process, portion: Iterator[list[bytes]]) -> set[str]:
+    """Stop the worker at a moment at which it has entries in hand; under which name. Append more if need be."""
+
+    async def in_hand() -> set[str]:
+        return await work.in_hand(worker) & await work.find_beating()  # not what it gave up earlier
+
+    async def is_caught() -> bool:
+        if not await work.unread():
+            await work.append(next(portion))
+        worker.send(signal.SIGSTOP)
+        if not (caught := await in_hand()):
+            worker.send(signal.SIGCONT)
+        return bool(caught)
+
+    await until(is_caught)
+    return await in_hand()
 
 
 async def check_stored_once(work: WorkerCluster) -> None:
