@@ -26,6 +26,9 @@ _ESCAPE = re.compile(
 """One escape of a JSON string; group 1 matches a lone surrogate."""
 _PERCENT = re.compile(rb"%([0-9a-fA-F]{2})")
 
+MOST_NESTED = 1024
+"""How deep objects and arrays may be nested: the limit of orjson. That of Python's json depends on its version."""
+
 Fields = Mapping[str, Any]
 
 
@@ -63,9 +66,22 @@ def decode_exactly(payload: bytes) -> Fields:
 
 def _decode_numbers_as_text(body: bytes, reason: str) -> Fields:
     try:
-        return _check_object(json.loads(body, parse_float=str, parse_int=str, parse_constant=_refuse_constant))
+        value = json.loads(body, parse_float=str, parse_int=str, parse_constant=_refuse_constant)
+        _check_depth(value)
+        return _check_object(value)
     except (ValueError, RecursionError) as exc:
         raise exc if isinstance(exc, InvalidPayload) else InvalidPayload(reason) from None
+
+
+def _check_depth(value: Any) -> None:
+    """Raise ValueError if an object or array is nested too deeply."""
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > MOST_NESTED:
+            raise ValueError("nested too deeply")
+        items = [item for each in level for item in (each.values() if isinstance(each, dict) else each)]
+        level = [item for item in items if isinstance(item, dict | list)]
 
 
 def _refuse_constant(name: str) -> object:

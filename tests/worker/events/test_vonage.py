@@ -111,6 +111,7 @@ def test_any_damage_to_an_example_gives_an_event_or_invalid_status(data: st.Data
         (body(status=1), "status"),
         (body(status="x" * 256), "status"),
         (b'{"message_uuid":"1","status":"x","x":' + b"[" * 1100 + b"]" * 1100 + b"}", "not valid JSON"),
+        (b'{"message_uuid":"1","status":"x","x":' + b"[" * 1024 + b"1e999" + b"]" * 1024 + b"}", "not valid JSON"),
     ],
 )
 def test_an_invalid_payload_is_refused_with_the_reason(payload: bytes, why: str) -> None:
