@@ -145,6 +145,10 @@ def _get_server() -> ForkServer:
     return server
 
 
+_started: list["subprocess.Popen[bytes]"] = []
+"""Kept: a fork of this process forgets what is registered for the end, and would warn about a server that runs."""
+
+
 def open_address() -> str:
     """Return the address for this process and its children; start what answers there, unless a parent has done so.
 
@@ -161,6 +165,7 @@ def open_address() -> str:
         process = subprocess.Popen(
             command, cwd="/", stdin=subprocess.PIPE, pass_fds=[listener.fileno()], start_new_session=True
         )
+    _started.append(process)
     atexit.register(shutil.rmtree, folder)
     atexit.register(process.communicate)  # closes its standard input, which ends it
     return address
