@@ -155,7 +155,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
             self.send(data)
         elif not self._is_dropping:
             self._is_dropping = True
-            self.send(replace_error(400 if bytes(data[9:12]) == b"400" else 500))
+            self.send(replace_error(bytes(data)))
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         """Do the same as `write`."""

@@ -28,8 +28,8 @@ FAREWELL_SECONDS = 0.2  # for requests that were sent before the client saw the 
 CLOSES_AT_ONCE = 50
 READ_BYTES = 16 * 1024
 
-ReplaceError = Callable[[int], bytes]
-"""Returns the bytes to send instead of aiohttp's own error response, by its status."""
+ReplaceError = Callable[[bytes], bytes]
+"""Returns the bytes to send instead of aiohttp's own error response."""
 
 
 class Connections:

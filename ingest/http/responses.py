@@ -4,6 +4,7 @@ The provider sends a webhook again only after 429 and 5xx. Any other 4xx loses t
 (https://developer.vonage.com/en/messages/concepts/message-status).
 """
 
+import re
 import time
 from email.utils import formatdate
 from functools import lru_cache
@@ -24,6 +25,11 @@ LOG_SECONDS = 10.0  # between two lines with the same answer, reason and account
 SIGNATURE_REFUSALS = 1024
 RETRY = "Retry-After: 5"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+REPEATED_HEADERS = 16
+REPEATED = re.compile(
+    rb"HTTP/1\.. 400 [^\0]*?\r\n\r\nDuplicate '(?!Host|Content-Length|Transfer-Encoding)([\w-]{1,32})' header"
+)
+"""aiohttp's answer to a header twice that may come once, unless it decides the host or the end of the request."""
 
 _throttle = LogThrottle(1, seconds=LOG_SECONDS)
 _suppressed = SUPPRESSED.labels("ackstream")
@@ -128,7 +134,11 @@ READY = Response(200, text="ready\n")
 NOT_READY = Response(503, text="not ready\n", header=RETRY)
 FAULT = Response(500, "fault", "report it, with the line ingest.failed of this log")
 
-MALFORMED = Response(400, "malformed", "identify the client: the provider sends valid HTTP")
+MALFORMED = Response(
+    400,
+    "malformed",
+    "identify the client, or the proxy in front: this is not valid HTTP, or a proxy could disagree about its end",
+)
 BROKEN_BODY = Response(400, "body", "check the proxy in front: the chunks of a body were malformed")
 NO_PAYLOAD = Response(400, "payload", "identify the client: a GET has its payload in the URL's query, not in a body")
 UNKNOWN_PATH = Response(
@@ -156,9 +166,19 @@ def refuse_signature(status: int, why: Reason, account: str | None) -> Response:
     return Response(status, why, NEXT_STEPS[why], account=account, header=header)
 
 
-def replace_error(status: int) -> bytes:
+@lru_cache(maxsize=REPEATED_HEADERS)
+def refuse_repeated(header: str) -> Response:
+    """Return the answer to a header that comes twice. A 4xx would lose the status."""
+    what = f"let the proxy in front send {header} once; the provider sends the webhook again"
+    return Response(503, "repeated-header", what, header=RETRY)
+
+
+def replace_error(error: bytes) -> bytes:
     """Return the bytes to send instead of aiohttp's own error response, and record the answer."""
-    response = MALFORMED if status == HTTPStatus.BAD_REQUEST else FAULT
+    if repeated := REPEATED.match(error):
+        response = refuse_repeated(repeated[1].decode())
+    else:
+        response = MALFORMED if error[9:12] == b"400" else FAULT
     response.record()
     return response.last.render()
 

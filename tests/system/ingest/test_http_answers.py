@@ -120,6 +120,7 @@ REFUSALS = {
     "payload": (400, post(CLOSE, b"Content-Length: 11", body=b"secret-word", line=b"GET /webhooks/dlr HTTP/1.1")),
     "size": (413, good(b"secret-word" * 1000, CLOSE)),
     "encoding": (415, good(b"secret-word", CLOSE, b"Content-Encoding: gzip")),
+    "repeated-header": (503, good(b"secret-word", b"Content-Type: a", b"content-type: secret-word")),
     "slow-body": (503, post(CLOSE, b"Content-Length: 99", body=b"secret-word")),
 }
 
@@ -140,6 +141,21 @@ async def test_a_refusal_is_logged_with_its_reason_and_the_next_step(edge: Edge,
     assert line["answer"] == status
     assert line["what"]
     assert "secret-word" not in edge.process.said
+
+
+ONCE = ["Content-Type", "User-Agent", "Server", "Etag", "Content-Location", "Content-Range", "Max-Forwards"]
+
+
+@pytest.mark.parametrize("header", ONCE)
+async def test_a_header_that_comes_twice_loses_no_webhook(edge: Edge, header: str) -> None:
+    """503 and a closed connection: the provider sends it again, and the log names the header that the proxy repeats."""
+    lines = [f"{header}: a".encode(), f"{header.lower()}: b".encode()]
+
+    answer = await talk(edge.port, good(b"hello", *lines) + good(b"smuggled"))
+
+    assert answer.answers == [503]
+    assert b"Retry-After: 5\r\n" in answer.raw
+    assert await edge.takes_a_good_one()
 
 
 async def test_a_thousand_refusals_write_few_lines(edge: Edge) -> None:
