@@ -37,6 +37,10 @@ READ_ONLY = DatabaseFault(
 FULL = DatabaseFault("the disk of the database is full", "give it room")
 FAILING = DatabaseFault("the disk of the database fails", "look at the disk and at the log of the system")
 DAMAGED = DatabaseFault("the file is damaged, or not a database", "restore a backup, see docs/backup.md")
+DAMAGED_PART = DatabaseFault(
+    "a table, a row or an index is damaged",
+    "look at the log of its server: rebuild a damaged index with REINDEX, else restore a backup, see docs/backup.md",
+)
 UNOPENED = DatabaseFault("the file of the database cannot be opened", "check its path, and the rights on it")
 CONNECTIONS = DatabaseFault(
     "the database has too many connections", "end some, or raise max_connections or the limit of this user"
@@ -46,8 +50,10 @@ CONFLICT = DatabaseFault("transactions of the database conflict", "wait; if it s
 STOPPED = DatabaseFault(
     "the database starts, stops, or has cancelled a statement", "wait; if it stays, look at the log of its server"
 )
+OTHER = DatabaseFault("the database reports an error", "look at the log of its server")
 
 _BY_STATE: Mapping[str, DatabaseFault] = {
+    "08": AWAY,
     "25006": READ_ONLY,
     "28": DENIED,
     "3D": MISSING,
@@ -59,8 +65,15 @@ _BY_STATE: Mapping[str, DatabaseFault] = {
     "53": RESOURCES,
     "55P03": LOCKED,
     "57": STOPPED,
+    "58P01": DAMAGED_PART,
+    "58": FAILING,
+    "XX001": DAMAGED_PART,
+    "XX002": DAMAGED_PART,
 }
 """By SQLSTATE, or its class: https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+_PART_STATES = frozenset(("58030", "58P01", "XX001", "XX002"))
+"""A block that the disk cannot read, a missing file, a damaged row or index: other events can be stored. If all fail,
+the circuit breaker pauses the group, so that no event is given up."""
 _BY_CODE: Mapping[int, DatabaseFault] = {
     sqlite3.SQLITE_AUTH: DENIED,
     sqlite3.SQLITE_BUSY: LOCKED,
@@ -72,9 +85,15 @@ _BY_CODE: Mapping[int, DatabaseFault] = {
     sqlite3.SQLITE_LOCKED: LOCKED,
     sqlite3.SQLITE_NOTADB: DAMAGED,
     sqlite3.SQLITE_PERM: UNOPENED,
+    sqlite3.SQLITE_PROTOCOL: LOCKED,
     sqlite3.SQLITE_READONLY: READ_ONLY,
 }
 _PRIMARY_CODE = 0xFF
+
+
+def is_partly_damaged(exc: BaseException) -> bool:
+    """Whether an error of SQLAlchemy names damage of a part of PostgreSQL that other events may not need."""
+    return getattr(getattr(exc, "orig", None), "sqlstate", None) in _PART_STATES
 
 
 def describe_database_fault(exc: BaseException) -> str:
@@ -84,12 +103,12 @@ def describe_database_fault(exc: BaseException) -> str:
 
 
 def identify_database_fault(exc: BaseException) -> DatabaseFault:
-    """Return the kind of fault behind an error; AWAY if neither it nor its causes have a code that is known."""
+    """Return the kind of fault behind an error; AWAY if neither it nor its causes have a code."""
     for error in _list_causes(exc):
         if state := str(getattr(error, "sqlstate", None) or ""):
-            return _BY_STATE.get(state) or _BY_STATE.get(state[:2], AWAY)
+            return _BY_STATE.get(state) or _BY_STATE.get(state[:2], OTHER)
         if (code := getattr(error, "sqlite_errorcode", None)) is not None:
-            return _BY_CODE.get(code & _PRIMARY_CODE, AWAY)
+            return _BY_CODE.get(code & _PRIMARY_CODE, OTHER)
     return AWAY
 
 

@@ -24,6 +24,7 @@ from runtime.disk import make_folder
 from runtime.errors import CommandError
 from runtime.tasks import Backoff
 from stream.redis.client import describe_error
+from worker.database_fault import is_partly_damaged
 from worker.store import postgresql_url
 from worker.store.settings import SQLITE
 
@@ -40,9 +41,8 @@ POOL_SIZE = 4
 UNTESTED_SECONDS = 1.0
 """A connection to PostgreSQL that was idle for longer is tested before its use, which takes four round trips. One that
 was lost within this time fails a batch, which is tried again, as if it was lost during the batch."""
-# Classes of SQLSTATE with a fault of the server, or one that an operator has to correct: connection, transaction state,
-# authorisation, no such database, rollback, no such table, resources, state of objects, an operator, system, internal.
-# https://www.postgresql.org/docs/current/errcodes-appendix.html
+# Classes of SQLSTATE (worker.database_fault) with a fault of the server, or one for an operator: connection,
+# transaction state, authorisation, no such database, no such table, resources, state of objects, system, internal.
 AWAY_STATES = frozenset(("08", "25", "26", "28", "3D", "40", "42", "53", "55", "57", "58", "F0", "XX"))
 AWAY_CODES = frozenset(
     (
@@ -293,7 +293,7 @@ def is_away(exc: BaseException) -> bool:
         if exc.connection_invalidated:
             return True
         if state is not None:
-            return str(state)[:2] in AWAY_STATES
+            return str(state)[:2] in AWAY_STATES and not is_partly_damaged(exc)
         if code == sqlite3.SQLITE_ERROR:
             return str(exc.orig).startswith("no such")  # table or column; the code is not more precise
         return code is not None and code & _PRIMARY_CODE in AWAY_CODES

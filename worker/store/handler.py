@@ -20,11 +20,11 @@ import structlog
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from worker.database_fault import describe_database_fault
+from worker.database_fault import describe_database_fault, is_partly_damaged
 from worker.events.event import StatusEvent
 from worker.events.number_hash import NumberHash
 from worker.events.stored import parse_again
-from worker.handlers.errors import Divide, Unavailable
+from worker.handlers.errors import Divide, Refused, Unavailable
 from worker.store.batch_message import LEAST_DECIDING, BatchMessage
 from worker.store.contribution import Contribution, ContributionTally, find_contribution
 from worker.store.database import FileReplaced, confirm_files, is_away, open_connection
@@ -87,7 +87,7 @@ class Store:
 
     @asynccontextmanager
     async def _open(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-        """Yield a connection. Raises Unavailable if the database is at fault."""
+        """Yield a connection. Raises Unavailable if the database is at fault, Refused if only a part is damaged."""
         try:
             async with asyncio.timeout(self._timeout_seconds), open_connection(engine) as connection:
                 yield connection
@@ -105,6 +105,8 @@ class Store:
         except Exception as exc:
             if is_away(exc):
                 raise Unavailable(describe_database_fault(exc)) from exc
+            if is_partly_damaged(exc):
+                raise Refused(describe_database_fault(exc)) from exc
             raise
 
     def _report(self, mismatch: str) -> None:

@@ -20,6 +20,7 @@ from worker.database_fault import describe_database_fault
 from worker.handlers.errors import Divide, Unavailable
 from worker.store.database import is_away, open_engine
 from worker.store.handler import Store
+from worker.store.migrate import migrate
 
 NUMBER = "447700900123"
 
@@ -72,6 +73,36 @@ async def test_only_the_event_at_fault_is_delayed(
     assert NUMBER.encode() not in copy[b"error"]
     assert NUMBER not in capsys.readouterr().out
     assert (await server.xpending(shard.stream, "store"))["pending"] == 0
+
+
+DAMAGED = (
+    "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE SQLSTATE 'XX001'; END $$",
+    "CREATE TRIGGER t BEFORE INSERT ON status_events FOR EACH ROW WHEN (NEW.message_uuid = 'm-7') EXECUTE FUNCTION f()",
+)
+
+
+async def test_a_damaged_row_holds_up_only_its_own_event(
+    valkey_url: str, server: Redis, shard: Shard, postgresql_url: str
+) -> None:
+    """The other events of the batch are stored; the delayed retry of this one names the damage and the next step."""
+    engine = open_engine(postgresql_url)
+    await migrate(engine)
+    async with engine.begin() as connection:
+        for statement in DAMAGED:
+            await connection.exec_driver_sql(statement)
+    await append_payloads(server, shard, *(body(message_uuid=f"m-{n}") for n in range(20)))
+
+    async def is_delayed() -> bool:
+        return bool(await read_delayed(server, shard, "store"))
+
+    settings = {"redis_url": valkey_url, "stream": shard.name, "database_url": postgresql_url, "handlers": "store"}
+    async with run_worker(**settings, retry_base_seconds=3600, retry_cap_seconds=3600):
+        await until(is_delayed)
+    assert await count_rows(engine, "status_events") == 19
+    ((copy, _),) = await read_delayed(server, shard, "store")
+    assert copy[b"error"].startswith(b"refused: a table, a row or an index is damaged (")
+    assert b"REINDEX" in copy[b"error"]
+    await engine.dispose()
 
 
 @pytest.fixture
@@ -136,12 +167,13 @@ async def test_a_value_that_sqlite_refuses_is_at_fault(sqlite: str, statement: s
     ("state", "away"),
     [
         *((state, True) for state in ("08006", "25006", "28000", "40001", "40P01", "42P01", "53100", "53300")),
-        *((state, True) for state in ("55P03", "57014", "57P01", "57P03", "58030", "XX000")),
+        *((state, True) for state in ("55P03", "57014", "57P01", "57P03", "58000", "XX000")),
         *((state, False) for state in ("22001", "22003", "22021", "23502", "23505", "23514", "54000", "P0001")),
+        *((state, False) for state in ("58030", "58P01", "XX001", "XX002")),
     ],
 )
 async def test_the_code_of_a_postgresql_error_decides(postgresql_url: str, state: str, away: bool) -> None:
-    """Connections, locks, deadlocks, a full disk, a shutdown: away. Values, constraints, limits, triggers: at fault."""
+    """Connections, locks, deadlocks, a full disk, a shutdown: away. Values, limits, damaged rows: at fault."""
     error = await fault_at(postgresql_url, f"DO $$ BEGIN RAISE SQLSTATE '{state}'; END $$")
     assert is_away(error) is away
 
@@ -156,6 +188,12 @@ async def test_the_code_of_a_postgresql_error_decides(postgresql_url: str, state
         ("53100", "the disk of the database is full", "room"),
         ("53300", "the database has too many connections", "max_connections"),
         ("08006", "the database is away", "start it"),
+        ("58030", "the disk of the database fails", "look at the disk"),
+        ("58P01", "a table, a row or an index is damaged", "restore a backup"),
+        ("XX001", "a table, a row or an index is damaged", "restore a backup"),
+        ("XX002", "a table, a row or an index is damaged", "REINDEX"),
+        ("XX000", "the database reports an error", "log of its server"),
+        ("25P03", "the database reports an error", "log of its server"),
     ],
 )
 async def test_a_fault_of_postgresql_has_a_next_step(
