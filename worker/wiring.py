@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
@@ -144,7 +145,7 @@ class GroupWiring:
         order: MessageOrder | None,
     ) -> AckWriter:
         history, gate = History(group), None if order is None else order.gate
-        measure, latest = self._backlog.measure, self._latest_success
+        measure, latest = partial(self._backlog.measure, group.shard), self._latest_success
         return AckWriter(self._name, settler, history, heartbeat, poison, measure, latest, gate)
 
     def _make_reading(

@@ -39,19 +39,25 @@ class Backlog:
         self._limit_bytes = limit_bytes
         self._measure = group.server.register_script(MEASURE)
         self._sizes: dict[Shard, int] = {}
+        self._memory: dict[Shard, tuple[float, int, int]] = {}
         self.bytes = 0
         self.is_full = False
         """Whether the backlog is at its limit: the group handles no live entries."""
         self.is_tight = False
         """Whether Redis is nearly out of memory: a large batch that fails would exceed the limit by far."""
 
-    async def measure(self) -> None:
-        """Measure the backlog. Shards whose node of a cluster is away keep their last size. Raises RedisError."""
-        answers = await ask_shards(self._server, self._shards, self._measure_shard)
-        self._sizes |= {shard: size for shard, (size, _, _) in answers.items()}
+    async def measure(self, *shards: Shard) -> None:
+        """Measure the backlog of these shards, or of all. Raises RedisError.
+
+        The others keep their last size, and so do shards whose node of a cluster is away.
+        """
+        answers = await ask_shards(self._server, shards or self._shards, self._measure_shard)
+        self._memory = self._memory if shards else {}
+        for shard, (size, used, maxmemory) in answers.items():
+            self._sizes[shard] = size
+            self._memory[shard] = (used / maxmemory if maxmemory else 0.0, used, maxmemory)
         self.bytes = sum(self._sizes.values())
-        memory = [(used / maxmemory if maxmemory else 0.0, used, maxmemory) for _, used, maxmemory in answers.values()]
-        _, used, maxmemory = max(memory)  # of a cluster the fullest node
+        _, used, maxmemory = max(self._memory.values())  # of a cluster the fullest node
         limit = limit_of(self._limit_bytes, used, maxmemory)
         self.is_tight = maxmemory > 0 and used >= TIGHT_RATIO * maxmemory
         was_full, self.is_full = self.is_full, limit is not None and self.bytes >= limit

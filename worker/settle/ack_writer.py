@@ -46,7 +46,11 @@ class Settlement:
 
 
 class AckWriter:
-    """Settles the finished entries of one group. Awaits ``measure`` after copies, because they add to the backlog."""
+    """Settles the finished entries of one group on one shard.
+
+    Awaits ``measure`` after copies, because they add to the backlog of the shard. It must not ask other shards: each
+    settlement would wait for a node that hangs.
+    """
 
     def __init__(
         self,

@@ -21,6 +21,7 @@ from stream.redis.client import client
 from tests.support.faults.redis_outages import read_metric
 from tests.support.handlers import ordered
 from tests.support.in_process import run_ingest
+from tests.support.order.checker import read_report
 from tests.support.processes import Process, quick_worker
 from tests.support.samples.events import body
 from tests.support.servers.clusters import RedisCluster
@@ -65,6 +66,11 @@ class OrderedSystem:
                 places.setdefault(sent, []).append((shard.number, entry_id))
         return places
 
+    async def are_handled(self, names: Mapping[int, str], number: int) -> bool:
+        """Whether the event with this number of each message is handled; the messages are given by their shards."""
+        places, handled = await self.read_entries(names), read_report(self.folder).handled
+        return all(handled & name_entries(places.get((name, number), ())) for name in names.values())
+
     async def is_settled(self) -> bool:
         """Whether the spool is empty, and the group has nothing left."""
         try:
@@ -83,9 +89,16 @@ async def read_stream(server: Redis, shard: Shard) -> list[tuple[str, Sent]]:
 
 @asynccontextmanager
 async def run_system(
-    cluster: RedisCluster, shard: Shard, folder: Path, workers: int, *, lost: int | None = None, **more: Any
+    cluster: RedisCluster,
+    shard: Shard,
+    folder: Path,
+    workers: int,
+    *,
+    lost: int | None = None,
+    pace: float = 1,
+    **more: Any,
 ) -> AsyncIterator[OrderedSystem]:
-    """Run the workers, and ingest, until the block ends; first kill the node of the lost shard, if there is one."""
+    """Run ingest, and the workers at this pace, until the block ends; first kill the node of the lost shard, if any."""
     shutil.copy(ordered.__file__, folder)
     common: dict[str, Any] = {"redis_url": cluster.url, "stream": shard.name, "order": "message"}
     async with client(cluster.url) as server:
@@ -93,7 +106,7 @@ async def run_system(
         if lost is not None:
             (await cluster.find_owner(key_slot(Shard(shard.name, lost).stream.encode()))).node.kill()
         with ExitStack() as running:
-            started = [running.enter_context(quick_worker(1, HANDLER, folder, common)) for _ in range(workers)]
+            started = [running.enter_context(quick_worker(pace, HANDLER, folder, common)) for _ in range(workers)]
             more = {"ack_budget_ms": LONG_MS, **more}  # no append to a node that is there goes to the spool
             async with run_ingest(**common, data=folder, **more) as ingest:
                 shards = [Shard(shard.name, number) for number in range(SHARDS)]
@@ -121,10 +134,10 @@ def find_scattered(places: Mapping[Sent, Sequence[tuple[int, str]]]) -> Collecti
     }
 
 
-def choose_messages() -> Mapping[int, str]:
-    """Return a message of each shard."""
+def choose_messages(kind: str = "ok") -> Mapping[int, str]:
+    """Return a message of each shard; events of ``bad`` ones fail (support/handlers/ordered.py)."""
     names: dict[int, str] = {}
     while len(names) < SHARDS:
-        name = f"ok-{os.urandom(4).hex()}"
+        name = f"{kind}-{os.urandom(4).hex()}"
         names.setdefault(choose_shard(body(message_uuid=name), SHARDS), name)
     return names

@@ -4,21 +4,26 @@ import asyncio
 import itertools
 import os
 import signal
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from console.queries.stats import gather_stats
 from ingest.metrics import SPOOLED
 from stream.keys import Shard
+from tests.support.faults.processes import freeze
 from tests.support.faults.redis_outages import read_metric
+from tests.support.handlers.ordered import ALWAYS
 from tests.support.order.checker import read_report
 from tests.support.order.ordered_system import (
     GROUP,
+    LONG_MS,
     SHARDS,
     OrderedSystem,
     Sent,
@@ -30,13 +35,19 @@ from tests.support.order.ordered_system import (
     run_system,
 )
 from tests.support.processes import becomes
-from tests.support.servers.clusters import Member, open_disk, run_cluster
+from tests.support.servers.clusters import open_disk, run_cluster
 from tests.support.waiting import until
 
 # Read at import, because a test sees no setting of the machine.
 WEBHOOKS = int(os.environ.get("ACKSTREAM_CLUSTER_WEBHOOKS", "50"))
 WORKERS, MESSAGES, BAD_EVENTS = 3, 8, 6
 MOVING, FAILING = 2, 3
+FAIL_OVERS = [("killed", LONG_MS)] if WEBHOOKS < 1000 else [("killed", LONG_MS), ("frozen", 2000)]
+"""The fault of a primary, and the time after which the spool gets an entry that it does not confirm."""
+FAILING_ONCE = [number for number in range(2, 45, 3) if number % 7 != ALWAYS]
+"""Events of bad messages, which wait for their retry."""
+FROZEN_SECONDS = 4.0 * len(FAILING_ONCE)
+"""Shorter than 5 s for each event, the limit of a reply."""
 SECONDS, PAUSE_SECONDS = 180.0 + WEBHOOKS / 10, 0.15
 LARGE, SPOOL_BYTES = "x" * 200_000, 2**20
 
@@ -101,21 +112,37 @@ def count_spooled() -> float:
     return sum(sample.value for sample in metric.samples if sample.name.endswith("_total"))
 
 
-async def fail_over(system: OrderedSystem, load: OrderedLoad) -> Member:
-    """Kill the node that has the failing shard; return it once its replica has the slot."""
+async def fail_over(system: OrderedSystem, load: OrderedLoad, fault: str, folder: Path) -> tuple[set[Sent], set[str]]:
+    """Kill the node that has the failing shard, or freeze it until its replica has the slot.
+
+    Return the events that are on its disk, and the entries that the group has settled there.
+    """
     old = await system.cluster.find_owner(system.slot(FAILING))
-    old.node.kill()
+    if fault == "killed":
+        old.node.kill()
+    else:
+        old.node.process.send(signal.SIGSTOP)
     await system.cluster.is_replaced(system.slot(FAILING), old)
     await load.keeps(WEBHOOKS)
-    return old
+    async with open_disk(old, system.cluster, folder) as disk:
+        on_disk = {sent for each in system.shards for _, sent in await read_stream(disk, each)}
+        settled = await read_settled(disk, system.shards)
+    if fault == "frozen":
+        old.node.process.send(signal.SIGCONT)
+        await load.keeps(WEBHOOKS)
+    return on_disk, settled
 
 
+@pytest.mark.parametrize(("fault", "budget_ms"), FAIL_OVERS)
 async def test_each_message_keeps_its_order_while_a_slot_moves_and_a_primary_fails(
-    shard: Shard, tmp_path: Path
+    shard: Shard, tmp_path: Path, fault: str, budget_ms: int
 ) -> None:
     """No event overtakes another of its message, except by the spool; a fail-over loses what only the old node had."""
     (tmp_path / "nodes").mkdir()
-    async with run_cluster(tmp_path / "nodes") as cluster, run_system(cluster, shard, tmp_path, WORKERS) as system:
+    async with (
+        run_cluster(tmp_path / "nodes") as cluster,
+        run_system(cluster, shard, tmp_path, WORKERS, ack_budget_ms=budget_ms) as system,
+    ):
         load, spooled = OrderedLoad(system), count_spooled()
         async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as tasks:
             tasks.create_task(load.run())
@@ -126,15 +153,12 @@ async def test_each_message_keeps_its_order_while_a_slot_moves_and_a_primary_fai
             system.workers[0].child.send_signal(signal.SIGTERM)
             await load.keeps(WEBHOOKS)
             epoch = await cluster.find_epoch()
-            old = await fail_over(system, load)
+            on_disk, unsettled = await fail_over(system, load, fault, tmp_path / "disk")
             load.end()
         await until(system.is_settled, seconds=SECONDS)
         places = await system.read_entries()
         owned = (await gather_stats(system.server, system.shards))["groups"][GROUP]["owners"]
         is_single = await cluster.find_epoch() == epoch + 1  # a machine that stalls may start further fail-overs
-        async with open_disk(old, cluster, tmp_path / "disk") as disk:
-            on_disk = {sent for each in system.shards for _, sent in await read_stream(disk, each)}
-            unsettled = await read_settled(disk, system.shards)
     report = read_report(tmp_path, unsettled)
     gone = set(system.accepted) - places.keys()
     spooled = count_spooled() - spooled
@@ -160,29 +184,23 @@ async def test_a_node_that_is_away_stops_only_its_messages(shard: Shard, tmp_pat
         run_system(cluster, shard, tmp_path, 1, spool_bytes=SPOOL_BYTES, max_body=SPOOL_BYTES) as system,
         open_http() as http,
     ):
-
-        async def are_handled(numbers: Collection[int], event: int) -> bool:
-            places, handled = await system.read_entries(numbers), read_report(tmp_path).handled
-            sent = [places.get((names[number], event), ()) for number in numbers]
-            return all(handled & name_entries(entries) for entries in sent)
-
         assert [await system.post(http, names[number], 0) for number in range(SHARDS)] == [200] * SHARDS
-        await until(lambda: are_handled(range(SHARDS), 0), seconds=SECONDS)
+        await until(lambda: system.are_handled(names, 0), seconds=SECONDS)
         lost = await cluster.find_owner(system.slot(1))
         lost.node.kill()
         away = [number for number in range(SHARDS) if await cluster.find_owner(system.slot(number)) is lost]
-        there = [number for number in range(SHARDS) if number not in away]
+        there = {number: name for number, name in names.items() if number not in away}
         assert [await system.post(http, names[number], 1) for number in range(SHARDS)] == [200] * SHARDS
         assert read_metric("spool_entries") == len(away)
-        await until(lambda: are_handled(there, 1), seconds=SECONDS)
+        await until(lambda: system.are_handled(there, 1), seconds=SECONDS)
 
         async def is_refused() -> bool:
             return await system.post(http, names[1], next(numbers), padding=LARGE) == 503
 
         await until(is_refused)
         last = next(numbers)
-        assert [await system.post(http, names[number], last, padding=LARGE) for number in there] == [200] * len(there)
-        await until(lambda: are_handled(there, last), seconds=SECONDS)
+        assert [await system.post(http, name, last, padding=LARGE) for name in there.values()] == [200] * len(there)
+        await until(lambda: system.are_handled(there, last), seconds=SECONDS)
         await lost.node.start()
         await until(system.is_settled, seconds=SECONDS)
         places = await system.read_entries()
@@ -191,6 +209,38 @@ async def test_a_node_that_is_away_stops_only_its_messages(shard: Shard, tmp_pat
     assert 0 not in away
     assert set(system.accepted) <= places.keys()
     assert find_scattered(places) == set()
+    assert report.faults == []
+    assert [sent for sent, entries in places.items() if not report.handled & name_entries(entries)] == []
+
+
+async def test_a_frozen_primary_delays_only_its_messages(shard: Shard, tmp_path: Path) -> None:
+    """While a node is frozen, the events of others are handled, also those that fail; its own follow in order."""
+    (tmp_path / "nodes").mkdir()
+    names = choose_messages("bad")
+    async with (
+        run_cluster(tmp_path / "nodes", replicas=False) as cluster,
+        run_system(cluster, shard, tmp_path, 1, pace=0.2, ack_budget_ms=2000) as system,
+        open_http() as http,
+    ):
+        assert [await system.post(http, names[number], 0) for number in range(SHARDS)] == [200] * SHARDS
+        await until(lambda: system.are_handled(names, 0), seconds=SECONDS)
+        frozen = await cluster.find_owner(system.slot(1))
+        owners = {number: await cluster.find_owner(system.slot(number)) for number in names}
+        there = {number: name for number, name in names.items() if owners[number] is not frozen}
+        with freeze(frozen.node.process.child.pid):
+            async with asyncio.timeout(FROZEN_SECONDS):
+                for event in FAILING_ONCE:
+                    posts = [system.post(http, name, event) for name in names.values()]
+                    assert await asyncio.gather(*posts) == [200] * SHARDS
+                    await until(partial(system.are_handled, there, event), seconds=SECONDS)
+        await until(system.is_settled, seconds=SECONDS)
+        places = await system.read_entries()
+    report = read_report(tmp_path)
+
+    assert len(there) < SHARDS
+    assert set(system.accepted) == places.keys()
+    assert find_scattered(places) == set()
+    assert find_late(places) == []
     assert report.faults == []
     assert [sent for sent, entries in places.items() if not report.handled & name_entries(entries)] == []
 

@@ -37,7 +37,10 @@ async def read_reason(pause: Pause) -> str | None:
 
 
 async def test_dead_letters_and_bytes_of_all_shards_count(server: Redis, shard: Shard) -> None:
-    """The group is paused at the sum of its dead letters, and its backlog is the sum of their bytes."""
+    """The group is paused at the sum of its dead letters, and its backlog is the sum of their bytes.
+
+    Shards that are not measured keep their size.
+    """
     shards = [Shard(shard.name, number) for number in range(2)]
     home = GroupRef(server, shards[0], "g")
     pause, backlog = Pause(home, 4, shards=shards), Backlog(home, shards=shards)
@@ -54,6 +57,11 @@ async def test_dead_letters_and_bytes_of_all_shards_count(server: Redis, shard: 
         await each.measure()
     assert backlog.bytes == sum(part.bytes for part in parts)
     assert all(part.bytes for part in parts)
+    await add_dead(server, shards[0], 2)
+    await add_dead(server, shards[1], 2)
+    await backlog.measure(shards[0])
+    await parts[0].measure()
+    assert backlog.bytes == sum(part.bytes for part in parts)
 
     await server.delete(shards[1].dead("g"))
     assert await read_reason(pause) is None
