@@ -38,10 +38,15 @@ def doctor(
     from console.doctor.report import format_report
     from console.doctor.setup import ROLES
     from console.output import print_json
-    from runtime.errors import CommandError
+    from runtime.errors import CommandError, WrongValue
+    from stream.http_url import check_http_url
 
     if unknown := set(role or ()) - set(ROLES):
         raise CommandError(f"no role {', '.join(sorted(unknown))}: --role is one of {', '.join(ROLES)}")
+    try:
+        check_http_url(url or "http://localhost")
+    except WrongValue as exc:
+        raise CommandError(f"--url: {exc}") from None
     roles = tuple(name for name in ROLES if not role or name in role)
     report = _check(roles, data, redis_url, url, with_probe=probe)
     if as_json:

@@ -9,14 +9,14 @@ from heapq import heappop, heappush
 from itertools import count
 from time import perf_counter
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 
 from console.simulate.latencies import Latencies
 from console.simulate.messages import SimulatedWebhook
 from console.simulate.report import Report
-from runtime.errors import CommandError
+from runtime.errors import CommandError, WrongValue
+from stream.http_url import check_http_url
 
 ANSWER_SECONDS = 15.0
 """The time that the provider waits for a connection and a response."""
@@ -191,12 +191,9 @@ async def send(
     the memory does not grow with their number. Raises CommandError if ``url`` is not an HTTP URL.
     """
     try:
-        parts = urlsplit(url)
-        is_http = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port or a bracket that is none
-        is_http = False
-    if not is_http:
-        raise CommandError(f"{url!r} is not a URL to send to: write it as http://host:port/path (--url)")
+        check_http_url(url)
+    except WrongValue as exc:
+        raise CommandError(f"cannot send to {url!r}: {exc}; write it as http://host:port/path (--url)") from None
     started = perf_counter()
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections),

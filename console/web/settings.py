@@ -4,7 +4,6 @@ from ipaddress import ip_network
 from math import inf
 from pathlib import Path
 from typing import Annotated, ClassVar
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 from pydantic_settings import NoDecode
@@ -14,6 +13,7 @@ from ingest.auth.settings import SignatureSettings
 from ingest.settings import PATHS
 from runtime import run_file
 from runtime.server_socket import make_local_url
+from stream.http_url import check_http_url
 from stream.settings import ProcessSettings
 from worker.retention.settings import Age, RetentionSettings, parse_age
 
@@ -39,8 +39,8 @@ def _addresses(value: str) -> str:
 
 def _urls(value: str) -> str:
     urls = _split(value)
-    if any(urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname for url in urls):
-        raise ValueError
+    for url in urls:
+        check_http_url(url)
     return ",".join(urls)
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from redis.asyncio.connection import parse_url
 
@@ -31,7 +32,7 @@ _SENTINELS = re.compile(
     r"(/(?P<service>[^/?#]*)(/(?P<db>\d*))?)?(?P<query>\?[^#]*)?",
 )
 _CLUSTER = re.compile(r"(?P<scheme>rediss?)\+cluster://((?P<user>[^@/?#]+)@)?(?P<hosts>[^@/?#]+)/?(?P<query>\?[^#]*)?")
-_HOST = re.compile(r"(\[(?P<ipv6>[0-9A-Fa-f:.]+)]|(?P<name>[^\[\]:,\s]+))(:(?P<port>\d{1,5}))?")
+_HOST = re.compile(r"(\[(?P<ipv6>[0-9A-Fa-f:.]+(%\w+)?)]|(?P<name>[^\[\]:,\s/]+))(:(?P<port>\d+))?")
 
 Host = tuple[str, int]
 
@@ -91,10 +92,16 @@ def _parse_parts(match: re.Match[str], db: str = "", more: frozenset[str] = froz
 
 
 def _parse_options(url: str, allowed: frozenset[str]) -> dict[str, Any]:
-    options: dict[str, Any] = dict(parse_url(url))
+    try:
+        options, port = dict[str, Any](parse_url(url)), urlsplit(url).port
+    except ValueError:  # its text may quote a part of a password
+        raise WrongValue("its host, its port (1 to 65535) or an option cannot be read") from None
     options.pop("connection_class", None)
     if unknown := options.keys() - _COMMON - allowed:
         raise WrongValue(f"options that are not supported: {', '.join(sorted(unknown))}")
+    host = str(options.get("host", "localhost"))
+    # redis-py takes its default for port 0
+    _parse_host(f"[{host}]" if ":" in host else host, options.get("port", SERVER_PORT) if port is None else port)
     return options
 
 
@@ -104,6 +111,8 @@ def _parse_hosts(text: str, port: int) -> tuple[Host, ...]:
 
 def _parse_host(text: str, port: int) -> Host:
     match = _HOST.fullmatch(text)
-    if match is None or not 0 < int(match["port"] or port) < 2**16:
+    if match is None:
         raise WrongValue("a host is not written host:port")
+    if not 0 < int(match["port"] or port) < 2**16:
+        raise WrongValue("a port is not from 1 to 65535")
     return match["ipv6"] or match["name"], int(match["port"] or port)

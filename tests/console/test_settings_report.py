@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from console.settings_report import report_settings
 from ingest.settings import IngestSettings
 from stream.settings import StreamSettings
+from tests.support.commands import run_command
 from worker.settings import WorkerSettings
 
 
@@ -65,3 +66,12 @@ def test_each_source_is_reported_with_its_settings(monkeypatch: pytest.MonkeyPat
         "environment": ["ack"],
         "env": ["max_body"],
     }
+
+
+@pytest.mark.parametrize("variable", ["ACKSTREAM_CONSOLE_SCRAPE", "ACKSTREAM_CONSOLE_INGEST_URL"])
+def test_an_invalid_url_of_the_console_has_its_reason(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that there is not is named with the setting."""
+    monkeypatch.setenv(variable, "http://host:99999")
+    error = run_command("console").error
+    assert f"{variable}: 'http://host:99999' is not valid" in error
+    assert "1 to 65535" in error

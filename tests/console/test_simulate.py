@@ -24,6 +24,7 @@ from console.simulate.signing import ReceiptSigner, Signer
 from ingest.auth.secrets import parse_secrets
 from stream.entry import Entry
 from stream.keys import Shard
+from tests.support.commands import run_command
 from tests.support.processes import Ingest, ackstream, becomes, run_ackstream
 from worker.events.vonage import parse
 
@@ -245,3 +246,25 @@ def test_each_token_is_new_and_contains_no_secret() -> None:
     assert first != second
     assert re.fullmatch(r"Bearer [\w-]+\.[\w-]+\.[\w-]+", first)
     assert "short" not in first
+
+
+@pytest.mark.parametrize("command", ["simulate --messages 1", "doctor", "console link"])
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://a b/", "a blank"),
+        ("ftp://host/", "http://host/path"),
+        ("http:///path", "no host"),
+        ("http://host:99999/", "1 to 65535"),
+        ("http://a..b/", "not a host name"),
+    ],
+)
+def test_an_invalid_url_is_named_as_such(
+    command: str, url: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command with --url gives the reason and does not report that nothing answers there."""
+    monkeypatch.chdir(tmp_path)
+    error = run_command(*command.split(), "--url", url).error
+    assert reason in error
+    assert "--url" in error
+    assert "answers" not in error

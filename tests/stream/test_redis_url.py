@@ -1,5 +1,6 @@
 import pytest
 
+from runtime.errors import WrongValue
 from stream.redis.url import SERVICE, Target
 
 
@@ -73,6 +74,9 @@ def test_a_server_is_named_as_redis_py_does(url: str, options: dict[str, object]
         "redis+sentinel://one?ssl_ca_certs=/ca.pem",
         "redis+sentinel://one?socket_timeout=0",
         "redis://one:x",
+        "redis://one?db=x",
+        "redis://one,two",
+        "redis://one:0?port=1",
         "redis://one?sentinel_password=x",
         "redis://one?protocol=3",
         "redis://one?ssl_ca_certs=/ca.pem",
@@ -83,6 +87,25 @@ def test_what_could_not_work_is_refused(url: str) -> None:
     """Unknown schemes, invalid hosts or ports, and options that would fail later or change our limits are refused."""
     with pytest.raises(ValueError, match=r"."):
         Target.from_url(url)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+sentinel", "redis+cluster"])
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [("one:0", "1 to 65535"), ("one:99999", "1 to 65535"), ("o ne", "host"), ("one ", "host")],
+)
+def test_an_impossible_address_is_named(scheme: str, address: str, reason: str) -> None:
+    """A port that there is not and a blank in a host are the reason, not a host that is unknown later."""
+    with pytest.raises(WrongValue, match=reason) as caught:
+        Target.from_url(f"{scheme}://u:hunter2@{address}")
+
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["redis://", "redis:///1", "redis://[fe80::1%25eth0]", "redis://one_two.:65535"])
+def test_a_possible_address_is_accepted(url: str) -> None:
+    """The host may be left out, be a name with an underscore, or an IPv6 address with a zone."""
+    assert Target.from_url(url).scheme == "redis"
 
 
 def test_secrets_are_not_shown() -> None:

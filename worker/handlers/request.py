@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote, urlsplit
 from yarl import URL
 
 from runtime.errors import CommandError
+from stream.http_url import check_http_url
 
 LONGEST_VALUE_BYTES = 8190  # the limit of common servers for one header
 
@@ -41,17 +42,8 @@ _OWN_NAMES = frozenset(
 
 def parse_url(text: str) -> URL:
     """Return the URL to post to, with path and query as written. Raises ValueError, which does not quote the text."""
-    if not text.isprintable() or " " in text:
-        raise ValueError(
-            "the URL contains a blank or a control character: write it as a percent escape, a blank as %20"
-        )
-    try:
-        parts = urlsplit(text)
-        is_http = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_http = False
-    if not is_http or parts.hostname is None:
-        raise ValueError("forward needs a URL with a host: forward:https://host/path or forward:http://host/path")
+    check_http_url(text)
+    parts = urlsplit(text)
     if text.endswith("?"):
         raise ValueError("the URL ends with ?, an empty query that would not be sent: remove the ?")
     try:

@@ -20,7 +20,7 @@ PORT = 5432
 SYSTEM = "system"
 """The ``sslrootcert`` that means the certificate authorities of this machine."""
 
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]]*)(:\d{1,5})?", re.ASCII)
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]\s]*)(:\d{1,9})?", re.ASCII)
 _VALUES: Mapping[str, frozenset[str]] = {
     "sslmode": frozenset(("disable", "allow", "prefer", "require", "verify-ca", "verify-full")),
     "channel_binding": frozenset(("disable", "prefer", "require")),
@@ -97,11 +97,22 @@ def _parse(url: str) -> tuple[str, dict[str, str], dict[str, str]]:
             raise WrongValue(f"its parameter {name!r} is not supported; remove it")
         if name in _VALUES and value not in _VALUES[name]:
             raise WrongValue(f"its parameter {name} must be one of {', '.join(sorted(_VALUES[name]))}")
+    _check_addresses(hosts, parameters)
     if not re.fullmatch(r"\d{1,5}", parameters.get("connect_timeout", "0"), re.ASCII):
         raise WrongValue("its parameter connect_timeout is not a whole number of seconds")
     login = {"user": unquote(user), "password": unquote(password)} if auth else {}
     base = f"postgresql://{hosts}{parts.path}"
     return base, {name: value for name, value in login.items() if value}, parameters
+
+
+def _check_addresses(hosts: str, parameters: Mapping[str, str]) -> None:
+    """Raise WrongValue for a port or a name of a host that is not possible."""
+    names, ports = parameters.get("host", "").split(","), parameters.get("port", "").split(",")
+    if any(not name.startswith("/") and re.search(r"\s", name) for name in names):
+        raise WrongValue("its parameter host contains a blank")
+    ports += [host.rpartition(":")[2] for host in hosts.split(",") if not host.endswith("]") and ":" in host]
+    if not all(re.fullmatch(r"\d+", port, re.ASCII) and 0 < int(port) < 2**16 for port in filter(None, ports)):
+        raise WrongValue("a port is not from 1 to 65535")
 
 
 def _make_ssl_context(mode: str, parameters: Mapping[str, str]) -> ssl.SSLContext:

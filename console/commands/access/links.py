@@ -21,9 +21,14 @@ def link(
     from aiosqlite import Connection
 
     from console.web.access.links import LinkTable, format_link
-    from runtime.errors import CommandError
+    from runtime.errors import CommandError, WrongValue
     from runtime.run_file import find_running
+    from stream.http_url import check_http_url
 
+    try:
+        check_http_url(url or "http://localhost")
+    except WrongValue as exc:
+        raise CommandError(f"--url: {exc}") from None
     link_role, settings = parse_role(role), options.settings
     running = find_running(settings.data)
     base_url = url or (running.console_url if running else settings.browser_url)

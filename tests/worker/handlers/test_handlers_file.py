@@ -32,7 +32,7 @@ def test_a_file_has_one_handler_per_line(tmp_path: Path, monkeypatch: pytest.Mon
     [
         ("store\n\nnothing\n", "line 3: 'nothing' is not a handler: write store, log, package.module:function or"),
         ("store\nlog\nstore#batch=3\n", "line 3: the group 'store' has a handler already"),
-        ("shop=forward:ftp://hunter2\n", "line 1: forward needs a URL with a host"),
+        ("shop=forward:ftp://hunter2\n", "line 1: the URL is not written http"),
         ("log#speed=1\n", "line 1: 'speed' is not an option of this handler: it takes attempts, base, batch"),
         ("store,log\n", "line 1: 'store,log' is not a handler"),
         ("# nothing\n\n", "it names no handler: write one per line"),

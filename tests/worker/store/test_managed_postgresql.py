@@ -175,6 +175,33 @@ def test_an_invalid_url_is_refused(url: str) -> None:
         check(url)
 
 
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("host:99999/x", "1 to 65535"),
+        ("host:0/x", "1 to 65535"),
+        ("one:5432,two:99999/x", "1 to 65535"),
+        ("[::1]:99999/x", "1 to 65535"),
+        ("/x?host=host&port=99999", "1 to 65535"),
+        ("/x?host=one,two&port=5432,port", "1 to 65535"),
+        ("/x?host=ho st", "blank"),
+        ("ho st/x", "host"),
+    ],
+)
+def test_an_impossible_address_is_named(address: str, reason: str) -> None:
+    """A port that there is not and a blank in a host are the reason, not a host that is unknown later."""
+    with pytest.raises(WrongValue, match=reason) as caught:
+        check(f"postgresql://u:hunter2@{address}")
+
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("rest", ["[::1]/x", "[::1]:65535/x", "one:1,two/x", "/x?host=/run/my%20sockets&port=5433"])
+def test_a_possible_address_is_accepted(rest: str) -> None:
+    """IPv6, several hosts, and a folder of sockets whose name has a blank."""
+    check(f"postgresql://u:p@{rest}")
+
+
 def test_user_and_password_are_read_as_they_are_written() -> None:
     """Percent escapes in user and password are decoded, and an @ in the password needs no escape."""
     arguments = connect_arguments("postgres://us%40er:p%2Fa@ss%23@a.test:1,b.test:2/db?application_name=shop")
