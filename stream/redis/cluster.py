@@ -21,6 +21,7 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from runtime.tasks import cancel_and_wait
 from stream.keys import Shard
 from stream.redis.cluster_nodes import ClusterNodes, SlotLocator
 from stream.redis.errors import BUSY, identify_fault, quote_reason
@@ -29,6 +30,8 @@ from stream.redis.primary import PrimaryPool
 
 HOME = key_slot(b"0")
 """The slot of shard 0."""
+
+FURTHER_SECONDS = 1.0
 
 LOST = (RedisConnectionError, RedisTimeoutError)
 """Errors of a node that is away, or does not have the slot."""
@@ -208,26 +211,30 @@ async def ask_shards(
 ) -> dict[Shard, Answer]:
     """Return the answer for each shard; of a cluster only for the shards whose nodes answer, asked at the same time.
 
-    Raises RedisError if no node answers, or for any other error.
+    Once there is an answer, it waits FURTHER_SECONDS for each further one. Raises RedisError if no node answers, or for
+    any other error.
     """
-    return (await _ask_each(server, shards, ask))[0]
+    return (await _ask_each(server, shards, ask, FURTHER_SECONDS))[0]
 
 
 async def ask_answering(
     server: Redis, shards: Sequence[Shard], ask: Callable[[Shard], Awaitable[Answer]]
 ) -> tuple[dict[Shard, Answer], Sequence[AwayShard]]:
-    """Return the same, and the shards that do not answer. Raises as ``ask_shards``."""
+    """Return the same, and the shards that do not answer, however long that takes. Raises as ``ask_shards``."""
     answers, errors = await _ask_each(server, shards, ask)
     return answers, await locate_shards(server, errors)
 
 
 async def _ask_each(
-    server: Redis, shards: Sequence[Shard], ask: Callable[[Shard], Awaitable[Answer]]
+    server: Redis,
+    shards: Sequence[Shard],
+    ask: Callable[[Shard], Awaitable[Answer]],
+    further_seconds: float | None = None,
 ) -> tuple[dict[Shard, Answer], dict[Shard, BaseException]]:
     if not is_cluster(server):
         return {shard: await ask(shard) for shard in shards}, {}
     shards = tuple(shards)
-    replies = await asyncio.gather(*map(ask, shards), return_exceptions=True)
+    replies = await _gather(map(ask, shards), further_seconds)
     errors = [reply for reply in replies if isinstance(reply, BaseException)]
     for error in errors:
         if len(errors) == len(shards) or not is_lost(error):
@@ -237,6 +244,22 @@ async def _ask_each(
         {shard: reply for shard, reply in pairs if not isinstance(reply, BaseException)},
         {shard: reply for shard, reply in pairs if isinstance(reply, BaseException)},
     )
+
+
+async def _gather(asks: Iterable[Awaitable[Answer]], further_seconds: float | None) -> Sequence[Answer | BaseException]:
+    """Return answers and errors. Once there is an answer, wait only so long for each further one."""
+    tasks = [asyncio.ensure_future(ask) for ask in asks]
+    pending, seconds = set(tasks), None
+    try:
+        while pending:
+            done, pending = await asyncio.wait(pending, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                break
+            if not all(task.exception() for task in done):
+                seconds = further_seconds
+    finally:
+        await cancel_and_wait(pending)
+    return [RedisTimeoutError() if task.cancelled() else task.exception() or task.result() for task in tasks]
 
 
 async def split_shards(server: Redis, shards: Sequence[Shard]) -> tuple[Sequence[Shard], Sequence[AwayShard]]:
