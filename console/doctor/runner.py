@@ -27,7 +27,7 @@ from console.doctor.redis.key_types import name_wrong_keys
 from console.doctor.redis.server import check_redis, describe_fault, find_fault
 from console.doctor.setup import Setup
 from stream.redis.client import name_error
-from stream.redis.errors import WRONG_TYPE, identify_fault
+from stream.redis.errors import BUSY, WRONG_TYPE, identify_fault
 
 CHECK_SECONDS = 20.0
 PROBE = "the self-test"
@@ -147,7 +147,7 @@ class Doctor:
             findings = [make_finding("check.failed", part=part, error=type(exc).__name__)]
         finally:
             self.pending.remove(part)
-        self._report.findings += findings
+        self._report.findings += [finding for finding in findings if finding not in self._report.findings]
         self._report.checked.append(part)
 
     async def _explain(self, error: RedisError, part: str) -> Finding:
@@ -155,4 +155,6 @@ class Doctor:
         if fault is WRONG_TYPE:
             async with self._setup.open_server() as server:
                 return describe_fault(self._setup, fault, await name_wrong_keys(server, self._setup.stream))
+        if fault is BUSY:
+            return describe_fault(self._setup, fault, name_error(error))
         return make_finding("check.failed", part=part, error=name_error(error))

@@ -16,7 +16,7 @@ from ingest.append.connection import COMMANDS
 from ingest.metrics import DURABLE, MEMORY
 from ingest.settings import Level
 from stream.redis.client import ServerUnfit, require_commands
-from stream.redis.errors import UNSUPPORTED, RedisFault
+from stream.redis.errors import UNSUPPORTED, RedisFault, is_denied
 
 log = structlog.get_logger("durability")
 
@@ -86,7 +86,10 @@ class ServerChecks:
             return
         try:
             info = await self._server.info("memory")
-        except ResponseError:  # NOPERM: another request would only fill the server's log
+        except ResponseError as exc:
+            if not is_denied(exc):
+                raise
+            # another request would only fill the server's log
             self._may_ask_memory = False
             return
         if limit := info.get("maxmemory", 0):
@@ -120,6 +123,8 @@ def find_shortcomings(settings: Mapping[str, str]) -> list[str]:
 async def _read_settings(server: Redis) -> Mapping[str, str] | None:
     try:
         settings: Any = await server.config_get(*REQUIRED, POLICY)
-    except ResponseError:  # NOPERM, or a hosted server without the command
+    except ResponseError as exc:
+        if not is_denied(exc):
+            raise
         return None
     return cast("Mapping[str, str]", settings)

@@ -187,6 +187,11 @@ def identify_fault(exc: BaseException) -> RedisFault:
     return _BY_CODE.get(error_code(exc)) or next(by_text, None) or next(by_class, UNKNOWN)
 
 
+def is_denied(exc: BaseException) -> bool:
+    """Whether the server denies the command to this user, or lacks it. A busy server says nothing about rights."""
+    return identify_fault(exc) in (DENIED, UNKNOWN)
+
+
 def error_code(exc: BaseException) -> str:
     """Return the code of Redis's error reply, such as OOM; an empty string for any other error."""
     if not isinstance(exc, RedisError):

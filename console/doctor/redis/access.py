@@ -17,6 +17,7 @@ from console.doctor.finding import Finding, make_finding
 from console.doctor.setup import Setup
 from stream.redis.client import redact_url
 from stream.redis.cluster import list_nodes, split_shards
+from stream.redis.errors import is_denied
 from stream.redis.scripts import read_script
 from stream.redis.url import Target
 
@@ -118,7 +119,9 @@ async def _check_password(server: Redis, setup: Setup) -> Iterator[Finding]:
     addresses = [address for host in hosts for address in await _resolve(host)]
     try:
         settings: Any = await server.config_get("bind", "protected-mode")
-    except ResponseError:
+    except ResponseError as exc:
+        if not is_denied(exc):
+            raise
         settings = {}
     return judge_password(redact_url(setup.stream.redis_url), addresses, settings)
 

@@ -22,7 +22,7 @@ from ingest.settings import IngestSettings
 from stream.keys import Shard
 from stream.layout import Layout
 from stream.redis.client import ServerUnfit, name_error, redact_url, require_commands
-from stream.redis.cluster import LOST, at_key, find_gaps, find_nodes, is_cluster
+from stream.redis.cluster import LOST, at_key, find_gaps, find_nodes, is_cluster, is_lost
 from stream.redis.errors import (
     FULL,
     READ_ONLY,
@@ -32,6 +32,7 @@ from stream.redis.errors import (
     RedisFault,
     SlotDown,
     identify_fault,
+    is_denied,
 )
 from stream.shard_watch import ShardWatch
 
@@ -116,8 +117,8 @@ async def check_redis(server: Redis, setup: Setup) -> Sequence[Finding]:
             continue
         try:
             found = await _check_shard(server, setup, shard, is_first=address not in checked)
-        except LOST as exc:
-            if not address:
+        except RedisError as exc:
+            if not address or not is_lost(exc):
                 raise
             findings.append(_describe_away(nodes, shard, exc))
             away.add(address)
@@ -156,7 +157,9 @@ async def _compare_clocks(server: Redis, setup: Setup) -> Sequence[Finding]:
     before = setup.clock()
     try:
         seconds, micros = await server.time()
-    except ResponseError:  # the user of ingest may not ask
+    except ResponseError as exc:  # the user of ingest may not ask
+        if not is_denied(exc):
+            raise
         return []
     return list(judge_clock("Redis", seconds + micros / 1e6, before, setup.clock()))
 
@@ -194,11 +197,14 @@ async def read_state(server: Redis) -> ServerState:
     for section in ("server", "clients", "memory", "persistence", "replication"):
         try:
             info |= await server.info(section)
-        except ResponseError:
-            continue
+        except ResponseError as exc:
+            if not is_denied(exc):
+                raise
     try:
         settings: Any = await server.config_get(*SETTINGS)
-    except ResponseError:
+    except ResponseError as exc:
+        if not is_denied(exc):
+            raise
         settings = None
     return ServerState(settings, info)
 

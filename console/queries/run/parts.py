@@ -16,7 +16,7 @@ from ingest.append.server_checks import POLICY, REQUIRED, find_shortcomings
 from stream.keys import Shard
 from stream.redis.client import limit_wait
 from stream.redis.cluster import list_nodes
-from stream.redis.errors import SLOT_DOWN, identify_fault
+from stream.redis.errors import SLOT_DOWN, identify_fault, is_denied
 from stream.redis.limited_client import REPLY_SECONDS
 from worker.database_fault import describe_database_fault
 from worker.store.database import DatabaseAway, open_connection
@@ -121,7 +121,9 @@ async def _ask(reply: Any) -> Any:
     """Return the reply; None if this user may not ask."""
     try:
         return await reply
-    except ResponseError:
+    except ResponseError as exc:
+        if not is_denied(exc):
+            raise
         return None
 
 

@@ -15,7 +15,7 @@ from stream.entry import read_due_ms, read_ms
 from stream.keys import Shard
 from stream.redis.client import limit_wait
 from stream.redis.cluster import AwayShard, ask_answering, list_nodes
-from stream.redis.errors import DENIED, UNKNOWN, identify_fault
+from stream.redis.errors import identify_fault, is_denied
 from stream.redis.scripts import read_script
 from stream.shard_watch import FindShards
 from worker.events.event import mask_numbers
@@ -179,7 +179,7 @@ class RedisReader:
         try:
             return await command(*arguments, **options)
         except ResponseError as exc:
-            if identify_fault(exc) not in {DENIED, UNKNOWN}:
+            if not is_denied(exc):
                 raise
             self._denied_until[name] = self._clock() + DENIED_SECONDS
             return None

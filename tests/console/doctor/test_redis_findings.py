@@ -9,12 +9,20 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 import pytest
+from redis.exceptions import ResponseError
 
-from console.doctor.redis.access import RIGHTS, judge_password
-from console.doctor.redis.server import ServerState, judge_replication
+from console.doctor.redis.access import RIGHTS, check_access, judge_password
+from console.doctor.redis.server import ServerState, check_redis, judge_replication
 from stream.keys import Shard
 from tests.support.checkup import GROUP, Installation
-from tests.support.faults.redis_server import become_replica, fail_snapshots, limit_memory, lose_replicas, make_fault
+from tests.support.faults.redis_server import (
+    become_replica,
+    block_by_script,
+    fail_snapshots,
+    limit_memory,
+    lose_replicas,
+    make_fault,
+)
 from tests.support.servers.proxy import run_proxy, through
 from tests.support.servers.redis_users import ACL_FILE, add_user
 from tests.support.waiting import until
@@ -218,6 +226,17 @@ async def test_a_planted_fault_of_redis_is_found(healthy: Installation, findings
 
     assert [finding.id for finding in report.findings] == findings
     assert str(urlsplit(healthy.url).password) not in repr(report.summary())
+
+
+async def test_a_server_that_a_script_keeps_busy_is_called_busy_only(healthy: Installation) -> None:
+    """It says nothing about rights, also if the script starts after the first answer of the server."""
+    async with block_by_script(healthy):
+        whole = await healthy.examine()
+        for check in (check_redis, check_access):
+            with pytest.raises(ResponseError, match="busy"):
+                await check(healthy.server, healthy.load())
+
+    assert whole == ["redis.unusable"]
 
 
 @pytest.mark.parametrize(("seconds", "finding"), [(3600, "clock.skew"), (-10, "clock.drift")])

@@ -7,12 +7,14 @@ from typing import Any
 
 import aiohttp
 import pytest
+from redis.exceptions import ResponseError
 
 from console.up.valkey import find_free_port
 from ingest.append import pipeline
-from ingest.append.server_checks import POLICY, REQUIRED, find_shortcomings
+from ingest.append.server_checks import POLICY, REQUIRED, ServerChecks, ServerNotReady, find_shortcomings
 from stream.keys import Shard
 from tests.support.faults.redis_outages import ProxiedRedis, is_open, open_sender, read_metric, run_proxied_redis
+from tests.support.faults.redis_server import block_by_script, limit_memory
 from tests.support.in_process import answers, run_ingest
 from tests.support.processes import Process, ackstream
 from tests.support.waiting import until
@@ -38,6 +40,18 @@ async def refusal(process: Process) -> str:
     (sentence,) = [line for line in process.said.splitlines() if not line.startswith("{")]
     assert sentence.startswith("ackstream: ")
     return sentence
+
+
+async def test_a_busy_server_is_asked_again(away: ProxiedRedis) -> None:
+    """A script that runs is not a missing right: the memory is checked once it has ended."""
+    checks = ServerChecks(away.server, "stream")
+    async with block_by_script(away):
+        for check in (checks.check_memory, checks.check_durability):
+            with pytest.raises(ResponseError, match="busy"):
+                await check()
+    async with limit_memory(1)(away):
+        with pytest.raises(ServerNotReady):
+            await checks.check_memory()
 
 
 ENOUGH = {**REQUIRED, POLICY: "noeviction"}

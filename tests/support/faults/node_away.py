@@ -161,11 +161,15 @@ async def check_busy(person: Visitor, member: Member) -> None:
         await until(has_answer)
         answers = [(await person.get(f"/api/v1/{path}")).json()["away"] for path in ("groups", "invalid")]
         listed = await run("groups", "list")
+        findings = orjson.loads((await run("doctor", "--no-probe", "--json")).stdout)["findings"]
         await member.ask("SCRIPT KILL")
     assert [[(each["shard"], each["reason"][:5]) for each in away] for away in answers] == [
         [(1, "BUSY "), (2, "BUSY ")]
     ] * 2
     assert f"Node {member.address} does not answer for shards 1 and 2 (BUSY " in listed.error
+    whats = {finding["id"]: finding["what"] for finding in findings}
+    assert member.address in whats["redis.node-away"]
+    assert not {"check.failed", "redis.hidden", "redis.unusable"} & set(whats)
 
 
 async def _run_script(member: Member) -> None:
