@@ -126,6 +126,7 @@ async def test_a_postgresql_that_refuses_writes_or_lacks_an_index_is_found(
     ):
         postgresql.psql(f"{statement};")
         healthy.set({"DATABASE_URL": address})
+        await healthy.read()
         reports.append([finding for finding in (await healthy.run()).findings if finding.id != "database.not-durable"])
 
     assert [[finding.id for finding in report] for report in reports] == [

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.tasks import cancel_and_wait
 from tests.support.databases import make_sqlite
+from tests.support.waiting import PATIENCE_SECONDS
 from worker.store.database import close_engine, open_connection, open_engine
 from worker.store.migrate import migrate
 from worker.store.migrations.indexes import find_missing_indexes
@@ -106,6 +107,8 @@ def test_a_statement_that_was_cut_off_leaves_no_thread(tmp_path: Path) -> None:
         loop.start()
         loop.join(60)
 
+    for thread in set(threading.enumerate()) - before:
+        thread.join(PATIENCE_SECONDS)
     assert set(threading.enumerate()) == before
 
 
