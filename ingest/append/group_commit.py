@@ -37,7 +37,9 @@ class Appender:
     goes to the spool. Redis may have appended it anyway; its entries are then on the stream twice.
     """
 
-    def __init__(self, writer: Writer, spool: Spool, budget_seconds: float) -> None:
+    def __init__(self, writer: Writer, spool: Spool, budget_seconds: float, batches: int = BATCHES) -> None:
+        """``batches`` is how many may be in flight."""
+        self._batches = batches
         self._writer = writer
         self._spool = spool
         self._budget_seconds = budget_seconds
@@ -72,7 +74,7 @@ class Appender:
         """Store batch after batch until cancelled."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                for _ in range(BATCHES):
+                for _ in range(self._batches):
                     tasks.create_task(self._run())
         finally:
             self._stopping = True

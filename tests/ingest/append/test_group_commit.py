@@ -8,12 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from ingest.append.group_commit import BATCHES
+from ingest.append.connection import EntrySink
+from ingest.append.group_commit import BATCHES, Appender
 from ingest.append.message_appender import AnyAppender
 from ingest.append.pipeline import open_pipeline
+from ingest.append.redis_writer import RedisWriter
+from ingest.append.server_checks import ServerChecks
 from ingest.settings import IngestSettings
+from ingest.spool.folder import Owner
+from ingest.spool.queue import open_spool
+from runtime.tasks import cancel_and_wait
 from stream.keys import Shard
 from stream.redis.client import client
+from stream.shard_watch import ShardWatch
 from tests.support.faults.redis_outages import ProxiedRedis, is_open, read_metric, run_proxied_redis
 from tests.support.samples.events import body, entry
 from tests.support.waiting import until
@@ -28,12 +35,15 @@ async def away(tmp_path: Path, shard: Shard) -> AsyncIterator[ProxiedRedis]:
         yield away
 
 
+def make_settings(away: ProxiedRedis) -> IngestSettings:
+    return IngestSettings.load(**away.settings, signatures="off", ack_budget_ms=LONG_MS)
+
+
 @asynccontextmanager
 async def silent(away: ProxiedRedis) -> AsyncIterator[AnyAppender]:
     """An appender whose server executes all commands, but whose replies are lost."""
     server = client(away.settings["redis_url"])
-    settings = IngestSettings.load(**away.settings, signatures="off", ack_budget_ms=LONG_MS)
-    async with open_pipeline(server, settings) as appender:
+    async with open_pipeline(server, make_settings(away)) as appender:
         await away.run_command("CONFIG RESETSTAT")
         away.proxy.swallows_replies = True
         yield appender
@@ -84,6 +94,40 @@ async def test_a_second_batch_goes_out_when_as_many_wait_as_are_in_hand(away: Pr
         assert not any(sender.done() for sender in senders.waiting)
         away.proxy.cut()
         await senders.all_kept()
+
+
+async def test_with_one_batch_in_flight_all_later_entries_share_the_next(away: ProxiedRedis, tmp_path: Path) -> None:
+    """So a shard of a cluster in order mode gets fewer, larger batches."""
+    async with (
+        client(away.settings["redis_url"]) as server,
+        open_spool(tmp_path / "data", Owner("stream", "redis"), 2**20) as spool,
+    ):
+        writer = RedisWriter(server, ShardWatch(server, make_settings(away)), ServerChecks(server, "stream"))
+        await writer.probe(try_append)
+        appender = Appender(writer, spool, LONG_MS / 1000, batches=1)
+        running = asyncio.create_task(appender.run())
+        await away.run_command("CONFIG RESETSTAT")
+        away.proxy.swallows_replies = True
+        senders = Senders(appender)
+        await senders.send(3)
+        await until(lambda: has_appended(away, 3, 1))
+        await senders.send(9)
+        for _ in range(10):  # a second batch would reach the server
+            await away.server.ping()
+        away.proxy.swallows_replies = False
+        away.proxy.cut()
+        await senders.all_kept()
+        assert await count_appended(away) == (3 + 3 + 9, 3)
+        await cancel_and_wait([running])
+        await writer.close()
+
+
+async def try_append(connection: EntrySink) -> None:
+    await connection.append((), SOON_SECONDS)
+
+
+async def has_appended(away: ProxiedRedis, entries: int, calls: int) -> bool:
+    return await count_appended(away) == (entries, calls)
 
 
 async def send_three_batches(away: ProxiedRedis, appender: AnyAppender) -> Senders:
