@@ -14,11 +14,13 @@ it. ``testing.event_of`` makes an event from your own payload. ``testing.run`` c
 with its timeout, and returns how the worker would settle the event.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from stream.entry import Entry
+from worker.dispatch.call import Handler, call_handler
 from worker.events.event import StatusEvent
 from worker.events.samples import DISPATCH, RECEIPT, STATUSES, payload
 from worker.events.vonage import parse
@@ -73,11 +75,18 @@ async def run(
     if not lists and len(batch) != 1:
         raise ValueError("this handler takes one event at a time")
     function = (ListFunction if lists else SingleEventFunction)(handler, timeout_seconds)
-    try:
-        await function.handle(batch)
-    except (Exception, SystemExit) as exc:  # noqa: BLE001 - any exception of a handler fails its events
-        return _outcome(exc, max(event.attempt for event in batch), attempts)
-    return Outcome("done")
+    async with asyncio.TaskGroup() as tasks:  # a handler may cancel its own task, and a test that of this call
+        task = tasks.create_task(_call(function, batch))
+    error = task.result()
+    if isinstance(error, KeyboardInterrupt):  # Ctrl-C ends the test
+        raise error
+    return Outcome("done") if error is None else _outcome(error, max(event.attempt for event in batch), attempts)
+
+
+async def _call(handler: Handler, batch: Sequence[StatusEvent]) -> BaseException | None:
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - a coroutine that runs as a task
+    return await call_handler(handler, batch, task, ())
 
 
 def _outcome(error: BaseException, attempt: int, attempts: int) -> Outcome:

@@ -57,6 +57,37 @@ def test_a_payload_that_one_has_makes_an_event(name: str) -> None:
     assert testing.event_of(example(name).payload).message_uuid
 
 
+async def test_a_handler_that_cancels_its_own_task_fails_only_its_event() -> None:
+    """As in a worker; the task of the test is not cancelled."""
+
+    async def handle(_event: StatusEvent) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+    outcome = await testing.run(handle, testing.event())
+    await asyncio.sleep(0)
+    assert (outcome.word, type(outcome.error)) == ("retry", asyncio.CancelledError)
+
+
+async def test_a_test_can_cancel_a_call_and_be_interrupted_in_it() -> None:
+    """A time limit of the test ends the handler; Ctrl-C is not taken for a failure of the event."""
+    never = asyncio.Event()
+
+    async def wait(_event: StatusEvent) -> None:
+        await never.wait()
+
+    async def interrupt(_event: StatusEvent) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await testing.run(wait, testing.event())
+    with pytest.raises(KeyboardInterrupt):
+        await testing.run(interrupt, testing.event())
+
+
 @pytest.mark.parametrize(
     ("error", "attempt", "word", "after_seconds", "reason"),
     [
@@ -66,6 +97,9 @@ def test_a_payload_that_one_has_makes_an_event(name: str) -> None:
         (Retry(30), 24, "given up", None, "attempts: retry: asked for by the handler"),
         (Unavailable(), 1, "unavailable", None, None),
         (ValueError("447700900123"), 2, "retry", 10, "failed: ValueError at test_testing.py:"),
+        (asyncio.CancelledError(), 1, "retry", 5, "failed: CancelledError at test_testing.py:"),
+        (GeneratorExit(), 1, "retry", 5, "failed: GeneratorExit at test_testing.py:"),
+        (BaseException(), 1, "retry", 5, "failed: BaseException at test_testing.py:"),
         (SystemExit(), 24, "given up", None, "attempts: failed: SystemExit at test_testing.py:"),
     ],
 )
