@@ -7,9 +7,9 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import islice
+from typing import Protocol
 
 from ingest.append.redis_writer import NotConfirmed
-from ingest.append.shard_writers import Writer
 from ingest.encoding import Packed, pack
 from ingest.metrics import APPENDED, SPOOLED
 from ingest.spool.errors import NotSpooled
@@ -26,6 +26,21 @@ Waiting = tuple[Packed, float, asyncio.Future[None]]
 """A packed entry, its arrival time by the loop's clock, and the future of its request."""
 
 
+class AppendPath(Protocol):
+    """What an appender appends to: a server, a cluster or one of its shards."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether entries may be sent to it."""
+
+    @property
+    def reason(self) -> str:
+        """The name of the fault that closed it, for metrics."""
+
+    async def append(self, batch: Sequence[bytes], within_seconds: float) -> None:
+        """Return once the batch is confirmed. Raises NotConfirmed."""
+
+
 class NotStored(Exception):  # noqa: N818 - named for the outcome
     """The entry is not stored, or its state is unknown: the provider has to send it again."""
 
@@ -37,7 +52,7 @@ class Appender:
     goes to the spool. Redis may have appended it anyway; its entries are then on the stream twice.
     """
 
-    def __init__(self, writer: Writer, spool: Spool, budget_seconds: float, batches: int = BATCHES) -> None:
+    def __init__(self, writer: AppendPath, spool: Spool, budget_seconds: float, batches: int = BATCHES) -> None:
         """``batches`` is how many may be in flight."""
         self._batches = batches
         self._writer = writer
