@@ -47,7 +47,7 @@ def run(serve: Serve, *, stop_with_stdin: bool = False, has_children: bool = Fal
     """
     gc.freeze()  # modules are never garbage
     gc.set_threshold(*GC_THRESHOLDS)
-    loop = uvloop.new_event_loop()
+    loop = _Loop()
     asyncio.set_event_loop(loop)
     code = 1
     try:
@@ -63,6 +63,10 @@ def run(serve: Serve, *, stop_with_stdin: bool = False, has_children: bool = Fal
         _end_despite_threads(code)
 
 
+class _Loop(uvloop.Loop):
+    """A loop whose methods a forked child can replace."""
+
+
 def is_forked() -> bool:
     """Whether a coroutine runs in a child that was forked while the loop ran: a child has no running loop."""
     try:
@@ -72,12 +76,12 @@ def is_forked() -> bool:
     return False
 
 
-def _run_until_done(loop: asyncio.AbstractEventLoop, serving: Coroutine[Any, Any, None]) -> None:
+def _run_until_done(loop: _Loop, serving: Coroutine[Any, Any, None]) -> None:
     """Run the loop until the coroutine ends: code of a handler can stop the loop, or raise SystemExit in a task of it.
 
     A forked child that returns to the loop ends at once, because its parent uses the connections of this process.
     """
-    os.register_at_fork(after_in_child=lambda: loop.is_running() and loop.call_soon(os._exit, 1))
+    os.register_at_fork(after_in_child=lambda: _end_at_return(loop))
     main = loop.create_task(serving)
     main.add_done_callback(lambda _: loop.stop())
     while not main.done():
@@ -87,6 +91,13 @@ def _run_until_done(loop: asyncio.AbstractEventLoop, serving: Coroutine[Any, Any
             if not main.done():
                 log.warning("process.exit_ignored", error=type(exc).__name__, what="a task or callback raised it")
     main.result()
+
+
+def _end_at_return(loop: _Loop) -> None:
+    """Let a child end once its code returns to the loop, or the thread that has forked it returns a result there."""
+    if loop.is_running():
+        loop.call_soon(os._exit, 1)
+        loop.call_soon_threadsafe = lambda *_, **__: os._exit(1)  # type: ignore[method-assign]
 
 
 def _first(group: BaseExceptionGroup[CommandError]) -> CommandError:

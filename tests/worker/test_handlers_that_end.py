@@ -13,6 +13,7 @@ from tests.support.waiting import until
 
 HANDLER = """
 import asyncio, os, sys
+from concurrent.futures import ThreadPoolExecutor
 
 async def end():
     sys.exit(3)
@@ -22,6 +23,10 @@ async def fork(act):
         await asyncio.to_thread(os.waitpid, child, 0)
     else:
         await act()
+
+def fork_in_thread():
+    if child := os.fork():
+        os.waitpid(child, 0)
 
 async def fail():
     raise ValueError
@@ -43,6 +48,11 @@ ACTS = {
     "exits in a task": ("await asyncio.wait_for(end(), 10)", 2),
     "exits in a callback": ("asyncio.get_running_loop().call_soon(sys.exit); await asyncio.sleep(0.01)", 1),
     "forks": ("await fork(lambda: asyncio.sleep(0))", 1),
+    "forks in a thread": ("await asyncio.to_thread(fork_in_thread)", 1),
+    "forks in a thread of its own": (
+        "await asyncio.get_running_loop().run_in_executor(ThreadPoolExecutor(1), fork_in_thread)",
+        1,
+    ),
     "forks a child that fails": ("await fork(fail)", 1),
     "forks a child that continues": ("await fork(spin)", 1),
 }
@@ -56,7 +66,7 @@ async def test_a_handler_ends_only_its_own_event(
     (tmp_path / "ending.py").write_text(HANDLER.format(act))
     await append_payloads(server, shard, *(body(message_uuid=f"m-{number}") for number in range(4)))
     settings = {"redis_url": valkey_url, "stream": shard.name}
-    with quick_worker(1, "ending=ending:handle#base=0.1&cap=0.1", tmp_path, settings) as worker:
+    with quick_worker(1, "ending=ending:handle#base=0.1&cap=0.1&timeout=300", tmp_path, settings) as worker:
         await until(lambda: has_calls(tmp_path, 3 + calls))
         await append_payloads(server, shard, body(message_uuid="m-last"))
         await until(lambda: has_calls(tmp_path, 4 + calls))
