@@ -63,6 +63,7 @@ _BY_STATE: Mapping[str, DatabaseFault] = {
     "53100": FULL,
     "53300": CONNECTIONS,
     "53": RESOURCES,
+    "55000": AWAY,  # it accepts no connections
     "55P03": LOCKED,
     "57": STOPPED,
     "58P01": DAMAGED_PART,

@@ -27,6 +27,7 @@ from redis.exceptions import BusyLoadingError, RedisError
 from runtime.disk import make_folder, try_lock, write_file
 from runtime.errors import CommandError
 from stream.redis.client import client
+from stream.redis.url import Target
 
 log = structlog.get_logger("valkey")
 
@@ -76,9 +77,11 @@ class Server:
     def from_folder(cls, folder: Path) -> "Server | None":
         """Read the last server of this folder; None without a valid record."""
         try:
-            return cls(folder, **orjson.loads((folder / "server.json").read_bytes()))
+            server = cls(folder, **orjson.loads((folder / "server.json").read_bytes()))
+            Target.from_url(server.url)
         except (OSError, ValueError, TypeError):
             return None
+        return server
 
     def write(self) -> None:
         """Write the record and the configuration of the server with mode 0600: both hold the password."""
@@ -100,7 +103,8 @@ async def run_server(folder: Path) -> AsyncIterator[Server]:
 
     The caller holds the lock of the data folder. Raises CommandError if the server cannot be started.
     """
-    folder = _make_folder(folder)
+    make_folder(folder)
+    folder = folder.resolve()  # noqa: ASYNC240 - once, at the start
     running = await _adopt(folder) or await _start(_plan_server(folder))
     async with asyncio.TaskGroup() as tasks:
         supervision = tasks.create_task(_keep_running(running))
@@ -126,11 +130,6 @@ async def _keep_running(running: _RunningServer) -> None:
             running.child = (await _start(running.server)).child
 
 
-def _make_folder(folder: Path) -> Path:
-    make_folder(folder)
-    return folder.resolve()
-
-
 def _lock(folder: Path) -> int | None:
     """Return the descriptor of the lock, or None while a server holds it."""
     return try_lock(folder / LOCK)
@@ -148,15 +147,15 @@ async def _adopt(folder: Path) -> _RunningServer | None:
     """Return the server of an earlier `up`; None if none runs, or after killing one that does not answer."""
     if _has_ended(folder):
         return None
-    server = Server.from_folder(folder) or Server(folder, 0, "")
-    try:
-        await _wait_until_answering(server, None)
-    except TimeoutError:
-        log.warning("valkey.silent", what="it was left by an earlier run and is now killed")
-        await _stop(_RunningServer(server, None))
-        return None
-    log.info("valkey.adopted", pid=server.pid, port=server.port)
-    return _RunningServer(server, None)
+    server = Server.from_folder(folder)
+    if server is not None:
+        with suppress(TimeoutError):
+            await _wait_until_answering(server, None)
+            log.info("valkey.adopted", pid=server.pid, port=server.port)
+            return _RunningServer(server, None)
+    log.warning("valkey.silent", what="it was left by an earlier run and is now killed")
+    await _stop(_RunningServer(server or Server(folder, 0, ""), None))
+    return None
 
 
 async def _start(server: Server) -> _RunningServer:

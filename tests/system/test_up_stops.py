@@ -128,7 +128,8 @@ async def test_a_server_that_is_gone_is_not_stopped_by_its_number(tmp_path: Path
             innocent.wait(0.5)
 
 
-async def test_what_a_kill_has_left_is_ended_by_the_next_start(place: UpFolder) -> None:
+@pytest.mark.parametrize("record", [b"{", b'{"port":0,"password":""}'])
+async def test_what_a_kill_has_left_is_ended_by_the_next_start(place: UpFolder, record: bytes) -> None:
     """A Valkey that does not answer, or whose password is not known any more, is ended by the lock that it holds."""
     with place.up() as first:
         await first.is_ready(place.admin_port)
@@ -138,7 +139,7 @@ async def test_what_a_kill_has_left_is_ended_by_the_next_start(place: UpFolder) 
         with place.up() as second:
             await goes_on(second, place)
             second.kill()
-            (place.data / "valkey" / "server.json").write_bytes(b"{")
+            (place.data / "valkey" / "server.json").write_bytes(record)
             with place.up() as third:
                 await goes_on(third, place)
                 third.send(signal.SIGTERM)

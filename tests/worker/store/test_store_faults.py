@@ -188,6 +188,7 @@ async def test_the_code_of_a_postgresql_error_decides(postgresql_url: str, state
         ("53100", "the disk of the database is full", "room"),
         ("53300", "the database has too many connections", "max_connections"),
         ("08006", "the database is away", "start it"),
+        ("55000", "the database is away", "start it"),  # it accepts no connections
         ("58030", "the disk of the database fails", "look at the disk"),
         ("58P01", "a table, a row or an index is damaged", "restore a backup"),
         ("XX001", "a table, a row or an index is damaged", "restore a backup"),
