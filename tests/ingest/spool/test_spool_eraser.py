@@ -1,6 +1,7 @@
 """Entries are erased from a spool that no process has, and the others are drained as before."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,8 @@ def test_an_interrupted_run_changes_nothing(path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         erase_entries(path, fail)
 
-    assert drain(recover(path)) == list(range(4, 11))
+    with closing(recover(path)) as file:
+        assert drain(file) == list(range(4, 11))
 
 
 def test_a_damaged_file_is_refused(path: Path) -> None:
