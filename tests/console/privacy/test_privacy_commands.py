@@ -89,9 +89,9 @@ async def test_a_message_or_a_reference_is_erased(server: Redis, shard: Shard, s
 
 
 @pytest.mark.usefixtures("places")
-async def test_export_prints_everything_and_changes_nothing(server: Redis) -> None:
+async def test_export_prints_everything_and_changes_nothing(server: Redis, shard: Shard) -> None:
     """Each line has a place and a whole record, also of a webhook without the number; there is nothing about others."""
-    before = await dump_redis(server)
+    before = await dump_redis(server, shard.name)
 
     result = await run("export", "--number", NUMBER)
 
@@ -100,7 +100,7 @@ async def test_export_prints_everything_and_changes_nothing(server: Redis) -> No
     assert [line["fields"]["payload"].encode() for line in lines[:2]] == list(THEIRS)
     assert lines[2]["fields"]["to"] == NUMBER
     assert {line["message_uuid"] for line in lines[2:]} == {"m-1"}
-    assert (result.code, "m-2" in result.stdout, await dump_redis(server)) == (0, False, before)
+    assert (result.code, "m-2" in result.stdout, await dump_redis(server, shard.name)) == (0, False, before)
 
 
 async def test_a_webhook_that_comes_after_the_look_is_erased_from_all_places(

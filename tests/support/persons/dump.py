@@ -13,8 +13,11 @@ from sqlalchemy import inspect, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 
-async def dump_redis(server: Redis) -> list[str]:
-    """Return every record of every key, by the command that reads its type."""
+async def dump_redis(server: Redis, name: str = "") -> list[str]:
+    """Return every record of every key that starts with the name, by the command that reads its type.
+
+    On a server that tests share give the name of the stream: keys of other tests may expire.
+    """
     read: dict[bytes, Callable[[bytes], Any]] = {
         b"string": server.get,
         b"hash": server.hgetall,
@@ -24,7 +27,7 @@ async def dump_redis(server: Redis) -> list[str]:
         b"stream": server.xrange,
     }
     lines = []
-    async for key in server.scan_iter():
+    async for key in server.scan_iter(f"{name}*"):
         kind: Any = await server.type(key)
         found = await read[kind](key)
         records = list(found.items()) if isinstance(found, dict) else [found] if kind == b"string" else found
