@@ -63,6 +63,18 @@ Why = Annotated[str, _WHY]
 OptionalWhy = Annotated[str | None, _WHY]
 
 
+def check_url(url: str | None) -> None:
+    """Raise CommandError unless ``--url`` is missing or an HTTP URL with a possible host and port."""
+    from runtime.errors import CommandError, WrongValue
+    from stream.http_url import check_http_url
+
+    try:
+        if url is not None:
+            check_http_url(url)
+    except WrongValue as exc:
+        raise CommandError(f"--url: {exc}") from None
+
+
 def user_name() -> str:
     """Return the name of the user who runs the command; a number if the system has no name for it."""
     import getpass

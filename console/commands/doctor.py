@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.options import AsJson, Data, RedisUrl
+from console.options import AsJson, Data, RedisUrl, check_url
 
 if TYPE_CHECKING:
     from console.doctor.runner import Doctor, DoctorReport
@@ -38,15 +38,11 @@ def doctor(
     from console.doctor.report import format_report
     from console.doctor.setup import ROLES
     from console.output import print_json
-    from runtime.errors import CommandError, WrongValue
-    from stream.http_url import check_http_url
+    from runtime.errors import CommandError
 
     if unknown := set(role or ()) - set(ROLES):
         raise CommandError(f"no role {', '.join(sorted(unknown))}: --role is one of {', '.join(ROLES)}")
-    try:
-        check_http_url(url or "http://localhost")
-    except WrongValue as exc:
-        raise CommandError(f"--url: {exc}") from None
+    check_url(url)
     roles = tuple(name for name in ROLES if not role or name in role)
     report = _check(roles, data, redis_url, url, with_probe=probe)
     if as_json:

@@ -15,7 +15,7 @@ URL = "redis+cluster://127.0.0.1:1"
 
 
 async def test_a_shard_that_hangs_delays_the_others_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once a shard has answered, one that does not is left out, and is no longer asked."""
+    """Once a shard has answered, `ask_shards` cancels the request to one that does not, and leaves it out."""
     monkeypatch.setattr(cluster, "FURTHER_SECONDS", 0.01)
     asked: list[asyncio.Task[int] | None] = []
 

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from console.commands.access.options import AccessOptions, parse_role
+from console.options import check_url
 
 
 def link(
@@ -21,14 +22,10 @@ def link(
     from aiosqlite import Connection
 
     from console.web.access.links import LinkTable, format_link
-    from runtime.errors import CommandError, WrongValue
+    from runtime.errors import CommandError
     from runtime.run_file import find_running
-    from stream.http_url import check_http_url
 
-    try:
-        check_http_url(url or "http://localhost")
-    except WrongValue as exc:
-        raise CommandError(f"--url: {exc}") from None
+    check_url(url)
     link_role, settings = parse_role(role), options.settings
     running = find_running(settings.data)
     base_url = url or (running.console_url if running else settings.browser_url)
