@@ -101,15 +101,19 @@ def find_receipt_id(fields: Fields) -> object:
 def find_message_id(payload: bytes) -> str | None:
     """Return the id of the message that a payload is about, for comparisons only; None without one."""
     try:
-        fields = decode(payload)
+        value = _find_message_id(decode(payload))
+        if isinstance(value, float):  # decoded inexactly: a whole number of more than 64 bits
+            value = _find_message_id(decode_exactly(payload))
     except InvalidPayload:
         return None
+    return str(value) if isinstance(value, str | int) else None
+
+
+def _find_message_id(fields: Fields) -> object:
     if is_receipt(fields):
-        value = find_receipt_id(fields)
-    else:
-        value = fields.get("message_uuid")
-        value = fields.get("dispatch_uuid") if value is None else value
-    return str(value) if isinstance(value, str | int | float) else None
+        return find_receipt_id(fields)
+    value = fields.get("message_uuid")
+    return fields.get("dispatch_uuid") if value is None else value
 
 
 def _check_object(decoded: object) -> Fields:

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
+from console.format import format_shards
 from runtime.errors import CommandError
 from stream.entry import EntryId, read_received_ms
 from stream.keys import Shard
+from stream.redis.errors import quote_reason
 from worker.events.timestamps import iso_time
 from worker.group.consumer_group import read_group_names
 from worker.group.group_ref import GroupRef
@@ -149,28 +152,38 @@ async def start(
     """Start a planned replay, with a part for each shard; workers copy it. The list shows the person and the reason.
 
     All requests have the same group and rate; each part gets a share of the rate. Raises RedisError, and CommandError
-    without the group.
+    without the group, or if Redis fails when parts have started: it names them and the next step.
     """
     planned = [(request, replay_plan) for request, replay_plan in planned if replay_plan.entries]
     seconds, microseconds = await server.time()
     replay_id, started_ms = _make_id(), seconds * 1000 + microseconds // 1000
     total = sum(replay_plan.entries for _, replay_plan in planned)
-    for request, replay_plan in planned:
-        assert request.group is not None  # noqa: S101 - the command requires a group
-        assert replay_plan.span is not None  # noqa: S101 - the command does not start an empty part
-        part = Replay(
-            id=replay_id,
-            group=request.group,
-            place=request.place,
-            selection=request.selection,
-            rate=request.rate * replay_plan.entries / total,
-            begin=(await _find_start(server, request, replay_plan.span[0])).redis,
-            end=replay_plan.span[1].redis,
-            total=replay_plan.entries,
-            started_ms=started_ms,
-        )
-        if not await Replays(GroupRef(server, request.shard, request.group)).start(part, person, why):
-            raise CommandError(f"no group {request.group!r} is registered: start a worker of it first")
+    started: list[int] = []
+    try:
+        for request, replay_plan in planned:
+            assert request.group is not None  # noqa: S101 - the command requires a group
+            assert replay_plan.span is not None  # noqa: S101 - the command does not start an empty part
+            part = Replay(
+                id=replay_id,
+                group=request.group,
+                place=request.place,
+                selection=request.selection,
+                rate=request.rate * replay_plan.entries / total,
+                begin=(await _find_start(server, request, replay_plan.span[0])).redis,
+                end=replay_plan.span[1].redis,
+                total=replay_plan.entries,
+                started_ms=started_ms,
+            )
+            if not await Replays(GroupRef(server, request.shard, request.group)).start(part, person, why):
+                raise CommandError(f"no group {request.group!r} is registered: start a worker of it first")
+            started.append(request.shard.number)
+    except RedisError as exc:
+        if not started:
+            raise
+        raise CommandError(
+            f"replay {replay_id} has started on {format_shards(started)} only ({quote_reason(exc)}): "
+            f"when Redis answers, cancel it with `ackstream replay cancel {replay_id}`, and start it again"
+        ) from exc
     return replace(part, total=total, rate=planned[0][0].rate)
 
 

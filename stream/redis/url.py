@@ -32,6 +32,7 @@ _SENTINELS = re.compile(
     r"(/(?P<service>[^/?#]*)(/(?P<db>\d*))?)?(?P<query>\?[^#]*)?",
 )
 _CLUSTER = re.compile(r"(?P<scheme>rediss?)\+cluster://((?P<user>[^@/?#]+)@)?(?P<hosts>[^@/?#]+)/?(?P<query>\?[^#]*)?")
+_DATABASE = re.compile("/?[0-9]*")
 _HOST = re.compile(r"(\[(?P<ipv6>[0-9A-Fa-f:.]+(%\w+)?)]|(?P<name>[^\[\]:,\s/]+))(:(?P<port>\d+))?")
 
 Host = tuple[str, int]
@@ -62,6 +63,8 @@ class Target:
         if scheme not in ("redis", "rediss", "unix"):
             raise WrongValue("the scheme is not known, or the host is missing")
         options = _parse_options(url, _TLS if scheme == "rediss" else frozenset())
+        if scheme != "unix" and not _DATABASE.fullmatch(urlsplit(url).path):  # redis-py would take database 0
+            raise WrongValue("the path is not the number of a database")
         if scheme == "unix" and "path" not in options:
             raise WrongValue("the path is missing")
         return cls(scheme, options)

@@ -77,6 +77,19 @@ async def test_commands_find_the_entries_of_each_shard(server: Redis, shards: li
     assert [await server.xlen(each.invalid) for each in shards] == [1, 1, 0]
 
 
+async def test_a_replay_that_starts_on_some_shards_only_says_how_to_end_it(server: Redis, shards: list[Shard]) -> None:
+    """If Redis fails between two parts, the error names the parts that have started, and the command that ends them."""
+    await server.set(shards[1].replays("g"), "junk")
+
+    result = await run("replay", "run", "--group", "g", "--detach")
+
+    assert result.code == 1
+    await server.delete(shards[1].replays("g"))
+    [listed] = (await run("replay", "list", "--json")).json["replays"]
+    assert f"replay {listed['replay']} has started on shard 0 only (WRONGTYPE" in result.stderr
+    assert f"`ackstream replay cancel {listed['replay']}`" in result.stderr
+
+
 async def test_commands_that_read_write_no_layout(
     server: Redis, valkey_url: str, shard: Shard, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,7 +59,8 @@ async def test_each_message_has_one_shard_and_its_order(valkey_url: str, server:
 def test_ingest_and_workers_find_the_same_message() -> None:
     """The id by which ingest picks the shard is that of the event, in every shape that Vonage sends."""
     payloads = [samples.payload(channel, next(iter(words))) for channel, words in samples.STATUSES.items()]
-    for payload in (*payloads, b"messageId=1F&status=delivered", b'{"message_uuid":7,"status":"read"}'):
+    numbers = [b'{"message_uuid":%d,"status":"read"}' % number for number in (7, -7, 2**64, 2**64 + 1)]
+    for payload in (*payloads, *numbers, b"messageId=1F&status=delivered"):
         packed = pack(Entry(payload, "application/json", 1, "r", query=b"payload=1"))[1]
         event = parse(Entry(payload, "", 1, "r"), "0/1-0")
         assert find_payload(packed) == payload
