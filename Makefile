@@ -31,11 +31,11 @@ run: .venv/.run
 CONTAINERS = tests/system/test_compose.py
 test: .venv/.dev
 ifdef ARGS
-	$(PYTEST) --processes 6 $(ARGS)
+	$(PYTEST) --processes 8 $(ARGS)
 else
 	@mkdir -p build
 	$(PYTEST) -q $(CONTAINERS) >build/containers.log 2>&1 & containers=$$!; \
-	nice $(PYTEST) --processes 6 --ignore $(CONTAINERS); others=$$?; \
+	nice $(PYTEST) --processes 8 --ignore $(CONTAINERS); others=$$?; \
 	wait $$containers; containers=$$?; cat build/containers.log; [ $$others = 0 ] && exit $$containers
 endif
 

@@ -1,4 +1,4 @@
-"""Run the tests in several processes: ``pytest --processes 6``.
+"""Run the tests in several processes: ``pytest --processes 8``.
 
 One process imports and collects all tests and then forks. The forks take the numbers of tests from a pipe and send
 reports back. The tests of one mark ``one_process(NAME)`` run in one fork, in their order. With pytest-xdist each
