@@ -32,7 +32,7 @@ from tests.support.servers.copied_postgresql import MIGRATED, run_copied_postgre
 from tests.support.waiting import PATIENCE_SECONDS
 from worker.store.database import open_engine
 
-pytest_plugins = ["tests.parallel"]
+pytest_plugins = ["tests.event_loop", "tests.parallel"]
 
 gc.disable()  # while everything is loaded
 

@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -244,15 +245,28 @@ async def test_a_full_server_still_takes_delayed_retries(server: Redis, shard: S
     assert (len(await read_delayed(server, shard, "g")), len(await dead(server, shard))) == (1, 1)
 
 
+class HeldHandler(RecordingHandler):
+    """A handler whose calls end when the test allows it."""
+
+    def __init__(self, server: Redis, shard: Shard) -> None:
+        super().__init__(server, shard, alone=True)
+        self.may_end = asyncio.Event()
+
+    async def handle(self, events: Sequence[StatusEvent]) -> None:
+        await super().handle(events)
+        await self.may_end.wait()
+
+
 async def test_calls_that_ended_unnoticed_are_settled_at_a_stop(server: Redis, shard: Shard) -> None:
     """Calls that ended during the last read are settled at a stop, and not handled twice."""
     heartbeat = Heartbeat(GroupRef(server, shard, "g"))
-    recorder = RecordingHandler(server, shard, alone=True)
+    recorder = HeldHandler(server, shard)
     entries = await append_and_read(server, shard, heartbeat, [body(message_uuid=name) for name in "abc"])
     part = processor(server, shard, heartbeat, recorder, limits=Limits(concurrency=9))
     there_is_more = asyncio.get_running_loop().create_future()
     there_is_more.set_result(None)
     await part.process([Batch.read(Source.LIVE, entries, shard=0, generation=heartbeat.generation)], there_is_more)
+    recorder.may_end.set()
     await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})
     assert await count_unacked(server, shard) == 3
     await part.finish()
