@@ -137,7 +137,7 @@ async def test_a_delay_is_for_each_piece(proxy: Proxy, client: Client) -> None:
     proxy.delay_seconds = 0.1
     began = asyncio.get_running_loop().time()
     assert await client.say(b"a") == b"a"
-    assert asyncio.get_running_loop().time() - began >= 0.2
+    assert asyncio.get_running_loop().time() - began > 0.19  # timers of uvloop count whole milliseconds
 
 
 async def test_its_address_keeps_the_rest_of_the_url(proxy: Proxy) -> None:
