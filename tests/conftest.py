@@ -36,9 +36,9 @@ pytest_plugins = ["tests.event_loop", "tests.parallel"]
 
 gc.disable()  # while everything is loaded
 
-# Examples have no time limit, because the machine may be busy. Those of CI are always the same, and fewer.
-settings.register_profile("ackstream", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("ackstream-ci", settings.get_profile("ackstream"), derandomize=True, max_examples=30)
+# Examples have no time limit, because the machine may be busy. Those of CI are always the same.
+settings.register_profile("ackstream", deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ackstream-ci", settings.get_profile("ackstream"), derandomize=True)
 settings.load_profile("ackstream-ci" if "CI" in os.environ else "ackstream")
 
 # A background job of a shell ignores SIGINT, and its children inherit that; tests interrupt their processes.
