@@ -68,7 +68,7 @@ class StreamFull:
 
     @asynccontextmanager
     async def run(self, cluster: Cluster) -> AsyncIterator[None]:
-        limit_bytes = await _read_used_bytes(cluster) + STREAM_BYTES
+        limit_bytes = await _await_used_bytes(cluster) + STREAM_BYTES
         async with limit_memory(limit_bytes)(cluster), asyncio.TaskGroup() as tasks:
             filling = tasks.create_task(self._fill(cluster, limit_bytes))
             yield
@@ -94,6 +94,14 @@ async def _read_used_bytes(cluster: Cluster) -> int:
         return int((await cluster.server.info("memory"))["used_memory"])
     except (RedisError, OSError):
         return 0
+
+
+async def _await_used_bytes(cluster: Cluster) -> int:
+    """Return the memory that Redis uses, once it answers. Another fault may have stopped it."""
+    async with asyncio.timeout(HEAL_SECONDS):
+        while not (used_bytes := await _read_used_bytes(cluster)):
+            await asyncio.sleep(LOOK_SECONDS)
+    return used_bytes
 
 
 async def _takes_writes(cluster: Cluster) -> bool:
