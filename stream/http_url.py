@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from runtime.errors import WrongValue
 
-_HOST = re.compile(r'[^%\\<>"{}|^`,*]+|[^%]+:[^%]+(%\w+)?')  # the second one is IPv6
+_HOST = re.compile(r'[^%\\<>"{}|^`,*]+|[^%]+:[^%]+(%[\w.-]+)?')  # the second one is IPv6
 
 
 def check_http_url(url: str) -> None:

@@ -151,8 +151,8 @@ async def start(
 ) -> Replay:
     """Start a planned replay, with a part for each shard; workers copy it. The list shows the person and the reason.
 
-    All requests have the same group and rate; each part gets a share of the rate. Raises RedisError, and CommandError
-    without the group, or if Redis fails when parts have started: it names them and the next step.
+    All requests have the same group and rate; each part gets a share of the rate. Raises CommandError without the
+    group, and RedisError; if parts have started, its note names them and the next step.
     """
     planned = [(request, replay_plan) for request, replay_plan in planned if replay_plan.entries]
     seconds, microseconds = await server.time()
@@ -178,12 +178,12 @@ async def start(
                 raise CommandError(f"no group {request.group!r} is registered: start a worker of it first")
             started.append(request.shard.number)
     except RedisError as exc:
-        if not started:
-            raise
-        raise CommandError(
-            f"replay {replay_id} has started on {format_shards(started)} only ({quote_reason(exc)}): "
-            f"when Redis answers, cancel it with `ackstream replay cancel {replay_id}`, and start it again"
-        ) from exc
+        if started:
+            exc.add_note(
+                f"replay {replay_id} has started on {format_shards(started)} only ({quote_reason(exc)}): "
+                f"when Redis answers, cancel it with `ackstream replay cancel {replay_id}`, and start it again"
+            )
+        raise
     return replace(part, total=total, rate=planned[0][0].rate)
 
 

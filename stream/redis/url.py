@@ -32,8 +32,8 @@ _SENTINELS = re.compile(
     r"(/(?P<service>[^/?#]*)(/(?P<db>\d*))?)?(?P<query>\?[^#]*)?",
 )
 _CLUSTER = re.compile(r"(?P<scheme>rediss?)\+cluster://((?P<user>[^@/?#]+)@)?(?P<hosts>[^@/?#]+)/?(?P<query>\?[^#]*)?")
-_DATABASE = re.compile("/?[0-9]*")
-_HOST = re.compile(r"(\[(?P<ipv6>[0-9A-Fa-f:.]+(%\w+)?)]|(?P<name>[^\[\]:,\s/]+))(:(?P<port>\d+))?")
+_DATABASE = re.compile("/?[0-9]*/?")
+_HOST = re.compile(r"(\[(?P<ipv6>[0-9A-Fa-f:.]+(%[\w.-]+)?)]|(?P<name>[^\[\]:,\s/]+))(:(?P<port>\d+))?")
 
 Host = tuple[str, int]
 

@@ -106,7 +106,13 @@ def test_an_impossible_address_is_named(scheme: str, address: str, reason: str) 
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["redis://", "redis:///1", "redis://[fe80::1%25eth0]", "redis://one_two.:65535"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("redis://", "redis:///1", "redis://one/1/", "redis://one_two.:65535"),
+        *("redis://[fe80::1%25eth0]", "redis://[fe80::1%25br-lan.100]"),
+    ],
+)
 def test_a_possible_address_is_accepted(url: str) -> None:
     """The host may be left out, be a name with an underscore, or an IPv6 address with a zone."""
     assert Target.from_url(url).scheme == "redis"
