@@ -5,7 +5,7 @@ import socket
 import ssl
 import sys
 
-from runtime.errors import CommandError
+from runtime.errors import CommandError, PartlyDone
 from runtime.escape import escape_unprintable
 
 _OURS = frozenset(("console", "ingest", "runtime", "stream", "worker"))
@@ -28,7 +28,7 @@ def explain(exc: BaseException) -> str | None:
     if isinstance(exc, BaseExceptionGroup):
         sentences = [explain(error) for error in exc.exceptions]
         return sentences[0] if all(sentences) else None
-    if isinstance(exc, CommandError):
+    if isinstance(exc, CommandError | PartlyDone):
         return str(exc)
     if isinstance(exc, UnicodeEncodeError):  # Python reads other bytes as lone surrogates
         text = _name_text(exc.object)

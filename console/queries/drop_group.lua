@@ -11,6 +11,7 @@
 -- ARGV     then the heartbeats read before: pairs of consumer and counter
 -- Reply    1 if the group is dropped, 0 if a heartbeat is new or has advanced since
 --
+-- A key of another type fails before anything is written, so that the drop can be repeated.
 -- The consumer groups that hold the stream for its replays (Replay.hold) are dropped too.
 
 local counters = {}
@@ -23,13 +24,15 @@ for i = 1, #beats, 2 do
     return 0
   end
 end
-redis.call('SREM', KEYS[2], ARGV[1])
+redis.call('SISMEMBER', KEYS[2], ARGV[1])
+local replays = redis.call('HKEYS', KEYS[4])
 if redis.call('EXISTS', KEYS[1]) == 1 then
   redis.call('XGROUP', 'DESTROY', KEYS[1], ARGV[1])
-  for _, replay in ipairs(redis.call('HKEYS', KEYS[4])) do
+  for _, replay in ipairs(replays) do
     redis.call('XGROUP', 'DESTROY', KEYS[1], 'replay/' .. replay)
   end
 end
+redis.call('SREM', KEYS[2], ARGV[1])
 for i = 3, #KEYS do
   redis.call('UNLINK', KEYS[i])
 end

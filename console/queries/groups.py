@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
-from runtime.errors import CommandError
+from console.format import format_shards
+from runtime.errors import CommandError, PartlyDone
 from stream.entry import EntryId
 from stream.keys import Shard
+from stream.redis.errors import quote_reason
 from stream.redis.scripts import read_script
 from worker.dispatch.pause import (
     PauseReason,
@@ -182,17 +185,33 @@ def _unknown(name: str, survey: Survey) -> CommandError:
 async def drop_group(server: Redis, shards: Sequence[Shard], state: GroupState, *, force: bool, dead: bool) -> bool:
     """Remove the group and all its keys, and with ``dead`` its dead letters; return whether it was removed.
 
-    Without ``force`` nothing more is removed if a consumer has started since ``state`` was read. Raises RedisError.
+    Without ``force`` nothing more is removed if a consumer has started since ``state`` was read. Raises RedisError, and
+    PartlyDone if some shards have lost the group by then.
     """
     name = state.standing.name
     beats = [part for pair in state.liveness.beats.items() for part in pair]
     drop = server.register_script(DROP)
-    for shard in shards:
-        letters = [shard.dead(name)] if dead else []
-        keys = [shard.stream, shard.groups, shard.alive(name), shard.replays(name), *shard.progress(name), *letters]
-        if not await drop(keys=keys, args=[name, int(force), *beats]):
-            return False
+    dropped: list[int] = []
+    try:
+        for shard in shards:
+            letters = [shard.dead(name)] if dead else []
+            keys = [shard.stream, shard.groups, shard.alive(name), shard.replays(name), *shard.progress(name), *letters]
+            if await drop(keys=keys, args=[name, int(force), *beats]):
+                dropped.append(shard.number)
+            elif dropped:
+                raise _name_part(name, dropped, "a consumer has started", "stop its workers, and")
+            else:
+                return False
+    except RedisError as exc:
+        if not dropped:
+            raise
+        raise _name_part(name, dropped, quote_reason(exc), "when Redis answers,") from exc
     return True
+
+
+def _name_part(name: str, dropped: Sequence[int], reason: str, first_step: str) -> PartlyDone:
+    where = f"group {name!r} is dropped on {format_shards(dropped)} only"
+    return PartlyDone(f"{where} ({reason}): {first_step} drop it again")
 
 
 async def _state(

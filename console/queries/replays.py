@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from console.format import format_shards
-from runtime.errors import CommandError
+from runtime.errors import CommandError, PartlyDone
 from stream.entry import EntryId, read_received_ms
 from stream.keys import Shard
 from stream.redis.errors import quote_reason
@@ -152,7 +152,7 @@ async def start(
     """Start a planned replay, with a part for each shard; workers copy it. The list shows the person and the reason.
 
     All requests have the same group and rate; each part gets a share of the rate. Raises CommandError without the
-    group, and RedisError; if parts have started, its note names them and the next step.
+    group, RedisError, and PartlyDone if parts have started.
     """
     planned = [(request, replay_plan) for request, replay_plan in planned if replay_plan.entries]
     seconds, microseconds = await server.time()
@@ -174,17 +174,22 @@ async def start(
                 total=replay_plan.entries,
                 started_ms=started_ms,
             )
-            if not await Replays(GroupRef(server, request.shard, request.group)).start(part, person, why):
-                raise CommandError(f"no group {request.group!r} is registered: start a worker of it first")
+            await _start_part(GroupRef(server, request.shard, request.group), part, person, why)
             started.append(request.shard.number)
-    except RedisError as exc:
-        if started:
-            exc.add_note(
-                f"replay {replay_id} has started on {format_shards(started)} only ({quote_reason(exc)}): "
-                f"when Redis answers, cancel it with `ackstream replay cancel {replay_id}`, and start it again"
-            )
-        raise
+    except (RedisError, CommandError) as exc:
+        if not started:
+            raise
+        reason = quote_reason(exc) if isinstance(exc, RedisError) else str(exc)
+        raise PartlyDone(
+            f"replay {replay_id} has started on {format_shards(started)} only ({reason}): "
+            f"when Redis answers, cancel it with `ackstream replay cancel {replay_id}`, and start it again"
+        ) from exc
     return replace(part, total=total, rate=planned[0][0].rate)
+
+
+async def _start_part(group: GroupRef, part: Replay, person: str, why: str) -> None:
+    if not await Replays(group).start(part, person, why):
+        raise CommandError(f"no group {group.name!r} is registered: start a worker of it first")
 
 
 def _make_id() -> str:

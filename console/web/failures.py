@@ -16,6 +16,7 @@ from console.queries.statuses.reading import QueryTooSlow
 from console.web.render import WrongParameter, environment, json_reply, render_page
 from console.web.route import API, Json
 from console.web.state import ShardsAway, state_of
+from runtime.errors import PartlyDone
 from stream.redis.client import describe_error
 from stream.redis.cluster import is_lost
 from worker.store.database import DatabaseAway
@@ -57,8 +58,10 @@ async def explain_failures(request: web.Request, handler: Handler) -> web.Stream
         return answer
     except WrongParameter as exc:
         return _refuse_parameters(request, exc)
-    except ShardsAway as exc:
-        return _explain(request, AWAY_STATUS, NODE_AWAY, f"{exc} S{NODE_STEP[1:]}.", "")
+    except (ShardsAway, PartlyDone) as exc:
+        away = isinstance(exc, ShardsAway)
+        title, text = (NODE_AWAY, f"{exc} S{NODE_STEP[1:]}.") if away else ("Not finished.", f"{exc}.")
+        return _explain(request, AWAY_STATUS, title, text, "")
     except AWAY as exc:
         return await _report_away(request, exc)
     except Exception as exc:  # noqa: BLE001 - a fault of our code

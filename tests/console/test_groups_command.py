@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from console.main import make_app
 from console.queries import groups
+from runtime.errors import PartlyDone
 from stream.keys import Shard
 from stream.redis import client as connect
 from tests.support.in_process import run_worker
@@ -234,3 +235,21 @@ async def test_a_consumer_that_returns_before_the_drop_prevents_it(server: Redis
     assert await server.sismember(shard.groups, "slow")
     assert await groups.drop_group(server, [shard], state, force=True, dead=True)
     assert await server.xinfo_groups(shard.stream) == []
+
+
+async def test_a_consumer_that_returns_on_the_second_shard_ends_the_drop(server: Redis, shard: Shard) -> None:
+    """The first shard has lost the group by then: the error says so, and not that nothing is dropped."""
+    shards = [shard, Shard(shard.name, 1)]
+    for each in shards:
+        await add(server, each, [1])
+        await group(server, each, "slow")
+        await register(server, each, "slow")
+        await server.hset(each.alive("slow"), f"stopped-{each.number}", "7")
+    state = await groups.find_group(server, shards, "slow")
+    await server.hincrby(shards[1].alive("slow"), "stopped-1", 1)
+
+    with pytest.raises(PartlyDone, match=r"dropped on shard 0 only \(a consumer has started\): stop its workers"):
+        await groups.drop_group(server, shards, state, force=False, dead=False)
+
+    assert [await server.sismember(each.groups, "slow") for each in shards] == [0, 1]
+    assert await groups.drop_group(server, shards, state, force=True, dead=False)

@@ -19,22 +19,14 @@ Detach = Annotated[bool, typer.Option("--detach", help="Start the replay without
 
 
 def run(options: "ServerOptions", request: "ReplayRequest", *, detach: bool, why: str = "") -> None:
-    """Start the replay on all shards, and watch it unless ``detach``. Raises CommandError."""
-    from redis.exceptions import RedisError
-
+    """Start the replay on all shards, and watch it unless ``detach``. Raises CommandError, PartlyDone."""
     from console.options import user_name
     from console.queries.replays import plan_all, start
-    from runtime.errors import CommandError
 
     async def launch(server: "Redis", shards: "Sequence[Shard]") -> "Replay | None":
         planned = await plan_all(server, shards, request)
         has_entries = any(result.entries for _, result in planned)
-        try:
-            return await start(server, planned, person=user_name(), why=why) if has_entries else None
-        except RedisError as exc:
-            if notes := getattr(exc, "__notes__", None):  # parts have started
-                raise CommandError(notes[-1]) from exc
-            raise
+        return await start(server, planned, person=user_name(), why=why) if has_entries else None
 
     replay = options.ask(launch)
     if replay is None:

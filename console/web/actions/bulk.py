@@ -7,19 +7,19 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 from pydantic import AfterValidator, Field, StringConstraints
-from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from console.format import parse_entry_id
 from console.queries.causes.cause import ID_LENGTH, NEWEST, Words
 from console.queries.causes.counting import Counted, sort_key
 from console.web.access.roles import Identity, Role
+from console.web.actions.interruption import explain_interruption, record_interruption
 from console.web.actions.replies import DoneReply
 from console.web.render import Note, json_reply, parameters, see_other
 from console.web.route import API, Json, Parameters, Route
 from console.web.state import ConsoleState, identity_of, state_of
 from runtime.errors import CommandError
 from stream.entry import EntryId
-from stream.redis.errors import error_code
 
 CONFLICT, AWAY_STATUS = 409, 503
 IDS_AT_MOST = 100
@@ -141,7 +141,9 @@ class BulkAction(Generic[B]):
         try:
             done = await self._run(request, body)
         except RedisError as exc:  # while Redis is away, the page says so, and comes back by itself
-            return see_other(request, page, Note(f"Not finished: {_explain(exc)}.", "Check what is left.", "bad"))
+            return see_other(
+                request, page, Note(f"Not finished: {explain_interruption(exc)}.", "Check what is left.", "bad")
+            )
         except NumberChanged as exc:
             if body.ids:
                 return see_other(request, page, Note(exc.sentence, tone="bad"))
@@ -159,32 +161,17 @@ class BulkAction(Generic[B]):
         except CommandError as exc:
             return json_reply({"error": str(exc)}, CONFLICT)
         except RedisError as exc:
-            return json_reply({"error": f"Not finished: {_explain(exc)}."}, AWAY_STATUS)
+            return json_reply({"error": f"Not finished: {explain_interruption(exc)}."}, AWAY_STATUS)
         return json_reply({"count": done.count, **done.reply})
 
     async def _run(self, request: web.Request, body: B) -> ActionResult:
         state, identity = state_of(request), identity_of(request)
-        try:
+        async with record_interruption(state.audit, identity, action=self.name, scope=body.scope(), why=body.why):
             done = await self.act(state, identity, body)
-        except RedisError as exc:
-            await state.audit.record(
-                identity,
-                action=self.name,
-                scope=body.scope(),
-                why=body.why,
-                result=f"interrupted: {_explain(exc)}",
-            )
-            raise
         await state.audit.record(
             identity, action=self.name, scope=done.scope, count=done.count, why=body.why, result=done.result
         )
         return done
-
-
-def _explain(exc: RedisError) -> str:
-    if isinstance(exc, OutOfMemoryError):
-        return "Redis is full"
-    return f"Redis refused it ({error_code(exc)})" if isinstance(exc, ResponseError) else "Redis does not answer"
 
 
 def summarize(counted: Counted, most: int) -> Json:

@@ -22,6 +22,7 @@ from console.queries.timeline.timeline import Timeline, find_timelines, list_sto
 from console.queries.trace import StoredMessage, read_message
 from console.web.access.roles import Identity, Role
 from console.web.actions.bulk import EntryText, Why
+from console.web.actions.interruption import record_interruption
 from console.web.render import Note, json_reply, parameters, render_page, see_other
 from console.web.route import API, Json, Parameters, Route
 from console.web.state import ConsoleState, identity_of, state_of
@@ -207,15 +208,11 @@ async def start_replay(state: ConsoleState, identity: Identity, body: ReplayMess
     planned = await plan_all(state.server, shards, request)
     if (number := sum(result.entries for _, result in planned)) != body.expected:
         raise CountChanged(number)
-    replay = await start(state.server, planned, person=identity.name, why=body.why)
-    await state.audit.record(
-        identity,
-        action="messages.replay",
-        scope=f"message={body.message_uuid} group={body.group} source={body.source}",
-        count=len(ids),
-        why=body.why,
-        result=f"replay {replay.id} started",
-    )
+    action, scope = "messages.replay", f"message={body.message_uuid} group={body.group} source={body.source}"
+    async with record_interruption(state.audit, identity, action=action, scope=scope, why=body.why):
+        replay = await start(state.server, planned, person=identity.name, why=body.why)
+    result = f"replay {replay.id} started"
+    await state.audit.record(identity, action=action, scope=scope, count=len(ids), why=body.why, result=result)
     return {"replay": replay.id, "group": body.group, "entries": len(ids)}
 
 

@@ -9,8 +9,9 @@ from redis.exceptions import RedisError
 from console.queries.replays import change_rate, move, start
 from console.queries.run.replay_plans import RECOUNT_SECONDS, PlanCount
 from console.web.access.roles import Identity, Role
+from console.web.actions.interruption import record_interruption
 from console.web.filters import format_duration, format_number
-from console.web.pages.run.acts import INTERRUPTED, Act, ActOutcome, make_act_routes, record_interruption
+from console.web.pages.run.acts import INTERRUPTED, Act, ActOutcome, make_act_routes
 from console.web.pages.run.replay_plan import Rate, ReplayChoice, Why
 from console.web.pages.run.replies import ReplaySummaryReply, StartReply
 from console.web.render import Note, json_reply, parameters, see_other
@@ -64,7 +65,13 @@ class PlanChanged(Exception):  # noqa: N818 - the caller asks again
 
 
 async def start_replay(state: ConsoleState, identity: Identity, body: StartParameters) -> Json:
-    """Start the planned replay. Raises PlanChanged, CommandError, ShardsAway and RedisError."""
+    """Start the planned replay. Raises PlanChanged, CommandError, PartlyDone, ShardsAway, RedisError."""
+    scope = f"group={body.group}"
+    async with record_interruption(state.audit, identity, action="replays.start", scope=scope, why=body.why):
+        return await _start_planned(state, identity, body)
+
+
+async def _start_planned(state: ConsoleState, identity: Identity, body: StartParameters) -> Json:
     await state.require_all()
     counts = [await _count(state, request) for request in body.requests(state)]
     number = sum(count.plan.entries for count in counts)
@@ -123,7 +130,6 @@ async def start_form(request: web.Request) -> web.Response:
     except CommandError as exc:
         return see_other(request, PAGE, Note("Not started.", str(exc), "bad"))
     except RedisError:
-        await record_interruption(request, "replays.start", f"group={body.group}")
         return see_other(request, PAGE, INTERRUPTED)
     text = f"It takes at least {format_duration(result['total'] / result['rate'])}."
     return see_other(request, PAGE, Note(f"Started: {format_number(result['total'])} go to {body.group}.", text))
@@ -142,9 +148,6 @@ async def start_twin(request: web.Request) -> web.Response:
         return answer
     except CommandError as exc:
         return json_reply({"error": str(exc)}, 400)
-    except RedisError:
-        await record_interruption(request, "replays.start", f"group={body.group}")
-        raise
 
 
 def _make_move(act: str, model: type[MoveParameters | CancelParameters]) -> Act:

@@ -1,5 +1,6 @@
 """The audit log."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from itertools import product
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from console.web.access import audit
 from console.web.access.audit import AuditLog, mask_digits
 from console.web.access.roles import Identity, Role
+from console.web.actions.interruption import record_interruption
 from console.web.database import open_console_database
 from tests.support.fake_clock import FakeClock
 
@@ -49,6 +51,26 @@ async def test_an_action_is_read_as_it_was_recorded(log: AuditLog, clock: FakeCl
         1, clock.now, "ann", "operator", "192.0.2.1", "dead-letters.replay", "group=orders", 12, "fixed", "started"
     )
     assert await log.read() == [entry]
+
+
+async def test_an_act_that_the_end_of_the_console_cancels_is_recorded(log: AuditLog) -> None:
+    """A part of it may be done, so the entry has the person, the scope and the reason."""
+    started = asyncio.Event()
+
+    async def act() -> None:
+        async with record_interruption(log, ANN, action="invalid.discard", scope="all", why="old"):
+            started.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(act())
+    await started.wait()
+    task.cancel()
+    await asyncio.wait([task])
+
+    [entry] = await log.read()
+    assert task.cancelled()
+    assert (entry.who, entry.scope, entry.why) == ("ann", "all", "old")
+    assert entry.result == "interrupted: the console was stopped"
 
 
 async def test_pages_have_every_entry_once(log: AuditLog) -> None:
