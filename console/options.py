@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stream.redis.cluster import AwayShard
     from stream.settings import StreamSettings
 
+S = TypeVar("S")
 T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -159,6 +160,35 @@ class ServerOptions:
                 return await question(server, shards)
 
         return ask_redis(settings, ask_all)
+
+    def act(self, change: "Callable[[Redis, Sequence[Shard]], Awaitable[T]]") -> T:
+        """Return the result of a change on all shards, as ``ask``. Raises PartlyDone if Redis fails during it."""
+        return self.ask(self._warn_of_part(change))
+
+    def act_on_shard(self, number: int, change: "Callable[[Redis, Shard], Awaitable[T]]") -> T:
+        """Return the result of a change on one shard, as ``ask_shard``. Raises PartlyDone if Redis fails during it."""
+        return self.ask_shard(number, self._warn_of_part(change))
+
+    def _warn_of_part(self, change: "Callable[[Redis, S], Awaitable[T]]") -> "Callable[[Redis, S], Awaitable[T]]":
+        from redis.exceptions import RedisError
+
+        from console.errors import explain
+        from console.format import PARTLY_DONE
+        from runtime.errors import PartlyDone
+        from stream.redis.client import redact_url
+        from stream.redis.cluster import is_cluster, is_lost
+
+        async def apply(server: "Redis", shards: S) -> T:
+            try:
+                return await change(server, shards)
+            except RedisError as exc:
+                if is_cluster(server) and is_lost(exc):
+                    raise  # the caller names the node
+                exc.add_note(f"Redis at {redact_url(self.settings.redis_url)}")
+                step = "list what is left, and run the command again"
+                raise PartlyDone(f"{explain(exc)}. {PARTLY_DONE.capitalize()}: {step}") from exc
+
+        return apply
 
     def ask_shard(self, number: int, question: "Callable[[Redis, Shard], Awaitable[T]]") -> T:
         """Return the result of a question or an act that needs one shard.

@@ -131,7 +131,7 @@ def discard_command(choice: DeadLetterOptions, options: ServerOptions, group: Gr
         await require_all(server, shards, groups, selection)
         return {name: sum([await discard_dead(server, shard, name, selection) for shard in shards]) for name in groups}
 
-    discarded = options.ask(ask)
+    discarded = options.act(ask)
     for name, letters in discarded.items():
         if letters:
             options.log("dead_letters.discarded", group=name, scope=selection.scope, letters=letters)

@@ -107,7 +107,7 @@ def drop_command(
         )
     if not yes:
         confirm(f"{_loss(state, dead=dead)}\nDrop it?")
-    if not options.ask(lambda server, shards: drop_group(server, shards, state, force=force, dead=dead)):
+    if not options.act(lambda server, shards: drop_group(server, shards, state, force=force, dead=dead)):
         raise CommandError(f"nothing is dropped: a consumer of group {group!r} has started; stop its workers first")
     value = {"dropped": group, "dead_letters_dropped": dead, "was": state.summary()}
     options.answer(value, f"group {group!r} is dropped. {_loss(state, dead=dead)}")

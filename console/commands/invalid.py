@@ -84,7 +84,7 @@ def replay_command(choice: ChosenIds, options: ServerOptions) -> None:
         counts = [await replay_invalid(server, shard, ids) for shard in shards]
         return sum(replayed for replayed, _ in counts), sum(still_invalid for _, still_invalid in counts)
 
-    replayed, still_invalid = options.ask(ask)
+    replayed, still_invalid = options.act(ask)
     if replayed:
         options.log("invalid.replayed", payloads=replayed, left=still_invalid)
     sentence = (
@@ -113,7 +113,7 @@ def discard_command(choice: ChosenIds, options: ServerOptions, yes: Yes = False)
     async def ask(server: "Redis", shards: "Sequence[Shard]") -> int:
         return sum([await discard_invalid(server, shard, ids) for shard in shards])
 
-    discarded = options.ask(ask)
+    discarded = options.act(ask)
     if discarded:
         options.log("invalid.discarded", payloads=discarded)
     options.answer({"discarded": discarded}, f"{discarded:,} invalid payloads are discarded")

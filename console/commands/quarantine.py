@@ -75,7 +75,7 @@ def accept_command(
     settings = IngestSettings.load(data=options.data, redis_url=options.redis_url)
     if not unverified:
         _require_verifier(settings)
-    accepted, remaining = options.ask_shard(
+    accepted, remaining = options.act_on_shard(
         0, lambda server, _shard: _accept(server, settings, ids, unverified=unverified, quiet=options.as_json)
     )
     if not accepted and not options.as_json:
@@ -110,7 +110,7 @@ def discard_command(choice: ChosenIds, options: ServerOptions) -> None:
     async def remove(server: "Redis", shard: "Shard") -> list[str]:
         return await discard(server, shard, await _find(server, shard, ids))
 
-    removed = options.ask_shard(0, remove)
+    removed = options.act_on_shard(0, remove)
     options.answer({"discarded": removed}, f"{len(removed)} discarded")
 
 

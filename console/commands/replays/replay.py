@@ -125,7 +125,7 @@ def rate_command(
     """
     from console.queries.replays import change_rate
 
-    progress = options.ask(lambda server, shards: change_rate(server, shards, replay, rate))
+    progress = options.act(lambda server, shards: change_rate(server, shards, replay, rate))
     options.log("replay.rate", replay=replay, group=progress.replay.group, rate=rate)
     options.answer(progress.summary(), f"replay {replay} copies at most {rate:g} entries a second")
 
@@ -169,7 +169,7 @@ def _move(options: ServerOptions, replay_id: str, act: str, *, quiet: bool = Fal
     from worker.replay.job import State
 
     to = MOVES[act][0]
-    progress = options.ask(lambda server, shards: move(server, shards, replay_id, act, person=user_name()))
+    progress = options.act(lambda server, shards: move(server, shards, replay_id, act, person=user_name()))
     replay = progress.replay
     event = "replay.resumed" if to is State.RUNNING else f"replay.{to}"
     options.log(event, replay=replay_id, group=replay.group, scope=replay.scope)

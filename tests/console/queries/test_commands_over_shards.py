@@ -90,6 +90,24 @@ async def test_a_replay_that_starts_on_some_shards_only_says_how_to_end_it(serve
     assert f"`ackstream replay cancel {listed['replay']}`" in result.stderr
 
 
+@pytest.mark.parametrize("act", ["discard", "replay"])
+async def test_an_act_that_fails_in_the_middle_can_be_repeated(server: Redis, shards: list[Shard], act: str) -> None:
+    """The error says that a part may be done and the next step; the second run does the rest."""
+    for each in shards:
+        await add_invalid(server, each, body(message_uuid=f"late-{each.number}"), error="no status")
+    await server.rename(shards[1].invalid, f"{shards[1].name}-kept")
+    await server.set(shards[1].invalid, "junk")
+    command = ("invalid", act, "--all", *(["--yes"] if act == "discard" else []))
+
+    failed = await run(*command)
+    await server.rename(f"{shards[1].name}-kept", shards[1].invalid)
+    repeated = await run(*command, "--json")
+
+    assert failed.code == 1
+    assert "A part of the work may be done: list what is left, and run the command again" in failed.stderr
+    assert (repeated.code, repeated.json) == (0, {"discarded": 4} if act == "discard" else {"replayed": 2, "left": 3})
+
+
 async def test_commands_that_read_write_no_layout(
     server: Redis, valkey_url: str, shard: Shard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
