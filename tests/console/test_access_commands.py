@@ -168,6 +168,37 @@ def test_a_link_leads_to_the_console_of_a_running_up(data: Path) -> None:
     assert link.startswith("http://127.0.0.1:8282/sign-in?link=")
 
 
+def test_nothing_changes_without_an_entry_in_the_audit_log(data: Path) -> None:
+    """If the entry cannot be written, users and tokens stay as they are, and the command can be repeated."""
+    run("user", "add", "ann", "--role", "viewer", "--no-password")
+    run("token", "add", "ci", "--role", "viewer")
+    before = [run(kind, "list", "--json").json for kind in ("user", "token")]
+    database = sqlite3.connect(data / "console" / "console.db")
+    database.execute("ALTER TABLE audit RENAME TO hidden")
+    acts = (
+        ("user", "add", "bob", "--role", "admin", "--no-password"),
+        ("user", "add", "ann", "--role", "admin", "--no-password"),
+        ("user", "remove", "ann"),
+        ("token", "add", "cd", "--role", "admin"),
+        ("token", "remove", "ci"),
+    )
+
+    failed = [run(*act).code for act in acts]
+
+    assert failed == [1] * len(acts)
+    assert [run(kind, "list", "--json").json for kind in ("user", "token")] == before
+    database.execute("ALTER TABLE hidden RENAME TO audit")
+    database.close()
+    assert [run(*act).code for act in acts] == [0] * len(acts)
+    assert [row[1] for row in audit_rows(data)][2:] == [
+        "user.add",
+        "user.change",
+        "user.remove",
+        "token.add",
+        "token.remove",
+    ]
+
+
 def test_a_database_that_cannot_be_opened_is_explained(data: Path) -> None:
     """The sentence names the file and the setting of the data folder, not the database of statuses."""
     (data / "console").mkdir()

@@ -37,5 +37,5 @@ def link(
         await options.record(database, "link.add", "", f"added, role {link_role}")
         return format_link(base_url, secret)
 
-    address = options.ask(create)
+    address = options.change(create)
     options.answer({"url": address, "role": str(link_role)}, address)

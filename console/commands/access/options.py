@@ -46,6 +46,21 @@ class AccessOptions:
 
         return asyncio.run(run())
 
+    def change(self, change: "Callable[[Connection], Awaitable[T]]") -> T:
+        """Make a change and its entry in the audit log in one transaction. Raises as open_console_database."""
+
+        async def apply(database: "Connection") -> T:
+            await database.execute("BEGIN IMMEDIATE")
+            try:
+                result = await change(database)
+                await database.execute("COMMIT")
+            except BaseException:
+                await database.rollback()
+                raise
+            return result
+
+        return self.ask(apply)
+
     async def record(self, database: "Connection", action: str, scope: str, result: str) -> None:
         """Record in the audit log that the owner of this shell has done something."""
         from console.web.access.audit import AuditLog

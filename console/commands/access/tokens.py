@@ -34,7 +34,7 @@ def add_command(options: AccessOptions, name: Name, role: RoleOption) -> None:
             await options.record(database, "token.add", f"token={name}", f"added, role {token_role}")
         return secret
 
-    secret = options.ask(add)
+    secret = options.change(add)
     if secret is None:
         raise CommandError(f"token {name!r} exists: choose another name, or remove it first")
     options.answer({"token": name, "role": str(token_role), "secret": secret}, secret)
@@ -81,6 +81,6 @@ def remove_command(options: AccessOptions, name: Name) -> None:
             await options.record(database, "token.remove", f"token={name}", "removed")
         return is_removed
 
-    if not options.ask(remove):
+    if not options.change(remove):
         raise CommandError(f"no token {name!r}: see `ackstream console token list`")
     options.answer({"token": name, "removed": True}, f"token {name} is removed")

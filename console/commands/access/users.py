@@ -42,9 +42,17 @@ def add_command(
     user_role, settings = parse_role(role), options.settings
     password_hash = NO_PASSWORD if no_password else None
     user = User(check_name(name), user_role, password_hash or hash_password(_read_password(from_stdin=password_stdin)))
-    existed = UserFile(settings.users_file).put(user)
-    act, result = ("user.change", "changed") if existed else ("user.add", "added")
-    ended = options.ask(lambda database: _end_sessions(options, database, act, name, f"{result}, role {role}"))
+    users = UserFile(settings.users_file)
+
+    async def put(database: "Connection") -> tuple[bool, int]:
+        existed = users.find(name) is not None
+        act, result = ("user.change", "changed") if existed else ("user.add", "added")
+        ended = await _end_sessions(options, database, act, name, f"{result}, role {role}")
+        users.put(user)
+        return existed, ended
+
+    existed, ended = options.change(put)
+    result = "changed" if existed else "added"
     value = {"user": name, "role": role, "changed": existed, "sessions_ended": ended}
     options.answer(value, f"user {name} is {result} with the role {user_role}{_describe_ended(ended)}")
 
@@ -77,9 +85,15 @@ def remove_command(options: AccessOptions, name: Name) -> None:
     from console.web.access.users import UserFile
     from runtime.errors import CommandError
 
-    if not UserFile(options.settings.users_file).remove(name):
-        raise CommandError(f"no user {name!r}: see `ackstream console user list`")
-    ended = options.ask(lambda database: _end_sessions(options, database, "user.remove", name, "removed"))
+    users = UserFile(options.settings.users_file)
+
+    async def remove(database: "Connection") -> int:
+        ended = await _end_sessions(options, database, "user.remove", name, "removed")
+        if not users.remove(name):
+            raise CommandError(f"no user {name!r}: see `ackstream console user list`")
+        return ended
+
+    ended = options.change(remove)
     options.answer(
         {"user": name, "removed": True, "sessions_ended": ended}, f"user {name} is removed{_describe_ended(ended)}"
     )
@@ -94,12 +108,12 @@ def sign_out_command(
 
     Example: ackstream console user sign-out ann
     """
-    ended = options.ask(lambda database: _end_sessions(options, database, "session.end", name, "signed out"))
+    ended = options.change(lambda database: _end_sessions(options, database, "session.end", name, "signed out"))
     options.answer({"user": name, "sessions_ended": ended}, f"sessions of {name} that are ended: {ended}")
 
 
 async def _end_sessions(options: AccessOptions, database: "Connection", action: str, name: str, result: str) -> int:
-    """End all sessions of the user; record why. The change of the file has made them worthless already."""
+    """End all sessions of the user; record why. The change of the file makes them worthless too."""
     from console.web.access.sessions import end_sessions
 
     ended = await end_sessions(database, name)
