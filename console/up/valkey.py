@@ -69,19 +69,22 @@ class Server:
         return f"redis://:{self.password}@127.0.0.1:{self.port}"
 
     @property
-    def pid(self) -> int:
-        """The pid that the server wrote. Raises OSError or ValueError before that."""
-        return int((self.folder / "valkey.pid").read_text())
+    def pid(self) -> int | None:
+        """The pid that the server wrote, or None if its file is missing or damaged."""
+        try:
+            return int((self.folder / "valkey.pid").read_text())
+        except (OSError, ValueError):
+            return None
 
     @classmethod
     def from_folder(cls, folder: Path) -> "Server | None":
         """Read the last server of this folder; None without a valid record."""
         try:
             server = cls(folder, **orjson.loads((folder / "server.json").read_bytes()))
-            Target.from_url(server.url)
+            target = Target.from_url(server.url)
         except (OSError, ValueError, TypeError):
             return None
-        return server
+        return server if target.options.get("port") == server.port else None
 
     def write(self) -> None:
         """Write the record and the configuration of the server with mode 0600: both hold the password."""
@@ -161,11 +164,8 @@ async def _adopt(folder: Path) -> _RunningServer | None:
 async def _start(server: Server) -> _RunningServer:
     descriptor = _lock(server.folder)
     if descriptor is None:
-        with suppress(OSError, ValueError):
-            raise CommandError(
-                f"a Valkey server that does not stop uses {server.folder}: end process {server.pid} first"
-            )
-        raise CommandError(f"a process that does not stop holds {server.folder / LOCK}: end it first")
+        holder = "the process that holds it" if server.pid is None else f"process {server.pid}"
+        raise CommandError(f"a Valkey server that does not stop has locked {server.folder / LOCK}: end {holder} first")
     server.write()
     with (server.folder / "valkey.log").open("ab") as output:
         child = await asyncio.create_subprocess_exec(
@@ -245,10 +245,13 @@ async def _kill(running: _RunningServer) -> None:
         with suppress(ProcessLookupError):
             running.child.kill()
         return
-    with suppress(OSError, ValueError, AttributeError):  # AttributeError: the system has no pidfd_open
-        process = os.pidfd_open(running.server.pid)
+    pid = running.server.pid
+    if pid is None:
+        return
+    with suppress(OSError, OverflowError, AttributeError):  # AttributeError: the system has no pidfd_open
+        process = os.pidfd_open(pid)
         try:
-            if _has_open(running.server.pid, running.server.folder / LOCK):
+            if _has_open(pid, running.server.folder / LOCK):
                 signal.pidfd_send_signal(process, signal.SIGKILL)
         finally:
             os.close(process)

@@ -128,7 +128,15 @@ async def test_a_server_that_is_gone_is_not_stopped_by_its_number(tmp_path: Path
             innocent.wait(0.5)
 
 
-@pytest.mark.parametrize("record", [b"{", b'{"port":0,"password":""}'])
+async def test_a_server_without_its_pid_file_is_adopted(tmp_path: Path) -> None:
+    """The server that runs in the folder answers, but its pid file is gone."""
+    async with valkey.run_server(tmp_path) as running:
+        (tmp_path / "valkey.pid").unlink()
+        async with valkey.run_server(tmp_path) as adopted:
+            assert adopted == running
+
+
+@pytest.mark.parametrize("record", [b"{", b'{"port":0,"password":""}', b'{"port":"6379","password":""}'])
 async def test_what_a_kill_has_left_is_ended_by_the_next_start(place: UpFolder, record: bytes) -> None:
     """A Valkey that does not answer, or whose password is not known any more, is ended by the lock that it holds."""
     with place.up() as first:
