@@ -271,8 +271,8 @@ def migrated_url(request: pytest.FixtureRequest, database_kind: str, tmp_path: P
 
 @pytest.fixture
 async def engine(migrated_url: str) -> AsyncIterator[AsyncEngine]:
-    """An engine on a database of either kind, with its tables."""
-    opened = open_engine(migrated_url)
+    """An engine on a database of either kind, with its tables, as a worker opens it."""
+    opened = open_engine(migrated_url, keeps_plans=True)
     yield opened
     await opened.dispose()
 
@@ -287,7 +287,7 @@ def runner() -> Iterator[asyncio.Runner]:
 @pytest.fixture
 def writers(runner: asyncio.Runner, migrated_url: str) -> Iterator[tuple[AsyncEngine, AsyncEngine]]:
     """Two engines on one database with its tables, for the loop of `runner`; examples have to clear the tables."""
-    engines = open_engine(migrated_url), open_engine(migrated_url)
+    engines = open_engine(migrated_url, keeps_plans=True), open_engine(migrated_url, keeps_plans=True)
     yield engines
     for engine in engines:
         runner.run(engine.dispose())

@@ -140,7 +140,7 @@ def _built_in(settings: WorkerSettings, spec: Spec, stack: AsyncExitStack) -> Lo
     from worker.store.database import close_engine, open_engine  # noqa: PLC0415 - it takes a quarter of a worker's start
     from worker.store.handler import Store  # noqa: PLC0415 - the same
 
-    engine = open_engine(settings.database_url)
+    engine = open_engine(settings.database_url, keeps_plans=True)
     stack.push_async_callback(close_engine, engine)
     store = Store(engine, timeout_seconds, settings.number_hash)
     return LoadedHandler(store, limits, policy, uses_dedup=False, uses_order=False, check=store.check)

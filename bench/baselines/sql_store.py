@@ -28,7 +28,7 @@ from worker.events.event import StatusEvent
 from worker.events.vonage import parse
 from worker.store.database import open_engine
 from worker.store.handler import Store
-from worker.store.postgresql_url import SCHEMES, connect_arguments
+from worker.store.postgresql.url import SCHEMES, connect_arguments
 
 LONGEST_SECONDS = 120
 READY = "ready"

@@ -25,19 +25,14 @@ from runtime.errors import CommandError
 from runtime.tasks import Backoff
 from stream.redis.client import describe_error
 from worker.database_fault import is_partly_damaged
-from worker.store import postgresql_url
+from worker.store.postgresql.url import connect_arguments
 from worker.store.settings import SQLITE
 
 SQLITE_BUSY_SECONDS = 3.0  # a stop waits for it; afterwards the worker tries the batch again
-# The server disconnects a writer that hangs while it holds locks (frozen process, lost host), so that others continue.
-# The limits are set in each transaction: a pooler in transaction mode gives each transaction another connection, and
-# refuses settings at the start of a connection (https://www.pgbouncer.org/features.html).
-POSTGRESQL_LIMITS = (
-    "SELECT set_config('idle_in_transaction_session_timeout', '15s', true), "
-    "set_config('lock_timeout', '10s', true), set_config('statement_timeout', '30s', true)"
-)
 COMMAND_SECONDS = 40.0  # asyncpg has no limit of its own and would wait for a frozen server for ever
 POOL_SIZE = 4
+NO_STATEMENT = "26000"
+"""SQLSTATE: the server does not know a prepared statement any more, for example after DISCARD ALL by a pooler."""
 UNTESTED_SECONDS = 1.0
 """A connection to PostgreSQL that was idle for longer is tested before its use, which takes four round trips. One that
 was lost within this time fails a batch, which is tried again, as if it was lost during the batch."""
@@ -104,18 +99,19 @@ class SqliteConnection(sqlite3.Connection):
         super().close()
 
 
-def open_engine(url: str, *, read_only: bool = False, create: bool = False) -> AsyncEngine:
-    """Open an engine on ``sqlite:///path`` or ``postgresql://…`` (worker.store.postgresql_url) without connecting.
+def open_engine(url: str, *, read_only: bool = False, create: bool = False, keeps_plans: bool = False) -> AsyncEngine:
+    """Open an engine on ``sqlite:///path`` or ``postgresql://…`` (worker.store.postgresql.url) without connecting.
 
     For SQLite, all characters after ``sqlite:///`` are the path. A missing file is created only with ``create``. Unless
     ``read_only``, every transaction takes the write lock at its start, because a transaction that becomes a writer
-    later fails at once if another one writes. The execution option ``read_only`` does the same for one connection.
+    later fails at once if another one writes. The execution option ``read_only`` does the same for one connection. With
+    ``keeps_plans`` PostgreSQL plans a statement once for each connection, for statements that find rows by their keys.
     Errors never show the parameters. Raises CommandError or WrongValue.
     """
     if url.startswith(SQLITE):
         path, begin = Path(url.removeprefix(SQLITE)).absolute(), "BEGIN" if read_only else "BEGIN IMMEDIATE"
         return _open_sqlite(path, begin, create=create)
-    return _open_postgresql(url)
+    return _open_postgresql(url, keeps_plans=keeps_plans)
 
 
 def _create_engine(url: str | URL, **arguments: Any) -> AsyncEngine:
@@ -130,25 +126,18 @@ def _create_engine(url: str | URL, **arguments: Any) -> AsyncEngine:
     )
 
 
-def _open_postgresql(url: str) -> AsyncEngine:
-    # Behind a pooler the next transaction uses another server connection, so the server keeps no statement. Without
-    # names and a cache of its own, the driver sends a statement with each use. SQLAlchemy keeps its types.
+def _open_postgresql(url: str, *, keeps_plans: bool) -> AsyncEngine:
+    # Without names and a cache of its own, the driver sends a statement with each use. SQLAlchemy keeps its types.
     # https://docs.sqlalchemy.org/en/20/dialects/postgresql.html#prepared-statement-name-with-pgbouncer
     pooled = {"statement_cache_size": 0, "prepared_statement_name_func": str, "command_timeout": COMMAND_SECONDS}
-    arguments = postgresql_url.connect_arguments(url) | pooled
+    arguments = connect_arguments(url) | pooled
     try:
-        import asyncpg  # noqa: PLC0415 - an extra, which SQLite does not need
+        from worker.store.postgresql import connection  # noqa: PLC0415 - its driver is an extra
+
     except ModuleNotFoundError:
         raise CommandError("the driver of PostgreSQL is not installed: pip install 'ackstream[postgres]'") from None
-
-    class LimitedConnection(asyncpg.Connection):  # type: ignore[misc]  # it has no types
-        """Sets the limits with the command that starts a transaction. Alone, they took 7 % of the time of 30 events."""
-
-        async def execute(self, query: str, *values: Any, **options: Any) -> Any:
-            limits = POSTGRESQL_LIMITS if query.startswith("BEGIN") else ""
-            return await super().execute(query + limits, *values, **options)
-
-    engine = _create_engine("postgresql+asyncpg://", connect_args={**arguments, "connection_class": LimitedConnection})
+    kind = connection.PlanningConnection if keeps_plans else connection.LimitedConnection
+    engine = _create_engine("postgresql+asyncpg://", connect_args={**arguments, "connection_class": kind})
 
     @event.listens_for(engine.sync_engine, "checkin")
     def on_checkin(connection: Any, record: Any) -> None:
@@ -167,7 +156,9 @@ def _open_postgresql(url: str) -> AsyncEngine:
     @event.listens_for(engine.sync_engine, "handle_error")
     def on_error(context: Any) -> None:
         # The driver cannot read an answer after a migration has changed a type: each connection keeps its types.
-        context.is_disconnect |= not isinstance(context.original_exception, engine.dialect.loaded_dbapi.Error)
+        error = context.original_exception
+        is_unreadable = not isinstance(error, engine.dialect.loaded_dbapi.Error)
+        context.is_disconnect |= is_unreadable or getattr(error, "sqlstate", None) == NO_STATEMENT
 
     return engine
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 from runtime.errors import WrongValue
 from stream.settings import StreamSettings
 from worker.events.number_hash import NumberHash
-from worker.store import postgresql_url
+from worker.store.postgresql.url import SCHEMES, check
 
 SQLITE = "sqlite:///"
 SHORTEST_KEY = 32
@@ -18,8 +18,8 @@ SHORTEST_KEY = 32
 def _database_url(value: str) -> str:
     if value in (SQLITE, f"{SQLITE}:memory:"):
         raise WrongValue("it names no file; write sqlite:///path")
-    if value.startswith(postgresql_url.SCHEMES):
-        postgresql_url.check(value)
+    if value.startswith(SCHEMES):
+        check(value)
     elif not value.startswith(SQLITE):
         raise ValueError
     return value

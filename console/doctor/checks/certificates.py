@@ -20,7 +20,7 @@ from runtime.errors import CommandError
 from stream.redis.client import find_servers
 from stream.redis.url import Target
 from worker.handlers.request import parse_url
-from worker.store import postgresql_url
+from worker.store.postgresql.url import SCHEMES, list_hosts
 from worker.store.settings import DatabaseSettings
 
 WARN_DAYS = 21
@@ -78,8 +78,8 @@ async def _list_redis(setup: Setup) -> AsyncIterator[TlsServer]:
 
 def _list_postgresql(setup: Setup) -> Iterator[TlsServer]:
     settings = setup.worker or setup.console
-    if isinstance(settings, DatabaseSettings) and settings.database_url.startswith(postgresql_url.SCHEMES):
-        for host, port in postgresql_url.list_hosts(settings.database_url):
+    if isinstance(settings, DatabaseSettings) and settings.database_url.startswith(SCHEMES):
+        for host, port in list_hosts(settings.database_url):
             if not host.startswith("/"):
                 yield TlsServer(f"PostgreSQL ({host}:{port})", host, port, is_postgresql=True)
 

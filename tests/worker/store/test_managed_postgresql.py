@@ -25,7 +25,7 @@ from worker.settings import WorkerSettings
 from worker.store.database import open_engine
 from worker.store.handler import Store
 from worker.store.migrate import migrate
-from worker.store.postgresql_url import check, connect_arguments
+from worker.store.postgresql.url import check, connect_arguments
 
 NUMBER = "447700900123"
 
@@ -75,7 +75,7 @@ async def test_a_pooler_in_transaction_mode_works(
 
 async def test_many_clients_of_a_pooler_do_not_disturb_each_other(pooled_url: str) -> None:
     """Statements of several processes do not collide although each transaction uses another connection."""
-    engines = [open_engine(pooled_url) for _ in range(6)]
+    engines = [open_engine(pooled_url, keeps_plans=True) for _ in range(6)]
     await migrate(engines[0])
 
     async def store(engine: AsyncEngine, number: int) -> None:

@@ -16,6 +16,7 @@ from worker.handlers.errors import Unavailable
 from worker.store import database
 from worker.store.database import open_engine
 from worker.store.handler import Store
+from worker.store.postgresql.connection import PlanningConnection
 
 pytestmark = pytest.mark.parametrize("database_kind", ["postgresql"])
 
@@ -87,9 +88,35 @@ async def test_a_transaction_that_fails_at_its_start_is_not_continued(
     await store.handle([event(body(n=1))])
 
     with monkeypatch.context() as limits:
-        limits.setattr(database, "POSTGRESQL_LIMITS", "SELECT pg_cancel_backend(pg_backend_pid()), pg_sleep(60)")
+        limits.setattr(PlanningConnection, "settings", "SELECT pg_cancel_backend(pg_backend_pid()), pg_sleep(60)")
         with pytest.raises(Unavailable):
             await store.handle([event(body(n=2))])
+    await store.handle([event(body(n=2))])
+
+    assert await count_rows(engine, "status_events") == 2
+
+
+async def test_the_server_plans_a_statement_once(engine: AsyncEngine) -> None:
+    """It makes no plan for a batch of another size."""
+    store = Store(engine)
+    for size in (1, 3, 20):
+        await store.handle([event(body(message_uuid=f"m-{n}", size=size)) for n in range(size)])
+
+    query = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement LIKE 'WITH %'"
+    async with engine.connect() as connection:
+        plans = (await connection.execute(text(query))).all()
+    assert [tuple(each) for each in plans] == [(3, 0), (3, 0)]
+
+
+async def test_statements_that_the_server_has_forgotten_fail_one_batch(engine: AsyncEngine) -> None:
+    """The next batch has a new connection, which prepares them again."""
+    store = Store(engine)
+    await store.handle([event(body(n=1))])
+    async with engine.connect() as connection:
+        await connection.execute(text("DEALLOCATE ALL"))
+
+    with pytest.raises(Unavailable):
+        await store.handle([event(body(n=2))])
     await store.handle([event(body(n=2))])
 
     assert await count_rows(engine, "status_events") == 2

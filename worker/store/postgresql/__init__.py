@@ -1,0 +1,1 @@
+"""How the worker, the console and `migrate` connect to PostgreSQL."""
