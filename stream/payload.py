@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from typing import Any
+from zlib import crc32
 
 import orjson
 
@@ -107,6 +108,12 @@ def find_message_id(payload: bytes) -> str | None:
     except InvalidPayload:
         return None
     return str(value) if isinstance(value, str | int) else None
+
+
+def choose_shard(payload: bytes, used: int) -> int:
+    """Return the number of the shard that has all entries of a payload's message in order mode: 0 without a message."""
+    message = None if used == 1 else find_message_id(payload)
+    return 0 if message is None else crc32(message.encode(errors="replace")) % used
 
 
 def _find_message_id(fields: Fields) -> object:

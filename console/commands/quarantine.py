@@ -75,8 +75,8 @@ def accept_command(
     settings = IngestSettings.load(data=options.data, redis_url=options.redis_url)
     if not unverified:
         _require_verifier(settings)
-    accepted, remaining = options.act_on_shard(
-        0, lambda server, _shard: _accept(server, settings, ids, unverified=unverified, quiet=options.as_json)
+    accepted, remaining = options.act(
+        lambda server, _shards: _accept(server, settings, ids, unverified=unverified, quiet=options.as_json)
     )
     if not accepted and not options.as_json:
         raise CommandError(_explain_failure(len(remaining)))
@@ -133,7 +133,9 @@ async def _accept(
     from rich.progress import track
 
     from console.queries.quarantine import accept
+    from stream.layout import read_layout
 
+    layout = await read_layout(server, settings)
     verifier = settings.verifier if settings.signature_secrets else None
     refused = await _find(server, settings.shard, ids)
     batches = range(0, len(refused), BATCH)
@@ -141,7 +143,8 @@ async def _accept(
     remaining: list[str] = []
     bar = track(batches, "accepting", console=Console(stderr=True), disable=quiet or len(batches) <= 1)
     for start in bar:
-        batch = await accept(server, settings.shard, refused[start : start + BATCH], verifier, unverified=unverified)
+        chosen = refused[start : start + BATCH]
+        batch = await accept(server, settings.shard, chosen, verifier, layout, unverified=unverified)
         accepted += batch[0]
         remaining += batch[1]
     return accepted, remaining

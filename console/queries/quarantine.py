@@ -11,6 +11,8 @@ from ingest.auth.proof import Proof, SignatureRefused
 from ingest.auth.verifier import Verifier
 from stream.entry import LONGEST_NUMBER, Entry, EntryId, InvalidEntry
 from stream.keys import Shard
+from stream.layout import Layout
+from stream.payload import choose_shard
 from stream.redis.scripts import read_script
 from worker.events.event import mask_numbers
 
@@ -114,19 +116,26 @@ async def find_refused(server: Redis, shard: Shard, entry_id: EntryId) -> Refuse
 
 
 async def accept(
-    server: Redis, shard: Shard, refused: Sequence[RefusedPayload], verifier: Verifier | None, *, unverified: bool
+    server: Redis,
+    shard: Shard,
+    refused: Sequence[RefusedPayload],
+    verifier: Verifier | None,
+    layout: Layout,
+    *,
+    unverified: bool,
 ) -> tuple[list[str], list[str]]:
     """Append each payload whose signature is now right; return their ids, and the ids of the remaining payloads.
 
     With ``unverified`` payloads with a wrong signature are appended too, marked as not verified. A payload that was too
-    large to store remains. Raises RedisError.
+    large to store remains. Each goes to the shard of its message, because workers may be in order mode. Raises
+    RedisError.
     """
     accepted: list[str] = []
     remaining: list[str] = []
     for payload in refused:
         proof = payload.proof(verifier) or (Proof("none", None, None, "wrong") if unverified else None)
         fields = _fields(payload, proof)
-        if fields is not None and await _remove(server, shard, payload, fields):
+        if fields is not None and await _move(server, shard, payload, fields, layout):
             accepted.append(str(payload.id))
         elif fields is None:
             remaining.append(str(payload.id))
@@ -136,6 +145,24 @@ async def accept(
 async def discard(server: Redis, shard: Shard, refused: Sequence[RefusedPayload]) -> list[str]:
     """Drop these payloads; return the ids of those that still existed. Raises RedisError."""
     return [str(payload.id) for payload in refused if await _remove(server, shard, payload, {})]
+
+
+async def _move(
+    server: Redis, shard: Shard, refused: RefusedPayload, fields: Mapping[bytes, bytes], layout: Layout
+) -> bool:
+    """Append the payload to its shard and remove it from the quarantine; return whether it was there.
+
+    On another shard than the quarantine these are two steps: if the second one fails, it can be accepted once more.
+    """
+    target = Shard(shard.name, choose_shard(refused.fields.get(b"payload", b""), layout.used))
+    if target == shard:
+        return await _remove(server, shard, refused, fields)
+    if await find_refused(server, shard, refused.id) is None:
+        return False
+    entry: Any = fields
+    await server.xadd(target.stream, entry)
+    await _remove(server, shard, refused, {})
+    return True
 
 
 async def _remove(server: Redis, shard: Shard, refused: RefusedPayload, fields: Mapping[bytes, bytes]) -> bool:

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from ingest.append.group_commit import Appender
 from ingest.append.message_writers import MessageWriters
 from ingest.append.redis_writer import NotConfirmed
-from ingest.append.shard_turns import choose_shard
 from ingest.spool.queue import Spool
 from stream.entry import Entry
 from stream.keys import Shard
+from stream.payload import choose_shard
 from stream.redis.errors import AWAY
 from stream.shard_watch import ShardWatch
 

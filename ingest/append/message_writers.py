@@ -14,10 +14,10 @@ from redis.exceptions import RedisError
 from ingest.append.connection import EntrySink
 from ingest.append.redis_writer import PROBE_SECONDS, Feed, RedisWriter
 from ingest.append.server_checks import ServerNotReady
-from ingest.append.shard_turns import choose_shard
 from ingest.append.shard_writers import CONFIRM_SECONDS, ShardWriters
 from ingest.encoding import find_payload
 from ingest.settings import IngestSettings
+from stream.payload import choose_shard
 from stream.shard_watch import ShardWatch
 
 MOST_REMEMBERED = 1000

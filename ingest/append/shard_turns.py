@@ -1,13 +1,12 @@
 """Divides batches among the shards: one batch for each shard in turn, or each entry by its message."""
 
 from collections.abc import Sequence
-from zlib import crc32
 
 from redis.asyncio import Redis
 
 from ingest.encoding import command, find_payload
 from stream.keys import Shard
-from stream.payload import find_message_id
+from stream.payload import choose_shard
 from stream.settings import StreamSettings
 from stream.shard_watch import ShardWatch
 
@@ -48,12 +47,6 @@ class ShardTurns:
 
     def _encode_keys(self) -> list[bytes]:
         return [command([shard.stream.encode()]) for shard in self._watch.shards[: self._watch.layout.used]]
-
-
-def choose_shard(payload: bytes, used: int) -> int:
-    """Return the number of the shard that gets a payload in order mode: 0 without a message."""
-    message = None if used == 1 else find_message_id(payload)
-    return 0 if message is None else crc32(message.encode(errors="replace")) % used
 
 
 class MessageShards(ShardTurns):

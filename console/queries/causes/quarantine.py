@@ -11,6 +11,7 @@ from console.queries.quarantine import RefusedPayload, accept, discard
 from ingest.auth.verifier import Verifier
 from stream.entry import EntryId
 from stream.keys import Shard
+from stream.layout import Layout
 from worker.replay.entry_reader import Stored
 
 COUNTED_AT_MOST = 2000
@@ -45,6 +46,7 @@ async def accept_selected(
     shards: Sequence[Shard],
     payloads: Sequence[RefusedPayload],
     verifier: Verifier | None,
+    layout: Layout,
     *,
     unverified: bool,
 ) -> int:
@@ -52,7 +54,7 @@ async def accept_selected(
     accepted = 0
     for shard in shards:
         chosen = [payload for payload in payloads if payload.id.shard == shard.number]
-        accepted += len((await accept(server, shard, chosen, verifier, unverified=unverified))[0])
+        accepted += len((await accept(server, shard, chosen, verifier, layout, unverified=unverified))[0])
     return accepted
 
 

@@ -1,6 +1,7 @@
 """Accepts and discards quarantined payloads."""
 
 import asyncio
+from collections.abc import Sequence
 
 from console.queries.causes.cause import Words
 from console.queries.causes.counting import list_selected
@@ -14,6 +15,7 @@ from console.web.state import ConsoleState
 from ingest.auth.verifier import Verifier
 from runtime.errors import CommandError
 from stream.entry import EntryId
+from stream.layout import read_layout
 
 
 async def read_verifier(state: ConsoleState) -> Verifier | None:
@@ -31,7 +33,7 @@ async def accept(state: ConsoleState, _identity: Identity, body: BulkBody) -> Ac
     if verifier is None:
         raise CommandError("no secret is configured, so no signature can be checked: set ACKSTREAM_SIGNATURE_SECRETS")
     payloads, words = await _select(state, body, verifier, only_right=True)
-    number = await accept_selected(state.server, state.shards, payloads, verifier, unverified=False)
+    number = await _append(state, payloads, verifier, unverified=False)
     return _accepted(number, body.scope(words), "verified")
 
 
@@ -40,7 +42,7 @@ async def accept_unverified(state: ConsoleState, _identity: Identity, body: Bulk
     payloads, words = await _select(state, body, None, only_right=False)
     if len(body.ids) != 1:
         raise CommandError("payloads that no secret verifies are accepted one by one: name one id")
-    number = await accept_selected(state.server, state.shards, payloads, await read_verifier(state), unverified=True)
+    number = await _append(state, payloads, await read_verifier(state), unverified=True)
     if not number:
         raise CommandError("this payload was too large to be kept, so that it cannot be accepted")
     return _accepted(number, body.scope(words), "not verified")
@@ -53,6 +55,13 @@ async def discard(state: ConsoleState, _identity: Identity, body: BulkBody) -> A
     return ActionResult(
         number, body.scope(words), f"{number} discarded", Note(f"Discarded: {count_noun(number, 'refused payload')}.")
     )
+
+
+async def _append(
+    state: ConsoleState, payloads: Sequence[RefusedPayload], verifier: Verifier | None, *, unverified: bool
+) -> int:
+    layout = await read_layout(state.server, state.settings)
+    return await accept_selected(state.server, state.shards, payloads, verifier, layout, unverified=unverified)
 
 
 async def _select(

@@ -10,12 +10,14 @@ from redis.asyncio import Redis
 
 from console.queries.shards import set_shards
 from stream.keys import Shard
+from stream.payload import choose_shard
 from stream.settings import StreamSettings
 from tests.support.commands import CommandResult, run_command
 from tests.support.databases import make_sqlite
 from tests.support.persons.dump import dump_redis
 from tests.support.samples.events import RECEIVED_MS, body, entry, event
-from tests.support.streams.causes import add_invalid
+from tests.support.samples.tokens import ACCOUNT, SECRET
+from tests.support.streams.causes import add_invalid, add_refused
 from tests.support.streams.retention import group, register, trim_once
 from tests.support.streams.stored_messages import store_events
 from worker.retention.archive_writer import Archive
@@ -106,6 +108,57 @@ async def test_an_act_that_fails_in_the_middle_can_be_repeated(server: Redis, sh
     assert failed.code == 1
     assert "A part of the work may be done: list what is left, and run the command again" in failed.stderr
     assert (repeated.code, repeated.json) == (0, {"discarded": 4} if act == "discard" else {"replayed": 2, "left": 3})
+
+
+@pytest.fixture
+async def refused(server: Redis, shards: list[Shard], monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Quarantined payloads of several messages, which the present secret verifies."""
+    monkeypatch.setenv("ACKSTREAM_SIGNATURES", "required")
+    monkeypatch.setenv("ACKSTREAM_SIGNATURE_SECRETS", f"{ACCOUNT}:{SECRET.decode()}")
+    payloads = [body(message_uuid=f"late-{number}") for number in range(12)]
+    for payload in payloads:
+        await add_refused(server, shards[0], payload)
+    return payloads
+
+
+async def read_payloads(server: Redis, shards: list[Shard]) -> list[set[bytes]]:
+    """Return the payloads on each shard."""
+    entries: list[Any] = [await server.xrange(each.stream) for each in shards]
+    return [{fields[b"payload"] for _, fields in of_shard} for of_shard in entries]
+
+
+async def test_accepted_payloads_go_to_the_shards_of_their_messages(
+    server: Redis, shards: list[Shard], refused: list[bytes]
+) -> None:
+    """So they wait for the other events of their message in order mode. The quarantine is then empty."""
+    result = await run("quarantine", "accept", "--all", "--json")
+
+    assert (result.code, len(result.json["accepted"]), result.json["left"]) == (0, len(refused), [])
+    on_shards = await read_payloads(server, shards)
+    places = {payload: [number for number, there in enumerate(on_shards) if payload in there] for payload in refused}
+    assert places == {payload: [choose_shard(payload, len(shards))] for payload in refused}
+    assert {number for (number,) in places.values()} == {0, 1, 2}
+    assert await server.xlen(shards[0].quarantine) == 0
+
+
+async def test_a_payload_stays_in_the_quarantine_until_its_shard_has_it(
+    server: Redis, shards: list[Shard], refused: list[bytes]
+) -> None:
+    """If a shard refuses it, the command says that a part may be done, and the second run accepts the rest, once."""
+    await server.rename(shards[1].stream, f"{shards[1].name}-kept")
+    await server.set(shards[1].stream, "junk")
+
+    failed = await run("quarantine", "accept", "--all")
+    left = await server.xlen(shards[0].quarantine)
+    await server.rename(f"{shards[1].name}-kept", shards[1].stream)
+    repeated = await run("quarantine", "accept", "--all", "--json")
+
+    assert (failed.code, 0 < left < len(refused)) == (1, True)
+    assert "A part of the work may be done: list what is left, and run the command again" in failed.stderr
+    assert len(repeated.json["accepted"]) == left
+    entries: list[Any] = [await server.xrange(each.stream) for each in shards]
+    payloads = [fields[b"payload"] for of_shard in entries for _, fields in of_shard]
+    assert sorted(payload for payload in payloads if payload in refused) == sorted(refused)
 
 
 async def test_commands_that_read_write_no_layout(

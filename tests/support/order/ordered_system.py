@@ -15,8 +15,8 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from console.queries.stats import gather_stats
-from ingest.append.shard_turns import choose_shard
 from stream.keys import Shard
+from stream.payload import choose_shard
 from stream.redis.client import client
 from tests.support.faults.redis_outages import read_metric
 from tests.support.handlers import ordered
