@@ -3,7 +3,6 @@ import gc
 import itertools
 import math
 import os
-import re
 import secrets
 import signal
 import threading
@@ -32,7 +31,7 @@ from tests.support.servers.copied_postgresql import MIGRATED, run_copied_postgre
 from tests.support.waiting import PATIENCE_SECONDS
 from worker.store.database import open_engine
 
-pytest_plugins = ["tests.event_loop", "tests.parallel"]
+pytest_plugins = ["tests.event_loop", "tests.parallel", "tests.temporary_folder"]
 
 gc.disable()  # while everything is loaded
 
@@ -111,15 +110,6 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
     gc.enable()
-
-
-@pytest.fixture
-def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of the test's own. That of pytest lists the folders of all tests before to find a free number."""
-    name = re.sub(r"\W", "_", request.node.name)[:30]
-    folder = tmp_path_factory.getbasetemp() / f"{name}-{os.getpid()}-{next(_numbers)}"
-    folder.mkdir(mode=0o700)
-    return folder
 
 
 @pytest.fixture(autouse=True)

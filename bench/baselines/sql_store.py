@@ -98,7 +98,7 @@ async def read_rows(url: str, batches: Sequence[Sequence[StatusEvent]]) -> Seque
 @asynccontextmanager
 async def open_store(url: str, recording: Recording) -> AsyncIterator[Write]:
     """Yield a function that lets the handler write a batch."""
-    engine = open_engine(url)
+    engine = open_engine(url, keeps_plans=True)
     store = Store(engine)
     try:
         yield lambda place: store.handle(recording.batches[place])
@@ -109,7 +109,7 @@ async def open_store(url: str, recording: Recording) -> AsyncIterator[Write]:
 @asynccontextmanager
 async def open_statements(url: str, recording: Recording) -> AsyncIterator[Write]:
     """Yield a function that sends the recorded statements of a batch."""
-    engine = open_engine(url)
+    engine = open_engine(url, keeps_plans=True)
 
     async def send(place: int) -> None:
         async with engine.begin() as connection:

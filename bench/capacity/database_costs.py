@@ -124,7 +124,7 @@ async def _measure_writes(server: Postgresql) -> dict[str, float]:
         await engine.dispose()
     before = await _copied_pages(url)
     sample = _choose_whole_messages(events[PAGES_OF_EVENTS:])
-    engine = open_engine(url)
+    engine = open_engine(url, keeps_plans=True)
     try:
         await store_events(engine, sample[:WARM_UP], 1)
         started = time.process_time() + server.cpu_seconds()

@@ -56,7 +56,7 @@ def events_of(name: str, messages: int, each: int) -> list[StatusEvent]:
 
 async def store(url: str, events: Sequence[StatusEvent]) -> tuple[float, float]:
     """Store them; return after how many seconds the last of the others was there, and everything."""
-    engine = open_engine(url)
+    engine = open_engine(url, keeps_plans=True)
     handler, began, others_seconds = Store(engine, timeout_seconds=60), time.perf_counter(), 0.0
     try:
         for start in range(0, len(events), BATCH):

@@ -114,6 +114,7 @@ async def test_the_next_start_after_a_kill_adopts_valkey(place: UpFolder) -> Non
         assert place.left() == []
 
 
+@pytest.mark.on_disk  # doctor warns of a database in memory
 async def test_one_at_a_time_uses_a_folder(place: UpFolder, tmp_path: Path) -> None:
     """`up` prints where webhooks go and where the data is, and doctor finds nothing right after the start.
 

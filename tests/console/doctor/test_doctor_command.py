@@ -19,6 +19,7 @@ from tests.support.samples.signed import SECRET
 AWAY = "redis://:a-password@127.0.0.1:1"
 
 
+@pytest.mark.on_disk  # a spool in memory is a finding too
 def test_without_anything_it_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """No Redis, no database and no process: exit code 1, a fix for each in 80 columns, and no secret."""
     monkeypatch.setattr(doctor, "PROGRESS_SECONDS", 0.001)
