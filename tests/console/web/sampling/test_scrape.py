@@ -18,6 +18,7 @@ from console.web.sampling.snapshot import IngestSample
 from stream.keys import Shard
 from tests.support.http.load import JSON, make_delivered
 from tests.support.processes import Ingest
+from tests.support.waiting import until
 
 INGEST = 'ackstream_process{kind="ingest"} 1\nprocess_start_time_seconds 5\n'
 
@@ -43,6 +44,16 @@ async def scraped(scraper: Scraper, rounds: int = 1) -> Scraper:
         for _ in range(rounds):
             await scraper.scrape(http)
     return scraper
+
+
+async def scraped_from_all(scraper: Scraper) -> None:
+    """Let it scrape until each process has answered in time, which a busy machine may prevent."""
+
+    async def all_are_up() -> bool:
+        await scraped(scraper)
+        return all(process.is_up for process in scraper.processes.values())
+
+    await until(all_are_up)
 
 
 async def reason(url: str) -> str:
@@ -151,13 +162,13 @@ async def test_totals_survive_a_restart(valkey_url: str, shard: Shard, tmp_path:
 
     async with ingest.run():
         await send(5)
-        await scraped(scraper)
+        await scraped_from_all(scraper)
         ingest.kill()
         await scraped(scraper)
         away = [process.is_up for process in scraper.processes.values()]
         await ingest.start()
         await send(3)
-        await scraped(scraper)
+        await scraped_from_all(scraper)
 
     (process,) = scraper.processes.values()
     assert isinstance(process, IngestSample)
