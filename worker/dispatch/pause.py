@@ -53,7 +53,9 @@ MEANING = {
     PauseReason.DEAD_LETTERS.value: "too many dead letters; replay or discard some, or raise ACKSTREAM_DEAD_LETTERS",
     PauseReason.GONE.value: "its target refuses all events (410); run `ackstream groups resume` once it accepts them",
     PauseReason.OPERATOR.value: "a person paused it; run `ackstream groups resume` to continue",
+    "backlog": "its delayed retries and dead letters are at their limit; replay or discard dead letters",
 }
+"""``backlog`` is a reason of worker.dispatch.backlog, and never in Redis."""
 
 BEGIN = read_script(__file__, "start_pause.lua")
 PROBE = read_script(__file__, "take_probe.lua")

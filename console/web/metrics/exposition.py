@@ -45,10 +45,13 @@ GAUGES: Mapping[str, str] = {
     "ackstream_redis_down": "fault",
     "ackstream_retention_blocked_entries": "group",
     "ackstream_target_away": "group",
+    "ackstream_group_paused": "group",
     PROCESS: "kind",
     START: "",
 }
 """Metric → the label that is kept, or an empty string; the values of the other labels are added up."""
+ONLY: Mapping[str, tuple[str, str]] = {"ackstream_group_paused": ("why", "backlog")}
+"""Metric → a label and its value: samples with another value are ignored. Redis has all other pauses."""
 _NAMES = (*COUNTERS, *HISTOGRAMS, *GAUGES)
 
 
@@ -152,6 +155,8 @@ def _add(
     is_allowed: Callable[[str, str], bool],
 ) -> None:
     name = sample.name
+    if name in ONLY and sample.labels.get(ONLY[name][0]) != ONLY[name][1]:
+        return
     if name in COUNTERS:
         kind, label = COUNTERS[name]
         key = kind, sample.labels.get(label, "") if label else ""

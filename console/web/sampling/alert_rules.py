@@ -203,7 +203,8 @@ RULES: tuple[AlertRule, ...] = (
         lambda hour: _find_groups(hour, lambda group: group.paused),
         "{subject} is paused",
         "Nothing is lost: its statuses wait.",
-        "`ackstream groups list` shows the reason. A failing target is tried again by itself; other reasons need you.",
+        "`ackstream groups list` shows the reason, or else /ready of a worker: retries and dead letters take too much "
+        "memory. A failing target is tried again by itself; other reasons need you.",
     ),
     AlertRule(
         "AckstreamDeadLettersRise",

@@ -31,7 +31,15 @@ from console.web.sampling.rates import Rates, RecentMoments
 from console.web.sampling.redis_reader import RedisReader
 from console.web.sampling.reports import ProcessReports
 from console.web.sampling.scrape import Scraper
-from console.web.sampling.snapshot import Away, IngestSample, RedisSample, Snapshot, Totals, WorkerSample
+from console.web.sampling.snapshot import (
+    Away,
+    IngestSample,
+    RedisSample,
+    Snapshot,
+    Totals,
+    WorkerSample,
+    add_backlog_pauses,
+)
 from console.web.sampling.verdict import make_verdict
 from console.web.settings import ConsoleSettings
 from runtime.tasks import cancel_and_wait
@@ -111,7 +119,8 @@ class Sampler:
     def lose_shards(self, away: Sequence[AwayShard]) -> None:
         """Leave these shards out until the next reading: a page has found that they do not answer."""
         self._redis.lose(away)
-        self.latest = replace(self.latest, redis=self._redis.sample, groups=self._redis.groups)
+        groups = add_backlog_pauses(self._redis.groups, self.latest.workers)
+        self.latest = replace(self.latest, redis=self._redis.sample, groups=groups)
 
     async def tick(self) -> None:
         """Read Redis, and take a snapshot."""
@@ -159,7 +168,7 @@ class Sampler:
             taken_at=self._clock(),
             started_at=self.latest.started_at,
             redis=self._redis.sample,
-            groups=self._redis.groups,
+            groups=add_backlog_pauses(self._redis.groups, workers),
             ingest=ingest,
             workers=workers,
             silent=tuple(process for process in processes if process not in (*ingest, *workers)),

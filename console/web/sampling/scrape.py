@@ -208,6 +208,7 @@ def make_sample(text: str, since: float, now: float, reading: Reading) -> Proces
         missing=sum(reading.counts("missing").values()),
         retention_blocked={group: int(entries) for group, entries in blocked.items()},
         waiting=frozenset(group for group, away in reading.labelled("ackstream_target_away").items() if away),
+        full=frozenset(group for group, full in reading.labelled("ackstream_group_paused").items() if full),
     )
 
 

@@ -4,8 +4,8 @@ Times are Unix seconds of the console's clock. An unknown number is None, never 
 those of its last answer.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from console.queries.statuses.figures import OpenMessages
 from console.web.metrics.distribution import Distribution
@@ -13,6 +13,8 @@ from stream.redis.cluster import AwayShard
 
 REDIS, INGEST, WORKER = "redis", "ingest", "worker"
 """The parts that numbers are read from."""
+BACKLOG = "backlog"
+"""The reason of a pause that only workers know: retries and dead letters are at their limit in bytes."""
 STARTED_SECONDS = 10.0
 """A part that is away since this time after the sampler's start has never answered."""
 
@@ -68,7 +70,10 @@ class RedisSample:
 
 @dataclass(frozen=True, slots=True)
 class PauseSample:
-    """Why a group is paused (worker.dispatch.pause.PauseReason, or a reason of a later version), and since when."""
+    """Why a group is paused, and since when.
+
+    The reason is BACKLOG, or one in Redis: a worker.dispatch.pause.PauseReason, or one of a later version.
+    """
 
     reason: str
     since: float | None
@@ -177,6 +182,17 @@ class WorkerSample(ProcessSample):
     """Entries that a group keeps on the stream beyond the retention; only of the worker that trims."""
     waiting: frozenset[str] = frozenset()
     """The groups whose target is away."""
+    full: frozenset[str] = frozenset()
+    """The groups whose retries and dead letters are at their limit, so that they handle no live entries."""
+
+
+def add_backlog_pauses(groups: Mapping[str, GroupSample], workers: Iterable[WorkerSample]) -> Mapping[str, GroupSample]:
+    """Return the groups; those that are at their limit by the word of a running worker count as paused."""
+    full = frozenset[str]().union(*(worker.full for worker in workers if worker.is_up))
+    return {
+        name: replace(group, paused=PauseSample(BACKLOG, None)) if name in full and not group.paused else group
+        for name, group in groups.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from console.web.filters import format_duration, format_number
 from console.web.sampling.alert_rules import EVERY_INGEST
 from console.web.sampling.findings import FiringAlert, Severity, Tone, Verdict, WebhookCount
 from console.web.sampling.rates import Rates
-from console.web.sampling.snapshot import Away, GroupSample, Snapshot
+from console.web.sampling.snapshot import BACKLOG, Away, GroupSample, Snapshot
 
 DAY = 86_400.0
 SLACK_SECONDS = 120.0
@@ -20,7 +20,7 @@ WHY_PAUSED = {
     "dead-letters": "because it has too many dead letters: replay or discard some",
     "gone": "because its target refuses all events: resume the group once it accepts them",
     "operator": "by hand: resume the group to continue",
-    "backlog": "because its retries and dead letters use too much memory: replay or discard some",
+    BACKLOG: "because its retries and dead letters use too much memory: replay or discard some",
 }
 
 

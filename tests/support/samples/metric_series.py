@@ -9,6 +9,7 @@ from console.web.metrics.exposition import read_metrics
 from console.web.sampling.alerts import Alerts
 from console.web.sampling.scrape import make_sample
 from console.web.sampling.snapshot import (
+    BACKLOG,
     Away,
     GroupSample,
     IngestSample,
@@ -16,6 +17,7 @@ from console.web.sampling.snapshot import (
     ProcessSample,
     Snapshot,
     WorkerSample,
+    add_backlog_pauses,
 )
 from tests.support.samples.moments import group, moment
 
@@ -111,12 +113,13 @@ def _assemble(
 ) -> Snapshot:
     counts = {key: numbers[0] for key, numbers in sums.sums.items()}
     healthy = moment(at, totals={"counts": counts})
+    workers = tuple(process for process in processes if isinstance(process, WorkerSample))
     return replace(
         healthy,
         redis=replace(healthy.redis, durable=None),
-        groups=_read_groups(values),
+        groups=add_backlog_pauses(_read_groups(values), workers),
         ingest=tuple(process for process in processes if isinstance(process, IngestSample)),
-        workers=tuple(process for process in processes if isinstance(process, WorkerSample)),
+        workers=workers,
         silent=tuple(process for process in processes if type(process) is ProcessSample),
     )
 
@@ -127,8 +130,9 @@ def _read_groups(values: Mapping[str, float]) -> dict[str, GroupSample]:
     paused: dict[str, str] = {}
     for series, value in values.items():
         name, labels = series.partition("{")[0], _labels(series)
-        if name == "ackstream_group_paused" and value:
-            paused[labels["group"]] = labels["why"]
+        if name == "ackstream_group_paused":
+            if value and labels["why"] != BACKLOG:  # which Redis does not know
+                paused[labels["group"]] = labels["why"]
         elif "instance" not in labels:
             gauges.setdefault(labels["group"], {})[name.removeprefix("ackstream_")] = value
     return {

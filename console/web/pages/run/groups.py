@@ -17,7 +17,7 @@ from console.web.pages.run.replies import GroupsReply, OutstandingReply
 from console.web.render import json_reply, parameters, render_page
 from console.web.route import API, Json, NoParameters, Route
 from console.web.sampling.rates import GroupRates
-from console.web.sampling.snapshot import GroupSample
+from console.web.sampling.snapshot import BACKLOG, GroupSample
 from console.web.state import ConsoleState, identity_of, state_of
 from worker.dispatch.pause import PauseRecord, describe_reason
 from worker.events.timestamps import iso_time
@@ -94,7 +94,7 @@ def describe_group(
         "outstanding": group.outstanding,
         "oldest_seconds": group.kept.seconds,
         "kept": group.kept.summary(),
-        "paused": group.pause and describe_pause(group.pause),
+        "paused": describe_pause(pause) if (pause := group.pause or find_backlog_pause(sample)) else None,
         "settled_per_second": rates and rates.settled,
         "handled_per_second": rates and rates.handled,
         "failed_share": rates and rates.failed_share,
@@ -102,6 +102,12 @@ def describe_group(
         "handle_p99": rates and rates.handle.quantile(0.99),
     }
     return {**row, "state": _state_of(row, is_waiting=is_waiting)}
+
+
+def find_backlog_pause(sample: GroupSample | None) -> PauseRecord | None:
+    """Return the pause that only workers know; None without it."""
+    is_full = sample is not None and sample.paused is not None and sample.paused.reason == BACKLOG
+    return PauseRecord(BACKLOG, None, "", "", None) if is_full else None
 
 
 def describe_pause(pause: PauseRecord) -> dict[str, Any]:

@@ -5,12 +5,16 @@ from typing import Any
 
 import aiohttp
 import pytest
+from redis.asyncio import Redis
 
+from console.up.valkey import find_free_port
 from console.web.access.roles import Role
 from stream.keys import Shard
 from tests.support.databases import make_sqlite
 from tests.support.http.console_server import ConsoleServer, run_console
 from tests.support.in_process import Running, run_ingest, run_worker
+from tests.support.processes import ackstream, becomes
+from tests.support.streams.retention import add
 from tests.support.waiting import until
 
 STATUS = b'{"message_uuid":"m-%d","status":"delivered","channel":"sms"}'
@@ -144,3 +148,37 @@ async def test_the_steps_can_be_hidden(place: Place) -> None:
     assert "Until you go live" in before
     assert "Until you go live" not in first_run
     assert "Until you go live" not in after
+
+
+async def test_a_group_at_the_limit_of_its_backlog_is_paused(
+    server: Redis, valkey_url: str, shard: Shard, tmp_path: Path
+) -> None:
+    """Overview and the page of the group say why, without a button. It ends when the dead letters are gone."""
+    port = find_free_port()
+    common = {"redis_url": valkey_url, "stream": shard.name, "admin_port": str(port), "backlog_bytes": str(2**20)}
+    await add(server, shard, [1])
+    for _ in range(3):
+        await server.xadd(shard.dead("log"), {"origin": "0/5-0", "payload": "x" * 2**19})
+    with ackstream("worker", "--handler", "log", folder=tmp_path, **common) as worker:
+        await becomes(lambda: worker.lives() and "group.backlog_full" in worker.said)
+        scrape = f"http://127.0.0.1:{port}"
+        async with (
+            run_console(tmp_path, valkey_url, shard.name, console_scrape=scrape) as console,
+            console.visit(Role.OPERATOR) as person,
+        ):
+
+            async def has_reason(reason: str | None) -> bool:
+                (shown,) = (await person.get("/api/v1/overview")).json()["groups"]
+                (row,) = (await person.get("/api/v1/groups")).json()["groups"]
+                return [each["paused"] and each["paused"]["reason"] for each in (shown, row)] == [reason, reason]
+
+            await until(lambda: has_reason("backlog"))
+            pages = [(await person.get(path)).text for path in ("/", "/groups", "/groups/log")]
+            assert not await server.exists(shard.paused("log"))
+            await server.delete(shard.dead("log"))
+            await until(lambda: has_reason(None))
+
+    assert "Its retries and dead letters use too much memory" in pages[0]
+    for page in pages[1:]:
+        assert "delayed retries and dead letters take <code>ACKSTREAM_BACKLOG_BYTES</code>" in page
+        assert 'action="/groups/log/resume"' not in page

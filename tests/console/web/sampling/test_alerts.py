@@ -67,6 +67,10 @@ FIRING: Mapping[str, tuple[str, Metrics]] = {
     "oldest": ("AckstreamOldest g", {'ackstream_oldest_seconds{group="g"}': always(61)}),
     "nobody reads": ("AckstreamNobodyReads g", {'ackstream_live_consumers{group="g"}': always(0)}),
     "paused": ("AckstreamGroupPaused g", {PAUSED: always(1)}),
+    "at the limit of its backlog": (
+        "AckstreamGroupPaused g",
+        {f'ackstream_group_paused{{group="g",why="backlog",{WORKER}}}': always(1)},
+    ),
     "more dead letters": ("AckstreamDeadLettersRise g", {DEAD: rising(1, start=84, first=3)}),
     "dead letters that are replayed": (
         "AckstreamDeadLettersRise g",
