@@ -172,3 +172,6 @@ async def test_the_console_works_behind_it(kind: type[ReverseProxy], console: Co
             assert stream.headers["Content-Type"].startswith("text/event-stream")
             for _ in range(3):
                 await stream.content.readuntil(EVENT_END)
+            assert stream.connection is not None
+            assert stream.connection.transport is not None
+            stream.connection.transport.abort()  # a close would wait for the other side, longer than the loop lives
