@@ -93,7 +93,8 @@ def _explain_failure(remaining: int) -> str:
         return "nothing was accepted: the quarantine is empty"
     return (
         f"nothing was accepted, {remaining} left: their signature is wrong by the current secrets. Compare "
-        "ACKSTREAM_SIGNATURE_SECRETS with the provider's dashboard, or give --unverified"
+        "ACKSTREAM_SIGNATURE_SECRETS, and for receipts ACKSTREAM_DLR_SIGNATURE, with the provider's dashboard, or give "
+        "--unverified"
     )
 
 
