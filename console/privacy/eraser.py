@@ -167,7 +167,7 @@ async def open_eraser(settings: PrivacySettings, report: Report, *, is_partial: 
             refuse_gaps(away)
         await stack.enter_async_context(name_lost(server, shards))
         places: list[DataPlace] = [Audit(settings.data / "console" / "console.db"), SpooledFiles(settings.data)]
-        if settings.archive and settings.archive.exists():
+        if settings.archive:
             known = [*shards, *(Shard(settings.stream, each.shard) for each in away)]
             places += [ArchiveFiles(settings.archive, shard) for shard in known]
         if settings.sqlite_file and not settings.sqlite_file.exists():

@@ -127,7 +127,9 @@ async def count_entries(
                     result.add(stored)
             yield
     except ArchiveDamaged as exc:
-        raise CommandError(f"the archive cannot be used: {exc}; restore the file, or leave out its time") from None
+        raise CommandError(
+            f"the archive cannot be used: {exc}. Restore what is missing, or leave out its time"
+        ) from None
 
 
 async def _pages(server: Redis, request: ReplayRequest, upto: EntryId | None) -> Pages:

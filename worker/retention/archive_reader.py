@@ -31,7 +31,7 @@ CHUNK_BYTES = 64 * 1024
 
 
 class ArchiveDamaged(Exception):  # noqa: N818 - named like InvalidEntry
-    """A file of the index is missing or damaged; the text names the file."""
+    """A file of the index is missing or damaged, or the whole folder is missing; the text names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,10 @@ def _lines(folder: Path) -> Iterator[IndexLine]:
                 with suppress(ValueError, TypeError, KeyError):  # a crash cut the line off, so its file does not count
                     yield IndexLine.from_json(text)
     except FileNotFoundError:
-        return
+        if not folder.is_dir():
+            raise ArchiveDamaged(
+                f"the folder {folder} does not exist here: mount it, or correct ACKSTREAM_ARCHIVE"
+            ) from None
     except OSError as exc:
         raise ArchiveDamaged(f"{folder / INDEX} cannot be read ({exc.strerror})") from exc
 

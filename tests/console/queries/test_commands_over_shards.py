@@ -191,3 +191,21 @@ async def test_the_archive_of_each_shard_is_found_and_erased(
     assert plan["entries"] == 3
     assert (erased["found"]["archive"], erased["erased"]["archive"], erased["unreachable"]) == (3, 3, [])
     assert (await run("export", "--message", "m-1")).stdout == ""
+
+
+@pytest.mark.usefixtures("shards")
+async def test_an_archive_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A volume may not be mounted. `replay plan` counts nothing; `erase` and `export` do the rest and exit with 1."""
+    monkeypatch.setenv("ACKSTREAM_ARCHIVE", str(tmp_path / "archive"))
+    reason = f"the folder {tmp_path / 'archive'} does not exist here: mount it, or correct ACKSTREAM_ARCHIVE"
+
+    plan = await run("replay", "plan", "--archive")
+    exported = await run("export", "--message", "m-1")
+    erased = await run("erase", "--message", "m-1", "--yes", "--json")
+
+    assert (plan.code, plan.stdout) == (1, "")
+    assert f"the archive cannot be used: {reason}" in plan.stderr
+    assert (exported.code, erased.code) == (1, 1)
+    assert reason in exported.stderr
+    erasure = orjson.loads(erased.stdout)
+    assert (erasure["unreachable"], erasure["erased"]["stream"]) == ([reason], 3)

@@ -1,5 +1,6 @@
 import gzip
 import os
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -100,13 +101,39 @@ def test_the_index_describes_each_file(tmp_path: Path) -> None:
 
 
 def test_files_are_read_in_the_order_of_their_entries(tmp_path: Path) -> None:
-    """The order of writing does not count; files of another stream are skipped; a missing archive is empty."""
+    """The order of writing does not count; files of another stream are skipped; a folder without an index is empty."""
     write(tmp_path, raw("10-0", "11-0"))
     write(tmp_path, raw("2-0", "9-0"))
     write(tmp_path, raw("1-0"), Shard("other"))
     write(tmp_path, raw("3-0"), Shard("archived", 1))
     assert ids(tmp_path) == ["2-0", "9-0", "10-0", "11-0"]
-    assert ids(tmp_path / "nowhere") == []
+    (tmp_path / "new").mkdir()
+    assert ids(tmp_path / "new") == []
+
+
+def test_a_missing_folder_is_no_empty_archive(tmp_path: Path) -> None:
+    """Its volume may not be mounted, or its path is wrong: the error names the folder and the setting."""
+    with pytest.raises(
+        ArchiveDamaged, match=r"the folder .*/nowhere does not exist here: mount it, or correct ACKSTREAM_"
+    ):
+        ids(tmp_path / "nowhere")
+
+
+def test_a_copy_of_a_growing_archive_is_whole_if_its_index_came_first(tmp_path: Path) -> None:
+    """As docs/backup.md does it. With the index last, the copy could name a file that it does not have."""
+    live, copy = tmp_path / "live", tmp_path / "copy"
+    write(live, raw("1-0"))
+    copy.mkdir()
+    shutil.copy(live / INDEX, copy)
+    write(live, raw("2-0"))
+    for path in live.glob("*.gz"):
+        shutil.copy(path, copy)
+
+    assert (ids(live), ids(copy)) == (["1-0", "2-0"], ["1-0"])
+    (copy / next(path.name for path in live.glob("*.gz") if "2-0" in path.name)).unlink()
+    shutil.copy(live / INDEX, copy)
+    with pytest.raises(ArchiveDamaged, match=r"_2-0_.* cannot be read"):
+        ids(copy)
 
 
 def test_an_entry_that_was_archived_twice_is_read_once(tmp_path: Path) -> None:
