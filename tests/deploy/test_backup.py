@@ -26,6 +26,7 @@ from tests.support.processes import Ingest, Valkey, becomes, quick_worker, run_a
 from tests.support.streams.retention import DAY_MS, OLD, group, register, trim_once
 from tests.support.waiting import until
 from tests.support.workers.store_rows import clear_tables, read_rows
+from worker.retention.archive_reader import INDEX
 from worker.retention.archive_writer import Archive
 from worker.store.database import open_engine
 from worker.store.migrate import migrate_at
@@ -145,6 +146,13 @@ async def fill_archive(valkey: Valkey, shard: Shard, folder: Path) -> None:
         await server.srem(shard.groups, "past")
 
 
+def save_archive(archive: Path, copy: Path) -> None:
+    """Copy the index, and then the files that it names and later ones."""
+    copy.mkdir()
+    shutil.copy(archive / INDEX, copy)
+    shutil.copytree(archive, copy, ignore=shutil.ignore_patterns(INDEX), dirs_exist_ok=True)
+
+
 def run_token(folder: Path, *words: str) -> dict[str, Any]:
     """Run `ackstream console token …` on the database in this data folder."""
     result: dict[str, Any] = run_command("console", "token", *words, "--data", str(folder), "--json").json
@@ -219,7 +227,7 @@ async def test_a_backup_comes_back_in_an_empty_place(
                 answered = list(load.accepted_ids)
                 shutil.copytree(tmp_path / "spooling", saved / "spooling")
                 await save_redis(server, tmp_path / "valkey", saved)
-                shutil.copytree(tmp_path / "archive", saved / "archive")
+                save_archive(tmp_path / "archive", saved / "archive")
                 await load.keeps(20)
                 await asyncio.to_thread(save_database, first, saved)
                 save_console(tmp_path / "first", saved / "data" / "console")
