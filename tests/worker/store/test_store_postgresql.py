@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from tests.support.databases import wait_for_locks
 from tests.support.samples.events import body, event
+from tests.support.waiting import until
 from tests.support.workers.rollup_rows import count_sums, read_sums
 from tests.support.workers.store_rows import count_rows, project_rows, project_states, read_rows
 from worker.handlers.errors import Unavailable
@@ -106,6 +107,25 @@ async def test_the_server_plans_a_statement_once(engine: AsyncEngine) -> None:
     async with engine.connect() as connection:
         plans = (await connection.execute(text(query))).all()
     assert [tuple(each) for each in plans] == [(3, 0), (3, 0)]
+
+
+async def test_the_plans_use_the_indexes_while_tables_are_small(engine: AsyncEngine, migrated_url: str) -> None:
+    """A plan is kept while its table grows, so a scan of the whole table would become slow."""
+    store = Store(engine)
+    for status in ("submitted", "delivered", "delivered", "read"):
+        await store.handle([event(body(message_uuid=f"m-{n}", status=status)) for n in range(20)])
+    await engine.dispose()  # the server counts the scans of a connection when it ends
+
+    tables = "'messages', 'status_events'"
+    query = f"SELECT sum(idx_scan) > 0, sum(seq_scan) FROM pg_stat_user_tables WHERE relname IN ({tables})"  # noqa: S608 - constants
+    other = open_engine(migrated_url)
+
+    async def are_by_index() -> bool:
+        async with other.connect() as connection:
+            return tuple((await connection.execute(text(query))).one()) == (True, 0)
+
+    await until(are_by_index)
+    await other.dispose()
 
 
 async def test_statements_that_the_server_has_forgotten_fail_one_batch(engine: AsyncEngine) -> None:
